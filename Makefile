@@ -1,0 +1,61 @@
+# The commands of Interlock. Each makes its environment first, if needed; `make help` lists them.
+#
+#   make up PYTHON=/path/to/python3.12        another Python for the environment
+#   make demo RELEASE=1.2.0                   another release than 1.1.0
+#   make up INTERLOCK_API_PORT=9090           another port; every setting is in include/interlock/estate/settings.py
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+STACK := $(BIN)/python -m include.interlock.estate.stack
+export PYTHONPATH := $(CURDIR)
+
+.DEFAULT_GOAL := help
+.PHONY: help install up demo down status logs reset test lint format catalogue schemas lock
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+install: $(READY) ## make the environment in .venv (every other command does this by itself)
+
+$(READY): requirements.lock include/interlock/estate/bootstrap.py
+	@$(PYTHON) include/interlock/estate/bootstrap.py
+
+up: $(READY) ## start everything and leave it to you: prints the address and the logins
+	@$(STACK) up
+
+demo: $(READY) ## start everything, release the bike shop and show the ten stages live
+	@$(BIN)/python -m include.interlock.estate.demo
+
+down: ## stop everything that was started here, and nothing else
+	@test ! -x $(BIN)/python || $(STACK) down
+
+status: $(READY) ## say what runs
+	@$(STACK) status
+
+logs: $(READY) ## follow the logs of all components
+	@$(STACK) logs
+
+reset: $(READY) ## stop everything and throw its state away
+	@$(STACK) reset
+
+test: $(READY) ## run all tests
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY) ## put the code into shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+catalogue: $(READY) ## say what is wrong in include/catalogue
+	@$(BIN)/python -m include.interlock.adapters.catalogue check
+
+schemas: $(READY) ## write the JSON Schemas of the catalogue again
+	@$(BIN)/python -m include.interlock.adapters.catalogue schemas
+
+lock: $(READY) ## resolve requirements.txt again
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes requirements.txt -o requirements.lock

@@ -1,0 +1,113 @@
+"""One release Dag per service of the catalogue: ``release_<service>``.
+
+Composition only: which stages, in which order. What a stage does is in ``include/interlock/stages/``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, chain, get_parsing_context
+
+from include.interlock.adapters.catalogue import load_catalogue, load_service
+from include.interlock.console.roles import dag_access
+from include.interlock.domain.catalogue import BoardBook, Policy, Service
+from include.interlock.stages.acceptance import acceptance_stage
+from include.interlock.stages.build import build_stage
+from include.interlock.stages.closure import closure_stage
+from include.interlock.stages.communication import communication_stage
+from include.interlock.stages.design import design_stage
+from include.interlock.stages.form import release_params
+from include.interlock.stages.implementation import implementation_stage
+from include.interlock.stages.planning import planning_stage
+from include.interlock.stages.policy import policy_stage
+from include.interlock.stages.quality import quality_stage
+from include.interlock.stages.resources import catalogue_folder
+from include.interlock.stages.rollout import longest_deadline, rollout_stage
+from include.interlock.stages.taskflow import DEFAULT_ARGS
+from include.interlock.stages.verification import verification_stage
+
+PREFIX = "release_"
+DOC = """
+# Release {title}
+
+{description}
+
+**What it does.** Takes one commit of {title} from its repository to production, through the ten stages of the release
+process, each a group of tasks: release policy, planning, design, build, quality review, acceptance, rollout plan and
+board, communication and training, implementation, verification. The closure records how it ended.
+
+**When it runs.** When a release manager triggers it; one release of a service at a time, the next one waits in line.
+
+**Parameters.** *Ref*: the tag, branch or commit to release. *Version*: what it is called (semantic versioning).
+*Change type*: standard, normal or emergency; it picks who is asked. *Summary*, *tickets* and the *risk questions* are
+what the board reads. *Not before*: production is not touched earlier. *Rehearsal*: everything is done for real on the
+test environment, nobody is asked, and production is not touched.
+
+**What it asks people.** Under *Required Actions*: the functional approver, each member of the board, each support
+role, and senior management for major or risky releases. Silence is a rejection.
+
+**What it will not do.** Deploy anything but the bytes that the board's votes name; go on after a rejection; leave a
+host half-way; end green unless every host answers with the new version.
+
+**If it fails.** The task *Close the release* names the stage that decided, and the reason. Nothing has to be cleaned
+up: trigger the release again when the reason is gone. A release that fails in production is backed out by itself.
+
+Owner: {owner}. Catalogue: `include/catalogue/services/{name}.yaml`.
+"""
+
+
+def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
+    """Compose the release Dag of a service."""
+    with DAG(
+        dag_id=PREFIX + service.name.replace("-", "_"),
+        dag_display_name=f"Release {service.title}",
+        description=f"Take a commit of {service.title} to production, through ten stages and a board",
+        doc_md=DOC.format(**service.model_dump(include={"title", "description", "owner", "name"})),
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(days=30),
+        is_paused_upon_creation=False,
+        tags=["release", f"service:{service.name}", f"tier:{service.tier}"],
+        default_args={**DEFAULT_ARGS, "owner": service.owner},
+        params=release_params(policy),
+        access_control=dag_access(),
+        fail_fast=False,
+        render_template_as_native_obj=True,  # records reach operators as JSON values, not as their text
+    ) as dag:
+        in_force = policy_stage(service.name)
+        plan, planned = planning_stage(service, policy, in_force)
+        assets = design_stage(service, plan)
+        artifact = build_stage(service, plan)
+        deployment, report = quality_stage(service, in_force, plan, assets, artifact)
+        accepted = acceptance_stage(service, policy, in_force, plan, artifact, deployment, report)
+        rollout, decision = rollout_stage(
+            service, longest_deadline(policy, board), in_force, plan, assets, artifact, report, accepted
+        )
+        told = communication_stage(service, policy, plan, decision)
+        started, baseline, waves = implementation_stage(service, rollout, decision)
+        verified = verification_stage(service, in_force, rollout, artifact, baseline, waves)
+        closed = closure_stage(service)
+
+        # Records already order most of it; these are the orders that no record carries.
+        chain(planned, assets, artifact)
+        chain(told, started)
+        chain(verified, closed)
+    return dag
+
+
+def release_dags() -> dict[str, DAG]:
+    """Compose the Dags of all services, or the one that a task of it is about to run."""
+    folder = catalogue_folder()
+    wanted = get_parsing_context().dag_id
+    if wanted and wanted.startswith(PREFIX):
+        catalogue = load_service(folder, wanted.removeprefix(PREFIX).replace("_", "-"))
+    else:
+        catalogue = load_catalogue(folder)
+    dags = (release_dag(service, catalogue.policy, catalogue.board) for service in catalogue.services.values())
+    return {dag.dag_id: dag for dag in dags}
+
+
+globals().update(release_dags())

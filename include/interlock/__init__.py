@@ -1,0 +1,1 @@
+"""Interlock: ITIL release management on Apache Airflow."""

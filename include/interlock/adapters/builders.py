@@ -1,0 +1,291 @@
+"""Builds and suites: one way to run any of the tools.
+
+A build sees a clean checkout, a whitelist of environment variables, a home and a temporary folder of its own, and the
+commit's time as ``SOURCE_DATE_EPOCH``. When it is done, or its time is up, nothing that it started goes on running.
+
+A tool whose output is only a package (Maven, Gradle, npm, ``python -m build``) need not put an AppSpec into it: the
+``appspec.yml`` at the top of the repository, and the scripts that it names, are added to an output that has none.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from include.interlock.domain.appspec import APPSPEC, parse_appspec
+from include.interlock.domain.catalogue import Build, Suite
+from include.interlock.domain.errors import BuildFailed, QualityRejected
+
+from . import processes, tools
+from .reports import junit_rows
+from .source import commit_epoch
+from .tools import tool_version
+
+__all__ = ["BuildResult", "SuiteRun", "build", "run_suite", "tool_version"]
+
+_LOG_CAP = 8 * 1024 * 1024
+_LAST_LINES = 20
+_SECRET_LENGTH = 6
+_PASSED_ON = (
+    "PATH", "LANG", "LC_ALL", "TZ", "INTERLOCK_STATE",
+    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
+    "npm_config_registry", "npm_config_cafile", "NPM_CONFIG_REGISTRY", "NPM_CONFIG_CAFILE",
+)  # fmt: skip
+_PASSED_ON_PREFIX = "PIP_"
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build left.
+
+    :param output: the folder that becomes the bundle.
+    :param junit: the JUnit reports that this build wrote.
+    :param log: what was run and what it printed, first and last parts if it is long.
+    :param tool: name and version.
+    """
+
+    output: Path
+    junit: tuple[Path, ...]
+    coverage: Path | None
+    bom: Path | None
+    log: bytes
+    tool: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """What a suite left."""
+
+    junit: tuple[Path, ...]
+    log: bytes
+    exit_code: int
+    seconds: float
+
+
+def build(checkout: Path, spec: Build, *, environ: Mapping[str, str]) -> BuildResult:
+    """Build and unit-test a clean checkout with the service's own tool.
+
+    Unit tests that fail and say so in their reports do not fail the build: quality review judges them.
+
+    :param environ: the worker's environment, of which the build sees a whitelist.
+    """
+    tool = tools.TOOLS[spec.tool]
+    program, version = tools.find(spec.tool, environ)
+    globs = spec.junit or tool.junit
+    before = _state(checkout, globs, spec.coverage, spec.bom)
+    with _environment(checkout, environ, spec.environment) as seen:
+        secrets = tuple(seen[name] for name in spec.environment if len(seen.get(name, "")) >= _SECRET_LENGTH)
+        work = _Work(checkout, seen | dict(tool.environ), spec.time_limit.total_seconds(), secrets=secrets)
+        for what, command in _steps(checkout, spec, tool, program, seen["SOURCE_DATE_EPOCH"]):
+            code = work.run(what, command)
+            if what == "test":
+                _judge_tests(work, command, code, _fresh(checkout, globs, before))
+            elif code:
+                raise work.failure(f"{shlex.join(command)} ended with exit code {code}")
+    output = _output(checkout, spec.output, work)
+    return BuildResult(
+        output=output,
+        junit=_fresh(checkout, globs, before),
+        coverage=_left(checkout, spec.coverage, before, work),
+        bom=_left(checkout, spec.bom, before, work),
+        log=work.log,
+        tool=version,
+        seconds=work.seconds,
+    )
+
+
+def run_suite(checkout: Path, suite: Suite, *, base_url: str, environ: Mapping[str, str]) -> SuiteRun:
+    """Run a suite of the service's own against a host that serves the release.
+
+    Tests that fail and say so in their reports are for quality review; what else goes wrong is QualityRejected.
+
+    :param base_url: what the suite finds as ``BASE_URL``.
+    :param environ: the worker's environment, of which the suite sees a whitelist.
+    """
+    before = _state(checkout, suite.junit)
+    with _environment(checkout, environ, ()) as seen:
+        limit = suite.time_limit.total_seconds()
+        work = _Work(checkout, seen | {"BASE_URL": base_url}, limit, error=QualityRejected)
+        code = work.run("suite", suite.command)
+    junit = _fresh(checkout, suite.junit, before)
+    _judge_tests(work, suite.command, code, junit)
+    if not junit:
+        raise work.failure(f"{shlex.join(suite.command)} left no report at {', '.join(suite.junit)}")
+    return SuiteRun(junit=junit, log=work.log, exit_code=code, seconds=work.seconds)
+
+
+class _Work:
+    """Commands that share a time limit and a log."""
+
+    def __init__(
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        limit: float,
+        *,
+        error: type[BuildFailed] | type[QualityRejected] = BuildFailed,
+        secrets: tuple[str, ...] = (),
+    ) -> None:
+        self._folder, self._environ, self._limit, self._error = folder, environ, limit, error
+        self._secrets = secrets
+        self._start = time.monotonic()
+        self.log = b""
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def run(self, what: str, command: Sequence[str]) -> int:
+        """Run a command to its end and return its exit code; the error if its time is up or it cannot be started."""
+        self.log += f"$ {shlex.join(command)}\n".encode()
+        try:
+            done = processes.run(
+                command,
+                folder=self._folder,
+                environ=self._environ,
+                seconds=max(0.0, self._limit - self.seconds),
+                cap=_LOG_CAP,
+                merged=True,
+                sweep=True,
+            )
+        except OSError as error:
+            raise self.failure(f"{command[0]} cannot be started: {error.strerror}") from error
+        self.log += self._masked(done.output)
+        if done.timed_out:
+            raise self.failure(f"{shlex.join(command)} was stopped: the {what} took longer than {self._limit:g} s")
+        return done.code
+
+    def _masked(self, output: bytes) -> bytes:
+        """Hide the values of the variables that the service asked for: they may be credentials."""
+        for secret in self._secrets:
+            output = output.replace(secret.encode(), b"***")
+        return output
+
+    def failure(self, what: str) -> BuildFailed | QualityRejected:
+        """Return the error that says what went wrong and what was printed last."""
+        last = "\n".join(self.log.decode(errors="replace").rstrip().splitlines()[-_LAST_LINES:])
+        return self._error(
+            f"{what}. The last lines of its log:\n{last}\n",
+            who="the service's team",
+            next_step="correct it in the service's repository or YAML, and release the new commit",
+        )
+
+
+def _steps(
+    checkout: Path, spec: Build, tool: tools.Tool, program: tuple[str, ...], epoch: str
+) -> Iterator[tuple[str, list[str]]]:
+    """Give the commands of a build in their order."""
+    start = [*program, *(part.format(epoch=epoch) for part in tool.options)]
+    for name, arguments in tool.prepare.items():
+        if (checkout / name).is_file():
+            yield "preparation", [*start, *arguments]
+    arguments = spec.build or tuple(part.format(output=spec.output) for part in tool.build)
+    yield "build", [*start, *arguments]
+    tests = spec.test or tool.test
+    if tests:
+        yield "test", [*(tool.tester or start), *tests]
+
+
+def _judge_tests(work: _Work, command: Sequence[str], code: int, junit: tuple[Path, ...]) -> None:
+    """Accept an exit code that the reports explain: then quality review has rows to judge."""
+    if not code:
+        return
+    try:
+        named = any(row.status in ("failed", "error") for row in junit_rows(junit))
+    except QualityRejected as error:
+        raise work.failure(f"{shlex.join(command)} ended with exit code {code}. {error.what}") from error
+    if not named:
+        raise work.failure(f"{shlex.join(command)} ended with exit code {code}, and no report names a failed test")
+
+
+@contextmanager
+def _environment(checkout: Path, environ: Mapping[str, str], names: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Give the environment of a build: a whitelist, and folders that vanish afterwards."""
+    passed_on = {
+        name: value
+        for name, value in environ.items()
+        if name in _PASSED_ON or name in names or name.startswith(_PASSED_ON_PREFIX)
+    }
+    with tempfile.TemporaryDirectory(prefix="interlock-build-", ignore_cleanup_errors=True) as own:
+        for folder in ("home", "tmp"):
+            Path(own, folder).mkdir()
+        yield (
+            {"LANG": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}
+            | passed_on
+            | {
+                "HOME": f"{own}/home",
+                "TMPDIR": f"{own}/tmp",
+                "SOURCE_DATE_EPOCH": str(commit_epoch(checkout)),
+                # So that Python writes the same bytes every time, and none into what is being built.
+                "PYTHONHASHSEED": "0",
+                "PYTHONDONTWRITEBYTECODE": "1",
+            }
+        )
+
+
+def _matches(checkout: Path, globs: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files that globs name, sorted, without links and what lies outside."""
+    root = checkout.resolve()
+    try:
+        found = {path for glob in globs for path in checkout.glob(glob)}
+    except ValueError as error:
+        raise BuildFailed(f"{', '.join(globs)}: {error}.", next_step="correct junit: in the service's YAML") from error
+    return tuple(sorted(path for path in found if path.is_file() and path.resolve().is_relative_to(root)))
+
+
+def _state(checkout: Path, globs: Sequence[str], *names: str | None) -> dict[Path, tuple[int, int, int]]:
+    """Remember files that are there already: those of the commit, or of a run before."""
+    named = [checkout / name for name in names if name]
+    return {path: _stamp(path) for path in (*_matches(checkout, globs), *named) if path.is_file()}
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _fresh(checkout: Path, globs: Sequence[str], before: Mapping[Path, tuple[int, int, int]]) -> tuple[Path, ...]:
+    """Return the files that globs name and that were written since: what lay there before proves nothing."""
+    return tuple(path for path in _matches(checkout, globs) if _stamp(path) != before.get(path))
+
+
+def _left(checkout: Path, name: str | None, before: Mapping[Path, tuple[int, int, int]], work: _Work) -> Path | None:
+    """Return a file that the build had to write."""
+    if name is None:
+        return None
+    path = checkout / name
+    if not path.resolve().is_relative_to(checkout.resolve()) or not path.is_file() or _stamp(path) == before.get(path):
+        raise work.failure(f"The build left no {name}")
+    return path
+
+
+def _output(checkout: Path, name: str, work: _Work) -> Path:
+    """Return the folder that the build left, with an AppSpec in it."""
+    output = checkout / name
+    real = output.resolve()
+    if real == checkout.resolve() or not real.is_relative_to(checkout.resolve()):
+        raise work.failure(f"The output {name} is not a folder inside the checkout")
+    if not output.is_dir() or not any(output.iterdir()):
+        raise work.failure(f"The build left nothing at {name}")
+    if not (output / APPSPEC).exists() and (checkout / APPSPEC).is_file():
+        _add_appspec(checkout, output)
+    return output
+
+
+def _add_appspec(checkout: Path, output: Path) -> None:
+    """Copy the repository's own AppSpec and the scripts that it names into an output that has none."""
+    spec = parse_appspec((checkout / APPSPEC).read_text(encoding="utf-8", errors="replace"))
+    for name in (APPSPEC, *sorted(spec.locations)):
+        target = output / name
+        if (checkout / name).is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(checkout / name, target)

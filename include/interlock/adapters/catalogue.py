@@ -1,0 +1,259 @@
+"""The catalogue as it is on disk: ``policy.yaml``, ``board.yaml`` and ``services/*.yaml``, read and checked.
+
+``python -m include.interlock.adapters.catalogue check`` says what is wrong with it; ``schemas`` in its place writes the
+JSON schemas, with which editors check the files, from the models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from include.interlock.domain import policy as policies
+from include.interlock.domain.catalogue import BoardBook, Catalogue, Identifier, Policy, Service
+from include.interlock.domain.errors import CatalogueError
+
+from .yaml_files import Problem, YamlFile, quoted, read_yaml, refused
+
+FOLDER = Path(__file__).parents[2] / "catalogue"
+"""The project's own catalogue."""
+SCHEMAS: dict[str, type[BaseModel]] = {"policy": Policy, "board": BoardBook, "service": Service}
+MOST_NAMES = 30
+
+_NAME = TypeAdapter(Identifier)
+
+
+def load_catalogue(folder: Path) -> Catalogue:
+    """Read the whole catalogue. A service file that is wrong is left out, and told of in ``broken``.
+
+    :raises CatalogueError: ``policy.yaml`` or ``board.yaml`` is wrong.
+    """
+    policy, board = _load_rules(folder)
+    services: dict[str, Service] = {}
+    broken: dict[str, str] = {}
+    for path in _service_files(folder):
+        name = path.stem if path.suffix == ".yaml" else path.name
+        try:
+            services[name] = _load_service(path, policy, board)
+        except CatalogueError as error:
+            broken[name] = str(error)
+    return Catalogue(policy=policy, board=board, services=services, broken=broken)
+
+
+def load_service(folder: Path, name: str) -> Catalogue:
+    """Read the policy, the board and one service, and no other file.
+
+    :raises CatalogueError: one of the three is wrong, or there is no such service.
+    """
+    path = folder / "services" / f"{name}.yaml"
+    if not _is_name(name) or not path.is_file():
+        known = _listed(sorted(path.stem for path in _service_files(folder)))
+        raise CatalogueError(
+            f"There is no service {quoted(name)} in the catalogue; there is {known}.",
+            rule="a service is a file services/<name>.yaml",
+            who="the service's team",
+            next_step="add the file, or name a service that is there",
+        )
+    policy, board = _load_rules(folder)
+    return Catalogue(policy=policy, board=board, services={name: _load_service(path, policy, board)})
+
+
+def what_is_wrong(folder: Path) -> list[str]:
+    """Return everything that is wrong with a catalogue; if nothing is, all is well."""
+    rules = [*_wrong(folder / "policy.yaml", Policy), *_wrong(folder / "board.yaml", BoardBook)]
+    if rules:  # without them, the services can only be checked each in itself
+        return [*rules, *(message for path in _service_files(folder) for message in _wrong(path, Service))]
+    try:
+        return list(load_catalogue(folder).broken.values())
+    except CatalogueError as error:
+        return [str(error)]
+
+
+def _wrong(path: Path, model: type[BaseModel]) -> Iterator[str]:
+    try:
+        _read(path).parse(model)
+    except CatalogueError as error:
+        yield str(error)
+
+
+def _read(path: Path) -> YamlFile:
+    return read_yaml(path, shown=f"services/{path.name}" if path.parent.name == "services" else path.name)
+
+
+# --- the rules: policy.yaml and board.yaml ---------------------------------------------------------------------------
+
+
+def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
+    policy_file, board_file = _read(folder / "policy.yaml"), _read(folder / "board.yaml")
+    policy, board = policy_file.parse(Policy), board_file.parse(BoardBook)
+    _refuse(policy_file, [*_unknown_boards(policy, board), *_loosening_units(policy)])
+    _refuse(board_file, _missing_management(policy, board))
+    return policy, board
+
+
+def _unknown_boards(policy: Policy, board: BoardBook) -> Iterator[Problem]:
+    for kind, flow in policy.change_types.items():
+        if flow.board is not None and flow.board not in board.boards:
+            place = ("change_types", kind.value, "board")
+            yield Problem(place, quoted(flow.board), f"a board of board.yaml: {_listed(board.boards)}")
+
+
+def _loosening_units(policy: Policy) -> Iterator[Problem]:
+    for unit in policy.business_units:
+        for refusal in policies.refusals_of_unit(policy, unit):
+            place = ("business_units", unit, "thresholds", refusal.key)
+            yield Problem(place, policies.shown(refusal.found), refusal.allowed)
+
+
+def _missing_management(policy: Policy, board: BoardBook) -> Iterator[Problem]:
+    asking = [
+        kind.value
+        for kind, flow in policy.change_types.items()
+        if flow.plan_approval_for_major or flow.plan_approval_from_risk <= 100
+    ]
+    if asking and not board.senior_management:
+        allowed = f"at least one person, for policy.yaml has plans of {', '.join(asking)} changes approved by them"
+        yield Problem(("senior_management",), "nobody", allowed)
+
+
+# --- services/*.yaml -------------------------------------------------------------------------------------------------
+
+
+def _service_files(folder: Path) -> list[Path]:
+    """Return the files of services by name, also those with the wrong ending; editors' hidden files are nobody's."""
+    found = (path for path in folder.glob("services/*") if path.suffix in (".yaml", ".yml"))
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
+    if path.suffix != ".yaml":
+        listed = [f"line 1: found a file named {path.name}; allowed: {path.stem}.yaml"]
+        raise refused(f"services/{path.name}", listed, who="its author")
+    file = _read(path)
+    service = file.parse(Service)
+    _refuse(
+        file,
+        [
+            *_other_name(service, path.stem),
+            *_unknown_unit(service, policy),
+            *_unknown_people(service, board),
+            *_loosening_service(service, policy),
+        ],
+    )
+    return service
+
+
+def _other_name(service: Service, stem: str) -> Iterator[Problem]:
+    if service.name != stem:
+        yield Problem(("name",), quoted(service.name), f"the name of the file without .yaml, {stem}")
+
+
+def _unknown_unit(service: Service, policy: Policy) -> Iterator[Problem]:
+    if service.business_unit is not None and service.business_unit not in policy.business_units:
+        allowed = f"a business unit of policy.yaml: {_listed(policy.business_units)}"
+        yield Problem(("business_unit",), quoted(service.business_unit), allowed)
+
+
+def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
+    people = {person.user for person in board.people}
+    named: list[tuple[tuple[str | int, ...], Sequence[str]]] = [
+        (("functional_approvers",), service.functional_approvers)
+    ]
+    if service.training is not None:
+        acknowledge = service.training.acknowledge.items()
+        named += [(("training", "acknowledge", role), users) for role, users in acknowledge]
+    for place, users in named:
+        for index, user in enumerate(users):
+            if user not in people:
+                yield Problem(
+                    (*place, index), quoted(user), f"somebody among the people of board.yaml: {_listed(people)}"
+                )
+
+
+def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:
+    if service.business_unit is not None and service.business_unit not in policy.business_units:
+        return
+    for refusal in policies.refusals_of_service(policy, service):
+        yield Problem(("policy", "thresholds", refusal.key), policies.shown(refusal.found), refusal.allowed)
+
+
+def _refuse(file: YamlFile, problems: Iterable[Problem]) -> None:
+    if found := list(problems):
+        raise file.error(found)
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = sorted(names)[:MOST_NAMES]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return (", ".join(shown) or "none") + more
+
+
+def _is_name(name: str) -> bool:
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        return False
+    return True
+
+
+# --- the JSON schemas ------------------------------------------------------------------------------------------------
+
+
+def schema_texts() -> dict[str, str]:
+    """Return the JSON schemas of the catalogue's files, as they are to stand in ``schemas/``, by file name."""
+    return {f"{name}.schema.json": _schema_text(model) for name, model in SCHEMAS.items()}
+
+
+def _schema_text(model: type[BaseModel]) -> str:
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write the JSON schemas that are not up to date; return which those were."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stale = [
+        (folder / name, text)
+        for name, text in schema_texts().items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
+    ]
+    for path, text in stale:
+        _write_whole(path, text)
+    return [path for path, _ in stale]
+
+
+def _write_whole(path: Path, text: str) -> None:
+    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the catalogue, or write its schemas."""
+    parser = argparse.ArgumentParser(prog="python -m include.interlock.adapters.catalogue", description=__doc__)
+    parser.add_argument("action", choices=["check", "schemas"])
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="the catalogue's folder (default: the project's own)"
+    )
+    given = parser.parse_args(arguments)
+    if given.action == "schemas":
+        written = write_schemas(given.folder / "schemas")
+        print(f"Written: {', '.join(path.name for path in written)}." if written else "The schemas are up to date.")
+        return 0
+    wrong = what_is_wrong(given.folder)
+    print("\n\n".join(wrong) if wrong else f"OK: {given.folder}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,305 @@
+# What Interlock runs on a host: POSIX sh, with flock, timeout, sha256sum, tar, mv -T, as every Linux has them.
+# This text is constant. What differs comes as arguments, quoted, and as lines on standard input.
+#
+#   ask ROOT RELEASE...       say what is current, without a lock
+#   session ROOT SERVICE ENVIRONMENT DEPLOYMENT PATIENCE RELEASE SHA256 SIZE META
+#                             lock the host, say what is current, and then do, line by line:
+#     receive                   SIZE bytes follow: check their digest, unpack them as RELEASE
+#     hooks COUNT               COUNT lines follow: release, event, seconds, script; there is no answer
+#     activate                  switch to RELEASE, and back if a hook fails
+#     settle RELEASE            switch to a release that is here ("-": to none), and stay there
+#     finish KEEP PREVIOUS      the switch is done: forget it, and all but KEEP releases
+#
+# Answers are lines; the last one begins with "done", "failed" or "busy", and names the current release next.
+#
+# The session's lock is held by an open file: it is given back by the death of this process, however it dies. When the
+# connection is cut, what was begun is ended, and then standard input ends. So a host is never left between releases.
+set -uf
+umask 022
+newline='
+'
+
+say() { printf '%s\n' "$*"; }
+
+# --- what is here -----------------------------------------------------------------------------------------------------
+
+look() {
+    now=$(readlink current)
+    now=${now##*/}
+    now=${now:--}
+}
+
+exists() { [ -f "releases/$1/.interlock.json" ]; }
+
+describe() { # RELEASE, as it describes itself
+    exists "$1" || return 0
+    text=
+    while IFS= read -r line || [ -n "$line" ]; do text=$text$line; done <"releases/$1/.interlock.json"
+    say "release $1 $text"
+    [ -f "releases/$1/appspec.yml" ] || return 0
+    while IFS= read -r line || [ -n "$line" ]; do say "appspec $1 $line"; done <"releases/$1/appspec.yml"
+}
+
+describe_each() {
+    told=
+    for name in "$@"; do
+        case " $told " in
+            *" $name "*) ;;
+            *) told="$told $name" && describe "$name" ;;
+        esac
+    done
+}
+
+ended() { # done | failed | busy, WHY: the last line of an answer
+    word=$1 && shift
+    look
+    why=$*
+    while [ "$why" != "${why#*"$newline"}" ]; do why="${why%%"$newline"*} ${why#*"$newline"}"; done
+    printf '%s %s %.2000s\n' "$word" "$now" "$why"
+}
+
+ask() {
+    [ -e "$1" ] || { say "done -" && exit; }
+    cd -- "$1" || { say "failed - the folder $1 cannot be entered" && exit; }
+    shift
+    look
+    describe_each "$now" "$@"
+    ended done
+}
+
+# --- a session --------------------------------------------------------------------------------------------------------
+
+session() {
+    root=$1 service=$2 environment=$3 deployment=$4 patience=$5 release=$6 sha256=$7 size=$8 meta=$9
+    now=- hooks='' mark=0
+    for tool in flock timeout sha256sum tar gzip sync readlink; do
+        command -v "$tool" >/dev/null || { say "failed - the host lacks the command $tool" && exit; }
+    done
+    problem=$(mkdir -p -- "$root/.interlock/output" "$root/releases" "$root/shared" 2>&1) && cd -- "$root" ||
+        { say "failed - its folders cannot be made:" $problem && exit; }
+    root=$(pwd -P)
+    lock
+    # The end of the connection must not end what was begun. A handler, not '': hooks would inherit that.
+    trap : HUP INT PIPE TERM
+    rm -rf .interlock/incoming releases/.new releases/.gone
+    look
+    from=- to=-
+    if [ -f .interlock/journal ]; then
+        IFS=' ' read -r from to <.interlock/journal
+        say "journal $from $to"
+    fi
+    describe_each "$now" "$release" "$from"
+    ended done
+    while line=$(timeout "$patience" sh -c 'IFS= read -r line && printf "%s\n" "$line"' 9>&-); do
+        rest=${line#* }
+        case $line in
+            receive) receive ;;
+            "hooks "*) read_hooks "$rest" ;;
+            activate) activate ;;
+            "settle "*) settle "$rest" ;;
+            "finish "*) finish "${rest%% *}" "${rest#* }" ;;
+            *) ended failed "the host's program does not know the command $line" ;;
+        esac
+    done
+}
+
+lock() {
+    exec 9<>.interlock/lock
+    waited=0
+    until flock -n 9; do
+        holder=
+        [ ! -f .interlock/holder ] || IFS= read -r holder <.interlock/holder
+        # What an earlier try of the same deployment left running here comes to its end by itself: wait for that.
+        [ "$holder" = "$deployment" ] && limit=$patience || limit=2
+        [ "$waited" -lt "$limit" ] || { ended busy "$holder" && exit; }
+        sleep 1
+        waited=$((waited + 1))
+    done
+    printf '%s\n' "$deployment" >.interlock/holder
+}
+
+receive() {
+    problem=$(head -c "$size" 2>&1 >.interlock/incoming) || { ended failed "the bundle cannot be written: $problem" && exit; }
+    say "step verify"
+    (cd .interlock && printf '%s  incoming\n' "$sha256" | sha256sum -c) >/dev/null 2>&1 ||
+        { ended failed "the bundle that arrived does not have the digest $sha256" && return; }
+    say "step unpack"
+    if problem=$(unpack 2>&1); then ended done; else ended failed "the bundle cannot be unpacked: $problem"; fi
+}
+
+unpack() {
+    [ "$release" != "$now" ] || { echo "$release is current, and is not what it should be" && return 1; }
+    mkdir releases/.new && tar -xzof .interlock/incoming -C releases/.new || return 1
+    # Renamed into place, not written: the bundle may have a link of that name.
+    printf '%s\n' "$meta" >.interlock/meta && mv -fT .interlock/meta releases/.new/.interlock.json || return 1
+    find releases/.new '(' -type f -o -type d ')' -exec sync '{}' + || return 1
+    [ ! -e "releases/$release" ] || mv -T "releases/$release" releases/.gone || return 1
+    mv -T releases/.new "releases/$release" && sync releases && rm -rf .interlock/incoming releases/.gone
+}
+
+read_hooks() { # COUNT
+    hooks=
+    count=$1
+    while [ "$count" -gt 0 ]; do
+        IFS= read -r line || exit
+        hooks=$hooks$line$newline
+        count=$((count - 1))
+    done
+}
+
+# --- switching --------------------------------------------------------------------------------------------------------
+
+activate() { # to $release; whatever happens, something whole runs at the end
+    look
+    from=$now reason='' stop_was_tried=-
+    exists "$release" || { ended failed "$release is not on the host" && return; }
+    begin "$from" "$release" || { ended failed "$reason" && return; }
+    touch "releases/$release"
+    if stop_old && run "$release" BeforeInstall && run "$release" AfterInstall && switch "$release" && start "$release"; then
+        ended done
+        return
+    fi
+    failure=$reason
+    [ "$now" = "$release" ] || sweep "INTERLOCK_RELEASE=$root/releases/$release"
+    go_to "$from" || failure="$failure. On the way back: $reason"
+    ended failed "$failure"
+}
+
+stop_old() {
+    stop_was_tried=$from
+    run "$from" ApplicationStop
+}
+
+settle() { # RELEASE, or - for none
+    look
+    reason='' stop_was_tried=-
+    [ "$1" = - ] || exists "$1" || { ended failed "$1 is not on the host" && return; }
+    [ -f .interlock/journal ] || begin "$now" "$1" || { ended failed "$reason" && return; }
+    if go_to "$1"; then ended done; else ended failed "$reason"; fi
+}
+
+begin() { # FROM TO: write down what is begun, and take the space that the way there and back needs
+    problem=$({ link "$1" && link "$2" && printf '%s %s\n' "$1" "$2" >.interlock/journal.new &&
+        mv -fT .interlock/journal.new .interlock/journal && sync .interlock/journal .interlock; } 2>&1) && return
+    reason="the switch cannot be prepared: $problem"
+    return 1
+}
+
+link() { # RELEASE
+    [ "$1" = - ] || [ -h ".interlock/link.$1" ] || ln -s "releases/$1" ".interlock/link.$1"
+}
+
+switch() { # RELEASE: one rename
+    say "step switch"
+    if [ "$1" = - ]; then
+        problem=$(rm -f current 2>&1)
+    else
+        problem=$({ link "$1" && mv -fT ".interlock/link.$1" current; } 2>&1)
+    fi || { reason="the switch to $1 failed: $problem" && return 1; }
+    now=$1
+    sync .
+}
+
+go_to() { # RELEASE: stop what runs as well as it can be stopped, switch, start
+    [ "$now" = "$stop_was_tried" ] || run "$now" ApplicationStop || say "tail ($reason)"
+    sweep "INTERLOCK_RELEASE=$root/releases/$now"
+    [ "$now" = "$1" ] || switch "$1" || return
+    start "$1"
+}
+
+start() { run "$1" ApplicationStart && run "$1" ValidateService; }
+
+run() { # RELEASE EVENT: the hooks of a release for an event
+    while IFS=' ' read -r owner event seconds script; do
+        [ "$owner $event" != "$1 $2" ] || hook "$1" "$2" "$seconds" "$script" || return 1
+    done <<EOF
+$hooks
+EOF
+}
+
+hook() { # RELEASE EVENT SECONDS SCRIPT
+    say "step $2"
+    mark=$((mark + 1))
+    output=$root/.interlock/output/$1.$2
+    true >"$output"
+    # Neither the connection nor the lock is handed to the hook, so that what it leaves running holds neither.
+    (
+        cd "releases/$1" || exit 126
+        export APPLICATION_NAME="$service" DEPLOYMENT_ID="$deployment" DEPLOYMENT_GROUP_NAME="$environment"
+        export DEPLOYMENT_GROUP_ID="$environment" LIFECYCLE_EVENT="$2" INTERLOCK_SHARED="$root/shared"
+        export INTERLOCK_RELEASE="$root/releases/$1" INTERLOCK_HOOK="$root $$ $mark"
+        exec timeout -k 5 "$3" "./$4"
+    ) </dev/null >>"$output" 2>&1 9>&-
+    code=$?
+    case $code in
+        0) return 0 ;;
+        124) reason="ran longer than its $3 seconds and was killed" ;;
+        137 | 143) reason="was killed: it ran longer than its $3 seconds, or the host ended it" ;;
+        126 | 127) reason="could not be run" ;;
+        *) reason="ended with $code" ;;
+    esac
+    reason="the hook $2 ($4) of $1 $reason"
+    sweep "INTERLOCK_HOOK=$root $$ $mark"
+    last_lines "$output"
+    return 1
+}
+
+last_lines() {
+    tail -n 20 "$1" | while IFS= read -r line; do say "tail $line"; done
+}
+
+sweep() { # VARIABLE=VALUE: end every process that has it in its environment
+    for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        pids=$(carriers "$1")
+        [ -n "$pids" ] || return 0
+        case $round in
+            1) kill -s TERM $pids ;;
+            10 | 15) kill -s KILL $pids ;;
+        esac
+        sleep 0.2
+    done
+}
+
+carriers() {
+    set +f
+    grep -lszxF -e "$1" /proc/[0-9]*/environ | while IFS=/ read -r nothing proc pid file; do printf '%s ' "$pid"; done
+}
+
+# --- afterwards -------------------------------------------------------------------------------------------------------
+
+finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it was
+    look
+    previous=$2
+    if [ "$previous" = = ]; then
+        previous=-
+        [ ! -f .interlock/previous ] || IFS= read -r previous <.interlock/previous
+    else
+        printf '%s\n' "$previous" >.interlock/previous.new && mv -fT .interlock/previous.new .interlock/previous
+    fi
+    set +f
+    rm -f .interlock/journal .interlock/link.*
+    set -f
+    [ "$1" = 0 ] || prune "$1"
+    ended done
+}
+
+prune() { # KEEP
+    left=$1
+    [ "$now" = - ] || left=$((left - 1))
+    [ "$previous" = - ] || [ "$previous" = "$now" ] || left=$((left - 1))
+    ls -1t releases | while IFS= read -r name; do
+        exists "$name" && [ "$name" != "$now" ] && [ "$name" != "$previous" ] || continue
+        left=$((left - 1))
+        [ "$left" -lt 0 ] || continue
+        # Renamed first: a release is whole, or it is not there.
+        set +f
+        mv -T "releases/$name" releases/.gone && rm -rf releases/.gone .interlock/output/"$name".*
+        set -f
+    done
+}
+
+verb=$1 && shift
+case $verb in
+    ask) ask "$@" ;;
+    session) session "$@" ;;
+esac

@@ -1,0 +1,293 @@
+"""One host's deployment from beginning to end: what is done, in which order, and what happens when something fails.
+
+Bytes travel and are checked while the host still serves; only then it is drained, switched, checked and given back.
+Every visit goes on from what the host says, so that a visit can be made again after any interruption.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+import httpx
+
+from include.interlock.domain.appspec import AppSpec, parse_appspec
+from include.interlock.domain.catalogue import Health
+from include.interlock.domain.errors import DeployError, HostUnreachable, ReleaseError
+from include.interlock.domain.host_commands import Contents, HostState, Site
+from include.interlock.domain.records import Host, HostResult
+
+from .host_session import AS_NOTED, HostSession, Stopwatch, host_session
+from .load_balancer import Balancer
+from .ssh import SshDoor
+from .web import ask_version, await_health
+
+log = logging.getLogger(__name__)
+
+_Outcome = Literal["deployed", "unchanged", "backed_out", "failed"]
+_MARGIN = 360.0  # seconds that a host waits for a command beyond what drain and health checks may take
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all visits of one deployment share."""
+
+    site: Site
+    health: Health
+    drain_timeout: timedelta
+    door: SshDoor
+    balancer: Balancer | None
+    web: httpx.AsyncClient
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a host that hears nothing gives its lock back."""
+        return self.drain_timeout.total_seconds() + 2 * self.health.timeout.total_seconds() + _MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A release on its way to hosts."""
+
+    contents: Contents
+    bundle: bytes
+    appspec: AppSpec
+    keep_releases: int
+
+
+class Visit:
+    """A deployment to one host, or a back-out of one."""
+
+    def __init__(self, host: Host, around: Surroundings) -> None:
+        self._host = host
+        self._around = around
+        self._watch = Stopwatch()
+        self._state = HostState()
+        self._before: str | None = None
+        self._after: str | None = None
+        self._was_there = False
+        self._drained = False
+
+    async def deploy(self, delivery: Delivery) -> HostResult:
+        """Bring the host to a release; if that fails, the host is put back on the release that it had."""
+
+        async def bring(session: HostSession) -> _Outcome:
+            try:
+                return await self._bring(session, delivery)
+            except HostUnreachable:
+                raise
+            except ReleaseError as error:
+                back = await self._put_back(session, self._specs(delivery))
+                raise DeployError(f"{error} {back}") from error
+
+        return await self._result(delivery.contents, bring)
+
+    async def back_out(self, release: str | None, version: str | None) -> HostResult:
+        """Take the host back to a release that it still has, or to none."""
+
+        async def take_back(session: HostSession) -> _Outcome:
+            return await self._take_back(session, release, version)
+
+        return await self._result(release, take_back)
+
+    # --- forward -----------------------------------------------------------------------------------------------------
+
+    async def _bring(self, session: HostSession, delivery: Delivery) -> _Outcome:
+        release, version = delivery.contents.release, delivery.contents.version
+        arrived = session.current == release
+        if arrived and self._is_whole(release) and await self._is_well(version):
+            return await self._confirm(session, delivery)
+        if not self._is_whole(release):
+            await session.receive(delivery.bundle)
+        specs = self._specs(delivery)
+        await self._drain()
+        await (session.settle(release, specs) if arrived else session.activate(specs))
+        await self._check(version)
+        await self._restore()
+        await session.finish(keep=delivery.keep_releases, previous=self._ran_before(release))
+        return "deployed"
+
+    async def _confirm(self, session: HostSession, delivery: Delivery) -> _Outcome:
+        """Find the release running already: nothing to do, or the last steps of an earlier try."""
+        release = delivery.contents.release
+        await self._restore()
+        if self._state.begun is not None:
+            await session.finish(keep=delivery.keep_releases, previous=self._ran_before(release))
+        return "unchanged" if self._before == release else "deployed"
+
+    def _ran_before(self, release: str) -> str | None:
+        return AS_NOTED if self._before == release else self._before
+
+    async def _put_back(self, session: HostSession, specs: Mapping[str, AppSpec]) -> str:
+        """Make sure that the host runs what it ran before, give it back to the balancer, and say so."""
+        before, version = self._before, self._version(self._before)
+        try:
+            if session.current != before or not await self._is_well(version, before):
+                await session.settle(before, specs)
+            if before is not None:
+                await self._check(version)
+                await self._restore()
+            if session.has_begun:
+                await session.finish(keep=0)
+        except HostUnreachable:
+            raise
+        except ReleaseError as error:
+            return (
+                f"And {before or 'the empty host'}, as it was before, could not be brought back into service: {error}"
+            )
+        return f"The host runs {before}, as before, and is well." if before else "The host runs nothing, as before."
+
+    # --- back --------------------------------------------------------------------------------------------------------
+
+    async def _take_back(self, session: HostSession, release: str | None, version: str | None) -> _Outcome:
+        if session.current == release and (release is None or await self._is_well(version)):
+            if release is not None:
+                await self._restore()
+            return await self._confirm_back(session)
+        if release is not None and not self._is_whole(release):
+            raise DeployError(
+                f"{self._host.address} no longer has {release}, to which it was to go back.",
+                rule="a back-out uses what is on the hosts",
+                who="the release manager",
+                next_step="release that version again",
+            )
+        await self._drain()
+        await session.settle(release, self._specs())
+        if release is not None:
+            await self._check(version)
+            await self._restore()
+        await session.finish(keep=0, previous=None)
+        return "backed_out"
+
+    async def _confirm_back(self, session: HostSession) -> _Outcome:
+        if self._state.begun is not None:
+            await session.finish(keep=0, previous=None)
+        return "unchanged" if self._before == session.current else "backed_out"
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        if self._around.balancer is not None:
+            self._watch.begin("drain")
+            self._drained = True
+            await self._around.balancer.drain(self._host.instance_id, self._around.drain_timeout)
+            self._watch.end()
+
+    async def _restore(self) -> None:
+        if self._around.balancer is not None:
+            self._watch.begin("restore")
+            await self._around.balancer.restore(self._host.instance_id)
+            self._drained = False
+            self._watch.end()
+
+    async def _check(self, version: str | None) -> None:
+        self._watch.begin("health")
+        await await_health(self._host.address, self._around.health, version, client=self._around.web)
+        self._watch.end()
+
+    async def _is_well(self, version: str | None, release: str | None = "") -> bool:
+        if release is None:
+            return True
+        try:
+            await self._check(version)
+        except DeployError:
+            return False
+        return True
+
+    def _is_whole(self, release: str) -> bool:
+        found = self._state.releases.get(release)
+        return found is not None and found.is_whole
+
+    def _version(self, release: str | None) -> str | None:
+        found = self._state.releases.get(release or "")
+        return found.version if found else None
+
+    def _specs(self, delivery: Delivery | None = None) -> dict[str, AppSpec]:
+        """Return the hooks of every release that the visit may start or stop."""
+        specs = {name: parse_appspec(found.appspec) for name, found in self._state.releases.items() if found.appspec}
+        return specs | ({delivery.contents.release: delivery.appspec} if delivery else {})
+
+    # --- result ------------------------------------------------------------------------------------------------------
+
+    async def _result(
+        self, contents: Contents | str | None, visit: Callable[[HostSession], Awaitable[_Outcome]]
+    ) -> HostResult:
+        """Make the visit, and once more if the connection broke on the way; whatever happens is the result."""
+        try:
+            try:
+                outcome = await self._once(contents, visit)
+            except HostUnreachable:
+                if not self._was_there:
+                    raise
+                outcome = await self._once(contents, visit)
+            return self._as_result(outcome)
+        except ReleaseError as error:
+            if isinstance(error, HostUnreachable):
+                self._after = None  # nobody knows: the host may have gone on by itself
+            await self._serve_again()
+            return self._as_result("failed", str(error))
+        except Exception as error:
+            # One host's surprise is that host's failure: the others' connections must not be cut by it.
+            log.exception("The deployment to %s ended unexpectedly", self._host.address)
+            return self._as_result("failed", f"{self._host.address}: {type(error).__name__}: {error}")
+
+    async def _once(
+        self, contents: Contents | str | None, visit: Callable[[HostSession], Awaitable[_Outcome]]
+    ) -> _Outcome:
+        around = self._around
+        async with host_session(
+            around.door, self._host.address, around.site, contents, patience=around.patience, watch=self._watch
+        ) as session:
+            self._note(session.state, contents.release if isinstance(contents, Contents) else contents)
+            try:
+                return await visit(session)
+            finally:
+                self._after = session.current
+
+    def _note(self, state: HostState, target: str | None) -> None:
+        """Remember what ran before: before this visit, or before an earlier one that did not come to its end."""
+        self._state = state
+        self._after = state.current
+        if not self._was_there:
+            ours = state.begun is not None and state.begun[1] == state.current == target
+            self._before = state.begun[0] if ours and state.begun else state.current
+        self._was_there = True
+
+    async def _serve_again(self) -> None:
+        """Give a host back to the balancer that cannot be reached over SSH any more, but runs what it ran before."""
+        if not self._drained or self._before is None:
+            return
+        try:
+            version = await ask_version(self._host.address, self._around.health, client=self._around.web)
+            if version is not None and version == self._version(self._before):
+                await self._restore()
+        except ReleaseError as error:
+            log.warning("%s stays out of the load balancer: %s", self._host.address, error)
+
+    def _as_result(self, outcome: _Outcome, error: str = "") -> HostResult:
+        self._watch.end()
+        return HostResult(
+            host=self._host.address,
+            instance_id=self._host.instance_id,
+            outcome=outcome,
+            before=self._before,
+            after=self._after,
+            seconds=self._watch.seconds,
+            error=error,
+            steps=self._watch.steps,
+        )
+
+
+async def visit_all(visits: list[Callable[[], Awaitable[HostResult]]], concurrency: int) -> tuple[HostResult, ...]:
+    """Make visits, so many at a time; each gives a result."""
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(visit: Callable[[], Awaitable[HostResult]]) -> HostResult:
+        async with slots:
+            return await visit()
+
+    return tuple(await asyncio.gather(*(one(visit) for visit in visits)))

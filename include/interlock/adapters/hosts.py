@@ -1,0 +1,196 @@
+"""Deploying to hosts over SSH: many at a time, each whole at every instant, with a result for each."""
+
+from __future__ import annotations
+
+import asyncio
+import tarfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from include.interlock.domain.appspec import APPSPEC, AppSpec, parse_appspec
+from include.interlock.domain.catalogue import Health
+from include.interlock.domain.errors import DeployError, DigestMismatch, HostUnreachable
+from include.interlock.domain.host_commands import Contents, HostState, Site
+from include.interlock.domain.records import BackOutPlan, Host, HostResult, RunningRelease
+
+from .host_session import ask_host
+from .host_visit import Delivery, Surroundings, Visit, visit_all
+from .load_balancer import Balancer
+from .ssh import SshDoor, SshLogin, ssh_login
+from .web import web_client
+
+__all__ = [
+    "CONCURRENCY",
+    "Deployment",
+    "SshLogin",
+    "back_out_hosts",
+    "deploy_hosts",
+    "has_releases",
+    "read_running",
+    "ssh_login",
+]
+
+CONCURRENCY = 40
+"""Hosts that are changed or asked at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A release, and where and how it is to run."""
+
+    service: str
+    environment: str
+    deployment_id: str
+    deploy_root: str
+    release: str
+    version: str
+    commit: str
+    sha256: str
+    bundle: Path
+    keep_releases: int
+    health: Health
+    drain_timeout: timedelta
+
+
+async def deploy_hosts(
+    hosts: Sequence[Host],
+    deployment: Deployment,
+    *,
+    login: SshLogin,
+    balancer: Balancer | None,
+    concurrency: int = CONCURRENCY,
+) -> tuple[HostResult, ...]:
+    """Bring hosts to a release and return what happened on each, in their order.
+
+    A host that fails does not stop the others; it is put back on the release that it had, and its result says why.
+    Doing it again changes only what is not done.
+    """
+    delivery = await asyncio.to_thread(_delivery, deployment)
+    site = Site(deployment.service, deployment.environment, deployment.deployment_id, deployment.deploy_root)
+    async with _surroundings(site, deployment.health, deployment.drain_timeout, login, balancer) as around:
+        return await visit_all([partial(Visit(host, around).deploy, delivery) for host in hosts], concurrency)
+
+
+async def back_out_hosts(
+    hosts: Sequence[Host],
+    plan: BackOutPlan,
+    *,
+    service: str,
+    environment: str,
+    deployment_id: str,
+    deploy_root: str,
+    health: Health,
+    drain_timeout: timedelta,
+    login: SshLogin,
+    balancer: Balancer | None,
+    concurrency: int = CONCURRENCY,
+) -> tuple[HostResult, ...]:
+    """Take hosts back to the releases that the plan names for their addresses; nothing is transferred.
+
+    A host that runs its release already is left alone; one that is to run none is stopped and emptied.
+    """
+    if strangers := sorted(host.address for host in hosts if host.address not in plan.releases):
+        raise DeployError(
+            f"The back-out plan does not say what {', '.join(strangers)} goes back to.",
+            rule="a back-out goes where its plan says",
+            who="the release manager",
+        )
+    site = Site(service, environment, deployment_id, deploy_root)
+    async with _surroundings(site, health, drain_timeout, login, balancer) as around:
+        visits = [
+            partial(Visit(host, around).back_out, plan.releases[host.address], plan.versions.get(host.address))
+            for host in hosts
+        ]
+        return await visit_all([*visits], concurrency)
+
+
+async def read_running(
+    hosts: Sequence[Host], deploy_root: str, *, login: SshLogin, concurrency: int = CONCURRENCY
+) -> tuple[RunningRelease, ...]:
+    """Ask hosts what they run; HostUnreachable names those that cannot be asked."""
+    states = await _ask_all(hosts, deploy_root, {}, login, concurrency)
+    return tuple(state.running(host.address) for host, state in zip(hosts, states, strict=True))
+
+
+async def has_releases(
+    hosts: Sequence[Host],
+    deploy_root: str,
+    releases: Mapping[str, str | None],
+    *,
+    login: SshLogin,
+    concurrency: int = CONCURRENCY,
+) -> dict[str, bool]:
+    """Say of each host's address whether the release that ``releases`` names for it is there, whole.
+
+    A host for which it names none needs none.
+    """
+    states = await _ask_all(hosts, deploy_root, releases, login, concurrency)
+    return {host.address: _has(state, releases.get(host.address)) for host, state in zip(hosts, states, strict=True)}
+
+
+def _has(state: HostState, release: str | None) -> bool:
+    return release is None or (release in state.releases and state.releases[release].is_whole)
+
+
+async def _ask_all(
+    hosts: Sequence[Host], deploy_root: str, releases: Mapping[str, str | None], login: SshLogin, concurrency: int
+) -> list[HostState]:
+    door = SshDoor(login)
+    slots = asyncio.Semaphore(concurrency)
+
+    async def ask(host: Host) -> HostState | DeployError:
+        async with slots:
+            try:
+                return await ask_host(door, host.address, deploy_root, [releases.get(host.address)])
+            except DeployError as error:
+                return error
+
+    answers = await asyncio.gather(*(ask(host) for host in hosts))
+    failed = [answer for answer in answers if isinstance(answer, DeployError)]
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        raise HostUnreachable(
+            f"{len(failed)} of {len(hosts)} hosts cannot be asked what they run: {' '.join(map(str, failed))}"
+        )
+    return [answer for answer in answers if isinstance(answer, HostState)]
+
+
+@asynccontextmanager
+async def _surroundings(
+    site: Site, health: Health, drain_timeout: timedelta, login: SshLogin, balancer: Balancer | None
+) -> AsyncIterator[Surroundings]:
+    async with web_client() as web:
+        yield Surroundings(site, health, drain_timeout, SshDoor(login), balancer, web)
+
+
+def _delivery(deployment: Deployment) -> Delivery:
+    """Read the bundle once for all hosts; that its bytes are right is checked on each host."""
+    bundle = deployment.bundle.read_bytes()
+    return Delivery(
+        contents=Contents(
+            release=deployment.release,
+            version=deployment.version,
+            commit=deployment.commit,
+            sha256=deployment.sha256,
+            size=len(bundle),
+        ),
+        bundle=bundle,
+        appspec=_appspec(deployment.bundle),
+        keep_releases=deployment.keep_releases,
+    )
+
+
+def _appspec(bundle: Path) -> AppSpec:
+    try:
+        with tarfile.open(bundle, "r:gz") as archive:
+            for member in archive:
+                if member.name.removeprefix("./") == APPSPEC and (file := archive.extractfile(member)):
+                    return parse_appspec(file.read().decode())
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise DigestMismatch(f"{bundle.name} is not a bundle: {error}.", next_step="build the release again") from error
+    raise DigestMismatch(f"{bundle.name} is not a bundle: it has no {APPSPEC}.", next_step="build the release again")

@@ -1,0 +1,42 @@
+"""E-mail through Airflow's SMTP provider."""
+
+from __future__ import annotations
+
+import smtplib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from markdown_it import MarkdownIt
+
+from ..domain.errors import ReleaseError, TransientError
+
+if TYPE_CHECKING:
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+
+def send(smtp: SmtpHook, *, to: Sequence[str], subject: str, text: str, message_id: str) -> None:
+    """Send one message, Markdown without HTML, to all addresses; a message id makes a repeated message recognisable as the same.
+
+    :param smtp: an open hook.
+    :raises TransientError: the server did not take it now.
+    :raises ReleaseError: the server refused every recipient, or the connection names no sender.
+    """
+    if not smtp.from_email:
+        raise ReleaseError(
+            "The SMTP connection names no sender.", who="the platform engineer", next_step="set from_email in its extra"
+        )
+    try:
+        smtp.send_email_smtp(
+            to=list(to),
+            subject=" ".join(subject.split()),
+            html_content=MarkdownIt("commonmark", {"html": False}).render(text),
+            custom_headers={"Message-ID": message_id},
+        )
+    except smtplib.SMTPRecipientsRefused as error:
+        raise ReleaseError(
+            f"The mail server refused {', '.join(to)}: {error}",
+            who="the service's team",
+            next_step="correct the audience's addresses in its catalogue file",
+        ) from error
+    except (smtplib.SMTPException, OSError) as error:
+        raise TransientError(f"The mail server did not take the message to {', '.join(to)}: {error}") from error

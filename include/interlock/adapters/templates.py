@@ -1,0 +1,118 @@
+"""Texts for people, in Markdown, from the templates in ``include/templates/``.
+
+What a template puts out is escaped, unless the template says otherwise with a filter: commit messages, summaries and
+comments come from outside and must not be able to add a row to a table, a link, or a heading to what a board reads.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+FOLDER = Path(__file__).parents[2] / "templates"
+LONGEST = 300
+"""Characters of one value; the whole is in the records."""
+NOTHING = "—"
+
+MEANS_SOMETHING = re.compile(r"([\\`*\[\]~]|(?<![^\W_])_|_(?![^\W_]))")
+"""What Markdown reads within a line; what it reads only at a line's beginning cannot get there from a value."""
+REFERENCES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
+"""Written as references, which hold within tables, too."""
+LINKED = re.compile(r"(://|www(?=\.)|@)", re.IGNORECASE)
+"""What Markdown on GitHub's lines makes links of by itself, even if it is escaped; an invisible joiner prevents it."""
+JOINER = "\N{WORD JOINER}"
+HIDDEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
+"""Unicode's control, format and private characters: nobody sees them, and they turn what people do see."""
+
+
+class Markdown(str):
+    """Text that is Markdown already; it is put out as it is."""
+
+
+def render(name: str, **records: Any) -> str:
+    """Fill in a template; a record that it names and is not given is an error."""
+    return _environment().get_template(name).render(**records)
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(FOLDER),
+        undefined=StrictUndefined,
+        finalize=escape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(code=code, instant=instant, link=link, quoted=quoted, short=short)
+    return environment
+
+
+def escape(value: Any) -> str:
+    """Return a value as Markdown that reads as the value's text, on one line, and means nothing more."""
+    if isinstance(value, Markdown):
+        return value
+    text = MEANS_SOMETHING.sub(r"\\\1", LINKED.sub(rf"\1{JOINER}", _one_line(_said(value))))
+    return "".join(REFERENCES.get(character, character) for character in text)
+
+
+def code(value: Any) -> Markdown:
+    """Return a value in code style, for digests, commits and names of files."""
+    text = _one_line(_said(value)).replace("`", "'").replace("|", "¦")
+    return Markdown(f"`{text}`" if text != NOTHING else NOTHING)
+
+
+def short(digest: str | None) -> Markdown:
+    """Return the first twelve digits of a digest or a commit, in code style."""
+    return code(digest[:12] if digest else None)
+
+
+def instant(value: datetime | None) -> str:
+    """Return an instant for people, in UTC."""
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if value else NOTHING
+
+
+def link(text: str, path: str) -> Markdown:
+    """Return a link to a page of Airflow's.
+
+    :param path: below Airflow's own address, without a slash at its beginning.
+    """
+    return Markdown(f"[{escape(text)}]({quote(path, safe='/%')})")
+
+
+def quoted(text: str) -> Markdown:
+    """Return a document of somebody else's as a quotation, which it cannot end by itself."""
+    lines = (_visible(line.expandtabs(4)) for line in text.splitlines())
+    return Markdown("\n".join(f"> {line}".rstrip() for line in lines))
+
+
+def _said(value: Any) -> str:
+    if value is None or value == "":
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, datetime):
+        return instant(value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ", ".join(map(_said, value)) or NOTHING
+    return str(value)
+
+
+def _one_line(text: str) -> str:
+    line = _visible(" ".join(text.split()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+
+
+def _visible(line: str) -> str:
+    return "".join(character for character in line if unicodedata.category(character) not in HIDDEN)

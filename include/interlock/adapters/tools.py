@@ -1,0 +1,160 @@
+"""Build tools: what each is called with, where its test results land, and which program does its work here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from include.interlock.domain.errors import AssetMissing
+
+from . import processes
+
+_VERSION_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program that can do a tool's work, and how it says its version."""
+
+    command: tuple[str, ...]
+    label: str
+    version: tuple[str, ...] = ("--version",)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A build tool: what it is called with, and where its test results land.
+
+    ``{epoch}`` and ``{output}`` in arguments stand for the commit's time and the service's output folder.
+
+    :param programs: the first one that this machine has is taken.
+    :param install: how a machine gets it.
+    :param options: given at every call.
+    :param build: arguments when the service gives none.
+    :param test: the same for unit tests.
+    :param tester: what runs the unit tests, if not the tool itself.
+    :param prepare: file at the top of the checkout: arguments of a call before all others, if it is there.
+    """
+
+    programs: tuple[Program, ...]
+    install: str
+    junit: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    build: tuple[str, ...] = ()
+    test: tuple[str, ...] = ("test",)
+    tester: tuple[str, ...] = ()
+    prepare: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+TOOLS: Mapping[str, Tool] = {
+    "make": Tool(
+        programs=(Program(("make",), "GNU Make"),),
+        install="apt-get install make",
+        junit=("build/reports/**/*.xml", "reports/**/*.xml"),
+    ),
+    "ant": Tool(
+        programs=(Program(("ant",), "Apache Ant", ("-version",)),),
+        install="apt-get install ant",
+        options=("-noinput",),
+        junit=("build/reports/**/*.xml",),
+    ),
+    "msbuild": Tool(
+        programs=(
+            Program(("msbuild",), "MSBuild", ("/nologo", "/version")),
+            Program(("dotnet", "msbuild"), "dotnet msbuild", ("/nologo", "/version")),
+            Program(("xbuild",), "xbuild", ("/version",)),
+        ),
+        install="apt-get install mono-xbuild mono-mcs, or the .NET SDK",
+        options=("/nologo",),
+        build=("/t:Build", "/p:Configuration=Release"),
+        test=("/t:Test", "/p:Configuration=Release"),
+        junit=("TestResults/**/*.xml", "build/reports/**/*.xml"),
+        environ={"DOTNET_CLI_TELEMETRY_OPTOUT": "1", "DOTNET_NOLOGO": "1", "MSBUILDDISABLENODEREUSE": "1"},
+    ),
+    "maven": Tool(
+        programs=(Program(("mvn",), "Apache Maven"),),
+        install="apt-get install maven",
+        options=("--batch-mode", "--no-transfer-progress", "-Dproject.build.outputTimestamp={epoch}"),
+        build=("-DskipTests", "package"),
+        junit=("**/target/surefire-reports/*.xml",),
+    ),
+    "gradle": Tool(
+        programs=(Program(("gradle",), "Gradle"),),
+        install="https://gradle.org/install, or name the repository's own ./gradlew with tool: command",
+        options=("--no-daemon", "--console=plain"),
+        build=("assemble",),
+        junit=("**/build/test-results/**/*.xml",),
+    ),
+    "npm": Tool(
+        programs=(Program(("npm",), "npm"),),
+        install="apt-get install npm, or https://nodejs.org",
+        build=("run", "build"),
+        junit=("reports/**/*.xml", "test-results/**/*.xml", "junit.xml"),
+        prepare={"package-lock.json": ("ci",)},
+        environ={"npm_config_audit": "false", "npm_config_fund": "false", "npm_config_update_notifier": "false"},
+    ),
+    "python-build": Tool(
+        programs=(Program(("python3", "-m", "build"), "python -m build"),),
+        install="python3 -m pip install build",
+        build=("--wheel", "--outdir", "{output}"),
+        tester=("python3", "-m", "pytest"),
+        test=("--junitxml=build/reports/junit.xml",),
+        junit=("build/reports/**/*.xml",),
+    ),
+    "command": Tool(
+        programs=(),
+        install="name a program that the worker has",
+        test=(),
+        junit=("build/reports/**/*.xml", "reports/**/*.xml"),
+    ),
+}
+"""Every tool that ``build.tool`` of a service can name."""
+
+
+def tool_version(tool: str, *, environ: Mapping[str, str] | None = None) -> str:
+    """Return name and version of the program that does a tool's work; AssetMissing if this machine has none.
+
+    :param environ: the worker's environment; none: this process's.
+    """
+    return find(tool, os.environ if environ is None else environ)[1]
+
+
+def find(tool: str, environ: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    """Return the command of the first of a tool's programs that works here, with its name and version."""
+    if not TOOLS[tool].programs:
+        return (), tool
+    path = environ.get("PATH", os.defpath)
+    for program in TOOLS[tool].programs:
+        if found := _version(program, path):
+            return program.command, f"{program.label} {found}"
+    names = " or ".join(" ".join(program.command) for program in TOOLS[tool].programs)
+    raise AssetMissing(
+        f"This machine cannot build with {tool}: {names} is not on its PATH, or does not work.",
+        rule=f"the service's YAML names the build tool {tool}",
+        who="whoever runs the worker",
+        next_step=f"install it: {TOOLS[tool].install}",
+    )
+
+
+def _version(program: Program, path: str) -> str:
+    """Return a program's version, or nothing if it is not there or does not run."""
+    if shutil.which(program.command[0], path=path) is None:
+        return ""
+    with tempfile.TemporaryDirectory(prefix="interlock-tool-", ignore_cleanup_errors=True) as home:
+        done = processes.run(
+            [*program.command, *program.version],
+            folder=Path(home),
+            environ={"PATH": path, "HOME": home, "TMPDIR": home, "LC_ALL": "C.UTF-8"},
+            seconds=_VERSION_SECONDS,
+            cap=65536,
+            merged=True,
+            sweep=True,
+        )
+    number = re.search(rb"\d+(\.\d+)+[\w.+-]*", done.output)
+    return number.group().decode() if number and done.code == 0 else ""

@@ -1,0 +1,55 @@
+// What our pages need of Airflow: its public API with the reader's own cookie, and its address bar.
+
+export const base = location.pathname.replace(/interlock\/.*/, "");
+export const asked = new URLSearchParams(location.search);
+export const dagId = asked.get("dag_id") ?? "";
+export const runId = asked.get("run_id") ?? "";
+export const runPath = `dags/${encodeURIComponent(dagId)}/dagRuns/${encodeURIComponent(runId)}`;
+
+// Airflow keeps its theme in the class of its own page; a page of ours that is opened by itself follows the system.
+if (parent !== window) {
+  const outer = parent.document.documentElement.classList;
+  const theme = ["dark", "light"].find((name) => outer.contains(name));
+  if (theme) document.documentElement.dataset.theme = theme;
+  document.documentElement.style.setProperty("--page", getComputedStyle(parent.document.body).backgroundColor);
+}
+
+export async function read(path) {
+  const answer = await fetch(base + path, { headers: { Accept: "application/json" } });
+  if (answer.status === 401) {
+    parent.location.reload(); // Airflow shows its login
+    throw new Error("You are not logged in any more.");
+  }
+  if (!answer.ok) {
+    const body = await answer.json().catch(() => ({}));
+    throw new Error(typeof body.detail === "string" ? body.detail : `${answer.status} ${answer.statusText}`);
+  }
+  return answer.json();
+}
+
+// Our frame may not navigate Airflow's page; an anchor that lives in that page may.
+export function visit(path) {
+  const anchor = parent.document.createElement("a");
+  anchor.href = base + path;
+  parent.document.body.append(anchor);
+  anchor.click();
+  anchor.remove();
+}
+
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "onclick") made.addEventListener("click", value);
+    else if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value);
+  }
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
+  return made;
+}
+
+export function link(text, path) {
+  const go = (event) => {
+    event.preventDefault();
+    visit(path);
+  };
+  return element("a", { href: base + path, onclick: go }, text);
+}

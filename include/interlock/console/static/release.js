@@ -1,0 +1,312 @@
+// The release at a glance: what Airflow's public API says of this run, put together.
+
+import { dagId, element, link, read, runId, runPath } from "./airflow.js";
+
+const STAGES = [
+  ["policy", "Release policy"],
+  ["planning", "Release planning"],
+  ["design", "Hardware and software design"],
+  ["build", "Build and configure"],
+  ["quality", "Quality review"],
+  ["acceptance", "Release accepted"],
+  ["rollout", "Rollout plan"],
+  ["communication", "Communicate and train"],
+  ["implementation", "Implement release"],
+  ["verification", "Verify implementation"],
+  ["closure", "Closure"],
+];
+const RECORDS = {
+  "policy.resolve_policy": "policy",
+  "planning.plan_release": "plan",
+  "planning.decide_plan": "planDecision",
+  "design.check_assets": "assets",
+  "build.build_artifact": "artifact",
+  "quality.deploy_to_test": "test",
+  "quality.judge_quality": "quality",
+  "acceptance.decide_acceptance": "acceptance",
+  "rollout.freeze_plan": "rollout",
+  "rollout.await_board": "board",
+  "communication.record_communication": "communication",
+  "verification.judge_verification": "verification",
+  "verification.back_out": "backOut",
+  "closure.close_release": "outcome",
+};
+const ENDED = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
+const EVERY = 5000;
+const page = document.getElementById("release");
+const known = new Map();
+
+// --- reading -----------------------------------------------------------------------------------------------------
+
+async function readAll(path, key) {
+  const found = [];
+  for (;;) {
+    const part = await read(`api/v2/${path}${path.includes("?") ? "&" : "?"}limit=100&offset=${found.length}`);
+    found.push(...part[key]);
+    if (!part[key].length || found.length >= part.total_entries) return found;
+  }
+}
+
+async function readXCom(entry) {
+  const seen = `${entry.task_id} ${entry.map_index} ${entry.key} ${entry.timestamp}`;
+  if (!known.has(seen)) {
+    const task = encodeURIComponent(entry.task_id);
+    const path = `api/v2/${runPath}/taskInstances/${task}/xcomEntries/${entry.key}?map_index=${entry.map_index}`;
+    const { value } = await read(path);
+    known.set(seen, typeof value === "string" && entry.key === "return_value" ? JSON.parse(value) : value);
+  }
+  return known.get(seen);
+}
+
+async function readRelease() {
+  const [run, tasks, entries, questions] = await Promise.all([
+    read(`api/v2/${runPath}`),
+    readAll(`${runPath}/taskInstances`, "task_instances"),
+    readAll(`${runPath}/taskInstances/~/xcomEntries`, "xcom_entries"),
+    readAll(`${runPath}/hitlDetails`, "hitl_details"),
+  ]);
+  const records = { waves: [] };
+  const reasons = {};
+  await Promise.all(
+    entries.map(async (entry) => {
+      const wave = /^implementation\.wave_(\d+)$/.exec(entry.task_id);
+      if (entry.key === "reason") reasons[entry.task_id] = await readXCom(entry);
+      else if (entry.key === "return_value" && RECORDS[entry.task_id]) records[RECORDS[entry.task_id]] = await readXCom(entry);
+      else if (entry.key === "return_value" && wave) records.waves[Number(wave[1]) - 1] = await readXCom(entry);
+    }),
+  );
+  records.waves = records.waves.filter(Boolean);
+  return { run, tasks, questions, records, reasons };
+}
+
+// --- saying ------------------------------------------------------------------------------------------------------
+
+const short = (digest) => (digest ? digest.slice(0, 12) : "—");
+const when = (instant) => (instant ? new Date(instant).toISOString().slice(0, 16).replace("T", " ") + " UTC" : "—");
+const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
+
+function took(tasks) {
+  const starts = tasks.map((task) => task.start_date).filter(Boolean).sort();
+  const ends = tasks.map((task) => task.end_date).filter(Boolean).sort();
+  if (!starts.length) return "";
+  const running = tasks.some((task) => task.start_date && !task.end_date);
+  const seconds = ((running ? Date.now() : Date.parse(ends.at(-1))) - Date.parse(starts[0])) / 1000;
+  if (!(seconds >= 0)) return "";
+  if (seconds < 90) return `${seconds.toFixed(1)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+function stateOf(tasks) {
+  const states = tasks.map((task) => task.state);
+  if (states.includes("failed")) return "failed";
+  if (states.some((state) => state === "awaiting_input")) return "waits for people";
+  if (states.some((state) => state && !ENDED.has(state))) return "running";
+  if (states.some((state) => state === "upstream_failed")) return "not reached";
+  if (states.length && states.every((state) => state === "skipped" || state === "removed")) return "skipped";
+  if (states.length && states.every((state) => ENDED.has(state))) return "done";
+  return states.some(Boolean) ? "running" : "to come";
+}
+
+const SAYS = {
+  policy: ({ policy }) => policy && `${policy.change_type} change; policy ${short(policy.digest)}`,
+  planning: ({ plan }) =>
+    plan && `${plan.previous_version ?? "nothing"} → ${plan.version}, ${plural(plan.commit_count, "commit")}, risk ${plan.risk.score}`,
+  design: ({ assets }) =>
+    assets && Object.entries(assets.hosts).map(([name, hosts]) => `${name}: ${plural(hosts.length, "host")}`).join(", "),
+  build: ({ artifact }) => artifact && `${artifact.tool}, ${artifact.seconds.toFixed(1)} s, sha256 ${short(artifact.bundle.sha256)}`,
+  quality: ({ quality }) =>
+    quality && (quality.success ? `${plural(quality.suites.length, "suite")} passed` : `${plural(quality.failures.length, "expectation")} failed`),
+  acceptance: ({ acceptance }) => acceptance?.reason,
+  rollout: ({ rollout, board }) => board?.reason ?? (rollout && `frozen: ${plural(rollout.waves.length, "wave")}`),
+  communication: ({ communication }) =>
+    communication && `told ${plural(Object.keys(communication.sent).length, "audience")}`,
+  implementation: ({ waves, rollout }) => waves.length && `${waves.length} of ${plural(rollout?.waves.length ?? waves[0].of, "wave")}`,
+  verification: ({ verification, backOut }) =>
+    backOut ? `backed out${backOut.verified ? ", verified" : ", NOT verified"}` : verification?.success && "production behaves as before",
+  closure: ({ outcome }) => outcome && outcome.outcome.replace("_", " "),
+};
+
+// --- showing -----------------------------------------------------------------------------------------------------
+
+const pill = (state) => element("span", { class: `pill ${state.replaceAll(" ", "-").replaceAll("_", "-")}` }, state.replaceAll("_", " "));
+const code = (text) => element("code", {}, text ?? "—");
+
+function table(heads, rows, empty = "") {
+  if (!rows.length) return element("p", { class: "quiet" }, empty);
+  const cells = (row) => element("tr", {}, row.map((cell) => element("td", {}, cell ?? "—")));
+  const head = element("thead", {}, element("tr", {}, heads.map((name) => element("th", { scope: "col" }, name))));
+  return element("div", { class: "wide" }, element("table", {}, head, element("tbody", {}, rows.map(cells))));
+}
+
+const section = (title, ...content) => element("section", {}, element("h2", {}, title), ...content);
+
+function heading({ run, records, reasons, tasks }) {
+  const { plan, rollout, outcome } = records;
+  const conf = run.conf ?? {};
+  const version = plan?.version ?? rollout?.version ?? conf.version ?? "";
+  const state = outcome?.outcome ?? run.state;
+  const failed = tasks.filter((task) => task.state === "failed").map((task) => reasons[task.task_id]).find(Boolean);
+  const reason = outcome ? outcome.reason : failed;
+  return [
+    element("h1", {}, `${dagId.replace(/^release_/, "").replaceAll("_", "-")} ${version} `, pill(state)),
+    element("p", { class: "summary" }, plan?.summary ?? conf.summary ?? ""),
+    reason && (outcome || failed)
+      ? element("p", { class: `reason ${["deployed", "rehearsed"].includes(state) ? "good" : "bad"}` }, outcome ? `Decided by ${outcome.stage}: ${reason}` : reason)
+      : null,
+  ];
+}
+
+function glance({ run, records }) {
+  const { policy, plan, artifact, rollout, board } = records;
+  const facts = [
+    ["Commit", plan && [code(short(plan.commit.sha)), ` ${plan.commit.subject}`]],
+    ["Ref", plan && code(plan.ref)],
+    ["Change type", plan?.change_type],
+    ["Asked for by", plan?.requested_by ?? run.triggering_user_name],
+    ["Target", plan && `${plan.target}${plan.rehearsal ? " (rehearsal)" : ""}`],
+    ["Tickets", plan?.tickets.join(", ")],
+    ["Not before", plan?.not_before && when(plan.not_before)],
+    ["Risk", plan && `${plan.risk.score} of 100`],
+    ["Artifact", artifact && [`${artifact.version}, sha256 `, code(artifact.bundle.sha256)]],
+    ["Policy", policy && code(policy.digest)],
+    ["Plan voted on", board && code(board.digest)],
+    ["Decide by", rollout?.decide_by && when(rollout.decide_by)],
+  ].filter(([, value]) => value);
+  return element("dl", {}, facts.map(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+}
+
+function stages({ tasks, records, reasons }) {
+  const rows = STAGES.map(([id, title]) => {
+    const own = tasks.filter((task) => task.task_id.startsWith(`${id}.`));
+    const failed = own.find((task) => task.state === "failed");
+    const said = (failed && reasons[failed.task_id]) || SAYS[id](records) || "";
+    const name = own.length ? link(title, `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/group/${id}`) : title;
+    return [name, pill(stateOf(own)), took(own), said];
+  });
+  return section("Stages", table(["Stage", "State", "Took", "What came of it"], rows));
+}
+
+function decisions({ questions, records, tasks }) {
+  const decided = [
+    ["Plan", records.planDecision],
+    ["Acceptance", records.acceptance],
+    ["Board", records.board],
+  ].filter(([, decision]) => decision);
+  const rows = decided.map(([name, decision]) => [
+    name,
+    pill(decision.required ? (decision.approved ? "approved" : "rejected") : "not asked"),
+    decision.reason,
+    code(short(decision.digest)),
+  ]);
+  return section(
+    "Decisions",
+    table(["Of", "Decision", "Reason", "Digest"], rows, "Nothing has been decided yet."),
+    element("h3", {}, "Who was asked, and what they answered"),
+    table(["Asked", "Question", "Answer", "By", "At", "Comment"], questions.map(answer), "Nobody has been asked yet."),
+  );
+}
+
+function answer(question) {
+  const task = question.task_instance;
+  const forged = ENDED.has(task.state) && task.state === "success" && !question.response_received;
+  const asked = question.assigned_users.filter((user) => user.id !== "board_clerk").map((user) => user.name).join(", ");
+  const answered = question.response_received
+    ? pill(question.chosen_options.join(", "))
+    : pill(forged ? "marked by hand, no answer" : ENDED.has(task.state) ? "no answer" : "waited for");
+  const path = `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/${encodeURIComponent(task.task_id)}`;
+  const place = task.map_index >= 0 ? `${path}/mapped/${task.map_index}/required_actions` : `${path}/required_actions`;
+  return [
+    asked,
+    link(question.subject, place),
+    answered,
+    question.responded_by_user?.name ?? (question.response_received ? "nobody in time" : ""),
+    question.responded_at ? when(question.responded_at) : "",
+    question.params_input?.comment ?? "",
+  ];
+}
+
+function risk({ records: { plan } }) {
+  if (!plan) return null;
+  const rows = plan.risk.terms.map((term) => [term.name, String(term.points), term.why]);
+  return section(`Risk ${plan.risk.score} of 100`, table(["Term", "Points", "Why"], rows, "No term of the formula applies."));
+}
+
+function failures(found) {
+  const rows = found.map((one) => [
+    one.suite,
+    one.expected,
+    one.rows.length ? element("ul", {}, one.rows.map((row) => element("li", {}, row))) : "the table as a whole",
+    String(one.row_count || ""),
+  ]);
+  return table(["Suite", "Expected", "Broken by", "Rows"], rows);
+}
+
+function quality({ records: { quality: report, verification } }) {
+  if (!report && !verification) return null;
+  const suites = (report?.suites ?? []).map((suite) => [
+    suite.suite,
+    pill(suite.success ? "passed" : "failed"),
+    `${suite.evaluated - suite.failed} of ${suite.evaluated}`,
+  ]);
+  const broken = [...(report?.failures ?? []), ...(verification?.failures ?? [])];
+  const docs = `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/plugin/quality-report`;
+  return section(
+    "Quality",
+    table(["Suite", "Judgement", "Expectations met"], suites),
+    broken.length ? failures(broken) : null,
+    element("p", {}, link("The quality report, whole", docs)),
+  );
+}
+
+function hosts({ records: { rollout, waves, backOut, outcome } }) {
+  if (!rollout) return null;
+  const deployed = new Map(waves.flatMap((wave) => wave.results).map((result) => [result.host, result]));
+  const taken = new Map((backOut?.results ?? []).map((result) => [result.host, result]));
+  const rows = rollout.waves.flatMap((wave, index) =>
+    wave.map((host) => {
+      const first = deployed.get(host.address) ?? deployed.get(host.name);
+      const last = taken.get(host.address) ?? taken.get(host.name) ?? first;
+      const runs = outcome?.running?.[host.address] ?? outcome?.running?.[host.name];
+      const goesBack = rollout.back_out.releases[host.address];
+      return [
+        String(index + 1),
+        host.name,
+        host.address,
+        code(first?.before ?? goesBack),
+        code(last?.after),
+        last ? pill(last.outcome) : pill("to come"),
+        runs ?? "",
+        last?.error ?? "",
+      ];
+    }),
+  );
+  const heads = ["Wave", "Host", "Address", "Before", "After", "Outcome", "Answers now", "Error"];
+  return section(`Hosts of ${rollout.environment}`, table(heads, rows));
+}
+
+function people({ records: { communication } }) {
+  if (!communication) return null;
+  const told = Object.entries(communication.sent).map(([name, addresses]) => [name, addresses.join(", ")]);
+  const trained = Object.entries(communication.acknowledged).map(([role, user]) => [role, `acknowledged by ${user}`]);
+  return section("People told", table(["Audience or role", "Who"], [...told, ...trained], "Nobody had to be told."));
+}
+
+function show(release) {
+  const parts = [heading, glance, stages, hosts, decisions, quality, risk, people];
+  page.replaceChildren(...parts.flatMap((part) => part(release)).filter(Boolean));
+}
+
+// --- and again, while it runs --------------------------------------------------------------------------------------
+
+async function refresh() {
+  try {
+    if (!dagId.startsWith("release_")) throw new Error(`${dagId || "This"} is not a release.`);
+    const release = await readRelease();
+    show(release);
+    if (["queued", "running"].includes(release.run.state)) setTimeout(refresh, EVERY);
+  } catch (error) {
+    page.replaceChildren(element("p", { class: "bad" }, `The release cannot be shown: ${error.message}`));
+  }
+}
+
+await refresh();

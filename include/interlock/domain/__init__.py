@@ -1,0 +1,1 @@
+"""What a release is, and every decision about one: no Airflow, no cloud, no network."""

@@ -1,0 +1,96 @@
+"""Every error that a release raises on purpose.
+
+::
+
+    ReleaseError
+    ├── CatalogueError        a YAML file of the catalogue is wrong (file, line, key, found, allowed)
+    ├── RequestRefused        what was asked for at the trigger form cannot be released
+    ├── PolicyViolation       a rule of the policy forbids this
+    ├── SourceError           the repository, the ref or the commit is not what it should be
+    ├── AssetMissing          a host, load balancer or tool that the release needs is not there
+    ├── BuildFailed           the service's own build tool failed, ran too long, or left nothing
+    ├── DigestMismatch        bytes are not the bytes that were recorded
+    ├── QualityRejected       an expectation failed; carries the rows
+    ├── GateRejected          people said no, or nobody answered in time
+    ├── DeployError           a host could not be brought to the release
+    │   └── HostUnreachable   no connection: refused, timed out, unknown or changed host key
+    ├── VerificationFailed    production does not behave as it did before
+    └── TransientError        the outside world did not answer; trying again is right
+
+All but :class:`TransientError` and :class:`HostUnreachable` are final: asking again gives the same answer.
+"""
+
+from __future__ import annotations
+
+
+class ReleaseError(Exception):
+    """Base of every error that a release raises on purpose.
+
+    :param what: what happened, and to what, in one sentence.
+    :param rule: the rule that decided, with the file it comes from.
+    :param who: who can change it.
+    :param next_step: what to do next.
+    """
+
+    def __init__(self, what: str, *, rule: str = "", who: str = "", next_step: str = "") -> None:
+        self.what, self.rule, self.who, self.next_step = what, rule, who, next_step
+        parts = [what]
+        if rule:
+            parts.append(f"Rule: {rule}.")
+        if who:
+            parts.append(f"Who can change it: {who}.")
+        if next_step:
+            parts.append(f"Next: {next_step}.")
+        super().__init__(" ".join(parts))
+
+
+class CatalogueError(ReleaseError, ValueError):
+    """A file of the catalogue is wrong; nothing of it is used."""
+
+
+class RequestRefused(ReleaseError, ValueError):
+    """A release was asked for with values that cannot be released."""
+
+
+class PolicyViolation(ReleaseError, ValueError):
+    """A rule of the policy forbids this."""
+
+
+class SourceError(ReleaseError):
+    """The repository, the ref or the commit is not what it should be."""
+
+
+class AssetMissing(ReleaseError):
+    """A host, load balancer or tool that the release needs is not there."""
+
+
+class BuildFailed(ReleaseError):
+    """The service's own build tool failed, ran too long, or left nothing."""
+
+
+class DigestMismatch(ReleaseError):
+    """Bytes are not the bytes that were recorded."""
+
+
+class QualityRejected(ReleaseError):
+    """A quality expectation failed."""
+
+
+class GateRejected(ReleaseError):
+    """People said no, or nobody answered in time."""
+
+
+class DeployError(ReleaseError):
+    """A host could not be brought to the release."""
+
+
+class HostUnreachable(DeployError):
+    """No connection to a host: refused, timed out, unknown or changed host key."""
+
+
+class VerificationFailed(ReleaseError):
+    """Production does not behave as it did before."""
+
+
+class TransientError(ReleaseError):
+    """The outside world did not answer; trying again is right."""

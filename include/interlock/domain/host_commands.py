@@ -1,0 +1,187 @@
+"""What is said to a host, and what its answers mean: data, without a connection.
+
+The program that runs on a host is constant text (``adapters/host_program.sh``). What differs from host to host and from
+release to release travels as arguments, quoted in one place here, and as lines on the program's standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .appspec import AppSpec, Event
+from .canonical import canonical_bytes
+from .errors import DeployError
+from .records import RunningRelease, release_name
+
+NOTHING = "-"
+"""How the program says that there is no release."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+_FORWARD = (Event.BEFORE_INSTALL, Event.AFTER_INSTALL, Event.APPLICATION_START, Event.VALIDATE_SERVICE)
+_BACK = (Event.APPLICATION_STOP, Event.APPLICATION_START, Event.VALIDATE_SERVICE)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a host's program must know of the deployment, whichever way it goes."""
+
+    service: str
+    environment: str
+    deployment_id: str
+    deploy_root: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A release as bytes: what the host checks, and what it writes beside the release."""
+
+    release: str
+    version: str
+    commit: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledRelease:
+    """A whole release on a host, as it describes itself."""
+
+    name: str
+    version: str | None = None
+    commit: str | None = None
+    sha256: str | None = None
+    appspec: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the digest that it was installed from is the one in its name."""
+        return bool(self.version and self.sha256) and release_name(self.version or "", self.sha256 or "") == self.name
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """What a host says of itself: the release that is current, a switch left unfinished, the releases asked about."""
+
+    current: str | None = None
+    begun: tuple[str | None, str | None] | None = None
+    releases: Mapping[str, InstalledRelease] = field(default_factory=dict)
+
+    def running(self, host: str) -> RunningRelease:
+        """Return what is current, as a record."""
+        found = self.releases.get(self.current or NOTHING)
+        return RunningRelease(
+            host=host, release=self.current, version=found and found.version, commit=found and found.commit
+        )
+
+
+def ask_command(program: str, deploy_root: str, releases: Iterable[str | None] = ()) -> str:
+    """Return the command that asks what is current, and about ``releases``, without locking anything."""
+    return _command(program, "ask", deploy_root, *(named(release) for release in releases if release))
+
+
+def session_command(program: str, site: Site, contents: Contents | str | None, *, patience: int) -> str:
+    """Return the command that locks a host and then waits for what it is to do.
+
+    :param contents: the release that the session is about: to be received, or on the host already; none: no release.
+    :param patience: seconds without a command after which the host gives the lock back.
+    """
+    what = (named(contents), "", "0", "") if not isinstance(contents, Contents) else _received(contents, site.service)
+    where = (site.deploy_root, site.service, site.environment, _one_line(site.deployment_id))
+    return _command(program, "session", *where, str(patience), *what)
+
+
+def _received(contents: Contents, service: str) -> tuple[str, str, str, str]:
+    about = {
+        "service": service,
+        "release": contents.release,
+        "version": contents.version,
+        "commit": contents.commit,
+        "sha256": contents.sha256,
+    }
+    return named(contents.release), contents.sha256, str(contents.size), canonical_bytes(about).decode()
+
+
+def _command(program: str, *arguments: str) -> str:
+    return shlex.join(["sh", "-c", program, "interlock", *arguments])
+
+
+def named(release: str | None) -> str:
+    """Return a release's name as an argument; DeployError for one that cannot be a folder's name."""
+    if release is None:
+        return NOTHING
+    if not _NAME.fullmatch(release):
+        raise DeployError(
+            f"{release!r} is not a name that a release can have on a host.",
+            rule="a release is called <version>-<first 12 digits of its digest>, in letters, digits, . _ + and -",
+            who="the release manager",
+            next_step="release it under another version",
+        )
+    return release
+
+
+def _one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def hook_lines(specs: Mapping[str, AppSpec]) -> tuple[str, ...]:
+    """Return the hooks of releases as lines: release, event, time limit in seconds, script."""
+    return tuple(
+        f"{named(release)} {event} {hook.timeout} {hook.location}"
+        for release, spec in specs.items()
+        for event in Event
+        for hook in spec.hooks.get(event, ())
+    )
+
+
+def longest(specs: Mapping[str, AppSpec], release: str | None, before: str | None) -> int:
+    """Return the most seconds that the hooks of a switch may take, with the way back."""
+    old, new = specs.get(before or NOTHING, AppSpec()), specs.get(release or NOTHING, AppSpec())
+    ways = ((old, (Event.APPLICATION_STOP,)), (new, _FORWARD), (new, _BACK), (old, _BACK))
+    return sum(hook.timeout for spec, events in ways for event in events for hook in spec.hooks.get(event, ()))
+
+
+def parse_state(lines: Iterable[str], current: str) -> HostState:
+    """Read what a host says of itself.
+
+    :param lines: what came before the end of the answer.
+    :param current: the release that the end of the answer named.
+    """
+    releases: dict[str, InstalledRelease] = {}
+    appspecs: dict[str, list[str]] = {}
+    begun = None
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        name, _, text = rest.partition(" ")
+        if word == "release":
+            releases[name] = _described(name, text)
+        elif word == "appspec":
+            appspecs.setdefault(name, []).append(text)
+        elif word == "journal":
+            begun = _release(name), _release(text)
+    whole = {name: _with_appspec(release, appspecs.get(name)) for name, release in releases.items()}
+    return HostState(_release(current), begun, whole)
+
+
+def _release(word: str) -> str | None:
+    return None if word in (NOTHING, "") else word
+
+
+def _described(name: str, text: str) -> InstalledRelease:
+    """Read a release's ``.interlock.json``; what it does not say plainly is not known."""
+    try:
+        about = json.loads(text)
+    except ValueError:
+        return InstalledRelease(name)
+    if not isinstance(about, dict):
+        return InstalledRelease(name)
+    said = {key: about[key] for key in ("version", "commit", "sha256") if isinstance(about.get(key), str)}
+    return InstalledRelease(name, **said)
+
+
+def _with_appspec(release: InstalledRelease, lines: list[str] | None) -> InstalledRelease:
+    text = None if lines is None else "\n".join(lines) + "\n"
+    return InstalledRelease(release.name, release.version, release.commit, release.sha256, text)

@@ -1,0 +1,32 @@
+"""Where the pages of a run lie, in the artifact store and in Airflow's UI: one rule for writers and readers."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from urllib.parse import quote
+
+SAFE_DAG_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+STAGE = re.compile(r"[a-z][a-z0-9_-]*")
+UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+LONGEST = 100
+
+
+def run_slug(run_id: str) -> str:
+    """Return a run id as the name of a folder; different run ids never get the same name."""
+    return f"{UNSAFE.sub('-', run_id)[:LONGEST]}-{sha256(run_id.encode()).hexdigest()[:12]}"
+
+
+def quality_page(dag_id: str, run_id: str) -> str:
+    """Return where Airflow's UI shows a run's data docs, below its own address."""
+    return f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/plugin/quality-report"
+
+
+def docs_prefix(dag_id: str, run_id: str, stage: str) -> str:
+    """Return the folder of a stage's data docs below the artifact store's root.
+
+    :raises ValueError: no Dag and no stage is called that; a name can climb nowhere.
+    """
+    if not SAFE_DAG_ID.fullmatch(dag_id) or not STAGE.fullmatch(stage):
+        raise ValueError(f"{dag_id!r} is no Dag id, or {stage!r} is no stage")
+    return f"docs/{dag_id}/{run_slug(run_id)}/{stage}"

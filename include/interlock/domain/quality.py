@@ -1,0 +1,108 @@
+"""The rows that quality review judges: one table for each kind of result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field
+
+from .canonical import Model, canonical_bytes
+from .records import Artifact, ReleasePlan, release_name
+
+AnyRow = TypeVar("AnyRow", bound=Model)
+
+
+class TestRow(Model):
+    """One test case, of the build's unit tests or of a suite."""
+
+    __test__ = False  # pytest: not a test class
+
+    suite: str
+    classname: str
+    name: str
+    status: Literal["passed", "failed", "error", "skipped"]
+    seconds: float = Field(ge=0)
+    message: str = Field("", description="Why it did not pass")
+
+
+class CoverageRow(Model):
+    """Line coverage of one source file."""
+
+    file: str
+    lines: int = Field(ge=0, description="Lines that can be executed")
+    covered: int = Field(ge=0, description="Lines that the unit tests executed")
+    percent: float = Field(ge=0, le=100, description="Of the lines; a file without any is wholly covered")
+
+
+class ComponentRow(Model):
+    """One component of the bill of materials: something that the release brings with it."""
+
+    name: str
+    version: str
+    licence: str = Field(description="An SPDX identifier or expression, else the name that was given; empty: unknown")
+    purl: str = Field("", description="Package URL")
+    sha256: str = Field("", description="Of the package's archive, where it is known")
+
+
+class RecordRow(Model):
+    """One field of the release record: what it is, and what it has to be."""
+
+    field: str
+    value: str
+    expected: str
+
+
+def rows_as_json(rows: Iterable[Model]) -> bytes:
+    """Return a table as bytes for the artifact store; the same rows are always the same bytes."""
+    return canonical_bytes({"rows": [row.model_dump(mode="json") for row in rows]})
+
+
+def rows_from_json(kind: type[AnyRow], data: bytes) -> tuple[AnyRow, ...]:
+    """Read a table back; pydantic's ValidationError if its rows are of another kind."""
+    return tuple(kind.model_validate(row) for row in json.loads(data)["rows"])
+
+
+def record_rows(plan: ReleasePlan, artifact: Artifact) -> tuple[RecordRow, ...]:
+    """Return what the release record says of the artifact beside what was planned."""
+    return (
+        RecordRow(field="service", value=artifact.service, expected=plan.service),
+        RecordRow(field="version", value=artifact.version, expected=plan.version),
+        RecordRow(field="commit", value=artifact.commit, expected=plan.commit.sha),
+        RecordRow(field="release", value=artifact.release, expected=release_name(plan.version, artifact.bundle.sha256)),
+    )
+
+
+def licence_allowed(licence: str, allowed: Collection[str]) -> bool:
+    """Tell whether a component may be used: of ``A OR B`` one must be allowed, of ``A AND B`` both.
+
+    :param licence: an SPDX identifier or expression; anything else is not allowed unless it is listed as it stands.
+    """
+    if licence in allowed:
+        return True
+    from license_expression import ExpressionError  # type: ignore[import-untyped]
+
+    try:
+        parsed = _licensing().parse(licence)
+    except ExpressionError:
+        return False
+    return parsed is not None and _allowed(parsed, allowed)
+
+
+def _allowed(expression: Any, allowed: Collection[str]) -> bool:
+    licensing = _licensing()
+    if isinstance(expression, licensing.OR):
+        return any(_allowed(part, allowed) for part in expression.args)
+    if isinstance(expression, licensing.AND):
+        return all(_allowed(part, allowed) for part in expression.args)
+    return str(expression) in allowed  # one licence; with an exception it is another, and has to be listed itself
+
+
+@cache
+def _licensing() -> Any:
+    """Return the parser of SPDX expressions; it reads all of SPDX's licences, which takes a while."""
+    from license_expression import get_spdx_licensing
+
+    return get_spdx_licensing()

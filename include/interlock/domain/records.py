@@ -1,0 +1,387 @@
+"""What each stage hands on: frozen records, small plain JSON, with a schema number.
+
+A record travels as its task's XCom through :meth:`Record.to_xcom` and :meth:`Record.from_xcom`;
+bytes travel by URI and digest (:class:`Blob`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from .canonical import Model, Sha256, sha256_of
+from .catalogue import ChangeType, Flow, Thresholds
+
+
+class Record(Model):
+    """Base of what stages hand on."""
+
+    schema_version: Literal[1] = 1
+
+    def to_xcom(self) -> dict[str, Any]:
+        """Return the record as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_xcom(cls, value: Any) -> Self:
+        """Read a record back; pydantic's ValidationError if it was tampered with or is of another version."""
+        return cls.model_validate(value)
+
+
+class Blob(Model):
+    """Bytes in the artifact store."""
+
+    uri: str
+    sha256: Sha256
+    size: int = Field(ge=0, description="Bytes")
+
+
+class Commit(Model):
+    """A commit of the service's repository."""
+
+    sha: str = Field(pattern=r"^[0-9a-f]{40}$")
+    author: str
+    email: str
+    at: datetime
+    subject: str
+
+
+class PolicyInForce(Record):
+    """Stage 1: the policy for this release, after every tightening."""
+
+    change_type: ChangeType
+    flow: Flow
+    thresholds: Thresholds
+    sources: dict[str, str] = Field(description="Threshold: the place whose value counts")
+    digest: Sha256
+
+
+class RiskTerm(Model):
+    """One term of the risk, as the formula printed it."""
+
+    name: str
+    points: float
+    why: str
+
+
+class Risk(Model):
+    """Risk from 0 to 100, with its terms."""
+
+    score: int = Field(ge=0, le=100)
+    terms: tuple[RiskTerm, ...]
+
+
+class RunningRelease(Model):
+    """What one host says that it runs."""
+
+    host: str
+    release: str | None = Field(description="<version>-<digest's first 12 digits>; none: nothing yet")
+    version: str | None = None
+    commit: str | None = None
+
+
+class ReleasePlan(Record):
+    """Stage 2: what changes, where, when, and how risky it is."""
+
+    service: str
+    version: str
+    ref: str
+    commit: Commit
+    bump: Literal["major", "minor", "patch", "first", "same", "downgrade"]
+    change_type: ChangeType
+    summary: str
+    tickets: tuple[str, ...]
+    requested_by: str
+    target: str = Field(description="The environment that implementation changes: production, or test in a rehearsal")
+    rehearsal: bool
+    not_before: datetime | None
+    running: tuple[RunningRelease, ...] = Field(description="What the target's hosts ran when the release was planned")
+    previous_version: str | None
+    previous_commit: str | None
+    commits: tuple[Commit, ...] = Field(description="Since what the target runs; newest first; at most 200")
+    commit_count: int
+    risk: Risk
+    plan_approval: bool = Field(description="Whether senior management must approve this plan")
+
+
+class Host(Model):
+    """A host of an environment: an EC2 instance and where it answers."""
+
+    instance_id: str
+    name: str
+    address: str
+    zone: str
+
+
+class AssetReport(Record):
+    """Stage 3: what the release needs, and that it is there."""
+
+    hosts: dict[str, tuple[Host, ...]] = Field(description="Environment: its hosts, in the order of their names")
+    target_groups: dict[str, str] = Field(description="Environment: ARN of its target group")
+    tools: dict[str, str] = Field(description="Build tool: its version")
+    started: tuple[str, ...] = Field((), description="Instances that were stopped and have been started")
+    created: tuple[str, ...] = Field((), description="Instances that were missing and have been created")
+
+
+class Artifact(Record):
+    """Stage 4: one immutable bundle, and what proves where it comes from."""
+
+    service: str
+    version: str
+    commit: str
+    bundle: Blob
+    bom: Blob = Field(description="CycloneDX 1.6 JSON")
+    provenance: Blob = Field(description="SLSA provenance v1 in a DSSE envelope")
+    tests: Blob = Field(description="JUnit results as rows: see adapters.reports")
+    coverage: Blob | None = Field(None, description="Cobertura coverage as rows: see adapters.reports")
+    log: Blob = Field(description="What the build tool printed")
+    tool: str
+    seconds: float
+
+    @property
+    def release(self) -> str:
+        """The release's name on a host: ``<version>-<digest's first 12 digits>``."""
+        return release_name(self.version, self.bundle.sha256)
+
+
+def release_name(version: str, sha256: str) -> str:
+    """Return the folder name of a release on a host."""
+    return f"{version}-{sha256[:12]}"
+
+
+class HostResult(Model):
+    """What happened on one host."""
+
+    host: str
+    instance_id: str
+    outcome: Literal["deployed", "unchanged", "backed_out", "failed"]
+    before: str | None = Field(description="The release that ran before")
+    after: str | None = Field(description="The release that the host says it runs now")
+    seconds: float
+    error: str = ""
+    steps: tuple[tuple[str, float], ...] = Field((), description="Step: seconds")
+
+
+class TestDeployment(Record):
+    """Stage 5, first half: the bundle on the test environment."""
+
+    __test__: ClassVar[bool] = False  # pytest is not to take it for tests
+
+    environment: str
+    results: tuple[HostResult, ...]
+    base_urls: tuple[str, ...]
+
+
+class SuiteRuns(Record):
+    """Stage 5: what the service's own suites found on the test environment."""
+
+    tests: Blob = Field(description="JUnit results of every suite as rows: see adapters.reports")
+    logs: dict[str, Blob] = Field(description="Suite: what it printed")
+
+
+class FailedExpectation(Model):
+    """An expectation that failed, with the rows that broke it."""
+
+    suite: str
+    expectation: str
+    column: str | None
+    expected: str
+    rows: tuple[str, ...] = Field(description="The first rows that broke it, each by name; at most 20")
+    row_count: int
+
+
+class SuiteResult(Model):
+    """One suite's judgement."""
+
+    suite: str
+    success: bool
+    evaluated: int
+    failed: int
+
+
+class QualityReport(Record):
+    """Stage 5: what Great Expectations said."""
+
+    success: bool
+    suites: tuple[SuiteResult, ...]
+    failures: tuple[FailedExpectation, ...]
+    results: Blob = Field(description="The validation results, whole, as JSON")
+    docs: str = Field(description="URI of the data docs' index page in the artifact store")
+
+    def reason(self) -> str:
+        """Say which rows broke which expectation, in one paragraph."""
+        lines = [
+            f"{failure.suite}: {failure.expected}; broken by {', '.join(failure.rows) or 'the table as a whole'}"
+            + (f" and {failure.row_count - len(failure.rows)} more" if failure.row_count > len(failure.rows) else "")
+            for failure in self.failures
+        ]
+        return "; ".join(lines)
+
+
+class Vote(Model):
+    """One answered human request, from Airflow's own record of it."""
+
+    user: str | None = Field(description="Who answered; none: nobody did")
+    assigned: str = Field(description="Whose ballot it was")
+    choice: str
+    comment: str = ""
+    at: datetime | None = None
+
+
+class Decision(Record):
+    """What people decided: of a plan, an acceptance or a board."""
+
+    subject: Literal["plan", "acceptance", "board"]
+    digest: Sha256 = Field(description="Of what was decided on")
+    approved: bool
+    required: bool = Field(description="False: the policy asks nobody")
+    expired: bool = Field(False, description="Not approved because too few answered in time")
+    reason: str
+    votes: tuple[Vote, ...] = ()
+
+
+class BackOutPlan(Model):
+    """How the release is taken back, proven to be possible when the plan was frozen."""
+
+    releases: dict[str, str | None] = Field(
+        description="Host's address: the release it goes back to; none: it is emptied"
+    )
+    versions: dict[str, str | None] = Field(description="Host's address: that release's version")
+    on_hosts: bool = Field(description="Every host still has the release it goes back to")
+
+
+class RolloutPlan(Record):
+    """Stage 7: everything the board decides on; its digest names it."""
+
+    service: str
+    version: str
+    commit: str
+    change_type: ChangeType
+    environment: str
+    rehearsal: bool
+    summary: str
+    tickets: tuple[str, ...]
+    requested_by: str
+    risk: int
+    bundle: Blob
+    waves: tuple[tuple[Host, ...], ...]
+    target_group: str | None
+    not_before: datetime | None
+    decide_by: datetime | None = Field(description="When silence becomes a rejection; none: nobody is asked")
+    back_out: BackOutPlan
+    policy_digest: Sha256
+    quality_digest: Sha256
+    acceptance_digest: Sha256
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the plan's canonical JSON: what a ballot names."""
+        return sha256_of(self)
+
+    @property
+    def release(self) -> str:
+        """The release's name on a host."""
+        return release_name(self.version, self.bundle.sha256)
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """Every host, in the order in which it is changed."""
+        return tuple(host for wave in self.waves for host in wave)
+
+
+class Communication(Record):
+    """Stage 8: who was told what."""
+
+    notes: Blob = Field(description="The release notes, Markdown")
+    sent: dict[str, tuple[str, ...]] = Field(description="Audience: the addresses its message went to")
+    acknowledged: dict[str, str] = Field(description="Support role: who acknowledged the training material")
+
+
+class LoadResult(Model):
+    """What a synthetic load measured of one path of one host."""
+
+    host: str
+    path: str
+    requests: int
+    errors: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+    @property
+    def error_percent(self) -> float:
+        """Share of failed requests, percent."""
+        return 100 * self.errors / self.requests if self.requests else 0.0
+
+
+class LoadReport(Record):
+    """A synthetic load over an environment."""
+
+    results: tuple[LoadResult, ...]
+    seconds: float
+
+
+class WaveReport(Record):
+    """Stage 9: one wave."""
+
+    number: int
+    of: int
+    release: str
+    results: tuple[HostResult, ...]
+
+
+class SmokeResult(Model):
+    """One smoke request to one host."""
+
+    host: str
+    path: str
+    expected: str
+    found: str
+    passed: bool
+
+
+class SmokeReport(Record):
+    """Stage 10, first half: how each host answered its smoke requests."""
+
+    results: tuple[SmokeResult, ...]
+
+
+class VerificationReport(Record):
+    """Stage 10: how production behaves now."""
+
+    success: bool
+    smoke: tuple[SmokeResult, ...]
+    before: tuple[LoadResult, ...]
+    after: tuple[LoadResult, ...]
+    failures: tuple[FailedExpectation, ...]
+    docs: str
+
+    def reason(self) -> str:
+        """Say what is wrong in production, in one paragraph."""
+        return "; ".join(
+            f"{failure.suite}: {failure.expected}; broken by {', '.join(failure.rows) or 'the table as a whole'}"
+            for failure in self.failures
+        )
+
+
+class BackOutReport(Record):
+    """What it took to go back."""
+
+    because: str
+    results: tuple[HostResult, ...]
+    verified: bool = Field(description="Every host answers with the version it was to go back to")
+
+
+class Outcome(Record):
+    """Closure: how the release ended, and which stage decided it."""
+
+    outcome: Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
+    stage: str
+    reason: str
+    service: str
+    version: str
+    running: dict[str, str | None] = Field(
+        {}, description="Host: the version it answers with, when production was touched"
+    )

@@ -1,0 +1,1 @@
+"""The embedded estate: an AWS API, SSH hosts, mail and Airflow itself, on one machine."""

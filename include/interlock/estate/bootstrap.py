@@ -1,0 +1,153 @@
+"""Make the environment that everything else runs in: ``.venv``, with what ``requirements.lock`` pins.
+
+Run by the Makefile with whatever Python the machine has, before anything is installed: only the standard library,
+and nothing in the syntax that an old Python could not read well enough to be told that it is too old.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+VENV = ROOT / ".venv"
+LOCK = ROOT / "requirements.lock"
+STAMP = VENV / ".installed"  # holds the digest of the lock that was installed; written last
+UNFINISHED = VENV / ".installing"  # there while an installation is under way: what it left cannot be trusted
+OLDEST, NEWEST = (3, 11), (3, 13)
+
+
+class CannotInstall(Exception):
+    """The machine lacks something that the environment needs."""
+
+
+def main() -> int:
+    """Make or renew the environment; nothing is done when it is the lock's already."""
+    use_a_suitable_python()
+    try:
+        check_machine()
+        with LOCK.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second make waits here and then finds the work done
+            digest = hashlib.sha256(lock.read()).hexdigest()
+            if installed() != digest:
+                install(digest)
+            STAMP.touch()  # newer than the lock again, so that make asks no more
+    except CannotInstall as error:
+        print("interlock: {}".format(error), file=sys.stderr)  # noqa: UP032 - may be read by an old Python
+        return 1
+    except KeyboardInterrupt:
+        print("interlock: stopped; the next make goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def use_a_suitable_python() -> None:
+    """Hand over to another Python of the machine when this one is too old or too new, or end with the reason."""
+    if suits(sys.executable):
+        return
+    names = ["python3.{}".format(minor) for minor in range(OLDEST[1], NEWEST[1] + 1)]  # noqa: UP032
+    for name in names:
+        found = shutil.which(name)
+        if found and suits(found):
+            os.execv(found, [found, *sys.argv])
+    message = (
+        "interlock: needs Python 3.11, 3.12 or 3.13; {} is {}.{}, and none of {} is on the PATH. "
+        "Install one (Debian and Ubuntu: apt-get install python3.11 python3.11-venv), "
+        "or name it: make up PYTHON=/path/to/python3.11"
+    )
+    sys.exit(message.format(sys.executable, sys.version_info[0], sys.version_info[1], ", ".join(names)))
+
+
+def suits(python: str) -> bool:
+    """Ask a Python whether it is one that Interlock runs on."""
+    question = "import sys; sys.exit(not {} <= sys.version_info[:2] <= {})".format(OLDEST, NEWEST)  # noqa: UP032
+    return subprocess.call([python, "-c", question], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+
+
+def check_machine() -> None:
+    """Say what the machine lacks before anything is downloaded."""
+    if not sys.platform.startswith("linux"):
+        raise CannotInstall(
+            "the embedded estate gives every host a loopback address of its own, which only Linux has ready; "
+            f"this is {sys.platform}. Use a Linux machine, a virtual machine or a container."
+        )
+    if not shutil.which("git"):
+        raise CannotInstall(
+            "git is missing: releases are built from a git repository. Install it (Debian and Ubuntu: "
+            "apt-get install git) and run make again."
+        )
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        version = "python{}.{}".format(*sys.version_info[:2])
+        raise CannotInstall(
+            f"{sys.executable} cannot make virtual environments: its module venv or ensurepip is missing. "
+            f"Install it (Debian and Ubuntu: apt-get install {version}-venv) and run make again."
+        ) from None
+
+
+def installed() -> str:
+    """Return the digest of the lock that the environment holds; nothing when it is not whole."""
+    python = VENV / "bin/python"
+    if UNFINISHED.exists() or not STAMP.exists() or not python.exists() or not suits(str(python)):
+        return ""
+    return STAMP.read_text().strip()
+
+
+def install(digest: str) -> None:
+    """Install the lock, hashes checked; a half-made environment is made from scratch."""
+    fresh = UNFINISHED.exists() or not STAMP.exists() or not suits(str(VENV / "bin/python"))
+    print(f"interlock: {'making' if fresh else 'renewing'} .venv from requirements.lock (once; takes a minute or two)")
+    if fresh:
+        run([sys.executable, "-m", "venv", "--clear", str(VENV)])
+    UNFINISHED.touch()
+    STAMP.unlink(missing_ok=True)
+    python = str(VENV / "bin/python")
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    with tempfile.TemporaryDirectory() as folder:
+        pin = Path(folder, "uv.txt")
+        pin.write_text(pinned("uv"))
+        pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+        run([*pip, "install", "--quiet", "--require-hashes", "--no-deps", "-r", str(pin)], environment)
+    uv = [str(VENV / "bin/uv"), "pip", "sync", "--require-hashes", "--compile-bytecode", "--python", python, str(LOCK)]
+    run(uv, {**environment, **index_of_pip(python)})
+    STAMP.write_text(digest + "\n")
+    UNFINISHED.unlink()
+
+
+def pinned(name: str) -> str:
+    """Return a package's lines of the lock: its version and its hashes."""
+    found = re.search(rf"^{re.escape(name)}==.*?(?=^\S|\Z)", LOCK.read_text(), re.MULTILINE | re.DOTALL)
+    if not found:
+        raise CannotInstall(f"requirements.lock does not pin {name}: resolve it again with make lock")
+    return found.group()
+
+
+def index_of_pip(python: str) -> "dict[str, str]":
+    """Return the package index that pip is told to use, for uv, which does not read pip's settings."""
+    if any(name in os.environ for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE")):
+        return {}
+    if "PIP_INDEX_URL" in os.environ:
+        return {"UV_DEFAULT_INDEX": os.environ["PIP_INDEX_URL"]}
+    asked = subprocess.run([python, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True)
+    return {"UV_DEFAULT_INDEX": asked.stdout.strip()} if asked.returncode == 0 and asked.stdout.strip() else {}
+
+
+def run(command: "list[str]", environment: "dict[str, str] | None" = None) -> None:
+    """Run a step of the installation; its own output says what went wrong."""
+    ended = subprocess.call(command, env=environment)
+    if ended:
+        raise CannotInstall(
+            f"`{' '.join(command[:4])} …` ended with {ended} (its messages are above); nothing is lost, "
+            "the next make goes on from here."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""What can be changed about the embedded estate: one frozen object, read from the environment once.
+
+Every process of the stack is given the same variables, so that all of them mean the same places and ports.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import pwd
+from collections.abc import Mapping
+from os import getuid
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from include.interlock.domain.canonical import Model
+from include.interlock.domain.errors import ReleaseError
+
+PROJECT = Path(__file__).resolve().parents[3]
+"""The project's root folder."""
+LOOPBACK = "127.0.0.1"
+"""Where everything but the hosts listens."""
+SERVICE = "bike-shop"
+"""The sample service that the estate's hosts run."""
+DEPLOY_ROOT = f"srv/{SERVICE}"
+"""Where releases are on a host, under the login's home."""
+TARGET_GROUP = f"{SERVICE}-production"
+"""Name of the load balancer's target group."""
+REGION = "eu-central-1"
+ACCESS_KEY, SECRET_KEY = "interlock", "embedded"  # moto takes any; these open nothing anywhere
+BUCKET = "interlock-artifacts"
+"""The bucket that is there for artifacts, when they are to go to S3."""
+
+_FIRST_BLOCK = 40  # hosts of an environment whose addresses stay in the network's first 256
+_FIRST = {"production": 10, "test": 50}
+
+HostEnvironment = Literal["production", "test"]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SettingsError(ReleaseError, ValueError):
+    """A variable of the environment has a value that the estate cannot use."""
+
+
+class Port(NamedTuple):
+    """An address that the stack listens on."""
+
+    name: str
+    address: str
+    port: int
+    variable: str
+
+
+class EstateHost(NamedTuple):
+    """A host of the estate: its name, its loopback address and what it is for."""
+
+    name: str
+    address: str
+    environment: HostEnvironment
+
+
+class Settings(Model):
+    """Where the embedded stack keeps its state and where it listens."""
+
+    state: Path = PROJECT / ".interlock"
+    network: str = Field("127.20.0", description="First three numbers of the hosts' loopback addresses")
+    production_hosts: int = Field(3, ge=1, le=1000)
+    test_hosts: int = Field(1, ge=1, le=_FIRST_BLOCK)
+    ssh_server: Literal["embedded", "openssh"] = "embedded"
+    catalogue: Path = PROJECT / "include" / "catalogue"
+    ssh_port: PortNumber = 2222
+    service_port: PortNumber = 8400  # health.port of the service in the catalogue says the same
+    aws_port: PortNumber = 5560
+    smtp_port: PortNumber = 2525
+    postgres_port: PortNumber = 5460
+    airflow_port: PortNumber = 8080
+    trigger_log_port: PortNumber = 8794
+    worker_log_port: PortNumber = 8793
+
+    @field_validator("state", "catalogue")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.resolve()  # the processes of a stack are recognised by its state folder's real path
+
+    @field_validator("network")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        try:
+            inside = ipaddress.IPv4Address(f"{value}.0").is_loopback
+        except ValueError:
+            inside = False
+        if not inside:
+            raise ValueError("must be the first three numbers of a loopback address, such as 127.20.0")
+        return value
+
+    @model_validator(mode="after")
+    def _enough_addresses(self) -> Self:
+        if int(self.network.split(".")[2]) > 250:
+            raise ValueError("the network's third number must be at most 250, so that a large fleet has room above it")
+        central = [port.port for port in self.ports() if port.address == LOOPBACK]
+        if twice := sorted({port for port in central if central.count(port) > 1}):
+            raise ValueError(f"port {', '.join(map(str, twice))} is given to two servers")
+        if self.ssh_port == self.service_port:
+            raise ValueError(f"port {self.ssh_port} is given to two servers")
+        return self
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings from ``INTERLOCK_…`` variables; what is not set has its default."""
+        given = {name: environ[variable] for name, variable in VARIABLES.items() if environ.get(variable)}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise SettingsError(
+                "The settings of the environment cannot be used: " + "; ".join(_sentences(error, given)) + ".",
+                rule="the variables that include/interlock/estate/settings.py reads",
+                next_step="set the variable to something that is allowed, or unset it to have the default",
+            ) from error
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that give another process the same settings."""
+        return {variable: str(getattr(self, name)) for name, variable in VARIABLES.items()}
+
+    # --- hosts
+
+    def hosts(self) -> tuple[EstateHost, ...]:
+        """Return the hosts that the estate starts with."""
+        return tuple(
+            self.host(environment, number)
+            for environment, count in (("production", self.production_hosts), ("test", self.test_hosts))
+            for number in range(1, count + 1)
+        )
+
+    def host(self, environment: str, number: int) -> EstateHost:
+        """Return the host with this number, from 1, of an environment."""
+        kind: HostEnvironment = "test" if environment == "test" else "production"
+        return EstateHost(f"{SERVICE}-{kind}-{number:02d}", self.address(kind, number), kind)
+
+    def address(self, environment: HostEnvironment, number: int) -> str:
+        """Return the loopback address of a host; those after the fortieth are in the next networks."""
+        first, second, third = self.network.split(".")
+        if number <= _FIRST_BLOCK:
+            return f"{self.network}.{_FIRST[environment] + number}"
+        beyond = number - _FIRST_BLOCK - 1
+        return f"{first}.{second}.{int(third) + 1 + beyond // 250}.{1 + beyond % 250}"
+
+    @property
+    def ssh_login(self) -> str:
+        """Return the user name that SSH connections log in with: sshd knows only users of this machine."""
+        return "deployer" if self.ssh_server == "embedded" else pwd.getpwuid(getuid()).pw_name
+
+    # --- ports
+
+    def ports(self) -> tuple[Port, ...]:
+        """List every address that the stack listens on, with the variable that changes it."""
+        central = [
+            Port("Airflow", LOOPBACK, self.airflow_port, "INTERLOCK_AIRFLOW_PORT"),
+            Port("PostgreSQL", LOOPBACK, self.postgres_port, "INTERLOCK_POSTGRES_PORT"),
+            Port("Airflow's trigger log server", LOOPBACK, self.trigger_log_port, "INTERLOCK_TRIGGER_LOG_PORT"),
+            Port("Airflow's worker log server", LOOPBACK, self.worker_log_port, "INTERLOCK_WORKER_LOG_PORT"),
+            Port("AWS", LOOPBACK, self.aws_port, "INTERLOCK_AWS_PORT"),
+            Port("mail", LOOPBACK, self.smtp_port, "INTERLOCK_SMTP_PORT"),
+        ]
+        for host in self.hosts():
+            central.append(Port(f"SSH of {host.name}", host.address, self.ssh_port, "INTERLOCK_SSH_PORT"))
+            central.append(Port(f"{SERVICE} on {host.name}", host.address, self.service_port, "INTERLOCK_SERVICE_PORT"))
+        return tuple(central)
+
+    @property
+    def aws_endpoint(self) -> str:
+        """Return the URL of the embedded AWS."""
+        return f"http://{LOOPBACK}:{self.aws_port}"
+
+    @property
+    def airflow_url(self) -> str:
+        """Return the URL of Airflow's UI and API."""
+        return f"http://{LOOPBACK}:{self.airflow_port}"
+
+    # --- places
+
+    @property
+    def estate(self) -> Path:
+        """Return the folder of all that stands for the outside world."""
+        return self.state / "estate"
+
+    @property
+    def keys(self) -> Path:
+        """Return the folder of the deployer's key and the hosts' own keys."""
+        return self.estate / "keys"
+
+    @property
+    def deployer_key(self) -> Path:
+        """Return the private key that opens the hosts."""
+        return self.keys / "deployer"
+
+    @property
+    def known_hosts(self) -> Path:
+        """Return the file with every host's public key."""
+        return self.estate / "known_hosts"
+
+    @property
+    def git(self) -> Path:
+        """Return the folder of the services' repositories."""
+        return self.estate / "git"
+
+    @property
+    def repository(self) -> Path:
+        """Return the sample service's bare repository."""
+        return self.git / f"{SERVICE}.git"
+
+    @property
+    def source_url(self) -> str:
+        """Return the URL that the sample service's repository is fetched from."""
+        return self.repository.as_uri()
+
+    @property
+    def host_folders(self) -> Path:
+        """Return the folder with a folder for each host: its root and its login's home."""
+        return self.estate / "hosts"
+
+    def host_folder(self, name: str) -> Path:
+        """Return the folder of one host."""
+        return self.host_folders / name
+
+    @property
+    def mail(self) -> Path:
+        """Return the folder where every message that was sent is a file."""
+        return self.estate / "mail"
+
+    @property
+    def images(self) -> Path:
+        """Return the folder of built machine images: what a host has when it is new."""
+        return self.estate / "images"
+
+    @property
+    def artifacts(self) -> Path:
+        """Return the folder of the artifact store."""
+        return self.state / "artifacts"
+
+    @property
+    def logs(self) -> Path:
+        """Return the folder of every process's log."""
+        return self.state / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Return the folder of pid files and sockets."""
+        return self.state / "run"
+
+    @property
+    def estate_ready(self) -> Path:
+        """Return the file that is there while the estate's servers are up."""
+        return self.run / "estate.ready"
+
+
+VARIABLES = {name: f"INTERLOCK_{name.upper()}" for name in Settings.model_fields}
+"""Setting: the environment variable that it is read from."""
+
+
+def _sentences(error: ValidationError, given: Mapping[str, str]) -> list[str]:
+    sentences = []
+    for problem in error.errors():
+        message = problem["msg"].removeprefix("Value error, ")
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        where = f"{VARIABLES[name]} is {given.get(name)!r}: " if name else ""
+        sentences.append(where + message[:1].lower() + message[1:] if where else message)
+    return sentences

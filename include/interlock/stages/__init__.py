@@ -1,0 +1,1 @@
+"""Airflow's side of the release process: one module per ITIL stage."""

@@ -1,0 +1,90 @@
+"""Stage 6, release accepted: the functional team validates what runs on test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import XComArg, chain, task_group
+
+from ..adapters.templates import render
+from ..domain import board as boards
+from ..domain.canonical import sha256_of
+from ..domain.catalogue import Policy, Service
+from ..domain.records import Artifact, Decision, PolicyInForce, QualityReport, ReleasePlan, TestDeployment
+from . import resources
+from .people import APPROVE, REJECT, ask, persons, question, votes_on
+from .planning import settled
+from .taskflow import stage_task
+
+ASK = "acceptance.ask_approver"
+
+
+def acceptance_digest(artifact: Artifact, report: QualityReport) -> str:
+    """Return the digest of what is accepted: these bytes, with this quality report."""
+    return sha256_of({"artifact": artifact.bundle.sha256, "quality": sha256_of(report)})
+
+
+def _asked(in_force: PolicyInForce, plan: ReleasePlan) -> bool:
+    return in_force.flow.acceptance and not plan.rehearsal
+
+
+@stage_task(task_display_name="Prepare the acceptance")
+def prepare_acceptance(
+    service: str,
+    in_force: PolicyInForce,
+    plan: ReleasePlan,
+    artifact: Artifact,
+    report: QualityReport,
+    deployment: TestDeployment,
+) -> list[dict[str, Any]]:
+    """Prepare the question to the functional approvers, with the quality report in it."""
+    if not _asked(in_force, plan):
+        return []
+    _, board, described = resources.catalogue_of(service)
+    digest = acceptance_digest(artifact, report)
+    body = render(
+        "acceptance.md.j2", plan=plan, service=described, artifact=artifact, report=report, deployment=deployment, digest=digest
+    )
+    subject = f"Accept {described.title} {plan.version} as it runs on test"
+    return [question(subject, body, digest, persons(board, described.functional_approvers))]
+
+
+@stage_task(task_display_name="Decide on the acceptance", trigger_rule="none_failed")
+def decide_acceptance(
+    service: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, report: QualityReport
+) -> Decision:
+    """Read what the functional approver answered; a rejection goes back to the development team with its reasons."""
+    digest = acceptance_digest(artifact, report)
+    if not _asked(in_force, plan):
+        why = "a rehearsal asks nobody" if plan.rehearsal else f"the policy asks nobody to accept a {plan.change_type} change"
+        return Decision(subject="acceptance", digest=digest, approved=True, required=False, reason=f"{why.capitalize()}.")
+    _, _, described = resources.catalogue_of(service)
+    return settled(
+        boards.decide_single(
+            described.functional_approvers,
+            votes_on(ASK, digest),
+            subject="acceptance",
+            digest=digest,
+            requester=plan.requested_by,
+            expired=True,
+        )
+    )
+
+
+@task_group(group_id="acceptance", tooltip="Release accepted: the functional team validates")
+def acceptance_stage(
+    service: Service, policy: Policy, in_force: XComArg, plan: XComArg, artifact: XComArg, deployment: XComArg, report: XComArg
+) -> XComArg:
+    """Ask the functional approvers, and decide."""
+    asked = ask(
+        prepare_acceptance(service.name, in_force, plan, artifact, report, deployment),
+        task_id="ask_approver",
+        title="Accept the release (functional approver)",
+        options=[APPROVE, REJECT],
+        default=REJECT,
+        within=policy.time_limits.acceptance,
+        doc_md="The functional team validates the release on the test environment. Silence is a rejection.",
+    )
+    decision = decide_acceptance(service.name, in_force, plan, artifact, report)
+    chain(asked, decision)
+    return decision  # type: ignore[no-any-return]

@@ -1,0 +1,93 @@
+"""Stage 4, build and configure: one immutable bundle, made from a clean checkout by the service's own tool."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from airflow.sdk import XComArg, task_group
+
+from ..adapters import attestation, bom, builders, bundle, reports
+from ..adapters.artifacts import ArtifactStore
+from ..domain.canonical import Model
+from ..domain.catalogue import Service
+from ..domain.quality import rows_as_json
+from ..domain.records import Artifact, Blob, ReleasePlan
+from . import resources
+from .taskflow import stage_task, this_run
+
+
+@stage_task(task_display_name="Build, test and pack", execution_timeout=timedelta(hours=2))
+def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
+    """Build and unit-test the pinned commit in a clean clone, and put the bundle into the artifact store.
+
+    With it go a bill of materials (CycloneDX), signed provenance (SLSA v1, in-toto, DSSE), the test results, the
+    coverage and the build's log; each by its digest.
+    """
+    _, _, described = resources.catalogue_of(service)
+    store = resources.store()
+    began = datetime.now(UTC)
+    with resources.workspace() as folder, resources.repository(described) as repository:
+        checkout = folder / "checkout"
+        repository.checkout(plan.commit.sha, checkout)
+        built = builders.build(checkout, described.build, environ=os.environ)
+        bundle.check(built.output)
+        packed = folder / "bundle.tar.gz"
+        bundle.pack(built.output, packed)
+        blob = store.put_file(packed, f"{service}-{plan.version}.tar.gz")
+        return Artifact(
+            service=service,
+            version=plan.version,
+            commit=plan.commit.sha,
+            bundle=blob,
+            bom=_put_bom(store, built, plan, blob),
+            provenance=_put_provenance(store, described, plan, built, blob, began),
+            tests=put_rows(store, reports.junit_rows(built.junit), "unit-tests.json"),
+            coverage=put_rows(store, reports.coverage_rows(built.coverage), "coverage.json") if built.coverage else None,
+            log=store.put_bytes(built.log, "build.log"),
+            tool=built.tool,
+            seconds=round(built.seconds, 3),
+        )
+
+
+def put_rows(store: ArtifactStore, rows: tuple[Model, ...], name: str) -> Blob:
+    """Put a table of rows into the artifact store."""
+    return store.put_bytes(rows_as_json(rows), name)
+
+
+def _put_bom(store: ArtifactStore, built: builders.BuildResult, plan: ReleasePlan, packed: Blob) -> Blob:
+    bill = bom.bill_of_materials(
+        built.output,
+        name=plan.service,
+        version=plan.version,
+        commit=plan.commit.sha,
+        sha256=packed.sha256,
+        at=plan.commit.at,
+        own=built.bom,
+    )
+    return store.put_bytes(bill, "bom.cdx.json")
+
+
+def _put_provenance(
+    store: ArtifactStore, described: Service, plan: ReleasePlan, built: builders.BuildResult, blob: Blob, began: datetime
+) -> Blob:
+    statement = attestation.provenance_statement(
+        artifact=blob,
+        name=Path(blob.uri).name,
+        repository=resources.repository_url(described),
+        ref=plan.ref,
+        commit=plan.commit.sha,
+        build=described.build,
+        tool=built.tool,
+        invocation="/".join(this_run()),
+        started=began,
+        finished=datetime.now(UTC),
+    )
+    return store.put_bytes(resources.signer().envelope(statement), "provenance.dsse.json")
+
+
+@task_group(group_id="build", tooltip="Build and configure: one immutable bundle with its provenance")
+def build_stage(service: Service, plan: XComArg) -> XComArg:
+    """Build the bundle."""
+    return build_artifact(service.name, plan)  # type: ignore[no-any-return]

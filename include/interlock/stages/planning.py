@@ -1,0 +1,157 @@
+"""Stage 2, release planning: what changes, where, when, how risky it is, and whether management agrees."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from airflow.sdk import XComArg, chain, get_current_context, task_group
+
+from ..adapters import ec2
+from ..adapters.templates import render
+from ..domain import board as boards
+from ..domain.canonical import sha256_of
+from ..domain.catalogue import Flow, Policy, Service
+from ..domain.errors import GateRejected, PolicyViolation, RequestRefused
+from ..domain.records import Decision, PolicyInForce, ReleasePlan, RunningRelease
+from ..domain.request import ReleaseRequest
+from ..domain.risk import assess
+from ..domain.version import bump, is_version
+from . import resources
+from .people import APPROVE, REJECT, ask, persons, question, votes_on
+from .policy import requested
+from .rolling import what_runs
+from .taskflow import push_result, stage_task
+
+ASK = "planning.approve_plan"
+NOT_BY_A_PERSON = "nobody: the run was not triggered by a person"
+
+
+@stage_task(task_display_name="Plan the release")
+def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
+    """Pin the commit, find out what the target runs now, list what changes, and assess the risk."""
+    request = requested(service)
+    policy, _, described = resources.catalogue_of(service)
+    target = "test" if request.rehearsal else "production"
+    environment = described.environments[target]
+    running = what_runs(environment, ec2.find_hosts(resources.aws(environment, "ec2"), environment.hosts))
+    previous_version, previous_commit = _most_common(running)
+    with resources.repository(described) as repository:
+        commit = repository.resolve(request.ref)
+        commits, count = repository.commits(previous_commit, commit.sha)
+    step = bump(previous_version, request.version)
+    _refuse_contradictions(request, step, same_commit=previous_commit == commit.sha)
+    risk = assess(policy.risk, answers=request.risk, commits=count, tier=described.tier, bump=step)
+    return ReleasePlan(
+        service=service,
+        version=request.version,
+        ref=request.ref,
+        commit=commit,
+        bump=step,
+        change_type=in_force.change_type,
+        summary=request.summary,
+        tickets=request.tickets,
+        requested_by=_requester(),
+        target=target,
+        rehearsal=request.rehearsal,
+        not_before=request.not_before,
+        running=running,
+        previous_version=previous_version,
+        previous_commit=previous_commit,
+        commits=commits,
+        commit_count=count,
+        risk=risk,
+        plan_approval=_needs_approval(in_force.flow, step, risk.score) and not request.rehearsal,
+    )
+
+
+def _most_common(running: tuple[RunningRelease, ...]) -> tuple[str | None, str | None]:
+    counted = Counter((host.version, host.commit) for host in running if host.version)
+    return counted.most_common(1)[0][0] if counted else (None, None)
+
+
+def _refuse_contradictions(request: ReleaseRequest, step: str, *, same_commit: bool) -> None:
+    if is_version(request.ref.removeprefix("v")) and request.ref.removeprefix("v") != request.version:
+        raise RequestRefused(
+            f"The ref {request.ref} is a version, and the release is to be called {request.version}.",
+            rule="a version is one commit, and its tag says which",
+            who="the release manager",
+            next_step=f"release it as {request.ref}, or choose the tag {request.version}",
+        )
+    if step == "same" and not same_commit:
+        raise PolicyViolation(
+            f"Version {request.version} is in the target already, with another commit.",
+            rule="a version is one commit",
+            who="the service's team",
+            next_step="give the new commit a version of its own",
+        )
+
+
+def _needs_approval(flow: Flow, step: str, risk: int) -> bool:
+    return (step == "major" and flow.plan_approval_for_major) or risk >= flow.plan_approval_from_risk
+
+
+def _requester() -> str:
+    dag_run: Any = get_current_context()["dag_run"]
+    return dag_run.triggering_user_name or NOT_BY_A_PERSON
+
+
+@stage_task(task_display_name="Prepare the plan's approval")
+def prepare_approval(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
+    """Prepare the question to senior management, if the policy asks it for this release."""
+    if not plan.plan_approval:
+        return []
+    _, board, described = resources.catalogue_of(service)
+    digest = sha256_of(plan)
+    body = render("plan_approval.md.j2", plan=plan, service=described, digest=digest)
+    subject = f"Approve the plan of {described.title} {plan.version}"
+    return [question(subject, body, digest, persons(board, board.senior_management))]
+
+
+@stage_task(task_display_name="Decide on the plan", trigger_rule="none_failed")
+def decide_plan(service: str, plan: ReleasePlan) -> Decision:
+    """Read what senior management answered; a rejection or silence ends the release."""
+    digest = sha256_of(plan)
+    if not plan.plan_approval:
+        return Decision(
+            subject="plan", digest=digest, approved=True, required=False, reason="The policy asks nobody to approve this plan."
+        )
+    _, board, _ = resources.catalogue_of(service)
+    return settled(
+        boards.decide_single(
+            board.senior_management,
+            votes_on(ASK, digest),
+            subject="plan",
+            digest=digest,
+            requester=plan.requested_by,
+            expired=True,
+        )
+    )
+
+
+def settled(decision: Decision | None) -> Decision:
+    """Return an approval; leave a rejection as the task's result and fail with its reason."""
+    if decision is None:
+        raise GateRejected("Nobody who may decide has answered.", next_step="trigger the release again")
+    if not decision.approved:
+        push_result(decision)
+        raise GateRejected(decision.reason)
+    return decision
+
+
+@task_group(group_id="planning", tooltip="Release planning: what changes, where, when, and how risky it is")
+def planning_stage(service: Service, policy: Policy, in_force: XComArg) -> tuple[XComArg, XComArg]:
+    """Plan the release, and have the plan approved if the policy says so; return the plan and the decision."""
+    plan = plan_release(service.name, in_force)
+    asked = ask(
+        prepare_approval(service.name, plan),
+        task_id="approve_plan",
+        title="Approve the plan (senior management)",
+        options=[APPROVE, REJECT],
+        default=REJECT,
+        within=policy.time_limits.plan_approval,
+        doc_md="Senior management approves the plan of major and of risky releases. Silence is a rejection.",
+    )
+    decision = decide_plan(service.name, plan)
+    chain(asked, decision)
+    return plan, decision

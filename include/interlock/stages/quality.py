@@ -1,0 +1,136 @@
+"""Stage 5, quality review: the service's suites against what was deployed to test; Great Expectations judges."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from airflow.sdk import Asset, XComArg, chain, task_group
+
+from ..adapters import bom, builders, expectations, reports, web
+from ..domain.canonical import Model
+from ..domain.catalogue import Service
+from ..domain.errors import DeployError, QualityRejected
+from ..domain.paths import docs_prefix
+from ..domain.quality import CoverageRow, TestRow, record_rows, rows_from_json
+from ..domain.records import (
+    Artifact,
+    AssetReport,
+    HostResult,
+    LoadReport,
+    PolicyInForce,
+    QualityReport,
+    ReleasePlan,
+    SuiteRuns,
+    TestDeployment,
+)
+from . import resources
+from .assets import deployed, environment_asset
+from .build import put_rows
+from .rolling import deploy
+from .taskflow import push_result, stage_task, this_run
+
+ENVIRONMENT = "test"
+
+
+@stage_task(task_display_name="Deploy to test")
+def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> TestDeployment:
+    """Put the bundle on every host of the test environment, exactly as implementation will put it on production's."""
+    _, _, described = resources.catalogue_of(service)
+    environment = described.environments[ENVIRONMENT]
+    results = deploy(
+        assets.hosts[ENVIRONMENT],
+        described,
+        ENVIRONMENT,
+        artifact,
+        target_group=assets.target_groups.get(ENVIRONMENT),
+    )
+    refuse_failed_hosts(results, ENVIRONMENT)
+    deployed(environment_asset(described, ENVIRONMENT), artifact)
+    urls = tuple(f"http://{host.address}:{described.health.port}" for host in assets.hosts[ENVIRONMENT][: environment.count])
+    return TestDeployment(environment=ENVIRONMENT, results=results, base_urls=urls)
+
+
+def refuse_failed_hosts(results: Sequence[HostResult], environment: str) -> None:
+    """Raise a DeployError that names each host which could not be brought to the release."""
+    if failed := [result for result in results if result.outcome == "failed"]:
+        raise DeployError(
+            f"{len(failed)} of {len(results)} hosts of {environment} failed: "
+            + "; ".join(f"{result.host}: {result.error}" for result in failed),
+            next_step="look at the task's log for each host's steps",
+        )
+
+
+@stage_task(task_display_name="Run the service's suites", execution_timeout=timedelta(hours=2))
+def run_suites(service: str, plan: ReleasePlan, deployment: TestDeployment) -> SuiteRuns:
+    """Run the service's own suites, at the released commit, against the test environment."""
+    _, _, described = resources.catalogue_of(service)
+    store = resources.store()
+    rows: list[TestRow] = []
+    logs = {}
+    with resources.workspace() as folder, resources.repository(described) as repository:
+        repository.checkout(plan.commit.sha, folder / "checkout")
+        for name, suite in described.suites.items():
+            ran = builders.run_suite(folder / "checkout", suite, base_url=deployment.base_urls[0], environ=os.environ)
+            rows.extend(reports.junit_rows(ran.junit))
+            logs[name] = store.put_bytes(ran.log, f"{name}.log")
+    return SuiteRuns(tests=put_rows(store, tuple(rows), "suite-tests.json"), logs=logs)
+
+
+@stage_task(task_display_name="Load the test environment")
+def measure_load(service: str, assets: AssetReport) -> LoadReport:
+    """Put the service's short synthetic load on the test environment."""
+    _, _, described = resources.catalogue_of(service)
+    return asyncio.run(web.run_load(assets.hosts[ENVIRONMENT], described.load, described.health.port))
+
+
+@stage_task(task_display_name="Judge the quality")
+def judge_quality(
+    service: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, suites: SuiteRuns, load: LoadReport
+) -> QualityReport:
+    """Judge tests, coverage, performance, components and the release record with Great Expectations.
+
+    A failing expectation names the rows that broke it, and ends the release with that list.
+    """
+    store = resources.store()
+    unit = rows_from_json(TestRow, store.get_bytes(artifact.tests))
+    coverage = rows_from_json(CoverageRow, store.get_bytes(artifact.coverage)) if artifact.coverage else ()
+    tables: Mapping[str, Sequence[Model]] = {
+        "tests": (*unit, *rows_from_json(TestRow, store.get_bytes(suites.tests))),
+        "coverage": coverage,
+        "performance": load.results,
+        "components": bom.component_rows(store.get_bytes(artifact.bom)),
+        "record": record_rows(plan, artifact),
+    }
+    dag_id, run_id = this_run()
+    with resources.workspace() as folder:
+        judged = expectations.judge(tables, in_force.thresholds, folder=folder)
+        report = QualityReport(
+            success=not judged.failures,
+            suites=judged.suites,
+            failures=judged.failures,
+            results=store.put_bytes(judged.results_json, "quality.json"),
+            docs=store.put_tree(judged.docs, docs_prefix(dag_id, run_id, "quality")),
+        )
+    if not report.success:
+        push_result(report)
+        raise QualityRejected(
+            f"Quality review of {service} {plan.version} failed. {report.reason()}.",
+            rule=f"thresholds of {', '.join(sorted(set(in_force.sources.values())))}",
+            who="the service's team",
+            next_step="mend what the rows name and release a new version",
+        )
+    return report
+
+
+@task_group(group_id="quality", tooltip="Quality review: the service's suites, judged by Great Expectations")
+def quality_stage(service: Service, in_force: XComArg, plan: XComArg, assets: XComArg, artifact: XComArg) -> tuple[XComArg, XComArg]:
+    """Deploy to test, run the suites and the load, and judge; return the deployment and the report."""
+    outlet: Asset = environment_asset(service, ENVIRONMENT)
+    deployment = deploy_to_test.override(outlets=[outlet])(service.name, artifact, assets)
+    suites = run_suites(service.name, plan, deployment)
+    load = measure_load(service.name, assets)
+    chain(suites, load)
+    return deployment, judge_quality(service.name, in_force, plan, artifact, suites, load)

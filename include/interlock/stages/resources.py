@@ -1,0 +1,102 @@
+"""What a task needs from its surroundings: the catalogue, and clients made from Airflow's connections.
+
+Only tasks call these; importing a Dag file opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+
+from ..adapters import source
+from ..adapters.airflow_api import AirflowApi
+from ..adapters.artifacts import ArtifactStore, open_store
+from ..adapters.catalogue import load_service
+from ..adapters.load_balancer import TargetGroup
+from ..adapters.signing import Signer, open_signer
+from ..domain.catalogue import BoardBook, Environment, Policy, Service
+
+if TYPE_CHECKING:
+    from ..adapters.ssh import SshLogin
+
+ARTIFACTS = "interlock_artifacts"
+AIRFLOW = "interlock_airflow"
+BOARD_CLERK = "interlock_board_clerk"
+SIGNING_KEY = "interlock_signing_key"
+SMTP = "interlock_smtp"
+CONNECTIONS = (ARTIFACTS, AIRFLOW, BOARD_CLERK, SIGNING_KEY, SMTP)
+"""The connections of the installation; services and environments name theirs in the catalogue."""
+
+PROJECT = Path(__file__).parents[3]
+
+
+def catalogue_folder() -> Path:
+    """Return the catalogue's folder: ``INTERLOCK_CATALOGUE``, or the project's own."""
+    return Path(os.environ.get("INTERLOCK_CATALOGUE") or PROJECT / "include" / "catalogue")
+
+
+def catalogue_of(service: str) -> tuple[Policy, BoardBook, Service]:
+    """Read what the catalogue says now about one service."""
+    catalogue = load_service(catalogue_folder(), service)
+    return catalogue.policy, catalogue.board, catalogue.services[service]
+
+
+def store() -> ArtifactStore:
+    """Return the artifact store."""
+    return open_store(BaseHook.get_connection(ARTIFACTS))
+
+
+def signer() -> Signer:
+    """Return the signer of attestations."""
+    return open_signer(BaseHook.get_connection(SIGNING_KEY))
+
+
+def login(environment: Environment) -> SshLogin:
+    """Return the login of an environment's hosts."""
+    from ..adapters.ssh import ssh_login  # not at the top: see rolling.py
+
+    return ssh_login(BaseHook.get_connection(environment.ssh))
+
+
+def aws(environment: Environment, client_type: str) -> Any:
+    """Return a boto3 client for an environment's AWS account."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+    return AwsBaseHook(aws_conn_id=environment.aws, client_type=client_type).get_conn()
+
+
+def balancer(environment: Environment, target_group: str | None) -> TargetGroup | None:
+    """Return the target group that hosts are drained from, if the environment has one."""
+    if target_group is None:
+        return None
+    return TargetGroup(aws(environment, "elbv2"), target_group)
+
+
+def airflow_api(connection: str = AIRFLOW) -> AirflowApi:
+    """Return a client of Airflow's public API, under a service account of its own; use it as a context manager."""
+    return AirflowApi(BaseHook.get_connection(connection))
+
+
+def repository_url(service: Service) -> str:
+    """Return the URL of a service's repository, without its credentials."""
+    return str(BaseHook.get_connection(service.source.connection).host)
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """Give a task a folder of its own that is gone when the task ends."""
+    with TemporaryDirectory(prefix="interlock-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def repository(service: Service) -> Iterator[source.Repository]:
+    """Open a service's repository for as long as a task reads it."""
+    with workspace() as folder:
+        yield source.open_repository(repository_url(service), folder / "repository.git")

@@ -1,0 +1,110 @@
+"""What the stages share that touch hosts: asking what they run, bringing them to a release, and back.
+
+The hosts' adapter is imported by the tasks that use it, not with the Dag file: asyncssh runs ldconfig and gcc when it
+is imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+
+from ..adapters import web
+from ..domain.catalogue import Environment, Health, Service
+from ..domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease
+from . import resources
+from .taskflow import this_run
+
+log = logging.getLogger(__name__)
+
+
+def what_runs(environment: Environment, targets: Sequence[Host]) -> tuple[RunningRelease, ...]:
+    """Ask hosts what they run."""
+    from ..adapters import hosts as ssh_hosts
+
+    login = resources.login(environment)
+    return asyncio.run(ssh_hosts.read_running(targets, environment.deploy_root, login=login))
+
+
+def hosts_lacking(
+    environment: Environment, targets: Sequence[Host], releases: Mapping[str, str | None]
+) -> list[str]:
+    """Return the addresses of the hosts that do not have the release named for them, whole."""
+    from ..adapters import hosts as ssh_hosts
+
+    login = resources.login(environment)
+    there = asyncio.run(ssh_hosts.has_releases(targets, environment.deploy_root, releases, login=login))
+    return sorted(host for host, has in there.items() if not has)
+
+
+def deploy(
+    targets: Sequence[Host], service: Service, environment: str, artifact: Artifact | RolloutPlan, *, target_group: str | None
+) -> tuple[HostResult, ...]:
+    """Bring hosts to a release and return what happened on each; the bundle's bytes are checked on the way."""
+    from ..adapters import hosts as ssh_hosts
+
+    described = service.environments[environment]
+    with resources.workspace() as folder:
+        bundle = resources.store().get_file(artifact.bundle, folder / "bundle.tar.gz")
+        deployment = ssh_hosts.Deployment(
+            service=service.name,
+            environment=environment,
+            deployment_id="/".join(this_run()),
+            deploy_root=described.deploy_root,
+            release=artifact.release,
+            version=artifact.version,
+            commit=artifact.commit,
+            sha256=artifact.bundle.sha256,
+            bundle=bundle,
+            keep_releases=described.keep_releases,
+            health=service.health,
+            drain_timeout=described.drain_timeout,
+        )
+        results = asyncio.run(
+            ssh_hosts.deploy_hosts(
+                targets,
+                deployment,
+                login=resources.login(described),
+                balancer=resources.balancer(described, target_group),
+            )
+        )
+    return _logged(results)
+
+
+def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tuple[HostResult, ...]:
+    """Take hosts back to the releases that the plan names, from what is on them."""
+    from ..adapters import hosts as ssh_hosts
+
+    described = service.environments[plan.environment]
+    results = asyncio.run(
+        ssh_hosts.back_out_hosts(
+            targets,
+            plan.back_out,
+            service=service.name,
+            environment=plan.environment,
+            deployment_id="/".join(this_run()),
+            deploy_root=described.deploy_root,
+            health=service.health,
+            drain_timeout=described.drain_timeout,
+            login=resources.login(described),
+            balancer=resources.balancer(described, plan.target_group),
+        )
+    )
+    return _logged(results)
+
+
+def answered_versions(targets: Sequence[Host], health: Health) -> dict[str, str | None]:
+    """Ask hosts over HTTP which version they run; by address, none for a host that is not well."""
+
+    async def ask() -> list[str | None]:
+        return await asyncio.gather(*(web.ask_version(host.address, health) for host in targets))
+
+    return dict(zip((host.address for host in targets), asyncio.run(ask()), strict=True))
+
+
+def _logged(results: tuple[HostResult, ...]) -> tuple[HostResult, ...]:
+    for result in results:
+        steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in result.steps)
+        log.info("%s: %s, %s -> %s (%s) %s", result.host, result.outcome, result.before, result.after, steps, result.error)
+    return results

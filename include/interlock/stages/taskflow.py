@@ -1,0 +1,99 @@
+"""How a function of records becomes a task.
+
+A stage's function takes the records before it and returns its own; :func:`stage_task` reads them from plain JSON,
+writes its result as plain JSON, and turns errors into what Airflow does with them: a final error fails the task at
+once, any other is tried again. Either way the reason stays beside the task as the XCom ``reason``, for the closing
+stage and for people.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+from pydantic import ValidationError, validate_call
+
+from ..domain.errors import HostUnreachable, ReleaseError, TransientError
+from ..domain.records import Record
+
+REASON = "reason"
+"""The XCom key under which a failed task leaves its reason."""
+
+DEFAULT_ARGS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=2),
+    "execution_timeout": timedelta(minutes=30),
+}
+"""For every task of a release: each is safe to run again (design: "every step can be run again")."""
+
+
+def stage_task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Make a task of a function of records; ``options`` are the task's own."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        checked = validate_call(function, config={"arbitrary_types_allowed": True})
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with reasons_kept():
+                return as_xcom(checked(*args, **kwargs))
+
+        documented = {"doc_md": inspect.getdoc(function), "multiple_outputs": False}
+        return task(**{**documented, **options})(run)
+
+    return decorate
+
+
+@contextmanager
+def reasons_kept() -> Iterator[None]:
+    """Leave the reason of a failure beside the task, and tell Airflow whether trying again can help."""
+    try:
+        yield
+    except (TransientError, HostUnreachable) as error:
+        _keep(str(error))
+        raise
+    except ReleaseError as error:
+        _keep(str(error))
+        raise AirflowFailException(str(error)) from error
+    except ValidationError as error:
+        reason = f"A record that this task was given is not one that a task wrote: {error}"
+        _keep(reason)
+        raise AirflowFailException(reason) from error
+    except AirflowFailException as error:
+        _keep(str(error))
+        raise
+    except Exception as error:
+        _keep(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _keep(reason: str) -> None:
+    get_current_context()["ti"].xcom_push(key=REASON, value=reason[:4000])
+
+
+def as_xcom(value: Any) -> Any:
+    """Return records, and lists of them, as plain JSON."""
+    if isinstance(value, Record):
+        return value.to_xcom()
+    if isinstance(value, list | tuple):
+        return [as_xcom(item) for item in value]
+    return value
+
+
+def push_result(record: Record) -> None:
+    """Leave a record as the task's result before the task fails: evidence first, failure second."""
+    get_current_context()["ti"].xcom_push(key="return_value", value=record.to_xcom())
+
+
+def this_run() -> tuple[str, str]:
+    """Return the running task's Dag id and run id."""
+    dag_run: Any = get_current_context()["dag_run"]
+    return dag_run.dag_id, dag_run.run_id

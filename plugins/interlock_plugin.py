@@ -1,0 +1,48 @@
+"""What Airflow is told of Interlock: the door in front of its API, and the pages of a release.
+
+Airflow executes this file in every process, each task's too; what only its API server needs is imported there alone.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+from airflow.plugins_manager import AirflowPlugin
+
+RUN = "dag_id={DAG_ID}&run_id={RUN_ID}"
+
+
+class InterlockPlugin(AirflowPlugin):
+    """Release management on Airflow."""
+
+    name = "interlock"
+
+    external_views: ClassVar[list[dict[str, Any]]] = [
+        {
+            "name": "Release",
+            "href": f"interlock/release?{RUN}",
+            "destination": "dag_run",
+            "url_route": "release",
+        },
+        {
+            "name": "Quality report",
+            "href": f"interlock/quality?{RUN}",
+            "destination": "dag_run",
+            "url_route": "quality-report",
+        },
+    ]
+
+    @cached_property
+    def fastapi_apps(self) -> list[dict[str, Any]]:
+        """The pages, mounted into Airflow's API server."""
+        from include.interlock.console.pages import PREFIX, create_app
+
+        return [{"app": create_app(), "url_prefix": PREFIX, "name": "Interlock"}]
+
+    @cached_property
+    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:
+        """The door of the trigger form, around Airflow's API server."""
+        from include.interlock.console.door import ReleaseDoor
+
+        return [{"middleware": ReleaseDoor, "args": [], "kwargs": {}, "name": "Release door"}]

@@ -1,0 +1,154 @@
+"""What holds for every Dag of the project, whatever it releases."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STAGES = "policy planning design build quality acceptance rollout communication implementation verification closure".split()
+LOADER = """
+import json, sys
+{guards}
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(dag_folder={folder!r}, bundle_name="test")
+def describe(dag):
+    return {{
+        "tags": sorted(dag.tags), "doc": dag.doc_md, "owner": sorted({{t.owner for t in dag.tasks}}),
+        "max_active_runs": dag.max_active_runs, "title": dag.dag_display_name, "access": sorted(dag.access_control or ()),
+        "groups": [g for g in dag.task_group.get_task_group_dict() if g],
+        "params": {{name: param.schema for name, param in dag.params.items_raw()}} if hasattr(dag.params, "items_raw") else list(dag.params),
+        "tasks": {{t.task_id: {{"doc": t.doc_md, "retries": t.retries, "title": t.task_display_name,
+                  "downstream": sorted(t.downstream_task_ids), "rule": t.trigger_rule.value}} for t in dag.tasks}},
+    }}
+print("RESULT" + json.dumps({{"errors": bag.import_errors, "dags": {{d: describe(dag) for d, dag in bag.dags.items()}}}}, default=str))
+"""
+NO_WORK = """
+def refuse(event, args):
+    if event in ("socket.connect", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "sqlite3.connect"):
+        raise RuntimeError(f"importing a Dag file did {event} {args}")
+"""
+
+
+def load(folder: Path, environment: dict[str, str], *, guards: str = "") -> dict[str, Any]:
+    """Load the Dags in a process of their own, as the Dag processor does."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER.format(folder=str(folder), guards=guards)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=ROOT,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    assert lines, done.stderr[-3000:]
+    return dict(json.loads(lines[0].removeprefix("RESULT")))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {"AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+
+
+@pytest.fixture(scope="module")
+def bag(home: dict[str, str]) -> dict[str, Any]:
+    return load(ROOT / "dags", home)
+
+
+@pytest.fixture(scope="module")
+def release(bag: dict[str, Any]) -> dict[str, Any]:
+    return dict(bag["dags"]["release_bike_shop"])
+
+
+def test_every_dag_of_the_project_is_known_and_none_fails_to_import(bag: dict[str, Any]) -> None:
+    assert bag["errors"] == {}
+    assert sorted(bag["dags"]) == ["release_bike_shop"]
+
+
+def test_the_stages_are_groups_in_the_order_of_the_process(release: dict[str, Any]) -> None:
+    assert release["groups"] == STAGES
+    reached = ["policy.resolve_policy"]
+    for task in reached:
+        reached.extend(after for after in release["tasks"][task]["downstream"] if after not in reached)
+    assert sorted(reached) == sorted(release["tasks"]), "a task that does not follow from the policy could run by itself"
+
+
+def test_every_task_tells_a_release_manager_what_it_does(release: dict[str, Any]) -> None:
+    assert len(release["tasks"]) > 25
+    for task, described in release["tasks"].items():
+        assert described["doc"], task
+        assert len(described["doc"]) > 30, task
+        assert described["title"] != task, task
+
+
+def test_only_questions_to_people_are_not_tried_again(release: dict[str, Any]) -> None:
+    once = {task for task, described in release["tasks"].items() if described["retries"] < 2}
+    assert once == {
+        "planning.approve_plan",
+        "acceptance.ask_approver",
+        "rollout.cast_ballot",
+        "communication.acknowledge_training",
+    }
+
+
+def test_the_dag_has_what_the_ui_shows_of_it(release: dict[str, Any]) -> None:
+    assert release["title"] == "Release Bike shop"
+    assert "release" in release["tags"]
+    assert release["max_active_runs"] == 1
+    assert release["owner"] != ["airflow"]
+    assert "release_manager" in release["access"]
+    for heading in ("What it does", "When it runs", "Parameters", "What it will not do", "If it fails"):
+        assert f"**{heading}" in release["doc"]
+
+
+def test_closing_waits_for_everything_and_runs_whatever_happened(release: dict[str, Any]) -> None:
+    assert release["tasks"]["closure.close_release"]["rule"] == "all_done"
+    leaves = [task for task, described in release["tasks"].items() if not described["downstream"]]
+    assert set(leaves) == {"closure.close_release", "rollout.cast_ballot"}
+
+
+def test_nothing_reaches_production_before_the_boards_decision(release: dict[str, Any]) -> None:
+    """Let everything succeed but the board's decision: no task of the implementation may come to run."""
+    tasks = release["tasks"]
+    upstream = {task: {before for before in tasks if task in tasks[before]["downstream"]} for task in tasks}
+    done: set[str] = set()
+    while more := {
+        task for task in tasks if task not in done and task != "rollout.await_board" and upstream[task] <= done
+    }:
+        done |= more
+    assert "rollout.cast_ballot" in done, "nothing was reached: this test would prove nothing"
+    assert not [task for task in done if task.startswith(("communication.", "implementation.", "verification."))]
+
+
+def test_importing_a_dag_file_does_no_work(home: dict[str, str]) -> None:
+    guards = NO_WORK + (
+        "import airflow.dag_processing.dagbag, airflow.settings\n"  # Airflow's own start is not ours
+        "sys.addaudithook(refuse)"
+    )
+    loaded = load(ROOT / "dags", home, guards=guards)
+    assert loaded["errors"] == {}
+    assert "release_bike_shop" in loaded["dags"]
+
+
+def test_a_broken_service_takes_down_only_its_own_dag(home: dict[str, str], tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalogue"
+    shutil.copytree(ROOT / "include" / "catalogue", catalogue)
+    text = (catalogue / "services" / "bike-shop.yaml").read_text()
+    (catalogue / "services" / "car-shop.yaml").write_text(
+        text.replace("name: bike-shop", "name: car-shop").replace("tier:", "teir:")
+    )
+    loaded = load(ROOT / "dags", {**home, "INTERLOCK_CATALOGUE": str(catalogue)})
+    assert sorted(loaded["dags"]) == ["release_bike_shop"]
+    (file, message), *more = loaded["errors"].items()
+    assert not more
+    assert file.endswith("catalogue.py")
+    assert "services/car-shop.yaml" in message
+    assert "teir" in message

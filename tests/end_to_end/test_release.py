@@ -1,0 +1,198 @@
+"""A release, end to end: a real Airflow, a real fleet, and people at the public REST API.
+
+The tests share one stack, whose production runs 1.0.0 when it starts; each says what production must run after it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .people import DAG, Person, Run, until
+from .stack import Stack
+
+pytestmark = pytest.mark.timeout(600)
+OLD, NEW = "1.0.0", "1.1.0"
+
+
+@pytest.fixture(scope="module")
+def rita(stack: Stack) -> Person:
+    return stack.person("rita")
+
+
+def accept(stack: Stack, run: Run) -> None:
+    """Let the functional approver accept what runs on test."""
+    stack.person("fay").answer(run, "acceptance.ask_approver", "Approve", "Works as the team asked")
+
+
+def approve(stack: Stack, run: Run) -> None:
+    """Let two of the three members of the board approve, and support acknowledge its training."""
+    stack.person("ben").answer(run, "rollout.cast_ballot", "Approve", "Operations is ready")
+    stack.person("cora").answer(run, "rollout.cast_ballot", "Approve", "No findings")
+
+
+def train(stack: Stack, run: Run) -> None:
+    """Let support acknowledge the training material."""
+    stack.person("sam").answer(run, "communication.acknowledge_training", "Acknowledge", "Read by the whole desk")
+
+
+def test_bad_input_is_refused_at_the_door_and_leaves_no_run(stack: Stack, rita: Person) -> None:
+    before = rita.get(f"dags/{DAG}/dagRuns")["total_entries"]
+    good = {"ref": NEW, "version": NEW, "change_type": "normal", "summary": "Bikes", "tickets": []}
+    for field, bad in [
+        ("ref", "--upload-pack=touch /tmp/x"),
+        ("version", "one.two"),
+        ("change_type", "heroic"),
+        ("summary", ""),
+        ("tickets", ["not a ticket"]),
+        ("not_before", "tomorrow"),
+        ("hosts", ["i-1234"]),
+    ]:
+        reply = rita.ask_for_release({**good, field: bad})
+        assert reply.status_code in (400, 422), f"{field}={bad!r}: {reply.status_code}"
+        assert field in reply.text, reply.text
+    assert rita.get(f"dags/{DAG}/dagRuns")["total_entries"] == before
+
+
+def test_only_who_may_trigger_triggers(stack: Stack) -> None:
+    for user in ("ben", "fay", "sam", "audrey"):
+        reply = stack.person(user).ask_for_release({"ref": NEW, "version": NEW, "change_type": "normal", "summary": "Bikes"})
+        assert reply.status_code == 403, user
+
+
+def test_a_release_that_fails_quality_review_stops_there_and_names_the_rows(stack: Stack, rita: Person) -> None:
+    run = rita.trigger("1.2.0")
+    assert run.finish() == "failed"
+    report = run.result("quality.judge_quality")
+    rows = [row for failure in report["failures"] for row in failure["rows"]]
+    assert any("basket" in row for row in rows), rows
+    outcome = run.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("failed", "quality")
+    assert all(row in outcome["reason"] for failure in report["failures"] for row in failure["rows"][:1])
+    assert run.states()["acceptance.prepare_acceptance"] == "upstream_failed"
+    assert stack.production() == {OLD}
+
+
+def test_a_board_that_rejects_ends_the_release_and_a_second_release_waits_in_line(stack: Stack, rita: Person) -> None:
+    first, second = rita.trigger(NEW), rita.trigger("1.3.0")
+    accept(stack, first)
+    ben, cora = stack.person("ben"), stack.person("cora")
+    ben.answer(first, "rollout.cast_ballot", "Approve", "Fine with me")
+    assert (first.state, second.state) == ("running", "queued"), "two releases of one service must not be active at once"
+    cora.answer(first, "rollout.cast_ballot", "Reject", "The basket cookie is not marked secure")
+    assert first.finish() == "failed"
+    outcome = first.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("rejected", "rollout")
+    assert "The basket cookie is not marked secure" in outcome["reason"]
+    assert first.states()["implementation.wave_1"] == "upstream_failed"
+    assert first.states()["verification.back_out"] == "skipped"
+    assert all(question["response_received"] for question in first.questions()), "a ballot was left open"
+    assert stack.production() == {OLD}
+    until("the second release to start", lambda: second.state == "running")
+
+
+def test_a_release_that_breaks_in_production_is_backed_out(stack: Stack, rita: Person) -> None:
+    waiting = [row for row in rita.get(f"dags/{DAG}/dagRuns", order_by="-run_after")["dag_runs"] if row["state"] == "running"]
+    run = Run(rita, waiting[0]["dag_run_id"]) if waiting else rita.trigger("1.3.0")
+    accept(stack, run)
+    approve(stack, run)
+    train(stack, run)
+    assert run.finish() == "failed"
+    outcome = run.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("backed_out", "verification")
+    assert "/bikes" in outcome["reason"]
+    back_out = run.result("verification.back_out")
+    assert {result["outcome"] for result in back_out["results"]} == {"backed_out"}
+    assert stack.production() == {OLD}
+    assert stack.in_service() == 3, "every host is back in the target group"
+    assert stack.events("bike-shop@production")[0]["extra"]["version"] == OLD
+
+
+def test_silence_until_the_deadline_is_a_rejection(stack: Stack, rita: Person) -> None:
+    run = rita.trigger(NEW, change_type="emergency")
+    if run.result("acceptance.prepare_acceptance") != []:
+        accept(stack, run)
+    assert run.finish() == "failed"
+    outcome = run.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("expired", "rollout")
+    assert stack.production() == {OLD}
+
+
+def test_a_rehearsal_does_everything_but_touch_production_or_ask_people(stack: Stack, rita: Person) -> None:
+    run = rita.trigger(NEW, rehearsal=True)
+    assert run.finish() == "success", run.outcome()
+    assert run.outcome()["outcome"] == "rehearsed"
+    assert run.questions() == []
+    assert stack.production() == {OLD}
+    assert stack.test_environment() == {NEW}
+
+
+def test_a_release_goes_from_a_tag_to_every_production_host(stack: Stack, rita: Person) -> None:
+    mails = len(stack.mails())
+    run = rita.trigger(NEW)
+    accept(stack, run)
+    approve(stack, run)
+    train(stack, run)
+    assert run.finish() == "success", run.outcome()
+    assert run.outcome()["outcome"] == "deployed"
+    assert stack.production() == {NEW}
+    assert stack.in_service() == 3
+
+    artifact = run.result("build.build_artifact")
+    event: dict[str, Any] = stack.events("bike-shop@production")[0]["extra"]
+    assert event == {"version": NEW, "digest": artifact["bundle"]["sha256"], "dag_id": DAG, "run_id": run.id}
+
+    told = run.result("communication.record_communication")
+    assert told["acknowledged"] == {"service-desk": "sam"}
+    new = stack.mails()[mails:]
+    assert {"customers@example.com", "staff@example.com"} <= {to for mail in new for to in mail.recipients}, new
+    assert all(NEW in mail.text for mail in new)
+
+    decision = run.result("rollout.await_board")
+    plan = run.result("rollout.freeze_plan")
+    assert decision["approved"]
+    assert {vote["user"] for vote in decision["votes"] if vote["choice"] == "Approve"} == {"ben", "cora"}
+    ballots = [question for question in run.questions() if question["task_instance"]["task_id"] == "rollout.cast_ballot"]
+    assert len(ballots) == 3
+    assert all(decision["digest"] in ballot["body"] for ballot in ballots)
+    assert plan["bundle"]["sha256"] == artifact["bundle"]["sha256"]
+    waves = [run.result(f"implementation.wave_{number}") for number in (1, 2)]
+    assert [len(wave["results"]) for wave in waves] == [1, 2]
+
+
+def test_a_released_version_released_again_changes_nothing(stack: Stack, rita: Person) -> None:
+    run = rita.trigger(NEW, change_type="standard")
+    train(stack, run)
+    assert run.finish() == "success", run.outcome()
+    waves = [run.result(f"implementation.wave_{number}") for number in (1, 2)]
+    assert {result["outcome"] for wave in waves for result in wave["results"]} == {"unchanged"}
+    assert run.states().get("rollout.cast_ballot") == "skipped"
+    assert stack.production() == {NEW}
+
+
+def test_nobody_goes_round_the_board_through_the_api(stack: Stack, rita: Person) -> None:
+    """Mark, clear, edit or delete: refused for the administrator too; the board decides or nobody does."""
+    run = rita.trigger(NEW)
+    accept(stack, run)
+    until("the ballots", lambda: "awaiting_input" in run.states().get("rollout.cast_ballot", ""))
+    admin = stack.person("admin").client
+    base = f"/api/v2/{run.path}"
+    attempts = {
+        "mark a ballot": admin.patch(f"{base}/taskInstances/rollout.cast_ballot/0", json={"new_state": "success"}),
+        "mark the counting": admin.patch(f"{base}/taskInstances/rollout.await_board", json={"new_state": "success"}),
+        "mark the run": admin.patch(base, json={"state": "success"}),
+        "edit the plan": admin.patch(
+            f"{base}/taskInstances/rollout.freeze_plan/xcomEntries/return_value", json={"value": "{}", "map_index": -1}
+        ),
+        "clear": admin.post(
+            f"/api/v2/dags/{DAG}/clearTaskInstances", json={"dry_run": False, "dag_run_id": run.id, "task_ids": ["rollout.cast_ballot"]}
+        ),
+        "delete": admin.delete(base),
+        "vote for ben": admin.patch(
+            f"{base}/taskInstances/rollout.cast_ballot/0/hitlDetails", json={"chosen_options": ["Approve"], "params_input": {}}
+        ),
+    }  # fmt: skip
+    assert {what: reply.status_code for what, reply in attempts.items()} == dict.fromkeys(attempts, 403)
+    stack.person("cora").answer(run, "rollout.cast_ballot", "Reject", "Released already")
+    assert run.finish() == "failed"

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from include.interlock.adapters.catalogue import (
+    FOLDER,
+    load_catalogue,
+    load_service,
+    main,
+    schema_texts,
+    what_is_wrong,
+    write_schemas,
+)
+from include.interlock.domain.catalogue import ChangeType
+from include.interlock.domain.errors import CatalogueError
+from include.interlock.domain.policy import resolve_policy
+from include.interlock.domain.request import form_fields
+
+FILES = {
+    "policy.yaml": "policy.schema.json",
+    "board.yaml": "board.schema.json",
+    "services/bike-shop.yaml": "service.schema.json",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A catalogue of the test's own: the project's, to be changed."""
+    return Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+
+
+def edit(folder: Path, name: str, *changes: tuple[str, str], to: str = "") -> Path:
+    """Replace text in a file, each exactly once; write it under another name if one is given."""
+    text = (folder / name).read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path = folder / (to or name)
+    path.write_text(text)
+    return path
+
+
+def line_of(path: Path, words: str) -> int:
+    return next(number for number, line in enumerate(path.read_text().splitlines(), 1) if words in line)
+
+
+# --- the project's own catalogue
+
+
+def test_the_projects_catalogue_is_well() -> None:
+    catalogue = load_catalogue(FOLDER)
+    assert catalogue.broken == {}
+    assert "bike-shop" in catalogue.services
+    for service in catalogue.services.values():
+        for kind in ChangeType:
+            assert resolve_policy(catalogue.policy, service, kind).change_type is kind
+    assert len([key for key in form_fields(catalogue.policy) if key.startswith("risk_")]) >= 3
+
+
+def test_the_sample_is_what_the_demo_needs() -> None:
+    catalogue = load_catalogue(FOLDER)
+    shop = catalogue.services["bike-shop"]
+    assert {person.user for person in catalogue.board.people} >= {"rita", "ben", "cora", "dan", "maya", "fay", "sam"}
+    flows = {kind.value: (flow.board, flow.acceptance) for kind, flow in catalogue.policy.change_types.items()}
+    assert flows == {"standard": (None, False), "normal": ("cab", True), "emergency": ("ecab", True)}
+    assert [str(wave) for wave in shop.environments["production"].waves] == ["1 host", "100 %"]
+    assert "/bikes" not in shop.load.paths  # the version before has no such page, and the load is compared with it
+    in_force = resolve_policy(catalogue.policy, shop, ChangeType.NORMAL)
+    assert set(in_force.sources.values()) == {"policy.yaml", "services/bike-shop.yaml"}
+
+
+def test_the_schemas_are_current() -> None:
+    found = {path.name: path.read_text() for path in (FOLDER / "schemas").glob("*.json")}
+    assert found == schema_texts(), "run: python -m include.interlock.adapters.catalogue schemas"
+
+
+@pytest.mark.parametrize(("name", "schema"), FILES.items())
+def test_editors_find_the_schema_and_agree_with_it(name: str, schema: str) -> None:
+    path = FOLDER / name
+    marker, _, reference = path.read_text().splitlines()[0].partition("$schema=")
+    assert marker == "# yaml-language-server: "
+    assert (path.parent / reference).resolve() == (FOLDER / "schemas" / schema).resolve()
+    validator = Draft202012Validator(json.loads((FOLDER / "schemas" / schema).read_text()))
+    validator.check_schema(validator.schema)
+    assert list(validator.iter_errors(yaml.safe_load(path.read_text()))) == []
+    assert not validator.is_valid({**yaml.safe_load(path.read_text()), "surprise": 1})
+
+
+# --- mistakes
+
+
+def test_a_mistake_names_file_line_key_found_and_allowed(folder: Path) -> None:
+    path = edit(folder, "services/bike-shop.yaml", ("tool: make", "tool: cmake"))
+    message = load_catalogue(folder).broken["bike-shop"]
+    assert message.startswith(
+        f"services/bike-shop.yaml, line {line_of(path, 'cmake')}, build.tool: found \"cmake\"; allowed: 'make', 'ant', "
+    )
+    assert "Who can change it: the bike shop's development team." in message
+    assert "check" in message
+
+
+def test_all_mistakes_of_a_file_are_named_at_once(folder: Path) -> None:
+    path = edit(
+        folder,
+        "services/bike-shop.yaml",
+        ("tier: 2", "tier: yes"),
+        ("owner:", "ownr:"),
+        ("waves: [1, 100%]", "waves: [1, 50%]"),
+        ("functional_approvers: [fay]", "functional_approvers: [fay, Zoe]"),
+        ("PT10M", "10 minutes"),
+        ("max_p95_ms: 800", "max_p95_ms: true"),
+        ("{ path: /repairs }", "{ path: repairs, stauts: 200 }"),
+        ("requests: 200", "requests: 200\n  requests: 100\n  again: *paths\n  tagged: !!str 3"),
+    )
+    message = load_catalogue(folder).broken["bike-shop"]
+    assert message.startswith("services/bike-shop.yaml is wrong in 12 places:\n")
+    for words, expected in {
+        "name: bike-shop": "owner: found nothing; allowed: a value is needed (The team that answers for it",
+        "ownr:": "ownr: found a key that is not known here; allowed: name, title, description, owner,",
+        "tier: yes": 'tier: found "yes"; allowed: a whole number (1: the enterprise stops without it',
+        "10 minutes": 'build.time_limit: found "10 minutes"; must be an ISO 8601 duration, such as PT48H',
+        "requests: 100": "load.requests: found the key requests a second time; allowed: each key once",
+        "again:": "load.again: found the alias *paths; allowed: the value itself, written out",
+        "tagged:": "load.tagged: found the tag tag:yaml.org,2002:str; allowed: the value without a tag",
+        "path: repairs": 'smoke.2.path: found "repairs"; allowed: text that matches ^/',
+        "stauts": "smoke.2.stauts: found a key that is not known here; allowed: path, status, contains (did you mean",
+        "  production:": "environments.production: the last wave must be 100%, so that no host is left behind",
+        "Zoe": 'functional_approvers.1: found "Zoe"; allowed: text that matches ^[a-z]',
+        "max_p95_ms": "policy.thresholds.max_p95_ms: found true; allowed: a number or a list, such as [a, b]",
+    }.items():
+        line = 1 if words == "name: bike-shop" else line_of(path, words)
+        assert f"line {line}, {expected}" in message
+    assert "whoever keeps services/bike-shop.yaml" in message
+
+
+def test_a_broken_service_leaves_the_others(folder: Path) -> None:
+    edit(folder, "services/bike-shop.yaml", ("\nname: bike-shop", "\nname: bakery"), to="services/bakery.yaml")
+    edit(folder, "services/bike-shop.yaml", ("tier: 2", "tier: 9"))
+    catalogue = load_catalogue(folder)
+    assert list(catalogue.services) == ["bakery"]
+    assert list(catalogue.broken) == ["bike-shop"]
+    assert load_service(folder, "bakery").services == catalogue.services
+    with pytest.raises(CatalogueError, match="tier: found 9"):
+        load_service(folder, "bike-shop")
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "said"),
+    [
+        (
+            ("\nname: bike-shop", "\nname: shop"),
+            "name",
+            'found "shop"; allowed: the name of the file without .yaml, bike',
+        ),
+        (
+            ("fay]", "fay, zoe]"),
+            "functional_approvers.1",
+            'found "zoe"; allowed: somebody among the people of board.ya',
+        ),
+        (("[sam]", "[tom]"), "training.acknowledge.service-desk.0", 'found "tom"; allowed: somebody among the people'),
+        (("business_unit: retail", "business_unit: retial"), "business_unit", "a business unit of policy.yaml: retail"),
+        (
+            ("max_p95_ms: 800", "max_p95_ms: 1200"),
+            "policy.thresholds.max_p95_ms",
+            "found 1200; allowed: 1000 or less, as policy.yaml business_units.retail has it",
+        ),
+        (
+            ("max_p95_ms: 800", "min_testes: 8"),
+            "policy.thresholds.min_testes",
+            "found 8; allowed: one of min_tests, max_failed_tests,",
+        ),
+    ],
+)
+def test_a_service_is_held_against_policy_and_board(
+    folder: Path, change: tuple[str, str], place: str, said: str
+) -> None:
+    path = edit(folder, "services/bike-shop.yaml", change)
+    message = load_catalogue(folder).broken["bike-shop"]
+    assert f"line {line_of(path, change[1].strip())}, {place}: " in message
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (
+            "policy.yaml",
+            ("board: cab", "board: bac"),
+            'change_types.normal.board: found "bac"; allowed: a board of board',
+        ),
+        (
+            "policy.yaml",
+            ("max_p95_ms: 1000", "max_p95_ms: 9000"),
+            "business_units.retail.thresholds.max_p95_ms: found 9000; allowed: 1500 or less, as policy.yaml has it",
+        ),
+        ("policy.yaml", ("owner:", "ownr:"), "owner: found nothing"),
+        (
+            "board.yaml",
+            ("senior_management: [maya]", "senior_management: []"),
+            "senior_management: found nobody; allowed",
+        ),
+        ("board.yaml", ("user: dan", "user: don"), "the whole file: dan is not among people"),
+    ],
+)
+def test_a_broken_policy_or_board_is_an_error(folder: Path, name: str, change: tuple[str, str], said: str) -> None:
+    edit(folder, name, change)
+    for load in (load_catalogue, lambda folder: load_service(folder, "bike-shop")):
+        with pytest.raises(CatalogueError) as error:
+            load(folder)
+        assert str(error.value).startswith(name)
+        assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        pytest.param(b"", "the whole file: found nothing; allowed: keys with values", id="empty"),
+        pytest.param(b"- a\n", 'the whole file: found ["a"]; allowed: keys with values', id="a list"),
+        pytest.param(b"a: b\nc: \xff\n", "line 2: found the byte 0xff; allowed: text in UTF-8", id="not UTF-8"),
+        pytest.param(b"a: b\n\tc: d\n", "line 2: not YAML: found a tab", id="a tab"),
+        pytest.param(b"a: b\nc: \x01\n", "line 2: not YAML: found '\\x01'; control characters", id="a bell"),
+        pytest.param(b"a: b\n---\nc: d\n", "line 2: not YAML: a second document begins", id="two documents"),
+        pytest.param(b"? [a]\n: b\n", "line 1: not YAML: a key that is not a word", id="a list for a key"),
+        pytest.param(b"a: " + b"[" * 100_000, "line 1: not YAML: nested more than 32 deep", id="too deep"),
+        pytest.param(b"a: " + b"x" * 300_000, "line 1: found a larger file; allowed: 256 KiB", id="too large"),
+        pytest.param(b"a: &x [1]\nb: [*x, *x]\n", "b.0: found the alias *x", id="aliases"),
+        pytest.param(b"a: !!python/object:os.system x\n", "a: found the tag tag:yaml.org,2002:python/o", id="a tag"),
+        pytest.param(b"tier: .inf\n", 'tier: found ".inf"; allowed: a whole number', id="infinity"),
+        pytest.param(b"tier: 2.5\n", "tier: found 2.5; allowed: a whole number", id="a fraction"),
+        pytest.param(b"tier: 012_3\n", 'tier: found "012_3"; allowed: a whole number', id="a YAML 1.1 number"),
+        pytest.param(b"name: no\n", "title: found nothing", id="no is text"),
+    ],
+)
+def test_what_is_not_plain_yaml_is_named(folder: Path, data: bytes, said: str) -> None:
+    (folder / "services" / "odd.yaml").write_bytes(data)
+    catalogue = load_catalogue(folder)
+    assert list(catalogue.services) == ["bike-shop"]
+    assert catalogue.broken["odd"].startswith("services/odd.yaml")
+    assert said in catalogue.broken["odd"]
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    (folder / "board.yaml").unlink()
+    with pytest.raises(CatalogueError, match=r"^board\.yaml, line 1: cannot be read: No such file"):
+        load_catalogue(folder)
+
+
+def test_a_file_with_the_wrong_ending_is_not_overlooked(folder: Path) -> None:
+    (folder / "services" / "bike-shop.yaml").rename(folder / "services" / "bike-shop.yml")
+    (folder / "services" / ".bike-shop.yaml.swp").touch()
+    (folder / "services" / ".hidden.yaml").touch()
+    catalogue = load_catalogue(folder)
+    assert catalogue.services == {}
+    assert list(catalogue.broken) == ["bike-shop.yml"]
+    assert "allowed: bike-shop.yaml" in catalogue.broken["bike-shop.yml"]
+
+
+@pytest.mark.parametrize("name", ["bakery", "../board", "..", "", "Bike-Shop", "bike-shop\n"])
+def test_a_service_that_is_not_there_is_named(folder: Path, name: str) -> None:
+    with pytest.raises(CatalogueError, match=r"There is no service .*; there is bike-shop"):
+        load_service(folder, name)
+
+
+def test_one_service_is_read_without_the_others(folder: Path) -> None:
+    (folder / "services" / "odd.yaml").write_text("- a\n")
+    catalogue = load_service(folder, "bike-shop")
+    assert list(catalogue.services) == ["bike-shop"]
+    assert catalogue.broken == {}
+
+
+# --- the command
+
+
+def test_check_says_that_all_is_well(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--folder", str(folder)]) == 0
+    assert capsys.readouterr().out == f"OK: {folder}\n"
+
+
+def test_check_says_everything_that_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(folder, "services/bike-shop.yaml", ("tier: 2", "tier: 9"))
+    assert main(["check", "--folder", str(folder)]) == 1
+    assert "tier: found 9" in capsys.readouterr().out
+    edit(folder, "policy.yaml", ("board: cab", "board: bac"))
+    assert len(what_is_wrong(folder)) == 1  # the services cannot be held against it before it is mended
+    edit(folder, "policy.yaml", ("owner:", "ownr:"))
+    edit(folder, "board.yaml", ("user: dan", "usr: dan"))
+    assert [message.split(" ")[0].strip(",") for message in what_is_wrong(folder)] == [
+        "policy.yaml",
+        "board.yaml",
+        "services/bike-shop.yaml",
+    ]
+
+
+def test_schemas_are_written_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert write_schemas(folder / "schemas") == []
+    (folder / "schemas" / "board.schema.json").write_text("{}")
+    shutil.rmtree(folder / "services")
+    assert main(["schemas", "--folder", str(folder)]) == 0
+    assert main(["schemas", "--folder", str(folder)]) == 0
+    assert capsys.readouterr().out == "Written: board.schema.json.\nThe schemas are up to date.\n"
+    written = {path.name: path.read_text() for path in (folder / "schemas").iterdir()}
+    assert written == schema_texts()

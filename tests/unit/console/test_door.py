@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from include.interlock.console.door import LARGEST_BODY, ReleaseDoor
+
+CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
+ROUTE = "/api/v2/dags/release_bike_shop/dagRuns"
+GOOD = {"ref": "1.1.0", "version": "1.1.0", "summary": "Sell bikes"}
+
+
+class Behind:
+    """What is behind the door: it keeps what came through, and answers with it."""
+
+    def __init__(self) -> None:
+        self.came: list[tuple[str, bytes]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        self.came.append((scope["path"], body))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def behind() -> Behind:
+    return Behind()
+
+
+def ask(behind: Behind, path: str, body: Any = None, *, method: str = "POST", catalogue: Path = CATALOGUE) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app=ReleaseDoor(behind, catalogue))
+        async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
+            return await client.request(method, path, content=content)
+
+    return anyio.run(send)
+
+
+def test_a_release_that_can_be_asked_for_comes_through_byte_for_byte(behind: Behind) -> None:
+    body = json.dumps({"conf": GOOD, "logical_date": None}, indent=3).encode()
+    assert ask(behind, ROUTE, body).status_code == 200
+    assert behind.came == [(ROUTE, body)]
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        pytest.param({**GOOD, "version": "one"}, "version: found 'one'", id="version"),
+        pytest.param({**GOOD, "ref": "--upload-pack=x"}, "ref: found", id="ref"),
+        pytest.param({"ref": "1.1.0"}, "version: missing", id="missing"),
+        pytest.param({**GOOD, "hosts": ["mine"]}, "hosts: not a field", id="unknown field"),
+        pytest.param(None, "no conf", id="no conf"),
+        pytest.param(["ref"], "no conf", id="conf is a list"),
+    ],
+)
+def test_one_that_cannot_is_answered_with_the_reason(behind: Behind, conf: Any, said: str) -> None:
+    answer = ask(behind, ROUTE, {"conf": conf, "logical_date": None})
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert not behind.came
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v2/dags/release_bike_shop/dagRuns/",
+        "//api//v2//dags//release_bike_shop//dagRuns//",
+        "/api/v2/dags/release%5Fbike%5Fshop/dagRuns",
+        "/api/v2/dags/RELEASE_bike_shop/DAGRUNS",
+        "/airflow/api/v2/dags/release_bike_shop/dagRuns",
+        "/api/v2/dags/release_bike_shop/dagRuns?x=1",
+    ],
+)
+def test_no_way_of_writing_the_path_slips_by(behind: Behind, path: str) -> None:
+    assert ask(behind, path, {"conf": {}}).status_code == 422
+    assert not behind.came
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b'{"conf": {"ref": "1.1.0"', id="cut off"),
+        pytest.param(b"[1]", id="a list"),
+        pytest.param(b"\xff\xfe\x00", id="no text"),
+        pytest.param(b"[" * 50_000, id="too deep"),
+        pytest.param(b'{"conf": {}, "conf": {"ref": "1.1.0"}}', id="a key twice"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(behind: Behind, body: bytes) -> None:
+    answer = ask(behind, ROUTE, body)
+    assert answer.status_code == 422
+    assert "not JSON that can be read" in answer.json()["detail"]
+    assert not behind.came
+
+
+def test_a_request_larger_than_any_form_is_refused(behind: Behind) -> None:
+    answer = ask(behind, ROUTE, {"conf": {**GOOD, "summary": "x" * LARGEST_BODY}})
+    assert "larger than" in answer.json()["detail"]
+
+
+def test_a_release_is_not_backfilled_and_other_dags_are(behind: Behind) -> None:
+    refused = ask(behind, "/api/v2/backfills", {"dag_id": "release_bike_shop"})
+    assert refused.status_code == 422
+    assert "not backfilled" in refused.json()["detail"]
+    assert ask(behind, "/api/v2/backfills/", {"dag_id": "nightly"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v2/dags/nightly/dagRuns"),
+        ("POST", "/api/v2/dags/~/dagRuns/list"),
+        ("GET", ROUTE),
+        ("PATCH", ROUTE),
+        ("POST", "/api/v2/dags/release_bike_shop/clearTaskInstances"),
+        ("POST", "/auth/token"),
+    ],
+)
+def test_everything_else_passes_unread(behind: Behind, method: str, path: str) -> None:
+    assert ask(behind, path, b"not json", method=method).status_code == 200
+    assert behind.came == [(path, b"not json")]
+
+
+def test_a_service_that_is_not_in_the_catalogue_cannot_be_released(behind: Behind) -> None:
+    answer = ask(behind, "/api/v2/dags/release_car_shop/dagRuns", {"conf": GOOD})
+    assert answer.status_code == 422
+    assert "car-shop" in answer.json()["detail"]
+
+
+def test_with_a_broken_catalogue_nothing_can_be_released(behind: Behind, tmp_path: Path) -> None:
+    answer = ask(behind, ROUTE, {"conf": GOOD}, catalogue=tmp_path)
+    assert answer.status_code == 422
+    assert "catalogue" in answer.json()["detail"]
+    assert not behind.came
+
+
+def test_a_body_in_pieces_is_read_whole_and_a_client_that_goes_is_let_go(behind: Behind) -> None:
+    body = json.dumps({"conf": GOOD}).encode()
+    pieces = [{"type": "http.request", "body": bytes([byte]), "more_body": True} for byte in body]
+
+    def run(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": ROUTE}
+        anyio.run(ReleaseDoor(behind, CATALOGUE), scope, receive, send)
+        return sent
+
+    assert run([*pieces, {"type": "http.request", "body": b"", "more_body": False}])[0]["status"] == 200
+    assert behind.came == [(ROUTE, body)]
+    assert run([*pieces[:3], {"type": "http.disconnect"}]) == []
+    assert len(behind.came) == 1
+
+
+def test_websockets_and_the_life_of_the_server_pass(behind: Behind) -> None:
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    for kind in ("websocket", "lifespan"):
+        anyio.run(ReleaseDoor(app, CATALOGUE), {"type": kind, "path": ROUTE}, None, None)
+    assert seen == ["websocket", "lifespan"]
+
+
+def test_the_catalogue_is_the_one_that_the_environment_names(
+    behind: Behind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTERLOCK_CATALOGUE", str(tmp_path))
+    door = ReleaseDoor(behind)
+    assert "catalogue" in door._refusal(ROUTE, json.dumps({"conf": GOOD}).encode())
+    monkeypatch.delenv("INTERLOCK_CATALOGUE")
+    assert door._refusal(ROUTE, json.dumps({"conf": GOOD}).encode()) == ""

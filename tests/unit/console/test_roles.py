@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from include.interlock.console.roles import RELEASE_DAGS, ROLES, dag_access, sync_roles
+from include.interlock.domain.errors import ReleaseError
+
+CHANGES = {"can_create", "can_edit", "can_delete"}
+OWN_ACCOUNT = {("can_edit", "My Profile"), ("can_edit", "My Password")}
+
+
+class Fab:
+    """FAB's tables in memory: the four calls that the roles need, which real FAB answers in the integration tests."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.roles: dict[str, Any] = {}
+        self.broken = broken
+        self.writes = 0
+
+    def add_role(self, name: str) -> Any:
+        return self.roles.setdefault(name, SimpleNamespace(name=name, permissions=[]))
+
+    def create_permission(self, action_name: str, resource_name: str) -> Any:
+        return SimpleNamespace(action=SimpleNamespace(name=action_name), resource=SimpleNamespace(name=resource_name))
+
+    def add_permission_to_role(self, role: Any, permission: Any) -> None:
+        self.writes += 1
+        if not self.broken:
+            role.permissions.append(permission)
+
+    def remove_permission_from_role(self, role: Any, permission: Any) -> None:
+        self.writes += 1
+        role.permissions.remove(permission)
+
+    def held(self, role: str) -> set[tuple[str, str]]:
+        return {(one.action.name, one.resource.name) for one in self.roles[role].permissions}
+
+
+def test_the_roles_of_the_process_are_all_there() -> None:
+    assert set(ROLES) == {
+        "release_manager",
+        "board_member",
+        "functional_approver",
+        "support",
+        "auditor",
+        "operator",
+        "break_glass",
+        "interlock_reader",
+        "board_clerk",
+    }
+
+
+@pytest.mark.parametrize("role", sorted(set(ROLES) - {"break_glass"}))
+def test_no_role_may_mark_clear_edit_or_delete(role: str) -> None:
+    may_change = {(action, resource) for action, resource in ROLES[role] if action in CHANGES} - OWN_ACCOUNT
+    assert may_change <= {("can_edit", "HITL Detail"), ("can_edit", "DAGs")}
+
+
+def test_an_auditor_and_the_reader_change_nothing_at_all() -> None:
+    for role in ("auditor", "interlock_reader"):
+        assert not {(action, resource) for action, resource in ROLES[role] if action in CHANGES} - OWN_ACCOUNT
+
+
+def test_the_clerk_may_only_answer() -> None:
+    assert ROLES["board_clerk"] == {("can_read", "HITL Detail"), ("can_edit", "HITL Detail")}
+
+
+def test_whoever_logs_in_sees_the_pages() -> None:
+    for role in set(ROLES) - {"interlock_reader", "board_clerk"}:
+        assert ("can_read", "Plugins") in ROLES[role], role
+
+
+def test_only_release_managers_trigger_and_nobody_edits_a_release_dag() -> None:
+    assert set(RELEASE_DAGS) == set(ROLES)
+    assert {role for role, may in RELEASE_DAGS.items() if "can_create" in may.get("DAG Runs", ())} == {"release_manager"}
+    assert all(may["DAGs"] == {"can_read"} for may in RELEASE_DAGS.values())
+
+
+def test_the_access_of_one_dag_is_its_own_copy() -> None:
+    dag_access()["auditor"]["DAGs"].add("can_edit")
+    assert dag_access()["auditor"]["DAGs"] == {"can_read"}
+
+
+def test_syncing_makes_the_roles_what_the_table_says_and_again_changes_nothing() -> None:
+    fab = Fab()
+    sync_roles(fab)
+    assert {name: fab.held(name) for name in fab.roles} == ROLES
+    writes = fab.writes
+    sync_roles(fab)
+    assert fab.writes == writes
+
+
+def test_syncing_takes_away_what_is_too_much_but_nothing_of_a_single_dag() -> None:
+    fab = Fab()
+    role = fab.add_role("auditor")
+    for permission in (("can_edit", "Task Instances"), ("can_read", "DAG:release_bike_shop")):
+        role.permissions.append(fab.create_permission(*permission))
+    sync_roles(fab)
+    assert fab.held("auditor") == ROLES["auditor"] | {("can_read", "DAG:release_bike_shop")}
+
+
+def test_a_role_that_fab_could_not_store_is_not_passed_over() -> None:
+    with pytest.raises(ReleaseError, match="The role release_manager could not be brought"):
+        sync_roles(Fab(broken=True))

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.interlock.domain.appspec import Event, Hook, parse_appspec
+from include.interlock.domain.errors import BuildFailed
+
+HEAD = "version: 0.0\nos: linux\n"
+
+
+def test_hooks_are_read_in_their_order_with_their_timeouts() -> None:
+    spec = parse_appspec(
+        HEAD
+        + """
+hooks:
+  ApplicationStop:
+    - location: scripts/stop.sh
+  ApplicationStart:
+    - location: ./scripts/start.sh
+      timeout: 30
+    - location: scripts/warm.sh
+"""
+    )
+    assert spec.hooks["ApplicationStop"] == (Hook(location="scripts/stop.sh", timeout=3600),)
+    assert [hook.location for hook in spec.hooks["ApplicationStart"]] == ["scripts/start.sh", "scripts/warm.sh"]
+    assert spec.hooks["ApplicationStart"][0].timeout == 30
+    assert spec.locations == {"scripts/stop.sh", "scripts/start.sh", "scripts/warm.sh"}
+
+
+def test_a_bundle_may_have_no_hooks() -> None:
+    assert parse_appspec(HEAD).hooks == {}
+    assert parse_appspec(HEAD + "hooks:\n").hooks == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param("", "has no keys", id="empty"),
+        pytest.param("- a\n", "has no keys", id="a list"),
+        pytest.param("os: linux\n", "version: must be 0.0, found nothing", id="no version"),
+        pytest.param("version: 1.0\nos: linux\n", "version: must be 0.0, found 1.0", id="another version"),
+        pytest.param("version: 0.0\nos: windows\n", "os: must be linux, found windows", id="windows"),
+        pytest.param("version: 0.0\n", "os: must be linux, found nothing", id="no os"),
+        pytest.param(HEAD + "files:\n  - source: /\n", "files: is not supported", id="files"),
+        pytest.param(HEAD + "permissions: []\n", "permissions: is not supported", id="permissions"),
+        pytest.param(HEAD + "file_exists_behavior: OVERWRITE\n", "is not supported", id="file_exists_behavior"),
+        pytest.param(HEAD + "Resources: []\n", "Resources: is not a key", id="Lambda's key"),
+        pytest.param(HEAD + "hooks: [a]\n", "hooks: must name events", id="hooks a list"),
+        pytest.param(HEAD + "hooks: {BlockTraffic: []}\n", "drained and refilled", id="traffic"),
+        pytest.param(HEAD + "hooks: {Install: []}\n", "hooks.Install: is not an event", id="no event"),
+        pytest.param(HEAD + "hooks: {AfterInstall: a.sh}\n", "must be a list of scripts", id="no list"),
+        pytest.param(HEAD + "hooks: {AfterInstall: [a.sh]}\n", "AfterInstall", id="no location"),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, runas: root}]}\n", "runas is not supported", id="runas"
+        ),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, sudo: true}]}\n", "AfterInstall.0.sudo", id="unknown key"
+        ),
+        pytest.param(HEAD + "hooks: {AfterInstall: [{location: ../a.sh}]}\n", "must be a path inside", id="climbs out"),
+        pytest.param(HEAD + "hooks: {AfterInstall: [{location: /bin/sh}]}\n", "must be a path inside", id="absolute"),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, timeout: 0}]}\n", "AfterInstall.0.timeout", id="no time"
+        ),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, timeout: '9'}]}\n", "AfterInstall.0.timeout", id="text"
+        ),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, timeout: 3601}]}\n", "AfterInstall.0.timeout", id="too long"
+        ),
+        pytest.param(HEAD + "os: linux\n", "os stands twice", id="key twice"),
+        pytest.param(HEAD + "hooks: &a {AfterInstall: [*a]}\n", "aliases are not supported", id="alias"),
+        pytest.param(HEAD + "hooks: {\n", "is not valid YAML", id="broken"),
+        pytest.param(HEAD + "? [a]\n: b\n", "is not valid YAML", id="key that is no word"),
+        pytest.param(HEAD + "#" * 70_000, "at most 65536", id="long"),
+        pytest.param("!!python/object/apply:os.system ['true']", "is not valid YAML", id="code"),
+    ],
+)
+def test_what_is_wrong_or_not_supported_is_refused_with_a_sentence(text: str, says: str) -> None:
+    with pytest.raises(BuildFailed, match=r"^appspec\.yml: ") as refusal:
+        parse_appspec(text)
+    assert says in str(refusal.value)
+    assert "Next: correct appspec.yml" in str(refusal.value)
+
+
+@given(st.text(max_size=200) | st.text(max_size=100).map(lambda text: HEAD + text))
+def test_any_text_is_an_appspec_or_a_refusal(text: str) -> None:
+    try:
+        spec = parse_appspec(text)
+    except BuildFailed:
+        return
+    assert set(spec.hooks) <= {event.value for event in Event}

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import copy
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from include.interlock.domain.catalogue import BoardBook, Duration, Policy, Service, Thresholds, Wave
+from tests.unit.domain.samples import FLOWS, policy, service, service_data
+
+PEOPLE = [
+    {"user": "ben", "name": "Ben", "email": "ben@example.com", "role": "operations"},
+    {"user": "cora", "name": "Cora", "email": "cora@example.com", "role": "security"},
+]
+CAB = {"title": "CAB", "members": ["ben", "cora"], "quorum": {"approvals": 1}}
+
+
+def with_value(data: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    changed = copy.deepcopy(data)
+    at: Any = changed
+    *way, last = path.split(".")
+    for key in way:
+        at = at.setdefault(key, {})
+    at[last] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        pytest.param("health.path", "//evil.example/", "pattern", id="another host"),
+        ("health.path", "/a b", "pattern"),
+        ("health.path", "health", "pattern"),
+        ("health.version_key", "", "at least 1"),
+        ("title", "two\nlines", "pattern"),
+        ("title", "   ", "at least 1"),
+        ("tier", 5, "less than or equal to 4"),
+        ("build.output", "../elsewhere", "inside the checkout"),
+        ("build.output", "/etc", "pattern"),
+        ("build.environment", ["AIRFLOW__CORE__FERNET_KEY"], "the platform's own"),
+        ("build.environment", ["aws_secret_access_key"], "the platform's own"),
+        ("build.environment", ["NO=NO"], "pattern"),
+        ("build.tool", "command", "needs build, the command to run"),
+        ("build.time_limit", "10 minutes", "ISO 8601"),
+        ("build.time_limit", 600, "ISO 8601"),
+        ("build.time_limit", "PT0S", "longer than nothing"),
+        ("build.time_limit", "P9999D", "at most 364 days"),
+        ("environments.production.hosts", {}, "at least 1"),
+        ("environments.production.hosts", {"Environment": "prod*"}, "pattern"),
+        ("environments.production.hosts", {"Environment": "test"}, "test and production may select the same hosts"),
+        ("environments.production.hosts", {"Service": "bike-shop"}, "test and production may select the same hosts"),
+        ("environments.production.waves", [], "at least 1"),
+        ("environments.production.waves", [1], "the last wave must be 100%"),
+        ("environments.production.waves", ["50%", "25%", "100%"], "larger than the one before"),
+        ("environments.production.waves", [2, 2, "100%"], "larger than the one before"),
+        ("environments.production.waves", ["1.5%", "100%"], "a wave is a number of hosts"),
+        ("environments.production.waves", [True, "100%"], "a wave is a number of hosts"),
+        ("environments.production.waves", [None], "a wave is a number of hosts"),
+        ("environments.production.waves", [{"hosts": 1, "percent": 2}, "100%"], "either a number of hosts or"),
+        ("environments.production.waves", ["101%"], "less than or equal to 100"),
+        ("environments.production.waves", [0, "100%"], "greater than or equal to 1"),
+        ("environments.production.deploy_root", "/", "pattern"),
+        ("environments.production.deploy_root", ".", "pattern"),
+        ("environments.production.deploy_root", "-rf", "pattern"),
+        ("environments.production.deploy_root", "srv/../..", "pattern"),
+        ("environments.production.deploy_root", "srv//shop", "pattern"),
+        ("environments.production.missing", "create", "needs launch"),
+        ("environments.test", None, "valid dictionary"),
+        ("environments", {}, "environments lacks test and production"),
+        ("functional_approvers", [], "at least 1"),
+        ("functional_approvers", ["fay", "fay"], "fay is named twice"),
+        ("audiences", [{"name": "a", "title": "A", "email": ["a@b", "x\r\nBcc: y@z"]}], "pattern"),
+        ("audiences", [{"name": "a", "title": "A", "email": ["a@b"]}] * 2, "a is named twice"),
+        ("training", {"material": "docs/t.md", "acknowledge": {"desk": []}}, "at least 1"),
+        ("surprise", 1, "Extra inputs"),
+    ],
+)
+def test_a_service_that_cannot_be_right_is_refused(path: str, value: object, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Service.model_validate(with_value(service_data(), path, value))
+
+
+def launch(*addresses: str) -> dict[str, Any]:
+    return {"image_id": "ami-12345678", "instance_type": "t3.micro", "private_ip_addresses": addresses}
+
+
+@pytest.mark.parametrize(("addresses", "said"), [(("10.0.0.256",), "IPv4"), (("10.0.0.1",) * 2, "named twice")])
+def test_an_address_to_launch_with_is_one_address(addresses: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Service.model_validate(with_value(service_data(), "environments.test.launch", launch(*addresses)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("environments.production.waves", [1, "25%", "100 %"]),
+        ("environments.production.waves", [{"percent": 100}]),
+        ("environments.production.deploy_root", "/opt/.bike-shop/v1"),
+        ("environments.production.hosts", {"Service": "x", "Environment": "production"}),
+        ("environments.test.launch", launch("10.0.0.1", "10.0.0.2")),
+        ("build", {"tool": "command", "build": ["./build.sh"], "output": "out", "environment": ["GOFLAGS"]}),
+        ("health.path", "/"),
+    ],
+)
+def test_a_service_that_is_right_is_taken(path: str, value: object) -> None:
+    taken = Service.model_validate(with_value(service_data(), path, value))
+    assert Service.model_validate_json(taken.model_dump_json()) == taken
+
+
+def test_a_wave_reads_for_people() -> None:
+    assert [str(Wave.model_validate(wave)) for wave in (1, 2, "25%")] == ["1 host", "2 hosts", "25 %"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("change_types", {"normal": {}}, "change_types lacks standard, emergency"),
+        ("thresholds.max_p95_ms", float("inf"), "finite"),
+        ("thresholds.min_line_coverage_percent", float("nan"), "finite"),
+        ("thresholds.allowed_licences", [], "at least 1"),
+        ("thresholds.allowed_licences", ["MIT or so"], "pattern"),
+        ("risk.points_by_tier", {"1": 20}, "points_by_tier lacks tier 2, 3, 4"),
+        ("risk.points_by_tier", {"1": -20, "2": 0, "3": 0, "4": 0}, "greater than or equal to 0"),
+        ("risk.questions", [{"key": "a", "question": "Really?", "points": 1}] * 2, "the key a is used twice"),
+        ("risk.questions", [{"key": "a", "question": "Really?\nYes.", "points": 1}], "pattern"),
+        ("time_limits.acceptance", "-PT1H", "ISO 8601"),
+    ],
+)
+def test_a_policy_that_cannot_be_right_is_refused(path: str, value: object, said: str) -> None:
+    data = {"name": "Policy", "owner": "the office", "change_types": FLOWS}
+    with pytest.raises(ValidationError, match=said):
+        Policy.model_validate(with_value(data, path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("people", [*PEOPLE, PEOPLE[0] | {"email": "other@example.com"}], "ben is listed twice"),
+        pytest.param(
+            "people",
+            [*PEOPLE, PEOPLE[0] | {"user": "ben2", "email": "BEN@example.com"}],
+            "ben@example.com is the address of two",
+            id="one person under two names",
+        ),
+        ("senior_management", ["maya"], "maya is not among people"),
+        ("boards.cab.members", ["ben", "zoe"], "zoe is not among people"),
+        ("boards.cab.members", ["ben", "ben"], "a member is named twice"),
+        ("boards.cab.members", [], "at least 1"),
+        ("boards.cab.quorum.approvals", 3, "asks for 3 approvals of 2 members"),
+        ("boards.cab.quorum.approvals", 0, "greater than or equal to 1"),
+        ("boards.cab.quorum.veto", ["dan"], "gives a veto to dan, who is not a member"),
+    ],
+)
+def test_a_board_that_cannot_be_right_is_refused(path: str, value: object, said: str) -> None:
+    data = {"people": PEOPLE, "boards": {"cab": CAB}, "senior_management": ["cora"]}
+    with pytest.raises(ValidationError, match=said):
+        BoardBook.model_validate(with_value(data, path, value))
+
+
+def test_people_are_found_by_their_user_name() -> None:
+    book = BoardBook.model_validate({"people": PEOPLE, "boards": {"cab": CAB}, "senior_management": []})
+    assert book.person("cora").name == "Cora"
+    with pytest.raises(KeyError, match="zoe is not among the people"):
+        book.person("zoe")
+
+
+@given(st.timedeltas(timedelta(microseconds=1), timedelta(days=364)))
+def test_a_duration_comes_back_as_it_was(duration: timedelta) -> None:
+    adapter: TypeAdapter[timedelta] = TypeAdapter(Duration)
+    assert adapter.validate_json(adapter.dump_json(duration), strict=True) == duration
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("P2W", timedelta(weeks=2)),
+        ("P1DT2H3M4.5S", timedelta(days=1, hours=2, minutes=3, seconds=4.5)),
+        ("PT48H", timedelta(days=2)),
+        ("PT90M", timedelta(minutes=90)),
+    ],
+)
+def test_a_duration_is_read_as_iso_8601(text: str, expected: timedelta) -> None:
+    assert TypeAdapter(Duration).validate_python(text) == expected
+
+
+@pytest.mark.parametrize("text", ["P", "PT", "P1DT", "1D", "P1Y", "P1M", "PT1H\n", "pt1h", "P-1D", "PT1", "P1W2D", ""])
+def test_what_only_looks_like_a_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Duration).validate_python(text)
+
+
+def test_each_threshold_says_in_its_name_which_way_is_tighter() -> None:
+    assert all(key.startswith(("min_", "max_", "allowed_")) for key in Thresholds.model_fields)
+
+
+def test_models_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        service().name = "other"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        policy().thresholds.min_tests = 0  # type: ignore[misc]

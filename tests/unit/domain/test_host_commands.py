@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.interlock.domain.appspec import AppSpec, parse_appspec
+from include.interlock.domain.errors import DeployError
+from include.interlock.domain.host_commands import (
+    Contents,
+    HostState,
+    InstalledRelease,
+    Site,
+    ask_command,
+    hook_lines,
+    longest,
+    named,
+    parse_state,
+    session_command,
+)
+
+SITE = Site(service="shop", environment="production", deployment_id="release_shop/manual__1", deploy_root="srv/shop")
+DIGEST = "0123456789ab" + "c" * 52
+CONTENTS = Contents(release="1.1.0-0123456789ab", version="1.1.0", commit="f" * 40, sha256=DIGEST, size=7)
+OLD, NEW = "1.0.0-aaaaaaaaaaaa", "1.1.0-bbbbbbbbbbbb"
+APPSPEC = """version: 0.0
+os: linux
+hooks:
+  ApplicationStop: [{location: stop.sh, timeout: 1}]
+  BeforeInstall: [{location: before.sh, timeout: 10}]
+  AfterInstall: [{location: after.sh, timeout: 100}]
+  ApplicationStart: [{location: start it.sh, timeout: 1000}]
+  ValidateService: [{location: check.sh, timeout: 2000}]
+"""
+
+
+def test_a_session_is_opened_with_one_quoted_command() -> None:
+    words = shlex.split(session_command("the program", SITE, CONTENTS, patience=30))
+    assert words[:4] == ["sh", "-c", "the program", "interlock"]
+    assert words[4:10] == ["session", "srv/shop", "shop", "production", "release_shop/manual__1", "30"]
+    assert words[10:13] == [CONTENTS.release, DIGEST, "7"]
+    assert json.loads(words[13]) == {
+        "service": "shop",
+        "release": "1.1.0-0123456789ab",
+        "version": "1.1.0",
+        "commit": "f" * 40,
+        "sha256": DIGEST,
+    }
+
+
+def test_a_session_may_be_about_a_release_on_the_host_or_about_none() -> None:
+    assert shlex.split(session_command("", SITE, OLD, patience=1))[-4:] == [OLD, "", "0", ""]
+    assert shlex.split(session_command("", SITE, None, patience=1))[-4:] == ["-", "", "0", ""]
+
+
+@given(st.text(), st.text())
+def test_no_value_becomes_shell_or_a_line(deployment: str, root: str) -> None:
+    site = replace(SITE, deployment_id=deployment, deploy_root=root)
+    words = shlex.split(session_command("program", site, None, patience=1))
+    assert (words[5], len(words)) == (root, 14)
+    assert "\n" not in words[8]
+    assert len(words[8]) == len(deployment)
+
+
+@pytest.mark.parametrize("name", ["", "-rf", "../etc", "a b", "a\nb", ".new", "a/b", "ä", "x" * 201])
+def test_a_name_that_is_no_folders_is_refused(name: str) -> None:
+    with pytest.raises(DeployError, match="not a name that a release can have"):
+        named(name)
+
+
+def test_releases_that_are_asked_about_are_arguments() -> None:
+    assert shlex.split(ask_command("program", "srv", [OLD, None, NEW]))[4:] == ["ask", "srv", OLD, NEW]
+
+
+def test_hooks_become_lines() -> None:
+    spec = parse_appspec(APPSPEC)
+    assert hook_lines({OLD: AppSpec(), NEW: spec}) == (
+        f"{NEW} ApplicationStop 1 stop.sh",
+        f"{NEW} BeforeInstall 10 before.sh",
+        f"{NEW} AfterInstall 100 after.sh",
+        f"{NEW} ApplicationStart 1000 start it.sh",
+        f"{NEW} ValidateService 2000 check.sh",
+    )
+
+
+def test_a_switch_takes_no_longer_than_its_hooks_and_those_of_the_way_back() -> None:
+    spec = parse_appspec(APPSPEC)
+    assert longest({NEW: spec}, NEW, None) == 3110 + 3001
+    assert longest({OLD: spec, NEW: AppSpec()}, NEW, OLD) == 1 + 3001
+    assert longest({OLD: spec}, None, None) == 0
+
+
+def test_a_host_is_read_from_its_lines() -> None:
+    about = {"version": "1.1.0", "commit": "f" * 40, "sha256": DIGEST}
+    lines = [
+        f"journal {OLD} {CONTENTS.release}",
+        f"release {CONTENTS.release} {json.dumps(about)}",
+        f"appspec {CONTENTS.release} version: 0.0",
+        f"appspec {CONTENTS.release}   os: linux",
+        "something else",
+    ]
+    state = parse_state(lines, CONTENTS.release)
+    assert state.begun == (OLD, CONTENTS.release)
+    assert state.releases == {
+        CONTENTS.release: InstalledRelease(CONTENTS.release, "1.1.0", "f" * 40, DIGEST, "version: 0.0\n  os: linux\n")
+    }
+    assert state.releases[CONTENTS.release].is_whole
+    running = state.running("10.0.0.1")
+    assert (running.host, running.release, running.version) == ("10.0.0.1", CONTENTS.release, "1.1.0")
+
+
+def test_an_empty_host_runs_nothing() -> None:
+    assert parse_state([], "-") == HostState()
+    assert parse_state(["journal - x"], "-").begun == (None, "x")
+    assert HostState().running("10.0.0.1").release is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("{", id="half"),
+        pytest.param("[1]", id="a list"),
+        pytest.param('{"version": 1, "sha256": null}', id="other types"),
+        pytest.param(json.dumps({"version": "1.1.0", "sha256": "f" * 64}), id="another digest"),
+        pytest.param(json.dumps({"version": "1.2.0", "sha256": DIGEST}), id="another version"),
+        pytest.param(json.dumps({"sha256": DIGEST}), id="no version"),
+    ],
+)
+def test_a_release_that_does_not_describe_itself_is_not_whole(text: str) -> None:
+    state = parse_state([f"release {CONTENTS.release} {text}"], CONTENTS.release)
+    assert not state.releases[CONTENTS.release].is_whole
+    assert state.running("10.0.0.1").release == CONTENTS.release
+
+
+@given(st.lists(st.text()), st.text())
+def test_no_answer_of_a_host_breaks_the_reading(lines: list[str], current: str) -> None:
+    parse_state(lines, current).running("10.0.0.1")

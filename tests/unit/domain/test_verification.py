@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.interlock.domain.records import LoadResult
+from include.interlock.domain.verification import LoadComparison, compare_loads
+
+
+def load(path: str = "/", p95: float = 10, requests: int = 100, errors: int = 0, host: str = "one") -> LoadResult:
+    return LoadResult(
+        host=host, path=path, requests=requests, errors=errors, p50_ms=p95 / 2, p95_ms=p95, p99_ms=p95 * 2
+    )
+
+
+def test_a_row_tells_how_a_path_changed() -> None:
+    (row,) = compare_loads([load(p95=20)], [load(p95=30, errors=1)])
+    assert row == LoadComparison(
+        host="one",
+        path="/",
+        missing="",
+        before_requests=100,
+        after_requests=100,
+        before_p95_ms=20,
+        after_p95_ms=30,
+        before_error_percent=0,
+        after_error_percent=1,
+        p95_ratio=1.5,
+        p95_rise_ms=10,
+    )
+    assert row.name == "/ on one"
+
+
+def test_a_path_that_is_missing_is_a_row_that_says_so() -> None:
+    before = [load("/gone"), load("/idle"), load("/none", requests=0)]
+    after = [load("/new"), load("/idle", requests=0)]
+    rows = compare_loads(before, after)
+    assert [(row.path, row.missing) for row in rows] == [
+        ("/gone", "after"),
+        ("/idle", "after"),
+        ("/new", "before"),
+        ("/none", "before and after"),
+    ]
+    assert rows[0].name == "/gone on one, not measured after the release"
+    assert rows[0].p95_ratio is rows[0].p95_rise_ms is rows[0].after_p95_ms is rows[0].after_error_percent is None
+    assert rows[2].after_p95_ms == 10
+
+
+def test_a_path_measured_twice_counts_with_the_slower() -> None:
+    (row,) = compare_loads([load(p95=10), load(p95=40, errors=10)], [load(p95=40)])
+    assert (row.before_requests, row.before_p95_ms, row.before_error_percent, row.p95_ratio) == (200, 40, 5, 1)
+
+
+results = st.lists(
+    st.builds(
+        load,
+        path=st.sampled_from(["/", "/a", "/b"]),
+        p95=st.floats(0, 60_000),
+        requests=st.integers(0, 1000),
+        host=st.sampled_from(["one", "two"]),
+    )
+)
+
+
+@given(results, results, st.randoms())
+def test_every_path_is_one_row_whatever_the_order(
+    before: list[LoadResult], after: list[LoadResult], random: Any
+) -> None:
+    rows = compare_loads(before, after)
+    assert [(row.host, row.path) for row in rows] == sorted({(one.host, one.path) for one in before + after})
+    random.shuffle(before)
+    random.shuffle(after)
+    assert compare_loads(before, after) == rows
+    for row in rows:
+        assert row.p95_ratio is None or math.isfinite(row.p95_ratio)
+        assert (row.p95_ratio is None) == bool(row.missing)
+        assert LoadComparison.model_validate(json.loads(row.model_dump_json())) == row

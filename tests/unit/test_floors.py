@@ -1,0 +1,65 @@
+"""The house has floors, and imports only go down (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOUSE = ROOT / "include" / "interlock"
+MAY_IMPORT = {
+    "domain": {"domain"},
+    "adapters": {"adapters", "domain"},
+    "stages": {"stages", "adapters", "domain"},
+    "console": {"console", "adapters", "domain"},
+    "estate": {"estate", "console", "adapters", "domain"},
+    "dags": {"stages", "console", "adapters", "domain"},
+    "plugins": {"stages", "console", "adapters", "domain"},
+}
+BANNED_IN_DOMAIN = {
+    "airflow", "boto3", "botocore", "asyncssh", "great_expectations", "httpx", "requests", "sqlalchemy", "socket", "subprocess",
+}  # fmt: skip
+
+
+def modules(floor: str) -> list[Path]:
+    folder = ROOT / floor if floor in ("dags", "plugins") else HOUSE / floor
+    return sorted(folder.rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Name every module that a file imports, absolutely."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            name = ".".join((*base, *((node.module or "").split(".") if node.module else ())))
+            yield name
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("floor", MAY_IMPORT)
+def test_a_floor_imports_only_from_itself_and_below(floor: str) -> None:
+    paths = modules(floor)
+    assert paths, f"{floor} is empty: this test would prove nothing"
+    for path in paths:
+        above = {
+            name.split(".")[2] for name in imported(path) if name.startswith("include.interlock.") and name.count(".") >= 2
+        } - MAY_IMPORT[floor]
+        assert not above, f"{path.relative_to(ROOT)} imports from {', '.join(sorted(above))}"
+
+
+def test_the_domain_imports_nothing_of_the_outside_world() -> None:
+    for path in modules("domain"):
+        outside = {name.split(".")[0] for name in imported(path)} & BANNED_IN_DOMAIN
+        assert not outside, f"{path.relative_to(ROOT)} imports {', '.join(sorted(outside))}"
+
+
+def test_nothing_above_knows_of_the_estate() -> None:
+    for floor in ("dags", "plugins", "stages", "console", "adapters", "domain"):
+        for path in modules(floor):
+            assert not any("interlock.estate" in name for name in imported(path)), path
