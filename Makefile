@@ -7,7 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
-STACK := $(BIN)/python -m include.interlock.estate.stack
+STACK := $(BIN)/python -m include.interlock.estate
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
@@ -19,16 +19,18 @@ help: ## list the commands
 install: $(READY) ## make the environment in .venv (every other command does this by itself)
 
 $(READY): requirements.lock include/interlock/estate/bootstrap.py
+	@command -v $(PYTHON) > /dev/null || \
+	    { echo "interlock: no $(PYTHON) here; install Python 3.11 or name one: make up PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) include/interlock/estate/bootstrap.py
 
 up: $(READY) ## start everything and leave it to you: prints the address and the logins
 	@$(STACK) up
 
 demo: $(READY) ## start everything, release the bike shop and show the ten stages live
-	@$(BIN)/python -m include.interlock.estate.demo
+	@$(STACK) demo
 
 down: ## stop everything that was started here, and nothing else
-	@test ! -x $(BIN)/python || $(STACK) down
+	@test ! -f $(READY) || $(STACK) down
 
 status: $(READY) ## say what runs
 	@$(STACK) status

@@ -23,6 +23,7 @@ from include.interlock.domain.records import (
     Artifact,
     AssetReport,
     BackOutPlan,
+    BackOutReport,
     Blob,
     Commit,
     Communication,
@@ -30,6 +31,7 @@ from include.interlock.domain.records import (
     FailedExpectation,
     Host,
     HostResult,
+    LoadResult,
     Outcome,
     PolicyInForce,
     QualityReport,
@@ -38,8 +40,10 @@ from include.interlock.domain.records import (
     RiskTerm,
     RolloutPlan,
     RunningRelease,
+    SmokeResult,
     SuiteResult,
     TestDeployment,
+    VerificationReport,
     Vote,
     WaveReport,
 )
@@ -61,6 +65,9 @@ def host(number: int) -> Host:
     return Host(
         instance_id=f"i-{number:017x}", name=f"bike-shop-production-{number}", address=f"127.20.0.1{number}", zone="a"
     )
+
+
+ADDRESSES = tuple(host(number).address for number in (1, 2, 3))
 
 
 def policy() -> PolicyInForce:
@@ -228,6 +235,37 @@ def communication() -> Communication:
 
 def wave(number: int, *results: HostResult) -> WaveReport:
     return WaveReport(number=number, of=2, release=f"1.1.0-{'a' * 12}", results=results)
+
+
+def verification() -> VerificationReport:
+    asked = {"path": "/bikes", "expected": "200", "found": "500", "passed": False}
+    measured = {"path": "/", "requests": 200, "errors": 0, "p50_ms": 2.0, "p95_ms": 5.0, "p99_ms": 9.0}
+    loads = tuple(LoadResult(host=address, **measured) for address in ADDRESSES)
+    return VerificationReport(
+        success=False,
+        smoke=tuple(SmokeResult(host=address, **asked) for address in ADDRESSES),
+        before=loads,
+        after=loads,
+        failures=(
+            failure(
+                suite="smoke",
+                column="difference",
+                expected="each smoke request gets the expected answer",
+                rows=tuple(f"GET /bikes on {address} (500 instead of 200)" for address in ADDRESSES),
+                row_count=3,
+            ),
+        ),
+        docs="file:///store/docs/release_bike_shop/run/verification",
+    )
+
+
+def back_out() -> BackOutReport:
+    old = {"outcome": "backed_out", "before": f"1.1.0-{'a' * 12}", "after": "1.0.0-0123456789ab"}
+    return BackOutReport(
+        because="Production does not work.",
+        results=tuple(host_result(number, **old) for number in (1, 2, 3)),
+        verified=True,
+    )
 
 
 def outcome(**changes: Any) -> Outcome:

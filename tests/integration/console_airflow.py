@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tests.factories import releases
 
 ROOT = Path(__file__).parents[2]
 RUN_ID = "manual__2026-11-23T06:17:00+00:00"
+BACKED_OUT_ID = "manual__2026-11-22T06:17:00+00:00"
+NUMBER_OF_BEN = "2"
 RELEASE, OTHER = "release_bike_shop", "nightly"
 BALLOT = "rollout.cast_ballot"
 PEOPLE = {
@@ -36,7 +39,7 @@ PEOPLE = {
     "board_clerk": ("board_clerk",),
     "nora": (),
 }
-DAGS = '''
+DAGS = """
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TaskGroup
 from include.interlock.console.roles import dag_access
@@ -57,7 +60,7 @@ with DAG("release_bike_shop", schedule=None, access_control=dag_access(), dag_di
                 last = last >> task if last else task
 with DAG("nightly", schedule=None):
     EmptyOperator(task_id="sweep")
-'''
+"""
 
 
 def configure(home: Path, port: int) -> None:
@@ -92,7 +95,9 @@ def make_people() -> None:
         sync_roles(manager)
         sync_roles(manager)  # again: nothing changes
         for name, roles in PEOPLE.items():
-            manager.add_user(name, name, name, f"{name}@shop.example", [manager.find_role(role) for role in roles], name)
+            manager.add_user(
+                name, name, name, f"{name}@shop.example", [manager.find_role(role) for role in roles], name
+            )
 
 
 def make_dags(folder: Path) -> None:
@@ -108,76 +113,20 @@ def make_dags(folder: Path) -> None:
     sync_bag_to_db(bag, "dags-folder", None)
 
 
-def make_run(dag_id: str, session: Any) -> None:
-    from airflow.models.dagbag import DBDagBag
-    from airflow.utils.state import DagRunState
-    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+@dataclass(frozen=True)
+class Story:
+    """How far a release has come: its tasks' results, states and reasons, and its ballots."""
 
-    dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
-    dag.create_dagrun(
-        run_id=RUN_ID,
-        run_after=datetime(2026, 11, 23, 6, 17, tzinfo=UTC),
-        run_type=DagRunType.MANUAL,
-        triggered_by=DagRunTriggeredByType.REST_API,
-        triggering_user_name="rita",
-        state=DagRunState.RUNNING,
-        conf={"version": "1.1.0"},
-        session=session,
-    )
+    run_id: str
+    state: str
+    records: dict[str, Record]
+    states: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    ballots: tuple[tuple[str, str, str], ...] = ()
+    """Who is asked (by name or number), the state of the task, what was answered."""
 
 
-def ask(session: Any, assigned: list[str]) -> None:
-    """Turn the ballot's task into a mapped one: one request for each member."""
-    from airflow.models.hitl import HITLDetail
-    from airflow.models.taskinstance import TaskInstance
-    from sqlalchemy import select
-
-    from include.interlock.adapters.templates import render
-
-    rollout = releases.rollout()
-    body = render(
-        "ballot.md.j2",
-        plan=releases.plan(),
-        service=releases.service(),
-        artifact=releases.artifact(),
-        report=releases.quality(),
-        rollout=rollout,
-        board=releases.board(),
-        in_force=releases.policy(),
-        digest=rollout.digest,
-        quality_page=quality_page(RELEASE, RUN_ID),
-    )
-    first = session.scalar(select(TaskInstance).where(TaskInstance.dag_id == RELEASE, TaskInstance.task_id == BALLOT))
-    for number, user in enumerate(assigned):
-        one = first if number == 0 else clone(session, first, number)
-        one.map_index, one.state = number, "awaiting_input"
-        one.start_date = datetime.now(UTC) - timedelta(minutes=3)
-        session.flush()
-        people = [{"id": user, "name": user.capitalize()}, {"id": "board_clerk", "name": "Board clerk"}]
-        session.add(
-            HITLDetail(
-                ti_id=one.id,
-                subject=f"CAB: release Bike shop 1.1.0 to production? ({user})",
-                body=body,
-                options=["Approve", "Reject", "Abstain"],
-                defaults=["Abstain"],
-                params={"comment": {"value": "", "description": None, "schema": {"type": "string"}}},
-                assignees=people,
-            )
-        )
-
-
-def clone(session: Any, first: Any, number: int) -> Any:
-    from airflow.models.dagbag import DBDagBag
-    from airflow.models.taskinstance import TaskInstance
-
-    task = DBDagBag().get_latest_version_of_dag(RELEASE, session=session).get_task(BALLOT)
-    made = TaskInstance(task, run_id=RUN_ID, map_index=number, dag_version_id=first.dag_version_id)
-    session.add(made)
-    return made
-
-
-RECORDS: dict[str, Record] = {
+UP_TO_THE_BOARD: dict[str, Record] = {
     "policy.resolve_policy": releases.policy(),
     "planning.plan_release": releases.plan(),
     "planning.decide_plan": releases.decision("plan", required=False, reason="The policy asks nobody.", votes=()),
@@ -188,30 +137,146 @@ RECORDS: dict[str, Record] = {
     "acceptance.decide_acceptance": releases.decision("acceptance", reason="fay approves.", digest="e" * 64),
     "rollout.freeze_plan": releases.rollout(),
 }
+WAITS = Story(
+    RUN_ID,
+    "running",
+    UP_TO_THE_BOARD,
+    ballots=tuple((user, "awaiting_input", "") for user in ("ben", "cora", "dan", "fay", NUMBER_OF_BEN)),
+)
+BACKED_OUT = Story(
+    BACKED_OUT_ID,
+    "failed",
+    {
+        **UP_TO_THE_BOARD,
+        "rollout.await_board": releases.decision(),
+        "communication.record_communication": releases.communication(),
+        "implementation.wave_1": releases.wave(1, releases.host_result(1)),
+        "implementation.wave_2": releases.wave(2, releases.host_result(2), releases.host_result(3)),
+        "verification.judge_verification": releases.verification(),
+        "verification.back_out": releases.back_out(),
+        "closure.close_release": releases.outcome(
+            outcome="backed_out", reason="GET /bikes answers 500.", running=dict.fromkeys(releases.ADDRESSES, "1.0.0")
+        ),
+    },
+    states={
+        "acceptance.ask_approver": "success",
+        "verification.judge_verification": "failed",
+        "closure.close_release": "failed",
+    },
+    reasons={"verification.judge_verification": "bike-shop 1.1.0 does not work in production."},
+    ballots=(("ben", "success", "Approve"), ("dan", "success", "Approve"), ("cora", "success", "")),
+)
 
 
-def leave_records(session: Any) -> None:
-    """Leave each record as its task's result, and the task done; the rest is still to come."""
+def make_run(dag_id: str, session: Any, run_id: str = RUN_ID, state: str = "running") -> None:
+    from airflow.models.dagbag import DBDagBag
+    from airflow.utils.state import DagRunState
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
+    dag.create_dagrun(
+        run_id=run_id,
+        run_after=datetime.fromisoformat(run_id.removeprefix("manual__")),
+        run_type=DagRunType.MANUAL,
+        triggered_by=DagRunTriggeredByType.REST_API,
+        triggering_user_name="rita",
+        state=DagRunState(state),
+        conf={"version": "1.1.0"},
+        session=session,
+    )
+    session.flush()
+
+
+def tell(story: Story, session: Any) -> None:
+    make_run(RELEASE, session, story.run_id, story.state)
+    ask(story, session)
+    leave_records(story, session)
+
+
+def ask(story: Story, session: Any) -> None:
+    """Turn the ballot's task into a mapped one: one request for each member."""
+    from airflow.models.hitl import HITLDetail
+
+    first = tasks_of(story, session)[BALLOT]
+    body = ballot(story)
+    for number, (user, state, answer) in enumerate(story.ballots):
+        one = first if number == 0 else clone(story, session, first, number)
+        one.map_index, one.state = number, state
+        one.start_date = datetime.now(UTC) - timedelta(minutes=3)
+        session.flush()
+        people = [{"id": user, "name": user.capitalize()}, {"id": "board_clerk", "name": "Board clerk"}]
+        answered = {
+            "responded_by": {"id": str(number), "name": user},
+            "responded_at": datetime.now(UTC),
+            "chosen_options": [answer],
+            "params_input": {"comment": f"{answer}, says {user}"},
+        }
+        session.add(
+            HITLDetail(
+                ti_id=one.id,
+                subject=f"CAB: release Bike shop 1.1.0 to production? ({user})",
+                body=body,
+                options=["Approve", "Reject", "Abstain"],
+                defaults=["Abstain"],
+                params={"comment": {"value": "", "description": None, "schema": {"type": "string"}}},
+                assignees=people,
+                **(answered if answer else {}),
+            )
+        )
+
+
+def ballot(story: Story) -> str:
+    from include.interlock.adapters.templates import render
+
+    rollout = releases.rollout()
+    return render(
+        "ballot.md.j2",
+        plan=releases.plan(),
+        service=releases.service(),
+        artifact=releases.artifact(),
+        report=releases.quality(),
+        rollout=rollout,
+        board=releases.board(),
+        in_force=releases.policy(),
+        digest=rollout.digest,
+        quality_page=quality_page(RELEASE, story.run_id),
+    )
+
+
+def clone(story: Story, session: Any, first: Any, number: int) -> Any:
+    from airflow.models.dagbag import DBDagBag
     from airflow.models.taskinstance import TaskInstance
-    from airflow.models.xcom import XComModel
+
+    task = DBDagBag().get_latest_version_of_dag(RELEASE, session=session).get_task(BALLOT)
+    made = TaskInstance(task, run_id=story.run_id, map_index=number, dag_version_id=first.dag_version_id)
+    session.add(made)
+    return made
+
+
+def tasks_of(story: Story, session: Any) -> dict[str, Any]:
+    from airflow.models.taskinstance import TaskInstance
     from sqlalchemy import select
 
-    tasks = session.scalars(select(TaskInstance).where(TaskInstance.dag_id == RELEASE, TaskInstance.run_id == RUN_ID))
-    for number, task in enumerate(tasks):
-        if task.task_id in RECORDS:
-            task.state = "success"
+    found = session.scalars(
+        select(TaskInstance).where(TaskInstance.dag_id == RELEASE, TaskInstance.run_id == story.run_id)
+    )
+    return {task.task_id: task for task in found}
+
+
+def leave_records(story: Story, session: Any) -> None:
+    """Leave each record as its task's result, and the task done; the rest is still to come."""
+    from airflow.models.xcom import XComModel
+
+    for number, (task_id, task) in enumerate(tasks_of(story, session).items()):
+        if task_id in story.records or task_id in story.states:
+            task.state = story.states.get(task_id, "success")
             task.start_date = datetime.now(UTC) - timedelta(minutes=9, seconds=-number)
             task.end_date = task.start_date + timedelta(seconds=2.5)
-    for task_id, record in RECORDS.items():
-        XComModel.set(
-            "return_value",
-            record.to_xcom(),
-            dag_id=RELEASE,
-            task_id=task_id,
-            run_id=RUN_ID,
-            serialize=False,
-            session=session,
-        )
+    results = {task_id: ("return_value", record.to_xcom()) for task_id, record in story.records.items()}
+    reasons = {task_id: ("reason", reason) for task_id, reason in story.reasons.items()}
+    for task_id, (key, value) in (*results.items(), *reasons.items()):
+        where = {"dag_id": RELEASE, "task_id": task_id, "run_id": story.run_id}
+        XComModel.set(key, value, **where, serialize=False, session=session)
 
 
 def leave_data_docs(store: Path) -> None:
@@ -233,11 +298,9 @@ def fill() -> None:
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        for dag_id in (RELEASE, OTHER):
-            make_run(dag_id, session)
-        session.flush()
-        ask(session, ["ben", "cora"])
-        leave_records(session)
+        make_run(OTHER, session)
+        for story in (BACKED_OUT, WAITS):
+            tell(story, session)
 
 
 def main(home: Path, port: int) -> None:

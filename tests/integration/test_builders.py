@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from include.interlock.adapters.reports import coverage_rows, junit_rows
 from include.interlock.adapters.source import Repository, open_repository
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Build, Suite
-from include.interlock.domain.errors import AssetMissing, BuildFailed, PolicyViolation, QualityRejected
+from include.interlock.domain.errors import AssetMissing, BuildFailed, QualityRejected
 from tests.git_project import GitProject, git_project
 
 PROJECTS = Path(__file__).parent / "projects"
 ENVIRON = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 """The worker's environment: Airflow's own Python comes first on its PATH."""
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 APPSPEC = "version: 0.0\nos: linux\n"
 PASSED = '<testsuite name="s"><testcase name="works"/></testsuite>'
 FAILED = '<testsuite name="s"><testcase name="breaks"><failure message="2 ≠ 3"/></testcase></testsuite>'
@@ -81,7 +82,7 @@ LEAVES = "mkdir -p build/release; cp appspec.yml build/release;"
         pytest.param(
             "python", "python -m build ", ["python3", "-c", "import sys; sys.path.insert(0, sys.argv[1]); "
             "import shop.till as t; print(t.total(49900, 3))", "till-1.0.0-py3-none-any.whl"],
-            {"tool": "python-build", "output": "dist"}, id="python-build",
+            {"tool": "python-build", "output": "dist", "build": ("--wheel", "--no-isolation")}, id="python-build",
         ),
     ],
 )  # fmt: skip
@@ -91,11 +92,10 @@ def test_a_tool_builds_and_tests_a_real_project(
     project, sha = project_of(name, tmp_path)
     result = built(checked_out(project, sha, tmp_path), **({"tool": name} | spec))
     assert result.tool.startswith(label)
-    assert {(row.name, row.status) for row in junit_rows(result.junit)} >= {
-        (row, "passed") for row in (("adds_up", "of_nothing_is_nothing") if name not in ("make", "python") else ())
+    assert {(row.name.removeprefix("test_"), row.status) for row in junit_rows(result.junit)} == {
+        ("adds_up", "passed"),
+        ("of_nothing_is_nothing", "passed"),
     }
-    assert len(junit_rows(result.junit)) == 2
-    assert result.seconds > 0
     bundle.pack(result.output, tmp_path / "bundle.tar.gz")
     bundle.unpack(tmp_path / "bundle.tar.gz", tmp_path / "host")
     assert os.access(tmp_path / "host" / "scripts" / "start.sh", os.X_OK)
@@ -103,40 +103,45 @@ def test_a_tool_builds_and_tests_a_real_project(
     assert ran.stdout == "149700\n"
 
 
-@pytest.mark.parametrize(("name", "output"), [("make", "build/release"), ("ant", "build/release"), ("npm", "dist")])
-def test_two_builds_of_one_commit_have_one_digest(tmp_path: Path, name: str, output: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("make", {"test": ("--version",)}),
+        ("ant", {"test": ("-version",)}),
+    ],
+)
+def test_two_builds_of_one_commit_have_one_digest(tmp_path: Path, name: str, spec: dict[str, Any]) -> None:
     project, sha = project_of(name, tmp_path)
-    digests = set()
-    for where in ("here", "far/away/there"):
-        result = built(checked_out(project, sha, tmp_path, where), name, output=output)
-        bundle.pack(result.output, tmp_path / "bundle.tar.gz")
-        digests.add(sha256_of((tmp_path / "bundle.tar.gz").read_bytes()))
-        time.sleep(1.1)  # archives and compilers write times in seconds
-    assert len(digests) == 1
-    later = project.commit({"scripts/start.sh": "#!/bin/sh\nexit 1\n"})
-    result = built(checked_out(project, later, tmp_path, "later"), name, output=output)
-    bundle.pack(result.output, tmp_path / "bundle.tar.gz")
-    assert sha256_of((tmp_path / "bundle.tar.gz").read_bytes()) not in digests
+    first = digest_of_build(project, sha, tmp_path / "here", name, spec)
+    time.sleep(2)  # archives keep times in steps of two seconds
+    assert digest_of_build(project, sha, tmp_path / "far" / "away" / "there", name, spec) == first
+
+
+def test_another_commit_has_another_digest(tmp_path: Path) -> None:
+    project, sha = project_of("make", tmp_path)
+    spec = {"test": ("--version",)}
+    first = digest_of_build(project, sha, tmp_path / "here", "make", spec)
+    assert digest_of_build(project, project.commit({}), tmp_path / "there", "make", spec) != first
+
+
+def digest_of_build(project: GitProject, sha: str, folder: Path, tool: str, spec: dict[str, Any]) -> str:
+    folder.mkdir(parents=True)
+    result = built(checked_out(project, sha, folder), tool, **spec)
+    bundle.pack(result.output, folder / "bundle.tar.gz")
+    return sha256_of((folder / "bundle.tar.gz").read_bytes())
 
 
 def test_coverage_and_the_builds_own_bill_come_with_the_result(tmp_path: Path) -> None:
     project, sha = project_of("make", tmp_path)
     result = built(checked_out(project, sha, tmp_path), "make", coverage="build/coverage.xml", bom="build/bom.json")
     assert result.coverage is not None
-    assert {row.file: row.percent for row in coverage_rows(result.coverage)} == {"till.py": 75.0}
+    assert {row.file: row.percent for row in coverage_rows(result.coverage)} == {"shop/till.py": 75.0}
     made = bill_of_materials(
-        result.output, name="till", version="1.0.0", commit=sha, sha256="ab" * 32, at=_now(), own=result.bom
+        result.output, name="till", version="1.0.0", commit=sha, sha256="ab" * 32, at=AT, own=result.bom
     )
     assert component_rows(made) == ()
-    assert b"make release" not in result.log.splitlines()[0]
     assert result.log.startswith(b"$ make\n")
     assert b"$ make test\n" in result.log
-
-
-def _now() -> Any:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC)
 
 
 def test_every_tool_of_the_catalogue_is_in_the_registry() -> None:
@@ -176,6 +181,11 @@ def stand_in(folder: Path, name: str, script: str) -> None:
              "--batch-mode --no-transfer-progress -Dproject.build.outputTimestamp={epoch} test"],
             "module/target/surefire-reports/TEST-a.xml",
         ),
+        (
+            "python-build", "python3",
+            ["-m build --wheel --outdir build/release", "-m pytest --junitxml=build/reports/junit.xml"],
+            "build/reports/junit.xml",
+        ),
         ("gradle", "gradle", ["--no-daemon --console=plain assemble", "--no-daemon --console=plain test"],
          "build/test-results/test/TEST-a.xml"),
     ],
@@ -185,7 +195,7 @@ def test_tools_that_fetch_are_called_for_machines_not_for_people(
 ) -> None:
     path = tmp_path / "bin"
     path.mkdir()
-    script = f"""case "$1" in --version) echo "{tool} 3.8.7"; exit;; esac
+    script = f"""case "$*" in *--version) echo "{tool} 3.8.7"; exit;; esac
 echo "$@" >> calls; echo $SOURCE_DATE_EPOCH > epoch
 mkdir -p build/release $(dirname {report}); echo x > build/release/x; echo '{PASSED}' > {report}"""
     stand_in(path, program, script)
@@ -240,12 +250,6 @@ def test_a_build_sees_a_whitelist_and_nothing_else(checkout: Checkout, monkeypat
     assert not Path(own["TMPDIR"]).exists()
 
 
-@pytest.mark.parametrize("name", ["AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_CONN_AWS", "INTERLOCK_STATE", "airflow_home"])
-def test_a_build_may_not_ask_for_the_settings_of_airflow(checkout: Checkout, name: str) -> None:
-    with pytest.raises(PolicyViolation, match=f"asks for the environment variable {name}"):
-        built(checkout({"appspec.yml": APPSPEC}), **command(LEAVES, environment=(name,)))
-
-
 def test_values_that_the_service_asked_for_do_not_stand_in_the_log(checkout: Checkout) -> None:
     worker = ENVIRON | {"TOKEN": "s3cret-token"}
     folder = checkout({"appspec.yml": APPSPEC})
@@ -283,9 +287,8 @@ def test_a_build_that_takes_too_long_is_ended_with_all_that_it_started(checkout:
 
 def test_a_daemon_that_a_build_leaves_behind_is_ended(checkout: Checkout) -> None:
     folder = checkout({"appspec.yml": APPSPEC})
-    built(
-        folder, **command(LEAVES + "setsid sh -c 'echo $$ > daemon; exec sleep 600' & until test -s daemon; do :; done")
-    )
+    daemon = "setsid sh -c 'echo $$ > daemon; exec sleep 600' & until test -s daemon; do :; done"
+    built(folder, **command(LEAVES + daemon))
     assert not alive(int((folder / "daemon").read_text()))
 
 
@@ -328,7 +331,6 @@ def test_a_talkative_build_keeps_a_short_log(checkout: Checkout) -> None:
         (LEAVES + "ln -s /etc/passwd bom.json", {"bom": "bom.json"}, "left no bom.json"),
         (LEAVES, {"build": ("./no-such-script",)}, "no-such-script cannot be started: No such file"),
         (LEAVES, {"build": ("./appspec.yml",)}, "appspec.yml cannot be started: Permission denied"),
-        (LEAVES, {"build": ()}, "no command in build"),
         (LEAVES, {"junit": ("**reports/*.xml",)}, r"\*\*reports/\*\.xml: "),
     ],
 )

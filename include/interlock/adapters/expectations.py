@@ -282,8 +282,14 @@ def _judge_table(
 
 
 def _read_suite(file: Path, parameters: Mapping[str, Any]) -> ExpectationSuite:
-    """Read a suite and put the parameters' values into its descriptions, which people read."""
+    """Read a suite and put the parameters' values into its descriptions, which people read.
+
+    Each expectation is tried by itself first: a suite leaves out what it cannot read and only logs that, and nobody
+    would know that a gate is open.
+    """
     from great_expectations.core import ExpectationSuite
+    from great_expectations.exceptions import GreatExpectationsError
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     values = {name: _said(value) for name, value in parameters.items()}
     try:
@@ -293,10 +299,11 @@ def _read_suite(file: Path, parameters: Mapping[str, Any]) -> ExpectationSuite:
         for expectation in plain["expectations"]:
             _refuse_unknown_parameters(expectation, parameters)
             expectation["description"] = Template(expectation["description"]).substitute(values)
+            ExpectationConfiguration(**expectation).to_domain_obj()
         return ExpectationSuite(**plain)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, GreatExpectationsError) as error:
         raise CatalogueError(
-            f"The expectation suite {file.name} cannot be used: {error}.",
+            f"The expectation suite {file.name} cannot be used: {error}".rstrip(".") + ".",
             rule=f"{file} holds a suite of Great Expectations; each expectation has a description",
             who="the owner of the policy",
             next_step="correct the file",

@@ -96,7 +96,7 @@ def quoted(text: str) -> Markdown:
 
 
 def _said(value: Any) -> str:
-    if value is None or value == "":
+    if value is None:
         return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -105,12 +105,12 @@ def _said(value: Any) -> str:
     if isinstance(value, datetime):
         return instant(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return ", ".join(map(_said, value)) or NOTHING
+        return ", ".join(map(_said, value))
     return str(value)
 
 
 def _one_line(text: str) -> str:
-    line = _visible(" ".join(text.split()))
+    line = _visible(" ".join(text.split())) or NOTHING
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 

@@ -28,11 +28,14 @@ def _all(action: str, *resources: str) -> frozenset[Permission]:
     return frozenset((action, resource) for resource in resources)
 
 
+WEBSITE = _all(READ, "Website")
+"""Airflow gives this to every role by itself."""
 RECORDS = _all(READ, RUNS, "Task Instances", QUESTIONS, "Task Logs", "XComs")
 """What a release consists of, as Airflow keeps it."""
 PAGES = (
     RECORDS
-    | _all(READ, "Website", "Plugins", "DAG Code", "DAG Versions", "DAG Dependencies", "DAG Warnings", "Assets")
+    | WEBSITE
+    | _all(READ, "Plugins", "DAG Code", "DAG Versions", "DAG Dependencies", "DAG Warnings", "Assets")
     | _all(READ, "Asset Aliases", "Backfills", "Cluster Activity", "ImportError", "Jobs", "Pools")
     | _all(READ, "My Profile", "My Password")
     | _all(EDIT, "My Profile", "My Password")
@@ -45,6 +48,7 @@ ROLES: dict[str, frozenset[Permission]] = {
     "release_manager": ANSWERS,
     "board_member": ANSWERS,
     "functional_approver": ANSWERS,
+    "senior_management": ANSWERS,
     "support": ANSWERS,
     "auditor": PAGES
     | _all(READ, DAGS, "Audit Logs", "All Audit Logs", "All Import Errors", "Providers", "Triggers")
@@ -58,8 +62,8 @@ ROLES: dict[str, frozenset[Permission]] = {
     | _all(CREATE, "XComs")
     | _all(DELETE, RUNS, "Task Instances", "XComs")
     | _all(READ, DAGS, "Audit Logs"),
-    "interlock_reader": RECORDS,
-    "board_clerk": _all(READ, QUESTIONS) | _all(EDIT, QUESTIONS),
+    "interlock_reader": WEBSITE | RECORDS,
+    "board_clerk": WEBSITE | _all(READ, QUESTIONS) | _all(EDIT, QUESTIONS),
 }
 
 RELEASE_DAGS: dict[str, dict[str, set[str]]] = {

@@ -182,7 +182,7 @@ def _of_waves(rollout: RolloutPlan | None, waves: Sequence[WaveReport]) -> Itera
 def _of_verification(verification: VerificationReport | None) -> Iterator[_Ending]:
     if verification is None:
         yield _Ending("verification", "failed", "There is no verification report on record.", proven=False)
-    elif verification.failures:
+    elif not verification.success or verification.failures:
         yield _Ending("verification", "failed", verification.reason() or "The verification did not succeed.")
 
 

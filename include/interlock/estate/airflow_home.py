@@ -74,8 +74,9 @@ def places(settings: Settings) -> dict[str, str]:
         "AIRFLOW__API__INSTANCE_NAME": "Interlock",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(logs),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(logs / "dag_processor"),
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(settings.worker_log_port),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(settings.trigger_log_port),
+        # There are no log servers (components.py); a port on which nobody ever listens is refused at once.
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": "1",
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": "1",
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,10 @@ def use_a_suitable_python() -> None:
 def suits(python: str) -> bool:
     """Ask a Python whether it is one that Interlock runs on."""
     question = "import sys; sys.exit(not {} <= sys.version_info[:2] <= {})".format(OLDEST, NEWEST)  # noqa: UP032
-    return subprocess.call([python, "-c", question], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+    try:
+        return subprocess.call([python, "-c", question], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+    except OSError:
+        return False  # there is no such program, or not for this machine
 
 
 def check_machine() -> None:
@@ -116,7 +120,8 @@ def install(digest: str) -> None:
         pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
         run([*pip, "install", "--quiet", "--require-hashes", "--no-deps", "-r", str(pin)], environment)
     uv = [str(VENV / "bin/uv"), "pip", "sync", "--require-hashes", "--compile-bytecode", "--python", python, str(LOCK)]
-    run(uv, {**environment, **index_of_pip(python)})
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    run([*uv, *quiet], {**certificates(), **index_of_pip(python), **environment})
     STAMP.write_text(digest + "\n")
     UNFINISHED.unlink()
 
@@ -137,6 +142,13 @@ def index_of_pip(python: str) -> "dict[str, str]":
         return {"UV_DEFAULT_INDEX": os.environ["PIP_INDEX_URL"]}
     asked = subprocess.run([python, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True)
     return {"UV_DEFAULT_INDEX": asked.stdout.strip()} if asked.returncode == 0 and asked.stdout.strip() else {}
+
+
+def certificates() -> "dict[str, str]":
+    """Let uv trust what the machine trusts, a company's own authority too, if the machine has certificates at all."""
+    paths = ssl.get_default_verify_paths()
+    known = paths.cafile or (paths.capath and any(Path(paths.capath).iterdir()))
+    return {"UV_SYSTEM_CERTS": "1"} if known else {}
 
 
 def run(command: "list[str]", environment: "dict[str, str] | None" = None) -> None:

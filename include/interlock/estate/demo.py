@@ -5,8 +5,6 @@ Exit code 0 only if, at the end, every production host answers with the version 
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -28,8 +26,9 @@ from include.interlock.domain.errors import ReleaseError
 from . import stack
 from .accounts import passwords
 from .client import ENDED, Person, Run
-from .release_view import StageLine, scheduling_seconds, stage_lines
+from .release_view import TITLES, StageLine, scheduling_seconds, stage_lines
 from .settings import SERVICE, EstateHost, Settings
+from .steps import TAIL, Steps
 
 DAG = f"release_{SERVICE.replace('-', '_')}"
 FIRST_VERSION = "1.0.0"
@@ -51,6 +50,9 @@ SUMMARIES = {
 }
 LOOKS_EVERY = 0.7
 """Seconds between two looks at the run."""
+READS_FOR = 3.0
+"""Seconds that somebody reads before answering. Airflow fails a task that is answered before its scheduler has noticed
+that the task began to wait, which takes about one."""
 LONGEST = 1800
 ICONS = {"success": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[dim]○[/]", "waiting": "[dim]·[/]"}
 
@@ -66,31 +68,16 @@ class Cast:
         for question in run.questions():
             if question["response_received"] or question["task_instance"]["state"] != "awaiting_input":
                 continue
+            if age(question) < READS_FOR:
+                continue
             option = next((option for option in question["options"] if option in options), None)
             asked = [user["id"] for user in question["assigned_users"] if user["id"] in self.people]
             if option and asked:
                 self.people[asked[0]].answer(question, option, comments[asked[0]])
 
 
-def main() -> int:
-    """Run the demo."""
-    console = Console()
-    version = os.environ.get("RELEASE") or "1.1.0"
-    try:
-        settings = Settings.from_environment(os.environ)
-        stack.up(settings, stack.Steps(console))
-        reached = demonstrate(settings, console, version)
-    except ReleaseError as error:
-        stack.show_failure(console, error)
-        return 1
-    except KeyboardInterrupt:
-        console.print("[red]✗[/] interrupted; the stack goes on running until make down")
-        return 130
-    return 0 if reached else 1
-
-
 def demonstrate(settings: Settings, console: Console, version: str) -> bool:
-    """Release a version with everybody's consent, and say whether production runs it."""
+    """Release a version with everybody's consent, and say whether every production host runs it."""
     service = load_catalogue(settings.catalogue).services[SERVICE]
     known = passwords(settings)
     with ExitStack() as logins:
@@ -100,16 +87,19 @@ def demonstrate(settings: Settings, console: Console, version: str) -> bool:
         begin_afresh(settings, console, service, rita, cast)
         run = rita.trigger(DAG, form(version))
         page = f"{settings.airflow_url}/dags/{DAG}/runs/{run.id}"
-        console.print(f"\n[bold]{service.title} {version}[/], triggered by {MANAGER}: {page}", highlight=False)
+        console.print(
+            f"\n[bold]{service.title} {version}[/], triggered by {MANAGER}:\n{page}", highlight=False, soft_wrap=True
+        )
         lines = follow(run, cast, console)
         explain(run, lines, console)
+        ended = run.state
     running = {host: answered(host, service) for host in settings.hosts()}
     console.print(running_table(running, service))
     report_logins(settings, console, page)
     wanted = [
         said.get(service.health.version_key) for host, said in running.items() if host.environment == "production"
     ]
-    return all(found == version for found in wanted)
+    return ended == "success" and all(found == version for found in wanted)
 
 
 def form(version: str) -> dict[str, Any]:
@@ -123,7 +113,7 @@ def form(version: str) -> dict[str, Any]:
 
 def begin_afresh(settings: Settings, console: Console, service: Service, rita: Person, cast: Cast) -> None:
     """End what an earlier demo left under way, and put the fleet back to its first version; the history stays."""
-    steps = stack.Steps(console)
+    steps = Steps(console)
     if rita.active_runs(DAG):
         with steps.step("An earlier release is withdrawn by those whom it asks") as say:
             withdraw(rita, cast, say)
@@ -145,6 +135,11 @@ def withdraw(rita: Person, cast: Cast, say: Callable[[str], None]) -> None:
         if time.monotonic() > deadline:
             raise ReleaseError(f"{active[0].id} does not end.", next_step="look at it in Airflow, or make reset")
         time.sleep(LOOKS_EVERY)
+
+
+def age(question: Mapping[str, Any]) -> float:
+    """Return how many seconds ago a question was asked."""
+    return (datetime.now(UTC) - datetime.fromisoformat(question["created_at"])).total_seconds()
 
 
 def until(true: Callable[[], bool], seconds: float) -> None:
@@ -195,12 +190,13 @@ def stages_table(lines: Sequence[StageLine]) -> Table:
 def tell(lines: Sequence[StageLine], told: set[str], console: Console) -> None:
     """Print what is new since the last time, for a log instead of a terminal."""
     for line in lines:
-        news = [f"  {line.title}: {decision}" for decision in line.decisions]
+        news = {f"{line.title}: {decision}": f"  {line.title}: {decision}" for decision in line.decisions}
         if line.state in ICONS and line.state != "waiting":
-            news.append(f"{ICONS[line.state]} {line.title} {line.seconds or 0:.1f} s")
-        for text in news:
-            if text not in told:
-                console.print(text, highlight=False)
+            seconds = "" if line.seconds is None else f" {line.seconds:.1f} s"
+            news[f"{line.title} {line.state}"] = f"{ICONS[line.state]} {line.title}{seconds}"
+        for key, text in news.items():
+            if key not in told:
+                console.print(text, highlight=False, soft_wrap=True)
         told.update(news)
 
 
@@ -213,9 +209,11 @@ def explain(run: Run, lines: Sequence[StageLine], console: Console) -> None:
     outcome = run.result("closure.close_release") or {}
     how = outcome.get("outcome", run.state)
     colour = "green" if how == "deployed" else "red"
-    console.print(f"\n[bold {colour}]{how}[/], decided in {outcome.get('stage', '?')}", highlight=False)
+    console.print(f"\n[bold {colour}]{how}[/]", highlight=False)
     if how != "deployed":
-        console.print(escape(outcome.get("reason") or "There is no record of how it ended."), highlight=False)
+        console.print(f"Decided by: {TITLES.get(outcome.get('stage', ''), 'nobody')}", highlight=False)
+        reason = outcome.get("reason") or "There is no record of how it ended."
+        console.print(escape(reason), highlight=False, soft_wrap=True)
         if not outcome:
             show_logs(run, tasks, console)
     dag_tasks = run.person.get(f"dags/{DAG}/tasks")["tasks"]
@@ -234,7 +232,7 @@ def show_logs(run: Run, tasks: Sequence[Mapping[str, Any]], console: Console) ->
     for task in tasks:
         if task["state"] == "failed":
             console.print(f"[dim]The end of the log of {task['task_id']}:[/]", highlight=False)
-            console.print("\n".join(f"  {escape(text)}" for text in run.log(task, stack.TAIL)), highlight=False)
+            console.print("\n".join(f"  {escape(text)}" for text in run.log(task, TAIL)), highlight=False)
 
 
 def answered(host: EstateHost, service: Service) -> dict[str, Any]:
@@ -257,20 +255,16 @@ def running_table(running: Mapping[EstateHost, Mapping[str, Any]], service: Serv
     """List what runs where."""
     table = Table(title="What runs where", title_justify="left")
     for column in ("host", "environment", "address", "version", "commit"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold", no_wrap=column == "host")
     for host, said in running.items():
-        address = f"http://{host.address}:{service.health.port}"
+        address = f"{host.address}:{service.health.port}"
         version = str(said.get(service.health.version_key, "no answer"))
-        table.add_row(host.name, host.environment, address, version, str(said.get("commit", ""))[:12])
+        table.add_row(host.name, host.environment, address, version, str(said.get("commit", ""))[:7])
     return table
 
 
 def report_logins(settings: Settings, console: Console, page: str) -> None:
     """Say how to look at the run, and how to end."""
-    console.print(f"The run: {page}", highlight=False)
+    console.print(f"The run:\n{page}", highlight=False, soft_wrap=True)
     login = f"{MANAGER} with {passwords(settings)[MANAGER]}"
     console.print(f"Log in as {login} (make up lists everybody). Stop with [bold]make down[/].", highlight=False)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -183,8 +183,11 @@ class Fleet:
     """All hosts of the estate."""
 
     def __init__(self, settings: Settings, disk: Image) -> None:
-        """Begin without any host."""
+        """Begin without any host, and make what they share before several of them want it at once."""
         self._settings, self._image = settings, disk
+        key(settings.deployer_key)
+        for environment in image.PRICE_LISTS:
+            image.signing_secret(settings, environment)
         self._machines: dict[str, Machine] = {}
         self._refused: set[str] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -201,6 +204,10 @@ class Fleet:
     async def off(self) -> None:
         """Turn every host off, gently."""
         await asyncio.gather(*(machine.off(gently=True) for machine in self._machines.values()), *self._leaving)
+
+    async def settled(self) -> None:
+        """Wait until the hosts of terminated instances are gone."""
+        await asyncio.gather(*self._leaving)
 
     def _admit(self, living: Sequence[Instance]) -> None:
         """Give every new instance a host, and let the deployer know the hosts' keys."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def known_hosts_lines(port: int, hosts: Mapping[str, asyncssh.SSHKey]) -> Iterab
 def write_whole(path: Path, text: str) -> None:
     """Write a file that everybody may read; a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     with aside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -64,7 +64,7 @@ def stage_line(stage: str, tasks: Sequence[Row], questions: Sequence[Row], now: 
         stage=stage,
         title=TITLES.get(stage, stage),
         state=state,
-        seconds=seconds_of(own, None if state in ("success", "failed", "skipped") else now),
+        seconds=None if state == "skipped" else seconds_of(own, now if state == "running" else None),
         steps=tuple(dict.fromkeys(step_of(task) for task in own if task["state"] in AT_WORK and task["start_date"])),
         decisions=tuple(decision for question in questions if (decision := decision_in(question, stage))),
     )

@@ -21,8 +21,8 @@ from include.interlock.domain.errors import ReleaseError
 
 from . import aws, mail, processes
 from .hosts import Fleet
-from .image import PRICE_LISTS, initial_image, signing_secret
-from .keys import key, write_whole
+from .image import initial_image
+from .keys import write_whole
 from .settings import LOOPBACK, Settings, SettingsError
 
 POLL_SECONDS = 0.5
@@ -76,9 +76,6 @@ async def _central(settings: Settings) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def _fleet(settings: Settings) -> AsyncIterator[tuple[Fleet, Any]]:
     """Make the fleet and boot its hosts; turn them off at the end."""
-    key(settings.deployer_key)
-    for environment in PRICE_LISTS:  # made before the hosts, which boot all at once, want them
-        signing_secret(settings, environment)
     disk, ec2 = await asyncio.gather(
         asyncio.to_thread(initial_image, settings, os.environ),
         asyncio.to_thread(_provisioned, settings),

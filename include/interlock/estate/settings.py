@@ -75,8 +75,6 @@ class Settings(Model):
     smtp_port: PortNumber = 2525
     postgres_port: PortNumber = 5460
     airflow_port: PortNumber = 8080
-    trigger_log_port: PortNumber = 8794
-    worker_log_port: PortNumber = 8793
 
     @field_validator("state", "catalogue")
     @classmethod
@@ -157,8 +155,6 @@ class Settings(Model):
         central = [
             Port("Airflow", LOOPBACK, self.airflow_port, "INTERLOCK_AIRFLOW_PORT"),
             Port("PostgreSQL", LOOPBACK, self.postgres_port, "INTERLOCK_POSTGRES_PORT"),
-            Port("Airflow's trigger log server", LOOPBACK, self.trigger_log_port, "INTERLOCK_TRIGGER_LOG_PORT"),
-            Port("Airflow's worker log server", LOOPBACK, self.worker_log_port, "INTERLOCK_WORKER_LOG_PORT"),
             Port("AWS", LOOPBACK, self.aws_port, "INTERLOCK_AWS_PORT"),
             Port("mail", LOOPBACK, self.smtp_port, "INTERLOCK_SMTP_PORT"),
         ]

@@ -104,7 +104,8 @@ async def _attend(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subp
     ended = asyncio.ensure_future(_end(process, child))
     await asyncio.wait({gone, ended}, return_when=asyncio.FIRST_COMPLETED)
     if not ended.done():
-        _signal_group(child, signal.SIGHUP)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGHUP)
     code = await ended
     heard.cancel()
     gone.cancel()
@@ -124,8 +125,8 @@ async def _feed(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subpro
                     return
                 stdin.write(data)
                 await stdin.drain()
-            except asyncssh.SignalReceived as sent:
-                _signal_group(child, getattr(signal, f"SIG{sent.signal}", signal.SIGTERM))
+            except (asyncssh.SignalReceived, asyncssh.BreakReceived):
+                continue  # nor does sshd pass signals on to a forced command
 
 
 async def _end(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> int:
@@ -143,11 +144,6 @@ async def _copy(source: asyncio.StreamReader, target: asyncssh.SSHWriter[bytes])
         with contextlib.suppress(ConnectionError):
             target.write(data)
             await target.drain()
-
-
-def _signal_group(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
 
 
 def _present(stream: Stream | None) -> Stream:

@@ -61,17 +61,25 @@ class OpensshServer:
         endpoint, end = self._endpoint, time.monotonic() + START_SECONDS
         while self._daemon and self._daemon.returncode is None and time.monotonic() < end:
             try:
-                _, writer = await asyncio.open_connection(endpoint.address, endpoint.port)
+                await _greet(endpoint)
             except OSError:
                 await asyncio.sleep(0.02)
             else:
-                writer.close()
-                await writer.wait_closed()
                 return
         await self.stop()
         raise TransientError(
             f"sshd does not listen on {endpoint.address}:{endpoint.port}.", next_step="read what it said in the log"
         )
+
+
+async def _greet(endpoint: Endpoint) -> None:
+    """Exchange versions with the daemon and go, which it does not take for an error; OSError if it is not there."""
+    reader, writer = await asyncio.open_connection(endpoint.address, endpoint.port)
+    with contextlib.closing(writer):
+        writer.write(b"SSH-2.0-interlock\r\n")
+        await writer.drain()
+        if not await reader.readline():
+            raise ConnectionResetError
 
 
 def find_sshd() -> str:

@@ -245,6 +245,12 @@ def test_what_is_not_plain_yaml_is_named(folder: Path, data: bytes, said: str) -
     assert said in catalogue.broken["odd"]
 
 
+def test_a_key_that_is_there_twice_is_refused_even_if_both_would_do(folder: Path) -> None:
+    path = edit(folder, "services/bike-shop.yaml", ("concurrency: 8", "concurrency: 8\n  concurrency: 9"))
+    expected = f"services/bike-shop.yaml, line {line_of(path, 'concurrency: 9')}, load.concurrency: found the key"
+    assert load_catalogue(folder).broken["bike-shop"].startswith(expected)
+
+
 def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "board.yaml").unlink()
     with pytest.raises(CatalogueError, match=r"^board\.yaml, line 1: cannot be read: No such file"):

@@ -76,7 +76,7 @@ def test_keys_that_cannot_be_read_are_told_before_any_host_is_asked(tmp_path: Pa
 
 def test_a_key_with_a_passphrase_is_read(tmp_path: Path) -> None:
     (tmp_path / "known_hosts").write_text("")
-    text = asyncssh.generate_private_key("ssh-ed25519").export_private_key(passphrase="open").decode()
+    text = asyncssh.generate_private_key("ssh-ed25519").export_private_key("pkcs8-pem", "open").decode()
     extra = {"known_hosts": str(tmp_path / "known_hosts"), "key_file": "", "private_key": text}
     assert SshDoor(ssh_login(connection(**extra, private_key_passphrase="open")))
     with pytest.raises(AssetMissing, match="the connection's private_key"):

@@ -36,13 +36,15 @@ def behind() -> Behind:
     return Behind()
 
 
-def ask(behind: Behind, path: str, body: Any = None, *, method: str = "POST", catalogue: Path = CATALOGUE) -> httpx.Response:
+def ask(
+    behind: Behind, path: str, body: Any = None, *, method: str = "POST", catalogue: Path = CATALOGUE
+) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(app=ReleaseDoor(behind, catalogue))
-        async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
-            return await client.request(method, path, content=content)
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await client.request(method, f"http://airflow{path}", content=content)
 
     return anyio.run(send)
 
@@ -59,7 +61,7 @@ def test_a_release_that_can_be_asked_for_comes_through_byte_for_byte(behind: Beh
         pytest.param({**GOOD, "version": "one"}, "version: found 'one'", id="version"),
         pytest.param({**GOOD, "ref": "--upload-pack=x"}, "ref: found", id="ref"),
         pytest.param({"ref": "1.1.0"}, "version: missing", id="missing"),
-        pytest.param({**GOOD, "hosts": ["mine"]}, "hosts: not a field", id="unknown field"),
+        pytest.param({**GOOD, "hosts": ["mine"]}, "not a field of the form", id="unknown field"),
         pytest.param(None, "no conf", id="no conf"),
         pytest.param(["ref"], "no conf", id="conf is a list"),
     ],

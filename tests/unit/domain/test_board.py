@@ -144,6 +144,12 @@ def test_what_may_not_count_does_not(stray: Vote) -> None:
     assert counted([vote("ben", APPROVE), stray]) is None
 
 
+@pytest.mark.parametrize(("one", "other", "stands"), [(APPROVE, ABSTAIN, None), (APPROVE, REJECT, False)])
+def test_of_two_answers_of_one_person_the_careful_one_stands(one: str, other: str, stands: bool | None) -> None:
+    both = [vote("cora", one), vote("cora", other), vote("ben", APPROVE)]
+    assert verdict(both) is verdict(both[::-1]) is stands
+
+
 @given(boards, any_votes, st.booleans(), st.randoms())
 def test_the_order_of_votes_does_not_matter(on: Any, votes: list[Vote], expired: bool, random: Any) -> None:
     shuffled = votes.copy()

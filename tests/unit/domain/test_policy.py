@@ -122,6 +122,11 @@ def test_loosening_is_refused_with_both_places(unit: dict[str, Any], own: dict[s
     assert "the shop's team for the service, the office for policy.yaml" in str(refused.value)
 
 
+def test_refusals_come_in_the_order_of_their_keys() -> None:
+    with pytest.raises(PolicyViolation, match=r"max_p95_ms.*min_tests"):
+        resolved({}, {"min_tests": 1, "max_p95_ms": 9000})
+
+
 def test_a_refusal_is_told_to_the_level_that_can_mend_it() -> None:
     rules = policy(business_units={"retail": {"thresholds": {"max_p95_ms": 5000}}})
     own = service(business_unit="retail", policy={"thresholds": {"max_failed_tests": 1}})

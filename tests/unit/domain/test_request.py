@@ -100,6 +100,8 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
 )
 def test_a_summary_is_one_visible_line(text: str) -> None:
     assert "summary: found" in refused({**ASKED, "summary": text})
+    assert not accepted_by_the_form("summary", text)
+    assert not accepted_by_the_form("ref", text)
 
 
 @pytest.mark.parametrize(

@@ -179,9 +179,10 @@ function stages({ tasks, records, reasons }) {
   const rows = STAGES.map(([id, title]) => {
     const own = tasks.filter((task) => task.task_id.startsWith(`${id}.`));
     const failed = own.find((task) => task.state === "failed");
-    const said = (failed && reasons[failed.task_id]) || SAYS[id](records) || "";
+    const reason = failed && reasons[failed.task_id];
+    const said = id === "verification" ? [reason, SAYS[id](records)] : [reason || SAYS[id](records)];
     const name = own.length ? link(title, `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/group/${id}`) : title;
-    return [name, pill(stateOf(own)), took(own), said];
+    return [name, pill(stateOf(own)), took(own), said.filter(Boolean).join(" — ")];
   });
   return section("Stages", table(["Stage", "State", "Took", "What came of it"], rows));
 }

@@ -1,6 +1,7 @@
 """The smallest build backend: one package into one wheel, with nothing that would have to be fetched."""
 
 import os
+import pathlib
 import time
 import zipfile
 
@@ -12,7 +13,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     at = time.gmtime(int(os.environ["SOURCE_DATE_EPOCH"]))[:6]
     with zipfile.ZipFile(os.path.join(wheel_directory, WHEEL), "w") as wheel:
         for name, text in {
-            "shop/till.py": open("shop/till.py").read(),
+            "shop/__init__.py": "",
+            "shop/till.py": pathlib.Path("shop/till.py").read_text(),
             "till-1.0.0.dist-info/METADATA": METADATA,
             "till-1.0.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             "till-1.0.0.dist-info/RECORD": "",

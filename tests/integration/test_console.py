@@ -1,0 +1,402 @@
+"""The console on a real Airflow: who may do what through its API, and what a reader sees in a browser.
+
+One API server with our auth manager and plugin serves all tests of this file; see ``console_airflow``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, ROOT, RUN_ID
+
+RUN = quote(RUN_ID, safe="")
+DAG = f"/api/v2/dags/{RELEASE}"
+TASKS = f"{DAG}/dagRuns/{RUN}/taskInstances"
+GATE = f"{TASKS}/rollout.await_board"
+GOOD = {"ref": "1.1.0", "version": "1.1.0", "summary": "Sell bikes"}
+Body = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("airflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "INTERLOCK"))}
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.console_airflow", str(home), str(port)],
+            cwd=ROOT,
+            env={**environment, "PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            base = f"http://127.0.0.1:{port}"
+            wait_for(server, base, home / "server.log")
+            yield base
+        finally:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait(20)
+
+
+def wait_for(server: subprocess.Popen[bytes], base: str, log: Path) -> None:
+    give_up = time.monotonic() + 180
+    while time.monotonic() < give_up:
+        if server.poll() is not None:
+            break
+        try:
+            httpx.get(f"{base}/api/v2/version", timeout=10)
+        except httpx.TransportError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError(f"Airflow did not start:\n{log.read_text()[-4000:]}")
+
+
+@cache
+def token(base: str, user: str) -> str:
+    answer = httpx.post(f"{base}/auth/token", json={"username": user, "password": user}, timeout=30)
+    return str(answer.raise_for_status().json()["access_token"])
+
+
+def ask(base: str, user: str, method: str, path: str, body: Body | None = None) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token(base, user)}"}
+    return httpx.request(method, base + path, json=body, headers=headers, timeout=30)
+
+
+def bulk(action: str, *entities: Body) -> Body:
+    return {"actions": [{"action": action, "entities": list(entities)}]}
+
+
+THE_GATE = {"dag_id": RELEASE, "dag_run_id": RUN_ID, "task_id": "rollout.await_board"}
+THE_RUN = {"dag_id": RELEASE, "dag_run_id": RUN_ID}
+WAYS_ROUND: dict[str, tuple[str, str, Body | None]] = {
+    "mark a task": ("PATCH", GATE, {"new_state": "success"}),
+    "mark a ballot": ("PATCH", f"{TASKS}/rollout.cast_ballot/1", {"new_state": "success"}),
+    "mark a stage": ("PATCH", f"{DAG}/dagRuns/{RUN}/taskGroupInstances/rollout", {"new_state": "success"}),
+    "note on a task": ("PATCH", GATE, {"note": "x"}),
+    "mark in bulk": ("PATCH", TASKS, bulk("update", {**THE_GATE, "new_state": "success"})),
+    "mark in bulk, any Dag": (
+        "PATCH",
+        "/api/v2/dags/~/dagRuns/~/taskInstances",
+        bulk("update", {**THE_GATE, "new_state": "success"}),
+    ),
+    "mark in bulk, another Dag": (
+        "PATCH",
+        f"/api/v2/dags/{OTHER}/dagRuns/{RUN}/taskInstances",
+        bulk("update", {**THE_GATE, "new_state": "success"}),
+    ),
+    "delete tasks in bulk": ("PATCH", "/api/v2/dags/~/dagRuns/~/taskInstances", bulk("delete", THE_GATE)),
+    "delete a task": ("DELETE", GATE, None),
+    "clear a task": ("POST", f"{DAG}/clearTaskInstances", {"dag_run_id": RUN_ID, "dry_run": False}),
+    "clear a task, any Dag": ("POST", "/api/v2/dags/~/clearTaskInstances", {"dag_run_id": RUN_ID, "dry_run": False}),
+    "clear the run": ("POST", f"{DAG}/dagRuns/{RUN}/clear", {"dry_run": False}),
+    "clear runs": ("POST", f"{DAG}/clearDagRuns", {"dag_runs": [THE_RUN], "dry_run": False}),
+    "clear runs, any Dag": ("POST", "/api/v2/dags/~/clearDagRuns", {"dag_runs": [THE_RUN], "dry_run": False}),
+    "mark the run": ("PATCH", f"{DAG}/dagRuns/{RUN}", {"state": "success"}),
+    "mark runs in bulk": ("PATCH", f"/api/v2/dags/{OTHER}/dagRuns", bulk("update", {**THE_RUN, "state": "success"})),
+    "delete runs in bulk": ("PATCH", "/api/v2/dags/~/dagRuns", bulk("delete", THE_RUN)),
+    "delete the run": ("DELETE", f"{DAG}/dagRuns/{RUN}", None),
+    "delete the Dag": ("DELETE", DAG, None),
+    "add an XCom": ("POST", f"{GATE}/xcomEntries", {"key": "k", "value": 1}),
+    "edit an XCom": ("PATCH", f"{TASKS}/rollout.freeze_plan/xcomEntries/return_value", {"value": {}}),
+    "delete an XCom": ("DELETE", f"{TASKS}/rollout.freeze_plan/xcomEntries/return_value", None),
+    "write a task's state": ("PUT", f"{GATE}/state-store/sent", {"value": "yes"}),
+    "clear a task's state": ("DELETE", f"{GATE}/state-store", None),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_ROUND)
+def test_nobody_goes_round_a_release_administrators_included(airflow: str, way: str) -> None:
+    method, path, body = WAYS_ROUND[way]
+    for user in ("admin", "opal", "rita", "ben", "olga", "audrey", "interlock_reader", "board_clerk", "nora"):
+        answer = ask(airflow, user, method, path, body)
+        assert answer.status_code in (403, 404), f"{user}: {answer.text}"
+    if way != "clear a task, any Dag":  # Airflow knows no Dag of that name
+        reason = ask(airflow, "admin", method, path, body).json()["detail"]
+        assert "release_bike_shop is under release control" in reason
+
+
+def test_after_all_that_the_release_is_as_it_was(airflow: str) -> None:
+    assert ask(airflow, "audrey", "GET", f"{DAG}/dagRuns/{RUN}").json()["state"] == "running"
+    assert ask(airflow, "audrey", "GET", GATE).json()["state"] is None
+    plan = ask(airflow, "audrey", "GET", f"{TASKS}/rollout.freeze_plan/xcomEntries/return_value").json()["value"]
+    assert plan["version"] == "1.1.0"
+
+
+READS = {
+    "dag": DAG,
+    "run": f"{DAG}/dagRuns/{RUN}",
+    "tasks": TASKS,
+    "questions": f"{DAG}/dagRuns/{RUN}/hitlDetails",
+    "xcoms": f"{TASKS}/~/xcomEntries",
+    "grid": f"/ui/grid/runs/{RELEASE}",
+    "plugins": "/api/v2/plugins",
+    "audit log": "/api/v2/eventLogs",
+    "other dag": f"/api/v2/dags/{OTHER}",
+    "pools": "/api/v2/pools",
+    "connections": "/api/v2/connections",
+    "variables": "/api/v2/variables",
+}
+SEES = {
+    "rita": {"dag", "run", "tasks", "questions", "xcoms", "grid", "plugins", "pools"},
+    "ben": {"dag", "run", "tasks", "questions", "xcoms", "grid", "plugins", "pools"},
+    "audrey": set(READS) - {"connections", "variables"},
+    "olga": set(READS) - {"connections", "variables", "audit log"},
+    "interlock_reader": {"dag", "run", "tasks", "questions", "xcoms", "grid"},
+    "board_clerk": {"dag", "questions"},
+    "nora": set(),
+    "admin": set(READS),
+}
+
+
+@pytest.mark.parametrize("user", SEES)
+def test_each_role_reads_what_the_table_gives_it_and_no_more(airflow: str, user: str) -> None:
+    seen = {name for name, path in READS.items() if ask(airflow, user, "GET", path).status_code == 200}
+    assert seen == SEES[user]
+
+
+def test_only_those_who_may_pause_a_dag_do(airflow: str) -> None:
+    for user in PEOPLE:
+        answer = ask(airflow, user, "PATCH", DAG, {"is_paused": False})
+        assert (answer.status_code == 200) == (user in ("olga", "opal", "admin", "gus", "gil")), user
+
+
+def test_only_release_managers_and_airflows_own_roles_trigger_a_release(airflow: str) -> None:
+    for user in PEOPLE:
+        answer = ask(airflow, user, "POST", f"{DAG}/dagRuns", {"logical_date": None, "conf": GOOD})
+        assert (answer.status_code == 200) == (user in ("rita", "opal", "admin", "gus")), user
+    assert ask(airflow, "rita", "POST", f"/api/v2/dags/{OTHER}/dagRuns", {"logical_date": None}).status_code == 403
+
+
+def test_a_release_that_cannot_be_asked_for_never_becomes_a_run(airflow: str) -> None:
+    def runs() -> int:
+        return int(ask(airflow, "audrey", "GET", f"{DAG}/dagRuns").json()["total_entries"])
+
+    before = runs()
+    answer = ask(airflow, "rita", "POST", f"{DAG}/dagRuns", {"logical_date": None, "conf": {**GOOD, "version": "x"}})
+    assert answer.status_code == 422
+    assert "version: found 'x'" in answer.json()["detail"]
+    assert runs() == before
+
+
+def test_a_ballot_is_answered_by_whom_it_names_once_and_by_nobody_else(airflow: str) -> None:
+    answer = {"chosen_options": ["Approve"], "params_input": {"comment": "fine"}}
+    ballot = f"{TASKS}/rollout.cast_ballot/0/hitlDetails"
+    for user in ("admin", "rita", "cora", "audrey", "gus", "nora", "interlock_reader"):
+        assert ask(airflow, user, "PATCH", ballot, answer).status_code == 403, user
+    assert ask(airflow, "ben", "PATCH", ballot, answer).status_code == 200
+    assert ask(airflow, "ben", "PATCH", ballot, answer).status_code == 409
+    asked = ask(airflow, "audrey", "GET", READS["questions"]).json()["hitl_details"]
+    assert [one["responded_by_user"]["name"] for one in asked if one["response_received"]] == ["ben"]
+
+
+def test_a_ballot_may_name_somebody_by_number_too(airflow: str) -> None:
+    ballot = f"{TASKS}/rollout.cast_ballot/4/hitlDetails"
+    assert ask(airflow, "cora", "PATCH", ballot, {"chosen_options": ["Approve"]}).status_code == 403
+    assert ask(airflow, "ben", "PATCH", ballot, {"chosen_options": ["Approve"]}).status_code == 200
+
+
+def test_the_clerk_closes_a_ballot_and_can_do_nothing_else(airflow: str) -> None:
+    closing = {"chosen_options": ["Abstain"], "params_input": {"comment": "closed"}}
+    ballot = f"{TASKS}/rollout.cast_ballot/2/hitlDetails"
+    assert ask(airflow, "board_clerk", "PATCH", ballot, closing).status_code == 200
+    assert ask(airflow, "board_clerk", "GET", TASKS).status_code == 403
+
+
+def test_whoever_breaks_the_glass_can_repair_a_release(airflow: str) -> None:
+    assert ask(airflow, "gil", "PATCH", f"{TASKS}/closure.close_release", {"note": "seen"}).status_code == 200
+    assert ask(airflow, "gil", "POST", f"{GATE}/xcomEntries", {"key": "k", "value": 1}).status_code == 201
+    assert ask(airflow, "gil", "DELETE", f"{GATE}/xcomEntries/k").status_code == 204
+    assert ask(airflow, "gus", "DELETE", f"{TASKS}/verification.back_out").status_code == 200
+
+
+def test_dags_that_release_nothing_are_left_to_airflows_own_rules(airflow: str) -> None:
+    other = f"/api/v2/dags/{OTHER}/dagRuns/{RUN}/taskInstances/sweep"
+    assert ask(airflow, "rita", "PATCH", other, {"note": "x"}).status_code == 403
+    assert ask(airflow, "opal", "PATCH", other, {"note": "x"}).status_code == 200
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+QUERY = f"dag_id={RELEASE}&run_id={RUN}"
+DOCS = f"/interlock/docs/{RELEASE}/{RUN}/quality"
+PAGES = [*(f"/interlock/{name}?{QUERY}" for name in ("release", "quality", "reports")), f"{DOCS}/index.html"]
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/interlock/static/release.js"])
+def test_no_page_is_open_to_strangers(airflow: str, path: str) -> None:
+    assert httpx.get(airflow + path).status_code == 401
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_for_those_who_may_read_the_runs_of_the_dag(airflow: str, path: str) -> None:
+    assert ask(airflow, "nora", "GET", path).status_code == 403
+    assert ask(airflow, "board_clerk", "GET", path).status_code == 403
+    answer = ask(airflow, "ben", "GET", path)
+    assert answer.status_code == 200
+    if "reports" not in path:
+        assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
+        assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_data_docs_are_shown_without_any_script_of_theirs(airflow: str) -> None:
+    answer = ask(airflow, "ben", "GET", f"{DOCS}/index.html")
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("sandbox allow-same-origin; default-src 'none'")
+    assert "script-src" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert ask(airflow, "ben", "GET", f"/interlock/reports?{QUERY}").json() == {"stages": ["quality"]}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{DOCS}/..%2f..%2f..%2f..%2fsecret",
+        f"{DOCS}/%2e%2e/%2e%2e/%2e%2e/%2e%2e/secret",
+        f"{DOCS}/nothing.html",
+        f"/interlock/docs/{RELEASE}/{RUN}/build/index.html",
+        f"/interlock/docs/{RELEASE}/another-run/quality/index.html",
+        "/interlock/static/..%2fpages.py",
+        "/interlock/static/pages.py",
+    ],
+)
+def test_there_is_no_way_out_of_the_data_docs(airflow: str, path: str) -> None:
+    with httpx.Client() as client:
+        headers = {"Authorization": f"Bearer {token(airflow, 'ben')}"}
+        request = client.build_request("GET", airflow + path, headers=headers)
+        request.url = request.url.copy_with(raw_path=path.encode())  # as it stands, not tidied up by the client
+        answer = client.send(request)
+    assert answer.status_code in (404, 403)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def login(airflow: str, browser: Browser) -> Any:
+    """Log rita in through the page where people do, once."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{airflow}/auth/login/")
+    page.fill("input[name=username]", "rita")
+    page.fill("input[name=password]", "rita")
+    page.click("input[type=submit]")
+    page.wait_for_selector("[data-testid=nav-sidebar]")
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+@pytest.fixture
+def page(airflow: str, browser: Browser, login: Any) -> Iterator[Page]:
+    """Return rita's browser; whatever it asks of anybody but this Airflow fails the test."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, storage_state=login)
+    context.set_default_timeout(30_000)
+    opened = context.new_page()
+    strangers: list[str] = []
+    opened.on("request", lambda asked: strangers.extend(() if is_ours(airflow, asked.url) else (asked.url,)))
+    yield opened
+    context.close()
+    assert strangers == []
+
+
+def is_ours(airflow: str, url: str) -> bool:
+    return url.startswith((airflow, "data:", "blob:"))
+
+
+def tab(name: str) -> str:
+    return f"/dags/{RELEASE}/runs/{RUN}/plugin/{name}"
+
+
+def test_the_release_is_shown_at_a_glance_in_a_tab_of_its_run(airflow: str, page: Page) -> None:
+    page.goto(airflow + tab("release"))
+    shown = page.frame_locator("iframe[title=Release]")
+    expect(shown.get_by_role("heading", name="bike-shop 1.1.0 running")).to_be_visible()
+    for text in ("Sell bikes", "a" * 64, "make, 3.2 s", "1.0.0 → 1.1.0, 2 commits, risk 12", "waits for people"):
+        expect(shown.get_by_text(text).first).to_be_visible()
+    for title in ("Stages", "Hosts of production", "Decisions", "Quality", "Risk 12 of 100"):
+        expect(shown.get_by_role("heading", name=title, exact=True)).to_be_visible()
+    expect(shown.get_by_text("GET /bikes on bike-shop-test-1 (1200.5)")).to_be_visible()
+    expect(shown.get_by_role("row", name="Fay CAB: release").get_by_text("waited for")).to_be_visible()
+    shown.get_by_role("link", name="Build and configure").click()
+    page.wait_for_url("**/tasks/group/build**")
+
+
+def test_a_release_that_was_backed_out_says_so_and_why(airflow: str, page: Page) -> None:
+    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
+    expect(page.get_by_role("heading", name="bike-shop 1.1.0 backed out")).to_be_visible()
+    expect(page.get_by_text("Decided by verification: GET /bikes answers 500.")).to_be_visible()
+    expect(page.get_by_text("GET /bikes on 127.20.0.13 (500 instead of 200)")).to_be_visible()
+    for row in (
+        "Verify implementation failed 3.5 s bike-shop 1.1.0 does not work in production. — backed out, verified",
+        "2 bike-shop-production-3 127.20.0.13 1.0.0-0123456789ab 1.0.0-0123456789ab backed out 1.0.0",
+        "service-desk acknowledged by sam",
+        "Board approved 2 of 3 members approve: ben, dan.",
+    ):
+        expect(page.get_by_role("row", name=row)).to_be_visible()
+
+
+def test_a_ballot_that_was_marked_by_hand_is_shown_as_what_it_is(airflow: str, page: Page) -> None:
+    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
+    asked = page.get_by_role("row", name="CAB: release")
+    expect(asked.filter(has_text="(ben)")).to_contain_text("Approve, says ben")
+    expect(asked.filter(has_text="(cora)")).to_contain_text("marked by hand, no answer")
+
+
+def test_the_data_docs_of_the_run_are_read_in_a_tab_without_scripts(airflow: str, page: Page) -> None:
+    page.goto(airflow + tab("quality-report"))
+    docs = page.frame_locator("iframe[title='Quality report']").frame_locator("iframe[title='Data docs']")
+    docs.get_by_role("link", name="tests").first.click()
+    expect(docs.get_by_text("at most 0 tests fail")).to_be_visible()
+    expect(docs.get_by_text("shop.<img src=x onerror=alert(1)>")).to_be_visible()
+    expect(docs.get_by_text("at least 1 tests ran")).to_be_visible()
+    docs.get_by_label("Show only what failed").check()
+    expect(docs.get_by_text("at least 1 tests ran")).to_be_hidden()
+
+
+def test_a_ballot_leads_to_the_quality_report(airflow: str, page: Page) -> None:
+    page.goto(f"{airflow}/dags/{RELEASE}/runs/{RUN}/tasks/rollout.cast_ballot/mapped/1/required_actions")
+    expect(page.get_by_text("2 of 3 members must approve")).to_be_visible()
+    link = page.get_by_role("link", name="the tab Quality report")
+    assert link.evaluate("anchor => anchor.href") == airflow + tab("quality-report")
+
+
+def test_the_form_shows_why_a_release_cannot_be_asked_for(airflow: str, page: Page) -> None:
+    page.goto(f"{airflow}/dags/{RELEASE}")
+    page.get_by_role("button", name="Trigger").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Trigger").last.click()
+    expect(page.get_by_text("This release cannot be asked for").first).to_be_visible()
+
+
+def test_where_there_is_nothing_to_show_the_page_says_so(airflow: str, page: Page) -> None:
+    page.goto(f"{airflow}/interlock/quality?dag_id={RELEASE}&run_id=none")
+    expect(page.get_by_text("No quality has been judged in this run yet.")).to_be_visible()
+    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id=none")
+    expect(page.get_by_text("was not found")).to_be_visible()

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from email.message import EmailMessage
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from include.interlock.adapters.builders import build
+from include.interlock.adapters.bundle import pack
+from include.interlock.adapters.hosts import Deployment, deploy_hosts, read_running
+from include.interlock.adapters.source import open_repository
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.catalogue import Build, Health
+from include.interlock.domain.records import Host, release_name
+from include.interlock.estate import aws, processes
+from include.interlock.estate.settings import BUCKET, DEPLOY_ROOT, SERVICE, TARGET_GROUP
+from tests.estate_process import EstateProcess, estate_process, free_port, is_open, lives, status_of, wait_until
+
+ENVIRON = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EstateProcess]:
+    """Run one estate for the tests that leave it as they found it."""
+    with estate_process(tmp_path_factory.mktemp("estate")) as running:
+        yield running
+
+
+def instance_at(estate: EstateProcess, address: str) -> aws.Instance:
+    return next(it for it in aws.instances(estate.ec2) if it.address == address and it.state != "terminated")
+
+
+def version_at(estate: EstateProcess, address: str) -> str | None:
+    if status_of(estate.url(address)) != 200:
+        return None
+    with socket.create_connection((address, estate.settings.service_port)) as connection:
+        connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    return str(json.loads(answer.partition(b"\r\n\r\n")[2])["version"])
+
+
+def on(estate: EstateProcess, address: str, command: str) -> str:
+    """Run a command on a host, as the deployer does."""
+
+    async def run() -> str:
+        login = estate.login
+        async with asyncssh.connect(
+            address,
+            login.port,
+            username=login.username,
+            client_keys=[str(login.client_key)],
+            known_hosts=str(login.known_hosts),
+            config=None,
+            agent_path=None,
+        ) as connection:
+            return str((await connection.run(command, check=True)).stdout).strip()
+
+    return asyncio.run(run())
+
+
+def hosts_of(estate: EstateProcess, environment: str) -> list[Host]:
+    return [
+        Host(instance_id=it.id, name=it.name, address=it.address, zone="eu-central-1a")
+        for it in aws.instances(estate.ec2)
+        if it.tags.get("Environment") == environment and it.state == "running"
+    ]
+
+
+def test_every_host_serves_the_first_version_as_a_deployment_would_have_left_it(estate: EstateProcess) -> None:
+    hosts = [*hosts_of(estate, "production"), *hosts_of(estate, "test")]
+    assert [host.address for host in hosts] == [host.address for host in estate.settings.hosts()]
+    running = asyncio.run(read_running(hosts, DEPLOY_ROOT, login=estate.login))
+    assert {it.version for it in running} == {"1.0.0"}
+    assert len({it.release for it in running}) == 1
+    assert {version_at(estate, host.address) for host in hosts} == {"1.0.0"}
+
+
+def test_digest_of_the_first_version_is_the_one_that_a_release_builds(estate: EstateProcess, tmp_path: Path) -> None:
+    repository = open_repository(estate.settings.source_url, tmp_path / "repository")
+    commit = repository.resolve("1.0.0")
+    repository.checkout(commit.sha, tmp_path / "checkout")
+    spec = Build.model_validate({"tool": "make", "build": ["build"], "test": ["-n", "test"], "output": "build/bundle"})
+    built = build(tmp_path / "checkout", spec, environ=ENVIRON)
+    pack(built.output, tmp_path / "bundle.tar.gz")
+    release = release_name("1.0.0", sha256_of((tmp_path / "bundle.tar.gz").read_bytes()))
+    (host, *_) = hosts_of(estate, "test")
+    assert on(estate, host.address, f"readlink {DEPLOY_ROOT}/current") == f"releases/{release}"
+
+
+def test_aws_has_the_fleet_its_load_balancer_and_a_bucket(estate: EstateProcess) -> None:
+    found = aws.instances(estate.ec2)
+    assert [it.tags["Name"] for it in found] == [host.name for host in estate.settings.hosts()]
+    assert {it.tags["Service"] for it in found} == {SERVICE}
+    pages = estate.ec2.describe_instances()["Reservations"]
+    assert len({it["Placement"]["AvailabilityZone"] for page in pages for it in page["Instances"]}) == 2
+    elbv2 = aws.client(estate.settings, "elbv2")
+    (group,) = elbv2.describe_target_groups(Names=[TARGET_GROUP])["TargetGroups"]
+    targets = elbv2.describe_target_health(TargetGroupArn=group["TargetGroupArn"])["TargetHealthDescriptions"]
+    assert {it["Target"]["Id"] for it in targets} == {it.id for it in found if it.tags["Environment"] == "production"}
+    (balancer,) = elbv2.describe_load_balancers()["LoadBalancers"]
+    (listener,) = elbv2.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
+    assert listener["DefaultActions"][0]["TargetGroupArn"] == group["TargetGroupArn"]
+    assert [it["ImageId"] for it in estate.ec2.describe_images()["Images"]] == [aws.IMAGE]
+    s3 = aws.client(estate.settings, "s3")
+    s3.put_object(Bucket=BUCKET, Key="here", Body=b"bytes")
+    assert s3.get_object(Bucket=BUCKET, Key="here")["Body"].read() == b"bytes"
+
+
+def test_providing_again_adds_nothing(estate: EstateProcess) -> None:
+    before = aws.instances(estate.ec2)
+    aws.provision(estate.settings)
+    assert aws.instances(estate.ec2) == before
+    assert len(aws.client(estate.settings, "elbv2").describe_load_balancers()["LoadBalancers"]) == 1
+
+
+def test_stopped_instance_is_down_and_started_one_boots(estate: EstateProcess) -> None:
+    address = estate.settings.address("production", 2)
+    id = instance_at(estate, address).id
+    estate.ec2.stop_instances(InstanceIds=[id])
+    wait_until(lambda: status_of(estate.url(address)) is None, "the shop's end")
+    with pytest.raises(ConnectionRefusedError):
+        on(estate, address, "true")
+    estate.ec2.start_instances(InstanceIds=[id])
+    wait_until(lambda: version_at(estate, address) == "1.0.0", "the shop's start")
+    wait_until(lambda: is_open(address, estate.settings.ssh_port), "SSH")
+    assert on(estate, address, "echo $INTERLOCK_HOST") == "bike-shop-production-02"
+
+
+def test_new_instance_becomes_a_host_and_terminated_one_goes(estate: EstateProcess) -> None:
+    address = f"{estate.settings.network}.200"
+    tags = [{"Key": "Name", "Value": "newcomer"}, {"Key": "Service", "Value": SERVICE}]
+    estate.ec2.run_instances(
+        ImageId=aws.IMAGE,
+        MinCount=1,
+        MaxCount=1,
+        PrivateIpAddress=address,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )
+    wait_until(lambda: f"[{address}]" in estate.settings.known_hosts.read_text(), "the newcomer's key")
+    wait_until(lambda: is_open(address, estate.settings.ssh_port), "SSH")
+    assert on(estate, address, "pwd") == str(estate.settings.host_folder("newcomer"))
+    estate.ec2.terminate_instances(InstanceIds=[instance_at(estate, address).id])
+    wait_until(lambda: not estate.settings.host_folder("newcomer").exists(), "the newcomer's end")
+    assert f"[{address}]" not in estate.settings.known_hosts.read_text()
+
+
+def test_mail_is_kept(estate: EstateProcess) -> None:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "releases@example.com", "shops@example.com", "1.1.0"
+    with smtplib.SMTP("127.0.0.1", estate.settings.smtp_port) as client:
+        client.send_message(message)
+    (kept,) = estate.settings.mail.glob("*.eml")
+    assert "Subject: 1.1.0" in kept.read_text()
+
+
+def test_second_estate_in_the_same_folder_is_refused(estate: EstateProcess) -> None:
+    second = EstateProcess(estate.settings.model_copy(update={"aws_port": free_port(), "smtp_port": free_port()}))
+    assert second.launch().wait(60) == 1
+    assert "running already" in estate.log.read_text()
+    assert estate.settings.estate_ready.exists()
+
+
+@pytest.mark.parametrize("variable", ["INTERLOCK_AWS_PORT", "INTERLOCK_SMTP_PORT", "INTERLOCK_SSH_PORT"])
+def test_taken_port_is_named_with_its_variable(tmp_path: Path, estate: EstateProcess, variable: str) -> None:
+    name = variable.removeprefix("INTERLOCK_").lower()
+    free = {"aws_port": free_port(), "smtp_port": free_port(), "network": "127.0.1" if name != "ssh_port" else ""}
+    changed = {key: value for key, value in free.items() if key != name and value}
+    other = EstateProcess(estate.settings.model_copy(update={"state": tmp_path, **changed}))
+    shutil.copytree(estate.settings.images, other.settings.images)
+    try:
+        assert other.launch().wait(60) == 1
+    finally:
+        processes.end_all(tmp_path)
+    said = other.log.read_text()
+    assert "does not start" in said
+    assert variable in said
+    assert "Traceback" not in said
+
+
+def test_release_is_deployed_over_the_embedded_ssh_server(estate: EstateProcess, tmp_path: Path) -> None:
+    deployment = built_release(estate, "1.1.0", tmp_path)
+    hosts = hosts_of(estate, "test")
+    (result,) = asyncio.run(deploy_hosts(hosts, deployment, login=estate.login, balancer=None))
+    assert (result.outcome, result.after) == ("deployed", deployment.release)
+    assert status_of(estate.url(hosts[0].address, "/bikes")) == 200
+    assert version_at(estate, hosts[0].address) == "1.1.0"
+
+
+def built_release(estate: EstateProcess, version: str, folder: Path) -> Deployment:
+    repository = open_repository(estate.settings.source_url, folder / "repository")
+    commit = repository.resolve(version)
+    repository.checkout(commit.sha, folder / "checkout")
+    subprocess.run(["make", "build"], cwd=folder / "checkout", check=True, capture_output=True)
+    pack(folder / "checkout" / "build" / "bundle", folder / "bundle.tar.gz")
+    digest = sha256_of((folder / "bundle.tar.gz").read_bytes())
+    return Deployment(
+        service=SERVICE,
+        environment="test",
+        deployment_id="release_bike_shop/manual__1",
+        deploy_root=DEPLOY_ROOT,
+        release=release_name(version, digest),
+        version=version,
+        commit=commit.sha,
+        sha256=digest,
+        bundle=folder / "bundle.tar.gz",
+        keep_releases=3,
+        health=Health(port=estate.settings.service_port),
+        drain_timeout=timedelta(seconds=5),
+    )
+
+
+@pytest.mark.parametrize("ssh_server", ["embedded", "openssh"])
+def test_estate_that_was_killed_starts_again_as_it_was(estate: EstateProcess, tmp_path: Path, ssh_server: str) -> None:
+    shutil.copytree(estate.settings.images, tmp_path / "estate" / "images")  # so that nothing has to be built
+    with estate_process(tmp_path, production_hosts=1, ssh_server=ssh_server) as estate:
+        address = estate.settings.address("production", 1)
+        before = [(it.id, it.address) for it in aws.instances(estate.ec2)]
+        known = estate.settings.known_hosts.read_text()
+        on(estate, address, "echo kept >kept; setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $! >pid")
+        left = [it.pid for it in processes.of_hosts(estate.settings.state)]
+        assert len(left) == 3
+        estate.end(signal.SIGKILL)
+        assert all(lives(pid) for pid in left)
+        estate.start()
+        assert not any(lives(pid) for pid in left)
+        assert version_at(estate, address) == "1.0.0"
+        assert [(it.id, it.address) for it in aws.instances(estate.ec2)] == before
+        assert estate.settings.known_hosts.read_text() == known
+        assert on(estate, address, "cat kept") == "kept"
+        assert estate.end() == 0
+        assert not list(processes.of_hosts(estate.settings.state))
+        assert not estate.settings.estate_ready.exists()

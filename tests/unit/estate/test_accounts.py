@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from include.interlock.adapters.catalogue import load_catalogue
+from include.interlock.console.roles import ROLES
+from include.interlock.domain.catalogue import Catalogue
+from include.interlock.domain.errors import ReleaseError
+from include.interlock.estate.accounts import CLERK, READER, accounts, keep_passwords, logins_file, passwords
+from include.interlock.estate.settings import PROJECT, Settings
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    return load_catalogue(PROJECT / "include/catalogue")
+
+
+def test_everybody_whom_the_catalogue_asks_can_log_in(catalogue: Catalogue) -> None:
+    roles = {account.user: set(account.roles) for account in accounts(catalogue)}
+    assert roles["rita"] == {"release_manager"}
+    assert roles["ben"] == roles["cora"] == roles["dan"] == {"board_member"}
+    assert roles["maya"] == {"senior_management"}
+    assert roles["fay"] == {"functional_approver"}
+    assert roles["sam"] == {"support"}
+    assert roles["audrey"] == {"auditor"}
+
+
+def test_roles_of_accounts_are_roles_that_there_are(catalogue: Catalogue) -> None:
+    assert {role for account in accounts(catalogue) for role in account.roles} <= {*ROLES, "Admin"}
+
+
+def test_nobody_has_an_account_that_breaks_the_glass(catalogue: Catalogue) -> None:
+    assert not any("break_glass" in account.roles for account in accounts(catalogue))
+
+
+def test_people_have_the_name_and_address_of_the_catalogue(catalogue: Catalogue) -> None:
+    found = {account.user: account for account in accounts(catalogue)}
+    for person in catalogue.board.people:
+        if person.user in found:
+            assert (found[person.user].name, found[person.user].email) == (person.name, person.email)
+    assert len({account.email for account in found.values()}) == len(found)
+
+
+def test_somebody_with_two_positions_has_both_roles(catalogue: Catalogue) -> None:
+    board = catalogue.board.model_copy(update={"senior_management": ("maya", "ben")})
+    found = {account.user: account for account in accounts(catalogue.model_copy(update={"board": board}))}
+    assert found["ben"].roles == ("board_member", "senior_management")
+
+
+def test_service_accounts_are_nobody(catalogue: Catalogue) -> None:
+    assert {account.user for account in accounts(catalogue) if account.is_service} == {READER, CLERK}
+
+
+def test_passwords_stay_when_somebody_joins(catalogue: Catalogue, tmp_path: Path) -> None:
+    settings, everybody = Settings(state=tmp_path), accounts(catalogue)
+    first = keep_passwords(settings, everybody[:3])
+    second = keep_passwords(settings, everybody)
+    assert first.items() <= second.items()
+    assert passwords(settings) == second
+    assert len(set(second.values())) == len(everybody)
+
+
+def test_passwords_are_readable_by_their_owner_only(catalogue: Catalogue, tmp_path: Path) -> None:
+    keep_passwords(Settings(state=tmp_path), accounts(catalogue))
+    assert stat.S_IMODE(logins_file(Settings(state=tmp_path)).stat().st_mode) == 0o600
+
+
+def test_asking_for_passwords_before_there_are_any_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="make up"):
+        passwords(Settings(state=tmp_path))

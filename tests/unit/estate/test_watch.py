@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from supervisor.states import ProcessStates
+
+from include.interlock.estate import watch
+from include.interlock.estate.settings import Settings
+
+HEALTHY = {
+    "scheduler": {"status": "healthy"},
+    "dag_processor": {"status": "healthy"},
+    "triggerer": {"status": "healthy"},
+}
+
+
+class Supervisor:
+    """Knows components that have been running for a while, and notes what it is told to do."""
+
+    def __init__(self, seconds: float = 1000) -> None:
+        self.seconds = seconds
+        self.told: list[str] = []
+
+    def getAllProcessInfo(self) -> list[dict[str, Any]]:
+        start = time.time() - self.seconds
+        names = ("api-server", "scheduler", "dag-processor", "triggerer", "postgres")
+        return [{"name": name, "state": ProcessStates.RUNNING, "start": start} for name in names]
+
+    def stopProcess(self, name: str) -> None:
+        self.told.append(f"stop {name}")
+
+    def startProcess(self, name: str, wait: bool) -> None:
+        self.told.append(f"start {name}")
+
+
+def looked(
+    page: dict[str, Any] | None, times: int, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    monkeypatch.setattr(watch, "health", lambda url: page)
+    strikes: dict[str, int] = {}
+    for _ in range(times):
+        watch.check(Settings(), supervisor, strikes)
+    return supervisor.told
+
+
+def test_healthy_components_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked(HEALTHY, 50, Supervisor(), monkeypatch) == []
+
+
+def test_scheduler_that_gives_no_sign_of_life_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = {**HEALTHY, "scheduler": {"status": "unhealthy"}}
+    assert looked(page, watch.STRIKES - 1, Supervisor(), monkeypatch) == []
+    assert looked(page, watch.STRIKES, Supervisor(), monkeypatch) == ["stop scheduler", "start scheduler"]
+
+
+def test_component_that_has_just_started_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = {**HEALTHY, "scheduler": {"status": "unhealthy"}}
+    assert looked(page, 50, Supervisor(seconds=watch.PATIENCE / 2), monkeypatch) == []
+
+
+def test_api_server_that_does_not_answer_is_restarted_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked(None, watch.STRIKES, Supervisor(), monkeypatch) == ["stop api-server", "start api-server"]
+
+
+def test_strikes_are_forgotten_when_the_component_is_well_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor, strikes = Supervisor(), dict[str, int]()
+    ill = {**HEALTHY, "triggerer": {"status": "unhealthy"}}
+    for page in [ill, ill, ill, HEALTHY, ill, ill, ill]:
+        monkeypatch.setattr(watch, "health", lambda url, page=page: page)
+        watch.check(Settings(), supervisor, strikes)
+    assert supervisor.told == []
+
+
+def test_health_page_is_read_from_airflow(tmp_path: Path) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            ok = self.path == "/api/v2/monitor/health"
+            self.send_response(200 if ok else 404)
+            self.end_headers()
+            self.wfile.write(b'{"scheduler": {"status": "healthy"}}')
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert watch.health(url) == {"scheduler": {"status": "healthy"}}
+        assert watch.health(f"{url}/elsewhere") is None
+        server.shutdown()
+    assert watch.health(url) is None
