@@ -10,4 +10,6 @@ from include.interlock.domain.errors import CatalogueError
 from include.interlock.stages.resources import catalogue_folder
 
 if broken := load_catalogue(catalogue_folder()).broken:
-    raise CatalogueError("\n\n".join(broken.values()), next_step="correct the files named; their Dags come back by themselves")
+    raise CatalogueError(
+        "\n\n".join(broken.values()), next_step="correct the files named; their Dags come back by themselves"
+    )

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STAGES = "policy planning design build quality acceptance rollout communication implementation verification closure".split()
+STAGES = (
+    "policy planning design build quality acceptance rollout communication implementation verification closure".split()
+)
 LOADER = """
 import json, sys
 {guards}
@@ -78,7 +80,9 @@ def test_the_stages_are_groups_in_the_order_of_the_process(release: dict[str, An
     reached = ["policy.resolve_policy"]
     for task in reached:
         reached.extend(after for after in release["tasks"][task]["downstream"] if after not in reached)
-    assert sorted(reached) == sorted(release["tasks"]), "a task that does not follow from the policy could run by itself"
+    assert sorted(reached) == sorted(release["tasks"]), (
+        "a task that does not follow from the policy could run by itself"
+    )
 
 
 def test_every_task_tells_a_release_manager_what_it_does(release: dict[str, Any]) -> None:

@@ -57,7 +57,9 @@ def test_bad_input_is_refused_at_the_door_and_leaves_no_run(stack: Stack, rita: 
 
 def test_only_who_may_trigger_triggers(stack: Stack) -> None:
     for user in ("ben", "fay", "sam", "audrey"):
-        reply = stack.person(user).ask_for_release({"ref": NEW, "version": NEW, "change_type": "normal", "summary": "Bikes"})
+        reply = stack.person(user).ask_for_release(
+            {"ref": NEW, "version": NEW, "change_type": "normal", "summary": "Bikes"}
+        )
         assert reply.status_code == 403, user
 
 
@@ -79,7 +81,9 @@ def test_a_board_that_rejects_ends_the_release_and_a_second_release_waits_in_lin
     accept(stack, first)
     ben, cora = stack.person("ben"), stack.person("cora")
     ben.answer(first, "rollout.cast_ballot", "Approve", "Fine with me")
-    assert (first.state, second.state) == ("running", "queued"), "two releases of one service must not be active at once"
+    assert (first.state, second.state) == ("running", "queued"), (
+        "two releases of one service must not be active at once"
+    )
     cora.answer(first, "rollout.cast_ballot", "Reject", "The basket cookie is not marked secure")
     assert first.finish() == "failed"
     outcome = first.outcome()
@@ -93,7 +97,9 @@ def test_a_board_that_rejects_ends_the_release_and_a_second_release_waits_in_lin
 
 
 def test_a_release_that_breaks_in_production_is_backed_out(stack: Stack, rita: Person) -> None:
-    waiting = [row for row in rita.get(f"dags/{DAG}/dagRuns", order_by="-run_after")["dag_runs"] if row["state"] == "running"]
+    waiting = [
+        row for row in rita.get(f"dags/{DAG}/dagRuns", order_by="-run_after")["dag_runs"] if row["state"] == "running"
+    ]
     run = Run(rita, waiting[0]["dag_run_id"]) if waiting else rita.trigger("1.3.0")
     accept(stack, run)
     approve(stack, run)
@@ -153,7 +159,9 @@ def test_a_release_goes_from_a_tag_to_every_production_host(stack: Stack, rita: 
     plan = run.result("rollout.freeze_plan")
     assert decision["approved"]
     assert {vote["user"] for vote in decision["votes"] if vote["choice"] == "Approve"} == {"ben", "cora"}
-    ballots = [question for question in run.questions() if question["task_instance"]["task_id"] == "rollout.cast_ballot"]
+    ballots = [
+        question for question in run.questions() if question["task_instance"]["task_id"] == "rollout.cast_ballot"
+    ]
     assert len(ballots) == 3
     assert all(decision["digest"] in ballot["body"] for ballot in ballots)
     assert plan["bundle"]["sha256"] == artifact["bundle"]["sha256"]
@@ -186,13 +194,15 @@ def test_nobody_goes_round_the_board_through_the_api(stack: Stack, rita: Person)
             f"{base}/taskInstances/rollout.freeze_plan/xcomEntries/return_value", json={"value": "{}", "map_index": -1}
         ),
         "clear": admin.post(
-            f"/api/v2/dags/{DAG}/clearTaskInstances", json={"dry_run": False, "dag_run_id": run.id, "task_ids": ["rollout.cast_ballot"]}
+            f"/api/v2/dags/{DAG}/clearTaskInstances",
+            json={"dry_run": False, "dag_run_id": run.id, "task_ids": ["rollout.cast_ballot"]},
         ),
         "delete": admin.delete(base),
         "vote for ben": admin.patch(
-            f"{base}/taskInstances/rollout.cast_ballot/0/hitlDetails", json={"chosen_options": ["Approve"], "params_input": {}}
+            f"{base}/taskInstances/rollout.cast_ballot/0/hitlDetails",
+            json={"chosen_options": ["Approve"], "params_input": {}},
         ),
-    }  # fmt: skip
+    }
     assert {what: reply.status_code for what, reply in attempts.items()} == dict.fromkeys(attempts, 403)
     stack.person("cora").answer(run, "rollout.cast_ballot", "Reject", "Released already")
     assert run.finish() == "failed"

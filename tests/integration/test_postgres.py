@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ def ask(connection: Any, query: str) -> Any:
         return cursor.fetchone()[0] if cursor.description else None
 
 
+def test_server_finds_its_way_through_folders_that_are_closed(tmp_path: Path) -> None:
+    """As in a project under /root: not only opening a file must work, but asking whether it may be opened."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "program").write_text("")
+    asking = "import os, sys; sys.exit(not os.access(sys.argv[1], os.R_OK))"
+    command = [*postgres.as_server_user(), sys.executable, "-c", asking, str(closed / "program")]
+    assert subprocess.run(command, cwd="/", check=False).returncode == 0
+
+
 def test_airflow_owns_its_database_and_nothing_else(server: Server) -> None:
     connection = as_airflow(server.settings)
     assert (
@@ -88,11 +99,14 @@ def test_server_that_was_killed_starts_again_and_has_everything(server: Server) 
 
 
 def test_lock_file_with_the_number_of_another_process_is_in_nobodys_way(server: Server) -> None:
+    """PostgreSQL believes the number if the process belongs to the user whom the server runs as."""
     server.stop()
-    lock = postgres.data_folder(server.settings) / "postmaster.pid"
-    lock.write_text("1\nwhatever\n")
-    server.start()
-    assert postgres.is_ready(server.settings)
+    with subprocess.Popen([*postgres.as_server_user(), "sleep", "60"]) as other:
+        lock = postgres.data_folder(server.settings) / "postmaster.pid"
+        lock.write_text(f"{other.pid}\nwhatever\n")
+        server.start()
+        assert postgres.is_ready(server.settings)
+        other.kill()
 
 
 def test_lock_of_a_server_that_runs_stays(server: Server) -> None:

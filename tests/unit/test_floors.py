@@ -20,8 +20,17 @@ MAY_IMPORT = {
     "plugins": {"stages", "console", "adapters", "domain"},
 }
 BANNED_IN_DOMAIN = {
-    "airflow", "boto3", "botocore", "asyncssh", "great_expectations", "httpx", "requests", "sqlalchemy", "socket", "subprocess",
-}  # fmt: skip
+    "airflow",
+    "boto3",
+    "botocore",
+    "asyncssh",
+    "great_expectations",
+    "httpx",
+    "requests",
+    "sqlalchemy",
+    "socket",
+    "subprocess",
+}
 
 
 def modules(floor: str) -> list[Path]:
@@ -48,7 +57,9 @@ def test_a_floor_imports_only_from_itself_and_below(floor: str) -> None:
     assert paths, f"{floor} is empty: this test would prove nothing"
     for path in paths:
         above = {
-            name.split(".")[2] for name in imported(path) if name.startswith("include.interlock.") and name.count(".") >= 2
+            name.split(".")[2]
+            for name in imported(path)
+            if name.startswith("include.interlock.") and name.count(".") >= 2
         } - MAY_IMPORT[floor]
         assert not above, f"{path.relative_to(ROOT)} imports from {', '.join(sorted(above))}"
 

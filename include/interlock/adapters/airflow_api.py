@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import httpx
 
-from ..domain.canonical import Model
-from ..domain.errors import ReleaseError, TransientError
-from ..domain.records import Vote
+from include.interlock.domain.canonical import Model
+from include.interlock.domain.errors import ReleaseError, TransientError
+from include.interlock.domain.records import Vote
 
 TIMEOUT = httpx.Timeout(20)
 
@@ -101,7 +101,10 @@ class AirflowApi:
             details = list(self._pages(f"{_run(dag_id, run_id)}/hitlDetails", "hitl_details"))
         found = (_answer(detail) for detail in details)
         return tuple(
-            sorted((a for a in found if task_id in (None, a.task_id)), key=lambda answer: (answer.task_id, answer.map_index))
+            sorted(
+                (a for a in found if task_id in (None, a.task_id)),
+                key=lambda answer: (answer.task_id, answer.map_index),
+            )
         )
 
     def task_states(self, dag_id: str, run_id: str) -> tuple[TaskState, ...]:

@@ -229,7 +229,7 @@ hook() { # RELEASE EVENT SECONDS SCRIPT
         export DEPLOYMENT_GROUP_ID="$environment" LIFECYCLE_EVENT="$2" INTERLOCK_SHARED="$root/shared"
         export INTERLOCK_RELEASE="$root/releases/$1" INTERLOCK_HOOK="$root $$ $mark"
         exec timeout -k 5 "$3" "./$4"
-    ) </dev/null >>"$output" 2>&1
+    ) </dev/null >>"$output" 2>&1 9>&-
     code=$?
     case $code in
         0) return 0 ;;

@@ -35,13 +35,14 @@ def of_stack(state: Path) -> list[psutil.Process]:
 def is_of_stack(process: psutil.Process, state: Path) -> bool:
     """Say whether the stack of this state folder started a process.
 
-    Its environment says so, but for two kinds. What the hosts run, and what is built, has an environment of its own, in
+    Its environment says so, but for some. What the hosts run, and what is built, has an environment of its own, in
     which the folder's name is left; that counts for the programs of a host, and for those that work inside the folder,
-    as no shell of a user does by accident. And sshd writes over its environment, but shows its configuration file.
+    as no shell of a user does by accident. And sshd writes over its environment, while PostgreSQL belongs to another
+    user if root started it, whose processes only a root with all its powers may look into; but both name their folder.
     """
     try:
-        if process.name() == "sshd":
-            return any(f"{state}/" in word for word in process.cmdline())
+        if process.name() in ("sshd", "postgres") and any(f"{state}/" in word for word in process.cmdline()):
+            return True
         environment = process.environ()
         if environment.get(MARK) == str(state):
             return True

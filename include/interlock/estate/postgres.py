@@ -85,6 +85,8 @@ def as_server_user() -> list[str]:
     user = pwd.getpwnam(SERVER_USER)
     kept = f"-all,+{held_capability()}"
     identity = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--no-new-privs"]
+    # PostgreSQL asks with access(2) whether it may read its own programs, which forgets capabilities but for this bit.
+    identity.append("--securebits=+no_setuid_fixup")
     return [setpriv, *identity, f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}", "--"]
 
 
@@ -143,8 +145,8 @@ def remove_stale_lock(folder: Path) -> None:
     """
     lock = folder / "postmaster.pid"
     try:
-        server = psutil.Process(int(lock.read_text().split()[0]))
-        running = Path(server.exe()).name == "postgres" and Path(server.cwd()) == folder
+        command = psutil.Process(int(lock.read_text().split()[0])).cmdline()
+        running = Path(command[0]).name == "postgres" and str(folder) in command
     except (OSError, ValueError, IndexError, psutil.Error):
         running = False
     if not running:

@@ -157,17 +157,22 @@ def runs_as(settings: Settings, wanted: str) -> bool:
 
 def claim(settings: Settings) -> None:
     """Make the folder of the state, or make sure that it is one: it will be thrown away some day."""
-    state = settings.state
+    state, elsewhere = settings.state, "name another folder with INTERLOCK_STATE"
     marker = state / "README"
-    if state.exists() and not marker.exists() and any(state.iterdir()):
+    try:
+        if state.exists() and not marker.exists() and any(state.iterdir()):
+            raise StackError(
+                f"{state} is not empty and not the state of an Interlock stack.",
+                next_step=f"{elsewhere}, or empty this one",
+            )
+        for folder in (state, settings.run, settings.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not marker.exists():
+            marker.write_text(CLAIM)
+    except OSError as error:
         raise StackError(
-            f"{state} is not empty and not the state of an Interlock stack.",
-            next_step="name another folder with INTERLOCK_STATE, or empty this one",
-        )
-    for folder in (state, settings.run, settings.logs):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not marker.exists():
-        marker.write_text(CLAIM)
+            f"{state} cannot be the folder of the state: {error.strerror}.", next_step=elsewhere
+        ) from error
 
 
 @contextmanager

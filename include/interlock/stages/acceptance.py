@@ -6,11 +6,19 @@ from typing import Any
 
 from airflow.sdk import XComArg, chain, task_group
 
-from ..adapters.templates import render
-from ..domain import board as boards
-from ..domain.canonical import sha256_of
-from ..domain.catalogue import Policy, Service
-from ..domain.records import Artifact, Decision, PolicyInForce, QualityReport, ReleasePlan, TestDeployment
+from include.interlock.adapters.templates import render
+from include.interlock.domain import board as boards
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.catalogue import Policy, Service
+from include.interlock.domain.records import (
+    Artifact,
+    Decision,
+    PolicyInForce,
+    QualityReport,
+    ReleasePlan,
+    TestDeployment,
+)
+
 from . import resources
 from .people import APPROVE, REJECT, ask, persons, question, votes_on
 from .planning import settled
@@ -43,7 +51,13 @@ def prepare_acceptance(
     _, board, described = resources.catalogue_of(service)
     digest = acceptance_digest(artifact, report)
     body = render(
-        "acceptance.md.j2", plan=plan, service=described, artifact=artifact, report=report, deployment=deployment, digest=digest
+        "acceptance.md.j2",
+        plan=plan,
+        service=described,
+        artifact=artifact,
+        report=report,
+        deployment=deployment,
+        digest=digest,
     )
     subject = f"Accept {described.title} {plan.version} as it runs on test"
     return [question(subject, body, digest, persons(board, described.functional_approvers))]
@@ -56,8 +70,14 @@ def decide_acceptance(
     """Read what the functional approver answered; a rejection goes back to the development team with its reasons."""
     digest = acceptance_digest(artifact, report)
     if not _asked(in_force, plan):
-        why = "a rehearsal asks nobody" if plan.rehearsal else f"the policy asks nobody to accept a {plan.change_type} change"
-        return Decision(subject="acceptance", digest=digest, approved=True, required=False, reason=f"{why.capitalize()}.")
+        why = (
+            "a rehearsal asks nobody"
+            if plan.rehearsal
+            else f"the policy asks nobody to accept a {plan.change_type} change"
+        )
+        return Decision(
+            subject="acceptance", digest=digest, approved=True, required=False, reason=f"{why.capitalize()}."
+        )
     _, _, described = resources.catalogue_of(service)
     return settled(
         boards.decide_single(
@@ -73,7 +93,13 @@ def decide_acceptance(
 
 @task_group(group_id="acceptance", tooltip="Release accepted: the functional team validates")
 def acceptance_stage(
-    service: Service, policy: Policy, in_force: XComArg, plan: XComArg, artifact: XComArg, deployment: XComArg, report: XComArg
+    service: Service,
+    policy: Policy,
+    in_force: XComArg,
+    plan: XComArg,
+    artifact: XComArg,
+    deployment: XComArg,
+    report: XComArg,
 ) -> XComArg:
     """Ask the functional approvers, and decide."""
     asked = ask(
@@ -87,4 +113,4 @@ def acceptance_stage(
     )
     decision = decide_acceptance(service.name, in_force, plan, artifact, report)
     chain(asked, decision)
-    return decision  # type: ignore[no-any-return]
+    return decision

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from airflow.sdk import Asset, get_current_context
 
-from ..domain.catalogue import Service
-from ..domain.records import Artifact
+from include.interlock.domain.catalogue import Service
+from include.interlock.domain.records import Artifact
+
 from .taskflow import this_run
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from airflow.sdk import XComArg, task_group
 
-from ..adapters import attestation, bom, builders, bundle, reports
-from ..adapters.artifacts import ArtifactStore
-from ..domain.canonical import Model
-from ..domain.catalogue import Service
-from ..domain.quality import rows_as_json
-from ..domain.records import Artifact, Blob, ReleasePlan
+from include.interlock.adapters import attestation, bom, builders, bundle, reports
+from include.interlock.adapters.artifacts import ArtifactStore
+from include.interlock.domain.canonical import Model
+from include.interlock.domain.catalogue import Service
+from include.interlock.domain.quality import rows_as_json
+from include.interlock.domain.records import Artifact, Blob, ReleasePlan
+
 from . import resources
 from .taskflow import stage_task, this_run
 
@@ -44,7 +45,9 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
             bom=_put_bom(store, built, plan, blob),
             provenance=_put_provenance(store, described, plan, built, blob, began),
             tests=put_rows(store, reports.junit_rows(built.junit), "unit-tests.json"),
-            coverage=put_rows(store, reports.coverage_rows(built.coverage), "coverage.json") if built.coverage else None,
+            coverage=put_rows(store, reports.coverage_rows(built.coverage), "coverage.json")
+            if built.coverage
+            else None,
             log=store.put_bytes(built.log, "build.log"),
             tool=built.tool,
             seconds=round(built.seconds, 3),
@@ -70,7 +73,12 @@ def _put_bom(store: ArtifactStore, built: builders.BuildResult, plan: ReleasePla
 
 
 def _put_provenance(
-    store: ArtifactStore, described: Service, plan: ReleasePlan, built: builders.BuildResult, blob: Blob, began: datetime
+    store: ArtifactStore,
+    described: Service,
+    plan: ReleasePlan,
+    built: builders.BuildResult,
+    blob: Blob,
+    began: datetime,
 ) -> Blob:
     statement = attestation.provenance_statement(
         artifact=blob,
@@ -90,4 +98,4 @@ def _put_provenance(
 @task_group(group_id="build", tooltip="Build and configure: one immutable bundle with its provenance")
 def build_stage(service: Service, plan: XComArg) -> XComArg:
     """Build the bundle."""
-    return build_artifact(service.name, plan)  # type: ignore[no-any-return]
+    return build_artifact(service.name, plan)

@@ -8,10 +8,19 @@ from typing import Any, TypeVar
 
 from airflow.sdk import TriggerRule, XComArg, get_current_context, task_group
 
-from ..domain.catalogue import Service
-from ..domain.errors import ReleaseError
-from ..domain.outcome import STAGES, FailedTask, decide_outcome
-from ..domain.records import BackOutReport, Decision, Outcome, Record, RolloutPlan, VerificationReport, WaveReport
+from include.interlock.domain.catalogue import Service
+from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.outcome import STAGES, FailedTask, decide_outcome
+from include.interlock.domain.records import (
+    BackOutReport,
+    Decision,
+    Outcome,
+    Record,
+    RolloutPlan,
+    VerificationReport,
+    WaveReport,
+)
+
 from . import resources
 from .policy import requested
 from .rolling import answered_versions
@@ -53,7 +62,9 @@ def close_release(service: str) -> Outcome:
     log.info("%s %s: %s, decided by %s. %s", service, outcome.version, outcome.outcome, outcome.stage, outcome.reason)
     if outcome.outcome not in ("deployed", "rehearsed"):
         push_result(outcome)
-        raise ReleaseFailed(f"{service} {outcome.version} was {outcome.outcome} in stage {outcome.stage}: {outcome.reason}")
+        raise ReleaseFailed(
+            f"{service} {outcome.version} was {outcome.outcome} in stage {outcome.stage}: {outcome.reason}"
+        )
     return outcome
 
 
@@ -104,4 +115,4 @@ def _running(service: Service, rollout: RolloutPlan | None) -> dict[str, str | N
 @task_group(group_id="closure", tooltip="Closure: recorded whatever happened; never turns a failed release green")
 def closure_stage(service: Service) -> XComArg:
     """Close the release."""
-    return close_release(service.name)  # type: ignore[no-any-return]
+    return close_release(service.name)

@@ -7,12 +7,13 @@ from typing import Any
 
 from airflow.sdk import XComArg, chain, get_current_context, task_group
 
-from ..adapters import mail
-from ..adapters.templates import render
-from ..domain.catalogue import Audience, Policy, Service, Training
-from ..domain.errors import GateRejected
-from ..domain.notes import announcement, release_notes
-from ..domain.records import Communication, Decision, ReleasePlan
+from include.interlock.adapters import mail
+from include.interlock.adapters.templates import render
+from include.interlock.domain.catalogue import Audience, Policy, Service, Training
+from include.interlock.domain.errors import GateRejected
+from include.interlock.domain.notes import announcement, release_notes
+from include.interlock.domain.records import Communication, Decision, ReleasePlan
+
 from . import resources
 from .people import ACKNOWLEDGE, NOT_READY, ask, persons, question, votes_on
 from .taskflow import stage_task, this_run
@@ -25,7 +26,9 @@ def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communic
     """Write the release notes from the commits and tickets since what production runs."""
     _, _, described = resources.catalogue_of(service)
     notes = release_notes(plan, described)
-    return Communication(notes=resources.store().put_bytes(notes.encode(), "release-notes.md"), sent={}, acknowledged={})
+    return Communication(
+        notes=resources.store().put_bytes(notes.encode(), "release-notes.md"), sent={}, acknowledged={}
+    )
 
 
 @stage_task(task_display_name="Announce the release")
@@ -99,7 +102,11 @@ def record_communication(service: str, plan: ReleasePlan, announced: Communicati
         if not votes or votes[0].choice != ACKNOWLEDGE or votes[0].user is None:
             raise GateRejected(
                 f"{role} has not acknowledged the training material {training.material}."
-                + (f" {votes[0].user}: {votes[0].comment or votes[0].choice}." if votes else " Nobody answered in time."),
+                + (
+                    f" {votes[0].user}: {votes[0].comment or votes[0].choice}."
+                    if votes
+                    else " Nobody answered in time."
+                ),
                 rule=f"training.acknowledge of services/{service}.yaml",
                 who="the service's team",
                 next_step=f"settle it with {', '.join(users)} and trigger the release again",
@@ -126,4 +133,4 @@ def communication_stage(service: Service, policy: Policy, plan: XComArg, decisio
     told = record_communication(service.name, plan, announced)
     chain(notes, training)
     chain(asked, told)
-    return told  # type: ignore[no-any-return]
+    return told

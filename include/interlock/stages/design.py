@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from airflow.sdk import XComArg, task_group
 
-from ..adapters import ec2, load_balancer
-from ..adapters.builders import tool_version
-from ..domain.catalogue import Environment, Service
-from ..domain.records import AssetReport, Host, ReleasePlan
+from include.interlock.adapters import ec2, load_balancer
+from include.interlock.adapters.builders import tool_version
+from include.interlock.domain.catalogue import Environment, Service
+from include.interlock.domain.records import AssetReport, Host, ReleasePlan
+
 from . import resources
 from .taskflow import stage_task
 
@@ -27,7 +28,9 @@ def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
         environment = described.environments[name]
         found[name] = _ready_hosts(service, name, environment, started, created)
         if environment.target_group:
-            groups[name] = load_balancer.find_target_group(resources.aws(environment, "elbv2"), environment.target_group)
+            groups[name] = load_balancer.find_target_group(
+                resources.aws(environment, "elbv2"), environment.target_group
+            )
     return AssetReport(
         hosts=found,
         target_groups=groups,
@@ -50,4 +53,4 @@ def _ready_hosts(
 @task_group(group_id="design", tooltip="Hardware and software design: the assets that the release needs")
 def design_stage(service: Service, plan: XComArg) -> XComArg:
     """Check the assets."""
-    return check_assets(service.name, plan)  # type: ignore[no-any-return]
+    return check_assets(service.name, plan)

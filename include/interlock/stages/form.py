@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from airflow.sdk import Param
 
-from ..domain.catalogue import Policy
-from ..domain.request import form_fields
+from include.interlock.domain.catalogue import Policy
+from include.interlock.domain.request import form_fields
 
 
 def release_params(policy: Policy) -> dict[str, Param]:
@@ -14,5 +14,7 @@ def release_params(policy: Policy) -> dict[str, Param]:
     for name, schema in form_fields(policy).items():
         rules = {key: value for key, value in schema.items() if key not in ("default", "description")}
         described = {"description": schema.get("description")}
-        params[name] = Param(schema["default"], **described, **rules) if "default" in schema else Param(**described, **rules)
+        params[name] = (
+            Param(schema["default"], **described, **rules) if "default" in schema else Param(**described, **rules)
+        )
     return params

@@ -8,10 +8,11 @@ from datetime import timedelta
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import XComArg, chain, task_group
 
-from ..adapters import web
-from ..domain.catalogue import Service
-from ..domain.records import Decision, LoadReport, RolloutPlan, WaveReport
-from ..domain.rollout import wave_title
+from include.interlock.adapters import web
+from include.interlock.domain.catalogue import Service
+from include.interlock.domain.records import Decision, LoadReport, RolloutPlan, WaveReport
+from include.interlock.domain.rollout import wave_title
+
 from . import resources
 from .quality import refuse_failed_hosts
 from .rolling import deploy
@@ -66,9 +67,9 @@ def implementation_stage(
     baseline = measure_baseline(service.name, rollout, decision)
     planned = service.environments["production"].waves
     waves = [
-        run_wave.override(
-            task_id=f"wave_{number}", task_display_name=wave_title(number, len(planned), wave)
-        )(service.name, number, rollout, decision)
+        run_wave.override(task_id=f"wave_{number}", task_display_name=wave_title(number, len(planned), wave))(
+            service.name, number, rollout, decision
+        )
         for number, wave in enumerate(planned, start=1)
     ]
     chain(wait, baseline, *waves)

@@ -13,8 +13,9 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param, XComArg
 
-from ..domain.catalogue import BoardBook, Person
-from ..domain.records import Vote
+from include.interlock.domain.catalogue import BoardBook, Person
+from include.interlock.domain.records import Vote
+
 from . import resources
 from .taskflow import this_run
 
@@ -50,7 +51,14 @@ def question(subject: str, body: str, digest: str, people: Sequence[Person]) -> 
 
 
 def ask(
-    questions: XComArg, *, task_id: str, title: str, options: Sequence[str], default: str, within: timedelta, doc_md: str
+    questions: XComArg,
+    *,
+    task_id: str,
+    title: str,
+    options: Sequence[str],
+    default: str,
+    within: timedelta,
+    doc_md: str,
 ) -> XComArg:
     """Ask each question of a list in a task instance of its own; no question, no instance.
 
@@ -61,7 +69,9 @@ def ask(
         task_display_name=title,
         options=list(options),
         defaults=default,
-        params={"comment": Param("", type="string", maxLength=4000, title="Comment", description="Your reason, conditions")},
+        params={
+            "comment": Param("", type="string", maxLength=4000, title="Comment", description="Your reason, conditions")
+        },
         response_timeout=within,
         retries=0,  # a question that ran out of time is not asked again
         execution_timeout=None,

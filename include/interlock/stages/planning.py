@@ -7,16 +7,17 @@ from typing import Any
 
 from airflow.sdk import XComArg, chain, get_current_context, task_group
 
-from ..adapters import ec2
-from ..adapters.templates import render
-from ..domain import board as boards
-from ..domain.canonical import sha256_of
-from ..domain.catalogue import Flow, Policy, Service
-from ..domain.errors import GateRejected, PolicyViolation, RequestRefused
-from ..domain.records import Decision, PolicyInForce, ReleasePlan, RunningRelease
-from ..domain.request import ReleaseRequest
-from ..domain.risk import assess
-from ..domain.version import bump, is_version
+from include.interlock.adapters import ec2
+from include.interlock.adapters.templates import render
+from include.interlock.domain import board as boards
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.catalogue import Flow, Policy, Service
+from include.interlock.domain.errors import GateRejected, PolicyViolation, RequestRefused
+from include.interlock.domain.records import Decision, PolicyInForce, ReleasePlan, RunningRelease
+from include.interlock.domain.request import ReleaseRequest
+from include.interlock.domain.risk import assess
+from include.interlock.domain.version import bump, is_version
+
 from . import resources
 from .people import APPROVE, REJECT, ask, persons, question, votes_on
 from .policy import requested
@@ -114,7 +115,11 @@ def decide_plan(service: str, plan: ReleasePlan) -> Decision:
     digest = sha256_of(plan)
     if not plan.plan_approval:
         return Decision(
-            subject="plan", digest=digest, approved=True, required=False, reason="The policy asks nobody to approve this plan."
+            subject="plan",
+            digest=digest,
+            approved=True,
+            required=False,
+            reason="The policy asks nobody to approve this plan.",
         )
     _, board, _ = resources.catalogue_of(service)
     return settled(

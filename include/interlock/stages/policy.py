@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from airflow.sdk import XComArg, get_current_context, task_group
 
-from ..domain import policy as rules
-from ..domain.canonical import sha256_of
-from ..domain.errors import PolicyViolation
-from ..domain.records import PolicyInForce
-from ..domain.request import ReleaseRequest, parse_request
+from include.interlock.domain import policy as rules
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.records import PolicyInForce
+from include.interlock.domain.request import ReleaseRequest, parse_request
+
 from . import resources
 from .taskflow import stage_task
 
@@ -54,4 +55,4 @@ def resolve_policy(service: str) -> PolicyInForce:
 @task_group(group_id="policy", tooltip="Release policy: which rules hold for this release")
 def policy_stage(service: str) -> XComArg:
     """Resolve the policy in force."""
-    return resolve_policy(service)  # type: ignore[no-any-return]
+    return resolve_policy(service)

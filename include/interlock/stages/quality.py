@@ -9,13 +9,13 @@ from datetime import timedelta
 
 from airflow.sdk import Asset, XComArg, chain, task_group
 
-from ..adapters import bom, builders, expectations, reports, web
-from ..domain.canonical import Model
-from ..domain.catalogue import Service
-from ..domain.errors import DeployError, QualityRejected
-from ..domain.paths import docs_prefix
-from ..domain.quality import CoverageRow, TestRow, record_rows, rows_from_json
-from ..domain.records import (
+from include.interlock.adapters import bom, builders, expectations, reports, web
+from include.interlock.domain.canonical import Model
+from include.interlock.domain.catalogue import Service
+from include.interlock.domain.errors import DeployError, QualityRejected
+from include.interlock.domain.paths import docs_prefix
+from include.interlock.domain.quality import CoverageRow, TestRow, record_rows, rows_from_json
+from include.interlock.domain.records import (
     Artifact,
     AssetReport,
     HostResult,
@@ -26,6 +26,7 @@ from ..domain.records import (
     SuiteRuns,
     TestDeployment,
 )
+
 from . import resources
 from .assets import deployed, environment_asset
 from .build import put_rows
@@ -49,7 +50,9 @@ def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> Tes
     )
     refuse_failed_hosts(results, ENVIRONMENT)
     deployed(environment_asset(described, ENVIRONMENT), artifact)
-    urls = tuple(f"http://{host.address}:{described.health.port}" for host in assets.hosts[ENVIRONMENT][: environment.count])
+    urls = tuple(
+        f"http://{host.address}:{described.health.port}" for host in assets.hosts[ENVIRONMENT][: environment.count]
+    )
     return TestDeployment(environment=ENVIRONMENT, results=results, base_urls=urls)
 
 
@@ -126,7 +129,9 @@ def judge_quality(
 
 
 @task_group(group_id="quality", tooltip="Quality review: the service's suites, judged by Great Expectations")
-def quality_stage(service: Service, in_force: XComArg, plan: XComArg, assets: XComArg, artifact: XComArg) -> tuple[XComArg, XComArg]:
+def quality_stage(
+    service: Service, in_force: XComArg, plan: XComArg, assets: XComArg, artifact: XComArg
+) -> tuple[XComArg, XComArg]:
     """Deploy to test, run the suites and the load, and judge; return the deployment and the report."""
     outlet: Asset = environment_asset(service, ENVIRONMENT)
     deployment = deploy_to_test.override(outlets=[outlet])(service.name, artifact, assets)

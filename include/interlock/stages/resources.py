@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from ..adapters import source
-from ..adapters.airflow_api import AirflowApi
-from ..adapters.artifacts import ArtifactStore, open_store
-from ..adapters.catalogue import load_service
-from ..adapters.load_balancer import TargetGroup
-from ..adapters.signing import Signer, open_signer
-from ..domain.catalogue import BoardBook, Environment, Policy, Service
+from include.interlock.adapters import source
+from include.interlock.adapters.airflow_api import AirflowApi
+from include.interlock.adapters.artifacts import ArtifactStore, open_store
+from include.interlock.adapters.catalogue import load_service
+from include.interlock.adapters.load_balancer import TargetGroup
+from include.interlock.adapters.signing import Signer, open_signer
+from include.interlock.domain.catalogue import BoardBook, Environment, Policy, Service
 
 if TYPE_CHECKING:
-    from ..adapters.ssh import SshLogin
+    from include.interlock.adapters.ssh import SshLogin
 
 ARTIFACTS = "interlock_artifacts"
 AIRFLOW = "interlock_airflow"
@@ -59,7 +59,7 @@ def signer() -> Signer:
 
 def login(environment: Environment) -> SshLogin:
     """Return the login of an environment's hosts."""
-    from ..adapters.ssh import ssh_login  # not at the top: see rolling.py
+    from include.interlock.adapters.ssh import ssh_login  # not at the top: see rolling.py
 
     return ssh_login(BaseHook.get_connection(environment.ssh))
 

@@ -10,9 +10,10 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from ..adapters import web
-from ..domain.catalogue import Environment, Health, Service
-from ..domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease
+from include.interlock.adapters import web
+from include.interlock.domain.catalogue import Environment, Health, Service
+from include.interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease
+
 from . import resources
 from .taskflow import this_run
 
@@ -21,17 +22,15 @@ log = logging.getLogger(__name__)
 
 def what_runs(environment: Environment, targets: Sequence[Host]) -> tuple[RunningRelease, ...]:
     """Ask hosts what they run."""
-    from ..adapters import hosts as ssh_hosts
+    from include.interlock.adapters import hosts as ssh_hosts
 
     login = resources.login(environment)
     return asyncio.run(ssh_hosts.read_running(targets, environment.deploy_root, login=login))
 
 
-def hosts_lacking(
-    environment: Environment, targets: Sequence[Host], releases: Mapping[str, str | None]
-) -> list[str]:
+def hosts_lacking(environment: Environment, targets: Sequence[Host], releases: Mapping[str, str | None]) -> list[str]:
     """Return the addresses of the hosts that do not have the release named for them, whole."""
-    from ..adapters import hosts as ssh_hosts
+    from include.interlock.adapters import hosts as ssh_hosts
 
     login = resources.login(environment)
     there = asyncio.run(ssh_hosts.has_releases(targets, environment.deploy_root, releases, login=login))
@@ -39,10 +38,15 @@ def hosts_lacking(
 
 
 def deploy(
-    targets: Sequence[Host], service: Service, environment: str, artifact: Artifact | RolloutPlan, *, target_group: str | None
+    targets: Sequence[Host],
+    service: Service,
+    environment: str,
+    artifact: Artifact | RolloutPlan,
+    *,
+    target_group: str | None,
 ) -> tuple[HostResult, ...]:
     """Bring hosts to a release and return what happened on each; the bundle's bytes are checked on the way."""
-    from ..adapters import hosts as ssh_hosts
+    from include.interlock.adapters import hosts as ssh_hosts
 
     described = service.environments[environment]
     with resources.workspace() as folder:
@@ -74,7 +78,7 @@ def deploy(
 
 def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tuple[HostResult, ...]:
     """Take hosts back to the releases that the plan names, from what is on them."""
-    from ..adapters import hosts as ssh_hosts
+    from include.interlock.adapters import hosts as ssh_hosts
 
     described = service.environments[plan.environment]
     results = asyncio.run(
@@ -106,5 +110,7 @@ def answered_versions(targets: Sequence[Host], health: Health) -> dict[str, str 
 def _logged(results: tuple[HostResult, ...]) -> tuple[HostResult, ...]:
     for result in results:
         steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in result.steps)
-        log.info("%s: %s, %s -> %s (%s) %s", result.host, result.outcome, result.before, result.after, steps, result.error)
+        log.info(
+            "%s: %s, %s -> %s (%s) %s", result.host, result.outcome, result.before, result.after, steps, result.error
+        )
     return results

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, XComArg, chain, task_group
 
-from ..adapters.templates import render
-from ..domain import board as boards
-from ..domain.canonical import sha256_of
-from ..domain.catalogue import Board, BoardBook, Flow, Policy, Service
-from ..domain.errors import AssetMissing, DigestMismatch, GateRejected, TransientError
-from ..domain.records import (
+from include.interlock.adapters.templates import render
+from include.interlock.domain import board as boards
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.catalogue import Board, BoardBook, Flow, Policy, Service
+from include.interlock.domain.errors import AssetMissing, DigestMismatch, GateRejected, TransientError
+from include.interlock.domain.records import (
     Artifact,
     AssetReport,
     BackOutPlan,
@@ -24,7 +24,8 @@ from ..domain.records import (
     ReleasePlan,
     RolloutPlan,
 )
-from ..domain.rollout import split_waves
+from include.interlock.domain.rollout import split_waves
+
 from . import resources
 from .people import ABSTAIN, APPROVE, CLERK, REJECT, ask, persons, question, votes_on
 from .planning import settled
@@ -141,7 +142,11 @@ def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | No
     policy, book, _ = resources.catalogue_of(service)
     board = board_of(policy.change_types[rollout.change_type], book, rollout)
     if board is None:
-        why = "A rehearsal asks no board." if rollout.rehearsal else f"The policy asks no board for a {rollout.change_type} change."
+        why = (
+            "A rehearsal asks no board."
+            if rollout.rehearsal
+            else f"The policy asks no board for a {rollout.change_type} change."
+        )
         return Decision(subject="board", digest=rollout.digest, approved=True, required=False, reason=why)
     in_time = [
         vote
@@ -241,7 +246,9 @@ def close_open_ballots(expected: int) -> None:
         while True:
             ballots = api.answers(dag_id, run_id, ASK)
             for ballot in (ballot for ballot in ballots if not ballot.answered):
-                api.close_question(dag_id, run_id, ballot, choice=ABSTAIN, comment=f"Closed by {CLERK}: the board has decided.")
+                api.close_question(
+                    dag_id, run_id, ballot, choice=ABSTAIN, comment=f"Closed by {CLERK}: the board has decided."
+                )
             if len(ballots) >= expected and all(ballot.answered for ballot in ballots):
                 return
             if monotonic() > give_up:

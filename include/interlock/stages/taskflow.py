@@ -19,8 +19,8 @@ from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 from pydantic import ValidationError, validate_call
 
-from ..domain.errors import HostUnreachable, ReleaseError, TransientError
-from ..domain.records import Record
+from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
+from include.interlock.domain.records import Record
 
 REASON = "reason"
 """The XCom key under which a failed task leaves its reason."""
@@ -39,7 +39,7 @@ def stage_task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Make a task of a function of records; ``options`` are the task's own."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        checked = validate_call(function, config={"arbitrary_types_allowed": True})
+        checked = validate_call(config={"arbitrary_types_allowed": True})(function)
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 from airflow.sdk import Connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from ..adapters.airflow_api import AirflowApi
-from ..domain.errors import TransientError
+from include.interlock.adapters.airflow_api import AirflowApi
+from include.interlock.domain.errors import TransientError
 
 POLL = 2.0
 """Seconds between two looks at the answers."""

@@ -10,12 +10,12 @@ from typing import Any
 from airflow.sdk import Asset, TriggerRule, XComArg, chain, get_current_context, task_group
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ..adapters import expectations, web
-from ..domain.canonical import Model
-from ..domain.catalogue import Health, Service
-from ..domain.errors import DeployError, VerificationFailed
-from ..domain.paths import docs_prefix
-from ..domain.records import (
+from include.interlock.adapters import expectations, web
+from include.interlock.domain.canonical import Model
+from include.interlock.domain.catalogue import Health, Service
+from include.interlock.domain.errors import DeployError, VerificationFailed
+from include.interlock.domain.paths import docs_prefix
+from include.interlock.domain.records import (
     Artifact,
     BackOutReport,
     LoadReport,
@@ -25,7 +25,8 @@ from ..domain.records import (
     SmokeResult,
     VerificationReport,
 )
-from ..domain.verification import compare_loads
+from include.interlock.domain.verification import compare_loads
+
 from . import resources, rolling
 from .assets import changed, deployed, environment_asset
 from .taskflow import REASON, push_result, stage_task, this_run
@@ -65,7 +66,12 @@ def measure_after(service: str, rollout: RolloutPlan) -> LoadReport:
 
 @stage_task(task_display_name="Judge the implementation")
 def judge_verification(
-    service: str, in_force: PolicyInForce, rollout: RolloutPlan, smoke: SmokeReport, before: LoadReport, after: LoadReport
+    service: str,
+    in_force: PolicyInForce,
+    rollout: RolloutPlan,
+    smoke: SmokeReport,
+    before: LoadReport,
+    after: LoadReport,
 ) -> VerificationReport:
     """Judge smoke and load with Great Expectations; a failing expectation names the rows, and backs the release out."""
     dag_id, run_id = this_run()
@@ -117,7 +123,9 @@ def _refuse_rehearsal(rollout: RolloutPlan) -> None:
         raise AirflowSkipException("A rehearsal changes no production.")
 
 
-@stage_task(task_display_name="Back the release out", trigger_rule=TriggerRule.ONE_FAILED, execution_timeout=timedelta(hours=6))
+@stage_task(
+    task_display_name="Back the release out", trigger_rule=TriggerRule.ONE_FAILED, execution_timeout=timedelta(hours=6)
+)
 def back_out(service: str) -> BackOutReport:
     """Take every host back to the release that the plan names, and verify that each answers with it.
 
@@ -132,7 +140,9 @@ def back_out(service: str) -> BackOutReport:
     results = rolling.back_out(rollout, described, rollout.hosts)
     versions = rolling.answered_versions(rollout.hosts, described.health)
     wrong = {
-        host: versions.get(host) for host, version in rollout.back_out.versions.items() if version and versions.get(host) != version
+        host: versions.get(host)
+        for host, version in rollout.back_out.versions.items()
+        if version and versions.get(host) != version
     }
     report = BackOutReport(because=_first_reason(ti), results=results, verified=not wrong)
     push_result(report)

@@ -32,6 +32,12 @@ def test_folder_of_somebody_elses_is_not_taken_for_the_state(tmp_path: Path) -> 
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_folder_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StackError, match="cannot be the folder of the state: Not a directory"):
+        stack.claim(Settings(state=tmp_path / "file" / "state"))
+
+
 def test_state_folder_is_closed_to_others_and_can_be_thrown_away(tmp_path: Path) -> None:
     settings = Settings(state=tmp_path / "state")
     stack.claim(settings)

@@ -1,0 +1,131 @@
+"""A whole stack of its own for the end-to-end tests: PostgreSQL, Airflow, the embedded estate."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from include.interlock.estate import aws, leftovers, stack
+from include.interlock.estate.accounts import passwords
+from include.interlock.estate.settings import PROJECT, TARGET_GROUP, Settings
+from include.interlock.estate.steps import Steps
+
+from .people import Person
+
+PORTS = ("AIRFLOW", "POSTGRES", "TRIGGER_LOG", "WORKER_LOG", "AWS", "SMTP", "SSH")
+
+
+@dataclass(frozen=True)
+class Mail:
+    """A message that the estate's mail server took."""
+
+    recipients: tuple[str, ...]
+    subject: str
+    text: str
+
+
+class Stack:
+    """The running stack, as its tests look at it from outside."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._people: dict[str, Person] = {}
+
+    def person(self, user: str) -> Person:
+        """Return somebody, logged in."""
+        if user not in self._people:
+            self._people[user] = Person(self.settings.airflow_url, user, passwords(self.settings)[user])
+        return self._people[user]
+
+    def production(self) -> set[str]:
+        """Return the versions that the production hosts answer with."""
+        return self._versions("production")
+
+    def test_environment(self) -> set[str]:
+        """Return the versions that the test hosts answer with."""
+        return self._versions("test")
+
+    def _versions(self, environment: str) -> set[str]:
+        hosts = [host for host in self.settings.hosts() if host.environment == environment]
+        assert hosts
+        urls = [f"http://{host.address}:{self.settings.service_port}/health" for host in hosts]
+        return {str(httpx.get(url, timeout=5, trust_env=False).json()["version"]) for url in urls}
+
+    def in_service(self) -> int:
+        """Return how many hosts the production target group has in service."""
+        elbv2 = aws.client(self.settings, "elbv2")
+        arn = elbv2.describe_target_groups(Names=[TARGET_GROUP])["TargetGroups"][0]["TargetGroupArn"]
+        health = elbv2.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
+        return sum(target["TargetHealth"]["State"] == "healthy" for target in health)
+
+    def events(self, asset: str) -> list[dict[str, Any]]:
+        """Return the events of an asset, the newest first."""
+        admin = self.person("admin")
+        (found,) = [one for one in admin.get("assets", limit=100)["assets"] if one["name"] == asset]
+        return list(admin.get("assets/events", asset_id=found["id"], order_by="-timestamp")["asset_events"])
+
+    def mails(self) -> list[Mail]:
+        """Return every message that was sent, the oldest first."""
+        files = sorted(self.settings.mail.rglob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
+        messages = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in files]
+        return [
+            Mail(
+                recipients=tuple(address.addr_spec for address in message["To"].addresses),
+                subject=str(message["Subject"]),
+                text="".join(str(part.get_content()) for part in message.walk() if part.get_content_maintype() == "text"),
+            )
+            for message in messages
+        ]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def impatient_catalogue(folder: Path) -> Path:
+    """Copy the catalogue, with an emergency board that has 20 seconds."""
+    shutil.copytree(PROJECT / "include" / "catalogue", folder)
+    board = folder / "board.yaml"
+    text = board.read_text()
+    assert text.count("deadline: PT1H") == 1, "the emergency board's deadline is elsewhere now"
+    board.write_text(text.replace("deadline: PT1H", "deadline: PT20S"))
+    return folder
+
+
+@contextmanager
+def running_stack(folder: Path) -> Iterator[Stack]:
+    """Start a stack on ports and addresses of its own; stop everything of it afterwards."""
+    ports = {f"INTERLOCK_{name}_PORT": str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    settings = Settings.from_environment(
+        {
+            **os.environ,
+            **ports,
+            "INTERLOCK_STATE": str(folder / "state"),
+            "INTERLOCK_NETWORK": "127.41.0",
+            "INTERLOCK_CATALOGUE": str(impatient_catalogue(folder / "catalogue")),
+        }
+    )
+    try:
+        stack.up(settings, Steps(Console()))
+        yield Stack(settings)
+    finally:
+        leftovers.stop(settings.state)
