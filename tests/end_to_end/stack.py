@@ -7,19 +7,19 @@ import email.policy
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-from rich.console import Console
 
-from include.interlock.estate import aws, leftovers, stack
+from include.interlock.estate import aws
 from include.interlock.estate.accounts import passwords
 from include.interlock.estate.settings import PROJECT, TARGET_GROUP, Settings
-from include.interlock.estate.steps import Steps
 
 from .people import Person
 
@@ -48,6 +48,11 @@ class Stack:
             self._people[user] = Person(self.settings.airflow_url, user, passwords(self.settings)[user])
         return self._people[user]
 
+    def close(self) -> None:
+        """Log everybody out."""
+        for person in self._people.values():
+            person.client.close()
+
     def production(self) -> set[str]:
         """Return the versions that the production hosts answer with."""
         return self._versions("production")
@@ -64,9 +69,9 @@ class Stack:
 
     def in_service(self) -> int:
         """Return how many hosts the production target group has in service."""
-        elbv2 = aws.client(self.settings, "elbv2")
-        arn = elbv2.describe_target_groups(Names=[TARGET_GROUP])["TargetGroups"][0]["TargetGroupArn"]
-        health = elbv2.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
+        with closing(aws.client(self.settings, "elbv2")) as elbv2:
+            arn = elbv2.describe_target_groups(Names=[TARGET_GROUP])["TargetGroups"][0]["TargetGroupArn"]
+            health = elbv2.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
         return sum(target["TargetHealth"]["State"] == "healthy" for target in health)
 
     def events(self, asset: str) -> list[dict[str, Any]]:
@@ -83,7 +88,9 @@ class Stack:
             Mail(
                 recipients=tuple(address.addr_spec for address in message["To"].addresses),
                 subject=str(message["Subject"]),
-                text="".join(str(part.get_content()) for part in message.walk() if part.get_content_maintype() == "text"),
+                text="".join(
+                    str(part.get_content()) for part in message.walk() if part.get_content_maintype() == "text"
+                ),
             )
             for message in messages
         ]
@@ -124,8 +131,11 @@ def running_stack(folder: Path) -> Iterator[Stack]:
             "INTERLOCK_CATALOGUE": str(impatient_catalogue(folder / "catalogue")),
         }
     )
+    command = [sys.executable, "-m", "include.interlock.estate"]
+    environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(PROJECT)}
     try:
-        stack.up(settings, Steps(Console()))
-        yield Stack(settings)
+        subprocess.run([*command, "up"], env=environment, cwd=PROJECT, check=True)
+        with closing(Stack(settings)) as running:
+            yield running
     finally:
-        leftovers.stop(settings.state)
+        subprocess.run([*command, "down"], env=environment, cwd=PROJECT, check=True)

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from include.interlock.domain.errors import AssetMissing, DeployError, TransientError
 
 CLIENT_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 10}, connect_timeout=10, read_timeout=30)
-"""For the client that is handed in: many hosts ask at once, and AWS throttles; its calls are made again, ever slower."""
+"""For the client that is handed in: many hosts ask at once, and AWS throttles; calls are made again, ever slower."""
 
 _PARALLEL = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0

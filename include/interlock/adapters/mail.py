@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def send(smtp: SmtpHook, *, to: Sequence[str], subject: str, text: str, message_id: str) -> None:
-    """Send one message, Markdown without HTML, to all addresses; a message id makes a repeated message recognisable as the same.
+    """Send one message, Markdown without HTML, to all addresses.
 
+    :param message_id: makes a message that is sent again recognisable as the same.
     :param smtp: an open hook.
     :raises TransientError: the server did not take it now.
     :raises ReleaseError: the server refused every recipient, or the connection names no sender.

@@ -106,7 +106,7 @@ def installed() -> str:
 
 def install(digest: str) -> None:
     """Install the lock, hashes checked; a half-made environment is made from scratch."""
-    fresh = UNFINISHED.exists() or not STAMP.exists() or not suits(str(VENV / "bin/python"))
+    fresh = UNFINISHED.exists() or not STAMP.exists() or not suits(str(VENV / "bin/python")) or not has_pip()
     print(f"interlock: {'making' if fresh else 'renewing'} .venv from requirements.lock (once; takes a minute or two)")
     if fresh:
         run([sys.executable, "-m", "venv", "--clear", str(VENV)])
@@ -124,6 +124,11 @@ def install(digest: str) -> None:
     run([*uv, *quiet], {**certificates(), **index_of_pip(python), **environment})
     STAMP.write_text(digest + "\n")
     UNFINISHED.unlink()
+
+
+def has_pip() -> bool:
+    """Say whether the environment can install anything; one that another tool made may not."""
+    return any(VENV.glob("lib/*/site-packages/pip"))
 
 
 def pinned(name: str) -> str:

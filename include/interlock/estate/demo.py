@@ -26,7 +26,7 @@ from include.interlock.domain.errors import ReleaseError
 from . import stack
 from .accounts import passwords
 from .client import ENDED, Person, Run
-from .release_view import TITLES, StageLine, scheduling_seconds, stage_lines
+from .release_view import TITLES, StageLine, scheduling_seconds, seconds_of, stage_lines
 from .settings import SERVICE, EstateHost, Settings
 from .steps import TAIL, Steps
 
@@ -219,10 +219,10 @@ def explain(run: Run, lines: Sequence[StageLine], console: Console) -> None:
     dag_tasks = run.person.get(f"dags/{DAG}/tasks")["tasks"]
     downstream = {task["task_id"]: task["downstream_task_ids"] for task in dag_tasks}
     asked = {question["task_instance"]["task_id"] for question in run.questions()}
-    total = sum(line.seconds or 0 for line in lines)
+    total = seconds_of(tasks, None) or 0
     between = scheduling_seconds(tasks, downstream, asked)
     console.print(
-        f"Stages together {total:.1f} s; between one task's end and its successor's start {between:.1f} s.",
+        f"The release took {total:.1f} s, of which {between:.1f} s between one task's end and its successor's start.",
         highlight=False,
     )
 

@@ -174,7 +174,8 @@ def authorise(service: str, rollout: RolloutPlan, decision: Decision) -> None:
     counted = count(service, rollout, expired=True)
     if counted is None or not counted.approved:
         raise GateRejected(
-            f"The votes on the plan {rollout.digest[:12]}, counted again, do not approve it. {counted.reason if counted else ''}"
+            f"The votes on the plan {rollout.digest[:12]}, counted again, do not approve it."
+            + (f" {counted.reason}" if counted else "")
         )
 
 

@@ -1,4 +1,4 @@
-"""Stage 10, verify implementation: smoke, synthetic load against before, judged; on failure the release is backed out."""
+"""Stage 10, verify implementation: smoke and load, judged against before; on failure the release is backed out."""
 
 from __future__ import annotations
 
