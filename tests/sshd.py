@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -36,7 +36,7 @@ from include.interlock.domain.records import Host, release_name
 
 DEPLOY_ROOT = "srv/shop"
 _MARK = "INTERLOCK_TEST_HOST"
-_STARTS_WITHIN = 10.0
+_STARTS_WITHIN = 20.0
 
 
 @dataclass
@@ -100,9 +100,9 @@ class SshdHost:
     def cut(self) -> None:
         """Break every connection to the host, as a network does; what runs there stays."""
         if self._daemon is not None:
-            for child in psutil.Process(self._daemon.pid).children():
-                for one in [child, *(session for session in child.children() if session.name() == "sshd")]:
-                    _kill(one)
+            for child in psutil.Process(self._daemon.pid).children(recursive=True):
+                if not self._is_inside(child):
+                    kill(child)
 
     def stop(self) -> None:
         """Take the host off the network: its daemon, its connections."""
@@ -112,12 +112,19 @@ class SshdHost:
             self._daemon.wait()
             self._daemon = None
 
+    def _is_inside(self, process: psutil.Process) -> bool:
+        """Whether a process was started on the host, and is not its sshd."""
+        try:
+            return bool(process.environ().get(_MARK) == str(self.folder))
+        except psutil.Error:
+            return False
+
     def processes(self, *containing: str) -> list[psutil.Process]:
         """Return what runs on the host, whoever its parent is now, with all of these words in its command line."""
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(_MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                if self._is_inside(process) and process.status() != psutil.STATUS_ZOMBIE:
                     command = " ".join(process.cmdline())
                     found += [process] if all(word in command for word in containing) else []
             except psutil.Error:
@@ -129,7 +136,7 @@ class SshdHost:
         self.stop()
         while running := self.processes():
             for process in running:
-                _kill(process)
+                kill(process)
             time.sleep(0.02)
 
 
@@ -170,7 +177,7 @@ def sshd_fleet(folder: Path, count: int = 1, *, limits: str = "") -> Iterator[Fl
         known_hosts=folder / "known_hosts",
         client_key=folder / "id",
         port=ssh_port,
-        connect_timeout=5,
+        connect_timeout=15,
     )
     machines = tuple(
         _host(folder, address, number, ssh_port, health_port, limits) for number, address in enumerate(addresses, 1)
@@ -229,11 +236,10 @@ def _listens(address: str, port: int) -> bool:
         return probe.connect_ex((address, port)) == 0
 
 
-def _kill(process: psutil.Process) -> None:
-    try:
+def kill(process: psutil.Process) -> None:
+    """End a process that may have ended already."""
+    with suppress(psutil.NoSuchProcess):
         process.kill()
-    except psutil.NoSuchProcess:
-        return
 
 
 # --- releases --------------------------------------------------------------------------------------------------------
@@ -263,7 +269,7 @@ server.serve_forever()
 _START = f"""#!/bin/sh
 rm -f "$INTERLOCK_SHARED/pid"
 setsid {sys.executable} -S server.py </dev/null >server.log 2>&1 &
-for try in $(seq 100); do
+for try in $(seq 300); do
     [ -s "$INTERLOCK_SHARED/pid" ] && exit 0
     sleep 0.05
 done
@@ -296,7 +302,7 @@ def make_release(
     padding: int = 0,
     deployment_id: str = "release_shop/manual__1",
     keep_releases: int = 3,
-    healthy_within: float = 5.0,
+    healthy_within: float = 15.0,
 ) -> Deployment:
     """Build a release that answers ``GET /health`` with its version, and describe its deployment.
 

@@ -29,7 +29,7 @@ from include.interlock.adapters.hosts import (
 from include.interlock.adapters.load_balancer import Balancer
 from include.interlock.domain.errors import HostUnreachable, TransientError
 from include.interlock.domain.records import BackOutPlan, HostResult
-from tests.sshd import Fleet, SshdHost, keygen, make_release, sshd_fleet, wait_until
+from tests.sshd import Fleet, SshdHost, keygen, kill, make_release, sshd_fleet, wait_until
 
 FAIL = "#!/bin/sh\necho the database is locked >&2\nexit 3\n"
 HANG = "#!/bin/sh\nsetsid sleep 1000 &\nsleep 1000 &\nsleep 1000\n"
@@ -177,7 +177,7 @@ def test_a_host_is_drained_only_while_it_is_switched(fleet: Fleet, machine: Sshd
 
 
 def test_a_program_that_stopped_is_started_again(fleet: Fleet, machine: SshdHost, tmp_path: Path) -> None:
-    deployment = make_release(fleet, tmp_path, "1.0.0", healthy_within=2)
+    deployment = make_release(fleet, tmp_path, "1.0.0", healthy_within=3)
     deploy(fleet, deployment)
     os.kill(int((machine.root / "shared/pid").read_text()), signal.SIGKILL)
     assert deploy_one(fleet, deployment).outcome == "deployed"
@@ -276,9 +276,9 @@ def test_a_stop_hook_that_hangs_is_killed_and_the_old_release_runs(
 
 
 def test_a_release_that_is_never_well_is_taken_back(fleet: Fleet, tmp_path: Path) -> None:
-    new = make_release(fleet, tmp_path, "1.1.0", status=503, healthy_within=1)
+    new = make_release(fleet, tmp_path, "1.1.0", status=503, healthy_within=3)
     failed = failed_upgrade(fleet, make_release(fleet, tmp_path, "1.0.0"), new)
-    assert "was not well with version 1.1.0 within 1 s" in failed.result.error
+    assert "was not well with version 1.1.0 within 3 s" in failed.result.error
     assert "status 503" in failed.result.error
 
 
@@ -463,7 +463,7 @@ def test_a_host_program_killed_between_two_releases_is_done_again(
     def kill_the_program() -> None:
         wait_until((machine.root / "shared/slow").exists, "the slow hook")
         for process in machine.processes("interlock", "session"):
-            process.kill()
+            kill(process)
         machine.cut()
 
     killer = threading.Thread(target=kill_the_program)
@@ -476,7 +476,7 @@ def test_a_host_program_killed_between_two_releases_is_done_again(
 def test_a_second_deployment_to_a_host_is_refused_with_the_holders_name(
     fleet: Fleet, machine: SshdHost, tmp_path: Path
 ) -> None:
-    slow = '#!/bin/sh\ntouch "$INTERLOCK_SHARED/slow"\nsleep 4\n'
+    slow = '#!/bin/sh\ncd "$INTERLOCK_SHARED"\ntouch slow\nwhile [ ! -e go ]; do sleep 0.05; done\n'
     first = make_release(fleet, tmp_path, "1.0.0", hooks={"BeforeInstall": slow}, deployment_id="release_shop/first")
     second = make_release(fleet, tmp_path, "1.1.0", deployment_id="release_shop/second")
 
@@ -484,6 +484,7 @@ def test_a_second_deployment_to_a_host_is_refused_with_the_holders_name(
         running = asyncio.create_task(deploy_hosts(fleet.hosts, first, login=fleet.login, balancer=None))
         await asyncio.to_thread(wait_until, (machine.root / "shared/slow").exists, "the slow hook")
         refused = await deploy_hosts(fleet.hosts, second, login=fleet.login, balancer=None)
+        (machine.root / "shared/go").touch()
         return await running, refused
 
     (done,), (refused,) = asyncio.run(both())
