@@ -83,7 +83,7 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         artifact = build_stage(service, plan)
         deployment, report = quality_stage(service, in_force, plan, assets, artifact)
         accepted = acceptance_stage(service, policy, in_force, plan, artifact, deployment, report)
-        rollout, decision = rollout_stage(
+        rollout, decision, ballots = rollout_stage(
             service, longest_deadline(policy, board), in_force, plan, assets, artifact, report, accepted
         )
         told = communication_stage(service, policy, plan, decision)
@@ -95,6 +95,8 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         chain(planned, assets, artifact)
         chain(told, started)
         chain(verified, closed)
+        if ballots:
+            chain(ballots, closed)
     return dag
 
 

@@ -63,7 +63,7 @@ def prepare_acceptance(
     return [question(subject, body, digest, persons(board, described.functional_approvers))]
 
 
-@stage_task(task_display_name="Decide on the acceptance", trigger_rule="none_failed")
+@stage_task(task_display_name="Decide on the acceptance")
 def decide_acceptance(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, report: QualityReport
 ) -> Decision:
@@ -102,8 +102,9 @@ def acceptance_stage(
     report: XComArg,
 ) -> XComArg:
     """Ask the functional approvers, and decide."""
+    prepared = prepare_acceptance(service.name, in_force, plan, artifact, report, deployment)
     asked = ask(
-        prepare_acceptance(service.name, in_force, plan, artifact, report, deployment),
+        prepared,
         task_id="ask_approver",
         title="Accept the release (functional approver)",
         options=[APPROVE, REJECT],
@@ -112,5 +113,5 @@ def acceptance_stage(
         doc_md="The functional team validates the release on the test environment. Silence is a rejection.",
     )
     decision = decide_acceptance(service.name, in_force, plan, artifact, report)
-    chain(asked, decision)
+    chain([prepared, asked], decision)
     return decision

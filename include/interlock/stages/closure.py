@@ -22,6 +22,7 @@ from include.interlock.domain.records import (
 )
 
 from . import resources
+from .people import QUESTIONS
 from .policy import requested
 from .rolling import answered_versions
 from .taskflow import REASON, push_result, stage_task, this_run
@@ -63,7 +64,7 @@ def close_release(service: str) -> Outcome:
     if outcome.outcome not in ("deployed", "rehearsed"):
         push_result(outcome)
         raise ReleaseFailed(
-            f"{service} {outcome.version} was {outcome.outcome} in stage {outcome.stage}: {outcome.reason}"
+            f"{service} {outcome.version} ended as {outcome.outcome} in stage {outcome.stage}: {outcome.reason}"
         )
     return outcome
 
@@ -95,7 +96,7 @@ def _failed_tasks() -> list[FailedTask]:
     dag_id, run_id = this_run()
     with resources.airflow_api() as api:
         states = api.task_states(dag_id, run_id)
-    failed = {state.task_id for state in states if state.state == "failed" and state.task_id != OWN_TASK}
+    failed = {state.task_id for state in states if state.state == "failed"} - QUESTIONS - {OWN_TASK}
     return [
         FailedTask(stage=task.partition(".")[0], task=task, reason=_ti().xcom_pull(task_ids=task, key=REASON) or "")
         for task in _in_order(failed)

@@ -89,7 +89,7 @@ def _role_digest(material: str, role: str) -> str:
     return sha256(f"{material} {role}".encode()).hexdigest()
 
 
-@stage_task(task_display_name="Record who was told", trigger_rule="none_failed")
+@stage_task(task_display_name="Record who was told")
 def record_communication(service: str, plan: ReleasePlan, announced: Communication) -> Communication:
     """Read from Airflow who acknowledged the training; without every role's acknowledgement the release stops."""
     _, _, described = resources.catalogue_of(service)
@@ -132,5 +132,5 @@ def communication_stage(service: Service, policy: Policy, plan: XComArg, decisio
     )
     told = record_communication(service.name, plan, announced)
     chain(notes, training)
-    chain(asked, told)
+    chain([training, asked], told)
     return told

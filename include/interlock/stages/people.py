@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import Param, XComArg
+from airflow.sdk import Param, TriggerRule, XComArg, chain
 
 from include.interlock.domain.catalogue import BoardBook, Person
 from include.interlock.domain.records import Vote
@@ -21,6 +22,15 @@ from .taskflow import this_run
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
 ACKNOWLEDGE, NOT_READY = "Acknowledge", "Not ready"
+QUESTIONS = frozenset(
+    {
+        "planning.approve_plan",
+        "acceptance.ask_approver",
+        "rollout.cast_ballot",
+        "communication.acknowledge_training",
+    }
+)
+"""The tasks that ask people."""
 CLERK = "board_clerk"
 """The service account that closes questions which need no answer any more; its answers never count."""
 
@@ -59,8 +69,11 @@ def ask(
     default: str,
     within: timedelta,
     doc_md: str,
-) -> XComArg:
-    """Ask each question of a list in a task instance of its own; no question, no instance.
+) -> EmptyOperator:
+    """Ask each question of a list in a task instance of its own; return what follows when all of them are over.
+
+    How a question's task ended means nothing: who answered what is read from Airflow's record. (Airflow fails a
+    question that is answered within the second in which it was asked, although it has recorded the answer.)
 
     :param default: what stands when nobody answered in time; it is recorded as nobody's answer.
     """
@@ -78,7 +91,14 @@ def ask(
         map_index_template="{{ task.assigned_users[0]['name'] }}",
         doc_md=doc_md,
     ).expand_kwargs(questions)
-    return asked.output
+    over = EmptyOperator(
+        task_id=f"{task_id}_over",
+        task_display_name="Nobody is asked any more",
+        trigger_rule=TriggerRule.ALL_DONE,
+        doc_md="Answered, out of time, or asked of nobody; what was answered is read from Airflow's record.",
+    )
+    chain(asked, over)
+    return over
 
 
 def votes_on(task_id: str, digest: str) -> tuple[Vote, ...]:

@@ -109,7 +109,7 @@ def prepare_approval(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     return [question(subject, body, digest, persons(board, board.senior_management))]
 
 
-@stage_task(task_display_name="Decide on the plan", trigger_rule="none_failed")
+@stage_task(task_display_name="Decide on the plan")
 def decide_plan(service: str, plan: ReleasePlan) -> Decision:
     """Read what senior management answered; a rejection or silence ends the release."""
     digest = sha256_of(plan)
@@ -148,8 +148,9 @@ def settled(decision: Decision | None) -> Decision:
 def planning_stage(service: Service, policy: Policy, in_force: XComArg) -> tuple[XComArg, XComArg]:
     """Plan the release, and have the plan approved if the policy says so; return the plan and the decision."""
     plan = plan_release(service.name, in_force)
+    prepared = prepare_approval(service.name, plan)
     asked = ask(
-        prepare_approval(service.name, plan),
+        prepared,
         task_id="approve_plan",
         title="Approve the plan (senior management)",
         options=[APPROVE, REJECT],
@@ -158,5 +159,5 @@ def planning_stage(service: Service, policy: Policy, in_force: XComArg) -> tuple
         doc_md="Senior management approves the plan of major and of risky releases. Silence is a rejection.",
     )
     decision = decide_plan(service.name, plan)
-    chain(asked, decision)
+    chain([prepared, asked], decision)
     return plan, decision

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import BaseOperator, XComArg, chain, task_group
 
 from include.interlock.adapters.templates import render
@@ -273,15 +274,16 @@ def rollout_stage(
     artifact: XComArg,
     report: XComArg,
     acceptance: XComArg,
-) -> tuple[XComArg, XComArg]:
-    """Freeze the plan, ask the board and wait for it; return the plan and the decision.
+) -> tuple[XComArg, XComArg, EmptyOperator | None]:
+    """Freeze the plan, ask the board and wait for it; return the plan, the decision, and the end of the ballots.
 
     :param deadline: the longest that a board may take; none: no change type asks one.
     """
     rollout = freeze_plan(service.name, in_force, plan, assets, artifact, report, acceptance)
     ballots = prepare_ballots(service.name, in_force, plan, artifact, report, rollout)
+    over = None
     if deadline is not None:
-        ask(
+        over = ask(
             ballots,
             task_id="cast_ballot",
             title="Cast a ballot (board member)",
@@ -300,4 +302,4 @@ def rollout_stage(
         doc_md=AwaitBoard.__doc__,
     )
     chain(rollout, ballots, decision)
-    return rollout, decision.output
+    return rollout, decision.output, over
