@@ -18,7 +18,7 @@ from include.interlock.adapters import source
 from include.interlock.adapters.airflow_api import AirflowApi
 from include.interlock.adapters.artifacts import ArtifactStore, open_store
 from include.interlock.adapters.catalogue import load_service
-from include.interlock.adapters.load_balancer import TargetGroup
+from include.interlock.adapters.load_balancer import CLIENT_CONFIG, TargetGroup
 from include.interlock.adapters.signing import Signer, open_signer
 from include.interlock.domain.catalogue import BoardBook, Environment, Policy, Service
 
@@ -68,7 +68,7 @@ def aws(environment: Environment, client_type: str) -> Any:
     """Return a boto3 client for an environment's AWS account."""
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-    return AwsBaseHook(aws_conn_id=environment.aws, client_type=client_type).get_conn()
+    return AwsBaseHook(aws_conn_id=environment.aws, client_type=client_type, config=CLIENT_CONFIG).get_conn()
 
 
 def balancer(environment: Environment, target_group: str | None) -> TargetGroup | None:
