@@ -23,7 +23,7 @@ from include.interlock.estate.settings import PROJECT, TARGET_GROUP, Settings
 
 from .people import Person
 
-PORTS = ("AIRFLOW", "POSTGRES", "TRIGGER_LOG", "WORKER_LOG", "AWS", "SMTP", "SSH")
+PORTS = ("AIRFLOW", "POSTGRES", "AWS", "SMTP", "SSH")
 
 
 @dataclass(frozen=True)

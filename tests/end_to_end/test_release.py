@@ -152,7 +152,10 @@ def test_a_release_goes_from_a_tag_to_every_production_host(stack: Stack, rita: 
     told = run.result("communication.record_communication")
     assert told["acknowledged"] == {"service-desk": "sam"}
     new = stack.mails()[mails:]
-    assert {"customers@example.com", "staff@example.com"} <= {to for mail in new for to in mail.recipients}, new
+    assert set(told["sent"]) == {"customers", "staff"}
+    assert {to for addresses in told["sent"].values() for to in addresses} == {
+        to for mail in new for to in mail.recipients
+    }
     assert all(NEW in mail.text for mail in new)
 
     decision = run.result("rollout.await_board")
