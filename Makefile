@@ -2,7 +2,7 @@
 #
 #   make up PYTHON=/path/to/python3.12        another Python for the environment
 #   make demo RELEASE=1.2.0                   another release than 1.1.0
-#   make up INTERLOCK_API_PORT=9090           another port; every setting is in include/interlock/estate/settings.py
+#   make up INTERLOCK_AIRFLOW_PORT=9090           another port; every setting is in include/interlock/estate/settings.py
 
 PYTHON ?= python3
 BIN := .venv/bin

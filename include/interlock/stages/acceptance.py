@@ -91,7 +91,11 @@ def decide_acceptance(
     )
 
 
-@task_group(group_id="acceptance", tooltip="Release accepted: the functional team validates")
+@task_group(
+    group_id="acceptance",
+    group_display_name="6 Release accepted",
+    tooltip="Release accepted: the functional team validates",
+)
 def acceptance_stage(
     service: Service,
     policy: Policy,

@@ -95,7 +95,11 @@ def _put_provenance(
     return store.put_bytes(resources.signer().envelope(statement), "provenance.dsse.json")
 
 
-@task_group(group_id="build", tooltip="Build and configure: one immutable bundle with its provenance")
+@task_group(
+    group_id="build",
+    group_display_name="4 Build and configure",
+    tooltip="Build and configure: one immutable bundle with its provenance",
+)
 def build_stage(service: Service, plan: XComArg) -> XComArg:
     """Build the bundle."""
     return build_artifact(service.name, plan)

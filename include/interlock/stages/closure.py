@@ -113,7 +113,11 @@ def _running(service: Service, rollout: RolloutPlan | None) -> dict[str, str | N
     return answered_versions(rollout.hosts, service.health)
 
 
-@task_group(group_id="closure", tooltip="Closure: recorded whatever happened; never turns a failed release green")
+@task_group(
+    group_id="closure",
+    group_display_name="Closure",
+    tooltip="Closure: recorded whatever happened; never turns a failed release green",
+)
 def closure_stage(service: Service) -> XComArg:
     """Close the release."""
     return close_release(service.name)

@@ -76,7 +76,7 @@ def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     material, digest = _material(described, training, plan.commit.sha)
     return [
         question(
-            f"Training for {described.title} {plan.version}: {role}",
+            f"Training for {described.title} {plan.version}: {role.replace('-', ' ')}",
             render("acknowledgement.md.j2", plan=plan, service=described, role=role, material=material, digest=digest),
             _role_digest(digest, role),
             persons(board, users),
@@ -115,7 +115,11 @@ def record_communication(service: str, plan: ReleasePlan, announced: Communicati
     return announced.model_copy(update={"acknowledged": acknowledged})
 
 
-@task_group(group_id="communication", tooltip="Communicate and train: notes, announcements, acknowledged training")
+@task_group(
+    group_id="communication",
+    group_display_name="8 Communicate and train",
+    tooltip="Communicate and train: notes, announcements, acknowledged training",
+)
 def communication_stage(service: Service, policy: Policy, plan: XComArg, decision: XComArg) -> XComArg:
     """Write the notes, announce, train, and record it."""
     notes = write_notes(service.name, plan, decision)

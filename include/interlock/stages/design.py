@@ -50,7 +50,11 @@ def _ready_hosts(
     return ready.hosts
 
 
-@task_group(group_id="design", tooltip="Hardware and software design: the assets that the release needs")
+@task_group(
+    group_id="design",
+    group_display_name="3 Hardware and software design",
+    tooltip="Hardware and software design: the assets that the release needs",
+)
 def design_stage(service: Service, plan: XComArg) -> XComArg:
     """Check the assets."""
     return check_assets(service.name, plan)

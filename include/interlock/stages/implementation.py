@@ -52,7 +52,9 @@ def run_wave(service: str, number: int, rollout: RolloutPlan, decision: Decision
     return report
 
 
-@task_group(group_id="implementation", tooltip="Implement release: wave after wave")
+@task_group(
+    group_id="implementation", group_display_name="9 Implement release", tooltip="Implement release: wave after wave"
+)
 def implementation_stage(
     service: Service, rollout: XComArg, decision: XComArg
 ) -> tuple[DateTimeSensorAsync, XComArg, list[XComArg]]:

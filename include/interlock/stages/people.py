@@ -93,7 +93,7 @@ def ask(
     ).expand_kwargs(questions)
     over = EmptyOperator(
         task_id=f"{task_id}_over",
-        task_display_name="Nobody is asked any more",
+        task_display_name=f"{title}: over",
         trigger_rule=TriggerRule.ALL_DONE,
         doc_md="Answered, out of time, or asked of nobody; what was answered is read from Airflow's record.",
     )

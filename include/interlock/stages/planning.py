@@ -144,7 +144,11 @@ def settled(decision: Decision | None) -> Decision:
     return decision
 
 
-@task_group(group_id="planning", tooltip="Release planning: what changes, where, when, and how risky it is")
+@task_group(
+    group_id="planning",
+    group_display_name="2 Release planning",
+    tooltip="Release planning: what changes, where, when, and how risky it is",
+)
 def planning_stage(service: Service, policy: Policy, in_force: XComArg) -> tuple[XComArg, XComArg]:
     """Plan the release, and have the plan approved if the policy says so; return the plan and the decision."""
     plan = plan_release(service.name, in_force)

@@ -52,7 +52,11 @@ def resolve_policy(service: str) -> PolicyInForce:
     return in_force.model_copy(update={"digest": catalogue_digest(service)})
 
 
-@task_group(group_id="policy", tooltip="Release policy: which rules hold for this release")
+@task_group(
+    group_id="policy",
+    group_display_name="1 Release policy",
+    tooltip="Release policy: which rules hold for this release",
+)
 def policy_stage(service: str) -> XComArg:
     """Resolve the policy in force."""
     return resolve_policy(service)

@@ -128,7 +128,11 @@ def judge_quality(
     return report
 
 
-@task_group(group_id="quality", tooltip="Quality review: the service's suites, judged by Great Expectations")
+@task_group(
+    group_id="quality",
+    group_display_name="5 Quality review",
+    tooltip="Quality review: the service's suites, judged by Great Expectations",
+)
 def quality_stage(
     service: Service, in_force: XComArg, plan: XComArg, assets: XComArg, artifact: XComArg
 ) -> tuple[XComArg, XComArg]:

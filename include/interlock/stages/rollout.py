@@ -264,7 +264,11 @@ def longest_deadline(policy: Policy, book: BoardBook) -> timedelta | None:
     return max((book.boards[name].quorum.deadline for name in asked), default=None)
 
 
-@task_group(group_id="rollout", tooltip="Rollout plan and CAB: frozen, then voted on by its digest")
+@task_group(
+    group_id="rollout",
+    group_display_name="7 Rollout plan and CAB",
+    tooltip="Rollout plan and CAB: frozen, then voted on by its digest",
+)
 def rollout_stage(
     service: Service,
     deadline: timedelta | None,

@@ -161,7 +161,11 @@ def _first_reason(ti: Any) -> str:
     return next((reason for reason in reasons if reason), "A task of the implementation failed.")
 
 
-@task_group(group_id="verification", tooltip="Verify implementation: smoke, load, judgement; on failure, back-out")
+@task_group(
+    group_id="verification",
+    group_display_name="10 Verify implementation",
+    tooltip="Verify implementation: smoke, load, judgement; on failure, back-out",
+)
 def verification_stage(
     service: Service,
     in_force: XComArg,
