@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from include.interlock.domain.outcome import STAGES
+from include.interlock.stages.closure import QUESTIONS
 
 ROOT = Path(__file__).parents[2]
 LOADER = """
@@ -104,6 +105,7 @@ def test_only_questions_to_people_are_not_tried_again(release: dict[str, Any]) -
         "rollout.cast_ballot",
         "communication.acknowledge_training",
     }
+    assert once == QUESTIONS, "the closing stage must know every task that asks people"
 
 
 def test_the_dag_has_what_the_ui_shows_of_it(release: dict[str, Any]) -> None:

@@ -22,13 +22,18 @@ from include.interlock.domain.records import (
 )
 
 from . import resources
-from .people import QUESTIONS
+from .acceptance import ASK as ASK_APPROVERS
+from .communication import ASK as ASK_SUPPORT
+from .planning import ASK as ASK_MANAGEMENT
 from .policy import requested
 from .rolling import answered_versions
+from .rollout import ASK as ASK_BOARD
 from .taskflow import REASON, push_result, stage_task, this_run
 
 log = logging.getLogger(__name__)
 OWN_TASK = "closure.close_release"
+QUESTIONS = frozenset({ASK_MANAGEMENT, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT})
+"""The tasks that ask people; how they ended means nothing (see people.ask)."""
 R = TypeVar("R", bound=Record)
 
 

@@ -22,15 +22,6 @@ from .taskflow import this_run
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
 ACKNOWLEDGE, NOT_READY = "Acknowledge", "Not ready"
-QUESTIONS = frozenset(
-    {
-        "planning.approve_plan",
-        "acceptance.ask_approver",
-        "rollout.cast_ballot",
-        "communication.acknowledge_training",
-    }
-)
-"""The tasks that ask people."""
 CLERK = "board_clerk"
 """The service account that closes questions which need no answer any more; its answers never count."""
 

@@ -84,7 +84,7 @@ def airflow_api(connection: str = AIRFLOW) -> AirflowApi:
 
 
 def repository_url(service: Service) -> str:
-    """Return the URL of a service's repository, without its credentials."""
+    """Return the URL of a service's repository: the host of its connection, as it is written there."""
     return str(BaseHook.get_connection(service.source.connection).host)
 
 
