@@ -11,10 +11,10 @@ STACK := $(BIN)/python -m include.interlock.estate
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status logs reset test lint format catalogue schemas lock
+.PHONY: help install up demo down status logs reset test lint format catalogue schemas policy-backtest lock
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 install: $(READY) ## make the environment in .venv (every other command does this by itself)
 
@@ -58,6 +58,10 @@ catalogue: $(READY) ## say what is wrong in include/catalogue
 
 schemas: $(READY) ## write the JSON Schemas of the catalogue again
 	@$(BIN)/python -m include.interlock.adapters.catalogue schemas
+
+policy-backtest: $(READY) ## try the catalogue's changes against past releases (RELEASES=…, OLD=…, NEW=…)
+	@$(BIN)/python -m include.interlock.adapters.backtest --releases $(or $(RELEASES),include/samples/past_releases.jsonl) \
+	    $(if $(OLD),--old $(OLD)) $(if $(NEW),--new $(NEW))
 
 lock: $(READY) ## resolve requirements.txt again
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes requirements.txt -o requirements.lock

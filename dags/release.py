@@ -12,6 +12,7 @@ from airflow.sdk import DAG, chain, get_parsing_context
 from include.interlock.adapters.catalogue import load_catalogue, load_service
 from include.interlock.console.roles import dag_access
 from include.interlock.domain.catalogue import BoardBook, Policy, Service
+from include.interlock.domain.voting import longest_deadline
 from include.interlock.stages.acceptance import acceptance_stage
 from include.interlock.stages.build import build_stage
 from include.interlock.stages.closure import closure_stage
@@ -23,7 +24,7 @@ from include.interlock.stages.planning import planning_stage
 from include.interlock.stages.policy import policy_stage
 from include.interlock.stages.quality import quality_stage
 from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.rollout import longest_deadline, rollout_stage
+from include.interlock.stages.rollout import rollout_stage
 from include.interlock.stages.taskflow import DEFAULT_ARGS
 from include.interlock.stages.verification import verification_stage
 
@@ -33,27 +34,61 @@ DOC = """
 
 {description}
 
-**What it does.** Takes one commit of {title} from its repository to production, through the ten stages of the release
-process, each a group of tasks: release policy, planning, design, build, quality review, acceptance, rollout plan and
-board, communication and training, implementation, verification. The closure records how it ended.
+## What it does
 
-**When it runs.** When a release manager triggers it; one release of a service at a time, the next one waits in line.
+Takes one commit of {title} from its repository to production, through the ten stages of the release process:
 
-**Parameters.** *Ref*: the tag, branch or commit to release. *Version*: what it is called (semantic versioning).
-*Change type*: standard, normal or emergency; it picks who is asked. *Summary*, *tickets* and the *risk questions* are
-what the board reads. *Not before*: production is not touched earlier. *Rehearsal*: everything is done for real on the
-test environment, nobody is asked, and production is not touched.
+1. **Release policy**: which rules hold for this release.
+2. **Release planning**: what changes, how risky it is; senior management approves major and risky plans.
+3. **Hardware and software design**: the hosts and tools that it needs are there.
+4. **Build and configure**: one bundle, built and tested from the pinned commit, signed.
+5. **Quality review**: on the test environment, judged against the policy's thresholds.
+6. **Release accepted**: the functional approver tries it there.
+7. **Rollout plan and CAB**: hosts, waves and back-out, frozen; the board votes on exactly that.
+8. **Communicate and train**: release notes, announcements, training that support acknowledges.
+9. **Implement release**: production, wave after wave.
+10. **Verify implementation**: against what was measured before; if it fails, the release is taken back.
 
-**What it asks people.** Under *Required Actions*: the functional approver, each member of the board, each support
-role, and senior management for major or risky releases. Silence is a rejection.
+The closure records how it ended, whatever happened.
 
-**What it will not do.** Deploy anything but the bytes that the board's votes name; go on after a rejection; leave a
-host half-way; end green unless every host answers with the new version.
+## When it runs
 
-**If it fails.** The task *Close the release* names the stage that decided, and the reason. Nothing has to be cleaned
-up: trigger the release again when the reason is gone. A release that fails in production is backed out by itself.
+When a release manager triggers it. One release of a service at a time; the next one waits in line.
 
-Owner: {owner}. Catalogue: `include/catalogue/services/{name}.yaml`.
+## Parameters
+
+- **Ref**: the tag, branch or commit to release.
+- **Version**: what it is called (semantic versioning).
+- **Change type**: standard, normal or emergency; it picks who is asked.
+- **Summary**, **tickets** and the **risk questions**: what the board reads.
+- **Not before**: production is not touched earlier.
+- **Rehearsal**: everything is done for real on the test environment, and nothing beyond it: nobody is asked, nobody is
+  told, production is not touched.
+
+## What it asks people
+
+Under *Required Actions*; silence is a rejection.
+
+- Senior management: the plan of a major or risky release.
+- The functional approver: the release as it runs on test.
+- Each member of the board: the frozen rollout plan.
+- Each support role: whether the training material has been read.
+
+## What it will not do
+
+- Deploy anything but the bytes that the board's votes name.
+- Go on after a rejection.
+- Leave a host half-way.
+- End green unless every host answers with the new version.
+
+## If it fails
+
+The tab *Release* of the run, and its last task, name the stage that decided and the reason. Nothing has to be cleaned
+up: trigger the release again when the reason is gone. A release that fails in production is taken back by itself.
+
+## Who keeps it
+
+{owner}; what it is, is in `include/catalogue/services/{name}.yaml`.
 """
 
 
@@ -72,7 +107,6 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         is_paused_upon_creation=False,
         tags=["release", f"service:{service.name}", f"tier:{service.tier}"],
         default_args={**DEFAULT_ARGS, "owner": service.owner},
-        params=release_params(policy),
         access_control=dag_access(),
         fail_fast=False,
         render_template_as_native_obj=True,  # records reach operators as JSON values, not as their text
@@ -81,22 +115,32 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         plan, planned = planning_stage(service, policy, in_force)
         assets = design_stage(service, plan)
         artifact = build_stage(service, plan)
-        deployment, report = quality_stage(service, in_force, plan, assets, artifact)
-        accepted = acceptance_stage(service, policy, in_force, plan, artifact, deployment, report)
+        deployment, report, waivers = quality_stage(service, policy, in_force, plan, assets, artifact)
+        accepted = acceptance_stage(service, policy, in_force, plan, artifact, deployment, report, waivers)
         rollout, decision, ballots = rollout_stage(
-            service, longest_deadline(policy, board), in_force, plan, assets, artifact, report, accepted
+            service,
+            longest_deadline(policy, board, service),
+            in_force,
+            plan,
+            assets,
+            artifact,
+            report,
+            waivers,
+            accepted,
         )
         told = communication_stage(service, policy, plan, decision)
-        started, baseline, waves = implementation_stage(service, rollout, decision)
+        started, baseline, waves = implementation_stage(service, rollout)
         verified = verification_stage(service, in_force, rollout, artifact, baseline, waves)
-        closed = closure_stage(service)
+        closing = closure_stage(service)
 
         # Records already order most of it; these are the orders that no record carries.
         chain(planned, assets, artifact)
         chain(told, started)
-        chain(verified, closed)
+        chain(verified, closing)
         if ballots:
-            chain(ballots, closed)
+            chain(ballots, closing)
+    # Only now: each operator made within would take a deep copy of the form, three quarters of the time it takes.
+    dag.params = release_params(policy, board, service)
     return dag
 
 

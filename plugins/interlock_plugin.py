@@ -42,7 +42,12 @@ class InterlockPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:
-        """The door of the trigger form, around Airflow's API server."""
-        from include.interlock.console.door import ReleaseDoor
+        """The door, around Airflow's API server, and within it the guard, unless the auth manager is ours."""
+        from airflow.api_fastapi.app import get_auth_manager_cls
 
-        return [{"middleware": ReleaseDoor, "args": [], "kwargs": {}, "name": "Release door"}]
+        from include.interlock.console.door import ReleaseDoor
+        from include.interlock.console.guard import ReleaseGuard, is_needed
+
+        within = [ReleaseGuard] if is_needed(get_auth_manager_cls()) else []
+        # Airflow puts each around those before it.
+        return [{"middleware": one, "args": [], "kwargs": {}, "name": one.__name__} for one in (*within, ReleaseDoor)]

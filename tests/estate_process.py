@@ -21,7 +21,7 @@ import psutil
 
 from include.interlock.adapters.ssh import SshLogin
 from include.interlock.estate import aws, processes
-from include.interlock.estate.settings import PROJECT, Settings
+from include.interlock.estate.settings import PROJECT, HostEnvironment, Settings
 
 PATIENCE = 60.0
 
@@ -91,12 +91,11 @@ class EstateProcess:
     def ec2(self) -> Any:
         return aws.client(self.settings, "ec2")
 
-    @property
-    def login(self) -> SshLogin:
+    def login(self, environment: HostEnvironment) -> SshLogin:
         return SshLogin(
             username=self.settings.ssh_login,
-            known_hosts=self.settings.known_hosts,
-            client_key=self.settings.deployer_key,
+            known_hosts=self.settings.known_hosts(environment),
+            client_key=self.settings.deployer_key(environment),
             port=self.settings.ssh_port,
         )
 

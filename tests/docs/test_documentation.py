@@ -53,7 +53,7 @@ def names_whole(text: str, name: str) -> bool:
 
 
 def targets() -> list[str]:
-    return re.findall(r"^([a-z]+):.*## ", page("Makefile"), re.MULTILINE)
+    return re.findall(r"^([a-z-]+):.*## ", page("Makefile"), re.MULTILINE)
 
 
 def connections() -> set[str]:
@@ -74,7 +74,7 @@ def test_every_command_of_make_is_described() -> None:
 
 
 def test_no_command_of_make_is_described_that_does_not_exist() -> None:
-    described = {name for path in PAGES for name in re.findall(r"`make ([a-z]+)", path.read_text(encoding="utf-8"))}
+    described = {name for path in PAGES for name in re.findall(r"`make ([a-z-]+)", path.read_text(encoding="utf-8"))}
     # Not of our Makefile: what the build tool of that name runs for a service.
     assert described - {"test"} <= set(targets())
 
@@ -91,7 +91,7 @@ def test_every_setting_is_described_with_its_default() -> None:
 
 def test_no_setting_is_described_that_does_not_exist() -> None:
     named = {name for path in PAGES for name in re.findall(r"INTERLOCK_[A-Z_]+\b", path.read_text(encoding="utf-8"))}
-    of_processes = {"INTERLOCK_STACK", "INTERLOCK_SHARED", "INTERLOCK_"}
+    of_processes = {"INTERLOCK_STACK", "INTERLOCK_SHARED", "INTERLOCK_LEDGER_OWNER_URL", "INTERLOCK_"}
     assert named - of_processes <= set(VARIABLES.values())
 
 

@@ -21,7 +21,7 @@ from include.interlock.estate import aws
 from include.interlock.estate.accounts import passwords
 from include.interlock.estate.settings import PROJECT, TARGET_GROUP, Settings
 
-from .people import Person
+from .people import Colleague
 
 PORTS = ("AIRFLOW", "POSTGRES", "AWS", "SMTP", "SSH")
 
@@ -40,18 +40,18 @@ class Stack:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._people: dict[str, Person] = {}
+        self._people: dict[str, Colleague] = {}
 
-    def person(self, user: str) -> Person:
+    def person(self, user: str) -> Colleague:
         """Return somebody, logged in."""
         if user not in self._people:
-            self._people[user] = Person(self.settings.airflow_url, user, passwords(self.settings)[user])
+            self._people[user] = Colleague(self.settings.airflow_url, user, passwords(self.settings)[user])
         return self._people[user]
 
     def close(self) -> None:
         """Log everybody out."""
         for person in self._people.values():
-            person.client.close()
+            person.close()
 
     def production(self) -> set[str]:
         """Return the versions that the production hosts answer with."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .people import DAG, Person, Run, until
+from .people import DAG, Colleague, Release, until
 from .stack import Stack
 
 pytestmark = pytest.mark.timeout(600)
@@ -17,27 +17,27 @@ OLD, NEW = "1.0.0", "1.1.0"
 
 
 @pytest.fixture(scope="module")
-def rita(stack: Stack) -> Person:
+def rita(stack: Stack) -> Colleague:
     return stack.person("rita")
 
 
-def accept(stack: Stack, run: Run) -> None:
+def accept(stack: Stack, run: Release) -> None:
     """Let the functional approver accept what runs on test."""
-    stack.person("fay").answer(run, "acceptance.ask_approver", "Approve", "Works as the team asked")
+    stack.person("fay").decide(run, "acceptance.ask_approver", "Approve", "Works as the team asked")
 
 
-def approve(stack: Stack, run: Run) -> None:
+def approve(stack: Stack, run: Release) -> None:
     """Let two of the three members of the board approve, and support acknowledge its training."""
-    stack.person("ben").answer(run, "rollout.cast_ballot", "Approve", "Operations is ready")
-    stack.person("cora").answer(run, "rollout.cast_ballot", "Approve", "No findings")
+    stack.person("ben").decide(run, "rollout.cast_ballot", "Approve", "Operations is ready")
+    stack.person("cora").decide(run, "rollout.cast_ballot", "Approve", "No findings")
 
 
-def train(stack: Stack, run: Run) -> None:
+def train(stack: Stack, run: Release) -> None:
     """Let support acknowledge the training material."""
-    stack.person("sam").answer(run, "communication.acknowledge_training", "Acknowledge", "Read by the whole desk")
+    stack.person("sam").decide(run, "communication.acknowledge_training", "Acknowledge", "Read by the whole desk")
 
 
-def test_bad_input_is_refused_at_the_door_and_leaves_no_run(stack: Stack, rita: Person) -> None:
+def test_bad_input_is_refused_at_the_door_and_leaves_no_run(stack: Stack, rita: Colleague) -> None:
     before = rita.get(f"dags/{DAG}/dagRuns")["total_entries"]
     good = {"ref": NEW, "version": NEW, "change_type": "normal", "summary": "Bikes", "tickets": []}
     for field, bad in [
@@ -63,8 +63,8 @@ def test_only_who_may_trigger_triggers(stack: Stack) -> None:
         assert reply.status_code == 403, user
 
 
-def test_a_release_that_fails_quality_review_stops_there_and_names_the_rows(stack: Stack, rita: Person) -> None:
-    run = rita.trigger("1.2.0")
+def test_a_release_that_fails_quality_review_stops_there_and_names_the_rows(stack: Stack, rita: Colleague) -> None:
+    run = rita.release("1.2.0")
     assert run.finish() == "failed"
     report = run.result("quality.judge_quality")
     rows = [row for failure in report["failures"] for row in failure["rows"]]
@@ -76,15 +76,17 @@ def test_a_release_that_fails_quality_review_stops_there_and_names_the_rows(stac
     assert stack.production() == {OLD}
 
 
-def test_a_board_that_rejects_ends_the_release_and_a_second_release_waits_in_line(stack: Stack, rita: Person) -> None:
-    first, second = rita.trigger(NEW), rita.trigger("1.3.0")
+def test_a_board_that_rejects_ends_the_release_and_a_second_release_waits_in_line(
+    stack: Stack, rita: Colleague
+) -> None:
+    first, second = rita.release(NEW), rita.release("1.3.0")
     accept(stack, first)
     ben, cora = stack.person("ben"), stack.person("cora")
-    ben.answer(first, "rollout.cast_ballot", "Approve", "Fine with me")
+    ben.decide(first, "rollout.cast_ballot", "Approve", "Fine with me")
     assert (first.state, second.state) == ("running", "queued"), (
         "two releases of one service must not be active at once"
     )
-    cora.answer(first, "rollout.cast_ballot", "Reject", "The basket cookie is not marked secure")
+    cora.decide(first, "rollout.cast_ballot", "Reject", "The basket cookie is not marked secure")
     assert first.finish() == "failed"
     outcome = first.outcome()
     assert (outcome["outcome"], outcome["stage"]) == ("rejected", "rollout")
@@ -96,11 +98,11 @@ def test_a_board_that_rejects_ends_the_release_and_a_second_release_waits_in_lin
     until("the second release to start", lambda: second.state == "running")
 
 
-def test_a_release_that_breaks_in_production_is_backed_out(stack: Stack, rita: Person) -> None:
+def test_a_release_that_breaks_in_production_is_backed_out(stack: Stack, rita: Colleague) -> None:
     waiting = [
         row for row in rita.get(f"dags/{DAG}/dagRuns", order_by="-run_after")["dag_runs"] if row["state"] == "running"
     ]
-    run = Run(rita, waiting[0]["dag_run_id"]) if waiting else rita.trigger("1.3.0")
+    run = Release(rita, waiting[0]["dag_run_id"]) if waiting else rita.release("1.3.0")
     accept(stack, run)
     approve(stack, run)
     train(stack, run)
@@ -115,8 +117,8 @@ def test_a_release_that_breaks_in_production_is_backed_out(stack: Stack, rita: P
     assert stack.events("bike-shop@production")[0]["extra"]["version"] == OLD
 
 
-def test_silence_until_the_deadline_is_a_rejection(stack: Stack, rita: Person) -> None:
-    run = rita.trigger(NEW, change_type="emergency")
+def test_silence_until_the_deadline_is_a_rejection(stack: Stack, rita: Colleague) -> None:
+    run = rita.release(NEW, change_type="emergency")
     if run.result("acceptance.prepare_acceptance") != []:
         accept(stack, run)
     assert run.finish() == "failed"
@@ -125,8 +127,8 @@ def test_silence_until_the_deadline_is_a_rejection(stack: Stack, rita: Person) -
     assert stack.production() == {OLD}
 
 
-def test_a_rehearsal_does_everything_but_touch_production_or_ask_people(stack: Stack, rita: Person) -> None:
-    run = rita.trigger(NEW, rehearsal=True)
+def test_a_rehearsal_does_everything_but_touch_production_or_ask_people(stack: Stack, rita: Colleague) -> None:
+    run = rita.release(NEW, rehearsal=True)
     assert run.finish() == "success", run.outcome()
     assert run.outcome()["outcome"] == "rehearsed"
     assert run.questions() == []
@@ -134,9 +136,9 @@ def test_a_rehearsal_does_everything_but_touch_production_or_ask_people(stack: S
     assert stack.test_environment() == {NEW}
 
 
-def test_a_release_goes_from_a_tag_to_every_production_host(stack: Stack, rita: Person) -> None:
+def test_a_release_goes_from_a_tag_to_every_production_host(stack: Stack, rita: Colleague) -> None:
     mails = len(stack.mails())
-    run = rita.trigger(NEW)
+    run = rita.release(NEW)
     accept(stack, run)
     approve(stack, run)
     train(stack, run)
@@ -172,8 +174,8 @@ def test_a_release_goes_from_a_tag_to_every_production_host(stack: Stack, rita: 
     assert [len(wave["results"]) for wave in waves] == [1, 2]
 
 
-def test_a_released_version_released_again_changes_nothing(stack: Stack, rita: Person) -> None:
-    run = rita.trigger(NEW, change_type="standard")
+def test_a_released_version_released_again_changes_nothing(stack: Stack, rita: Colleague) -> None:
+    run = rita.release(NEW, change_type="standard")
     train(stack, run)
     assert run.finish() == "success", run.outcome()
     waves = [run.result(f"implementation.wave_{number}") for number in (1, 2)]
@@ -182,30 +184,26 @@ def test_a_released_version_released_again_changes_nothing(stack: Stack, rita: P
     assert stack.production() == {NEW}
 
 
-def test_nobody_goes_round_the_board_through_the_api(stack: Stack, rita: Person) -> None:
+def test_nobody_goes_round_the_board_through_the_api(stack: Stack, rita: Colleague) -> None:
     """Mark, clear, edit or delete: refused for the administrator too; the board decides or nobody does."""
-    run = rita.trigger(NEW)
+    run = rita.release(NEW)
     accept(stack, run)
     until("the ballots", lambda: "awaiting_input" in run.states().get("rollout.cast_ballot", ""))
-    admin = stack.person("admin").client
-    base = f"/api/v2/{run.path}"
+    admin = stack.person("admin")
+    tasks = f"{run.path}/taskInstances"
+    vote = {"chosen_options": ["Approve"], "params_input": {}}
+    cleared = {"dry_run": False, "dag_run_id": run.id, "task_ids": ["rollout.cast_ballot"]}
     attempts = {
-        "mark a ballot": admin.patch(f"{base}/taskInstances/rollout.cast_ballot/0", json={"new_state": "success"}),
-        "mark the counting": admin.patch(f"{base}/taskInstances/rollout.await_board", json={"new_state": "success"}),
-        "mark the run": admin.patch(base, json={"state": "success"}),
-        "edit the plan": admin.patch(
-            f"{base}/taskInstances/rollout.freeze_plan/xcomEntries/return_value", json={"value": "{}", "map_index": -1}
+        "mark a ballot": admin.send("PATCH", f"{tasks}/rollout.cast_ballot/0", {"new_state": "success"}),
+        "mark the counting": admin.send("PATCH", f"{tasks}/rollout.await_board", {"new_state": "success"}),
+        "mark the run": admin.send("PATCH", run.path, {"state": "success"}),
+        "edit the plan": admin.send(
+            "PATCH", f"{tasks}/rollout.freeze_plan/xcomEntries/return_value", {"value": "{}", "map_index": -1}
         ),
-        "clear": admin.post(
-            f"/api/v2/dags/{DAG}/clearTaskInstances",
-            json={"dry_run": False, "dag_run_id": run.id, "task_ids": ["rollout.cast_ballot"]},
-        ),
-        "delete": admin.delete(base),
-        "vote for ben": admin.patch(
-            f"{base}/taskInstances/rollout.cast_ballot/0/hitlDetails",
-            json={"chosen_options": ["Approve"], "params_input": {}},
-        ),
+        "clear": admin.send("POST", f"dags/{DAG}/clearTaskInstances", cleared),
+        "delete": admin.send("DELETE", run.path),
+        "vote for ben": admin.send("PATCH", f"{tasks}/rollout.cast_ballot/0/hitlDetails", vote),
     }
     assert {what: reply.status_code for what, reply in attempts.items()} == dict.fromkeys(attempts, 403)
-    stack.person("cora").answer(run, "rollout.cast_ballot", "Reject", "Released already")
+    stack.person("cora").decide(run, "rollout.cast_ballot", "Reject", "Released already")
     assert run.finish() == "failed"

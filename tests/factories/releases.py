@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from include.interlock.domain.catalogue import (
-    Board,
     Build,
     ChangeType,
     Environment,
     Flow,
     Health,
     Load,
-    Quorum,
     Service,
     SmokeCheck,
     Source,
@@ -47,6 +45,7 @@ from include.interlock.domain.records import (
     Vote,
     WaveReport,
 )
+from include.interlock.domain.voting import Demand, Seat, VotingRule
 
 AT = datetime(2026, 11, 23, 6, 17, tzinfo=UTC)
 SHA = "5f2d" + "0" * 36
@@ -280,9 +279,21 @@ def outcome(**changes: Any) -> Outcome:
     return Outcome(**{**usual, **changes})
 
 
-def board() -> Board:
-    return Board(
-        title="Change Advisory Board", members=("ben", "cora", "dan"), quorum=Quorum(approvals=2, veto=("cora",))
+NAMES = {"rita": "Rita Reyes", "ben": "Ben Adler", "cora": "Cora Lindqvist", "dan": "Dan Mbeki", "fay": "Fay Tanaka"}
+
+
+def board() -> VotingRule:
+    roles = {"ben": "operations", "cora": "security", "dan": "business"}
+    demand = Demand(
+        title="Change Advisory Board",
+        place="board.yaml boards.cab",
+        members=("ben", "cora", "dan"),
+        approvals=2,
+        veto=("cora",),
+        deadline=timedelta(days=2),
+    )
+    return VotingRule(
+        demands=(demand,), seats=tuple(Seat(user=user, name=NAMES[user], role=roles[user]) for user in demand.members)
     )
 
 

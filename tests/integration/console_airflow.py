@@ -1,12 +1,15 @@
-"""Airflow's API server with our auth manager and our plugin, on a database of its own: what the console tests talk to.
+"""Airflow's API server with our plugin, on a database of its own: what the console tests talk to.
 
-``python -m tests.integration.console_airflow HOME PORT`` serves until it is stopped. There are accounts (their
-password is their name), a release Dag and a Dag that is nobody's business, each with a run. In the release, a ballot
-asks ben by user name and another asks cora; nothing is scheduled.
+``python -m tests.integration.console_airflow HOME PORT [simple]`` serves until it is stopped, with our auth manager or
+with Airflow's simple one. There are accounts (their password is their name), a release Dag, those that watch over
+releases and a Dag that is nobody's business, each with a run. In the release, a ballot asks ben by user name and
+another asks cora; nothing is scheduled. ``HOME/ledger.json`` says where the ledger is, ``HOME/catalogue`` is the
+catalogue; ``HOME/known.json`` tells the tests what cannot be known before.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass, field
@@ -23,6 +26,9 @@ RUN_ID = "manual__2026-11-23T06:17:00+00:00"
 BACKED_OUT_ID = "manual__2026-11-22T06:17:00+00:00"
 NUMBER_OF_BEN = "2"
 RELEASE, OTHER = "release_bike_shop", "nightly"
+WATCHMEN = ("emergency_stop", "reconcile")
+OURS = "include.interlock.console.auth.InterlockFabAuthManager"
+SIMPLE = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 BALLOT = "rollout.cast_ballot"
 PEOPLE = {
     "rita": ("release_manager",),
@@ -41,7 +47,7 @@ PEOPLE = {
 }
 DAGS = """
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, TaskGroup
+from airflow.sdk import DAG, Asset, TaskGroup
 from include.interlock.console.roles import dag_access
 
 TASKS = {
@@ -56,18 +62,26 @@ with DAG("release_bike_shop", schedule=None, access_control=dag_access(), dag_di
     for stage, tasks in TASKS.items():
         with TaskGroup(stage):
             for name in tasks:
-                task = EmptyOperator(task_id=name, outlets=[])
+                outlets = [Asset("bike-shop@production")] if stage == "closure" else []
+                task = EmptyOperator(task_id=name, outlets=outlets)
                 last = last >> task if last else task
+for watchman in ("emergency_stop", "reconcile"):
+    with DAG(watchman, schedule=None, access_control=dag_access(("release_manager", "operator"))):
+        EmptyOperator(task_id="watch")
 with DAG("nightly", schedule=None):
-    EmptyOperator(task_id="sweep")
+    EmptyOperator(task_id="sweep", outlets=[Asset("nightly")])
 """
 
 
-def configure(home: Path, port: int) -> None:
+def configure(home: Path, port: int, auth_manager: str) -> None:
+    (home / "passwords.json").write_text(json.dumps({name: name for name in PEOPLE}))
     os.environ.update(
         {
             "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__AUTH_MANAGER": "include.interlock.console.auth.InterlockFabAuthManager",
+            "AIRFLOW__CORE__AUTH_MANAGER": auth_manager,
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,opal:op,rita:user,audrey:viewer,gus:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+            "AIRFLOW__CORE__FERNET_KEY": "JPWZC4pCMVzYtC4pwgMsYrVaBBLNa0yLsTdCNVpiKV0=",
             "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
@@ -79,6 +93,7 @@ def configure(home: Path, port: int) -> None:
             "AIRFLOW__API_AUTH__JWT_SECRET": "for tests only, and long enough, for tests only, and long enough",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW_CONN_INTERLOCK_ARTIFACTS": f'{{"conn_type": "fs", "extra": {{"path": "{home}/artifacts"}}}}',
+            "INTERLOCK_CATALOGUE": str(home / "catalogue"),
             "_AIRFLOW_PROCESS_CONTEXT": "server",
         }
     )
@@ -228,17 +243,16 @@ def ask(story: Story, session: Any) -> None:
 def ballot(story: Story) -> str:
     from include.interlock.adapters.templates import render
 
-    rollout = releases.rollout()
     return render(
         "ballot.md.j2",
         plan=releases.plan(),
         service=releases.service(),
-        artifact=releases.artifact(),
         report=releases.quality(),
-        rollout=rollout,
+        rollout=releases.rollout(),
         board=releases.board(),
-        in_force=releases.policy(),
-        digest=rollout.digest,
+        acceptance=releases.decision("acceptance"),
+        answered_yes=[],
+        names=releases.NAMES,
         quality_page=quality_page(RELEASE, story.run_id),
     )
 
@@ -298,20 +312,53 @@ def fill() -> None:
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        make_run(OTHER, session)
+        for dag_id in (OTHER, *WATCHMEN):
+            make_run(dag_id, session)
         for story in (BACKED_OUT, WAITS):
             tell(story, session)
 
 
-def main(home: Path, port: int) -> None:
-    configure(home, port)
+def connect_ledger(file: Path) -> None:
+    """Write the ledger's connection where a platform engineer does: into Airflow's own database."""
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Connection(conn_id="interlock_ledger", conn_type="postgres", **json.loads(file.read_text())))
+
+
+def tell_the_tests(file: Path) -> None:
+    """Say what only this Airflow knows: its routes, and the numbers of what is named by number."""
+    from airflow.api_fastapi.core_api.routes.public import public_router
+    from airflow.api_fastapi.core_api.routes.ui import ui_router
+    from airflow.models.asset import AssetModel
+    from airflow.models.backfill import Backfill
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    routes = [*public_router.routes, *ui_router.routes]
+    changing = [(method, one.path) for one in routes for method in one.methods - {"GET", "HEAD", "OPTIONS"}]
+    with create_session() as session:
+        begin = datetime(2026, 11, 1, tzinfo=UTC)
+        backfill = Backfill(dag_id=RELEASE, from_date=begin, to_date=begin, dag_run_conf={})
+        session.add(backfill)
+        session.flush()
+        assets = dict(session.execute(select(AssetModel.name, AssetModel.id)).tuples().all())
+        file.write_text(json.dumps({"routes": changing, "assets": assets, "backfill": backfill.id}))
+
+
+def main(home: Path, port: int, auth_manager: str) -> None:
+    configure(home, port, auth_manager)
     from airflow.utils.db import initdb
 
     initdb()
-    make_people()
+    if auth_manager == OURS:
+        make_people()
+        leave_data_docs(home / "artifacts")
     make_dags(home / "dags")
     fill()
-    leave_data_docs(home / "artifacts")
+    connect_ledger(home / "ledger.json")
+    tell_the_tests(home / "known.json")
     import uvicorn
     from airflow.api_fastapi.app import create_app
 
@@ -319,4 +366,4 @@ def main(home: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), SIMPLE if "simple" in sys.argv[3:] else OURS)

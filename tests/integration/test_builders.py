@@ -351,6 +351,37 @@ def test_tests_that_fail_and_say_so_are_left_to_quality_review(checkout: Checkou
     assert [(row.name, row.status, row.message) for row in junit_rows(result.junit)] == [("breaks", "failed", "2 ≠ 3")]
 
 
+COVERAGE = '<?xml version="1.0"?><!DOCTYPE coverage SYSTEM "c.dtd"><coverage line-rate="1"><packages/></coverage>'
+MAKEFILE = """all:
+\tmkdir -p build/release; cp appspec.yml build/release
+test:
+\tmkdir -p build/reports/unit; cp failed build/reports/unit/a.xml; cp coverage build/reports/coverage.xml; exit 1
+"""
+
+
+def test_other_xml_in_a_tools_usual_place_is_not_taken_for_a_test_report(checkout: Checkout) -> None:
+    folder = checkout({**REPORTS, "Makefile": MAKEFILE, "coverage": COVERAGE})
+    result = built(folder, "make", coverage="build/reports/coverage.xml")
+    assert [path.name for path in result.junit] == ["a.xml"]
+    assert [row.name for row in junit_rows(result.junit)] == ["breaks"]
+    assert result.coverage is not None
+
+
+@pytest.mark.parametrize(
+    ("script", "spec"),
+    [
+        pytest.param("echo '<testsuites' > reports/a.xml", {}, id="a report that was cut off"),
+        pytest.param("cp coverage reports/a.xml", {"junit": ("reports/*.xml",)}, id="a report that the service names"),
+    ],
+)
+def test_a_report_that_proves_nothing_is_not_passed_over(checkout: Checkout, script: str, spec: dict[str, Any]) -> None:
+    folder = checkout({**REPORTS, "coverage": COVERAGE})
+    result = built(folder, **command(LEAVES, f"mkdir reports; {script}", **spec))
+    assert [path.name for path in result.junit] == ["a.xml"]
+    with pytest.raises(QualityRejected, match=r"a\.xml cannot be read"):
+        junit_rows(result.junit)
+
+
 @pytest.mark.parametrize(
     ("script", "says"),
     [

@@ -1,19 +1,13 @@
 """The console on a real Airflow: who may do what through its API, and what a reader sees in a browser.
 
-One API server with our auth manager and plugin serves all tests of this file; see ``console_airflow``.
+One API server with our auth manager and plugin serves all tests; see ``console_airflow``. What it refuses and
+records: ``test_guard``.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +15,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, ROOT, RUN_ID
+from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, RUN_ID
+from tests.integration.console_server import Console
 
 RUN = quote(RUN_ID, safe="")
 DAG = f"/api/v2/dags/{RELEASE}"
@@ -32,43 +27,8 @@ Body = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("airflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "INTERLOCK"))}
-    with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.console_airflow", str(home), str(port)],
-            cwd=ROOT,
-            env={**environment, "PYTHONPATH": str(ROOT)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            base = f"http://127.0.0.1:{port}"
-            wait_for(server, base, home / "server.log")
-            yield base
-        finally:
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGTERM)
-            server.wait(20)
-
-
-def wait_for(server: subprocess.Popen[bytes], base: str, log: Path) -> None:
-    give_up = time.monotonic() + 180
-    while time.monotonic() < give_up:
-        if server.poll() is not None:
-            break
-        try:
-            httpx.get(f"{base}/api/v2/version", timeout=10)
-        except httpx.TransportError:
-            time.sleep(0.2)
-        else:
-            return
-    raise AssertionError(f"Airflow did not start:\n{log.read_text()[-4000:]}")
+def airflow(console: Console) -> str:
+    return console.base
 
 
 @cache
@@ -161,7 +121,7 @@ SEES = {
     "ben": {"dag", "run", "tasks", "questions", "xcoms", "grid", "plugins", "pools"},
     "audrey": set(READS) - {"connections", "variables"},
     "olga": set(READS) - {"connections", "variables", "audit log"},
-    "interlock_reader": {"dag", "run", "tasks", "questions", "xcoms", "grid"},
+    "interlock_reader": {"dag", "run", "tasks", "questions", "xcoms", "grid", "audit log"},
     "board_clerk": {"dag", "questions"},
     "nora": set(),
     "admin": set(READS),
@@ -220,13 +180,6 @@ def test_the_clerk_closes_a_ballot_and_can_do_nothing_else(airflow: str) -> None
     ballot = f"{TASKS}/rollout.cast_ballot/2/hitlDetails"
     assert ask(airflow, "board_clerk", "PATCH", ballot, closing).status_code == 200
     assert ask(airflow, "board_clerk", "GET", TASKS).status_code == 403
-
-
-def test_whoever_breaks_the_glass_can_repair_a_release(airflow: str) -> None:
-    assert ask(airflow, "gil", "PATCH", f"{TASKS}/closure.close_release", {"note": "seen"}).status_code == 200
-    assert ask(airflow, "gil", "POST", f"{GATE}/xcomEntries", {"key": "k", "value": 1}).status_code == 201
-    assert ask(airflow, "gil", "DELETE", f"{GATE}/xcomEntries/k").status_code == 204
-    assert ask(airflow, "gus", "DELETE", f"{TASKS}/verification.back_out").status_code == 200
 
 
 def test_dags_that_release_nothing_are_left_to_airflows_own_rules(airflow: str) -> None:
@@ -337,10 +290,17 @@ def tab(name: str) -> str:
 def test_the_release_is_shown_at_a_glance_in_a_tab_of_its_run(airflow: str, page: Page) -> None:
     page.goto(airflow + tab("release"))
     shown = page.frame_locator("iframe[title=Release]")
-    expect(shown.get_by_role("heading", name="bike-shop 1.1.0 running")).to_be_visible()
+    expect(shown.get_by_role("heading", name="Bike shop 1.1.0 running")).to_be_visible()
     for text in ("Sell bikes", "a" * 64, "make, 3.2 s", "1.0.0 → 1.1.0, 2 commits, risk 12", "waits for people"):
         expect(shown.get_by_text(text).first).to_be_visible()
-    for title in ("Stages", "Hosts of production", "Decisions", "Quality", "Risk 12 of 100"):
+    for title in (
+        "Stages",
+        "Hosts of production",
+        "Decisions",
+        "What changes since 1.0.0",
+        "Quality",
+        "Risk 12 of 100",
+    ):
         expect(shown.get_by_role("heading", name=title, exact=True)).to_be_visible()
     expect(shown.get_by_text("GET /bikes on bike-shop-test-1 (1200.5)")).to_be_visible()
     expect(shown.get_by_role("row", name="Fay CAB: release").get_by_text("waited for")).to_be_visible()
@@ -350,8 +310,8 @@ def test_the_release_is_shown_at_a_glance_in_a_tab_of_its_run(airflow: str, page
 
 def test_a_release_that_was_backed_out_says_so_and_why(airflow: str, page: Page) -> None:
     page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
-    expect(page.get_by_role("heading", name="bike-shop 1.1.0 backed out")).to_be_visible()
-    expect(page.get_by_text("Decided by verification: GET /bikes answers 500.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Bike shop 1.1.0 backed out")).to_be_visible()
+    expect(page.get_by_text("Decided in Verify implementation: GET /bikes answers 500.")).to_be_visible()
     expect(page.get_by_text("GET /bikes on 127.20.0.13 (500 instead of 200)")).to_be_visible()
     for row in (
         "Verify implementation failed 3.5 s bike-shop 1.1.0 does not work in production. — backed out, verified",
@@ -382,8 +342,8 @@ def test_the_data_docs_of_the_run_are_read_in_a_tab_without_scripts(airflow: str
 
 def test_a_ballot_leads_to_the_quality_report(airflow: str, page: Page) -> None:
     page.goto(f"{airflow}/dags/{RELEASE}/runs/{RUN}/tasks/rollout.cast_ballot/mapped/1/required_actions")
-    expect(page.get_by_text("2 of 3 members must approve")).to_be_visible()
-    link = page.get_by_role("link", name="the tab Quality report")
+    expect(page.get_by_text("2 approvals of 3")).to_be_visible()
+    link = page.get_by_role("link", name="the quality report of this run")
     assert link.evaluate("anchor => anchor.href") == airflow + tab("quality-report")
 
 

@@ -97,8 +97,8 @@ async def said(settings: Settings, address: str, command: str) -> str:
         address,
         settings.ssh_port,
         username=settings.ssh_login,
-        client_keys=[str(settings.deployer_key)],
-        known_hosts=str(settings.known_hosts),
+        client_keys=[str(settings.deployer_key("production"))],
+        known_hosts=str(settings.known_hosts("production")),
         config=None,
         agent_path=None,
     ) as connection:
@@ -143,12 +143,12 @@ def test_stopped_instance_takes_everything_on_it_down(settings: Settings, run: C
 def test_terminated_instance_loses_its_disk_and_its_key(settings: Settings, run: Callable[..., None]) -> None:
     async def scenario(fleet: Fleet) -> None:
         await settle(fleet, instance(settings), instance(settings, 2, name="two"))
-        before = settings.known_hosts.read_text()
+        before = settings.known_hosts("production").read_text()
         await settle(fleet, instance(settings, state="terminated"), instance(settings, 2, name="two"))
         assert [path.name for path in settings.host_folders.iterdir()] == ["two"]
-        assert len(settings.known_hosts.read_text().splitlines()) == 1
+        assert len(settings.known_hosts("production").read_text().splitlines()) == 1
         await settle(fleet, instance(settings), instance(settings, 2, name="two"))
-        after = settings.known_hosts.read_text()
+        after = settings.known_hosts("production").read_text()
         assert after.splitlines()[1] == before.splitlines()[1]
         assert after.splitlines()[0] != before.splitlines()[0]
 

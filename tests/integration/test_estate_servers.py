@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -23,9 +24,11 @@ from include.interlock.adapters.hosts import Deployment, deploy_hosts, read_runn
 from include.interlock.adapters.source import open_repository
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Build, Health
+from include.interlock.domain.errors import HostUnreachable
 from include.interlock.domain.records import Host, release_name
 from include.interlock.estate import aws, processes
 from include.interlock.estate.settings import BUCKET, DEPLOY_ROOT, SERVICE, TARGET_GROUP
+from tests.deployments import ADMITTED
 from tests.estate_process import EstateProcess, estate_process, free_port, is_open, lives, status_of, wait_until
 
 ENVIRON = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -55,7 +58,8 @@ def on(estate: EstateProcess, address: str, command: str) -> str:
     """Run a command on a host, as the deployer does."""
 
     async def run() -> str:
-        login = estate.login
+        tags = instance_at(estate, address).tags
+        login = estate.login("production" if tags.get("Environment") == "production" else "test")
         async with asyncssh.connect(
             address,
             login.port,
@@ -81,10 +85,22 @@ def hosts_of(estate: EstateProcess, environment: str) -> list[Host]:
 def test_every_host_serves_the_first_version_as_a_deployment_would_have_left_it(estate: EstateProcess) -> None:
     hosts = [*hosts_of(estate, "production"), *hosts_of(estate, "test")]
     assert [host.address for host in hosts] == [host.address for host in estate.settings.hosts()]
-    running = asyncio.run(read_running(hosts, DEPLOY_ROOT, login=estate.login))
+    running = [
+        *asyncio.run(read_running(hosts[:-1], DEPLOY_ROOT, login=estate.login("production"), admission=ADMITTED)),
+        *asyncio.run(read_running(hosts[-1:], DEPLOY_ROOT, login=estate.login("test"), admission=ADMITTED)),
+    ]
     assert {it.version for it in running} == {"1.0.0"}
     assert len({it.release for it in running}) == 1
     assert {version_at(estate, host.address) for host in hosts} == {"1.0.0"}
+
+
+def test_the_key_of_the_test_hosts_opens_no_host_of_production_and_knows_none(estate: EstateProcess) -> None:
+    host, test = hosts_of(estate, "production")[:1], estate.login("test")
+    with pytest.raises(HostUnreachable, match="is not known"):
+        asyncio.run(read_running(host, DEPLOY_ROOT, login=test, admission=ADMITTED))
+    knowing = replace(test, known_hosts=estate.settings.known_hosts("production"))
+    with pytest.raises(HostUnreachable, match="does not let deployer in"):
+        asyncio.run(read_running(host, DEPLOY_ROOT, login=knowing, admission=ADMITTED))
 
 
 def test_digest_of_the_first_version_is_the_one_that_a_release_builds(estate: EstateProcess, tmp_path: Path) -> None:
@@ -148,12 +164,13 @@ def test_new_instance_becomes_a_host_and_terminated_one_goes(estate: EstateProce
         PrivateIpAddress=address,
         TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
     )
-    wait_until(lambda: f"[{address}]" in estate.settings.known_hosts.read_text(), "the newcomer's key")
+    known = estate.settings.known_hosts("test")
+    wait_until(lambda: f"[{address}]" in known.read_text(), "the newcomer's key")
     wait_until(lambda: is_open(address, estate.settings.ssh_port), "SSH")
     assert on(estate, address, "pwd") == str(estate.settings.host_folder("newcomer"))
     estate.ec2.terminate_instances(InstanceIds=[instance_at(estate, address).id])
     wait_until(lambda: not estate.settings.host_folder("newcomer").exists(), "the newcomer's end")
-    assert f"[{address}]" not in estate.settings.known_hosts.read_text()
+    assert f"[{address}]" not in known.read_text()
 
 
 def test_mail_is_kept(estate: EstateProcess) -> None:
@@ -192,7 +209,9 @@ def test_taken_port_is_named_with_its_variable(tmp_path: Path, estate: EstatePro
 def test_release_is_deployed_over_the_embedded_ssh_server(estate: EstateProcess, tmp_path: Path) -> None:
     deployment = built_release(estate, "1.1.0", tmp_path)
     hosts = hosts_of(estate, "test")
-    (result,) = asyncio.run(deploy_hosts(hosts, deployment, login=estate.login, balancer=None))
+    (result,) = asyncio.run(
+        deploy_hosts(hosts, deployment, login=estate.login("test"), admission=ADMITTED, balancer=None)
+    )
     assert (result.outcome, result.after) == ("deployed", deployment.release)
     assert status_of(estate.url(hosts[0].address, "/bikes")) == 200
     assert version_at(estate, hosts[0].address) == "1.1.0"
@@ -227,7 +246,7 @@ def test_estate_that_was_killed_starts_again_as_it_was(estate: EstateProcess, tm
     with estate_process(tmp_path, production_hosts=1, ssh_server=ssh_server) as estate:
         address = estate.settings.address("production", 1)
         before = [(it.id, it.address) for it in aws.instances(estate.ec2)]
-        known = estate.settings.known_hosts.read_text()
+        known = estate.settings.known_hosts("production").read_text()
         on(estate, address, "echo kept >kept; setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $! >pid")
         left = [it.pid for it in processes.of_hosts(estate.settings.state)]
         assert len(left) == 3
@@ -237,7 +256,7 @@ def test_estate_that_was_killed_starts_again_as_it_was(estate: EstateProcess, tm
         assert not any(lives(pid) for pid in left)
         assert version_at(estate, address) == "1.0.0"
         assert [(it.id, it.address) for it in aws.instances(estate.ec2)] == before
-        assert estate.settings.known_hosts.read_text() == known
+        assert estate.settings.known_hosts("production").read_text() == known
         assert on(estate, address, "cat kept") == "kept"
         assert estate.end() == 0
         assert not list(processes.of_hosts(estate.settings.state))

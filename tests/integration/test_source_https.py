@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import json
 import ssl
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from include.interlock.adapters.source import open_repository
 from include.interlock.domain.errors import SourceError
+from include.interlock.stages import resources
+from tests.factories import releases
 from tests.git_project import git_project
 
 EXPECTED = "Basic " + base64.b64encode(b"release bot:s3cret/token").decode()
@@ -116,6 +119,22 @@ def test_a_private_repository_is_fetched_with_the_connections_password(
         assert open_repository(in_url, tmp_path / "other.git").url == url
     kept = b"".join(path.read_bytes() for path in (tmp_path / "other.git").rglob("*") if path.is_file())
     assert b"s3cret" not in kept
+
+
+def test_a_stage_takes_the_password_from_the_services_connection(
+    certificate: Path, served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = releases.service()
+    with server(certificate, served) as (address, _):
+        url = f"https://{address}/shop.git"
+        connection = {"conn_type": "git", "host": url, "login": "release bot", "password": "s3cret/token"}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{shop.source.connection.upper()}", json.dumps(connection))
+        with resources.repository(shop) as repository:
+            assert repository.resolve("main").subject == "Change it"
+        assert resources.repository_url(shop) == url
+        monkeypatch.setenv(f"AIRFLOW_CONN_{shop.source.connection.upper()}", json.dumps({**connection, "password": ""}))
+        with pytest.raises(SourceError, match="cannot be fetched"), resources.repository(shop):
+            pass
 
 
 def test_without_the_password_nobody_is_asked_and_nothing_leaks(

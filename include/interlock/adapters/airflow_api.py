@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 from urllib.parse import quote
 
 import httpx
@@ -15,6 +15,10 @@ from include.interlock.domain.errors import ReleaseError, TransientError
 from include.interlock.domain.records import Vote
 
 TIMEOUT = httpx.Timeout(20)
+OLD_TOKEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+"""What Airflow answers to a token that has expired, or that it signed before its secret was changed."""
+PASSING = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS)
+"""Refusals that another try may not meet; all other answers from 300 to 499 are final."""
 
 
 class Login(Protocol):
@@ -39,12 +43,20 @@ class Answer(Model):
     user: str | None
     choice: str | None
     comment: str
+    conditions: str = ""
     at: datetime | None
 
     def vote(self) -> Vote:
         """Return the answer as a vote: of whoever answered, if it was theirs to answer."""
         assigned = self.user if self.user in self.assigned else next(iter(self.assigned), "nobody")
-        return Vote(user=self.user, assigned=assigned, choice=self.choice or "", comment=self.comment, at=self.at)
+        return Vote(
+            user=self.user,
+            assigned=assigned,
+            choice=self.choice or "",
+            comment=self.comment,
+            conditions=self.conditions,
+            at=self.at,
+        )
 
 
 class TaskState(Model):
@@ -58,7 +70,7 @@ class TaskState(Model):
 
 
 class AirflowApi:
-    """A logged-in client of the public REST API.
+    """A logged-in client of the public REST API; it logs in again when its token is not taken any more.
 
     :param connection: an Airflow connection: host, port, schema (http or https), login and password.
     """
@@ -77,11 +89,16 @@ class AirflowApi:
 
     def __enter__(self) -> Self:
         """Log in."""
-        return self.log_in()
+        try:
+            return self.log_in()
+        except ReleaseError:
+            self.close()
+            raise
 
     def log_in(self) -> Self:
         """Get a token for the account."""
         with _explained(f"log in to Airflow's API at {self._base} as {self._account['username']}"):
+            self._client.headers.pop("Authorization", None)
             answer = self._client.post("/auth/token", json=self._account)
             answer.raise_for_status()
             self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
@@ -98,14 +115,9 @@ class AirflowApi:
     def answers(self, dag_id: str, run_id: str, task_id: str | None = None) -> tuple[Answer, ...]:
         """Return the human-in-the-loop requests of a run, or of one of its tasks, in the order of their map index."""
         with _explained(f"read the answers given in {dag_id}, run {run_id}"):
-            details = list(self._pages(f"{_run(dag_id, run_id)}/hitlDetails", "hitl_details"))
-        found = (_answer(detail) for detail in details)
-        return tuple(
-            sorted(
-                (a for a in found if task_id in (None, a.task_id)),
-                key=lambda answer: (answer.task_id, answer.map_index),
-            )
-        )
+            found = [_answer(detail) for detail in self._pages(f"{_run(dag_id, run_id)}/hitlDetails", "hitl_details")]
+        asked = (answer for answer in found if task_id in (None, answer.task_id))
+        return tuple(sorted(asked, key=lambda answer: (answer.task_id, answer.map_index)))
 
     def task_states(self, dag_id: str, run_id: str) -> tuple[TaskState, ...]:
         """Return the state of each task instance of a run."""
@@ -121,20 +133,62 @@ class AirflowApi:
                 for row in self._pages(f"{_run(dag_id, run_id)}/taskInstances", "task_instances")
             )
 
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return a run as Airflow stored it."""
+        with _explained(f"read {dag_id}, run {run_id}"):
+            reply = self._send("GET", _run(dag_id, run_id))
+            reply.raise_for_status()
+            return dict(reply.json())
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run as Airflow stored them, in the order of task and map index."""
+        with _explained(f"read the tasks of {dag_id}, run {run_id}"):
+            rows = list(self._pages(f"{_run(dag_id, run_id)}/taskInstances", "task_instances"))
+            return sorted(rows, key=lambda row: (row["task_id"], row["map_index"]))
+
+    def log(self, dag_id: str, run_id: str, task_id: str, map_index: int, number: int) -> str:
+        """Return what a try of a task logged, a JSON object in each line."""
+        path = f"{_run(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}/logs/{number}"
+        with _explained(f"read the log of {task_id}, try {number}"):
+            reply = self._send(
+                "GET",
+                path,
+                params={"map_index": map_index, "full_content": True},
+                headers={"Accept": "application/x-ndjson"},
+            )
+            if reply.status_code == httpx.codes.NOT_FOUND:
+                return ""
+            reply.raise_for_status()
+            return reply.text
+
+    def interventions(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return what people asked Airflow to do to a run, by its audit log; done or refused, it does not say."""
+        with _explained(f"read the audit log of {dag_id}, run {run_id}"):
+            return list(self._pages("/api/v2/eventLogs", "event_logs", dag_id=dag_id, run_id=run_id))
+
     def close_question(self, dag_id: str, run_id: str, answer: Answer, *, choice: str, comment: str) -> bool:
         """Answer an open request so that nobody is asked any more; False if somebody was faster."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{quote(answer.task_id, safe='')}/{answer.map_index}/hitlDetails"
         with _explained(f"close the open request {answer.task_id}[{answer.map_index}]"):
-            reply = self._client.patch(path, json={"chosen_options": [choice], "params_input": {"comment": comment}})
+            body = {"chosen_options": [choice], "params_input": {"comment": comment}}
+            reply = self._send("PATCH", path, json=body)
             if reply.status_code == httpx.codes.CONFLICT:
                 return False
             reply.raise_for_status()
             return True
 
-    def _pages(self, path: str, key: str) -> Iterator[dict[str, Any]]:
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Send a request; if the token may be too old for it, log in again and send it once more."""
+        reply = self._client.request(method, path, **content)
+        if reply.status_code in OLD_TOKEN:
+            self.log_in()
+            reply = self._client.request(method, path, **content)
+        return reply
+
+    def _pages(self, path: str, key: str, **wanted: str) -> Iterator[dict[str, Any]]:
         seen = 0
         while True:
-            reply = self._client.get(path, params={"limit": 100, "offset": seen})
+            reply = self._send("GET", path, params={**wanted, "limit": 100, "offset": seen})
             reply.raise_for_status()
             page = reply.json()
             yield from page[key]
@@ -150,33 +204,49 @@ def _run(dag_id: str, run_id: str) -> str:
 def _answer(detail: dict[str, Any]) -> Answer:
     by = detail.get("responded_by_user")
     chosen = detail.get("chosen_options") or [None]
-    comment = (detail.get("params_input") or {}).get("comment", "")
     return Answer(
         task_id=detail["task_instance"]["task_id"],
         map_index=detail["task_instance"]["map_index"],
         subject=detail["subject"],
         body=detail.get("body") or "",
-        assigned=tuple(user["id"] for user in detail["assigned_users"]),
+        assigned=tuple(user["id"] for user in detail.get("assigned_users") or ()),
         answered=detail["response_received"],
         user=by["name"] if by else None,
         choice=chosen[0],
-        comment=comment if isinstance(comment, str) else "",
+        comment=_words(detail.get("params_input"), "comment"),
+        conditions=_words(detail.get("params_input"), "conditions"),
         at=detail.get("responded_at"),
     )
 
 
+def _words(form: Any, field: str) -> str:
+    """Return a text of an answer's form; Airflow does not hold what comes by REST against the form's schema."""
+    words = form.get(field) if isinstance(form, dict) else None
+    return words if isinstance(words, str) else ""
+
+
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Turn HTTP failures into sentences: 4xx are final, all others pass."""
+    """Turn HTTP failures into sentences: what Airflow refuses is final, all others may pass."""
     try:
         yield
     except httpx.HTTPStatusError as error:
-        status = error.response.status_code
-        message = f"Could not {what}: Airflow answered {status} {error.response.text[:300]}"
-        if status in (403, 404):
-            raise ReleaseError(
-                message, who="the platform engineer", next_step="check the connection's account and its role"
-            ) from error
+        _refused(what, error)
+    except httpx.RequestError as error:
+        raise TransientError(f"Could not {what}: {str(error) or type(error).__name__}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # Something between us and Airflow answered in its place: a proxy's page, say.
+        message = f"Could not {what}: the answer is not one of Airflow's API ({type(error).__name__}: {error})"
+        raise TransientError(message[:1000]) from error
+
+
+def _refused(what: str, error: httpx.HTTPStatusError) -> NoReturn:
+    status = error.response.status_code
+    message = f"Could not {what}: Airflow answered {status} {error.response.text[:300]}"
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in PASSING:
         raise TransientError(message) from error
-    except httpx.TransportError as error:
-        raise TransientError(f"Could not {what}: {error}") from error
+    raise ReleaseError(
+        message,
+        who="the platform engineer",
+        next_step="check address, account and password of the Airflow connection, and the account's role",
+    ) from error

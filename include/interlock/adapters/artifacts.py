@@ -43,6 +43,9 @@ class Shelf(Protocol):
     def open(self, relative: str) -> IO[bytes]:
         """Open a file; FileNotFoundError if there is none."""
 
+    def names(self, prefix: str) -> list[str]:
+        """Return the files below a prefix, by their paths below the root."""
+
 
 class ArtifactStore:
     """Bytes by URI and SHA-256."""
@@ -88,11 +91,15 @@ class ArtifactStore:
 
     def exists(self, blob: Blob) -> bool:
         """Tell whether the blob's bytes are there and are the recorded ones: all of them are read."""
+        return self.digest_of(blob) == blob.sha256
+
+    def digest_of(self, blob: Blob) -> str | None:
+        """Return the SHA-256 of the bytes that lie where a blob's should, all read again; none: there are none."""
         try:
             with self._open(blob) as source:
-                return _copy(source, None) == blob.sha256
+                return _copy(source, None)
         except AssetMissing:
-            return False
+            return None
 
     def put_tree(self, folder: Path, prefix: str) -> str:
         """Store every file of a folder below ``prefix``; return the prefix's URI."""
@@ -107,6 +114,15 @@ class ArtifactStore:
             with open(path, "rb") as file:
                 self._shelf.write(f"{base}/{path.relative_to(folder).as_posix()}", file)
         return f"{self.root}/{quote(base)}"
+
+    def get_tree(self, prefix: str, folder: Path) -> int:
+        """Copy every file below ``prefix`` into a folder; return how many there were."""
+        base = _below_root(prefix)
+        names = [_below_root(name) for name in self._shelf.names(base)]
+        for name in names:
+            with self._shelf.open(name) as source, _aside(folder / name.removeprefix(f"{base}/")) as file:
+                _copy(source, file)
+        return len(names)
 
     def read(self, relative: str) -> bytes:
         """Return one file by its path below the root; AssetMissing if there is none, RequestRefused for a way out."""
@@ -161,6 +177,15 @@ class Folder:
         with _aside(self._path / relative) as file:
             shutil.copyfileobj(source, file, _CHUNK)
 
+    def names(self, prefix: str) -> list[str]:
+        """Return the files below a prefix, by their paths below the root."""
+        below = self._path / prefix
+        return sorted(
+            path.relative_to(self._path).as_posix()
+            for path in below.rglob("*")
+            if path.is_file() and not path.is_symlink()
+        )
+
     def open(self, relative: str) -> IO[bytes]:
         """Open a file; links that lead out of the folder lead nowhere."""
         path = (self._path / relative).resolve()
@@ -184,6 +209,14 @@ class Bucket:
         kind = mimetypes.guess_type(relative)[0] or "application/octet-stream"
         with self._errors(f"{relative} cannot be written to {self.root}"):
             self._client.upload_fileobj(source, self._bucket, self._key(relative), ExtraArgs={"ContentType": kind})
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the objects below a prefix, by their paths below the root."""
+        pages = self._client.get_paginator("list_objects_v2")
+        with self._errors(f"{prefix} cannot be listed in {self.root}"):
+            found = pages.paginate(Bucket=self._bucket, Prefix=f"{self._key(prefix)}/")
+            keys = [one["Key"] for page in found for one in page.get("Contents", ())]
+        return sorted(key.removeprefix(f"{self._prefix}/") if self._prefix else key for key in keys)
 
     def open(self, relative: str) -> IO[bytes]:
         """Download an object into a temporary file."""

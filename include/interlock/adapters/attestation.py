@@ -1,24 +1,33 @@
-"""What is claimed about a release, in standard words: in-toto statements, SLSA provenance.
+"""What is claimed about a release, in standard words: in-toto statements with SLSA's and in-toto's predicates.
 
 A statement is plain JSON; :mod:`.signing` puts it into a signed envelope.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from packageurl import PackageURL
+
 from include.interlock.domain.catalogue import Build
-from include.interlock.domain.records import Blob
+from include.interlock.domain.records import Blob, Outcome, QualityReport, RolloutPlan
 
 from .source import public_url
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+RELEASE = "https://in-toto.io/attestation/release/v0.1"
+VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
 BUILD_TYPE = "urn:interlock:build:v1"
 """A clean clone of one commit, built by the service's own tool with a whitelisted environment, packed as a bundle."""
 BUILDER = "urn:interlock:builder"
+VERIFIER = "urn:interlock:release-process"
+POLICY = "urn:interlock:policy"
+BUILD_LEVEL = "SLSA_BUILD_LEVEL_1"
+"""What a build here can claim: there is provenance. The worker that builds is the one that signs, so not level 2."""
 
 
 def statement(subjects: Mapping[str, str], predicate_type: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +88,63 @@ def provenance_statement(
         ],
     }
     return statement({name: artifact.sha256}, PROVENANCE, {"buildDefinition": definition, "runDetails": details})
+
+
+def test_result_statement(
+    *, artifact: Blob, name: str, report: QualityReport, expectations: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return in-toto's test result v0.1: which suites the artifact passed, and which it failed.
+
+    A waiver changes nothing here: what failed has failed.
+
+    :param expectations: suite: the SHA-256 of the file that says what it expects.
+    """
+    predicate = {
+        "result": "PASSED" if report.success else "FAILED",
+        "configuration": [
+            {"name": suite, "digest": {"sha256": digest}} for suite, digest in sorted(expectations.items())
+        ],
+        "url": report.docs,
+        "passedTests": [suite.suite for suite in report.suites if suite.success],
+        "warnedTests": [],
+        "failedTests": [suite.suite for suite in report.suites if not suite.success],
+    }
+    return statement({name: artifact.sha256}, TEST_RESULT, predicate)
+
+
+def release_statement(*, artifact: Blob, name: str, service: str, version: str) -> dict[str, Any]:
+    """Return in-toto's release v0.1: these bytes are this version of the service."""
+    purl = PackageURL(type="generic", name=service, version=version).to_string()
+    return statement({name: artifact.sha256}, RELEASE, {"purl": purl})
+
+
+def verification_summary_statement(
+    *,
+    plan: RolloutPlan,
+    name: str,
+    outcome: Outcome,
+    verified: datetime,
+    inputs: Sequence[Blob],
+    verifier: str = VERIFIER,
+) -> dict[str, Any]:
+    """Return SLSA's verification summary v1: whether the artifact went the whole way that the policy asks.
+
+    :param verified: when the release was closed.
+    :param inputs: the attestations that it is derived from, in their envelopes.
+    :param verifier: URI of the installation that judged it.
+    """
+    passed = outcome.outcome in ("deployed", "rehearsed")
+    predicate = {
+        "verifier": {"id": verifier},
+        "timeVerified": _time(verified),
+        "resourceUri": plan.bundle.uri,
+        "policy": {"uri": POLICY, "digest": {"sha256": plan.policy_digest}},
+        "inputAttestations": [{"uri": blob.uri, "digest": {"sha256": blob.sha256}} for blob in inputs],
+        "verificationResult": "PASSED" if passed else "FAILED",
+        "verifiedLevels": [BUILD_LEVEL] if passed else ["FAILED"],
+        "slsaVersion": "1.0",
+    }
+    return statement({name: plan.bundle.sha256}, VERIFICATION_SUMMARY, predicate)
 
 
 def _address(repository: str) -> str:

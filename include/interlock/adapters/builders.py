@@ -24,7 +24,7 @@ from include.interlock.domain.catalogue import Build, Suite
 from include.interlock.domain.errors import BuildFailed, QualityRejected
 
 from . import processes, tools
-from .reports import junit_rows
+from .reports import is_junit, junit_rows
 from .source import commit_epoch
 from .tools import tool_version
 
@@ -88,13 +88,13 @@ def build(checkout: Path, spec: Build, *, environ: Mapping[str, str]) -> BuildRe
         for what, command in _steps(checkout, spec, tool, program, seen["SOURCE_DATE_EPOCH"]):
             code = work.run(what, command)
             if what == "test":
-                _judge_tests(work, command, code, _fresh(checkout, globs, before))
+                _judge_tests(work, command, code, _reports(checkout, spec, globs, before))
             elif code:
                 raise work.failure(f"{shlex.join(command)} ended with exit code {code}")
     output = _output(checkout, spec.output, work)
     return BuildResult(
         output=output,
-        junit=_fresh(checkout, globs, before),
+        junit=_reports(checkout, spec, globs, before),
         coverage=_left(checkout, spec.coverage, before, work),
         bom=_left(checkout, spec.bom, before, work),
         log=work.log,
@@ -256,6 +256,17 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 def _fresh(checkout: Path, globs: Sequence[str], before: Mapping[Path, tuple[int, int, int]]) -> tuple[Path, ...]:
     """Return the files that globs name and that were written since: what lay there before proves nothing."""
     return tuple(path for path in _matches(checkout, globs) if _stamp(path) != before.get(path))
+
+
+def _reports(
+    checkout: Path, spec: Build, globs: Sequence[str], before: Mapping[Path, tuple[int, int, int]]
+) -> tuple[Path, ...]:
+    """Return the JUnit reports of a build.
+
+    A tool's usual place may hold other XML too, coverage say; where the service names its reports, each must be one.
+    """
+    written = _fresh(checkout, globs, before)
+    return written if spec.junit else tuple(path for path in written if is_junit(path))
 
 
 def _left(checkout: Path, name: str | None, before: Mapping[Path, tuple[int, int, int]], work: _Work) -> Path | None:

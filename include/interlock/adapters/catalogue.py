@@ -17,14 +17,21 @@ from tempfile import NamedTemporaryFile
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from include.interlock.domain import policy as policies
+from include.interlock.domain import voting_faults
 from include.interlock.domain.catalogue import BoardBook, Catalogue, Identifier, Policy, Service
+from include.interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from include.interlock.domain.errors import CatalogueError
 
 from .yaml_files import Problem, YamlFile, quoted, read_yaml, refused
 
 FOLDER = Path(__file__).parents[2] / "catalogue"
 """The project's own catalogue."""
-SCHEMAS: dict[str, type[BaseModel]] = {"policy": Policy, "board": BoardBook, "service": Service}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "policy": Policy,
+    "board": BoardBook,
+    "service": Service,
+    "break_glass": BreakGlassBook,
+}
 MOST_NAMES = 30
 
 _NAME = TypeAdapter(Identifier)
@@ -67,6 +74,12 @@ def load_service(folder: Path, name: str) -> Catalogue:
 
 def what_is_wrong(folder: Path) -> list[str]:
     """Return everything that is wrong with a catalogue; if nothing is, all is well."""
+    grants = folder / "break_glass.yaml"
+    return [*_wrong_in_releases(folder), *(_wrong(grants, BreakGlassBook) if grants.exists() else ())]
+
+
+def _wrong_in_releases(folder: Path) -> list[str]:
+    """Return what is wrong with the files that a release is planned from."""
     rules = [*_wrong(folder / "policy.yaml", Policy), *_wrong(folder / "board.yaml", BoardBook)]
     if rules:  # without them, the services can only be checked each in itself
         return [*rules, *(message for path in _service_files(folder) for message in _wrong(path, Service))]
@@ -93,22 +106,22 @@ def _read(path: Path) -> YamlFile:
 def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
     policy_file, board_file = _read(folder / "policy.yaml"), _read(folder / "board.yaml")
     policy, board = policy_file.parse(Policy), board_file.parse(BoardBook)
-    _refuse(policy_file, [*_unknown_boards(policy, board), *_loosening_units(policy)])
-    _refuse(board_file, _missing_management(policy, board))
+    services = [path.stem for path in _service_files(folder)]
+    of_boards = _problems(voting_faults.faults_of_policy(policy, board, services=services))
+    _refuse(policy_file, [*of_boards, *_loosening_units(policy)])
+    of_book = voting_faults.faults_of_book(board, units=policy.business_units.keys(), services=services)
+    _refuse(board_file, [*_missing_management(policy, board), *_problems(of_book)])
     return policy, board
 
 
-def _unknown_boards(policy: Policy, board: BoardBook) -> Iterator[Problem]:
-    for kind, flow in policy.change_types.items():
-        if flow.board is not None and flow.board not in board.boards:
-            place = ("change_types", kind.value, "board")
-            yield Problem(place, quoted(flow.board), f"a board of board.yaml: {_listed(board.boards)}")
+def _problems(faults: Iterable[voting_faults.Fault]) -> Iterator[Problem]:
+    return (Problem(fault.place, fault.found, fault.allowed) for fault in faults)
 
 
 def _loosening_units(policy: Policy) -> Iterator[Problem]:
     for unit in policy.business_units:
         for refusal in policies.refusals_of_unit(policy, unit):
-            place = ("business_units", unit, "thresholds", refusal.key)
+            place = ("business_units", unit, *refusal.path)
             yield Problem(place, policies.shown(refusal.found), refusal.allowed)
 
 
@@ -145,6 +158,7 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
             *_unknown_unit(service, policy),
             *_unknown_people(service, board),
             *_loosening_service(service, policy),
+            *_faulty_rules(service, policy, board),
         ],
     )
     return service
@@ -181,7 +195,14 @@ def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:
     if service.business_unit is not None and service.business_unit not in policy.business_units:
         return
     for refusal in policies.refusals_of_service(policy, service):
-        yield Problem(("policy", "thresholds", refusal.key), policies.shown(refusal.found), refusal.allowed)
+        yield Problem(("policy", *refusal.path), policies.shown(refusal.found), refusal.allowed)
+
+
+def _faulty_rules(service: Service, policy: Policy, board: BoardBook) -> Iterator[Problem]:
+    units = policy.business_units.keys()
+    return _problems(
+        voting_faults.faults_of_level(service.policy, board, ("policy",), units=units, services=[service.name])
+    )
 
 
 def _refuse(file: YamlFile, problems: Iterable[Problem]) -> None:

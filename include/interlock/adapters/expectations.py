@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from include.interlock.domain.canonical import Model
+from include.interlock.domain.canonical import Model, sha256_of
 from include.interlock.domain.catalogue import Thresholds
 from include.interlock.domain.errors import CatalogueError, ReleaseError
 from include.interlock.domain.quality import licence_allowed
@@ -145,6 +145,11 @@ TABLES = {
         derived={"p95_ratio": _p95_ratio},
     ),
 }
+
+
+def suite_digests(suites: Path = SUITES) -> dict[str, str]:
+    """Return the SHA-256 of the file of each suite, by the suite's name."""
+    return {path.stem: sha256_of(path.read_bytes()) for path in sorted(suites.glob("*.json"))}
 
 
 def judge(

@@ -20,6 +20,7 @@ from include.interlock.domain.records import BackOutPlan, Host, HostResult, Runn
 from .host_session import ask_host
 from .host_visit import Delivery, Surroundings, Visit, visit_all
 from .load_balancer import Balancer
+from .permits import Admission
 from .ssh import SshDoor, SshLogin, ssh_login
 from .web import web_client
 
@@ -61,6 +62,7 @@ async def deploy_hosts(
     deployment: Deployment,
     *,
     login: SshLogin,
+    admission: Admission,
     balancer: Balancer | None,
     concurrency: int = CONCURRENCY,
 ) -> tuple[HostResult, ...]:
@@ -71,7 +73,8 @@ async def deploy_hosts(
     """
     delivery = await asyncio.to_thread(_delivery, deployment)
     site = Site(deployment.service, deployment.environment, deployment.deployment_id, deployment.deploy_root)
-    async with _surroundings(site, deployment.health, deployment.drain_timeout, login, balancer) as around:
+    door = SshDoor(login, admission)
+    async with _surroundings(site, deployment.health, deployment.drain_timeout, door, balancer) as around:
         return await visit_all([partial(Visit(host, around).deploy, delivery) for host in hosts], concurrency)
 
 
@@ -86,6 +89,7 @@ async def back_out_hosts(
     health: Health,
     drain_timeout: timedelta,
     login: SshLogin,
+    admission: Admission,
     balancer: Balancer | None,
     concurrency: int = CONCURRENCY,
 ) -> tuple[HostResult, ...]:
@@ -100,7 +104,8 @@ async def back_out_hosts(
             who="the release manager",
         )
     site = Site(service, environment, deployment_id, deploy_root)
-    async with _surroundings(site, health, drain_timeout, login, balancer) as around:
+    door = SshDoor(login, admission)
+    async with _surroundings(site, health, drain_timeout, door, balancer) as around:
         visits = [
             partial(Visit(host, around).back_out, plan.releases[host.address], plan.versions.get(host.address))
             for host in hosts
@@ -109,10 +114,15 @@ async def back_out_hosts(
 
 
 async def read_running(
-    hosts: Sequence[Host], deploy_root: str, *, login: SshLogin, concurrency: int = CONCURRENCY
+    hosts: Sequence[Host],
+    deploy_root: str,
+    *,
+    login: SshLogin,
+    admission: Admission,
+    concurrency: int = CONCURRENCY,
 ) -> tuple[RunningRelease, ...]:
     """Ask hosts what they run; HostUnreachable names those that cannot be asked."""
-    states = await _ask_all(hosts, deploy_root, {}, login, concurrency)
+    states = await _ask_all(hosts, deploy_root, {}, SshDoor(login, admission), concurrency)
     return tuple(state.running(host.address) for host, state in zip(hosts, states, strict=True))
 
 
@@ -122,13 +132,14 @@ async def has_releases(
     releases: Mapping[str, str | None],
     *,
     login: SshLogin,
+    admission: Admission,
     concurrency: int = CONCURRENCY,
 ) -> dict[str, bool]:
     """Say of each host's address whether the release that ``releases`` names for it is there, whole.
 
     A host for which it names none needs none.
     """
-    states = await _ask_all(hosts, deploy_root, releases, login, concurrency)
+    states = await _ask_all(hosts, deploy_root, releases, SshDoor(login, admission), concurrency)
     return {host.address: _has(state, releases.get(host.address)) for host, state in zip(hosts, states, strict=True)}
 
 
@@ -137,9 +148,8 @@ def _has(state: HostState, release: str | None) -> bool:
 
 
 async def _ask_all(
-    hosts: Sequence[Host], deploy_root: str, releases: Mapping[str, str | None], login: SshLogin, concurrency: int
+    hosts: Sequence[Host], deploy_root: str, releases: Mapping[str, str | None], door: SshDoor, concurrency: int
 ) -> list[HostState]:
-    door = SshDoor(login)
     slots = asyncio.Semaphore(concurrency)
 
     async def ask(host: Host) -> HostState | DeployError:
@@ -162,10 +172,10 @@ async def _ask_all(
 
 @asynccontextmanager
 async def _surroundings(
-    site: Site, health: Health, drain_timeout: timedelta, login: SshLogin, balancer: Balancer | None
+    site: Site, health: Health, drain_timeout: timedelta, door: SshDoor, balancer: Balancer | None
 ) -> AsyncIterator[Surroundings]:
     async with web_client() as web:
-        yield Surroundings(site, health, drain_timeout, SshDoor(login), balancer, web)
+        yield Surroundings(site, health, drain_timeout, door, balancer, web)
 
 
 def _delivery(deployment: Deployment) -> Delivery:

@@ -20,6 +20,15 @@ from include.interlock.domain.quality import CoverageRow, TestRow
 
 _SIZE_CAP = 64 * 1024 * 1024
 _MESSAGE_CAP = 2000
+_JUNIT_ROOTS = ("testsuites", "testsuite")
+
+
+def is_junit(path: Path) -> bool:
+    """Tell JUnit reports from other XML by their root; what cannot be read counts, for :func:`junit_rows` to refuse."""
+    try:
+        return _root(path).tag in _JUNIT_ROOTS
+    except QualityRejected:
+        return True
 
 
 def junit_rows(paths: Iterable[Path]) -> tuple[TestRow, ...]:

@@ -13,6 +13,8 @@ import asyncssh
 
 from include.interlock.domain.errors import AssetMissing, HostUnreachable, PolicyViolation
 
+from .permits import Admission
+
 # The first is the fastest where processors have AES instructions; bundles are compressed already.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
 _KEEPALIVE_SECONDS = 15
@@ -89,12 +91,18 @@ def _lacking(connection: str, what: str) -> AssetMissing:
 
 
 class SshDoor:
-    """Opens connections for one login; keys and known hosts are read once, however many hosts there are."""
+    """Opens connections for one login; keys and known hosts are read once, however many hosts there are.
 
-    def __init__(self, login: SshLogin) -> None:
+    The only place from which a host is connected to: each connection is first asked of the admission.
+    """
+
+    def __init__(self, login: SshLogin, admission: Admission) -> None:
+        if not isinstance(admission, Admission):
+            raise PolicyViolation("No connection to a host without an admission.", rule="no permit, no connection")
         # asyncssh logs each command whole, once per host: the log of a release is for people.
         asyncssh.set_log_level("WARNING")
         self._login = login
+        self._admission = admission
         self._known = _read_known_hosts(login)
         self._options = asyncssh.SSHClientConnectionOptions(
             username=login.username,
@@ -114,7 +122,12 @@ class SshDoor:
 
     @asynccontextmanager
     async def opened(self, address: str) -> AsyncIterator[asyncssh.SSHClientConnection]:
-        """Connect to a host for as long as the context lasts; HostUnreachable says why it was not possible."""
+        """Connect to a host for as long as the context lasts.
+
+        :raises PolicyViolation: the admission does not let us.
+        :raises HostUnreachable: why it was not possible.
+        """
+        await self._admission.admit(address)
         connection = await self._connect(address)
         try:
             yield connection

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -53,7 +53,9 @@ def _environment() -> ImmutableSandboxedEnvironment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(code=code, instant=instant, link=link, quoted=quoted, short=short)
+    environment.filters.update(
+        code=code, counted=counted, instant=instant, link=link, named=named, quoted=quoted, short=short, worded=worded
+    )
     return environment
 
 
@@ -87,6 +89,22 @@ def link(text: str, path: str) -> Markdown:
     :param path: below Airflow's own address, without a slash at its beginning.
     """
     return Markdown(f"[{escape(text)}]({quote(path, safe='/%')})")
+
+
+def named(user: str, names: Mapping[str, str]) -> str:
+    """Return a person's name with the user name, which is all there is of somebody whom no board book knows."""
+    return f"{names[user]} ({user})" if user in names else user
+
+
+def worded(key: str) -> str:
+    """Return a key as words: ``peak_hours`` as *Peak hours*."""
+    words = re.sub(r"[_-]+", " ", key).strip()
+    return words[:1].upper() + words[1:]
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: *1 host*, *3 hosts*."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def quoted(text: str) -> Markdown:

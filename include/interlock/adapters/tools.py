@@ -34,6 +34,7 @@ class Tool:
 
     :param programs: the first one that this machine has is taken.
     :param install: how a machine gets it.
+    :param junit: where JUnit reports are looked for when the service names none; other XML there is passed over.
     :param options: given at every call.
     :param build: arguments when the service gives none.
     :param test: the same for unit tests.

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Literal
 
 import httpx
 
@@ -143,7 +144,12 @@ class _Measured:
 
 
 async def run_load(
-    hosts: Sequence[Host], load: Load, port: int, *, client: httpx.AsyncClient | None = None
+    hosts: Sequence[Host],
+    load: Load,
+    port: int,
+    *,
+    moment: Literal["test", "before", "after"] = "test",
+    client: httpx.AsyncClient | None = None,
 ) -> LoadReport:
     """Put a short load on hosts and measure each path of each.
 
@@ -160,7 +166,7 @@ async def run_load(
             one.times, one.errors = [], 0
         started = monotonic()
         await _spread(_in_turn(measured, load.requests), load.concurrency, port, seconds, asking)
-        return LoadReport(results=tuple(map(_result, every)), seconds=round(monotonic() - started, 3))
+        return LoadReport(moment=moment, results=tuple(map(_result, every)), seconds=round(monotonic() - started, 3))
 
 
 def _in_turn(measured: list[list[_Measured]], requests: int) -> Iterator[_Measured]:

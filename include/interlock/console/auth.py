@@ -6,22 +6,23 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
 from airflow.providers.fab.www.security.permissions import RESOURCE_DAG_RUN, RESOURCE_HITL_DETAIL, resource_name
 from fastapi import HTTPException, status
 
-from .control import BREAK_GLASS, goes_round, is_controlled, refusal
+from .asked import Asked, under_way
+from .behind import dags_of_asset
+from .control import BREAK_GLASS, NEVER, WATCHMEN, is_controlled, is_refused, refusal
+from .guard import asset_of
+from .verdict import bench
 
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
-    from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+    from airflow.api_fastapi.auth.managers.models.resource_details import AssetDetails, DagDetails
     from airflow.providers.fab.auth_manager.models import User
-
-log = logging.getLogger(__name__)
 
 EDITING_NOT_NEEDED = {("PUT", DagAccessEntity.HITL_DETAIL), ("POST", DagAccessEntity.RUN)}
 """What FAB grants only with the right to edit the Dag, which is the right to pause it."""
@@ -33,7 +34,13 @@ class InterlockFabAuthManager(FabAuthManager):
     def is_authorized_hitl_task(self, *, assigned_users: set[str], user: User) -> bool:
         """Tell whether a question was asked of this user: by user name, or by FAB's numeric id."""
         name = getattr(user, "username", None)  # the public user has none
-        return any(user.get_id() == one if one.isdigit() else name == one for one in assigned_users)
+        was_asked = any(user.get_id() == one if one.isdigit() else name == one for one in assigned_users)
+        asked = under_way()
+        if not was_asked and isinstance(asked, Asked):
+            dag_id = asked.names.get("dag_id")
+            if dag_id is not None and is_controlled(dag_id):
+                bench().refused(user.get_name(), asked, DagAccessEntity.HITL_DETAIL.value, dag_id, "assignment")
+        return was_asked
 
     def is_authorized_dag(
         self,
@@ -47,17 +54,48 @@ class InterlockFabAuthManager(FabAuthManager):
 
         :raises HTTPException: 403 with the reason, for those whose permissions alone would have sufficed.
         """
-        if not self._is_permitted(method, user, access_entity, details):
-            return False
+        permitted = self._is_permitted(method, user, access_entity, details)
         dag_id = details.id if details else None
+        if dag_id is None or not is_controlled(dag_id):
+            return permitted
+        asked = under_way()
         entity = access_entity.value if access_entity else None
-        if dag_id and goes_round(method, entity, dag_id) and not self._breaks_glass(user):
-            log.warning("Refused to %s: %s %s of %s", user.get_name(), method, entity or "DAG", dag_id)
-            raise HTTPException(status.HTTP_403_FORBIDDEN, refusal(entity, dag_id))
+        if not permitted:
+            if isinstance(asked, Asked):
+                bench().refused(user.get_name(), asked, entity, dag_id, "role")
+            return False
+        if not is_refused(method, entity, dag_id, asked):
+            return True
+        if asked is not None and not isinstance(asked, Asked):
+            return False  # only a question; nothing is attempted
+        self._refuse_or_break(user, asked, entity, dag_id)
         return True
 
-    def _breaks_glass(self, user: User) -> bool:
-        return any(role.name == BREAK_GLASS for role in user.roles)
+    def is_authorized_asset(self, *, method: ResourceMethod, user: User, details: AssetDetails | None = None) -> bool:
+        """Tell whether a user may do this to an asset; what a release leaves, only a release does."""
+        asked = under_way()
+        permitted = bool(super().is_authorized_asset(method=method, user=user, details=details))
+        if permitted and isinstance(asked, Asked) and asked.deed in NEVER:
+            for dag_id in sorted(filter(is_controlled, dags_of_asset(asset_of(asked)))):
+                self._refuse_or_break(user, asked, "ASSET", dag_id)
+        return permitted
+
+    def get_authorized_dag_ids(self, *, user: User, method: ResourceMethod = "GET", **more: Any) -> set[str]:
+        """Return the Dags to which a user may do this: whoever pauses by a pattern does not pause what watches."""
+        dag_ids: set[str] = super().get_authorized_dag_ids(user=user, method=method, **more)
+        asked = under_way()
+        if method == "GET" or (isinstance(asked, Asked) and asked.unpauses):
+            return dag_ids
+        return dag_ids - WATCHMEN
+
+    def _refuse_or_break(self, user: User, asked: Asked | None, entity: str | None, dag_id: str) -> None:
+        """Refuse a request, unless its user breaks the glass."""
+        if asked is None:
+            why = f"{refusal(entity, dag_id)} Interlock's plugin is not loaded: this did not come in by its door."
+        else:
+            why = bench().objection(user.get_name(), asked, entity, dag_id, may_break=_breaks_glass(user))
+        if why:
+            raise HTTPException(status.HTTP_403_FORBIDDEN, why)
 
     def _is_permitted(
         self,
@@ -79,3 +117,7 @@ class InterlockFabAuthManager(FabAuthManager):
         if access_entity is DagAccessEntity.RUN:
             resources = [RESOURCE_DAG_RUN, resource_name(details.id, RESOURCE_DAG_RUN)]
         return any(self._is_authorized(method=method, resource_type=one, user=user) for one in resources)
+
+
+def _breaks_glass(user: User) -> bool:
+    return any(role.name == BREAK_GLASS for role in getattr(user, "roles", ()))

@@ -1,13 +1,18 @@
 """Which Dags are under release control, and what nobody may do to them.
 
 A release is decided by records of people's answers; whoever could mark a ballot as done, clear it, edit what a stage
-handed on or delete the run could go round the board. Hence no role may, an administrator's included; ``break_glass`` is
-the one exception. Triggering a release and answering what one is asked stay open to those whose role has them.
+handed on or delete the run could go round the board. Hence no role may, an administrator's included; breaking the glass
+is the one exception. Triggering a release and answering what one is asked stay open to those whose role has them.
 """
 
 from __future__ import annotations
 
+from .asked import Asked, Reading
+from .routes import Deed
+
 PREFIX = "release_"
+WATCHMEN = frozenset({"emergency_stop", "reconcile"})
+"""Dags that watch over releases: their runs are as much under control, and they are not paused either."""
 BREAK_GLASS = "break_glass"
 
 READ = "GET"
@@ -16,11 +21,21 @@ STAYS_OPEN = {("POST", "RUN"), ("PUT", "HITL_DETAIL"), ("PUT", None)}
 
 In Airflow's words: its methods, where PUT is every change, and its ``DagAccessEntity``, where none is the Dag itself.
 """
+OPEN_DEEDS = {Deed.TRIGGER, Deed.ANSWER, Deed.LIST, Deed.OWN, Deed.PARSE}
+"""What somebody with the permission may do to any Dag under control."""
+PAUSES = {Deed.PAUSE, Deed.PAUSE_MANY}
+NEVER = {Deed.START, Deed.ASSET} | PAUSES
+"""What no broken glass opens either: there is no repair that needs it."""
 
 
 def is_controlled(dag_id: str | None) -> bool:
     """Tell whether a Dag is under release control."""
-    return dag_id is not None and dag_id.startswith(PREFIX)
+    return dag_id is not None and (is_release(dag_id) or dag_id.lower() in WATCHMEN)
+
+
+def is_release(dag_id: str) -> bool:
+    """Tell whether a Dag releases a service."""
+    return dag_id.lower().startswith(PREFIX)
 
 
 def goes_round(method: str, entity: str | None, dag_id: str | None) -> bool:
@@ -28,15 +43,51 @@ def goes_round(method: str, entity: str | None, dag_id: str | None) -> bool:
     return is_controlled(dag_id) and method != READ and (method, entity) not in STAYS_OPEN
 
 
-def refusal(entity: str | None, dag_id: str) -> str:
+def is_refused(method: str, entity: str | None, dag_id: str, asked: Asked | Reading | None) -> bool:
+    """Tell whether nobody may do this to a Dag, by what Airflow asks for and by what the request really does.
+
+    :param asked: the request that is under way; None: it cannot be told, for it did not come in by the door.
+    """
+    if not is_controlled(dag_id):
+        return False
+    if isinstance(asked, Asked):
+        return not is_open(asked, dag_id) or goes_round(method, entity, dag_id)
+    if asked is None and method != READ and (method, entity) != ("PUT", "HITL_DETAIL"):
+        return True
+    return goes_round(method, entity, dag_id)
+
+
+def is_open(asked: Asked, dag_id: str) -> bool:
+    """Tell whether a request does to a Dag under control only what may be done to it; an unknown one does not."""
+    if asked.deed in PAUSES:
+        return is_release(dag_id) or asked.unpauses
+    return asked.deed in OPEN_DEEDS
+
+
+def refusal(entity: str | None, dag_id: str, deed: Deed | None = None) -> str:
     """Say why what goes round the decisions of a release is refused."""
+    if deed in NEVER:
+        return f"{dag_id} is under release control: {_NEVER[deed]}"
     what = f"the {entity.lower().replace('_', ' ')}s" if entity else "the history"
     return (
         f"{dag_id} is under release control: nobody marks, clears, edits or deletes {what} of a release, "
         "administrators included. Rule: a release is decided by the people who were asked. "
-        f"Who can: holders of the role {BREAK_GLASS}. "
+        f"Who can: holders of the role {BREAK_GLASS}, while a grant in break_glass.yaml of the catalogue names them. "
         "Next: let the release go on or fail, and trigger it again."
     )
+
+
+_PAUSED = (
+    "it is not paused. Rule: what stops releases and what watches over them is always ready. "
+    "Next: pause the Dag of a single release, or stop all with emergency_stop."
+)
+_NEVER = {
+    Deed.START: "it is asked for at its trigger form, once; it is not backfilled, materialised or started by other "
+    "Dags. Next: trigger it at its form.",
+    Deed.ASSET: "its assets say what an environment runs, and only its runs say that. Next: release what is to run.",
+    Deed.PAUSE: _PAUSED,
+    Deed.PAUSE_MANY: _PAUSED,
+}
 
 
 def service_of(dag_id: str) -> str:

@@ -1,8 +1,10 @@
 """The one table of roles: who may see and do what in Airflow, as FAB's permissions.
 
 What a role may do to every Dag, to pages and to the installation stands in :data:`ROLES`; what it may do to the Dags of
-releases stands in :data:`RELEASE_DAGS`, which each release Dag takes as its ``access_control``. Nothing here lets
+releases is :func:`dag_access`, which each of these Dags takes as its ``access_control``. Nothing here lets
 anybody mark, clear or edit a release but :data:`~.control.BREAK_GLASS`.
+
+``python -m include.interlock.console.roles`` prints it for people.
 """
 
 from __future__ import annotations
@@ -62,18 +64,36 @@ ROLES: dict[str, frozenset[Permission]] = {
     | _all(CREATE, "XComs")
     | _all(DELETE, RUNS, "Task Instances", "XComs")
     | _all(READ, DAGS, "Audit Logs"),
-    "interlock_reader": WEBSITE | RECORDS,
+    "interlock_reader": WEBSITE | RECORDS | _all(READ, "Audit Logs"),
     "board_clerk": WEBSITE | _all(READ, QUESTIONS) | _all(EDIT, QUESTIONS),
 }
 
-RELEASE_DAGS: dict[str, dict[str, set[str]]] = {
-    role: {DAGS: {READ}, RUNS: {CREATE}} if role == "release_manager" else {DAGS: {READ}} for role in ROLES
+
+def dag_access(triggered_by: Collection[str] = ("release_manager",)) -> dict[str, dict[str, set[str]]]:
+    """Return the ``access_control`` of a Dag under release control: everybody reads it, some roles trigger it."""
+    return {role: {DAGS: {READ}, RUNS: {CREATE}} if role in triggered_by else {DAGS: {READ}} for role in ROLES}
+
+
+_WHAT: dict[str, Permission] = {
+    "Runs and records": (READ, RUNS),
+    "Other Dags": (READ, DAGS),
+    "Audit log": (READ, "Audit Logs"),
+    "Answer": (EDIT, QUESTIONS),
+    "Pause": (EDIT, DAGS),
 }
 
 
-def dag_access() -> dict[str, dict[str, set[str]]]:
-    """Return the ``access_control`` of a release Dag: everybody reads it, release managers trigger it."""
-    return {role: {resource: set(actions) for resource, actions in may.items()} for role, may in RELEASE_DAGS.items()}
+def roles_table() -> str:
+    """Return the table of roles for people, in Markdown, as it stands in docs/platform-engineer.md."""
+    access = dag_access()
+    rows = [("Role", *_WHAT, "Trigger releases", "Mark, clear, edit releases")]
+    for role, permissions in ROLES.items():
+        triggers = "yes" if CREATE in access[role].get(RUNS, ()) else ""
+        edits = "with a grant" if (EDIT, "Task Instances") in permissions else ""
+        does = ("yes" if permission in permissions else "" for permission in _WHAT.values())
+        rows.append((f"`{role}`", *does, triggers, edits))
+    rows.insert(1, ("---",) * len(rows[0]))
+    return "\n".join(f"| {' | '.join(row)} |".replace("|  |", "| |").replace("|  |", "| |") for row in rows)
 
 
 class SecurityManager(Protocol):
@@ -113,3 +133,7 @@ def _check(name: str, held: Collection[Permission]) -> None:
 
 def _not_of_one_dag(permissions: Iterable[Permission]) -> list[Permission]:
     return [(action, resource) for action, resource in permissions if not resource.startswith(("DAG:", "DAG Run:"))]
+
+
+if __name__ == "__main__":
+    print(roles_table())

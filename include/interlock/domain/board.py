@@ -3,17 +3,22 @@
 The decisions do not depend on the order of the votes. What a person may not say is not counted, however it got into the
 record: someone else's ballot, a vote of the requester or of a stranger, a word that is not on the ballot. If one person
 is on record with several answers, the most careful one stands.
+
+A delegate votes in the seat of the member whom they stand in for, in that member's role and with their veto, once. A
+member who was made a delegate votes for themselves only. If somebody stood in for two, one after the other, while a
+board was voting, one of their approvals counts, and the other is an abstention; each of their rejections counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from .canonical import Sha256
-from .catalogue import Board, UserName
+from .catalogue import BoardBook, UserName
 from .errors import PolicyViolation
-from .records import Decision, Vote
+from .records import Commit, Decision, Vote
+from .voting import Seat, VotingRule, approvals, eligible_seats, lacking, listed, met, seat_of
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
 CHOICES = (APPROVE, REJECT, ABSTAIN)
@@ -26,34 +31,46 @@ LONGEST_QUOTE = 1000
 _NOUN = {"plan": "the plan of the release", "acceptance": "the release"}
 
 
-def eligible_members(board: Board, *, requester: str, excluded: Collection[str] = ()) -> tuple[UserName, ...]:
-    """Return the members who may vote on a release, in the order of the board.
+def authors_of(commits: Iterable[Commit], book: BoardBook) -> tuple[UserName, ...]:
+    """Return who of the people of the board book wrote one of some commits, by their e-mail addresses."""
+    wrote = {commit.email.casefold() for commit in commits}
+    return tuple(sorted(person.user for person in book.people if person.email.casefold() in wrote))
+
+
+def eligible_members(rule: VotingRule, *, requester: str, excluded: Collection[str] = ()) -> tuple[Seat, ...]:
+    """Return the seats that may vote on a release, in the order of their user names.
 
     :param requester: who asked for the release, and therefore does not decide on it.
     :param excluded: further people who had a hand in it.
-    :raises PolicyViolation: they are too few for the board's quorum.
+    :raises PolicyViolation: they are too few for what a board or rule asks.
     """
-    eligible = _eligible(board.members, requester, excluded)
-    if len(eligible) < board.quorum.approvals:
-        raise PolicyViolation(
-            f"The board {board.title} cannot decide on this release: it needs {_approvals(board.quorum.approvals)}, "
-            f"and {_names(eligible) or 'nobody'} may vote.",
-            rule="who asks for a release, or made it, does not vote on it (board.yaml has the quorum)",
-            who="whoever keeps board.yaml",
-            next_step="have somebody who is not on the board trigger the release, or give the board more members",
-        )
+    eligible = eligible_seats(rule, barred={requester, *excluded})
+    for demand in rule.demands:
+        if not met(demand, eligible):
+            may = listed(str(seat) for seat in eligible if seat.user in demand.members)
+            raise PolicyViolation(
+                f"The board {demand.title} cannot decide on this release: "
+                f"it needs {demand}, and {may or 'nobody'} may vote.",
+                rule=f"who asks for a release, or made it, does not vote on it ({demand.place} has the quorum)",
+                who="whoever keeps board.yaml",
+                next_step="have somebody who is not on the board trigger the release, or give the board more members",
+            )
     return eligible
 
 
-def eligible_approvers(approvers: Sequence[str], *, requester: str, subject: str) -> tuple[UserName, ...]:
+def eligible_approvers(
+    approvers: Sequence[str], *, requester: str, subject: str, names: Mapping[str, str] | None = None
+) -> tuple[UserName, ...]:
     """Return who of some named people may approve, in their order: everybody but the requester.
 
+    :param names: how people call them, by user name.
     :raises PolicyViolation: nobody is left.
     """
-    eligible = _eligible(approvers, requester, ())
+    eligible = _others(approvers, requester)
     if not eligible:
         raise PolicyViolation(
-            f"Nobody may decide on the {subject}: {_names(approvers) or 'nobody'} could, and asked for the release.",
+            f"Nobody may decide on the {subject}: {_called(approvers, names) or 'nobody'} could, "
+            "and asked for the release.",
             rule="who asks for a release does not approve it",
             who="whoever keeps the catalogue",
             next_step="have somebody else trigger the release, or name more people",
@@ -62,7 +79,7 @@ def eligible_approvers(approvers: Sequence[str], *, requester: str, subject: str
 
 
 def count_votes(
-    board: Board,
+    rule: VotingRule,
     votes: Sequence[Vote],
     *,
     digest: Sha256,
@@ -70,35 +87,131 @@ def count_votes(
     excluded: Collection[str] = (),
     expired: bool,
 ) -> Decision | None:
-    """Count a board's votes on what a digest names; None while the board can still go either way.
+    """Count the votes on what a digest names; None while they can still come out either way.
 
-    A rejection by a member with a veto comes before everything, then enough approvals, then the end of all hope for
-    them, then the deadline: no decision in time is a rejection.
+    A rejection by a member with a veto comes before everything, then all approvals that are asked, then the end of all
+    hope for them, then the deadline: no decision in time is a rejection.
 
-    :param expired: whether the board's deadline has passed.
+    :param rule: everything that matches the release, merged, from the board as it is today: who left has no seat.
+    :param excluded: further people who had a hand in the release: its authors, if the policy says so.
+    :param expired: whether the deadline has passed.
     """
-    eligible = _eligible(board.members, requester, excluded)
-    counted = _counted(votes, eligible, own_ballot_only=True)
-    needed = board.quorum.approvals
-    approving = [user for user in eligible if _is(counted, user, APPROVE)]
-    silent = [user for user in eligible if user not in counted]
-    said = _what_was_said(counted, eligible)
+    count = _Count(rule, votes, barred={requester, *excluded})
+    title = rule.title
 
     def decided(approved: bool, *sentences: str, late: bool = False) -> Decision:
-        return _decision("board", digest, votes, approved, sentences, late=late)
+        every = (f"{title}: {sentences[0]}", *sentences[1:], *count.said())
+        return _decision("board", digest, votes, approved, every, late=late)
 
-    vetoing = [user for user in eligible if user in board.quorum.veto and _is(counted, user, REJECT)]
-    if vetoing:
-        return decided(False, f"{board.title}: rejected by {_names(vetoing)}, whose rejection alone decides.", *said)
-    if len(approving) >= needed:
-        return decided(True, f"{board.title}: approved by {_names(approving)}; {_approvals(needed)} needed.", *said)
-    if len(approving) + len(silent) < needed:
-        who = [f"Only {_names(eligible) or 'nobody'} may vote on it."] if len(eligible) < needed else []
-        return decided(False, f"{board.title}: rejected, for {_approvals(needed)} can not be reached.", *who, *said)
+    if vetoing := [seat for seat in count.seats(REJECT) if seat.user in rule.veto]:
+        return decided(False, f"rejected by {count.called(vetoing)}, whose rejection alone decides.")
+    if all(met(demand, count.approving) for demand in rule.demands):
+        asked = count.needed()
+        return decided(True, f"approved by {count.called(count.approving)}; {asked} needed.")
+    if out_of_reach := count.out_of_reach():
+        return decided(False, *out_of_reach)
     if expired:
-        missing = f"{board.title}: not approved in time, for {_of(len(approving), needed)} had come in by the deadline."
-        return decided(False, missing, f"{_names(silent)} did not answer.", *said, late=True)
+        silent = listed(map(str, count.silent))
+        late = f"not approved in time, for {count.progress()} had come in by the deadline."
+        return decided(False, late, f"{silent} did not answer.", late=True)
     return None
+
+
+class _Count:
+    """The votes that count on a rule, each in its seat.
+
+    :ivar eligible: the seats that may vote.
+    :ivar counted: seat: the vote that stands for it.
+    """
+
+    def __init__(self, rule: VotingRule, votes: Iterable[Vote], *, barred: Collection[str]) -> None:
+        self.rule = rule
+        self.eligible = eligible_seats(rule, barred=barred)
+        own = {seat.user for seat in self.eligible}
+        valid = [
+            (seat, vote)
+            for vote in votes
+            if vote.user is not None and vote.user not in barred and vote.choice in CHOICES
+            # The record of an answer names who gave it, if the ballot was theirs to cast, and otherwise whose it was.
+            if (seat := seat_of(rule, vote.user, vote.at)) in own and vote.assigned in (seat, vote.user)
+        ]
+        self.counted = _most_careful(valid)
+
+    def seats(self, choice: str) -> list[Seat]:
+        """Return the seats for which something was said."""
+        return [
+            seat for seat in self.eligible if seat.user in self.counted and self.counted[seat.user].choice == choice
+        ]
+
+    @property
+    def approving(self) -> list[Seat]:
+        """The seats that approve; of one person's for several seats, only the first."""
+        by_person = {self.counted[seat.user].user: seat for seat in reversed(self.seats(APPROVE))}
+        return [seat for seat in self.eligible if seat in by_person.values()]
+
+    @property
+    def silent(self) -> list[Seat]:
+        """The seats for which nothing was said."""
+        return [seat for seat in self.eligible if seat.user not in self.counted]
+
+    def out_of_reach(self) -> list[str]:
+        """Say which demands cannot be met any more, whatever those say who have not voted."""
+        at_best = [*self.approving, *self.silent]
+        beyond = [demand for demand in self.rule.demands if not met(demand, at_best)]
+        if not beyond:
+            return []
+        what = listed(self._asked(lacking(demand, at_best), demand.title) for demand in beyond)
+        sentences = [f"rejected, for {what} can not be reached."]
+        for demand in beyond:
+            may = [seat for seat in self.eligible if seat.user in demand.members]
+            if not met(demand, may):
+                sentences.append(f"Only {listed(map(str, may)) or 'nobody'} may vote on it.")
+        return sentences
+
+    def _asked(self, gaps: Mapping[str, tuple[int, int]], title: str) -> str:
+        whose = f" of {title}" if len(self.rule.demands) > 1 else ""
+        return listed(approvals(asked) + (f" by {role}" if role else "") + whose for role, (_, asked) in gaps.items())
+
+    def needed(self) -> str:
+        """Say what is asked in all."""
+        if len(self.rule.demands) > 1:
+            return "; ".join(f"{demand} of {demand.title}" for demand in self.rule.demands)
+        demand = self.rule.demands[0]
+        return approvals(demand.approvals) + "".join(f", {number} by {role}" for role, number in demand.require.items())
+
+    def progress(self) -> str:
+        """Say how many of the approvals came in, of each demand that lacks some."""
+        several = len(self.rule.demands) > 1
+        return listed(
+            f"{found} of {approvals(asked)}" + (f" by {role}" if role else "") + (f" of {demand.title}" * several)
+            for demand in self.rule.demands
+            for role, (found, asked) in lacking(demand, self.approving).items()
+        )
+
+    def called(self, seats: Iterable[Seat]) -> str:
+        """Return who voted in some seats, as people call them."""
+        return listed(map(self._voter, seats))
+
+    def _voter(self, seat: Seat) -> str:
+        user = self.counted[seat.user].user
+        return str(seat) if user is None or user == seat.user else f"{self.rule.called(user)} in place of {seat}"
+
+    def said(self) -> Iterator[str]:
+        """Repeat what those wrote who rejected, who abstained, and on which conditions others approved."""
+        for seat in self.seats(REJECT):
+            yield f"{self._voter(seat)} rejected {_comment(self.counted[seat.user])}."
+        if abstaining := self.seats(ABSTAIN):
+            yield f"{self.called(abstaining)} abstained."
+        for seat in self.seats(APPROVE):
+            if conditions := _quoted(self.counted[seat.user].conditions):
+                yield f"{self._voter(seat)} approved on the condition {conditions}."
+
+
+def _most_careful(votes: Iterable[tuple[str | None, Vote]]) -> dict[str | None, Vote]:
+    """Return the vote that stands for each seat, or for each person who may answer."""
+    # Later entries win in a dictionary, so the most careful choice comes last.
+    in_order = sorted(votes, key=lambda cast: (-MOST_CAREFUL_FIRST.index(cast[1].choice), _sort_key(cast[1])))
+    return dict(in_order)
 
 
 def decide_single(
@@ -109,21 +222,26 @@ def decide_single(
     digest: Sha256,
     requester: str,
     expired: bool,
+    names: Mapping[str, str] | None = None,
 ) -> Decision | None:
     """Decide by the answer of any one of the named people; None while nobody answered and there is time.
 
     :param expired: whether the time to answer has passed.
+    :param names: how people call them, by user name.
     """
-    eligible = _eligible(approvers, requester, ())
-    counted = _counted(votes, eligible, own_ballot_only=False)
-    by_choice = {choice: [user for user in eligible if _is(counted, user, choice)] for choice in CHOICES}
+    eligible = _others(approvers, requester)
+    valid = [vote for vote in votes if vote.user in eligible and vote.choice in CHOICES]
+    counted = _most_careful((vote.user, vote) for vote in valid)
+    by_choice = {
+        choice: [user for user in eligible if user in counted and counted[user].choice == choice] for choice in CHOICES
+    }
     noun = _NOUN[subject]
 
     if rejecting := by_choice[REJECT]:
-        sentences = [f"{user} rejected {noun} {_comment(counted[user])}." for user in rejecting]
+        sentences = [f"{_called([user], names)} rejected {noun} {_comment(counted[user])}." for user in rejecting]
         return _decision(subject, digest, votes, False, sentences)
     if approving := by_choice[APPROVE]:
-        return _decision(subject, digest, votes, True, [f"{_names(approving)} approved {noun}."])
+        return _decision(subject, digest, votes, True, [f"{_called(approving, names)} approved {noun}."])
     if not eligible:
         return _decision(
             subject, digest, votes, False, [f"Nobody may decide on {noun}: who asks for it does not approve it."]
@@ -131,34 +249,24 @@ def decide_single(
     if expired:
         silent = [user for user in eligible if user not in counted]
         sentences = [f"Nobody approved {noun} in time."]
-        sentences += [f"{_names(silent)} did not answer."] if silent else []
-        sentences += [f"{_names(by_choice[ABSTAIN])} abstained."] if by_choice[ABSTAIN] else []
+        sentences += [f"{_called(silent, names)} did not answer."] if silent else []
+        sentences += [f"{_called(by_choice[ABSTAIN], names)} abstained."] if by_choice[ABSTAIN] else []
         return _decision(subject, digest, votes, False, sentences, late=True)
     return None
 
 
-def _eligible(people: Iterable[str], requester: str, excluded: Collection[str]) -> tuple[UserName, ...]:
-    return tuple(dict.fromkeys(user for user in people if user != requester and user not in excluded))
+def _others(people: Iterable[str], requester: str) -> tuple[UserName, ...]:
+    return tuple(dict.fromkeys(user for user in people if user != requester))
 
 
-def _counted(votes: Iterable[Vote], eligible: Collection[str], *, own_ballot_only: bool) -> dict[str, Vote]:
-    """Return the vote that counts of each person who may vote and did."""
-    valid = [
-        vote
-        for vote in votes
-        if vote.user in eligible and vote.choice in CHOICES and (vote.user == vote.assigned or not own_ballot_only)
-    ]
-    # Later entries win in a dictionary, so the most careful choice comes last.
-    in_order = sorted(valid, key=lambda vote: (-MOST_CAREFUL_FIRST.index(vote.choice), _sort_key(vote)))
-    return {vote.user: vote for vote in in_order if vote.user is not None}
+def _called(users: Iterable[str], names: Mapping[str, str] | None) -> str:
+    known = names or {}
+    return listed(f"{known[user]} ({user})" if user in known else user for user in users)
 
 
-def _is(counted: dict[str, Vote], user: str, choice: str) -> bool:
-    return user in counted and counted[user].choice == choice
-
-
-def _sort_key(vote: Vote) -> tuple[str, str, str, str, str]:
-    return vote.assigned, vote.user or "", vote.choice, vote.at.isoformat() if vote.at else "", vote.comment
+def _sort_key(vote: Vote) -> tuple[str, str, str, str, str, str]:
+    at = vote.at.isoformat() if vote.at else ""
+    return vote.assigned, vote.user or "", vote.choice, at, vote.comment, vote.conditions
 
 
 def _decision(
@@ -181,25 +289,11 @@ def _decision(
     )
 
 
-def _what_was_said(counted: dict[str, Vote], eligible: Sequence[str]) -> list[str]:
-    rejecting = [user for user in eligible if _is(counted, user, REJECT)]
-    abstaining = [user for user in eligible if _is(counted, user, ABSTAIN)]
-    said = [f"{user} rejected {_comment(counted[user])}." for user in rejecting]
-    return said + ([f"{_names(abstaining)} abstained."] if abstaining else [])
-
-
 def _comment(vote: Vote) -> str:
-    words = " ".join(vote.comment.split())
-    return f"with the words “{words[:LONGEST_QUOTE]}”" if words else "without saying why"
+    words = _quoted(vote.comment)
+    return f"with the words {words}" if words else "without saying why"
 
 
-def _names(users: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(users[:-1]), *users[-1:])))
-
-
-def _approvals(number: int) -> str:
-    return "1 approval" if number == 1 else f"{number} approvals"
-
-
-def _of(number: int, needed: int) -> str:
-    return f"{number} of {needed} approvals"
+def _quoted(text: str) -> str:
+    words = " ".join(text.split())
+    return f"“{words[:LONGEST_QUOTE]}”" if words else ""

@@ -15,12 +15,22 @@
     ├── DeployError           a host could not be brought to the release
     │   └── HostUnreachable   no connection: refused, timed out, unknown or changed host key
     ├── VerificationFailed    production does not behave as it did before
+    ├── LedgerError           the ledger refuses an entry, or does not hold
+    │   ├── LedgerConflict    the key of an entry stands for something else already
+    │   ├── AlreadyRecorded   what may happen once has happened; carries the entry
+    │   ├── ClockError        the clock stands where an entry would be out of order
+    │   └── LedgerBroken      an entry was changed, removed, moved or slipped in; carries the break
     └── TransientError        the outside world did not answer; trying again is right
 
 All but :class:`TransientError` and :class:`HostUnreachable` are final: asking again gives the same answer.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .ledger import Break, Entry
 
 
 class ReleaseError(Exception):
@@ -90,6 +100,34 @@ class HostUnreachable(DeployError):
 
 class VerificationFailed(ReleaseError):
     """Production does not behave as it did before."""
+
+
+class LedgerError(ReleaseError):
+    """The ledger refuses an entry, or does not hold."""
+
+
+class LedgerConflict(LedgerError):
+    """The key of an entry stands for something else already."""
+
+
+class AlreadyRecorded(LedgerError):
+    """What may happen once has happened; ``entry`` is the record of it."""
+
+    def __init__(self, what: str, *, entry: Entry, rule: str = "", who: str = "", next_step: str = "") -> None:
+        super().__init__(what, rule=rule, who=who, next_step=next_step)
+        self.entry = entry
+
+
+class ClockError(LedgerError):
+    """The clock stands where an entry would be out of order."""
+
+
+class LedgerBroken(LedgerError):
+    """An entry was changed, removed, moved or slipped in; ``broken`` says which."""
+
+    def __init__(self, what: str, *, broken: Break, rule: str = "", who: str = "", next_step: str = "") -> None:
+        super().__init__(what, rule=rule, who=who, next_step=next_step)
+        self.broken = broken
 
 
 class TransientError(ReleaseError):

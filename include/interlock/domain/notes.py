@@ -44,7 +44,7 @@ def announcement(plan: ReleasePlan, service: Service, audience: Audience, notes:
     subject = one_line(f"{rehearsal}{service.title} {plan.version}: {plan.summary}")
     text = [
         f"To {one_line(audience.title)}:",
-        f"{service.title} {plan.version} is about to be released. {_when(plan)}",
+        f"{service.title} {plan.version} is about to be released: what it brings, when, and whom to ask.",
         notes.strip(),
     ]
     return subject, "\n\n".join(text) + "\n"
@@ -94,5 +94,5 @@ def _tickets(tickets: Sequence[str]) -> Iterable[str]:
 def _when(plan: ReleasePlan) -> str:
     where = "In the test environment only, as a rehearsal" if plan.rehearsal else "In production"
     if plan.not_before is None:
-        return f"{where}, as soon as it is approved."
+        return f"{where}, shortly: it is approved." if not plan.rehearsal else f"{where}."
     return f"{where}, not before {plan.not_before.astimezone(UTC):%Y-%m-%d %H:%M} UTC."

@@ -12,7 +12,10 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from .canonical import Model, Sha256, sha256_of
-from .catalogue import ChangeType, Flow, Thresholds
+from .catalogue import ChangeType, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
+
+ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
+"""How a release can end."""
 
 
 class Record(Model):
@@ -54,7 +57,12 @@ class PolicyInForce(Record):
     change_type: ChangeType
     flow: Flow
     thresholds: Thresholds
+    time_limits: TimeLimits = TimeLimits()
+    waivers: dict[str, WaiverRule] = Field({}, description="Suite: who may waive its failures, and for how long")
     sources: dict[str, str] = Field(description="Threshold: the place whose value counts")
+    further_sources: dict[str, str] = Field(
+        {}, description="Any other value, such as change_types.normal.acceptance: the place whose value counts"
+    )
     digest: Sha256
 
 
@@ -71,6 +79,36 @@ class Risk(Model):
 
     score: int = Field(ge=0, le=100)
     terms: tuple[RiskTerm, ...]
+    calculated: int | None = Field(None, ge=0, le=100, description="By the formula, before a declared risk counted")
+    declared: RiskLevel | None = Field(None, description="What the release manager declared; the higher one counts")
+
+
+class PastRelease(Model):
+    """A release of a service that has ended."""
+
+    service: str
+    run: str = Field(description="Its run, which names it")
+    version: str = ""
+    change_type: ChangeType
+    outcome: ReleaseOutcome
+    at: datetime = Field(description="When it ended")
+    reviewed: bool = Field(False, description="Its post-implementation review was held")
+
+
+class Waiver(Record):
+    """A failed expectation that somebody answers for; the failure stays as it is."""
+
+    expectation: str = Field(min_length=1, description="What was expected, word for word as the report says it")
+    suite: str
+    reason: str = Field(min_length=1, max_length=4000)
+    by: str = Field(description="User name of who gave it")
+    at: datetime
+    until: datetime = Field(description="From then on it does not count")
+
+    def covers(self, failure: FailedExpectation, now: datetime) -> bool:
+        """Say whether this waiver is of a failure, and still holds."""
+        same = (self.suite, self.expectation) == (failure.suite, failure.expected)
+        return same and self.at <= now < self.until
 
 
 class RunningRelease(Model):
@@ -227,6 +265,7 @@ class Vote(Model):
     assigned: str = Field(description="Whose ballot it was")
     choice: str
     comment: str = ""
+    conditions: str = Field("", description="On what the answer depends, in the voter's words")
     at: datetime | None = None
 
 
@@ -264,6 +303,7 @@ class RolloutPlan(Record):
     summary: str
     tickets: tuple[str, ...]
     requested_by: str
+    excluded: tuple[str, ...] = Field((), description="Who else had a hand in it and does not vote: the authors")
     risk: int
     bundle: Blob
     waves: tuple[tuple[Host, ...], ...]
@@ -274,6 +314,7 @@ class RolloutPlan(Record):
     policy_digest: Sha256
     quality_digest: Sha256
     acceptance_digest: Sha256
+    waivers: tuple[Waiver, ...] = Field((), description="Of failed expectations; the board decides knowing them")
 
     @property
     def digest(self) -> str:
@@ -319,6 +360,7 @@ class LoadResult(Model):
 class LoadReport(Record):
     """A synthetic load over an environment."""
 
+    moment: Literal["test", "before", "after"] = Field(description="On test, or on the target before or after")
     results: tuple[LoadResult, ...]
     seconds: float
 
@@ -377,7 +419,7 @@ class BackOutReport(Record):
 class Outcome(Record):
     """Closure: how the release ended, and which stage decided it."""
 
-    outcome: Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
+    outcome: ReleaseOutcome
     stage: str
     reason: str
     service: str

@@ -22,9 +22,11 @@ from pydantic import (
 )
 
 from .canonical import Model
-from .catalogue import ChangeType, Policy, RiskQuestion
+from .catalogue import BoardBook, ChangeType, Flow, Policy, RiskLevel, RiskQuestion, Service
 from .errors import RequestRefused
+from .policy import flows_of
 from .version import LONGEST_VERSION
+from .voting import VotingRule, voting_rule
 
 _END = r"(?![\s\S])"
 """The end of the text; a dollar sign would let a line break through."""
@@ -55,6 +57,8 @@ LONGEST_PAST, LONGEST_FUTURE = timedelta(days=1), timedelta(days=366)
 """An instant beyond these is a slip of the pen."""
 
 RISK_PREFIX = "risk_"
+CALCULATED = "calculated"
+"""What the form takes for: no risk is declared."""
 
 _RULES = {
     "ref": "The tag, branch or commit to release, such as 1.4.0; not beginning with a hyphen.",
@@ -62,9 +66,12 @@ _RULES = {
     "change_type": "Which flow the release takes; one of standard, normal, emergency.",
     "summary": f"What the release is for, in one line of {SHORTEST_SUMMARY} to {LONGEST_SUMMARY} characters.",
     "tickets": f"Change tickets such as ABC-123 or #12, one on each line; {MOST_TICKETS} at most, each once.",
+    "declared_risk": "How risky you think it is; one of calculated (no opinion), low, medium, high. The higher of this "
+    "and the calculated risk counts.",
     "not_before": "The earliest instant at which hosts are changed, with its time zone, such as 2026-05-04T22:00:00Z, "
     "at most a day ago and a year ahead; empty: as soon as it is approved.",
-    "rehearsal": "Take the whole way, and change test instead of production; yes or no (true or false).",
+    "rehearsal": "Yes (true): the whole way is taken on the test environment, nobody is asked, and production is not "
+    "touched. No (false): this is a release to production.",
 }
 """For each field, what it takes."""
 
@@ -116,6 +123,7 @@ class ReleaseRequest(Model):
         (), max_length=MOST_TICKETS
     )
     risk: dict[str, StrictBool] = Field({}, description="Key of a risk question: yes or no")
+    declared_risk: RiskLevel | None = None
     not_before: Annotated[AwareDatetime | None, BeforeValidator(_instant)] = None
     rehearsal: StrictBool = False
 
@@ -141,16 +149,21 @@ def parse_request(conf: Mapping[str, Any], *, policy: Policy, now: datetime | No
     return request
 
 
-def form_fields(policy: Policy) -> dict[str, dict[str, Any]]:
+def form_fields(
+    policy: Policy, book: BoardBook | None = None, service: Service | None = None
+) -> dict[str, dict[str, Any]]:
     """Describe the trigger form: a JSON schema for each field, in the order of the form.
 
     Beside JSON Schema's own words each has a ``section`` for the form; a field without ``default`` must be filled in.
+
+    :param book: with it and a service, the change types say who votes; what the form takes does not depend on them.
     """
     what, change, risk, when = "What is released", "Change", "Risk", "When"
     return {
-        "ref": _text("ref", what, "Ref", REF_PATTERN, minLength=1, maxLength=LONGEST_REF),
+        "ref": _text("ref", what, "What to release", REF_PATTERN, minLength=1, maxLength=LONGEST_REF),
         "version": _text("version", what, "Version", VERSION_PATTERN, minLength=5, maxLength=LONGEST_VERSION),
-        "change_type": _field("change_type", change, "Change type", default="normal") | _change_types(policy),
+        "change_type": _field("change_type", change, "Change type", default="normal")
+        | _change_types(policy, book, service),
         "summary": _text(
             "summary", change, "Summary", SUMMARY_PATTERN, minLength=SHORTEST_SUMMARY, maxLength=LONGEST_SUMMARY
         ),
@@ -162,6 +175,7 @@ def form_fields(policy: Policy) -> dict[str, dict[str, Any]]:
             "uniqueItems": True,
         },
         **{RISK_PREFIX + question.key: _question(question, risk) for question in policy.risk.questions},
+        "declared_risk": _field("declared_risk", risk, "Declared risk", default=CALCULATED) | _declared_risks(policy),
         "not_before": _field("not_before", when, "Not before", default=None)
         | {"type": ["string", "null"], "format": "date-time", "pattern": INSTANT_PATTERN},
         "rehearsal": _field("rehearsal", when, "Rehearsal", default=False) | {"type": "boolean"},
@@ -180,29 +194,53 @@ def _question(question: RiskQuestion, section: str) -> dict[str, Any]:
     return {
         "section": section,
         "title": question.question,
-        "description": f"Yes adds {question.points} to the risk of the release, which goes from 0 to 100.",
+        "description": f"Switch on for yes, which adds {question.points} to the risk of the release (0 to 100); "
+        "leave off for no.",
         "type": "boolean",
         "default": False,
     }
 
 
-def _change_types(policy: Policy) -> dict[str, Any]:
-    def said(kind: ChangeType) -> str:
-        board = policy.change_types[kind].board
-        return f"{kind.value}: {f'the board {board} votes' if board else 'pre-authorised, no board votes'}"
-
+def _change_types(policy: Policy, book: BoardBook | None, service: Service | None) -> dict[str, Any]:
     kinds = [kind for kind in ChangeType if kind in policy.change_types]
+    flows = flows_of(policy, service) if service else policy.change_types
+
+    def said(kind: ChangeType) -> str:
+        if book is None or service is None:
+            board = flows[kind].board
+            return f"the board {board} votes" if board else "pre-authorised, no board votes"
+        return _who_decides(flows[kind], voting_rule(policy, book, service, change_type=kind, risk=0))
+
     return {
         "type": "string",
         "enum": [kind.value for kind in kinds],
-        "values_display": {kind.value: said(kind) for kind in kinds},
+        "values_display": {kind.value: f"{kind.value}: {said(kind)}" for kind in kinds},
     }
+
+
+def _who_decides(flow: Flow, rule: VotingRule | None) -> str:
+    """Say in words whom a release without any risk asks."""
+    acceptance = "a functional approver accepts it, " if flow.acceptance else ""
+    if rule is None:
+        return f"pre-authorised; {acceptance}no board votes"
+    each = [f"{demand.approvals} of {len(demand.members)}" for demand in rule.demands]
+    return f"{acceptance}the {rule.title} {'votes' if len(each) == 1 else 'vote'}; {', '.join(each)}"
+
+
+def _declared_risks(policy: Policy) -> dict[str, Any]:
+    levels: tuple[RiskLevel, ...] = ("low", "medium", "high")
+    shown = {level: f"{level}: {policy.risk.declared[level]} of 100" for level in levels}
+    shown_none = {CALCULATED: "as calculated from your answers, the change and the service"}
+    return {"type": "string", "enum": [CALCULATED, *levels], "values_display": shown_none | shown}
 
 
 def _by_field(conf: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
     """Return what came in under the names of the request's fields."""
     plain = {key: conf[key] for key in _RULES if key in conf}
     answers = {question.key: conf.get(RISK_PREFIX + question.key, False) for question in policy.risk.questions}
+    if "declared_risk" in plain:  # no word at all is a slip: the form has a word for nothing declared
+        declared = plain["declared_risk"]
+        plain["declared_risk"] = None if declared == CALCULATED else "" if declared is None else declared
     return plain | {"risk": answers}
 
 

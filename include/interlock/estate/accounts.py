@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from include.interlock.domain.canonical import Model
-from include.interlock.domain.catalogue import Catalogue
+from include.interlock.domain.catalogue import Board, Catalogue
 from include.interlock.domain.errors import ReleaseError
 
 from .private_files import write_private
@@ -74,7 +74,10 @@ def positions(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
     yield from ((account.user, account.roles[0], account.title) for account in STAFF[:1])
     for board in catalogue.board.boards.values():
         for user in board.members:
-            yield user, "board_member", f"{board.title}{' (veto)' if user in board.quorum.veto else ''}"
+            yield user, "board_member", f"{board.title}{' (veto)' if _vetoes(catalogue, board, user) else ''}"
+    for user in catalogue.voters:
+        if not any(user in board.members for board in catalogue.board.boards.values()):
+            yield user, "board_member", "board member by rule or as a delegate"
     for user in catalogue.board.senior_management:
         yield user, "senior_management", "senior management"
     for service in catalogue.services.values():
@@ -84,6 +87,10 @@ def positions(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
             for user in users:
                 yield user, "support", role.replace("-", " ")
     yield from ((account.user, account.roles[0], account.title) for account in STAFF[1:])
+
+
+def _vetoes(catalogue: Catalogue, board: Board, user: str) -> bool:
+    return user in board.quorum.veto or catalogue.board.person(user).role in board.quorum.veto_roles
 
 
 # --- logins.json -----------------------------------------------------------------------------------------------------

@@ -32,7 +32,15 @@ class Person:
 
     def __exit__(self, *_: object) -> None:
         """Hang up."""
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
         self._client.close()
+
+    def send(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
+        """Send a request to something below ``/api/v2/`` and return the answer, whatever it says."""
+        return self._client.request(method, f"/api/v2/{path}", json=content)
 
     def get(self, path: str, **params: Any) -> Any:
         """Read something below ``/api/v2/``."""
@@ -49,9 +57,13 @@ class Person:
                 return
 
     def trigger(self, dag_id: str, form: Mapping[str, Any]) -> Run:
-        """Send the trigger form of a Dag."""
-        answer = self._client.post(f"/api/v2/{dag(dag_id)}/dagRuns", json={"conf": dict(form), "logical_date": None})
+        """Send the trigger form of a Dag, which must be accepted."""
+        answer = self.send_form(dag_id, form)
         return Run(self, dag_id, checked(answer, f"trigger {dag_id}")["dag_run_id"])
+
+    def send_form(self, dag_id: str, form: Mapping[str, Any]) -> httpx.Response:
+        """Send the trigger form of a Dag and return the answer, whatever it says."""
+        return self.send("POST", f"{dag(dag_id)}/dagRuns", {"conf": dict(form), "logical_date": None})
 
     def active_runs(self, dag_id: str) -> list[Run]:
         """Return the runs of a Dag that are not over, oldest first."""
@@ -64,8 +76,7 @@ class Person:
         path = (
             f"{run(task['dag_id'], task['dag_run_id'])}/taskInstances/{task['task_id']}/{task['map_index']}/hitlDetails"
         )
-        body = {"chosen_options": [option], "params_input": {"comment": comment}}
-        answer = self._client.patch(f"/api/v2/{path}", json=body)
+        answer = self.send("PATCH", path, {"chosen_options": [option], "params_input": {"comment": comment}})
         if answer.status_code == httpx.codes.CONFLICT:
             return False
         checked(answer, f"answer {task['task_id']} as {self.user}")

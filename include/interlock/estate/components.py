@@ -50,7 +50,7 @@ def components(settings: Settings) -> tuple[Component, ...]:
         Component("estate", "Embedded estate", (*python, "include.interlock.estate.servers"), True),
         Component("api-server", "Airflow API server and UI", (*airflow, "api-server")),
         # Their log servers listen on every address of the machine; the API server reads the same files itself.
-        Component("scheduler", "Airflow scheduler", (*airflow, "scheduler", "--skip-serve-logs")),
+        Component("scheduler", "Airflow scheduler", (*python, "include.interlock.estate.scheduler")),
         Component("dag-processor", "Airflow Dag processor", (*airflow, "dag-processor")),
         Component("triggerer", "Airflow triggerer", (*airflow, "triggerer", "--skip-serve-logs")),
     )

@@ -12,7 +12,8 @@ from typing import Any
 
 from .accounts import CLERK, READER
 from .astro_settings import ConnectionEntry
-from .settings import ACCESS_KEY, LOOPBACK, PROJECT, REGION, SECRET_KEY, SERVICE, Settings
+from .postgres import LEDGER, LEDGER_WRITER
+from .settings import ACCESS_KEY, LOOPBACK, PROJECT, REGION, SECRET_KEY, SERVICE, HostEnvironment, Settings
 
 SENDER = "releases@example.com"
 
@@ -20,27 +21,43 @@ SENDER = "releases@example.com"
 def embedded_connections(settings: Settings, passwords: Mapping[str, str]) -> dict[str, ConnectionEntry]:
     """Return the connections of an embedded estate, by their id.
 
-    :param passwords: of the service accounts; without them, the connections have none.
+    :param passwords: of the service accounts and of the ledger's writer; without them, the connections have none.
     """
     airflow = {"type": "http", "host": LOOPBACK, "port": settings.airflow_port, "schema_": "http"}
     aws_extra = {"endpoint_url": settings.aws_endpoint, "region_name": REGION}
-    ssh_extra = {"key_file": str(settings.deployer_key), "known_hosts": str(settings.known_hosts)}
     smtp_extra = {"from_email": SENDER, "disable_tls": True, "disable_ssl": True}
     entries = (
         ConnectionEntry(conn_id="interlock_aws", type="aws", login=ACCESS_KEY, password=SECRET_KEY, extra=aws_extra),
-        ConnectionEntry(
-            conn_id="interlock_hosts", type="ssh", login=settings.ssh_login, port=settings.ssh_port, extra=ssh_extra
-        ),
+        _login("interlock_hosts", "production", settings),
+        _login("interlock_test_hosts", "test", settings),
         ConnectionEntry(conn_id="interlock_artifacts", type="fs", extra={"path": str(settings.artifacts)}),
         ConnectionEntry(
             conn_id="interlock_smtp", type="smtp", host=LOOPBACK, port=settings.smtp_port, extra=smtp_extra
         ),
         ConnectionEntry(conn_id="interlock_airflow", login=READER, password=passwords.get(READER, ""), **airflow),
         ConnectionEntry(conn_id="interlock_board_clerk", login=CLERK, password=passwords.get(CLERK, ""), **airflow),
+        ConnectionEntry(
+            conn_id="interlock_ledger",
+            type="postgres",
+            host=LOOPBACK,
+            port=settings.postgres_port,
+            schema_=LEDGER,
+            login=LEDGER_WRITER,
+            password=passwords.get(LEDGER_WRITER, ""),
+        ),
         ConnectionEntry(conn_id="interlock_signing_key", type="generic", host=signing_key(settings).as_uri()),
         ConnectionEntry(conn_id=f"{SERVICE.replace('-', '_')}_source", type="git", host=settings.source_url),
     )
     return {entry.conn_id: entry for entry in entries}
+
+
+def _login(conn_id: str, environment: HostEnvironment, settings: Settings) -> ConnectionEntry:
+    """Return the login of an environment's hosts: its key opens no other host, and no other host is known to it."""
+    extra = {
+        "key_file": str(settings.deployer_key(environment)),
+        "known_hosts": str(settings.known_hosts(environment)),
+    }
+    return ConnectionEntry(conn_id=conn_id, type="ssh", login=settings.ssh_login, port=settings.ssh_port, extra=extra)
 
 
 def signing_key(settings: Settings) -> Path:

@@ -26,7 +26,7 @@ from . import image, processes
 from .aws import Instance, refuse_taken
 from .image import Image
 from .keys import key, write_known_hosts
-from .settings import SERVICE, EstateHost, Settings
+from .settings import HOST_ENVIRONMENTS, SERVICE, EstateHost, Settings
 from .ssh import EmbeddedServer, Endpoint
 from .sshd import OpensshServer
 
@@ -120,7 +120,7 @@ class Machine:
 
     def _make_server(self) -> EmbeddedServer | OpensshServer:
         settings = self._settings
-        login_key = key(settings.deployer_key).convert_to_public()
+        login_key = key(settings.deployer_key(self.host.environment)).convert_to_public()
         endpoint = Endpoint(self.host.address, settings.ssh_port, settings.ssh_login, login_key, self.key, self.environ)
         if settings.ssh_server == "openssh":
             return OpensshServer(endpoint, settings.estate / "sshd" / self.host.name)
@@ -185,7 +185,8 @@ class Fleet:
     def __init__(self, settings: Settings, disk: Image) -> None:
         """Begin without any host, and make what they share before several of them want it at once."""
         self._settings, self._image = settings, disk
-        key(settings.deployer_key)
+        for owner in HOST_ENVIRONMENTS:
+            key(settings.deployer_key(owner))
         for environment in image.PRICE_LISTS:
             image.signing_secret(settings, environment)
         self._machines: dict[str, Machine] = {}
@@ -216,8 +217,10 @@ class Fleet:
                 host = self._describe(instance)
                 disk = self._image if instance.tags.get("Service") == SERVICE else None
                 self._machines[instance.id] = Machine(self._settings, host, disk)
-        known = {machine.host.address: machine.key for machine in self._machines.values()}
-        write_known_hosts(self._settings.known_hosts, self._settings.ssh_port, known)
+        for environment in HOST_ENVIRONMENTS:
+            machines = [machine for machine in self._machines.values() if machine.host.environment == environment]
+            known = {machine.host.address: machine.key for machine in machines}
+            write_known_hosts(self._settings.known_hosts(environment), self._settings.ssh_port, known)
 
     def _has_room_for(self, instance: Instance) -> bool:
         """Refuse an address that is not loopback or is another host's: this machine has no other."""

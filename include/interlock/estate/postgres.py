@@ -24,6 +24,8 @@ from .private_files import secret, write_private
 from .settings import LOOPBACK, Settings
 
 OWNER, USER, DATABASE = "interlock", "airflow", "airflow"
+LEDGER, LEDGER_OWNER, LEDGER_WRITER = "interlock_ledger", "interlock_ledger_owner", "interlock_ledger_writer"
+"""The ledger's database, the role that migrates it, and the role that tasks append with."""
 SERVER_USER = "nobody"
 CAPABILITIES = ("dac_read_search", "dac_override")
 """Either lets a process into folders that are closed to its user; containers usually have only the second."""
@@ -182,15 +184,38 @@ def is_ready(settings: Settings) -> bool:
 
 
 def make_database(settings: Settings) -> None:
-    """Make Airflow's database and its user, who owns that and nothing else."""
-    password = secret(secrets_folder(settings) / "postgres_airflow")
+    """Make Airflow's database and the ledger's, and their roles, who may enter their own database only."""
     with closing(connect(settings)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (USER,))
-        verb = "ALTER" if cursor.fetchone() else "CREATE"
-        cursor.execute(f"{verb} ROLE {USER} LOGIN NOSUPERUSER PASSWORD %s", (password,))
-        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-        if not cursor.fetchone():
-            cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {USER}")
+        make_role(cursor, USER, secret(secrets_folder(settings) / "postgres_airflow"))
+        make_role(cursor, LEDGER_OWNER, ledger_password(settings, LEDGER_OWNER))
+        make_role(cursor, LEDGER_WRITER, ledger_password(settings, LEDGER_WRITER))
+        for database, owner, guest in ((DATABASE, USER, USER), (LEDGER, LEDGER_OWNER, LEDGER_WRITER)):
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+            if not cursor.fetchone():
+                cursor.execute(f"CREATE DATABASE {database} OWNER {owner}")
+            cursor.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+            cursor.execute(f"GRANT CONNECT ON DATABASE {database} TO {guest}")
+
+
+def make_role(cursor: Any, name: str, password: str) -> None:
+    """Make a role that can log in and nothing else, or give it this password."""
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
+    verb = "ALTER" if cursor.fetchone() else "CREATE"
+    rights = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+    cursor.execute(f"{verb} ROLE {name} LOGIN {rights} PASSWORD %s", (password,))
+
+
+def ledger_password(settings: Settings, role: str) -> str:
+    """Return the password of one of the ledger's roles."""
+    return secret(secrets_folder(settings) / f"postgres_{role.removeprefix('interlock_')}")
+
+
+def migrate_ledger(settings: Settings) -> None:
+    """Bring the ledger's tables to what this version of the product needs."""
+    from include.interlock.adapters.ledger import migrate_database
+
+    login = f"{LEDGER_OWNER}:{ledger_password(settings, LEDGER_OWNER)}"
+    migrate_database(f"postgresql://{login}@{LOOPBACK}:{settings.postgres_port}/{LEDGER}")
 
 
 def wait_until_ready(settings: Settings, seconds: float = 30) -> None:

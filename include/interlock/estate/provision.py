@@ -20,6 +20,7 @@ from include.interlock.domain.errors import ReleaseError
 from .accounts import Account, accounts, keep_passwords
 from .astro_settings import AstroSettings, ConnectionEntry, read_astro_settings
 from .connections import actual, signing_key
+from .postgres import LEDGER_WRITER, ledger_password
 from .settings import PROJECT, Settings
 
 SETTINGS_FILE = PROJECT / "airflow_settings.yaml"
@@ -35,10 +36,11 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     passwords = keep_passwords(settings, everybody)
+    secrets = {**passwords, LEDGER_WRITER: ledger_password(settings, LEDGER_WRITER)}
     generate_key(signing_key(settings))
     migrate()
     provision_people(everybody, passwords)
-    provision_entries(astro, [actual(entry, settings, passwords) for entry in astro.connections])
+    provision_entries(astro, [actual(entry, settings, secrets) for entry in astro.connections])
     for note in astro.notes:
         print(f"{SETTINGS_FILE.name}: {note}")
     return 0

@@ -12,6 +12,8 @@ from typing import Any
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.outcome import STAGES
 
+from .accounts import CLERK
+
 Row = Mapping[str, Any]
 
 TITLES = {
@@ -97,11 +99,13 @@ def step_of(task: Row) -> str:
 
 
 def decision_in(question: Row, stage: str) -> str:
-    """Say what somebody answered to a question of a stage; nothing while nobody did."""
+    """Say what somebody answered to a question of a stage; nothing while nobody did, or had to any more."""
     task = question["task_instance"]
     if task["task_id"].partition(".")[0] != stage or not question.get("response_received"):
         return ""
     by = (question.get("responded_by_user") or {}).get("name") or "nobody"
+    if by == CLERK:
+        return ""
     chosen = ", ".join(question.get("chosen_options") or ())
     comment = (question.get("params_input") or {}).get("comment") or ""
     return f"{by}: {chosen}" + (f" ({comment})" if comment else "")

@@ -10,7 +10,7 @@ import pwd
 from collections.abc import Mapping
 from os import getuid
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -36,6 +36,7 @@ _FIRST_BLOCK = 40  # hosts of an environment whose addresses stay in the network
 _FIRST = {"production": 10, "test": 50}
 
 HostEnvironment = Literal["production", "test"]
+HOST_ENVIRONMENTS: tuple[HostEnvironment, ...] = get_args(HostEnvironment)
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -185,15 +186,13 @@ class Settings(Model):
         """Return the folder of the deployer's key and the hosts' own keys."""
         return self.estate / "keys"
 
-    @property
-    def deployer_key(self) -> Path:
-        """Return the private key that opens the hosts."""
-        return self.keys / "deployer"
+    def deployer_key(self, environment: HostEnvironment) -> Path:
+        """Return the private key that opens the hosts of an environment, and no others."""
+        return self.keys / f"deployer-{environment}"
 
-    @property
-    def known_hosts(self) -> Path:
-        """Return the file with every host's public key."""
-        return self.estate / "known_hosts"
+    def known_hosts(self, environment: HostEnvironment) -> Path:
+        """Return the file with the public key of every host of an environment."""
+        return self.estate / f"known_hosts.{environment}"
 
     @property
     def git(self) -> Path:

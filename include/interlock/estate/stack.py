@@ -74,6 +74,7 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         supervisor = components.start_supervisor(settings, environment)
         wait(settings, supervisor, "postgres", lambda: postgres.is_ready(settings), seconds=60)
         postgres.make_database(settings)
+        postgres.migrate_ledger(settings)
     if provision_needed(settings):
         run_provision(settings, environment, steps)
     with steps.step("Embedded estate: AWS, hosts, mail, source"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import XComArg, chain, task_group
@@ -10,6 +11,8 @@ from include.interlock.adapters.templates import render
 from include.interlock.domain import board as boards
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Policy, Service
+from include.interlock.domain.paths import quality_page
+from include.interlock.domain.policy import time_limits_of
 from include.interlock.domain.records import (
     Artifact,
     Decision,
@@ -17,12 +20,13 @@ from include.interlock.domain.records import (
     QualityReport,
     ReleasePlan,
     TestDeployment,
+    Waiver,
 )
 
 from . import resources
 from .people import APPROVE, REJECT, ask, persons, question, votes_on
 from .planning import settled
-from .taskflow import stage_task
+from .taskflow import stage_task, this_run
 
 ASK = "acceptance.ask_approver"
 
@@ -43,6 +47,7 @@ def prepare_acceptance(
     plan: ReleasePlan,
     artifact: Artifact,
     report: QualityReport,
+    waivers: list[Waiver],
     deployment: TestDeployment,
 ) -> list[dict[str, Any]]:
     """Prepare the question to the functional approvers, with the quality report in it."""
@@ -55,9 +60,12 @@ def prepare_acceptance(
         plan=plan,
         service=described,
         artifact=artifact,
+        waivers=waivers,
         report=report,
         deployment=deployment,
-        digest=digest,
+        answer_by=datetime.now(UTC) + in_force.time_limits.acceptance,
+        names=board.names,
+        quality_page=quality_page(*this_run()),
     )
     subject = f"Accept {described.title} {plan.version} as it runs on test"
     return [question(subject, body, digest, persons(board, described.functional_approvers))]
@@ -75,10 +83,10 @@ def decide_acceptance(
             if plan.rehearsal
             else f"the policy asks nobody to accept a {plan.change_type} change"
         )
-        return Decision(
-            subject="acceptance", digest=digest, approved=True, required=False, reason=f"{why.capitalize()}."
+        return settled(
+            Decision(subject="acceptance", digest=digest, approved=True, required=False, reason=f"{why.capitalize()}.")
         )
-    _, _, described = resources.catalogue_of(service)
+    _, book, described = resources.catalogue_of(service)
     return settled(
         boards.decide_single(
             described.functional_approvers,
@@ -87,6 +95,7 @@ def decide_acceptance(
             digest=digest,
             requester=plan.requested_by,
             expired=True,
+            names=book.names,
         )
     )
 
@@ -104,16 +113,17 @@ def acceptance_stage(
     artifact: XComArg,
     deployment: XComArg,
     report: XComArg,
+    waivers: XComArg,
 ) -> XComArg:
     """Ask the functional approvers, and decide."""
-    prepared = prepare_acceptance(service.name, in_force, plan, artifact, report, deployment)
+    prepared = prepare_acceptance(service.name, in_force, plan, artifact, report, waivers, deployment)
     asked = ask(
         prepared,
         task_id="ask_approver",
         title="Accept the release (functional approver)",
         options=[APPROVE, REJECT],
         default=REJECT,
-        within=policy.time_limits.acceptance,
+        within=time_limits_of(policy, service).acceptance,
         doc_md="The functional team validates the release on the test environment. Silence is a rejection.",
     )
     decision = decide_acceptance(service.name, in_force, plan, artifact, report)

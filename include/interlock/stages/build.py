@@ -19,7 +19,7 @@ from . import resources
 from .taskflow import stage_task, this_run
 
 
-@stage_task(task_display_name="Build, test and pack", execution_timeout=timedelta(hours=2))
+@stage_task(task_display_name="Build, test and pack", evidence="artifact.built", execution_timeout=timedelta(hours=2))
 def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
     """Build and unit-test the pinned commit in a clean clone, and put the bundle into the artifact store.
 
@@ -37,18 +37,20 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
         packed = folder / "bundle.tar.gz"
         bundle.pack(built.output, packed)
         blob = store.put_file(packed, f"{service}-{plan.version}.tar.gz")
+        bill = _put_bom(store, built, plan, blob)
+        log = store.put_bytes(built.log, "build.log")
         return Artifact(
             service=service,
             version=plan.version,
             commit=plan.commit.sha,
             bundle=blob,
-            bom=_put_bom(store, built, plan, blob),
-            provenance=_put_provenance(store, described, plan, built, blob, began),
+            bom=bill,
+            provenance=_put_provenance(store, described, plan, built, blob, began, byproducts=(bill, log)),
             tests=put_rows(store, reports.junit_rows(built.junit), "unit-tests.json"),
             coverage=put_rows(store, reports.coverage_rows(built.coverage), "coverage.json")
             if built.coverage
             else None,
-            log=store.put_bytes(built.log, "build.log"),
+            log=log,
             tool=built.tool,
             seconds=round(built.seconds, 3),
         )
@@ -79,10 +81,12 @@ def _put_provenance(
     built: builders.BuildResult,
     blob: Blob,
     began: datetime,
+    *,
+    byproducts: tuple[Blob, ...],
 ) -> Blob:
     statement = attestation.provenance_statement(
         artifact=blob,
-        name=Path(blob.uri).name,
+        name=_file_name(blob),
         repository=resources.repository_url(described),
         ref=plan.ref,
         commit=plan.commit.sha,
@@ -91,8 +95,13 @@ def _put_provenance(
         invocation="/".join(this_run()),
         started=began,
         finished=datetime.now(UTC),
+        byproducts={_file_name(left): left for left in byproducts},
     )
     return store.put_bytes(resources.signer().envelope(statement), "provenance.dsse.json")
+
+
+def _file_name(blob: Blob) -> str:
+    return Path(blob.uri).name
 
 
 @task_group(

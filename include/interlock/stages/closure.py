@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from airflow.sdk import TriggerRule, XComArg, get_current_context, task_group
+from airflow.sdk import TriggerRule, XComArg, chain, get_current_context, task_group
 
-from include.interlock.domain.catalogue import Service
-from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.outcome import STAGES, FailedTask, decide_outcome
+from include.interlock.adapters.airflow_api import TaskState
+from include.interlock.adapters.evidence import build_pack
+from include.interlock.adapters.evidence_sources import gather
+from include.interlock.adapters.expectations import suite_digests
+from include.interlock.domain.catalogue import ChangeType, Service
+from include.interlock.domain.errors import CatalogueError, ReleaseError
+from include.interlock.domain.ledger import INSTALLATION, Entry
+from include.interlock.domain.outcome import FailedTask, decide_outcome
+from include.interlock.domain.paths import run_slug
 from include.interlock.domain.records import (
     BackOutReport,
+    Blob,
+    Communication,
     Decision,
     Outcome,
+    QualityReport,
     Record,
     RolloutPlan,
     VerificationReport,
@@ -24,15 +34,17 @@ from include.interlock.domain.records import (
 from . import resources
 from .acceptance import ASK as ASK_APPROVERS
 from .communication import ASK as ASK_SUPPORT
+from .evidence import chain_entries, plan_in, record, this_task
+from .history import remember
 from .planning import ASK as ASK_MANAGEMENT
-from .policy import requested
 from .rolling import answered_versions
 from .rollout import ASK as ASK_BOARD
-from .taskflow import REASON, push_result, stage_task, this_run
+from .taskflow import REASON, keep_result, stage_task, this_run
+from .waivers import ASK as ASK_WAIVERS
 
 log = logging.getLogger(__name__)
-OWN_TASK = "closure.close_release"
-QUESTIONS = frozenset({ASK_MANAGEMENT, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT})
+OWN_TASKS = frozenset({"closure.record_outcome", "closure.pack_evidence", "closure.close_release"})
+QUESTIONS = frozenset({ASK_MANAGEMENT, ASK_WAIVERS, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT})
 """The tasks that ask people; how they ended means nothing (see people.ask)."""
 R = TypeVar("R", bound=Record)
 
@@ -41,56 +53,102 @@ class ReleaseFailed(ReleaseError):
     """The release did not end as a deployment, nor as the rehearsal that it was to be."""
 
 
-@stage_task(task_display_name="Close the release", trigger_rule=TriggerRule.ALL_DONE)
-def close_release(service: str) -> Outcome:
-    """Record how the release ended and which stage decided it; fail for every outcome but deployed and rehearsed.
+@stage_task(task_display_name="Record the outcome", trigger_rule=TriggerRule.ALL_DONE)
+def record_outcome(service: str) -> Outcome:
+    """Record how the release ended and which stage decided it.
 
-    Derived from what Airflow's API says of the tasks, from the stages' records, and from what the hosts answer now.
+    Derived from the release's chain in the ledger, from what Airflow's API says of the tasks, and from what the hosts
+    answer now.
     """
-    rollout = _record(RolloutPlan, "rollout.freeze_plan")
-    _, _, described = resources.catalogue_of(service)
-    waves = _waves(rollout)
+    entries = chain_entries()
+    rollout = plan_in(entries)
+    waves = tuple({wave.number: wave for wave in _all_in(entries, "wave.deployed", WaveReport)}.values())
+    back_out = _last_in(entries, "back_out.done", BackOutReport)
     outcome = decide_outcome(
         service=service,
-        version=_version(service, rollout),
+        version=_version(),
         failed=_failed_tasks(),
         decisions=[
-            decision
-            for task in ("planning.decide_plan", "acceptance.decide_acceptance", "rollout.await_board")
-            if (decision := _record(Decision, task))
+            decided[-1]
+            for kind in ("plan.decided", "acceptance.decided", "board.decided")
+            if (decided := _all_in(entries, kind, Decision))
         ],
+        quality=_last_in(entries, "quality.judged", QualityReport),
         rollout=rollout,
+        communication=_last_in(entries, "communication.recorded", Communication),
         waves=waves,
-        verification=_record(VerificationReport, "verification.judge_verification"),
-        back_out=_record(BackOutReport, "verification.back_out"),
-        running=_running(described, rollout) if waves else {},
+        verification=_last_in(entries, "verification.judged", VerificationReport),
+        back_out=back_out,
+        running=_running(service, rollout) if waves or back_out else {},
     )
     log.info("%s %s: %s, decided by %s. %s", service, outcome.version, outcome.outcome, outcome.stage, outcome.reason)
+    record("release.closed", outcome, seal=True)
+    remember("/".join(this_run()), outcome, _change_type(entries))
+    return outcome
+
+
+def _change_type(entries: Sequence[Entry]) -> str:
+    asked = next((entry.payload for entry in reversed(entries) if entry.kind == "release.requested"), {})
+    return str(asked.get("change_type") or ChangeType.NORMAL.value)
+
+
+@stage_task(task_display_name="Pack the evidence", trigger_rule=TriggerRule.ALL_DONE)
+def pack_evidence() -> Blob:
+    """Put everything that proves this release into one signed archive in the artifact store: docs/evidence.md."""
+    dag_id, run_id = this_run()
+    store, signer = resources.store(), resources.signer()
+    with resources.workspace() as folder, resources.ledger() as ledger, resources.airflow_api() as api:
+        evidence = gather(
+            dag_id,
+            run_id,
+            ledger=ledger,
+            store=store,
+            api=api,
+            signer=signer,
+            suites=suite_digests(),
+            folder=folder / "tree",
+        )
+        sealed = build_pack(folder / "pack.zip", evidence, signer, created=datetime.now(UTC))
+        blob = store.put_file(folder / "pack.zip", f"evidence-{dag_id}-{run_slug(run_id)}.zip")
+        ledger.append(
+            INSTALLATION,
+            "pack.sealed",
+            {**sealed.model_dump(mode="json"), "uri": blob.uri},
+            actor=this_task(),
+            key=f"pack.sealed/{sealed.sha256}",
+        )
+    log.info("The evidence is in %s (%d files).", blob.uri, sealed.files)
+    return blob
+
+
+@stage_task(task_display_name="Close the release", trigger_rule=TriggerRule.ALL_DONE)
+def close_release(service: str) -> Outcome:
+    """End the run as the release ended: it fails for every outcome but deployed and rehearsed, by the ledger's record.
+
+    :raises ReleaseFailed: the release did not end well, or no outcome is on record.
+    """
+    outcome = _last_in(chain_entries(), "release.closed", Outcome)
+    if outcome is None:
+        raise ReleaseFailed(f"It is not on record how the release of {service} ended.")
+    keep_result(outcome)
     if outcome.outcome not in ("deployed", "rehearsed"):
-        push_result(outcome)
         raise ReleaseFailed(
             f"{service} {outcome.version} ended as {outcome.outcome} in stage {outcome.stage}: {outcome.reason}"
         )
     return outcome
 
 
-def _version(service: str, rollout: RolloutPlan | None) -> str:
-    if rollout:
-        return rollout.version
-    try:
-        return requested(service).version
-    except ReleaseError:  # the request itself was refused; that is the outcome's reason already
-        return "?"
+def _version() -> str:
+    """Return the version that was asked for, whatever the stages made of it."""
+    return str(get_current_context()["params"].get("version") or "?")
 
 
-def _record(kind: type[R], task: str) -> R | None:
-    value = _ti().xcom_pull(task_ids=task)
-    return None if value is None else kind.from_xcom(value)
+def _all_in(entries: Sequence[Entry], kind: str, model: type[R]) -> list[R]:
+    return [model.model_validate(entry.payload, extra="ignore") for entry in entries if entry.kind == kind]
 
 
-def _waves(rollout: RolloutPlan | None) -> list[WaveReport]:
-    numbers = range(1, len(rollout.waves) + 1) if rollout else ()
-    return [wave for number in numbers if (wave := _record(WaveReport, f"implementation.wave_{number}"))]
+def _last_in(entries: Sequence[Entry], kind: str, model: type[R]) -> R | None:
+    return next(iter(_all_in(entries, kind, model)[::-1]), None)
 
 
 def _ti() -> Any:
@@ -101,21 +159,29 @@ def _failed_tasks() -> list[FailedTask]:
     dag_id, run_id = this_run()
     with resources.airflow_api() as api:
         states = api.task_states(dag_id, run_id)
-    failed = {state.task_id for state in states if state.state == "failed"} - QUESTIONS - {OWN_TASK}
+    failed = [state for state in states if state.state == "failed" and state.task_id not in QUESTIONS | OWN_TASKS]
     return [
         FailedTask(stage=task.partition(".")[0], task=task, reason=_ti().xcom_pull(task_ids=task, key=REASON) or "")
-        for task in _in_order(failed)
+        for task in dict.fromkeys(state.task_id for state in sorted(failed, key=_ended))
     ]
 
 
-def _in_order(tasks: Iterable[str]) -> list[str]:
-    return sorted(tasks, key=lambda task: (STAGES.index(task.partition(".")[0]), task))
+def _ended(state: TaskState) -> tuple[bool, datetime, str]:
+    """Put what failed first first; a task that never ran has no time, and comes last."""
+    at = state.end or state.start
+    return at is None, at or datetime.min.replace(tzinfo=UTC), state.task_id
 
 
-def _running(service: Service, rollout: RolloutPlan | None) -> dict[str, str | None]:
+def _running(service: str, rollout: RolloutPlan | None) -> dict[str, str | None]:
+    """Ask the hosts of a plan which version they run; nothing if the catalogue no longer says how."""
     if rollout is None:
         return {}
-    return answered_versions(rollout.hosts, service.health)
+    try:
+        _, _, described = resources.catalogue_of(service)
+    except CatalogueError as error:
+        log.error("Nobody can be asked what it runs: %s", error)
+        return {}
+    return answered_versions(rollout.hosts, described.health)
 
 
 @task_group(
@@ -124,5 +190,7 @@ def _running(service: Service, rollout: RolloutPlan | None) -> dict[str, str | N
     tooltip="Closure: recorded whatever happened; never turns a failed release green",
 )
 def closure_stage(service: Service) -> XComArg:
-    """Close the release."""
-    return close_release(service.name)
+    """Record the outcome, pack the evidence and close the release; return the first task."""
+    recorded: XComArg = record_outcome(service.name)
+    chain(recorded, pack_evidence(), close_release(service.name))
+    return recorded

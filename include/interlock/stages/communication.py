@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -12,6 +13,7 @@ from include.interlock.adapters.templates import render
 from include.interlock.domain.catalogue import Audience, Policy, Service, Training
 from include.interlock.domain.errors import GateRejected
 from include.interlock.domain.notes import announcement, release_notes
+from include.interlock.domain.policy import time_limits_of
 from include.interlock.domain.records import Communication, Decision, ReleasePlan
 
 from . import resources
@@ -21,7 +23,7 @@ from .taskflow import stage_task, this_run
 ASK = "communication.acknowledge_training"
 
 
-@stage_task(task_display_name="Write the release notes")
+@stage_task(task_display_name="Write the release notes", evidence="notes.written")
 def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communication:
     """Write the release notes from the commits and tickets since what production runs."""
     _, _, described = resources.catalogue_of(service)
@@ -31,7 +33,7 @@ def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communic
     )
 
 
-@stage_task(task_display_name="Announce the release")
+@stage_task(task_display_name="Announce the release", evidence="release.announced")
 def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communication:
     """Send each audience its announcement by e-mail; one that was sent is not sent again when the task is retried."""
     _, _, described = resources.catalogue_of(service)
@@ -70,14 +72,22 @@ def _material(described: Service, training: Training, commit: str) -> tuple[str,
 @stage_task(task_display_name="Prepare the training")
 def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     """Prepare, for each support role that the service names, the training material to acknowledge."""
-    _, board, described = resources.catalogue_of(service)
+    policy, board, described = resources.catalogue_of(service)
     if (training := _training(plan, described)) is None:
         return []
     material, digest = _material(described, training, plan.commit.sha)
+    told = {
+        "plan": plan,
+        "service": described,
+        "material": material,
+        "digest": digest,
+        "names": board.names,
+        "answer_by": datetime.now(UTC) + time_limits_of(policy, described).acknowledgement,
+    }
     return [
         question(
             f"Training for {described.title} {plan.version}: {role.replace('-', ' ')}",
-            render("acknowledgement.md.j2", plan=plan, service=described, role=role, material=material, digest=digest),
+            render("acknowledgement.md.j2", role=role, **told),
             _role_digest(digest, role),
             persons(board, users),
         )
@@ -89,7 +99,7 @@ def _role_digest(material: str, role: str) -> str:
     return sha256(f"{material} {role}".encode()).hexdigest()
 
 
-@stage_task(task_display_name="Record who was told")
+@stage_task(task_display_name="Record who was told", evidence="communication.recorded")
 def record_communication(service: str, plan: ReleasePlan, announced: Communication) -> Communication:
     """Read from Airflow who acknowledged the training; without every role's acknowledgement the release stops."""
     _, _, described = resources.catalogue_of(service)
@@ -131,7 +141,7 @@ def communication_stage(service: Service, policy: Policy, plan: XComArg, decisio
         title="Acknowledge the training (support)",
         options=[ACKNOWLEDGE, NOT_READY],
         default=NOT_READY,
-        within=policy.time_limits.acknowledgement,
+        within=time_limits_of(policy, service).acknowledgement,
         doc_md="Each support role confirms that it has read the training material of this release.",
     )
     told = record_communication(service.name, plan, announced)

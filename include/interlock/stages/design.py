@@ -13,7 +13,7 @@ from . import resources
 from .taskflow import stage_task
 
 
-@stage_task(task_display_name="Check hosts, load balancer and tools")
+@stage_task(task_display_name="Check hosts, load balancer and tools", evidence="assets.checked")
 def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
     """Compare the hosts, the load balancer and the build tool with what there is.
 

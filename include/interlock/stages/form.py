@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from airflow.sdk import Param
 
-from include.interlock.domain.catalogue import Policy
+from include.interlock.domain.catalogue import BoardBook, Policy, Service
 from include.interlock.domain.request import form_fields
 
 
-def release_params(policy: Policy) -> dict[str, Param]:
+def release_params(policy: Policy, book: BoardBook, service: Service) -> dict[str, Param]:
     """Return the params of a release Dag, in the order of the form; a field without a default must be filled in."""
     params = {}
-    for name, schema in form_fields(policy).items():
+    for name, schema in form_fields(policy, book, service).items():
         rules = {key: value for key, value in schema.items() if key not in ("default", "description")}
         described = {"description": schema.get("description")}
         params[name] = (

@@ -10,44 +10,50 @@ from airflow.sdk import XComArg, chain, task_group
 
 from include.interlock.adapters import web
 from include.interlock.domain.catalogue import Service
-from include.interlock.domain.records import Decision, LoadReport, RolloutPlan, WaveReport
+from include.interlock.domain.records import LoadReport, RolloutPlan, WaveReport
 from include.interlock.domain.rollout import wave_title
 
-from . import resources
+from . import permits, resources
+from .evidence import record
 from .quality import refuse_failed_hosts
 from .rolling import deploy
-from .rollout import authorise
-from .taskflow import push_result, stage_task
+from .rollout import count
+from .taskflow import keep_result, stage_task
 
 START = "{{ ti.xcom_pull(task_ids='rollout.freeze_plan')['not_before'] or dag_run.run_after.isoformat() }}"
 """Not before what the plan says; without that, the time has come already."""
 
 
-@stage_task(task_display_name="Measure the load before")
-def measure_baseline(service: str, rollout: RolloutPlan, decision: Decision) -> LoadReport:
+@stage_task(task_display_name="Measure the load before", evidence="baseline.measured")
+def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
     """Put the synthetic load on the target as it is, to compare with after the release.
 
-    The first thing that touches the target; so the board's decision is checked here too.
+    The first thing that touches the target; so what a permit needs must hold here already.
     """
-    authorise(service, rollout, decision)
+    permits.refuse_unproven(service, rollout, count(service, rollout, expired=True))
     _, _, described = resources.catalogue_of(service)
-    return asyncio.run(web.run_load(rollout.hosts, described.load, described.health.port))
+    return asyncio.run(web.run_load(rollout.hosts, described.load, described.health.port, moment="before"))
 
 
 @stage_task(execution_timeout=timedelta(hours=6))
-def run_wave(service: str, number: int, rollout: RolloutPlan, decision: Decision) -> WaveReport:
+def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     """Bring one wave's hosts to the release: drained, switched atomically, checked, and only then given back.
 
-    The board's votes and the plan's digest are checked again before the first host. A failed host fails the wave, and
-    a failed wave stops the rest. Running it again goes on from what the hosts say.
+    Needs a permit: votes, plan, bundle, quality report, catalogue and the ledger are checked again before the first
+    host. A failed host fails the wave, and a failed wave stops the rest. Running it again goes on from what the hosts
+    say, with another permit.
     """
-    authorise(service, rollout, decision)
     _, _, described = resources.catalogue_of(service)
-    results = deploy(
-        rollout.waves[number - 1], described, rollout.environment, rollout, target_group=rollout.target_group
-    )
+    wave = rollout.waves[number - 1]
+    with permits.admission_to_deploy(
+        service, rollout, number, lambda: count(service, rollout, expired=True)
+    ) as admission:
+        results = deploy(
+            wave, described, rollout.environment, rollout, target_group=rollout.target_group, admission=admission
+        )
     report = WaveReport(number=number, of=len(rollout.waves), release=rollout.release, results=results)
-    push_result(report)
+    record("wave.deployed", {**report.to_xcom(), "digest": rollout.bundle.sha256})
+    keep_result(report)
     refuse_failed_hosts(results, rollout.environment)
     return report
 
@@ -55,9 +61,7 @@ def run_wave(service: str, number: int, rollout: RolloutPlan, decision: Decision
 @task_group(
     group_id="implementation", group_display_name="9 Implement release", tooltip="Implement release: wave after wave"
 )
-def implementation_stage(
-    service: Service, rollout: XComArg, decision: XComArg
-) -> tuple[DateTimeSensorAsync, XComArg, list[XComArg]]:
+def implementation_stage(service: Service, rollout: XComArg) -> tuple[DateTimeSensorAsync, XComArg, list[XComArg]]:
     """Wait, measure, and run the waves; return the first task, the baseline and the waves."""
     wait = DateTimeSensorAsync(
         task_id="await_start",
@@ -66,11 +70,11 @@ def implementation_stage(
         execution_timeout=None,
         doc_md="Wait, without a worker, until the time before which the release must not reach its target.",
     )
-    baseline = measure_baseline(service.name, rollout, decision)
+    baseline = measure_baseline(service.name, rollout)
     planned = service.environments["production"].waves
     waves = [
         run_wave.override(task_id=f"wave_{number}", task_display_name=wave_title(number, len(planned), wave))(
-            service.name, number, rollout, decision
+            service.name, number, rollout
         )
         for number, wave in enumerate(planned, start=1)
     ]

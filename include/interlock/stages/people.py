@@ -8,20 +8,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param, TriggerRule, XComArg, chain
+from airflow.sdk.exceptions import TaskAwaitingInput
 
+from include.interlock.adapters.airflow_api import Answer
 from include.interlock.domain.catalogue import BoardBook, Person
 from include.interlock.domain.records import Vote
 
 from . import resources
 from .taskflow import this_run
 
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
 ACKNOWLEDGE, NOT_READY = "Acknowledge", "Not ready"
+BINDING = (
+    "You answer for exactly this, by its SHA-256 digest: `{digest}`. "
+    "Whatever changes in it changes the digest, and your answer is void."
+)
+"""How each question ends; nothing else in it names the digest."""
+COMMENT = Param(
+    "",
+    type="string",  # Airflow's form lets nobody answer before there is one
+    format="multiline",
+    maxLength=4000,
+    title="Comment",
+    description="Your reason. It goes on record with your answer.",
+)
+CONDITIONS = Param(
+    "",
+    type=["string", "null"],
+    format="multiline",
+    maxLength=4000,
+    title="Conditions",
+    description="On what your approval depends, if on anything.",
+)
 CLERK = "board_clerk"
 """The service account that closes questions which need no answer any more; its answers never count."""
 
@@ -31,19 +57,45 @@ class Question(HITLOperator):
 
     Airflow would render subject and body as templates; they hold commit messages and people's words, so a template in
     them could read Airflow's connections. Hence no field is a template.
+
+    A worker may die before it has asked, so a question is tried again. But it is asked once: when Airflow runs an
+    operator again, it wipes the answer to its request, so a request that is there already is left as it is.
     """
 
     template_fields = ()
 
+    def execute(self, context: Context) -> Any:
+        """Ask; in a later try, go on waiting for the answer to what was asked, or end if it was answered."""
+        ti: Any = context["ti"]
+        if ti.try_number > 1 and (asked := _request(self.task_id, ti.map_index)):
+            if asked.answered:
+                self.log.info("Asked and answered in an earlier try.")
+                return None
+            # Parking does not touch the request, and goes on at once if the answer has come meanwhile.
+            raise TaskAwaitingInput(method_name="execute_complete", timeout=self.response_timeout)
+        return super().execute(context)
 
-def question(subject: str, body: str, digest: str, people: Sequence[Person]) -> dict[str, Any]:
+
+def _request(task_id: str, map_index: int) -> Answer | None:
+    """Return what a task of this run has asked already."""
+    dag_id, run_id = this_run()
+    with resources.airflow_api() as api:
+        asked = api.answers(dag_id, run_id, task_id)
+    return next((request for request in asked if request.map_index == map_index), None)
+
+
+def question(
+    subject: str, body: str, digest: str, people: Sequence[Person], *, options: Sequence[str] = ()
+) -> dict[str, Any]:
     """Describe a question for :func:`ask`: its body names the digest of what is decided on.
 
     :param people: who may answer; any one of them does.
+    :param options: the answers to this question, when they are not the same for all.
     """
     return {
+        **({"options": list(options)} if options else {}),
         "subject": subject,
-        "body": f"{body}\n\nThis decides on `{digest}` and on nothing else.",
+        "body": f"{body.rstrip()}\n\n{BINDING.format(digest=digest)}",
         "assigned_users": [
             *({"id": person.user, "name": person.name} for person in people),
             {"id": CLERK, "name": "Board clerk (closes what needs no answer any more)"},
@@ -56,28 +108,31 @@ def ask(
     *,
     task_id: str,
     title: str,
-    options: Sequence[str],
+    options: Sequence[str] = (),
     default: str,
     within: timedelta,
     doc_md: str,
+    conditions: bool = False,
 ) -> EmptyOperator:
     """Ask each question of a list in a task instance of its own; return what follows when all of them are over.
 
     How a question's task ended means nothing: who answered what is read from Airflow's record. (Airflow fails a
-    question that is answered within the second in which it was asked, although it has recorded the answer.)
+    question that is answered within the second in which it was asked, although it has recorded the answer; tried
+    again, it finds the answer.)
 
+    :param options: the answers; none: each question brings its own.
     :param default: what stands when nobody answered in time; it is recorded as nobody's answer.
+    :param conditions: whether the form has a field for conditions, too.
     """
     asked = Question.partial(
         task_id=task_id,
         task_display_name=title,
-        options=list(options),
+        **({"options": list(options)} if options else {}),
         defaults=default,
-        params={
-            "comment": Param("", type="string", maxLength=4000, title="Comment", description="Your reason, conditions")
-        },
+        params={"comment": COMMENT} | ({"conditions": CONDITIONS} if conditions else {}),
         response_timeout=within,
-        retries=0,  # a question that ran out of time is not asked again
+        retries=4,
+        retry_delay=timedelta(seconds=1),  # soon: people wait to be asked, or for what follows their answer
         execution_timeout=None,
         map_index_template="{{ task.assigned_users[0]['name'] }}",
         doc_md=doc_md,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import XComArg, chain, get_current_context, task_group
+from airflow.sdk import XComArg, chain, task_group
 
 from include.interlock.adapters import ec2
 from include.interlock.adapters.templates import render
@@ -13,36 +15,47 @@ from include.interlock.domain import board as boards
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Flow, Policy, Service
 from include.interlock.domain.errors import GateRejected, PolicyViolation, RequestRefused
-from include.interlock.domain.records import Decision, PolicyInForce, ReleasePlan, RunningRelease
+from include.interlock.domain.policy import flows_of, time_limits_of
+from include.interlock.domain.records import Decision, PastRelease, PolicyInForce, ReleasePlan, Risk, RunningRelease
 from include.interlock.domain.request import ReleaseRequest
+from include.interlock.domain.review import refuse_unreviewed
 from include.interlock.domain.risk import assess
 from include.interlock.domain.version import bump, is_version
 
 from . import resources
+from .evidence import record
+from .history import past_releases
 from .people import APPROVE, REJECT, ask, persons, question, votes_on
-from .policy import requested
+from .policy import requested, requester
 from .rolling import what_runs
-from .taskflow import push_result, stage_task
+from .taskflow import keep_result, stage_task
 
 ASK = "planning.approve_plan"
-NOT_BY_A_PERSON = "nobody: the run was not triggered by a person"
 
 
-@stage_task(task_display_name="Plan the release")
+@stage_task(task_display_name="Plan the release", evidence="plan.made")
 def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     """Pin the commit, find out what the target runs now, list what changes, and assess the risk."""
     request = requested(service)
     policy, _, described = resources.catalogue_of(service)
+    past = past_releases(service)
+    refuse_unreviewed(
+        past,
+        service=service,
+        change_type=in_force.change_type,
+        flows=flows_of(policy, described),
+        now=datetime.now(UTC),
+    )
     target = "test" if request.rehearsal else "production"
     environment = described.environments[target]
-    running = what_runs(environment, ec2.find_hosts(resources.aws(environment, "ec2"), environment.hosts))
+    running = what_runs(described, target, ec2.find_hosts(resources.aws(environment, "ec2"), environment.hosts))
     previous_version, previous_commit = _most_common(running)
     with resources.repository(described) as repository:
         commit = repository.resolve(request.ref)
         commits, count = repository.commits(previous_commit, commit.sha)
     step = bump(previous_version, request.version)
     _refuse_contradictions(request, step, same_commit=previous_commit == commit.sha)
-    risk = assess(policy.risk, answers=request.risk, commits=count, tier=described.tier, bump=step)
+    risk = assess_risk(policy, described, request, commits=count, step=step, past_releases=past)
     return ReleasePlan(
         service=service,
         version=request.version,
@@ -52,7 +65,7 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
         change_type=in_force.change_type,
         summary=request.summary,
         tickets=request.tickets,
-        requested_by=_requester(),
+        requested_by=requester(),
         target=target,
         rehearsal=request.rehearsal,
         not_before=request.not_before,
@@ -66,6 +79,30 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     )
 
 
+def assess_risk(
+    policy: Policy,
+    service: Service,
+    request: ReleaseRequest,
+    *,
+    commits: int,
+    step: str,
+    past_releases: Sequence[PastRelease],
+) -> Risk:
+    """Assess what is asked for by the policy's formula.
+
+    :param past_releases: releases that have ended, in any order; those of other services do not count.
+    """
+    return assess(
+        policy.risk,
+        answers=request.risk,
+        commits=commits,
+        tier=service.tier,
+        bump=step,
+        history=[release for release in past_releases if release.service == service.name],
+        declared=request.declared_risk,
+    )
+
+
 def _most_common(running: tuple[RunningRelease, ...]) -> tuple[str | None, str | None]:
     counted = Counter((host.version, host.commit) for host in running if host.version)
     return counted.most_common(1)[0][0] if counted else (None, None)
@@ -74,7 +111,7 @@ def _most_common(running: tuple[RunningRelease, ...]) -> tuple[str | None, str |
 def _refuse_contradictions(request: ReleaseRequest, step: str, *, same_commit: bool) -> None:
     if is_version(request.ref.removeprefix("v")) and request.ref.removeprefix("v") != request.version:
         raise RequestRefused(
-            f"The ref {request.ref} is a version, and the release is to be called {request.version}.",
+            f"The tag {request.ref} is a version, and the release is to be called {request.version}.",
             rule="a version is one commit, and its tag says which",
             who="the release manager",
             next_step=f"release it as {request.ref}, or choose the tag {request.version}",
@@ -92,19 +129,15 @@ def _needs_approval(flow: Flow, step: str, risk: int) -> bool:
     return (step == "major" and flow.plan_approval_for_major) or risk >= flow.plan_approval_from_risk
 
 
-def _requester() -> str:
-    dag_run: Any = get_current_context()["dag_run"]
-    return dag_run.triggering_user_name or NOT_BY_A_PERSON
-
-
 @stage_task(task_display_name="Prepare the plan's approval")
 def prepare_approval(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     """Prepare the question to senior management, if the policy asks it for this release."""
     if not plan.plan_approval:
         return []
-    _, board, described = resources.catalogue_of(service)
+    policy, board, described = resources.catalogue_of(service)
     digest = sha256_of(plan)
-    body = render("plan_approval.md.j2", plan=plan, service=described, digest=digest)
+    answer_by = datetime.now(UTC) + time_limits_of(policy, described).plan_approval
+    body = render("plan_approval.md.j2", plan=plan, service=described, names=board.names, answer_by=answer_by)
     subject = f"Approve the plan of {described.title} {plan.version}"
     return [question(subject, body, digest, persons(board, board.senior_management))]
 
@@ -114,13 +147,8 @@ def decide_plan(service: str, plan: ReleasePlan) -> Decision:
     """Read what senior management answered; a rejection or silence ends the release."""
     digest = sha256_of(plan)
     if not plan.plan_approval:
-        return Decision(
-            subject="plan",
-            digest=digest,
-            approved=True,
-            required=False,
-            reason="The policy asks nobody to approve this plan.",
-        )
+        nobody = "The policy asks nobody to approve this plan."
+        return settled(Decision(subject="plan", digest=digest, approved=True, required=False, reason=nobody))
     _, board, _ = resources.catalogue_of(service)
     return settled(
         boards.decide_single(
@@ -130,16 +158,21 @@ def decide_plan(service: str, plan: ReleasePlan) -> Decision:
             digest=digest,
             requester=plan.requested_by,
             expired=True,
+            names=board.names,
         )
     )
 
 
-def settled(decision: Decision | None) -> Decision:
-    """Return an approval; leave a rejection as the task's result and fail with its reason."""
+def settled(decision: Decision | None, **about: Any) -> Decision:
+    """Record a decision and return it if it is an approval; leave a rejection as the task's result and fail with it.
+
+    :param about: what else the ledger is to say of it.
+    """
     if decision is None:
         raise GateRejected("Nobody who may decide has answered.", next_step="trigger the release again")
+    record(f"{decision.subject}.decided", {**decision.to_xcom(), **about}, seal=True)
     if not decision.approved:
-        push_result(decision)
+        keep_result(decision)
         raise GateRejected(decision.reason)
     return decision
 
@@ -159,7 +192,7 @@ def planning_stage(service: Service, policy: Policy, in_force: XComArg) -> tuple
         title="Approve the plan (senior management)",
         options=[APPROVE, REJECT],
         default=REJECT,
-        within=policy.time_limits.plan_approval,
+        within=time_limits_of(policy, service).plan_approval,
         doc_md="Senior management approves the plan of major and of risky releases. Silence is a rejection.",
     )
     decision = decide_plan(service.name, plan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.sdk import XComArg, get_current_context, task_group
 
 from include.interlock.domain import policy as rules
@@ -11,13 +13,22 @@ from include.interlock.domain.records import PolicyInForce
 from include.interlock.domain.request import ReleaseRequest, parse_request
 
 from . import resources
+from .evidence import record
 from .taskflow import stage_task
+
+NOT_BY_A_PERSON = "nobody: the run was not triggered by a person"
 
 
 def requested(service: str) -> ReleaseRequest:
     """Read what was asked for at the trigger form; a run that was started past the form is checked just the same."""
     policy, _, _ = resources.catalogue_of(service)
     return parse_request(dict(get_current_context()["params"]), policy=policy)
+
+
+def requester() -> str:
+    """Return the user name of who triggered the release."""
+    dag_run: Any = get_current_context()["dag_run"]
+    return dag_run.triggering_user_name or NOT_BY_A_PERSON
 
 
 def catalogue_digest(service: str) -> str:
@@ -41,14 +52,20 @@ def refuse_changed_catalogue(service: str, digest: str) -> None:
         )
 
 
-@stage_task(task_display_name="Resolve the policy in force")
+@stage_task(task_display_name="Resolve the policy in force", evidence="policy.resolved")
 def resolve_policy(service: str) -> PolicyInForce:
     """Resolve the enterprise's policy, tightened by the business unit's and the service's, for this change type.
 
     Refuses a request that breaks the form's rules, whoever sent it and by whatever way.
     """
     policy, _, described = resources.catalogue_of(service)
-    in_force = rules.resolve_policy(policy, described, requested(service).change_type)
+    request = requested(service)
+    record(
+        "release.requested",
+        {"service": service, "requested_by": requester(), **request.model_dump(mode="json")},
+        actor=requester(),
+    )
+    in_force = rules.resolve_policy(policy, described, request.change_type)
     return in_force.model_copy(update={"digest": catalogue_digest(service)})
 
 

@@ -10,9 +10,10 @@ from datetime import timedelta
 from airflow.sdk import Asset, XComArg, chain, task_group
 
 from include.interlock.adapters import bom, builders, expectations, reports, web
+from include.interlock.adapters.permits import Admission
 from include.interlock.domain.canonical import Model
-from include.interlock.domain.catalogue import Service
-from include.interlock.domain.errors import DeployError, QualityRejected
+from include.interlock.domain.catalogue import Policy, Service
+from include.interlock.domain.errors import DeployError
 from include.interlock.domain.paths import docs_prefix
 from include.interlock.domain.quality import CoverageRow, TestRow, record_rows, rows_from_json
 from include.interlock.domain.records import (
@@ -31,12 +32,13 @@ from . import resources
 from .assets import deployed, environment_asset
 from .build import put_rows
 from .rolling import deploy
-from .taskflow import push_result, stage_task, this_run
+from .taskflow import stage_task, this_run
+from .waivers import quality_gate
 
 ENVIRONMENT = "test"
 
 
-@stage_task(task_display_name="Deploy to test")
+@stage_task(task_display_name="Deploy to test", evidence="test.deployed")
 def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> TestDeployment:
     """Put the bundle on every host of the test environment, exactly as implementation will put it on production's."""
     _, _, described = resources.catalogue_of(service)
@@ -47,6 +49,7 @@ def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> Tes
         ENVIRONMENT,
         artifact,
         target_group=assets.target_groups.get(ENVIRONMENT),
+        admission=Admission.sandbox(ENVIRONMENT),
     )
     refuse_failed_hosts(results, ENVIRONMENT)
     deployed(environment_asset(described, ENVIRONMENT), artifact)
@@ -66,7 +69,7 @@ def refuse_failed_hosts(results: Sequence[HostResult], environment: str) -> None
         )
 
 
-@stage_task(task_display_name="Run the service's suites", execution_timeout=timedelta(hours=2))
+@stage_task(task_display_name="Run the service's suites", evidence="suites.run", execution_timeout=timedelta(hours=2))
 def run_suites(service: str, plan: ReleasePlan, deployment: TestDeployment) -> SuiteRuns:
     """Run the service's own suites, at the released commit, against the test environment."""
     _, _, described = resources.catalogue_of(service)
@@ -82,20 +85,21 @@ def run_suites(service: str, plan: ReleasePlan, deployment: TestDeployment) -> S
     return SuiteRuns(tests=put_rows(store, tuple(rows), "suite-tests.json"), logs=logs)
 
 
-@stage_task(task_display_name="Load the test environment")
+@stage_task(task_display_name="Load the test environment", evidence="test.loaded")
 def measure_load(service: str, assets: AssetReport) -> LoadReport:
     """Put the service's short synthetic load on the test environment."""
     _, _, described = resources.catalogue_of(service)
     return asyncio.run(web.run_load(assets.hosts[ENVIRONMENT], described.load, described.health.port))
 
 
-@stage_task(task_display_name="Judge the quality")
+@stage_task(task_display_name="Judge the quality", evidence="quality.judged")
 def judge_quality(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, suites: SuiteRuns, load: LoadReport
 ) -> QualityReport:
     """Judge tests, coverage, performance, components and the release record with Great Expectations.
 
-    A failing expectation names the rows that broke it, and ends the release with that list.
+    A failing expectation names the rows that broke it; the quality gate then ends the release with that list, unless
+    every failure is waived by somebody whom the policy names.
     """
     store = resources.store()
     unit = rows_from_json(TestRow, store.get_bytes(artifact.tests))
@@ -117,14 +121,6 @@ def judge_quality(
             results=store.put_bytes(judged.results_json, "quality.json"),
             docs=store.put_tree(judged.docs, docs_prefix(dag_id, run_id, "quality")),
         )
-    if not report.success:
-        push_result(report)
-        raise QualityRejected(
-            f"Quality review of {service} {plan.version} failed. {report.reason()}.",
-            rule=f"thresholds of {', '.join(sorted(set(in_force.sources.values())))}",
-            who="the service's team",
-            next_step="mend what the rows name and release a new version",
-        )
     return report
 
 
@@ -134,12 +130,13 @@ def judge_quality(
     tooltip="Quality review: the service's suites, judged by Great Expectations",
 )
 def quality_stage(
-    service: Service, in_force: XComArg, plan: XComArg, assets: XComArg, artifact: XComArg
-) -> tuple[XComArg, XComArg]:
-    """Deploy to test, run the suites and the load, and judge; return the deployment and the report."""
+    service: Service, policy: Policy, in_force: XComArg, plan: XComArg, assets: XComArg, artifact: XComArg
+) -> tuple[XComArg, XComArg, XComArg]:
+    """Deploy to test, run the suites and the load, judge, and pass the gate; return deployment, report and waivers."""
     outlet: Asset = environment_asset(service, ENVIRONMENT)
     deployment = deploy_to_test.override(outlets=[outlet])(service.name, artifact, assets)
     suites = run_suites(service.name, plan, deployment)
     load = measure_load(service.name, assets)
     chain(suites, load)
-    return deployment, judge_quality(service.name, in_force, plan, artifact, suites, load)
+    report = judge_quality(service.name, in_force, plan, artifact, suites, load)
+    return deployment, report, quality_gate(service, policy, in_force, plan, report)

@@ -23,14 +23,16 @@ from include.interlock.adapters.signing import Signer, open_signer
 from include.interlock.domain.catalogue import BoardBook, Environment, Policy, Service
 
 if TYPE_CHECKING:
+    from include.interlock.adapters.ledger import Ledger
     from include.interlock.adapters.ssh import SshLogin
 
 ARTIFACTS = "interlock_artifacts"
 AIRFLOW = "interlock_airflow"
 BOARD_CLERK = "interlock_board_clerk"
+LEDGER = "interlock_ledger"
 SIGNING_KEY = "interlock_signing_key"
 SMTP = "interlock_smtp"
-CONNECTIONS = (ARTIFACTS, AIRFLOW, BOARD_CLERK, SIGNING_KEY, SMTP)
+CONNECTIONS = (ARTIFACTS, AIRFLOW, BOARD_CLERK, LEDGER, SIGNING_KEY, SMTP)
 """The connections of the installation; services and environments name theirs in the catalogue."""
 
 PROJECT = Path(__file__).parents[3]
@@ -55,6 +57,13 @@ def store() -> ArtifactStore:
 def signer() -> Signer:
     """Return the signer of attestations."""
     return open_signer(BaseHook.get_connection(SIGNING_KEY))
+
+
+def ledger() -> Ledger:
+    """Return the ledger, to append to and to read; use it as a context manager."""
+    from include.interlock.adapters.ledger import open_ledger  # not at the top: brings SQLAlchemy
+
+    return open_ledger(BaseHook.get_connection(LEDGER))
 
 
 def login(environment: Environment) -> SshLogin:
@@ -97,6 +106,12 @@ def workspace() -> Iterator[Path]:
 
 @contextmanager
 def repository(service: Service) -> Iterator[source.Repository]:
-    """Open a service's repository for as long as a task reads it."""
+    """Open a service's repository for as long as a task reads it; login and password are for https."""
+    connection = BaseHook.get_connection(service.source.connection)
     with workspace() as folder:
-        yield source.open_repository(repository_url(service), folder / "repository.git")
+        yield source.open_repository(
+            str(connection.host),
+            folder / "repository.git",
+            login=connection.login or None,
+            password=connection.password or None,
+        )

@@ -11,29 +11,42 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from include.interlock.adapters import web
-from include.interlock.domain.catalogue import Environment, Health, Service
+from include.interlock.adapters.permits import Admission
+from include.interlock.domain.catalogue import Health, Service
 from include.interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease
 
-from . import resources
+from . import permits, resources
 from .taskflow import this_run
 
 log = logging.getLogger(__name__)
 
 
-def what_runs(environment: Environment, targets: Sequence[Host]) -> tuple[RunningRelease, ...]:
+def what_runs(service: Service, environment: str, targets: Sequence[Host]) -> tuple[RunningRelease, ...]:
     """Ask hosts what they run."""
     from include.interlock.adapters import hosts as ssh_hosts
 
-    login = resources.login(environment)
-    return asyncio.run(ssh_hosts.read_running(targets, environment.deploy_root, login=login))
+    described = service.environments[environment]
+    with permits.admission_to_inspect(service.name, environment, targets) as admission:
+        return asyncio.run(
+            ssh_hosts.read_running(
+                targets, described.deploy_root, login=resources.login(described), admission=admission
+            )
+        )
 
 
-def hosts_lacking(environment: Environment, targets: Sequence[Host], releases: Mapping[str, str | None]) -> list[str]:
+def hosts_lacking(
+    service: Service, environment: str, targets: Sequence[Host], releases: Mapping[str, str | None]
+) -> list[str]:
     """Return the addresses of the hosts that do not have the release named for them, whole."""
     from include.interlock.adapters import hosts as ssh_hosts
 
-    login = resources.login(environment)
-    there = asyncio.run(ssh_hosts.has_releases(targets, environment.deploy_root, releases, login=login))
+    described = service.environments[environment]
+    with permits.admission_to_inspect(service.name, environment, targets) as admission:
+        there = asyncio.run(
+            ssh_hosts.has_releases(
+                targets, described.deploy_root, releases, login=resources.login(described), admission=admission
+            )
+        )
     return sorted(host for host, has in there.items() if not has)
 
 
@@ -44,6 +57,7 @@ def deploy(
     artifact: Artifact | RolloutPlan,
     *,
     target_group: str | None,
+    admission: Admission,
 ) -> tuple[HostResult, ...]:
     """Bring hosts to a release and return what happened on each; the bundle's bytes are checked on the way."""
     from include.interlock.adapters import hosts as ssh_hosts
@@ -70,6 +84,7 @@ def deploy(
                 targets,
                 deployment,
                 login=resources.login(described),
+                admission=admission,
                 balancer=resources.balancer(described, target_group),
             )
         )
@@ -81,20 +96,22 @@ def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tu
     from include.interlock.adapters import hosts as ssh_hosts
 
     described = service.environments[plan.environment]
-    results = asyncio.run(
-        ssh_hosts.back_out_hosts(
-            targets,
-            plan.back_out,
-            service=service.name,
-            environment=plan.environment,
-            deployment_id="/".join(this_run()),
-            deploy_root=described.deploy_root,
-            health=service.health,
-            drain_timeout=described.drain_timeout,
-            login=resources.login(described),
-            balancer=resources.balancer(described, plan.target_group),
+    with permits.admission_to_back_out(service.name, plan) as admission:
+        results = asyncio.run(
+            ssh_hosts.back_out_hosts(
+                targets,
+                plan.back_out,
+                service=service.name,
+                environment=plan.environment,
+                deployment_id="/".join(this_run()),
+                deploy_root=described.deploy_root,
+                health=service.health,
+                drain_timeout=described.drain_timeout,
+                login=resources.login(described),
+                admission=admission,
+                balancer=resources.balancer(described, plan.target_group),
+            )
         )
-    )
     return _logged(results)
 
 

@@ -11,9 +11,11 @@ from airflow.sdk import BaseOperator, XComArg, chain, task_group
 
 from include.interlock.adapters.templates import render
 from include.interlock.domain import board as boards
+from include.interlock.domain import voting
 from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import Board, BoardBook, Flow, Policy, Service
-from include.interlock.domain.errors import AssetMissing, DigestMismatch, GateRejected, TransientError
+from include.interlock.domain.catalogue import Policy, Service
+from include.interlock.domain.errors import AssetMissing, GateRejected, ReleaseError, TransientError
+from include.interlock.domain.paths import quality_page
 from include.interlock.domain.records import (
     Artifact,
     AssetReport,
@@ -24,13 +26,16 @@ from include.interlock.domain.records import (
     QualityReport,
     ReleasePlan,
     RolloutPlan,
+    Waiver,
 )
+from include.interlock.domain.request import ReleaseRequest
 from include.interlock.domain.rollout import split_waves
 
 from . import resources
+from .acceptance import acceptance_digest
 from .people import ABSTAIN, APPROVE, CLERK, REJECT, ask, persons, question, votes_on
 from .planning import settled
-from .policy import refuse_changed_catalogue
+from .policy import requested
 from .rolling import hosts_lacking, what_runs
 from .taskflow import reasons_kept, stage_task, this_run
 from .triggers import AnswersTrigger
@@ -43,7 +48,7 @@ CLOSING_TIME = 60.0
 """Seconds that closing the ballots left open may take."""
 
 
-@stage_task(task_display_name="Freeze the rollout plan")
+@stage_task(task_display_name="Freeze the rollout plan", evidence="rollout.frozen", seal=True)
 def freeze_plan(
     service: str,
     in_force: PolicyInForce,
@@ -51,6 +56,7 @@ def freeze_plan(
     assets: AssetReport,
     artifact: Artifact,
     report: QualityReport,
+    waivers: list[Waiver],
     acceptance: Decision,
 ) -> RolloutPlan:
     """Fix hosts, waves, bundle and back-out; the digest of this record is what the board decides on.
@@ -58,8 +64,10 @@ def freeze_plan(
     The back-out is proven first: every host still has the release that it would go back to.
     """
     _, board, described = resources.catalogue_of(service)
+    if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
+        raise GateRejected("What was accepted, if anything, is not this artifact with this quality report.")
     targets = assets.hosts[plan.target]
-    asked = board_of(in_force.flow, board, plan)
+    asked = rule_of(service, plan)
     resources.store().get_bytes(artifact.bundle)  # the bytes are there, and are those that were recorded
     return RolloutPlan(
         service=service,
@@ -71,23 +79,29 @@ def freeze_plan(
         summary=plan.summary,
         tickets=plan.tickets,
         requested_by=plan.requested_by,
+        excluded=boards.authors_of(plan.commits, board) if in_force.flow.exclude_authors else (),
         risk=plan.risk.score,
         bundle=artifact.bundle,
         # A rehearsal on test goes through production's waves: the graph is the same.
         waves=split_waves(targets, described.environments["production"].waves),
         target_group=assets.target_groups.get(plan.target),
         not_before=plan.not_before,
-        decide_by=datetime.now(UTC) + asked.quorum.deadline if asked else None,
+        decide_by=datetime.now(UTC) + asked.deadline if asked else None,
         back_out=prove_back_out(described, plan.target, targets),
         policy_digest=in_force.digest,
         quality_digest=sha256_of(report),
+        waivers=tuple(waivers),
         acceptance_digest=acceptance.digest,
     )
 
 
-def board_of(flow: Flow, board: BoardBook, plan: ReleasePlan | RolloutPlan) -> Board | None:
-    """Return the board that votes on a release, if any does."""
-    return None if plan.rehearsal or flow.board is None else board.boards[flow.board]
+def rule_of(service: str, plan: ReleasePlan | RolloutPlan) -> voting.VotingRule | None:
+    """Return what the boards and rules that match a release ask, merged; None if nobody votes on it."""
+    policy, book, described = resources.catalogue_of(service)
+    risk = plan.risk if isinstance(plan.risk, int) else plan.risk.score
+    return (
+        None if plan.rehearsal else voting.voting_rule(policy, book, described, change_type=plan.change_type, risk=risk)
+    )
 
 
 def prove_back_out(service: Service, environment: str, targets: tuple[Host, ...]) -> BackOutPlan:
@@ -95,10 +109,9 @@ def prove_back_out(service: Service, environment: str, targets: tuple[Host, ...]
 
     :raises AssetMissing: a host no longer has the release that it runs.
     """
-    described = service.environments[environment]
-    running = what_runs(described, targets)
+    running = what_runs(service, environment, targets)
     releases = {host.host: host.release for host in running}
-    if lacking := hosts_lacking(described, targets, releases):
+    if lacking := hosts_lacking(service, environment, targets, releases):
         raise AssetMissing(
             f"No back-out is possible: {', '.join(lacking)} of {environment} no longer has the release that it runs.",
             rule="a rollout plan is frozen only with a back-out that can be done",
@@ -111,37 +124,43 @@ def prove_back_out(service: Service, environment: str, targets: tuple[Host, ...]
 @stage_task(task_display_name="Prepare the ballots")
 def prepare_ballots(
     service: str,
-    in_force: PolicyInForce,
     plan: ReleasePlan,
-    artifact: Artifact,
     report: QualityReport,
     rollout: RolloutPlan,
+    acceptance: Decision,
 ) -> list[dict[str, Any]]:
-    """Prepare one ballot for each member of the board who may vote on this release."""
-    _, book, described = resources.catalogue_of(service)
-    board = board_of(in_force.flow, book, rollout)
-    if board is None:
+    """Prepare one ballot for each member of the board who may vote on this release, or whoever stands in for them."""
+    policy, book, described = resources.catalogue_of(service)
+    board = rule_of(service, rollout)
+    if board is None or rollout.decide_by is None:
         return []
     body = render(
         "ballot.md.j2",
         plan=plan,
         service=described,
-        artifact=artifact,
         report=report,
         rollout=rollout,
+        waivers=rollout.waivers,
         board=board,
-        in_force=in_force,
-        digest=rollout.digest,
+        acceptance=acceptance,
+        answered_yes=_answered_yes(policy, requested(service)),
+        names=book.names,
+        quality_page=quality_page(*this_run()),
     )
-    subject = f"{board.title}: release {described.title} {plan.version} to {rollout.environment}?"
-    members = boards.eligible_members(board, requester=plan.requested_by)
-    return [question(subject, body, rollout.digest, [member]) for member in persons(book, members)]
+    subject = f"Vote: {described.title} {plan.version} to {rollout.environment}"
+    boards.eligible_members(board, requester=plan.requested_by, excluded=rollout.excluded)  # enough of them
+    barred = {plan.requested_by, *rollout.excluded}
+    to_cast = voting.ballots(board, barred=barred, since=datetime.now(UTC), until=rollout.decide_by)
+    return [question(subject, body, rollout.digest, persons(book, ballot.voters)) for ballot in to_cast]
+
+
+def _answered_yes(policy: Policy, request: ReleaseRequest) -> list[str]:
+    return [question.question for question in policy.risk.questions if request.risk.get(question.key)]
 
 
 def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | None:
     """Count the ballots of this run from Airflow's record of them; None while the board is still open."""
-    policy, book, _ = resources.catalogue_of(service)
-    board = board_of(policy.change_types[rollout.change_type], book, rollout)
+    board = rule_of(service, rollout)
     if board is None:
         why = (
             "A rehearsal asks no board."
@@ -154,30 +173,14 @@ def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | No
         for vote in votes_on(ASK, rollout.digest)
         if vote.at is not None and (rollout.decide_by is None or vote.at <= rollout.decide_by)
     ]
-    return boards.count_votes(board, in_time, digest=rollout.digest, requester=rollout.requested_by, expired=expired)
-
-
-def authorise(service: str, rollout: RolloutPlan, decision: Decision) -> None:
-    """Check once more, from the primary records, that this very plan was approved and that nothing changed since.
-
-    :raises DigestMismatch: the decision is about another plan.
-    :raises GateRejected: the votes, counted again, do not approve it.
-    :raises PolicyViolation: the catalogue changed.
-    """
-    if decision.digest != rollout.digest:
-        raise DigestMismatch(
-            f"The board decided on the plan {decision.digest[:12]}, and this is the plan {rollout.digest[:12]}.",
-            rule="votes bind to the digest of the frozen rollout plan",
-            who="the release manager",
-            next_step="trigger the release again; the votes are void",
-        )
-    refuse_changed_catalogue(service, rollout.policy_digest)
-    counted = count(service, rollout, expired=True)
-    if counted is None or not counted.approved:
-        raise GateRejected(
-            f"The votes on the plan {rollout.digest[:12]}, counted again, do not approve it."
-            + (f" {counted.reason}" if counted else "")
-        )
+    return boards.count_votes(
+        board,
+        in_time,
+        digest=rollout.digest,
+        requester=rollout.requested_by,
+        excluded=rollout.excluded,
+        expired=expired,
+    )
 
 
 class AwaitBoard(BaseOperator):
@@ -205,8 +208,18 @@ class AwaitBoard(BaseOperator):
             decision = count(self.service, rollout, expired=expired)
             if decision is None:
                 self._wait(rollout, answered)
-            close_open_ballots(len(self.ballots))
-            return settled(decision).to_xcom()
+            rule = rule_of(self.service, rollout)
+            try:
+                return settled(decision, board=rule and rule.model_dump(mode="json")).to_xcom()
+            finally:
+                self._close_ballots()
+
+    def _close_ballots(self) -> None:
+        """Close the ballots left open; the decision stands, whether that works or not."""
+        try:
+            close_open_ballots(len(self.ballots or ()))
+        except ReleaseError as error:
+            self.log.warning("Some ballots stay open until their time is up: %s", error)
 
     def _wait(self, rollout: RolloutPlan, answered: int) -> None:
         dag_id, run_id = this_run()
@@ -258,12 +271,6 @@ def close_open_ballots(expected: int) -> None:
             sleep(0.5)
 
 
-def longest_deadline(policy: Policy, book: BoardBook) -> timedelta | None:
-    """Return the longest deadline of the boards that the policy's change types ask."""
-    asked = {flow.board for flow in policy.change_types.values() if flow.board}
-    return max((book.boards[name].quorum.deadline for name in asked), default=None)
-
-
 @task_group(
     group_id="rollout",
     group_display_name="7 Rollout plan and CAB",
@@ -277,14 +284,15 @@ def rollout_stage(
     assets: XComArg,
     artifact: XComArg,
     report: XComArg,
+    waivers: XComArg,
     acceptance: XComArg,
 ) -> tuple[XComArg, XComArg, EmptyOperator | None]:
     """Freeze the plan, ask the board and wait for it; return the plan, the decision, and the end of the ballots.
 
     :param deadline: the longest that a board may take; none: no change type asks one.
     """
-    rollout = freeze_plan(service.name, in_force, plan, assets, artifact, report, acceptance)
-    ballots = prepare_ballots(service.name, in_force, plan, artifact, report, rollout)
+    rollout = freeze_plan(service.name, in_force, plan, assets, artifact, report, waivers, acceptance)
+    ballots = prepare_ballots(service.name, plan, report, rollout, acceptance)
     over = None
     if deadline is not None:
         over = ask(
@@ -293,6 +301,7 @@ def rollout_stage(
             title="Cast a ballot (board member)",
             options=[APPROVE, REJECT, ABSTAIN],
             default=ABSTAIN,
+            conditions=True,
             within=deadline * 2,  # the decision closes ballots in time; this is for a stack that was down
             doc_md="One ballot for each member of the board, on the digest of the frozen rollout plan.",
         )

@@ -1,16 +1,16 @@
 """How a function of records becomes a task.
 
 A stage's function takes the records before it and returns its own; :func:`stage_task` reads them from plain JSON,
-writes its result as plain JSON, and turns errors into what Airflow does with them: a final error fails the task at
-once, any other is tried again. Either way the reason stays beside the task as the XCom ``reason``, for the closing
-stage and for people.
+refuses those that the release's chain does not have, writes the result there and as plain JSON, and turns errors into
+what Airflow does with them: a final error fails the task at once, any other is tried again. Either way the reason stays
+beside the task as the XCom ``reason``, for the closing stage and for people.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -21,6 +21,8 @@ from pydantic import ValidationError, validate_call
 
 from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
 from include.interlock.domain.records import Record
+
+from .evidence import record, refuse_unrecorded
 
 REASON = "reason"
 """The XCom key under which a failed task leaves its reason."""
@@ -35,21 +37,41 @@ DEFAULT_ARGS: dict[str, Any] = {
 """For every task of a release: each is safe to run again (design: "every step can be run again")."""
 
 
-def stage_task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Make a task of a function of records; ``options`` are the task's own."""
+def stage_task(*, evidence: str = "", seal: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Make a task of a function of records; ``options`` are the task's own.
+
+    :param evidence: the kind of entry that the result becomes in the release's chain of the ledger; none: not one.
+    :param seal: sign the chain's head after it.
+    """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        checked = validate_call(config={"arbitrary_types_allowed": True})(function)
+        @functools.wraps(function)
+        def proven(*args: Any, **kwargs: Any) -> Any:
+            refuse_unrecorded(_records((*args, *kwargs.values())))
+            return function(*args, **kwargs)
+
+        checked = validate_call(config={"arbitrary_types_allowed": True})(proven)
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             with reasons_kept():
-                return as_xcom(checked(*args, **kwargs))
+                result = checked(*args, **kwargs)
+                if evidence:
+                    record(evidence, result, seal=seal)
+                return as_xcom(result)
 
         documented = {"doc_md": inspect.getdoc(function), "multiple_outputs": False}
         return task(**{**documented, **options})(run)
 
     return decorate
+
+
+def _records(values: Iterable[Any]) -> Iterator[Record]:
+    for value in values:
+        if isinstance(value, Record):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _records(value)
 
 
 @contextmanager
@@ -88,9 +110,15 @@ def as_xcom(value: Any) -> Any:
     return value
 
 
-def push_result(record: Record) -> None:
-    """Leave a record as the task's result before the task fails: evidence first, failure second."""
-    get_current_context()["ti"].xcom_push(key="return_value", value=record.to_xcom())
+def push_result(result: Record, kind: str, *, seal: bool = False) -> None:
+    """Leave a record in the ledger and as the task's result before the task fails: evidence first, failure second."""
+    record(kind, result, seal=seal)
+    keep_result(result)
+
+
+def keep_result(result: Record) -> None:
+    """Leave a record as the task's result before the task fails; the ledger has it already."""
+    get_current_context()["ti"].xcom_push(key="return_value", value=result.to_xcom())
 
 
 def this_run() -> tuple[str, str]:

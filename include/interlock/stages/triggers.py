@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,14 +12,16 @@ from airflow.sdk import Connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.interlock.adapters.airflow_api import AirflowApi
-from include.interlock.domain.errors import TransientError
+from include.interlock.domain.errors import ReleaseError, TransientError
 
 POLL = 2.0
 """Seconds between two looks at the answers."""
 
 
 class AnswersTrigger(BaseTrigger):
-    """Fire when another answer to a run's questions has come in, or when the time is up.
+    """Fire when the number of answers to a run's questions is another than is known, or when the time is up.
+
+    It fires too when Airflow's API refuses to say: the waiting task then asks itself, and fails with the reason.
 
     :param answered: how many answers are known already.
     :param until: when the time is up; none: never.
@@ -49,26 +51,36 @@ class AnswersTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look at the answers until there is something to count."""
-        connection = await Connection.async_get(self.connection)
-        while self.until is None or datetime.now(UTC) < self.until:
+        while not self._time_is_up():
             try:
-                async for answered in self._counts(connection):
-                    if answered > self.answered:
-                        yield TriggerEvent({"why": f"{answered} answers"})
-                        return
+                if (answered := await self._other_count()) is not None:
+                    yield TriggerEvent({"why": f"{answered} answers"})
+                    return
             except TransientError as error:
                 self.log.warning("%s", error)
                 await asyncio.sleep(POLL)
+            except ReleaseError as error:
+                yield TriggerEvent({"why": str(error)})
+                return
         yield TriggerEvent({"why": "the time is up"})
 
-    async def _counts(self, connection: Any) -> AsyncIterator[int]:
+    async def _other_count(self) -> int | None:
+        """Return the number of answers as soon as it is another than is known; None when the time is up."""
+        async with aclosing(self._counts()) as counts:
+            async for answered in counts:
+                if answered != self.answered:
+                    return answered
+        return None
+
+    async def _counts(self) -> AsyncGenerator[int, None]:
         """Log in once and count the answers every few seconds, until the time is up."""
-        with closing(await asyncio.to_thread(_logged_in, connection)) as api:
-            while self.until is None or datetime.now(UTC) < self.until:
+        connection = await Connection.async_get(self.connection)  # each time: its password may have been changed
+        with closing(await asyncio.to_thread(AirflowApi, connection)) as api:
+            await asyncio.to_thread(api.log_in)
+            while not self._time_is_up():
                 answers = await asyncio.to_thread(api.answers, self.dag_id, self.run_id, self.question_id)
                 yield sum(answer.answered for answer in answers)
                 await asyncio.sleep(POLL)
 
-
-def _logged_in(connection: Any) -> AirflowApi:
-    return AirflowApi(connection).log_in()
+    def _time_is_up(self) -> bool:
+        return self.until is not None and datetime.now(UTC) >= self.until

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include.interlock.adapters import expectations, web
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Health, Service
-from include.interlock.domain.errors import DeployError, VerificationFailed
+from include.interlock.domain.errors import DeployError, PolicyViolation, VerificationFailed
 from include.interlock.domain.paths import docs_prefix
 from include.interlock.domain.records import (
     Artifact,
@@ -27,15 +27,14 @@ from include.interlock.domain.records import (
 )
 from include.interlock.domain.verification import compare_loads
 
-from . import resources, rolling
+from . import permits, resources, rolling
 from .assets import changed, deployed, environment_asset
 from .taskflow import REASON, push_result, stage_task, this_run
 
-PLAN = "rollout.freeze_plan"
 BASELINE = "implementation.measure_baseline"
 
 
-@stage_task(task_display_name="Smoke every host")
+@stage_task(task_display_name="Smoke every host", evidence="hosts.smoked")
 def smoke_hosts(service: str, rollout: RolloutPlan) -> SmokeReport:
     """Send the service's smoke requests to every host, and ask each which version it runs."""
     _, _, described = resources.catalogue_of(service)
@@ -57,14 +56,14 @@ def _of_versions(versions: Mapping[str, str | None], health: Health, expected: s
     ]
 
 
-@stage_task(task_display_name="Measure the load after")
+@stage_task(task_display_name="Measure the load after", evidence="load.measured")
 def measure_after(service: str, rollout: RolloutPlan) -> LoadReport:
     """Put the same synthetic load on the target as before the release."""
     _, _, described = resources.catalogue_of(service)
-    return asyncio.run(web.run_load(rollout.hosts, described.load, described.health.port))
+    return asyncio.run(web.run_load(rollout.hosts, described.load, described.health.port, moment="after"))
 
 
-@stage_task(task_display_name="Judge the implementation")
+@stage_task(task_display_name="Judge the implementation", evidence="verification.judged")
 def judge_verification(
     service: str,
     in_force: PolicyInForce,
@@ -74,6 +73,8 @@ def judge_verification(
     after: LoadReport,
 ) -> VerificationReport:
     """Judge smoke and load with Great Expectations; a failing expectation names the rows, and backs the release out."""
+    if (before.moment, after.moment) != ("before", "after"):
+        raise PolicyViolation(f"The loads to compare are of {before.moment} and {after.moment} the release.")
     dag_id, run_id = this_run()
     tables: Mapping[str, Sequence[Model]] = {
         "smoke": smoke.results,
@@ -90,7 +91,7 @@ def judge_verification(
             docs=resources.store().put_tree(judged.docs, docs_prefix(dag_id, run_id, "verification")),
         )
     if not report.success:
-        push_result(report)
+        push_result(report, "verification.judged")
         raise VerificationFailed(
             f"{service} {rollout.version} does not work in {rollout.environment}. {report.reason()}.",
             rule=f"thresholds of {', '.join(sorted(set(in_force.sources.values())))}",
@@ -111,7 +112,9 @@ def publish_deployment(service: str, rollout: RolloutPlan, artifact: Artifact, r
 @stage_task(task_display_name="Publish the back-out")
 def publish_back_out(service: str, report: BackOutReport) -> None:
     """Tell Airflow's assets that production runs its former release again. Skipped in a rehearsal."""
-    rollout = RolloutPlan.from_xcom(get_current_context()["ti"].xcom_pull(task_ids=PLAN))
+    rollout = permits.frozen_plan()
+    if rollout is None:
+        raise AirflowSkipException("No plan was frozen; there was nothing to back out.")
     _, _, described = resources.catalogue_of(service)
     _refuse_rehearsal(rollout)
     version = next(iter(rollout.back_out.versions.values()), None)
@@ -132,10 +135,9 @@ def back_out(service: str) -> BackOutReport:
     Skipped if the release never came to the target. Hosts that were not changed yet are left as they are.
     """
     ti: Any = get_current_context()["ti"]
-    plan, touched = ti.xcom_pull(task_ids=PLAN), ti.xcom_pull(task_ids=BASELINE)
-    if plan is None or touched is None:
+    rollout = permits.frozen_plan()
+    if rollout is None or ti.xcom_pull(task_ids=BASELINE) is None:
         raise AirflowSkipException("The release never came to its target; there is nothing to back out.")
-    rollout = RolloutPlan.from_xcom(plan)
     _, _, described = resources.catalogue_of(service)
     results = rolling.back_out(rollout, described, rollout.hosts)
     versions = rolling.answered_versions(rollout.hosts, described.health)
@@ -145,7 +147,7 @@ def back_out(service: str) -> BackOutReport:
         if version and versions.get(host) != version
     }
     report = BackOutReport(because=_first_reason(ti), results=results, verified=not wrong)
-    push_result(report)
+    push_result(report, "back_out.done")
     if wrong:
         raise DeployError(
             "The back-out did not bring back every host: "

@@ -217,6 +217,134 @@ def test_a_broken_policy_or_board_is_an_error(folder: Path, name: str, change: t
         assert said in str(error.value)
 
 
+OWN = "  thresholds:\n    max_skipped"
+RULES = "\nrules:\n  - name: risky"
+OF_RULE = "\nrules:\n  - { name: extra, %s }\n  - name: risky"
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "said"),
+    [
+        (
+            ("approvals: 2\n      veto: [cora]", "approvals: 4\n      veto: [cora]"),
+            "approvals: 4",
+            "boards.cab.quorum.approvals: found 4 approvals; allowed: at most 3, for so many members may vote: ben,",
+        ),
+        (
+            ("      veto: [cora]", "      require: { security: 2 }\n      veto: [cora]"),
+            "security: 2",
+            "boards.cab.quorum.require.security: found 2 approvals; allowed: at most 1, for of the members cora has",
+        ),
+        (
+            ("      veto: [cora]", "      veto: [maya]"),
+            "veto: [maya]",
+            "boards.cab.quorum.veto.0: found maya; allowed: a member: ben, cora or dan",
+        ),
+        (
+            ("      veto: [cora]", "      veto_roles: [audit]"),
+            "veto_roles: [audit]",
+            "boards.cab.quorum.veto_roles.0: found audit; allowed: a role of a member: operations, security or",
+        ),
+        (
+            (RULES, OF_RULE % "members: [ben, dan], quorum: { approvals: 3 }"),
+            "name: extra",
+            "rules.0.quorum.approvals: found 3 approvals; allowed: at most 2, for so many members may vote: ben and",
+        ),
+        (
+            (RULES, OF_RULE % "board: bac"),
+            "name: extra",
+            'rules.0.board: found "bac"; allowed: a board of board.yaml: cab or ecab',
+        ),
+        (
+            (RULES, OF_RULE % "board: ecab, when: { services: [bike-shoe] }"),
+            "name: extra",
+            "rules.0.when.services.0: found bike-shoe; allowed: one of bike-shop",
+        ),
+        (
+            (RULES, OF_RULE % "board: ecab, when: { business_units: [retial] }"),
+            "name: extra",
+            "rules.0.when.business_units.0: found retial; allowed: one of retail",
+        ),
+        (
+            ("delegates: []", "delegates:\n  - { for: cora, to: ben, from: 2026-12-01, until: 2026-12-14 }"),
+            "for: cora, to: ben",
+            "delegates.0.to: found ben; allowed: somebody who does not sit beside cora: nobody has two votes",
+        ),
+    ],
+)
+def test_more_votes_than_people_and_names_of_nothing_are_refused_with_their_place(
+    folder: Path, change: tuple[str, str], words: str, said: str
+) -> None:
+    path = edit(folder, "board.yaml", change)
+    with pytest.raises(CatalogueError) as error:
+        load_catalogue(folder)
+    text = path.read_text().splitlines()
+    lines = [number for number, line in enumerate(text, 1) if words in line and not line.startswith("#")]
+    assert f"board.yaml, line {lines[0]}, {said}" in str(error.value)
+
+
+def test_a_delegate_from_outside_the_board_is_taken(folder: Path) -> None:
+    edit(
+        folder,
+        "board.yaml",
+        ("delegates: []", "delegates:\n  - { for: cora, to: audrey, from: 2026-12-01, until: 2026-12-14 }"),
+    )
+    (delegation,) = load_catalogue(folder).board.delegates
+    assert (delegation.for_, delegation.to) == ("cora", "audrey")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (
+            "policy.yaml",
+            (
+                "        plan_approval_from_risk: 60",
+                "        further_boards: [shop]\n        acceptance: true",
+            ),
+            'business_units.retail.change_types.normal.further_boards.0: found "shop"; allowed: a board of board.yaml',
+        ),
+        (
+            "policy.yaml",
+            ("plan_approval_from_risk: 60", "plan_approval_from_risk: 80"),
+            "business_units.retail.change_types.normal.plan_approval_from_risk: found 80; "
+            "allowed: 70 or less, as policy.yaml has it",
+        ),
+        (
+            "services/bike-shop.yaml",
+            (
+                "  thresholds:\n    max_skipped",
+                "  change_types: { normal: { acceptance: false } }\n  thresholds:\n    max_skipped",
+            ),
+            "policy.change_types.normal.acceptance: found false; allowed: true, as policy.yaml has it",
+        ),
+        (
+            "services/bike-shop.yaml",
+            (OWN, f"  time_limits: {{ acceptance: P3D }}\n{OWN}"),
+            "policy.time_limits.acceptance: found P3D; allowed: P2D or less, as policy.yaml has it",
+        ),
+        (
+            "services/bike-shop.yaml",
+            (OWN, f"  board_rules: [{{ name: own, members: [fay, zoe], quorum: {{}} }}]\n{OWN}"),
+            "policy.board_rules.0.members.1: found zoe; allowed: somebody among the people of board.yaml",
+        ),
+        (
+            "services/bike-shop.yaml",
+            (OWN, f"  board_rules: [{{ name: own, members: [fay], quorum: {{ approvals: 2 }} }}]\n{OWN}"),
+            "policy.board_rules.0.quorum.approvals: found 2 approvals; allowed: at most 1",
+        ),
+    ],
+)
+def test_what_lower_levels_ask_is_held_against_policy_and_board(
+    folder: Path, name: str, change: tuple[str, str], said: str
+) -> None:
+    path = edit(folder, name, change)
+    wrong = what_is_wrong(folder)
+    assert len(wrong) == 1
+    words = next(line for line in change[1].splitlines() if line not in change[0].splitlines()).strip()
+    assert wrong[0].startswith(f"{name}, line {line_of(path, words)}, {said}")
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

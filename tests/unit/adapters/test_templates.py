@@ -4,6 +4,7 @@ import html
 import re
 import unicodedata
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,20 @@ from jinja2 import UndefinedError
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from include.interlock.adapters.templates import FOLDER, JOINER, LONGEST, code, escape, quoted, render
+from include.interlock.adapters.templates import (
+    FOLDER,
+    JOINER,
+    LONGEST,
+    code,
+    counted,
+    escape,
+    named,
+    quoted,
+    render,
+    worded,
+)
 from include.interlock.domain.paths import quality_page
+from include.interlock.domain.records import Decision, Vote, Waiver
 from tests.factories import releases
 
 FORGERY = (
@@ -43,76 +56,130 @@ def words(text: str) -> str:
     return "".join(token.content for token in tokens(text) if token.type in ("text", "text_special", "code_inline"))
 
 
-def ballot(plan: dict[str, Any] | None = None, rows: tuple[str, ...] = (), **changes: Any) -> str:
-    rollout = releases.rollout(**changes)
-    return render(
-        "ballot.md.j2",
-        plan=releases.plan(**(plan or {})),
-        service=releases.service(),
-        artifact=releases.artifact(),
-        report=releases.quality(*([releases.failure(rows=rows, row_count=len(rows))] if rows else [])),
-        rollout=rollout,
-        board=releases.board(),
-        in_force=releases.policy(),
-        digest=rollout.digest,
-    )
+PAGE = quality_page("release_bike_shop", "manual__1+1")
+
+
+def ballot(
+    plan: dict[str, Any] | None = None, rows: tuple[str, ...] = (), given: dict[str, Any] | None = None, **changes: Any
+) -> str:
+    usual = {
+        "plan": releases.plan(**(plan or {})),
+        "service": releases.service(),
+        "report": releases.quality(*([releases.failure(rows=rows, row_count=len(rows))] if rows else [])),
+        "rollout": releases.rollout(**changes),
+        "board": releases.board(),
+        "acceptance": releases.decision("acceptance", reason="Fay approved the release."),
+        "answered_yes": (),
+        "names": releases.NAMES,
+        "quality_page": PAGE,
+    }
+    return render("ballot.md.j2", **{**usual, **(given or {})})
 
 
 def test_a_ballot_shows_all_that_a_member_needs_to_decide() -> None:
     text = ballot(rows=("GET /bikes on bike-shop-test-1 (1200.5)",))
     said = words(text)
     for part in (
-        "2 of 3 members must approve; a rejection by cora alone decides",
-        "2026-11-25 06:17 UTC",
+        "Shall Bike shop 1.1.0 go to production? Answer below, before 2026-11-25 06:17 UTC.",
+        "Silence approves nothing",
+        "2 approvals of 3; a rejection by Cora Lindqvist (cora) alone decides",
         "1.1.0, replaces 1.0.0",
         "Sells bikes",
         "SHOP-12, #7",
+        "Rita Reyes (rita)",
+        "as soon as it is approved",
+        "Fay approved the release. “fine”",
         "Price bikes in euros",
         "many notice within an hour",
+        "Response times and errors",
         "p95_ms is at most 800",
         "GET /bikes on bike-shop-test-1 (1200.5)",
+        "3 hosts in 2 waves",
         "bike-shop-production-2, bike-shop-production-3",
         "1.0.0-0123456789ab",
+        "Every host still has the release that it goes back to.",
         "a" * 64,
         "b" * 64,
-        releases.rollout().digest,
+        "d" * 64,
     ):
         assert part in said, part
-    assert shape(text)["table_open"] == 7
+    assert "Policy, SHA-256" not in said, "the digest is of the whole catalogue"
+    assert shape(text)["table_open"] == 9
+
+
+def test_a_ballot_says_when_and_that_nobody_accepted() -> None:
+    unasked = releases.decision("acceptance", required=False, votes=(), reason="The policy asks nobody.")
+    text = words(ballot(given={"acceptance": unasked}, not_before=datetime(2026, 11, 24, 22, 30, tzinfo=UTC)))
+    assert "not before 2026-11-24 22:30 UTC" in text
+    assert "nobody was asked: The policy asks nobody." in text
+
+
+def test_a_ballot_says_what_may_be_lost() -> None:
+    question = "Does it change something that going back to the previous version does not undo?"
+    said = words(ballot(given={"answered_yes": [question]}))
+    assert "the release manager answered yes to:" in said
+    assert question in said
+    assert "no to each question on risk" in words(ballot())
+
+
+def test_a_waiver_stands_beside_the_failure_that_somebody_answers_for() -> None:
+    waiver = Waiver(
+        suite="performance",
+        expectation="p95_ms is at most 800",
+        reason="The slow page goes next week | see SHOP-99",
+        by="cora",
+        at=releases.AT,
+        until=datetime(2026, 12, 1, tzinfo=UTC),
+    )
+    text = ballot(rows=("GET /bikes",), given={"waivers": [waiver]})
+    said = words(text)
+    assert "failed" in said
+    for part in ("Cora Lindqvist (cora)", "2026-12-01 00:00 UTC", "The slow page goes next week | see SHOP-99"):
+        assert part in said, part
+    assert "what failed has failed" in said
+    assert shape(text)["table_open"] == shape(ballot(rows=("GET /bikes",)))["table_open"] + 1
 
 
 @pytest.mark.parametrize("name", ["plan_approval.md.j2", "acceptance.md.j2", "acknowledgement.md.j2"])
-def test_each_question_names_what_is_decided_and_its_digest(name: str) -> None:
-    text = render(
-        name,
-        plan=releases.plan(),
-        service=releases.service(),
-        artifact=releases.artifact(),
-        report=releases.quality(releases.failure()),
-        deployment=releases.deployment(),
-        role="service-desk",
-        material="# How to sell a bike",
-        digest="f" * 64,
-    )
-    assert "Bike shop 1.1.0" in words(text)
-    assert "f" * 64 in words(text)
+def test_each_question_says_who_asks_until_when_and_what_for(name: str) -> None:
+    text = words(question_text(name))
+    for part in ("Bike shop 1.1.0", "Sells bikes", "Rita Reyes (rita)", "2026-11-26 06:17 UTC, ends the release"):
+        assert part in text, part
     assert "Undefined" not in text
 
 
+def test_a_support_role_is_told_in_words() -> None:
+    assert "the support role Service desk confirms" in words(question_text("acknowledgement.md.j2"))
+
+
+def test_a_waiver_is_asked_for_with_what_failed() -> None:
+    text = words(question_text("waiver.md.j2", failure=releases.failure(row_count=3)))
+    for part in ("p95_ms is at most 800", "GET /bikes on bike-shop-test-1 (1200.5); and 2 more", "Rita Reyes (rita)"):
+        assert part in text, part
+
+
+def question_text(name: str, **given: Any) -> str:
+    usual = {
+        "plan": releases.plan(),
+        "service": releases.service(),
+        "artifact": releases.artifact(),
+        "report": releases.quality(releases.failure(rows=("a",) * 7, row_count=9)),
+        "deployment": releases.deployment(),
+        "role": "service-desk",
+        "material": "# How to sell a bike",
+        "digest": "f" * 64,
+        "names": releases.NAMES,
+        "answer_by": datetime(2026, 11, 26, 6, 17, tzinfo=UTC),
+        "quality_page": PAGE,
+    }
+    return render(name, **{**usual, **given})
+
+
 def test_an_acceptance_has_the_quality_report_in_it_with_a_link() -> None:
-    page = quality_page("release_bike_shop", "manual__1+1")
-    text = render(
-        "acceptance.md.j2",
-        plan=releases.plan(),
-        service=releases.service(),
-        artifact=releases.artifact(),
-        report=releases.quality(releases.failure(rows=("a",) * 7, row_count=9)),
-        deployment=releases.deployment(),
-        digest="f" * 64,
-        quality_page=page,
-    )
+    text = question_text("acceptance.md.j2")
     (link,) = [token for token in tokens(text) if token.type == "link_open"]
-    assert link.attrs["href"] == page
+    assert link.attrs["href"] == PAGE
+    assert "file:" not in text, "where the report lies in the store helps nobody who reads this"
     assert "a; a; a; a; a; and 4 more" in words(text)
     assert "http://127.20.0.51:8400." in words(text)
 
@@ -120,6 +187,7 @@ def test_an_acceptance_has_the_quality_report_in_it_with_a_link() -> None:
 def test_a_release_without_waves_in_one_go_or_commits_reads_well_too() -> None:
     text = ballot({"commits": (), "commit_count": 0, "previous_version": None}, target_group=None, decide_by=None)
     assert "replaces nothing" in text
+    assert "Answer below. Silence" in text
     assert "No commits since what production runs now." in text
     assert "drained" not in text
 
@@ -134,6 +202,11 @@ def test_many_commits_are_counted_instead_of_listed() -> None:
 def test_a_record_that_is_not_given_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="service"):
         render("plan_approval.md.j2", plan=releases.plan(), digest="f" * 64)
+
+
+def accepted(comment: str) -> Decision:
+    vote = Vote(user="fay", assigned="fay", choice="Approve", comment=comment or "x")
+    return releases.decision("acceptance", reason=comment, votes=(vote,))
 
 
 OUTSIDE = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -154,8 +227,9 @@ def test_no_words_from_outside_change_what_a_ballot_consists_of(said: str) -> No
         summary=said,
         tickets=(said,),
         requested_by=said,
+        given={"answered_yes": [said], "acceptance": accepted(said)},
     )
-    honest = ballot(rows=("x",))
+    honest = ballot(rows=("x",), given={"answered_yes": ["x"], "acceptance": accepted("x")})
     assert shape(forged) == shape(honest)
     assert not [token for token in tokens(forged) if token.type == "text" and BARE_ADDRESS.search(token.content)]
 
@@ -182,6 +256,22 @@ def test_values_read_as_people_write_them(value: Any, said: str) -> None:
     assert escape(value) == said
 
 
+@pytest.mark.parametrize(
+    ("filtered", "said"),
+    [
+        (named("rita", releases.NAMES), "Rita Reyes (rita)"),
+        (named("nobody: the run was not triggered by a person", {}), "nobody: the run was not triggered by a person"),
+        (worded("service-desk"), "Service desk"),
+        (worded("peak_hours"), "Peak hours"),
+        (worded(""), ""),
+        (counted(1, "host"), "1 host"),
+        (counted(3, "host"), "3 hosts"),
+    ],
+)
+def test_keys_and_numbers_are_said_in_words(filtered: str, said: str) -> None:
+    assert filtered == said
+
+
 def test_long_words_are_cut_and_hidden_characters_are_left_out() -> None:
     assert len(escape("x" * 1000)) == LONGEST
     assert escape("a\u202eb\u0000c\u200bd") == "abcd"
@@ -204,7 +294,7 @@ def test_training_material_stays_a_quotation_to_its_end() -> None:
 
 
 def test_every_template_is_used_by_a_test() -> None:
-    assert {path.name for path in Path(FOLDER).glob("*.j2")} == {
+    assert {path.name for path in Path(FOLDER).glob("*.md.j2")} == {
         "ballot.md.j2",
         "plan_approval.md.j2",
         "acceptance.md.j2",
@@ -212,4 +302,5 @@ def test_every_template_is_used_by_a_test() -> None:
         "changes.md.j2",
         "quality.md.j2",
         "risk.md.j2",
+        "waiver.md.j2",
     }

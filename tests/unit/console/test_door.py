@@ -8,6 +8,8 @@ import anyio
 import httpx
 import pytest
 
+from include.interlock.console.asked import READING, App, Asked, under_way
+from include.interlock.console.attempts import Attempt
 from include.interlock.console.door import LARGEST_BODY, ReleaseDoor
 
 CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
@@ -37,12 +39,12 @@ def behind() -> Behind:
 
 
 def ask(
-    behind: Behind, path: str, body: Any = None, *, method: str = "POST", catalogue: Path = CATALOGUE
+    behind: App, path: str, body: Any = None, *, method: str = "POST", catalogue: Path = CATALOGUE, note: Any = None
 ) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app=ReleaseDoor(behind, catalogue))
+        transport = httpx.ASGITransport(app=ReleaseDoor(behind, catalogue, note))
         async with httpx.AsyncClient(transport=transport) as client:
             return await client.request(method, f"http://airflow{path}", content=content)
 
@@ -112,11 +114,47 @@ def test_a_request_larger_than_any_form_is_refused(behind: Behind) -> None:
     assert "larger than" in answer.json()["detail"]
 
 
-def test_a_release_is_not_backfilled_and_other_dags_are(behind: Behind) -> None:
-    refused = ask(behind, "/api/v2/backfills", {"dag_id": "release_bike_shop"})
-    assert refused.status_code == 422
-    assert "not backfilled" in refused.json()["detail"]
-    assert ask(behind, "/api/v2/backfills/", {"dag_id": "nightly"}).status_code == 200
+@pytest.mark.parametrize(
+    ("path", "is_refused"),
+    [
+        ("/execution/dag-runs/release_bike_shop/run", True),
+        ("/execution/dag-runs/release_bike_shop/run/clear", True),
+        ("/execution/dag-runs/reconcile/run/clear", True),
+        ("/execution/dag-runs/emergency_stop/run", False),
+        ("/execution/dag-runs/nightly/run", False),
+        ("/execution/dag-runs/nightly/run/clear", False),
+    ],
+)
+def test_no_task_of_another_dag_starts_or_clears_a_release(behind: Behind, path: str, is_refused: bool) -> None:
+    noted: list[Attempt] = []
+    answer = ask(behind, path, {}, note=noted.append)
+    assert (answer.status_code == 403) == is_refused
+    assert [(one.user, one.dag_id, one.run_id) for one in noted] == (
+        [("a task", path.split("/")[3], "run")] if is_refused else []
+    )
+    assert bool(behind.came) != is_refused
+
+
+def test_whoever_is_called_within_a_request_knows_what_it_would_change() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        seen.append((under_way(), message["body"]))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    ask(app, "/api/v2/dags/nightly/dagRuns/r", {"state": "failed"}, method="PATCH")
+    ask(app, "/api/v2/dags/nightly", method="GET")
+    asked = seen[0][0]
+    assert isinstance(asked, Asked)
+    assert (asked.method, asked.names, asked.content) == (
+        "PATCH",
+        {"dag_id": "nightly", "dag_run_id": "r"},
+        {"state": "failed"},
+    )
+    assert seen[1][0] is READING
+    assert under_way() is None
 
 
 @pytest.mark.parametrize(
@@ -187,6 +225,6 @@ def test_the_catalogue_is_the_one_that_the_environment_names(
 ) -> None:
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(tmp_path))
     door = ReleaseDoor(behind)
-    assert "catalogue" in door._refusal(ROUTE, json.dumps({"conf": GOOD}).encode())
+    assert "catalogue" in door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode())
     monkeypatch.delenv("INTERLOCK_CATALOGUE")
-    assert door._refusal(ROUTE, json.dumps({"conf": GOOD}).encode()) == ""
+    assert door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode()) == ""

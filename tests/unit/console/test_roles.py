@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from include.interlock.console.roles import RELEASE_DAGS, ROLES, WEBSITE, dag_access, sync_roles
+from include.interlock.console.roles import ROLES, WEBSITE, dag_access, roles_table, sync_roles
 from include.interlock.domain.errors import ReleaseError
 
 CHANGES = {"can_create", "can_edit", "can_delete"}
 OWN_ACCOUNT = {("can_edit", "My Profile"), ("can_edit", "My Password")}
+
+
+DOCS = Path(__file__).parents[3] / "docs" / "platform-engineer.md"
 
 
 class Fab:
@@ -75,11 +79,16 @@ def test_whoever_logs_in_sees_the_pages() -> None:
 
 
 def test_only_release_managers_trigger_and_nobody_edits_a_release_dag() -> None:
-    assert set(RELEASE_DAGS) == set(ROLES)
-    assert {role for role, may in RELEASE_DAGS.items() if "can_create" in may.get("DAG Runs", ())} == {
-        "release_manager"
-    }
-    assert all(may["DAGs"] == {"can_read"} for may in RELEASE_DAGS.values())
+    access = dag_access()
+    assert set(access) == set(ROLES)
+    assert {role for role, may in access.items() if "can_create" in may.get("DAG Runs", ())} == {"release_manager"}
+    assert all(may["DAGs"] == {"can_read"} for may in access.values())
+
+
+def test_another_dag_under_control_may_be_triggered_by_others() -> None:
+    access = dag_access(triggered_by=("release_manager", "operator"))
+    triggers = {role for role, may in access.items() if "can_create" in may.get("DAG Runs", ())}
+    assert triggers == {"release_manager", "operator"}
 
 
 def test_the_access_of_one_dag_is_its_own_copy() -> None:
@@ -108,3 +117,8 @@ def test_syncing_takes_away_what_is_too_much_but_nothing_of_a_single_dag() -> No
 def test_a_role_that_fab_could_not_store_is_not_passed_over() -> None:
     with pytest.raises(ReleaseError, match="The role release_manager could not be brought"):
         sync_roles(Fab(broken=True))
+
+
+def test_the_table_in_the_documentation_is_what_the_roles_are() -> None:
+    assert roles_table() in DOCS.read_text(), "run: python -m include.interlock.console.roles"
+    assert "| `board_clerk` | | | | yes | | | |" in roles_table()

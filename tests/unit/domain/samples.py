@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import Board, ChangeType, Policy, Quorum, Service
+from include.interlock.domain.catalogue import BoardBook, ChangeType, Policy, Service
 from include.interlock.domain.records import (
     BackOutPlan,
     BackOutReport,
@@ -22,6 +22,7 @@ from include.interlock.domain.records import (
     Vote,
     WaveReport,
 )
+from include.interlock.domain.voting import VotingRule, voting_rule
 
 DIGEST = "d" * 64
 BLOB = Blob(uri="file:///store/bundle.tar.gz", sha256="b" * 64, size=10)
@@ -32,9 +33,32 @@ def policy(**changes: Any) -> Policy:
     return Policy.model_validate({"name": "Policy", "owner": "the office", "change_types": FLOWS, **changes})
 
 
-def board(members: str = "ben cora dan", approvals: int = 2, veto: str = "cora") -> Board:
-    quorum = Quorum(approvals=approvals, veto=tuple(veto.split()))
-    return Board(title="CAB", members=tuple(members.split()), quorum=quorum)
+ROLES = {"ann": "business", "ben": "operations", "cora": "security", "dan": "business", "eve": "operations"}
+
+
+def book(boards: dict[str, Any], **changes: Any) -> BoardBook:
+    people = [
+        {"user": user, "name": user.capitalize(), "email": f"{user}@example.com", "role": ROLES.get(user, "other")}
+        for user in (*ROLES, "fay", "gus", "maya", "rita", "sam")
+    ]
+    return BoardBook.model_validate({"people": people, "boards": boards, "senior_management": ["maya"], **changes})
+
+
+def board(
+    members: str = "ben cora dan", approvals: int = 2, veto: str = "cora", *, delegates: Any = (), **quorum: Any
+) -> VotingRule:
+    """Return what a release asks when one board votes on it."""
+    asked = {"approvals": approvals, "veto": veto.split(), **quorum}
+    cab = {"title": "CAB", "members": members.split(), "quorum": asked}
+    rule = voting_rule(
+        policy(change_types={**FLOWS, "emergency": {}}),
+        book({"cab": cab}, delegates=list(delegates)),
+        service(),
+        change_type=ChangeType.NORMAL,
+        risk=0,
+    )
+    assert rule is not None
+    return rule
 
 
 def service_data(**changes: Any) -> dict[str, Any]:
@@ -61,8 +85,8 @@ def service(**changes: Any) -> Service:
     return Service.model_validate(service_data(**changes))
 
 
-def vote(user: str | None, choice: str, comment: str = "", *, assigned: str | None = None) -> Vote:
-    return Vote(user=user, assigned=assigned or user or "nobody", choice=choice, comment=comment)
+def vote(user: str | None, choice: str, comment: str = "", *, assigned: str | None = None, **more: Any) -> Vote:
+    return Vote(user=user, assigned=assigned or user or "nobody", choice=choice, comment=comment, **more)
 
 
 def hosts(number: int) -> tuple[Host, ...]:

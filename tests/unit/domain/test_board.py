@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from include.interlock.domain.board import (
     APPROVE,
     CHOICES,
     REJECT,
+    authors_of,
     count_votes,
     decide_single,
     eligible_approvers,
@@ -19,7 +21,8 @@ from include.interlock.domain.board import (
 )
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.records import Decision, Vote
-from tests.unit.domain.samples import DIGEST, board, vote
+from include.interlock.domain.voting import VotingRule, merge
+from tests.unit.domain.samples import DIGEST, board, book, commit, vote
 
 PEOPLE = ("ann", "ben", "cora", "dan", "eve")
 people = st.sampled_from([*PEOPLE, "rita", "mallory"])
@@ -51,13 +54,14 @@ def verdict(votes: Sequence[Vote], **options: Any) -> bool | None:
 
 def test_the_requester_and_the_excluded_are_not_eligible() -> None:
     five = board("ann ben cora dan eve", approvals=2)
-    assert eligible_members(five, requester="ben", excluded=("eve",)) == ("ann", "cora", "dan")
+    eligible = eligible_members(five, requester="ben", excluded=("eve",))
+    assert [seat.user for seat in eligible] == ["ann", "cora", "dan"]
 
 
 def test_a_quorum_out_of_reach_is_refused() -> None:
     with pytest.raises(PolicyViolation) as refused:
         eligible_members(board(), requester="ben", excluded=("cora",))
-    assert "CAB cannot decide on this release: it needs 2 approvals, and dan may vote" in str(refused.value)
+    assert "CAB cannot decide on this release: it needs 2 approvals of 3, and Dan (dan) may vote" in str(refused.value)
 
 
 def test_nobody_approves_a_plan_of_their_own() -> None:
@@ -78,7 +82,7 @@ def test_two_of_three_approvals_pass() -> None:
     assert decision.required
     assert not decision.expired
     assert decision.digest == DIGEST
-    assert decision.reason == "CAB: approved by ben and dan; 2 approvals needed."
+    assert decision.reason == "CAB: approved by Ben (ben) and Dan (dan); 2 approvals needed."
     assert decision.votes == tuple(votes)
 
 
@@ -88,8 +92,8 @@ def test_a_veto_decides_at_once_with_its_comment() -> None:
     assert decision is not None
     assert not decision.approved
     assert decision.reason == (
-        "CAB: rejected by cora, whose rejection alone decides. "
-        "cora rejected with the words “the keys are in the bundle”."
+        "CAB: rejected by Cora (cora), whose rejection alone decides. "
+        "Cora (cora) rejected with the words “the keys are in the bundle”."
     )
     assert verdict(votes[:1]) is False
 
@@ -103,7 +107,7 @@ def test_it_is_rejected_as_soon_as_nothing_else_can_be() -> None:
     decision = counted([vote("ben", REJECT), vote("dan", ABSTAIN)])
     assert decision is not None
     assert decision.reason == (
-        "CAB: rejected, for 2 approvals can not be reached. ben rejected without saying why. dan abstained."
+        "CAB: rejected, for 2 approvals can not be reached. Ben (ben) rejected without saying why. Dan (dan) abstained."
     )
     assert not decision.expired
 
@@ -114,7 +118,8 @@ def test_silence_is_a_rejection_that_says_who_was_silent() -> None:
     assert not decision.approved
     assert decision.expired
     assert decision.reason == (
-        "CAB: not approved in time, for 1 of 2 approvals had come in by the deadline. cora and dan did not answer."
+        "CAB: not approved in time, for 1 of 2 approvals had come in by the deadline. "
+        "Cora (cora) and Dan (dan) did not answer."
     )
     enough = counted([vote("ben", APPROVE), vote("dan", APPROVE)], expired=True)
     assert enough is not None
@@ -124,7 +129,7 @@ def test_silence_is_a_rejection_that_says_who_was_silent() -> None:
 def test_a_board_without_enough_members_left_rejects() -> None:
     decision = counted([], requester="ben", excluded=("dan",))
     assert decision is not None
-    assert "2 approvals can not be reached. Only cora may vote on it." in decision.reason
+    assert "2 approvals can not be reached. Only Cora (cora) may vote on it." in decision.reason
 
 
 @pytest.mark.parametrize(
@@ -190,12 +195,12 @@ def test_a_decision_is_what_the_quorum_says(on: Any, cast: list[Any]) -> None:
     votes = [vote(user, choice) for user, choice in cast]
     chosen = dict(cast)
     approvals = sum(choice == APPROVE for choice in chosen.values())
-    vetoed = any(chosen.get(user) == REJECT for user in on.quorum.veto)
-    if vetoed or approvals + len(PEOPLE) - len(chosen) < on.quorum.approvals:
+    vetoed = any(chosen.get(user) == REJECT for user in on.veto)
+    if vetoed or approvals + len(PEOPLE) - len(chosen) < on.approvals:
         assert verdict(votes, on=on) is False
     else:
-        assert verdict(votes, on=on) is (True if approvals >= on.quorum.approvals else None)
-    assert verdict(votes, on=on, expired=True) is (approvals >= on.quorum.approvals and not vetoed)
+        assert verdict(votes, on=on) is (True if approvals >= on.approvals else None)
+    assert verdict(votes, on=on, expired=True) is (approvals >= on.approvals and not vetoed)
 
 
 @given(boards, any_votes)
@@ -209,9 +214,12 @@ def test_the_deadline_only_ends_what_was_open(on: Any, votes: list[Vote]) -> Non
 # --- any one of the named people
 
 
+NAMES = {"fay": "Fay", "sam": "Sam Novak"}
+
+
 def single(votes: Sequence[Vote], *, expired: bool = False, requester: str = "rita") -> Decision | None:
     return decide_single(
-        ["fay", "sam"], votes, subject="acceptance", digest=DIGEST, requester=requester, expired=expired
+        ["fay", "sam"], votes, subject="acceptance", digest=DIGEST, requester=requester, expired=expired, names=NAMES
     )
 
 
@@ -220,17 +228,17 @@ def test_any_one_of_them_decides() -> None:
     assert approved is not None
     assert approved.approved
     assert approved.subject == "acceptance"
-    assert approved.reason == "sam approved the release."
+    assert approved.reason == "Sam Novak (sam) approved the release."
     rejected = single([vote("fay", REJECT, "the basket is empty")])
     assert rejected is not None
     assert not rejected.approved
-    assert rejected.reason == "fay rejected the release with the words “the basket is empty”."
+    assert rejected.reason == "Fay (fay) rejected the release with the words “the basket is empty”."
 
 
 def test_one_rejection_weighs_more_than_an_approval() -> None:
     decision = single([vote("sam", APPROVE), vote("fay", REJECT)])
     assert decision is not None
-    assert decision.reason == "fay rejected the release without saying why."
+    assert decision.reason == "Fay (fay) rejected the release without saying why."
 
 
 def test_nobody_else_decides() -> None:
@@ -243,7 +251,9 @@ def test_no_answer_in_time_is_a_rejection() -> None:
     assert decision is not None
     assert not decision.approved
     assert decision.expired
-    assert decision.reason == "Nobody approved the release in time. fay did not answer. sam abstained."
+    assert (
+        decision.reason == "Nobody approved the release in time. Fay (fay) did not answer. Sam Novak (sam) abstained."
+    )
 
 
 def test_a_question_that_nobody_may_answer_is_rejected() -> None:
@@ -265,3 +275,168 @@ def test_the_order_of_single_answers_does_not_matter(votes: list[Vote], expired:
     assert decide(votes) == decide(shuffled)
     if decide(votes) is not None and decide(votes).approved:  # type: ignore[union-attr]
         assert any(v.user in PEOPLE[1:] and v.choice == APPROVE for v in votes)
+
+
+# --- roles, delegates, conditions, several rules
+
+AT = datetime(2026, 12, 5, tzinfo=UTC)
+AWAY = [{"for": "cora", "to": "eve", "from": "2026-12-01", "until": "2026-12-14"}]
+FIVE = " ".join(PEOPLE)
+
+
+def test_approvals_of_others_do_not_make_up_for_a_role() -> None:
+    on = board(FIVE, 2, "", require={"security": 1})
+    assert counted([vote("ann", APPROVE), vote("ben", APPROVE), vote("dan", APPROVE)], on=on) is None
+    decision = counted([vote("ann", APPROVE), vote("cora", APPROVE)], on=on)
+    assert decision is not None
+    assert decision.reason == "CAB: approved by Ann (ann) and Cora (cora); 2 approvals, 1 by security needed."
+    lost = counted([vote("cora", ABSTAIN)], on=on)
+    assert lost is not None
+    assert lost.reason == "CAB: rejected, for 1 approval by security can not be reached. Cora (cora) abstained."
+    late = counted([vote("ann", APPROVE), vote("dan", APPROVE)], on=on, expired=True)
+    assert late is not None
+    assert "for 0 of 1 approval by security had come in by the deadline." in late.reason
+
+
+def test_a_role_has_a_veto() -> None:
+    on = board(FIVE, 1, "", veto_roles=["operations"])
+    assert verdict([vote("eve", REJECT), vote("ann", APPROVE)], on=on) is False
+    assert verdict([vote("dan", REJECT), vote("ann", APPROVE)], on=on) is True
+
+
+def test_a_role_that_nobody_eligible_has_stops_a_release_before_it_is_voted_on() -> None:
+    with pytest.raises(PolicyViolation, match=r"it needs 1 approval of 5, 1 by security, and Ann \(ann\), Ben"):
+        eligible_members(board(FIVE, 1, "", require={"security": 1}), requester="cora")
+
+
+def test_a_delegate_votes_in_the_members_seat_with_the_members_veto() -> None:
+    on = board(delegates=AWAY)
+    decision = counted([vote("eve", REJECT, "no", assigned="cora", at=AT)], on=on)
+    assert decision is not None
+    assert decision.reason.startswith(
+        "CAB: rejected by Eve (eve) in place of Cora (cora), whose rejection alone decides."
+    )
+    assert verdict([vote("eve", APPROVE, at=AT), vote("ben", APPROVE)], on=on) is True  # on a ballot that names both
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        pytest.param(vote("eve", APPROVE, assigned="cora", at=AT.replace(day=15)), id="after the last day"),
+        pytest.param(vote("eve", APPROVE, assigned="cora"), id="at no time"),
+        pytest.param(vote("eve", APPROVE, assigned="dan", at=AT), id="in another's seat"),
+        pytest.param(vote("ben", APPROVE, assigned="cora", at=AT), id="a member in another's seat"),
+    ],
+)
+def test_a_delegate_votes_for_one_and_in_their_time(stray: Vote) -> None:
+    assert counted([vote("ben", APPROVE), stray], on=board(delegates=AWAY)) is None
+
+
+def test_member_and_delegate_are_one_vote() -> None:
+    on = board(delegates=AWAY)
+    both = [vote("eve", APPROVE, assigned="cora", at=AT), vote("cora", APPROVE)]
+    assert counted(both, on=on) is None
+    assert verdict([*both, vote("cora", REJECT)], on=on) is False
+
+
+def test_nobody_stands_in_for_who_asked_or_being_who_asked() -> None:
+    as_delegate = vote("eve", APPROVE, assigned="cora", at=AT)
+    on = board(delegates=AWAY)
+    assert counted([vote("ben", APPROVE), as_delegate], on=on, requester="eve") is None
+    assert counted([vote("ben", APPROVE), as_delegate], on=on, requester="cora") is None
+
+
+def test_one_who_stood_in_for_two_approves_once() -> None:
+    one_after_the_other = [*AWAY, {"for": "dan", "to": "eve", "from": "2026-12-15", "until": "2026-12-16"}]
+    on = board(delegates=one_after_the_other)
+    twice = [vote("eve", APPROVE, at=AT), vote("eve", APPROVE, at=AT.replace(day=15))]
+    assert counted(twice, on=on) is None
+    assert verdict([*twice, vote("ben", APPROVE)], on=on) is True
+    of_business = board(delegates=one_after_the_other, require={"business": 1})
+    assert verdict([*twice, vote("ben", APPROVE)], on=of_business) is False  # what counts is the first seat, cora's
+    assert verdict([vote("eve", APPROVE, at=AT.replace(day=15)), vote("eve", REJECT, at=AT)], on=on) is False
+
+
+def test_conditions_are_part_of_the_reason() -> None:
+    decision = counted([vote("ben", APPROVE, conditions="only with\nfay watching"), vote("dan", APPROVE)])
+    assert decision is not None
+    assert decision.reason.endswith("Ben (ben) approved on the condition “only with fay watching”.")
+    assert decision.votes[0].conditions == "only with\nfay watching"
+
+
+def test_a_member_who_left_the_board_has_no_vote_any_more() -> None:
+    votes = [vote("ben", APPROVE), vote("dan", APPROVE)]
+    assert verdict(votes) is True
+    assert counted(votes, on=board("ann ben cora")) is None
+
+
+def test_authors_are_known_by_their_e_mail_and_have_no_vote() -> None:
+    people = book({}, senior_management=["maya"])
+    commits = [commit("One").model_copy(update={"email": email}) for email in ("BEN@example.com", "x@example.com")]
+    assert authors_of(commits, people) == ("ben",)
+    assert counted([vote("ben", APPROVE), vote("dan", APPROVE)], excluded=("ben",)) is None
+
+
+def test_people_of_one_rule_do_not_vote_in_place_of_anothers() -> None:
+    further = board("ann eve", 1, "")
+    further = further.model_copy(
+        update={"demands": (further.demands[0].model_copy(update={"title": "Shop board", "place": "elsewhere"}),)}
+    )
+    on = merge(board("ben cora dan", 2, ""), further)
+    assert counted([vote("ann", APPROVE), vote("eve", APPROVE)], on=on) is None
+    passed = counted([vote("ann", APPROVE), vote("ben", APPROVE), vote("dan", APPROVE)], on=on)
+    assert passed is not None
+    assert passed.approved
+    assert passed.reason == (
+        "CAB and Shop board: approved by Ann (ann), Ben (ben) and Dan (dan); "
+        "2 approvals of 3 of CAB; 1 approval of 2 of Shop board needed."
+    )
+    lost = counted([vote("ann", REJECT), vote("eve", ABSTAIN)], on=on)
+    assert lost is not None
+    assert "rejected, for 1 approval of Shop board can not be reached." in lost.reason
+
+
+several = st.builds(
+    lambda one, other: merge(
+        board(" ".join(one[0]), min(one[1], len(one[0])), ""),
+        board(" ".join(other[0]), min(other[1], len(other[0])), other[0][0], delegates=DELEGATES),
+    ),
+    *[st.tuples(st.lists(st.sampled_from(PEOPLE), min_size=1, unique=True), st.integers(1, 3))] * 2,
+)
+DELEGATES = [
+    {"for": "ann", "to": "fay", "from": "2026-12-01", "until": "2026-12-07"},
+    {"for": "ben", "to": "fay", "from": "2026-12-08", "until": "2026-12-14"},
+]
+cast = st.builds(
+    Vote,
+    user=st.sampled_from([*PEOPLE, "fay", "rita"]),
+    assigned=st.sampled_from([*PEOPLE, "fay"]),
+    choice=st.sampled_from(CHOICES),
+    at=st.sampled_from([datetime(2026, 12, 5, tzinfo=UTC), datetime(2026, 12, 10, tzinfo=UTC)]),
+)
+ORDER = {False: 0, None: 1, True: 2}
+
+
+@given(several, st.lists(cast, max_size=8), cast, st.booleans())
+def test_one_more_rejection_never_helps_whoever_gives_it(
+    on: VotingRule, votes: list[Vote], late: Vote, expired: bool
+) -> None:
+    rejection = late.model_copy(update={"choice": REJECT})
+    assert ORDER[verdict([*votes, rejection], on=on, expired=expired)] <= ORDER[verdict(votes, on=on, expired=expired)]
+
+
+@given(several, st.lists(cast, max_size=8), st.randoms(), st.booleans())
+def test_with_several_rules_and_delegates_the_order_does_not_matter(
+    on: VotingRule, votes: list[Vote], random: Any, expired: bool
+) -> None:
+    shuffled = votes.copy()
+    random.shuffle(shuffled)
+    assert counted(votes, on=on, expired=expired) == counted(shuffled, on=on, expired=expired)
+
+
+@given(several, boards, st.lists(cast, max_size=8))
+def test_a_further_rule_never_turns_a_rejection_into_an_approval(
+    on: VotingRule, further: VotingRule, votes: list[Vote]
+) -> None:
+    if verdict(votes, on=merge(on, further)) is True:
+        assert verdict(votes, on=on) is True

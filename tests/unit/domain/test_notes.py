@@ -45,7 +45,7 @@ def test_commits_are_grouped_by_what_they_bring() -> None:
         "## Also changed\n\n- Tidy the shelves (cccccccccc)\n- new linter (cccccccccc)\n"
         "- Note: this is no prefix (cccccccccc)\n\n"
         "## Tickets\n\nSHOP-12, #7\n\n"
-        "## When\n\nIn production, as soon as it is approved.\n\n"
+        "## When\n\nIn production, shortly: it is approved.\n\n"
         "## Whom to ask\n\nthe shop's team; the release was requested by rita.\n"
     )
 
@@ -62,14 +62,14 @@ def test_the_time_is_told_in_utc() -> None:
     assert "In production, not before 2026-05-04 21:30 UTC." in notes(not_before=evening)
     rehearsal = notes(rehearsal=True, not_before=evening.astimezone(UTC))
     assert "In the test environment only, as a rehearsal, not before" in rehearsal
+    assert "In the test environment only, as a rehearsal.\n" in notes(rehearsal=True)
 
 
 def test_an_announcement_has_one_line_of_subject() -> None:
     subject, text = announcement(plan(), service(), CUSTOMERS, "# Notes\n")
     assert subject == "Bike shop 1.1.0: Sell bikes"
     assert text == (
-        "To Customers:\n\nBike shop 1.1.0 is about to be released. In production, as soon as it is approved.\n\n"
-        "# Notes\n"
+        "To Customers:\n\nBike shop 1.1.0 is about to be released: what it brings, when, and whom to ask.\n\n# Notes\n"
     )
     rehearsed, _ = announcement(plan(rehearsal=True, summary="Sell\r\nBcc: all"), service(), CUSTOMERS, "")
     assert rehearsed == "[Rehearsal] Bike shop 1.1.0: Sell Bcc: all"

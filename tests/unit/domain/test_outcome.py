@@ -1,14 +1,27 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.outcome import STAGES, FailedTask, decide_outcome
-from include.interlock.domain.records import FailedExpectation, Outcome
+from include.interlock.domain.records import (
+    BackOutPlan,
+    Communication,
+    FailedExpectation,
+    Outcome,
+    QualityReport,
+    RolloutPlan,
+    SmokeResult,
+    Waiver,
+)
 from tests.unit.domain.samples import (
+    BLOB,
+    DIGEST,
     back_out,
     decision,
     decisions,
@@ -18,13 +31,35 @@ from tests.unit.domain.samples import (
     waves,
 )
 
+TOLD = Communication(notes=BLOB, sent={}, acknowledged={})
+QUALITY = QualityReport(success=True, suites=(), failures=(), results=BLOB, docs="x")
+
+
+def frozen(number: int = 2, **changes: Any) -> RolloutPlan:
+    """The rollout plan of a release that goes from 1.0.0 to 1.1.0."""
+    versions: dict[str, str | None] = {host.address: "1.0.0" for host in rollout(number).hosts}
+    before = BackOutPlan(releases={}, versions=versions, on_hosts=True)
+    return rollout(number, **{"quality_digest": sha256_of(QUALITY), "back_out": before, **changes})
+
+
+def replanned(**changes: Any) -> dict[str, Any]:
+    """The same with a changed rollout plan, on which the board decided."""
+    planned = frozen(**changes)
+    return {"rollout": planned, "decisions": decisions(planned), "waves": waves(planned)}
+
+
+def answering(version: str | None) -> dict[str, str | None]:
+    return {host.name: version for host in frozen().hosts}
+
 
 def arrived(number: int = 2, *, rehearsal: bool = False) -> dict[str, Any]:
     """What the stages leave of a release that went well."""
-    planned = rollout(number, rehearsal=rehearsal, environment="test" if rehearsal else "production")
+    planned = frozen(number, rehearsal=rehearsal, environment="test" if rehearsal else "production")
     return {
         "failed": (),
         "decisions": decisions(planned),
+        "quality": QUALITY,
+        "communication": TOLD,
         "rollout": planned,
         "waves": waves(planned),
         "verification": verification(),
@@ -103,10 +138,13 @@ def test_a_back_out_counts_only_if_it_is_verified() -> None:
             )
         ],
     )
-    verified = decided(verification=broken, back_out=back_out(planned), failed=[failed("verification.judge")])
+    old = answering("1.0.0")
+    verified = decided(
+        verification=broken, back_out=back_out(planned), failed=[failed("verification.judge")], running=old
+    )
     assert (verified.outcome, verified.stage) == ("backed_out", "verification")
     assert verified.reason == "Backed out, and every host answers as before the release: /bikes answers 500."
-    unverified = decided(verification=broken, back_out=back_out(planned, verified=False))
+    unverified = decided(verification=broken, back_out=back_out(planned, verified=False), running=old)
     assert unverified.outcome == "failed"
     assert unverified.reason == (
         "The back-out did not succeed: production-1, production-2 failed. It was begun because: /bikes answers 500."
@@ -114,7 +152,7 @@ def test_a_back_out_counts_only_if_it_is_verified() -> None:
     without = decided(verification=broken)
     assert (without.outcome, without.stage) == ("failed", "verification")
     assert without.reason == "smoke: answers 200; broken by /bikes"
-    wave = decided(back_out=back_out(planned), failed=[failed("implementation.wave_1")], verification=None)
+    wave = decided(back_out=back_out(planned), failed=[failed("implementation.wave_1")], verification=None, running=old)
     assert (wave.outcome, wave.stage) == ("backed_out", "implementation")
 
 
@@ -124,10 +162,12 @@ def test_a_back_out_counts_only_if_it_is_verified() -> None:
         ({"rollout": None}, "rollout", "There is no rollout plan on record."),
         ({"verification": None}, "verification", "There is no verification report on record."),
         ({"verification": verification(success=False)}, "verification", "The verification did not succeed."),
+        ({"quality": None}, "quality", "There is no quality report on record."),
+        ({"communication": None}, "communication", "There is no record that those concerned were told"),
         ({"waves": ()}, "implementation", "There is no record that production-1, production-2 came to 1.1.0-b"),
-        ({"decisions": decisions(rollout())[:2]}, "rollout", "no record of what was decided in the stage rollout"),
+        ({"decisions": decisions(frozen())[:2]}, "rollout", "no record of what was decided in the stage rollout"),
         (
-            {"decisions": [*decisions(rollout())[:2], decision("board", "e" * 64)]},
+            {"decisions": [*decisions(frozen())[:2], decision("board", "e" * 64)]},
             "rollout",
             "The board decided on the rollout plan eeeeeeeeeeee, and the plan on record is",
         ),
@@ -139,7 +179,7 @@ def test_a_back_out_counts_only_if_it_is_verified() -> None:
         ({"running": {"production-1": "1.1.0"}}, "verification", "production-2 does not say which version it runs"),
         ({"version": "1.2.0"}, "rollout", "plan on record is of bike-shop 1.1.0, not of bike-shop 1.2.0."),
         (
-            {"rollout": rollout(0), "decisions": decisions(rollout(0))},
+            {"rollout": frozen(0), "decisions": decisions(frozen(0))},
             "rollout",
             "The rollout plan on record names no host.",
         ),
@@ -157,6 +197,140 @@ def test_a_wave_of_another_release_proves_nothing() -> None:
     assert decided(waves=other).outcome == "failed"
     results = tuple(host_result(host, "failed", None) for host in planned.hosts)
     assert decided(waves=[waves(planned)[0].model_copy(update={"results": results})]).outcome == "failed"
+    other_bytes = tuple(host_result(host, "unchanged", "1.1.0-ffffffffffff") for host in planned.hosts)
+    assert decided(waves=[waves(planned)[0].model_copy(update={"results": other_bytes})]).outcome == "failed"
+    again = (*waves(planned), waves(planned)[0].model_copy(update={"results": results[:1]}))
+    assert (decided(waves=again).outcome, decided(waves=again).stage) == ("failed", "implementation")
+
+
+def test_an_approval_of_something_else_is_none() -> None:
+    """Every task is green, as when somebody changed an artifact after it was accepted."""
+    plan, _, board = arrived()["decisions"]
+    outcome = decided(decisions=[plan, decision("acceptance", "e" * 64), board])
+    assert (outcome.outcome, outcome.stage) == ("failed", "acceptance")
+    assert "What was accepted is eeeeeeeeeeee" in outcome.reason
+    assert DIGEST[:12] in outcome.reason
+
+
+def test_a_decision_that_nobody_had_to_take_is_not_that_of_a_board_that_was_asked() -> None:
+    asked = replanned(decide_by=datetime(2026, 11, 25, tzinfo=UTC))
+    assert decided(**asked).outcome == "deployed"
+    plan, acceptance, board = asked["decisions"]
+    outcome = decided(**{**asked, "decisions": [plan, acceptance, board.model_copy(update={"required": False})]})
+    assert (outcome.outcome, outcome.stage) == ("failed", "rollout")
+    assert "says that nobody is asked" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"rehearsal": True}, "is a rehearsal, and is of production", id="a way round the board"),
+        pytest.param({"environment": "test"}, "is a release, and is of test", id="production was not touched"),
+    ],
+)
+def test_a_rehearsal_in_production_and_a_release_on_test_are_failures(changes: dict[str, Any], reason: str) -> None:
+    outcome = decided(**replanned(**changes))
+    assert (outcome.outcome, outcome.stage) == ("failed", "rollout")
+    assert reason in outcome.reason
+
+
+FAILURE = FailedExpectation(
+    suite="tests", expectation="e", column=None, expected="no test fails", rows=("test_basket",), row_count=1
+)
+REJECTED = QUALITY.model_copy(update={"success": False, "failures": (FAILURE,)})
+WAIVER = Waiver(
+    expectation="no test fails",
+    suite="tests",
+    reason="The test is wrong",
+    by="ben",
+    at=datetime(2026, 11, 23, tzinfo=UTC),
+    until=datetime(2026, 11, 30, tzinfo=UTC),
+)
+
+
+def test_a_failed_quality_review_does_not_turn_green_when_its_task_does() -> None:
+    passed_by = replanned(quality_digest=sha256_of(REJECTED))
+    outcome = decided(**passed_by, quality=REJECTED)
+    assert (outcome.outcome, outcome.stage, outcome.reason) == (
+        "failed", "quality", "tests: no test fails; broken by test_basket"
+    )  # fmt: skip
+    waived = replanned(quality_digest=sha256_of(REJECTED), waivers=(WAIVER,))
+    assert decided(**waived, quality=REJECTED).outcome == "deployed"
+    of_other = WAIVER.model_copy(update={"suite": "coverage"})
+    other = replanned(quality_digest=sha256_of(REJECTED), waivers=(of_other,))
+    assert decided(**other, quality=REJECTED).outcome == "failed"
+
+
+def test_the_quality_report_is_the_one_that_the_board_saw() -> None:
+    outcome = decided(quality=QUALITY.model_copy(update={"docs": "y"}))
+    assert (outcome.outcome, outcome.stage) == ("failed", "quality")
+    assert "not the one that the rollout plan names" in outcome.reason
+    unsaid = QUALITY.model_copy(update={"success": False})
+    assert decided(**replanned(quality_digest=sha256_of(unsaid)), quality=unsaid).outcome == "failed"
+
+
+def test_a_verification_that_contradicts_its_smoke_requests_is_a_failure() -> None:
+    smoke = SmokeResult(host="127.20.0.1", path="/bikes", expected="200", found="500", passed=False)
+    outcome = decided(verification=verification(smoke=(smoke,)))
+    assert (outcome.outcome, outcome.stage) == ("failed", "verification")
+    assert "/bikes on 127.20.0.1 (500)" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"running": answering("1.1.0")}, "production-1, production-2 does not answer as before"),
+        ({"running": {**answering("1.0.0"), "production-2": None}}, "production-2 does not answer as before"),
+        ({"running": {"production-1": "1.0.0"}}, "production-2 does not answer as before"),
+        ({"running": answering("1.0.0"), "rollout": None}, "no rollout plan on record"),
+    ],
+)
+def test_a_back_out_that_the_hosts_do_not_confirm_did_not_succeed(changes: dict[str, Any], reason: str) -> None:
+    outcome = decided(back_out=back_out(frozen()), failed=[failed("verification.judge_verification")], **changes)
+    assert outcome.outcome == "failed"
+    assert "The back-out did not succeed" in outcome.reason
+    assert reason in outcome.reason
+
+
+def test_a_back_out_with_a_failed_host_did_not_succeed_whatever_it_says_of_itself() -> None:
+    planned = frozen()
+    said = back_out(planned).model_copy(update={"results": back_out(planned, verified=False).results})
+    outcome = decided(back_out=said, running=answering("1.0.0"))
+    assert outcome.outcome == "failed"
+    assert "production-1, production-2 failed" in outcome.reason
+
+
+def test_a_first_release_is_backed_out_when_the_host_does_not_answer_with_it() -> None:
+    first = replanned(back_out=BackOutPlan(releases={}, versions={}, on_hosts=True))
+    gone = {"back_out": back_out(first["rollout"]), "failed": [failed("implementation.wave_1")]}
+    assert decided(**first, **gone, running=answering(None)).outcome == "backed_out"
+    assert decided(**first, **gone, running=answering("1.1.0")).outcome == "failed"
+    assert decided(**first, **gone, running={}).outcome == "failed"
+
+
+def test_a_back_out_does_not_hide_that_nobody_had_approved() -> None:
+    planned = frozen()
+    plan, acceptance, board = decisions(planned)
+    no = board.model_copy(update={"approved": False, "reason": "cora rejected it."})
+    outcome = decided(
+        decisions=[plan, acceptance, no],
+        waves=(),
+        back_out=back_out(planned),
+        failed=[failed("implementation.wave_1")],
+        running=answering("1.0.0"),
+    )
+    assert (outcome.outcome, outcome.stage) == ("failed", "rollout")
+    assert outcome.reason.startswith("Hosts were changed although this was not approved: cora rejected it.")
+    assert "Backed out" in outcome.reason
+
+
+def test_of_two_tasks_of_one_stage_the_one_that_failed_first_decides() -> None:
+    tasks = [
+        failed("verification.judge_verification", "/bikes answers 500."),
+        failed("verification.back_out", "No route."),
+    ]
+    outcome = decided(failed=tasks, verification=None)
+    assert outcome.reason == "/bikes answers 500. Then verification.back_out failed: No route."
 
 
 WORTH = {"deployed": 2, "rehearsed": 2, "backed_out": 1, "rejected": 0, "expired": 0, "failed": 0}
@@ -182,7 +356,11 @@ def endings(draw: st.DrawFn) -> dict[str, Any]:
 @given(endings(), st.data())
 def test_losing_a_record_never_makes_it_better(left: dict[str, Any], data: st.DataObject) -> None:
     before = decided(**left)
-    key = data.draw(st.sampled_from(["decisions", "rollout", "waves", "verification", "back_out", "running"]))
+    key = data.draw(
+        st.sampled_from(
+            ["decisions", "quality", "communication", "rollout", "waves", "verification", "back_out", "running"]
+        )
+    )
     lost = dict(left)
     if isinstance(left[key], dict):
         gone = data.draw(st.sampled_from(sorted(left[key])))

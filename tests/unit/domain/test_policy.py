@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.catalogue import ChangeType, Thresholds
+from include.interlock.domain.catalogue import ChangeType, Person, Thresholds
 from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.policy import refusals_of_service, refusals_of_unit, resolve_policy
-from include.interlock.domain.records import PolicyInForce
+from include.interlock.domain.policy import (
+    flows_of,
+    refusals_of_service,
+    refusals_of_unit,
+    refuse_waiver,
+    resolve_policy,
+    time_limits_of,
+    waiver_allowed,
+)
+from include.interlock.domain.records import FailedExpectation, PolicyInForce, Waiver
 from tests.unit.domain.samples import policy, service
 
 ENTERPRISE = Thresholds(min_tests=10, max_p95_ms=1000, allowed_licences=("MIT", "ISC", "Apache-2.0"))
@@ -153,3 +162,227 @@ def test_the_digest_names_what_holds() -> None:
         resolved({}, {}, ChangeType.EMERGENCY).digest,
     }
     assert len(different) == 3
+
+
+# --- flows, time limits and waivers
+
+
+FULL = {
+    "change_types": {
+        "standard": {"acceptance": False},
+        "normal": {"board": "cab", "plan_approval_from_risk": 70},
+        "emergency": {"board": "ecab", "acceptance": False, "plan_approval_for_major": False, "review_within": "P5D"},
+    },
+    "time_limits": {"acceptance": "P2D"},
+    "waivers": {
+        "coverage": {"roles": ["operations", "security"], "longest": "P30D"},
+        "performance": {"roles": ["operations"]},
+    },
+}
+
+
+def levels(unit: dict[str, Any], own: dict[str, Any], kind: str = "normal") -> PolicyInForce:
+    rules = policy(**FULL, business_units={"retail": unit})
+    return resolve_policy(rules, service(business_unit="retail", policy=own), ChangeType(kind))
+
+
+def flows(kind: str, **asked: Any) -> dict[str, Any]:
+    return {"change_types": {kind: asked}}
+
+
+def test_a_lower_level_asks_more_people_and_sooner() -> None:
+    unit = flows("normal", plan_approval_from_risk=60, further_boards=["shop"]) | {"time_limits": {"acceptance": "P1D"}}
+    own = flows(
+        "normal", plan_approval_from_risk=40, further_boards=["data"], exclude_authors=True, review_within="P7D"
+    )
+    found = levels(unit, own | {"waivers": {"coverage": {"roles": ["security"], "longest": "P3D"}}})
+    assert found.flow.plan_approval_from_risk == 40
+    assert (found.flow.board, found.flow.further_boards) == ("cab", ("data", "shop"))
+    assert found.flow.exclude_authors
+    assert found.flow.review_within == timedelta(days=7)
+    assert found.time_limits.acceptance == timedelta(days=1)
+    assert found.time_limits.plan_approval == timedelta(days=3)
+    assert found.waivers["coverage"].roles == ("security",)
+    assert found.waivers["performance"].roles == ("operations",)
+    changed = {key: place for key, place in found.further_sources.items() if place != "policy.yaml"}
+    unit_place, own_place = "policy.yaml business_units.retail", "services/bike-shop.yaml"
+    assert changed == {
+        "change_types.normal.plan_approval_from_risk": own_place,
+        "change_types.normal.further_boards": own_place,
+        "change_types.normal.exclude_authors": own_place,
+        "change_types.normal.review_within": own_place,
+        "time_limits.acceptance": unit_place,
+        "waivers.coverage.roles": own_place,
+        "waivers.coverage.longest": own_place,
+    }
+
+
+def test_a_lower_level_gives_a_board_to_what_was_pre_authorised() -> None:
+    assert levels({}, flows("standard", board="cab", acceptance=True), "standard").flow.board == "cab"
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        flows("normal", board="cab", plan_approval_from_risk=70, exclude_authors=False),
+        flows("standard", acceptance=False),
+        flows("emergency", review_within="P5D"),
+        {"time_limits": {"acceptance": "P2D"}},
+        {"waivers": {"coverage": {"roles": ["security", "operations"], "longest": "P30D"}}},
+    ],
+)
+def test_repeating_what_holds_loosens_nothing(again: dict[str, Any]) -> None:
+    for kind in ChangeType:
+        assert levels(again, again, kind).digest == levels({}, {}, kind).digest
+
+
+@pytest.mark.parametrize(
+    ("unit", "own", "said"),
+    [
+        (
+            {},
+            flows("normal", plan_approval_from_risk=90),
+            "services/bike-shop.yaml sets change_types.normal.plan_approval_from_risk to 90; "
+            "allowed is 70 or less, as policy.yaml has it",
+        ),
+        (
+            flows("normal", plan_approval_from_risk=50),
+            flows("normal", plan_approval_from_risk=60),
+            "allowed is 50 or less, as policy.yaml business_units.retail has it",
+        ),
+        (
+            {},
+            flows("normal", acceptance=False),
+            "change_types.normal.acceptance to false; allowed is true, as policy.yaml",
+        ),
+        (flows("normal", plan_approval_for_major=False), {}, "plan_approval_for_major to false; allowed is true"),
+        (
+            flows("normal", board="ecab"),
+            {},
+            "policy.yaml business_units.retail sets change_types.normal.board to ecab; "
+            "allowed is cab (a further board goes under further_boards), as policy.yaml has it",
+        ),
+        (flows("emergency", exclude_authors=True), flows("emergency", exclude_authors=False), "allowed is true"),
+        (flows("emergency", review_within="P6D"), {}, "review_within to P6D; allowed is P5D or less"),
+        ({}, {"time_limits": {"acceptance": "P3D"}}, "time_limits.acceptance to P3D; allowed is P2D or less"),
+        (
+            {"waivers": {"coverage": {"roles": ["security"]}}},
+            {"waivers": {"coverage": {"roles": ["operations"]}}},
+            "waivers.coverage.roles to operations; allowed is some of security, as policy.yaml business_units.retail",
+        ),
+        ({"waivers": {"coverage": {"longest": "P31D"}}}, {}, "waivers.coverage.longest to P31D; allowed is P30D or le"),
+        ({}, {"waivers": {"tests": {"roles": ["security"]}}}, "allowed is one of coverage, performance"),
+    ],
+)
+def test_no_level_asks_less_than_the_one_above(unit: dict[str, Any], own: dict[str, Any], said: str) -> None:
+    with pytest.raises(PolicyViolation) as refused:
+        levels(unit, own)
+    assert said in str(refused.value)
+
+
+tight_flows = st.fixed_dictionaries(
+    {},
+    optional={
+        "plan_approval_from_risk": st.integers(0, 101),
+        "acceptance": st.booleans(),
+        "exclude_authors": st.booleans(),
+        "further_boards": st.lists(st.sampled_from(["shop", "data", "cab"]), unique=True),
+        "review_within": st.sampled_from(["P1D", "P3D", "P9D"]),
+    },
+)
+
+
+@given(tight_flows, tight_flows, st.sampled_from(["normal", "emergency", "standard"]))
+def test_no_flow_is_ever_looser_than_any_level(unit: dict[str, Any], own: dict[str, Any], kind: str) -> None:
+    try:
+        found = levels(flows(kind, **unit), flows(kind, **own), kind).flow
+    except PolicyViolation:
+        return
+    for above in (levels({}, {}, kind).flow, levels(flows(kind, **unit), {}, kind).flow):
+        assert found.plan_approval_from_risk <= above.plan_approval_from_risk
+        assert found.acceptance >= above.acceptance
+        assert found.exclude_authors >= above.exclude_authors
+        assert found.board == above.board
+        assert set(found.further_boards) >= set(above.further_boards)
+        if above.review_within is not None:
+            assert found.review_within is not None
+            assert found.review_within <= above.review_within
+
+
+@given(tight_flows, tight_flows)
+def test_levels_of_flows_may_come_in_any_order(one: dict[str, Any], other: dict[str, Any]) -> None:
+    try:
+        there = levels(flows("normal", **one), flows("normal", **other))
+        back = levels(flows("normal", **other), flows("normal", **one))
+    except PolicyViolation:
+        return
+    assert there.flow == back.flow
+    assert there.digest == back.digest
+
+
+def test_every_flow_and_time_limit_of_a_service_is_known_before_a_release() -> None:
+    rules = policy(**FULL, business_units={"retail": flows("emergency", acceptance=True)})
+    own = service(business_unit="retail", policy={"time_limits": {"acknowledgement": "PT4H"}})
+    assert flows_of(rules, own)[ChangeType.EMERGENCY].acceptance
+    assert not flows_of(rules, service())[ChangeType.EMERGENCY].acceptance
+    assert time_limits_of(rules, own).acknowledgement == timedelta(hours=4)
+
+
+def test_the_digest_names_flows_limits_and_waivers_too() -> None:
+    usual = levels({}, {})
+    assert usual.digest == levels(flows("normal", acceptance=True), {}).digest
+    assert usual.digest != levels(flows("normal", exclude_authors=True), {}).digest
+    assert usual.digest != levels({"time_limits": {"acceptance": "P1D"}}, {}).digest
+    assert usual.digest != levels({"waivers": {"coverage": {"roles": []}}}, {}).digest
+    assert PolicyInForce.from_xcom(usual.to_xcom()) == usual
+
+
+AT = datetime(2026, 5, 4, tzinfo=UTC)
+BEN = Person(user="ben", name="Ben Adler", email="ben@example.com", role="operations")
+WAIVER = Waiver(
+    expectation="p95_ms is at most 800",
+    suite="performance",
+    reason="The test host is slow",
+    by="ben",
+    at=AT,
+    until=AT + timedelta(days=30),
+)
+
+
+def test_a_waiver_is_given_in_a_role_that_may() -> None:
+    in_force = levels({}, {})
+    assert waiver_allowed(in_force, BEN, "performance")
+    assert not waiver_allowed(in_force, BEN.model_copy(update={"role": "business"}), "performance")
+    assert not waiver_allowed(in_force, BEN, "tests")
+    refuse_waiver(in_force, BEN, WAIVER, requester="rita")
+
+
+@pytest.mark.parametrize(
+    ("changes", "role", "requester", "said"),
+    [
+        ({}, "business", "rita", "in the role business, may not waive failures of performance; operations may"),
+        ({"suite": "tests"}, "operations", "rita", "may not waive failures of tests; nobody may"),
+        ({"by": "cora"}, "operations", "rita", "cannot give a waiver in the name of cora"),
+        ({}, "operations", "ben", "asked for this release, and so does not waive what it fails"),
+        ({"until": AT + timedelta(days=31)}, "operations", "rita", "holds P30D at most; this one ends at 2026-06-04"),
+    ],
+)
+def test_a_waiver_that_the_policy_does_not_allow_is_refused(
+    changes: dict[str, Any], role: str, requester: str, said: str
+) -> None:
+    person, waiver = BEN.model_copy(update={"role": role}), WAIVER.model_copy(update=changes)
+    with pytest.raises(PolicyViolation) as refused:
+        refuse_waiver(levels({}, {}), person, waiver, requester=requester)
+    assert said in str(refused.value)
+    assert f"Rule: waivers.{waiver.suite}, in policy.yaml." in str(refused.value)
+
+
+def test_a_waiver_covers_its_own_failure_in_its_time() -> None:
+    failure = FailedExpectation(
+        suite="performance", expectation="between", column="p95_ms", expected=WAIVER.expectation, rows=(), row_count=1
+    )
+    assert WAIVER.covers(failure, AT)
+    assert not WAIVER.covers(failure, WAIVER.until)
+    assert not WAIVER.covers(failure, AT - timedelta(seconds=1))
+    assert not WAIVER.covers(failure.model_copy(update={"expected": "p95_ms is at most 700"}), AT)
+    assert not WAIVER.covers(failure.model_copy(update={"suite": "load"}), AT)

@@ -13,7 +13,7 @@ from semver import Version
 from include.interlock.domain.catalogue import ChangeType
 from include.interlock.domain.errors import RequestRefused
 from include.interlock.domain.request import ReleaseRequest, form_fields, parse_request
-from tests.unit.domain.samples import policy
+from tests.unit.domain.samples import book, policy, service
 
 QUESTIONS = [
     {"key": "data", "question": "Is data touched?", "points": 25},
@@ -42,6 +42,7 @@ def test_a_request_is_read_with_the_forms_defaults() -> None:
         summary="Sell bikes",
         tickets=(),
         risk={"data": False, "peak": False},
+        declared_risk=None,
         not_before=None,
         rehearsal=False,
     )
@@ -55,8 +56,11 @@ def test_a_whole_request_is_read() -> None:
         risk_data=True,
         risk_peak=False,
         not_before="2026-05-04T22:00:00.500000+02:00",
+        declared_risk="high",
         rehearsal=True,
     )
+    assert request.declared_risk == "high"
+    assert parsed(declared_risk="calculated").declared_risk is None
     assert request.summary == "Sell bikes"
     assert request.tickets == ("SHOP-12", "#7")
     assert request.risk == {"data": True, "peak": False}
@@ -76,6 +80,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
             "risk_data": "yes",
             "risk_weather": True,
             "not_before": "tomorrow",
+            "declared_risk": "extreme",
             "rehearsal": None,
         }
     )
@@ -88,7 +93,8 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         "risk_data: found 'yes'; allowed: yes or no (true or false).",
         "risk_weather': not a field of the form; allowed: ref, version, change_type, summary, tickets, risk_data,",
         "not_before: found 'tomorrow'; allowed: The earliest instant",
-        "rehearsal: found None; allowed: Take the whole way",
+        "rehearsal: found None; allowed: Yes (true): the whole way",
+        "declared_risk: found 'extreme'; allowed: How risky you think it is; one of calculated",
         "Who can change it: the office.",
     ):
         assert part in message
@@ -145,6 +151,7 @@ def test_the_form_has_its_fields_in_order_and_sections() -> None:
         ("tickets", "Change"),
         ("risk_data", "Risk"),
         ("risk_peak", "Risk"),
+        ("declared_risk", "Risk"),
         ("not_before", "When"),
         ("rehearsal", "When"),
     ]
@@ -157,6 +164,30 @@ def test_the_form_has_its_fields_in_order_and_sections() -> None:
     assert [key for key, field in fields.items() if "default" not in field] == ["ref", "version", "summary"]
     assert fields["change_type"]["values_display"]["normal"] == "normal: the board cab votes"
     assert fields["change_type"]["values_display"]["standard"] == "standard: pre-authorised, no board votes"
+
+
+def test_the_form_of_a_service_says_in_words_who_decides() -> None:
+    cab = {"title": "Change Advisory Board", "members": ["ben", "cora", "dan"], "quorum": {"approvals": 2}}
+    shop = {"title": "Shop board", "members": ["ann"], "quorum": {"approvals": 1}}
+    people = book({"cab": cab, "ecab": {**cab, "title": "Emergency board"}, "shop": shop})
+    own = service(policy={"change_types": {"emergency": {"further_boards": ["shop"]}}})
+    assert form_fields(POLICY, people, own)["change_type"]["values_display"] == {
+        "standard": "standard: pre-authorised; no board votes",
+        "normal": "normal: a functional approver accepts it, the Change Advisory Board votes; 2 of 3",
+        "emergency": "emergency: a functional approver accepts it, "
+        "the Emergency board and Shop board vote; 2 of 3, 1 of 1",
+    }
+    what_it_takes = {key: {**field, "values_display": None} for key, field in form_fields(POLICY, people, own).items()}
+    assert what_it_takes == {key: {**field, "values_display": None} for key, field in form_fields(POLICY).items()}
+
+
+def test_no_title_of_the_form_is_jargon_and_each_switch_says_what_yes_means() -> None:
+    fields = form_fields(POLICY)
+    assert fields["ref"]["title"] == "What to release"
+    assert "tag, branch or commit" in fields["ref"]["description"]
+    switches = [field for field in fields.values() if field["type"] == "boolean"]
+    assert len(switches) == 3
+    assert all("yes" in field["description"].lower() for field in switches)
 
 
 def accepted_by_the_form(key: str, value: object) -> bool:
@@ -188,6 +219,7 @@ near: dict[str, st.SearchStrategy[Any]] = {
     "not_before": st.datetimes(datetime(2026, 5, 4), datetime(2027, 5, 4)).map(lambda at: f"{at.isoformat()}Z")
     | st.sampled_from(["2026-05-31T10:00:00z", "2026-06-31T10:00:00Z", "2026-06-30T10:00:00-23:59", "2026-06-30"])
     | either("2026-05-05", "T", "10:00:00", ".5", "Z", "+02:00", "\n"),
+    "declared_risk": st.sampled_from(["calculated", "low", "medium", "high", "High", "", 50, False]),
     "rehearsal": st.sampled_from([True, False, 0, 1, "false"]),
 }
 

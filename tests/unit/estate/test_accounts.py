@@ -7,7 +7,7 @@ import pytest
 
 from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.console.roles import ROLES
-from include.interlock.domain.catalogue import Catalogue
+from include.interlock.domain.catalogue import BoardRule, Catalogue, Delegation, RuleQuorum, Tightening
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.estate.accounts import CLERK, READER, accounts, keep_passwords, logins_file, passwords
 from include.interlock.estate.settings import PROJECT, Settings
@@ -48,6 +48,18 @@ def test_somebody_with_two_positions_has_both_roles(catalogue: Catalogue) -> Non
     board = catalogue.board.model_copy(update={"senior_management": ("maya", "ben")})
     found = {account.user: account for account in accounts(catalogue.model_copy(update={"board": board}))}
     assert found["ben"].roles == ("board_member", "senior_management")
+
+
+def test_whoever_votes_by_a_rule_or_for_a_member_is_a_board_member(catalogue: Catalogue) -> None:
+    away = Delegation.model_validate({"for": "cora", "to": "audrey", "from": "2026-12-01", "until": "2026-12-14"})
+    rule = BoardRule(name="shop", members=("fay",), quorum=RuleQuorum())
+    own = catalogue.services["bike-shop"].model_copy(update={"policy": Tightening(board_rules=(rule,))})
+    board = catalogue.board.model_copy(update={"delegates": (away,)})
+    changed = catalogue.model_copy(update={"board": board, "services": {"bike-shop": own}})
+    found = {account.user: account for account in accounts(changed)}
+    assert found["audrey"].roles == ("board_member", "auditor")
+    assert found["fay"].roles == ("board_member", "functional_approver")
+    assert "(veto)" in found["cora"].title
 
 
 def test_service_accounts_are_nobody(catalogue: Catalogue) -> None:

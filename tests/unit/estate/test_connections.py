@@ -34,7 +34,8 @@ def test_file_as_delivered_follows_the_settings_of_the_estate(settings: Settings
     found = {entry.conn_id: actual(entry, settings, PASSWORDS) for entry in delivered}
     assert found == embedded_connections(settings, PASSWORDS)
     assert found["interlock_aws"].extra["endpoint_url"] == "http://127.0.0.1:7001"
-    assert found["interlock_hosts"].extra["known_hosts"] == str(settings.known_hosts)
+    assert found["interlock_hosts"].extra["known_hosts"] == str(settings.known_hosts("production"))
+    assert found["interlock_test_hosts"].extra["known_hosts"] == str(settings.known_hosts("test"))
     assert found["interlock_airflow"].password == "read-me"
 
 
@@ -66,3 +67,11 @@ def test_connection_that_the_estate_does_not_know_stays_as_it_is(settings: Setti
         update={"conn_id": "other_source", "host": "https://x/y.git"}
     )
     assert actual(own, settings, PASSWORDS) == own
+
+
+def test_ledger_is_entered_as_the_role_that_appends(settings: Settings) -> None:
+    found = actual(
+        delivered_connections()["interlock_ledger"], settings, {**PASSWORDS, "interlock_ledger_writer": "append-me"}
+    )
+    assert (found.type, found.schema_, found.login) == ("postgres", "interlock_ledger", "interlock_ledger_writer")
+    assert found.password == "append-me"

@@ -90,6 +90,13 @@ def test_answer_that_ran_out_of_time_is_nobodys() -> None:
     assert decision_in(late, "rollout") == "nobody: Abstain"
 
 
+def test_what_the_clerk_closes_is_no_decision() -> None:
+    closed = question(
+        "rollout.cast_ballot", responded_by_user={"id": "9", "name": "board_clerk"}, chosen_options=["Abstain"]
+    )
+    assert decision_in(closed, "rollout") == ""
+
+
 def test_scheduling_is_the_time_between_an_end_and_the_next_start() -> None:
     tasks = [task("a", "success", 0, 1), task("b", "success", 1.5, 3), task("c", "success", 4, 5), task("d", None)]
     after = {"a": ["b", "c"], "b": ["c"], "c": ["d"]}

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.standard.operators import hitl
+from airflow.sdk.exceptions import TaskAwaitingInput
+
 from include.interlock.domain.catalogue import Person
+from include.interlock.domain.errors import TransientError
 from include.interlock.stages.people import CLERK, Question, question
+from tests.airflow_server import AirflowServer
+from tests.running_task import RunningTask
 
 BEN = Person(user="ben", name="Ben Okafor", email="ben@example.com", role="operations")
 DIGEST = "0" * 64
@@ -25,3 +36,67 @@ def test_a_question_names_the_digest_that_it_decides_on() -> None:
 def test_a_question_is_assigned_to_its_people_by_user_name_and_to_the_clerk_who_closes_it() -> None:
     asked = question("Release?", "The plan.", DIGEST, [BEN])
     assert [user["id"] for user in asked["assigned_users"]] == ["ben", CLERK]
+
+
+BALLOT = "rollout.cast_ballot"
+
+
+@pytest.fixture
+def written(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The subjects of the requests that are written to Airflow; writing one again wipes its answer."""
+    subjects: list[str] = []
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda subject, **_: subjects.append(subject))
+    return subjects
+
+
+def run(try_number: int, map_index: int = 1) -> Any:
+    """Run a question's task as its worker would."""
+    asked = Question(
+        task_id=BALLOT, subject="Release?", options=["Approve"], defaults="Approve", response_timeout=timedelta(hours=1)
+    )
+    ti = SimpleNamespace(id="0190", try_number=try_number, map_index=map_index)
+    return asked.execute({"ti": ti, "task_instance": ti})
+
+
+def test_a_question_is_asked_and_waits(airflow: AirflowServer, written: list[str]) -> None:
+    with pytest.raises(TaskAwaitingInput) as waiting:
+        run(1)
+    assert written == ["Release?"]
+    assert (waiting.value.method_name, waiting.value.timeout) == ("execute_complete", timedelta(hours=1))
+    assert airflow.asked == [], "the first try costs no look at what was asked"
+
+
+def test_a_question_whose_worker_died_before_it_asked_is_asked_by_the_next(
+    airflow: AirflowServer, written: list[str]
+) -> None:
+    airflow.answer(airflow.ask(BALLOT, "ben", map_index=0), "ben", "Approve")
+    airflow.ask("acceptance.ask_approver", "fay", map_index=1)
+    with pytest.raises(TaskAwaitingInput):
+        run(2)
+    assert written == ["Release?"]
+
+
+def test_a_question_whose_worker_died_after_it_asked_waits_on_for_the_answer(
+    airflow: AirflowServer, written: list[str]
+) -> None:
+    airflow.ask(BALLOT, "cora", map_index=1)
+    with pytest.raises(TaskAwaitingInput) as waiting:
+        run(2)
+    assert written == []
+    assert (waiting.value.method_name, waiting.value.timeout) == ("execute_complete", timedelta(hours=1))
+
+
+@pytest.mark.parametrize("user", [pytest.param("cora", id="by a person"), pytest.param(None, id="by the time-out")])
+def test_a_question_that_was_answered_is_not_asked_again(
+    airflow: AirflowServer, written: list[str], user: str | None
+) -> None:
+    airflow.answer(airflow.ask(BALLOT, "cora", map_index=1), user, "Approve")
+    assert run(2) is None
+    assert written == []
+
+
+def test_without_a_word_from_airflow_nothing_is_asked_again(airflow: AirflowServer, written: list[str]) -> None:
+    airflow.troubles = [(503, b"starting")]
+    with pytest.raises(TransientError):
+        run(2)
+    assert written == []

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import create_autospec
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from include.interlock.domain.errors import HostUnreachable, PolicyViolation, TransientError
-from include.interlock.domain.records import Decision
+from include.interlock.domain.records import Decision, Waiver
 from include.interlock.stages import taskflow
+from tests.running_task import RunningTask
 
 DECISION = Decision(subject="board", digest="a" * 64, approved=True, required=True, reason="2 of 3 approved")
+AT = datetime(2026, 3, 4, tzinfo=UTC)
+WAIVERS = [
+    Waiver(expectation=text, suite="performance", reason="known", by="ben", at=AT, until=AT + timedelta(days=1))
+    for text in ("p95 at most 800", "p99 at most 900")
+]
 
 
 @pytest.fixture
-def left(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def left(running: RunningTask) -> dict[str, Any]:
     """The XComs that the running task leaves."""
-    kept: dict[str, Any] = {}
-    ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
-    ti.xcom_push.side_effect = lambda key, value: kept.__setitem__(key, value)
-    monkeypatch.setattr(taskflow, "get_current_context", lambda: {"ti": ti})
-    return kept
+    return running.xcoms
 
 
 def run(function: Any, *args: Any) -> Any:
@@ -32,12 +32,46 @@ def run(function: Any, *args: Any) -> Any:
     return taskflow.stage_task()(function).function(*args)
 
 
-def test_records_arrive_as_records_and_leave_as_plain_json() -> None:
+def test_records_arrive_as_records_and_leave_as_plain_json(running: RunningTask) -> None:
     def confirm(decision: Decision) -> Decision:
         assert isinstance(decision, Decision)
         return decision
 
+    running.knows("board.decided", DECISION)
     assert run(confirm, DECISION.to_xcom()) == DECISION.to_xcom()
+
+
+def test_a_result_is_left_in_the_ledger(running: RunningTask) -> None:
+    def decide() -> Decision:
+        return DECISION
+
+    taskflow.stage_task(evidence="board.decided")(decide).function()
+    assert running.recorded == [("board.decided", DECISION.to_xcom())]
+
+
+@pytest.mark.parametrize("known", [(), ("older",), ("older", "newer")])
+def test_a_record_that_is_not_the_last_on_record_is_refused_and_that_is_a_finding(
+    running: RunningTask, known: tuple[str, ...]
+) -> None:
+    def confirm(decisions: list[Decision]) -> None:
+        raise AssertionError("it went on")
+
+    for reason in known:
+        running.knows("board.decided", DECISION.model_copy(update={"reason": reason}))
+    given = DECISION.model_copy(update={"reason": "older"} if len(known) == 2 else {})
+    with pytest.raises(AirflowFailException, match="was given a Decision that is not the one on record"):
+        run(confirm, [given.to_xcom()])
+    assert running.recorded[-1][0] == "finding"
+    assert "was given a Decision" in running.xcoms["reason"]
+
+
+def test_of_waivers_each_counts(running: RunningTask) -> None:
+    def take(waivers: list[Waiver]) -> int:
+        return len(waivers)
+
+    for waiver in WAIVERS:
+        running.knows("quality.waived", waiver)
+    assert run(take, [waiver.to_xcom() for waiver in WAIVERS]) == 2
 
 
 def test_a_record_that_was_altered_is_refused_for_good(left: dict[str, Any]) -> None:
@@ -69,11 +103,12 @@ def test_a_failure_leaves_its_reason_and_tells_whether_trying_again_helps(
     assert str(error) in left["reason"]
 
 
-def test_a_rejection_leaves_its_evidence_before_it_fails(left: dict[str, Any]) -> None:
+def test_a_rejection_leaves_its_evidence_before_it_fails(running: RunningTask) -> None:
     def reject() -> None:
-        taskflow.push_result(DECISION)
+        taskflow.push_result(DECISION, "board.decided")
         raise PolicyViolation("the board said no")
 
     with pytest.raises(AirflowFailException):
         run(reject)
-    assert Decision.from_xcom(left["return_value"]) == DECISION
+    assert Decision.from_xcom(running.xcoms["return_value"]) == DECISION
+    assert running.recorded == [("board.decided", DECISION.to_xcom())]

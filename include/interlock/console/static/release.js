@@ -9,12 +9,23 @@ const STAGES = [
   ["build", "Build and configure"],
   ["quality", "Quality review"],
   ["acceptance", "Release accepted"],
-  ["rollout", "Rollout plan"],
+  ["rollout", "Rollout plan and CAB"],
   ["communication", "Communicate and train"],
   ["implementation", "Implement release"],
   ["verification", "Verify implementation"],
   ["closure", "Closure"],
 ];
+const TITLES = Object.fromEntries(STAGES);
+const SUITES = {
+  tests: "Tests",
+  coverage: "Coverage of the tests",
+  performance: "Response times and errors",
+  components: "Components and licences",
+  record: "The release's own records",
+  smoke: "Smoke requests",
+  load: "Load, against before",
+};
+const CLERK = "board_clerk";
 const RECORDS = {
   "policy.resolve_policy": "policy",
   "planning.plan_release": "plan",
@@ -83,6 +94,7 @@ async function readRelease() {
 
 const short = (digest) => (digest ? digest.slice(0, 12) : "—");
 const when = (instant) => (instant ? new Date(instant).toISOString().slice(0, 16).replace("T", " ") + " UTC" : "—");
+const brief = (reason) => (reason?.length > 240 ? `${reason.slice(0, 239)}…` : reason); // the whole is at the top
 const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 
 function took(tasks) {
@@ -108,7 +120,7 @@ function stateOf(tasks) {
 }
 
 const SAYS = {
-  policy: ({ policy }) => policy && `${policy.change_type} change; policy ${short(policy.digest)}`,
+  policy: ({ policy }) => policy && `${policy.change_type} change; catalogue ${short(policy.digest)}`,
   planning: ({ plan }) =>
     plan && `${plan.previous_version ?? "nothing"} → ${plan.version}, ${plural(plan.commit_count, "commit")}, risk ${plan.risk.score}`,
   design: ({ assets }) =>
@@ -123,24 +135,40 @@ const SAYS = {
   implementation: ({ waves, rollout }) => waves.length && `${waves.length} of ${plural(rollout?.waves.length ?? waves[0].of, "wave")}`,
   verification: ({ verification, backOut }) =>
     backOut ? `backed out${backOut.verified ? ", verified" : ", NOT verified"}` : verification?.success && "production behaves as before",
-  closure: ({ outcome }) => outcome && outcome.outcome.replace("_", " "),
+  closure: ({ outcome }) => outcome && `recorded as ${outcome.outcome.replace("_", " ")}`,
 };
 
 // --- showing -----------------------------------------------------------------------------------------------------
 
 const pill = (state) => element("span", { class: `pill ${state.replaceAll(" ", "-").replaceAll("_", "-")}` }, state.replaceAll("_", " "));
+const titleOf = (run) =>
+  run.dag_display_name && run.dag_display_name !== dagId
+    ? run.dag_display_name.replace(/^Release /, "")
+    : dagId.replace(/^release_/, "").replaceAll("_", "-");
+const asked = (question) => question.assigned_users.filter((user) => user.id !== CLERK);
+const namesIn = (questions) => new Map(questions.flatMap(asked).map((user) => [user.id, user.name]));
 const code = (text) => element("code", {}, text ?? "—");
 
-function table(heads, rows, empty = "") {
+function table(heads, rows, empty = "", kind = null) {
   if (!rows.length) return element("p", { class: "quiet" }, empty);
   const cells = (row) => element("tr", {}, row.map((cell) => element("td", {}, cell ?? "—")));
   const head = element("thead", {}, element("tr", {}, heads.map((name) => element("th", { scope: "col" }, name))));
-  return element("div", { class: "wide" }, element("table", {}, head, element("tbody", {}, rows.map(cells))));
+  return element("div", { class: "wide" }, element("table", { class: kind }, head, element("tbody", {}, rows.map(cells))));
 }
 
 const section = (title, ...content) => element("section", {}, element("h2", {}, title), ...content);
 
-function heading({ run, records, reasons, tasks }) {
+// Who is waited for, and until when silence approves nothing.
+function waiting({ questions, records: { rollout } }) {
+  const open = questions.filter((question) => !question.response_received && question.task_instance.state === "awaiting_input");
+  if (!open.length) return null;
+  const people = [...new Set(open.map((question) => asked(question).map((user) => user.name).join(" or ")))];
+  const board = open.some((question) => question.task_instance.task_id.startsWith("rollout."));
+  const until = board && rollout?.decide_by ? `, until ${when(rollout.decide_by)}` : "";
+  return element("p", { class: "reason wait" }, `Waits for ${people.join(", ")}${until}.`);
+}
+
+function heading({ run, records, reasons, tasks, questions }) {
   const { plan, rollout, outcome } = records;
   const conf = run.conf ?? {};
   const version = plan?.version ?? rollout?.version ?? conf.version ?? "";
@@ -148,11 +176,12 @@ function heading({ run, records, reasons, tasks }) {
   const failed = tasks.filter((task) => task.state === "failed").map((task) => reasons[task.task_id]).find(Boolean);
   const reason = outcome ? outcome.reason : failed;
   return [
-    element("h1", {}, `${dagId.replace(/^release_/, "").replaceAll("_", "-")} ${version} `, pill(state)),
+    element("h1", {}, `${titleOf(run)} ${version} `, pill(state)),
     element("p", { class: "summary" }, plan?.summary ?? conf.summary ?? ""),
     reason && (outcome || failed)
-      ? element("p", { class: `reason ${["deployed", "rehearsed"].includes(state) ? "good" : "bad"}` }, outcome ? `Decided by ${outcome.stage}: ${reason}` : reason)
+      ? element("p", { class: `reason ${["deployed", "rehearsed"].includes(state) ? "good" : "bad"}` }, outcome ? `Decided in ${TITLES[outcome.stage] ?? outcome.stage}: ${reason}` : reason)
       : null,
+    waiting({ questions, records }),
   ];
 }
 
@@ -168,7 +197,7 @@ function glance({ run, records }) {
     ["Not before", plan?.not_before && when(plan.not_before)],
     ["Risk", plan && `${plan.risk.score} of 100`],
     ["Artifact", artifact && [`${artifact.version}, sha256 `, code(artifact.bundle.sha256)]],
-    ["Policy", policy && code(policy.digest)],
+    ["Catalogue", policy && code(policy.digest)],
     ["Plan voted on", board && code(board.digest)],
     ["Decide by", rollout?.decide_by && when(rollout.decide_by)],
   ].filter(([, value]) => value);
@@ -176,18 +205,22 @@ function glance({ run, records }) {
 }
 
 function stages({ tasks, records, reasons }) {
-  const rows = STAGES.map(([id, title]) => {
+  const rows = STAGES.map(([id, title], index) => {
+    const label = id === "closure" ? title : `${index + 1} ${title}`;
     const own = tasks.filter((task) => task.task_id.startsWith(`${id}.`));
     const failed = own.find((task) => task.state === "failed");
-    const reason = failed && reasons[failed.task_id];
-    const said = id === "verification" ? [reason, SAYS[id](records)] : [reason || SAYS[id](records)];
-    const name = own.length ? link(title, `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/group/${id}`) : title;
-    return [name, pill(stateOf(own)), took(own), said.filter(Boolean).join(" — ")];
+    const reason = failed && brief(reasons[failed.task_id]);
+    const closed = id === "closure" && records.outcome; // its task fails to say that the release did
+    const both = id === "verification";
+    const said = both ? [reason, SAYS[id](records)] : [(!closed && reason) || SAYS[id](records)];
+    const state = closed ? "done" : stateOf(own);
+    const name = own.length ? link(label, `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/group/${id}`) : label;
+    return [name, pill(state), state === "not reached" ? "" : took(own), said.filter(Boolean).join(" — ")];
   });
-  return section("Stages", table(["Stage", "State", "Took", "What came of it"], rows));
+  return section("Stages", table(["Stage", "State", "Took", "What came of it"], rows, "", "stages"));
 }
 
-function decisions({ questions, records, tasks }) {
+function decisions({ run, questions, records }) {
   const decided = [
     ["Plan", records.planDecision],
     ["Acceptance", records.acceptance],
@@ -201,29 +234,59 @@ function decisions({ questions, records, tasks }) {
   ]);
   return section(
     "Decisions",
-    table(["Of", "Decision", "Reason", "Digest"], rows, "Nothing has been decided yet."),
+    table(["Of", "Decision", "Reason", "Digest"], rows, "Nothing has been decided yet.", "decisions"),
     element("h3", {}, "Who was asked, and what they answered"),
-    table(["Asked", "Question", "Answer", "By", "At", "Comment"], questions.map(answer), "Nobody has been asked yet."),
+    table(["Asked", "Question", "Answer", "By", "At", "Comment"], inOrder(questions).map(answer(questions)), ENDED.has(run.state) ? "Nobody was asked." : "Nobody has been asked yet."),
   );
 }
 
-function answer(question) {
+// In the order in which the stages asked, and within a stage in that of the people.
+function inOrder(questions) {
+  const began = new Map();
+  for (const { task_instance: task, created_at: at } of questions)
+    if (!began.has(task.task_id) || at < began.get(task.task_id)) began.set(task.task_id, at);
+  const key = ({ task_instance: task }) => [began.get(task.task_id), task.map_index];
+  return [...questions].sort((one, other) => {
+    const [[first, number], [second, next]] = [key(one), key(other)];
+    return `${first}`.localeCompare(`${second}`) || number - next;
+  });
+}
+
+const answer = (questions) => (question) => {
+  const names = namesIn(questions);
   const task = question.task_instance;
   const forged = ENDED.has(task.state) && task.state === "success" && !question.response_received;
-  const asked = question.assigned_users.filter((user) => user.id !== "board_clerk").map((user) => user.name).join(", ");
+  const by = question.responded_by_user?.name;
+  const closed = by === CLERK;
   const answered = question.response_received
-    ? pill(question.chosen_options.join(", "))
+    ? pill(closed ? "closed" : question.chosen_options.join(", "))
     : pill(forged ? "marked by hand, no answer" : ENDED.has(task.state) ? "no answer" : "waited for");
   const path = `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/${encodeURIComponent(task.task_id)}`;
   const place = task.map_index >= 0 ? `${path}/mapped/${task.map_index}/required_actions` : `${path}/required_actions`;
   return [
-    asked,
+    asked(question).map((user) => user.name).join(" or "),
     link(question.subject, place),
     answered,
-    question.responded_by_user?.name ?? (question.response_received ? "nobody in time" : ""),
+    closed ? "nobody: not needed any more" : by ? (names.get(by) ?? by) : question.response_received ? "nobody in time" : "",
     question.responded_at ? when(question.responded_at) : "",
-    question.params_input?.comment ?? "",
+    closed ? "" : said(question.params_input),
   ];
+};
+
+function said(form) {
+  const conditions = form?.conditions ? [element("br"), `On condition: ${form.conditions}`] : [];
+  return [form?.comment ?? "", ...conditions];
+}
+
+function changes({ records: { plan } }) {
+  if (!plan) return null;
+  const rows = plan.commits.slice(0, 20).map((commit) => [code(short(commit.sha)), commit.subject, commit.author]);
+  const more = plan.commit_count - rows.length;
+  return section(
+    `What changes since ${plan.previous_version ?? "nothing"}`,
+    table(["Commit", "Subject", "Author"], rows, "Nothing: there are no commits since."),
+    more > 0 ? element("p", { class: "quiet" }, `… and ${plural(more, "more commit")}.`) : null,
+  );
 }
 
 function risk({ records: { plan } }) {
@@ -234,7 +297,7 @@ function risk({ records: { plan } }) {
 
 function failures(found) {
   const rows = found.map((one) => [
-    one.suite,
+    SUITES[one.suite] ?? one.suite,
     one.expected,
     one.rows.length ? element("ul", {}, one.rows.map((row) => element("li", {}, row))) : "the table as a whole",
     String(one.row_count || ""),
@@ -242,10 +305,20 @@ function failures(found) {
   return table(["Suite", "Expected", "Broken by", "Rows"], rows);
 }
 
-function quality({ records: { quality: report, verification } }) {
+function waived(waivers, names) {
+  const rows = waivers.map((one) => [
+    `${SUITES[one.suite] ?? one.suite}: ${one.expectation}`,
+    names.get(one.by) ?? one.by,
+    when(one.until),
+    one.reason,
+  ]);
+  return [element("h3", {}, "Waived; what failed has failed"), table(["Expected", "By", "Until", "Because"], rows)];
+}
+
+function quality({ questions, records: { quality: report, verification, rollout } }) {
   if (!report && !verification) return null;
   const suites = (report?.suites ?? []).map((suite) => [
-    suite.suite,
+    SUITES[suite.suite] ?? suite.suite,
     pill(suite.success ? "passed" : "failed"),
     `${suite.evaluated - suite.failed} of ${suite.evaluated}`,
   ]);
@@ -255,12 +328,14 @@ function quality({ records: { quality: report, verification } }) {
     "Quality",
     table(["Suite", "Judgement", "Expectations met"], suites),
     broken.length ? failures(broken) : null,
-    element("p", {}, link("The quality report, whole", docs)),
+    rollout?.waivers?.length ? waived(rollout.waivers, namesIn(questions)) : null,
+    element("p", {}, link("The quality report, row by row", docs)),
   );
 }
 
-function hosts({ records: { rollout, waves, backOut, outcome } }) {
+function hosts({ run, records: { rollout, waves, backOut, outcome } }) {
   if (!rollout) return null;
+  const ended = ENDED.has(run.state);
   const deployed = new Map(waves.flatMap((wave) => wave.results).map((result) => [result.host, result]));
   const taken = new Map((backOut?.results ?? []).map((result) => [result.host, result]));
   const rows = rollout.waves.flatMap((wave, index) =>
@@ -275,7 +350,7 @@ function hosts({ records: { rollout, waves, backOut, outcome } }) {
         host.address,
         code(first?.before ?? goesBack),
         code(last?.after),
-        last ? pill(last.outcome) : pill("to come"),
+        pill(last ? last.outcome : ended ? "not touched" : "to come"),
         runs ?? "",
         last?.error ?? "",
       ];
@@ -293,7 +368,7 @@ function people({ records: { communication } }) {
 }
 
 function show(release) {
-  const parts = [heading, glance, stages, hosts, decisions, quality, risk, people];
+  const parts = [heading, glance, stages, decisions, changes, risk, quality, hosts, people];
   page.replaceChildren(...parts.flatMap((part) => part(release)).filter(Boolean));
 }
 

@@ -1,0 +1,41 @@
+"""The messages between a server and an app: a body read and given again, an answer with its reason."""
+
+from __future__ import annotations
+
+import json
+
+from .asked import Message, Receive, Send
+
+
+async def read_body(receive: Receive, largest: int) -> bytes | None:
+    """Return the body, or the beginning of one that is too large; None if the client has gone."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body") or len(body) > largest:
+            return bytes(body)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that gives the body again, and then what comes after it."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def answer(send: Send, status: int, why: str) -> None:
+    """Answer a request with the reason why it goes no further."""
+    body = json.dumps({"detail": why}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,56 @@
+"""What becomes of a request that nobody may make: refused and recorded, or allowed to who breaks the glass."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from .asked import Asked
+from .attempts import AttemptLog, Note, attempt_of
+from .control import refusal
+from .glass import Glass
+from .routes import Deed
+
+NO_ATTEMPTS = {Deed.LIST, Deed.OWN, Deed.PARSE, Deed.ELSEWHERE}
+"""What changes no Dag: whoever may not do it has attempted nothing."""
+
+
+class Bench:
+    """Decides, and has what it refuses recorded.
+
+    :param note: takes a refused attempt; it neither waits nor fails.
+    """
+
+    def __init__(self, glass: Glass, note: Note) -> None:
+        self._glass, self.note = glass, note
+
+    def objection(self, user: str, asked: Asked, entity: str | None, dag_id: str, *, may_break: bool) -> str:
+        """Say why a user's request is refused; empty: it is not, for they break the glass.
+
+        :param may_break: they have what it takes beside a grant.
+        """
+        matter = (user, entity, dag_id, may_break)
+        if matter not in asked.decided:
+            glass = self._glass.refusal if may_break else None
+            why = glass(user, asked, entity, dag_id) if glass else refusal(entity, dag_id, asked.deed)
+            asked.decided[matter] = why
+            if why:
+                self.refused(user, asked, entity, dag_id, "release control")
+        return asked.decided[matter]
+
+    def refused(self, user: str, asked: Asked, entity: str | None, dag_id: str, by: str) -> None:
+        """Have an attempt recorded, unless it would have changed nothing."""
+        if asked.deed not in NO_ATTEMPTS and not asked.previews:
+            self.note(attempt_of(user, asked, entity, dag_id, by))
+
+
+def catalogue_folder() -> Path:
+    """Return the catalogue's folder: ``INTERLOCK_CATALOGUE``, or the project's own."""
+    return Path(os.environ.get("INTERLOCK_CATALOGUE") or Path(__file__).parents[2] / "catalogue")
+
+
+@cache
+def bench() -> Bench:
+    """Return the one of this process: it counts attempts, so there is only one."""
+    return Bench(Glass(catalogue_folder), AttemptLog().note)

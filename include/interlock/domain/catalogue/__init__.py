@@ -1,0 +1,147 @@
+"""What an organisation writes in ``include/catalogue/``: its policy, its board, its services.
+
+Every model refuses unknown keys. Durations are ISO 8601 (``PT48H``, ``P2D``). A module for each kind of file.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from include.interlock.domain.canonical import Model
+
+from .board_file import (
+    DEFAULT_DEADLINE,
+    Board,
+    BoardBook,
+    BoardRule,
+    Condition,
+    Delegation,
+    Demands,
+    Person,
+    Quorum,
+    RuleQuorum,
+)
+from .policy_file import (
+    Flow,
+    FlowTightening,
+    Freeze,
+    Licence,
+    Policy,
+    QualitySuite,
+    RiskFormula,
+    RiskLevel,
+    RiskQuestion,
+    Thresholds,
+    Tightening,
+    TimeLimits,
+    TimeLimitsTightening,
+    WaiverRule,
+    WaiverTightening,
+)
+from .service_file import (
+    PLATFORM_PREFIXES,
+    Audience,
+    Build,
+    Environment,
+    Health,
+    Launch,
+    Load,
+    Service,
+    SmokeCheck,
+    Source,
+    Suite,
+    Training,
+    Wave,
+)
+from .values import (
+    LONGEST,
+    Argument,
+    ChangeType,
+    ConnectionId,
+    Duration,
+    Email,
+    EnvironmentVariable,
+    Identifier,
+    Line,
+    People,
+    RelativePath,
+    Roles,
+    TagName,
+    TagValue,
+    UrlPath,
+    UserName,
+)
+
+__all__ = [
+    "DEFAULT_DEADLINE",
+    "LONGEST",
+    "PLATFORM_PREFIXES",
+    "Argument",
+    "Audience",
+    "Board",
+    "BoardBook",
+    "BoardRule",
+    "Build",
+    "Catalogue",
+    "ChangeType",
+    "Condition",
+    "ConnectionId",
+    "Delegation",
+    "Demands",
+    "Duration",
+    "Email",
+    "Environment",
+    "EnvironmentVariable",
+    "Flow",
+    "FlowTightening",
+    "Freeze",
+    "Health",
+    "Identifier",
+    "Launch",
+    "Licence",
+    "Line",
+    "Load",
+    "People",
+    "Person",
+    "Policy",
+    "QualitySuite",
+    "Quorum",
+    "RelativePath",
+    "RiskFormula",
+    "RiskLevel",
+    "RiskQuestion",
+    "Roles",
+    "RuleQuorum",
+    "Service",
+    "SmokeCheck",
+    "Source",
+    "Suite",
+    "TagName",
+    "TagValue",
+    "Thresholds",
+    "Tightening",
+    "TimeLimits",
+    "TimeLimitsTightening",
+    "Training",
+    "UrlPath",
+    "UserName",
+    "WaiverRule",
+    "WaiverTightening",
+    "Wave",
+]
+
+
+class Catalogue(Model):
+    """The whole catalogue, as read: a broken service file is in ``broken`` and nowhere else."""
+
+    policy: Policy
+    board: BoardBook
+    services: dict[str, Service]
+    broken: dict[str, str] = Field({}, description="Service file name: the error that keeps it out")
+
+    @property
+    def voters(self) -> tuple[UserName, ...]:
+        """Everybody who may come to cast a ballot, by the rules of every level."""
+        levels = (*self.policy.business_units.values(), *(service.policy for service in self.services.values()))
+        further = (user for level in levels for rule in level.board_rules for user in rule.members)
+        return tuple(dict.fromkeys((*self.board.voters, *further)))

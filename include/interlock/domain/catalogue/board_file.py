@@ -1,0 +1,182 @@
+"""``board.yaml``: the people, the boards that vote on rollout plans, who votes when, and who stands in for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from itertools import combinations
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from include.interlock.domain.canonical import Model
+
+from .values import ChangeType, Duration, Email, Identifier, Line, People, Roles, UserName, named_twice
+
+
+class Person(Model):
+    """Someone who decides or is told, under the name that they log in with."""
+
+    user: UserName
+    name: Line
+    email: Email
+    role: Identifier = Field(description="The role in which this person votes or answers, such as operations")
+
+
+DEFAULT_DEADLINE = timedelta(days=2)
+"""How long a board has if nothing says it."""
+
+
+class Demands(Model):
+    """What some members must do for an approval."""
+
+    approvals: int = Field(1, ge=1, description="Fewest approvals, of members of any role")
+    require: dict[Identifier, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="Role: fewest approvals of members with this role; without them no number of others approves"
+    )
+    veto: People = Field((), description="Members whose rejection alone decides")
+    veto_roles: Roles = Field((), description="Roles: the rejection of a member with one of them alone decides")
+
+
+class Quorum(Demands):
+    """What a board needs to decide."""
+
+    approvals: int = Field(ge=1, description="Fewest approvals, of members of any role")
+    deadline: Duration = Field(
+        DEFAULT_DEADLINE, description="How long the board has; after it, no decision is a rejection"
+    )
+
+
+class RuleQuorum(Demands):
+    """What a rule asks of its members; a deadline that it does not name is the others'."""
+
+    deadline: Duration | None = Field(None, description="How long they have; none: as long as the other rules say")
+
+
+class Board(Model):
+    """A board that votes on rollout plans."""
+
+    title: Line
+    members: Annotated[People, Field(min_length=1)]
+    quorum: Quorum
+
+
+class Condition(Model):
+    """The releases that a rule is about: all that it names must hold; what it leaves out always does."""
+
+    change_types: tuple[ChangeType, ...] = Field((), description="Empty: all")
+    tiers: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field((), description="Tiers of services; empty: all")
+    risk_from: int = Field(0, ge=0, le=100, description="From this risk on")
+    business_units: tuple[Identifier, ...] = Field((), description="Empty: all, and services without one")
+    services: tuple[Identifier, ...] = Field((), description="Empty: all")
+
+
+class BoardRule(Model):
+    """Who votes, too, on some releases: a board of board.yaml, or the people that the rule names."""
+
+    name: Identifier
+    when: Condition = Condition()
+    board: Identifier | None = Field(None, description="A board that votes, by its own quorum")
+    members: People = Field((), description="People who vote, by the rule's quorum")
+    quorum: RuleQuorum | None = Field(None, description="Of the members; beside a board, what is asked of it further")
+
+    @model_validator(mode="after")
+    def _says_who_votes(self) -> Self:
+        if (self.board is None) == (not self.members):
+            raise ValueError("a rule names either a board or members")
+        if self.members and self.quorum is None:
+            raise ValueError("members need a quorum")
+        return self
+
+
+def refuse_rules_twice(rules: Iterable[BoardRule]) -> None:
+    """Refuse rules of one place that have the same name."""
+    if twice := named_twice(rule.name for rule in rules):
+        raise ValueError(f"board rules: {twice} is named twice")
+
+
+Day = Annotated[
+    str,
+    StringConstraints(pattern=r"^20\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"),
+    AfterValidator(lambda text: date.fromisoformat(text).isoformat()),
+    Field(description="A day, such as 2026-12-01"),
+]
+
+
+class Delegation(Model):
+    """Somebody who votes in place of a member, from the first day to the last (UTC, both included)."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    for_: UserName = Field(alias="for", description="The member: their seat, their role, their veto")
+    to: UserName = Field(description="Who stands in; votes once, in that seat")
+    from_: Day = Field(alias="from", description="The first day, such as 2026-12-01")
+    until: Day = Field(description="The last day, such as 2026-12-14")
+
+    @model_validator(mode="after")
+    def _is_a_time_of_somebody_else(self) -> Self:
+        if self.for_ == self.to:
+            raise ValueError(f"{self.to} cannot stand in for themselves")
+        if self.until < self.from_:
+            raise ValueError(f"it ends on {self.until}, before it begins on {self.from_}")
+        return self
+
+    def holds(self, at: datetime) -> bool:
+        """Say whether the delegate may vote at an instant."""
+        return self.from_ <= at.astimezone(UTC).date().isoformat() <= self.until
+
+    def meets(self, other: Delegation) -> bool:
+        """Say whether two delegations have a day in common."""
+        return self.from_ <= other.until and other.from_ <= self.until
+
+
+class BoardBook(Model):
+    """People and boards: ``board.yaml``."""
+
+    people: tuple[Person, ...]
+    boards: dict[Identifier, Board]
+    rules: tuple[BoardRule, ...] = Field((), description="Who votes beside the board that a change type's flow names")
+    delegates: tuple[Delegation, ...] = Field((), description="Who stands in for a member, and when")
+    senior_management: People = Field(description="Who approves the plan of a major release; any one of them")
+
+    @model_validator(mode="after")
+    def _everybody_is_somebody(self) -> Self:
+        users = [person.user for person in self.people]
+        if twice := named_twice(users):
+            raise ValueError(f"people: {twice} is listed twice")
+        if twice := named_twice(person.email.casefold() for person in self.people):
+            raise ValueError(f"people: {twice} is the address of two; a person has one user name and votes once")
+        named = {*self.voters, *self.senior_management, *(delegate.for_ for delegate in self.delegates)}
+        if strangers := sorted(named - set(users)):
+            raise ValueError(f"{', '.join(strangers)} is not among people")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_and_delegates_are_plain(self) -> Self:
+        refuse_rules_twice(self.rules)
+        for one, other in combinations(self.delegates, 2):
+            if one.meets(other) and one.to == other.to:
+                raise ValueError(f"delegates: {one.to} stands in for two at a time; a delegate votes once, for one")
+            if one.meets(other) and one.for_ == other.for_:
+                raise ValueError(f"delegates: {one.for_} has two delegates at a time; a seat has one ballot")
+        return self
+
+    @property
+    def voters(self) -> tuple[UserName, ...]:
+        """Everybody who may come to cast a ballot: members of boards and rules, and their delegates."""
+        boards = (user for board in self.boards.values() for user in board.members)
+        rules = (user for rule in self.rules for user in rule.members)
+        return tuple(dict.fromkeys((*boards, *rules, *(delegate.to for delegate in self.delegates))))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """How people call everybody: user name to name."""
+        return {person.user: person.name for person in self.people}
+
+    def person(self, user: str) -> Person:
+        """Return the person who logs in as ``user``; KeyError for a stranger."""
+        return next((person for person in self.people if person.user == user), None) or _stranger(user)
+
+
+def _stranger(user: str) -> Person:
+    raise KeyError(f"{user} is not among the people of board.yaml")

@@ -1,0 +1,50 @@
+"""``break_glass.yaml``: who may, for some hours and for a reason, do to a release what nobody may."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from include.interlock.domain.canonical import Model
+
+from .values import Instant, Line, UserName, named_twice
+
+LONGEST_GRANT = timedelta(hours=24)
+"""No grant is longer: whoever needs more is given another one, and somebody has looked again."""
+DagId = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,250}$"), Field(description="A Dag, such as release_bike_shop")
+]
+
+
+class Grant(Model):
+    """Leave for one person, for a time: without it the role ``break_glass`` opens nothing."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    user: UserName
+    from_: Instant = Field(alias="from", description="From this instant on, such as 2026-12-01T18:00:00Z")
+    until: Instant = Field(description="Not at this instant any more; at most 24 hours later")
+    reason: Line = Field(description="Why, for the ledger and for whoever reads it in years")
+    incident: Line | None = Field(None, description="The incident's number, if there is one")
+    dags: tuple[DagId, ...] = Field((), description="The Dags that it is for; empty: all under release control")
+
+    @model_validator(mode="after")
+    def _is_short(self) -> Self:
+        if not timedelta() < self.until - self.from_ <= LONGEST_GRANT:
+            hours = int(LONGEST_GRANT.total_seconds() // 3600)
+            raise ValueError(f"the grant of {self.user} must be longer than nothing and at most {hours} hours long")
+        if twice := named_twice(self.dags):
+            raise ValueError(f"{twice} is named twice")
+        return self
+
+    def holds(self, user: str, dag_id: str, at: datetime) -> bool:
+        """Say whether it lets this user do something to this Dag at an instant."""
+        return user == self.user and self.from_ <= at < self.until and (not self.dags or dag_id in self.dags)
+
+
+class BreakGlassBook(Model):
+    """Grants: ``break_glass.yaml``. Old ones may stay; the ledger has what was done with them."""
+
+    grants: tuple[Grant, ...] = ()

@@ -1,0 +1,223 @@
+"""``policy.yaml``: what the enterprise demands of every release, and what its business units and services add."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
+
+from include.interlock.domain.canonical import Model
+
+from .board_file import BoardRule, refuse_rules_twice
+from .values import ChangeType, Duration, Identifier, Instant, Line, Roles, each_once, named_twice
+
+Licence = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9.+-]{1,100}$"), Field(description="An SPDX identifier, such as MIT")
+]
+
+
+class Thresholds(Model):
+    """What quality review and verification demand.
+
+    ``min_`` may only be raised and ``max_`` only be lowered by a lower level; ``allowed_licences`` may only shrink.
+    """
+
+    min_tests: int = Field(1, ge=0, description="Fewest test cases that must have run, over all suites")
+    max_failed_tests: int = Field(0, ge=0, description="Most test cases that may fail or error")
+    max_skipped_tests: int = Field(10, ge=0, description="Most test cases that may be skipped")
+    min_line_coverage_percent: FiniteFloat = Field(
+        60, ge=0, le=100, description="Line coverage of each source file, percent"
+    )
+    max_p95_ms: FiniteFloat = Field(
+        1000, gt=0, description="95th percentile of the response time of each path, milliseconds"
+    )
+    max_error_percent: FiniteFloat = Field(
+        0, ge=0, le=100, description="Share of failed requests of each path, percent"
+    )
+    allowed_licences: tuple[Licence, ...] = Field(
+        ("Apache-2.0", "MIT", "BSD-3-Clause", "BSD-2-Clause", "ISC", "PSF-2.0"),
+        min_length=1,
+        description="SPDX identifiers that a component of the bundle may have",
+    )
+    max_p95_ratio: FiniteFloat = Field(
+        2.0, ge=1, description="Most that p95 after the release may be, as a multiple of before"
+    )
+    max_p95_rise_ms: FiniteFloat = Field(
+        250, ge=0, description="Rise of p95 that is never held against a release, milliseconds"
+    )
+
+
+Boards = Annotated[tuple[Identifier, ...], AfterValidator(each_once)]
+"""Some boards of board.yaml, each named once."""
+RiskLevel = Literal["low", "medium", "high"]
+"""How risky somebody thinks that a release is."""
+QualitySuite = Literal["tests", "coverage", "performance", "components", "record"]
+"""What quality review judges, a suite of expectations each."""
+
+
+class Flow(Model):
+    """Which people a release of one change type asks."""
+
+    plan_approval_for_major: bool = Field(True, description="Senior management approves the plan of a major release")
+    plan_approval_from_risk: int = Field(
+        101, ge=0, le=101, description="…and of any release from this risk on; 101: never"
+    )
+    acceptance: bool = Field(True, description="The functional approvers validate the release")
+    board: Identifier | None = Field(None, description="The board that votes on the rollout plan; none: pre-authorised")
+    further_boards: Boards = Field((), description="Boards that vote on it, too: each by its own quorum")
+    exclude_authors: bool = Field(False, description="Who wrote one of the release's commits does not vote on it")
+    review_within: Duration | None = Field(
+        None,
+        description="Time for the review of a deployed release, without which there is no next one; none: no review",
+    )
+
+
+class FlowTightening(Model):
+    """What a lower level asks beyond a flow; what it leaves out stays as it is."""
+
+    plan_approval_for_major: bool | None = Field(None, description="May only become true")
+    plan_approval_from_risk: int | None = Field(None, ge=0, le=101, description="May only become lower")
+    acceptance: bool | None = Field(None, description="May only become true")
+    board: Identifier | None = Field(None, description="May only be set where nobody votes; else: further_boards")
+    further_boards: Boards = Field((), description="Boards that vote on the rollout plan, too")
+    exclude_authors: bool | None = Field(None, description="May only become true")
+    review_within: Duration | None = Field(None, description="May only be set or become shorter")
+
+
+class RiskQuestion(Model):
+    """A question of the trigger form: answering yes adds its points to the risk."""
+
+    key: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+    question: Annotated[Line, Field(min_length=5, max_length=200)]
+    points: int = Field(ge=1, le=100)
+    title: Line | None = Field(None, description="Its name among the terms of the risk; none: made of its key")
+
+    @property
+    def name(self) -> str:
+        """What the question's term is called."""
+        return self.title or self.key.replace("_", " ").capitalize()
+
+
+class RiskFormula(Model):
+    """Risk from 0 to 100: points of the answers, the change, the service and its record, summed and capped.
+
+    A declared risk counts if it is higher than the calculated one.
+    """
+
+    questions: tuple[RiskQuestion, ...] = ()
+    points_per_commit: FiniteFloat = Field(
+        1, ge=0, le=100, description="Points for each commit since what production runs"
+    )
+    max_points_for_commits: int = Field(20, ge=0, le=100)
+    points_by_tier: dict[Literal["1", "2", "3", "4"], Annotated[int, Field(ge=0, le=100)]] = Field(
+        {"1": 20, "2": 10, "3": 5, "4": 0}, description="Points for each tier of services; all four are named"
+    )
+    points_for_major: int = Field(30, ge=0, le=100)
+    points_per_failed_release: FiniteFloat = Field(
+        5, ge=0, le=100, description="Points for each of the service's last releases that failed"
+    )
+    points_per_backed_out_release: FiniteFloat = Field(
+        10, ge=0, le=100, description="Points for each of the service's last releases that was backed out"
+    )
+    over_last: int = Field(10, ge=0, le=1000, description="How many of the service's last releases count")
+    max_points_for_record: int = Field(20, ge=0, le=100)
+    declared: dict[RiskLevel, Annotated[int, Field(ge=0, le=100)]] = Field(
+        {"low": 10, "medium": 50, "high": 80}, description="The risk that a level declared at the form stands for"
+    )
+
+    @model_validator(mode="after")
+    def _every_case_counts_once(self) -> Self:
+        if twice := named_twice(question.key for question in self.questions):
+            raise ValueError(f"questions: the key {twice} is used twice")
+        if missing := [tier for tier in ("1", "2", "3", "4") if tier not in self.points_by_tier]:
+            raise ValueError(f"points_by_tier lacks tier {', '.join(missing)}")
+        if unsaid := [level for level in ("low", "medium", "high") if level not in self.declared]:
+            raise ValueError(f"declared lacks {', '.join(unsaid)}")
+        return self
+
+
+class TimeLimits(Model):
+    """How long people have to answer; silence is never consent."""
+
+    plan_approval: Duration = timedelta(days=3)
+    acceptance: Duration = timedelta(days=3)
+    acknowledgement: Duration = timedelta(days=3)
+
+
+class TimeLimitsTightening(Model):
+    """Time limits that a lower level makes shorter; what it leaves out stays as it is."""
+
+    plan_approval: Duration | None = None
+    acceptance: Duration | None = None
+    acknowledgement: Duration | None = None
+
+
+class WaiverRule(Model):
+    """Who may waive failed expectations of one suite, and for how long."""
+
+    roles: Roles = Field(description="Roles of people of board.yaml; empty: nobody may")
+    longest: Duration = Field(timedelta(days=30), description="Longest time for which a waiver holds")
+
+
+class WaiverTightening(Model):
+    """What a lower level asks beyond a rule on waivers: fewer roles, a shorter time."""
+
+    roles: Roles | None = Field(None, description="Some of the roles of the level above; empty: nobody may")
+    longest: Duration | None = None
+
+
+class Tightening(Model):
+    """What a business unit or a service asks beyond the levels above; it may only tighten."""
+
+    thresholds: dict[str, FiniteFloat | int | list[str]] = Field({}, description="Keys of the enterprise's thresholds")
+    change_types: dict[ChangeType, FlowTightening] = Field({}, description="What flows ask beyond the enterprise's")
+    time_limits: TimeLimitsTightening = TimeLimitsTightening()
+    board_rules: tuple[BoardRule, ...] = Field((), description="Rules on who votes, beside those of board.yaml")
+    waivers: dict[QualitySuite, WaiverTightening] = Field({}, description="Suites whose waivers are narrowed")
+
+    @model_validator(mode="after")
+    def _no_rule_twice(self) -> Self:
+        refuse_rules_twice(self.board_rules)
+        return self
+
+
+class Freeze(Model):
+    """A time in which nothing is rolled out; it binds everybody, or what it names."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    name: Line
+    from_: Instant = Field(alias="from", description="From when, with its offset: 2026-11-27T00:00:00+01:00")
+    until: Instant = Field(description="Until when; the first instant that is free again")
+    services: tuple[Identifier, ...] = Field((), description="Services that it binds; none named: all")
+    business_units: tuple[Identifier, ...] = Field((), description="Business units that it binds; none named: all")
+
+    @model_validator(mode="after")
+    def _ends_after_it_began(self) -> Self:
+        if self.until <= self.from_:
+            raise ValueError(f"it ends at {self.until}, and begins at {self.from_}")
+        return self
+
+
+class Policy(Model):
+    """The release policy of the enterprise: ``policy.yaml``."""
+
+    name: Line
+    owner: Line = Field(description="Who can change this file: named in refusals")
+    thresholds: Thresholds = Thresholds()
+    change_types: dict[ChangeType, Flow]
+    risk: RiskFormula = RiskFormula()
+    time_limits: TimeLimits = TimeLimits()
+    waivers: dict[QualitySuite, WaiverRule] = Field(
+        {}, description="Suites whose failures may be waived, and by whom; any other may not"
+    )
+    freezes: tuple[Freeze, ...] = Field((), description="Times in which nothing is rolled out")
+    business_units: dict[Identifier, Tightening] = Field({}, description="What each business unit asks beyond these")
+
+    @model_validator(mode="after")
+    def _every_change_type_has_a_flow(self) -> Self:
+        missing = [kind.value for kind in ChangeType if kind not in self.change_types]
+        if missing:
+            raise ValueError(f"change_types lacks {', '.join(missing)}")
+        return self

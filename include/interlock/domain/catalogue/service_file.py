@@ -1,0 +1,266 @@
+"""``services/*.yaml``: a service that is released, its build, its tests and its environments."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from ipaddress import ip_address
+from itertools import combinations, pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, StringConstraints, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from include.interlock.domain.canonical import Model
+
+from .policy_file import Tightening
+from .values import (
+    Argument,
+    ConnectionId,
+    Duration,
+    Email,
+    EnvironmentVariable,
+    Identifier,
+    Line,
+    People,
+    RelativePath,
+    TagName,
+    TagValue,
+    UrlPath,
+    each_once,
+    named_twice,
+)
+
+
+class Source(Model):
+    """Where the source is: an Airflow connection whose host is the repository's URL."""
+
+    connection: ConnectionId
+
+
+PLATFORM_PREFIXES = ("AIRFLOW", "_AIRFLOW", "AWS_", "INTERLOCK_", "LD_")
+"""Environment variables that are the platform's: they hold its secrets, or change which code is loaded."""
+
+
+class Build(Model):
+    """How the service's own tool builds and tests it."""
+
+    tool: Literal["make", "ant", "msbuild", "maven", "gradle", "npm", "python-build", "command"]
+    build: tuple[Argument, ...] = Field((), description="Arguments of the build; empty: the tool's usual target")
+    test: tuple[Argument, ...] = Field((), description="Arguments of the unit tests; empty: the tool's usual target")
+    output: RelativePath = Field(description="The folder that the build leaves: the release, with its appspec.yml")
+    junit: tuple[RelativePath, ...] = Field((), description="Globs of JUnit reports; empty: where the tool leaves them")
+    coverage: RelativePath | None = Field(None, description="A Cobertura XML report")
+    bom: RelativePath | None = Field(None, description="A CycloneDX JSON that the build writes itself")
+    environment: tuple[EnvironmentVariable, ...] = Field(
+        (), description="Names of further environment variables that the build may see"
+    )
+    time_limit: Duration = timedelta(minutes=15)
+
+    @model_validator(mode="after")
+    def _can_be_run_and_sees_no_secrets(self) -> Self:
+        if self.tool == "command" and not self.build:
+            raise ValueError("tool: command needs build, the command to run")
+        if secret := [name for name in self.environment if name.upper().startswith(PLATFORM_PREFIXES)]:
+            raise ValueError(f"environment: a build never sees {', '.join(secret)}, which is the platform's own")
+        return self
+
+
+class Suite(Model):
+    """A test suite of the service's own, run against the test environment; BASE_URL names the host."""
+
+    command: tuple[Argument, ...] = Field(min_length=1)
+    junit: tuple[RelativePath, ...] = Field(min_length=1)
+    time_limit: Duration = timedelta(minutes=10)
+
+
+class Load(Model):
+    """A short synthetic load: the same before, on test and after."""
+
+    paths: tuple[UrlPath, ...] = Field(min_length=1)
+    requests: int = Field(200, ge=1, le=100_000, description="Requests to each host, over all paths")
+    concurrency: int = Field(8, ge=1, le=512)
+    timeout: Duration = Field(timedelta(seconds=5), description="Of one request")
+
+
+class Health(Model):
+    """How a host says that it is well, and which version it runs."""
+
+    port: int = Field(ge=1, le=65535)
+    path: UrlPath = "/health"
+    version_key: str = Field(
+        "version", min_length=1, max_length=100, description="The key of the JSON answer that holds the version"
+    )
+    timeout: Duration = Field(timedelta(seconds=30), description="Until a started host must be well")
+
+
+class SmokeCheck(Model):
+    """One request that every host must answer."""
+
+    path: UrlPath
+    status: int = Field(200, ge=100, le=599)
+    contains: str = ""
+
+
+class Launch(Model):
+    """How a missing host is created."""
+
+    image_id: str = Field(pattern=r"^ami-[0-9a-f]{8,17}$")
+    instance_type: str = Field(pattern=r"^[a-z0-9.-]+$")
+    private_ip_addresses: tuple[str, ...] = Field((), description="Addresses to give, in order; empty: EC2 chooses")
+    subnet_id: str | None = Field(None, pattern=r"^subnet-[0-9a-f]+$")
+
+    @model_validator(mode="after")
+    def _addresses_are_addresses(self) -> Self:
+        each_once(tuple(str(ip_address(address)) for address in self.private_ip_addresses))
+        return self
+
+
+_WAVE_FORM = "a wave is a number of hosts such as 1, or a percentage such as 25%"
+
+
+class Wave(Model):
+    """A share of the fleet that is changed together: a number of hosts or a percentage, counted from the start."""
+
+    hosts: int | None = Field(None, ge=1)
+    percent: int | None = Field(None, ge=1, le=100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"hosts": value}
+        if isinstance(value, str) and (percent := re.fullmatch(r"(\d{1,3}) ?%", value, re.ASCII)):
+            return {"percent": int(percent[1])}
+        if not isinstance(value, dict | Wave):
+            raise ValueError(_WAVE_FORM)
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.hosts is None) == (self.percent is None):
+            raise ValueError("a wave is either a number of hosts or a percentage")
+        return self
+
+    def __str__(self) -> str:
+        if self.percent is not None:
+            return f"{self.percent} %"
+        return "1 host" if self.hosts == 1 else f"{self.hosts} hosts"
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Allow the short forms in editors, too."""
+        long_form = handler.resolve_ref_schema(handler(core_schema))
+        short_forms: list[JsonSchemaValue] = [
+            {"type": "integer", "minimum": 1},
+            {"type": "string", "pattern": r"^(100|[1-9][0-9]?) ?%$"},
+        ]
+        return {
+            "description": _WAVE_FORM,
+            "anyOf": [*short_forms, {**long_form, "minProperties": 1, "maxProperties": 1}],
+        }
+
+
+def _rising(waves: tuple[Wave, ...]) -> tuple[Wave, ...]:
+    """Refuse waves that add nothing to the ones before; a number and a percentage depend on the fleet's size."""
+    numbers = [wave.hosts for wave in waves if wave.hosts is not None]
+    percentages = [wave.percent for wave in waves if wave.percent is not None]
+    if any(later <= earlier for kind in (numbers, percentages) for earlier, later in pairwise(kind)):
+        raise ValueError("waves are counted from the start of the fleet, so each must be larger than the one before")
+    return waves
+
+
+_DEPLOY_ROOT = r"^/?\.?[A-Za-z0-9_][A-Za-z0-9_.-]*(/\.?[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
+"""Never the root, the login's home itself, a way up, or something that a command takes for an option."""
+
+
+class Environment(Model):
+    """A fleet of hosts that runs the service."""
+
+    hosts: dict[TagName, TagValue] = Field(min_length=1, description="EC2 tags that its instances have")
+    count: int = Field(ge=1, le=100_000, description="How many instances there must be")
+    waves: Annotated[tuple[Wave, ...], AfterValidator(_rising)] = Field(
+        (Wave(percent=100),),
+        min_length=1,
+        max_length=20,
+        description="After each wave, this much of the fleet has the release: 1, 25%, 100%",
+    )
+    target_group: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9-]{1,32}$", description="Name of the ELBv2 target group"
+    )
+    deploy_root: Annotated[str, StringConstraints(pattern=_DEPLOY_ROOT, max_length=255)] = Field(
+        description="Folder on the host: absolute, or under the login's home"
+    )
+    keep_releases: int = Field(3, ge=2, le=50, description="Releases that stay on a host; the back-out needs one")
+    drain_timeout: Duration = timedelta(minutes=5)
+    aws: ConnectionId = Field("interlock_aws", description="Airflow connection to AWS")
+    ssh: ConnectionId = Field("interlock_hosts", description="Airflow connection with the login of its hosts")
+    missing: Literal["refuse", "create"] = Field("refuse", description="What to do when instances are missing")
+    launch: Launch | None = None
+
+    @model_validator(mode="after")
+    def _last_wave_is_the_whole(self) -> Self:
+        if self.waves[-1].percent != 100:
+            raise ValueError("the last wave must be 100%, so that no host is left behind")
+        if self.missing == "create" and self.launch is None:
+            raise ValueError("missing: create needs launch")
+        return self
+
+
+class Audience(Model):
+    """People who are told of a release by e-mail."""
+
+    name: Identifier
+    title: Line
+    email: tuple[Email, ...] = Field(min_length=1)
+
+
+class Training(Model):
+    """Training material in the repository, and the support roles that must acknowledge it."""
+
+    material: RelativePath = Field(description="A Markdown file in the repository, read at the released commit")
+    acknowledge: dict[Identifier, Annotated[People, Field(min_length=1)]] = Field(
+        min_length=1, description="Role: who may acknowledge for it"
+    )
+
+
+class Service(Model):
+    """A service that is released: ``services/<name>.yaml``."""
+
+    name: Identifier = Field(description="The name of its file, without .yaml")
+    title: Line
+    description: str = Field("", max_length=10_000)
+    owner: Line = Field(description="The team that answers for it: named in refusals and release notes")
+    business_unit: Identifier | None = None
+    tier: int = Field(3, ge=1, le=4, description="1: the enterprise stops without it … 4: nobody notices for a day")
+    source: Source
+    build: Build
+    suites: dict[Identifier, Suite] = Field({}, description="Test suites that quality review runs against test")
+    load: Load
+    health: Health
+    smoke: tuple[SmokeCheck, ...] = Field(min_length=1)
+    environments: dict[Identifier, Environment]
+    functional_approvers: People = Field(min_length=1, description="Who validates a release; any one of them")
+    audiences: tuple[Audience, ...] = ()
+    training: Training | None = None
+    policy: Tightening = Tightening()
+
+    @model_validator(mode="after")
+    def _has_test_and_production(self) -> Self:
+        if missing := [name for name in ("test", "production") if name not in self.environments]:
+            raise ValueError(f"environments lacks {' and '.join(missing)}")
+        if twice := named_twice(audience.name for audience in self.audiences):
+            raise ValueError(f"audiences: {twice} is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _no_host_is_in_two_environments(self) -> Self:
+        """Otherwise a deployment to test could change a production host, which nobody voted on."""
+        for (one, first), (other, second) in combinations(self.environments.items(), 2):
+            shared = first.hosts.keys() & second.hosts.keys()
+            if all(first.hosts[tag] == second.hosts[tag] for tag in shared):
+                raise ValueError(
+                    f"environments: {one} and {other} may select the same hosts; give both a tag with different values"
+                )
+        return self

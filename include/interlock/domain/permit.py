@@ -1,0 +1,244 @@
+"""The permit: leave to open connections to some production hosts, for one purpose, once, and soon.
+
+An approval can be days old when a wave begins. So just before it everything is checked again (:func:`objections`), and
+only what holds then is written into a permit, signed, and used once. Without one, no connection is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from .canonical import Model, Sha256, sha256_of
+from .errors import PolicyViolation
+from .records import Decision, QualityReport, RolloutPlan, Waiver
+
+SANDBOXES = frozenset({"test"})
+"""Environments whose hosts are reached without a permit: nobody depends on them."""
+LONGEST = timedelta(minutes=15)
+"""A permit is never older when it is used."""
+PERMIT_TYPE = "application/vnd.interlock.permit+json"
+"""Payload type of a signed permit."""
+
+Purpose = Literal["inspect", "deploy", "back_out"]
+"""To ask hosts what they run; to bring them to the approved release; to take them back to what they had."""
+
+_GATE = "before every wave, everything that was approved is proven again"
+_MANAGER = "the release manager"
+
+
+class Permit(Model):
+    """Leave to connect to hosts."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{32}$", description="Random; it is used once")
+    purpose: Purpose
+    chain: str = Field(description="The chain of the release in the ledger: its Dag and run")
+    environment: str
+    wave: int | None = Field(None, ge=1, description="Counted from 1; none: not for a wave")
+    hosts: tuple[str, ...] = Field(min_length=1, description="Addresses")
+    plan: Sha256 | None = Field(None, description="Digest of the frozen rollout plan; none: not frozen yet")
+    bundle: Sha256 | None = Field(None, description="Digest of what is deployed")
+    catalogue: Sha256 = Field(description="Digest of the policy, board and service that held when it was given")
+    issued_at: AwareDatetime
+    expires_at: AwareDatetime
+
+
+class Circumstances(Model):
+    """What is found just before a wave, each from its primary record."""
+
+    frozen: Sha256 | None = Field(description="Digest of the plan that was frozen, by the ledger; none: none was")
+    decision: Decision | None = Field(description="The votes, counted again; none: no decision yet")
+    catalogue: Sha256 = Field(description="Digest of the catalogue's part as it is now")
+    bundle: Sha256 | None = Field(description="Digest of the bundle's bytes, read again; none: they are not there")
+    quality: QualityReport | None = Field(description="The quality report that the ledger has; none: none")
+    waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each given by somebody who might")
+    closed: bool = Field(False, description="The release has ended")
+    stops: tuple[str, ...] = Field((), description="Emergency stops in force, in words")
+    freezes: tuple[str, ...] = Field((), description="Freezes in force, in words")
+    interventions: tuple[str, ...] = Field((), description="Done by hand since the plan was frozen, in words")
+    findings: tuple[str, ...] = Field((), description="Of the bypass detector about this release, in words")
+
+
+class Objection(Model):
+    """Why no permit is given."""
+
+    what: str
+    rule: str
+    who: str
+    next_step: str
+
+
+def objections(plan: RolloutPlan, found: Circumstances, now: datetime) -> tuple[Objection, ...]:
+    """Return every reason against changing production by this plan now; none: a permit may be given."""
+    return tuple(
+        objection
+        for check in (_of_the_plan, _of_the_board, _of_the_quality, _of_the_time, _of_hands)
+        for objection in check(plan, found, now)
+    )
+
+
+def refuse(found: Sequence[Objection]) -> None:
+    """Raise a PolicyViolation that names every objection; nothing if there is none."""
+    if found:
+        raise PolicyViolation(
+            "No permit: " + " ".join(objection.what for objection in found),
+            rule="; ".join(dict.fromkeys(objection.rule for objection in found)),
+            who=", ".join(dict.fromkeys(objection.who for objection in found)),
+            next_step="; ".join(dict.fromkeys(objection.next_step for objection in found)),
+        )
+
+
+def refuse_unusable(permit: Permit, *, purposes: Sequence[Purpose], environment: str, now: datetime) -> None:
+    """Raise a PolicyViolation unless a permit is for this, and is neither too old nor from later."""
+    if permit.purpose not in purposes:
+        problem = f"it was given to {permit.purpose.replace('_', ' ')}"
+    elif permit.environment != environment:
+        problem = f"it was given for {permit.environment}"
+    elif permit.expires_at - permit.issued_at > LONGEST:
+        problem = f"it says that it holds for more than {LONGEST}"
+    elif now >= permit.expires_at:
+        problem = f"it ended at {permit.expires_at:%H:%M:%S} UTC"
+    elif now < permit.issued_at:
+        problem = f"it was given at {permit.issued_at:%H:%M:%S} UTC, which is later than now"
+    else:
+        return
+    raise _unusable(permit, problem)
+
+
+def refuse_other_host(permit: Permit, address: str) -> None:
+    """Raise a PolicyViolation unless the permit names a host."""
+    if address not in permit.hosts:
+        raise _unusable(permit, f"it does not name {address}")
+
+
+def _unusable(permit: Permit, problem: str) -> PolicyViolation:
+    return PolicyViolation(
+        f"The permit {permit.id[:8]} of {permit.chain} opens no connection: {problem}.",
+        rule="a permit is for the hosts, the purpose and the minutes that it names",
+        who=_MANAGER,
+        next_step="run the task again: it asks for a new permit",
+    )
+
+
+# --- the checks ------------------------------------------------------------------------------------------------------
+
+
+def _of_the_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    again = "trigger the release again: what was decided is void"
+    if plan.rehearsal != (plan.environment in SANDBOXES):
+        yield Objection(
+            what=f"The plan is {'a' if plan.rehearsal else 'no'} rehearsal, and is for {plan.environment}.",
+            rule="a rehearsal changes a sandbox, and nothing else does",
+            who=_MANAGER,
+            next_step=again,
+        )
+    if found.closed:
+        yield Objection(
+            what="The release has ended.",
+            rule="a release that was closed touches nothing any more",
+            who=_MANAGER,
+            next_step="trigger a new release",
+        )
+    if found.frozen != plan.digest:
+        was = f"the plan {found.frozen[:12]} was frozen" if found.frozen else "no plan was frozen"
+        yield Objection(
+            what=f"This is the plan {plan.digest[:12]}, and by the ledger {was}.",
+            rule="the plan that is carried out is the one that was frozen",
+            who=_MANAGER,
+            next_step=again,
+        )
+    if found.catalogue != plan.policy_digest:
+        yield Objection(
+            what="The policy, the board or the service's file changed since the release began.",
+            rule="a release ends by the rules with which it began",
+            who="whoever changed include/catalogue",
+            next_step=again,
+        )
+    if found.bundle != plan.bundle.sha256:
+        what = f"has the digest {found.bundle[:12]}" if found.bundle else "is not in the artifact store"
+        yield Objection(
+            what=f"The bundle {what}, and {plan.bundle.sha256[:12]} was approved.",
+            rule="the bytes that were approved are the bytes that are deployed",
+            who="the platform engineer, who keeps the artifact store",
+            next_step="find out who replaced them, then " + again,
+        )
+
+
+def _of_the_board(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    decision = found.decision
+    if decision is None:
+        what = "The board has not decided."
+    elif decision.digest != plan.digest:
+        what = f"The board decided on the plan {decision.digest[:12]}, and this is {plan.digest[:12]}."
+    elif not decision.approved:
+        what = f"The votes, counted again, do not approve the plan. {decision.reason}"
+    else:
+        return
+    yield Objection(
+        what=what, rule=_GATE, who="the board", next_step="trigger the release again and let the board vote"
+    )
+
+
+def _of_the_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    who, again = "the service's team", "trigger the release again, and let it be reviewed"
+    if found.quality is None or sha256_of(found.quality) != plan.quality_digest:
+        yield Objection(
+            what="The quality report that the plan names is not the one in the ledger.",
+            rule="the report that was read is the report that counts",
+            who=who,
+            next_step=again,
+        )
+        return
+    bare = [failure for failure in found.quality.failures if not any(one.covers(failure, now) for one in found.waivers)]
+    if bare or (not found.quality.success and not found.quality.failures):
+        names = "; ".join(f"{failure.suite}: {failure.expected}" for failure in bare) or "the review as a whole"
+        yield Objection(
+            what=f"Quality review failed, and no waiver in force covers it: {names}.",
+            rule="a failed expectation is mended or waived by those whom the policy names",
+            who=who,
+            next_step="mend it and release a new version, or have it waived before the board votes",
+        )
+
+
+def _of_the_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    if plan.not_before and now < plan.not_before:
+        yield Objection(
+            what=f"It is not to begin before {plan.not_before:%Y-%m-%d %H:%M %Z}.",
+            rule="the plan's own start",
+            who=_MANAGER,
+            next_step="wait until then",
+        )
+    for stop in found.stops:
+        yield Objection(
+            what=f"Emergency stop: {stop}",
+            rule="an emergency stop halts every rollout in its scope",
+            who="whoever may lift the stop",
+            next_step="run the task again when it is lifted",
+        )
+    for freeze in found.freezes:
+        yield Objection(
+            what=f"Freeze: {freeze}",
+            rule="nothing is changed during a freeze",
+            who="whoever keeps include/catalogue/calendars",
+            next_step="run the task again when it is over",
+        )
+
+
+def _of_hands(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    for what in found.interventions:
+        yield Objection(
+            what=f"Somebody intervened by hand: {what}",
+            rule="nobody marks, clears, edits or deletes anything of a release after its plan was frozen",
+            who="the auditor, who sees it in the audit log",
+            next_step="trigger the release again",
+        )
+    for what in found.findings:
+        yield Objection(
+            what=f"There is a finding about this release: {what}",
+            rule="a release with a finding gets no permit",
+            who="those whom the policy names for findings",
+            next_step="clear it up, then trigger the release again",
+        )

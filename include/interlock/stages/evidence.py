@@ -1,0 +1,91 @@
+"""What a stage leaves in the release's chain of the ledger: the thing itself, where and when it happens.
+
+A task that runs again does not write twice; one that comes to another result leaves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from airflow.sdk import get_current_context
+
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.ledger import Entry, release_chain
+from include.interlock.domain.records import Record, RolloutPlan
+
+from . import resources
+
+WAIVED = "quality.waived"
+
+
+def this_chain() -> str:
+    """Return the name of the running release's chain."""
+    dag_run: Any = get_current_context()["dag_run"]
+    return release_chain(dag_run.dag_id, dag_run.run_id)
+
+
+def this_task() -> str:
+    """Return the running task as the ledger names it: Dag, task, and which of its mapped instances."""
+    ti: Any = get_current_context()["ti"]
+    mapped = f"[{ti.map_index}]" if (ti.map_index or 0) > 0 else ""
+    return f"{ti.dag_id}/{ti.task_id}{mapped}"
+
+
+def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal: bool = False) -> Entry:
+    """Leave something in the release's chain.
+
+    :param kind: such as ``board.decided``.
+    :param actor: who did it; none: the running task.
+    :param seal: sign the head of the chain after it.
+    """
+    payload = what.to_xcom() if isinstance(what, Record) else dict(what)
+    if isinstance(what, RolloutPlan):
+        payload["digest"] = what.digest
+    task = this_task()
+    with resources.ledger() as ledger:
+        entry = ledger.append(
+            this_chain(), kind, payload, actor=actor or task, key=f"{kind}/{task}/{sha256_of(payload)[:32]}"
+        )
+        if seal:
+            ledger.sign_head(this_chain(), resources.signer())
+    return entry
+
+
+def refuse_unrecorded(given: Iterable[Record]) -> None:
+    """Refuse a record that a task was given and that no task of this release left: XComs can be edited.
+
+    It has to be the last of its kind in the release's chain; of waivers, there may be several.
+
+    :raises PolicyViolation: it is not; this is a finding, too.
+    """
+    records = list(given)
+    if not records:
+        return
+    entries = chain_entries()
+    known = [*{entry.kind: entry.payload for entry in entries}.values()]
+    known += [entry.payload for entry in entries if entry.kind == WAIVED]
+    for one in records:
+        plain = one.to_xcom()
+        if not any(plain.items() <= payload.items() for payload in known):
+            what = f"{this_task()} was given a {type(one).__name__} that is not the one on record."
+            record("finding", {"what": what, "given": sha256_of(plain)})
+            raise PolicyViolation(
+                what,
+                rule="a stage goes on with what those before it left in the ledger; an XCom that was edited is void",
+                who="nobody; the finding stays on record",
+                next_step="find out in the audit log who edited it, and trigger the release again",
+            )
+
+
+def chain_entries() -> tuple[Entry, ...]:
+    """Return the release's chain, proven on the way."""
+    with resources.ledger() as ledger:
+        return ledger.entries(this_chain())
+
+
+def plan_in(entries: Sequence[Entry]) -> RolloutPlan | None:
+    """Return the plan that was frozen last, as the ledger has it; none: none was."""
+    found = next((entry.payload for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
+    return None if found is None else RolloutPlan.from_xcom({k: v for k, v in found.items() if k != "digest"})

@@ -1,0 +1,57 @@
+"""What the installation's chain remembers across releases: how each ended, and which was reviewed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from include.interlock.domain.ledger import INSTALLATION, Entry
+from include.interlock.domain.records import Outcome, PastRelease
+
+from . import resources
+from .evidence import this_task
+
+ENDED, REVIEWED = "release.ended", "release.reviewed"
+
+
+def remember(run: str, outcome: Outcome, change_type: str) -> None:
+    """Record in the installation's chain how a release ended.
+
+    :param run: Dag and run: ``release_bike_shop/manual__2026-…``.
+    """
+    told = {
+        "run": run,
+        "service": outcome.service,
+        "version": outcome.version,
+        "change_type": change_type,
+        "outcome": outcome.outcome,
+    }
+    append(ENDED, told, key=f"{ENDED}/{run}", actor=this_task())
+
+
+def past_releases(service: str) -> tuple[PastRelease, ...]:
+    """Return how the releases of a service ended, the oldest first, and which were reviewed."""
+    with resources.ledger() as ledger:
+        entries = ledger.entries(INSTALLATION, kind="release.*")
+    reviewed = {entry.payload["run"] for entry in entries if entry.kind == REVIEWED}
+    return tuple(
+        PastRelease(
+            service=service,
+            run=entry.payload["run"],
+            version=entry.payload["version"],
+            change_type=entry.payload["change_type"],
+            outcome=entry.payload["outcome"],
+            at=entry.at,
+            reviewed=entry.payload["run"] in reviewed,
+        )
+        for entry in entries
+        if entry.kind == ENDED and entry.payload["service"] == service
+    )
+
+
+def append(kind: str, payload: Mapping[str, Any], *, key: str, actor: str) -> Entry:
+    """Append to the installation's chain and sign its head."""
+    with resources.ledger() as ledger:
+        entry = ledger.append(INSTALLATION, kind, payload, actor=actor, key=key)
+        ledger.sign_head(INSTALLATION, resources.signer())
+    return entry

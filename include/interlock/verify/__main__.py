@@ -1,0 +1,597 @@
+#!/usr/bin/env python3
+"""Prove an evidence pack of Interlock offline: python3 verify.py PACK [--key PUBLIC.pem ...]
+
+This one file needs Python 3.9 or later and nothing else: copy it, read it, run it where you like. Exit status:
+0 proven, 1 not proven (each finding names the file, the entry and what was expected), 2 pack or key unreadable.
+
+What is proven: what the key's owner signed is complete, in order, unchanged, and agrees with itself, from the artifact
+over the plan, the votes and the permits to the hosts. What is not: that the key's owner told the truth when signing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import re
+import struct
+import sys
+import zipfile
+import zlib
+from typing import Any, Callable, Iterator  # noqa: UP035  # as Python 3.9 has them
+
+MANIFEST, SEAL, CHAIN, HEADS = "manifest.json", "manifest.dsse.json", "chain.jsonl", "heads.jsonl"
+PLAN, BALLOTS, RUN = "plan.json", "ballots.json", "run.json"
+MANIFEST_TYPE = "application/vnd.interlock.manifest+json"
+HEAD_TYPE = "application/vnd.interlock.chain-head+json"
+PERMIT_TYPE = "application/vnd.interlock.permit+json"
+IN_TOTO, PROVENANCE = "application/vnd.in-toto+json", "https://slsa.dev/provenance/v1"
+FIELDS = {"chain", "sequence", "at", "actor", "kind", "key", "payload", "previous", "hash"}
+SAFE_PATH = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w.+@=~-]+(?:/[\w.+@=~-]+)*", re.ASCII)
+INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z", re.ASCII)
+SHOWN = 20  # findings of one check: what is wrong a thousand times is wrong for one reason
+
+# --- Ed25519 (RFC 8032, section 5.1): points are (X, Y, Z, T) with x = X/Z, y = Y/Z, x*y = T/Z -----------------------
+
+P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+NEUTRAL = (0, 1, 1, 0)
+Point = Any  # a tuple of four integers
+
+
+def add(p: Point, q: Point) -> Point:
+    """Add two points."""
+    a, b = (p[1] - p[0]) * (q[1] - q[0]) % P, (p[1] + p[0]) * (q[1] + q[0]) % P
+    c, d = 2 * p[3] * q[3] * D % P, 2 * p[2] * q[2] % P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % P, g * h % P, f * g % P, e * h % P
+
+
+def decode_point(data: bytes) -> Point:
+    """Read a point; ValueError for anything but the one encoding of a point on the curve."""
+    y, sign = int.from_bytes(data, "little") & (2**255 - 1), int.from_bytes(data, "little") >> 255
+    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if (x * x - square) % P:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    if len(data) != 32 or y >= P or (x * x - square) % P or (x == 0 and sign):
+        raise ValueError("no point of the curve in its one encoding")
+    x = P - x if x & 1 != sign else x
+    return x, y, 1, x * y % P
+
+
+def encode_point(p: Point) -> bytes:
+    """Write a point in its one encoding."""
+    inverse = pow(p[2], P - 2, P)
+    return int.to_bytes(p[1] * inverse % P | (p[0] * inverse % P & 1) << 255, 32, "little")
+
+
+BASE = decode_point(int.to_bytes(4 * pow(5, P - 2, P) % P, 32, "little"))
+
+
+def signature_holds(key: bytes, message: bytes, signature: bytes) -> bool:
+    """Say whether a key signed a message: S is below L, and S*B - k*A is, byte for byte, R."""
+    a, s = decode_point(key), int.from_bytes(signature[32:], "little")
+    two = add(a, a)
+    four = add(two, two)
+    if len(signature) != 64 or s >= L or encode_point(add(four, four)) == encode_point(NEUTRAL):
+        return False  # too long, another number for the same S, or a key for which anything is signed
+    k = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % L
+    minus_a = (P - a[0], a[1], 1, P - a[3])
+    terms, result = (None, BASE, minus_a, add(BASE, minus_a)), NEUTRAL
+    for bit in range(252, -1, -1):
+        result = add(result, result)
+        term = terms[(s >> bit & 1) + 2 * (k >> bit & 1)]
+        result = add(result, term) if term else result
+    return encode_point(result) == signature[:32]
+
+
+# --- How things are written ------------------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """Something is not as it must be; the text says what, and where."""
+
+
+def canonical(value: Any) -> bytes:
+    """Write JSON in the one way that digests are taken of: sorted keys, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256(data: bytes) -> str:
+    """Return a SHA-256 digest in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_json(data: bytes, where: str) -> Any:
+    """Read canonical JSON; what could be read in two ways is refused."""
+    try:
+        value = json.loads(data)
+        same = canonical(value) == data
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{where}: is not JSON: {error}") from error
+    if not same:
+        raise Refused(f"{where}: is not as it was written: expected sorted keys, each once, and no spaces")
+    return value
+
+
+def read_lines(data: bytes, where: str) -> Iterator[tuple[str, Any]]:
+    """Read a file with canonical JSON in each line: where it stands, and the value."""
+    if data and not data.endswith(b"\n"):
+        raise Refused(f"{where}: was cut: its last line has no end")
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        yield f"{where}, line {number}", read_json(line, f"{where}, line {number}")
+
+
+def unbase64(text: str, where: str) -> bytes:
+    """Read base64 in its one form."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (ValueError, TypeError):
+        data = b""
+    if base64.b64encode(data).decode() != text:
+        raise Refused(f"{where}: expected base64 in its one form")
+    return data
+
+
+def read_pem(data: bytes, where: str) -> bytes:
+    """Return the DER of an Ed25519 public key: 12 bytes that say so, and the 32 of the key."""
+    match = re.fullmatch(rb"-----BEGIN PUBLIC KEY-----\r?\n([\w+/=]+)\r?\n-----END PUBLIC KEY-----\s*", data)
+    der = unbase64(match.group(1).decode(), where) if match else b""
+    if len(der) != 44 or not der.startswith(bytes.fromhex("302a300506032b6570032100")):
+        raise Refused(f"{where}: is not an Ed25519 public key in PEM")
+    try:
+        decode_point(der[12:])
+    except ValueError as error:
+        raise Refused(f"{where}: is {error}") from error
+    return der
+
+
+def instant(text: str) -> str:
+    """Return an instant in UTC so that the order of texts is the order in time."""
+    match = INSTANT.fullmatch(text)
+    if not match:
+        raise Refused(f"{text!r} is not an instant in UTC")
+    return f"{match.group(1)}.{(match.group(2) or '').ljust(6, '0')}Z"
+
+
+class Pack:
+    """An opened pack, and what was found wrong with it."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.manifest: dict[str, Any] = {}
+        self.keys: dict[str, bytes] = {}
+        self.trusted: set[bytes] = set()
+        self.entries: list[dict[str, Any]] = []
+        self.findings: list[str] = []
+        self.notes: list[str] = []
+
+    def expect(self, holds: bool, finding: str) -> None:
+        """Record a finding unless something holds."""
+        if not holds:
+            self.findings.append(finding)
+
+    def compare(self, where: str, found: dict[str, Any], **expected: Any) -> None:
+        """Record each field that is not as expected."""
+        for field, value in expected.items():
+            there = found.get(field, "nothing")
+            self.expect(there == value, f"{where}: expected {field} {value}, found {there}")
+
+    def file(self, path: str) -> bytes:
+        """Return a file's bytes."""
+        if path not in self.files:
+            raise Refused(f"{path}: is missing")
+        return self.files[path]
+
+    def of(self, *kinds: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return name and payload of each entry of some kinds, in the order of the chain."""
+        return [(named(entry), entry["payload"]) for entry in self.entries if entry["kind"] in kinds]
+
+    def last(self, kind: str) -> dict[str, Any]:
+        """Return the payload of the last entry of a kind; an empty one if there is none."""
+        found = self.of(kind)
+        return found[-1][1] if found else {}
+
+    def opened(self, envelope: Any, payload_type: str, where: str) -> bytes:
+        """Return what is in a DSSE envelope, if one of the trusted keys signed it."""
+        signatures = envelope["signatures"] if set(envelope) == {"payload", "payloadType", "signatures"} else []
+        if [set(signature) for signature in signatures] != [{"keyid", "sig"}]:
+            raise Refused(f"{where}: expected a DSSE envelope with one signature")
+        self.compare(where, envelope, payloadType=payload_type)
+        signature = signatures[0]
+        key = self.keys.get(signature["keyid"])
+        if key not in self.trusted:
+            known = f"of SHA-256 {sha256(key)}, which is not trusted" if key else "that is not in keys/"
+            raise Refused(f"{where}: is signed with a key {known}: {signature['keyid']}")
+        payload, kind = unbase64(envelope["payload"], where), envelope["payloadType"].encode()
+        signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+        if not signature_holds(key[12:], signed, unbase64(signature["sig"], where)):
+            raise Refused(f"{where}: the signature does not hold: the content is not what {signature['keyid']} signed")
+        return payload
+
+
+def named(entry: dict[str, Any]) -> str:
+    """Name an entry for people."""
+    return f"{CHAIN}, entry {entry['sequence']} ({entry['kind']})"
+
+
+# --- The archive, its keys, its manifest -----------------------------------------------------------------------------
+
+LOCAL, CENTRAL, END = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s4H2LH")
+
+
+def check_archive(pack: Pack, data: bytes) -> str:
+    """Read the files, and compare every byte around them with what Interlock writes: so nothing hides there."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+    position, directory = 0, b""
+    for member in members:
+        path = member.filename
+        pack.expect(bool(SAFE_PATH.fullmatch(path)), f"{path}: is no path inside the pack")
+        pack.expect(path not in pack.files, f"{path}: stands in the archive twice")
+        start = member.header_offset + 30 + sum(struct.unpack_from("<2H", data, member.header_offset + 26))
+        content = pack.files.setdefault(path, data[start : start + member.file_size])
+        sizes, written = (zlib.crc32(content), len(content), len(content)), path.encode()
+        header = LOCAL.pack(b"PK\3\4", 20, 0, 0, 0, 33, *sizes, len(written), 0) + written
+        there = data[position : position + len(header)]
+        pack.expect(there == header, f"{path}: is not in the archive as it was written, at byte {position}")
+        about = (20 | 3 << 8, 20, 0, 0, 0, 33, *sizes, len(written), 0, 0, 0, 0, 0o100644 << 16, position)
+        directory += CENTRAL.pack(b"PK\1\2", *about) + written
+        position += len(header) + len(content)
+    end = END.pack(b"PK\5\6", 0, 0, len(members), len(members), len(directory), position, 0)
+    pack.expect(data[position:] == directory + end, f"the archive's directory, from byte {position}: is not as written")
+    return f"{len(members)} files, {len(data)} bytes, nothing between or behind them"
+
+
+def check_keys(pack: Pack, given: list[bytes]) -> str:
+    """Read the pack's public keys; if none was given, they are all there is to trust."""
+    for path in sorted(path for path in pack.files if path.startswith("keys/")):
+        pack.keys[path[5:].replace(".pem", "")] = read_pem(pack.files[path], path)
+    pack.trusted = set(given or pack.keys.values())
+    if not given:
+        pack.notes.append(
+            "WARNING: no --key was given, so the pack was checked with the key that it brings itself. Compare the "
+            "fingerprint with one that you have from elsewhere: otherwise all of the pack may be made up."
+        )
+    return ("given: " if given else "the pack's own: ") + ", ".join(f"SHA-256 {sha256(key)}" for key in pack.trusted)
+
+
+def check_manifest(pack: Pack) -> str:
+    """Compare the files with the signed manifest: none changed, missing, added or in another place."""
+    try:
+        signed = pack.opened(read_json(pack.file(SEAL), SEAL), MANIFEST_TYPE, SEAL)
+        pack.expect(signed == pack.file(MANIFEST), f"{MANIFEST}: was changed: it is not what was signed in {SEAL}")
+    except Refused as error:  # and go on: which files are not as listed is worth knowing, too
+        pack.findings.append(str(error))
+    pack.manifest = manifest = read_json(pack.file(MANIFEST), MANIFEST)
+    pack.compare(MANIFEST, manifest, format="interlock-evidence/1")
+    listed = {row["path"]: row for row in manifest["files"]}
+    order = [MANIFEST, SEAL, *(row["path"] for row in manifest["files"])]
+    pack.expect(len(set(order)) == len(order), f"{MANIFEST}: names a file twice")
+    for path in sorted({*order, *pack.files}):
+        if path not in pack.files:
+            pack.findings.append(f"{path}: is missing: the manifest names it")
+        elif path not in order:
+            pack.findings.append(f"{path}: was added: the manifest does not name it")
+        elif path in listed:
+            found = {"sha256": sha256(pack.files[path]), "size": len(pack.files[path])}
+            pack.compare(f"{path}: was changed", found, sha256=listed[path]["sha256"], size=listed[path]["size"])
+    there = [path for path in order if path in pack.files]
+    for path, expected in zip(pack.files, there):  # noqa: B905  # Python 3.9 has no strict, and lengths are told above
+        pack.expect(path == expected, f"{path}: is out of order: expected {expected} in its place")
+    return f"{len(order)} files as signed on {manifest['created']} for {manifest['chain']}"
+
+
+# --- The chain -------------------------------------------------------------------------------------------------------
+
+
+def check_chain(pack: Pack) -> str:
+    """Follow the chain: sequence, predecessor's hash, own hash, time; nothing is recorded twice."""
+    previous, at, keys = "0" * 64, "", set()
+    for where, entry in read_lines(pack.file(CHAIN), CHAIN):
+        if set(entry) != FIELDS:
+            raise Refused(f"{where}: is no entry: expected the fields {', '.join(sorted(FIELDS))}")
+        pack.entries.append(entry)
+        where = f"{where} (entry {entry['sequence']}, {entry['kind']})"
+        content = sha256(canonical({field: value for field, value in entry.items() if field != "hash"}))
+        place = {"chain": pack.manifest["chain"], "sequence": len(pack.entries), "previous": previous, "hash": content}
+        pack.compare(where, entry, **place)
+        in_order = instant(entry["at"]) >= at or entry["kind"] == "clock.corrected"
+        pack.expect(in_order, f"{where}: expected a time not before {at}, found {entry['at']}")
+        pack.expect(entry["key"] not in keys, f"{where}: records {entry['key']} a second time")
+        keys.add(entry["key"])
+        previous, at = entry["hash"], instant(entry["at"])
+    return f"{len(pack.entries)} entries, each naming its predecessor's hash"
+
+
+def check_heads(pack: Pack) -> str:
+    """Check that signed heads cover the chain to its end."""
+    pack.expect(bool(pack.entries), f"{CHAIN}: has no entry")
+    covered, count = 0, 0
+    for where, envelope in read_lines(pack.file(HEADS), HEADS):
+        head = read_json(pack.opened(envelope, HEAD_TYPE, where), where)
+        number = head["sequence"]
+        there = pack.entries[number - 1] if 0 < number <= len(pack.entries) else {"chain": "no entry", "hash": "none"}
+        pack.compare(f"{where}, which seals entry {number}", there, chain=head["chain"], hash=head["hash"])
+        covered, count = max(covered, number), count + 1
+    for entry in pack.entries[covered:]:
+        pack.findings.append(
+            f"{named(entry)}: is not sealed yet: expected a signed head, the last is of entry {covered}"
+        )
+    return f"{count} signed heads, the last of entry {covered}"
+
+
+# --- What the release claims -----------------------------------------------------------------------------------------
+
+
+def check_artifact(pack: Pack) -> str:
+    """Check that the attestations are about the artifact that was built, and its provenance is the recorded one."""
+    built = pack.last("artifact.built")
+    digest = built["bundle"]["sha256"] if built else None
+    attested = {}
+    for path in sorted(path for path in pack.files if path.startswith("attestations/")):
+        statement = read_json(pack.opened(read_json(pack.files[path], path), IN_TOTO, path), path)
+        pack.compare(path, statement, _type="https://in-toto.io/Statement/v1")
+        about = [subject["digest"].get("sha256") for subject in statement["subject"]]
+        pack.expect(digest in about, f"{path}: expected a statement about the artifact {digest}, found {about}")
+        attested[statement["predicateType"]] = sha256(pack.files[path])
+    if built:
+        expected, found = built["provenance"]["sha256"], attested.get(PROVENANCE, "none")
+        pack.expect(found == expected, f"attestations/: expected the provenance {expected}, as built; found {found}")
+    return f"{digest or 'none was built'}; {len(attested)} kinds of attestations"
+
+
+def check_plan(pack: Pack) -> str:
+    """Check that the plan is the frozen one, and made of what is on record before it."""
+    frozen = pack.of("rollout.frozen")
+    if not frozen:
+        return "none was frozen"
+    (where, payload), plan, digest = frozen[-1], read_json(pack.file(PLAN), PLAN), sha256(pack.file(PLAN))
+    pack.expect(payload["digest"] == digest, f"{PLAN}: expected SHA-256 {payload['digest']}, as frozen; found {digest}")
+    pack.expect(payload == {**plan, "digest": payload["digest"]}, f"{where}: is another plan than {PLAN}")
+    pack.compare(f"{PLAN}, bundle", plan["bundle"], sha256=pack.last("artifact.built")["bundle"]["sha256"])
+    pack.compare(PLAN, plan, requested_by=pack.last("release.requested").get("requested_by"))
+    before = pack.entries[: [entry["kind"] for entry in pack.entries].index("rollout.frozen")]
+    for kind, field in (
+        ("policy.resolved", "policy"),
+        ("acceptance.decided", "acceptance"),
+        ("quality.judged", "quality"),
+    ):
+        payloads = [entry["payload"] for entry in before if entry["kind"] == kind]
+        digests = [sha256(canonical(one)) if field == "quality" else one["digest"] for one in payloads]
+        found = plan[f"{field}_digest"]
+        pack.expect(found in digests, f"{PLAN}: expected the {field}_digest of a {kind} before it, found {found}")
+    return f"{digest}: {plan['service']} {plan['version']} to {plan['environment']}"
+
+
+def check_quality(pack: Pack) -> str:
+    """Check that each failure had a waiver that held when permits to deploy were issued."""
+    named_by_plan = pack.last("rollout.frozen").get("quality_digest")
+    reports = [report for _, report in pack.of("quality.judged") if sha256(canonical(report)) == named_by_plan]
+    failures = {(one["suite"], one["expected"]) for report in reports for one in report["failures"]}
+    if any(not report["success"] and not report["failures"] for report in reports):
+        failures.add(("the review", "as a whole"))
+    waivers = [waiver for _, waiver in pack.of("quality.waived")]
+    for entry in (one for one in pack.entries if one["kind"] == "permit.issued"):
+        if entry["payload"]["permit"]["purpose"] != "deploy":
+            continue
+        at = instant(entry["at"])
+        holding = [one for one in waivers if instant(one["at"]) <= at < instant(one["until"])]
+        for suite, expected in sorted(failures - {(one["suite"], one["expectation"]) for one in holding}):
+            pack.findings.append(f"{named(entry)}: expected a waiver that holds of {suite}: {expected}; it failed")
+    return f"{len(failures)} failed expectations, {len(waivers)} waivers"
+
+
+def rehearsed(plan: dict[str, Any]) -> bool:
+    """Say whether a plan changes the test environment only, for which nobody is asked."""
+    return bool(plan["rehearsal"]) and plan["environment"] == "test"
+
+
+def check_votes(pack: Pack) -> str:
+    """Count the votes again, and check who voted, on what, and that the board was asked if the policy asks it."""
+    requester, texts = pack.last("release.requested").get("requested_by"), []
+    for where, decision in pack.of("plan.decided", "acceptance.decided", "board.decided"):
+        yes = {vote["user"] for vote in decision["votes"] if vote["choice"] == "Approve"} - {requester, None}
+        needed = decision["approved"] and decision["required"]
+        pack.expect(bool(yes) or not needed, f"{where}: expected an approval by somebody else than {requester}")
+    plan, flow = pack.last("rollout.frozen"), pack.last("policy.resolved").get("flow", {})
+    for where, decision in pack.of("board.decided"):
+        pack.compare(where, decision, digest=plan["digest"], subject="board")
+        if decision["required"]:
+            approved, text = recount(pack, where, decision, plan)
+            recorded = decision["approved"]
+            pack.expect(approved == recorded, f"{where}: records approved={recorded}; counted again: {text}")
+            texts.append(f"counted again: {text}")
+        elif not rehearsed(plan):
+            asked = [board for board in (flow["board"], *flow.get("further_boards", ())) if board]
+            pack.expect(not asked, f"{where}: expected votes of {', '.join(asked)}, which the policy asks")
+    return "; ".join(texts) or "no board voted"
+
+
+def seat_of(rule: dict[str, Any], vote: dict[str, Any]) -> str | None:
+    """Return in whose seat somebody voted: their own, else that of the first member they stood in for on that day."""
+    seats, user = [seat["user"] for seat in rule["seats"]], vote["user"]
+    day = vote["at"][:10]
+    held = [one["for"] for one in rule["delegations"] if one["to"] == user and one["from"] <= day <= one["until"]]
+    return user if user in seats else min(held, default=None)
+
+
+def recount(pack: Pack, where: str, decision: dict[str, Any], plan: dict[str, Any]) -> tuple[bool, str]:
+    """Count again: one vote a seat, in time, by none who asked for the release or made it; the most careful stands."""
+    rule, barred, order = decision["board"], {plan["requested_by"], *plan["excluded"]}, ("Reject", "Abstain", "Approve")
+    stored = read_json(pack.file(BALLOTS), BALLOTS)["ballots"]
+    about = {(row["user"], row["at"], row["choice"]) for row in stored if decision["digest"] in row["body"]}
+    gone = read_json(pack.file(RUN), RUN).get("known") is False
+    if gone:
+        pack.notes.append(f"WARNING: by {RUN} Airflow had lost the run: the votes are those of the chain alone.")
+    said: dict[str, tuple[str, str]] = {}
+    for vote in (vote for vote in decision["votes"] if vote["at"] and vote["choice"] in order):
+        known = gone or (vote["user"], vote["at"], vote["choice"]) in about
+        pack.expect(known, f"{where}: expected the vote of {vote['user']} ({vote['choice']}) in {BALLOTS}, found none")
+        seat = seat_of(rule, vote)
+        in_time = not plan["decide_by"] or instant(vote["at"]) <= instant(plan["decide_by"])
+        counts = known and in_time and vote["assigned"] in (seat, vote["user"]) and not {seat, vote["user"]} & barred
+        if seat and counts:
+            answers = (vote["choice"], vote["user"]), said.get(seat, ("Approve", vote["user"]))
+            said[seat] = min(answers, key=lambda answer: order.index(answer[0]))
+    approving = [seat for seat in rule["seats"] if said.get(seat["user"], ("", ""))[0] == "Approve"]
+    person = {said[seat["user"]][1]: seat for seat in reversed(approving)}  # who sits in two seats approves in one
+    yes = {seat["user"]: seat["role"] for seat in person.values()}
+    approved, texts = True, []
+    for demand in rule["demands"]:
+        roles = [role for user, role in yes.items() if user in demand["members"]]
+        veto = [user for user in demand["veto"] if said.get(user, ("", ""))[0] == "Reject"]
+        enough = all(roles.count(role) >= number for role, number in demand["require"].items())
+        approved = approved and len(roles) >= demand["approvals"] and enough and not veto
+        texts.append(f"{demand['title']}, {len(roles)} of {demand['approvals']} approvals")
+        texts += [f"{roles.count(role)} of {number} of {role}" for role, number in demand["require"].items()]
+        texts += [f"veto of {user}" for user in veto]
+    voters = ", ".join(f"{user} {choice}" for choice, user in said.values()) or "nobody voted"
+    return approved, f"{', '.join(texts)} ({voters}): {'approved' if approved else 'not approved'}"
+
+
+def check_permits(pack: Pack) -> str:
+    """Follow decision, permit, use and effect: hosts were changed only under permits for the approved plan."""
+    permits: dict[str, dict[str, Any]] = {}
+    used: dict[str, dict[str, Any]] = {}
+    approved = "no plan"
+    for entry in pack.entries:
+        where, kind, payload = named(entry), entry["kind"], entry["payload"]
+        if kind == "board.decided":
+            approved = payload["digest"] if payload["approved"] else "no plan"
+        elif kind == "permit.issued":
+            permit = payload["permit"]
+            signed = pack.opened(payload["envelope"], PERMIT_TYPE, where)
+            pack.expect(signed == canonical(permit), f"{where}: expected the permit that was signed, found another")
+            pack.expect(permit["id"] not in permits, f"{where}: expected a new permit, found {permit['id']} again")
+            permits[permit["id"]] = permit
+            check_permit(pack, where, entry, approved)
+        elif kind == "permit.used":
+            permit = payload["permit"]
+            pack.expect(permits.get(permit["id"]) == permit, f"{where}: expected a permit issued before, found another")
+            pack.expect(permit["id"] not in used, f"{where}: the permit {permit['id']} was used before")
+            in_time = instant(entry["at"]) <= instant(permit["expires_at"])
+            pack.expect(in_time, f"{where}: expected its use until {permit['expires_at']}, found {entry['at']}")
+            used[permit["id"]] = permit
+        elif kind in ("wave.deployed", "back_out.done"):
+            check_effect(pack, where, payload, payload["number"] if kind == "wave.deployed" else None, used)
+    return f"{len(permits)} issued, {len(used)} used"
+
+
+def check_permit(pack: Pack, where: str, entry: dict[str, Any], approved: str) -> None:
+    """Check that a permit is of this release, and one that changes hosts of the approved plan, artifact and hosts."""
+    permit, plan = entry["payload"]["permit"], pack.last("rollout.frozen")
+    pack.compare(where, permit, chain=entry["chain"])
+    if permit["purpose"] != "inspect":
+        part = plan["waves"][permit["wave"] - 1 : permit["wave"]] if permit["wave"] else plan["waves"]
+        hosts = [host["address"] for wave in part for host in wave]
+        pack.compare(where, permit, plan=approved, bundle=plan["bundle"]["sha256"], hosts=hosts)
+
+
+def check_effect(pack: Pack, where: str, report: dict[str, Any], wave: int | None, used: dict[str, Any]) -> None:
+    """Check that only the artifact, or what was there before, came to hosts, and only under a permit used before."""
+    plan = pack.last("rollout.frozen")
+    digest, purpose = plan["bundle"]["sha256"], "back_out" if wave is None else "deploy"
+    release = f"{plan['version']}-{digest[:12]}"
+    if wave is not None:
+        pack.compare(where, {"digest": digest, **report}, digest=digest, release=release)
+    granted = {
+        host for one in used.values() if (one["purpose"], one["wave"]) == (purpose, wave) for host in one["hosts"]
+    }
+    for result in report["results"]:
+        host = f"{where}, host {result['host']}"
+        if result["outcome"] in ("deployed", "unchanged", "backed_out"):
+            pack.compare(host, result, after=release if wave else plan["back_out"]["releases"].get(result["host"]))
+        allowed = rehearsed(plan) or result["host"] in granted
+        pack.expect(allowed, f"{host}: expected a permit to {purpose} used before, found none")
+
+
+def check_outcome(pack: Pack) -> str:
+    """Check that the release was closed as what its entries bear out; tell what an auditor should look at."""
+    outcome, plan = pack.last("release.closed").get("outcome"), pack.last("rollout.frozen")
+    results = [one for _, wave in pack.of("wave.deployed") for one in wave["results"]]
+    reached = {one["instance_id"] for one in results if one["outcome"] in ("deployed", "unchanged")}
+    if outcome in ("deployed", "rehearsed"):
+        for host in (host for wave in plan["waves"] for host in wave):
+            here = host["instance_id"] in reached
+            pack.expect(here, f"release.closed: expected a wave that brought {host['name']} to the release; found none")
+        pack.compare("verification.judged", pack.last("verification.judged"), success=True)
+        pack.compare(
+            "release.closed", pack.last("release.closed"), outcome="rehearsed" if rehearsed(plan) else "deployed"
+        )
+    for where, payload in pack.of("finding", "quality.waived"):
+        pack.notes.append(f"{where}: {payload.get('what') or payload.get('reason')}")
+    if not outcome:
+        pack.notes.append("The release was not closed when this pack was made.")
+    return f"closed as {outcome}; {len(reached)} hosts were brought to the release" if outcome else "not closed"
+
+
+# --- The report ------------------------------------------------------------------------------------------------------
+
+CHECKS: dict[str, Callable[..., str]] = {
+    "archive": check_archive,
+    "keys": check_keys,
+    "manifest": check_manifest,
+    "chain": check_chain,
+    "seals": check_heads,
+    "artifact": check_artifact,
+    "plan": check_plan,
+    "quality": check_quality,
+    "votes": check_votes,
+    "permits": check_permits,
+    "outcome": check_outcome,
+}
+
+
+def verify(data: bytes, keys: list[bytes], say: Callable[[str], None]) -> bool:
+    """Check a pack's bytes, say what was found, and return whether it is proven."""
+    pack, total = Pack(), 0
+    for title, check in CHECKS.items():
+        try:
+            text = check(pack, *{"archive": (data,), "keys": (keys,)}.get(title, ()))
+        except Refused as error:
+            pack.findings.append(str(error))
+        except Exception as error:  # whatever breaks a check is a pack that does not prove what it should
+            pack.findings.append(f"{title}: cannot be checked: {type(error).__name__}: {error}")
+        say(f"FAILED  {title}" if pack.findings else f"ok      {title:9} {text}")
+        for finding in pack.findings[:SHOWN]:
+            say(f"        - {finding}")
+        if len(pack.findings) > SHOWN:
+            say(f"        - and {len(pack.findings) - SHOWN} more")
+        total += len(pack.findings)
+        pack.findings.clear()
+    for note in pack.notes:
+        say(f"note    {note}")
+    say(f"NOT PROVEN: {total} findings." if total else "PROVEN.")
+    return not total
+
+
+def printed(line: str) -> None:
+    """Print a line in which nothing steers the terminal or turns the text."""
+    print("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line))
+
+
+def main() -> int:
+    """Read the command line, verify the pack, and return the exit status."""
+    parser = argparse.ArgumentParser(description="Prove an evidence pack of Interlock, offline.")
+    parser.add_argument("pack", help="the pack (.zip)")
+    parser.add_argument("--key", action="append", default=[], help="a public key that you trust (PEM); may be repeated")
+    arguments = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    contents = {}
+    try:
+        for path in (arguments.pack, *arguments.key):
+            with open(path, "rb") as file:
+                contents[path] = file.read()
+        keys = [read_pem(contents[path], path) for path in arguments.key]
+    except (OSError, ValueError, Refused) as error:
+        printed(f"Cannot begin: {error}")
+        return 2
+    return 0 if verify(contents[arguments.pack], keys, printed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""A small server with the part of Airflow's REST API that a release reads its answers from.
+
+It does what Airflow does where that matters: tokens that stop being valid, pages, one answer for each question, and
+only by those who were asked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+RUN = ("release_bike_shop", "manual__2026-11-23T06:17:00+00:00")
+ACCOUNTS = {"reader": "r3ader", "board_clerk": "cl3rk"}
+_QUESTION = re.compile(r"/taskInstances/([^/]+)/(-?\d+)/hitlDetails$")
+
+
+class AirflowServer(ThreadingHTTPServer):
+    """Questions and task instances of one run, and how the next requests are to go wrong."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.accounts = dict(ACCOUNTS)
+        self.tokens: dict[str, str] = {}
+        self.questions: list[dict[str, Any]] = []
+        self.tasks: list[dict[str, Any]] = []
+        self.page_limit = 100
+        self.troubles: list[tuple[int, bytes]] = []
+        """Status and body of the next answers, before the server does its work again."""
+        self.asked: list[tuple[str, str]] = []
+        self.logins = 0
+        self.lock = threading.RLock()
+
+    @property
+    def port(self) -> int:
+        """Return where the server listens."""
+        return int(self.server_address[1])
+
+    def ask(self, task_id: str, user: str, *, body: str = "", map_index: int = 0, **more: Any) -> dict[str, Any]:
+        """Add a question that nobody has answered."""
+        question = {
+            "task_instance": {"task_id": task_id, "map_index": map_index},
+            "subject": f"A question to {user}",
+            "body": body,
+            "assigned_users": [{"id": name, "name": name.title()} for name in (user, "board_clerk")],
+            "response_received": False,
+            "responded_by_user": None,
+            "responded_at": None,
+            "chosen_options": None,
+            "params_input": {},
+            **more,
+        }
+        with self.lock:
+            self.questions.append(question)
+        return question
+
+    def answer(self, question: dict[str, Any], user: str | None, choice: str, comment: str = "", **more: Any) -> None:
+        """Answer a question as somebody, or as nobody when the time is up."""
+        with self.lock:
+            question.update(
+                response_received=True,
+                responded_by_user={"id": "7", "name": user} if user else None,
+                responded_at=datetime.now(UTC).isoformat(),
+                chosen_options=[choice],
+                params_input={"comment": comment},
+            )
+            question.update(more)
+
+    def forget_tokens(self) -> None:
+        """Let every token be of the past."""
+        with self.lock:
+            self.tokens.clear()
+
+    def reply(self, method: str, path: str, token: str, content: Any) -> tuple[int, Any]:
+        """Return status and body for a request."""
+        url = urlsplit(path)
+        self.asked.append((method, url.path))
+        if self.troubles:
+            return self.troubles.pop(0)
+        if url.path == "/auth/token":
+            return self._log_in(content)
+        if token not in self.tokens:
+            return 401, {"detail": "Token Expired"}
+        run = "/api/v2/dags/{}/dagRuns/{}/".format(*RUN)
+        if not unquote(url.path).startswith(run):
+            return 404, {"detail": "The DagRun was not found"}
+        if method == "PATCH" and (found := _QUESTION.search(url.path)):
+            return self._answered(unquote(found[1]), int(found[2]), self.tokens[token], content)
+        rows = {"hitlDetails": self.questions, "taskInstances": self.tasks}[url.path.rpartition("/")[2]]
+        return 200, self._page(rows, parse_qs(url.query))
+
+    def _log_in(self, content: dict[str, str]) -> tuple[int, Any]:
+        if self.accounts.get(content["username"]) != content["password"]:
+            return 401, {"detail": "Invalid credentials"}
+        self.logins += 1
+        self.tokens[f"token-{self.logins}"] = content["username"]
+        return 201, {"access_token": f"token-{self.logins}"}
+
+    def _page(self, rows: list[dict[str, Any]], query: dict[str, list[str]]) -> dict[str, Any]:
+        first, limit = int(query["offset"][0]), min(int(query["limit"][0]), self.page_limit)
+        key = "hitl_details" if rows is self.questions else "task_instances"
+        return {key: rows[first : first + limit], "total_entries": len(rows)}
+
+    def _answered(self, task_id: str, map_index: int, user: str, content: dict[str, Any]) -> tuple[int, Any]:
+        wanted = {"task_id": task_id, "map_index": map_index}
+        found = [question for question in self.questions if question["task_instance"] == wanted]
+        if not found:
+            return 404, {"detail": "The Task Instance was not found"}
+        if user not in {one["id"] for one in found[0]["assigned_users"]}:
+            return 403, {"detail": f"User={user} is not a respondent for the task."}
+        if found[0]["response_received"]:
+            return 409, {"detail": "Human-in-the-loop detail has already been updated"}
+        self.answer(found[0], user, content["chosen_options"][0], **{"params_input": content["params_input"]})
+        return 200, {}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: AirflowServer
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one packet
+
+    def _serve(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        with self.server.lock:
+            status, body = self.server.reply(self.command, self.path, token, json.loads(content or b"{}"))
+        if status == 0:  # hang up without a word
+            self.close_connection = True
+            return
+        answer = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_PATCH = _serve
+
+    def log_message(self, *args: object) -> None:
+        return
+
+
+@contextmanager
+def airflow_server() -> Iterator[AirflowServer]:
+    """Run a server for as long as a test needs it."""
+    with AirflowServer() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,61 @@
+"""Load a folder of Dags as the Dag processor does, in a process of its own, and print what is in them as JSON.
+
+``python tests/dags/bag_as_json.py FOLDER [--no-work]``; with ``--no-work``, a Dag file that does anything but describe
+Dags fails to be imported.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import airflow.settings  # noqa: F401  # Airflow's own start, which may do work, is over before a Dag file is read
+from airflow.dag_processing.dagbag import DagBag
+
+WORK = ("socket.connect", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "sqlite3.connect")
+
+
+def refuse_work(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse, as an audit hook, what reaches outside of the process."""
+    if event in WORK:
+        raise RuntimeError(f"importing a Dag file did {event} {arguments}")
+
+
+def described_task(task: Any) -> dict[str, Any]:
+    """Return what the tests want to know of a task."""
+    return {
+        "doc": task.doc_md,
+        "retries": task.retries,
+        "title": task.task_display_name,
+        "type": task.task_type,
+        "downstream": sorted(task.downstream_task_ids),
+        "rule": task.trigger_rule.value,
+    }
+
+
+def described_dag(dag: Any) -> dict[str, Any]:
+    """Return what the tests want to know of a Dag."""
+    return {
+        "tags": sorted(dag.tags),
+        "doc": dag.doc_md,
+        "owner": sorted({task.owner for task in dag.tasks}),
+        "max_active_runs": dag.max_active_runs,
+        "title": dag.dag_display_name,
+        "access": sorted(dag.access_control or ()),
+        "groups": [group for group in dag.task_group.get_task_group_dict() if group],
+        "tasks": {task.task_id: described_task(task) for task in dag.tasks},
+    }
+
+
+def main(folder: str, *options: str) -> None:
+    """Print one line of JSON after whatever Airflow prints."""
+    if "--no-work" in options:
+        sys.addaudithook(refuse_work)
+    bag = DagBag(dag_folder=folder, bundle_name="test")
+    described = {dag_id: described_dag(dag) for dag_id, dag in bag.dags.items()}
+    print("\nRESULT" + json.dumps({"errors": bag.import_errors, "dags": described}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,46 @@
+"""A PostgreSQL with a ledger in it, as the embedded stack has it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from include.interlock.estate import postgres
+from include.interlock.estate.settings import LOOPBACK, Settings
+from tests.estate_process import free_port
+
+
+@contextmanager
+def ledger_server(state: Path) -> Iterator[Settings]:
+    """Run a server with the ledger's database, roles and tables."""
+    settings = Settings(state=state, postgres_port=free_port())
+    state.mkdir(parents=True, exist_ok=True)
+    postgres.prepare(settings)
+    with (state / "log").open("ab") as log:
+        process = subprocess.Popen(postgres.server_command(settings), stdout=log, stderr=log, cwd="/")
+    try:
+        postgres.wait_until_ready(settings)
+        postgres.make_database(settings)
+        postgres.migrate_ledger(settings)
+        yield settings
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+
+
+def ledger_connection(settings: Settings, **other: Any) -> SimpleNamespace:
+    """Return the Airflow connection ``interlock_ledger``."""
+    fields = {
+        "host": LOOPBACK,
+        "port": settings.postgres_port,
+        "schema": postgres.LEDGER,
+        "login": postgres.LEDGER_WRITER,
+        "password": postgres.ledger_password(settings, postgres.LEDGER_WRITER),
+        "extra_dejson": {},
+    }
+    return SimpleNamespace(**{**fields, **other})

@@ -1,0 +1,70 @@
+"""The build stage, from a git repository to an artifact store: what it puts there, and what it signs."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from include.interlock.domain.records import Artifact, Blob
+from include.interlock.stages import build, resources
+from tests.airflow_server import RUN
+from tests.factories import releases
+from tests.git_project import git_project
+from tests.running_task import running_task
+
+MAKEFILE = """build:
+\tmkdir -p build/bundle build/reports; cp appspec.yml build/bundle
+\techo '<coverage/>' > build/reports/coverage.xml
+test:
+\techo '<testsuite name="s"><testcase name="works"/></testsuite>' > build/reports/unit.xml
+"""
+
+
+@pytest.fixture
+def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
+    """What the stage hands on of one build."""
+    project = git_project(tmp_path / "project")
+    sha = project.commit({"Makefile": MAKEFILE, "appspec.yml": "version: 0.0\nos: linux\n"})
+    key = tmp_path / "key.pem"
+    key.touch(mode=0o600)
+    key.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    connections: dict[str, dict[str, Any]] = {
+        "bike_shop_source": {"conn_type": "git", "host": f"file://{project.folder}"},
+        resources.ARTIFACTS: {"conn_type": "fs", "extra": {"path": str(tmp_path / "store")}},
+        resources.SIGNING_KEY: {"conn_type": "generic", "host": f"file:{key}"},
+    }
+    for name, connection in connections.items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(connection))
+    plan = releases.plan(commit=releases.commit(sha=sha))
+    with running_task("build.build_artifact", monkeypatch) as running:
+        running.knows("plan.made", plan)
+        return Artifact.from_xcom(build.build_artifact.function("bike-shop", plan.to_xcom()))
+
+
+def kept(blob: Blob) -> Any:
+    """Return JSON from the artifact store."""
+    return json.loads(resources.store().get_bytes(blob))
+
+
+def test_the_provenance_names_the_bundle_and_what_else_the_build_left(artifact: Artifact) -> None:
+    statement = json.loads(base64.b64decode(kept(artifact.provenance)["payload"]))
+    assert statement["subject"] == [
+        {"name": "bike-shop-1.1.0.tar.gz", "digest": {"sha256": artifact.bundle.sha256}},
+    ]
+    assert statement["predicate"]["runDetails"]["metadata"]["invocationId"] == "/".join(RUN)
+    assert statement["predicate"]["runDetails"]["byproducts"] == [
+        {"name": "bom.cdx.json", "uri": artifact.bom.uri, "digest": {"sha256": artifact.bom.sha256}},
+        {"name": "build.log", "uri": artifact.log.uri, "digest": {"sha256": artifact.log.sha256}},
+    ]
+
+
+def test_the_results_of_the_build_are_in_the_store(artifact: Artifact) -> None:
+    assert [row["name"] for row in kept(artifact.tests)["rows"]] == ["works"]
+    assert kept(artifact.bom)["bomFormat"] == "CycloneDX"
+    assert b"$ make build\n" in resources.store().get_bytes(artifact.log)

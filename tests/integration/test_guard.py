@@ -1,0 +1,311 @@
+"""The guard on a real Airflow with our auth manager: what is refused, what is recorded, and how the glass is broken."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from include.interlock.console.control import OPEN_DEEDS, PAUSES
+from include.interlock.console.routes import ROUTES, Deed, Route, route_of
+from include.interlock.domain.ledger import INSTALLATION, release_chain
+from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, RELEASE, RUN_ID, WATCHMEN
+from tests.integration.console_server import Console
+
+RUN = quote(RUN_ID, safe="")
+DAG = f"/api/v2/dags/{RELEASE}"
+TASKS = f"{DAG}/dagRuns/{RUN}/taskInstances"
+CLOSING = f"{TASKS}/closure.close_release"
+OLD_CLOSING = f"{DAG}/dagRuns/{quote(BACKED_OUT_ID, safe='')}/taskInstances/closure.close_release"
+CONTROLLED = (RELEASE, *WATCHMEN)
+CHAIN = release_chain(RELEASE, RUN_ID)
+
+
+@pytest.fixture
+def glass(console: Console) -> Iterator[Console]:
+    console.grant("gus", RELEASE)
+    yield console
+    console.take_grants()
+
+
+# --- routes ----------------------------------------------------------------------------------------------------------
+
+
+def test_of_every_route_of_this_airflow_that_changes_something_the_table_says_what_it_does(console: Console) -> None:
+    airflows = {(method, path) for method, path in console.known["routes"]}
+    assert len(airflows) > 50
+    known = {(route.method, route.template) for route in ROUTES}
+    assert not airflows - known, "say in include/interlock/console/routes.py what these do to a Dag under control"
+    assert not known - airflows, "Airflow has these no more"
+
+
+def test_a_path_is_taken_for_the_route_that_airflow_takes(console: Console) -> None:
+    """Airflow takes the first that fits; for each of its routes, that is the one whose template we find."""
+    for method, template in console.known["routes"]:
+        path = re.sub(r"\{(\w+)(:path)?\}", lambda name: "0" if name[1] == "map_index" else f"a-{name[1]}", template)
+        found, names = route_of(method, path)
+        assert found is not None
+        assert found.template == template
+        assert all(value in ("0", f"a-{name}") for name, value in names.items())
+
+
+def names_of(console: Console, dag_id: str) -> dict[str, Any]:
+    assets = console.known["assets"]
+    return {
+        "dag_id": dag_id,
+        "dag_run_id": RUN,
+        "task_id": "watch" if dag_id in WATCHMEN else "rollout.await_board",
+        "map_index": -1,
+        "group_id": "rollout",
+        "asset_id": assets["nightly" if dag_id in WATCHMEN else "bike-shop@production"],
+        "backfill_id": console.known["backfill"],
+        "key": "k",
+        "xcom_key": "return_value",
+    }
+
+
+def body_of(console: Console, route: Route, dag_id: str) -> dict[str, Any]:
+    run = {"dag_id": dag_id, "dag_run_id": RUN_ID}
+    task = {**run, "task_id": "rollout.await_board", "new_state": "success"}
+    day = "2026-11-01T00:00:00Z"
+    return {
+        "/api/v2/dags/{dag_id}/dagRuns": {"actions": [{"action": "update", "entities": [{**run, "state": "failed"}]}]},
+        "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances": {
+            "actions": [{"action": "update", "entities": [task]}]
+        },
+        "/api/v2/dags/{dag_id}/clearDagRuns": {"dag_runs": [run], "dry_run": False},
+        "/api/v2/backfills": {"dag_id": dag_id, "from_date": day, "to_date": day},
+        "/api/v2/backfills/dry_run": {"dag_id": dag_id, "from_date": day, "to_date": day},
+        "/api/v2/assets/events": {"asset_id": console.known["assets"]["bike-shop@production"]},
+    }.get(route.template, {})
+
+
+CLOSED = [route for route in ROUTES if route.deed not in OPEN_DEEDS | PAUSES | {Deed.ELSEWHERE}]
+
+
+@pytest.mark.parametrize("route", CLOSED, ids=lambda route: f"{route.method} {route.template}")
+def test_an_administrator_is_refused_on_every_route_that_changes_a_release(console: Console, route: Route) -> None:
+    path = re.sub(r"\{(\w+)(:path)?\}", lambda name: str(names_of(console, RELEASE)[name[1]]), route.template)
+    answer = console.ask("admin", route.method, path, body_of(console, route, RELEASE))
+    assert answer.status_code == 403, answer.text
+    assert f"{RELEASE} is under release control" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("dag_id", WATCHMEN)
+def test_what_watches_over_releases_is_as_much_under_control(console: Console, dag_id: str) -> None:
+    for route in CLOSED:
+        if "{dag_id}" not in route.template:
+            continue
+        path = re.sub(r"\{(\w+)(:path)?\}", lambda name: str(names_of(console, dag_id)[name[1]]), route.template)
+        answer = console.ask("admin", route.method, path, body_of(console, route, dag_id))
+        assert answer.status_code == 403, (route, answer.text)
+        assert f"{dag_id} is under release control" in answer.json()["detail"]
+
+
+def test_what_watches_over_releases_is_not_paused_alone_or_with_others(console: Console) -> None:
+    for dag_id in WATCHMEN:
+        answer = console.ask("admin", "PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
+        assert answer.status_code == 403
+        assert "not paused" in answer.json()["detail"]
+        assert console.ask("olga", "PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False}).status_code == 200
+    paused = console.ask("admin", "PATCH", "/api/v2/dags?dag_id_pattern=~", {"is_paused": True})
+    assert paused.status_code == 200
+    assert {dag["dag_id"] for dag in paused.json()["dags"]} == {RELEASE, OTHER}
+    resumed = console.ask("admin", "PATCH", "/api/v2/dags?dag_id_pattern=~", {"is_paused": False})
+    assert {dag["dag_id"] for dag in resumed.json()["dags"]} == {RELEASE, OTHER, *WATCHMEN}
+
+
+def test_what_watches_over_releases_is_triggered_by_whom_its_dag_names(console: Console) -> None:
+    for user, status in (("olga", 200), ("rita", 200), ("ben", 403)):
+        answer = console.ask(user, "POST", "/api/v2/dags/emergency_stop/dagRuns", {"logical_date": None})
+        assert answer.status_code == status, answer.text
+
+
+def test_the_assets_of_other_dags_are_left_to_airflows_own_rules(console: Console) -> None:
+    event = {"asset_id": console.known["assets"]["nightly"]}
+    assert console.ask("admin", "POST", "/api/v2/assets/events", event).status_code == 200
+    assert console.ask("admin", "POST", f"/api/v2/assets/{event['asset_id']}/materialize", {}).status_code == 200
+
+
+# --- refused attempts ------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_attempt_is_on_record_with_who_and_what(console: Console) -> None:
+    console.ask("gus", "PATCH", f"{TASKS}/rollout.await_board", {"new_state": "success"})
+    (found,) = console.attempts(user="gus", task_id="rollout.await_board")
+    assert {name: found[name] for name in ("method", "entity", "dag_id", "run_id", "by", "count")} == {
+        "method": "PATCH",
+        "entity": "TASK_INSTANCE",
+        "dag_id": RELEASE,
+        "run_id": RUN_ID,
+        "by": "release control",
+        "count": 1,
+    }
+
+
+def test_one_that_names_its_target_in_the_body_is_too(console: Console) -> None:
+    run = {"dag_id": RELEASE, "dag_run_id": RUN_ID}
+    body = {"actions": [{"action": "delete", "entities": [run]}]}
+    assert console.ask("gus", "PATCH", f"/api/v2/dags/{OTHER}/dagRuns", body).status_code == 403
+    assert console.attempts(user="gus", entity="RUN", run_id=RUN_ID, path=f"/api/v2/dags/{OTHER}/dagRuns")
+
+
+def test_so_is_one_that_the_role_forbids_and_a_vote_for_somebody_else(console: Console) -> None:
+    assert console.ask("fay", "DELETE", f"{DAG}/dagRuns/{RUN}").status_code == 403
+    assert console.attempts(user="fay", entity="RUN", method="DELETE", by="role")
+    ballot = f"{TASKS}/rollout.cast_ballot/1/hitlDetails"
+    assert console.ask("fay", "PATCH", ballot, {"chosen_options": ["Approve"]}).status_code == 403
+    assert console.attempts(user="fay", entity="HITL_DETAIL", by="assignment", task_id="rollout.cast_ballot")
+
+
+def test_reading_and_previews_are_no_attempts_and_repetitions_make_one_entry(console: Console) -> None:
+    for _ in range(3):
+        console.ask("gil", "GET", "/ui/dags?limit=10")
+        console.ask("gil", "GET", f"{DAG}/details")
+        console.ask("gil", "POST", "/api/v2/dags/~/dagRuns/list", {})
+        console.ask("gil", "PATCH", f"{CLOSING}/dry_run", {"new_state": "success"})
+        console.ask("gil", "POST", f"{DAG}/clearTaskInstances", {"dry_run": True})
+    for _ in range(5):
+        assert console.ask("gil", "DELETE", DAG).status_code == 403
+    (found,) = console.attempts(user="gil", entity="DAG")
+    assert (found["method"], found["count"]) == ("DELETE", 1)
+    recorded = [entry.payload for entry in console.entries(INSTALLATION, "attempt.refused")]
+    assert not [one for one in recorded if one["user"] == "gil" and one["entity"] == "TASK_INSTANCE"]
+
+
+# --- breaking the glass ----------------------------------------------------------------------------------------------
+
+
+def test_a_role_alone_breaks_no_glass_and_neither_does_a_grant(console: Console) -> None:
+    console.take_grants()
+    answer = console.ask("gus", "PATCH", CLOSING, {"note": "seen"})
+    assert answer.status_code == 403
+    assert "No grant names gus" in answer.json()["detail"]
+    console.grant("admin", RELEASE)
+    assert console.ask("admin", "PATCH", CLOSING, {"note": "seen"}).status_code == 403
+    console.take_grants()
+
+
+def test_who_has_both_repairs_a_release_and_each_use_is_a_finding_in_it(glass: Console) -> None:
+    assert glass.ask("gus", "PATCH", CLOSING, {"note": "seen"}).status_code == 200
+    assert glass.ask("gus", "POST", f"{CLOSING}/xcomEntries", {"key": "k", "value": 1}).status_code == 201
+    assert glass.ask("gus", "DELETE", f"{CLOSING}/xcomEntries/k").status_code == 204
+    uses = glass.entries(INSTALLATION, "break_glass.used")[-3:]
+    assert [(use.payload["method"], use.payload["entity"]) for use in uses] == [
+        ("PATCH", "TASK_INSTANCE"),
+        ("POST", "XCOM"),
+        ("DELETE", "XCOM"),
+    ]
+    for use, finding in zip(uses, glass.entries(CHAIN, "finding")[-3:], strict=True):
+        assert use.actor == finding.actor == "gus"
+        assert finding.payload["reason"] == use.payload["reason"] == "Its task hangs after the network failure"
+        assert (finding.payload["dag_id"], finding.payload["run_id"]) == (RELEASE, RUN_ID)
+        assert "gus broke the glass" in finding.payload["what"]
+        assert use.payload["grant"]["incident"] == "INC-4711"
+
+
+def test_what_names_several_runs_leaves_a_finding_in_each(glass: Console) -> None:
+    old = release_chain(RELEASE, BACKED_OUT_ID)
+    before = {chain: len(glass.entries(chain, "finding")) for chain in (CHAIN, old)}
+    tasks = [
+        {
+            "dag_id": RELEASE,
+            "dag_run_id": run_id,
+            "task_id": "closure.close_release",
+            "new_state": "failed",
+            "note": "x",
+        }
+        for run_id in (RUN_ID, BACKED_OUT_ID)
+    ]
+    body = {"actions": [{"action": "update", "entities": tasks}]}
+    answer = glass.ask("gus", "PATCH", "/api/v2/dags/~/dagRuns/~/taskInstances", body)
+    assert answer.status_code == 200, answer.text
+    assert {chain: len(glass.entries(chain, "finding")) for chain in (CHAIN, old)} == {
+        chain: number + 1 for chain, number in before.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "said"),
+    [
+        ("PATCH", CLOSING, {"new_state": "success", "include_past": True}, "include_past"),
+        (
+            "POST",
+            f"{DAG}/clearTaskInstances",
+            {"dry_run": False, "task_ids": ["closure.close_release"]},
+            "name the run",
+        ),
+        ("PATCH", "/api/v2/dags/reconcile/dagRuns/r", {"state": "failed"}, "No grant names gus for reconcile"),
+        ("PATCH", "/api/v2/dags/reconcile", {"is_paused": True}, "not paused"),
+    ],
+)
+def test_a_broken_glass_opens_no_more_than_the_grant_says(
+    glass: Console, method: str, path: str, body: dict[str, Any], said: str
+) -> None:
+    before = len(glass.entries(INSTALLATION, "break_glass.used"))
+    answer = glass.ask("gus", method, path, body)
+    assert answer.status_code == 403
+    assert said in answer.json()["detail"]
+    assert len(glass.entries(INSTALLATION, "break_glass.used")) == before
+
+
+def test_a_preview_is_shown_and_is_no_use(glass: Console) -> None:
+    before = len(glass.entries(INSTALLATION, "break_glass.used"))
+    assert glass.ask("gus", "PATCH", f"{CLOSING}/dry_run", {"new_state": "success"}).status_code == 200
+    assert len(glass.entries(INSTALLATION, "break_glass.used")) == before
+
+
+def test_a_file_of_grants_that_is_wrong_opens_nothing(glass: Console) -> None:
+    glass.grants.write_text(glass.grants.read_text().replace('"reason"', '"raison"'))
+    answer = glass.ask("gus", "PATCH", CLOSING, {"note": "seen"})
+    assert answer.status_code == 403
+    assert "raison" in answer.json()["detail"]
+
+
+def test_the_grant_is_read_when_it_is_used(glass: Console) -> None:
+    assert glass.ask("gus", "PATCH", CLOSING, {"note": "seen"}).status_code == 200
+    glass.take_grants()
+    assert glass.ask("gus", "PATCH", CLOSING, {"note": "seen"}).status_code == 403
+
+
+def test_what_cannot_be_recorded_is_not_done_and_comes_on_record_when_it_can(glass: Console) -> None:
+    connection = "/api/v2/connections/interlock_ledger"
+    known = glass.ask("admin", "GET", connection).json()
+    changed = {"connection_id": "interlock_ledger", "conn_type": "postgres", "host": "127.0.0.1"}
+    password = (glass.home / "ledger.json").read_text().split('"password": "')[1].split('"')[0]
+    assert glass.ask("admin", "PATCH", f"{connection}?update_mask=port", {**changed, "port": 1}).status_code == 200
+    started = time.monotonic()
+    answer = glass.ask("gus", "PATCH", CLOSING, {"note": "unseen"})
+    assert answer.status_code == 403
+    assert "cannot be put on record" in answer.json()["detail"]
+    assert glass.ask("cora", "DELETE", f"{DAG}/dagRuns/{RUN}").status_code == 403
+    assert time.monotonic() - started < 15
+    back = {**changed, "port": known["port"], "login": known["login"], "schema": known["schema"], "password": password}
+    assert glass.ask("admin", "PATCH", f"{connection}?update_mask=port", back).status_code == 200
+    assert glass.attempts(user="cora", entity="RUN", method="DELETE")
+    assert glass.ask("audrey", "GET", CLOSING).json()["note"] != "unseen"
+
+
+# --- Airflow's own audit log -----------------------------------------------------------------------------------------
+
+
+def test_the_reader_finds_in_the_audit_log_who_tried_what_in_a_run(glass: Console) -> None:
+    conf = {"ref": "1.1.0", "version": "1.1.0", "summary": "Sell bikes in the shop"}
+    asked = glass.ask("rita", "POST", f"{DAG}/dagRuns", {"logical_date": None, "conf": conf})
+    assert asked.status_code == 200, asked.text
+    glass.ask("gus", "PATCH", OLD_CLOSING, {"new_state": "failed"})
+    answer = glass.ask("interlock_reader", "GET", f"/api/v2/eventLogs?dag_id={RELEASE}&order_by=-when")
+    assert answer.status_code == 200
+    rows = answer.json()["event_logs"]
+    marked = [row for row in rows if row["event"] == "patch_task_instance" and row["run_id"] == BACKED_OUT_ID]
+    assert [(row["owner"], row["task_id"], row["dag_id"]) for row in marked[:1]] == [
+        ("gus", "closure.close_release", RELEASE)
+    ]
+    trigger = next(row for row in rows if row["event"] == "trigger_dag_run" and row["owner"] == "rita")
+    assert trigger["run_id"] is None  # Airflow logs it before it knows
+    one_run = glass.ask("interlock_reader", "GET", f"/api/v2/eventLogs?dag_id={RELEASE}&run_id={RUN}").json()
+    assert {row["run_id"] for row in one_run["event_logs"]} == {RUN_ID}

@@ -1,0 +1,665 @@
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from sqlalchemy import event
+
+from include.interlock.adapters import ledger as ledgers
+from include.interlock.adapters.ledger import Ledger, open_ledger
+from include.interlock.adapters.signing import Signer, generate_key, load_signer, verify
+from include.interlock.domain.canonical import canonical_bytes
+from include.interlock.domain.errors import (
+    AlreadyRecorded,
+    AssetMissing,
+    ClockError,
+    LedgerBroken,
+    LedgerConflict,
+    LedgerError,
+    ReleaseError,
+    TransientError,
+)
+from include.interlock.domain.ledger import CLOCK_CORRECTED, first_break
+from include.interlock.estate import postgres
+from include.interlock.estate.settings import LOOPBACK, Settings
+from tests.integration.ledger_server import ledger_connection, ledger_server
+
+WRITERS = 8
+PAYLOAD = {
+    "plan": "8f7875fb",
+    "for": 2,
+    "risk": 12.5,
+    "small": 1e-7,
+    "large": 1e22,
+    "minus": -0.0,
+    "odd": "ü \0 😀 '%s' :x",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with ledger_server(tmp_path_factory.mktemp("ledger") / "state") as settings:
+        yield settings
+
+
+@pytest.fixture
+def ledger(server: Settings) -> Iterator[Ledger]:
+    with open_ledger(ledger_connection(server)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def chain(request: pytest.FixtureRequest) -> str:
+    return f"release/{request.node.name}"
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    generate_key(tmp_path / "signing.pem")
+    return load_signer((tmp_path / "signing.pem").as_uri())
+
+
+@pytest.fixture
+def owner_url(server: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
+    password = postgres.ledger_password(server, postgres.LEDGER_OWNER)
+    url = f"postgres://{postgres.LEDGER_OWNER}:{password}@{LOOPBACK}:{server.postgres_port}/{postgres.LEDGER}"
+    monkeypatch.setenv("INTERLOCK_LEDGER_OWNER_URL", url)
+    return url
+
+
+def record(ledger: Ledger, chain: str, key: str, **other: Any) -> Any:
+    fields: dict[str, Any] = {"kind": "board.decided", "payload": {"key": key}, "actor": "rita", **other}
+    return ledger.append(chain, fields.pop("kind"), fields.pop("payload"), key=key, **fields)
+
+
+def run_as(settings: Settings, role: str, *statements: str, database: str = postgres.LEDGER) -> None:
+    """Run statements as one of the ledger's roles, or as the owner of the whole server."""
+    if role == postgres.OWNER:
+        connection = postgres.connect(settings, database)
+    else:
+        connection = psycopg2.connect(
+            host=LOOPBACK,
+            port=settings.postgres_port,
+            user=role,
+            password=postgres.ledger_password(settings, role),
+            dbname=database,
+        )
+    connection.autocommit = True
+    with closing(connection), connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def tamper(settings: Settings, *statements: str) -> None:
+    """Do what only whoever holds the owner's password can, and leave no trace but the rows."""
+    off, on = "DISABLE TRIGGER append_only", "ENABLE ALWAYS TRIGGER append_only"
+    run_as(
+        settings,
+        postgres.LEDGER_OWNER,
+        *(f"ALTER TABLE ledger.{table} {off}" for table in ("entries", "heads")),
+        *statements,
+        *(f"ALTER TABLE ledger.{table} {on}" for table in ("entries", "heads")),
+    )
+
+
+# --- appending -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_read_is_what_was_written(ledger: Ledger, chain: str) -> None:
+    first = ledger.append(chain, "board.decided", PAYLOAD, actor="rita", key="decision")
+    second = record(ledger, chain, "next")
+    assert ledger.entries(chain) == (first, second)
+    assert canonical_bytes(ledger.entries(chain)[0]) == canonical_bytes(first)
+    assert first.payload == PAYLOAD
+    assert (ledger.last(chain), ledger.find(chain, "decision")) == (second, first)
+    assert ledger.find(chain, "nothing") is None
+    assert chain in ledger.chains()
+    assert ledger.check(chain) is None
+
+
+def test_chain_that_nobody_wrote_to_is_empty(ledger: Ledger, chain: str) -> None:
+    assert ledger.entries(chain) == ()
+    assert ledger.entries(chain, after=3) == ()
+    assert ledger.last(chain) is None
+    assert ledger.heads(chain) == ()
+    assert ledger.check(chain) is None
+
+
+def test_same_again_is_the_entry_that_is_there(ledger: Ledger, chain: str) -> None:
+    first = record(ledger, chain, "decision")
+    record(ledger, chain, "other")
+    assert record(ledger, chain, "decision") == first
+    assert len(ledger.entries(chain)) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"payload": {"key": "changed"}}, {"kind": "plan.decided"}, {"actor": "ben"}],
+    ids=["payload", "kind", "actor"],
+)
+def test_key_that_stands_for_something_else_is_a_conflict(ledger: Ledger, chain: str, other: dict[str, Any]) -> None:
+    record(ledger, chain, "decision")
+    with pytest.raises(LedgerConflict, match=r"entry 1 there, board.decided by rita at"):
+        record(ledger, chain, "decision", **other)
+    assert len(ledger.entries(chain)) == 1
+
+
+def test_same_key_in_another_chain_is_another_thing(ledger: Ledger, chain: str) -> None:
+    assert record(ledger, chain, "decision").sequence == record(ledger, f"{chain}/2", "decision").sequence == 1
+
+
+def test_what_may_happen_once_is_recorded_once(ledger: Ledger, chain: str) -> None:
+    entry = ledger.append_once(chain, "permit.used", {"wave": 1}, actor="wave_1", key="permit-1")
+    with pytest.raises(AlreadyRecorded, match="'permit-1' is in the chain") as refused:
+        ledger.append_once(chain, "permit.used", {"wave": 1}, actor="wave_1", key="permit-1")
+    assert refused.value.entry == entry
+
+
+def test_payload_that_is_not_json_is_refused_and_nothing_is_written(ledger: Ledger, chain: str) -> None:
+    with pytest.raises(LedgerError, match=r"payload\.x is inf"):
+        ledger.append(chain, "board.decided", {"x": float("inf")}, actor="rita", key="decision")
+    assert ledger.entries(chain) == ()
+
+
+def test_entries_can_be_asked_for_by_kind_and_place(ledger: Ledger, chain: str) -> None:
+    for number, kind in enumerate(["emergency_stop.set", "finding", "emergency_stop.lifted", "emergency_stops"], 1):
+        record(ledger, chain, str(number), kind=kind)
+
+    def places(**asked: Any) -> list[int]:
+        return [entry.sequence for entry in ledger.entries(chain, **asked)]
+
+    assert places(kind="finding") == [2]
+    assert places(kind="emergency_stop.*") == [1, 3]
+    assert places(kind="emergency_stop.*", after=1) == [3]
+    assert places(after=2) == [3, 4]
+    assert places(after=4) == places(after=9) == []
+
+
+# --- many writers ----------------------------------------------------------------------------------------------------
+
+
+def append_many(settings: Settings, chain: str, writer: int, count: int) -> list[int]:
+    """Append as one of several writers; every one of them also records what all of them know."""
+    with open_ledger(ledger_connection(settings)) as ledger:
+        return [
+            record(ledger, chain, key).sequence
+            for number in range(count)
+            for key in (f"writer-{writer}-{number}", f"shared-{number}")
+        ]
+
+
+def test_threads_that_append_at_once_make_one_whole_chain(server: Settings, ledger: Ledger, chain: str) -> None:
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(lambda writer: append_many(server, chain, writer, 5), range(WRITERS)))
+    entries = ledger.entries(chain)
+    assert len({entry.key for entry in entries}) == len(entries) == WRITERS * 5 + 5
+    assert first_break(chain, entries) is None
+
+
+def test_processes_that_append_at_once_make_one_whole_chain(server: Settings, ledger: Ledger, chain: str) -> None:
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures: list[Future[list[int]]] = [pool.submit(append_many, server, chain, writer, 5) for writer in range(4)]
+        told = {sequence for future in futures for sequence in future.result(120)}
+    assert told == {entry.sequence for entry in ledger.entries(chain)} == set(range(1, 4 * 5 + 5 + 1))
+
+
+def test_of_many_that_redeem_at_once_one_succeeds(ledger: Ledger, chain: str) -> None:
+    def redeem(wave: int) -> bool:
+        try:
+            ledger.append_once(chain, "permit.used", {"wave": wave}, actor=f"wave_{wave}", key="permit-1")
+        except AlreadyRecorded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        assert sum(pool.map(redeem, range(WRITERS))) == 1
+
+
+def test_connection_lost_after_the_commit_is_no_second_entry(ledger: Ledger, chain: str) -> None:
+    """The server has written it; the answer never arrived."""
+    lost: list[int] = []
+
+    @event.listens_for(ledger._engine, "commit")
+    def lose(connection: Any) -> None:
+        if not lost:
+            lost.append(1)
+            connection.connection.commit()
+            raise ledgers.DBAPIError("COMMIT", {}, psycopg2.OperationalError("server closed the connection"))
+
+    entry = ledger.append_once(chain, "permit.used", {}, actor="wave_1", key="permit-1")
+    assert lost
+    assert ledger.entries(chain) == (entry,)
+
+
+def test_writer_that_takes_no_lock_is_let_through_or_waited_for(server: Settings, ledger: Ledger, chain: str) -> None:
+    """Somebody else's entry arrives between the look at the last one and the insert."""
+    rival = open_ledger(ledger_connection(server))
+    slipped_in: list[Any] = []
+
+    @event.listens_for(ledger._engine, "before_cursor_execute")
+    def slip_in(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT") and not slipped_in:
+            slipped_in.append(True)
+            with_lock, rival._hold = rival._hold, lambda connection, chain: datetime.now(UTC)  # type: ignore[method-assign]
+            slipped_in[0] = record(rival, chain, "rival")
+            rival._hold = with_lock  # type: ignore[method-assign]
+
+    ours = record(ledger, chain, "ours")
+    assert ledger.entries(chain) == (slipped_in[0], ours)
+
+
+# --- clocks ----------------------------------------------------------------------------------------------------------
+
+
+def at_offset(settings: Settings, offset: timedelta) -> Ledger:
+    return open_ledger(ledger_connection(settings), clock=lambda: datetime.now(UTC) + offset)
+
+
+def test_clock_that_was_turned_back_is_refused(server: Settings, ledger: Ledger, chain: str) -> None:
+    record(ledger, chain, "first")
+    with pytest.raises(ClockError, match=r"but entry 1 of the chain .* Next: set the clock right"):
+        record(at_offset(server, timedelta(minutes=-1)), chain, "second")
+    assert len(ledger.entries(chain)) == 1
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_clock_far_from_the_servers_is_refused(server: Settings, chain: str, hours: int) -> None:
+    with pytest.raises(ClockError, match="that of the ledger's database"):
+        record(at_offset(server, timedelta(hours=hours)), chain, "first")
+
+
+def test_clock_a_little_behind_anothers_is_waited_for(server: Settings, ledger: Ledger, chain: str) -> None:
+    ahead = record(at_offset(server, timedelta(seconds=0.5)), chain, "first")
+    entry = record(ledger, chain, "second")
+    assert entry.at >= ahead.at
+    assert ledger.check(chain) is None
+
+
+def test_chain_with_a_time_in_the_future_goes_on_when_somebody_says_why(
+    server: Settings, ledger: Ledger, chain: str, owner_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    future = record(at_offset(server, timedelta(minutes=4)), chain, "first")
+    with pytest.raises(ClockError, match="correct-clock"):
+        record(ledger, chain, "second")
+    command = ["correct-clock", chain, "--actor", "olga", "--reason", "the battery was empty"]
+    assert ledgers.main(command) == 0
+    assert f"Entry 2 of {chain}" in capsys.readouterr().out
+    correction = ledger.entries(chain)[1]
+    assert correction.kind == CLOCK_CORRECTED
+    assert correction.at < future.at
+    assert correction.payload["reason"] == "the battery was empty"
+    assert record(ledger, chain, "second").sequence == 3
+    assert ledger.check(chain) is None
+    assert ledgers.main(["correct-clock", "release/none", "--actor", "olga", "--reason", "none"]) == 2
+
+
+# --- heads -----------------------------------------------------------------------------------------------------------
+
+
+def test_signed_head_vouches_for_the_last_entry(ledger: Ledger, chain: str, signer: Signer) -> None:
+    record(ledger, chain, "first")
+    last = record(ledger, chain, "second")
+    head = ledger.sign_head(chain, signer)
+    assert (head.sequence, head.hash) == (2, last.hash)
+    assert head.envelope["payloadType"] == "application/vnd.interlock.chain-head+json"
+    assert b'"sequence":2}' in verify(head.envelope, signer.public_key)
+    assert ledger.sign_head(chain, signer) == head
+    record(ledger, chain, "third")
+    newer = ledger.sign_head(chain, signer)
+    assert ledger.heads(chain) == (head, newer)
+    assert ledger.check(chain, [signer.public_key]) is None
+
+
+def test_what_is_signed_while_a_chain_is_read_does_not_disturb(
+    server: Settings, ledger: Ledger, chain: str, signer: Signer
+) -> None:
+    first = record(ledger, chain, "first")
+    meanwhile: list[Any] = []
+
+    @event.listens_for(ledger._engine, "after_cursor_execute")
+    def sign(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM ledger.entries" in statement and not meanwhile:
+            meanwhile.append(True)
+            with open_ledger(ledger_connection(server)) as other:
+                record(other, chain, "second")
+                other.sign_head(chain, signer)
+
+    assert ledger.entries(chain) == (first,)
+    assert len(ledger.entries(chain)) == 2
+
+
+def test_each_key_signs_for_itself(ledger: Ledger, chain: str, signer: Signer, tmp_path: Path) -> None:
+    record(ledger, chain, "first")
+    generate_key(tmp_path / "new.pem")
+    new = load_signer((tmp_path / "new.pem").as_uri())
+    assert ledger.sign_head(chain, signer) != ledger.sign_head(chain, new)
+    assert ledger.check(chain, [signer.public_key, new.public_key]) is None
+    broken = ledger.check(chain, [new.public_key])
+    assert broken is not None
+    assert broken.sentence == f"Entry 1 of the chain {chain} has a signed head that no known key signed."
+
+
+def test_empty_chain_has_no_head(ledger: Ledger, chain: str, signer: Signer) -> None:
+    with pytest.raises(LedgerError, match="nothing to sign"):
+        ledger.sign_head(chain, signer)
+
+
+def test_forged_head_is_noticed_and_not_returned(server: Settings, ledger: Ledger, chain: str, signer: Signer) -> None:
+    last = record(ledger, chain, "first")
+    columns = "chain, sequence, hash, key_id, envelope"
+    values = f"'{chain}', 1, '{last.hash}', '{signer.key_id}', '{{\"payload\": \"e30=\"}}'"
+    run_as(server, postgres.LEDGER_WRITER, f"INSERT INTO ledger.heads ({columns}) VALUES ({values})")
+    with pytest.raises(LedgerBroken, match="no known key signed"):
+        ledger.sign_head(chain, signer)
+    assert ledger.check(chain, [signer.public_key]) is not None
+    other = record(ledger, f"{chain}/2", "first")
+    values = f"'{chain}/2', 1, '{other.hash}', '{signer.key_id}', '[]'"
+    run_as(server, postgres.LEDGER_WRITER, f"INSERT INTO ledger.heads ({columns}) VALUES ({values})")
+    broken = ledger.check(f"{chain}/2")
+    assert broken is not None
+    assert "has a signed head that cannot be read" in broken.sentence
+
+
+def test_head_that_was_signed_for_something_else_is_noticed(
+    server: Settings, ledger: Ledger, chain: str, signer: Signer
+) -> None:
+    record(ledger, f"{chain}/other", "first")
+    envelope = canonical_bytes(ledger.sign_head(f"{chain}/other", signer).envelope).decode()
+    last = record(ledger, chain, "first")
+    values = f"'{chain}', 1, '{last.hash}', '{signer.key_id}', '{envelope}'"
+    run_as(
+        server,
+        postgres.LEDGER_WRITER,
+        f"INSERT INTO ledger.heads (chain, sequence, hash, key_id, envelope) VALUES ({values})",
+    )
+    broken = ledger.check(chain, [signer.public_key])
+    assert broken is not None
+    assert "has a signed head that says something else" in broken.sentence
+
+
+# --- what the database refuses ---------------------------------------------------------------------------------------
+
+CHANGES = [
+    "UPDATE ledger.entries SET actor = 'mallory'",
+    "UPDATE ledger.entries SET actor = 'mallory' WHERE false",
+    "DELETE FROM ledger.entries",
+    "TRUNCATE ledger.entries CASCADE",
+    "UPDATE ledger.heads SET hash = 'f'",
+    "DELETE FROM ledger.heads",
+    "TRUNCATE ledger.heads",
+]
+
+
+@pytest.mark.parametrize("statement", CHANGES)
+@pytest.mark.parametrize("role", [postgres.LEDGER_WRITER, postgres.LEDGER_OWNER, postgres.OWNER])
+def test_nobody_changes_or_removes_a_row(server: Settings, role: str, statement: str) -> None:
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        run_as(server, role, statement)
+
+
+@pytest.mark.parametrize("table", ["entries", "heads"])
+def test_session_that_replicates_changes_no_row_either(server: Settings, table: str) -> None:
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="the ledger is append-only"):
+        run_as(server, postgres.OWNER, "SET session_replication_role = replica", f"DELETE FROM ledger.{table}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE ledger.entries CASCADE",
+        "ALTER TABLE ledger.entries DISABLE TRIGGER ALL",
+        "CREATE TABLE ledger.other (x int)",
+        "CREATE TABLE public.other (x int)",
+        "CREATE TEMPORARY TABLE entries (x int)",
+        "CREATE SCHEMA mine",
+        "SELECT * FROM ledger.migrations",
+        "SET session_replication_role = replica",
+        "SET ROLE interlock_ledger_owner",
+        "SELECT * FROM ledger.entries FOR UPDATE",
+        "INSERT INTO ledger.entries (chain, recorded_by) VALUES ('installation', 'somebody')",
+        "CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE sql AS 'SELECT NULL'",
+    ],
+)
+def test_writer_may_insert_and_read_and_nothing_else(server: Settings, statement: str) -> None:
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        run_as(server, postgres.LEDGER_WRITER, statement)
+
+
+def test_airflow_and_the_ledger_stay_out_of_each_others_database(server: Settings) -> None:
+    airflow = (postgres.secrets_folder(server) / "postgres_airflow").read_text()
+    writer = postgres.ledger_password(server, postgres.LEDGER_WRITER)
+    for user, password, database in (
+        (postgres.USER, airflow, postgres.LEDGER),
+        (postgres.LEDGER_WRITER, writer, postgres.DATABASE),
+    ):
+        with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+            psycopg2.connect(
+                host=LOOPBACK, port=server.postgres_port, user=user, password=password, dbname=database
+            ).close()
+
+
+@pytest.mark.parametrize(("place", "start"), [(1, False), (3, False), (2, True)])
+def test_writer_can_neither_fork_a_chain_nor_leave_a_gap(
+    server: Settings, ledger: Ledger, chain: str, place: int, start: bool
+) -> None:
+    first = record(ledger, chain, "first")
+    previous = first.previous if start else first.hash
+    fields = f"'{chain}', {place}, now(), 'mallory', 'finding', 'forged', '{{}}', '{previous}', '{'f' * 64}'"
+    with pytest.raises(psycopg2.errors.SerializationFailure, match="does not follow the last entry"):
+        run_as(
+            server,
+            postgres.LEDGER_WRITER,
+            f"INSERT INTO ledger.entries (chain, sequence, at, actor, kind, key, payload, previous, hash) "
+            f"VALUES ({fields})",
+        )
+
+
+# --- what is noticed -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def signed(ledger: Ledger, chain: str, signer: Signer) -> str:
+    """A chain of five entries of which the fourth was the last one when it was signed."""
+    for number in range(1, 5):
+        record(ledger, chain, f"step-{number}", kind="finding" if number == 3 else "board.decided")
+    ledger.sign_head(chain, signer)
+    record(ledger, chain, "step-5")
+    return chain
+
+
+@pytest.mark.parametrize(
+    ("statement", "place", "what"),
+    [
+        pytest.param("UPDATE ledger.entries SET actor = 'mallory' WHERE {} AND sequence = 2", 2, "changed", id="edit"),
+        pytest.param(
+            "UPDATE ledger.entries SET payload = '[1]' WHERE {} AND sequence = 2", 2, "unreadable", id="no object"
+        ),
+        pytest.param(
+            "UPDATE ledger.entries SET payload = '{{\"x\": 1e999}}' WHERE {} AND sequence = 2",
+            2,
+            "unreadable",
+            id="no number",
+        ),
+        pytest.param(
+            "UPDATE ledger.entries SET payload = (repeat('[', 4000) || repeat(']', 4000))::json "
+            "WHERE {} AND sequence = 2",
+            2,
+            "unreadable",
+            id="bottomless",
+        ),
+        pytest.param("DELETE FROM ledger.entries WHERE {} AND sequence = 3", 3, "missing", id="removal"),
+        pytest.param("DELETE FROM ledger.entries WHERE {} AND sequence = 5", None, None, id="unsigned end"),
+    ],
+)
+def test_change_by_the_owner_is_noticed(
+    server: Settings, ledger: Ledger, signed: str, statement: str, place: int | None, what: str | None
+) -> None:
+    tamper(server, statement.format(f"chain = '{signed}'"))
+    broken = ledger.check(signed)
+    assert (broken and broken.sequence, broken and broken.what) == (place, what)
+    if broken:
+        with pytest.raises(LedgerBroken, match=f"Entry {place} of the chain"):
+            ledger.entries(signed)
+
+
+def test_removed_entry_of_a_kind_is_noticed_when_that_kind_is_asked_for(
+    server: Settings, ledger: Ledger, signed: str
+) -> None:
+    assert len(ledger.entries(signed, kind="finding")) == 1
+    tamper(server, f"DELETE FROM ledger.entries WHERE chain = '{signed}' AND sequence = 3")
+    with pytest.raises(LedgerBroken, match=r"Entry 3 of the chain .* is missing"):
+        ledger.entries(signed, kind="finding")
+
+
+def test_end_that_was_cut_off_is_noticed_by_the_head(
+    server: Settings, ledger: Ledger, signed: str, signer: Signer
+) -> None:
+    run_as(server, postgres.LEDGER_OWNER, "ALTER TABLE ledger.heads DROP CONSTRAINT heads_chain_sequence_fkey")
+    tamper(server, f"DELETE FROM ledger.entries WHERE chain = '{signed}' AND sequence >= 3")
+    asked: list[Callable[[], object]] = [
+        lambda: ledger.entries(signed),
+        lambda: ledger.entries(signed, kind="plan.made"),
+        lambda: ledger.sign_head(signed, signer),
+    ]
+    for ask in asked:
+        with pytest.raises(LedgerBroken, match=r"Entry 3 of the chain .* is missing"):
+            ask()
+
+
+def test_finding_can_be_recorded_in_a_chain_that_was_tampered_with(
+    server: Settings, ledger: Ledger, signed: str, signer: Signer
+) -> None:
+    tamper(server, f"UPDATE ledger.entries SET actor = 'mallory' WHERE chain = '{signed}' AND sequence = 5")
+    finding = record(ledger, signed, "finding-1", kind="finding")
+    assert finding.sequence == 6
+    assert ledger.find(signed, "finding-1") == finding
+    with pytest.raises(LedgerBroken, match="Entry 5"):
+        ledger.sign_head(signed, signer)
+    with pytest.raises(LedgerBroken, match="Entry 5"):
+        record(ledger, signed, "step-5")
+
+
+# --- migrations and the command --------------------------------------------------------------------------------------
+
+
+def test_migrating_again_changes_nothing(
+    ledger: Ledger, chain: str, owner_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = record(ledger, chain, "first")
+    assert ledgers.main(["migrate"]) == 0
+    assert ledgers.main(["migrate"]) == 0
+    assert capsys.readouterr().out == "The ledger is at version 0001.\n" * 2
+    assert ledger.entries(chain) == (entry,)
+
+
+def test_migrating_gives_the_writer_no_more_than_it_needs(server: Settings, ledger: Ledger, owner_url: str) -> None:
+    run_as(server, postgres.LEDGER_OWNER, "GRANT ALL ON ledger.entries TO interlock_ledger_writer")
+    assert ledgers.main(["migrate"]) == 0
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="permission denied"):
+        run_as(server, postgres.LEDGER_WRITER, "UPDATE ledger.entries SET actor = 'mallory'")
+
+
+def test_two_that_migrate_a_new_database_at_once_both_succeed(server: Settings, owner_url: str) -> None:
+    run_as(
+        server,
+        postgres.OWNER,
+        "DROP DATABASE IF EXISTS another",
+        f"CREATE DATABASE another OWNER {postgres.LEDGER_OWNER}",
+    )
+    url = f"{owner_url.removesuffix(postgres.LEDGER)}another"
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(ledgers.migrate_database, url)
+        assert ledgers.migrate_database(url) == other.result(60) == "0001"
+    with open_ledger(ledger_connection(server, schema="another")) as opened:
+        assert record(opened, "installation", "first").sequence == 1
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        run_as(server, postgres.LEDGER_WRITER, "CREATE TEMPORARY TABLE entries (x int)", database="another")
+
+
+def test_check_prints_every_chain_and_names_the_break(
+    server: Settings, owner_url: str, tmp_path: Path, signer: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a database of its own: in the other one, tests have broken chains."""
+    run_as(
+        server,
+        postgres.OWNER,
+        "DROP DATABASE IF EXISTS checked",
+        f"CREATE DATABASE checked OWNER {postgres.LEDGER_OWNER}",
+    )
+    key = str(tmp_path / "signing.pem.pub")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INTERLOCK_LEDGER_OWNER_URL", f"{owner_url.removesuffix(postgres.LEDGER)}checked")
+        assert ledgers.main(["migrate"]) == 0
+        with open_ledger(ledger_connection(server, schema="checked")) as ledger:
+            record(ledger, "installation", "first")
+            record(ledger, "installation", "second")
+            ledger.sign_head("installation", signer)
+        capsys.readouterr()
+        assert ledgers.main(["check", "--key", key]) == 0
+        assert capsys.readouterr().out == "installation: 2 entries, signed up to 2\n"
+        assert ledgers.main(["check"]) == 0
+        assert "Signatures were not checked" in capsys.readouterr().out
+        with closing(postgres.connect(server, "checked")) as connection, connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE ledger.entries DISABLE TRIGGER append_only")
+            cursor.execute("UPDATE ledger.entries SET actor = 'mallory' WHERE sequence = 1")
+            cursor.execute("GRANT DELETE ON ledger.heads TO interlock_ledger_writer")
+        assert ledgers.main(["check", "--key", key]) == 1
+        assert capsys.readouterr().out.splitlines() == [
+            "BROKEN: the trigger append_only of ledger.entries is gone or switched off.",
+            "BROKEN: interlock_ledger_writer may change or remove rows of ledger.heads.",
+            "BROKEN: Entry 1 of the chain installation was changed: its hash is not that of its content.",
+        ]
+
+
+def test_command_without_a_database_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("INTERLOCK_LEDGER_OWNER_URL", raising=False)
+    assert ledgers.main(["check"]) == 2
+    assert "INTERLOCK_LEDGER_OWNER_URL is not set" in capsys.readouterr().err
+    monkeypatch.setenv("INTERLOCK_LEDGER_OWNER_URL", "no url")
+    assert ledgers.main(["check"]) == 2
+    assert "is not a URL" in capsys.readouterr().err
+
+
+def test_missing_writer_is_named_with_what_makes_one(owner_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ledgers.main(["migrate", "--writer", "somebody"]) == 2
+    assert "CREATE ROLE somebody LOGIN" in capsys.readouterr().err
+
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+
+def test_server_that_does_not_answer_is_worth_another_try(server: Settings, chain: str) -> None:
+    nobody = open_ledger(ledger_connection(server, port=1))
+    for attempt in (lambda: record(nobody, chain, "first"), lambda: nobody.entries(chain)):
+        with pytest.raises(TransientError, match="The ledger does not answer"):
+            attempt()
+
+
+def test_ledger_without_tables_says_what_makes_them(server: Settings) -> None:
+    run_as(server, postgres.OWNER, "DROP DATABASE IF EXISTS bare", "CREATE DATABASE bare")
+    with pytest.raises(AssetMissing, match=r"adapters.ledger migrate"):
+        record(open_ledger(ledger_connection(server, schema="bare")), "installation", "first")
+
+
+def test_connection_without_an_address_says_who_can_change_it(server: Settings) -> None:
+    with pytest.raises(AssetMissing, match="correct the connection interlock_ledger"):
+        open_ledger(ledger_connection(server, host=""))
+
+
+def test_opening_connects_to_nothing(server: Settings) -> None:
+    open_ledger(ledger_connection(server, port=1)).close()
+
+
+def test_server_that_has_no_encryption_is_refused_when_it_is_asked_for(server: Settings, chain: str) -> None:
+    strict = open_ledger(ledger_connection(server, extra_dejson={"sslmode": "require", "other": "ignored"}))
+    with pytest.raises(ReleaseError, match="SSL"):
+        strict.entries(chain)

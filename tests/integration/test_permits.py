@@ -1,0 +1,175 @@
+"""Permits on a real ledger: signed, for what they name, used once; and no connection without one."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.interlock.adapters.ledger import Ledger, open_ledger
+from include.interlock.adapters.permits import Admission, PermitOffice
+from include.interlock.adapters.signing import Signer, generate_key, load_signer
+from include.interlock.adapters.ssh import SshDoor
+from include.interlock.domain.errors import DigestMismatch, PolicyViolation
+from include.interlock.domain.permit import LONGEST
+from tests.integration.ledger_server import ledger_connection, ledger_server
+
+CHAIN = "release/release_bike_shop/one"
+HOST, OTHER_HOST = "127.20.0.11", "127.20.0.12"
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    folder = tmp_path_factory.mktemp("ledger")
+    with ledger_server(folder) as settings, open_ledger(ledger_connection(settings)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    generate_key(tmp_path / "key")
+    return load_signer((tmp_path / "key").as_uri())
+
+
+@pytest.fixture
+def office(ledger: Ledger, signer: Signer) -> PermitOffice:
+    return PermitOffice(signer, ledger, actor="release_bike_shop/implementation.wave_1")
+
+
+def issue(office: PermitOffice, **changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "purpose": "deploy",
+        "chain": CHAIN,
+        "environment": "production",
+        "hosts": [HOST],
+        "catalogue": "c" * 64,
+        "wave": 1,
+        "plan": "d" * 64,
+        "bundle": "b" * 64,
+    }
+    return office.issue(**{**fields, **changes})
+
+
+def redeem(office: PermitOffice, envelope: dict[str, Any], *, environment: str = "production") -> Any:
+    return office.redeem(envelope, purposes=("deploy",), environment=environment)
+
+
+def test_a_permit_is_used_once_and_both_are_in_the_chain(office: PermitOffice, ledger: Ledger) -> None:
+    envelope = issue(office)
+    permit = redeem(office, envelope)
+    assert (permit.wave, permit.hosts, permit.chain) == (1, (HOST,), CHAIN)
+    issued, used = ledger.entries(CHAIN, kind="permit.*")[-2:]
+    assert (issued.kind, used.kind) == ("permit.issued", "permit.used")
+    assert issued.payload["permit"] == used.payload["permit"] == permit.model_dump(mode="json")
+
+    with pytest.raises(PolicyViolation, match=r"was used already: by release_bike_shop/implementation\.wave_1"):
+        redeem(office, envelope)
+    assert len(ledger.entries(CHAIN, kind="permit.used")) == len({permit.id})
+
+
+def test_of_many_who_show_one_permit_at_once_one_gets_in(office: PermitOffice) -> None:
+    envelope = issue(office)
+
+    def tries(_: int) -> bool:
+        try:
+            return bool(redeem(office, envelope))
+        except PolicyViolation:
+            return False
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(tries, range(6))) == 1
+
+
+def test_a_permit_for_something_else_is_refused_and_stays_unused(office: PermitOffice) -> None:
+    envelope = issue(office)
+    with pytest.raises(PolicyViolation, match="given for production"):
+        redeem(office, envelope, environment="staging")
+    with pytest.raises(PolicyViolation, match="given to deploy"):
+        office.redeem(envelope, purposes=("inspect",), environment="production")
+    assert redeem(office, envelope)
+
+
+def test_a_permit_that_was_changed_or_signed_by_another_is_refused(
+    office: PermitOffice, ledger: Ledger, tmp_path: Path
+) -> None:
+    envelope = issue(office)
+    changed = copy.deepcopy(envelope)
+    changed["payload"] = issue(office, hosts=[OTHER_HOST])["payload"]
+    with pytest.raises(DigestMismatch):
+        redeem(office, changed)
+    generate_key(tmp_path / "forger")
+    forger = PermitOffice(load_signer((tmp_path / "forger").as_uri()), ledger, actor="mallory")
+    with pytest.raises(DigestMismatch):
+        redeem(office, issue(forger))
+
+
+def test_something_else_that_was_signed_is_no_permit(office: PermitOffice, signer: Signer) -> None:
+    with pytest.raises(DigestMismatch, match="is something else"):
+        redeem(office, signer.sign(b"{}", "application/vnd.in-toto+json"))
+
+
+def test_a_permit_that_was_kept_too_long_is_refused(ledger: Ledger, signer: Signer, office: PermitOffice) -> None:
+    envelope = issue(office)
+    later = PermitOffice(signer, ledger, actor="later", clock=lambda: datetime.now(UTC) + LONGEST)
+    with pytest.raises(PolicyViolation, match="it ended at"):
+        redeem(later, envelope)
+
+
+def test_an_admission_asks_for_one_permit_for_all_its_hosts_and_for_another_when_it_has_ended(
+    ledger: Ledger, signer: Signer
+) -> None:
+    late = timedelta()
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + late
+
+    office = PermitOffice(signer, ledger, actor="wave", clock=clock)
+    asked = []
+
+    def ask() -> dict[str, Any]:
+        asked.append(1)
+        return issue(office, hosts=[HOST, OTHER_HOST])
+
+    admission = Admission.by_permit("production", office, ask, "deploy", clock=clock)
+
+    async def both() -> None:
+        await asyncio.gather(admission.admit(HOST), admission.admit(OTHER_HOST))
+
+    asyncio.run(both())
+    assert len(asked) == 1
+    late = LONGEST
+    asyncio.run(admission.admit(HOST))
+    assert len(asked) == 2
+
+
+def test_an_admission_lets_to_no_host_that_its_permit_does_not_name(office: PermitOffice) -> None:
+    admission = Admission.by_permit("production", office, lambda: issue(office), "deploy")
+    with pytest.raises(PolicyViolation, match=r"does not name 127\.20\.0\.12"):
+        asyncio.run(admission.admit(OTHER_HOST))
+
+
+def test_a_refused_permit_opens_nothing(office: PermitOffice) -> None:
+    def ask() -> dict[str, Any]:
+        raise PolicyViolation("No permit: The release has ended.")
+
+    with pytest.raises(PolicyViolation, match="The release has ended"):
+        asyncio.run(Admission.by_permit("production", office, ask, "deploy").admit(HOST))
+
+
+def test_only_a_sandbox_is_entered_without_a_permit() -> None:
+    asyncio.run(Admission.sandbox("test").admit(HOST))
+    with pytest.raises(PolicyViolation, match="production is not a sandbox"):
+        Admission.sandbox("production")
+    with pytest.raises(PolicyViolation, match="No permit was shown"):
+        asyncio.run(Admission("production").admit(HOST))
+
+
+def test_the_door_to_hosts_opens_for_nobody_without_an_admission() -> None:
+    with pytest.raises(PolicyViolation, match="without an admission"):
+        SshDoor(None, object())  # type: ignore[arg-type]

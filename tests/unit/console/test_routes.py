@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from include.interlock.console.control import OPEN_DEEDS, PAUSES
+from include.interlock.console.routes import ROUTES, Deed, route_of
+
+
+def test_the_table_has_each_route_once() -> None:
+    assert [
+        one for one, times in Counter((route.method, route.template) for route in ROUTES).items() if times > 1
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "deed"),
+    [
+        # A key or a task that is called like the part of another route.
+        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t/xcomEntries/hitlDetails", Deed.EDIT),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t/xcomEntries/dry_run", Deed.EDIT),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t/xcomEntries/0/hitlDetails", Deed.EDIT),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t/state-store/0/hitlDetails", Deed.EDIT),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/t/-1/hitlDetails", Deed.ANSWER),
+        ("PATCH", "/api/v2/dags/d/dagRuns/r/taskInstances/hitlDetails", Deed.EDIT),
+        ("POST", "/api/v2/dags/d/dagRuns/list", Deed.LIST),
+        ("DELETE", "/api/v2/dags/d/dagRuns/list", Deed.EDIT),
+        # What only looks like a route is none.
+        ("POST", "/api/v2/dags/d/dagRuns/", None),
+        ("POST", "/api/v2/dags//dagRuns", None),
+        ("POST", "/api/v2/dags/d/dagruns", None),
+        ("POST", "/api/v2/dags/d/dagRuns\n", None),
+        ("TRACE", "/api/v2/dags/d/dagRuns", None),
+        ("PATCH", "/api/v3/dags/d", None),
+    ],
+)
+def test_a_path_is_never_taken_for_a_more_open_one(method: str, path: str, deed: Deed | None) -> None:
+    found, _ = route_of(method, path)
+    assert (found.deed if found else None) is deed
+
+
+def test_what_is_open_on_a_release_is_a_short_list() -> None:
+    """Whoever makes it longer has to come by here."""
+    found = {(route.method, route.template) for route in ROUTES if route.deed in OPEN_DEEDS | PAUSES}
+    assert found == {
+        ("POST", "/api/v2/dags/{dag_id}/dagRuns"),
+        ("POST", "/api/v2/dags/{dag_id}/dagRuns/list"),
+        ("POST", "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/list"),
+        ("PATCH", "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/{map_index}/hitlDetails"),
+        ("POST", "/api/v2/dags/{dag_id}/favorite"),
+        ("POST", "/api/v2/dags/{dag_id}/unfavorite"),
+        ("PUT", "/api/v2/parseDagFile/{file_token}"),
+        ("PATCH", "/api/v2/dags/{dag_id}"),
+        ("PATCH", "/api/v2/dags"),
+    }
+
+
+def test_whatever_names_no_dag_is_elsewhere() -> None:
+    for route in ROUTES:
+        if route.deed is Deed.ELSEWHERE:
+            assert "dag" not in route.template

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.permit import (
+    LONGEST,
+    Circumstances,
+    Permit,
+    objections,
+    refuse,
+    refuse_other_host,
+    refuse_unusable,
+)
+from include.interlock.domain.records import (
+    Blob,
+    Decision,
+    FailedExpectation,
+    QualityReport,
+    RolloutPlan,
+    Waiver,
+)
+from tests.unit.domain.samples import rollout
+
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+OTHER = "0" * 64
+FAILURE = FailedExpectation(
+    suite="performance",
+    expectation="max",
+    column="p95_ms",
+    expected="p95 of each path at most 800",
+    rows=(),
+    row_count=1,
+)
+
+
+def report(*failures: FailedExpectation, success: bool | None = None) -> QualityReport:
+    return QualityReport(
+        success=not failures if success is None else success,
+        suites=(),
+        failures=failures,
+        results=Blob(uri="file:///store/quality.json", sha256="a" * 64, size=1),
+        docs="file:///store/docs",
+    )
+
+
+def waiver(**changes: Any) -> Waiver:
+    fields: dict[str, Any] = {
+        "expectation": FAILURE.expected,
+        "suite": FAILURE.suite,
+        "reason": "The new page is slower, and known to be.",
+        "by": "maya",
+        "at": NOW - timedelta(hours=1),
+        "until": NOW + timedelta(hours=1),
+    }
+    return Waiver(**{**fields, **changes})
+
+
+def planned(quality: QualityReport | None = None, **changes: Any) -> RolloutPlan:
+    return rollout(quality_digest=sha256_of(quality or report()), **changes)
+
+
+def decision(plan: RolloutPlan, **changes: Any) -> Decision:
+    fields: dict[str, Any] = {
+        "subject": "board",
+        "digest": plan.digest,
+        "approved": True,
+        "required": True,
+        "reason": "Approved by Ben and Dan.",
+    }
+    return Decision(**{**fields, **changes})
+
+
+def circumstances(plan: RolloutPlan, **changes: Any) -> Circumstances:
+    """What is found when all is as it should be."""
+    fields: dict[str, Any] = {
+        "frozen": plan.digest,
+        "decision": decision(plan),
+        "catalogue": plan.policy_digest,
+        "bundle": plan.bundle.sha256,
+        "quality": report(),
+    }
+    return Circumstances(**{**fields, **changes})
+
+
+def said(plan: RolloutPlan, **changes: Any) -> str:
+    return " ".join(one.what for one in objections(plan, circumstances(plan, **changes), NOW))
+
+
+def test_nothing_is_said_against_a_plan_of_which_all_holds() -> None:
+    assert objections(planned(), circumstances(planned()), NOW) == ()
+    refuse(())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"frozen": OTHER}, "by the ledger the plan 000000000000 was frozen"),
+        ({"frozen": None}, "by the ledger no plan was frozen"),
+        ({"closed": True}, "The release has ended"),
+        ({"catalogue": OTHER}, "changed since the release began"),
+        ({"bundle": OTHER}, "The bundle has the digest 000000000000, and bbbbbbbbbbbb was approved"),
+        ({"bundle": None}, "The bundle is not in the artifact store"),
+        ({"decision": None}, "The board has not decided"),
+        ({"quality": None}, "The quality report that the plan names is not the one in the ledger"),
+        ({"quality": report(success=False)}, "is not the one in the ledger"),
+        ({"stops": ("everything, by ben: the card payments fail",)}, "Emergency stop: everything, by ben"),
+        ({"freezes": ("Black Friday, until Tuesday",)}, "Freeze: Black Friday"),
+        ({"interventions": ("olga cleared a task",)}, "Somebody intervened by hand: olga cleared a task"),
+        ({"findings": ("a ballot was marked",)}, "finding about this release: a ballot was marked"),
+    ],
+)
+def test_each_thing_that_does_not_hold_is_an_objection_of_its_own(changes: dict[str, Any], words: str) -> None:
+    plan = planned()
+    (objection,) = objections(plan, circumstances(plan, **changes), NOW)
+    assert words in objection.what
+    assert objection.rule
+    assert objection.who
+    assert objection.next_step
+
+
+def test_a_decision_counts_if_it_approves_this_very_plan() -> None:
+    plan = planned()
+    assert "decided on the plan 000000000000" in said(plan, decision=decision(plan, digest=OTHER))
+    assert "do not approve the plan. Cora rejected." in said(
+        plan, decision=decision(plan, approved=False, reason="Cora rejected.")
+    )
+
+
+def test_a_failed_expectation_needs_a_waiver_of_its_own_that_is_in_force() -> None:
+    failed = report(FAILURE)
+    plan = planned(failed)
+    assert "performance: p95 of each path at most 800" in said(plan, quality=failed)
+    assert said(plan, quality=failed, waivers=(waiver(),)) == ""
+    assert said(plan, quality=failed, waivers=(waiver(until=NOW),))
+    assert said(plan, quality=failed, waivers=(waiver(at=NOW + timedelta(seconds=1), until=NOW + timedelta(2)),))
+    assert said(plan, quality=failed, waivers=(waiver(suite="tests"),))
+    assert said(plan, quality=failed, waivers=(waiver(expectation="another"),))
+
+
+def test_a_review_that_failed_without_saying_why_cannot_be_waived() -> None:
+    failed = report(success=False)
+    assert "the review as a whole" in said(planned(failed), quality=failed, waivers=(waiver(),))
+
+
+def test_it_does_not_begin_before_its_time() -> None:
+    assert "not to begin before" in said(planned(not_before=NOW + timedelta(seconds=1)))
+    assert said(planned(not_before=NOW)) == ""
+
+
+def test_a_refusal_names_every_objection() -> None:
+    plan = planned()
+    with pytest.raises(PolicyViolation) as refused:
+        refuse(objections(plan, circumstances(plan, closed=True, bundle=None, stops=("all", "more")), NOW))
+    for what in ("The release has ended.", "The bundle is not in the artifact store", "stop: all", "stop: more"):
+        assert what in refused.value.what
+
+
+FAULTS: dict[str, Any] = {
+    "frozen": OTHER,
+    "closed": True,
+    "catalogue": OTHER,
+    "bundle": None,
+    "decision": None,
+    "quality": None,
+    "stops": ("all",),
+    "freezes": ("all",),
+    "interventions": ("one",),
+    "findings": ("one",),
+}
+
+
+@given(st.sets(st.sampled_from(sorted(FAULTS)), min_size=1))
+def test_no_fault_hides_another(names: set[str]) -> None:
+    plan = planned()
+    found = objections(plan, circumstances(plan, **{name: FAULTS[name] for name in names}), NOW)
+    assert len(found) == len(names)
+
+
+# --- the permit itself -----------------------------------------------------------------------------------------------
+
+
+def permit(**changes: Any) -> Permit:
+    fields: dict[str, Any] = {
+        "id": "a" * 32,
+        "purpose": "deploy",
+        "chain": "release/release_bike_shop/one",
+        "environment": "production",
+        "wave": 1,
+        "hosts": ("127.20.0.11",),
+        "plan": "d" * 64,
+        "bundle": "b" * 64,
+        "catalogue": "c" * 64,
+        "issued_at": NOW,
+        "expires_at": NOW + LONGEST,
+    }
+    return Permit(**{**fields, **changes})
+
+
+def use(given: Permit, *, environment: str = "production", now: datetime = NOW) -> None:
+    refuse_unusable(given, purposes=("deploy",), environment=environment, now=now)
+
+
+def test_a_permit_is_for_its_purpose_its_environment_and_its_hosts() -> None:
+    use(permit())
+    refuse_other_host(permit(), "127.20.0.11")
+    with pytest.raises(PolicyViolation, match="given to inspect"):
+        use(permit(purpose="inspect"))
+    with pytest.raises(PolicyViolation, match="given to back out"):
+        use(permit(purpose="back_out"))
+    with pytest.raises(PolicyViolation, match="given for production"):
+        use(permit(), environment="staging")
+    with pytest.raises(PolicyViolation, match=r"does not name 127\.20\.0\.12"):
+        refuse_other_host(permit(), "127.20.0.12")
+
+
+def test_a_permit_is_neither_too_old_nor_from_later_nor_longer_than_allowed() -> None:
+    use(permit(), now=NOW + LONGEST - timedelta(microseconds=1))
+    with pytest.raises(PolicyViolation, match="it ended at 12:15:00 UTC"):
+        use(permit(), now=NOW + LONGEST)
+    with pytest.raises(PolicyViolation, match="later than now"):
+        use(permit(), now=NOW - timedelta(microseconds=1))
+    with pytest.raises(PolicyViolation, match="holds for more than"):
+        use(permit(expires_at=NOW + LONGEST + timedelta(microseconds=1)))
+
+
+def test_a_permit_is_at_most_a_quarter_of_an_hour_old() -> None:
+    assert timedelta(minutes=15) == LONGEST

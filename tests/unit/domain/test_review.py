@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from include.interlock.domain.catalogue import ChangeType
+from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.policy import flows_of
+from include.interlock.domain.records import PastRelease
+from include.interlock.domain.review import refuse_unreviewed
+from tests.unit.domain.samples import FLOWS, policy, service
+
+FLOWS_OF_ALL = flows_of(policy(change_types={**FLOWS, "emergency": {"review_within": "P5D"}}), service())
+THEN = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def past(**changes: Any) -> PastRelease:
+    fields = {
+        "service": "bike-shop",
+        "run": "run 1",
+        "version": "1.1.1",
+        "change_type": "emergency",
+        "outcome": "deployed",
+        "at": THEN,
+    }
+    return PastRelease.model_validate({**fields, **changes})
+
+
+def ask(*previous: PastRelease, kind: str = "normal", days: int = 1) -> None:
+    refuse_unreviewed(
+        previous,
+        service="bike-shop",
+        change_type=ChangeType(kind),
+        flows=FLOWS_OF_ALL,
+        now=THEN + timedelta(days=days),
+    )
+
+
+@pytest.mark.parametrize("kind", ["normal", "standard"])
+def test_an_emergency_that_was_not_reviewed_stops_the_services_next_release(kind: str) -> None:
+    with pytest.raises(PolicyViolation) as refused:
+        ask(past(run="run 2", version=""), past(), kind=kind)
+    assert str(refused.value).startswith(
+        f"bike-shop cannot have a {kind} release yet: the emergency release 1.1.1 (run run 1) has not been reviewed, "
+        "which is due on 2026-05-09 12:00 UTC; the emergency release of the run run 2 has not"
+    )
+    assert "review_within" in str(refused.value)
+
+
+def test_a_review_that_is_late_is_said_to_be() -> None:
+    with pytest.raises(PolicyViolation, match="which was due on 2026-05-09 12:00 UTC"):
+        ask(past(), days=6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        pytest.param({"reviewed": True}, "normal", id="reviewed"),
+        pytest.param({}, "emergency", id="the next emergency"),
+        pytest.param({"outcome": "backed_out"}, "normal", id="not deployed"),
+        pytest.param({"change_type": "normal"}, "normal", id="a flow without review"),
+        pytest.param({"service": "car-shop"}, "normal", id="another service"),
+    ],
+)
+def test_nothing_else_stops_a_release(changes: dict[str, Any], kind: str) -> None:
+    ask(past(**changes), kind=kind)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.interlock.domain.catalogue import ChangeType, Person
+from include.interlock.domain.policy import resolve_policy
+from include.interlock.domain.records import Blob, FailedExpectation, PolicyInForce, QualityReport, Vote, Waiver
+from include.interlock.domain.waivers import REFUSE, can_be_waived, decide_waiver, digest_of, may_waive, offered
+from tests.unit.domain.samples import policy, service
+
+AT = datetime(2026, 3, 4, 12, tzinfo=UTC)
+PEOPLE = tuple(
+    Person(user=user, name=user.capitalize(), email=f"{user}@example.com", role=role)
+    for user, role in (("ben", "operations"), ("cora", "security"), ("olga", "operations"), ("rita", "operations"))
+)
+
+
+def failure(suite: str = "performance", expected: str = "p95 at most 800") -> FailedExpectation:
+    return FailedExpectation(
+        suite=suite, expectation="max", column="p95_ms", expected=expected, rows=("GET /",), row_count=1
+    )
+
+
+def report(*failures: FailedExpectation) -> QualityReport:
+    blob = Blob(uri="file:///store/quality.json", sha256="a" * 64, size=1)
+    return QualityReport(success=not failures, suites=(), failures=failures, results=blob, docs="file:///docs")
+
+
+@pytest.fixture(scope="module")
+def in_force() -> PolicyInForce:
+    rules = {"performance": {"roles": ["operations"], "longest": "P10D"}, "coverage": {"roles": []}}
+    return resolve_policy(policy(waivers=rules), service(), ChangeType.NORMAL)
+
+
+def vote(user: str, choice: str, comment: str = "It is known.", **changes: Any) -> Vote:
+    return Vote(**{"user": user, "assigned": user, "choice": choice, "comment": comment, "at": AT, **changes})
+
+
+def decided(in_force: PolicyInForce, *votes: Vote) -> Waiver | str:
+    return decide_waiver(in_force, PEOPLE, failure(), votes, requester="rita")
+
+
+def test_those_in_a_role_that_the_policy_names_are_asked_but_not_who_asked_for_the_release(
+    in_force: PolicyInForce,
+) -> None:
+    assert [one.user for one in may_waive(in_force, PEOPLE, "performance", requester="rita")] == ["ben", "olga"]
+    assert may_waive(in_force, PEOPLE, "coverage", requester="rita") == ()
+    assert may_waive(in_force, PEOPLE, "tests", requester="rita") == ()
+
+
+def test_nobody_is_asked_in_vain(in_force: PolicyInForce) -> None:
+    def asked(*failures: FailedExpectation) -> bool:
+        return can_be_waived(in_force, PEOPLE, report(*failures), requester="rita")
+
+    assert asked(failure())
+    assert not asked()
+    assert not asked(failure(), failure("tests"))
+
+
+def test_a_waiver_lasts_as_long_as_was_chosen_up_to_what_the_policy_allows(in_force: PolicyInForce) -> None:
+    assert list(offered(timedelta(days=10))) == ["Waive for 1 day", "Waive for 7 days", "Waive for 10 days"]
+    assert list(offered(timedelta(hours=12))) == ["Waive for 12 hours"]
+    waiver = decided(in_force, vote("ben", "Waive for 7 days"))
+    assert isinstance(waiver, Waiver)
+    assert (waiver.by, waiver.at, waiver.until) == ("ben", AT, AT + timedelta(days=7))
+    assert (waiver.suite, waiver.expectation, waiver.reason) == ("performance", "p95 at most 800", "It is known.")
+    assert waiver.covers(failure(), AT)
+
+
+def test_of_several_waivers_the_shortest_counts(in_force: PolicyInForce) -> None:
+    waiver = decided(in_force, vote("olga", "Waive for 10 days"), vote("ben", "Waive for 1 day"))
+    assert isinstance(waiver, Waiver)
+    assert waiver.until == AT + timedelta(days=1)
+
+
+def test_one_refusal_outweighs_every_waiver(in_force: PolicyInForce) -> None:
+    said = decided(in_force, vote("ben", "Waive for 1 day"), vote("olga", REFUSE, "Shoppers leave."))
+    assert said == "Olga did not waive it: “Shoppers leave.”"
+
+
+@pytest.mark.parametrize(
+    ("cast", "said"),
+    [
+        ((), "nobody waived it in time"),
+        ((vote("ben", "Waive for 1 day", " "),), "it was waived without a reason, which does not count"),
+        ((vote("cora", "Waive for 1 day"),), "nobody waived it in time"),
+        ((vote("rita", "Waive for 1 day"),), "nobody waived it in time"),
+        ((vote("mallory", "Waive for 1 day"),), "nobody waived it in time"),
+        ((vote("ben", "Waive for 1 day", assigned="olga"),), "nobody waived it in time"),
+        ((vote("ben", "Waive for 1 day", at=None),), "nobody waived it in time"),
+        ((vote("ben", "Waive for 90 days"),), "nobody waived it in time"),
+        ((vote("ben", "Approve"),), "nobody waived it in time"),
+    ],
+)
+def test_what_does_not_count_waives_nothing(in_force: PolicyInForce, cast: tuple[Vote, ...], said: str) -> None:
+    assert decided(in_force, *cast) == said
+
+
+CHOICES = [REFUSE, *offered(timedelta(days=10)), "Approve"]
+VOTES = st.builds(
+    vote,
+    st.sampled_from(["ben", "olga", "cora", "rita"]),
+    st.sampled_from(CHOICES),
+    st.sampled_from(["", "It is known."]),
+)
+
+
+@given(st.lists(VOTES, max_size=6).flatmap(lambda votes: st.tuples(st.just(votes), st.permutations(votes))))
+def test_the_order_of_the_answers_does_not_matter(in_force: PolicyInForce, both: tuple[list[Vote], list[Vote]]) -> None:
+    assert decided(in_force, *both[0]) == decided(in_force, *both[1])
+
+
+@given(st.lists(VOTES, max_size=6))
+def test_a_refusal_more_never_makes_a_waiver(in_force: PolicyInForce, votes: list[Vote]) -> None:
+    assert isinstance(decided(in_force, *votes, vote("ben", REFUSE)), str)
+
+
+def test_a_waiver_is_about_one_failure_of_one_report() -> None:
+    one, two = failure(), failure(expected="p99 at most 900")
+    assert len({digest_of(report(one), one), digest_of(report(one, two), one), digest_of(report(one, two), two)}) == 3

@@ -1,0 +1,29 @@
+"""What the stages' tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from include.interlock.stages import resources
+from tests.airflow_server import ACCOUNTS, AirflowServer, airflow_server
+from tests.running_task import RunningTask, running_task
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowServer]:
+    """Airflow's REST API, and the connections that lead to it."""
+    with airflow_server() as server:
+        for connection, user in ((resources.AIRFLOW, "reader"), (resources.BOARD_CLERK, "board_clerk")):
+            url = f"http://{user}:{ACCOUNTS[user]}@127.0.0.1:{server.port}"
+            monkeypatch.setenv(f"AIRFLOW_CONN_{connection.upper()}", url)
+        yield server
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningTask]:
+    """A task that is running, and what it leaves."""
+    monkeypatch.setattr(resources, "signer", lambda: None)
+    with running_task("rollout.await_board", monkeypatch) as task:
+        yield task

@@ -1,0 +1,37 @@
+"""What the closing stage reads of the tasks before it, against a small real API."""
+
+from __future__ import annotations
+
+from include.interlock.stages import closure
+from include.interlock.stages.rollout import ASK
+from tests.airflow_server import AirflowServer
+from tests.running_task import RunningTask
+
+
+def ended(airflow: AirflowServer, task_id: str, state: str | None, minute: int | None) -> None:
+    at = None if minute is None else f"2026-11-23T06:{minute:02}:00Z"
+    airflow.tasks.append({"task_id": task_id, "map_index": -1, "state": state, "start_date": at, "end_date": at})
+
+
+def test_tasks_that_failed_come_in_the_order_in_which_they_did(airflow: AirflowServer, running: RunningTask) -> None:
+    ended(airflow, "verification.back_out", "failed", 20)
+    ended(airflow, "verification.judge_verification", "failed", 19)
+    ended(airflow, "implementation.wave_2", "failed", None)
+    ended(airflow, "implementation.wave_1", "success", 11)
+    ended(airflow, "verification.publish_deployment", "upstream_failed", 21)
+    ended(airflow, "closure.close_release", "failed", 22)
+    ended(airflow, ASK, "failed", 5)
+    running.before["verification.judge_verification", "reason"] = "/bikes answers 500."
+    found = closure._failed_tasks()
+    assert [(task.stage, task.task.partition(".")[2], task.reason) for task in found] == [
+        ("verification", "judge_verification", "/bikes answers 500."),
+        ("verification", "back_out", ""),
+        ("implementation", "wave_2", ""),
+    ]
+
+
+def test_a_task_of_no_stage_that_failed_does_not_keep_the_release_from_being_closed(
+    airflow: AirflowServer, running: RunningTask
+) -> None:
+    ended(airflow, "sweep", "failed", 1)
+    assert [task.stage for task in closure._failed_tasks()] == ["sweep"]

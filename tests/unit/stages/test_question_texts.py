@@ -1,0 +1,55 @@
+"""What a question binds to: its body, as it is asked, names one digest, once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from include.interlock.adapters.templates import render
+from include.interlock.domain.catalogue import Person
+from include.interlock.domain.paths import quality_page
+from include.interlock.stages.people import COMMENT, CONDITIONS, question
+from tests.factories import releases
+
+BEN = Person(user="ben", name="Ben Adler", email="ben@example.com", role="operations")
+DIGEST = "f" * 64
+COMMON = {
+    "plan": releases.plan(),
+    "service": releases.service(),
+    "names": releases.NAMES,
+    "report": releases.quality(),
+    "quality_page": quality_page("release_bike_shop", "manual__1"),
+    "answer_by": releases.AT + timedelta(days=2),
+}
+
+
+def bodies() -> dict[str, str]:
+    return {
+        "plan": render("plan_approval.md.j2", **COMMON),
+        "acceptance": render(
+            "acceptance.md.j2", artifact=releases.artifact(), deployment=releases.deployment(), **COMMON
+        ),
+        "ballot": render(
+            "ballot.md.j2",
+            rollout=releases.rollout(),
+            board=releases.board(),
+            acceptance=releases.decision("acceptance"),
+            answered_yes=(),
+            **COMMON,
+        ),
+        "training": render("acknowledgement.md.j2", role="service-desk", material="Read.", digest="1" * 64, **COMMON),
+    }
+
+
+def test_each_question_names_the_digest_that_it_binds_to_once_at_its_end() -> None:
+    for name, body in bodies().items():
+        asked = question("Release?", body, DIGEST, [BEN])["body"]
+        assert asked.count(DIGEST) == 1, name
+        last = asked.splitlines()[-1]
+        assert DIGEST in last, name
+        assert "exactly this" in last, name
+
+
+def test_somebody_without_conditions_can_answer_and_somebody_without_a_reason_cannot() -> None:
+    assert "null" in CONDITIONS.schema["type"]
+    assert COMMENT.schema["type"] == "string"
+    assert (COMMENT.resolve(), CONDITIONS.resolve()) == ("", "")

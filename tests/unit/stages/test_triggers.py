@@ -1,0 +1,137 @@
+"""What the triggerer watches while a board has not decided, against a small real server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.module_loading import import_string
+from airflow.sdk.serde import deserialize, serialize
+
+from include.interlock.stages import resources, triggers
+from include.interlock.stages.triggers import AnswersTrigger
+from tests.airflow_server import RUN, AirflowServer
+
+BALLOT = "rollout.cast_ballot"
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triggers, "POLL", 0.02)
+
+
+def trigger(answered: int = 0, until: datetime | None = None) -> AnswersTrigger:
+    return AnswersTrigger(
+        dag_id=RUN[0],
+        run_id=RUN[1],
+        task_id=BALLOT,
+        answered=answered,
+        until=until,
+        connection=resources.AIRFLOW,
+    )
+
+
+def fired(waiting: AnswersTrigger, within: float = 30) -> dict[str, Any]:
+    """Return what a trigger fires with; it fires once."""
+
+    async def collect() -> list[Any]:
+        return [event.payload async for event in waiting.run()]
+
+    (event,) = asyncio.run(asyncio.wait_for(collect(), within))
+    return dict(event)
+
+
+def looked(airflow: AirflowServer) -> int:
+    return sum(path.endswith("/hitlDetails") for _, path in airflow.asked)
+
+
+def after_looks(airflow: AirflowServer, number: int, then: Any) -> threading.Thread:
+    """Do something once the trigger has looked some times."""
+
+    def wait() -> None:
+        while looked(airflow) < number:
+            threading.Event().wait(0.005)
+        then()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_new_answer_fires(airflow: AirflowServer) -> None:
+    airflow.answer(airflow.ask(BALLOT, "ben"), "ben", "Approve")
+    second = airflow.ask(BALLOT, "cora", map_index=1)
+    airflow.answer(airflow.ask("acceptance.ask_approver", "fay"), "fay", "Approve")
+    after_looks(airflow, 3, lambda: airflow.answer(second, "cora", "Reject"))
+    assert fired(trigger(answered=1)) == {"why": "2 answers"}
+    assert looked(airflow) > 3
+    assert airflow.logins == 1
+
+
+def test_an_answer_that_came_before_the_trigger_fires_at_once(airflow: AirflowServer) -> None:
+    airflow.answer(airflow.ask(BALLOT, "ben"), "ben", "Approve")
+    assert fired(trigger()) == {"why": "1 answers"}
+
+
+def test_an_answer_that_was_wiped_fires_too(airflow: AirflowServer) -> None:
+    airflow.ask(BALLOT, "ben")
+    assert fired(trigger(answered=1)) == {"why": "0 answers"}
+
+
+def test_the_deadline_fires(airflow: AirflowServer) -> None:
+    airflow.ask(BALLOT, "ben")
+    assert fired(trigger(until=datetime.now(UTC) + timedelta(seconds=0.3))) == {"why": "the time is up"}
+    past = trigger(until=datetime.now(UTC) - timedelta(days=1))
+    before = len(airflow.asked)
+    assert fired(past) == {"why": "the time is up"}
+    assert len(airflow.asked) == before
+
+
+def test_an_airflow_that_is_away_for_a_while_is_waited_for(airflow: AirflowServer) -> None:
+    question = airflow.ask(BALLOT, "ben")
+    airflow.troubles = [(500, b"broken"), (0, b""), (503, b"starting")]
+
+    def away() -> None:
+        airflow.troubles = [(0, b""), (502, b"gateway"), (200, b"<html>Back soon</html>")]
+        airflow.answer(question, "ben", "Approve")
+
+    after_looks(airflow, 2, away)
+    assert fired(trigger()) == {"why": "1 answers"}
+    assert airflow.troubles == []
+
+
+def test_an_airflow_that_stays_away_does_not_hold_up_the_deadline(airflow: AirflowServer) -> None:
+    airflow.troubles = [(500, b"broken")] * 10_000
+    assert fired(trigger(until=datetime.now(UTC) + timedelta(seconds=0.3))) == {"why": "the time is up"}
+
+
+def test_a_token_that_expires_leads_to_logging_in_again(airflow: AirflowServer) -> None:
+    question = airflow.ask(BALLOT, "ben")
+
+    def expire() -> None:
+        airflow.forget_tokens()
+        after_looks(airflow, looked(airflow) + 3, lambda: airflow.answer(question, "ben", "Approve"))
+
+    after_looks(airflow, 2, expire)
+    assert fired(trigger()) == {"why": "1 answers"}
+    assert airflow.logins == 2
+
+
+def test_an_account_that_is_refused_ends_the_waiting_with_the_reason(airflow: AirflowServer) -> None:
+    airflow.accounts["reader"] = "changed"
+    event = fired(trigger())
+    assert "Airflow answered 401" in event["why"]
+    assert "check address, account and password" in event["why"]
+
+
+def test_a_trigger_survives_being_stored(airflow: AirflowServer) -> None:
+    airflow.answer(airflow.ask(BALLOT, "ben"), "ben", "Approve")
+    for until in (None, datetime(2126, 11, 23, 6, 17, 0, 123456, tzinfo=UTC)):
+        path, arguments = trigger(answered=0, until=until).serialize()
+        restored = import_string(path)(**deserialize(serialize(arguments)))
+        assert type(restored) is AnswersTrigger
+        assert restored.serialize() == (path, arguments)
+        assert fired(restored) == {"why": "1 answers"}
