@@ -42,7 +42,7 @@ reset: $(READY) ## stop everything and throw its state away
 	@$(STACK) reset
 
 test: $(READY) ## run all tests
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
