@@ -141,6 +141,7 @@ class ReleasePlan(Record):
     commits: tuple[Commit, ...] = Field(description="Since what the target runs; newest first; at most 200")
     commit_count: int
     risk: Risk
+    template: str | None = Field(None, description="Of a standard change: the template that it is like")
     plan_approval: bool = Field(description="Whether senior management must approve this plan")
 
 

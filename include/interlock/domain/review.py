@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from pydantic import Field, ValidationError
+
+from .canonical import Model
 from .catalogue import ChangeType, Flow
-from .errors import PolicyViolation
+from .errors import PolicyViolation, RequestRefused
 from .records import PastRelease
 
 
@@ -58,3 +62,53 @@ def _owed(release: PastRelease, flow: Flow, now: datetime) -> str:
     named = f"{release.version} (run {release.run})" if release.version else f"of the run {release.run}"
     since = "was due on" if due <= now else "is due on"
     return f"the {release.change_type} release {named} has not been reviewed, which {since} {when}"
+
+
+class Review(Model):
+    """A post-implementation review as somebody wrote it."""
+
+    service: str
+    run: str = Field(min_length=1, max_length=300, description="Of the release: its run id, or Dag and run")
+    went_well: str = Field(min_length=5, max_length=4000)
+    to_change: str = Field(min_length=5, max_length=4000)
+    participants: tuple[str, ...] = Field(min_length=1)
+    reviewer: str = Field(description="User name of who put it on record")
+
+
+def parse_review(form: Mapping[str, Any], reviewer: str | None) -> Review:
+    """Read the form; RequestRefused with every field that is wrong.
+
+    :param reviewer: who triggered it; none: nobody known.
+    """
+    if reviewer is None:
+        raise RequestRefused(
+            "The review was not put on record by a person.",
+            rule="a review has a reviewer",
+            next_step="trigger review_release at its form",
+        )
+    texts = {name: str(form.get(name) or "").strip() for name in Review.model_fields}
+    names = tuple(name for line in texts["participants"].splitlines() if (name := line.strip()))
+    try:
+        return Review.model_validate({**texts, "participants": names, "reviewer": reviewer})
+    except ValidationError as error:
+        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
+        raise RequestRefused(f"This is no review: {wrong}.", next_step="correct the form") from error
+
+
+def find_ended(previous: Sequence[PastRelease], dag_id: str, run: str) -> PastRelease:
+    """Return the ended release with a run id; RequestRefused if there is none.
+
+    :param previous: the service's releases that have ended.
+    :param run: its run id, or Dag and run.
+    """
+    wanted = run if run.startswith(f"{dag_id}/") else f"{dag_id}/{run}"
+    for release in previous:
+        if release.run == wanted:
+            return release
+    owed = ", ".join(release.run.partition("/")[2] for release in previous if not release.reviewed) or "none"
+    raise RequestRefused(
+        f"No release of {dag_id} with the run {run} has ended.",
+        rule="what is reviewed is a release whose end is in the ledger",
+        who="the release manager",
+        next_step=f"take the run id from the run's page; ended and not reviewed: {owed}",
+    )

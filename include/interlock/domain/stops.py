@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from .canonical import Model
-from .catalogue import Freeze, Service
+from .catalogue import Catalogue, Freeze, Service
+from .errors import PolicyViolation, RequestRefused
 from .ledger import Entry
 
 DECLARED, LIFTED = "emergency_stop.declared", "emergency_stop.lifted"
 EVERYTHING = "everything"
+LONGEST_HOURS = 24 * 14
+"""An emergency stop lifts itself after two weeks at the latest: what has to last longer is a freeze."""
 
 
 class EmergencyStop(Model):
@@ -29,6 +33,91 @@ class EmergencyStop(Model):
         """Say what is stopped, by whom, why and until when."""
         incident = f" ({self.incident})" if self.incident else ""
         return f"{self.scope}, by {self.by}: {self.reason}{incident}; until {self.until:%Y-%m-%d %H:%M} UTC."
+
+
+class StopRequest(Model):
+    """What was asked for at the form: an emergency stop, or that one is lifted."""
+
+    scope: str = EVERYTHING
+    reason: str = Field(min_length=5, max_length=1000)
+    incident: str = Field("", max_length=100)
+    hours: int = Field(24, ge=1, le=LONGEST_HOURS)
+    lift: str = Field("", max_length=64, description="The id of the stop to lift; empty: a stop is declared")
+
+    @field_validator("reason", "incident", "lift", mode="before")
+    @classmethod
+    def _stripped(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value
+
+    def declared(self, id: str, by: str, now: datetime) -> EmergencyStop:
+        """Return the stop that this asks for."""
+        return EmergencyStop(
+            id=id,
+            scope=self.scope,
+            reason=self.reason,
+            incident=self.incident,
+            by=by,
+            until=now + timedelta(hours=self.hours),
+        )
+
+
+def parse_stop(form: Mapping[str, Any], scopes: Sequence[str]) -> StopRequest:
+    """Read the form; RequestRefused with every field that is wrong.
+
+    :param scopes: what can be stopped.
+    """
+    try:
+        request = StopRequest.model_validate({name: form[name] for name in StopRequest.model_fields if name in form})
+    except ValidationError as error:
+        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
+        raise RequestRefused(f"This is no emergency stop: {wrong}.", next_step="correct the form") from error
+    if not request.lift and request.scope not in scopes:
+        raise RequestRefused(
+            f"There is no {request.scope!r} to stop: there is {', '.join(scopes)}.", next_step="correct the scope"
+        )
+    return request
+
+
+def scopes_of(catalogue: Catalogue) -> tuple[str, ...]:
+    """Return what can be stopped: everything, a business unit, a service."""
+    names = (EVERYTHING, *sorted(catalogue.policy.business_units), *sorted(catalogue.services))
+    return tuple(dict.fromkeys(names))
+
+
+def stop_to_lift(entries: Iterable[Entry], id: str) -> EmergencyStop:
+    """Return the stop with an id; PolicyViolation if there is none, or if it was lifted.
+
+    :param entries: the installation's chain.
+    """
+    found = list(entries)
+    lifted = {entry.payload.get("id"): entry for entry in found if entry.kind == LIFTED}
+    stops = {entry.payload["id"]: EmergencyStop.model_validate(entry.payload) for entry in found if _declares(entry)}
+    if id in stops and id not in lifted:
+        return stops[id]
+    known = ", ".join(f"{one.id} ({one.scope})" for one in stops.values() if one.id not in lifted) or "none"
+    what = f"was lifted by {lifted[id].payload.get('by')} already" if id in lifted else "is not known"
+    raise PolicyViolation(
+        f"The emergency stop {id} {what}. Not lifted: {known}.",
+        rule="a stop is lifted by its id",
+        who="whoever may trigger emergency_stop",
+        next_step="take the id from the mail about the stop, or from the list above",
+    )
+
+
+def refuse_halted(stops: Iterable[EmergencyStop], freezes: Iterable[str]) -> None:
+    """Raise a PolicyViolation if a stop or a freeze began while a wave is under way: no further host is touched."""
+    reasons = [*(f"emergency stop of {stop}" for stop in stops), *(f"freeze: {freeze}" for freeze in freezes)]
+    if reasons:
+        raise PolicyViolation(
+            f"The wave is halted: {' '.join(reasons)}",
+            rule="an emergency stop or a freeze halts a rollout between two hosts",
+            who="whoever may lift the stop, or keeps the freezes of policy.yaml",
+            next_step="the release is backed out; trigger it again when the stop is lifted",
+        )
+
+
+def _declares(entry: Entry) -> bool:
+    return entry.kind == DECLARED
 
 
 def stops_in_force(entries: Iterable[Entry], service: Service, now: datetime) -> Iterator[EmergencyStop]:

@@ -13,13 +13,14 @@ from include.interlock.adapters import ec2
 from include.interlock.adapters.templates import render
 from include.interlock.domain import board as boards
 from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import Flow, Policy, Service
+from include.interlock.domain.catalogue import ChangeType, Flow, Policy, Service
 from include.interlock.domain.errors import GateRejected, PolicyViolation, RequestRefused
 from include.interlock.domain.policy import flows_of, time_limits_of
 from include.interlock.domain.records import Decision, PastRelease, PolicyInForce, ReleasePlan, Risk, RunningRelease
 from include.interlock.domain.request import ReleaseRequest
 from include.interlock.domain.review import refuse_unreviewed
 from include.interlock.domain.risk import assess
+from include.interlock.domain.standard import template_for
 from include.interlock.domain.version import bump, is_version
 
 from . import resources
@@ -56,7 +57,12 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     step = bump(previous_version, request.version)
     _refuse_contradictions(request, step, same_commit=previous_commit == commit.sha)
     risk = assess_risk(policy, described, request, commits=count, step=step, past_releases=past)
+    template = None
+    if in_force.change_type is ChangeType.STANDARD:
+        like = template_for(policy, described, bump=step, risk=risk.score, answers=request.risk, now=datetime.now(UTC))
+        template = f"{like.name}: {like.title} (authorised by {like.authorised_by})"
     return ReleasePlan(
+        template=template,
         service=service,
         version=request.version,
         ref=request.ref,

@@ -22,6 +22,7 @@ from .board_file import (
     RuleQuorum,
 )
 from .policy_file import (
+    Findings,
     Flow,
     FlowTightening,
     Freeze,
@@ -31,6 +32,7 @@ from .policy_file import (
     RiskFormula,
     RiskLevel,
     RiskQuestion,
+    StandardChange,
     Thresholds,
     Tightening,
     TimeLimits,
@@ -92,6 +94,7 @@ __all__ = [
     "Email",
     "Environment",
     "EnvironmentVariable",
+    "Findings",
     "Flow",
     "FlowTightening",
     "Freeze",
@@ -115,6 +118,7 @@ __all__ = [
     "Service",
     "SmokeCheck",
     "Source",
+    "StandardChange",
     "Suite",
     "TagName",
     "TagValue",

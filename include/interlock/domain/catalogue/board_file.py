@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from include.interlock.domain.canonical import Model
 
-from .values import ChangeType, Duration, Email, Identifier, Line, People, Roles, UserName, named_twice
+from .values import ChangeType, Day, Duration, Email, Identifier, Line, People, Roles, UserName, named_twice
 
 
 class Person(Model):
@@ -93,14 +93,6 @@ def refuse_rules_twice(rules: Iterable[BoardRule]) -> None:
     """Refuse rules of one place that have the same name."""
     if twice := named_twice(rule.name for rule in rules):
         raise ValueError(f"board rules: {twice} is named twice")
-
-
-Day = Annotated[
-    str,
-    StringConstraints(pattern=r"^20\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"),
-    AfterValidator(lambda text: date.fromisoformat(text).isoformat()),
-    Field(description="A day, such as 2026-12-01"),
-]
 
 
 class Delegation(Model):

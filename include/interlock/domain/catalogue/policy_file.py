@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, StringConst
 from include.interlock.domain.canonical import Model
 
 from .board_file import BoardRule, refuse_rules_twice
-from .values import ChangeType, Duration, Identifier, Instant, Line, Roles, each_once, named_twice
+from .values import ChangeType, Day, Duration, Email, Identifier, Instant, Line, Roles, UserName, each_once, named_twice
 
 Licence = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9.+-]{1,100}$"), Field(description="An SPDX identifier, such as MIT")
@@ -200,6 +200,39 @@ class Freeze(Model):
         return self
 
 
+def _often_enough(value: timedelta) -> timedelta:
+    if not timedelta(minutes=1) <= value <= timedelta(days=1):
+        raise ValueError("must be from a minute to a day")
+    return value
+
+
+class Findings(Model):
+    """Who is told when somebody seems to have gone round the process, and how often that is looked for."""
+
+    notify: Annotated[tuple[UserName | Email, ...], AfterValidator(each_once)] = Field(
+        (), description="People of board.yaml, or e-mail addresses"
+    )
+    every: Annotated[Duration, AfterValidator(_often_enough)] = Field(
+        timedelta(minutes=5), description="How often the Dag reconcile looks: from a minute to a day"
+    )
+
+
+class StandardChange(Model):
+    """A template of changes that were authorised beforehand: a release that is like it is asked no board."""
+
+    name: Identifier
+    title: Line
+    authorised_by: Line = Field(description="Who authorised it, and when; for people and the ledger")
+    services: tuple[Identifier, ...] = Field((), description="Empty: all")
+    tiers: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field((), description="Tiers of services; empty: all")
+    steps: tuple[Literal["patch", "minor", "same"], ...] = Field(
+        min_length=1, description="How far the version may go; same: again what runs already"
+    )
+    risk_up_to: int = Field(ge=0, le=100)
+    answered_no: tuple[str, ...] = Field((), description="Keys of risk questions that must be answered with no")
+    until: Day | None = Field(None, description="The last day (UTC); none: until it is taken out")
+
+
 class Policy(Model):
     """The release policy of the enterprise: ``policy.yaml``."""
 
@@ -212,8 +245,22 @@ class Policy(Model):
     waivers: dict[QualitySuite, WaiverRule] = Field(
         {}, description="Suites whose failures may be waived, and by whom; any other may not"
     )
+    standard_changes: tuple[StandardChange, ...] = Field(
+        (), description="Templates; a release of change type standard that is like none of them is refused"
+    )
     freezes: tuple[Freeze, ...] = Field((), description="Times in which nothing is rolled out")
     business_units: dict[Identifier, Tightening] = Field({}, description="What each business unit asks beyond these")
+    findings: Findings = Findings()
+
+    @model_validator(mode="after")
+    def _templates_name_questions_that_there_are(self) -> Self:
+        asked = {question.key for question in self.risk.questions}
+        for template in self.standard_changes:
+            if unknown := sorted(set(template.answered_no) - asked):
+                raise ValueError(f"standard_changes: {template.name} names the question {', '.join(unknown)}, unknown")
+        if twice := named_twice(template.name for template in self.standard_changes):
+            raise ValueError(f"standard_changes: {twice} is named twice")
+        return self
 
     @model_validator(mode="after")
     def _every_change_type_has_a_flow(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -164,3 +164,9 @@ Instant = Annotated[
     ),
 ]
 """A moment, written with its offset from UTC."""
+Day = Annotated[
+    str,
+    StringConstraints(pattern=r"^20\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"),
+    AfterValidator(lambda text: date.fromisoformat(text).isoformat()),
+    Field(description="A day, such as 2026-12-01"),
+]
