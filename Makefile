@@ -11,7 +11,7 @@ STACK := $(BIN)/python -m include.interlock.estate
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status logs reset test lint format catalogue schemas policy-backtest lock
+.PHONY: help install up demo down status logs reset evidence test lint format catalogue schemas policy-backtest lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -41,6 +41,9 @@ logs: $(READY) ## follow the logs of all components
 reset: $(READY) ## stop everything and throw its state away
 	@$(STACK) reset
 
+evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag id>/<run id>, FILE=…)
+	@$(STACK) evidence '$(RUN)' $(if $(FILE),'$(FILE)')
+
 test: $(READY) ## run all tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
@@ -60,8 +63,7 @@ schemas: $(READY) ## write the JSON Schemas of the catalogue again
 	@$(BIN)/python -m include.interlock.adapters.catalogue schemas
 
 policy-backtest: $(READY) ## try the catalogue's changes against past releases (RELEASES=…, OLD=…, NEW=…)
-	@$(BIN)/python -m include.interlock.adapters.backtest --releases $(or $(RELEASES),include/samples/past_releases.jsonl) \
-	    $(if $(OLD),--old $(OLD)) $(if $(NEW),--new $(NEW))
+	@$(STACK) backtest $(if $(RELEASES),--releases '$(RELEASES)') $(if $(OLD),--old '$(OLD)') $(if $(NEW),--new '$(NEW)')
 
 lock: $(READY) ## resolve requirements.txt again
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes requirements.txt -o requirements.lock

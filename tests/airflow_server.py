@@ -13,12 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from include.interlock.domain.witness import GIVEN, GivenAnswer
 
 RUN = ("release_bike_shop", "manual__2026-11-23T06:17:00+00:00")
 ACCOUNTS = {"reader": "r3ader", "board_clerk": "cl3rk"}
 _QUESTION = re.compile(r"/taskInstances/([^/]+)/(-?\d+)/hitlDetails$")
+_LOG = re.compile(r"/taskInstances/([^/]+)/logs/(\d+)$")
 
 
 class AirflowServer(ThreadingHTTPServer):
@@ -32,6 +36,14 @@ class AirflowServer(ThreadingHTTPServer):
         self.tokens: dict[str, str] = {}
         self.questions: list[dict[str, Any]] = []
         self.tasks: list[dict[str, Any]] = []
+        self.run: dict[str, Any] | None = None
+        """The run itself, if it is there to be read; a test that deletes it clears :attr:`knows_run`."""
+        self.knows_run = True
+        self.logs: dict[tuple[str, int], str] = {}
+        self.audit: list[dict[str, Any]] = []
+        """The rows of the audit log."""
+        self.more: dict[str, Any] = {}
+        """Path: what else is answered there."""
         self.page_limit = 100
         self.troubles: list[tuple[int, bytes]] = []
         """Status and body of the next answers, before the server does its work again."""
@@ -74,6 +86,26 @@ class AirflowServer(ThreadingHTTPServer):
             )
             question.update(more)
 
+    def witnessed(self) -> list[SimpleNamespace]:
+        """Return what the ledger has of the answers: all of them came in at the API, but for those written past it."""
+        with self.lock:
+            given = [one for one in self.questions if one["responded_by_user"] and not one.get("written_past_the_api")]
+            return [
+                SimpleNamespace(
+                    kind=GIVEN,
+                    actor=one["responded_by_user"]["name"],
+                    at=datetime.fromisoformat(one["responded_at"] or datetime.now(UTC).isoformat()),
+                    payload=GivenAnswer(
+                        user=one["responded_by_user"]["name"],
+                        **one["task_instance"],
+                        choice=one["chosen_options"][0],
+                        comment=one["params_input"].get("comment", ""),
+                        conditions=one["params_input"].get("conditions", ""),
+                    ).model_dump(mode="json"),
+                )
+                for one in given
+            ]
+
     def forget_tokens(self) -> None:
         """Let every token be of the past."""
         with self.lock:
@@ -89,13 +121,25 @@ class AirflowServer(ThreadingHTTPServer):
             return self._log_in(content)
         if token not in self.tokens:
             return 401, {"detail": "Token Expired"}
+        if (beside := self._beside(unquote(url.path), parse_qs(url.query))) is not None:
+            return 200, beside
         run = "/api/v2/dags/{}/dagRuns/{}/".format(*RUN)
-        if not unquote(url.path).startswith(run):
+        if not self.knows_run or not f"{unquote(url.path)}/".startswith(run):
             return 404, {"detail": "The DagRun was not found"}
+        if f"{unquote(url.path)}/" == run:
+            return (200, self.run) if self.run else (404, {"detail": "The DagRun was not found"})
+        if found := _LOG.search(url.path):
+            text = self.logs.get((unquote(found[1]), int(found[2])))
+            return (200, text.encode()) if text else (404, {"detail": "The log was not found"})
         if method == "PATCH" and (found := _QUESTION.search(url.path)):
             return self._answered(unquote(found[1]), int(found[2]), self.tokens[token], content)
-        rows = {"hitlDetails": self.questions, "taskInstances": self.tasks}[url.path.rpartition("/")[2]]
-        return 200, self._page(rows, parse_qs(url.query))
+        key, rows = {
+            "hitlDetails": ("hitl_details", self.questions),
+            "taskInstances": ("task_instances", self.tasks),
+        }.get(url.path.rpartition("/")[2], ("", None))
+        if rows is None:
+            return 404, {"detail": "Not found"}
+        return 200, self._page(rows, parse_qs(url.query), key)
 
     def _log_in(self, content: dict[str, str]) -> tuple[int, Any]:
         if self.accounts.get(content["username"]) != content["password"]:
@@ -104,9 +148,23 @@ class AirflowServer(ThreadingHTTPServer):
         self.tokens[f"token-{self.logins}"] = content["username"]
         return 201, {"access_token": f"token-{self.logins}"}
 
-    def _page(self, rows: list[dict[str, Any]], query: dict[str, list[str]]) -> dict[str, Any]:
+    def _beside(self, path: str, query: dict[str, list[str]]) -> Any:
+        """Return what is answered beside the run's own rows."""
+        if path == "/api/v2/eventLogs":
+            return self._page(self._audited(query), query, "event_logs")
+        return self.more.get(path)
+
+    def _audited(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
+        wanted = {name: query[name][0] for name in ("dag_id", "event") if name in query}
+        part, after = query.get("event_pattern", [""])[0], datetime.fromisoformat(query["after"][0])
+        return [
+            row
+            for row in self.audit
+            if wanted.items() <= row.items() and part in row["event"] and datetime.fromisoformat(row["when"]) > after
+        ]
+
+    def _page(self, rows: list[dict[str, Any]], query: dict[str, list[str]], key: str) -> dict[str, Any]:
         first, limit = int(query["offset"][0]), min(int(query["limit"][0]), self.page_limit)
-        key = "hitl_details" if rows is self.questions else "task_instances"
         return {key: rows[first : first + limit], "total_entries": len(rows)}
 
     def _answered(self, task_id: str, map_index: int, user: str, content: dict[str, Any]) -> tuple[int, Any]:

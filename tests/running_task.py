@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -27,6 +27,8 @@ class RunningTask:
     """Kind and payload."""
     before: dict[tuple[str, str], Any] = field(default_factory=dict)
     """What tasks before it left: task and key."""
+    answers: Callable[[], Iterable[SimpleNamespace]] = tuple
+    """Returns the entries of the answers that came in at Airflow's API."""
 
     def __enter__(self) -> Self:
         """Be the ledger for a block."""
@@ -41,7 +43,8 @@ class RunningTask:
 
     def entries(self, chain: str, **_: object) -> tuple[SimpleNamespace, ...]:
         """Be read as the ledger is."""
-        return tuple(SimpleNamespace(kind=kind, payload=payload) for kind, payload in self.recorded)
+        recorded = (SimpleNamespace(kind=kind, payload=payload) for kind, payload in self.recorded)
+        return (*recorded, *self.answers())
 
     def knows(self, kind: str, record: Record) -> None:
         """Have a record of an earlier task."""

@@ -12,10 +12,15 @@ from typing import Any
 
 import pytest
 
+from include.interlock.console.control import is_controlled
+from include.interlock.console.roles import ROLES
 from include.interlock.domain.outcome import STAGES
+from include.interlock.domain.reconcile import LEAVES, WAVE
 from include.interlock.stages.closure import QUESTIONS
 
 ROOT = Path(__file__).parents[2]
+CONTROL = ["emergency_stop", "mark_version", "reconcile", "review_release"]
+DAGS = sorted([*CONTROL, "release_bike_shop", "rollback_bike_shop"])
 LOADER = Path(__file__).with_name("bag_as_json.py")
 
 
@@ -52,7 +57,7 @@ def release(bag: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_dag_of_the_project_is_known_and_none_fails_to_import(bag: dict[str, Any]) -> None:
     assert bag["errors"] == {}
-    assert sorted(bag["dags"]) == ["release_bike_shop"]
+    assert sorted(bag["dags"]) == DAGS
 
 
 def test_the_stages_are_groups_in_the_order_of_the_process(release: dict[str, Any]) -> None:
@@ -80,6 +85,8 @@ def test_every_task_is_tried_again(release: dict[str, Any]) -> None:
 
 def test_the_closing_stage_knows_every_task_that_asks_people(release: dict[str, Any]) -> None:
     asking = {task for task, described in release["tasks"].items() if described["type"] == "Question"}
+    back = bag["dags"]["rollback_bike_shop"]["tasks"]
+    asking |= {task for task, described in back.items() if described["type"] == "Question"}
     assert asking == QUESTIONS
     assert len(asking) > 3
 
@@ -92,6 +99,37 @@ def test_the_dag_has_what_the_ui_shows_of_it(release: dict[str, Any]) -> None:
     assert "release_manager" in release["access"]
     for heading in ("What it does", "When it runs", "Parameters", "What it will not do", "If it fails"):
         assert f"## {heading}\n" in release["doc"]
+
+
+@pytest.mark.parametrize("dag_id", CONTROL)
+def test_a_dag_that_watches_over_releases_says_what_it_does_and_is_under_control(
+    bag: dict[str, Any], dag_id: str
+) -> None:
+    dag = bag["dags"][dag_id]
+    assert is_controlled(dag_id)
+    assert dag["tags"] == ["control"]
+    assert dag["owner"] != ["airflow"]
+    assert set(dag["access"]) == set(ROLES)
+    for heading in ("What it does", "When it runs", "Parameters", "What it will not do", "If it fails"):
+        assert f"## {heading}\n" in dag["doc"]
+    for task, described in dag["tasks"].items():
+        assert len(described["doc"]) > 30, task
+        assert described["title"] != task, task
+        assert described["retries"] >= 2, task
+
+
+def test_the_bypass_detector_fails_if_something_could_not_be_looked_at(bag: dict[str, Any]) -> None:
+    tasks = bag["dags"]["reconcile"]["tasks"]
+    looks = {"check_releases", "check_ledger", "check_hosts"}
+    assert set(tasks) == looks | {"tell_people", "all_looked_at"}
+    assert (tasks["tell_people"]["rule"], tasks["all_looked_at"]["rule"]) == ("all_done", "all_success")
+    assert all(tasks[look]["downstream"] == ["all_looked_at", "tell_people"] for look in looks)
+
+
+def test_the_bypass_detector_knows_what_each_task_of_a_release_leaves(bag: dict[str, Any]) -> None:
+    tasks = {task for dag in ("release_bike_shop", "rollback_bike_shop") for task in bag["dags"][dag]["tasks"]}
+    assert set(LEAVES) <= tasks
+    assert any(WAVE.fullmatch(task) for task in tasks)
 
 
 def test_closing_waits_for_everything_and_runs_whatever_happened(release: dict[str, Any]) -> None:
@@ -133,7 +171,7 @@ def test_a_broken_service_takes_down_only_its_own_dag(home: dict[str, str], tmp_
         text.replace("name: bike-shop", "name: car-shop").replace("tier:", "teir:")
     )
     loaded = load(ROOT / "dags", {**home, "INTERLOCK_CATALOGUE": str(catalogue)})
-    assert sorted(loaded["dags"]) == ["release_bike_shop"]
+    assert sorted(loaded["dags"]) == DAGS
     (file, message), *more = loaded["errors"].items()
     assert not more
     assert file.endswith("catalogue.py")

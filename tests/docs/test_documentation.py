@@ -28,7 +28,7 @@ TASKS = """
 import json
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(dag_folder={folder!r}, bundle_name="test")
-print("RESULT" + json.dumps(bag.dags["release_bike_shop"].task_ids))
+print("RESULT" + json.dumps([*bag.dags["release_bike_shop"].task_ids, *bag.dags["rollback_bike_shop"].task_ids]))
 """
 
 

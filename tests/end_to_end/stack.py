@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +119,11 @@ def impatient_catalogue(folder: Path) -> Path:
 
 
 @contextmanager
-def running_stack(folder: Path) -> Iterator[Stack]:
-    """Start a stack on ports and addresses of its own; stop everything of it afterwards."""
+def running_stack(folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue) -> Iterator[Stack]:
+    """Start a stack on ports and addresses of its own; stop everything of it afterwards.
+
+    :param catalogue: copies the catalogue into a folder, and may change it there.
+    """
     ports = {f"INTERLOCK_{name}_PORT": str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     settings = Settings.from_environment(
         {
@@ -128,7 +131,7 @@ def running_stack(folder: Path) -> Iterator[Stack]:
             **ports,
             "INTERLOCK_STATE": str(folder / "state"),
             "INTERLOCK_NETWORK": "127.41.0",
-            "INTERLOCK_CATALOGUE": str(impatient_catalogue(folder / "catalogue")),
+            "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),
         }
     )
     command = [sys.executable, "-m", "include.interlock.estate"]

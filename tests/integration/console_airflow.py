@@ -54,8 +54,8 @@ TASKS = {
     "policy": ["resolve_policy"], "planning": ["plan_release", "decide_plan"], "design": ["check_assets"],
     "build": ["build_artifact"], "quality": ["deploy_to_test", "judge_quality"],
     "acceptance": ["ask_approver", "decide_acceptance"], "rollout": ["freeze_plan", "cast_ballot", "await_board"],
-    "communication": ["record_communication"], "implementation": ["wave_1", "wave_2"],
-    "verification": ["judge_verification", "back_out"], "closure": ["close_release"],
+    "communication": ["write_notes", "record_communication"], "implementation": ["wave_1", "wave_2"],
+    "verification": ["judge_verification", "back_out"], "closure": ["pack_evidence", "close_release"],
 }
 with DAG("release_bike_shop", schedule=None, access_control=dag_access(), dag_display_name="Release Bike shop"):
     last = None
@@ -164,6 +164,7 @@ BACKED_OUT = Story(
     {
         **UP_TO_THE_BOARD,
         "rollout.await_board": releases.decision(),
+        "communication.write_notes": releases.communication(),
         "communication.record_communication": releases.communication(),
         "implementation.wave_1": releases.wave(1, releases.host_result(1)),
         "implementation.wave_2": releases.wave(2, releases.host_result(2), releases.host_result(3)),

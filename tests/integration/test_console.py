@@ -6,6 +6,7 @@ records: ``test_guard``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -15,6 +16,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from include.interlock.adapters.artifacts import ArtifactStore, Folder
+from include.interlock.domain.ledger import INSTALLATION, release_chain
+from include.interlock.domain.records import Blob, Communication
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, RUN_ID
 from tests.integration.console_server import Console
 
@@ -241,6 +245,97 @@ def test_there_is_no_way_out_of_the_data_docs(airflow: str, path: str) -> None:
     assert answer.status_code in (404, 403)
 
 
+# --- documents -------------------------------------------------------------------------------------------------------
+
+FILES = f"/interlock/files/{RELEASE}/{quote(BACKED_OUT_ID, safe='')}"
+NOTES, PACK = "# Bike shop 1.1.0\n\n- <b>Sells</b> bikes\n", b"PK\x03\x04 a pack"
+
+
+@pytest.fixture(scope="module")
+def documents(console: Console) -> dict[str, Blob]:
+    """Leave release notes and two packs, as the stages do: bytes in the store, and what they are in the ledger."""
+    store = ArtifactStore(Folder(console.home / "artifacts"))
+    notes, older, pack = (store.put_bytes(data, "file") for data in (NOTES.encode(), b"PK older", PACK))
+    written = Communication(notes=notes, sent={}, acknowledged={}).to_xcom()
+    with console.ledger() as ledger:
+        chain = release_chain(RELEASE, BACKED_OUT_ID)
+        ledger.append(chain, "notes.written", written, actor="task", key="notes")
+        for blob in (older, pack):
+            sealed = {**blob.model_dump(mode="json"), "chain": chain, "files": 1, "key": ""}
+            ledger.append(INSTALLATION, "pack.sealed", sealed, actor="task", key=f"pack.sealed/{blob.sha256}")
+        other = {**older.model_dump(mode="json"), "chain": release_chain(RELEASE, "another"), "files": 1, "key": ""}
+        ledger.append(INSTALLATION, "pack.sealed", other, actor="task", key="pack.sealed/other")
+    return {"notes": notes, "evidence": pack}
+
+
+@pytest.mark.parametrize("name", ["", "/notes", "/evidence"])
+def test_documents_are_for_those_who_may_read_the_run(airflow: str, documents: dict[str, Blob], name: str) -> None:
+    path = f"{FILES}{name}" if name else f"/interlock/files?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}"
+    assert httpx.get(airflow + path).status_code == 401
+    for user in ("nora", "board_clerk"):
+        assert ask(airflow, user, "GET", path).status_code == 403, user
+    for user in ("rita", "audrey", "ben"):
+        assert ask(airflow, user, "GET", path).status_code == 200, user
+
+
+def test_the_pack_that_was_made_last_is_a_file_to_keep(airflow: str, documents: dict[str, Blob]) -> None:
+    answer = ask(airflow, "audrey", "GET", f"{FILES}/evidence")
+    assert answer.content == PACK
+    assert answer.headers["content-type"] == "application/zip"
+    disposition = answer.headers["content-disposition"]
+    assert disposition.startswith('attachment; filename="evidence-release_bike_shop-manual__2026-11-22')
+    left = ask(
+        airflow, "audrey", "GET", f"/interlock/files?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}"
+    ).json()
+    assert left["evidence"] == {"size": len(PACK), "sha256": hashlib.sha256(PACK).hexdigest()}
+
+
+def test_release_notes_are_text_in_which_nothing_runs(airflow: str, documents: dict[str, Blob]) -> None:
+    answer = ask(airflow, "rita", "GET", f"{FILES}/notes")
+    assert answer.text == NOTES
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/interlock/files/{RELEASE}/{RUN}/evidence",
+        f"/interlock/files/{RELEASE}/{RUN}/notes",
+        f"{FILES}/..%2f..%2fnotes",
+        f"{FILES}/%2e%2e/another/evidence",
+        f"{FILES}/chain.jsonl",
+        f"/interlock/files/{RELEASE}/..%2f..%2fdocs/evidence",
+    ],
+)
+def test_there_is_no_way_to_other_files(airflow: str, documents: dict[str, Blob], path: str) -> None:
+    with httpx.Client() as client:
+        headers = {"Authorization": f"Bearer {token(airflow, 'audrey')}"}
+        request = client.build_request("GET", airflow + path, headers=headers)
+        request.url = request.url.copy_with(raw_path=path.encode())
+        assert client.send(request).status_code == 404
+
+
+def test_a_pack_that_was_changed_in_the_store_is_not_handed_out(
+    airflow: str, documents: dict[str, Blob], console: Console
+) -> None:
+    blob = documents["evidence"]
+    file = console.home / "artifacts" / "sha256" / blob.sha256[:2] / blob.sha256 / "file"
+    file.write_bytes(b"PK another")
+    try:
+        answer = ask(airflow, "audrey", "GET", f"{FILES}/evidence")
+        assert answer.status_code == 503
+        assert "was recorded" in answer.json()["detail"]
+    finally:
+        file.write_bytes(PACK)
+
+
+def test_names_are_those_of_the_catalogue(airflow: str) -> None:
+    assert httpx.get(f"{airflow}/interlock/names").status_code == 401
+    assert ask(airflow, "ben", "GET", "/interlock/names").json()["rita"] == "Rita Reyes"
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -316,10 +411,24 @@ def test_a_release_that_was_backed_out_says_so_and_why(airflow: str, page: Page)
     for row in (
         "Verify implementation failed 3.5 s bike-shop 1.1.0 does not work in production. — backed out, verified",
         "2 bike-shop-production-3 127.20.0.13 1.0.0-0123456789ab 1.0.0-0123456789ab backed out 1.0.0",
-        "service-desk acknowledged by sam",
+        "service-desk acknowledged by Sam Novak",
         "Board approved 2 of 3 members approve: ben, dan.",
     ):
         expect(page.get_by_role("row", name=row)).to_be_visible()
+
+
+def test_the_documents_of_a_release_are_on_its_page(
+    airflow: str, page: Page, documents: dict[str, Blob], console: Console
+) -> None:
+    page.goto(f"{airflow}/dags/{RELEASE}/runs/{quote(BACKED_OUT_ID, safe='')}/plugin/release")
+    shown = page.frame_locator("iframe[title=Release]")
+    expect(shown.get_by_text("Rita Reyes").first).to_be_visible()
+    shown.get_by_text("Release notes").click()
+    expect(shown.get_by_text("- <b>Sells</b> bikes")).to_be_visible()
+    with page.expect_download() as download:
+        shown.get_by_role("link", name="Download the evidence pack").click()
+    assert download.value.path().read_bytes() == PACK
+    assert download.value.suggested_filename.startswith("evidence-release_bike_shop-")
 
 
 def test_a_ballot_that_was_marked_by_hand_is_shown_as_what_it_is(airflow: str, page: Page) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from include.interlock.adapters.ledger import Ledger, open_ledger
-from include.interlock.adapters.permits import Admission, PermitOffice
+from include.interlock.adapters.permits import LOOK_AGAIN, Admission, PermitOffice
 from include.interlock.adapters.signing import Signer, generate_key, load_signer
 from include.interlock.adapters.ssh import SshDoor
 from include.interlock.domain.errors import DigestMismatch, PolicyViolation
@@ -119,6 +119,32 @@ def test_a_permit_that_was_kept_too_long_is_refused(ledger: Ledger, signer: Sign
     later = PermitOffice(signer, ledger, actor="later", clock=lambda: datetime.now(UTC) + LONGEST)
     with pytest.raises(PolicyViolation, match="it ended at"):
         redeem(later, envelope)
+
+
+def test_what_halts_a_rollout_is_looked_for_between_two_hosts(ledger: Ledger, signer: Signer) -> None:
+    late, looks = timedelta(), []
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + late
+
+    def halt() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            raise PolicyViolation("The wave is halted.")
+
+    office = PermitOffice(signer, ledger, actor="wave", clock=clock)
+    admission = Admission.by_permit(
+        "production", office, lambda: issue(office, hosts=[HOST, OTHER_HOST]), "deploy", halt=halt, clock=clock
+    )
+    asyncio.run(admission.admit(HOST))
+    assert looks == [], "the permit was just given: all was looked at"
+    late += LOOK_AGAIN * 2
+    asyncio.run(admission.admit(HOST))
+    asyncio.run(admission.admit(OTHER_HOST))
+    assert looks == [1], "one look serves two seconds"
+    late += LOOK_AGAIN * 2
+    with pytest.raises(PolicyViolation, match="The wave is halted"):
+        asyncio.run(admission.admit(OTHER_HOST))
 
 
 def test_an_admission_asks_for_one_permit_for_all_its_hosts_and_for_another_when_it_has_ended(

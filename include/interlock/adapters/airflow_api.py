@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,7 +12,8 @@ from urllib.parse import quote
 import httpx
 
 from include.interlock.domain.canonical import Model
-from include.interlock.domain.errors import ReleaseError, TransientError
+from include.interlock.domain.errors import AssetMissing, ReleaseError, TransientError
+from include.interlock.domain.interventions import AuditRow, audit_row
 from include.interlock.domain.records import Vote
 
 TIMEOUT = httpx.Timeout(20)
@@ -134,7 +136,7 @@ class AirflowApi:
             )
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """Return a run as Airflow stored it."""
+        """Return a run as Airflow stored it; AssetMissing if Airflow does not have it, or not any more."""
         with _explained(f"read {dag_id}, run {run_id}"):
             reply = self._send("GET", _run(dag_id, run_id))
             reply.raise_for_status()
@@ -165,6 +167,65 @@ class AirflowApi:
         """Return what people asked Airflow to do to a run, by its audit log; done or refused, it does not say."""
         with _explained(f"read the audit log of {dag_id}, run {run_id}"):
             return list(self._pages("/api/v2/eventLogs", "event_logs", dag_id=dag_id, run_id=run_id))
+
+    def audit_log(self, after: datetime, **wanted: str) -> tuple[AuditRow, ...]:
+        """Return the rows of the audit log since an instant, the oldest first.
+
+        :param wanted: such as ``dag_id`` or ``event_pattern``.
+        """
+        with _explained("read the audit log"):
+            rows = self._pages(
+                "/api/v2/eventLogs", "event_logs", after=after.isoformat(), order_by="event_log_id", **wanted
+            )
+            return tuple(audit_row(row) for row in rows)
+
+    def runs(self, dag_prefix: str, since: datetime) -> tuple[tuple[str, str], ...]:
+        """Return Dag and run of every run since an instant of the Dags whose names begin so."""
+        with _explained(f"read the runs of {dag_prefix}…"):
+            rows = self._pages(
+                "/api/v2/dags/~/dagRuns", "dag_runs", dag_id_prefix_pattern=dag_prefix, run_after_gte=since.isoformat()
+            )
+            return tuple((row["dag_id"], row["dag_run_id"]) for row in rows)
+
+    def has_run(self, dag_id: str, run_id: str) -> bool:
+        """Tell whether Airflow has a run."""
+        with _explained(f"read {dag_id}, run {run_id}"):
+            reply = self._send("GET", _run(dag_id, run_id))
+            if reply.status_code == httpx.codes.NOT_FOUND:
+                return False
+            reply.raise_for_status()
+            return True
+
+    def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> tuple[str | None, ...]:
+        """Return the state in which each try of a task ended, the first one first."""
+        task = f"{_run(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}"
+        path = f"{task}/{map_index}/tries" if map_index >= 0 else f"{task}/tries"
+        with _explained(f"read the tries of {task_id}"):
+            rows = list(self._pages(path, "task_instances"))
+            return tuple(row["state"] for row in sorted(rows, key=lambda row: row["try_number"]))
+
+    def result(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+        """Return what a task handed on; None: nothing."""
+        path = f"{_run(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}/xcomEntries/return_value"
+        with _explained(f"read the result of {task_id}"):
+            reply = self._send("GET", path, params={"map_index": map_index})
+            if reply.status_code == httpx.codes.NOT_FOUND:
+                return None
+            reply.raise_for_status()
+            value = reply.json()["value"]
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+
+    def is_paused(self, dag_id: str) -> bool:
+        """Tell whether a Dag is paused; one that Airflow does not know, or not yet, is not."""
+        with _explained(f"read the Dag {dag_id}"):
+            reply = self._send("GET", f"/api/v2/dags/{quote(dag_id, safe='')}")
+            if reply.status_code in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
+                return False
+            reply.raise_for_status()
+            return bool(reply.json()["is_paused"])
 
     def close_question(self, dag_id: str, run_id: str, answer: Answer, *, choice: str, comment: str) -> bool:
         """Answer an open request so that nobody is asked any more; False if somebody was faster."""
@@ -245,7 +306,7 @@ def _refused(what: str, error: httpx.HTTPStatusError) -> NoReturn:
     message = f"Could not {what}: Airflow answered {status} {error.response.text[:300]}"
     if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in PASSING:
         raise TransientError(message) from error
-    raise ReleaseError(
+    raise (AssetMissing if status == httpx.codes.NOT_FOUND else ReleaseError)(
         message,
         who="the platform engineer",
         next_step="check address, account and password of the Airflow connection, and the account's role",

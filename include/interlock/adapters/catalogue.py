@@ -18,10 +18,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from include.interlock.domain import policy as policies
 from include.interlock.domain import voting_faults
+from include.interlock.domain.calendar import Calendars
 from include.interlock.domain.catalogue import BoardBook, Catalogue, Identifier, Policy, Service
 from include.interlock.domain.catalogue.break_glass_file import BreakGlassBook
+from include.interlock.domain.catalogue.calendar_file import CalendarFile
 from include.interlock.domain.errors import CatalogueError
 
+from .calendars import CopyOf, Known, faults_of, load_calendars
 from .yaml_files import Problem, YamlFile, quoted, read_yaml, refused
 
 FOLDER = Path(__file__).parents[2] / "catalogue"
@@ -31,6 +34,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "board": BoardBook,
     "service": Service,
     "break_glass": BreakGlassBook,
+    "calendar": CalendarFile,
 }
 MOST_NAMES = 30
 
@@ -72,10 +76,46 @@ def load_service(folder: Path, name: str) -> Catalogue:
     return Catalogue(policy=policy, board=board, services={name: _load_service(path, policy, board)})
 
 
+def load_rules(folder: Path) -> tuple[Policy, BoardBook]:
+    """Read the policy and the board, and no service.
+
+    :raises CatalogueError: one of the two is wrong.
+    """
+    return _load_rules(folder)
+
+
+def calendars_of(folder: Path, policy: Policy, copy_of: CopyOf) -> Calendars:
+    """Return the calendars of a catalogue, to be asked; what is wrong with them closes everything.
+
+    :param copy_of: gives those that are at URLs.
+    """
+    units = frozenset(policy.business_units)
+    return load_calendars(folder, Known(services=_service_names(folder), business_units=units), copy_of)
+
+
 def what_is_wrong(folder: Path) -> list[str]:
     """Return everything that is wrong with a catalogue; if nothing is, all is well."""
     grants = folder / "break_glass.yaml"
-    return [*_wrong_in_releases(folder), *(_wrong(grants, BreakGlassBook) if grants.exists() else ())]
+    others = [*(_wrong(grants, BreakGlassBook) if grants.exists() else ()), *_wrong_in_calendars(folder)]
+    return [*_wrong_in_releases(folder), *others]
+
+
+def _wrong_in_calendars(folder: Path) -> Iterator[str]:
+    """Yield what is wrong with the calendars; names in them are checked if those who have them can be read."""
+    try:
+        catalogue = load_catalogue(folder)
+    except CatalogueError:
+        return faults_of(folder, None)
+    environments = {name for service in catalogue.services.values() for name in service.environments}
+    return faults_of(
+        folder,
+        Known(
+            services=_service_names(folder),
+            business_units=frozenset(catalogue.policy.business_units),
+            environments=frozenset(environments) if not catalogue.broken else None,
+            roles=frozenset(person.role for person in catalogue.board.people),
+        ),
+    )
 
 
 def _wrong_in_releases(folder: Path) -> list[str]:
@@ -108,7 +148,7 @@ def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
     policy, board = policy_file.parse(Policy), board_file.parse(BoardBook)
     services = [path.stem for path in _service_files(folder)]
     of_boards = _problems(voting_faults.faults_of_policy(policy, board, services=services))
-    _refuse(policy_file, [*of_boards, *_loosening_units(policy)])
+    _refuse(policy_file, [*of_boards, *_loosening_units(policy), *_unknown_recipients(policy, board)])
     of_book = voting_faults.faults_of_book(board, units=policy.business_units.keys(), services=services)
     _refuse(board_file, [*_missing_management(policy, board), *_problems(of_book)])
     return policy, board
@@ -123,6 +163,14 @@ def _loosening_units(policy: Policy) -> Iterator[Problem]:
         for refusal in policies.refusals_of_unit(policy, unit):
             place = ("business_units", unit, *refusal.path)
             yield Problem(place, policies.shown(refusal.found), refusal.allowed)
+
+
+def _unknown_recipients(policy: Policy, board: BoardBook) -> Iterator[Problem]:
+    people = {person.user for person in board.people}
+    for index, name in enumerate(policy.findings.notify):
+        if "@" not in name and name not in people:
+            allowed = f"an e-mail address, or somebody among the people of board.yaml: {_listed(people)}"
+            yield Problem(("findings", "notify", index), quoted(name), allowed)
 
 
 def _missing_management(policy: Policy, board: BoardBook) -> Iterator[Problem]:
@@ -143,6 +191,10 @@ def _service_files(folder: Path) -> list[Path]:
     """Return the files of services by name, also those with the wrong ending; editors' hidden files are nobody's."""
     found = (path for path in folder.glob("services/*") if path.suffix in (".yaml", ".yml"))
     return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _service_names(folder: Path) -> frozenset[str]:
+    return frozenset(path.stem for path in _service_files(folder))
 
 
 def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:

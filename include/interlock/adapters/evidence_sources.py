@@ -8,77 +8,190 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from include.interlock.domain.errors import AssetMissing, DigestMismatch, ReleaseError
-from include.interlock.domain.ledger import Entry, release_chain
-from include.interlock.domain.paths import docs_prefix
-from include.interlock.domain.records import Artifact, Outcome, QualityReport, Record, RolloutPlan
+from include.interlock.domain.errors import AssetMissing, DigestMismatch, RequestRefused
+from include.interlock.domain.ledger import INSTALLATION, Entry, instant, release_chain
+from include.interlock.domain.paths import docs_prefix, run_slug
+from include.interlock.domain.records import (
+    Artifact,
+    BackOutReport,
+    Blob,
+    HostResult,
+    Outcome,
+    QualityReport,
+    Record,
+    ReleasePlan,
+    RolloutPlan,
+    RunningRelease,
+    WaveReport,
+)
 
 from . import attestation
 from .airflow_api import AirflowApi
 from .artifacts import ArtifactStore
-from .evidence import Evidence
-from .ledger import Ledger
+from .evidence import Evidence, SealedPack, build_pack
 from .signing import Signer
+
+if TYPE_CHECKING:
+    from .ledger import Ledger  # brings SQLAlchemy, and the Dag files import this module
+
+SEALED = "pack.sealed"
+"""The kind of the entry that the installation's chain has of each pack."""
 
 R = TypeVar("R", bound=Record)
 
 
-def gather(
-    dag_id: str,
-    run_id: str,
-    *,
-    ledger: Ledger,
-    store: ArtifactStore,
-    api: AirflowApi,
-    signer: Signer,
-    suites: Mapping[str, str],
-    folder: Path,
-) -> Evidence:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where evidence comes from.
+
+    :param signer: signs what follows from the chain, and the pack.
+    :param suites: suite: SHA-256 of the file that says what it expects.
+    """
+
+    ledger: Ledger
+    store: ArtifactStore
+    api: AirflowApi
+    signer: Signer
+    suites: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A pack that is in the store and on record.
+
+    :param known: Airflow still had the run.
+    """
+
+    blob: Blob
+    sealed: SealedPack
+    known: bool
+
+
+def pack_release(dag_id: str, run_id: str, sources: Sources, destination: Path, *, actor: str) -> Packed:
+    """Write everything that proves a release into one archive, keep it in the store, and record it.
+
+    :param actor: who asks for it.
+    """
+    with TemporaryDirectory(prefix="interlock-") as folder:
+        evidence = gather(dag_id, run_id, sources, folder=Path(folder, "quality"))
+        sealed = build_pack(destination, evidence, sources.signer, created=datetime.now(UTC))
+    blob = sources.store.put_file(destination, pack_name(dag_id, run_id))
+    sources.ledger.append(
+        INSTALLATION,
+        SEALED,
+        {**sealed.model_dump(mode="json"), "uri": blob.uri},
+        actor=actor,
+        key=f"{SEALED}/{sealed.sha256}",
+    )
+    return Packed(blob, sealed, known=evidence.run.get("known") is not False)
+
+
+def pack_name(dag_id: str, run_id: str) -> str:
+    """Return what the file of a release's pack is called."""
+    return f"evidence-{dag_id}-{run_slug(run_id)}.zip"
+
+
+def sealed_packs(dag_id: str, run_id: str, ledger: Ledger) -> tuple[Blob, ...]:
+    """Return the packs of a release that were made, the newest last."""
+    chain = release_chain(dag_id, run_id)
+    return tuple(
+        Blob(**{field: entry.payload[field] for field in ("uri", "sha256", "size")})
+        for entry in ledger.entries(INSTALLATION, kind=SEALED)
+        if entry.payload["chain"] == chain
+    )
+
+
+def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evidence:
     """Gather what is known of a release.
 
-    :param suites: suite: SHA-256 of the file that says what it expects.
     :param folder: where files that the pack will hold are put meanwhile.
+    :raises AssetMissing: there has been no such release.
     """
-    chain = release_chain(dag_id, run_id)
+    chain, ledger, store = release_chain(dag_id, run_id), sources.ledger, sources.store
     entries = ledger.entries(chain)
-    docs = folder / "quality"
-    found = store.get_tree(docs_prefix(dag_id, run_id, "quality"), docs)
-    run, logs = _of_airflow(api, dag_id, run_id)
+    if not entries:
+        raise AssetMissing(
+            f"The ledger has nothing of a release {dag_id}/{run_id}.",
+            rule="a release leaves its chain in the ledger, from its first task on",
+            next_step="name it by Dag and run as Airflow does: release_bike_shop/manual__2026-…",
+        )
+    found = store.get_tree(docs_prefix(dag_id, run_id, "quality"), folder)
+    run, logs = _of_airflow(sources.api, dag_id, run_id)
     return Evidence(
         chain=chain,
         entries=entries,
         heads=ledger.heads(chain),
-        attestations=dict(_attestations(entries, store, signer, suites)),
+        attestations=dict(_attestations(entries, store, sources.signer, sources.suites)),
         plan=_plan(entries),
-        ballots=api.answers(dag_id, run_id) if run.get("known") is not False else (),
+        ballots=sources.api.answers(dag_id, run_id) if run.get("known") is not False else (),
         run=run,
-        hosts={
-            "running": [
-                {"host": host, "version": version}
-                for host, version in sorted(_payload(entries, "release.closed").get("running", {}).items())
-            ]
-        },
-        quality=docs if found else None,
+        hosts=_hosts(entries),
+        quality=folder if found else None,
         logs=logs,
     )
 
 
 def _of_airflow(api: AirflowApi, dag_id: str, run_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the run as Airflow has it, and the logs of its tasks."""
+    """Return the run as Airflow has it, and the logs of its tasks; an Airflow that is only out of reach is waited for.
+
+    :raises TransientError: Airflow does not say whether it has the run.
+    """
     try:
-        run, tasks = api.run(dag_id, run_id), api.task_instances(dag_id, run_id)
-    except ReleaseError as error:
-        return {"dag_id": dag_id, "run_id": run_id, "known": False, "why": str(error)}, {}
-    logs = {}
+        run = api.run(dag_id, run_id)
+    except AssetMissing as error:
+        return {"dag_id": dag_id, "run_id": run_id, "known": False, "why": error.what}, {}
+    tasks, logs = api.task_instances(dag_id, run_id), {}
     for task in tasks:
         name = task["task_id"] if task["map_index"] < 0 else f"{task['task_id']}.{task['map_index']}"
         for number in range(1, (task["try_number"] or 0) + 1):
             text = api.log(dag_id, run_id, task["task_id"], task["map_index"], number)
             logs[f"{name}/{number}"] = text.encode()
     return {**run, "tasks": tasks}, logs
+
+
+def _hosts(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what the hosts said last: after the last wave or back-out, else when the release was planned."""
+    planned = _last(entries, "plan.made", ReleasePlan)
+    before = planned.running if planned else ()
+    results = _last_results(entries)
+    if not results:
+        return _said(entries, ("plan.made",), before) if planned else {"running": []}
+    versions = _payload(entries, "release.closed").get("running", {})
+    plan = _plan(entries)
+    commits = {one.release: one.commit for one in before}
+    if plan is not None:
+        commits[plan.release] = plan.commit
+    running = [
+        RunningRelease(
+            host=host,
+            release=one.after,
+            version=versions.get(host),
+            commit=commits.get(one.after) if one.after else None,
+        )
+        for host, one in sorted(results.items())
+    ]
+    return _said(entries, ("wave.deployed", "back_out.done", "release.closed"), running)
+
+
+def _said(entries: Sequence[Entry], kinds: Sequence[str], running: Sequence[RunningRelease]) -> dict[str, Any]:
+    at = next(entry.at for entry in reversed(entries) if entry.kind in kinds)
+    return {"at": instant(at), "running": [one.model_dump(mode="json") for one in running]}
+
+
+def _last_results(entries: Sequence[Entry]) -> dict[str, HostResult]:
+    """Return for each host that was touched what came of it last."""
+    models: dict[str, type[WaveReport] | type[BackOutReport]] = {
+        "wave.deployed": WaveReport,
+        "back_out.done": BackOutReport,
+    }
+    reports = [_read(models[entry.kind], entry.payload) for entry in entries if entry.kind in models]
+    return {one.host: one for report in reports for one in report.results}
 
 
 def _attestations(
@@ -89,7 +202,7 @@ def _attestations(
     if artifact is None:
         return
     name = Path(artifact.bundle.uri).name
-    with suppress(AssetMissing, DigestMismatch):  # the verifier misses it, and says so
+    with suppress(AssetMissing, DigestMismatch, RequestRefused):  # the verifier misses it, and says so
         yield "provenance", store.get_bytes(artifact.provenance)
     if report := _last(entries, "quality.judged", QualityReport):
         judged = attestation.test_result_statement(
@@ -117,9 +230,13 @@ def _payload(entries: Sequence[Entry], kind: str) -> dict[str, Any]:
 
 def _last(entries: Sequence[Entry], kind: str, model: type[R]) -> R | None:
     found = _payload(entries, kind)
-    return model.from_xcom(found) if found else None
+    return _read(model, found) if found else None
+
+
+def _read(model: type[R], payload: dict[str, Any]) -> R:
+    """Read a record of a payload that may say more than the record."""
+    return model.model_validate(payload, extra="ignore")
 
 
 def _plan(entries: Sequence[Entry]) -> RolloutPlan | None:
-    found = _payload(entries, "rollout.frozen")
-    return RolloutPlan.from_xcom({key: value for key, value in found.items() if key != "digest"}) if found else None
+    return _last(entries, "rollout.frozen", RolloutPlan)

@@ -47,6 +47,7 @@ from include.interlock.domain.ledger import (
     instant,
     next_entry,
     same_thing,
+    unsigned_since,
 )
 
 from .ledger_migrations import WRITER, migrate, open_doors
@@ -79,6 +80,9 @@ SKEW = timedelta(seconds=2)
 """Machines' clocks differ by so much: an entry waits until its own clock has passed its predecessor's time."""
 FARTHEST = timedelta(minutes=5)
 """How far a clock may be from the database server's."""
+
+BEING_SIGNED = timedelta(seconds=10)
+"""So long after an entry, its head may not be signed yet."""
 
 DATABASE = "interlock_ledger"
 
@@ -356,11 +360,12 @@ def _check(engine: Engine, given: argparse.Namespace) -> int:
     with Ledger(engine) as ledger:
         for chain in ledger.chains():
             found, last = ledger.check(chain, keys), ledger.heads(chain)
-            if found:
+            entries = () if found else ledger.entries(chain)
+            settled = [entry for entry in entries if datetime.now(UTC) - entry.at > BEING_SIGNED]
+            if found := found or unsigned_since(chain, settled, last):
                 problems.append(found.sentence)
                 continue
-            count = len(ledger.entries(chain))
-            print(f"{chain}: {count} entries, signed up to {last[-1].sequence if last else 0}")
+            print(f"{chain}: {len(entries)} entries, signed up to {last[-1].sequence if last else 0}")
     if not keys:
         print("Signatures were not checked: name the public keys with --key.")
     for problem in problems:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Any, Self
 
+from include.interlock.domain.calendar import Answer
 from include.interlock.domain.canonical import Sha256, canonical_bytes
 from include.interlock.domain.errors import AlreadyRecorded, DigestMismatch, PolicyViolation
 from include.interlock.domain.permit import (
@@ -25,6 +26,8 @@ from .ledger import Ledger
 from .signing import Signer, verify
 
 Clock = Callable[[], datetime]
+LOOK_AGAIN = timedelta(seconds=2)
+"""After so long, what halts a rollout is looked for again before the next host."""
 
 
 def _now() -> datetime:
@@ -51,6 +54,7 @@ class PermitOffice:
         wave: int | None = None,
         plan: Sha256 | None = None,
         bundle: Sha256 | None = None,
+        calendar: Answer | None = None,
     ) -> dict[str, Any]:
         """Write, sign and record a permit; return its envelope. That it may be given is the caller's to have proven."""
         now = self._clock()
@@ -64,6 +68,7 @@ class PermitOffice:
             plan=plan,
             bundle=bundle,
             catalogue=catalogue,
+            calendar=calendar,
             issued_at=now,
             expires_at=now + LONGEST,
         )
@@ -110,6 +115,7 @@ class Admission:
     """What every connection to a host is asked for: made by :meth:`sandbox` or :meth:`by_permit`, and by nothing else.
 
     :param ask: asks for a permit; again when the one before has ended.
+    :param halt: raises if what was begun must not go on; asked between two hosts.
     """
 
     def __init__(
@@ -119,10 +125,12 @@ class Admission:
         office: PermitOffice | None = None,
         ask: Callable[[], dict[str, Any]] | None = None,
         purposes: Sequence[Purpose] = (),
+        halt: Callable[[], None] | None = None,
         clock: Clock = _now,
     ) -> None:
         self.environment = environment
         self._office, self._ask, self._purposes, self._clock = office, ask, tuple(purposes), clock
+        self._halt, self._looked = halt, datetime.min.replace(tzinfo=UTC)
         self._permit: Permit | None = None
         self._turn: asyncio.Lock | None = None
 
@@ -147,10 +155,11 @@ class Admission:
         office: PermitOffice,
         ask: Callable[[], dict[str, Any]],
         *purposes: Purpose,
+        halt: Callable[[], None] | None = None,
         clock: Clock = _now,
     ) -> Self:
-        """Admit to the hosts that a permit names, for one of some purposes."""
-        return cls(environment, office=office, ask=ask, purposes=purposes, clock=clock)
+        """Admit to the hosts that a permit names, for one of some purposes, until something halts it."""
+        return cls(environment, office=office, ask=ask, purposes=purposes, halt=halt, clock=clock)
 
     async def admit(self, address: str) -> None:
         """Let one connection to a host be opened, or raise: this is asked just before it is."""
@@ -162,8 +171,16 @@ class Admission:
         async with self._turn:
             if self._permit is None or self._clock() >= self._permit.expires_at:
                 self._permit = await asyncio.to_thread(self._redeemed, self._office, self._ask)
+                self._looked = self._clock()  # all that a permit needs was looked at just now
+            await self._look_again()
         refuse_unusable(self._permit, purposes=self._purposes, environment=self.environment, now=self._clock())
         refuse_other_host(self._permit, address)
+
+    async def _look_again(self) -> None:
+        """Raise if something halts the rollout now; one look serves the hosts of the next two seconds."""
+        if self._halt is not None and self._clock() - self._looked > LOOK_AGAIN:
+            await asyncio.to_thread(self._halt)
+            self._looked = self._clock()
 
     def _redeemed(self, office: PermitOffice, ask: Callable[[], dict[str, Any]]) -> Permit:
         return office.redeem(ask(), purposes=self._purposes, environment=self.environment)

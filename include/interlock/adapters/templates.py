@@ -18,6 +18,9 @@ from urllib.parse import quote
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from include.interlock.domain.catalogue.values import in_words
+from include.interlock.domain.quality import SUITE_TITLES
+
 FOLDER = Path(__file__).parents[2] / "templates"
 LONGEST = 300
 """Characters of one value; the whole is in the records."""
@@ -54,7 +57,16 @@ def _environment() -> ImmutableSandboxedEnvironment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        code=code, counted=counted, instant=instant, link=link, named=named, quoted=quoted, short=short, worded=worded
+        code=code,
+        counted=counted,
+        in_words=in_words,
+        instant=instant,
+        link=link,
+        named=named,
+        quoted=quoted,
+        short=short,
+        suite=suite,
+        worded=worded,
     )
     return environment
 
@@ -100,6 +112,11 @@ def worded(key: str) -> str:
     """Return a key as words: ``peak_hours`` as *Peak hours*."""
     words = re.sub(r"[_-]+", " ", key).strip()
     return words[:1].upper() + words[1:]
+
+
+def suite(name: str) -> str:
+    """Return what people call a suite of quality review."""
+    return SUITE_TITLES.get(name, worded(name))
 
 
 def counted(number: int, noun: str) -> str:

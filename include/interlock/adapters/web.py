@@ -120,8 +120,13 @@ async def smoke(
         )
 
 
+def expectation(check: SmokeCheck) -> str:
+    """Return in words what a smoke request is to be answered with."""
+    return f"status {check.status}" + (f", containing {check.contains!r}" if check.contains else "")
+
+
 async def _smoke_one(address: str, check: SmokeCheck, port: int, client: httpx.AsyncClient) -> SmokeResult:
-    wanted = f"status {check.status}" + (f", containing {check.contains!r}" if check.contains else "")
+    wanted = expectation(check)
     try:
         status, body = await _get(client, url(address, port, check.path), _SMOKE_SECONDS)
     except _NO_ANSWER as error:

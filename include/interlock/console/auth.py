@@ -13,11 +13,13 @@ from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
 from airflow.providers.fab.www.security.permissions import RESOURCE_DAG_RUN, RESOURCE_HITL_DETAIL, resource_name
 from fastapi import HTTPException, status
 
+from . import witness
 from .asked import Asked, under_way
 from .behind import dags_of_asset
 from .control import BREAK_GLASS, NEVER, WATCHMEN, is_controlled, is_refused, refusal
 from .guard import asset_of
 from .verdict import bench
+from .witness import is_answer
 
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
@@ -32,14 +34,21 @@ class InterlockFabAuthManager(FabAuthManager):
     """FAB's auth manager that knows people by user name and lets nobody go round a release's decisions."""
 
     def is_authorized_hitl_task(self, *, assigned_users: set[str], user: User) -> bool:
-        """Tell whether a question was asked of this user: by user name, or by FAB's numeric id."""
+        """Tell whether a question was asked of this user: by user name, or by FAB's numeric id.
+
+        Airflow asks this of an answer that nobody has given yet, and keeps it next; so here it is put on record.
+
+        :raises HTTPException: 503: it cannot be.
+        """
         name = getattr(user, "username", None)  # the public user has none
         was_asked = any(user.get_id() == one if one.isdigit() else name == one for one in assigned_users)
         asked = under_way()
-        if not was_asked and isinstance(asked, Asked):
-            dag_id = asked.names.get("dag_id")
-            if dag_id is not None and is_controlled(dag_id):
+        dag_id = asked.names.get("dag_id") if isinstance(asked, Asked) else None
+        if isinstance(asked, Asked) and dag_id is not None and is_controlled(dag_id):
+            if not was_asked:
                 bench().refused(user.get_name(), asked, DagAccessEntity.HITL_DETAIL.value, dag_id, "assignment")
+            elif is_answer(asked) and (why := witness.objection(user.get_name(), asked)):
+                raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, why)
         return was_asked
 
     def is_authorized_dag(

@@ -11,8 +11,9 @@ from .asked import Asked, Reading
 from .routes import Deed
 
 PREFIX = "release_"
-WATCHMEN = frozenset({"emergency_stop", "reconcile"})
-"""Dags that watch over releases: their runs are as much under control, and they are not paused either."""
+BACK = "rollback_"
+WATCHMEN = frozenset({"emergency_stop", "mark_version", "reconcile", "review_release"})
+"""Dags that watch over releases, stop them, review them and mark versions: as much under control, and not paused."""
 BREAK_GLASS = "break_glass"
 
 READ = "GET"
@@ -30,12 +31,17 @@ NEVER = {Deed.START, Deed.ASSET} | PAUSES
 
 def is_controlled(dag_id: str | None) -> bool:
     """Tell whether a Dag is under release control."""
-    return dag_id is not None and (is_release(dag_id) or dag_id.lower() in WATCHMEN)
+    return dag_id is not None and (is_release(dag_id) or is_rollback(dag_id) or dag_id.lower() in WATCHMEN)
 
 
 def is_release(dag_id: str) -> bool:
     """Tell whether a Dag releases a service."""
     return dag_id.lower().startswith(PREFIX)
+
+
+def is_rollback(dag_id: str) -> bool:
+    """Tell whether a Dag takes a service back to an earlier release."""
+    return dag_id.lower().startswith(BACK)
 
 
 def goes_round(method: str, entity: str | None, dag_id: str | None) -> bool:

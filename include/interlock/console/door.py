@@ -21,7 +21,7 @@ from include.interlock.domain.request import parse_request
 
 from .asked import App, Asked, Receive, Scope, Send, let_in, under_way, unique
 from .attempts import Note, attempt_by_task
-from .control import is_controlled, is_release, refusal, service_of
+from .control import is_controlled, is_release, is_rollback, refusal, service_of
 from .messages import answer, read_body, replay
 from .routes import Deed
 from .verdict import bench, catalogue_folder
@@ -103,8 +103,13 @@ class ReleaseDoor:
     def _of_a_task(self, asked: Asked) -> str:
         """Say why a task's request to start or clear a run is refused; empty: it is not, or it is no such request."""
         found = BY_TASK.fullmatch(asked.path)
-        if not found or not (is_release(found["dag"]) or (found["clear"] and is_controlled(found["dag"]))):
+        if not found or not _is_closed_to_tasks(found["dag"], bool(found["clear"])):
             return ""
         note = self._note or bench().note
         note(attempt_by_task(asked, found["dag"], found["run"]))
         return refusal("RUN", found["dag"], None if found["clear"] else Deed.START)
+
+
+def _is_closed_to_tasks(dag_id: str, clear: bool) -> bool:
+    """Tell whether a task may not start a run of a Dag, or clear one."""
+    return is_release(dag_id) or is_rollback(dag_id) or (clear and is_controlled(dag_id))

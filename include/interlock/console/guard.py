@@ -18,6 +18,7 @@ from .control import OPEN_DEEDS, WATCHMEN, is_controlled, is_open
 from .messages import answer, read_body, replay
 from .routes import Deed
 from .verdict import Bench, bench
+from .witness import is_answer, objection
 
 PARTS = ("api", "ui")
 """First words of the paths of Airflow's own API."""
@@ -37,16 +38,22 @@ class ReleaseGuard:
     """Refuse what nobody may do to a Dag under control.
 
     Who breaks the glass needs a grant here and no role: other auth managers know none.
+
+    :param put_on_record: records an answer, and says why it cannot be taken, or nothing.
     """
 
-    def __init__(self, app: App, judges: Callable[[], Bench] = bench) -> None:
-        self.app, self._judges = app, judges
+    def __init__(
+        self, app: App, judges: Callable[[], Bench] = bench, put_on_record: Callable[[str, Asked], str] = objection
+    ) -> None:
+        self.app, self._judges, self._put_on_record = app, judges, put_on_record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it with 403 and the reason."""
         asked = under_way()
         if scope["type"] == "http" and asked is None:
             await let_in(self, scope, receive, send)
+        elif isinstance(asked, Asked) and is_answer(asked):
+            await self._witness(asked, scope, receive, send)
         elif isinstance(asked, Asked) and _may_matter(asked):
             await self._judge(asked, scope, receive, send)
         else:
@@ -68,6 +75,22 @@ class ReleaseGuard:
             await answer(send, status, why)
         else:
             await self.app(scope, receive, send)
+
+    async def _witness(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        """Put an answer on record before Airflow takes it; whether it was theirs to give, Airflow decides next."""
+        from fastapi import HTTPException
+
+        body = await read_body(receive, LARGEST_KEPT)
+        if body is None:
+            return  # the client has gone
+        try:
+            why = await to_thread.run_sync(self._put_on_record, await _user(scope), asked)
+        except HTTPException:
+            why = ""  # nobody: Airflow says so
+        if why:
+            await answer(send, 503, why)
+        else:
+            await self.app(scope, replay(body, receive), send)
 
     async def _objection(self, asked: Asked, scope: Scope, refused: list[str]) -> tuple[int, str]:
         """Return how to answer, and why; without a why, the glass is broken."""

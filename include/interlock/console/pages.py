@@ -1,8 +1,9 @@
 """The pages of a release in Airflow's UI: the release at a glance, and the data docs of its quality.
 
 A FastAPI app that Airflow mounts under :data:`PREFIX`. What a page shows it reads in the browser from Airflow's public
-API, with the reader's own permissions; only the data docs come through here, from the artifact store. Airflow does not
-protect the apps of plugins, so every route asks for a user, and for the right to read the Dag's runs.
+API, with the reader's own permissions; only what lies in the artifact store comes through here: data docs, release
+notes, evidence packs. Airflow does not protect the apps of plugins, so every route asks for a user, and for the right
+to read the Dag's runs; a pack holds logs and answers, and asks for the right to read those too.
 """
 
 from __future__ import annotations
@@ -10,17 +11,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from mimetypes import guess_type
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import auth_manager_from_app, get_user, requires_access_dag
-from fastapi import Depends, FastAPI, HTTPException, Request, Response, status
+from fastapi import Depends, FastAPI, HTTPException, Response, status
 from fastapi.responses import FileResponse, RedirectResponse
 
 from include.interlock.adapters.artifacts import ArtifactStore, open_store
-from include.interlock.domain.errors import AssetMissing, RequestRefused
+from include.interlock.adapters.yaml_files import read_yaml
+from include.interlock.domain.catalogue import BoardBook
+from include.interlock.domain.errors import AssetMissing, CatalogueError, RequestRefused
 from include.interlock.domain.paths import docs_prefix
+from include.interlock.domain.voting import BOOK
+
+from . import downloads
+from .downloads import Store
+from .glass import OpenLedger, configured_ledger
+from .verdict import catalogue_folder
 
 PREFIX = "/interlock"
 STATIC = Path(__file__).parent / "static"
@@ -36,6 +45,11 @@ DATA_DOCS = "sandbox allow-same-origin; default-src 'none'; style-src 'unsafe-in
 FRAMED = "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 
 READS_RUNS = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
+READS_ALL = [
+    READS_RUNS,
+    *(Depends(requires_access_dag("GET", DagAccessEntity[name])) for name in ("TASK_LOGS", "HITL_DETAIL", "XCOM")),
+]
+"""For what holds the logs, the answers and the records of a run."""
 
 
 def configured_store() -> ArtifactStore:
@@ -45,10 +59,12 @@ def configured_store() -> ArtifactStore:
     return open_store(Connection.get_connection_from_secrets(ARTIFACTS))
 
 
-def create_app(open_artifacts: Callable[[], ArtifactStore] = configured_store) -> FastAPI:
-    """Return the app; each request opens the store anew, so that a changed connection counts at once."""
+def create_app(
+    open_artifacts: Callable[[], ArtifactStore] = configured_store, open_ledger: OpenLedger = configured_ledger
+) -> FastAPI:
+    """Return the app; each request opens store and ledger anew, so that a changed connection counts at once."""
     app = FastAPI(title="Interlock", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.open_artifacts = open_artifacts
+    app.state.open_artifacts, app.state.open_ledger = open_artifacts, open_ledger
     # Airflow's dependencies look for the auth manager in the state of the app, which a mounted app has not.
     app.dependency_overrides[auth_manager_from_app] = get_auth_manager
     app.get("/static/{name}", dependencies=[Depends(get_user)])(static_file)
@@ -57,15 +73,11 @@ def create_app(open_artifacts: Callable[[], ArtifactStore] = configured_store) -
     app.get("/reports", dependencies=[READS_RUNS])(reports)
     app.get("/docs/{dag_id}/{run_id}/{stage}", dependencies=[READS_RUNS])(docs_index)
     app.get("/docs/{dag_id}/{run_id}/{stage}/{page:path}", dependencies=[READS_RUNS])(docs_page)
+    app.get("/names", dependencies=[Depends(get_user)])(names_of_people)
+    app.get("/files", dependencies=[READS_RUNS])(downloads.left_by)
+    app.get("/files/{dag_id}/{run_id}/notes", dependencies=[READS_RUNS])(downloads.notes)
+    app.get("/files/{dag_id}/{run_id}/evidence", dependencies=READS_ALL)(downloads.evidence)
     return app
-
-
-def _opened_store(request: Request) -> ArtifactStore:
-    store: ArtifactStore = request.app.state.open_artifacts()
-    return store
-
-
-Store = Annotated[ArtifactStore, Depends(_opened_store)]
 
 
 def release_page() -> FileResponse:
@@ -76,6 +88,14 @@ def release_page() -> FileResponse:
 def quality_page() -> FileResponse:
     """Show the data docs of a release, and which of them there are."""
     return _page("quality.html")
+
+
+def names_of_people() -> dict[str, str]:
+    """Say how people call everybody whom the catalogue names: user name to name."""
+    try:
+        return read_yaml(catalogue_folder() / BOOK, shown=BOOK).parse(BoardBook).names
+    except (CatalogueError, OSError) as error:
+        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error
 
 
 def static_file(name: str) -> FileResponse:

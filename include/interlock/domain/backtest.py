@@ -10,6 +10,7 @@ from .canonical import Model
 from .catalogue import Catalogue, Flow, RiskLevel, Thresholds, Tightening
 from .errors import PolicyViolation
 from .policy import Governed, flows_of, resolve_policy, shown
+from .quality import licence_allowed
 from .records import PastRelease
 from .review import refuse_unreviewed
 from .risk import assess
@@ -159,7 +160,7 @@ def _broken(thresholds: Thresholds, observed: dict[str, float | tuple[str, ...]]
         elif key.startswith("max_"):
             met = found <= limit
         else:
-            met = set(found if isinstance(found, tuple) else ()) <= set(limit)
+            met = all(licence_allowed(one, limit) for one in (found if isinstance(found, tuple) else ()))
         if not met:
             yield f"{key} is {shown(limit)}, found was {shown(found)}"
 

@@ -215,6 +215,11 @@ def _texts(value: Any) -> list[str]:
     return [one for one in found if isinstance(one, str)]
 
 
+def may_be_refused_yet(rows: Iterable[AuditRow], now: datetime) -> bool:
+    """Tell whether one of these rows is so young that the guard may still be recording that it refused it."""
+    return any(row.at > now - 2 * SKEW for row in rows)
+
+
 def settled(rows: Iterable[AuditRow], now: datetime) -> tuple[AuditRow, ...]:
     """Return the rows that are old enough for the guard to have written what it refused."""
     return tuple(row for row in rows if row.at < now - WINDOW - 2 * SKEW)

@@ -26,6 +26,9 @@ HEAD_TYPE = "application/vnd.interlock.chain-head+json"
 CLOCK_CORRECTED = "clock.corrected"
 """The one kind whose entry may be earlier than its predecessor: somebody says that the clock was wrong, and why."""
 
+SEALED = frozenset({"rollout.frozen", "board.decided", "release.closed"})
+"""Kinds in a release's chain after which its head is signed."""
+
 LARGEST_PAYLOAD = 1024 * 1024
 """Bytes of a payload's canonical JSON: what is larger belongs into the artifact store, with its digest here."""
 DEEPEST_PAYLOAD = 32
@@ -215,6 +218,20 @@ def first_break(
     if found is None or (broken_head is not None and broken_head.sequence < found.sequence):
         return broken_head
     return found
+
+
+def unsigned_since(chain: str, entries: Sequence[Entry], heads: Iterable[SignedHead]) -> Break | None:
+    """Return where a chain lacks a signed head: after what is always signed; None if it is vouched for so far.
+
+    :param entries: of the chain, found to be whole; without heads, whoever may write rows could write them all anew.
+    :param heads: of this chain, each signed by a known key.
+    """
+    end = max((head.sequence for head in heads), default=0)
+    missing = next((entry for entry in entries if entry.kind in SEALED and entry.sequence > end), None)
+    if missing is None:
+        return None
+    what = f"({missing.kind}) is not signed, and everything of its kind is"
+    return _broken(chain, missing.sequence, "head", what)
 
 
 def _walk(

@@ -25,20 +25,21 @@ from .records import (
 
 Verdict = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
 
-STAGES = (
-    "policy",
-    "planning",
-    "design",
-    "build",
-    "quality",
-    "acceptance",
-    "rollout",
-    "communication",
-    "implementation",
-    "verification",
-    "closure",
-)
-"""The stages of a release, in their order; the last one decides the outcome."""
+STAGE_TITLES = {
+    "policy": "Release policy",
+    "planning": "Release planning",
+    "design": "Hardware and software design",
+    "build": "Build and configure",
+    "quality": "Quality review",
+    "acceptance": "Release accepted",
+    "rollout": "Rollout plan and CAB",
+    "communication": "Communicate and train",
+    "implementation": "Implement release",
+    "verification": "Verify implementation",
+    "closure": "Closure",
+}
+"""The stages of a release as people call them, in their order; the last one decides the outcome."""
+STAGES = tuple(STAGE_TITLES)
 
 PRODUCTION = "production"
 """The environment that a release is for; a rehearsal is for any other."""

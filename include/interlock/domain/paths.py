@@ -22,6 +22,12 @@ def quality_page(dag_id: str, run_id: str) -> str:
     return f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/plugin/quality-report"
 
 
+def question_page(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    """Return where Airflow's UI asks a question of a run, below its own address."""
+    task = f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/tasks/{quote(task_id, safe='')}"
+    return f"{task}/mapped/{map_index}/required_actions"
+
+
 def docs_prefix(dag_id: str, run_id: str, stage: str) -> str:
     """Return the folder of a stage's data docs below the artifact store's root.
 

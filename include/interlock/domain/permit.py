@@ -12,8 +12,10 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from .calendar import Answer
 from .canonical import Model, Sha256, sha256_of
 from .errors import PolicyViolation
+from .ledger import Entry
 from .records import Decision, QualityReport, RolloutPlan, Waiver
 
 SANDBOXES = frozenset({"test"})
@@ -22,6 +24,9 @@ LONGEST = timedelta(minutes=15)
 """A permit is never older when it is used."""
 PERMIT_TYPE = "application/vnd.interlock.permit+json"
 """Payload type of a signed permit."""
+
+NO_PERMIT = "No permit:"
+"""What refusals begin with, and the results of hosts to which a wave had no permit."""
 
 Purpose = Literal["inspect", "deploy", "back_out"]
 """To ask hosts what they run; to bring them to the approved release; to take them back to what they had."""
@@ -42,6 +47,7 @@ class Permit(Model):
     plan: Sha256 | None = Field(None, description="Digest of the frozen rollout plan; none: not frozen yet")
     bundle: Sha256 | None = Field(None, description="Digest of what is deployed")
     catalogue: Sha256 = Field(description="Digest of the policy, board and service that held when it was given")
+    calendar: Answer | None = Field(None, description="What the calendars answered then; none: they were not asked")
     issued_at: AwareDatetime
     expires_at: AwareDatetime
 
@@ -56,10 +62,14 @@ class Circumstances(Model):
     quality: QualityReport | None = Field(description="The quality report that the ledger has; none: none")
     waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each given by somebody who might")
     closed: bool = Field(False, description="The release has ended")
+    unsigned: str = Field("", description="That what was decided is not vouched for by a signed head, in words")
     stops: tuple[str, ...] = Field((), description="Emergency stops in force, in words")
     freezes: tuple[str, ...] = Field((), description="Freezes in force, in words")
     interventions: tuple[str, ...] = Field((), description="Done by hand since the plan was frozen, in words")
     findings: tuple[str, ...] = Field((), description="Of the bypass detector about this release, in words")
+    marked: str = Field("", description="Why this version is kept out of the environment, in words")
+    ran_before: bool = Field(False, description="Of a rollback: by the ledger the environment ran exactly this before")
+    overtaken: str = Field("", description="Another release that changed its hosts since it was frozen, in words")
 
 
 class Objection(Model):
@@ -75,7 +85,7 @@ def objections(plan: RolloutPlan, found: Circumstances, now: datetime) -> tuple[
     """Return every reason against changing production by this plan now; none: a permit may be given."""
     return tuple(
         objection
-        for check in (_of_the_plan, _of_the_board, _of_the_quality, _of_the_time, _of_hands)
+        for check in (_of_the_plan, _of_the_version, _of_the_board, _of_the_quality, _of_the_time, _of_hands)
         for objection in check(plan, found, now)
     )
 
@@ -84,7 +94,7 @@ def refuse(found: Sequence[Objection]) -> None:
     """Raise a PolicyViolation that names every objection; nothing if there is none."""
     if found:
         raise PolicyViolation(
-            "No permit: " + " ".join(objection.what for objection in found),
+            f"{NO_PERMIT} " + " ".join(objection.what for objection in found),
             rule="; ".join(dict.fromkeys(objection.rule for objection in found)),
             who=", ".join(dict.fromkeys(objection.who for objection in found)),
             next_step="; ".join(dict.fromkeys(objection.next_step for objection in found)),
@@ -167,6 +177,30 @@ def _of_the_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
         )
 
 
+def _of_the_version(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    if found.marked:
+        yield Objection(
+            what=found.marked,
+            rule="a version that is marked bad is not rolled out, and where one is pinned no other is",
+            who="the release manager, with the Dag mark_version",
+            next_step="take another version, or have the mark lifted and run the task again",
+        )
+    if plan.rolls_back and not found.ran_before:
+        yield Objection(
+            what=f"By the ledger {plan.environment} never ran {plan.release}, or the record of it does not hold.",
+            rule="without a board an environment goes back only to what it ran before",
+            who="the board",
+            next_step="release that version as a normal or an emergency change",
+        )
+    if found.overtaken:
+        yield Objection(
+            what=found.overtaken,
+            rule="what a plan says about its hosts is true until another release changes them",
+            who=_MANAGER,
+            next_step="trigger the release again, so that it is planned from what the hosts run now",
+        )
+
+
 def _of_the_board(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     decision = found.decision
     if decision is None:
@@ -192,7 +226,9 @@ def _of_the_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> I
             next_step=again,
         )
         return
-    bare = [failure for failure in found.quality.failures if not any(one.covers(failure, now) for one in found.waivers)]
+    # On record, and seen by the board: a waiver that came after the plan was frozen is none.
+    waivers = [one for one in found.waivers if one in plan.waivers]
+    bare = [failure for failure in found.quality.failures if not any(one.covers(failure, now) for one in waivers)]
     if bare or (not found.quality.success and not found.quality.failures):
         names = "; ".join(f"{failure.suite}: {failure.expected}" for failure in bare) or "the review as a whole"
         yield Objection(
@@ -227,7 +263,39 @@ def _of_the_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
         )
 
 
+def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry]) -> None:
+    """Raise a PolicyViolation unless a release may take its hosts back: what stops a release does not stop that.
+
+    :param entries: the release's chain. It froze this plan, had a permit to deploy by it, and did not end since; a
+        release that failed is not at its end while its back-out is not done.
+    """
+    frozen = [entry.payload.get("digest") for entry in entries if entry.kind == "rollout.frozen"]
+    closed = [entry.payload.get("outcome") for entry in entries if entry.kind == "release.closed"]
+    permits = [entry.payload.get("permit", {}) for entry in entries if entry.kind == "permit.used"]
+    if not frozen or frozen[-1] != plan.digest:
+        problem, rule = "by the ledger its plan is not the one that was frozen", "it goes where the frozen plan says"
+    elif not any((one.get("purpose"), one.get("plan")) == ("deploy", plan.digest) for one in permits):
+        problem, rule = "by the ledger it never had a permit to deploy", "only what was deployed is backed out"
+    elif closed and closed[-1] != "failed":
+        problem, rule = f"by the ledger it has ended as {closed[-1]}", "what has ended touches nothing any more"
+    else:
+        return
+    raise PolicyViolation(
+        f"No permit for a back-out of {plan.service} {plan.version}: {problem}.",
+        rule=rule,
+        who=_MANAGER,
+        next_step="to go back to another version, release that version",
+    )
+
+
 def _of_hands(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    if found.unsigned:
+        yield Objection(
+            what=found.unsigned,
+            rule="what was frozen and decided is signed with the installation's key",
+            who="whoever may write to the ledger's database as its owner",
+            next_step="find out who changed it, then trigger the release again",
+        )
     for what in found.interventions:
         yield Objection(
             what=f"Somebody intervened by hand: {what}",

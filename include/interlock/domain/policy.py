@@ -26,6 +26,7 @@ from .catalogue import (
     TimeLimits,
     WaiverRule,
 )
+from .catalogue.values import in_words
 from .errors import PolicyViolation
 from .records import PolicyInForce, Waiver
 
@@ -224,7 +225,7 @@ def refuse_waiver(in_force: PolicyInForce, person: Person, waiver: Waiver, *, re
     elif rule is None or not waiver_allowed(in_force, person, waiver.suite):
         problem = f"{who} may not waive failures of {waiver.suite}; {roles or 'nobody'} may"
     elif waiver.until - waiver.at > rule.longest:
-        problem = f"A waiver of {waiver.suite} holds {shown(rule.longest)} at most; this one ends at {waiver.until}"
+        problem = f"A waiver of {waiver.suite} holds {in_words(rule.longest)} at most; this one ends at {waiver.until}"
     if problem:
         place = in_force.further_sources.get(f"waivers.{waiver.suite}.roles", ENTERPRISE)
         raise PolicyViolation(

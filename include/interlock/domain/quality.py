@@ -12,6 +12,15 @@ from pydantic import Field
 from .canonical import Model, canonical_bytes
 from .records import Artifact, ReleasePlan, release_name
 
+SUITE_TITLES = {
+    "tests": "Tests",
+    "coverage": "Coverage of the tests",
+    "performance": "Response times and errors",
+    "components": "Components and licences",
+    "record": "The release's own records",
+}
+"""The suites of quality review as people call them."""
+
 AnyRow = TypeVar("AnyRow", bound=Model)
 
 

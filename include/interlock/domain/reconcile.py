@@ -24,23 +24,32 @@ BASELINE = "baseline.seen"
 """What a host ran when it was first looked at, and no release had touched it."""
 CHAINS = "release/"
 DAGS = "release_"
+ROLLBACKS = "rollback_"
 
 LEAVES = {
     "policy.resolve_policy": "policy.resolved",
     "planning.plan_release": "plan.made",
     "planning.decide_plan": "plan.decided",
+    "policy.resolve_rollback": "policy.resolved",
+    "planning.plan_rollback": "plan.made",
     "design.check_assets": "assets.checked",
+    "design.check_targets": "assets.checked",
     "build.build_artifact": "artifact.built",
+    "build.take_artifact": "artifact.built",
     "quality.deploy_to_test": "test.deployed",
     "quality.run_suites": "suites.run",
     "quality.measure_load": "test.loaded",
     "quality.judge_quality": "quality.judged",
+    "quality.take_report": "quality.judged",
     "acceptance.decide_acceptance": "acceptance.decided",
+    "acceptance.take_acceptance": "acceptance.decided",
     "rollout.freeze_plan": "rollout.frozen",
     "rollout.await_board": "board.decided",
     "communication.write_notes": "notes.written",
+    "communication.write_rollback_notes": "notes.written",
     "communication.announce": "release.announced",
     "communication.record_communication": "communication.recorded",
+    "communication.record_told": "communication.recorded",
     "implementation.measure_baseline": "baseline.measured",
     "verification.smoke_hosts": "hosts.smoked",
     "verification.measure_after": "load.measured",
@@ -122,6 +131,11 @@ def dag_of(service: str) -> str:
     return DAGS + service.replace("-", "_")
 
 
+def dags_of(service: str) -> tuple[str, str]:
+    """Return the Dags that change what hosts run of a service: the one that releases it, and the one that goes back."""
+    return dag_of(service), ROLLBACKS + service.replace("-", "_")
+
+
 def run_of(chain: str) -> tuple[str, str] | None:
     """Return the Dag and the run of a release's chain; None: it is the chain of something else."""
     dag_id, _, run_id = chain.removeprefix(CHAINS).partition("/")
@@ -173,7 +187,7 @@ def _unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
         if task.state == "success" and not _left(task, entries):
             yield Finding(
                 kind="task_marked",
-                what=f"{task.name} is success in Airflow, and the ledger does not have what it leaves when it succeeds.",
+                what=f"{task.name} is success in Airflow, and the ledger lacks what it leaves when it succeeds.",
                 evidence={"task": task.name},
             )
 
@@ -224,8 +238,8 @@ def _answers_gone(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
         for vote in (vote for vote in decision.votes if vote.user is not None and _key(vote) not in given):
             yield Finding(
                 kind="answer_gone",
-                what=f"By the ledger {vote.user} answered {vote.choice} ({decision.subject}), and Airflow does not have "
-                "that answer any more: it was cleared or edited.",
+                what=f"By the ledger {vote.user} answered {vote.choice} ({decision.subject}), and Airflow has no such "
+                "answer any more: it was cleared or edited.",
                 evidence={"subject": decision.subject, "vote": vote.model_dump(mode="json")},
             )
 
@@ -341,7 +355,7 @@ def mail_text(findings: Sequence[Entry]) -> str:
             "",
             *lines,
             "",
-            "A release with a finding gets no permit. Each entry has its evidence; docs/auditor.md says how to read it.",
+            "A release with a finding gets no permit. Each entry has its evidence: see docs/auditor.md.",
         ]
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from .canonical import Model, Sha256, sha256_of
 from .catalogue import ChangeType, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
@@ -292,6 +292,18 @@ class BackOutPlan(Model):
     on_hosts: bool = Field(description="Every host still has the release it goes back to")
 
 
+_ADDED = frozenset({"rolls_back"})
+"""Of a rollout plan: fields that came later."""
+
+
+class RollBack(Model):
+    """The way back to what an environment ran before."""
+
+    chain: str = Field(description="The chain of the release that brought it there")
+    closed: Sha256 = Field(description="Hash of the entry that closed that release")
+    template: str = Field(description="The template of standard_changes that the rollback is like")
+
+
 class RolloutPlan(Record):
     """Stage 7: everything the board decides on; its digest names it."""
 
@@ -316,6 +328,13 @@ class RolloutPlan(Record):
     quality_digest: Sha256
     acceptance_digest: Sha256
     waivers: tuple[Waiver, ...] = Field((), description="Of failed expectations; the board decides knowing them")
+    rolls_back: RollBack | None = Field(None, description="Of a rollback: the release that it goes back to")
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older plans did not have, so that what was decided on keeps its digest."""
+        plain: dict[str, Any] = dump(self)
+        return {name: value for name, value in plain.items() if name not in _ADDED or value is not None}
 
     @property
     def digest(self) -> str:

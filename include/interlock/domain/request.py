@@ -70,10 +70,12 @@ _RULES = {
     "and the calculated risk counts.",
     "not_before": "The earliest instant at which hosts are changed, with its time zone, such as 2026-05-04T22:00:00Z, "
     "at most a day ago and a year ahead; empty: as soon as it is approved.",
-    "rehearsal": "Yes (true): the whole way is taken on the test environment, nobody is asked, and production is not "
-    "touched. No (false): this is a release to production.",
+    "rehearsal": "Switch on for yes (true): the whole way is taken on the test environment, nobody is asked, and "
+    "production is not touched. Off (false): this is a release to production.",
 }
 """For each field, what it takes."""
+SWITCH = "switched on or off (true or false)"
+"""What each risk question takes."""
 
 
 def _matching(pattern: str) -> Callable[[str], str]:
@@ -207,8 +209,7 @@ def _change_types(policy: Policy, book: BoardBook | None, service: Service | Non
 
     def said(kind: ChangeType) -> str:
         if book is None or service is None:
-            board = flows[kind].board
-            return f"the board {board} votes" if board else "pre-authorised, no board votes"
+            return "a board votes" if flows[kind].board else "pre-authorised; no board votes"
         return _who_decides(flows[kind], voting_rule(policy, book, service, change_type=kind, risk=0))
 
     return {
@@ -266,7 +267,7 @@ def _missing_keys(conf: Mapping[str, Any], policy: Policy) -> Iterator[str]:
 
 
 def _problem(key: str, found: object, policy: Policy) -> str:
-    rule = _RULES.get(key, "yes or no (true or false)")
+    rule = _RULES.get(key, SWITCH)
     return f"{key}: found {_short(found)}; allowed: {rule}"
 
 

@@ -95,19 +95,18 @@ def parse_review(form: Mapping[str, Any], reviewer: str | None) -> Review:
         raise RequestRefused(f"This is no review: {wrong}.", next_step="correct the form") from error
 
 
-def find_ended(previous: Sequence[PastRelease], dag_id: str, run: str) -> PastRelease:
+def find_ended(previous: Sequence[PastRelease], service: str, run: str) -> PastRelease:
     """Return the ended release with a run id; RequestRefused if there is none.
 
     :param previous: the service's releases that have ended.
     :param run: its run id, or Dag and run.
     """
-    wanted = run if run.startswith(f"{dag_id}/") else f"{dag_id}/{run}"
     for release in previous:
-        if release.run == wanted:
+        if run in (release.run, release.run.partition("/")[2]):
             return release
     owed = ", ".join(release.run.partition("/")[2] for release in previous if not release.reviewed) or "none"
     raise RequestRefused(
-        f"No release of {dag_id} with the run {run} has ended.",
+        f"No release of {service} with the run {run} has ended.",
         rule="what is reviewed is a release whose end is in the ledger",
         who="the release manager",
         next_step=f"take the run id from the run's page; ended and not reviewed: {owed}",

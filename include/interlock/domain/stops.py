@@ -13,6 +13,8 @@ from .catalogue import Catalogue, Freeze, Service
 from .errors import PolicyViolation, RequestRefused
 from .ledger import Entry
 
+HALTED = "The wave is halted:"
+"""What the results of hosts begin with that a wave did not come to."""
 DECLARED, LIFTED = "emergency_stop.declared", "emergency_stop.lifted"
 EVERYTHING = "everything"
 LONGEST_HOURS = 24 * 14
@@ -109,9 +111,9 @@ def refuse_halted(stops: Iterable[EmergencyStop], freezes: Iterable[str]) -> Non
     reasons = [*(f"emergency stop of {stop}" for stop in stops), *(f"freeze: {freeze}" for freeze in freezes)]
     if reasons:
         raise PolicyViolation(
-            f"The wave is halted: {' '.join(reasons)}",
+            f"{HALTED} {' '.join(reasons)}",
             rule="an emergency stop or a freeze halts a rollout between two hosts",
-            who="whoever may lift the stop, or keeps the freezes of policy.yaml",
+            who="whoever may lift the stop, or keeps include/catalogue/calendars",
             next_step="the release is backed out; trigger it again when the stop is lifted",
         )
 

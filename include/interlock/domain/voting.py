@@ -29,7 +29,8 @@ from .catalogue import (
     Policy,
     UserName,
 )
-from .policy import Governed, flows_of, levels, shown
+from .catalogue.values import in_words
+from .policy import Governed, flows_of, levels
 
 BOOK = "board.yaml"
 
@@ -57,6 +58,7 @@ class Demand(Model):
     require: dict[str, int] = Field({}, description="Role: fewest approvals of members with it")
     veto: tuple[UserName, ...] = Field((), description="Whose rejection alone decides; also those who have it by role")
     deadline: Duration | None = None
+    remind_before: Duration | None = None
 
     def __str__(self) -> str:
         """Say what it asks, in words."""
@@ -129,6 +131,13 @@ class VotingRule(Model):
         """How long they have: the shortest of the deadlines."""
         return min((demand.deadline for demand in self.demands if demand.deadline), default=DEFAULT_DEADLINE)
 
+    @property
+    def remind_before(self) -> timedelta:
+        """How long before the deadline who has not voted is reminded: the longest that is asked and possible."""
+        asked = (demand.remind_before for demand in self.demands)
+        possible = (length for length in asked if length and length < self.deadline)
+        return max(possible, default=self.deadline / 4)
+
     def seat(self, user: str) -> Seat:
         """Return the seat of a member; KeyError for anybody else."""
         return {seat.user: seat for seat in self.seats}[user]
@@ -145,11 +154,11 @@ class VotingRule(Model):
             return (*each, *away)
         roles = "".join(f", {number} by {role}" for role, number in self.require.items())
         all_of_it = f"together: {len(self.seats)} may vote, at least {approvals(self.approvals)}{roles}, each line kept"
-        return (*each, f"{all_of_it}; within {shown(self.deadline)}", *away)
+        return (*each, f"{all_of_it}; within {in_words(self.deadline)}", *away)
 
     def _limits(self, demand: Demand) -> str:
         veto = f"; a rejection by {listed([str(self.seat(user)) for user in demand.veto], 'or')} alone decides"
-        within = f"; within {shown(demand.deadline)}" if demand.deadline else ""
+        within = f"; within {in_words(demand.deadline)}" if demand.deadline else ""
         return f"{veto if demand.veto else ''}{within}"
 
     def called(self, user: str) -> str:
@@ -222,18 +231,16 @@ def demands_of_rule(book: BoardBook, rule: BoardRule, place: str) -> Iterator[De
         board = book.boards[rule.board] if rule.board is not None else None
         title = f"{board.title}, by the rule {rule.name}" if board else f"Rule {rule.name}"
         members = board.members if board else rule.members
-        yield _demand(book, members, rule.quorum, rule.quorum.deadline, title=title, place=place)
+        yield _demand(book, members, rule.quorum, title=title, place=place)
 
 
 def _of_board(book: BoardBook, name: str) -> Demand:
     board: Board = book.boards[name]
     place = f"{BOOK} boards.{name}"
-    return _demand(book, board.members, board.quorum, board.quorum.deadline, title=board.title, place=place)
+    return _demand(book, board.members, board.quorum, title=board.title, place=place)
 
 
-def _demand(
-    book: BoardBook, members: Sequence[str], asked: Demands, deadline: timedelta | None, *, title: str, place: str
-) -> Demand:
+def _demand(book: BoardBook, members: Sequence[str], asked: Demands, *, title: str, place: str) -> Demand:
     by_role = (user for user in members if book.person(user).role in asked.veto_roles)
     return Demand(
         title=title,
@@ -242,7 +249,8 @@ def _demand(
         approvals=asked.approvals,
         require=dict(sorted(asked.require.items())),
         veto=tuple(sorted({*asked.veto, *by_role})),
-        deadline=deadline,
+        deadline=asked.deadline,
+        remind_before=asked.remind_before,
     )
 
 

@@ -11,8 +11,9 @@ from datetime import timedelta
 
 from .canonical import sha256_of
 from .catalogue import Person
+from .catalogue.values import in_words
 from .errors import PolicyViolation
-from .policy import refuse_waiver, shown, waiver_allowed
+from .policy import refuse_waiver, waiver_allowed
 from .records import FailedExpectation, PolicyInForce, QualityReport, Vote, Waiver
 
 REFUSE = "Do not waive"
@@ -22,13 +23,7 @@ _OFFERED = tuple(timedelta(days=days) for days in (1, 7, 14, 30, 90))
 def offered(longest: timedelta) -> dict[str, timedelta]:
     """Return the answers that grant a waiver, each with how long it holds, up to the longest that the policy allows."""
     lengths = [length for length in _OFFERED if length < longest] + [longest]
-    return {f"Waive for {_in_words(length)}": length for length in lengths}
-
-
-def _in_words(length: timedelta) -> str:
-    hours = int(length.total_seconds() // 3600)
-    number, unit = (hours // 24, "day") if hours % 24 == 0 and hours else (hours, "hour")
-    return f"1 {unit}" if number == 1 else f"{number} {unit}s" if number else shown(length)
+    return {f"Waive for {in_words(length)}": length for length in lengths}
 
 
 def digest_of(report: QualityReport, failure: FailedExpectation) -> str:

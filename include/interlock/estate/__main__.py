@@ -1,4 +1,4 @@
-"""The commands behind ``make up``, ``demo``, ``down``, ``status``, ``logs`` and ``reset``.
+"""The commands behind those of ``make`` that start, stop, show or ask the embedded stack.
 
 ``python -m include.interlock.estate up``
 """
@@ -6,19 +6,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
+from include.interlock.adapters import backtest
 from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.domain.errors import ReleaseError
 
-from . import components, demo, leftovers, stack
+from . import components, demo, leftovers, postgres, stack
 from .accounts import Account, accounts, passwords
-from .settings import Settings
+from .airflow_home import airflow_environment
+from .settings import PROJECT, Settings
 from .steps import StackError, Steps, show_failure
 
 
@@ -107,24 +112,63 @@ def run_status(settings: Settings, console: Console) -> bool:
     return all(info["statename"] == "RUNNING" for info in components.states(settings).values())
 
 
-COMMANDS: dict[str, Callable[[Settings, Console], bool]] = {
+def write_evidence(settings: Settings, console: Console, run: str = "", file: str = "") -> bool:
+    """Write the evidence pack of a release of the running stack to a file, by default below the state."""
+    if not (settings.state.exists() and postgres.is_ready(settings)):
+        raise StackError("The stack does not run, and the ledger is in it.", next_step="make up")
+    destination = Path(file).absolute() if file else settings.state / "evidence"
+    if not file:
+        destination.mkdir(mode=0o700, exist_ok=True)
+    command = [sys.executable, "-m", "include.interlock.estate.evidence", run, str(destination)]
+    return subprocess.run(command, env=airflow_environment(settings), cwd=PROJECT, check=False).returncode == 0
+
+
+def try_policy(settings: Settings, console: Console, *arguments: str) -> bool:
+    """Try a change of the policy against past releases: those of the ledger if the stack runs, else the sample's.
+
+    :param arguments: of ``include.interlock.adapters.backtest``.
+    """
+    if "--releases" in arguments:
+        return backtest.main(arguments, console) == 0
+    with TemporaryDirectory(prefix="interlock-") as folder:
+        releases = Path(folder, "ledger.jsonl")
+        if not (settings.state.exists() and postgres.is_ready(settings)):
+            console.print("The stack does not run: these are the releases of the sample.", highlight=False)
+            return backtest.main([*arguments, "--releases", str(SAMPLE_RELEASES)], console) == 0
+        command = [sys.executable, "-m", "include.interlock.estate.past_releases", str(releases)]
+        if subprocess.run(command, env=airflow_environment(settings), cwd=PROJECT, check=False).returncode:
+            return False
+        if not releases.read_text(encoding="utf-8"):
+            console.print("No release has ended in the stack: these are the releases of the sample.", highlight=False)
+            return backtest.main([*arguments, "--releases", str(SAMPLE_RELEASES)], console) == 0
+        console.print(f"These are the releases of the ledger of {settings.state}.", highlight=False, soft_wrap=True)
+        return backtest.main([*arguments, "--releases", str(releases)], console) == 0
+
+
+COMMANDS: dict[str, Callable[..., bool]] = {
     "up": run_up,
     "demo": run_demo,
     "down": run_down,
     "reset": run_reset,
     "status": run_status,
     "logs": follow_logs,
+    "evidence": write_evidence,
+    "backtest": try_policy,
 }
+SAMPLE_RELEASES = PROJECT / "include" / "samples" / "past_releases.jsonl"
+MOST_ARGUMENTS = {"evidence": 2, "backtest": 6}
+"""How many a command takes, if any."""
 
 
 def main(arguments: list[str]) -> int:
     """Run one of the commands; the exit code says whether it reached what it was for."""
     console = Console()
-    if len(arguments) != 1 or arguments[0] not in COMMANDS:
+    name, given = "".join(arguments[:1]), arguments[1:]
+    if name not in COMMANDS or len(given) > MOST_ARGUMENTS.get(name, 0):
         console.print(f"usage: python -m include.interlock.estate {{{'|'.join(COMMANDS)}}}", markup=False)
         return 2
     try:
-        return 0 if COMMANDS[arguments[0]](Settings.from_environment(os.environ), console) else 1
+        return 0 if COMMANDS[name](Settings.from_environment(os.environ), console, *given) else 1
     except ReleaseError as error:
         show_failure(console, error)
         return 1

@@ -60,6 +60,16 @@ def _login(conn_id: str, environment: HostEnvironment, settings: Settings) -> Co
     return ConnectionEntry(conn_id=conn_id, type="ssh", login=settings.ssh_login, port=settings.ssh_port, extra=extra)
 
 
+def stored_connection(conn_id: str) -> Any:
+    """Return a connection as Airflow has it now, whichever of its places it comes from.
+
+    For commands that run in the environment of an Airflow: it is Airflow's own, with the secrets in it.
+    """
+    from airflow.models.connection import Connection
+
+    return Connection.get_connection_from_secrets(conn_id)
+
+
 def signing_key(settings: Settings) -> Path:
     """Return the file of the key that signs what releases attest."""
     return settings.state / "keys" / "signing.pem"

@@ -22,11 +22,12 @@ from rich.text import Text
 from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.domain.catalogue import Service
 from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.outcome import STAGE_TITLES
 
 from . import stack
 from .accounts import passwords
 from .client import ENDED, Person, Run
-from .release_view import TITLES, StageLine, scheduling_seconds, seconds_of, stage_lines
+from .release_view import StageLine, scheduling_seconds, seconds_of, stage_lines
 from .settings import SERVICE, EstateHost, Settings
 from .steps import TAIL, Steps
 
@@ -211,7 +212,7 @@ def explain(run: Run, lines: Sequence[StageLine], console: Console) -> None:
     colour = "green" if how == "deployed" else "red"
     console.print(f"\n[bold {colour}]{how}[/]", highlight=False)
     if how != "deployed":
-        console.print(f"Decided by: {TITLES.get(outcome.get('stage', ''), 'nobody')}", highlight=False)
+        console.print(f"Decided by: {STAGE_TITLES.get(outcome.get('stage', ''), 'nobody')}", highlight=False)
         reason = outcome.get("reason") or "There is no record of how it ended."
         console.print(escape(reason), highlight=False, soft_wrap=True)
         if not outcome:

@@ -10,25 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from include.interlock.domain.canonical import Model
-from include.interlock.domain.outcome import STAGES
+from include.interlock.domain.outcome import STAGE_TITLES, STAGES
 
 from .accounts import CLERK
 
 Row = Mapping[str, Any]
 
-TITLES = {
-    "policy": "Release policy",
-    "planning": "Release planning",
-    "design": "Hardware and software design",
-    "build": "Build and configure",
-    "quality": "Quality review",
-    "acceptance": "Release accepted",
-    "rollout": "Rollout plan and CAB",
-    "communication": "Communicate and train",
-    "implementation": "Implement release",
-    "verification": "Verify implementation",
-    "closure": "Closure",
-}
 DONE = {"success", "failed", "skipped", "upstream_failed", "removed"}
 AT_WORK = {
     "running",
@@ -64,7 +51,7 @@ def stage_line(stage: str, tasks: Sequence[Row], questions: Sequence[Row], now: 
     state = stage_state([task["state"] for task in own])
     return StageLine(
         stage=stage,
-        title=TITLES.get(stage, stage),
+        title=STAGE_TITLES.get(stage, stage),
         state=state,
         seconds=None if state == "skipped" else seconds_of(own, now if state == "running" else None),
         steps=tuple(dict.fromkeys(step_of(task) for task in own if task["state"] in AT_WORK and task["start_date"])),

@@ -10,14 +10,12 @@ from typing import Any, TypeVar
 from airflow.sdk import TriggerRule, XComArg, chain, get_current_context, task_group
 
 from include.interlock.adapters.airflow_api import TaskState
-from include.interlock.adapters.evidence import build_pack
-from include.interlock.adapters.evidence_sources import gather
+from include.interlock.adapters.evidence_sources import Sources, pack_release
 from include.interlock.adapters.expectations import suite_digests
 from include.interlock.domain.catalogue import ChangeType, Service
 from include.interlock.domain.errors import CatalogueError, ReleaseError
-from include.interlock.domain.ledger import INSTALLATION, Entry
-from include.interlock.domain.outcome import FailedTask, decide_outcome
-from include.interlock.domain.paths import run_slug
+from include.interlock.domain.ledger import Entry
+from include.interlock.domain.outcome import STAGE_TITLES, FailedTask, decide_outcome
 from include.interlock.domain.records import (
     BackOutReport,
     Blob,
@@ -26,6 +24,7 @@ from include.interlock.domain.records import (
     Outcome,
     QualityReport,
     Record,
+    ReleasePlan,
     RolloutPlan,
     VerificationReport,
     WaveReport,
@@ -37,6 +36,7 @@ from .communication import ASK as ASK_SUPPORT
 from .evidence import chain_entries, plan_in, record, this_task
 from .history import remember
 from .planning import ASK as ASK_MANAGEMENT
+from .rollback import ASK as ASK_ROLLBACK
 from .rolling import answered_versions
 from .rollout import ASK as ASK_BOARD
 from .taskflow import REASON, keep_result, stage_task, this_run
@@ -44,7 +44,7 @@ from .waivers import ASK as ASK_WAIVERS
 
 log = logging.getLogger(__name__)
 OWN_TASKS = frozenset({"closure.record_outcome", "closure.pack_evidence", "closure.close_release"})
-QUESTIONS = frozenset({ASK_MANAGEMENT, ASK_WAIVERS, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT})
+QUESTIONS = frozenset({ASK_MANAGEMENT, ASK_WAIVERS, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT, ASK_ROLLBACK})
 """The tasks that ask people; how they ended means nothing (see people.ask)."""
 R = TypeVar("R", bound=Record)
 
@@ -66,7 +66,7 @@ def record_outcome(service: str) -> Outcome:
     back_out = _last_in(entries, "back_out.done", BackOutReport)
     outcome = decide_outcome(
         service=service,
-        version=_version(),
+        version=_version(entries),
         failed=_failed_tasks(),
         decisions=[
             decided[-1]
@@ -95,30 +95,11 @@ def _change_type(entries: Sequence[Entry]) -> str:
 @stage_task(task_display_name="Pack the evidence", trigger_rule=TriggerRule.ALL_DONE)
 def pack_evidence() -> Blob:
     """Put everything that proves this release into one signed archive in the artifact store: docs/evidence.md."""
-    dag_id, run_id = this_run()
-    store, signer = resources.store(), resources.signer()
     with resources.workspace() as folder, resources.ledger() as ledger, resources.airflow_api() as api:
-        evidence = gather(
-            dag_id,
-            run_id,
-            ledger=ledger,
-            store=store,
-            api=api,
-            signer=signer,
-            suites=suite_digests(),
-            folder=folder / "tree",
-        )
-        sealed = build_pack(folder / "pack.zip", evidence, signer, created=datetime.now(UTC))
-        blob = store.put_file(folder / "pack.zip", f"evidence-{dag_id}-{run_slug(run_id)}.zip")
-        ledger.append(
-            INSTALLATION,
-            "pack.sealed",
-            {**sealed.model_dump(mode="json"), "uri": blob.uri},
-            actor=this_task(),
-            key=f"pack.sealed/{sealed.sha256}",
-        )
-    log.info("The evidence is in %s (%d files).", blob.uri, sealed.files)
-    return blob
+        sources = Sources(ledger, resources.store(), api, resources.signer(), suite_digests())
+        packed = pack_release(*this_run(), sources, folder / "pack.zip", actor=this_task())
+    log.info("The evidence is in %s (%d files).", packed.blob.uri, packed.sealed.files)
+    return packed.blob
 
 
 @stage_task(task_display_name="Close the release", trigger_rule=TriggerRule.ALL_DONE)
@@ -133,14 +114,16 @@ def close_release(service: str) -> Outcome:
     keep_result(outcome)
     if outcome.outcome not in ("deployed", "rehearsed"):
         raise ReleaseFailed(
-            f"{service} {outcome.version} ended as {outcome.outcome} in stage {outcome.stage}: {outcome.reason}"
+            f"{service} {outcome.version} ended as {outcome.outcome.replace('_', ' ')}, decided in "
+            f"{STAGE_TITLES.get(outcome.stage, outcome.stage)}: {outcome.reason}"
         )
     return outcome
 
 
-def _version() -> str:
-    """Return the version that was asked for, whatever the stages made of it."""
-    return str(get_current_context()["params"].get("version") or "?")
+def _version(entries: Sequence[Entry]) -> str:
+    """Return the version that was asked for, whatever the stages made of it; of a rollback it may be chosen later."""
+    planned = _last_in(entries, "plan.made", ReleasePlan)
+    return str(get_current_context()["params"].get("version") or (planned.version if planned else "?"))
 
 
 def _all_in(entries: Sequence[Entry], kind: str, model: type[R]) -> list[R]:

@@ -70,7 +70,7 @@ def refuse_unrecorded(given: Iterable[Record]) -> None:
         plain = one.to_xcom()
         if not any(plain.items() <= payload.items() for payload in known):
             what = f"{this_task()} was given a {type(one).__name__} that is not the one on record."
-            record("finding", {"what": what, "given": sha256_of(plain)})
+            record("finding", {"what": what, "given": sha256_of(plain)}, seal=True)
             raise PolicyViolation(
                 what,
                 rule="a stage goes on with what those before it left in the ledger; an XCom that was edited is void",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
@@ -10,15 +11,19 @@ from airflow.sdk import XComArg, chain, task_group
 
 from include.interlock.adapters import web
 from include.interlock.domain.catalogue import Service
-from include.interlock.domain.records import LoadReport, RolloutPlan, WaveReport
+from include.interlock.domain.permit import NO_PERMIT
+from include.interlock.domain.records import HostResult, LoadReport, RolloutPlan, WaveReport
 from include.interlock.domain.rollout import wave_title
+from include.interlock.domain.stops import HALTED
 
 from . import permits, resources
-from .evidence import record
+from .calendars import put_off
+from .evidence import chain_entries, record
 from .quality import refuse_failed_hosts
 from .rolling import deploy
 from .rollout import count
 from .taskflow import keep_result, stage_task
+from .versions import as_it_was
 
 START = "{{ ti.xcom_pull(task_ids='rollout.freeze_plan')['not_before'] or dag_run.run_after.isoformat() }}"
 """Not before what the plan says; without that, the time has come already."""
@@ -31,7 +36,7 @@ def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
     The first thing that touches the target; so what a permit needs must hold here already.
     """
     permits.refuse_unproven(service, rollout, count(service, rollout, expired=True))
-    _, _, described = resources.catalogue_of(service)
+    described = as_it_was(resources.catalogue_of(service)[2], rollout)
     return asyncio.run(web.run_load(rollout.hosts, described.load, described.health.port, moment="before"))
 
 
@@ -41,9 +46,12 @@ def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
 
     Needs a permit: votes, plan, bundle, quality report, catalogue and the ledger are checked again before the first
     host. A failed host fails the wave, and a failed wave stops the rest. Running it again goes on from what the hosts
-    say, with another permit.
+    say, with another permit. If the calendars close in the middle of a rollout, it waits until they open, or is taken
+    back, as the calendar's entry says.
     """
-    _, _, described = resources.catalogue_of(service)
+    policy, _, described = resources.catalogue_of(service)
+    if number > 1 or any(entry.kind == "wave.deployed" for entry in chain_entries()):
+        put_off(service=described, policy=policy, environment=rollout.environment)
     wave = rollout.waves[number - 1]
     with permits.admission_to_deploy(
         service, rollout, number, lambda: count(service, rollout, expired=True)
@@ -53,9 +61,17 @@ def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
         )
     report = WaveReport(number=number, of=len(rollout.waves), release=rollout.release, results=results)
     record("wave.deployed", {**report.to_xcom(), "digest": rollout.bundle.sha256})
+    if _was_held_back(results):
+        put_off(service=described, policy=policy, environment=rollout.environment)
     keep_result(report)
     refuse_failed_hosts(results, rollout.environment)
     return report
+
+
+def _was_held_back(results: Sequence[HostResult]) -> bool:
+    """Say whether nothing went wrong with the hosts but that some were not to be touched any more."""
+    errors = [result.error for result in results if result.outcome == "failed"]
+    return bool(errors) and all(HALTED in error or NO_PERMIT in error for error in errors)
 
 
 @task_group(

@@ -17,9 +17,12 @@ from airflow.sdk.exceptions import TaskAwaitingInput
 
 from include.interlock.adapters.airflow_api import Answer
 from include.interlock.domain.catalogue import BoardBook, Person
+from include.interlock.domain.ledger import Entry
 from include.interlock.domain.records import Vote
+from include.interlock.domain.witness import GivenAnswer, is_witnessed
 
 from . import resources
+from .evidence import chain_entries, record
 from .taskflow import this_run
 
 if TYPE_CHECKING:
@@ -148,11 +151,38 @@ def ask(
 
 
 def votes_on(task_id: str, digest: str) -> tuple[Vote, ...]:
-    """Read from Airflow what was answered in this run to the questions of a task that name this digest."""
+    """Read from Airflow what was answered in this run to the questions of a task that end with this digest.
+
+    An answer of somebody that did not come in at Airflow's API was written into its database; it does not count, and
+    is a finding.
+    """
     dag_id, run_id = this_run()
     with resources.airflow_api() as api:
         answers = api.answers(dag_id, run_id, task_id)
-    return tuple(answer.vote() for answer in answers if answer.answered and digest in answer.body)
+    ending = BINDING.format(digest=digest)
+    given = [answer for answer in answers if answer.answered and answer.body.rstrip().endswith(ending)]
+    if not any(answer.user for answer in given):
+        return tuple(answer.vote() for answer in given)
+    entries = chain_entries()
+    return tuple(answer.vote() for answer in given if _came_in(answer, entries, digest))
+
+
+def _came_in(answer: Answer, entries: Sequence[Entry], digest: str) -> bool:
+    """Say whether an answer is on record as it came in; nobody's are not, and count for nobody."""
+    if answer.user is None:
+        return True
+    said = GivenAnswer(
+        user=answer.user,
+        task_id=answer.task_id,
+        map_index=answer.map_index,
+        choice=answer.choice or "",
+        comment=answer.comment,
+        conditions=answer.conditions,
+    )
+    if is_witnessed(said, answer.at, entries, digest=digest):
+        return True
+    record("finding", {"what": f"{said} did not come in at Airflow's API: it is in its database only."}, seal=True)
+    return False
 
 
 def persons(board: BoardBook, users: Sequence[str]) -> list[Person]:

@@ -9,21 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from time import sleep
 from typing import Any
 
 from include.interlock.adapters.permits import Admission, PermitOffice
+from include.interlock.domain import interventions
 from include.interlock.domain import permit as permits
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.ledger import INSTALLATION
+from include.interlock.domain.catalogue import Service
+from include.interlock.domain.ledger import INSTALLATION, Entry, unsigned_since
+from include.interlock.domain.outcome import PRODUCTION
 from include.interlock.domain.permit import Circumstances, Purpose
 from include.interlock.domain.records import Decision, Host, QualityReport, RolloutPlan, Waiver
-from include.interlock.domain.stops import freezes_in_force, stops_in_force
+from include.interlock.domain.stops import freezes_in_force, refuse_halted, stops_in_force
 
-from . import resources
+from . import calendars, resources
 from .evidence import chain_entries, plan_in, this_chain, this_task
 from .policy import catalogue_digest
+from .taskflow import this_run
+from .versions import standing
 
 Envelope = dict[str, Any]
+PATIENCE = 8
+"""Seconds that the guard may take to record what it refused; until then it looks as if it had been done."""
+REFUSED = "attempt.refused"
 
 
 @contextmanager
@@ -44,6 +53,26 @@ def admission_to_inspect(service: str, environment: str, hosts: Sequence[Host]) 
 
 
 @contextmanager
+def admission_to_watch(environment: str, hosts: Sequence[Host], catalogue: str) -> Iterator[Admission]:
+    """Admit to hosts of any services to ask what they run, for no release; each day's permits have a chain.
+
+    :param catalogue: digest of what the catalogue says about the services.
+    """
+    with _office() as office:
+
+        def ask() -> Envelope:
+            return office.issue(
+                purpose="inspect",
+                chain=f"reconcile/{datetime.now(UTC):%Y-%m-%d}",
+                environment=environment,
+                hosts=_addresses(hosts),
+                catalogue=catalogue,
+            )
+
+        yield _admission(environment, office, ask, "inspect")
+
+
+@contextmanager
 def admission_to_deploy(
     service: str, plan: RolloutPlan, wave: int, count: Callable[[], Decision | None]
 ) -> Iterator[Admission]:
@@ -53,37 +82,55 @@ def admission_to_deploy(
     :raises PolicyViolation: no permit can be given, and why.
     """
     with _office() as office:
+        under_way = False
 
         def ask() -> Envelope:
-            refuse_unproven(service, plan, count())
+            nonlocal under_way
+            refuse_unproven(service, plan, count(), under_way=under_way)
+            under_way = True
             return _issue(office, service, "deploy", plan, plan.waves[wave - 1], wave)
 
         if plan.environment in permits.SANDBOXES:
             refuse_unproven(service, plan, count())
-        yield _admission(plan.environment, office, ask, "deploy")
+        yield _admission(
+            plan.environment, office, ask, "deploy", halt=partial(refuse_stopped, service, plan.environment)
+        )
 
 
 @contextmanager
 def admission_to_back_out(service: str, plan: RolloutPlan) -> Iterator[Admission]:
     """Admit to the hosts of a frozen plan in order to take them back to what it says they had.
 
-    A back-out is not stopped by what stops a release: it needs the plan that was frozen, and a permit to deploy by it.
+    A back-out is not stopped by what stops a release: it needs the plan that was frozen, a permit to deploy by it that
+    was used, and a release that has not ended.
     """
     with _office() as office:
 
         def ask() -> Envelope:
-            _refuse_other_plan(plan)
+            permits.refuse_back_out(plan, chain_entries())
             return _issue(office, service, "back_out", plan, plan.hosts, None)
 
         yield _admission(plan.environment, office, ask, "back_out")
 
 
-def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None) -> None:
+def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False) -> None:
     """Raise a PolicyViolation with every reason against changing an environment by this plan now.
 
     :param decision: the votes on the plan, counted just now.
+    :param under_way: the wave has begun.
     """
-    permits.refuse(permits.objections(plan, circumstances(service, plan, decision), datetime.now(UTC)))
+    found = circumstances(service, plan, decision, under_way=under_way)
+    permits.refuse(permits.objections(plan, found, datetime.now(UTC)))
+
+
+def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
+    """Raise a PolicyViolation if an emergency stop, or what halts a wave that is under way, is in force now."""
+    policy, _, described = resources.catalogue_of(service)
+    now = datetime.now(UTC)
+    with resources.ledger() as ledger:
+        stops = tuple(stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, now))
+    closed = calendars.closed_now(policy, described, environment, under_way=True)
+    refuse_halted(stops, (*freezes_in_force(policy.freezes, described, now), *closed))
 
 
 def frozen_plan() -> RolloutPlan | None:
@@ -91,14 +138,18 @@ def frozen_plan() -> RolloutPlan | None:
     return plan_in(chain_entries())
 
 
-def circumstances(service: str, plan: RolloutPlan, decision: Decision | None) -> Circumstances:
+def circumstances(
+    service: str, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False
+) -> Circumstances:
     """Find out, from the primary records, what matters to whether a wave may begin."""
     now = datetime.now(UTC)
     policy, _, described = resources.catalogue_of(service)
     with resources.ledger() as ledger:
         broken = ledger.check(this_chain(), [resources.signer().public_key])
         entries = () if broken else ledger.entries(this_chain())
+        unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
         stops = stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, now)
+        of_version = standing(ledger, plan, this_chain(), entries)
     frozen = plan_in(entries)
     quality = [entry for entry in entries if entry.kind == "quality.judged"]
     return Circumstances(
@@ -109,28 +160,50 @@ def circumstances(service: str, plan: RolloutPlan, decision: Decision | None) ->
         quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
         waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == "quality.waived"),
         closed=any(entry.kind == "release.closed" for entry in entries),
+        unsigned=unsigned.sentence if unsigned else "",
         stops=tuple(map(str, stops)),
-        freezes=tuple(freezes_in_force(policy.freezes, described, now)),
+        freezes=(
+            *freezes_in_force(policy.freezes, described, now),
+            *calendars.closed_now(policy, described, plan.environment, under_way=under_way),
+        ),
+        interventions=_done_by_hand(described, entries),
         findings=(
             *([broken.sentence] if broken else ()),
             *(str(entry.payload.get("what")) for entry in entries if entry.kind == "finding"),
         ),
+        **of_version,
     )
 
 
-def _refuse_other_plan(plan: RolloutPlan) -> None:
-    frozen = frozen_plan()
-    if frozen is None or frozen.digest != plan.digest:
-        raise PolicyViolation(
-            f"This is the plan {plan.digest[:12]}, and by the ledger it is not the one that was frozen.",
-            rule="a back-out goes where the frozen plan says",
-            who="the release manager",
-        )
+def _done_by_hand(service: Service, entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Return, in words, what was done by hand to this run since its plan was frozen, and to its connections."""
+    frozen = next((entry.at for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
+    if frozen is None:
+        return ()
+    with resources.airflow_api() as api:
+        rows = api.audit_log(frozen - interventions.SKEW, dag_id=this_run()[0])
+        edits = api.audit_log(entries[0].at, event_pattern="connection")
+    done = _not_refused(rows)
+    return tuple(map(str, (*done, *interventions.connections_edited(edits, resources.connections_of(service)))))
+
+
+def _not_refused(rows: Sequence[interventions.AuditRow]) -> tuple[interventions.AuditRow, ...]:
+    """Return what the guard did not refuse; it may need some seconds to record what it did."""
+    dag_id, run_id = this_run()
+    for _ in range(PATIENCE):
+        with resources.ledger() as ledger:
+            refused = [interventions.refusal(one.payload) for one in ledger.entries(INSTALLATION, kind=REFUSED)]
+        done = interventions.done_by_hand(rows, refused, dag_id=dag_id, run_id=run_id)
+        if not interventions.may_be_refused_yet(done, datetime.now(UTC)):
+            break
+        sleep(1)
+    return done
 
 
 def _issue(
     office: PermitOffice, service: str, purpose: Purpose, plan: RolloutPlan, hosts: Sequence[Host], wave: int | None
 ) -> Envelope:
+    policy, _, described = resources.catalogue_of(service)
     return office.issue(
         purpose=purpose,
         chain=this_chain(),
@@ -140,6 +213,7 @@ def _issue(
         wave=wave,
         plan=plan.digest,
         bundle=plan.bundle.sha256,
+        calendar=calendars.answer_now(policy, described, plan.environment) if purpose == "deploy" else None,
     )
 
 
@@ -147,10 +221,17 @@ def _addresses(hosts: Sequence[Host]) -> list[str]:
     return [host.address for host in hosts]
 
 
-def _admission(environment: str, office: PermitOffice, ask: Callable[[], Envelope], purpose: Purpose) -> Admission:
+def _admission(
+    environment: str,
+    office: PermitOffice,
+    ask: Callable[[], Envelope],
+    purpose: Purpose,
+    *,
+    halt: Callable[[], None] | None = None,
+) -> Admission:
     if environment in permits.SANDBOXES:
         return Admission.sandbox(environment)
-    return Admission.by_permit(environment, office, ask, purpose)
+    return Admission.by_permit(environment, office, ask, purpose, halt=halt)
 
 
 @contextmanager

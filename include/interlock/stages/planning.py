@@ -30,6 +30,7 @@ from .people import APPROVE, REJECT, ask, persons, question, votes_on
 from .policy import requested, requester
 from .rolling import what_runs
 from .taskflow import keep_result, stage_task
+from .versions import refuse_marked
 
 ASK = "planning.approve_plan"
 
@@ -48,6 +49,7 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
         now=datetime.now(UTC),
     )
     target = "test" if request.rehearsal else "production"
+    refuse_marked(service, target, request.version)
     environment = described.environments[target]
     running = what_runs(described, target, ec2.find_hosts(resources.aws(environment, "ec2"), environment.hosts))
     previous_version, previous_commit = _most_common(running)

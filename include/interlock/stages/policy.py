@@ -13,16 +13,36 @@ from include.interlock.domain.records import PolicyInForce
 from include.interlock.domain.request import ReleaseRequest, parse_request
 
 from . import resources
-from .evidence import record
+from .evidence import chain_entries, record
 from .taskflow import stage_task
 
+REQUESTED = "release.requested"
 NOT_BY_A_PERSON = "nobody: the run was not triggered by a person"
 
 
 def requested(service: str) -> ReleaseRequest:
-    """Read what was asked for at the trigger form; a run that was started past the form is checked just the same."""
+    """Read what was asked for at the trigger form; a run that was started past the form is checked just the same.
+
+    :raises PolicyViolation: it is no longer what was asked for when the release began, or by whom.
+    """
     policy, _, _ = resources.catalogue_of(service)
-    return parse_request(dict(get_current_context()["params"]), policy=policy)
+    request = parse_request(dict(get_current_context()["params"]), policy=policy)
+    first = next((entry.payload for entry in chain_entries() if entry.kind == REQUESTED), None)
+    if first is not None and first != as_asked(service, request):
+        what = f"The run of {service} no longer asks for what it asked for when it began, or not for the same person."
+        record("finding", {"what": what, "asked": as_asked(service, request)})
+        raise PolicyViolation(
+            what,
+            rule="a release ends as what it began as; its run's configuration is not edited",
+            who="nobody; the finding stays on record",
+            next_step="find out who edited Airflow's database, and trigger the release again",
+        )
+    return request
+
+
+def as_asked(service: str, request: ReleaseRequest) -> dict[str, Any]:
+    """Return a request as the ledger has it."""
+    return {"service": service, "requested_by": requester(), **request.model_dump(mode="json")}
 
 
 def requester() -> str:
@@ -60,11 +80,7 @@ def resolve_policy(service: str) -> PolicyInForce:
     """
     policy, _, described = resources.catalogue_of(service)
     request = requested(service)
-    record(
-        "release.requested",
-        {"service": service, "requested_by": requester(), **request.model_dump(mode="json")},
-        actor=requester(),
-    )
+    record(REQUESTED, as_asked(service, request), actor=requester())
     in_force = rules.resolve_policy(policy, described, request.change_type)
     return in_force.model_copy(update={"digest": catalogue_digest(service)})
 

@@ -49,6 +49,12 @@ def catalogue_of(service: str) -> tuple[Policy, BoardBook, Service]:
     return catalogue.policy, catalogue.board, catalogue.services[service]
 
 
+def connections_of(service: Service) -> frozenset[str]:
+    """Return the connections that a release of a service uses."""
+    of_environments = (name for one in service.environments.values() for name in (one.aws, one.ssh))
+    return frozenset((*CONNECTIONS, service.source.connection, *of_environments))
+
+
 def store() -> ArtifactStore:
     """Return the artifact store."""
     return open_store(BaseHook.get_connection(ARTIFACTS))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import BaseOperator, XComArg, chain, task_group
 
+from include.interlock.adapters.airflow_api import Answer
 from include.interlock.adapters.templates import render
 from include.interlock.domain import board as boards
 from include.interlock.domain import voting
@@ -36,6 +37,7 @@ from .acceptance import acceptance_digest
 from .people import ABSTAIN, APPROVE, CLERK, REJECT, ask, persons, question, votes_on
 from .planning import settled
 from .policy import requested
+from .reminders import remind_in_time
 from .rolling import hosts_lacking, what_runs
 from .taskflow import reasons_kept, stage_task, this_run
 from .triggers import AnswersTrigger
@@ -143,7 +145,7 @@ def prepare_ballots(
         waivers=rollout.waivers,
         board=board,
         acceptance=acceptance,
-        answered_yes=_answered_yes(policy, requested(service)),
+        answered_yes=[] if rollout.rolls_back else _answered_yes(policy, requested(service)),
         names=book.names,
         quality_page=quality_page(*this_run()),
     )
@@ -186,6 +188,8 @@ def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | No
 class AwaitBoard(BaseOperator):
     """Wait, without a worker, until the board has decided or its time is up; then close the ballots left open.
 
+    Before its time is up, those who have not voted are reminded once, by mail.
+
     :param service: the service's name.
     :param rollout: the frozen rollout plan.
     :param ballots: the prepared ballots; none: nobody is asked.
@@ -204,11 +208,12 @@ class AwaitBoard(BaseOperator):
         with reasons_kept():
             rollout = RolloutPlan.from_xcom(self.rollout)
             expired = rollout.decide_by is not None and datetime.now(UTC) >= rollout.decide_by
-            answered = _answered() if self.ballots else 0  # before counting: a later answer wakes the trigger
+            cast = _ballots() if self.ballots else ()  # before counting: a later answer wakes the trigger
             decision = count(self.service, rollout, expired=expired)
-            if decision is None:
-                self._wait(rollout, answered)
             rule = rule_of(self.service, rollout)
+            if decision is None:
+                until = remind_in_time(rule, rollout, cast) if rule else rollout.decide_by
+                self._wait(until, sum(ballot.answered for ballot in cast))
             try:
                 return settled(decision, board=rule and rule.model_dump(mode="json")).to_xcom()
             finally:
@@ -221,7 +226,7 @@ class AwaitBoard(BaseOperator):
         except ReleaseError as error:
             self.log.warning("Some ballots stay open until their time is up: %s", error)
 
-    def _wait(self, rollout: RolloutPlan, answered: int) -> None:
+    def _wait(self, until: datetime | None, answered: int) -> None:
         dag_id, run_id = this_run()
         self.defer(
             trigger=AnswersTrigger(
@@ -229,7 +234,7 @@ class AwaitBoard(BaseOperator):
                 run_id=run_id,
                 task_id=ASK,
                 answered=answered,
-                until=rollout.decide_by,
+                until=until,
                 connection=resources.AIRFLOW,
             ),
             method_name="execute_again",
@@ -241,10 +246,10 @@ class AwaitBoard(BaseOperator):
         return self.execute(context)
 
 
-def _answered() -> int:
+def _ballots() -> tuple[Answer, ...]:
     dag_id, run_id = this_run()
     with resources.airflow_api() as api:
-        return sum(answer.answered for answer in api.answers(dag_id, run_id, ASK))
+        return api.answers(dag_id, run_id, ASK)
 
 
 def close_open_ballots(expected: int) -> None:

@@ -16,9 +16,10 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 from pydantic import ValidationError, validate_call
 
+from include.interlock.domain.canonical import Model
 from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
 from include.interlock.domain.records import Record
 
@@ -92,6 +93,8 @@ def reasons_kept() -> Iterator[None]:
     except AirflowFailException as error:
         _keep(str(error))
         raise
+    except AirflowRescheduleException:  # nothing failed: the task is run again later
+        raise
     except Exception as error:
         _keep(f"{type(error).__name__}: {error}")
         raise
@@ -103,8 +106,8 @@ def _keep(reason: str) -> None:
 
 def as_xcom(value: Any) -> Any:
     """Return records, and lists of them, as plain JSON."""
-    if isinstance(value, Record):
-        return value.to_xcom()
+    if isinstance(value, Model):
+        return value.model_dump(mode="json")
     if isinstance(value, list | tuple):
         return [as_xcom(item) for item in value]
     return value

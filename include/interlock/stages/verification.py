@@ -30,6 +30,7 @@ from include.interlock.domain.verification import compare_loads
 from . import permits, resources, rolling
 from .assets import changed, deployed, environment_asset
 from .taskflow import REASON, push_result, stage_task, this_run
+from .versions import as_it_was
 
 BASELINE = "implementation.measure_baseline"
 
@@ -37,7 +38,7 @@ BASELINE = "implementation.measure_baseline"
 @stage_task(task_display_name="Smoke every host", evidence="hosts.smoked")
 def smoke_hosts(service: str, rollout: RolloutPlan) -> SmokeReport:
     """Send the service's smoke requests to every host, and ask each which version it runs."""
-    _, _, described = resources.catalogue_of(service)
+    described = as_it_was(resources.catalogue_of(service)[2], rollout)
     results = asyncio.run(web.smoke(rollout.hosts, described.smoke, described.health.port))
     versions = rolling.answered_versions(rollout.hosts, described.health)
     return SmokeReport(results=(*results, *_of_versions(versions, described.health, rollout.version)))
@@ -59,7 +60,7 @@ def _of_versions(versions: Mapping[str, str | None], health: Health, expected: s
 @stage_task(task_display_name="Measure the load after", evidence="load.measured")
 def measure_after(service: str, rollout: RolloutPlan) -> LoadReport:
     """Put the same synthetic load on the target as before the release."""
-    _, _, described = resources.catalogue_of(service)
+    described = as_it_was(resources.catalogue_of(service)[2], rollout)
     return asyncio.run(web.run_load(rollout.hosts, described.load, described.health.port, moment="after"))
 
 

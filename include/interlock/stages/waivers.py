@@ -12,6 +12,7 @@ from include.interlock.domain.catalogue import BoardBook, Policy, Service
 from include.interlock.domain.errors import QualityRejected
 from include.interlock.domain.paths import quality_page
 from include.interlock.domain.policy import time_limits_of
+from include.interlock.domain.quality import SUITE_TITLES
 from include.interlock.domain.records import FailedExpectation, PolicyInForce, QualityReport, ReleasePlan, Waiver
 
 from . import resources
@@ -52,8 +53,9 @@ def _waiver_question(
         names=book.names,
         quality_page=quality_page(*this_run()),
     )
+    suite = SUITE_TITLES.get(failure.suite, failure.suite)
     return question(
-        f"Waive for {service.title} {plan.version}: {failure.suite}, {failure.expected}",
+        f"Waive for {service.title} {plan.version}? {suite}: {failure.expected}",
         body,
         waivers.digest_of(report, failure),
         waivers.may_waive(in_force, book.people, failure.suite, requester=plan.requested_by),

@@ -4,7 +4,7 @@ import html
 import re
 import unicodedata
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from include.interlock.adapters.templates import (
     FOLDER,
     JOINER,
     LONGEST,
+    Markdown,
     code,
     counted,
     escape,
@@ -27,6 +28,7 @@ from include.interlock.adapters.templates import (
     render,
     worded,
 )
+from include.interlock.domain.catalogue import WaiverRule
 from include.interlock.domain.paths import quality_page
 from include.interlock.domain.records import Decision, Vote, Waiver
 from tests.factories import releases
@@ -153,9 +155,19 @@ def test_a_support_role_is_told_in_words() -> None:
 
 
 def test_a_waiver_is_asked_for_with_what_failed() -> None:
-    text = words(question_text("waiver.md.j2", failure=releases.failure(row_count=3)))
+    text = words(question_text("waiver.md.j2", failure=releases.failure(row_count=3), rule=WAIVED))
     for part in ("p95_ms is at most 800", "GET /bikes on bike-shop-test-1 (1200.5); and 2 more", "Rita Reyes (rita)"):
         assert part in text, part
+
+
+def test_a_reminder_says_what_is_missing_and_until_when() -> None:
+    given = {"voter": "Ben Adler", "rollout": releases.rollout(), "board": releases.board()}
+    text = words(question_text("reminder.md.j2", page=Markdown("<https://airflow.example/dags/x>"), **given))
+    for part in ("Ben Adler, your vote on Bike shop 1.1.0", "until 2026-11-25 06:17 UTC", "Rita Reyes (rita)"):
+        assert part in text, part
+
+
+WAIVED = WaiverRule(roles=("operations",), longest=timedelta(days=14))
 
 
 def question_text(name: str, **given: Any) -> str:
@@ -302,5 +314,6 @@ def test_every_template_is_used_by_a_test() -> None:
         "changes.md.j2",
         "quality.md.j2",
         "risk.md.j2",
+        "reminder.md.j2",
         "waiver.md.j2",
     }

@@ -19,7 +19,7 @@ from include.interlock.console.routes import Deed
 
 ENTITIES = ["RUN", "TASK_INSTANCE", "XCOM", "TASK", "TASK_LOGS", "AUDIT_LOG", "SOMETHING_NEW"]
 RELEASE = "release_bike_shop"
-CONTROLLED = [RELEASE, "emergency_stop", "reconcile"]
+CONTROLLED = [RELEASE, "rollback_bike_shop", "emergency_stop", "mark_version", "reconcile", "review_release"]
 
 
 def request(method: str, path: str, body: Any = None) -> Asked:
@@ -83,7 +83,7 @@ def test_deleting_the_dag_would_delete_its_runs(dag_id: str) -> None:
     assert "the history" in refusal(None, dag_id)
 
 
-@pytest.mark.parametrize("dag_id", [None, "nightly", "prerelease_x", "emergency_stop_2"])
+@pytest.mark.parametrize("dag_id", [None, "nightly", "prerelease_x", "emergency_stop_2", "no_rollback_x"])
 def test_other_dags_are_nobodys_business(dag_id: str | None) -> None:
     assert not is_controlled(dag_id)
     assert not goes_round("DELETE", "RUN", dag_id)
@@ -93,6 +93,8 @@ def test_other_dags_are_nobodys_business(dag_id: str | None) -> None:
 def test_no_way_of_writing_the_name_is_another_dag() -> None:
     assert is_controlled("RELEASE_bike_shop")
     assert is_controlled("Reconcile")
+    assert is_controlled("ROLLBACK_bike_shop")
+    assert not is_release("rollback_bike_shop")
     assert not is_release("reconcile")
 
 

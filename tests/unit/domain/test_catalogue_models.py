@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from include.interlock.domain.catalogue import BoardBook, Duration, Policy, Service, Thresholds, Wave
+from include.interlock.domain.catalogue import BoardBook, Duration, Policy, Quorum, Service, Thresholds, Wave
+from include.interlock.domain.catalogue.values import in_words
 from tests.unit.domain.samples import FLOWS, policy, service, service_data
 
 PEOPLE = [
@@ -199,6 +200,29 @@ def test_a_duration_comes_back_as_it_was(duration: timedelta) -> None:
 )
 def test_a_duration_is_read_as_iso_8601(text: str, expected: timedelta) -> None:
     assert TypeAdapter(Duration).validate_python(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        (timedelta(days=2), "2 days"),
+        (timedelta(days=1), "1 day"),
+        (timedelta(hours=36), "36 hours"),
+        (timedelta(minutes=90), "90 minutes"),
+        (timedelta(hours=1), "1 hour"),
+        (timedelta(minutes=1, seconds=30), "90 seconds"),
+        (timedelta(seconds=1), "1 second"),
+        (timedelta(milliseconds=500), "0.5 seconds"),
+    ],
+)
+def test_a_duration_is_said_in_the_largest_unit_that_it_is_a_whole_number_of(length: timedelta, words: str) -> None:
+    assert in_words(length) == words
+
+
+@pytest.mark.parametrize("before", ["PT48H", "P3D"])
+def test_nobody_is_reminded_before_they_are_asked(before: str) -> None:
+    with pytest.raises(ValidationError, match="nobody is reminded before they are asked"):
+        Quorum(approvals=1, deadline=timedelta(days=2), remind_before=TypeAdapter(Duration).validate_python(before))
 
 
 @pytest.mark.parametrize("text", ["P", "PT", "P1DT", "1D", "P1Y", "P1M", "PT1H\n", "pt1h", "P-1D", "PT1", "P1W2D", ""])

@@ -23,6 +23,7 @@ from include.interlock.domain.ledger import (
     read_entry,
     release_chain,
     same_thing,
+    unsigned_since,
 )
 
 CHAIN = "release/release_bike_shop/manual__2026-11-23T11:45:00+00:00"
@@ -350,3 +351,18 @@ def test_first_of_several_breaks_is_the_one_that_is_named() -> None:
     assert found(list(entries), heads=[signed]) == (2, "head")
     entries[0] = entries[0].model_copy(update={"actor": "mallory"})
     assert found(list(entries), heads=[signed]) == (1, "changed")
+
+
+def test_what_is_always_signed_shows_when_no_head_is_signed_after_it() -> None:
+    first = following(None, kind="note", key="1")
+    decided = following(first, key="2")
+    last = following(decided, kind="note", key="3")
+    entries = [first, decided, last]
+    assert unsigned_since(CHAIN, entries, [head(decided)]) is None
+    assert unsigned_since(CHAIN, entries, [head(last)]) is None
+    assert unsigned_since(CHAIN, [first], []) is None
+    for heads in ([], [head(first)]):
+        missing = unsigned_since(CHAIN, entries, heads)
+        assert missing is not None
+        assert (missing.sequence, missing.what) == (2, "head")
+        assert "is not signed" in missing.sentence

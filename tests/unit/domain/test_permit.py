@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.ledger import Entry, next_entry
 from include.interlock.domain.permit import (
     LONGEST,
     Circumstances,
     Permit,
     objections,
     refuse,
+    refuse_back_out,
     refuse_other_host,
     refuse_unusable,
 )
@@ -23,6 +25,7 @@ from include.interlock.domain.records import (
     Decision,
     FailedExpectation,
     QualityReport,
+    RollBack,
     RolloutPlan,
     Waiver,
 )
@@ -98,6 +101,20 @@ def test_nothing_is_said_against_a_plan_of_which_all_holds() -> None:
     refuse(())
 
 
+def test_a_rollback_is_to_what_ran_before_by_the_ledger() -> None:
+    back = RollBack(chain="release/release_bike_shop/one", closed=OTHER, template="rollback: back")
+    plan = planned(rolls_back=back)
+    assert "never ran" in said(plan)
+    assert said(plan, ran_before=True) == ""
+    assert plan.digest != planned().digest
+
+
+def test_a_plan_without_what_came_later_keeps_the_digest_that_was_voted_on() -> None:
+    plain = planned().to_xcom()
+    assert "rolls_back" not in plain
+    assert RolloutPlan.from_xcom({**plain, "rolls_back": None}).digest == sha256_of(plain) == planned().digest
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -113,7 +130,10 @@ def test_nothing_is_said_against_a_plan_of_which_all_holds() -> None:
         ({"stops": ("everything, by ben: the card payments fail",)}, "Emergency stop: everything, by ben"),
         ({"freezes": ("Black Friday, until Tuesday",)}, "Freeze: Black Friday"),
         ({"interventions": ("olga cleared a task",)}, "Somebody intervened by hand: olga cleared a task"),
+        ({"unsigned": "Entry 7 is not signed"}, "Entry 7 is not signed"),
         ({"findings": ("a ballot was marked",)}, "finding about this release: a ballot was marked"),
+        ({"marked": "1.1.0 is marked bad."}, "1.1.0 is marked bad"),
+        ({"overtaken": "Another release changed hosts."}, "Another release changed hosts"),
     ],
 )
 def test_each_thing_that_does_not_hold_is_an_objection_of_its_own(changes: dict[str, Any], words: str) -> None:
@@ -135,13 +155,51 @@ def test_a_decision_counts_if_it_approves_this_very_plan() -> None:
 
 def test_a_failed_expectation_needs_a_waiver_of_its_own_that_is_in_force() -> None:
     failed = report(FAILURE)
-    plan = planned(failed)
-    assert "performance: p95 of each path at most 800" in said(plan, quality=failed)
-    assert said(plan, quality=failed, waivers=(waiver(),)) == ""
-    assert said(plan, quality=failed, waivers=(waiver(until=NOW),))
-    assert said(plan, quality=failed, waivers=(waiver(at=NOW + timedelta(seconds=1), until=NOW + timedelta(2)),))
-    assert said(plan, quality=failed, waivers=(waiver(suite="tests"),))
-    assert said(plan, quality=failed, waivers=(waiver(expectation="another"),))
+    assert "performance: p95 of each path at most 800" in said(planned(failed), quality=failed)
+
+    def with_waiver(**changes: Any) -> str:
+        one = waiver(**changes)
+        return said(planned(failed, waivers=(one,)), quality=failed, waivers=(one,))
+
+    assert with_waiver() == ""
+    assert with_waiver(until=NOW)
+    assert with_waiver(at=NOW + timedelta(seconds=1), until=NOW + timedelta(2))
+    assert with_waiver(suite="tests")
+    assert with_waiver(expectation="another")
+
+
+def test_a_waiver_counts_if_it_is_on_record_and_the_board_saw_it() -> None:
+    failed = report(FAILURE)
+    assert "no waiver in force covers it" in said(planned(failed), quality=failed, waivers=(waiver(),))
+    assert "no waiver in force covers it" in said(planned(failed, waivers=(waiver(),)), quality=failed)
+
+
+def chain_of(*things: tuple[str, dict[str, Any]]) -> list[Entry]:
+    entries: list[Entry] = []
+    for number, (kind, payload) in enumerate(things):
+        last = entries[-1] if entries else None
+        entries.append(
+            next_entry(last, chain="release/x/y", at=NOW, actor="t", kind=kind, key=str(number), payload=payload)
+        )
+    return entries
+
+
+def test_only_what_was_deployed_and_has_not_ended_is_backed_out() -> None:
+    plan = planned()
+    frozen = ("rollout.frozen", {"digest": plan.digest})
+    used = ("permit.used", {"permit": {"purpose": "deploy", "plan": plan.digest}})
+    refuse_back_out(plan, chain_of(frozen, used))
+    refuse_back_out(plan, chain_of(frozen, used, ("release.closed", {"outcome": "failed"})))
+    for chain, why in [
+        (chain_of(), "its plan is not the one that was frozen"),
+        (chain_of(frozen, ("rollout.frozen", {"digest": OTHER}), used), "its plan is not the one that was frozen"),
+        (chain_of(frozen), "it never had a permit to deploy"),
+        (chain_of(frozen, ("permit.used", {"permit": {"purpose": "inspect"}})), "it never had a permit to deploy"),
+        (chain_of(frozen, ("permit.used", {"permit": {"purpose": "deploy", "plan": OTHER}})), "never had a permit"),
+        (chain_of(frozen, used, ("release.closed", {"outcome": "deployed"})), "it has ended as deployed"),
+    ]:
+        with pytest.raises(PolicyViolation, match=why):
+            refuse_back_out(plan, chain)
 
 
 def test_a_review_that_failed_without_saying_why_cannot_be_waived() -> None:

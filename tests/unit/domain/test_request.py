@@ -90,10 +90,10 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         "change_type: found 'urgent'; allowed: Which flow the release takes; one of standard, normal, emergency.",
         "summary: missing; allowed: What the release is for, in one line of 5 to 200 characters.",
         "tickets: found ['12']; allowed: Change tickets such as ABC-123 or #12",
-        "risk_data: found 'yes'; allowed: yes or no (true or false).",
+        "risk_data: found 'yes'; allowed: switched on or off (true or false).",
         "risk_weather': not a field of the form; allowed: ref, version, change_type, summary, tickets, risk_data,",
         "not_before: found 'tomorrow'; allowed: The earliest instant",
-        "rehearsal: found None; allowed: Yes (true): the whole way",
+        "rehearsal: found None; allowed: Switch on for yes (true): the whole way",
         "declared_risk: found 'extreme'; allowed: How risky you think it is; one of calculated",
         "Who can change it: the office.",
     ):
@@ -162,8 +162,8 @@ def test_the_form_has_its_fields_in_order_and_sections() -> None:
         if "default" in field:
             assert Draft202012Validator(field).is_valid(field["default"])
     assert [key for key, field in fields.items() if "default" not in field] == ["ref", "version", "summary"]
-    assert fields["change_type"]["values_display"]["normal"] == "normal: the board cab votes"
-    assert fields["change_type"]["values_display"]["standard"] == "standard: pre-authorised, no board votes"
+    assert fields["change_type"]["values_display"]["normal"] == "normal: a board votes"
+    assert fields["change_type"]["values_display"]["standard"] == "standard: pre-authorised; no board votes"
 
 
 def test_the_form_of_a_service_says_in_words_who_decides() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from include.interlock.domain.catalogue import ChangeType
-from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.errors import PolicyViolation, RequestRefused
 from include.interlock.domain.policy import flows_of
 from include.interlock.domain.records import PastRelease
-from include.interlock.domain.review import refuse_unreviewed
+from include.interlock.domain.review import find_ended, parse_review, refuse_unreviewed
 from tests.unit.domain.samples import FLOWS, policy, service
 
 FLOWS_OF_ALL = flows_of(policy(change_types={**FLOWS, "emergency": {"review_within": "P5D"}}), service())
@@ -66,3 +66,39 @@ def test_a_review_that_is_late_is_said_to_be() -> None:
 )
 def test_nothing_else_stops_a_release(changes: dict[str, Any], kind: str) -> None:
     ask(past(**changes), kind=kind)
+
+
+FORM = {
+    "service": "bike-shop",
+    "run": "run 1",
+    "went_well": "Quick and whole.",
+    "to_change": "Ben writes the test.",
+    "participants": "Ben Adler\n\n Cora Lindqvist ",
+}
+
+
+def test_a_review_is_read_from_its_form() -> None:
+    review = parse_review(FORM, "rita")
+    assert (review.participants, review.reviewer) == (("Ben Adler", "Cora Lindqvist"), "rita")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [({"went_well": " "}, "went_well"), ({"participants": "\n \n"}, "participants"), ({"run": None}, "run")],
+)
+def test_a_review_that_lacks_something_is_refused(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RequestRefused, match=problem):
+        parse_review({**FORM, **changes}, "rita")
+
+
+def test_a_review_by_nobody_is_refused() -> None:
+    with pytest.raises(RequestRefused, match="not put on record by a person"):
+        parse_review(FORM, None)
+
+
+def test_what_is_reviewed_has_ended() -> None:
+    ended = past(run="release_bike_shop/run 1")
+    for run in ("run 1", "release_bike_shop/run 1"):
+        assert find_ended([ended], "bike-shop", run) == ended
+    with pytest.raises(RequestRefused, match="ended and not reviewed: run 1"):
+        find_ended([ended], "bike-shop", "run 2")

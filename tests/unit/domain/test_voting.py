@@ -129,16 +129,30 @@ def test_a_rule_without_a_deadline_takes_the_others() -> None:
     assert alone.deadline == timedelta(days=2)
 
 
+@pytest.mark.parametrize(
+    ("quorum", "expected"),
+    [
+        pytest.param({}, timedelta(hours=12), id="a quarter of two days"),
+        pytest.param({"deadline": "PT8H"}, timedelta(hours=2), id="a quarter of the shortest deadline"),
+        pytest.param({"remind_before": "PT3H"}, timedelta(hours=3), id="what a rule says"),
+        pytest.param({"remind_before": "P3D"}, timedelta(hours=12), id="not before anybody is asked"),
+    ],
+)
+def test_who_has_not_voted_is_reminded_before_the_deadline(quorum: dict[str, Any], expected: timedelta) -> None:
+    merged = cab_and(members=["eve"], quorum=quorum)
+    assert merged.remind_before == expected
+
+
 def test_who_voted_by_which_rule_is_shown_with_its_place() -> None:
     merged = cab_and(members=["ann", "eve"], quorum={"require": {"operations": 1}})
     assert merged.lines() == (
-        "CAB (board.yaml boards.cab): 2 approvals of 3; a rejection by Cora (cora) alone decides; within P2D",
+        "CAB (board.yaml boards.cab): 2 approvals of 3; a rejection by Cora (cora) alone decides; within 2 days",
         "Rule more (board.yaml rules.more): 1 approval of 2, 1 by operations",
-        "together: 5 may vote, at least 2 approvals, 1 by operations, each line kept; within P2D",
+        "together: 5 may vote, at least 2 approvals, 1 by operations, each line kept; within 2 days",
     )
     plain = rule(kind="emergency")
     assert plain is not None
-    assert plain.lines() == ("ECAB (board.yaml boards.ecab): 1 approval of 2; within PT1H",)
+    assert plain.lines() == ("ECAB (board.yaml boards.ecab): 1 approval of 2; within 1 hour",)
 
 
 groups = st.lists(st.sampled_from(sorted(ROLES)), min_size=1, max_size=4, unique=True)

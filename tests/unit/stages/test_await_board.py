@@ -86,7 +86,7 @@ def test_while_the_board_can_go_either_way_the_task_waits_for_the_next_answer(ai
     trigger = deferred.value.trigger
     assert isinstance(trigger, AnswersTrigger)
     assert (trigger.dag_id, trigger.run_id, trigger.question_id) == (*RUN, stage.ASK)
-    assert (trigger.answered, trigger.until) == (1, SOON)
+    assert (trigger.answered, trigger.until) == (1, SOON - timedelta(hours=12)), "then it reminds who has not voted"
     assert deferred.value.method_name == "execute_again"
     assert not cast[1]["response_received"], "nobody's ballot is closed while the board is open"
 
@@ -246,3 +246,29 @@ def test_a_plan_that_no_task_wrote_is_refused(airflow: AirflowServer) -> None:
     operator.rollout = {**planned.to_xcom(), "hosts": "all"}
     with pytest.raises(AirflowFailException, match="not one that a task wrote"):
         operator.execute({})
+
+
+def test_an_approval_that_was_written_past_the_api_does_not_count_and_is_a_finding(
+    airflow: AirflowServer, running: RunningTask
+) -> None:
+    planned = releases.rollout(decide_by=LATE)
+    ben, cora, _ = ballots(airflow, planned)
+    early = (LATE - timedelta(minutes=1)).isoformat()
+    airflow.answer(ben, "ben", "Approve", responded_at=early)
+    airflow.answer(cora, "cora", "Approve", responded_at=early, written_past_the_api=True)
+    with pytest.raises(AirflowFailException, match="not approved in time, for 1 of 2 approvals"):
+        wait(planned)
+    (finding,) = {payload["what"] for kind, payload in running.recorded if kind == "finding"}
+    assert finding.startswith("cora's answer “Approve” to rollout.cast_ballot[1] did not come in at Airflow's API")
+
+
+def test_a_digest_that_a_ballot_only_mentions_is_not_what_it_is_about(airflow: AirflowServer) -> None:
+    planned = releases.rollout(decide_by=LATE)
+    other = planned.model_copy(update={"summary": "Another"})
+    early = (LATE - timedelta(minutes=1)).isoformat()
+    for number, user in enumerate(CAB):
+        text = body(other.digest).replace("The plan.", body(planned.digest))
+        asked = airflow.ask(stage.ASK, user, body=text, map_index=number)
+        airflow.answer(asked, user, "Approve", responded_at=early)
+    with pytest.raises(AirflowFailException, match="not approved in time"):
+        wait(planned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from include.interlock.adapters.templates import render
-from include.interlock.domain.catalogue import Person
+from include.interlock.domain.catalogue import Person, WaiverRule
 from include.interlock.domain.paths import quality_page
 from include.interlock.stages.people import COMMENT, CONDITIONS, question
 from tests.factories import releases
@@ -36,6 +36,12 @@ def bodies() -> dict[str, str]:
             answered_yes=(),
             **COMMON,
         ),
+        "waiver": render(
+            "waiver.md.j2",
+            failure=releases.failure(),
+            rule=WaiverRule(roles=("operations",), longest=timedelta(days=14)),
+            **{**COMMON, "report": releases.quality(releases.failure())},
+        ),
         "training": render("acknowledgement.md.j2", role="service-desk", material="Read.", digest="1" * 64, **COMMON),
     }
 
@@ -47,6 +53,15 @@ def test_each_question_names_the_digest_that_it_binds_to_once_at_its_end() -> No
         last = asked.splitlines()[-1]
         assert DIGEST in last, name
         assert "exactly this" in last, name
+
+
+def test_the_question_about_a_waiver_calls_things_as_people_do() -> None:
+    text = bodies()["waiver"]
+    assert "| Suite | Response times and errors |" in text
+    assert "performance" not in text
+    assert text.splitlines()[0].startswith("**Shall Bike shop 1.1.0 go on although it failed")
+    assert "holds for 14 days at most" in text
+    assert [line for line in text.splitlines() if line.startswith("### ")] == ["### Quality", "### What you decide on"]
 
 
 def test_somebody_without_conditions_can_answer_and_somebody_without_a_reason_cannot() -> None:

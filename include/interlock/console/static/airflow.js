@@ -14,8 +14,11 @@ if (parent !== window) {
   document.documentElement.style.setProperty("--page", getComputedStyle(parent.document.body).backgroundColor);
 }
 
-export async function read(path) {
-  const answer = await fetch(base + path, { headers: { Accept: "application/json" } });
+export const read = async (path) => (await answered(path, "application/json")).json();
+export const readText = async (path) => (await answered(path, "text/plain")).text();
+
+async function answered(path, kind) {
+  const answer = await fetch(base + path, { headers: { Accept: kind } });
   if (answer.status === 401) {
     parent.location.reload(); // Airflow shows its login
     throw new Error("You are not logged in any more.");
@@ -24,7 +27,7 @@ export async function read(path) {
     const body = await answer.json().catch(() => ({}));
     throw new Error(typeof body.detail === "string" ? body.detail : `${answer.status} ${answer.statusText}`);
   }
-  return answer.json();
+  return answer;
 }
 
 // Our frame may not navigate Airflow's page; an anchor that lives in that page may.

@@ -1,6 +1,6 @@
 // The release at a glance: what Airflow's public API says of this run, put together.
 
-import { dagId, element, link, read, runId, runPath } from "./airflow.js";
+import { base, dagId, element, link, read, readText, runId, runPath } from "./airflow.js";
 
 const STAGES = [
   ["policy", "Release policy"],
@@ -42,6 +42,7 @@ const RECORDS = {
   "verification.back_out": "backOut",
   "closure.close_release": "outcome",
 };
+const LEAVES_FILES = new Set(["communication.write_notes", "closure.pack_evidence"]);
 const ENDED = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
 const EVERY = 5000;
 const page = document.getElementById("release");
@@ -87,7 +88,32 @@ async function readRelease() {
     }),
   );
   records.waves = records.waves.filter(Boolean);
-  return { run, tasks, questions, records, reasons };
+  const [files, names] = await Promise.all([readFiles(entries), readNames(questions)]);
+  return { run, tasks, questions, records, reasons, files, names };
+}
+
+// How people call everybody: as the catalogue does, and who is not in it any more as they were asked.
+async function readNames(questions) {
+  if (!known.has("names")) known.set("names", await read("interlock/names").catch(() => ({})));
+  return new Map([...questions.flatMap(asked).map((user) => [user.id, user.name]), ...Object.entries(known.get("names"))]);
+}
+
+// What lies in the artifact store by the ledger; asked again only when one of the tasks that put it there has ended.
+const filesPath = `interlock/files/${encodeURIComponent(dagId)}/${encodeURIComponent(runId)}`;
+async function readFiles(entries) {
+  const left = entries.filter((entry) => entry.key === "return_value" && LEAVES_FILES.has(entry.task_id));
+  const seen = `files ${left.map((entry) => entry.timestamp).join(" ")}`;
+  if (!left.length) return {};
+  if (!known.has(seen)) {
+    try {
+      const files = await read(`interlock/files?dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(runId)}`);
+      if (files.notes) files.notes.text = await readText(`${filesPath}/notes`);
+      known.set(seen, files);
+    } catch (error) {
+      return { problem: error.message }; // the rest of the page is worth showing
+    }
+  }
+  return known.get(seen);
 }
 
 // --- saying ------------------------------------------------------------------------------------------------------
@@ -146,7 +172,6 @@ const titleOf = (run) =>
     ? run.dag_display_name.replace(/^Release /, "")
     : dagId.replace(/^release_/, "").replaceAll("_", "-");
 const asked = (question) => question.assigned_users.filter((user) => user.id !== CLERK);
-const namesIn = (questions) => new Map(questions.flatMap(asked).map((user) => [user.id, user.name]));
 const code = (text) => element("code", {}, text ?? "—");
 
 function table(heads, rows, empty = "", kind = null) {
@@ -185,13 +210,14 @@ function heading({ run, records, reasons, tasks, questions }) {
   ];
 }
 
-function glance({ run, records }) {
+function glance({ run, records, names }) {
   const { policy, plan, artifact, rollout, board } = records;
+  const requester = plan?.requested_by ?? run.triggering_user_name;
   const facts = [
     ["Commit", plan && [code(short(plan.commit.sha)), ` ${plan.commit.subject}`]],
-    ["Ref", plan && code(plan.ref)],
+    ["What", plan && code(plan.ref)],
     ["Change type", plan?.change_type],
-    ["Asked for by", plan?.requested_by ?? run.triggering_user_name],
+    ["Asked for by", names.get(requester) ?? requester],
     ["Target", plan && `${plan.target}${plan.rehearsal ? " (rehearsal)" : ""}`],
     ["Tickets", plan?.tickets.join(", ")],
     ["Not before", plan?.not_before && when(plan.not_before)],
@@ -220,7 +246,7 @@ function stages({ tasks, records, reasons }) {
   return section("Stages", table(["Stage", "State", "Took", "What came of it"], rows, "", "stages"));
 }
 
-function decisions({ run, questions, records }) {
+function decisions({ run, questions, records, names }) {
   const decided = [
     ["Plan", records.planDecision],
     ["Acceptance", records.acceptance],
@@ -236,7 +262,7 @@ function decisions({ run, questions, records }) {
     "Decisions",
     table(["Of", "Decision", "Reason", "Digest"], rows, "Nothing has been decided yet.", "decisions"),
     element("h3", {}, "Who was asked, and what they answered"),
-    table(["Asked", "Question", "Answer", "By", "At", "Comment"], inOrder(questions).map(answer(questions)), ENDED.has(run.state) ? "Nobody was asked." : "Nobody has been asked yet."),
+    table(["Asked", "Question", "Answer", "By", "At", "Comment"], inOrder(questions).map(answer(names)), ENDED.has(run.state) ? "Nobody was asked." : "Nobody has been asked yet."),
   );
 }
 
@@ -252,8 +278,7 @@ function inOrder(questions) {
   });
 }
 
-const answer = (questions) => (question) => {
-  const names = namesIn(questions);
+const answer = (names) => (question) => {
   const task = question.task_instance;
   const forged = ENDED.has(task.state) && task.state === "success" && !question.response_received;
   const by = question.responded_by_user?.name;
@@ -315,7 +340,7 @@ function waived(waivers, names) {
   return [element("h3", {}, "Waived; what failed has failed"), table(["Expected", "By", "Until", "Because"], rows)];
 }
 
-function quality({ questions, records: { quality: report, verification, rollout } }) {
+function quality({ names, records: { quality: report, verification, rollout } }) {
   if (!report && !verification) return null;
   const suites = (report?.suites ?? []).map((suite) => [
     SUITES[suite.suite] ?? suite.suite,
@@ -328,7 +353,7 @@ function quality({ questions, records: { quality: report, verification, rollout 
     "Quality",
     table(["Suite", "Judgement", "Expectations met"], suites),
     broken.length ? failures(broken) : null,
-    rollout?.waivers?.length ? waived(rollout.waivers, namesIn(questions)) : null,
+    rollout?.waivers?.length ? waived(rollout.waivers, names) : null,
     element("p", {}, link("The quality report, row by row", docs)),
   );
 }
@@ -360,15 +385,37 @@ function hosts({ run, records: { rollout, waves, backOut, outcome } }) {
   return section(`Hosts of ${rollout.environment}`, table(heads, rows));
 }
 
-function people({ records: { communication } }) {
+function people({ names, records: { communication } }) {
   if (!communication) return null;
   const told = Object.entries(communication.sent).map(([name, addresses]) => [name, addresses.join(", ")]);
-  const trained = Object.entries(communication.acknowledged).map(([role, user]) => [role, `acknowledged by ${user}`]);
+  const trained = Object.entries(communication.acknowledged).map(([role, user]) => [role, `acknowledged by ${names.get(user) ?? user}`]);
   return section("People told", table(["Audience or role", "Who"], [...told, ...trained], "Nobody had to be told."));
 }
 
+const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
+
+function documents({ files: { notes, evidence, problem } }) {
+  if (!notes && !evidence && !problem) return null;
+  const unfolded = page.querySelector("details")?.open; // as the reader left it
+  return section(
+    "Documents",
+    problem ? element("p", { class: "bad" }, `The documents cannot be shown: ${problem}`) : null,
+    notes ? element("details", { open: unfolded && "" }, element("summary", {}, "Release notes"), element("pre", {}, notes.text)) : null,
+    evidence
+      ? element(
+          "p",
+          {},
+          element("a", { href: `${base}${filesPath}/evidence`, download: "" }, "Download the evidence pack"),
+          ` (${size(evidence.size)}, sha256 `,
+          code(evidence.sha256),
+          "): everything that proves this release, signed; docs/evidence.md says how to prove it offline.",
+        )
+      : null,
+  );
+}
+
 function show(release) {
-  const parts = [heading, glance, stages, decisions, changes, risk, quality, hosts, people];
+  const parts = [heading, glance, stages, decisions, changes, risk, quality, hosts, people, documents];
   page.replaceChildren(...parts.flatMap((part) => part(release)).filter(Boolean));
 }
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from include.interlock.domain.canonical import Model
 
-from .values import ChangeType, Day, Duration, Email, Identifier, Line, People, Roles, UserName, named_twice
+from .values import ChangeType, Day, Duration, Email, Identifier, Line, People, Roles, UserName, in_words, named_twice
 
 
 class Person(Model):
@@ -36,6 +36,19 @@ class Demands(Model):
     )
     veto: People = Field((), description="Members whose rejection alone decides")
     veto_roles: Roles = Field((), description="Roles: the rejection of a member with one of them alone decides")
+    deadline: Duration | None = None
+    remind_before: Duration | None = Field(
+        None, description="How long before the deadline those who have not voted are reminded; none: a quarter of it"
+    )
+
+    @model_validator(mode="after")
+    def _reminds_in_time(self) -> Self:
+        if self.remind_before and self.deadline and self.remind_before >= self.deadline:
+            raise ValueError(
+                f"remind_before is {in_words(self.remind_before)}, and the deadline {in_words(self.deadline)}: "
+                "nobody is reminded before they are asked"
+            )
+        return self
 
 
 class Quorum(Demands):

@@ -225,11 +225,15 @@ class StandardChange(Model):
     authorised_by: Line = Field(description="Who authorised it, and when; for people and the ledger")
     services: tuple[Identifier, ...] = Field((), description="Empty: all")
     tiers: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field((), description="Tiers of services; empty: all")
-    steps: tuple[Literal["patch", "minor", "same"], ...] = Field(
-        min_length=1, description="How far the version may go; same: again what runs already"
+    steps: tuple[Literal["patch", "minor", "same", "rollback"], ...] = Field(
+        min_length=1,
+        description="How far the version may go; same: again what runs already; rollback: back to what ran before",
     )
     risk_up_to: int = Field(ge=0, le=100)
-    answered_no: tuple[str, ...] = Field((), description="Keys of risk questions that must be answered with no")
+    answered_no: tuple[str, ...] = Field(
+        (),
+        description="Keys of risk questions that must be answered with no; by a rollback: of the releases it undoes",
+    )
     until: Day | None = Field(None, description="The last day (UTC); none: until it is taken out")
 
 

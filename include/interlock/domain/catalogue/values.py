@@ -101,6 +101,19 @@ Duration = Annotated[
 ]
 
 
+_UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
+
+
+def in_words(length: timedelta) -> str:
+    """Return a duration as people say it, in the largest unit that it is a whole number of: *2 days*, *90 minutes*."""
+    for unit, one in _UNITS.items():
+        number, rest = divmod(length, one)
+        if number and not rest:
+            return f"{number} {unit}{'' if number == 1 else 's'}"
+    seconds = length.total_seconds()
+    return f"{seconds:g} second{'' if seconds == 1 else 's'}"
+
+
 def _relative(value: str) -> str:
     if value.startswith("/") or ".." in value.split("/") or not value:
         raise ValueError("must be a path inside the checkout, such as build/output")

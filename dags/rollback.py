@@ -1,0 +1,132 @@
+"""One rollback Dag per service of the catalogue: ``rollback_<service>``.
+
+Composition only: which stages, in which order. What a stage does is in ``include/interlock/stages/``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, chain, get_parsing_context
+
+from include.interlock.adapters.catalogue import load_catalogue, load_service
+from include.interlock.console.roles import dag_access
+from include.interlock.domain.catalogue import BoardBook, Policy, Service
+from include.interlock.domain.voting import longest_deadline
+from include.interlock.stages.closure import closure_stage
+from include.interlock.stages.implementation import implementation_stage
+from include.interlock.stages.resources import catalogue_folder
+from include.interlock.stages.rollback import (
+    acceptance_stage,
+    build_stage,
+    communication_stage,
+    design_stage,
+    planning_stage,
+    policy_stage,
+    quality_stage,
+    rollback_params,
+    rollout_stage,
+)
+from include.interlock.stages.taskflow import DEFAULT_ARGS
+from include.interlock.stages.verification import verification_stage
+
+PREFIX = "rollback_"
+DOC = """
+# Roll {title} back
+
+## What it does
+
+Takes {title} in production back to a release that production ran before. Nothing is built: the bytes, the quality
+report, the waivers and the acceptance of that release are taken from the ledger, and each is proven again. Waves,
+permits, verification and closure are those of a release; if going back fails, every host gets back what it had.
+
+## When it runs
+
+When a release manager triggers it. It is a standard change: no board votes, unless the policy asks one.
+
+## Parameters
+
+- **Back to version**: a version that production ran before. Empty: you are shown which there are, by the ledger, and
+  choose one under *Required Actions*.
+- **Reason** and **incident**: everybody who is told reads them, and they go on record.
+
+## What it asks people
+
+- Whoever triggered it: which release to go back to, if the form does not say it.
+- Each member of the board, if the policy asks a board for standard changes of this service.
+
+## What it will not do
+
+- Go to a version that production never ran by the ledger, that is marked bad (`mark_version`), or that is later than
+  what runs: that is a release, and a board decides on it.
+- Go back during an emergency stop or a freeze.
+- Wait for mail: people are told while the hosts change already.
+
+## If it fails
+
+The last task names the stage that decided and the reason. A rollback that fails on the hosts is taken back by itself.
+
+## Who keeps it
+
+{owner}; the template that authorises it is in `standard_changes` of `include/catalogue/policy.yaml`.
+"""
+
+
+def rollback_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
+    """Compose the rollback Dag of a service."""
+    with DAG(
+        dag_id=PREFIX + service.name.replace("-", "_"),
+        dag_display_name=f"Roll {service.title} back",
+        description=f"Take {service.title} in production back to a release that it ran before",
+        doc_md=DOC.format(**service.model_dump(include={"title", "owner"})),
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(days=7),
+        is_paused_upon_creation=False,
+        tags=["rollback", f"service:{service.name}", f"tier:{service.tier}"],
+        default_args={**DEFAULT_ARGS, "owner": service.owner},
+        access_control=dag_access(),
+        fail_fast=False,
+        render_template_as_native_obj=True,  # records reach operators as JSON values, not as their text
+    ) as dag:
+        in_force = policy_stage(service.name)
+        plan, planned = planning_stage(service, in_force)
+        assets = design_stage(service, plan)
+        artifact = build_stage(service, plan)
+        report, waivers = quality_stage(artifact)
+        accepted = acceptance_stage(artifact, report)
+        deadline = longest_deadline(policy, board, service)
+        rollout, decision, ballots = rollout_stage(
+            service, deadline, in_force, plan, assets, artifact, report, waivers, accepted
+        )
+        told = communication_stage(service, plan, decision)
+        started, baseline, waves = implementation_stage(service, rollout)
+        verified = verification_stage(service, in_force, rollout, artifact, baseline, waves)
+        closing = closure_stage(service)
+
+        # Records already order most of it; these are the orders that no record carries.
+        chain(planned, assets, artifact)
+        chain(decision, started)
+        chain([*verified, told], closing)
+        if ballots:
+            chain(ballots, closing)
+    # Only now: see release.py.
+    dag.params = rollback_params()
+    return dag
+
+
+def rollback_dags() -> dict[str, DAG]:
+    """Compose the Dags of all services, or the one that a task of it is about to run."""
+    folder = catalogue_folder()
+    wanted = get_parsing_context().dag_id
+    if wanted and wanted.startswith(PREFIX):
+        catalogue = load_service(folder, wanted.removeprefix(PREFIX).replace("_", "-"))
+    else:
+        catalogue = load_catalogue(folder)
+    dags = (rollback_dag(service, catalogue.policy, catalogue.board) for service in catalogue.services.values())
+    return {dag.dag_id: dag for dag in dags}
+
+
+globals().update(rollback_dags())

@@ -1,0 +1,237 @@
+"""The calendars in ``calendars/``: YAML files, and iCalendar files beside them or at URLs, as one to be asked.
+
+What cannot be read does not open anything: it is a fault, and with a fault everything is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.interlock.domain.calendar import Calendars, Entry, EntryTimes, Source
+from include.interlock.domain.catalogue.calendar_file import CalendarEntry, CalendarFile, Feed, zone_of
+from include.interlock.domain.errors import CatalogueError
+
+from .yaml_files import Problem, YamlFile, quoted, read_yaml, refused
+
+if TYPE_CHECKING:
+    from .ical import IcsTimes
+
+CopyOf = Callable[[Feed], Path]
+"""Gives the copy of what is at a URL, or raises a CatalogueError."""
+_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names that a calendar may use; none: not looked at."""
+
+    services: frozenset[str] | None = None
+    business_units: frozenset[str] | None = None
+    environments: frozenset[str] | None = None
+    roles: frozenset[str] | None = None
+
+
+def load_calendars(folder: Path, known: Known, copy_of: CopyOf | None = None) -> Calendars:
+    """Read the calendars of a catalogue; what was read and has not changed is not read again.
+
+    :param copy_of: gives the calendars that are at URLs; none: they are left out, which is for checking files only.
+    """
+    sources: list[Source] = []
+    faults: list[str] = []
+    for path in _files(folder):
+        try:
+            sources += _sources(path, known, copy_of)
+        except CatalogueError as error:
+            faults.append(str(error))
+    return _together(tuple(sources), tuple(faults))
+
+
+def faults_of(folder: Path, known: Known | None) -> Iterator[str]:
+    """Yield everything that is wrong with the calendars of a catalogue; what is at URLs is not looked at.
+
+    :param known: none: the files are checked each in itself.
+    """
+    yield from load_calendars(folder, known or Known()).faults
+
+
+@lru_cache(maxsize=_KEPT)
+def _together(sources: tuple[Source, ...], faults: tuple[str, ...]) -> Calendars:
+    return Calendars(sources, faults)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of calendars, also those with the wrong ending; editors' hidden files are nobody's."""
+    found = (path for path in folder.glob("calendars/*") if path.suffix in (".yaml", ".yml", ".ics"))
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _sources(path: Path, known: Known, copy_of: CopyOf | None) -> tuple[Source, ...]:
+    """Return the sources of one file; of iCalendar files that a YAML file names, none by themselves."""
+    if path.suffix == ".ics":
+        return () if path.name in _named_beside(path.parent) else (_of_own(path, known),)
+    if path.suffix == ".yml":
+        raise refused(
+            _shown(path), [f"line 1: found a file named {path.name}; allowed: {path.stem}.yaml"], who="its author"
+        )
+    return _of_yaml(path, *_stamp(path), known, _copies(path, copy_of))
+
+
+def _shown(path: Path) -> str:
+    return f"calendars/{path.name}"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a file does."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise refused(_shown(path), [f"line 1: cannot be read: {error.strerror}"], who="its author") from None
+    return found.st_mtime_ns, found.st_size
+
+
+# --- YAML ------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def _read(path: Path, *stamp: int) -> tuple[YamlFile, CalendarFile]:
+    file = read_yaml(path, shown=_shown(path))
+    return file, file.parse(CalendarFile)
+
+
+def _named_beside(folder: Path) -> set[str]:
+    """Return the iCalendar files that the YAML files of a folder name; a broken one is a fault of its own."""
+    named: set[str] = set()
+    for path in folder.glob("*.yaml"):
+        try:
+            _, calendar = _read(path, *_stamp(path))
+        except CatalogueError:
+            continue
+        named |= {entry.ical.file for entry in calendar.entries if entry.ical and entry.ical.file}
+    return named
+
+
+Copies = tuple[tuple[str, Path | None, tuple[int, ...]], ...]
+"""Name of an entry, the iCalendar file that it means, and what changes when that does; none: left out."""
+
+
+def _copies(path: Path, copy_of: CopyOf | None) -> Copies:
+    _, calendar = _read(path, *_stamp(path))
+    found: list[tuple[str, Path | None, tuple[int, ...]]] = []
+    for entry in calendar.entries:
+        if entry.ical is None:
+            continue
+        if entry.ical.file:
+            copy: Path | None = path.parent / entry.ical.file
+        else:
+            copy = copy_of(entry.ical) if copy_of else None
+        found.append((entry.name, copy, _stamp(copy) if copy else ()))
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _of_yaml(path: Path, mtime: int, size: int, known: Known, copies: Copies) -> tuple[Source, ...]:
+    file, calendar = _read(path, mtime, size)
+    if problems := [*_unknown_names(calendar, known), *_unknown_holidays(calendar)]:
+        raise file.error(problems)
+    zone = zone_of(calendar.time_zone)
+    by_name = {name: copy for name, copy, _ in copies}
+    sources: list[Source] = []
+    for entry in calendar.entries:
+        if entry.ical is None:
+            sources.append(EntryTimes(entry, _entry(entry, file.shown), zone, public_holidays))
+        elif copy := by_name[entry.name]:
+            sources.append(_of_ical(copy, known, entry, calendar, file.shown))
+    return tuple(sources)
+
+
+def _entry(written: CalendarEntry, shown: str) -> Entry:
+    if written.kind is None:
+        raise ValueError(f"{written.name} of {shown} has no kind")
+    return Entry(
+        calendar=shown,
+        key=written.name,
+        title=written.title,
+        kind=written.kind,
+        effect=written.acts,
+        scope=written.scope,
+        during_rollout=written.during_rollout,
+        override_by=written.override_by,
+    )
+
+
+def _unknown_names(calendar: CalendarFile, known: Known) -> Iterator[Problem]:
+    """Find names that nobody has: a freeze of a service that is spelled wrong would freeze nothing."""
+    for index, entry in enumerate(calendar.entries):
+        at = ("entries", index)
+        scope = entry.scope
+        yield from _strangers((*at, "scope", "services"), scope.services, known.services, "service")
+        yield from _strangers((*at, "scope", "business_units"), scope.business_units, known.business_units, "unit")
+        yield from _strangers((*at, "scope", "environments"), scope.environments, known.environments, "environment")
+        yield from _strangers((*at, "override_by"), entry.override_by, known.roles, "role of board.yaml")
+
+
+def _strangers(
+    place: tuple[str | int, ...], names: Iterable[str], known: frozenset[str] | None, what: str
+) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        if known is not None and name not in known:
+            shown = ", ".join(sorted(known)[:30]) or "there is none"
+            yield Problem((*place, index), quoted(name), f"a {what} that there is: {shown}")
+
+
+# --- public holidays -------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def public_holidays(country: str, region: str | None, year: int) -> Mapping[date, str]:
+    """Return the public holidays of a country or one of its regions in a year, by day."""
+    import holidays  # not at the top: half a second, for calendars that have some
+
+    return dict(holidays.country_holidays(country, subdiv=region, years=year))
+
+
+def _unknown_holidays(calendar: CalendarFile) -> Iterator[Problem]:
+    for index, entry in enumerate(calendar.entries):
+        if entry.holidays is None:
+            continue
+        try:
+            public_holidays(entry.holidays.country, entry.holidays.region, datetime.now(UTC).year)
+        except (NotImplementedError, ValueError) as error:
+            yield Problem(("entries", index, "holidays"), "", f"the package holidays says: {error}".rstrip("."))
+
+
+# --- iCalendar -------------------------------------------------------------------------------------------------------
+
+
+def _of_own(path: Path, known: Known) -> Source:
+    return _own_ical(path, *_stamp(path), known)
+
+
+@lru_cache(maxsize=1024)
+def _own_ical(path: Path, mtime: int, size: int, known: Known) -> Source:
+    return _of_ical(path, known, None, None, _shown(path))
+
+
+def _of_ical(
+    path: Path, known: Known, entry: CalendarEntry | None, calendar: CalendarFile | None, shown: str
+) -> IcsTimes:
+    from .ical import Named, read_ical  # not at the top: for catalogues that have some
+
+    named = None
+    if entry is not None and calendar is not None:
+        named = Named(entry, shown, zone_of(calendar.time_zone))
+    places: dict[str, Collection[str] | None] = {
+        "service": known.services,
+        "business-unit": known.business_units,
+        "environment": known.environments,
+    }
+    return read_ical(path, named, places, shown=_shown(path) if entry is None or not _url(entry) else _url(entry))
+
+
+def _url(entry: CalendarEntry) -> str:
+    return (entry.ical.url or "") if entry.ical else ""

@@ -1,0 +1,65 @@
+"""The witness of answers: what somebody answers to a question of a release is on record before Airflow keeps it.
+
+An answer that is not on record does not count (``domain/witness.py``), so one that cannot be recorded is not taken.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.ledger import release_chain
+from include.interlock.domain.witness import GIVEN, GivenAnswer
+
+from .asked import Asked
+from .control import is_controlled
+from .glass import OpenLedger, configured_ledger
+from .routes import Deed
+
+log = logging.getLogger(__name__)
+
+
+def is_answer(asked: Asked) -> bool:
+    """Say whether a request answers a question of a Dag under control."""
+    return asked.deed is Deed.ANSWER and is_controlled(asked.names.get("dag_id"))
+
+
+def objection(user: str, asked: Asked, open_ledger: OpenLedger = configured_ledger) -> str:
+    """Put an answer on record; say why it cannot be taken, or nothing if it can."""
+    given = _answer(user, asked)
+    if given is None:
+        return ""  # Airflow says what is wrong with it
+    chain = release_chain(asked.names["dag_id"], asked.names["dag_run_id"])
+    try:
+        with open_ledger() as ledger:
+            ledger.append(chain, GIVEN, given.model_dump(mode="json"), actor=user, key=f"{GIVEN}/{asked.id}")
+    except Exception as error:  # whatever it is: what is not on record does not count
+        log.exception("%s could not be recorded", given)
+        why = str(error) if isinstance(error, ReleaseError) else type(error).__name__
+        return (
+            f"Your answer was not taken, for it cannot be put on record: {why} Rule: an answer counts if the ledger "
+            "has it. Who can change it: the platform engineer. Next: answer again when the ledger is there."
+        )
+    return ""
+
+
+def _answer(user: str, asked: Asked) -> GivenAnswer | None:
+    content = asked.content
+    chosen = content.get("chosen_options") if isinstance(content, dict) else None
+    if not isinstance(chosen, list) or not chosen or not isinstance(chosen[0], str):
+        return None
+    form: Any = content.get("params_input")
+    words = form if isinstance(form, dict) else {}
+    return GivenAnswer(
+        user=user,
+        task_id=asked.names["task_id"],
+        map_index=int(asked.names["map_index"]),
+        choice=chosen[0],
+        comment=_text(words.get("comment")),
+        conditions=_text(words.get("conditions")),
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,383 @@
+"""May this service change this environment at this instant; if not, by which entry, and when next?
+
+It may if nothing that denies is going on, and something that allows is, or nothing that allows is about it at all. The
+question is asked of :class:`Calendars`: entries from any number of files, whose order makes no difference. Each year is
+expanded once, and merged once for each set of entries that some service and environment have in common.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+from pydantic import AwareDatetime, Field
+
+from .canonical import Model
+from .catalogue.calendar_file import CalendarEntry, DuringRollout, Effect, Kind, Scope, moment_of, parsed_rule
+from .catalogue.service_file import Service
+
+HORIZON = timedelta(days=400)
+"""So far ahead it is looked for when something may be changed next: each yearly window comes once."""
+FIRST_YEAR, LAST_YEAR = 1970, 9000
+"""The years that can be asked about."""
+_A_DAY = timedelta(days=1)
+
+
+class Entry(Model):
+    """Something in a calendar that says when what may be changed."""
+
+    calendar: str = Field(description="Its file, such as calendars/enterprise.yaml")
+    key: str = Field(description="Its name in the file; of iCalendar files, the event's UID")
+    title: str
+    kind: Kind
+    effect: Effect
+    scope: Scope = Scope()
+    during_rollout: DuringRollout = "back_out"
+    override_by: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where it is written."""
+        return f"{self.key} in {self.calendar}"
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One time of an entry, in UTC; the end is not in it.
+
+    :ivar title: the entry's, or what is special: the name of a holiday, of one event.
+    """
+
+    start: datetime
+    end: datetime
+    entry: Entry
+    title: str
+
+
+class Source(Protocol):
+    """One calendar."""
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """Everything that it has, also what is over."""
+
+    def between(self, begin: datetime, end: datetime) -> Iterable[Occurrence]:
+        """Return what goes on at some time from an instant to before another."""
+
+
+class Answer(Model):
+    """What the calendars say of a service, an environment and an instant."""
+
+    open: bool
+    service: str
+    environment: str
+    at: AwareDatetime
+    by: Entry | None = Field(None, description="What closes it; none: it is open, or the calendars cannot be read")
+    title: str = Field("", description="What closes it, for people")
+    next: AwareDatetime | None = Field(None, description="Closed: from when on it is open; none: not within 400 days")
+    until: AwareDatetime | None = Field(None, description="Open: when it closes; none: not within 400 days")
+    faults: tuple[str, ...] = Field((), description="Why the calendars cannot be read: everything is closed")
+
+    @property
+    def place(self) -> str:
+        """Where what closes it is written; empty if nothing does."""
+        return self.by.place if self.by else ""
+
+    def __str__(self) -> str:
+        """Say it in a sentence or two."""
+        where = f"{self.service} in {self.environment}"
+        if self.open:
+            return f"{where} may be changed" + (f" until {_shown(self.until)}." if self.until else ".")
+        if self.faults:
+            return f"The calendars cannot be read, so nothing may be changed. {' '.join(self.faults)}"
+        next_time = f"next: {_shown(self.next)}" if self.next else f"not within {HORIZON.days} days"
+        what = "outside of the change window" if self.by and self.by.effect == "allow" else "closed by"
+        return f"{where} may not be changed: {what} {self.title} ({self.place}); {next_time}."
+
+
+def _shown(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+# --- the question ----------------------------------------------------------------------------------------------------
+
+
+class Calendars:
+    """All calendars together.
+
+    :param faults: why some of them cannot be read; if there is one, everything is closed.
+    """
+
+    def __init__(self, sources: Iterable[Source], faults: Iterable[str] = ()) -> None:
+        self.faults = tuple(sorted(faults))
+        self._sources = tuple(sources)
+        found = (entry for source in self._sources for entry in source.entries)
+        self.entries = tuple(sorted(found, key=lambda entry: (entry.calendar, entry.key)))
+        self._years: dict[int, tuple[Occurrence, ...]] = {}
+        self._rules: dict[frozenset[str], _Rules] = {}
+        self._asked: dict[tuple[str, str | None, str, frozenset[str]], _Rules] = {}
+
+    def about(self, service: Service, environment: str) -> tuple[Entry, ...]:
+        """Return the entries that are about a service in an environment."""
+        scoped = (service.name, service.business_unit, environment)
+        return tuple(entry for entry in self.entries if entry.scope.holds(*scoped))
+
+    def occurrences(self, year: int) -> tuple[Occurrence, ...]:
+        """Return what goes on in a year (UTC), by its start; each year is expanded once."""
+        if year not in self._years:
+            begin, end = _year(year)
+            found = (one for source in self._sources for one in source.between(begin, end))
+            within = (one for one in found if one.start < end and one.end > begin and one.start < one.end)
+            self._years[year] = tuple(sorted(within, key=lambda one: (one.start, one.end, one.entry.place, one.title)))
+        return self._years[year]
+
+    def rules(self, service: Service, environment: str, overridden: frozenset[str]) -> _Rules:
+        """Return what closes and opens an environment to a service, but for what is overridden."""
+        asked = (service.name, service.business_unit, environment, overridden)
+        if asked not in self._asked:
+            acting = [entry for entry in self.about(service, environment) if entry.effect != "none"]
+            unlimited = any(entry.effect == "allow" and entry.place in overridden for entry in acting)
+            held = [
+                entry
+                for entry in acting
+                if entry.place not in overridden and not (unlimited and entry.effect == "allow")
+            ]
+            places = frozenset(entry.place for entry in held)
+            self._asked[asked] = self._rules.setdefault(places, _Rules(self, held))
+        return self._asked[asked]
+
+
+def may_change(
+    calendars: Calendars, service: Service, environment: str, at: datetime, *, overridden: Collection[str] = ()
+) -> Answer:
+    """Say whether a service may change an environment at an instant; if not, by what, and when next.
+
+    :param overridden: places of entries that somebody has overridden for this service; of a change window: all windows.
+    """
+
+    def answer(**found: Any) -> Answer:
+        return Answer(service=service.name, environment=environment, at=at, **found)
+
+    if calendars.faults:
+        return answer(open=False, faults=calendars.faults)
+    instant = at.astimezone(UTC)
+    if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+        return answer(open=False, faults=(f"Nobody can say what the year {instant.year} brings.",))
+    rules = calendars.rules(service, environment, frozenset(overridden))
+    times = rules.times(instant.year)
+    if times.open_at(instant):
+        return answer(open=True, until=rules.turn(instant, opens=False))
+    entry, title = times.reason(instant) or rules.window(instant)
+    return answer(open=False, by=entry, title=title, next=rules.turn(instant, opens=True))
+
+
+class _Rules:
+    """Entries that hold together for some services and environments; merged once for each year."""
+
+    def __init__(self, calendars: Calendars, entries: Sequence[Entry]) -> None:
+        self._calendars, self._entries = calendars, entries
+        self._places = frozenset(entry.place for entry in entries)
+        self._limited = any(entry.effect == "allow" for entry in entries)
+        self._years: dict[int, _Times] = {}
+
+    def times(self, year: int) -> _Times:
+        """Return when it is open in a year."""
+        if year not in self._years:
+            concerned = [one for one in self._calendars.occurrences(year) if one.entry.place in self._places]
+            self._years[year] = _Times.of(concerned, *_year(year), limited=self._limited)
+        return self._years[year]
+
+    def turn(self, at: datetime, *, opens: bool) -> datetime | None:
+        """Return when it next opens or closes; none: not within the horizon."""
+        last = at + HORIZON
+        for year in range(at.year, last.year + 1):
+            turn = self.times(year).turn(max(at, _year(year)[0]), opens=opens)
+            if turn is not None:
+                return turn if turn <= last else None
+        return None
+
+    def window(self, at: datetime) -> tuple[Entry, str]:
+        """Return the change window that comes next; if none does, the first by name."""
+        for year in range(at.year, (at + HORIZON).year + 1):
+            for one in self._calendars.occurrences(year):
+                if one.start > at and one.entry.effect == "allow" and one.entry.place in self._places:
+                    return one.entry, one.title
+        first = next(entry for entry in self._entries if entry.effect == "allow")
+        return first, first.title
+
+
+# --- merged times ----------------------------------------------------------------------------------------------------
+
+_STRICTNESS = {"stop": 2, "back_out": 1, "finish": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """When it is open in a year: spans that do not touch, in order.
+
+    :ivar denies: what denies, by its start; with the latest end up to each.
+    """
+
+    begin: datetime
+    end: datetime
+    starts: Sequence[datetime]
+    ends: Sequence[datetime]
+    denies: Sequence[Occurrence]
+    latest: Sequence[datetime] = field(repr=False)
+
+    @classmethod
+    def of(cls, occurrences: Sequence[Occurrence], begin: datetime, end: datetime, *, limited: bool) -> _Times:
+        """Merge what goes on between two instants.
+
+        :param limited: something allows, so only what is allowed is open.
+        """
+        denies = [one for one in occurrences if one.entry.effect == "deny"]
+        allowed = [(one.start, one.end) for one in occurrences if one.entry.effect == "allow"]
+        spans = [(max(a, begin), min(b, end)) for a, b in merged(allowed)] if limited else [(begin, end)]
+        spans = list(without(spans, merged((one.start, one.end) for one in denies)))
+        latest: list[datetime] = []
+        for one in denies:
+            latest.append(max(one.end, latest[-1]) if latest else one.end)
+        return cls(begin, end, [span[0] for span in spans], [span[1] for span in spans], denies, latest)
+
+    def open_at(self, at: datetime) -> bool:
+        """Say whether it is open at an instant."""
+        index = bisect_right(self.starts, at) - 1
+        return index >= 0 and at < self.ends[index]
+
+    def turn(self, at: datetime, *, opens: bool) -> datetime | None:
+        """Return the first instant from one on at which it is open (or closed); none: not in this year."""
+        if self.open_at(at) == opens:
+            return at
+        index = bisect_right(self.starts, at)
+        if opens:
+            return self.starts[index] if index < len(self.starts) else None
+        return self.ends[index - 1] if self.ends[index - 1] < self.end else None
+
+    def reason(self, at: datetime) -> tuple[Entry, str] | None:
+        """Return what denies at an instant: of several the strictest, then the longest; none: no window is open."""
+        index = bisect_right(self.denies, at, key=lambda one: one.start)
+        active: list[Occurrence] = []
+        while index > 0 and self.latest[index - 1] > at:
+            index -= 1
+            if self.denies[index].end > at:
+                active.append(self.denies[index])
+        if not active:
+            return None
+        one = max(active, key=lambda one: (_STRICTNESS[one.entry.during_rollout], one.end, one.entry.place, one.title))
+        return one.entry, one.title
+
+
+Span = tuple[datetime, datetime]
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """Return spans in order, with those that meet made one."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
+def without(spans: Iterable[Span], others: Sequence[Span]) -> Iterator[Span]:
+    """Yield what is left of spans without others; both merged."""
+    first = 0
+    for start, end in spans:
+        while first < len(others) and others[first][1] <= start:
+            first += 1
+        for other_start, other_end in others[first:]:
+            if other_start >= end:
+                break
+            if start < other_start:
+                yield start, other_start
+            start = max(start, other_end)
+        if start < end:
+            yield start, end
+
+
+def _year(year: int) -> Span:
+    return datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+
+
+# --- a calendar file's own entries -----------------------------------------------------------------------------------
+
+
+class HolidaysOf(Protocol):
+    """Says which days of a year are public holidays."""
+
+    def __call__(self, country: str, region: str | None, year: int) -> Mapping[date, str]:
+        """Return the days, with their names."""
+
+
+class EntryTimes:
+    """The times of an entry that has its own, or is about holidays.
+
+    Times are those on the wall: what lasts from 22:00 to 06:00 does so when the clocks change, too. A time that the
+    clocks skip is an hour later; of one that they have twice, the first is meant.
+    """
+
+    def __init__(self, written: CalendarEntry, entry: Entry, zone: ZoneInfo, holidays: HolidaysOf) -> None:
+        self.entries = (entry,)
+        self._written, self._entry, self._zone, self._holidays = written, entry, zone, holidays
+        if written.from_ is None:
+            return
+        self._start, end = written.span()
+        self._length = end - self._start
+        self._except = frozenset(map(moment_of, written.except_))
+        self._rule = written.repeat
+
+    def between(self, begin: datetime, end: datetime) -> Iterator[Occurrence]:
+        """Yield what goes on at some time from an instant to before another."""
+        if self._written.holidays is not None:
+            yield from self._of_holidays(begin, end)
+        elif self._start.tzinfo is not None:
+            start = self._start.astimezone(UTC)
+            yield Occurrence(start, start + self._length, self._entry, self._entry.title)
+        else:
+            for start in self._starts(begin, end):
+                yield self._occurrence(start, start + self._length, self._entry.title)
+
+    def _starts(self, begin: datetime, end: datetime) -> Iterable[datetime]:
+        """Return the starts that may matter, in local time."""
+        if self._rule is None:
+            return [self._start]
+        # No time zone is further from UTC than a day.
+        first, last = begin.replace(tzinfo=None) - self._length - _A_DAY, end.replace(tzinfo=None) + _A_DAY
+        starts = parsed_rule(self._rule, in_step(self._rule, self._start, first)).between(first, last, inc=True)
+        return (start for start in starts if start not in self._except and start.date() not in self._except)
+
+    def _of_holidays(self, begin: datetime, end: datetime) -> Iterator[Occurrence]:
+        asked = self._written.holidays
+        if asked is None:
+            return
+        for year in range((begin - _A_DAY).year, (end + _A_DAY).year + 1):
+            for day, name in sorted(self._holidays(asked.country, asked.region, year).items()):
+                start = datetime(day.year, day.month, day.day)
+                yield self._occurrence(start, start + _A_DAY, name)
+
+    def _occurrence(self, start: datetime, end: datetime, title: str) -> Occurrence:
+        return Occurrence(in_utc(start, self._zone), in_utc(end, self._zone), self._entry, title)
+
+
+_STEPS = {"HOURLY": timedelta(hours=1), "DAILY": timedelta(days=1), "WEEKLY": timedelta(weeks=1)}
+
+
+def in_step(rule: str, start: datetime, near: datetime) -> datetime:
+    """Return a start before ``near`` from which a rule goes on as from its own: it need not count its way there."""
+    parts = dict(part.split("=", 1) for part in rule.upper().split(";"))
+    if parts["FREQ"] not in _STEPS or "COUNT" in parts:
+        return start
+    stride = _STEPS[parts["FREQ"]] * int(parts.get("INTERVAL", 1))
+    return start + stride * max((near - start) // stride - 1, 0)
+
+
+def in_utc(local: datetime, zone: ZoneInfo) -> datetime:
+    """Return a time on the wall as an instant."""
+    return local.replace(tzinfo=zone).astimezone(UTC)

@@ -1,0 +1,78 @@
+"""What closes an environment can be overridden: for one service, by somebody whom the calendar's entry names, on record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from pydantic import AwareDatetime, Field
+
+from .calendar import Answer
+from .canonical import Model
+from .catalogue import Person
+from .errors import PolicyViolation
+from .ledger import Entry
+
+OVERRIDDEN = "freeze.overridden"
+LONGEST = timedelta(hours=24)
+"""No override lasts longer: whoever needs more asks again."""
+
+
+class Override(Model):
+    """An entry of a calendar does not count for one service in one environment, for a time."""
+
+    place: str = Field(description="The entry: its name and its file")
+    service: str
+    environment: str
+    reason: str = Field(min_length=5, max_length=1000)
+    by: str = Field(description="User name of who overrode it")
+    role: str = Field(description="The role by which they might")
+    until: AwareDatetime
+
+
+def override(
+    answer: Answer, person: Person, *, reason: str, lasts: timedelta, requester: str = "", now: datetime
+) -> Override:
+    """Return the override of what closes an environment now.
+
+    :param requester: who asked for the release that waits; overrides nothing.
+    :raises PolicyViolation: nothing closes it, nobody may override that, or not this person.
+    """
+    if answer.by is None:
+        said = "is open" if answer.open else "is closed because the calendars cannot be read"
+        raise _refused(f"{answer.environment} {said} for {answer.service}.", "the calendar's keeper")
+    allowed = ", ".join(answer.by.override_by) or "nobody"
+    if person.role not in answer.by.override_by:
+        raise _refused(f"{person.name} ({person.role}) may not override {answer.title} ({answer.place}).", allowed)
+    if person.user == requester:
+        raise _refused(f"{person.name} asked for the release, and overrides nothing for it.", allowed)
+    if not timedelta() < lasts <= LONGEST:
+        raise _refused(f"An override lasts at most {LONGEST.total_seconds() / 3600:.0f} hours.", allowed)
+    return Override(
+        place=answer.place,
+        service=answer.service,
+        environment=answer.environment,
+        reason=reason,
+        by=person.user,
+        role=person.role,
+        until=now + lasts,
+    )
+
+
+def _refused(what: str, who: str) -> PolicyViolation:
+    return PolicyViolation(
+        what,
+        rule="what a calendar closes is overridden by the roles in its override_by, with a reason, for hours",
+        who=who,
+        next_step="wait until it is open, or ask somebody with such a role",
+    )
+
+
+def overridden(entries: Iterable[Entry], service: str, environment: str, now: datetime) -> frozenset[str]:
+    """Return the places of entries that are overridden for a service in an environment.
+
+    :param entries: the installation's chain.
+    """
+    each = (Override.model_validate(entry.payload) for entry in entries if entry.kind == OVERRIDDEN)
+    mine = (one for one in each if (one.service, one.environment) == (service, environment))
+    return frozenset(one.place for one in mine if now < one.until)

@@ -1,0 +1,81 @@
+"""The calendars for the running release: read now, whatever they said when it was planned.
+
+They are no part of the catalogue's digest: a freeze that is added while a release is under way has to bite as a freeze,
+with its name, and not as a changed catalogue. Each permit has the answer that it was given with.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from include.interlock.adapters.catalogue import calendars_of
+from include.interlock.domain.calendar import Answer, Calendars, may_change
+from include.interlock.domain.catalogue import Policy, Service
+from include.interlock.domain.catalogue.calendar_file import Feed
+from include.interlock.domain.ledger import INSTALLATION
+from include.interlock.domain.overrides import OVERRIDDEN, overridden
+
+from . import resources
+
+if TYPE_CHECKING:
+    from include.interlock.adapters.ical import Copies
+
+
+def copies_folder() -> Path:
+    """Return the folder with the copies of calendars at URLs: below the state folder, or the machine's own."""
+    state = os.environ.get("INTERLOCK_STATE")
+    return Path(state) / "calendars" if state else Path(gettempdir()) / f"interlock-calendars-{os.getuid()}"
+
+
+@lru_cache(maxsize=1)
+def _copies(folder: Path) -> Copies:
+    from include.interlock.adapters.ical import Copies, web_client  # not at the top: for catalogues that name a URL
+
+    return Copies(folder, web_client)
+
+
+def calendars_now(policy: Policy) -> Calendars:
+    """Return the calendars as they are now; what cannot be read of them closes everything."""
+
+    def copy_of(feed: Feed) -> Path:
+        return _copies(copies_folder()).copy_of(feed)
+
+    return calendars_of(resources.catalogue_folder(), policy, copy_of)
+
+
+def answer_now(policy: Policy, service: Service, environment: str) -> Answer:
+    """Say whether a service may change an environment now, what was overridden for it left out."""
+    now = datetime.now(UTC)
+    with resources.ledger() as ledger:
+        entries = ledger.entries(INSTALLATION, kind=OVERRIDDEN)
+    lifted = overridden(entries, service.name, environment, now)
+    return may_change(calendars_now(policy), service, environment, now, overridden=lifted)
+
+
+def closed_now(policy: Policy, service: Service, environment: str, *, under_way: bool = False) -> tuple[str, ...]:
+    """Return, in words, what closes an environment to a service now; nothing if it is open.
+
+    :param under_way: a wave has begun; what lets it come to its end closes nothing.
+    """
+    answer = answer_now(policy, service, environment)
+    finishes = under_way and answer.by is not None and answer.by.during_rollout == "finish"
+    return () if answer.open or finishes else (str(answer),)
+
+
+def put_off(service: Service, policy: Policy, environment: str) -> None:
+    """Put the running task off, without a worker, if a rollout that is under way has to wait for its calendars.
+
+    It waits if what closes the environment says ``stop`` or ``finish``; by ``back_out``, it does not go on.
+
+    :raises AirflowRescheduleException: it is to be run again when the environment opens.
+    """
+    answer = answer_now(policy, service, environment)
+    if not answer.open and answer.by is not None and answer.by.during_rollout != "back_out" and answer.next is not None:
+        raise AirflowRescheduleException(answer.next)

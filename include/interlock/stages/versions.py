@@ -1,0 +1,205 @@
+"""What the ledger says of versions; and the Dag ``mark_version``: a version is bad, or pinned, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Param, get_current_context
+
+from include.interlock.adapters import web
+from include.interlock.adapters.catalogue import load_catalogue
+from include.interlock.domain import versions
+from include.interlock.domain.catalogue import Policy, Service
+from include.interlock.domain.errors import CatalogueError, PolicyViolation
+from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
+from include.interlock.domain.reconcile import dags_of, run_of
+from include.interlock.domain.records import RolloutPlan
+from include.interlock.domain.versions import MARKS, DeployedRelease
+
+from . import history, resources
+from .policy import NOT_BY_A_PERSON, requester
+from .taskflow import stage_task, this_run
+
+if TYPE_CHECKING:
+    from include.interlock.adapters.ledger import Ledger
+
+MOST_OFFERED = 20
+"""How many of a service's last deployments are offered to go back to; an older one is named in the form."""
+
+# --- what was deployed -----------------------------------------------------------------------------------------------
+
+
+def deployed_releases(service: str, version: str = "") -> tuple[DeployedRelease, ...]:
+    """Return the last releases of a service that were deployed, the oldest first; each by its own chain, proven.
+
+    A chain that does not hold, or lacks a record, is as if it were not there: nothing goes back to it.
+
+    :param version: a version whose releases are wanted, however long ago they were.
+    """
+    with resources.ledger() as ledger:
+        ended = [
+            entry.payload
+            for entry in ledger.entries(INSTALLATION, kind=history.ENDED)
+            if entry.payload["service"] == service and entry.payload["outcome"] == "deployed"
+        ]
+        wanted = [one for one in ended[:-MOST_OFFERED] if one["version"] == version] + ended[-MOST_OFFERED:]
+        found = [_proven(ledger, release_chain(*one["run"].split("/", 1))) for one in wanted]
+    return tuple(one for one in found if one is not None)
+
+
+def deployed_release(chain: str) -> DeployedRelease | None:
+    """Return the release of a chain if it was deployed and its chain holds."""
+    with resources.ledger() as ledger:
+        return _proven(ledger, chain)
+
+
+def _proven(ledger: Ledger, chain: str) -> DeployedRelease | None:
+    entries = _chain(ledger, chain)
+    return versions.deployed_release(entries) if entries else None
+
+
+def _chain(ledger: Ledger, chain: str) -> tuple[Entry, ...]:
+    """Return a chain, hashes and signatures proven; nothing of one that does not hold."""
+    return () if ledger.check(chain, [resources.signer().public_key]) else ledger.entries(chain)
+
+
+def answers_since(release: DeployedRelease, policy: Policy) -> dict[str, bool]:
+    """Return the answers to the risk questions of all releases that going back to a release undoes: one yes is a yes.
+
+    They are those that came to hosts after it: deployed, or failed on the way.
+    """
+    answers = {question.key: False for question in policy.risk.questions}
+    with resources.ledger() as ledger:
+        for entry in ledger.entries(INSTALLATION, kind=history.ENDED):
+            told = entry.payload
+            if (
+                told["service"] == release.service
+                and entry.at > release.at
+                and told["outcome"] in ("deployed", "failed")
+            ):
+                chain = release_chain(*told["run"].split("/", 1))
+                for asked in ledger.entries(chain, kind="release.requested"):
+                    said = asked.payload.get("risk", {})
+                    answers = {key: answer or said.get(key) is True for key, answer in answers.items()}
+    return answers
+
+
+def marks() -> tuple[Entry, ...]:
+    """Return what was said of versions, in the installation's chain."""
+    with resources.ledger() as ledger:
+        return ledger.entries(INSTALLATION, kind=MARKS)
+
+
+def refuse_marked(service: str, environment: str, version: str) -> None:
+    """Raise a PolicyViolation if a version is marked bad, or if the environment is pinned to another one."""
+    versions.refuse_marked(marks(), service, environment, version)
+
+
+def standing(ledger: Ledger, plan: RolloutPlan, own: str, entries: tuple[Entry, ...]) -> dict[str, Any]:
+    """Return what the ledger says of a plan's version and hosts, as a permit asks it.
+
+    :param own: the chain of the release that is running.
+    :param entries: that chain.
+    """
+    frozen = next((entry.at for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
+    back = plan.rolls_back
+    return {
+        "marked": versions.why_not(
+            ledger.entries(INSTALLATION, kind=MARKS), plan.service, plan.environment, plan.version
+        ),
+        "ran_before": back is not None and versions.is_proven(plan, _chain(ledger, back.chain)),
+        "overtaken": versions.touched_since(_used_by_others(ledger, plan, own, frozen), plan, frozen) if frozen else "",
+    }
+
+
+def _used_by_others(ledger: Ledger, plan: RolloutPlan, own: str, since: datetime) -> Iterator[Entry]:
+    """Yield the permits that releases and rollbacks of the service used which had not ended by then; not its own."""
+    dags = dags_of(plan.service)
+    ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=history.ENDED) if one.at <= since}
+    for chain in ledger.chains():
+        run = run_of(chain)
+        if chain != own and run is not None and run[0] in dags and "/".join(run) not in ended:
+            yield from ledger.entries(chain, kind="permit.used")
+
+
+def as_it_was(described: Service, rollout: RolloutPlan) -> Service:
+    """Return a service as a rollback asks for it: with the smoke requests and paths that the release answered then."""
+    if rollout.rolls_back is None:
+        return described
+    release = deployed_release(rollout.rolls_back.chain)
+    if release is None:
+        raise PolicyViolation(f"The record of {rollout.rolls_back.chain} does not hold: nothing goes back to it.")
+    expected = {(check.path, web.expectation(check)): check for check in described.smoke}
+    return versions.as_it_was(described, release, expected)
+
+
+# --- the Dag mark_version --------------------------------------------------------------------------------------------
+
+
+def mark_params(folder: Path) -> dict[str, Param]:
+    """Return the form of a mark."""
+    places = _places(folder)
+    environments = sorted({name for found in places.values() for name in found} or {"production"})
+    return {
+        "service": Param(type="string", enum=sorted(places), title="Service", description="Whose version it is."),
+        "environment": Param(
+            "production" if "production" in environments else environments[0],
+            type="string",
+            enum=environments,
+            title="Environment",
+            description="Where this holds.",
+        ),
+        "version": Param(type="string", minLength=5, maxLength=64, title="Version", description="Such as 1.4.0."),
+        "verdict": Param(
+            "bad",
+            type="string",
+            enum=["bad", "good", "pin", "unpin"],
+            values_display={
+                "bad": "bad: it is not rolled out there any more, and nothing goes back to it",
+                "good": "good: it is not bad after all",
+                "pin": "pin: no other version is rolled out there",
+                "unpin": "unpin: others may be rolled out again",
+            },
+            title="Verdict",
+            description="What is said of it; what was said last holds.",
+        ),
+        "reason": Param(
+            type="string",
+            minLength=5,
+            maxLength=1000,
+            title="Reason",
+            description="Why. It stands in every refusal, and on record.",
+        ),
+    }
+
+
+def _places(folder: Path) -> dict[str, list[str]]:
+    """Return each service and its environments; of a broken catalogue, whatever has a file and production."""
+    try:
+        return {name: sorted(one.environments) for name, one in load_catalogue(folder).services.items()}
+    except CatalogueError:
+        return {path.stem: ["production"] for path in folder.glob("services/*.yaml")}
+
+
+@stage_task(task_display_name="Record the mark")
+def record_mark() -> dict[str, Any]:
+    """Put into the installation's chain what somebody says of a version: bad, good, pinned or not.
+
+    From then on no permit is given for a version that is marked bad, nor for any other than the one that is pinned.
+    """
+    by = requester()
+    if by == NOT_BY_A_PERSON:
+        raise PolicyViolation(
+            "Nobody is on record who says this.",
+            rule="a version is marked by a person",
+            who="the release manager",
+            next_step="trigger mark_version at its form",
+        )
+    form = {name: value for name, value in get_current_context()["params"].items() if value is not None}
+    mark = versions.parse_mark(form, by, _places(resources.catalogue_folder()))
+    payload = mark.model_dump(mode="json")
+    history.append(mark.kind, payload, key=f"{mark.kind}/{'/'.join(this_run())}", actor=by)
+    return {"kind": mark.kind, **payload}

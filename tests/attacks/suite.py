@@ -1,0 +1,138 @@
+"""The list of attacks, what became of each, and the page about them.
+
+An attack is a test: it passes if the product withstood the attack, and fails if the attack got through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+ADMIN = "an administrator of Airflow"
+CLERK = "whoever has the password of the board's clerk"
+FREE = "whoever has the key that signs tasks' tokens"
+HOST = "whoever may write to the artifact store"
+KEEPER = "whoever keeps the catalogue"
+LEDGER_OWNER = "the superuser of the ledger's database"
+LEDGER_WRITER = "whoever has the password of the ledger's writer"
+MANAGER = "the release manager"
+MEMBER = "a member of the board"
+OWNER = "the superuser of Airflow's database"
+
+Way = Literal["API", "database", "catalogue", "store", "ledger", "code", "clock"]
+
+PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"
+INTRODUCTION = """\
+# Attacks
+
+What somebody would try who wants a release in production that the board did not approve, and what became of it. Each
+attack runs on a real Airflow with a real fleet, by the strongest role that should not succeed: an administrator at the
+API, the superuser of a database. It is withstood if every production host still answers with the version it had, and if
+a person can read why: in the refusal, in the outcome of the release, or in a finding in the ledger.
+
+This page is written by `make attacks`, which runs all of it, and by nothing else.
+
+"""
+HEADINGS = ("Attack", "By", "Through", "What stops it", "Result")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Something that must not succeed.
+
+    :param what: what is tried.
+    :param by: the strongest role that should not succeed with it.
+    :param way: through what.
+    :param stopped: what stops it.
+    """
+
+    what: str
+    by: str
+    way: Way
+    stopped: str
+
+
+def attack(what: str, *, by: str, way: Way, stopped: str) -> Callable[[Any], Any]:
+    """Make a test an attack."""
+    return _marked(Attack(what, by, way, stopped))
+
+
+def case(*values: Any, what: str, by: str, way: Way, stopped: str) -> Any:
+    """Make a case of a test with parameters an attack of its own."""
+    marks = [pytest.mark.attacks, pytest.mark.attack(Attack(what, by, way, stopped))]
+    return pytest.param(*values, marks=marks, id=what.replace(" ", "-"))
+
+
+def _marked(one: Attack) -> Callable[[Any], Any]:
+    def mark(function: Any) -> Any:
+        return pytest.mark.attacks(pytest.mark.attack(one)(function))
+
+    return mark
+
+
+def attack_of(item: pytest.Item) -> Attack | None:
+    """Return the attack that a test is, if it is one."""
+    mark = item.get_closest_marker("attack")
+    return mark.args[0] if mark else None
+
+
+class Results:
+    """A pytest plugin that keeps what became of each attack; several tests may be one attack."""
+
+    def __init__(self) -> None:
+        self.known: set[Attack] = set()
+        self.withstood: dict[Attack, bool] = {}
+        self.untried: set[Attack] = set()
+        """What did not come so far that it could be tried."""
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Note which attacks there are, before any is deselected."""
+        self.known |= {one for item in items if (one := attack_of(item))}
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
+        """Keep what became of a test."""
+        outcome: Any = yield
+        one, report = attack_of(item), outcome.get_result()
+        if one and report.failed and report.when == "setup":
+            self.untried.add(one)
+        elif one and report.when != "setup":
+            self.withstood[one] = self.withstood.get(one, True) and not report.failed
+
+    @property
+    def is_complete(self) -> bool:
+        """Say whether every attack was tried."""
+        return bool(self.known) and not self.untried and self.known == self.withstood.keys()
+
+    def page(self) -> str:
+        """Return the page."""
+        return page(self.withstood.items())
+
+    def sentence(self) -> str:
+        """Say how many attacks were tried and how many got through."""
+        return sentence(self.withstood.values())
+
+
+def sentence(results: Iterable[bool]) -> str:
+    """Say how many attacks were tried and how many got through.
+
+    :param results: of each attack, whether it was withstood.
+    """
+    told = list(results)
+    return f"{len(told)} attacks tried, {told.count(False)} got through"
+
+
+def page(results: Iterable[tuple[Attack, bool]]) -> str:
+    """Return the page about attacks, each with whether it was withstood."""
+    told = list(results)
+    rows = [HEADINGS, ("---",) * len(HEADINGS)]
+    rows += [
+        (one.what, one.by, one.way, one.stopped, "withstood" if withstood else "**got through**")
+        for one, withstood in told
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{INTRODUCTION}{sentence(withstood for _, withstood in told)}.\n\n{table}\n"

@@ -1,0 +1,374 @@
+"""Round the board at Airflow's API: while it votes, and when it has rejected."""
+
+from __future__ import annotations
+
+import re
+from secrets import token_hex
+from typing import Any
+
+import httpx
+import pytest
+
+from include.interlock.stages import people as questions
+from include.interlock.stages.rollout import count
+from tests.end_to_end.people import DAG, Colleague, Release, until
+from tests.end_to_end.stack import Stack
+
+from . import wave
+from .databases import AirflowDatabase
+from .people import (
+    BALLOT,
+    BOARD,
+    INJECTION,
+    NEW,
+    OTHER_PLAN,
+    REFUSED,
+    TAMPERED,
+    answer,
+    as_task,
+    ballot_of,
+    reason_of,
+    vote,
+)
+from .suite import ADMIN, CLERK, FREE, MANAGER, MEMBER, OWNER, attack, case
+
+pytestmark = pytest.mark.timeout(600)
+GUARD = "the guard at the API refuses it, and records the attempt"
+ALL_DAGS, ALL_RUNS = "~", "~"
+
+
+def by_admin(what: str, method: str, path: str, content: Any = None) -> Any:
+    """Return a case: an administrator sends a request about the release."""
+    return case(method, path, content, what=what, by=ADMIN, way="API", stopped=GUARD)
+
+
+def entity(task: str, **more: Any) -> dict[str, Any]:
+    """Return a task instance as a bulk request names it."""
+    return {"task_id": task, "map_index": -1, **more}
+
+
+def of_tasks(*entities: Any, action: str = "update") -> dict[str, Any]:
+    """Return the content of a bulk request about task instances."""
+    return {"actions": [{"action": action, "entities": list(entities)}]}
+
+
+PLAN = "taskInstances/rollout.freeze_plan/xcomEntries/return_value"
+QUALITY = "taskInstances/quality.judge_quality/xcomEntries/return_value"
+HOSTS = "taskInstances/design.check_assets/xcomEntries/return_value"
+WRITTEN = {"value": "{}", "map_index": -1}
+SUCCESS = {"new_state": "success"}
+CLEAR = {"dry_run": False, "only_failed": False}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        by_admin("mark a ballot as success", "PATCH", f"{{run}}/taskInstances/{BALLOT}/0", SUCCESS),
+        by_admin("mark the counting of the votes as success", "PATCH", f"{{run}}/taskInstances/{BOARD}", SUCCESS),
+        by_admin("mark the quality gate as success", "PATCH", "{run}/taskInstances/quality.pass_gate", SUCCESS),
+        by_admin("mark the whole stage of the board as success", "PATCH", "{run}/taskGroupInstances/rollout", SUCCESS),
+        by_admin(
+            "mark the counting as success in bulk",
+            "PATCH",
+            "{run}/taskInstances",
+            of_tasks(entity(BOARD, **SUCCESS)),
+        ),
+        by_admin(
+            "mark the counting as success in bulk, the Dag named in the body only",
+            "PATCH",
+            f"dags/{ALL_DAGS}/dagRuns/{ALL_RUNS}/taskInstances",
+            of_tasks(entity(BOARD, dag_id=DAG, dag_run_id="{id}", **SUCCESS)),
+        ),
+        by_admin("mark the run as success", "PATCH", "{run}", {"state": "success"}),
+        by_admin(
+            "clear the ballots",
+            "POST",
+            "dags/{dag}/clearTaskInstances",
+            {**CLEAR, "dag_run_id": "{id}", "task_ids": [BALLOT]},
+        ),
+        by_admin("clear the run", "POST", "{run}/clear", CLEAR),
+        by_admin("edit the XCom of the plan", "PATCH", f"{{run}}/{PLAN}", WRITTEN),
+        by_admin("edit the XCom of the quality report", "PATCH", f"{{run}}/{QUALITY}", WRITTEN),
+        by_admin("edit the XCom of the hosts", "PATCH", f"{{run}}/{HOSTS}", WRITTEN),
+        by_admin(
+            "write the XCom of the board's decision before it decides",
+            "POST",
+            f"{{run}}/taskInstances/{BOARD}/xcomEntries",
+            {"key": "return_value", "value": '{"approved": true}'},
+        ),
+        by_admin("delete the XCom of the plan", "DELETE", f"{{run}}/{PLAN}"),
+        by_admin("delete a ballot's task", "DELETE", f"{{run}}/taskInstances/{BALLOT}?map_index=1"),
+        by_admin("delete the run", "DELETE", "{run}"),
+        by_admin("delete the Dag", "DELETE", "dags/{dag}"),
+        by_admin(
+            "start a release by a backfill",
+            "POST",
+            "backfills",
+            {"dag_id": DAG, "from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z"},
+        ),
+    ],
+)
+def test_nobody_changes_a_release(stack: Stack, at_board: Release, method: str, path: str, content: Any) -> None:
+    names = {"run": at_board.path, "id": at_board.id, "dag": DAG}
+    before = at_board.states()
+    reply = stack.person("admin").send(method, path.format(**names), filled(content, names))
+    refused(reply, "admin", "is under release control")
+    assert at_board.states() == before
+    assert at_board.state == "running"
+
+
+def filled(content: Any, names: dict[str, str]) -> Any:
+    """Return a request's content with the run's names in it."""
+    if isinstance(content, dict):
+        return {key: filled(one, names) for key, one in content.items()}
+    if isinstance(content, list):
+        return [filled(one, names) for one in content]
+    return names["id"] if content == "{id}" else content
+
+
+def refused(reply: httpx.Response, user: str, why: str = "") -> None:
+    """Check that an attempt was refused; at the end, as many must be on record."""
+    assert reply.status_code == 403, f"{reply.status_code}: {reply.text[:500]}"
+    assert why in reply.text, reply.text
+    REFUSED[user] += 1
+
+
+@attack(
+    "forge the event that says what production runs",
+    by=ADMIN,
+    way="API",
+    stopped="only a release says what it released",
+)
+def test_nobody_says_what_production_runs(stack: Stack, at_board: Release) -> None:
+    admin = stack.person("admin")
+    found = next(one for one in admin.get("assets", limit=100)["assets"] if one["name"] == "bike-shop@production")
+    event = {"asset_id": found["id"], "extra": {"version": NEW}}
+    refused(admin.send("POST", "assets/events", event), "admin", "only its runs say that")
+    refused(admin.send("POST", f"assets/{found['id']}/materialize", {}), "admin", "started by other Dags")
+
+
+# --- votes -----------------------------------------------------------------------------------------------------------
+
+
+@attack("vote for somebody else", by=ADMIN, way="API", stopped="a ballot is answered by whom it was given to")
+def test_an_administrator_votes_for_nobody(stack: Stack, at_board: Release) -> None:
+    for member in ("ben", "cora", "dan"):
+        refused(answer(stack, at_board, "admin", ballot_of(at_board, member)), "admin")
+
+
+@attack(
+    "vote with another member's ballot", by=MEMBER, way="API", stopped="a ballot is answered by whom it was given to"
+)
+def test_a_member_votes_for_no_other(stack: Stack, at_board: Release) -> None:
+    refused(answer(stack, at_board, "dan", ballot_of(at_board, "ben")), "dan")
+
+
+@attack(
+    "vote as the requester, who sits on the board",
+    by=MANAGER,
+    way="API",
+    stopped="who asks for a release gets no ballot, and no other's is theirs",
+)
+def test_the_requester_does_not_vote(stack: Stack, at_board: Release) -> None:
+    asked = {user["id"] for one in at_board.questions() for user in one["assigned_users"]}
+    assert "rita" not in asked
+    refused(answer(stack, at_board, "rita", ballot_of(at_board, "ben")), "rita")
+
+
+@attack(
+    "vote with a ballot beyond the last",
+    by=MEMBER,
+    way="API",
+    stopped="there are as many ballots as members, and a number makes no more",
+)
+@pytest.mark.parametrize("index", [3, 99, -1])
+def test_there_is_no_ballot_but_those_given_out(stack: Stack, at_board: Release, index: int) -> None:
+    reply = answer(stack, at_board, "ben", index)
+    assert reply.status_code in (404, 405), f"{reply.status_code}: {reply.text[:300]}"
+
+
+@attack(
+    "vote as somebody whose name looks like a member's",
+    by=ADMIN,
+    way="API",
+    stopped="user names are compared letter by letter",
+)
+@pytest.mark.parametrize("name", ["c\u043era", "cora ", "Cora", "cor\u0430", "c\u200bora"])
+def test_a_name_that_looks_like_a_members_is_none(stack: Stack, at_board: Release, name: str) -> None:
+    secret = token_hex(12)
+    made = httpx.post(
+        f"{stack.settings.airflow_url}/auth/fab/v1/users",
+        headers={"Authorization": stack.person("admin")._client.headers["Authorization"]},
+        json={
+            "username": name,
+            "password": secret,
+            "email": f"{token_hex(4)}@example.com",
+            "first_name": "Cora",
+            "last_name": "Lindqvist",
+            "roles": [{"name": "board_member"}],
+        },
+        trust_env=False,
+    )
+    if not made.is_success:
+        assert made.status_code < 500, made.text
+        return  # there is no such user
+    look_alike = Colleague(stack.settings.airflow_url, name, secret)
+    path = f"{at_board.path}/taskInstances/{BALLOT}/{ballot_of(at_board, 'cora')}/hitlDetails"
+    reply = look_alike.send("PATCH", path, {"chosen_options": ["Approve"], "params_input": {}})
+    look_alike.close()
+    assert reply.status_code == 403, reply.text
+
+
+@attack(
+    "approve as the board's clerk, who may answer every ballot",
+    by=CLERK,
+    way="API",
+    stopped="what the clerk answers closes a ballot and counts for nobody",
+)
+def test_the_clerks_answers_do_not_count(stack: Stack, at_board: Release) -> None:
+    assert answer(stack, at_board, "board_clerk", ballot_of(at_board, "dan")).is_success
+    vote(stack, at_board, "ben", "Approve")
+    plan = wave.plan_of(at_board)
+    with wave.task_of(at_board):
+        assert count("bike-shop", plan, expired=False) is None, "one approval and the clerk's were enough"
+    assert at_board.states()[BOARD] in ("deferred", "scheduled", "queued", "running")
+
+
+@attack("vote twice", by=MEMBER, way="API", stopped="a ballot that was answered is closed")
+def test_nobody_votes_twice(stack: Stack, at_board: Release) -> None:
+    if not any(one["response_received"] for one in at_board.questions() if one["task_instance"]["map_index"] == 0):
+        vote(stack, at_board, "ben", "Approve")
+    reply = answer(stack, at_board, "ben", ballot_of(at_board, "ben"))
+    assert reply.status_code == 409, reply.text
+
+
+@attack(
+    "have a vote count for another plan, named in the summary in the ballot's own words",
+    by=MANAGER,
+    way="API",
+    stopped="a vote is on the digest with which its ballot ends",
+)
+def test_a_ballot_is_about_one_plan(stack: Stack, at_board: Release) -> None:
+    bodies = [one["body"] for one in at_board.questions() if one["task_instance"]["task_id"] == BALLOT]
+    assert all(OTHER_PLAN in body for body in bodies), "the summary is not in the ballots"
+    assert all("interlock_ledger.password" in body for body in bodies), "the summary was rendered as a template"
+    plan = wave.plan_of(at_board)
+    with wave.task_of(at_board):
+        assert questions.votes_on(BALLOT, plan.digest)
+        assert questions.votes_on(BALLOT, OTHER_PLAN) == ()
+    assert plan.summary == INJECTION
+
+
+@attack(
+    "trigger a release with a conf that names another plan, hosts or requester",
+    by=MANAGER,
+    way="API",
+    stopped="the form has the fields that it has; what else is in it is refused at the door",
+)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"plan": OTHER_PLAN},
+        {"hosts": ["127.41.0.11"]},
+        {"requested_by": "maya"},
+        {"environment": "production", "rehearsal": True},
+        {"waves": []},
+    ],
+)
+def test_a_conf_names_no_plan(stack: Stack, more: dict[str, Any]) -> None:
+    form = {"ref": NEW, "version": NEW, "change_type": "normal", "summary": "Bikes", "tickets": [], **more}
+    reply = stack.person("rita").ask_for_release(form)
+    assert reply.status_code in (400, 422), f"{reply.status_code}: {reply.text}"
+    assert next(iter(more)) in reply.text
+
+
+# --- the API that tasks use ------------------------------------------------------------------------------------------
+
+
+@attack(
+    "answer a ballot at the API that tasks use",
+    by=FREE,
+    way="API",
+    stopped="such an answer is nobody's, and counts for nobody",
+)
+def test_an_answer_that_is_nobodys_does_not_count(stack: Stack, at_board: Release, database: AirflowDatabase) -> None:
+    instance = database.instance(at_board, BALLOT, ballot_of(at_board, "cora"))
+    path = f"hitlDetails/{instance}"
+    content = {"ti_id": instance, "chosen_options": ["Approve"], "params_input": {}}
+    assert as_task(stack, "PATCH", path, instance, content).is_success
+    plan = wave.plan_of(at_board)
+    with wave.task_of(at_board):
+        decision = count("bike-shop", plan, expired=True)
+    assert decision is not None
+    assert not decision.approved
+    database.run("UPDATE hitl_detail SET responded_at = NULL, chosen_options = NULL WHERE ti_id = %s", instance)
+
+
+@attack(
+    "start a release, or clear one, from a task of another Dag",
+    by=FREE,
+    way="API",
+    stopped="the door refuses it: a release is asked for at its form",
+)
+def test_no_task_starts_or_clears_a_release(stack: Stack, at_board: Release, database: AirflowDatabase) -> None:
+    instance = database.instance(at_board, BALLOT, 0)
+    for path in (f"dag-runs/{DAG}/attack", f"dag-runs/{DAG}/{at_board.id}/clear"):
+        reply = as_task(stack, "POST", path, instance, {"conf": {}})
+        assert reply.status_code == 403, reply.text
+        assert "under release control" in reply.text
+
+
+# --- after the rejection ---------------------------------------------------------------------------------------------
+
+
+@attack("clear a ballot after the rejection, to vote anew", by=ADMIN, way="API", stopped=GUARD)
+def test_a_rejection_is_not_cleared(stack: Stack, rejected: Release) -> None:
+    outcome = rejected.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("rejected", "rollout")
+    assert "The basket cookie is not marked secure" in outcome["reason"]
+    content = {**CLEAR, "dag_run_id": rejected.id, "task_ids": [BALLOT, BOARD], "include_downstream": True}
+    refused(stack.person("admin").send("POST", f"dags/{DAG}/clearTaskInstances", content), "admin")
+    reply = answer(stack, rejected, "cora", ballot_of(rejected, "cora"))
+    assert reply.status_code == 409, reply.text
+
+
+@attack(
+    "turn the rejection into an approval, and run a wave of the closed release",
+    by=OWNER,
+    way="database",
+    stopped="no permit: by the ledger the board rejected the plan, and the release has ended",
+)
+def test_a_rejection_stands_whatever_airflows_database_says(rejected: Release, database: AirflowDatabase) -> None:
+    for member in ("ben", "cora", "dan"):
+        database.write_answer(rejected, BALLOT, member, "Approve")
+    database.set_state(rejected, "success", BOARD, "implementation.await_start", "implementation.measure_baseline")
+    refused_wave(rejected, database, "The release has ended.")
+
+
+@attack(
+    "delete a rejecting ballot, and run a wave of the closed release",
+    by=OWNER,
+    way="database",
+    stopped="no permit: the votes that are left approve nothing, and the release has ended",
+)
+def test_a_deleted_ballot_approves_nothing(rejected: Release, database: AirflowDatabase) -> None:
+    instance = database.instance(rejected, BALLOT, ballot_of(rejected, "cora"))
+    database.run("DELETE FROM hitl_detail WHERE ti_id = %s", instance)
+    TAMPERED["a ballot"] = rejected
+    refused_wave(rejected, database, "The release has ended.")
+
+
+def refused_wave(release: Release, database: AirflowDatabase, why: str) -> None:
+    """Have Airflow run the first wave of a release again, and check that it gets no permit."""
+    wave_1 = "implementation.wave_1"
+    database.set_state(release, "success", "implementation.await_start", "implementation.measure_baseline")
+    database.run_again(release, wave_1)
+    until("the wave to be refused", lambda: release.states()[wave_1] == "failed", within=60)
+    reason = reason_of(release, wave_1)
+    assert "No permit: " in reason, reason
+    assert why in reason
+    assert re.search(r"Rule: .+ Who can change it: .+ Next: .+", reason), reason
+    assert not wave.entries(release, "permit.issued") or all(
+        one.payload["permit"]["purpose"] == "inspect" for one in wave.entries(release, "permit.issued")
+    )
+    release.finish()

@@ -1,0 +1,248 @@
+"""After the vote: what is changed around an approved release before its first wave.
+
+One approved release waits for support to acknowledge its training. What is changed is changed for real, a permit is
+asked for as the wave's task asks, and it is changed back; at the end, everything is in the release's way at once, and
+Airflow is let go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from secrets import token_hex
+from urllib.parse import urlsplit
+
+import pytest
+
+from include.interlock.domain.ledger import INSTALLATION
+from include.interlock.domain.stops import DECLARED, LIFTED, EmergencyStop
+from tests.end_to_end.people import Release
+from tests.end_to_end.stack import Stack
+
+from . import wave
+from .people import approved, go
+from .suite import HOST, KEEPER, MANAGER, MEMBER, attack, case
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.attacks]
+FREEZE_IN = timedelta(seconds=100)
+"""By then the release is approved, and everything has been tried that is not the freeze."""
+CHANGED = "The policy, the board or the service's file changed since the release began."
+
+
+class Changes:
+    """What is changed about a stack, and how it was."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack, self.catalogue = stack, stack.settings.catalogue
+
+    @contextmanager
+    def edited(self, name: str, old: str, new: str) -> Iterator[None]:
+        """Have a file of the catalogue say something else for a block."""
+        path = self.catalogue / name
+        before = path.read_text()
+        assert before.count(old) == 1, f"{name} says {old!r} {before.count(old)} times"
+        path.write_text(before.replace(old, new))
+        try:
+            yield
+        finally:
+            path.write_text(before)
+
+    @contextmanager
+    def bundle(self, release: Release, data: bytes | None) -> Iterator[None]:
+        """Have other bytes, or none, in the place of the bundle for a block."""
+        path = Path(urlsplit(wave.plan_of(release).bundle.uri).path)
+        before, mode = path.read_bytes(), path.stat().st_mode
+        path.chmod(0o600)
+        path.unlink() if data is None else path.write_bytes(data)
+        try:
+            yield
+        finally:
+            path.write_bytes(before)
+            path.chmod(mode)
+
+    @contextmanager
+    def stopped(self, scope: str) -> Iterator[None]:
+        """Have an emergency stop for a block."""
+        until = datetime.now(UTC) + timedelta(hours=1)
+        stop = EmergencyStop(id=token_hex(4), scope=scope, reason="The warehouse burns", by="olga", until=until)
+        self._record(DECLARED, stop.model_dump(mode="json"), stop.id)
+        try:
+            yield
+        finally:
+            self._record(LIFTED, {"id": stop.id, "scope": scope, "by": "olga", "reason": "It is out"}, stop.id)
+
+    def _record(self, kind: str, payload: dict[str, object], key: str) -> None:
+        with wave.ledger() as ledger:
+            ledger.append(INSTALLATION, kind, payload, actor="olga", key=f"{kind}/{key}")
+
+
+@pytest.fixture(scope="module")
+def changes(stack: Stack) -> Changes:
+    return Changes(stack)
+
+
+THRESHOLDS = "\nthresholds:\n  min_tests"
+
+
+def freeze(name: str, begins: datetime) -> str:
+    """Return a day's freeze as policy.yaml has it."""
+    first, last = (at.strftime("%Y-%m-%dT%H:%M:%SZ") for at in (begins, begins + timedelta(days=1)))
+    return f"  - {{ name: {name}, from: {first}, until: {last} }}\n"
+
+
+@pytest.fixture(scope="module")
+def freeze_begins(changes: Changes) -> Iterator[datetime]:
+    """Have a freeze in the policy from before the release was asked for; it begins after the vote."""
+    begins = datetime.now(UTC) + FREEZE_IN
+    freezes = f"\nfreezes:\n{freeze('Stocktaking', begins)}"
+    with changes.edited("policy.yaml", THRESHOLDS, f"{freezes}{THRESHOLDS}"):
+        yield begins
+
+
+@pytest.fixture(scope="module")
+def waiting(stack: Stack, freeze_begins: datetime) -> Release:
+    """A release that is approved, and waits for support."""
+    return approved(stack)
+
+
+def test_the_release_would_get_a_permit_if_nothing_happened(waiting: Release, freeze_begins: datetime) -> None:
+    assert wave.refusal(waiting) == ""
+    assert datetime.now(UTC) < freeze_begins, "the machine is too slow: the freeze has begun already"
+
+
+Change = Callable[[Changes, Release], AbstractContextManager[None]]
+
+
+def edit(name: str, old: str, new: str) -> Change:
+    """Return a change of the catalogue."""
+    return lambda changes, release: changes.edited(name, old, new)
+
+
+BIKE_SHOP = "services/bike-shop.yaml"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        case(
+            lambda changes, release: changes.bundle(release, b"something else"),
+            "The bundle has the digest",
+            what="replace the artifact's bytes in the store",
+            by=HOST,
+            way="store",
+            stopped="its bytes are read again before each wave",
+        ),
+        case(
+            lambda changes, release: changes.bundle(release, None),
+            "The bundle is not in the artifact store",
+            what="delete the artifact from the store",
+            by=HOST,
+            way="store",
+            stopped="its bytes are read again before each wave",
+        ),
+        case(
+            edit(BIKE_SHOP, "    count: 3\n", "    count: 2\n"),
+            CHANGED,
+            what="change the hosts in the catalogue after the vote",
+            by=KEEPER,
+            way="catalogue",
+            stopped="the plan that was voted on has the catalogue's digest",
+        ),
+        case(
+            edit("board.yaml", "      approvals: 2\n      veto", "      approvals: 1\n      veto"),
+            CHANGED,
+            what="lower the quorum after the vote",
+            by=KEEPER,
+            way="catalogue",
+            stopped="the plan that was voted on has the catalogue's digest",
+        ),
+        case(
+            edit(BIKE_SHOP, "max_skipped_tests: 0", "max_skipped_tests: 1"),
+            CHANGED,
+            what="change a threshold after the vote",
+            by=KEEPER,
+            way="catalogue",
+            stopped="the plan that was voted on has the catalogue's digest",
+        ),
+        case(
+            edit("board.yaml", "[ben, cora, dan, rita]", "[ben, dan, rita]\n"),
+            "",
+            what="keep the vote of a member who was taken from the board, with her veto",
+            by=MEMBER,
+            way="catalogue",
+            stopped="a catalogue that contradicts itself permits nothing",
+        ),
+        case(
+            lambda changes, release: changes.edited(
+                "board.yaml",
+                "[ben, cora, dan, rita]\n    quorum:\n      approvals: 2\n      veto: [cora]",
+                "[ben, dan, rita]\n    quorum:\n      approvals: 2",
+            ),
+            "do not approve the plan",
+            what="keep the vote of a member who left the board after voting",
+            by=MEMBER,
+            way="catalogue",
+            stopped="votes are counted again before each wave, by the board as it is then",
+        ),
+        case(
+            lambda changes, release: changes.stopped("everything"),
+            "Emergency stop: everything, by olga: The warehouse burns",
+            what="go on when everything was stopped after the vote",
+            by=MANAGER,
+            way="ledger",
+            stopped="emergency stops are looked for before each wave",
+        ),
+        case(
+            lambda changes, release: changes.stopped("bike-shop"),
+            "Emergency stop: bike-shop",
+            what="go on when the service was stopped after the vote",
+            by=MANAGER,
+            way="ledger",
+            stopped="emergency stops are looked for before each wave",
+        ),
+    ],
+)
+def test_what_changes_after_the_vote_stops_the_release(
+    changes: Changes, waiting: Release, change: Change, why: str
+) -> None:
+    with change(changes, waiting):
+        refused = wave.refusal(waiting)
+    assert refused
+    assert why in refused
+    assert wave.refusal(waiting) == "", "it is not as it was"
+
+
+@attack(
+    "go on when a freeze was added after the vote",
+    by=MANAGER,
+    way="catalogue",
+    stopped="freezes are looked for before each wave",
+)
+def test_a_freeze_that_is_added_holds(changes: Changes, waiting: Release) -> None:
+    fire = freeze("Fire", datetime.now(UTC))
+    with changes.edited("policy.yaml", "\nfreezes:\n", f"\nfreezes:\n{fire}"):
+        assert "Freeze: Fire, until " in wave.refusal(waiting)
+    assert wave.refusal(waiting) == ""
+
+
+@attack(
+    "go on into a freeze that begins after the vote",
+    by=MANAGER,
+    way="API",
+    stopped="no permit is given during a freeze, whenever the board voted",
+)
+def test_everything_at_once_is_refused_by_airflow_with_every_reason(
+    stack: Stack, changes: Changes, waiting: Release, freeze_begins: datetime
+) -> None:
+    time.sleep(max((freeze_begins - datetime.now(UTC)).total_seconds(), 0) + 1)
+    with changes.bundle(waiting, b"something else"), changes.stopped("retail"):
+        go(stack, waiting)
+        assert waiting.finish() == "failed"
+    outcome = waiting.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("failed", "implementation")
+    for why in ("Freeze: Stocktaking, until ", "Emergency stop: retail, by olga", "The bundle has the digest"):
+        assert why in outcome["reason"], outcome["reason"]
+    assert {one.payload["permit"]["purpose"] for one in wave.entries(waiting, "permit.issued")} == {"inspect"}

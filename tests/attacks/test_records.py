@@ -1,0 +1,196 @@
+"""What stages hand on: XComs, edited where nobody guards them, in Airflow's database and at the API that tasks use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.people import DAG, Release, until
+from tests.end_to_end.stack import Stack
+
+from . import wave
+from .databases import AirflowDatabase
+from .people import APPROVER, NEW, OTHER_PLAN, TAMPERED, approved, as_task, go, reason_of
+from .suite import FREE, OWNER, attack, case
+
+pytestmark = pytest.mark.timeout(600)
+DECIDE, FREEZE, BASELINE = "acceptance.decide_acceptance", "rollout.freeze_plan", "implementation.measure_baseline"
+NOT_ON_RECORD = "the next task compares it with what the stage left in the ledger, and leaves a finding"
+
+
+def of_owner(what: str, *values: Any) -> Any:
+    """Return a case: the superuser of Airflow's database edits an XCom."""
+    return case(*values, what=what, by=OWNER, way="database", stopped=NOT_ON_RECORD)
+
+
+def edited(value: Any, change: dict[str, Any]) -> Any:
+    """Return a record with some of its fields changed, each by its dotted path."""
+    if not isinstance(value, dict):
+        return change
+    result = dict(value)
+    for path, new in change.items():
+        head, _, rest = path.partition(".")
+        result[head] = edited(result[head], {rest: new}) if rest else new
+    return result
+
+
+@pytest.fixture(scope="module")
+def misread(stack: Stack, database: AirflowDatabase) -> Release:
+    """A release whose quality report was edited while it was being accepted; it has ended."""
+    release = stack.person("rita").release(NEW)
+    until("the approver to be asked", lambda: release.states().get(APPROVER) == "awaiting_input", within=240)
+    report = database.xcom(release, "quality.judge_quality")
+    TAMPERED["a report"] = release
+    database.write_xcom(release, "quality.judge_quality", {**report, "docs": "file:///tmp/another"})
+    stack.person("fay").decide(release, APPROVER, "Approve", "Works as we asked")
+    release.finish()
+    database.write_xcom(release, "quality.judge_quality", report)
+    return release
+
+
+@attack(
+    "edit the XCom of the quality report while the release is accepted", by=OWNER, way="database", stopped=NOT_ON_RECORD
+)
+def test_a_release_with_an_edited_report_ends(misread: Release) -> None:
+    assert misread.state == "failed"
+    outcome = misread.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("failed", "acceptance")
+    assert "was given a QualityReport that is not the one on record" in outcome["reason"]
+    assert "an XCom that was edited is void" in outcome["reason"]
+    assert any("QualityReport" in what for what in wave.findings(misread))
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "kind"),
+    [
+        of_owner(
+            "edit the XCom of the release plan: another requester",
+            "planning.plan_release",
+            {"requested_by": "maya"},
+            "ReleasePlan",
+        ),
+        of_owner(
+            "edit the XCom of the release plan: another target",
+            "planning.plan_release",
+            {"target": "production", "rehearsal": True},
+            "ReleasePlan",
+        ),
+        of_owner(
+            "edit the XCom of the artifact: another digest",
+            "build.build_artifact",
+            {"bundle.sha256": OTHER_PLAN},
+            "Artifact",
+        ),
+        of_owner(
+            "edit the XCom of the policy: no board",
+            "policy.resolve_policy",
+            {"flow.board": None, "flow.acceptance": False},
+            "PolicyInForce",
+        ),
+    ],
+)
+def test_an_edited_record_is_void(
+    misread: Release, database: AirflowDatabase, task: str, change: dict[str, Any], kind: str
+) -> None:
+    refused_after_edit(misread, database, task, change, kind, consumer=DECIDE)
+
+
+@attack("edit the XCom of the hosts before the plan is frozen", by=OWNER, way="database", stopped=NOT_ON_RECORD)
+def test_edited_hosts_are_void(misread: Release, database: AirflowDatabase) -> None:
+    database.run_again(misread, DECIDE)
+    until("the acceptance to be read", lambda: misread.states()[DECIDE] == "success", within=60)
+    misread.finish()
+    hosts = database.xcom(misread, "design.check_assets")["hosts"]
+    change = {"hosts": {**hosts, "production": hosts["test"]}}
+    refused_after_edit(misread, database, "design.check_assets", change, "AssetReport", consumer=FREEZE)
+
+
+def refused_after_edit(
+    release: Release, database: AirflowDatabase, task: str, change: dict[str, Any], kind: str, *, consumer: str
+) -> None:
+    """Edit an XCom of a release, have Airflow run its consumer, and check that this is found and refused."""
+    before = database.xcom(release, task)
+    found = len(wave.findings(release))
+    database.write_xcom(release, task, edited(before, change))
+    try:
+        database.run_again(release, consumer)
+        until(f"{consumer} to refuse", lambda: release.states()[consumer] == "failed", within=60)
+        reason = reason_of(release, consumer)
+    finally:
+        database.write_xcom(release, task, before)
+        release.finish()
+    assert f"was given a {kind} that is not the one on record" in reason, reason
+    assert "trigger the release again" in reason
+    assert len(wave.findings(release)) == found + 1
+
+
+# --- the frozen plan, when the board has approved it -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def misled(stack: Stack, database: AirflowDatabase) -> Release:
+    """An approved release whose plan a task of another Dag replaced, at the API that tasks use; it has ended."""
+    release = approved(stack)
+    plan = database.xcom(release, FREEZE)
+    everywhere = edited(plan, {"waves": [[host for each in plan["waves"] for host in each], []]})
+    instance = database.instance(release, "closure.pack_evidence")
+    path = f"xcoms/{DAG}/{release.id}/{FREEZE}/return_value"
+    reply = as_task(stack, "POST", path, instance, everywhere)
+    TAMPERED["a plan"] = release
+    assert reply.is_success, reply.text
+    assert database.xcom(release, FREEZE) != plan
+    go(stack, release)
+    release.finish()
+    database.write_xcom(release, FREEZE, plan)
+    return release
+
+
+@attack(
+    "write the XCom of the frozen plan from a task of another Dag, after the vote",
+    by=FREE,
+    way="API",
+    stopped=NOT_ON_RECORD,
+)
+def test_a_release_with_another_plan_ends(misled: Release) -> None:
+    assert misled.state == "failed"
+    outcome = misled.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("failed", "implementation")
+    assert "was given a RolloutPlan that is not the one on record" in outcome["reason"]
+    assert any("RolloutPlan" in what for what in wave.findings(misled))
+    assert "There is a finding about this release" in wave.refusal(misled)
+
+
+@pytest.mark.parametrize(
+    ("change", "consumer"),
+    [
+        of_owner(
+            "edit the XCom of the frozen plan: a rehearsal in production asks no board", {"rehearsal": True}, BASELINE
+        ),
+        of_owner(
+            "edit the XCom of the frozen plan: an earlier start", {"not_before": "2026-01-01T00:00:00Z"}, BASELINE
+        ),
+        of_owner(
+            "edit the XCom of the frozen plan: another bundle", {"bundle.sha256": OTHER_PLAN}, "implementation.wave_1"
+        ),
+        of_owner(
+            "edit the XCom of the frozen plan: test in production's place",
+            {"environment": "test", "rehearsal": True},
+            "implementation.wave_1",
+        ),
+    ],
+)
+def test_an_edited_plan_is_void(
+    misled: Release, database: AirflowDatabase, change: dict[str, Any], consumer: str
+) -> None:
+    if consumer != BASELINE:
+        database.set_state(misled, "success", BASELINE)
+    refused_after_edit(misled, database, FREEZE, change, "RolloutPlan", consumer=consumer)
+
+
+@attack("edit the XCom of the board's decision", by=OWNER, way="database", stopped=NOT_ON_RECORD)
+def test_an_edited_decision_is_void(misled: Release, database: AirflowDatabase) -> None:
+    change = {"digest": OTHER_PLAN, "reason": "Everybody is in favour."}
+    refused_after_edit(
+        misled, database, "rollout.await_board", change, "Decision", consumer="communication.write_notes"
+    )

@@ -1,0 +1,185 @@
+"""Votes in Airflow's database: written for who did not vote, turned round, moved; and a false witness of them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.end_to_end.people import Release, until
+from tests.end_to_end.stack import Stack
+
+from . import wave
+from .databases import AirflowDatabase
+from .people import BALLOT, BOARD, TAMPERED, TRAINING, accepted, at_the_training, go, vote
+from .suite import ADMIN, OWNER, attack
+
+pytestmark = pytest.mark.timeout(600)
+UNWITNESSED = "an answer counts as it came in at the API, which is on record in the ledger"
+
+
+def settled(release: Release) -> None:
+    """Wait until the board has decided, one way or the other."""
+    until("the board to decide", lambda: release.states()[BOARD] in ("success", "failed"), within=60)
+
+
+def is_approved(release: Release) -> bool:
+    """Say whether the release goes on to production by itself; end it if it does."""
+    if release.states()[BOARD] != "success":
+        return False
+    at_the_training(release)
+    return wave.refusal(release) == ""
+
+
+def end(stack: Stack, release: Release) -> None:
+    """End a release that is still under way, whichever way it went: nothing comes to production."""
+    until(
+        "the release to end or to ask support",
+        lambda: release.state != "running" or "awaiting_input" in release.states().get(TRAINING, ""),
+        within=120,
+    )
+    if release.state == "running":
+        stack.person("sam").decide(release, TRAINING, "Not ready", "An attack got through")
+    release.finish()
+
+
+@pytest.fixture(scope="module")
+def forged(stack: Stack, database: AirflowDatabase) -> Iterator[Release]:
+    """A release whose approvals were all written into Airflow's database."""
+    release = accepted(stack)
+    for member in ("ben", "cora"):
+        database.write_answer(release, BALLOT, member, "Approve")
+    TAMPERED["votes"] = release
+    time.sleep(5)  # the board is looked at every two seconds
+    if release.states()[BOARD] == "deferred":
+        vote(stack, release, "dan", "Reject", "I was not asked about this")
+    settled(release)
+    yield release
+    end(stack, release)
+
+
+@attack("write approvals for members who did not vote", by=OWNER, way="database", stopped=UNWITNESSED)
+def test_an_approval_that_nobody_gave_does_not_count(forged: Release) -> None:
+    assert not is_approved(forged)
+    assert wave.findings(forged), "there is no finding"
+    assert "ben" in " ".join(wave.findings(forged))
+
+
+@pytest.fixture(scope="module")
+def turned(stack: Stack, database: AirflowDatabase) -> Iterator[Release]:
+    """A release that one member rejected and one approved; the rejection was turned into an approval."""
+    release = accepted(stack)
+    vote(stack, release, "dan", "Reject", "Not during the sale")
+    until("the rejection to be counted", lambda: _counted_again(release), within=60)
+    database.write_answer(release, BALLOT, "dan", "Approve")
+    TAMPERED["a vote"] = release
+    vote(stack, release, "ben", "Approve")
+    time.sleep(5)
+    if release.states()[BOARD] == "deferred":
+        vote(stack, release, "cora", "Reject", "No")
+    settled(release)
+    yield release
+    end(stack, release)
+
+
+def _counted_again(release: Release) -> bool:
+    return release.states()[BOARD] == "deferred"
+
+
+@attack("turn a rejection into an approval while the board is voting", by=OWNER, way="database", stopped=UNWITNESSED)
+def test_a_rejection_that_was_turned_round_does_not_count(turned: Release) -> None:
+    assert not is_approved(turned)
+    assert "dan" in " ".join(wave.findings(turned))
+
+
+@contextmanager
+def false_witness(stack: Stack) -> Iterator[int]:
+    """Serve Airflow's API, with every ballot approved by its member; return its port."""
+    real = stack.settings.airflow_url
+
+    class FalseWitness(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._pass_on(None)
+
+        def do_POST(self) -> None:
+            self._pass_on(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+        def _pass_on(self, body: bytes | None) -> None:
+            kept = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
+            reply = httpx.request(
+                self.command, real + self.path, content=body, headers=kept, timeout=30, trust_env=False
+            )
+            content = reply.json()
+            for detail in content.get("hitl_details", ()) if isinstance(content, dict) else ():
+                if detail["task_instance"]["task_id"] == BALLOT and not detail["response_received"]:
+                    member = detail["assigned_users"][0]["id"]
+                    detail |= {"response_received": True, "chosen_options": ["Approve"], "params_input": {}}
+                    detail |= {"responded_by_user": {"id": "1", "name": member}, "responded_at": detail["created_at"]}
+            data = json.dumps(content).encode()
+            self.send_response(reply.status_code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FalseWitness)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def misled_by_a_witness(stack: Stack) -> Release:
+    """A release that was told to read its votes from somebody else's server, by an edited connection."""
+    release = accepted(stack)
+    admin = stack.person("admin")
+    connection = admin.get("connections/interlock_airflow")
+    TAMPERED["a connection"] = release
+    with false_witness(stack) as port:
+        admin.send("PATCH", "connections/interlock_airflow?update_mask=port", {**_fields(connection), "port": port})
+        try:
+            time.sleep(6)
+            if release.states()[BOARD] == "success":
+                at_the_training(release)
+                go(stack, release)
+                release.finish()
+        finally:
+            admin.send(
+                "PATCH",
+                "connections/interlock_airflow?update_mask=port",
+                {**_fields(connection), "port": stack.settings.airflow_port},
+            )
+    if release.state == "running" and release.states()[BOARD] == "deferred":
+        vote(stack, release, "cora", "Reject", "Somebody edited a connection")
+    release.finish()
+    return release
+
+
+def _fields(connection: dict[str, Any]) -> dict[str, Any]:
+    return {name: connection[name] for name in ("connection_id", "conn_type", "host", "login", "schema")}
+
+
+@attack(
+    "have the votes read from a server of one's own, by editing a connection", by=ADMIN, way="API", stopped=UNWITNESSED
+)
+def test_a_false_witness_is_not_believed(stack: Stack, misled_by_a_witness: Release) -> None:
+    assert misled_by_a_witness.state == "failed"
+    assert stack.production() == {"1.0.0"}
+    outcome = misled_by_a_witness.outcome()
+    assert outcome["outcome"] in ("failed", "rejected"), outcome
+    assert wave.findings(misled_by_a_witness), outcome

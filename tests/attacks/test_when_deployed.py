@@ -1,0 +1,149 @@
+"""When a release is in production: its finished run, and what is left of it when Airflow has forgotten it.
+
+These come last: from here on production runs 1.1.0, and the attacks would bring it back to 1.0.0.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from include.interlock.adapters.evidence_sources import Sources, pack_release
+from include.interlock.adapters.expectations import suite_digests
+from include.interlock.domain.ledger import release_chain
+from include.interlock.estate.settings import PROJECT
+from include.interlock.stages import resources
+from tests.end_to_end.people import Release, until
+from tests.end_to_end.stack import Stack
+
+from . import wave
+from .databases import AirflowDatabase
+from .people import NEW, REFUSED, TAMPERED, approved, go, reason_of
+from .suite import OWNER, attack
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.attacks]
+WAVE, BACK_OUT, BASELINE = "implementation.wave_1", "verification.back_out", "implementation.measure_baseline"
+
+
+@pytest.fixture(scope="module")
+def deployed(stack: Stack) -> Release:
+    """A release that everybody approved, and that nobody attacked."""
+    release = approved(stack)
+    go(stack, release)
+    assert release.finish() == "success", release.outcome()
+    return release
+
+
+def test_a_release_that_nobody_attacks_is_deployed(stack: Stack, deployed: Release) -> None:
+    assert deployed.outcome()["outcome"] == "deployed"
+    assert stack.production() == {NEW}
+
+
+@attack(
+    "run a wave of a finished release again",
+    by=OWNER,
+    way="database",
+    stopped="no permit: by the ledger the release has ended",
+)
+def test_a_finished_release_gets_no_permit(deployed: Release, database: AirflowDatabase) -> None:
+    used = len(wave.entries(deployed, "permit.used"))
+    database.run_again(deployed, WAVE)
+    until("the wave to be refused", lambda: deployed.states()[WAVE] == "failed", within=60)
+    assert "The release has ended." in reason_of(deployed, WAVE)
+    deployed.finish()
+    assert len(wave.entries(deployed, "permit.used")) == used
+
+
+@attack(
+    "take production back with a finished release's back-out",
+    by=OWNER,
+    way="database",
+    stopped="a release that has ended backs nothing out",
+)
+def test_a_finished_release_backs_nothing_out(stack: Stack, deployed: Release, database: AirflowDatabase) -> None:
+    refused_back_out(stack, deployed, database)
+
+
+@attack(
+    "take production back with the back-out of a release that was rejected",
+    by=OWNER,
+    way="database",
+    stopped="a release that never had a permit to deploy backs nothing out",
+)
+def test_a_rejected_release_backs_nothing_out(
+    stack: Stack, rejected: Release, deployed: Release, database: AirflowDatabase
+) -> None:
+    refused_back_out(stack, rejected, database)
+
+
+def refused_back_out(stack: Stack, release: Release, database: AirflowDatabase) -> None:
+    """Have Airflow run a release's back-out, as if its verification had failed, and check that it is refused."""
+    database.write_xcom(release, BASELINE, {"moment": "before"})
+    database.set_state(release, "failed", "verification.judge_verification")
+    database.run_again(release, BACK_OUT)
+    until("the back-out to end", lambda: release.states()[BACK_OUT] in ("failed", "success"), within=90)
+    reason = reason_of(release, BACK_OUT)
+    release.finish()
+    assert stack.production() == {NEW}
+    assert release.states()[BACK_OUT] == "failed"
+    assert "back-out" in reason, reason
+    assert "Rule: " in reason
+
+
+@attack(
+    "delete a release's run and all that Airflow has of it, its audit log included",
+    by=OWNER,
+    way="database",
+    stopped="the ledger and the artifact store prove the release without Airflow",
+)
+def test_a_deleted_run_is_proven_all_the_same(
+    stack: Stack, deployed: Release, database: AirflowDatabase, tmp_path: Path
+) -> None:
+    database.forget(deployed)
+    with wave.ledger() as ledger, resources.airflow_api() as api:
+        assert ledger.check(release_chain(deployed.dag_id, deployed.id), [resources.signer().public_key]) is None
+        kinds = {entry.kind for entry in ledger.entries(release_chain(deployed.dag_id, deployed.id))}
+        sources = Sources(ledger, resources.store(), api, resources.signer(), suite_digests())
+        pack_release(deployed.dag_id, deployed.id, sources, tmp_path / "pack.zip", actor="audrey")
+    assert {"release.requested", "rollout.frozen", "board.decided", "wave.deployed", "release.closed"} <= kinds
+    command = [sys.executable, "-m", "include.interlock.verify", str(tmp_path / "pack.zip")]
+    said = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "PROVEN" in said.stdout
+
+
+@pytest.fixture(scope="module")
+def reconciled(stack: Stack, deployed: Release) -> None:
+    """The bypass detector, having looked at everything that was attacked."""
+    rita = stack.person("rita")
+    run = rita.trigger("reconcile", {})
+    until("the bypass detector to have looked", lambda: run.state in ("success", "failed"), within=120)
+    assert run.state == "success", run.tasks()
+
+
+@attack(
+    "delete a run, and hope that nobody misses it",
+    by=OWNER,
+    way="database",
+    stopped="the bypass detector misses it, by the ledger, and leaves a finding",
+)
+def test_a_deleted_run_is_missed(deployed: Release, reconciled: None) -> None:
+    assert any(f"Airflow has no run {deployed.id}" in what for what in wave.findings(deployed)), wave.findings(deployed)
+
+
+def test_everything_that_was_changed_past_the_api_is_a_finding(reconciled: None) -> None:
+    found = {what: wave.findings(release) for what, release in TAMPERED.items()}
+    assert all(found.values()), found
+
+
+def test_every_refused_attempt_is_on_record(stack: Stack) -> None:
+    for user, number in REFUSED.items():
+        until(f"{number} attempts of {user}", functools.partial(_recorded, user, number), within=90)
+
+
+def _recorded(user: str, number: int) -> bool:
+    return wave.refused_attempts(user) >= number

@@ -1,0 +1,340 @@
+"""From a release's chain in a real ledger, its files in a store and Airflow's record to a pack that others prove."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from include.interlock.adapters.airflow_api import AirflowApi
+from include.interlock.adapters.artifacts import ArtifactStore, Folder
+from include.interlock.adapters.backtest import read_releases
+from include.interlock.adapters.evidence_sources import Packed, Sources, gather, pack_release, sealed_packs
+from include.interlock.adapters.ledger import Ledger, open_ledger
+from include.interlock.adapters.signing import Signer, generate_key, load_signer
+from include.interlock.domain.canonical import canonical_bytes, sha256_of
+from include.interlock.domain.errors import AssetMissing, TransientError
+from include.interlock.domain.ledger import INSTALLATION, release_chain
+from include.interlock.domain.paths import docs_prefix
+from include.interlock.domain.records import FailedExpectation, QualityReport, Waiver
+from include.interlock.estate import postgres as server
+from include.interlock.estate.settings import PROJECT, Settings
+from tests.airflow_server import RUN, AirflowServer, airflow_server
+from tests.factories import evidence as make
+from tests.factories import releases
+from tests.integration.ledger_server import ledger_connection, ledger_server
+
+DAG = RUN[0]
+LOG = '{"event": "making the shop"}\n'
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with ledger_server(tmp_path_factory.mktemp("ledger")) as settings:
+        yield settings
+
+
+@dataclass
+class World:
+    """An installation with one release: where its evidence comes from."""
+
+    ledger: Ledger
+    store: ArtifactStore
+    airflow: AirflowServer
+    signer: Signer
+    folder: Path
+    postgres: Settings
+    run: tuple[str, str]
+
+    @property
+    def chain(self) -> str:
+        return release_chain(*self.run)
+
+    def lived(self, many: list[make.Step]) -> None:
+        """Record the steps of a release, as its tasks do, and have Airflow know of its answers."""
+        artifact = next((payload for kind, payload in many if kind == "artifact.built"), None)
+        if artifact:
+            signed = make.provenance(releases.artifact().bundle, self.signer)
+            artifact["provenance"] = self.store.put_bytes(signed, "provenance.dsse.json").model_dump(mode="json")
+        for number, (kind, payload) in enumerate(many):
+            plain = json.loads(canonical_bytes(payload))
+            self.ledger.append(self.chain, kind, plain, actor=f"{DAG}/task", key=f"{kind}/{number}")
+        self.ledger.sign_head(self.chain, self.signer)
+        for vote in next((payload["votes"] for kind, payload in many if kind == "board.decided"), ()):
+            ballot = f"This decides on `{next(p['digest'] for k, p in many if k == 'rollout.frozen')}` only."
+            question = self.airflow.ask("rollout.cast_ballot", vote["user"], body=ballot)
+            self.airflow.answer(question, vote["user"], vote["choice"], vote["comment"], responded_at=vote["at"])
+
+    def sources(self, api: AirflowApi) -> Sources:
+        return Sources(self.ledger, self.store, api, self.signer, {"tests": "1" * 64})
+
+    def api(self) -> AirflowApi:
+        where = {"host": "127.0.0.1", "port": self.airflow.port, "schema": "http"}
+        return AirflowApi(SimpleNamespace(**where, login="reader", password="r3ader"))
+
+    def pack(self) -> tuple[Packed, dict[str, bytes]]:
+        file = self.folder / "pack.zip"
+        with self.api() as api:
+            packed = pack_release(*self.run, self.sources(api), file, actor="olga")
+        with zipfile.ZipFile(file) as archive:
+            return packed, {name: archive.read(name) for name in archive.namelist()}
+
+    def proof(self, file: str = "pack.zip") -> subprocess.CompletedProcess[str]:
+        (self.folder / "key.pem").write_bytes(self.signer.public_key)
+        command = [sys.executable, "-m", "include.interlock.verify", str(self.folder / file), "--key"]
+        return subprocess.run(
+            [*command, str(self.folder / "key.pem")], cwd=PROJECT, capture_output=True, text=True, check=False
+        )
+
+
+@pytest.fixture
+def world(
+    postgres: Settings, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    run = (DAG, f"manual__{request.node.name}")
+    # The ledger takes no other time than now, so the release has just been.
+    monkeypatch.setattr(make, "AT", datetime.now(UTC) - timedelta(minutes=10))
+    monkeypatch.setattr(make, "CHAIN", release_chain(*run))
+    monkeypatch.setattr("tests.airflow_server.RUN", run)
+    generate_key(tmp_path / "key")
+    store = ArtifactStore(Folder(tmp_path / "store"))
+    with open_ledger(ledger_connection(postgres)) as ledger, airflow_server() as airflow:
+        airflow.run = {"dag_id": DAG, "dag_run_id": run[1], "triggering_user_name": "rita", "conf": {"ref": "1.1.0"}}
+        airflow.tasks = [
+            {"task_id": "build.build_artifact", "map_index": -1, "try_number": 2, "state": "success"},
+            {"task_id": "rollout.cast_ballot", "map_index": 1, "try_number": 1, "state": "success"},
+            {"task_id": "closure.close_release", "map_index": -1, "try_number": 0, "state": None},
+        ]
+        airflow.logs = {("build.build_artifact", 2): LOG, ("rollout.cast_ballot", 1): LOG}
+        yield World(ledger, store, airflow, load_signer((tmp_path / "key").as_uri()), tmp_path, postgres, run)
+
+
+def steps(world: World, report: QualityReport | None = None, **plan_changes: Any) -> list[make.Step]:
+    quality, acceptance = report or releases.quality(), releases.decision("acceptance", digest="e" * 64)
+    plan = releases.rollout(
+        quality_digest=sha256_of(quality),
+        policy_digest=releases.policy().digest,
+        decide_by=datetime.now(UTC) + timedelta(days=2),
+        **plan_changes,
+    )
+    return make.steps(world.signer, plan, quality, acceptance)
+
+
+def test_a_release_is_packed_from_ledger_store_and_airflow_and_proven(world: World) -> None:
+    world.lived(steps(world))
+    docs = world.folder / "docs"
+    docs.mkdir()
+    (docs / "index.html").write_text("<p>judged</p>")
+    world.store.put_tree(docs, docs_prefix(*world.run, "quality"))
+    packed, files = world.pack()
+    proof = world.proof()
+    assert proof.returncode == 0, proof.stdout
+    assert "PROVEN." in proof.stdout
+    assert packed.known
+    assert files["quality/index.html"] == b"<p>judged</p>"
+    assert files["logs/build.build_artifact/2.log"].decode() == LOG
+    assert files["logs/build.build_artifact/1.log"] == b""
+    assert "logs/rollout.cast_ballot.1/1.log" in files
+    assert {f"attestations/{name}.dsse.json" for name in ("provenance", "test-result", "release")} <= set(files)
+    run = json.loads(files["run.json"])
+    assert (run["triggering_user_name"], len(run["tasks"])) == ("rita", 3)
+    assert [one["user"] for one in json.loads(files["ballots.json"])["ballots"]] == ["ben", "dan"]
+
+
+def test_the_pack_is_in_the_store_and_on_record(world: World) -> None:
+    world.lived(steps(world))
+    packed, _ = world.pack()
+    assert world.store.get_bytes(packed.blob) == (world.folder / "pack.zip").read_bytes()
+    assert sealed_packs(*world.run, world.ledger) == (packed.blob,)
+    assert sealed_packs(DAG, "another", world.ledger) == ()
+    entry = world.ledger.entries(INSTALLATION, kind="pack.sealed")[-1]
+    assert (entry.actor, entry.payload["chain"]) == ("olga", world.chain)
+
+
+def test_what_each_host_runs_is_told_with_release_and_commit(world: World) -> None:
+    world.lived(steps(world))
+    _, files = world.pack()
+    hosts = json.loads(files["hosts.json"])
+    assert [one["host"] for one in hosts["running"]] == list(releases.ADDRESSES)
+    told = {(one["release"], one["version"], one["commit"]) for one in hosts["running"]}
+    assert told == {(f"1.1.0-{'a' * 12}", "1.1.0", releases.SHA)}
+    assert re.fullmatch(r"20\d\d-.*Z", hosts["at"])
+
+
+def test_hosts_that_were_backed_out_run_what_they_ran_before(world: World) -> None:
+    many = steps(world)
+    back = releases.back_out().model_copy(update={"results": releases.back_out().results[:2]})
+    closed = releases.outcome(outcome="backed_out", running={**dict.fromkeys(releases.ADDRESSES[:2], "1.0.0")})
+    many[-1:] = [("back_out.done", back.to_xcom()), ("release.closed", closed.to_xcom())]
+    world.lived(many)
+    _, files = world.pack()
+    hosts = {one["host"]: one for one in json.loads(files["hosts.json"])["running"]}
+    first, last = hosts[releases.ADDRESSES[0]], hosts[releases.ADDRESSES[2]]
+    assert (first["release"], first["version"], first["commit"]) == ("1.0.0-0123456789ab", "1.0.0", "c" * 40)
+    assert (last["release"], last["version"]) == (f"1.1.0-{'a' * 12}", None), (
+        "it was not backed out, and did not answer"
+    )
+
+
+def test_a_release_whose_run_was_deleted_is_proven_and_says_so(world: World) -> None:
+    world.lived(steps(world))
+    world.airflow.knows_run = False
+    packed, files = world.pack()
+    proof = world.proof()
+    assert proof.returncode == 0, proof.stdout
+    assert "WARNING: by run.json Airflow had lost the run" in proof.stdout
+    assert not packed.known
+    assert json.loads(files["run.json"])["known"] is False
+    assert json.loads(files["ballots.json"]) == {"ballots": []}
+    assert not [name for name in files if name.startswith("logs/")]
+
+
+@pytest.mark.parametrize("trouble", [(503, b"busy"), (0, b"")])
+def test_an_airflow_out_of_reach_is_not_taken_for_a_deleted_run(world: World, trouble: tuple[int, bytes]) -> None:
+    world.lived(steps(world))
+    with world.api() as api:
+        world.airflow.troubles = [trouble]
+        with pytest.raises(TransientError):
+            gather(*world.run, world.sources(api), folder=world.folder / "tree")
+
+
+def test_a_release_that_was_rejected_before_there_was_a_plan_is_proven(world: World) -> None:
+    many = steps(world)[:3]
+    rejected = releases.decision("plan", approved=False, digest="f" * 64, reason="Not in December.", votes=())
+    closed = releases.outcome(outcome="rejected", stage="planning", reason="Not in December.", running={})
+    world.lived([*many, ("plan.decided", rejected.to_xcom()), ("release.closed", closed.to_xcom())])
+    _, files = world.pack()
+    proof = world.proof()
+    assert proof.returncode == 0, proof.stdout
+    assert "closed as rejected" in proof.stdout
+    assert "plan.json" not in files
+    assert not [name for name in files if name.startswith("attestations/")]
+    before = json.loads(files["hosts.json"])["running"]
+    assert {one["version"] for one in before} == {"1.0.0"}, "what production ran when the release was planned"
+
+
+def waiver(failure: FailedExpectation) -> Waiver:
+    return Waiver(
+        expectation=failure.expected,
+        suite=failure.suite,
+        reason="Slow for a day.",
+        by="maya",
+        at=make.AT,
+        until=make.AT + timedelta(days=1),
+    )
+
+
+@pytest.mark.parametrize("waived", [True, False])
+def test_a_failed_quality_review_is_proven_with_its_waivers_and_not_without(world: World, waived: bool) -> None:
+    failure = releases.failure()
+    many = steps(world, releases.quality(failure), waivers=(waiver(failure),))
+    if waived:
+        many.insert(5, ("quality.waived", waiver(failure).to_xcom()))
+    world.lived(many)
+    world.pack()
+    proof = world.proof()
+    assert (proof.returncode == 0) is waived, proof.stdout
+    assert ("1 failed expectations, 1 waivers" in proof.stdout) is waived
+    assert ("expected a waiver that holds of performance: p95_ms is at most 800" in proof.stdout) is not waived
+
+
+def test_a_provenance_that_was_changed_in_the_store_is_missed_by_the_verifier(world: World) -> None:
+    world.lived(steps(world))
+    (found,) = (world.folder / "store").rglob("provenance.dsse.json")
+    found.write_bytes(b"{}")
+    _, files = world.pack()
+    assert "attestations/provenance.dsse.json" not in files
+    assert world.proof().returncode == 1
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def command(world: World, *words: str, module: str = "evidence") -> subprocess.CompletedProcess[str]:
+    """Run a command as the embedded stack's does, in an environment that has Airflow's connections."""
+    ledger = ledger_connection(world.postgres)
+    fields = ("host", "port", "schema", "login", "password")
+    connections: dict[str, dict[str, Any]] = {
+        "LEDGER": {"conn_type": "postgres", **{name: getattr(ledger, name) for name in fields}},
+        "ARTIFACTS": {"conn_type": "fs", "extra": {"path": str(world.folder / "store")}},
+        "AIRFLOW": {"conn_type": "http", "host": "127.0.0.1", "port": world.airflow.port, "login": "reader"},
+        "SIGNING_KEY": {"conn_type": "generic", "host": (world.folder / "key").as_uri()},
+    }
+    connections["AIRFLOW"] |= {"password": "r3ader", "schema": "http"}
+    return subprocess.run(
+        [sys.executable, "-m", f"include.interlock.estate.{module}", *words],
+        cwd=PROJECT,
+        env={
+            **os.environ,
+            "AIRFLOW_HOME": str(world.folder / "airflow"),
+            **{f"AIRFLOW_CONN_INTERLOCK_{name}": json.dumps(value) for name, value in connections.items()},
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_one_command_writes_the_pack_also_of_a_run_that_was_deleted(world: World) -> None:
+    world.lived(steps(world))
+    done = command(world, "/".join(world.run), str(world.folder / "mine.zip"))
+    assert done.returncode == 0, done.stderr
+    assert world.proof("mine.zip").returncode == 0
+    world.airflow.knows_run = False
+    again = command(world, world.chain, str(world.folder))
+    assert again.returncode == 0, again.stderr
+    assert "Airflow does not have this run any more" in again.stdout
+    (before,) = sealed_packs(*world.run, world.ledger)[:-1]
+    assert f"a pack that was made before is in {before.uri}" in again.stdout
+    (written,) = world.folder.glob("evidence-release_bike_shop-*.zip")
+    assert world.proof(written.name).returncode == 0
+
+
+def test_a_release_that_never_was_is_not_packed_and_those_there_are_named(world: World) -> None:
+    world.lived(steps(world))
+    done = command(world, "release_bike_shop/never", str(world.folder / "mine.zip"))
+    assert done.returncode == 1
+    assert "The ledger has no release 'release_bike_shop/never'" in done.stderr
+    assert f"\n  {'/'.join(world.run)}" in done.stderr
+    assert not (world.folder / "mine.zip").exists()
+    with world.api() as api, pytest.raises(AssetMissing, match="nothing of a release release_bike_shop/never"):
+        gather(DAG, "never", world.sources(api), folder=world.folder / "tree")
+
+
+def tamper(settings: Settings, statement: str) -> None:
+    """Change the ledger as only the owner of the database server can."""
+    with closing(server.connect(settings, server.LEDGER)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute("ALTER TABLE ledger.entries DISABLE TRIGGER append_only")
+        cursor.execute(statement)
+        cursor.execute("ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER append_only")
+
+
+def test_past_releases_are_read_from_the_ledger_and_a_broken_chain_is_left_out_and_named(world: World) -> None:
+    world.lived(steps(world))
+    open_one = (DAG, "manual__still-open")
+    world.ledger.append(release_chain(*open_one), "release.requested", {"service": "x"}, actor="a", key="k")
+    reviewed = {"run": "/".join(world.run)}
+    world.ledger.append(INSTALLATION, "release.reviewed", reviewed, actor="rita", key=f"reviewed/{world.run[1]}")
+    broken = release_chain(DAG, "manual__broken")
+    world.ledger.append(broken, "release.requested", {"service": "x"}, actor="a", key="k")
+    tamper(world.postgres, f"UPDATE ledger.entries SET payload = '{{}}' WHERE chain = '{broken}'")
+    rows = world.folder / "releases.jsonl"
+    done = command(world, str(rows), module="past_releases")
+    assert done.returncode == 0, done.stderr
+    assert f"{broken} is left out" in done.stderr
+    found = {release.run: release for release in read_releases(rows)}
+    mine = found["/".join(world.run)]
+    assert (mine.version, mine.outcome, mine.commits, mine.reviewed) == ("1.1.0", "deployed", 2, True)
+    assert "/".join(open_one) not in found

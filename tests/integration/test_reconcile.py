@@ -1,0 +1,436 @@
+"""The Dags around releases on a real ledger: reconcile, emergency stops, reviews, and what a permit asks of hands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import create_autospec
+
+import pytest
+from airflow.sdk.execution_time.context import set_current_context
+from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+from include.interlock.adapters.ledger import Ledger, open_ledger
+from include.interlock.adapters.signing import Signer, generate_key, load_signer
+from include.interlock.domain import interventions
+from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.ledger import INSTALLATION, Entry
+from include.interlock.domain.records import Host, RunningRelease
+from include.interlock.domain.stops import DECLARED, LIFTED
+from include.interlock.estate import postgres
+from include.interlock.estate.settings import Settings
+from include.interlock.stages import history, permits, reconcile, resources, reviews, stops
+from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
+from tests.factories import releases
+from tests.integration.ledger_server import ledger_connection, ledger_server
+
+CHAIN = "release/" + "/".join(RUN)
+RUN_PATH = "/api/v2/dags/{}/dagRuns/{}".format(*RUN)
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with ledger_server(tmp_path_factory.mktemp("ledger")) as settings:
+        yield settings
+
+
+@pytest.fixture
+def ledger(server: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    """An empty ledger, which is the one that stages open."""
+    _emptied(server)
+    monkeypatch.setattr(resources, "ledger", lambda: open_ledger(ledger_connection(server)))
+    with open_ledger(ledger_connection(server)) as opened:
+        yield opened
+
+
+def _emptied(settings: Settings) -> None:
+    for table in ("heads", "entries"):
+        _as_owner(settings, f"DELETE FROM ledger.{table}")
+
+
+def _as_owner(settings: Settings, statement: str) -> None:
+    """Do what nobody may: change or remove what is in the ledger."""
+    table = "heads" if "heads" in statement else "entries"
+    with closing(postgres.connect(settings, postgres.LEDGER)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE ledger.{table} DISABLE TRIGGER append_only")
+        cursor.execute(statement)
+        cursor.execute(f"ALTER TABLE ledger.{table} ENABLE ALWAYS TRIGGER append_only")
+        connection.commit()
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowServer]:
+    with airflow_server() as running:
+        url = f"http://reader:{ACCOUNTS['reader']}@127.0.0.1:{running.port}"
+        monkeypatch.setenv("AIRFLOW_CONN_INTERLOCK_AIRFLOW", url)
+        running.run = {"dag_run_id": RUN[1], "state": "running"}
+        running.more["/api/v2/dags/~/dagRuns"] = {
+            "dag_runs": [{"dag_id": RUN[0], "dag_run_id": RUN[1]}],
+            "total_entries": 1,
+        }
+        running.more[f"/api/v2/dags/{RUN[0]}"] = {"is_paused": False}
+        yield running
+
+
+@pytest.fixture
+def signer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Signer:
+    generate_key(tmp_path / "key")
+    loaded = load_signer((tmp_path / "key").as_uri())
+    monkeypatch.setattr(resources, "signer", lambda: loaded)
+    return loaded
+
+
+@pytest.fixture
+def run(signer: Signer, ledger: Ledger) -> Run:
+    """Run a task's function as Airflow does."""
+
+    def runs(task: Any, *args: Any, run_id: str = "look-1", looked: datetime | None = None, **params: Any) -> Any:
+        ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
+        ti.dag_id, ti.task_id, ti.map_index = "reconcile", task.function.__name__, -1
+        dag_run = SimpleNamespace(dag_id="reconcile", run_id=run_id, triggering_user_name="olga")
+        context: Any = {"ti": ti, "dag_run": dag_run, "params": params, "prev_start_date_success": looked}
+        with set_current_context(context):
+            return task.function(*args)
+
+    return runs
+
+
+@pytest.fixture
+def mails(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    sent: list[tuple[str, str]] = []
+
+    def notify(subject: str, text: str, *, same: str) -> tuple[str, ...]:
+        sent.append((subject, text))
+        return ("audrey@example.com",)
+
+    monkeypatch.setattr(reconcile, "notify", notify)
+    monkeypatch.setattr(stops, "notify", notify)
+    return sent
+
+
+def record(ledger: Ledger, kind: str, payload: dict[str, Any], chain: str = CHAIN) -> Entry:
+    return ledger.append(chain, kind, payload, actor="a task", key=f"{kind}/{len(ledger.entries(chain))}")
+
+
+def began(ledger: Ledger, **changes: Any) -> None:
+    """Let a release of the bike shop be frozen, by the catalogue as it is."""
+    digest = reconcile.catalogue_digest("bike-shop")
+    record(ledger, "policy.resolved", releases.policy().model_copy(update={"digest": digest}).to_xcom())
+    plan = releases.rollout(**changes)
+    record(ledger, "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest})
+
+
+def findings(ledger: Ledger, chain: str = CHAIN) -> list[str]:
+    return [entry.payload["found"] for entry in ledger.entries(chain, kind="finding")]
+
+
+def audited(airflow: AirflowServer, event: str, *, ago: float = 0, **changes: Any) -> None:
+    row: dict[str, Any] = {
+        "event_log_id": len(airflow.audit) + 1,
+        "when": (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(),
+        "event": event,
+        "owner": "olga",
+        "dag_id": RUN[0],
+        "run_id": RUN[1],
+        "task_id": "rollout.await_board",
+        "extra": json.dumps({"method": "PATCH"}),
+    }
+    airflow.audit.append({**row, **changes})
+
+
+def task(airflow: AirflowServer, task_id: str, state: str, result: Any = None, tries: tuple[str, ...] = ()) -> None:
+    airflow.tasks.append(
+        {"task_id": task_id, "map_index": -1, "state": state, "try_number": len(tries) or 1, "start_date": None}
+    )
+    path = f"{RUN_PATH}/taskInstances/{task_id}"
+    airflow.more[f"{path}/xcomEntries/return_value"] = {"value": result}
+    rows = [{"state": one, "try_number": number} for number, one in enumerate(tries, start=1)]
+    airflow.more[f"{path}/tries"] = {"task_instances": rows, "total_entries": len(rows)}
+
+
+# --- releases
+
+
+def test_a_release_by_the_book_has_no_finding(airflow: AirflowServer, ledger: Ledger, run: Run) -> None:
+    began(ledger)
+    task(airflow, "policy.resolve_policy", "success", ledger.entries(CHAIN)[0].payload)
+    assert run(reconcile.check_releases) == 0
+    assert findings(ledger) == findings(ledger, INSTALLATION) == []
+
+
+def test_each_contradiction_is_one_finding_however_often_it_is_looked_at(
+    airflow: AirflowServer, ledger: Ledger, run: Run, signer: Signer
+) -> None:
+    began(ledger)
+    task(airflow, "policy.resolve_policy", "success", {"schema_version": 1, "forged": True}, ("success", "success"))
+    task(airflow, "rollout.await_board", "success")
+    assert run(reconcile.check_releases) == 3
+    assert sorted(findings(ledger)) == ["task_cleared", "task_marked", "xcom_edited"]
+    assert run(reconcile.check_releases, run_id="look-2") == 0
+    assert len(findings(ledger)) == 3
+    assert ledger.heads(CHAIN)[-1].sequence == ledger.entries(CHAIN)[-1].sequence, "what was found is signed"
+
+
+def test_a_deleted_run_and_a_changed_catalogue_are_found(airflow: AirflowServer, ledger: Ledger, run: Run) -> None:
+    record(ledger, "policy.resolved", releases.policy().to_xcom())
+    airflow.more["/api/v2/dags/~/dagRuns"] = {"dag_runs": [], "total_entries": 0}
+    airflow.knows_run = False
+    run(reconcile.check_releases)
+    assert findings(ledger) == ["run_gone", "catalogue_changed"]
+
+
+def test_a_run_whose_chain_is_gone_is_found_in_the_installations(
+    airflow: AirflowServer, ledger: Ledger, run: Run
+) -> None:
+    task(airflow, "policy.resolve_policy", "success")
+    run(reconcile.check_releases)
+    assert findings(ledger, INSTALLATION) == ["chain_gone"]
+    assert CHAIN not in ledger.chains()
+
+
+def test_a_paused_dag_is_found_with_who_paused_it(airflow: AirflowServer, ledger: Ledger, run: Run) -> None:
+    airflow.more[f"/api/v2/dags/{RUN[0]}"] = {"is_paused": True}
+    paused = json.dumps({"method": "PATCH", "is_paused": True})
+    audited(airflow, "patch_dag", run_id=None, task_id=None, extra=paused)
+    run(reconcile.check_releases)
+    assert run(reconcile.check_releases) == 0
+    (found,) = ledger.entries(INSTALLATION, kind="finding")
+    assert "release_bike_shop is paused. olga paused the Dag" in found.payload["what"]
+
+
+def test_what_was_done_by_hand_is_found_once_the_guard_had_time_to_record_what_it_refused(
+    airflow: AirflowServer, ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began(ledger)
+    audited(airflow, "patch_task_instance")
+    audited(airflow, "delete_xcom_entry", owner="mallory")
+    named = {"user": "mallory", "entity": "XCOM", "dag_id": RUN[0], "run_id": RUN[1], "task_id": None}
+    record(ledger, "attempt.refused", {**named, "at": airflow.audit[1]["when"]}, INSTALLATION)
+    assert run(reconcile.check_releases) == 0
+    monkeypatch.setattr(interventions, "WINDOW", timedelta())
+    monkeypatch.setattr(interventions, "SKEW", timedelta())
+    assert run(reconcile.check_releases) == 1
+    (found,) = ledger.entries(CHAIN, kind="finding")
+    assert found.payload["what"].startswith("Airflow's audit log: olga marked rollout.await_board at ")
+
+
+# --- the ledger
+
+
+def test_what_holds_is_signed_and_a_signature_that_was_removed_is_found(
+    airflow: AirflowServer, ledger: Ledger, run: Run, server: Settings
+) -> None:
+    record(ledger, "policy.resolved", releases.policy().to_xcom())
+    record(ledger, "plan.made", releases.plan().to_xcom())
+    record(ledger, "key.added", {"key": "one"}, INSTALLATION)
+    assert run(reconcile.check_ledger) == 0
+    assert [ledger.heads(chain)[-1].sequence for chain in (CHAIN, INSTALLATION)] == [2, 1]
+    _as_owner(server, "DELETE FROM ledger.heads")
+    assert run(reconcile.check_ledger, looked=datetime.now(UTC)) == 2
+    assert findings(ledger, INSTALLATION) == ["signature_gone", "signature_gone"]
+
+
+def test_a_decision_that_is_not_signed_is_found_and_not_signed_by_looking_at_it(
+    airflow: AirflowServer, ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(ledger, "board.decided", releases.decision().to_xcom())
+    monkeypatch.setattr(reconcile, "SEALING", timedelta())
+    assert run(reconcile.check_ledger) == 1
+    assert findings(ledger, INSTALLATION) == ["seal_missing"]
+    assert ledger.heads(CHAIN) == ()
+
+
+def test_a_chain_that_was_changed_is_found_in_the_installations(
+    airflow: AirflowServer, ledger: Ledger, run: Run, server: Settings
+) -> None:
+    began(ledger)
+    _as_owner(server, "UPDATE ledger.entries SET actor = 'mallory' WHERE sequence = 1")
+    assert run(reconcile.check_ledger) == 1
+    assert run(reconcile.check_ledger) == 0
+    (found,) = ledger.entries(INSTALLATION, kind="finding")
+    assert found.payload["what"].startswith(f"Entry 1 of the chain {CHAIN} was changed")
+
+
+# --- hosts
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """What the hosts of production say that they run."""
+    from include.interlock.adapters import hosts as ssh_hosts
+
+    runs: dict[str, str | None] = {releases.host(number).address: "1.0.0-0123456789ab" for number in (1, 2, 3)}
+
+    async def read_running(targets: list[Host], root: str, *, login: Any, admission: Any) -> Any:
+        for target in targets:
+            await admission.admit(target.address)
+        return tuple(RunningRelease(host=one.address, release=runs[one.address]) for one in targets)
+
+    monkeypatch.setattr(ssh_hosts, "read_running", read_running)
+    monkeypatch.setattr(resources, "login", lambda environment: None)
+    monkeypatch.setattr(resources, "aws", lambda environment, kind: None)
+    monkeypatch.setattr(reconcile.ec2, "find_hosts", lambda client, tags: tuple(map(releases.host, (1, 2, 3))))
+    return runs
+
+
+def test_a_host_that_no_release_touched_is_a_baseline_once_and_a_change_of_it_a_finding(
+    ledger: Ledger, run: Run, hosts: dict[str, str | None]
+) -> None:
+    assert run(reconcile.check_hosts) == 0
+    assert len(ledger.entries(INSTALLATION, kind="baseline.seen")) == 3
+    assert run(reconcile.check_hosts) == 0
+    hosts[releases.host(2).address] = "9.9.9-deadbeef"
+    assert run(reconcile.check_hosts) == 1
+    assert run(reconcile.check_hosts) == 0
+    (found,) = ledger.entries(INSTALLATION, kind="finding")
+    assert "runs 9.9.9-deadbeef of bike-shop, and by the ledger it runs 1.0.0-0123456789ab" in found.payload["what"]
+    asked = [chain for chain in ledger.chains() if chain.startswith("reconcile/")]
+    assert {entry.kind for entry in ledger.entries(asked[0])} == {"permit.issued", "permit.used"}
+
+
+def test_a_host_that_was_changed_during_a_release_gives_that_release_no_permit(
+    ledger: Ledger, run: Run, hosts: dict[str, str | None]
+) -> None:
+    run(reconcile.check_hosts)
+    record(ledger, "plan.made", releases.plan().to_xcom())
+    hosts[releases.host(3).address] = "9.9.9-deadbeef"
+    run(reconcile.check_hosts)
+    assert findings(ledger) == ["host_changed"]
+    assert findings(ledger, INSTALLATION) == []
+
+
+def test_what_a_release_brought_is_what_a_host_runs(ledger: Ledger, run: Run, hosts: dict[str, str | None]) -> None:
+    run(reconcile.check_hosts)
+    began(ledger)
+    record(ledger, "wave.deployed", releases.wave(1, releases.host_result(1)).to_xcom())
+    hosts[releases.host(1).address] = f"1.1.0-{'a' * 12}"
+    assert run(reconcile.check_hosts) == 0
+    hosts[releases.host(1).address] = "1.0.0-0123456789ab"
+    assert run(reconcile.check_hosts) == 1, "a host that somebody took back by hand"
+
+
+# --- telling people
+
+
+def test_people_are_told_of_each_finding_once_whoever_left_it(
+    ledger: Ledger, run: Run, mails: list[tuple[str, str]]
+) -> None:
+    record(ledger, "finding", {"what": "olga broke the glass"})
+    record(ledger, "finding", {"what": "a chain is broken"}, INSTALLATION)
+    assert run(reconcile.tell_people) == ["audrey@example.com"]
+    assert run(reconcile.tell_people) == []
+    ((subject, text),) = mails
+    assert subject.startswith("2 findings about releases")
+    assert "olga broke the glass" in text
+    assert "a chain is broken" in text
+
+
+# --- emergency stops
+
+
+STOP = {"scope": "bike-shop", "reason": "Payments fail", "incident": None, "hours": 2, "lift": ""}
+
+
+def test_a_stop_is_declared_by_whoever_triggers_it_and_lifted_by_its_id(
+    ledger: Ledger, run: Run, mails: list[tuple[str, str]]
+) -> None:
+    declared = run(stops.record_stop, **STOP)
+    assert run(stops.record_stop, **STOP) == declared, "a task that runs again declares nothing more"
+    with pytest.raises(PolicyViolation, match="The wave is halted: emergency stop of bike-shop, by olga: Payments"):
+        permits.refuse_stopped("bike-shop")
+    run(stops.tell_of_stop, declared)
+    lifting = {**STOP, "lift": declared["id"], "reason": "Payments work again"}
+    lifted = run(stops.record_stop, run_id="lift-1", **lifting)
+    assert run(stops.record_stop, run_id="lift-1", **lifting) == lifted
+    permits.refuse_stopped("bike-shop")
+    run(stops.tell_of_stop, lifted, run_id="lift-1")
+    assert [entry.kind for entry in ledger.entries(INSTALLATION)] == [DECLARED, LIFTED]
+    assert [entry.actor for entry in ledger.entries(INSTALLATION)] == ["olga", "olga"]
+    assert [subject for subject, _ in mails] == [
+        "Emergency stop of bike-shop",
+        f"Emergency stop {declared['id']} of bike-shop lifted",
+    ]
+
+
+# --- reviews
+
+
+def test_a_review_unblocks_the_release_that_it_is_about(ledger: Ledger, run: Run) -> None:
+    form = {
+        "service": "bike-shop",
+        "run": RUN[1],
+        "went_well": "Quick.",
+        "to_change": "Ben writes a test.",
+        "participants": "Ben\nCora",
+    }
+    ended = {"service": "bike-shop", "version": "1.1.1", "change_type": "emergency", "outcome": "deployed"}
+    record(ledger, history.ENDED, {"run": "/".join(RUN), **ended}, INSTALLATION)
+    assert not history.past_releases("bike-shop")[0].reviewed
+    run(reviews.record_review, **form)
+    run(reviews.record_review, **form)
+    assert history.past_releases("bike-shop")[0].reviewed
+    (review,) = ledger.entries(INSTALLATION, kind=history.REVIEWED)
+    assert (review.actor, review.payload["participants"]) == ("olga", ["Ben", "Cora"])
+
+
+# --- permits
+
+
+@pytest.fixture
+def in_release(run: Run, airflow: AirflowServer) -> Iterator[None]:
+    ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
+    ti.dag_id, ti.task_id, ti.map_index = RUN[0], "implementation.wave_1", -1
+    context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=RUN[0], run_id=RUN[1])}
+    with set_current_context(context):
+        yield
+
+
+def by_hand(ledger: Ledger) -> tuple[str, ...]:
+    _, _, service = resources.catalogue_of("bike-shop")
+    return permits._done_by_hand(service, ledger.entries(CHAIN))
+
+
+@pytest.mark.usefixtures("in_release")
+def test_what_was_done_by_hand_since_the_plan_was_frozen_stands_in_the_way_of_a_permit(
+    airflow: AirflowServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "PATIENCE", 1)
+    monkeypatch.setattr(permits, "sleep", lambda seconds: None)
+    assert by_hand(ledger) == (), "nothing is frozen yet"
+    began(ledger)
+    audited(airflow, "patch_task_instance", ago=3600)  # before
+    audited(airflow, "update_hitl_detail")
+    assert by_hand(ledger) == ()
+    audited(airflow, "patch_task_instance")
+    connection = json.dumps({"method": "PATCH", "connection_id": "interlock_hosts"})
+    audited(airflow, "patch_connection", dag_id=None, run_id=None, task_id=None, extra=connection)
+    done = by_hand(ledger)
+    assert [sentence.partition(" at ")[0] for sentence in done] == [
+        "olga marked rollout.await_board",
+        "olga edited the connection interlock_hosts",
+    ]
+
+
+@pytest.mark.usefixtures("in_release")
+def test_what_the_guard_refused_does_not_even_if_it_is_recorded_a_little_later(
+    airflow: AirflowServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began(ledger)
+    audited(airflow, "patch_task_instance")
+    at = airflow.audit[0]["when"]
+    named = {"user": "olga", "entity": "TASK_INSTANCE", "dag_id": RUN[0], "run_id": RUN[1], "task_id": None}
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        record(ledger, "attempt.refused", {**named, "first_at": at, "at": at}, INSTALLATION)
+
+    monkeypatch.setattr(permits, "sleep", sleep)
+    assert by_hand(ledger) == ()
+    assert slept == [1]

@@ -1,0 +1,100 @@
+"""What the bypass detector reads of Airflow, from a real one, as the service account that may only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from include.interlock.adapters.airflow_api import AirflowApi
+from include.interlock.domain import interventions
+from include.interlock.domain.interventions import AuditRow
+from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, RUN_ID
+from tests.integration.console_server import Console
+
+RUN = f"/api/v2/dags/{RELEASE}/dagRuns/{quote(BACKED_OUT_ID, safe='')}"
+TASK = f"{RUN}/taskInstances/design.check_assets"
+
+
+@pytest.fixture
+def api(console: Console) -> Iterator[AirflowApi]:
+    url = urlsplit(console.base)
+    account = SimpleNamespace(
+        host=url.hostname, port=url.port, schema="http", login="interlock_reader", password="interlock_reader"
+    )
+    with AirflowApi(account) as opened:
+        yield opened
+
+
+@pytest.fixture
+def began() -> datetime:
+    return datetime.now(UTC) - interventions.SKEW
+
+
+def by_hand(api: AirflowApi, console: Console, began: datetime) -> list[AuditRow]:
+    refused = [interventions.refusal(one.payload) for one in console.entries("installation", "attempt.refused")]
+    rows = api.audit_log(began, dag_id=RELEASE)
+    return list(interventions.done_by_hand(rows, refused, dag_id=RELEASE, run_id=BACKED_OUT_ID))
+
+
+def test_the_reader_sees_runs_tasks_and_whether_a_dag_is_paused(console: Console, api: AirflowApi) -> None:
+    runs = api.runs("release_", datetime(2026, 1, 1, tzinfo=UTC))
+    assert {(RELEASE, RUN_ID), (RELEASE, BACKED_OUT_ID)} <= set(runs)
+    assert {dag_id for dag_id, _ in runs} == {RELEASE}
+    assert api.runs("release_", datetime.now(UTC) + timedelta(days=3650)) == ()
+    assert (api.has_run(RELEASE, RUN_ID), api.has_run(RELEASE, "manual__gone")) == (True, False)
+    said = console.ask("audrey", "GET", f"/api/v2/dags/{RELEASE}").json()
+    assert api.is_paused(RELEASE) == said["is_paused"]
+    assert not api.is_paused("nowhere")
+    rows = api.task_instances(RELEASE, BACKED_OUT_ID)
+    assert all({"task_id", "map_index", "state", "try_number"} <= row.keys() for row in rows)
+    assert len(api.tries(RELEASE, BACKED_OUT_ID, rows[0]["task_id"], rows[0]["map_index"])) == 1
+
+
+def test_what_was_refused_is_told_from_what_was_done(console: Console, api: AirflowApi, began: datetime) -> None:
+    marked: dict[str, Any] = {"new_state": "skipped"}
+    assert console.ask("opal", "PATCH", TASK, marked).status_code == 403
+    assert [row.user for row in api.audit_log(began, dag_id=RELEASE) if row.event == "patch_task_instance"] == ["opal"]
+    console.attempts(user="opal", task_id="design.check_assets")
+    assert by_hand(api, console, began) == []
+
+    console.grant("gus", RELEASE)
+    try:
+        assert console.ask("gus", "PATCH", TASK, marked).status_code == 200
+        was = api.result(RELEASE, BACKED_OUT_ID, "design.check_assets", -1)
+        xcom = f"{TASK}/xcomEntries/return_value"
+        assert console.ask("gus", "PATCH", xcom, {"value": {"forged": True}}).status_code == 200
+        assert api.result(RELEASE, BACKED_OUT_ID, "design.check_assets", -1) == {"forged": True}
+        assert console.ask("gus", "PATCH", xcom, {"value": was}).status_code == 200
+        assert console.ask("gus", "PATCH", TASK, {"new_state": "success"}).status_code == 200
+    finally:
+        console.take_grants()
+    assert [str(row).partition(" at ")[0] for row in by_hand(api, console, began)] == [
+        "gus marked design.check_assets",
+        "gus edited an XCom of design.check_assets",
+        "gus edited an XCom of design.check_assets",
+        "gus marked design.check_assets",
+    ]
+    assert isinstance(was, dict)
+    assert "schema_version" in was
+    assert api.result(RELEASE, BACKED_OUT_ID, "rollout.cast_ballot", -1) is None
+
+
+def test_an_edited_connection_is_seen_and_a_refused_edit_leaves_no_row(
+    console: Console, api: AirflowApi, began: datetime
+) -> None:
+    edited = {"connection_id": "interlock_hosts", "conn_type": "ssh", "host": "evil", "password": "s3cret"}
+    assert console.ask("rita", "POST", "/api/v2/connections", edited).status_code == 403
+    assert api.audit_log(began, event_pattern="connection") == ()
+    assert console.ask("admin", "POST", "/api/v2/connections", edited).status_code == 201
+    assert console.ask("admin", "DELETE", "/api/v2/connections/interlock_hosts").status_code == 204
+    rows = interventions.connections_edited(api.audit_log(began, event_pattern="connection"), {"interlock_hosts"})
+    assert [str(row).partition(" at ")[0] for row in rows] == [
+        "admin wrote the connection interlock_hosts",
+        "admin deleted the connection interlock_hosts",
+    ]
+    assert "s3cret" not in rows[0].model_dump_json(), "Airflow masks it, and so what becomes evidence"

@@ -1,0 +1,449 @@
+"""A rollback on a real ledger: what it takes over from the release before, and everything that refuses it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import create_autospec
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import set_current_context
+from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+from include.interlock.adapters.artifacts import ArtifactStore, Folder
+from include.interlock.adapters.ledger import Ledger, open_ledger
+from include.interlock.adapters.signing import generate_key, load_signer
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.ledger import INSTALLATION, release_chain
+from include.interlock.domain.permit import objections
+from include.interlock.domain.records import (
+    BackOutPlan,
+    FailedExpectation,
+    LoadReport,
+    LoadResult,
+    QualityReport,
+    Record,
+    RolloutPlan,
+    RunningRelease,
+    SmokeReport,
+    SmokeResult,
+    Vote,
+    Waiver,
+)
+from include.interlock.estate import postgres
+from include.interlock.estate.settings import Settings
+from include.interlock.stages import history, permits, planning, resources, rollback, rollout, versions
+from include.interlock.stages.acceptance import acceptance_digest
+from tests.factories import releases
+from tests.integration.ledger_server import ledger_connection, ledger_server
+
+BACK = ("rollback_bike_shop", "manual__2026-11-24")
+ROOT = Path(__file__).parents[2]
+HOSTS = (releases.host(1), releases.host(2), releases.host(3))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with ledger_server(tmp_path_factory.mktemp("ledger")) as settings:
+        yield settings
+
+
+def as_owner(settings: Settings, table: str, statement: str) -> None:
+    """Do what nobody may: change or remove what is in the ledger."""
+    with closing(postgres.connect(settings, postgres.LEDGER)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE ledger.{table} DISABLE TRIGGER append_only")
+        cursor.execute(statement)
+        cursor.execute(f"ALTER TABLE ledger.{table} ENABLE ALWAYS TRIGGER append_only")
+        connection.commit()
+
+
+class Office:
+    """An installation in which releases were deployed, and what its tasks need."""
+
+    def __init__(self, ledger: Ledger, store: ArtifactStore, signer: Any, patch: pytest.MonkeyPatch) -> None:
+        self.ledger, self.store, self.signer, self.patch = ledger, store, signer, patch
+        self.form: dict[str, Any] = {"version": "1.1.0", "reason": "The checkout is broken", "incident": "INC-7"}
+        self.user: str | None = "rita"
+        self.pushed: dict[str, Any] = {}
+
+    def put(self, chain: str, kind: str, what: Record | dict[str, Any], *, seal: bool = False) -> None:
+        payload = what.to_xcom() if isinstance(what, Record) else what
+        self.ledger.append(chain, kind, payload, actor="a task", key=f"{kind}/{len(self.ledger.entries(chain))}")
+        if seal:
+            self.ledger.sign_head(chain, self.signer)
+
+    def deployed(
+        self,
+        version: str = "1.1.0",
+        *,
+        outcome: str = "deployed",
+        quality: QualityReport | None = None,
+        waivers: tuple[Waiver, ...] = (),
+        risk: dict[str, bool] | None = None,
+        **changes: Any,
+    ) -> str:
+        """Let a release have been deployed; return its chain."""
+        run = ("release_bike_shop", f"manual__{version}")
+        chain, report = release_chain(*run), quality or releases.quality()
+        bundle = self.store.put_bytes(f"the bytes of {version}".encode(), f"bike-shop-{version}.tar.gz")
+        artifact = releases.artifact().model_copy(update={"version": version, "bundle": bundle})
+        digest = acceptance_digest(artifact, report)
+        plan = releases.rollout(
+            version=version, bundle=bundle, quality_digest=sha256_of(report), acceptance_digest=digest, **changes
+        )
+        smoke = SmokeResult(host="h", path="/", expected="status 200, containing 'Bike shop'", found="", passed=True)
+        load = LoadResult(host="h", path="/", requests=1, errors=0, p50_ms=1, p95_ms=1, p99_ms=1)
+        self.put(chain, "release.requested", {"risk": risk or {}})
+        self.put(chain, "plan.made", releases.plan(version=version))
+        self.put(chain, "artifact.built", artifact)
+        self.put(chain, "quality.judged", report)
+        for waiver in waivers:
+            self.put(chain, "quality.waived", waiver)
+        self.put(chain, "acceptance.decided", releases.decision("acceptance", digest=digest))
+        self.put(chain, "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest}, seal=True)
+        self.put(chain, "hosts.smoked", SmokeReport(results=(smoke,)))
+        self.put(chain, "load.measured", LoadReport(moment="after", results=(load,), seconds=1))
+        ended = releases.outcome().model_copy(update={"outcome": outcome, "version": version})
+        self.put(chain, "release.closed", ended, seal=True)
+        told = {"run": "/".join(run), "service": "bike-shop", "version": version, "change_type": "normal"}
+        self.put(INSTALLATION, history.ENDED, {**told, "outcome": outcome})
+        return chain
+
+    def runs(self, version: str) -> None:
+        """Let the hosts run a version."""
+        said = tuple(
+            RunningRelease(host=host.address, release=f"{version}-{'9' * 12}", version=version, commit="c" * 40)
+            for host in HOSTS
+        )
+        self.patch.setattr(rollback, "what_runs", lambda *_: said)
+
+    def task(self, task: Any, *args: Any) -> Any:
+        """Run a task's function as Airflow does."""
+        ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
+        ti.dag_id, ti.task_id, ti.map_index = BACK[0], task.function.__name__, -1
+        ti.xcom_push.side_effect = lambda key, value: self.pushed.__setitem__(key, value)
+        return self.within(lambda: task.function(*args), ti)
+
+    def within(self, what: Callable[[], Any], ti: Any = None) -> Any:
+        dag_run = SimpleNamespace(dag_id=BACK[0], run_id=BACK[1], triggering_user_name=self.user)
+        context: Any = {"ti": ti, "dag_run": dag_run, "params": self.form}
+        with set_current_context(context):
+            return what()
+
+    def planned(self) -> tuple[Any, Any]:
+        in_force = self.task(rollback.resolve_rollback, "bike-shop")
+        return in_force, self.task(rollback.plan_rollback, "bike-shop", in_force)
+
+    def frozen(self) -> RolloutPlan:
+        """Go as far as the frozen plan."""
+        in_force, plan = self.planned()
+        self.task(planning.decide_plan, "bike-shop", plan)
+        assets = releases.assets()
+        self.put(release_chain(*BACK), "assets.checked", assets)
+        artifact = self.task(rollback.take_artifact, "bike-shop", plan)
+        report = self.task(rollback.take_report, artifact)
+        waivers = self.task(rollback.take_waivers, report)
+        accepted = self.task(rollback.take_acceptance, artifact, report)
+        facts = ("bike-shop", in_force, plan, assets.to_xcom(), artifact, report, waivers, accepted)
+        return RolloutPlan.from_xcom(self.task(rollback.freeze_rollback, *facts))
+
+    def said(self, plan: RolloutPlan) -> str:
+        """Say what speaks against a permit for the plan now."""
+
+        def ask() -> str:
+            decision = rollout.count("bike-shop", plan, expired=True)
+            found = permits.circumstances("bike-shop", plan, decision)
+            return " ".join(one.what for one in objections(plan, found, datetime.now(UTC)))
+
+        ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
+        ti.dag_id, ti.task_id, ti.map_index = BACK[0], "implementation.wave_1", -1
+        return str(self.within(ask, ti))
+
+
+@pytest.fixture
+def office(server: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    for table in ("heads", "entries"):
+        as_owner(server, table, f"DELETE FROM ledger.{table}")
+    generate_key(tmp_path / "key")
+    signer, store = load_signer((tmp_path / "key").as_uri()), ArtifactStore(Folder(tmp_path / "store"))
+    back = BackOutPlan(releases={}, versions={}, on_hosts=True)
+    for room, name, value in (
+        (resources, "ledger", lambda: open_ledger(ledger_connection(server))),
+        (resources, "signer", lambda: signer),
+        (resources, "store", lambda: store),
+        (resources, "aws", lambda *_: None),
+        (rollback.ec2, "find_hosts", lambda *_: HOSTS),
+        (rollback, "prove_back_out", lambda *_: back),  # what hosts say of themselves is the fleet's tests
+        (permits, "_done_by_hand", lambda *_: ()),
+    ):
+        monkeypatch.setattr(room, name, value)
+    with open_ledger(ledger_connection(server)) as ledger:
+        made = Office(ledger, store, signer, monkeypatch)
+        made.runs("1.3.0")
+        yield made
+
+
+def test_production_goes_back_to_what_it_ran_by_the_same_permits_and_without_a_board(office: Office) -> None:
+    before = office.deployed("1.1.0")
+    plan = office.frozen()
+    closed = office.ledger.entries(before, kind="release.closed")[-1]
+    assert plan.rolls_back is not None
+    assert (plan.rolls_back.chain, plan.rolls_back.closed) == (before, closed.hash)
+    assert plan.rolls_back.template.startswith("rollback: ")
+    assert (plan.version, plan.change_type, plan.requested_by) == ("1.1.0", "standard", "rita")
+    assert [host for wave in plan.waves for host in wave] == list(HOSTS)
+    assert office.said(plan) == ""
+
+
+def test_the_chain_of_a_rollback_has_what_a_release_has_and_the_proof_of_the_one_before(office: Office) -> None:
+    before = office.deployed("1.1.0")
+    office.frozen()
+    entries = {entry.kind: entry.payload for entry in office.ledger.entries(release_chain(*BACK))}
+    kinds = ("release.requested", "policy.resolved", "plan.made", "plan.decided", "artifact.built", "quality.judged")
+    assert {*kinds, "acceptance.decided", "rollout.frozen", "rollback.proven"} <= set(entries)
+    then = {entry.kind: entry.payload for entry in office.ledger.entries(before)}
+    for taken in ("artifact.built", "quality.judged"):
+        assert entries[taken] == then[taken]
+    assert entries["acceptance.decided"]["required"] is False
+    assert before in entries["acceptance.decided"]["reason"]
+    proof = entries["rollback.proven"]
+    assert [entry["kind"] for entry in proof["entries"]] == ["rollout.frozen", "release.closed"]
+    assert len(proof["heads"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [("1.0.0", "production never ran 1.0.0 by the ledger"), ("1.4.0", "1.4.0 is later than 1.3.0, which runs")],
+)
+def test_a_version_that_is_no_way_back_is_refused(office: Office, version: str, words: str) -> None:
+    office.deployed("1.1.0")
+    office.deployed("1.4.0")
+    office.form["version"] = version
+    with pytest.raises(AirflowFailException, match=words) as refused:
+        office.planned()
+    assert "take one of 1.1.0" in str(refused.value)
+
+
+@pytest.mark.parametrize("outcome", ["backed_out", "failed", "rejected"])
+def test_a_release_that_did_not_end_well_is_nothing_to_go_back_to(office: Office, outcome: str) -> None:
+    office.deployed("1.1.0", outcome=outcome)
+    with pytest.raises(AirflowFailException, match=r"never ran 1\.1\.0"):
+        office.planned()
+
+
+def test_a_rehearsal_or_another_environment_is_nothing_to_go_back_to(office: Office) -> None:
+    office.deployed("1.1.0", rehearsal=True, environment="test")
+    office.deployed("1.2.0", environment="staging")
+    for version in ("1.1.0", "1.2.0"):
+        office.form["version"] = version
+        with pytest.raises(AirflowFailException, match=f"never ran {version}"):
+            office.planned()
+
+
+def test_a_chain_that_somebody_edited_proves_nothing(office: Office, server: Settings) -> None:
+    chain = office.deployed("1.1.0")
+    plan = office.frozen()
+    office.put(release_chain("release_bike_shop", "other"), "finding", {"what": "nothing"})
+    statement = f"UPDATE ledger.entries SET actor = 'mallory' WHERE chain = '{chain}' AND kind = 'quality.judged'"
+    as_owner(server, "entries", statement)
+    assert f"By the ledger production never ran {plan.release}" in office.said(plan)
+    with pytest.raises(AirflowFailException, match=r"never ran 1\.1\.0"):
+        office.planned()
+
+
+def test_bytes_that_are_gone_or_others_are_refused(office: Office, tmp_path: Path) -> None:
+    office.deployed("1.1.0")
+    _, plan = office.planned()
+    (stored,) = (tmp_path / "store").rglob("*.tar.gz")
+    stored.chmod(0o644)
+    stored.write_bytes(b"other bytes")
+    with pytest.raises(AirflowFailException):
+        office.task(rollback.take_artifact, "bike-shop", plan)
+    shutil.rmtree(stored.parent)
+    with pytest.raises(AirflowFailException):
+        office.task(rollback.take_artifact, "bike-shop", plan)
+
+
+def mark(office: Office, verdict: str, version: str = "1.1.0", *, run: str = "one") -> Any:
+    form = {"service": "bike-shop", "environment": "production", "version": version, "verdict": verdict}
+    ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
+    ti.dag_id, ti.task_id, ti.map_index = "mark_version", "record_mark", -1
+    dag_run = SimpleNamespace(dag_id="mark_version", run_id=run, triggering_user_name=office.user)
+    context: Any = {"ti": ti, "dag_run": dag_run, "params": {**form, "reason": "It loses orders."}}
+    with set_current_context(context):
+        return versions.record_mark.function()
+
+
+def test_what_is_marked_bad_is_refused_until_it_is_good_again(office: Office) -> None:
+    office.deployed("1.1.0")
+    mark(office, "bad")
+    with pytest.raises(AirflowFailException, match=r"1\.1\.0 of bike-shop is marked bad in production by rita"):
+        office.planned()
+    mark(office, "good", run="two")
+    office.planned()
+    assert len(office.ledger.entries(INSTALLATION, kind="version.*")) == 2
+    assert office.ledger.check(INSTALLATION, [office.signer.public_key]) is None
+
+
+def test_what_is_marked_after_the_plan_was_frozen_gets_no_permit(office: Office) -> None:
+    office.deployed("1.1.0")
+    plan = office.frozen()
+    mark(office, "bad")
+    assert "marked bad in production by rita" in office.said(plan)
+    mark(office, "good", run="two")
+    mark(office, "pin", "1.3.0", run="three")
+    assert "production of bike-shop is pinned to 1.3.0 by rita" in office.said(plan)
+    mark(office, "pin", "1.1.0", run="four")
+    assert office.said(plan) == ""
+
+
+def test_a_mark_is_of_a_person_a_version_and_a_place_that_there_is(office: Office) -> None:
+    with pytest.raises(AirflowFailException, match="not a semantic version"):
+        mark(office, "bad", "one")
+    with pytest.raises(AirflowFailException, match="Input should be"):
+        mark(office, "worse")
+    office.user = None
+    with pytest.raises(AirflowFailException, match="Nobody is on record"):
+        mark(office, "bad")
+    assert office.ledger.entries(INSTALLATION, kind="version.*") == ()
+
+
+def test_a_task_that_marks_again_writes_once(office: Office) -> None:
+    assert mark(office, "bad") == mark(office, "bad")
+    assert len(office.ledger.entries(INSTALLATION, kind="version.*")) == 1
+
+
+def test_without_a_version_whoever_asks_is_shown_what_there_is(office: Office) -> None:
+    office.deployed("1.0.5")
+    office.deployed("1.1.0")
+    office.deployed("1.2.0", outcome="backed_out")
+    office.form["version"] = None
+    in_force = office.task(rollback.resolve_rollback, "bike-shop")
+    (asked,) = office.task(rollback.offer_releases, "bike-shop", in_force)
+    offered, last, cancel = (option.partition(" · ")[0] for option in asked["options"])
+    assert (offered, last, cancel) == ("1.1.0", "1.0.5", rollback.CANCEL)
+    assert [user["id"] for user in asked["assigned_users"]] == ["rita", "board_clerk"]
+
+    def answered(user: str, choice: str) -> None:
+        office.patch.setattr(rollback, "votes_on", lambda *_: (Vote(user=user, assigned="rita", choice=choice),))
+
+    for user, choice in (("olga", asked["options"][1]), ("rita", rollback.CANCEL)):
+        answered(user, choice)
+        with pytest.raises(AirflowFailException, match="No release was chosen"):
+            office.task(rollback.plan_rollback, "bike-shop", in_force)
+    answered("rita", asked["options"][1])
+    assert office.task(rollback.plan_rollback, "bike-shop", in_force)["version"] == "1.0.5"
+
+
+def test_a_rollback_that_no_person_asked_for_is_refused(office: Office) -> None:
+    office.deployed("1.1.0")
+    office.user = None
+    with pytest.raises(AirflowFailException, match="Nobody is on record who asks"):
+        office.planned()
+
+
+def test_past_a_release_without_a_way_back_only_a_board_goes(office: Office) -> None:
+    office.deployed("1.0.5", risk={"irreversible": True})
+    office.deployed("1.1.0")
+    office.planned()
+    office.deployed("1.2.0", outcome="backed_out", risk={"irreversible": True})
+    office.planned()
+    office.deployed("1.3.0", risk={"irreversible": True})
+    with pytest.raises(AirflowFailException, match="irreversible was answered with yes"):
+        office.planned()
+
+
+def with_policy(office: Office, folder: Path, old: str, new: str) -> None:
+    shutil.copytree(ROOT / "include" / "catalogue", folder / "catalogue")
+    policy = folder / "catalogue" / "policy.yaml"
+    text = policy.read_text()
+    assert old in text
+    policy.write_text(text.replace(old, new, 1))
+    office.patch.setenv("INTERLOCK_CATALOGUE", str(folder / "catalogue"))
+
+
+def test_a_policy_without_a_template_for_it_allows_no_rollback(office: Office, tmp_path: Path) -> None:
+    office.deployed("1.1.0")
+    with_policy(office, tmp_path, "steps: [rollback]", "steps: [same]")
+    with pytest.raises(AirflowFailException, match="This is no standard change of bike-shop"):
+        office.planned()
+
+
+def test_a_policy_whose_template_is_for_less_risk_allows_no_rollback(office: Office, tmp_path: Path) -> None:
+    office.deployed("1.1.0")
+    with_policy(office, tmp_path, "risk_up_to: 60", "risk_up_to: 1")
+    with pytest.raises(AirflowFailException, match="its risk is 1 at most"):
+        office.planned()
+
+
+def test_where_standard_changes_need_a_board_a_rollback_does_too(office: Office, tmp_path: Path) -> None:
+    office.deployed("1.1.0")
+    with_policy(
+        office, tmp_path, "  standard:\n    acceptance: false", "  standard:\n    acceptance: false\n    board: cab"
+    )
+    office.patch.setattr(rollout, "votes_on", lambda *_: ())
+    plan = office.frozen()
+    assert plan.decide_by is not None
+    assert "do not approve the plan" in office.said(plan)
+
+
+def test_a_waiver_of_then_counts_while_it_holds(office: Office) -> None:
+    failure: FailedExpectation = releases.failure()
+    now = datetime.now(UTC)
+    waiver = Waiver(
+        expectation=failure.expected,
+        suite=failure.suite,
+        reason="It is slow, and known to be.",
+        by="ben",
+        at=now - timedelta(days=2),
+        until=now + timedelta(days=1),
+    )
+    report = releases.quality(failure)
+    office.deployed("1.1.0", quality=report, waivers=(waiver,))
+    plan = office.frozen()
+    assert plan.waivers == (waiver,)
+    assert office.said(plan) == ""
+    over = waiver.model_copy(update={"until": now - timedelta(days=1)})
+    office.deployed("1.0.5", quality=report, waivers=(over,))
+    office.form["version"] = "1.0.5"
+    with pytest.raises(AirflowFailException, match="was deployed with waivers, and these are over: performance"):
+        office.frozen()
+
+
+def test_another_release_that_changed_the_hosts_since_voids_the_plan(office: Office) -> None:
+    office.deployed("1.1.0")
+    plan = office.frozen()
+    other = release_chain("release_bike_shop", "manual__other")
+    used = {"purpose": "inspect", "environment": "production", "hosts": [HOSTS[0].address]}
+    office.put(other, "permit.used", {"permit": used})
+    assert office.said(plan) == ""
+    office.put(other, "permit.used", {"permit": {**used, "purpose": "deploy"}})
+    assert f"{other} changed hosts of production" in office.said(plan)
+
+
+def test_a_rollback_asks_only_for_what_the_release_answered_then(office: Office) -> None:
+    office.deployed("1.1.0")
+    plan = office.frozen()
+    _, _, described = resources.catalogue_of("bike-shop")
+    asked = versions.as_it_was(described, plan)
+    assert [check.path for check in asked.smoke] == ["/"]
+    assert asked.load.paths == ("/",)
+    release = plan.model_copy(update={"rolls_back": None})
+    assert versions.as_it_was(described, release) is described
+
+
+def test_a_decision_of_then_about_other_bytes_is_refused(office: Office) -> None:
+    office.deployed("1.1.0")
+    _, plan = office.planned()
+    artifact = office.task(rollback.take_artifact, "bike-shop", plan)
+    report = office.task(rollback.take_report, artifact)
+    other = {**report, "docs": "elsewhere"}
+    office.put(release_chain(*BACK), "quality.judged", other)
+    with pytest.raises(AirflowFailException, match="not this artifact with this quality report"):
+        office.task(rollback.take_acceptance, artifact, other)

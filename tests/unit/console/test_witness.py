@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from include.interlock.console.asked import Asked
+from include.interlock.console.witness import is_answer, objection
+from include.interlock.domain.errors import TransientError
+
+RUN = "/api/v2/dags/release_bike_shop/dagRuns/manual__2026"
+BALLOT = f"{RUN}/taskInstances/rollout.cast_ballot/1/hitlDetails"
+
+
+class Book:
+    """A ledger in memory."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, str, dict[str, Any], str, str]] = []
+
+    def append(self, chain: str, kind: str, payload: dict[str, Any], *, actor: str, key: str) -> None:
+        self.entries.append((chain, kind, payload, actor, key))
+
+    @contextmanager
+    def opened(self) -> Iterator[Book]:
+        yield self
+
+
+def answered(content: Any, path: str = BALLOT) -> Asked:
+    return Asked("PATCH", path, bytearray(json.dumps(content).encode()))
+
+
+def test_an_answer_is_recorded_in_the_releases_chain_by_whoever_gave_it() -> None:
+    book = Book()
+    asked = answered({"chosen_options": ["Approve"], "params_input": {"comment": "Fine", "conditions": None}})
+    assert objection("ben", asked, book.opened) == ""
+    said = {"user": "ben", "task_id": "rollout.cast_ballot", "map_index": 1, "choice": "Approve"}
+    ((chain, kind, payload, actor, key),) = book.entries
+    assert (chain, kind, actor) == ("release/release_bike_shop/manual__2026", "answer.given", "ben")
+    assert payload == {**said, "comment": "Fine", "conditions": ""}
+    assert key == f"answer.given/{asked.id}"
+
+
+def test_an_answer_that_cannot_be_recorded_is_not_taken() -> None:
+    @contextmanager
+    def nowhere() -> Iterator[Book]:
+        raise TransientError("The ledger does not answer.")
+        yield
+
+    why = objection("ben", answered({"chosen_options": ["Approve"]}), nowhere)
+    assert "was not taken" in why
+    assert "The ledger does not answer." in why
+    assert "Next: answer again" in why
+
+
+@pytest.mark.parametrize("content", [{}, [], {"chosen_options": []}, {"chosen_options": [7]}, {"chosen_options": "A"}])
+def test_what_is_no_answer_is_left_to_airflow(content: Any) -> None:
+    book = Book()
+    assert objection("ben", answered(content), book.opened) == ""
+    assert book.entries == []
+
+
+def test_only_answers_to_a_release_are_recorded() -> None:
+    assert is_answer(answered({}))
+    assert not is_answer(answered({}, BALLOT.replace("release_bike_shop", "nightly")))
+    assert not is_answer(answered({}, f"{RUN}/taskInstances/rollout.cast_ballot/1"))

@@ -1,0 +1,50 @@
+"""The commands that ask the stack something, when there is none to ask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from include.interlock.adapters.catalogue import FOLDER
+from include.interlock.estate.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def no_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("INTERLOCK_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("COLUMNS", "300")
+    return tmp_path / "state"
+
+
+def test_evidence_of_a_stack_that_does_not_run_is_refused_with_what_to_do(
+    no_stack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evidence", "release_bike_shop/one"]) == 1
+    said = capsys.readouterr().out
+    assert "The stack does not run" in said
+    assert "make up" in said
+    assert not no_stack.exists(), "asking makes no state"
+
+
+def test_without_a_stack_a_policy_is_tried_against_the_sample(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backtest", "--old", str(FOLDER), "--new", str(FOLDER)]) == 0
+    said = capsys.readouterr().out
+    assert "these are the releases of the sample" in said
+    assert "10 releases" in said
+
+
+def test_a_policy_is_tried_against_the_releases_that_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none.jsonl").write_text("")
+    assert main(["backtest", "--old", str(FOLDER), "--releases", str(tmp_path / "none.jsonl")]) == 0
+    assert "0 releases tried" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["up", "now"], ["evidence", "a", "b", "c"]])
+def test_what_is_no_command_is_answered_with_those_there_are(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "up|demo|down" in capsys.readouterr().out

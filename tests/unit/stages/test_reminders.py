@@ -1,0 +1,180 @@
+"""The reminder before the board's deadline: the waiting task, a small real API and a small real mail server."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import Envelope
+from airflow.sdk.exceptions import TaskDeferred
+
+from include.interlock.domain.records import RolloutPlan
+from include.interlock.stages import reminders, resources
+from include.interlock.stages import rollout as stage
+from include.interlock.stages.people import question
+from tests.airflow_server import RUN, AirflowServer
+from tests.estate_process import free_port
+from tests.factories import releases
+from tests.running_task import RunningTask
+
+CAB = ("ben", "cora", "dan")
+
+
+class Mailbox:
+    """What a mail server was given; it takes nothing more when it is closed."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, email.message.EmailMessage]] = []
+        self.closed_for: set[str] = set()
+
+    async def handle_DATA(self, _server: object, _session: object, envelope: Envelope) -> str:
+        if self.closed_for & set(envelope.rcpt_tos):
+            return "451 Not now"
+        raw = envelope.content
+        message = email.message_from_bytes(bytes(raw or b"", "utf-8") if isinstance(raw, str) else raw or b"")
+        parsed = email.message_from_bytes(message.as_bytes(), policy=email.policy.default)
+        self.messages.append((envelope.rcpt_tos[0], parsed))
+        return "250 OK"
+
+    @property
+    def to(self) -> list[str]:
+        return [recipient.partition("@")[0] for recipient, _ in self.messages]
+
+
+@pytest.fixture
+def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    box = Mailbox()
+    port = free_port()
+    server = Controller(box, hostname="127.0.0.1", port=port)
+    server.start()
+    extra = '{"from_email": "releases@example.com", "disable_tls": true, "disable_ssl": true, "retry_limit": 1}'
+    connection = f'{{"conn_type": "smtp", "host": "127.0.0.1", "port": {port}, "extra": {extra}}}'
+    monkeypatch.setenv(f"AIRFLOW_CONN_{resources.SMTP.upper()}", connection)
+    monkeypatch.setattr(reminders, "_base_url", lambda: "https://airflow.example")
+    yield box
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _running(running: RunningTask) -> None:
+    """Run in a task, with its ledger."""
+
+
+def cast(airflow: AirflowServer, plan: RolloutPlan) -> list[dict[str, Any]]:
+    text = str(question("Release?", "The plan.", plan.digest, [])["body"])
+    return [airflow.ask(stage.ASK, user, body=text, map_index=number) for number, user in enumerate(CAB)]
+
+
+def woken_at(plan: RolloutPlan) -> datetime:
+    """Let the task count, and return until when it waits."""
+    task = stage.AwaitBoard(task_id="await_board", service=plan.service, rollout=plan.to_xcom(), ballots=[{}] * 3)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute({})
+    until: datetime = deferred.value.trigger.until
+    return until
+
+
+def due_in(time: timedelta) -> RolloutPlan:
+    """Return a plan whose board, with two days, is to be reminded after this time."""
+    return releases.rollout(decide_by=datetime.now(UTC) + timedelta(hours=12) + time)
+
+
+def test_before_it_is_time_nobody_is_reminded_and_the_task_sleeps_until_then(
+    airflow: AirflowServer, mailbox: Mailbox, running: RunningTask
+) -> None:
+    plan = due_in(timedelta(minutes=1))
+    cast(airflow, plan)
+    assert plan.decide_by is not None
+    assert woken_at(plan) == plan.decide_by - timedelta(hours=12)
+    assert mailbox.to == []
+    assert running.recorded == []
+
+
+def test_when_it_is_time_those_who_have_not_voted_are_reminded_once_and_on_record(
+    airflow: AirflowServer, mailbox: Mailbox, running: RunningTask
+) -> None:
+    plan = due_in(timedelta(seconds=-1))
+    airflow.answer(cast(airflow, plan)[0], "ben", "Approve")
+    assert woken_at(plan) == plan.decide_by, "after it, there is only the deadline to wait for"
+    assert mailbox.to == ["cora", "dan"]
+    told = [payload for kind, payload in running.recorded if kind == "board.reminded"]
+    assert [(one["user"], one["digest"], one["ballot"]) for one in told] == [
+        ("cora", plan.digest, 1),
+        ("dan", plan.digest, 2),
+    ]
+    assert woken_at(plan) == plan.decide_by
+    assert mailbox.to == ["cora", "dan"], "woken again, it does not remind again"
+
+
+def test_a_reminder_leads_to_the_ballot_and_names_the_deadline(airflow: AirflowServer, mailbox: Mailbox) -> None:
+    plan = due_in(timedelta(seconds=-1))
+    cast(airflow, plan)
+    woken_at(plan)
+    _, message = mailbox.messages[1]
+    assert message["Subject"] == "Your vote is missing: Bike shop 1.1.0 to production"
+    text = message.get_body(("html",))
+    assert text is not None
+    words = text.get_content()
+    run = RUN[1].replace(":", "%3A").replace("+", "%2B")
+    page = f"https://airflow.example/dags/{RUN[0]}/runs/{run}/tasks/rollout.cast_ballot/mapped/1/required_actions"
+    assert f'<a href="{page}">' in words
+    assert plan.decide_by is not None
+    for said in ("Cora Lindqvist", "Rita Reyes (rita)", f"{plan.decide_by:%Y-%m-%d %H:%M} UTC", plan.digest):
+        assert said in words
+    assert len({one["Message-ID"] for _, one in mailbox.messages}) == 3
+
+
+def test_what_was_not_sent_is_tried_again_and_holds_nobody_up(
+    airflow: AirflowServer, mailbox: Mailbox, running: RunningTask
+) -> None:
+    plan = due_in(timedelta(seconds=-1))
+    ballots = cast(airflow, plan)
+    mailbox.closed_for = {"cora@example.com"}
+    before = datetime.now(UTC)
+    assert before < woken_at(plan) <= datetime.now(UTC) + reminders.AGAIN
+    assert mailbox.to == ["ben"]
+    mailbox.closed_for = set()
+    assert woken_at(plan) == plan.decide_by
+    assert mailbox.to == ["ben", "cora", "dan"]
+    for ballot, user in zip(ballots[:2], CAB, strict=False):
+        airflow.answer(ballot, user, "Approve")
+    task = stage.AwaitBoard(task_id="await_board", service=plan.service, rollout=plan.to_xcom(), ballots=[{}] * 3)
+    assert task.execute({})["approved"]
+
+
+def test_without_a_mail_server_the_board_decides_all_the_same(
+    airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(f"AIRFLOW_CONN_{resources.SMTP.upper()}", raising=False)
+    plan = due_in(timedelta(seconds=-1))
+    ballots = cast(airflow, plan)
+    assert plan.decide_by is not None
+    assert woken_at(plan) < plan.decide_by
+    airflow.answer(ballots[1], "cora", "Reject", "no")
+    task = stage.AwaitBoard(task_id="await_board", service=plan.service, rollout=plan.to_xcom(), ballots=[{}] * 3)
+    with pytest.raises(Exception, match="no"):
+        task.execute({})
+
+
+def test_a_delegate_is_reminded_on_their_days_only(
+    airflow: AirflowServer, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, book, service = resources.catalogue_of("bike-shop")
+    today, tomorrow = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (0, 1))
+    away = [
+        {"for": "dan", "to": "audrey", "from": today, "until": tomorrow},
+        {"for": "cora", "to": "maya", "from": "2090-01-01", "until": "2090-01-02"},
+    ]
+    changed = type(book).model_validate({**book.model_dump(mode="json"), "delegates": away})
+    monkeypatch.setattr(resources, "catalogue_of", lambda _: (policy, changed, service))
+    plan = due_in(timedelta(seconds=-1))
+    ballots = cast(airflow, plan)
+    for ballot, user in ((ballots[1], "maya"), (ballots[2], "audrey")):
+        ballot["assigned_users"].append({"id": user, "name": user.title()})
+    woken_at(plan)
+    assert mailbox.to == ["ben", "cora", "dan", "audrey"]
