@@ -83,7 +83,7 @@ def test_every_task_is_tried_again(release: dict[str, Any]) -> None:
     assert once == [], "a worker may die in any of them, and each must be safe to run again"
 
 
-def test_the_closing_stage_knows_every_task_that_asks_people(release: dict[str, Any]) -> None:
+def test_the_closing_stage_knows_every_task_that_asks_people(release: dict[str, Any], bag: dict[str, Any]) -> None:
     asking = {task for task, described in release["tasks"].items() if described["type"] == "Question"}
     back = bag["dags"]["rollback_bike_shop"]["tasks"]
     asking |= {task for task, described in back.items() if described["type"] == "Question"}

@@ -25,6 +25,8 @@ from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import AssetMissing, DigestMismatch, RequestRefused, TransientError
 from include.interlock.domain.records import Blob
 
+from .aws import aws_client
+
 _CHUNK = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]{0,199}")
 _GONE = ("404", "NoSuchKey", "NotFound")
@@ -265,25 +267,10 @@ def open_store(connection: Any) -> ArtifactStore:
     if connection.conn_type == "fs" and extra.get("path"):
         return ArtifactStore(Folder(Path(str(extra["path"]))))
     if connection.conn_type == "aws" and extra.get("bucket"):
-        return ArtifactStore(Bucket(_s3_client(connection), str(extra["bucket"]), str(extra.get("prefix", ""))))
+        return ArtifactStore(Bucket(aws_client(connection, "s3"), str(extra["bucket"]), str(extra.get("prefix", ""))))
     raise _unusable(
         f"{_SETTINGS.capitalize()} has type {connection.conn_type!r} and the extras "
         f"{', '.join(sorted(extra)) or 'none'}; it must be fs with path, or aws with bucket"
-    )
-
-
-def _s3_client(connection: Any) -> Any:
-    """Make an S3 client as the Amazon provider's hooks do: credentials, region, role and endpoint of the connection."""
-    from airflow.providers.amazon.aws.hooks.base_aws import BaseSessionFactory
-    from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
-
-    settings = AwsConnectionWrapper(connection)
-    session = BaseSessionFactory(conn=settings, region_name=settings.region_name).create_session()
-    return session.client(
-        "s3",
-        endpoint_url=settings.get_service_endpoint_url("s3"),
-        config=settings.botocore_config,
-        verify=settings.verify,
     )
 
 

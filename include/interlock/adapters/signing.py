@@ -1,10 +1,11 @@
-"""Signatures: Ed25519 over DSSE envelopes, with a private key that only its owner can read."""
+"""Signatures over DSSE envelopes: Ed25519 with a key in a file that only its owner can read, or ECDSA with one in KMS."""
 
 from __future__ import annotations
 
 import copy
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -29,18 +31,28 @@ from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-
 from include.interlock.domain.canonical import canonical_bytes
 from include.interlock.domain.errors import AssetMissing, DigestMismatch, PolicyViolation
 
+from .aws import aws_client
+from .kms import KmsKey
+
 IN_TOTO = "application/vnd.in-toto+json"
 """Payload type of in-toto statements."""
 
+KMS = "awskms"
+"""The scheme of the URIs of keys in AWS KMS."""
+
 _SETTINGS = "the connection interlock_signing_key"
+_KMS_KEY = re.compile(
+    r"[A-Za-z0-9-]{1,64}|alias/[\w/-]{1,250}|arn:[\w-]+:kms:[\w-]+:\d{12}:(?:key|alias)/[\w/-]{1,250}", re.ASCII
+)
 
 
 class Signer:
     """Signs what the release process claims."""
 
-    def __init__(self, private_key: Ed25519PrivateKey) -> None:
-        self._signer = CryptoSigner(private_key)
-        self.public_key: bytes = private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    def __init__(self, key: Ed25519PrivateKey | KmsKey) -> None:
+        self._signer = key if isinstance(key, KmsKey) else CryptoSigner(key)
+        public = key.key if isinstance(key, KmsKey) else key.public_key()
+        self.public_key: bytes = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         """The public key, as PEM: what :func:`verify` takes."""
 
     @property
@@ -60,20 +72,37 @@ class Signer:
 
 
 def open_signer(connection: Any) -> Signer:
-    """Open the private key that an Airflow connection names by the URI in its host."""
-    return load_signer(str(connection.host or ""))
+    """Open the private key that an Airflow connection names by the URI in its host.
+
+    Of a key in KMS, the connection is of type ``aws`` and says the rest: credentials, region, endpoint, role.
+    """
+    uri = str(connection.host or "")
+    if urlsplit(uri).scheme != KMS:
+        return load_signer(uri)
+    if connection.conn_type != "aws":
+        raise AssetMissing(
+            f"The key {uri} is in KMS, and {_SETTINGS} is of type {connection.conn_type}, not aws.",
+            who="whoever may edit Airflow connections",
+            next_step="make its type aws, with region_name in its extra",
+        )
+    region = re.match(r"arn:[^:]*:kms:([^:]+):", kms_key_id(uri))
+    return load_signer(uri, kms=aws_client(connection, "kms", region=region[1] if region else None))
 
 
-def load_signer(uri: str) -> Signer:
-    """Open the private key that a URI names; it must be readable by its owner only.
+def load_signer(uri: str, *, kms: Any = None) -> Signer:
+    """Open the private key that a URI names; one in a file must be readable by its owner only.
 
-    :param uri: ``file:`` and the absolute path of a PEM file with an Ed25519 key.
+    :param uri: ``file:`` and the absolute path of a PEM file with an Ed25519 key, or ``awskms:///`` and key id, alias
+        (``alias/…``), or the ARN of either.
+    :param kms: boto3's client, for a key in KMS.
     """
     parts = urlsplit(uri)
+    if parts.scheme == KMS and kms is not None:
+        return Signer(KmsKey(kms, kms_key_id(uri)))
     path = Path(unquote(parts.path))
     if parts.scheme != "file" or parts.netloc or not path.is_absolute():
         raise AssetMissing(
-            f"{uri!r} does not name a signing key: it must be file: and an absolute path.",
+            f"{uri!r} does not name a signing key: it must be file: and an absolute path, or awskms:/// and a key.",
             who="whoever may edit Airflow connections",
             next_step=f"correct the host of {_SETTINGS}",
         )
@@ -85,6 +114,19 @@ def load_signer(uri: str) -> Signer:
     if not isinstance(key, Ed25519PrivateKey):
         raise _no_key(path, "is not an Ed25519 key")
     return Signer(key)
+
+
+def kms_key_id(uri: str) -> str:
+    """Return what KMS calls the key that a URI names; AssetMissing if it names none."""
+    parts = urlsplit(uri)
+    key_id = unquote(parts.path).lstrip("/")
+    if parts.netloc or parts.query or parts.fragment or not _KMS_KEY.fullmatch(key_id):
+        raise AssetMissing(
+            f"{uri!r} does not name a key in KMS: it must be awskms:/// and key id, alias/…, or the ARN of either.",
+            who="whoever may edit Airflow connections",
+            next_step=f"correct the host of {_SETTINGS}",
+        )
+    return key_id
 
 
 def generate_key(path: Path) -> None:
@@ -105,7 +147,7 @@ def verify(envelope: Mapping[str, Any] | bytes, public_key: bytes) -> bytes:
     try:
         key = load_pem_public_key(public_key)
         opened = _opened(envelope)
-        opened.verify([_ed25519(key)], threshold=1)
+        opened.verify([_ours(key)], threshold=1)
     except (VerificationError, FormatError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DigestMismatch(
             f"The signature does not hold: {error}.",
@@ -129,9 +171,11 @@ def _opened(envelope: Mapping[str, Any] | bytes) -> Envelope:
     return Envelope.from_dict(json.loads(envelope) if isinstance(envelope, bytes) else copy.deepcopy(dict(envelope)))
 
 
-def _ed25519(key: object) -> SSlibKey:
+def _ours(key: object) -> SSlibKey:
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        return SSlibKey.from_crypto(key)
     if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("records are signed with Ed25519, and the public key is of another kind")
+        raise ValueError("records are signed with Ed25519 or ECDSA on P-256, and the public key is of another kind")
     return SSlibKey.from_crypto(key)
 
 

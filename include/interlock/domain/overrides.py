@@ -1,4 +1,4 @@
-"""What closes an environment can be overridden: for one service, by somebody whom the calendar's entry names, on record."""
+"""What closes an environment can be overridden: for one service, by those whom the entry names, on record."""
 
 from __future__ import annotations
 

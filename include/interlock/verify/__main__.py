@@ -88,6 +88,57 @@ def signature_holds(key: bytes, message: bytes, signature: bytes) -> bool:
     return encode_point(result) == signature[:32]
 
 
+# --- ECDSA with SHA-256 on P-256 (FIPS 186-5): points are (x, y), None is the neutral one; y*y = x*x*x - 3*x + B ------
+
+Q, N = 2**256 - 2**224 + 2**192 + 2**96 - 1, 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+G = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
+
+
+def plus(p: Point, q: Point) -> Point:
+    """Add two points of P-256."""
+    if p is None or q is None:
+        return p or q
+    if p[0] == q[0] and (p[1] + q[1]) % Q == 0:
+        return None
+    rise, run = (3 * p[0] * p[0] - 3, 2 * p[1]) if p == q else (q[1] - p[1], q[0] - p[0])
+    slope = rise * pow(run, -1, Q) % Q
+    x = (slope * slope - p[0] - q[0]) % Q
+    return x, (slope * (p[0] - x) - p[1]) % Q
+
+
+def point_of(data: bytes) -> Point:
+    """Read a point of P-256; ValueError for anything else."""
+    x, y = int.from_bytes(data[:32], "big"), int.from_bytes(data[32:], "big")
+    if len(data) != 64 or x >= Q or y >= Q or (y * y - x * x * x + 3 * x - B) % Q:
+        raise ValueError("no point of the curve in its one encoding")
+    return x, y
+
+
+def der(number: int) -> bytes:
+    """Write a number as DER does, in at most 127 bytes."""
+    data = number.to_bytes(number.bit_length() // 8 + 1, "big")
+    return bytes([2, len(data)]) + data
+
+
+def ecdsa_holds(key: bytes, message: bytes, signature: bytes) -> bool:
+    """Say whether a key signed a message: r is the x of u*G + v*key; of s and N - s, only the lower is taken."""
+    middle = 4 + int.from_bytes(signature[3:4], "big")
+    r, s = int.from_bytes(signature[4:middle], "big"), int.from_bytes(signature[middle + 2 :], "big")
+    body = der(r) + der(s) if 0 < r < N and 0 < s <= N // 2 else b""
+    if not body or signature != bytes([0x30, len(body)]) + body:
+        return False  # a number out of range, or the same numbers written in another way
+    inverse, own, result = pow(s, -1, N), point_of(key), None
+    u, v = int.from_bytes(hashlib.sha256(message).digest(), "big") * inverse % N, r * inverse % N
+    terms = (None, G, own, plus(G, own))
+    for bit in range(255, -1, -1):
+        result = plus(plus(result, result), terms[(u >> bit & 1) + 2 * (v >> bit & 1)])
+    return result is not None and result[0] % N == r
+
+
 # --- How things are written ------------------------------------------------------------------------------------------
 
 
@@ -136,14 +187,29 @@ def unbase64(text: str, where: str) -> bytes:
     return data
 
 
+# What says in DER which kind of key follows: its point's reader, and who says whether it signed something.
+KINDS: dict[bytes, tuple[int, Callable[[bytes], Point], Callable[[bytes, bytes, bytes], bool]]] = {
+    bytes.fromhex("302a300506032b6570032100"): (32, decode_point, signature_holds),
+    bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"): (64, point_of, ecdsa_holds),
+}
+
+
+def split_key(der: bytes) -> tuple[bytes, bytes]:
+    """Return what says which kind of public key it is, and the point; two empty ones for a kind that is not known."""
+    return next(
+        ((kind, der[len(kind) :]) for kind, (size, _, _) in KINDS.items() if der[: -size or None] == kind), (b"", b"")
+    )
+
+
 def read_pem(data: bytes, where: str) -> bytes:
-    """Return the DER of an Ed25519 public key: 12 bytes that say so, and the 32 of the key."""
+    """Return the DER of a public key, Ed25519 or ECDSA on P-256."""
     match = re.fullmatch(rb"-----BEGIN PUBLIC KEY-----\r?\n([\w+/=]+)\r?\n-----END PUBLIC KEY-----\s*", data)
     der = unbase64(match.group(1).decode(), where) if match else b""
-    if len(der) != 44 or not der.startswith(bytes.fromhex("302a300506032b6570032100")):
-        raise Refused(f"{where}: is not an Ed25519 public key in PEM")
+    kind, point = split_key(der)
+    if not kind:
+        raise Refused(f"{where}: is not a public key in PEM, Ed25519 or ECDSA on P-256")
     try:
-        decode_point(der[12:])
+        KINDS[kind][1](point)
     except ValueError as error:
         raise Refused(f"{where}: is {error}") from error
     return der
@@ -208,7 +274,8 @@ class Pack:
             raise Refused(f"{where}: is signed with a key {known}: {signature['keyid']}")
         payload, kind = unbase64(envelope["payload"], where), envelope["payloadType"].encode()
         signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-        if not signature_holds(key[12:], signed, unbase64(signature["sig"], where)):
+        kind, point = split_key(key)
+        if not KINDS[kind][2](point, signed, unbase64(signature["sig"], where)):
             raise Refused(f"{where}: the signature does not hold: the content is not what {signature['keyid']} signed")
         return payload
 
