@@ -23,6 +23,9 @@ MANAGER = "the release manager"
 MEMBER = "a member of the board"
 OWNER = "the superuser of Airflow's database"
 
+WRITTEN = "an answer counts as it came in at the API, which is on record in the ledger; what was written is a finding"
+"""What stops answers that were written into Airflow's database."""
+
 Way = Literal["API", "database", "catalogue", "store", "ledger", "code", "clock"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"

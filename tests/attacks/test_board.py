@@ -30,7 +30,7 @@ from .people import (
     reason_of,
     vote,
 )
-from .suite import ADMIN, CLERK, FREE, MANAGER, MEMBER, OWNER, attack, case
+from .suite import ADMIN, CLERK, FREE, MANAGER, MEMBER, OWNER, WRITTEN, attack, case
 
 pytestmark = pytest.mark.timeout(600)
 GUARD = "the guard at the API refuses it, and records the attempt"
@@ -55,7 +55,7 @@ def of_tasks(*entities: Any, action: str = "update") -> dict[str, Any]:
 PLAN = "taskInstances/rollout.freeze_plan/xcomEntries/return_value"
 QUALITY = "taskInstances/quality.judge_quality/xcomEntries/return_value"
 HOSTS = "taskInstances/design.check_assets/xcomEntries/return_value"
-WRITTEN = {"value": "{}", "map_index": -1}
+EDITED = {"value": "{}", "map_index": -1}
 SUCCESS = {"new_state": "success"}
 CLEAR = {"dry_run": False, "only_failed": False}
 
@@ -87,9 +87,9 @@ CLEAR = {"dry_run": False, "only_failed": False}
             {**CLEAR, "dag_run_id": "{id}", "task_ids": [BALLOT]},
         ),
         by_admin("clear the run", "POST", "{run}/clear", CLEAR),
-        by_admin("edit the XCom of the plan", "PATCH", f"{{run}}/{PLAN}", WRITTEN),
-        by_admin("edit the XCom of the quality report", "PATCH", f"{{run}}/{QUALITY}", WRITTEN),
-        by_admin("edit the XCom of the hosts", "PATCH", f"{{run}}/{HOSTS}", WRITTEN),
+        by_admin("edit the XCom of the plan", "PATCH", f"{{run}}/{PLAN}", EDITED),
+        by_admin("edit the XCom of the quality report", "PATCH", f"{{run}}/{QUALITY}", EDITED),
+        by_admin("edit the XCom of the hosts", "PATCH", f"{{run}}/{HOSTS}", EDITED),
         by_admin(
             "write the XCom of the board's decision before it decides",
             "POST",
@@ -333,19 +333,6 @@ def test_a_rejection_is_not_cleared(stack: Stack, rejected: Release) -> None:
 
 
 @attack(
-    "turn the rejection into an approval, and run a wave of the closed release",
-    by=OWNER,
-    way="database",
-    stopped="no permit: by the ledger the board rejected the plan, and the release has ended",
-)
-def test_a_rejection_stands_whatever_airflows_database_says(rejected: Release, database: AirflowDatabase) -> None:
-    for member in ("ben", "cora", "dan"):
-        database.write_answer(rejected, BALLOT, member, "Approve")
-    database.set_state(rejected, "success", BOARD, "implementation.await_start", "implementation.measure_baseline")
-    refused_wave(rejected, database, "The release has ended.")
-
-
-@attack(
     "delete a rejecting ballot, and run a wave of the closed release",
     by=OWNER,
     way="database",
@@ -355,7 +342,23 @@ def test_a_deleted_ballot_approves_nothing(rejected: Release, database: AirflowD
     instance = database.instance(rejected, BALLOT, ballot_of(rejected, "cora"))
     database.run("DELETE FROM hitl_detail WHERE ti_id = %s", instance)
     TAMPERED["a ballot"] = rejected
-    refused_wave(rejected, database, "The release has ended.")
+    refused_wave(rejected, database, "No permit: The release has ended.")
+
+
+@attack(
+    "turn the rejection into an approval, and run a wave of the closed release",
+    by=OWNER,
+    way="database",
+    stopped=WRITTEN,
+)
+def test_a_rejection_stands_whatever_airflows_database_says(rejected: Release, database: AirflowDatabase) -> None:
+    for member in ("ben", "dan"):
+        database.write_answer(rejected, BALLOT, member, "Approve")
+    database.set_state(rejected, "success", BOARD, "implementation.await_start", "implementation.measure_baseline")
+    refused_wave(
+        rejected, database, "ben's answer “Approve” to rollout.cast_ballot[0] did not come in at Airflow's API"
+    )
+    assert any("did not come in" in what for what in wave.findings(rejected))
 
 
 def refused_wave(release: Release, database: AirflowDatabase, why: str) -> None:
@@ -365,8 +368,7 @@ def refused_wave(release: Release, database: AirflowDatabase, why: str) -> None:
     database.run_again(release, wave_1)
     until("the wave to be refused", lambda: release.states()[wave_1] == "failed", within=60)
     reason = reason_of(release, wave_1)
-    assert "No permit: " in reason, reason
-    assert why in reason
+    assert why in reason, reason
     assert re.search(r"Rule: .+ Who can change it: .+ Next: .+", reason), reason
     assert not wave.entries(release, "permit.issued") or all(
         one.payload["permit"]["purpose"] == "inspect" for one in wave.entries(release, "permit.issued")

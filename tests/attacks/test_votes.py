@@ -19,10 +19,9 @@ from tests.end_to_end.stack import Stack
 from . import wave
 from .databases import AirflowDatabase
 from .people import BALLOT, BOARD, TAMPERED, TRAINING, accepted, at_the_training, go, vote
-from .suite import ADMIN, OWNER, attack
+from .suite import ADMIN, OWNER, WRITTEN, attack
 
 pytestmark = pytest.mark.timeout(600)
-UNWITNESSED = "an answer counts as it came in at the API, which is on record in the ledger"
 
 
 def settled(release: Release) -> None:
@@ -36,6 +35,17 @@ def is_approved(release: Release) -> bool:
         return False
     at_the_training(release)
     return wave.refusal(release) == ""
+
+
+def ended_for_the_answer_of(member: str, release: Release) -> None:
+    """Check that a release did not go on, and that the answer which nobody gave is why."""
+    assert not is_approved(release)
+    release.finish()
+    outcome = release.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("failed", "rollout")
+    assert f"{member}'s answer “Approve” to {BALLOT}[" in outcome["reason"]
+    assert "did not come in at Airflow's API" in outcome["reason"]
+    assert any("did not come in" in what for what in wave.findings(release))
 
 
 def end(stack: Stack, release: Release) -> None:
@@ -57,19 +67,14 @@ def forged(stack: Stack, database: AirflowDatabase) -> Iterator[Release]:
     for member in ("ben", "cora"):
         database.write_answer(release, BALLOT, member, "Approve")
     TAMPERED["votes"] = release
-    time.sleep(5)  # the board is looked at every two seconds
-    if release.states()[BOARD] == "deferred":
-        vote(stack, release, "dan", "Reject", "I was not asked about this")
     settled(release)
     yield release
     end(stack, release)
 
 
-@attack("write approvals for members who did not vote", by=OWNER, way="database", stopped=UNWITNESSED)
+@attack("write approvals for members who did not vote", by=OWNER, way="database", stopped=WRITTEN)
 def test_an_approval_that_nobody_gave_does_not_count(forged: Release) -> None:
-    assert not is_approved(forged)
-    assert wave.findings(forged), "there is no finding"
-    assert "ben" in " ".join(wave.findings(forged))
+    ended_for_the_answer_of("ben", forged)
 
 
 @pytest.fixture(scope="module")
@@ -77,26 +82,19 @@ def turned(stack: Stack, database: AirflowDatabase) -> Iterator[Release]:
     """A release that one member rejected and one approved; the rejection was turned into an approval."""
     release = accepted(stack)
     vote(stack, release, "dan", "Reject", "Not during the sale")
-    until("the rejection to be counted", lambda: _counted_again(release), within=60)
+    time.sleep(5)  # it is counted within two seconds
+    until("the board to be waited for again", lambda: release.states()[BOARD] == "deferred", within=60)
     database.write_answer(release, BALLOT, "dan", "Approve")
     TAMPERED["a vote"] = release
     vote(stack, release, "ben", "Approve")
-    time.sleep(5)
-    if release.states()[BOARD] == "deferred":
-        vote(stack, release, "cora", "Reject", "No")
     settled(release)
     yield release
     end(stack, release)
 
 
-def _counted_again(release: Release) -> bool:
-    return release.states()[BOARD] == "deferred"
-
-
-@attack("turn a rejection into an approval while the board is voting", by=OWNER, way="database", stopped=UNWITNESSED)
+@attack("turn a rejection into an approval while the board is voting", by=OWNER, way="database", stopped=WRITTEN)
 def test_a_rejection_that_was_turned_round_does_not_count(turned: Release) -> None:
-    assert not is_approved(turned)
-    assert "dan" in " ".join(wave.findings(turned))
+    ended_for_the_answer_of("dan", turned)
 
 
 @contextmanager
@@ -174,9 +172,7 @@ def _fields(connection: dict[str, Any]) -> dict[str, Any]:
     return {name: connection[name] for name in ("connection_id", "conn_type", "host", "login", "schema")}
 
 
-@attack(
-    "have the votes read from a server of one's own, by editing a connection", by=ADMIN, way="API", stopped=UNWITNESSED
-)
+@attack("have the votes read from a server of one's own, by editing a connection", by=ADMIN, way="API", stopped=WRITTEN)
 def test_a_false_witness_is_not_believed(stack: Stack, misled_by_a_witness: Release) -> None:
     assert misled_by_a_witness.state == "failed"
     assert stack.production() == {"1.0.0"}

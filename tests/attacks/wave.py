@@ -19,7 +19,7 @@ from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from include.interlock.adapters.ledger import Ledger
 from include.interlock.adapters.permits import PermitOffice
-from include.interlock.domain.errors import LedgerError, PolicyViolation
+from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
 from include.interlock.domain.records import RolloutPlan
 from include.interlock.estate.accounts import passwords
@@ -65,7 +65,7 @@ def refusal(release: Release, plan: RolloutPlan | None = None) -> str:
         assert asked is not None, "no plan was frozen"
         try:
             permits.refuse_unproven(SERVICE, asked, count(SERVICE, asked, expired=True))
-        except (PolicyViolation, LedgerError) as error:
+        except ReleaseError as error:
             return str(error)
     return ""
 

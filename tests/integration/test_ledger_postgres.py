@@ -351,6 +351,20 @@ def test_empty_chain_has_no_head(ledger: Ledger, chain: str, signer: Signer) -> 
         ledger.sign_head(chain, signer)
 
 
+def test_chain_whose_heads_were_taken_away_is_not_signed_again(
+    server: Settings, ledger: Ledger, chain: str, signer: Signer
+) -> None:
+    record(ledger, chain, "frozen", kind="rollout.frozen")
+    ledger.sign_head(chain, signer, follows=True)
+    record(ledger, chain, "decided")
+    ledger.sign_head(chain, signer, follows=True)
+    record(ledger, chain, "closed", kind="release.closed")
+    tamper(server, f"DELETE FROM ledger.heads WHERE chain = '{chain}'")
+    with pytest.raises(LedgerBroken, match=r"Entry 1 of the chain .* \(rollout.frozen\) is not signed"):
+        ledger.sign_head(chain, signer, follows=True)
+    assert ledger.heads(chain) == ()
+
+
 def test_forged_head_is_noticed_and_not_returned(server: Settings, ledger: Ledger, chain: str, signer: Signer) -> None:
     last = record(ledger, chain, "first")
     columns = "chain, sequence, hash, key_id, envelope"

@@ -14,6 +14,7 @@ from unittest.mock import create_autospec
 import pytest
 from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
+from lazy_object_proxy import Proxy
 
 from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.signing import Signer, generate_key, load_signer
@@ -94,7 +95,12 @@ def run(signer: Signer, ledger: Ledger) -> Run:
         ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
         ti.dag_id, ti.task_id, ti.map_index = "reconcile", task.function.__name__, -1
         dag_run = SimpleNamespace(dag_id="reconcile", run_id=run_id, triggering_user_name="olga")
-        context: Any = {"ti": ti, "dag_run": dag_run, "params": params, "prev_start_date_success": looked}
+        context: Any = {
+            "ti": ti,
+            "dag_run": dag_run,
+            "params": params,
+            "prev_start_date_success": Proxy(lambda: looked),
+        }
         with set_current_context(context):
             return task.function(*args)
 

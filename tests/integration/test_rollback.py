@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
+from include.interlock.adapters import ec2
 from include.interlock.adapters.artifacts import ArtifactStore, Folder
 from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.signing import generate_key, load_signer
@@ -178,7 +179,7 @@ def office(server: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (resources, "signer", lambda: signer),
         (resources, "store", lambda: store),
         (resources, "aws", lambda *_: None),
-        (rollback.ec2, "find_hosts", lambda *_: HOSTS),
+        (ec2, "find_hosts", lambda *_: HOSTS),
         (rollback, "prove_back_out", lambda *_: back),  # what hosts say of themselves is the fleet's tests
         (permits, "_done_by_hand", lambda *_: ()),
     ):

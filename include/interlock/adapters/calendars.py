@@ -189,10 +189,10 @@ def _strangers(
 
 @lru_cache(maxsize=1024)
 def public_holidays(country: str, region: str | None, year: int) -> Mapping[date, str]:
-    """Return the public holidays of a country or one of its regions in a year, by day."""
+    """Return the public holidays of a country or one of its regions in a year, by day, with English names."""
     import holidays  # not at the top: half a second, for calendars that have some
 
-    return dict(holidays.country_holidays(country, subdiv=region, years=year))
+    return dict(holidays.country_holidays(country, subdiv=region, years=year, language="en_US"))
 
 
 def _unknown_holidays(calendar: CalendarFile) -> Iterator[Problem]:

@@ -191,7 +191,7 @@ def _last_results(entries: Sequence[Entry]) -> dict[str, HostResult]:
         "back_out.done": BackOutReport,
     }
     reports = [_read(models[entry.kind], entry.payload) for entry in entries if entry.kind in models]
-    return {one.host: one for report in reports for one in report.results}
+    return {one.host: one for report in reports for one in report.results if one.outcome != "untouched"}
 
 
 def _attestations(

@@ -20,6 +20,7 @@ from include.interlock.domain.catalogue import Health
 from include.interlock.domain.errors import DeployError, HostUnreachable, ReleaseError
 from include.interlock.domain.host_commands import Contents, HostState, Site
 from include.interlock.domain.records import Host, HostResult
+from include.interlock.domain.rollout import Pace
 
 from .host_session import AS_NOTED, HostSession, Stopwatch, host_session
 from .load_balancer import Balancer
@@ -280,6 +281,43 @@ class Visit:
             error=error,
             steps=self._watch.steps,
         )
+
+
+async def visit_at_pace(visit: Callable[[Host], Awaitable[HostResult]], pace: Pace) -> dict[str, HostResult]:
+    """Make visits as the pace says: the next one begins as soon as there is room; by instance, what came of each.
+
+    A host that the pace did not let begin is untouched, which is a result, too.
+    """
+    under_way: dict[asyncio.Task[HostResult], Host] = {}
+    found: dict[str, HostResult] = {}
+    try:
+        while True:
+            while (host := pace.begin()) is not None:
+                under_way[asyncio.ensure_future(visit(host))] = host
+            if not under_way:
+                break
+            done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                host = under_way.pop(one)
+                result = found[host.instance_id] = one.result()
+                pace.end(host, failed=result.outcome == "failed")
+    finally:
+        for one in under_way:
+            one.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+    return found | {host.instance_id: _untouched(host) for host in pace.untouched}
+
+
+def _untouched(host: Host) -> HostResult:
+    return HostResult(
+        host=host.address,
+        instance_id=host.instance_id,
+        outcome="untouched",
+        before=None,
+        after=None,
+        seconds=0,
+        error="Not begun: too many hosts had failed, or too few would have stayed in service.",
+    )
 
 
 async def visit_all(visits: list[Callable[[], Awaitable[HostResult]]], concurrency: int) -> tuple[HostResult, ...]:

@@ -15,10 +15,11 @@ from include.interlock.domain.appspec import APPSPEC, AppSpec, parse_appspec
 from include.interlock.domain.catalogue import Health
 from include.interlock.domain.errors import DeployError, DigestMismatch, HostUnreachable
 from include.interlock.domain.host_commands import Contents, HostState, Site
-from include.interlock.domain.records import BackOutPlan, Host, HostResult, RunningRelease
+from include.interlock.domain.records import BackOutPlan, Host, HostResult, RunningRelease, Strategy
+from include.interlock.domain.rollout import Pace
 
 from .host_session import ask_host
-from .host_visit import Delivery, Surroundings, Visit, visit_all
+from .host_visit import Delivery, Surroundings, Visit, visit_all, visit_at_pace
 from .load_balancer import Balancer
 from .permits import Admission
 from .ssh import SshDoor, SshLogin, ssh_login
@@ -64,18 +65,26 @@ async def deploy_hosts(
     login: SshLogin,
     admission: Admission,
     balancer: Balancer | None,
-    concurrency: int = CONCURRENCY,
+    pace: Pace | None = None,
 ) -> tuple[HostResult, ...]:
     """Bring hosts to a release and return what happened on each, in their order.
 
-    A host that fails does not stop the others; it is put back on the release that it had, and its result says why.
-    Doing it again changes only what is not done.
+    A host that fails is put back on the release that it had, and its result says why. Whether others are begun after it
+    is the pace's to say; those that are not are untouched. Doing it again changes only what is not done.
+
+    :param pace: of these hosts; none: :data:`CONCURRENCY` at a time, and all of them, whatever fails.
     """
     delivery = await asyncio.to_thread(_delivery, deployment)
     site = Site(deployment.service, deployment.environment, deployment.deployment_id, deployment.deploy_root)
     door = SshDoor(login, admission)
     async with _surroundings(site, deployment.health, deployment.drain_timeout, door, balancer) as around:
-        return await visit_all([partial(Visit(host, around).deploy, delivery) for host in hosts], concurrency)
+        found = await visit_at_pace(lambda host: Visit(host, around).deploy(delivery), pace or _all_of(hosts))
+    return tuple(found[host.instance_id] for host in hosts)
+
+
+def _all_of(hosts: Sequence[Host]) -> Pace:
+    every = Strategy(window=CONCURRENCY, max_failed=len(hosts), min_healthy=0, by_zone=False)
+    return Pace(hosts, every, fleet=2 * len(hosts))  # as if as many again stayed well: nothing is held back
 
 
 async def back_out_hosts(

@@ -15,7 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, Ellip
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from securesystemslib.signer import Key, SecretsHandler, Signature, SSlibKey  # type: ignore[attr-defined]
+from securesystemslib.signer import (  # type: ignore[attr-defined]  # its __init__ has no __all__
+    Key,
+    SecretsHandler,
+    Signature,
+    SSlibKey,
+)
 from securesystemslib.signer import Signer as SecureSigner  # type: ignore[attr-defined]
 
 from include.interlock.domain.errors import AssetMissing, DigestMismatch, TransientError
@@ -28,7 +33,7 @@ ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 PASSING = ("ThrottlingException", "LimitExceededException", "KMSInternalException", "DependencyTimeoutException")
 
 
-class KmsKey(SecureSigner):  # type: ignore[misc]
+class KmsKey(SecureSigner):
     """A key in KMS, as securesystemslib signs with it.
 
     :param client: boto3's KMS client.

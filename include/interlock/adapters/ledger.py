@@ -136,10 +136,20 @@ class Ledger:
             rule=f"{kind} happens once",
         )
 
-    def sign_head(self, chain: str, signer: Signer) -> SignedHead:
-        """Check the chain from its last head on, and vouch for its last entry; again: the head that is kept."""
+    def sign_head(self, chain: str, signer: Signer, *, follows: bool = False) -> SignedHead:
+        """Check the chain from its last head on, and vouch for its last entry; again: the head that is kept.
+
+        :param follows: refuse, with LedgerBroken, if what was decided before is not signed: its heads were taken away,
+            and whoever did so may have written the chain anew.
+        """
         keys = [signer.public_key]
         with self._reading() as connection:
+            if follows and (
+                gap := unsigned_since(
+                    chain, stretch(connection, chain, 0), heads_of(connection, chain), but_the_last=True
+                )
+            ):
+                raise broken_by(gap)
             own = heads_of(connection, chain, signer.key_id)
             trusted = own[-1] if own and not _head_problem(own[-1], keys) else None
             new = stretch(connection, chain, trusted.sequence if trusted else 0)

@@ -1,4 +1,4 @@
-"""Signatures over DSSE envelopes: Ed25519 with a key in a file that only its owner can read, or ECDSA with one in KMS."""
+"""Signatures over DSSE envelopes: Ed25519 by a key in a file that only its owner can read, or ECDSA by one in KMS."""
 
 from __future__ import annotations
 

@@ -1,16 +1,17 @@
 """May this service change this environment at this instant; if not, by which entry, and when next?
 
 It may if nothing that denies is going on, and something that allows is, or nothing that allows is about it at all. The
-question is asked of :class:`Calendars`: entries from any number of files, whose order makes no difference. Each year is
-expanded once, and merged once for each set of entries that some service and environment have in common.
+question is asked of :class:`Calendars`: entries from any number of files, whose order makes no difference. Each is
+expanded once for a year, and merged once for all services and environments that are in the same scopes.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -39,7 +40,7 @@ class Entry(Model):
     during_rollout: DuringRollout = "back_out"
     override_by: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def place(self) -> str:
         """Where it is written."""
         return f"{self.key} in {self.calendar}"
@@ -107,7 +108,7 @@ def _shown(at: datetime) -> str:
 
 
 class Calendars:
-    """All calendars together.
+    """All calendars together; each is expanded once for each year that is asked about, if it matters.
 
     :param faults: why some of them cannot be read; if there is one, everything is closed.
     """
@@ -117,38 +118,58 @@ class Calendars:
         self._sources = tuple(sources)
         found = (entry for source in self._sources for entry in source.entries)
         self.entries = tuple(sorted(found, key=lambda entry: (entry.calendar, entry.key)))
-        self._years: dict[int, tuple[Occurrence, ...]] = {}
-        self._rules: dict[frozenset[str], _Rules] = {}
-        self._asked: dict[tuple[str, str | None, str, frozenset[str]], _Rules] = {}
+        self._scopes = {scope: number for number, scope in enumerate(dict.fromkeys(one.scope for one in self.entries))}
+        self._scope_of = {entry.place: self._scopes[entry.scope] for entry in self.entries}
+        self._years: dict[tuple[int, int], tuple[Occurrence, ...]] = {}
+        self._rules: dict[tuple[frozenset[int], frozenset[str]], _Rules] = {}
 
     def about(self, service: Service, environment: str) -> tuple[Entry, ...]:
         """Return the entries that are about a service in an environment."""
-        scoped = (service.name, service.business_unit, environment)
-        return tuple(entry for entry in self.entries if entry.scope.holds(*scoped))
+        held = self._held(service, environment)
+        return tuple(entry for entry in self.entries if self._scope_of[entry.place] in held)
 
-    def occurrences(self, year: int) -> tuple[Occurrence, ...]:
-        """Return what goes on in a year (UTC), by its start; each year is expanded once."""
-        if year not in self._years:
-            begin, end = _year(year)
-            found = (one for source in self._sources for one in source.between(begin, end))
-            within = (one for one in found if one.start < end and one.end > begin and one.start < one.end)
-            self._years[year] = tuple(sorted(within, key=lambda one: (one.start, one.end, one.entry.place, one.title)))
-        return self._years[year]
+    def occurrences(self, year: int, entries: Collection[Entry] | None = None) -> tuple[Occurrence, ...]:
+        """Return what goes on in a year (UTC), by its start.
+
+        :param entries: only these; none: all.
+        """
+        places = frozenset(entry.place for entry in (self.entries if entries is None else entries))
+        found = (
+            one
+            for number, source in enumerate(self._sources)
+            if any(entry.place in places for entry in source.entries)
+            for one in self._expanded(number, year)
+            if one.entry.place in places
+        )
+        return tuple(sorted(found, key=lambda one: (one.start, one.end, one.entry.place, one.title)))
 
     def rules(self, service: Service, environment: str, overridden: frozenset[str]) -> _Rules:
         """Return what closes and opens an environment to a service, but for what is overridden."""
-        asked = (service.name, service.business_unit, environment, overridden)
-        if asked not in self._asked:
-            acting = [entry for entry in self.about(service, environment) if entry.effect != "none"]
-            unlimited = any(entry.effect == "allow" and entry.place in overridden for entry in acting)
-            held = [
-                entry
-                for entry in acting
-                if entry.place not in overridden and not (unlimited and entry.effect == "allow")
-            ]
-            places = frozenset(entry.place for entry in held)
-            self._asked[asked] = self._rules.setdefault(places, _Rules(self, held))
-        return self._asked[asked]
+        asked = (self._held(service, environment), overridden)
+        if asked not in self._rules:
+            self._rules[asked] = _Rules(self, _acting(self.about(service, environment), overridden))
+        return self._rules[asked]
+
+    def _held(self, service: Service, environment: str) -> frozenset[int]:
+        """Return the scopes that a service in an environment is in: those with the same are answered the same."""
+        asked = (service.name, service.business_unit, environment)
+        return frozenset(number for scope, number in self._scopes.items() if scope.holds(*asked))
+
+    def _expanded(self, number: int, year: int) -> tuple[Occurrence, ...]:
+        if (number, year) not in self._years:
+            begin, end = _year(year)
+            found = self._sources[number].between(begin, end)
+            within = (one for one in found if one.start < end and one.end > begin and one.start < one.end)
+            self._years[number, year] = tuple(within)
+        return self._years[number, year]
+
+
+def _acting(entries: Iterable[Entry], overridden: Collection[str]) -> list[Entry]:
+    """Return the entries that do something; with a change window that is overridden, no window does."""
+    acting = [entry for entry in entries if entry.effect != "none"]
+    unlimited = any(entry.effect == "allow" and entry.place in overridden for entry in acting)
+    left = (entry for entry in acting if entry.place not in overridden)
+    return [entry for entry in left if not (unlimited and entry.effect == "allow")]
 
 
 def may_change(
@@ -180,14 +201,13 @@ class _Rules:
 
     def __init__(self, calendars: Calendars, entries: Sequence[Entry]) -> None:
         self._calendars, self._entries = calendars, entries
-        self._places = frozenset(entry.place for entry in entries)
         self._limited = any(entry.effect == "allow" for entry in entries)
         self._years: dict[int, _Times] = {}
 
     def times(self, year: int) -> _Times:
         """Return when it is open in a year."""
         if year not in self._years:
-            concerned = [one for one in self._calendars.occurrences(year) if one.entry.place in self._places]
+            concerned = self._calendars.occurrences(year, self._entries)
             self._years[year] = _Times.of(concerned, *_year(year), limited=self._limited)
         return self._years[year]
 
@@ -203,9 +223,8 @@ class _Rules:
     def window(self, at: datetime) -> tuple[Entry, str]:
         """Return the change window that comes next; if none does, the first by name."""
         for year in range(at.year, (at + HORIZON).year + 1):
-            for one in self._calendars.occurrences(year):
-                if one.start > at and one.entry.effect == "allow" and one.entry.place in self._places:
-                    return one.entry, one.title
+            if one := self.times(year).window(at):
+                return one.entry, one.title
         first = next(entry for entry in self._entries if entry.effect == "allow")
         return first, first.title
 
@@ -227,7 +246,8 @@ class _Times:
     starts: Sequence[datetime]
     ends: Sequence[datetime]
     denies: Sequence[Occurrence]
-    latest: Sequence[datetime] = field(repr=False)
+    latest: Sequence[datetime]
+    windows: Sequence[Occurrence]
 
     @classmethod
     def of(cls, occurrences: Sequence[Occurrence], begin: datetime, end: datetime, *, limited: bool) -> _Times:
@@ -236,13 +256,14 @@ class _Times:
         :param limited: something allows, so only what is allowed is open.
         """
         denies = [one for one in occurrences if one.entry.effect == "deny"]
-        allowed = [(one.start, one.end) for one in occurrences if one.entry.effect == "allow"]
-        spans = [(max(a, begin), min(b, end)) for a, b in merged(allowed)] if limited else [(begin, end)]
+        windows = [one for one in occurrences if one.entry.effect == "allow"]
+        allowed = merged((one.start, one.end) for one in windows)
+        spans = [(max(start, begin), min(until, end)) for start, until in allowed] if limited else [(begin, end)]
         spans = list(without(spans, merged((one.start, one.end) for one in denies)))
         latest: list[datetime] = []
         for one in denies:
             latest.append(max(one.end, latest[-1]) if latest else one.end)
-        return cls(begin, end, [span[0] for span in spans], [span[1] for span in spans], denies, latest)
+        return cls(begin, end, [span[0] for span in spans], [span[1] for span in spans], denies, latest, windows)
 
     def open_at(self, at: datetime) -> bool:
         """Say whether it is open at an instant."""
@@ -257,6 +278,11 @@ class _Times:
         if opens:
             return self.starts[index] if index < len(self.starts) else None
         return self.ends[index - 1] if self.ends[index - 1] < self.end else None
+
+    def window(self, at: datetime) -> Occurrence | None:
+        """Return the next change window to begin after an instant; none: none in this year."""
+        index = bisect_right(self.windows, at, key=lambda one: one.start)
+        return self.windows[index] if index < len(self.windows) else None
 
     def reason(self, at: datetime) -> tuple[Entry, str] | None:
         """Return what denies at an instant: of several the strictest, then the longest; none: no window is open."""

@@ -22,6 +22,7 @@ from .records import (
     VerificationReport,
     WaveReport,
 )
+from .rollout import tolerated
 
 Verdict = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
 
@@ -107,9 +108,9 @@ def decide_outcome(
             *_of_communication(communication),
             *_of_waves(rollout, waves),
             *_of_verification(verification),
-            *_of_hosts(version, rollout, running),
+            *_of_hosts(version, rollout, waves, running),
         )
-        ending = min(findings, key=lambda finding: finding.order, default=_arrived(version, rollout))
+        ending = min(findings, key=lambda finding: finding.order, default=_arrived(version, rollout, waves))
     return Outcome(
         outcome=ending.verdict,
         stage=ending.stage,
@@ -120,15 +121,23 @@ def decide_outcome(
     )
 
 
-def _arrived(version: str, rollout: RolloutPlan | None) -> _Ending:
+def _arrived(version: str, rollout: RolloutPlan | None, waves: Sequence[WaveReport]) -> _Ending:
     if rollout is None:
         return _Ending("rollout", "failed", "There is no rollout plan on record.", proven=False)
-    number = len(rollout.hosts)
-    hosts = "The one host" if number == 1 else f"All {number} hosts"
+    number, left = len(rollout.hosts), _left_behind(rollout, waves)
+    hosts = f"{number - len(left)} of {number} hosts" if left else f"All {number} hosts"
+    hosts = "The one host" if number == 1 else hosts
     answer = f"{hosts} of {rollout.environment} {'answers' if number == 1 else 'answer'} with {version}"
+    if left:
+        answer += f" ({', '.join(left)} failed, which the error budget of the plan bears)"
     if rollout.rehearsal:
         return _Ending("verification", "rehearsed", f"{answer}; production was not touched.")
     return _Ending("verification", "deployed", f"{answer}, and the verification found nothing against it.")
+
+
+def _left_behind(rollout: RolloutPlan, waves: Sequence[WaveReport]) -> list[str]:
+    borne = tolerated(rollout, waves)
+    return [host.name for host in rollout.hosts if host.instance_id in borne]
 
 
 def _taken_back(
@@ -269,6 +278,7 @@ def _of_waves(rollout: RolloutPlan | None, waves: Sequence[WaveReport]) -> Itera
         and result.outcome in ("deployed", "unchanged")
     }
     brought -= {result.instance_id for wave in waves for result in wave.results if result.outcome == "failed"}
+    brought |= tolerated(rollout, waves)
     if lacking := [host.name for host in rollout.hosts if host.instance_id not in brought]:
         reason = f"There is no record that {', '.join(lacking)} came to {rollout.release}."
         yield _Ending("implementation", "failed", reason, proven=False)
@@ -284,8 +294,13 @@ def _of_verification(verification: VerificationReport | None) -> Iterator[_Endin
         yield _Ending("verification", "failed", f"Smoke requests were not answered as expected: {asked}.")
 
 
-def _of_hosts(version: str, rollout: RolloutPlan | None, running: Mapping[str, str | None]) -> Iterator[_Ending]:
+def _of_hosts(
+    version: str, rollout: RolloutPlan | None, waves: Sequence[WaveReport], running: Mapping[str, str | None]
+) -> Iterator[_Ending]:
+    borne = tolerated(rollout, waves) if rollout else frozenset()
     for host in rollout.hosts if rollout else ():
+        if host.instance_id in borne:
+            continue
         found = _answer(host, running)
         if found != version:
             answer = f"answers with {found}" if found else "does not say which version it runs"

@@ -64,7 +64,7 @@ class Circumstances(Model):
     closed: bool = Field(False, description="The release has ended")
     unsigned: str = Field("", description="That what was decided is not vouched for by a signed head, in words")
     stops: tuple[str, ...] = Field((), description="Emergency stops in force, in words")
-    freezes: tuple[str, ...] = Field((), description="Freezes in force, in words")
+    freezes: tuple[str, ...] = Field((), description="What the calendars close it by now, in words")
     interventions: tuple[str, ...] = Field((), description="Done by hand since the plan was frozen, in words")
     findings: tuple[str, ...] = Field((), description="Of the bypass detector about this release, in words")
     marked: str = Field("", description="Why this version is kept out of the environment, in words")
@@ -256,8 +256,8 @@ def _of_the_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
         )
     for freeze in found.freezes:
         yield Objection(
-            what=f"Freeze: {freeze}",
-            rule="nothing is changed during a freeze",
+            what=f"Calendar: {freeze}",
+            rule="nothing is changed while the calendars close it",
             who="whoever keeps include/catalogue/calendars",
             next_step="run the task again when it is over",
         )

@@ -296,7 +296,8 @@ def releases_allowed(entries: Iterable[Entry], environment: str) -> dict[str, fr
         elif entry.kind == "permit.used":
             allowed |= _by_permit(entry.payload["permit"], plan, allowed)
         elif entry.kind in ("wave.deployed", "back_out.done"):
-            allowed |= {one["host"]: _by_result(one, plan, allowed) for one in entry.payload["results"]}
+            touched = [one for one in entry.payload["results"] if one["outcome"] != "untouched"]
+            allowed |= {one["host"]: _by_result(one, plan, allowed) for one in touched}
     return allowed
 
 

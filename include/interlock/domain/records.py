@@ -195,7 +195,7 @@ class HostResult(Model):
 
     host: str
     instance_id: str
-    outcome: Literal["deployed", "unchanged", "backed_out", "failed"]
+    outcome: Literal["deployed", "unchanged", "backed_out", "failed", "untouched"]
     before: str | None = Field(description="The release that ran before")
     after: str | None = Field(description="The release that the host says it runs now")
     seconds: float
@@ -292,8 +292,17 @@ class BackOutPlan(Model):
     on_hosts: bool = Field(description="Every host still has the release it goes back to")
 
 
-_ADDED = frozenset({"rolls_back"})
+_ADDED = frozenset({"rolls_back", "strategy"})
 """Of a rollout plan: fields that came later."""
+
+
+class Strategy(Model):
+    """How the hosts of a wave are changed, in numbers of hosts."""
+
+    window: int = Field(ge=1, description="So many at a time; as one is done, the next begins")
+    max_failed: int = Field(ge=0, description="So many of the whole rollout may fail")
+    min_healthy: int = Field(ge=0, description="So many of the fleet stay in service")
+    by_zone: bool = Field(description="One availability zone at a time")
 
 
 class RollBack(Model):
@@ -328,6 +337,7 @@ class RolloutPlan(Record):
     quality_digest: Sha256
     acceptance_digest: Sha256
     waivers: tuple[Waiver, ...] = Field((), description="Of failed expectations; the board decides knowing them")
+    strategy: Strategy | None = Field(None, description="How the hosts of a wave are changed; none: all at a time")
     rolls_back: RollBack | None = Field(None, description="Of a rollback: the release that it goes back to")
 
     @model_serializer(mode="wrap")

@@ -1,4 +1,4 @@
-"""What holds releases back for a time: emergency stops, by the ledger, and freezes, by the policy."""
+"""Emergency stops, by the ledger: what holds releases back at once; what is planned is in the calendars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from .canonical import Model
-from .catalogue import Catalogue, Freeze, Service
+from .catalogue import Catalogue, Service
 from .errors import PolicyViolation, RequestRefused
 from .ledger import Entry
 
@@ -106,15 +106,18 @@ def stop_to_lift(entries: Iterable[Entry], id: str) -> EmergencyStop:
     )
 
 
-def refuse_halted(stops: Iterable[EmergencyStop], freezes: Iterable[str]) -> None:
-    """Raise a PolicyViolation if a stop or a freeze began while a wave is under way: no further host is touched."""
-    reasons = [*(f"emergency stop of {stop}" for stop in stops), *(f"freeze: {freeze}" for freeze in freezes)]
+def refuse_halted(stops: Iterable[EmergencyStop], closed: Iterable[str]) -> None:
+    """Raise a PolicyViolation if something stops a wave that is under way: no further host is touched.
+
+    :param closed: what the calendars say, in words.
+    """
+    reasons = [*(f"emergency stop of {stop}" for stop in stops), *(f"calendar: {reason}" for reason in closed)]
     if reasons:
         raise PolicyViolation(
             f"{HALTED} {' '.join(reasons)}",
-            rule="an emergency stop or a freeze halts a rollout between two hosts",
+            rule="an emergency stop, and what closes a calendar, halt a rollout between two hosts",
             who="whoever may lift the stop, or keeps include/catalogue/calendars",
-            next_step="the release is backed out; trigger it again when the stop is lifted",
+            next_step="the release is backed out, or waits if the calendar says so; trigger it again when it may go on",
         )
 
 
@@ -135,12 +138,3 @@ def stops_in_force(entries: Iterable[Entry], service: Service, now: datetime) ->
         stop = EmergencyStop.model_validate(entry.payload)
         if now < stop.until and stop.scope in (EVERYTHING, service.business_unit, service.name):
             yield stop
-
-
-def freezes_in_force(freezes: Iterable[Freeze], service: Service, now: datetime) -> Iterator[str]:
-    """Yield, in words, the freezes that hold a service back; a freeze holds from its beginning to before its end."""
-    for freeze in freezes:
-        of_all = not freeze.services and not freeze.business_units
-        concerned = of_all or service.name in freeze.services or service.business_unit in freeze.business_units
-        if concerned and freeze.from_ <= now < freeze.until:
-            yield f"{freeze.name}, until {freeze.until:%Y-%m-%d %H:%M %Z} (freezes in policy.yaml)."

@@ -49,7 +49,7 @@ def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal
             this_chain(), kind, payload, actor=actor or task, key=f"{kind}/{task}/{sha256_of(payload)[:32]}"
         )
         if seal:
-            ledger.sign_head(this_chain(), resources.signer())
+            ledger.sign_head(this_chain(), resources.signer(), follows=True)
     return entry
 
 

@@ -13,14 +13,14 @@ from include.interlock.adapters import web
 from include.interlock.domain.catalogue import Service
 from include.interlock.domain.permit import NO_PERMIT
 from include.interlock.domain.records import HostResult, LoadReport, RolloutPlan, WaveReport
-from include.interlock.domain.rollout import wave_title
+from include.interlock.domain.rollout import Pace, failed_elsewhere, tolerated, wave_title
 from include.interlock.domain.stops import HALTED
 
 from . import permits, resources
 from .calendars import put_off
 from .evidence import chain_entries, record
 from .quality import refuse_failed_hosts
-from .rolling import deploy
+from .rolling import deploy, recorded_waves
 from .rollout import count
 from .taskflow import keep_result, stage_task
 from .versions import as_it_was
@@ -45,7 +45,7 @@ def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     """Bring one wave's hosts to the release: drained, switched atomically, checked, and only then given back.
 
     Needs a permit: votes, plan, bundle, quality report, catalogue and the ledger are checked again before the first
-    host. A failed host fails the wave, and a failed wave stops the rest. Running it again goes on from what the hosts
+    host. Once more hosts failed than the plan bears, no other is begun. Running it again goes on from what the hosts
     say, with another permit. If the calendars close in the middle of a rollout, it waits until they open, or is taken
     back, as the calendar's entry says.
     """
@@ -57,15 +57,35 @@ def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
         service, rollout, number, lambda: count(service, rollout, expired=True)
     ) as admission:
         results = deploy(
-            wave, described, rollout.environment, rollout, target_group=rollout.target_group, admission=admission
+            wave,
+            described,
+            rollout.environment,
+            rollout,
+            target_group=rollout.target_group,
+            admission=admission,
+            pace=_pace(rollout, number),
         )
     report = WaveReport(number=number, of=len(rollout.waves), release=rollout.release, results=results)
     record("wave.deployed", {**report.to_xcom(), "digest": rollout.bundle.sha256})
     if _was_held_back(results):
         put_off(service=described, policy=policy, environment=rollout.environment)
     keep_result(report)
-    refuse_failed_hosts(results, rollout.environment)
+    _refuse_beyond_budget(rollout, report)
     return report
+
+
+def _pace(rollout: RolloutPlan, number: int) -> Pace | None:
+    """Return the pace of a wave; what other waves took of the error budget is gone."""
+    if rollout.strategy is None:
+        return None
+    failed = failed_elsewhere(recorded_waves(), number)
+    return Pace(rollout.waves[number - 1], rollout.strategy, fleet=len(rollout.hosts), failed=failed)
+
+
+def _refuse_beyond_budget(rollout: RolloutPlan, report: WaveReport) -> None:
+    """Raise a DeployError if hosts failed, or were not begun, beyond what the error budget of the plan bears."""
+    borne = tolerated(rollout, (*recorded_waves(), report))
+    refuse_failed_hosts([one for one in report.results if one.instance_id not in borne], rollout.environment)
 
 
 def _was_held_back(results: Sequence[HostResult]) -> bool:

@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import TaskAwaitingInput
 
 from include.interlock.adapters.airflow_api import Answer
 from include.interlock.domain.catalogue import BoardBook, Person
+from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry
 from include.interlock.domain.records import Vote
 from include.interlock.domain.witness import GivenAnswer, is_witnessed
@@ -153,36 +154,41 @@ def ask(
 def votes_on(task_id: str, digest: str) -> tuple[Vote, ...]:
     """Read from Airflow what was answered in this run to the questions of a task that end with this digest.
 
-    An answer of somebody that did not come in at Airflow's API was written into its database; it does not count, and
-    is a finding.
+    :raises PolicyViolation: an answer did not come in at Airflow's API, so somebody wrote it; this is a finding, too.
     """
     dag_id, run_id = this_run()
     with resources.airflow_api() as api:
         answers = api.answers(dag_id, run_id, task_id)
     ending = BINDING.format(digest=digest)
     given = [answer for answer in answers if answer.answered and answer.body.rstrip().endswith(ending)]
-    if not any(answer.user for answer in given):
-        return tuple(answer.vote() for answer in given)
-    entries = chain_entries()
-    return tuple(answer.vote() for answer in given if _came_in(answer, entries, digest))
+    if any(answer.user for answer in given):
+        _refuse_written(given, chain_entries(), digest)
+    return tuple(answer.vote() for answer in given)
 
 
-def _came_in(answer: Answer, entries: Sequence[Entry], digest: str) -> bool:
-    """Say whether an answer is on record as it came in; nobody's are not, and count for nobody."""
-    if answer.user is None:
-        return True
-    said = GivenAnswer(
-        user=answer.user,
+def _refuse_written(answers: Sequence[Answer], entries: Sequence[Entry], digest: str) -> None:
+    """Refuse answers of people that are not on record as they came in; nobody's count for nobody."""
+    said = [(_given(answer), answer.at) for answer in answers if answer.user is not None]
+    for written in [one for one, at in said if not is_witnessed(one, at, entries, digest=digest)]:
+        what = f"{written} did not come in at Airflow's API: it is in its database only."
+        record("finding", {"what": what}, seal=True)
+        raise PolicyViolation(
+            what,
+            rule="an answer counts as it came in, which is on record in the ledger",
+            who="nobody; the finding stays on record",
+            next_step="find out who wrote it into Airflow's database, and trigger the release again",
+        )
+
+
+def _given(answer: Answer) -> GivenAnswer:
+    return GivenAnswer(
+        user=answer.user or "",
         task_id=answer.task_id,
         map_index=answer.map_index,
         choice=answer.choice or "",
         comment=answer.comment,
         conditions=answer.conditions,
     )
-    if is_witnessed(said, answer.at, entries, digest=digest):
-        return True
-    record("finding", {"what": f"{said} did not come in at Airflow's API: it is in its database only."}, seal=True)
-    return False
 
 
 def persons(board: BoardBook, users: Sequence[str]) -> list[Person]:

@@ -21,7 +21,7 @@ from include.interlock.domain.ledger import INSTALLATION, Entry, unsigned_since
 from include.interlock.domain.outcome import PRODUCTION
 from include.interlock.domain.permit import Circumstances, Purpose
 from include.interlock.domain.records import Decision, Host, QualityReport, RolloutPlan, Waiver
-from include.interlock.domain.stops import freezes_in_force, refuse_halted, stops_in_force
+from include.interlock.domain.stops import refuse_halted, stops_in_force
 
 from . import calendars, resources
 from .evidence import chain_entries, plan_in, this_chain, this_task
@@ -130,7 +130,7 @@ def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
     with resources.ledger() as ledger:
         stops = tuple(stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, now))
     closed = calendars.closed_now(policy, described, environment, under_way=True)
-    refuse_halted(stops, (*freezes_in_force(policy.freezes, described, now), *closed))
+    refuse_halted(stops, closed)
 
 
 def frozen_plan() -> RolloutPlan | None:
@@ -162,10 +162,7 @@ def circumstances(
         closed=any(entry.kind == "release.closed" for entry in entries),
         unsigned=unsigned.sentence if unsigned else "",
         stops=tuple(map(str, stops)),
-        freezes=(
-            *freezes_in_force(policy.freezes, described, now),
-            *calendars.closed_now(policy, described, plan.environment, under_way=under_way),
-        ),
+        freezes=calendars.closed_now(policy, described, plan.environment, under_way=under_way),
         interventions=_done_by_hand(described, entries),
         findings=(
             *([broken.sentence] if broken else ()),

@@ -61,9 +61,9 @@ def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> Tes
 
 def refuse_failed_hosts(results: Sequence[HostResult], environment: str) -> None:
     """Raise a DeployError that names each host which could not be brought to the release."""
-    if failed := [result for result in results if result.outcome == "failed"]:
+    if failed := [result for result in results if result.outcome in ("failed", "untouched")]:
         raise DeployError(
-            f"{len(failed)} of {len(results)} hosts of {environment} failed: "
+            f"{len(failed)} of {len(results)} hosts of {environment} did not come to it: "
             + "; ".join(f"{result.host}: {result.error}" for result in failed),
             next_step="look at the task's log for each host's steps",
         )

@@ -216,7 +216,7 @@ def _of_pauses(api: AirflowApi, dags: Iterable[str], since: datetime) -> Iterato
 # --- the ledger ------------------------------------------------------------------------------------------------------
 
 
-@stage_task(task_display_name="Prove the ledger's chains")
+@stage_task(task_display_name="Prove the ledger's chains", trigger_rule=TriggerRule.ALL_DONE)
 def check_ledger() -> int:
     """Prove the chains of recent releases and of the installation, and a part of all others; return the new findings.
 
@@ -224,7 +224,7 @@ def check_ledger() -> int:
     the last look and have no signed head now had one, and it was removed.
     """
     now = datetime.now(UTC)
-    looked = get_current_context().get("prev_start_date_success")
+    looked = _last_look()
     found: list[Finding] = []
     with resources.ledger() as ledger:
         chains = ledger.chains()
@@ -241,6 +241,12 @@ def check_ledger() -> int:
             if not unsigned:  # what may have been written anew is not vouched for
                 ledger.sign_head(chain, resources.signer())
         return _leave(ledger, found)
+
+
+def _last_look() -> datetime | None:
+    """Return when the last look that succeeded began; None: there was none."""
+    at: Any = get_current_context().get("prev_start_date_success")  # Airflow's stand-in for it, also for None
+    return datetime.fromisoformat(at.isoformat()) if at else None
 
 
 def _is_due(chain: str, now: datetime) -> bool:
@@ -297,7 +303,7 @@ Runs = dict[tuple[str, str], str | None]
 Records = dict[tuple[str, str], OnRecord]
 
 
-@stage_task(task_display_name="Compare hosts with the ledger")
+@stage_task(task_display_name="Compare hosts with the ledger", trigger_rule=TriggerRule.ALL_DONE)
 def check_hosts() -> int:
     """Ask every host beyond the sandboxes what it runs, and compare it with what releases brought there.
 
@@ -495,13 +501,15 @@ def tell_people() -> list[str]:
 
 
 def reconcile_tasks() -> None:
-    """Look at releases, ledger and hosts, then tell people; the run fails if one of them could not be looked at."""
-    looks = [check_releases(), check_ledger(), check_hosts()]
-    told = tell_people()
+    """Look at releases, ledger and hosts, then tell people; the run fails if one of them could not be looked at.
+
+    One after the other, whatever became of the one before: releases need the workers more than this does.
+    """
+    releases, ledger, hosts = check_releases(), check_ledger(), check_hosts()
     all_looked_at = EmptyOperator(
         task_id="all_looked_at",
         task_display_name="All was looked at",
         doc_md="Succeeds if releases, ledger and hosts could be looked at: telling people does not hide a failure.",
     )
-    for look in looks:
-        look >> [told, all_looked_at]
+    releases >> ledger >> hosts >> tell_people()
+    [releases, ledger, hosts] >> all_looked_at

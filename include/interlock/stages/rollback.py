@@ -28,7 +28,6 @@ from include.interlock.domain.records import (
     AssetReport,
     Communication,
     Decision,
-    Host,
     PolicyInForce,
     QualityReport,
     ReleasePlan,
@@ -39,7 +38,7 @@ from include.interlock.domain.records import (
 )
 from include.interlock.domain.request import LONGEST_SUMMARY
 from include.interlock.domain.risk import assess
-from include.interlock.domain.rollout import split_waves
+from include.interlock.domain.rollout import split_waves, strategy_of
 from include.interlock.domain.standard import template_for
 from include.interlock.domain.version import bump
 from include.interlock.domain.versions import DeployedRelease, RollbackRequest
@@ -447,6 +446,7 @@ def freeze_rollback(
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
         raise GateRejected("What was accepted, if anything, is not this artifact with this quality report.")
     release, targets, asked = release_gone_back_to(), assets.hosts[plan.target], rule_of(service, plan)
+    environment = described.environments[plan.target]
     return RolloutPlan(
         service=service,
         version=plan.version,
@@ -459,7 +459,8 @@ def freeze_rollback(
         requested_by=plan.requested_by,
         risk=plan.risk.score,
         bundle=artifact.bundle,
-        waves=_waves(described, plan.target, targets),
+        waves=split_waves(targets, environment.waves, by_zone=environment.by_zone),
+        strategy=strategy_of(environment, len(targets)),
         target_group=assets.target_groups.get(plan.target),
         not_before=None,
         decide_by=datetime.now(UTC) + asked.deadline if asked else None,
@@ -470,10 +471,6 @@ def freeze_rollback(
         acceptance_digest=acceptance.digest,
         rolls_back=RollBack(chain=release.chain, closed=release.closed, template=plan.template or ""),
     )
-
-
-def _waves(described: Service, environment: str, targets: tuple[Host, ...]) -> tuple[tuple[Host, ...], ...]:
-    return split_waves(targets, described.environments[environment].waves)
 
 
 @task_group(

@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from include.interlock.adapters import web
 from include.interlock.adapters.permits import Admission
 from include.interlock.domain.catalogue import Health, Service
-from include.interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease
+from include.interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease, WaveReport
+from include.interlock.domain.rollout import Pace, tolerated
 
 from . import permits, resources
+from .evidence import chain_entries
 from .taskflow import this_run
 
 log = logging.getLogger(__name__)
@@ -58,8 +60,12 @@ def deploy(
     *,
     target_group: str | None,
     admission: Admission,
+    pace: Pace | None = None,
 ) -> tuple[HostResult, ...]:
-    """Bring hosts to a release and return what happened on each; the bundle's bytes are checked on the way."""
+    """Bring hosts to a release and return what happened on each; the bundle's bytes are checked on the way.
+
+    :param pace: how many of them at a time, and when no more; none: all, whatever fails.
+    """
     from include.interlock.adapters import hosts as ssh_hosts
 
     described = service.environments[environment]
@@ -86,6 +92,7 @@ def deploy(
                 login=resources.login(described),
                 admission=admission,
                 balancer=resources.balancer(described, target_group),
+                pace=pace,
             )
         )
     return _logged(results)
@@ -113,6 +120,21 @@ def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tu
             )
         )
     return _logged(results)
+
+
+def recorded_waves() -> tuple[WaveReport, ...]:
+    """Return what the ledger has of the waves of this release, in its order."""
+    return tuple(
+        WaveReport.model_validate(entry.payload, extra="ignore")
+        for entry in chain_entries()
+        if entry.kind == "wave.deployed"
+    )
+
+
+def hosts_to_verify(plan: RolloutPlan) -> tuple[Host, ...]:
+    """Return the hosts that have to run the release: all but those that failed and that the error budget bears."""
+    borne = tolerated(plan, recorded_waves())
+    return tuple(host for host in plan.hosts if host.instance_id not in borne)
 
 
 def answered_versions(targets: Sequence[Host], health: Health) -> dict[str, str | None]:

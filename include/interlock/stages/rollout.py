@@ -30,7 +30,7 @@ from include.interlock.domain.records import (
     Waiver,
 )
 from include.interlock.domain.request import ReleaseRequest
-from include.interlock.domain.rollout import split_waves
+from include.interlock.domain.rollout import split_waves, strategy_of
 
 from . import resources
 from .acceptance import acceptance_digest
@@ -68,7 +68,7 @@ def freeze_plan(
     _, board, described = resources.catalogue_of(service)
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
         raise GateRejected("What was accepted, if anything, is not this artifact with this quality report.")
-    targets = assets.hosts[plan.target]
+    targets, production = assets.hosts[plan.target], described.environments["production"]
     asked = rule_of(service, plan)
     resources.store().get_bytes(artifact.bundle)  # the bytes are there, and are those that were recorded
     return RolloutPlan(
@@ -85,7 +85,8 @@ def freeze_plan(
         risk=plan.risk.score,
         bundle=artifact.bundle,
         # A rehearsal on test goes through production's waves: the graph is the same.
-        waves=split_waves(targets, described.environments["production"].waves),
+        waves=split_waves(targets, production.waves, by_zone=production.by_zone),
+        strategy=strategy_of(production, len(targets), rehearsal=plan.rehearsal),
         target_group=assets.target_groups.get(plan.target),
         not_before=plan.not_before,
         decide_by=datetime.now(UTC) + asked.deadline if asked else None,

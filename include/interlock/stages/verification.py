@@ -18,7 +18,9 @@ from include.interlock.domain.paths import docs_prefix
 from include.interlock.domain.records import (
     Artifact,
     BackOutReport,
+    Host,
     LoadReport,
+    LoadResult,
     PolicyInForce,
     RolloutPlan,
     SmokeReport,
@@ -39,9 +41,15 @@ BASELINE = "implementation.measure_baseline"
 def smoke_hosts(service: str, rollout: RolloutPlan) -> SmokeReport:
     """Send the service's smoke requests to every host, and ask each which version it runs."""
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
-    results = asyncio.run(web.smoke(rollout.hosts, described.smoke, described.health.port))
-    versions = rolling.answered_versions(rollout.hosts, described.health)
+    hosts = rolling.hosts_to_verify(rollout)
+    results = asyncio.run(web.smoke(hosts, described.smoke, described.health.port))
+    versions = rolling.answered_versions(hosts, described.health)
     return SmokeReport(results=(*results, *_of_versions(versions, described.health, rollout.version)))
+
+
+def _of_hosts(report: LoadReport, hosts: Sequence[Host]) -> tuple[LoadResult, ...]:
+    addresses = {host.address for host in hosts}
+    return tuple(result for result in report.results if result.host in addresses)
 
 
 def _of_versions(versions: Mapping[str, str | None], health: Health, expected: str) -> list[SmokeResult]:
@@ -61,7 +69,8 @@ def _of_versions(versions: Mapping[str, str | None], health: Health, expected: s
 def measure_after(service: str, rollout: RolloutPlan) -> LoadReport:
     """Put the same synthetic load on the target as before the release."""
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
-    return asyncio.run(web.run_load(rollout.hosts, described.load, described.health.port, moment="after"))
+    hosts = rolling.hosts_to_verify(rollout)
+    return asyncio.run(web.run_load(hosts, described.load, described.health.port, moment="after"))
 
 
 @stage_task(task_display_name="Judge the implementation", evidence="verification.judged")
@@ -79,7 +88,7 @@ def judge_verification(
     dag_id, run_id = this_run()
     tables: Mapping[str, Sequence[Model]] = {
         "smoke": smoke.results,
-        "load": compare_loads(before.results, after.results),
+        "load": compare_loads(_of_hosts(before, rolling.hosts_to_verify(rollout)), after.results),
     }
     with resources.workspace() as folder:
         judged = expectations.judge(tables, in_force.thresholds, folder=folder)

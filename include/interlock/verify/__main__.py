@@ -118,7 +118,7 @@ def point_of(data: bytes) -> Point:
     return x, y
 
 
-def der(number: int) -> bytes:
+def der_number(number: int) -> bytes:
     """Write a number as DER does, in at most 127 bytes."""
     data = number.to_bytes(number.bit_length() // 8 + 1, "big")
     return bytes([2, len(data)]) + data
@@ -128,7 +128,7 @@ def ecdsa_holds(key: bytes, message: bytes, signature: bytes) -> bool:
     """Say whether a key signed a message: r is the x of u*G + v*key; of s and N - s, only the lower is taken."""
     middle = 4 + int.from_bytes(signature[3:4], "big")
     r, s = int.from_bytes(signature[4:middle], "big"), int.from_bytes(signature[middle + 2 :], "big")
-    body = der(r) + der(s) if 0 < r < N and 0 < s <= N // 2 else b""
+    body = der_number(r) + der_number(s) if 0 < r < N and 0 < s <= N // 2 else b""
     if not body or signature != bytes([0x30, len(body)]) + body:
         return False  # a number out of range, or the same numbers written in another way
     inverse, own, result = pow(s, -1, N), point_of(key), None
@@ -187,32 +187,33 @@ def unbase64(text: str, where: str) -> bytes:
     return data
 
 
-# What says in DER which kind of key follows: its point's reader, and who says whether it signed something.
-KINDS: dict[bytes, tuple[int, Callable[[bytes], Point], Callable[[bytes, bytes, bytes], bool]]] = {
-    bytes.fromhex("302a300506032b6570032100"): (32, decode_point, signature_holds),
-    bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"): (64, point_of, ecdsa_holds),
+# How a public key's DER begins: what reads its point, and what says whether it signed something.
+KINDS: dict[bytes, tuple[Callable[[bytes], Point], Callable[[bytes, bytes, bytes], bool]]] = {
+    bytes.fromhex("302a300506032b6570032100"): (decode_point, signature_holds),
+    bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"): (point_of, ecdsa_holds),
 }
 
 
-def split_key(der: bytes) -> tuple[bytes, bytes]:
-    """Return what says which kind of public key it is, and the point; two empty ones for a kind that is not known."""
-    return next(
-        ((kind, der[len(kind) :]) for kind, (size, _, _) in KINDS.items() if der[: -size or None] == kind), (b"", b"")
-    )
+def kind_of(key: bytes) -> bytes:
+    """Return how a public key's DER begins, which says its kind; Refused for a kind that Interlock has not."""
+    for beginning in KINDS:
+        if key.startswith(beginning):
+            return beginning
+    raise Refused("is not a public key in PEM, Ed25519 or ECDSA on P-256")
 
 
 def read_pem(data: bytes, where: str) -> bytes:
     """Return the DER of a public key, Ed25519 or ECDSA on P-256."""
-    match = re.fullmatch(rb"-----BEGIN PUBLIC KEY-----\r?\n([\w+/=]+)\r?\n-----END PUBLIC KEY-----\s*", data)
-    der = unbase64(match.group(1).decode(), where) if match else b""
-    kind, point = split_key(der)
-    if not kind:
-        raise Refused(f"{where}: is not a public key in PEM, Ed25519 or ECDSA on P-256")
+    match = re.fullmatch(rb"-----BEGIN PUBLIC KEY-----\s+([\w+/=\s]+)-----END PUBLIC KEY-----\s*", data)
+    key = unbase64("".join(match.group(1).decode().split()), where) if match else b""
     try:
-        KINDS[kind][1](point)
+        kind = kind_of(key)
+        KINDS[kind][0](key[len(kind) :])
     except ValueError as error:
         raise Refused(f"{where}: is {error}") from error
-    return der
+    except Refused as error:
+        raise Refused(f"{where}: {error}") from error
+    return key
 
 
 def instant(text: str) -> str:
@@ -274,8 +275,8 @@ class Pack:
             raise Refused(f"{where}: is signed with a key {known}: {signature['keyid']}")
         payload, kind = unbase64(envelope["payload"], where), envelope["payloadType"].encode()
         signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-        kind, point = split_key(key)
-        if not KINDS[kind][2](point, signed, unbase64(signature["sig"], where)):
+        kind = kind_of(key)
+        if not KINDS[kind][1](key[len(kind) :], signed, unbase64(signature["sig"], where)):
             raise Refused(f"{where}: the signature does not hold: the content is not what {signature['keyid']} signed")
         return payload
 
@@ -411,6 +412,27 @@ def check_artifact(pack: Pack) -> str:
     return f"{digest or 'none was built'}; {len(attested)} kinds of attestations"
 
 
+def check_way_back(pack: Pack, plan: dict[str, Any]) -> None:
+    """Check that a rollback goes to what the environment ran before, by signed entries of that release's own chain."""
+    back, proof = plan["rolls_back"], pack.last("rollback.proven")
+    where, entries = "rollback.proven", {entry["kind"]: entry for entry in proof.get("entries", ())}
+    if set(entries) != {"rollout.frozen", "release.closed"}:
+        raise Refused(f"{where}: expected the entries that froze and closed the release gone back to")
+    heads = [read_json(pack.opened(one, HEAD_TYPE, where), where) for one in proof["heads"]]
+    sealed = {(head["chain"], head["sequence"], head["hash"]) for head in heads}
+    for entry in entries.values():
+        content = sha256(canonical({field: value for field, value in entry.items() if field != "hash"}))
+        pack.compare(f"{where}, {entry['kind']}", entry, chain=back["chain"], hash=content)
+        place = (entry["chain"], entry["sequence"], entry["hash"])
+        pack.expect(place in sealed, f"{where}, {entry['kind']}: expected a signed head that seals it, found none")
+    closed, before = entries["release.closed"], entries["rollout.frozen"]["payload"]
+    pack.compare(f"{where}, release.closed", closed, hash=back["closed"])
+    same = {name: plan[name] for name in ("service", "version", "environment")}
+    pack.compare(f"{where}, release.closed", closed["payload"], outcome="deployed", version=plan["version"])
+    pack.compare(f"{where}, rollout.frozen", before, **same, rehearsal=False)
+    pack.compare(f"{where}, bundle", before["bundle"], sha256=plan["bundle"]["sha256"])
+
+
 def check_plan(pack: Pack) -> str:
     """Check that the plan is the frozen one, and made of what is on record before it."""
     frozen = pack.of("rollout.frozen")
@@ -421,6 +443,8 @@ def check_plan(pack: Pack) -> str:
     pack.expect(payload == {**plan, "digest": payload["digest"]}, f"{where}: is another plan than {PLAN}")
     pack.compare(f"{PLAN}, bundle", plan["bundle"], sha256=pack.last("artifact.built")["bundle"]["sha256"])
     pack.compare(PLAN, plan, requested_by=pack.last("release.requested").get("requested_by"))
+    if plan.get("rolls_back"):
+        check_way_back(pack, plan)
     before = pack.entries[: [entry["kind"] for entry in pack.entries].index("rollout.frozen")]
     for kind, field in (
         ("policy.resolved", "policy"),
@@ -581,8 +605,14 @@ def check_outcome(pack: Pack) -> str:
     outcome, plan = pack.last("release.closed").get("outcome"), pack.last("rollout.frozen")
     results = [one for _, wave in pack.of("wave.deployed") for one in wave["results"]]
     reached = {one["instance_id"] for one in results if one["outcome"] in ("deployed", "unchanged")}
+    last = {one["instance_id"]: one["outcome"] for one in results}
+    failed = {instance for instance, ended in last.items() if ended == "failed"}
+    borne = failed if len(failed) <= (plan.get("strategy") or {}).get("max_failed", 0) else set()
     if outcome in ("deployed", "rehearsed"):
         for host in (host for wave in plan["waves"] for host in wave):
+            if host["instance_id"] in borne:
+                pack.notes.append(f"release.closed: {host['name']} failed, which the plan's error budget bears")
+                continue
             here = host["instance_id"] in reached
             pack.expect(here, f"release.closed: expected a wave that brought {host['name']} to the release; found none")
         pack.compare("verification.judged", pack.last("verification.judged"), success=True)

@@ -127,7 +127,7 @@ def test_a_key_that_others_can_read_is_refused(key: Path, mode: int) -> None:
         load_signer(f"file:{key}")
 
 
-@pytest.mark.parametrize("uri", ["", "signing.pem", "file:relative.pem", "file://host/key", "awskms:alias/key"])
+@pytest.mark.parametrize("uri", ["", "signing.pem", "file:relative.pem", "file://host/key", "gcpkms:key"])
 def test_an_address_that_names_no_key_is_refused(uri: str) -> None:
     with pytest.raises(AssetMissing, match="does not name a signing key"):
         open_signer(Connection(uri or None))

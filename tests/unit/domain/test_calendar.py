@@ -158,7 +158,11 @@ def test_a_calendar_that_cannot_be_read_closes_everything() -> None:
 
 
 def test_what_is_overridden_does_not_close() -> None:
-    both = [freeze("2026-03-01", "2026-03-09"), window("2026-03-03T20:00", "2026-03-03T23:00")]
+    both = [
+        freeze("2026-03-01", "2026-03-09"),
+        window("2026-03-03T20:00", "2026-03-03T23:00"),
+        window("2026-03-05T20:00", "2026-03-05T23:00", name="other"),
+    ]
     place = "freeze in calendars/x.yaml"
     answer = ask(both, "2026-03-03T12:00Z", overridden=[place])
     assert answer.by.key == "window"
@@ -209,6 +213,16 @@ def test_a_year_beyond_the_calendars_is_closed() -> None:
     answer = may_change(Calendars([]), SHOP, "production", datetime(9999, 12, 31, 23, tzinfo=UTC))
     assert not answer.open
     assert "the year 9999" in str(answer)
+
+
+def test_what_repeats_in_weeks_far_from_its_start_keeps_all_of_its_days() -> None:
+    shifts = window("2026-01-07T20:00", "2026-01-07T21:00", repeat="FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,WE", zone="UTC")
+    days, now = [], at("2029-12-28T00:00Z")
+    for _ in range(4):
+        now = ask([shifts], now.isoformat()).next
+        days.append(f"{now:%Y-%m-%d}")
+        now += timedelta(hours=1)
+    assert days == ["2029-12-31", "2030-01-02", "2030-01-14", "2030-01-16"]
 
 
 def test_a_freeze_over_many_years_has_no_next_within_the_horizon() -> None:
@@ -269,6 +283,7 @@ rules = st.sampled_from(
         "FREQ=DAILY;COUNT=40",
         "FREQ=WEEKLY",
         "FREQ=WEEKLY;INTERVAL=2",
+        "FREQ=WEEKLY;INTERVAL=3;BYDAY=MO,TU,WE,TH,FR,SA,SU",
         "FREQ=HOURLY;INTERVAL=7",
         "FREQ=MONTHLY",
         "FREQ=YEARLY",

@@ -17,6 +17,7 @@ from include.interlock.domain.records import (
     QualityReport,
     RolloutPlan,
     SmokeResult,
+    Strategy,
     Waiver,
 )
 from tests.unit.domain.samples import (
@@ -397,3 +398,23 @@ def test_deployed_means_that_everything_says_so(left: dict[str, Any]) -> None:
     assert (outcome.outcome in ("deployed", "rehearsed")) == well
     assert outcome.reason
     assert outcome.stage in STAGES
+
+
+@pytest.mark.parametrize(("budget", "ended"), [(1, "deployed"), (0, "failed")])
+def test_a_host_that_failed_is_borne_by_the_error_budget_of_the_plan_or_it_is_a_failure(
+    budget: int, ended: str
+) -> None:
+    strategy = Strategy(window=1, max_failed=budget, min_healthy=0, by_zone=False)
+    changed = replanned(strategy=strategy)
+    bad, good = changed["rollout"].hosts
+    of_bad = host_result(bad, "failed", "1.0.0-aaaaaaaaaaaa")
+    reports = [
+        wave.model_copy(
+            update={"results": tuple(of_bad if bad.instance_id == one.instance_id else one for one in wave.results)}
+        )
+        for wave in changed["waves"]
+    ]
+    facts = {**arrived(), **changed, "waves": reports, "running": {bad.name: "1.0.0", good.name: "1.1.0"}}
+    outcome = decide_outcome(service="bike-shop", version="1.1.0", **facts)
+    assert outcome.outcome == ended
+    assert bad.name in outcome.reason, "nobody is left behind in silence"

@@ -128,7 +128,7 @@ def test_a_plan_without_what_came_later_keeps_the_digest_that_was_voted_on() -> 
         ({"quality": None}, "The quality report that the plan names is not the one in the ledger"),
         ({"quality": report(success=False)}, "is not the one in the ledger"),
         ({"stops": ("everything, by ben: the card payments fail",)}, "Emergency stop: everything, by ben"),
-        ({"freezes": ("Black Friday, until Tuesday",)}, "Freeze: Black Friday"),
+        ({"freezes": ("Black Friday, until Tuesday",)}, "Calendar: Black Friday"),
         ({"interventions": ("olga cleared a task",)}, "Somebody intervened by hand: olga cleared a task"),
         ({"unsigned": "Entry 7 is not signed"}, "Entry 7 is not signed"),
         ({"findings": ("a ballot was marked",)}, "finding about this release: a ballot was marked"),

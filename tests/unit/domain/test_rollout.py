@@ -1,15 +1,25 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.catalogue import Wave
+from include.interlock.domain.catalogue import Environment, Wave
 from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.rollout import split_waves, wave_title
-from tests.unit.domain.samples import hosts
+from include.interlock.domain.records import Host, Strategy, WaveReport
+from include.interlock.domain.rollout import (
+    AT_A_TIME,
+    Pace,
+    failed_elsewhere,
+    split_waves,
+    strategy_of,
+    tolerated,
+    wave_title,
+)
+from tests.unit.domain.samples import host_result, hosts, rollout
 
 waves = st.lists(
     st.builds(Wave, hosts=st.integers(1, 40)) | st.builds(Wave, percent=st.integers(1, 100)), max_size=5
@@ -61,3 +71,127 @@ def test_waves_that_leave_hosts_behind_are_refused() -> None:
 def test_a_wave_has_a_title_for_people() -> None:
     assert wave_title(1, 2, Wave(hosts=1)) == "Wave 1 of 2 · 1 host"
     assert wave_title(2, 2, Wave(percent=100)) == "Wave 2 of 2 · 100 %"
+
+
+# --- how many at a time
+
+
+def environment(**changes: Any) -> Environment:
+    plain = {"hosts": {"Service": "x"}, "count": 100, "deploy_root": "srv/x", **changes}
+    return Environment.model_validate(plain)
+
+
+@pytest.mark.parametrize(
+    ("keys", "hosts", "expected"),
+    [
+        ({}, 100, (AT_A_TIME, 0, 0, False)),
+        ({"window": 3, "max_failed": 2, "min_healthy": 5, "by_zone": True}, 100, (3, 2, 5, True)),
+        pytest.param({"max_failed": "10%", "min_healthy": "50%"}, 15, (AT_A_TIME, 1, 8, False), id="in-doubt-fewer"),
+        pytest.param({"max_failed": "10 %"}, 9, (AT_A_TIME, 0, 0, False), id="a-tenth-of-nine-is-none"),
+    ],
+)
+def test_a_strategy_is_in_numbers_of_hosts(keys: dict[str, Any], hosts: int, expected: tuple[Any, ...]) -> None:
+    found = strategy_of(environment(**keys), hosts)
+    assert (found.window, found.max_failed, found.min_healthy, found.by_zone) == expected
+
+
+def test_a_floor_that_lets_no_host_be_changed_is_refused_but_not_in_a_rehearsal() -> None:
+    shop = environment(min_healthy=3)
+    with pytest.raises(PolicyViolation, match="3 of 3 hosts are to stay healthy, so none can be changed"):
+        strategy_of(shop, 3)
+    assert strategy_of(shop, 1, rehearsal=True).min_healthy == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("min_healthy", 100),
+        ("min_healthy", "100%"),
+        ("min_healthy", 1.5),
+        ("max_failed", -1),
+        ("max_failed", "101%"),
+        ("max_failed", True),
+        ("window", 0),
+    ],
+)
+def test_a_strategy_that_makes_no_sense_is_refused_in_the_catalogue(key: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=key):
+        environment(**{key: value})
+
+
+def zoned(number: int, zones: int) -> tuple[Host, ...]:
+    return tuple(host.model_copy(update={"zone": f"z{index % zones}"}) for index, host in enumerate(hosts(number)))
+
+
+@given(st.integers(1, 40), st.integers(1, 4), waves)
+def test_by_zone_a_zone_is_done_before_the_next_begins(number: int, zones: int, waves: list[Wave]) -> None:
+    parts = split_waves(zoned(number, zones), waves, by_zone=True)
+    order = [host.zone for part in parts for host in part]
+    assert order == sorted(order)
+    assert len(order) == number
+
+
+strategies = st.builds(
+    Strategy,
+    window=st.integers(1, 6),
+    max_failed=st.integers(0, 5),
+    min_healthy=st.integers(0, 5),
+    by_zone=st.booleans(),
+)
+
+
+@given(st.data(), st.integers(1, 20), st.integers(1, 3), st.integers(0, 10), strategies, st.integers(0, 3))
+def test_whatever_fails_and_in_whatever_order_hosts_end_nothing_goes_beyond_the_strategy(
+    data: st.DataObject, number: int, zones: int, others: int, strategy: Strategy, failed: int
+) -> None:
+    fleet = (
+        tuple(sorted(zoned(number, zones), key=lambda host: host.zone)) if strategy.by_zone else zoned(number, zones)
+    )
+    pace = Pace(fleet, strategy, fleet=number + others, failed=failed)
+    under_way: list[Host] = []
+    begun: list[Host] = []
+    while True:
+        spent = failed > strategy.max_failed
+        while (host := pace.begin()) is not None:
+            assert not spent
+            under_way.append(host)
+            begun.append(host)
+            assert len(under_way) <= strategy.window
+            assert number + others - len(under_way) - failed >= strategy.min_healthy
+            assert not strategy.by_zone or len({one.zone for one in under_way}) == 1
+        if not under_way:
+            break
+        host = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
+        breaks = data.draw(st.booleans())
+        failed += breaks
+        pace.end(host, failed=breaks)
+    assert (*begun, *pace.untouched) == fleet, "each host once, in order, begun or untouched"
+    room = number + others - failed > strategy.min_healthy
+    assert not pace.untouched or pace.is_spent or not room, "nobody is left out without a reason"
+
+
+def test_the_window_slides() -> None:
+    pace = Pace(hosts(3), Strategy(window=2, max_failed=0, min_healthy=0, by_zone=False), fleet=3)
+    first, second = pace.begin(), pace.begin()
+    assert first is not None
+    assert second is not None
+    assert pace.begin() is None
+    pace.end(second, failed=False)
+    assert pace.begin() == hosts(3)[2]
+
+
+def wave(number: int, *results: tuple[int, str]) -> WaveReport:
+    plan = rollout()
+    made = tuple(host_result(plan.hosts[index], outcome, None) for index, outcome in results)
+    return WaveReport(number=number, of=2, release=plan.release, results=made)
+
+
+def test_the_budget_bears_so_many_failed_hosts_and_no_more() -> None:
+    few = rollout(strategy=Strategy(window=9, max_failed=1, min_healthy=0, by_zone=False))
+    one, again = wave(1, (0, "failed")), wave(1, (0, "deployed"))
+    assert tolerated(few, [one]) == {few.hosts[0].instance_id}
+    assert tolerated(few, [one, again]) == frozenset(), "what was recorded last counts"
+    assert tolerated(few, [one, wave(2, (1, "failed"))]) == frozenset()
+    assert tolerated(rollout(), [one]) == frozenset(), "without a budget, none"
+    assert failed_elsewhere([one], 2) == 1
+    assert failed_elsewhere([one], 1) == failed_elsewhere([one, again], 2) == 0

@@ -103,5 +103,5 @@ def test_a_wave_is_halted_by_a_stop_or_a_freeze_and_by_nothing_else() -> None:
     stop = parse_stop(FORM, SCOPES).declared("a1", "olga", NOW)
     with pytest.raises(PolicyViolation, match=r"The wave is halted: emergency stop of bike-shop, by olga: Payments"):
         refuse_halted([stop], [])
-    with pytest.raises(PolicyViolation, match="freeze: Christmas"):
+    with pytest.raises(PolicyViolation, match="calendar: Christmas"):
         refuse_halted([], ["Christmas"])

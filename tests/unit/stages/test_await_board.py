@@ -153,9 +153,6 @@ def test_silence_until_the_deadline_is_a_rejection(airflow: AirflowServer, left:
             ),
             id="as somebody else",
         ),
-        pytest.param(
-            lambda server, ballot: server.answer(ballot, "dan", "Approve", responded_at=None), id="at no time"
-        ),
     ],
 )
 def test_an_approval_that_does_not_count_does_not_make_the_quorum(
@@ -256,7 +253,7 @@ def test_an_approval_that_was_written_past_the_api_does_not_count_and_is_a_findi
     early = (LATE - timedelta(minutes=1)).isoformat()
     airflow.answer(ben, "ben", "Approve", responded_at=early)
     airflow.answer(cora, "cora", "Approve", responded_at=early, written_past_the_api=True)
-    with pytest.raises(AirflowFailException, match="not approved in time, for 1 of 2 approvals"):
+    with pytest.raises(AirflowFailException, match=r"cora's answer .* did not come in"):
         wait(planned)
     (finding,) = {payload["what"] for kind, payload in running.recorded if kind == "finding"}
     assert finding.startswith("cora's answer “Approve” to rollout.cast_ballot[1] did not come in at Airflow's API")

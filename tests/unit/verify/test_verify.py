@@ -787,6 +787,93 @@ def test_signatures_of_cryptography_hold(seed: bytes, message: bytes) -> None:
     assert not verifier.signature_holds(public, message + b"!", private.sign(message))
 
 
+# --- ECDSA on P-256 --------------------------------------------------------------------------------------------------
+
+# RFC 6979, A.2.5: P-256 with SHA-256; of each signature with the lower of the two numbers for s.
+EC_KEY = bytes.fromhex(
+    "60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6"
+    "7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299"
+)
+EC_VECTORS = [
+    (
+        b"sample",
+        0xEFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716,
+        0xF7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8,
+    ),
+    (
+        b"test",
+        0xF1ABB023518351CD71D881567B1EA663ED3EFCF6C5132B354F28D3B0B7D38367,
+        0x019F4113742A2B14BD25926B49C649155F267E60D3814B4C0CC84250E46F0083,
+    ),
+]
+
+
+def ec_signature(r: int, s: int, *, low: bool = True) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+    return encode_dss_signature(r, min(s, verifier.N - s) if low else max(s, verifier.N - s))
+
+
+@pytest.mark.parametrize(("message", "r", "s"), EC_VECTORS)
+def test_ecdsa_signatures_of_the_rfc_hold_in_one_form_and_no_other(message: bytes, r: int, s: int) -> None:
+    signature = ec_signature(r, s)
+    assert verifier.ecdsa_holds(EC_KEY, message, signature)
+    assert not verifier.ecdsa_holds(EC_KEY, message + b"x", signature)
+    for other in (ec_signature(r, s, low=False), signature + b"\0", signature[:-1], b"", b"\x30\x00"):
+        assert not verifier.ecdsa_holds(EC_KEY, message, other)
+    for place in range(len(signature)):
+        flipped = bytearray(signature)
+        flipped[place] ^= 1
+        assert not verifier.ecdsa_holds(EC_KEY, message, bytes(flipped))
+
+
+@pytest.mark.parametrize(("r", "s"), [(0, 1), (1, 0), (verifier.N, 1), (1, verifier.N), (0, 0)])
+def test_ecdsa_numbers_out_of_range_do_not_hold(r: int, s: int) -> None:
+    body = verifier.der_number(r) + verifier.der_number(s)
+    assert not verifier.ecdsa_holds(EC_KEY, b"", bytes([0x30, len(body)]) + body)
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        pytest.param(EC_KEY[:-1] + bytes([EC_KEY[-1] ^ 1]), id="not on the curve"),
+        pytest.param(EC_KEY[:-1], id="too short"),
+        pytest.param(EC_KEY + b"\0", id="too long"),
+        pytest.param((verifier.Q + verifier.G[0]).to_bytes(33, "big")[-32:] + EC_KEY[32:], id="another x"),
+        pytest.param(bytes(64), id="zero"),
+        pytest.param(b"\xff" * 64, id="not below q"),
+    ],
+)
+def test_an_ecdsa_key_that_is_no_point_is_refused(encoded: bytes) -> None:
+    with pytest.raises(ValueError, match="no point"):
+        verifier.point_of(encoded)
+
+
+@FEW
+@given(secret=st.integers(1, verifier.N - 1), message=st.binary(max_size=200))
+def test_ecdsa_signatures_of_cryptography_hold(secret: int, message: bytes) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    private = ec.derive_private_key(secret, ec.SECP256R1())
+    public = private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+    signature = ec_signature(*decode_dss_signature(private.sign(message, ec.ECDSA(SHA256()))))
+    assert verifier.ecdsa_holds(public, message, signature)
+    assert not verifier.ecdsa_holds(public, message + b"!", signature)
+
+
+@pytest.mark.parametrize("curve", ["SECP384R1", "SECP256K1"])
+def test_a_key_of_another_curve_is_refused(curve: str) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    other = ec.generate_private_key(getattr(ec, curve)()).public_key()
+    with pytest.raises(verifier.Refused, match="is not a public key in PEM, Ed25519 or ECDSA on P-256"):
+        verifier.read_pem(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "key.pem")
+
+
 # --- the program -----------------------------------------------------------------------------------------------------
 
 

@@ -42,7 +42,7 @@ const RECORDS = {
   "verification.back_out": "backOut",
   "closure.close_release": "outcome",
 };
-const LEAVES_FILES = new Set(["communication.write_notes", "closure.pack_evidence"]);
+const LEAVES_FILES = new Set(["communication.write_notes", "communication.write_rollback_notes", "closure.pack_evidence"]);
 const ENDED = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
 const EVERY = 5000;
 const page = document.getElementById("release");

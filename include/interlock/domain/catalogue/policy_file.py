@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, model_validator
 
 from include.interlock.domain.canonical import Model
 
 from .board_file import BoardRule, refuse_rules_twice
-from .values import ChangeType, Day, Duration, Email, Identifier, Instant, Line, Roles, UserName, each_once, named_twice
+from .values import ChangeType, Day, Duration, Email, Identifier, Line, Roles, UserName, each_once, named_twice
 
 Licence = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9.+-]{1,100}$"), Field(description="An SPDX identifier, such as MIT")
@@ -182,24 +182,6 @@ class Tightening(Model):
         return self
 
 
-class Freeze(Model):
-    """A time in which nothing is rolled out; it binds everybody, or what it names."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    name: Line
-    from_: Instant = Field(alias="from", description="From when, with its offset: 2026-11-27T00:00:00+01:00")
-    until: Instant = Field(description="Until when; the first instant that is free again")
-    services: tuple[Identifier, ...] = Field((), description="Services that it binds; none named: all")
-    business_units: tuple[Identifier, ...] = Field((), description="Business units that it binds; none named: all")
-
-    @model_validator(mode="after")
-    def _ends_after_it_began(self) -> Self:
-        if self.until <= self.from_:
-            raise ValueError(f"it ends at {self.until}, and begins at {self.from_}")
-        return self
-
-
 def _often_enough(value: timedelta) -> timedelta:
     if not timedelta(minutes=1) <= value <= timedelta(days=1):
         raise ValueError("must be from a minute to a day")
@@ -252,7 +234,6 @@ class Policy(Model):
     standard_changes: tuple[StandardChange, ...] = Field(
         (), description="Templates; a release of change type standard that is like none of them is refused"
     )
-    freezes: tuple[Freeze, ...] = Field((), description="Times in which nothing is rolled out")
     business_units: dict[Identifier, Tightening] = Field({}, description="What each business unit asks beyond these")
     findings: Findings = Findings()
 

@@ -175,6 +175,10 @@ _DEPLOY_ROOT = r"^/?\.?[A-Za-z0-9_][A-Za-z0-9_.-]*(/\.?[A-Za-z0-9_][A-Za-z0-9_.-
 """Never the root, the login's home itself, a way up, or something that a command takes for an option."""
 
 
+Amount = Annotated[int, Field(ge=0, strict=True)] | Annotated[str, StringConstraints(pattern=r"^(100|[1-9]?[0-9]) ?%$")]
+"""A number of hosts, or a percentage of the fleet such as 25%."""
+
+
 class Environment(Model):
     """A fleet of hosts that runs the service."""
 
@@ -186,6 +190,16 @@ class Environment(Model):
         max_length=20,
         description="After each wave, this much of the fleet has the release: 1, 25%, 100%",
     )
+    window: int | None = Field(
+        None, ge=1, le=1000, description="Hosts of a wave that are changed at a time: as one is done, the next begins"
+    )
+    max_failed: Amount = Field(
+        0, description="Hosts of the whole rollout that may fail, 0: none; once more have, no further host is touched"
+    )
+    min_healthy: Amount = Field(
+        0, description="Hosts that stay in service at any time; those being changed and those that failed are not"
+    )
+    by_zone: bool = Field(False, description="Change the hosts of one availability zone before those of the next")
     target_group: str | None = Field(
         None, pattern=r"^[A-Za-z0-9-]{1,32}$", description="Name of the ELBv2 target group"
     )
@@ -205,6 +219,13 @@ class Environment(Model):
             raise ValueError("the last wave must be 100%, so that no host is left behind")
         if self.missing == "create" and self.launch is None:
             raise ValueError("missing: create needs launch")
+        return self
+
+    @model_validator(mode="after")
+    def _some_host_can_be_changed(self) -> Self:
+        floor = self.min_healthy
+        if floor >= self.count if isinstance(floor, int) else floor.startswith("100"):
+            raise ValueError(f"min_healthy: {floor} of {self.count} hosts leaves none that can be changed")
         return self
 
 

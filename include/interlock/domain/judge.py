@@ -1,0 +1,385 @@
+"""Is a canary as good as its baseline? Judged metric by metric, by the method that Kayenta's NetflixACAJudge published.
+
+Each metric was measured on the canary and, at the same time, on a fresh baseline of the old version. A Mann-Whitney U
+test at 98 % says whether canary and baseline differ at all; a dead zone of a quarter of the Hodges-Lehmann estimate,
+the metric's direction and its effect size say whether the difference matters. A group's score is the share of its
+metrics that pass; the groups' scores, weighted, are the canary's. A critical metric that fails makes it 0.
+
+Where Kayenta adds random noise to two constant series, the difference of the two constants is taken as it is, so that
+the same measurements always have the same judgement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
+from math import isfinite, isnan, nan
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, StringConstraints, model_validator
+from scipy.optimize import brentq
+from scipy.stats import norm, rankdata
+
+from .canonical import Model
+from .errors import PolicyViolation
+from .records import Record
+
+CONFIDENCE = 0.98
+TOLERANCE = 0.25
+"""The dead zone, as a share of the Hodges-Lehmann estimate."""
+NO_DATA_PERCENT = 50
+"""With so many metrics without data the canary fails, whatever the others say."""
+
+Values = NDArray[np.float64]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Classification = Literal["pass", "high", "low", "no_data", "no_data_failed"]
+Verdict = Literal["pass", "marginal", "fail"]
+
+
+# --- what is asked ---------------------------------------------------------------------------------------------------
+
+
+class EffectSize(Model):
+    """How large a difference has to be to count."""
+
+    measure: Literal["mean_ratio", "cles"] = Field(
+        "mean_ratio",
+        description="The canary's mean as a multiple of the baseline's; or the share of pairs in which the canary is "
+        "higher (common language effect size)",
+    )
+    allowed_increase: float | None = Field(None, ge=0, description="From here on it is high; none: any difference")
+    allowed_decrease: float | None = Field(None, ge=0, description="Down to here it is low; none: any difference")
+    critical_increase: float | None = Field(None, ge=0, description="Of a critical metric: from here on all fails")
+    critical_decrease: float | None = Field(None, ge=0, description="Of a critical metric: down to here all fails")
+
+    @property
+    def indifferent(self) -> float:
+        """The measure of no difference."""
+        return 0.5 if self.measure == "cles" else 1.0
+
+    def bounds(self, *, critical: bool = False) -> tuple[float, float]:
+        """Return what is low and what is high."""
+        low, high = (
+            (self.critical_decrease, self.critical_increase)
+            if critical
+            else (self.allowed_decrease, self.allowed_increase)
+        )
+        return self.indifferent if low is None else low, self.indifferent if high is None else high
+
+
+class Metric(Model):
+    """What is measured, and how it is judged."""
+
+    name: Name
+    groups: tuple[Name, ...] = Field(min_length=1)
+    direction: Literal["increase", "decrease", "either"] = Field("either", description="Which change is for the worse")
+    nan: Literal["remove", "replace"] = Field(
+        "remove", description="A measurement that is missing is left out, or is 0: an error count without errors"
+    )
+    outliers: Literal["keep", "remove"] = "keep"
+    outlier_factor: float = Field(3.0, gt=0, description="Interquartile ranges beyond the quartiles")
+    critical: bool = Field(False, description="If it fails, the canary fails")
+    must_have_data: bool = Field(False, description="Without data it fails; a critical one does in any case")
+    muted: bool = Field(False, description="It is shown, and does not count")
+    effect: EffectSize = EffectSize()
+
+
+class Question(Model):
+    """The metrics of a canary, and what makes it pass."""
+
+    metrics: tuple[Metric, ...] = Field(min_length=1)
+    weights: dict[str, Annotated[float, Field(ge=0, le=100)]] = Field(
+        {}, description="Group: its percentage of the score; groups that are not named share the rest"
+    )
+    pass_from: float = Field(95, ge=0, le=100)
+    marginal_from: float = Field(75, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        names = [metric.name for metric in self.metrics]
+        groups = {group for metric in self.metrics for group in metric.groups}
+        total = sum(self.weights.values())
+        if len(set(names)) < len(names):
+            raise ValueError("metrics: a metric is named twice")
+        if unknown := sorted(self.weights.keys() - groups):
+            raise ValueError(f"weights: no metric is of {', '.join(unknown)}")
+        if total > 100 or (groups == self.weights.keys() and total != 100):
+            raise ValueError(f"weights: they are {total:g} in sum, and the whole is 100")
+        if self.marginal_from > self.pass_from:
+            raise ValueError("marginal_from: must not be above pass_from")
+        return self
+
+
+# --- what is answered ------------------------------------------------------------------------------------------------
+
+
+class Summary(Model):
+    """A series in numbers; none of no measurement."""
+
+    count: int
+    mean: float | None
+    minimum: float | None
+    median: float | None
+    maximum: float | None
+
+
+class Judged(Model):
+    """What came of one metric."""
+
+    name: str
+    groups: tuple[str, ...]
+    classification: Classification
+    reason: str
+    critical: bool = Field(description="It fails the canary")
+    muted: bool
+    ratio: float | None = Field(description="The canary's mean as a multiple of the baseline's; none: one is 0")
+    effect: float | None = Field(None, description="By the metric's own measure; none: it cannot be computed")
+    difference: tuple[float, float, float] | None = Field(
+        None, description="Canary less baseline: lower bound at 98 %, Hodges-Lehmann estimate, upper bound"
+    )
+    canary: Summary
+    baseline: Summary
+
+
+class GroupScore(Model):
+    """What came of one group."""
+
+    name: str
+    score: float = Field(description="Percent of its metrics that pass")
+    weight: float
+    no_data: bool = Field(description="It had no data; then it counts as 100")
+
+
+class CanaryReport(Record):
+    """What came of a canary."""
+
+    verdict: Verdict
+    score: float
+    reason: str = Field(description="Why all of it failed; empty: the score decided")
+    metrics: tuple[Judged, ...]
+    groups: tuple[GroupScore, ...]
+    pass_from: float
+    marginal_from: float
+
+
+def judge(
+    question: Question, baseline: Mapping[str, Sequence[float]], canary: Mapping[str, Sequence[float]]
+) -> CanaryReport:
+    """Judge a canary.
+
+    :param baseline: metric: what was measured on the old version; NaN: a measurement that is missing.
+    :param canary: the same of the new version.
+    """
+    judged = tuple(
+        judge_metric(metric, baseline.get(metric.name, ()), canary.get(metric.name, ())) for metric in question.metrics
+    )
+    counted = [one for one in judged if not one.muted]
+    groups = _groups(counted, question.weights)
+    reason = _failed_as_a_whole(counted)
+    score = 0.0 if reason else _rounded(sum((100 if one.no_data else one.score) * one.weight / 100 for one in groups))
+    verdict: Verdict = (
+        "pass" if score >= question.pass_from else "marginal" if score >= question.marginal_from else "fail"
+    )
+    return CanaryReport(
+        verdict=verdict,
+        score=score,
+        reason=reason,
+        metrics=judged,
+        groups=groups,
+        pass_from=question.pass_from,
+        marginal_from=question.marginal_from,
+    )
+
+
+def _failed_as_a_whole(judged: Sequence[Judged]) -> str:
+    if failed := next((one for one in judged if one.critical and one.classification != "pass"), None):
+        return f"The critical metric {failed.name} failed: {failed.reason}"
+    lacking = [one.name for one in judged if one.classification == "no_data"]
+    if not judged or 100 * len(lacking) >= NO_DATA_PERCENT * len(judged):
+        return f"There is no data of {len(lacking)} of {len(judged)} metrics: {', '.join(lacking) or 'none counts'}."
+    return ""
+
+
+def _groups(judged: Sequence[Judged], weights: Mapping[str, float]) -> tuple[GroupScore, ...]:
+    names = list(dict.fromkeys(group for one in judged for group in one.groups))
+    unnamed = [name for name in names if name not in weights]
+    share = (100 - sum(weights.values())) / len(unnamed) if unnamed else 0.0
+    return tuple(_group(name, judged, weights.get(name, share)) for name in names)
+
+
+def _group(name: str, judged: Sequence[Judged], weight: float) -> GroupScore:
+    found = [one.classification for one in judged if name in one.groups and one.classification != "no_data"]
+    score = 100 * found.count("pass") / len(found) if found else 0.0
+    return GroupScore(name=name, score=score, weight=weight, no_data=not found)
+
+
+def _rounded(score: float) -> float:
+    return float(Decimal(repr(score)).quantize(Decimal("0.01"), ROUND_HALF_UP))
+
+
+# --- one metric ------------------------------------------------------------------------------------------------------
+
+
+def judge_metric(metric: Metric, baseline: Sequence[float], canary: Sequence[float]) -> Judged:
+    """Judge one metric.
+
+    :raises PolicyViolation: a measurement is infinite: that is no measurement.
+    """
+    of_baseline, of_canary = _prepared(metric, baseline), _prepared(metric, canary)
+    told = {
+        "name": metric.name,
+        "groups": metric.groups,
+        "muted": metric.muted,
+        "canary": _summary(of_canary),
+        "baseline": _summary(of_baseline),
+    }
+    if not len(of_canary) or not len(of_baseline):
+        return _without_data(metric, told)
+    if np.array_equal(np.sort(of_canary), np.sort(of_baseline)):
+        same = "Canary and baseline measured the same."
+        return Judged(**told, classification="pass", reason=same, critical=False, ratio=1.0)
+    return _compared(metric, of_baseline, of_canary, told)
+
+
+def _prepared(metric: Metric, values: Sequence[float]) -> Values:
+    found = np.asarray(values, dtype=np.float64)
+    if np.isinf(found).any():
+        raise PolicyViolation(
+            f"The metric {metric.name} has an infinite measurement.",
+            rule="a canary is judged by numbers",
+            who="the service's team",
+            next_step="look at what measures it",
+        )
+    found = found[~np.isnan(found)] if metric.nan == "remove" else np.nan_to_num(found, nan=0.0)
+    return _without_outliers(found, metric.outlier_factor) if metric.outliers == "remove" and len(found) else found
+
+
+def _without_outliers(values: Values, factor: float) -> Values:
+    """Leave out what is beyond Tukey's fences, and beyond the first and the last percentile."""
+    p1, p25, p75, p99 = np.percentile(values, (1, 25, 75, 99))
+    low, high = min(p1, p25 - factor * (p75 - p25)), max(p99, p75 + factor * (p75 - p25))
+    kept: Values = values[(values >= low) & (values <= high)]
+    return kept
+
+
+def _without_data(metric: Metric, told: Mapping[str, object]) -> Judged:
+    """Judge a metric of which one side, or both, has no measurement."""
+    found: Classification = "no_data"
+    critical = metric.critical
+    if metric.nan == "replace":
+        found, critical = "pass", False
+    elif metric.must_have_data and not metric.critical:
+        found = "no_data_failed"
+    reason = f"There is no data of {metric.name}."
+    return Judged.model_validate(
+        {**told, "classification": found, "reason": reason, "critical": critical, "ratio": None}
+    )
+
+
+def _compared(metric: Metric, baseline: Values, canary: Values, told: Mapping[str, object]) -> Judged:
+    lower, estimate, upper = shift(canary, baseline)
+    effect = _cles(canary, baseline) if metric.effect.measure == "cles" else _mean_ratio(canary, baseline)
+    dead_zone = TOLERANCE * abs(estimate)
+    low, high = metric.effect.bounds()
+    found: Classification = "pass"
+    if metric.direction != "decrease" and lower > dead_zone and _at_least(effect, high):
+        found = "high"
+    elif metric.direction != "increase" and upper < -dead_zone and _at_most(effect, low):
+        found = "low"
+    low, high = metric.effect.bounds(critical=True)
+    beyond = _at_least(effect, high) if found == "high" else _at_most(effect, low)
+    critical = metric.critical and found != "pass" and beyond
+    ratio = _mean_ratio(canary, baseline)
+    change = "" if isnan(ratio) else f", {ratio:.3g} times the baseline's mean"
+    return Judged.model_validate(
+        {
+            **told,
+            "classification": found,
+            "reason": f"{metric.name} is {found}{change}." if found != "pass" else "",
+            "critical": critical,
+            "ratio": _number(ratio),
+            "effect": _number(effect),
+            "difference": (lower, estimate, upper),
+        }
+    )
+
+
+def _at_least(effect: float, bound: float) -> bool:
+    """Compare an effect; one that cannot be computed is not held against the test's result."""
+    return isnan(effect) or effect >= bound
+
+
+def _at_most(effect: float, bound: float) -> bool:
+    return isnan(effect) or effect <= bound
+
+
+def _number(value: float) -> float | None:
+    return float(value) if isfinite(value) else None
+
+
+def _mean_ratio(canary: Values, baseline: Values) -> float:
+    before, after = float(np.mean(baseline)), float(np.mean(canary))
+    return nan if before == 0 or after == 0 else after / before
+
+
+def _cles(canary: Values, baseline: Values) -> float:
+    """Return the share of pairs in which the canary is higher; a tie counts half (Vargha and Delaney, 2000)."""
+    many, others = len(canary), len(baseline)
+    ranks = rankdata(np.concatenate((canary, baseline)))[:many].sum()
+    return float((2 * ranks - many * (many + 1)) / (2 * many * others))
+
+
+def _summary(values: Values) -> Summary:
+    if not len(values):
+        return Summary(count=0, mean=None, minimum=None, median=None, maximum=None)
+    return Summary(
+        count=len(values),
+        mean=float(np.mean(values)),
+        minimum=float(np.min(values)),
+        median=float(np.median(values)),
+        maximum=float(np.max(values)),
+    )
+
+
+# --- the test --------------------------------------------------------------------------------------------------------
+
+
+def shift(canary: Values, baseline: Values, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+    """Return by how much a canary is above its baseline: lower bound, Hodges-Lehmann estimate, upper bound.
+
+    The bounds are the shifts that a two-sided Mann-Whitney U test, by the normal approximation with correction for ties
+    and continuity, just does not reject; the estimate is the shift for which it sees no difference at all.
+    """
+    least, most = float(np.min(canary) - np.max(baseline)), float(np.max(canary) - np.min(baseline))
+    if least == most:  # two constants
+        return least, least, least
+    beyond = float(norm.ppf((1 - confidence) / 2))
+    bounds = [_root(canary, baseline, quantile, least, most) for quantile in (-beyond, 0.0, beyond)]
+    return bounds[0], bounds[1], bounds[2]
+
+
+def _root(canary: Values, baseline: Values, quantile: float, least: float, most: float) -> float:
+    """Return the shift at which the test's z falls to a quantile; the end of what is possible if it never does."""
+
+    def above(by: float) -> float:
+        return _z(canary - by, baseline) - quantile
+
+    if above(least) <= 0:
+        return least
+    if above(most) >= 0:
+        return most
+    return float(brentq(above, least, most, xtol=max(abs(most - least) * 1e-9, 1e-300)))
+
+
+def _z(one: Values, other: Values) -> float:
+    """Return by how many standard deviations the rank sum of one sample is above what two equal ones have."""
+    many, others = len(one), len(other)
+    total = many + others
+    ranks = rankdata(np.concatenate((one, other)))
+    above = float(ranks[:many].sum()) - many * (many + 1) / 2 - many * others / 2
+    _, ties = np.unique(ranks, return_counts=True)
+    tied = float((ties.astype(np.float64) ** 3 - ties).sum()) / (total * (total - 1))
+    deviation = float(np.sqrt(many * others / 12 * (total + 1 - tied)))
+    return (above - 0.5 * float(np.sign(above))) / deviation if deviation else 0.0

@@ -1,0 +1,135 @@
+"""What the calendars do to a release that is running."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from include.interlock.adapters.catalogue import FOLDER
+from include.interlock.domain.overrides import OVERRIDDEN, Override
+from include.interlock.domain.records import HostResult
+from include.interlock.stages import calendars, resources
+from include.interlock.stages.implementation import _was_held_back
+from include.interlock.stages.policy import catalogue_digest
+from include.interlock.stages.taskflow import reasons_kept
+from tests.running_task import RunningTask
+
+CALENDAR = """\
+title: Calendar
+owner: the office
+time_zone: UTC
+entries:
+  - name: trade
+    title: Christmas trade
+    kind: freeze
+    from: {start:%Y-%m-%dT%H:%M}
+    until: {end:%Y-%m-%dT%H:%M}
+    during_rollout: {during}
+"""
+NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+END = NOW + timedelta(hours=5)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: RunningTask) -> Path:
+    """A catalogue without calendars."""
+    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    shutil.rmtree(copy / "calendars")
+    (copy / "calendars").mkdir()
+    monkeypatch.setenv("INTERLOCK_CATALOGUE", str(copy))
+    return copy
+
+
+def freeze(catalogue: Path, during: str) -> None:
+    text = CALENDAR.format(start=NOW - timedelta(hours=1), end=END, during=during)
+    (catalogue / "calendars" / "office.yaml").write_text(text)
+
+
+def closed(*, under_way: bool) -> tuple[str, ...]:
+    policy, _, service = resources.catalogue_of("bike-shop")
+    return calendars.closed_now(policy, service, "production", under_way=under_way)
+
+
+def put_off() -> None:
+    policy, _, service = resources.catalogue_of("bike-shop")
+    calendars.put_off(service, policy, "production")
+
+
+@pytest.mark.parametrize("during", ["stop", "finish", "back_out"])
+def test_nothing_begins_in_a_freeze(catalogue: Path, during: str) -> None:
+    freeze(catalogue, during)
+    (sentence,) = closed(under_way=False)
+    assert "closed by Christmas trade (trade in calendars/office.yaml); next: " in sentence
+
+
+@pytest.mark.parametrize(("during", "halts"), [("stop", True), ("finish", False), ("back_out", True)])
+def test_a_wave_that_is_under_way_ends_only_if_the_freeze_lets_it(catalogue: Path, during: str, halts: bool) -> None:
+    freeze(catalogue, during)
+    assert bool(closed(under_way=True)) is halts
+
+
+@pytest.mark.parametrize("during", ["stop", "finish"])
+def test_a_rollout_that_is_under_way_waits_for_the_freeze_to_end(
+    catalogue: Path, running: RunningTask, during: str
+) -> None:
+    freeze(catalogue, during)
+    with pytest.raises(AirflowRescheduleException) as put, reasons_kept():
+        put_off()
+    assert put.value.reschedule_date == END
+    assert running.xcoms == {}  # nothing failed
+
+
+def test_a_rollout_that_is_to_be_backed_out_does_not_wait(catalogue: Path) -> None:
+    freeze(catalogue, "back_out")
+    put_off()
+
+
+def test_a_broken_calendar_closes_and_nothing_waits_for_it(catalogue: Path) -> None:
+    (catalogue / "calendars" / "office.yaml").write_text("entries: [")
+    assert "calendars/office.yaml, line 2: not YAML" in closed(under_way=True)[0]
+    put_off()
+
+
+def test_an_override_on_record_opens(catalogue: Path, running: RunningTask) -> None:
+    freeze(catalogue, "stop")
+    given = Override(
+        place="trade in calendars/office.yaml",
+        service="bike-shop",
+        environment="production",
+        reason="The till is broken",
+        by="ben",
+        role="operations",
+        until=END,
+    )
+    running.recorded.append((OVERRIDDEN, given.model_dump(mode="json")))
+    assert closed(under_way=False) == ()
+
+
+def test_a_calendar_is_no_part_of_what_was_voted_on(catalogue: Path) -> None:
+    before = catalogue_digest("bike-shop")
+    freeze(catalogue, "stop")
+    assert catalogue_digest("bike-shop") == before
+
+
+def test_a_wave_was_held_back_only_if_no_host_failed_by_itself() -> None:
+    def result(outcome: str, error: str = "") -> HostResult:
+        return HostResult.model_validate(
+            {
+                "host": "h",
+                "instance_id": "i",
+                "outcome": outcome,
+                "before": None,
+                "after": None,
+                "seconds": 1,
+                "error": error,
+            }
+        )
+
+    halted = result("failed", "The wave is halted: freeze: Christmas trade.")
+    assert _was_held_back([result("deployed"), halted, result("failed", "No permit: Calendar: Christmas trade.")])
+    assert not _was_held_back([halted, result("failed", "h is not well")])
+    assert not _was_held_back([result("deployed")])
