@@ -11,7 +11,7 @@ STACK := $(BIN)/python -m include.interlock.estate
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status logs reset evidence test lint format catalogue schemas policy-backtest lock
+.PHONY: help install up demo down status logs reset evidence test attacks lint format catalogue schemas policy-backtest lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -46,6 +46,9 @@ evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag i
 
 test: $(READY) ## run all tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
+
+attacks: $(READY) ## try to get round the board, in every way we know (about half an hour)
+	@$(BIN)/python -m tests.attacks
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
