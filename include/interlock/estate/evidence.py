@@ -72,10 +72,11 @@ def parsed(run: str, ledger: Ledger) -> tuple[str, str]:
     chain = PREFIX + run.strip().removeprefix(PREFIX)
     there = [name for name in ledger.chains() if name.startswith(PREFIX)]
     if chain not in there:
-        listed = "".join(f"\n  {name.removeprefix(PREFIX)}" for name in there[-SHOWN:])
+        listed = "".join(f"  {name.removeprefix(PREFIX)}\n" for name in there[-SHOWN:])
         raise AssetMissing(
-            f"The ledger has no release {run!r}." if run else "No release was named.",
-            next_step=f"name one of these, with RUN=…:{listed}" if listed else "make a release first",
+            (f"The ledger has no release {run!r}." if run else "No release was named.")
+            + (f" There are:\n{listed}" if listed else " There is none yet."),
+            next_step="name one with RUN=…" if listed else "make a release first",
         )
     dag_id, _, run_id = chain.removeprefix(PREFIX).partition("/")
     return dag_id, run_id
