@@ -17,6 +17,9 @@ from .databases import AirflowDatabase, LedgerDatabase
 from .people import INJECTION, accepted, vote
 
 
+NETWORK = "127.43.0"
+
+
 def catalogue_to_attack(folder: Path) -> Path:
     """Copy the catalogue: the emergency board has 20 seconds, and the release manager sits on the CAB.
 
@@ -38,7 +41,7 @@ def catalogue_to_attack(folder: Path) -> Path:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running stack whose production runs 1.0.0; this process has its connections."""
     folder = tmp_path_factory.mktemp("stack")
-    with running_stack(folder, catalogue_to_attack) as running, pytest.MonkeyPatch.context() as patch:
+    with running_stack(folder, catalogue_to_attack, network=NETWORK) as running, pytest.MonkeyPatch.context() as patch:
         wave.connect(running.settings, patch)
         yield running
 

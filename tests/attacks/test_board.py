@@ -269,7 +269,7 @@ def test_a_ballot_is_about_one_plan(stack: Stack, at_board: Release) -> None:
     "more",
     [
         {"plan": OTHER_PLAN},
-        {"hosts": ["127.41.0.11"]},
+        {"hosts": ["127.43.0.11"]},
         {"requested_by": "maya"},
         {"environment": "production", "rehearsal": True},
         {"waves": []},

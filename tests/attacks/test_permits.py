@@ -193,4 +193,4 @@ def test_production_is_no_sandbox() -> None:
     with pytest.raises(PolicyViolation, match="production is not a sandbox"):
         Admission.sandbox(PRODUCTION)
     with pytest.raises(PolicyViolation, match="No permit was shown"):
-        asyncio.run(Admission(PRODUCTION).admit("127.41.0.11"))
+        asyncio.run(Admission(PRODUCTION).admit("127.43.0.11"))

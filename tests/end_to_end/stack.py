@@ -119,10 +119,13 @@ def impatient_catalogue(folder: Path) -> Path:
 
 
 @contextmanager
-def running_stack(folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue) -> Iterator[Stack]:
+def running_stack(
+    folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue, *, network: str = "127.41.0"
+) -> Iterator[Stack]:
     """Start a stack on ports and addresses of its own; stop everything of it afterwards.
 
     :param catalogue: copies the catalogue into a folder, and may change it there.
+    :param network: of the hosts' addresses; stacks at the same time need one each.
     """
     ports = {f"INTERLOCK_{name}_PORT": str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     settings = Settings.from_environment(
@@ -130,7 +133,7 @@ def running_stack(folder: Path, catalogue: Callable[[Path], Path] = impatient_ca
             **os.environ,
             **ports,
             "INTERLOCK_STATE": str(folder / "state"),
-            "INTERLOCK_NETWORK": "127.41.0",
+            "INTERLOCK_NETWORK": network,
             "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),
         }
     )

@@ -47,7 +47,8 @@ def end_all(state: Path, host: str | None = None, *, gently: bool = False) -> No
     :param gently: ask first, and kill only what does not end in time.
     """
     for _ in range(ROUNDS):
-        found = list(of_hosts(state, host))
+        # Twice: one that was begun during the first look by another that ended in it was not seen.
+        found = list(of_hosts(state, host)) or list(of_hosts(state, host))
         if not found:
             return
         end(found, signal.SIGTERM if gently else signal.SIGKILL, PATIENCE)
