@@ -16,7 +16,6 @@ from . import wave
 from .databases import AirflowDatabase, LedgerDatabase
 from .people import INJECTION, accepted, vote
 
-
 NETWORK = "127.43.0"
 
 
