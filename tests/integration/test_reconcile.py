@@ -29,6 +29,7 @@ from include.interlock.stages import history, permits, reconcile, resources, rev
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server
+from tests.running_task import asked_at_the_api
 
 CHAIN = "release/" + "/".join(RUN)
 RUN_PATH = "/api/v2/dags/{}/dagRuns/{}".format(*RUN)
@@ -94,10 +95,10 @@ def run(signer: Signer, ledger: Ledger) -> Run:
     def runs(task: Any, *args: Any, run_id: str = "look-1", looked: datetime | None = None, **params: Any) -> Any:
         ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
         ti.dag_id, ti.task_id, ti.map_index = "reconcile", task.function.__name__, -1
-        dag_run = SimpleNamespace(dag_id="reconcile", run_id=run_id, triggering_user_name="olga")
+        known = asked_at_the_api(ledger, ("reconcile", run_id), "olga" if params else None)
         context: Any = {
             "ti": ti,
-            "dag_run": dag_run,
+            "dag_run": known,
             "params": params,
             "prev_start_date_success": Proxy(lambda: looked),
         }
@@ -356,8 +357,8 @@ def test_a_stop_is_declared_by_whoever_triggers_it_and_lifted_by_its_id(
     assert run(stops.record_stop, run_id="lift-1", **lifting) == lifted
     permits.refuse_stopped("bike-shop")
     run(stops.tell_of_stop, lifted, run_id="lift-1")
-    assert [entry.kind for entry in ledger.entries(INSTALLATION)] == [DECLARED, LIFTED]
-    assert [entry.actor for entry in ledger.entries(INSTALLATION)] == ["olga", "olga"]
+    stopped = ledger.entries(INSTALLATION, kind="emergency_stop.*")
+    assert [(entry.kind, entry.actor) for entry in stopped] == [(DECLARED, "olga"), (LIFTED, "olga")]
     assert [subject for subject, _ in mails] == [
         "Emergency stop of bike-shop",
         f"Emergency stop {declared['id']} of bike-shop lifted",

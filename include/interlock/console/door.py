@@ -3,13 +3,15 @@
 A pure ASGI middleware around Airflow's API. Each request that changes something is left where the auth manager finds it
 (``asked``). The body of the one request that starts a release is read and handed on untouched; what cannot be released
 is refused, with its reason, before a run exists. That is for people: the first task checks the same again, whichever
-way a run was started. And no task of another Dag starts a release or clears one.
+way a run was started. Who asked for a run under control is put on record before they hear that there is one; and no
+task of another Dag starts a release or clears one.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,16 @@ from include.interlock.adapters.catalogue import load_service
 from include.interlock.domain.errors import ReleaseError, RequestRefused
 from include.interlock.domain.request import parse_request
 
-from .asked import App, Asked, Receive, Scope, Send, let_in, under_way, unique
+from . import witness
+from .asked import App, Asked, Message, Receive, Scope, Send, let_in, under_way, unique
 from .attempts import Note, attempt_by_task
+from .behind import user_of
 from .control import is_controlled, is_release, is_rollback, refusal, service_of
 from .messages import answer, read_body, replay
 from .routes import Deed
 from .verdict import bench, catalogue_folder
+
+NoteRun = Callable[[str, str, Asked, bytes], None]
 
 LARGEST_BODY = 64 * 1024
 """Bytes; the largest request that the form can make is a few kilobytes."""
@@ -42,10 +48,20 @@ class ReleaseDoor:
 
     :param catalogue: the catalogue's folder; by default ``INTERLOCK_CATALOGUE``, or the project's own.
     :param note: takes a refused attempt of a task.
+    :param note_run: takes who asked for a run under control: their name, the Dag, the request, and Airflow's answer.
+    :param user: says who sends a request.
     """
 
-    def __init__(self, app: App, catalogue: Path | None = None, note: Note | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        catalogue: Path | None = None,
+        note: Note | None = None,
+        note_run: NoteRun = witness.note_run,
+        user: Callable[[Scope], Awaitable[str]] = user_of,
+    ) -> None:
         self.app, self.catalogue, self._note = app, catalogue, note
+        self._note_run, self._user = note_run, user
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it with 422 and the reason."""
@@ -61,10 +77,27 @@ class ReleaseDoor:
                 await answer(send, 403, why)
                 return
             triggered = TRIGGER.fullmatch(asked.path)
+            if triggered and is_controlled(triggered["dag"]):
+                send = self._on_record(triggered["dag"], asked, scope, send)
             if triggered and is_release(triggered["dag"]):
                 await self._ask(triggered["dag"], scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+    def _on_record(self, dag_id: str, asked: Asked, scope: Scope, send: Send) -> Send:
+        """Return a ``send`` that gives Airflow's answer when it is on record who asked for the run that it made."""
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+            if message["type"] != "http.response.start" and not message.get("more_body"):
+                if held[0].get("status") in (200, 201):
+                    reply = b"".join(one.get("body", b"") for one in held)
+                    await to_thread.run_sync(self._note_run, await self._user(scope), dag_id, asked, reply)
+                for one in held:
+                    await send(one)
+
+        return hold
 
     async def _ask(self, dag_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive, LARGEST_BODY)

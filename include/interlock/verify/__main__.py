@@ -443,6 +443,7 @@ def check_plan(pack: Pack) -> str:
     pack.expect(payload == {**plan, "digest": payload["digest"]}, f"{where}: is another plan than {PLAN}")
     pack.compare(f"{PLAN}, bundle", plan["bundle"], sha256=pack.last("artifact.built")["bundle"]["sha256"])
     pack.compare(PLAN, plan, requested_by=pack.last("release.requested").get("requested_by"))
+    pack.compare("run.asked, the last one", pack.last("run.asked"), user=plan["requested_by"])
     if plan.get("rolls_back"):
         check_way_back(pack, plan)
     before = pack.entries[: [entry["kind"] for entry in pack.entries].index("rollout.frozen")]
