@@ -253,6 +253,7 @@ def ballot(story: Story) -> str:
         board=releases.board(),
         acceptance=releases.decision("acceptance"),
         answered_yes=[],
+        calendars=[],
         names=releases.NAMES,
         quality_page=quality_page(RELEASE, story.run_id),
     )

@@ -34,6 +34,7 @@ from include.interlock.domain.rollout import split_waves, strategy_of
 
 from . import resources
 from .acceptance import acceptance_digest
+from .calendars import foreseen
 from .people import ABSTAIN, APPROVE, CLERK, REJECT, ask, persons, question, votes_on
 from .planning import settled
 from .policy import requested
@@ -137,9 +138,12 @@ def prepare_ballots(
     board = rule_of(service, rollout)
     if board is None or rollout.decide_by is None:
         return []
+    moments = {"at its start": rollout.not_before, "at the deadline of this vote": rollout.decide_by}
+    coming = {moment: at for moment, at in moments.items() if at is not None}
     body = render(
         "ballot.md.j2",
         plan=plan,
+        calendars=foreseen(policy, described, rollout.environment, coming),
         service=described,
         report=report,
         rollout=rollout,

@@ -72,6 +72,7 @@ def ballot(
         "board": releases.board(),
         "acceptance": releases.decision("acceptance", reason="Fay approved the release."),
         "answered_yes": (),
+        "calendars": [("now", "bike-shop in production may be changed until 2026-12-20 23:00 UTC.")],
         "names": releases.NAMES,
         "quality_page": PAGE,
     }
@@ -90,6 +91,8 @@ def test_a_ballot_shows_all_that_a_member_needs_to_decide() -> None:
         "SHOP-12, #7",
         "Rita Reyes (rita)",
         "as soon as it is approved",
+        "Calendars, now",
+        "bike-shop in production may be changed until 2026-12-20 23:00 UTC.",
         "Fay approved the release. “fine”",
         "Price bikes in euros",
         "many notice within an hour",

@@ -133,3 +133,13 @@ def test_a_wave_was_held_back_only_if_no_host_failed_by_itself() -> None:
     assert _was_held_back([result("deployed"), halted, result("failed", "No permit: Calendar: Christmas trade.")])
     assert not _was_held_back([halted, result("failed", "h is not well")])
     assert not _was_held_back([result("deployed")])
+
+
+def test_who_votes_is_told_what_the_calendars_say_of_what_is_to_come(catalogue: Path) -> None:
+    freeze(catalogue, "stop")
+    policy, _, service = resources.catalogue_of("bike-shop")
+    moments = {"at its start": END + timedelta(hours=1), "at the deadline": NOW - timedelta(hours=2)}
+    (now, closed_by), (start, free) = calendars.foreseen(policy, service, "production", moments)
+    assert (now, start) == ("now", "at its start")
+    assert "may not be changed: closed by Christmas trade" in str(closed_by)
+    assert free.open

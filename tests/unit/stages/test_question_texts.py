@@ -34,6 +34,7 @@ def bodies() -> dict[str, str]:
             board=releases.board(),
             acceptance=releases.decision("acceptance"),
             answered_yes=(),
+            calendars=(),
             **COMMON,
         ),
         "waiver": render(
