@@ -9,7 +9,7 @@ deadline; in which order rules are merged, and how often, makes no difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Annotated, TypeVar
 
@@ -294,7 +294,7 @@ def ballots(rule: VotingRule, *, barred: Collection[str], since: datetime, until
     :param barred: who asked for the release or made it: they vote neither for themselves nor for others.
     :param since: when voting begins; with ``until``, it says which delegates may come to vote.
     """
-    days = since.date().isoformat(), until.date().isoformat()
+    days = tuple(at.astimezone(UTC).date().isoformat() for at in (since, until))
 
     def stand_ins(user: str) -> Iterator[str]:
         for delegation in rule.delegations:

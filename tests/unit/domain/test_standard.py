@@ -43,12 +43,12 @@ def test_a_release_that_is_like_a_template_is_a_standard_change() -> None:
     [
         ({"services": ["till"]}, {}, "it is for till"),
         ({"tiers": [3, 4]}, {}, "it is not for services of tier 2"),
-        ({}, {"bump": "minor"}, "its versions are patch, and this is minor"),
-        ({}, {"bump": "major"}, "and this is major"),
-        ({}, {"bump": "downgrade"}, "and this is downgrade"),
-        ({}, {"risk": 31}, "its risk is 30 at most, and this is 31"),
+        ({}, {"bump": "minor"}, "it is for steps of the kind patch, and this one is minor"),
+        ({}, {"bump": "major"}, "and this one is major"),
+        ({}, {"bump": "downgrade"}, "and this one is downgrade"),
+        ({}, {"risk": 31}, "it is for a risk of 30 at most, and this is 31"),
         ({}, {"answers": {"customer_data": True, "speed": False}}, "customer_data was answered with yes"),
-        ({}, {"answers": {}}, "customer_data was answered with yes"),
+        ({}, {"answers": {}}, "customer_data was not answered"),
         ({"until": "2026-03-03"}, {}, "it ended on 2026-03-03"),
     ],
 )
@@ -59,7 +59,7 @@ def test_a_release_that_differs_in_one_thing_is_none(limits: dict[str, Any], ask
 
 
 def test_without_a_template_nothing_is_a_standard_change() -> None:
-    with pytest.raises(PolicyViolation, match="the policy has no template"):
+    with pytest.raises(PolicyViolation, match="The policy has no template"):
         found()
 
 
