@@ -68,3 +68,16 @@ def test_a_template_names_questions_that_are_asked() -> None:
         found(template(answered_no=["weather"]))
     with pytest.raises(ValueError, match="patch is named twice"):
         found(template(), template())
+
+
+@pytest.mark.usefixtures("far_east")
+def test_the_last_day_of_a_template_ends_at_midnight_utc() -> None:
+    last = template(until="2026-03-04")
+    assert found(last, now=datetime(2026, 3, 4, 23, 59, 59, tzinfo=UTC)) == "patch"
+    assert found(last, now=datetime.fromisoformat("2026-03-05T08:59:59+09:00")) == "patch"
+    with pytest.raises(PolicyViolation, match="it ended on 2026-03-04"):
+        found(last, now=datetime.fromisoformat("2026-03-05T09:00+09:00"))
+
+
+def test_of_several_templates_the_first_that_fits_counts() -> None:
+    assert found(template("strict", risk_up_to=29), template("first"), template("second")) == "first"

@@ -82,6 +82,13 @@ def test_faults_of_a_service_have_their_place_in_its_file() -> None:
     ]
 
 
+def test_a_business_units_rule_may_name_the_services_that_there_are() -> None:
+    units = {"retail": {"board_rules": [rule(when={"services": ["till", "bus"]})]}}
+    rules = policy(change_types={**FLOWS, "emergency": {}}, business_units=units)
+    (fault,) = faults_of_policy(rules, book({"cab": CAB}), services=("till",))
+    assert (fault.place[-1], fault.found) == (1, "bus")
+
+
 def test_strangers_are_named_and_their_roles_are_not_asked_for() -> None:
     wrong = rule(members=["zoe", "ann", "yan"], quorum={"approvals": 4, "veto": ["ben"]})
     units = {"retail": {"board_rules": [wrong]}, "toys": {"board_rules": [rule(when={"business_units": ["toys"]})]}}

@@ -50,7 +50,8 @@ def test_what_came_in_is_exactly_what_counts(other: dict[str, Any]) -> None:
 
 
 def test_an_answer_in_another_actors_name_is_none() -> None:
-    assert not is_witnessed(ANSWER, NOW, chain(given(actor="cora")), digest=PLAN)
+    assert is_witnessed(ANSWER, NOW, chain(given(actor="cora")), digest=PLAN) is False
+    assert is_witnessed(ANSWER, NOW, chain(), digest=PLAN) is False
 
 
 @pytest.mark.parametrize(
@@ -62,5 +63,15 @@ def test_an_answer_was_given_when_it_came_in(at: datetime | None, witnessed: boo
 
 
 def test_an_answer_is_to_a_plan_that_was_frozen_before_it() -> None:
-    assert not is_witnessed(ANSWER, NOW, chain(frozen(OTHER), given(), frozen(PLAN)), digest=PLAN)
+    assert is_witnessed(ANSWER, NOW, chain(frozen(OTHER), given(), frozen(PLAN)), digest=PLAN) is False
     assert is_witnessed(ANSWER, NOW, chain(frozen(PLAN), given(), frozen(OTHER)), digest=PLAN)
+
+
+def test_an_answer_that_was_given_again_after_the_plan_changed_is_witnessed() -> None:
+    assert is_witnessed(ANSWER, NOW, chain(given(), frozen(PLAN), given()), digest=PLAN)
+    other = ANSWER.model_copy(update={"choice": "Reject"})
+    assert is_witnessed(ANSWER, NOW, chain(given(), given(other)), digest=PLAN)
+
+
+def test_a_minute_is_what_clocks_may_differ_by() -> None:
+    assert timedelta(minutes=1) == SKEW
