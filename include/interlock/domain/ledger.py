@@ -313,10 +313,9 @@ def _broken(chain: str, place: int, what: BreakKind, sentence: str) -> Break:
 
 def _problems(error: ValidationError) -> str:
     """Say what is wrong, and not with what values: they may be anything."""
-    found = error.errors(include_input=False, include_url=False)
     return "; ".join(
         str(problem["ctx"]["error"]) if problem["type"] == "value_error" else f"{problem['loc'][0]}: {problem['msg']}"
-        for problem in found
+        for problem in error.errors()
     )
 
 

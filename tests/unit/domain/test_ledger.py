@@ -267,6 +267,7 @@ def test_any_swap_is_noticed_and_named(data: st.DataObject, length: int) -> None
     one, other = sorted(data.draw(st.lists(st.integers(0, length - 1), min_size=2, max_size=2, unique=True)))
     entries[one], entries[other] = entries[other], entries[one]
     assert found(list(entries)) == (one + 1, "reordered")
+    assert found([entry.model_dump(mode="json") for entry in entries]) == (one + 1, "reordered")
 
 
 @given(data=st.data(), length=LENGTHS)

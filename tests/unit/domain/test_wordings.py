@@ -144,7 +144,7 @@ def of_voting() -> Said:
     yield "a veto of several", "\n".join(samples.board(veto="cora dan", deadline="PT90M").lines())
     yield "two boards", "\n".join(of_two_boards().lines())
     yield "a delegate", "\n".join(samples.board(delegates=AWAY).lines())
-    rule = {"name": "tier-1", "board": "cab", "quorum": {"approvals": 3}}
+    rule = {"name": "tier-1", "board": "cab", "quorum": {"approvals": 3, "require": {"security": 1, "business": 1}}}
     alone = {"name": "own", "members": ["eve"], "quorum": {}}
     people = samples.book({"cab": CAB}, rules=[rule, alone])
     rules = samples.policy(change_types={**samples.FLOWS, "emergency": {}})
