@@ -11,7 +11,7 @@ STACK := $(BIN)/python -m include.interlock.estate
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status logs reset evidence test attacks lint format catalogue schemas policy-backtest lock
+.PHONY: help install up demo down status logs reset evidence test attacks mutation lint format catalogue schemas policy-backtest lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -49,6 +49,9 @@ test: $(READY) ## run all tests
 
 attacks: $(READY) ## try to get round the board, in every way we know (about half an hour)
 	@$(BIN)/python -m tests.attacks
+
+mutation: $(READY) ## change the code of votes, permits and ledger in every small way: do the tests notice? (half an hour)
+	@nice $(BIN)/python -m tests.mutation
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
