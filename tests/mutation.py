@@ -1,7 +1,7 @@
 """Change the code that counts votes, gives permits and keeps the ledger, a little in each place: do the tests notice?
 
-``python -m tests.mutation`` names every change that they did not, and ends with 1 if these are more than one in twenty.
-What is changed, and which tests are run, is under ``[tool.mutmut]`` in ``pyproject.toml``.
+``python -m tests.mutation [mutmut's own]`` names every change that they did not notice, and ends with 1 if these are
+more than one in twenty. What is changed, and which tests are run, is under ``[tool.mutmut]`` in ``pyproject.toml``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MUTMUT = str(Path(sys.executable).parent / "mutmut")
 FEWEST = 0.95
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Test every change anew; what an earlier run found may have been found by tests that are no more."""
     if not Path(MUTMUT).exists():
         print("mutmut is not installed: name it in requirements.txt, then make lock and make install.", file=sys.stderr)
@@ -29,7 +29,7 @@ def main() -> int:
     MUTANTS.mkdir()
     print(f"This takes half an hour; the progress is in {LOG.relative_to(ROOT)}.", flush=True)
     with LOG.open("w", encoding="utf-8") as log:
-        subprocess.run([MUTMUT, "run"], cwd=ROOT, stdout=log, stderr=log, env=environment(), check=True)
+        subprocess.run([MUTMUT, "run", *arguments], cwd=ROOT, stdout=log, stderr=log, env=environment(), check=True)
     for name in survivors():
         print(asked("show", name))
     asked("export-cicd-stats")
@@ -60,4 +60,4 @@ def environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -435,3 +435,20 @@ def test_a_further_rule_never_turns_a_rejection_into_an_approval(
 ) -> None:
     if verdict(votes, on=merge(on, further)) is True:
         assert verdict(votes, on=on) is True
+
+
+def test_votes_are_on_record_in_one_order() -> None:
+    in_order = [
+        vote("ben", APPROVE),
+        vote(None, APPROVE, assigned="dan"),
+        vote("Anna", APPROVE, assigned="dan"),
+        vote("dan", ABSTAIN, at=AT),
+        vote("dan", APPROVE),
+        vote("dan", APPROVE, at=AT),
+        vote("dan", APPROVE, "why", at=AT),
+        vote("dan", APPROVE, "why", at=AT, conditions="at night"),
+    ]
+    for votes in (in_order, in_order[::-1], in_order[1::2] + in_order[::2]):
+        decision = counted(votes, expired=True)
+        assert decision is not None
+        assert decision.votes == tuple(in_order)

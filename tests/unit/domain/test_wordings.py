@@ -105,6 +105,9 @@ def of_the_board() -> Said:
         decided(cab, ben, vote("dan", APPROVE, conditions="only\nat night"), vote("cora", ABSTAIN)),
     )
     yield "a compulsory role approves", decided(samples.board(require={"security": 1}), ben, vote("cora", APPROVE))
+    two_roles = samples.board(require={"security": 1, "operations": 1})
+    yield "two compulsory roles approve", decided(two_roles, ben, vote("cora", APPROVE))
+    yield "two compulsory roles do not answer", decided(two_roles, dan, expired=True)
     yield "a veto, with its reason", decided(cab, ben, vote("cora", REJECT, "the keys\nare in the bundle"))
     yield "a veto by a delegate", decided(samples.board(delegates=AWAY), vote("eve", REJECT, at=MEANWHILE))
     yield (
