@@ -15,7 +15,7 @@ from include.interlock.domain import board as boards
 from include.interlock.domain import voting
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Policy, Service
-from include.interlock.domain.errors import AssetMissing, GateRejected, ReleaseError, TransientError
+from include.interlock.domain.errors import AssetMissing, GateRejected, HostUnreachable, ReleaseError, TransientError
 from include.interlock.domain.paths import quality_page
 from include.interlock.domain.records import (
     Artifact,
@@ -214,7 +214,7 @@ class AwaitBoard(BaseOperator):
             rollout = RolloutPlan.from_xcom(self.rollout)
             expired = rollout.decide_by is not None and datetime.now(UTC) >= rollout.decide_by
             cast = _ballots() if self.ballots else ()  # before counting: a later answer wakes the trigger
-            decision = count(self.service, rollout, expired=expired)
+            decision = self._counted(rollout, expired=expired)
             rule = rule_of(self.service, rollout)
             if decision is None:
                 until = remind_in_time(rule, rollout, cast) if rule else rollout.decide_by
@@ -222,12 +222,22 @@ class AwaitBoard(BaseOperator):
             try:
                 return settled(decision, board=rule and rule.model_dump(mode="json")).to_xcom()
             finally:
-                self._close_ballots()
+                self._close_ballots("the board has decided")
 
-    def _close_ballots(self) -> None:
+    def _counted(self, rollout: RolloutPlan, *, expired: bool) -> Decision | None:
+        """Count; if that is refused for good, nobody needs to vote any more."""
+        try:
+            return count(self.service, rollout, expired=expired)
+        except (TransientError, HostUnreachable):
+            raise  # it is tried again
+        except ReleaseError:
+            self._close_ballots("the release cannot be approved any more")
+            raise
+
+    def _close_ballots(self, why: str) -> None:
         """Close the ballots left open; the decision stands, whether that works or not."""
         try:
-            close_open_ballots(len(self.ballots or ()))
+            close_open_ballots(len(self.ballots or ()), why)
         except ReleaseError as error:
             self.log.warning("Some ballots stay open until their time is up: %s", error)
 
@@ -257,9 +267,10 @@ def _ballots() -> tuple[Answer, ...]:
         return api.answers(dag_id, run_id, ASK)
 
 
-def close_open_ballots(expected: int) -> None:
+def close_open_ballots(expected: int, why: str) -> None:
     """Answer, as the board's clerk, every ballot that nobody needs to answer any more; such answers never count.
 
+    :param why: what members read whose ballot is closed.
     :param expected: how many ballots there are; one that is not there yet is waited for.
     :raises TransientError: some are still open after :data:`CLOSING_TIME`.
     """
@@ -271,9 +282,7 @@ def close_open_ballots(expected: int) -> None:
         while True:
             ballots = api.answers(dag_id, run_id, ASK)
             for ballot in (ballot for ballot in ballots if not ballot.answered):
-                api.close_question(
-                    dag_id, run_id, ballot, choice=ABSTAIN, comment=f"Closed by {CLERK}: the board has decided."
-                )
+                api.close_question(dag_id, run_id, ballot, choice=ABSTAIN, comment=f"Closed by {CLERK}: {why}.")
             if len(ballots) >= expected and all(ballot.answered for ballot in ballots):
                 return
             if monotonic() > give_up:
