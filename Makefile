@@ -50,7 +50,7 @@ test: $(READY) ## run all tests
 attacks: $(READY) ## try to get round the board, in every way we know (about half an hour)
 	@$(BIN)/python -m tests.attacks
 
-mutation: $(READY) ## change the code of votes, permits and ledger in every small way: do the tests notice? (half an hour)
+mutation: $(READY) ## change the code of votes, permits and ledger in every small way: do the tests notice? (a quarter of an hour)
 	@nice $(BIN)/python -m tests.mutation
 
 lint: $(READY) ## ruff and mypy

@@ -24,7 +24,7 @@ from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.policy import resolve_policy
 from include.interlock.domain.records import Decision, RollBack, RolloutPlan, Vote, Waiver
 from include.interlock.domain.voting import VotingRule
-from include.interlock.domain.witness import GivenAnswer
+from include.interlock.domain.witness import ASKED, AskedRun, GivenAnswer, refuse_unasked
 from tests.unit.domain import samples
 from tests.unit.domain.samples import vote
 from tests.unit.domain.test_permit import FAILURE, circumstances, decision, planned, report, waiver
@@ -435,6 +435,17 @@ def of_standard() -> Said:
 
 
 def of_witness() -> Said:
+    run = AskedRun(dag_id="release_bike_shop", run_id="one", user="rita", conf=OTHER)
+    asked = entry(1, actor="rita", kind=ASKED, key=run.key, payload=run.model_dump(mode="json"))
+
+    def unasked(on_record: ledger.Entry | None = asked, **changes: Any) -> str:
+        return refusal(lambda: refuse_unasked(run.model_copy(update=changes), on_record))
+
+    yield "a run that nobody asked for", unasked(None)
+    yield "a run that nobody asked for, by no name", unasked(None, user="")
+    yield "a run that somebody else asked for", unasked(user="mallory")
+    yield "a run that somebody asked for, by no name", unasked(user="")
+    yield "a run with another form", unasked(conf="1" * 64)
     yield "an answer", str(GivenAnswer(user="ben", task_id="rollout.cast_ballot", map_index=2, choice="Approve"))
 
 
