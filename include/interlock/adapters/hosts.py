@@ -28,6 +28,7 @@ from .web import web_client
 __all__ = [
     "CONCURRENCY",
     "Deployment",
+    "Site",
     "SshLogin",
     "back_out_hosts",
     "deploy_hosts",

@@ -23,6 +23,8 @@ _PARALLEL = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _IN_SERVICE = ("healthy", "unavailable")  # unavailable: the group has no health checks
 _OUT = "out"
+_LEAVING = timedelta(seconds=10)
+"""How long a host that serves elsewhere already is waited for to leave a group."""
 
 
 class Balancer(Protocol):
@@ -145,7 +147,7 @@ class Groups:
     async def restore(self, instance_id: str) -> None:
         """Put a host into the home group, and out of the others when it serves there."""
         await self._home.restore(instance_id)
-        await asyncio.gather(*(group.drain(instance_id, timedelta()) for group in self._others))
+        await asyncio.gather(*(group.drain(instance_id, _LEAVING) for group in self._others))
 
 
 class Traffic:
@@ -186,10 +188,10 @@ class Traffic:
 
         A group with weight 0 gets no requests, and its health is checked.
         """
-        wanted = {group: weights.get(group, 0) for group in self.groups}
         changed = False
         with _told("share its traffic"):
             for call, about, found in self._forwards():
+                wanted = dict.fromkeys(found, 0) | {group: weights.get(group, 0) for group in self.groups}
                 if found != wanted:
                     call(_shared(about, wanted))
                     changed = True
@@ -202,7 +204,7 @@ class Traffic:
             weights = [_weights(action) for action in actions if action["Type"] == "forward"]
             if not weights or not set(weights[0]) & set(self.groups):
                 continue
-            if strangers := set(weights[0]) - set(self.groups):
+            if strangers := {group for group, weight in weights[0].items() if weight} - set(self.groups):
                 raise self._unclear(f"a listener or rule forwards to {', '.join(sorted(strangers))}, too")
             found.append((change, actions, weights[0]))
         if not found:

@@ -144,6 +144,12 @@ class CanaryReport(Record):
     marginal_from: float
     docs: str = Field("", description="URI of the report's page in the artifact store; empty: it was not written")
 
+    def sentence(self) -> str:
+        """Say what came of it, in a sentence or two."""
+        worse = [one.reason for one in self.metrics if one.classification != "pass" and one.reason and not one.muted]
+        why = " ".join([self.reason] if self.reason else worse)
+        return f"{self.score:g} of 100 points, {self.pass_from:g} pass.{f' {why}' if why else ''}"
+
 
 # --- what is measured ------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from include.interlock.domain.records import (
 
 from . import resources
 from .acceptance import ASK as ASK_APPROVERS
+from .canary import ASK as ASK_CANARY
 from .communication import ASK as ASK_SUPPORT
 from .evidence import chain_entries, plan_in, record, this_task
 from .history import remember
@@ -44,7 +45,7 @@ from .waivers import ASK as ASK_WAIVERS
 
 log = logging.getLogger(__name__)
 OWN_TASKS = frozenset({"closure.record_outcome", "closure.pack_evidence", "closure.close_release"})
-QUESTIONS = frozenset({ASK_MANAGEMENT, ASK_WAIVERS, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT, ASK_ROLLBACK})
+QUESTIONS = frozenset({ASK_MANAGEMENT, ASK_WAIVERS, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT, ASK_ROLLBACK, ASK_CANARY})
 """The tasks that ask people; how they ended means nothing (see people.ask)."""
 R = TypeVar("R", bound=Record)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import XComArg, chain, task_group
@@ -13,15 +13,17 @@ from include.interlock.adapters import web
 from include.interlock.domain.catalogue import Service
 from include.interlock.domain.permit import NO_PERMIT
 from include.interlock.domain.records import HostResult, LoadReport, RolloutPlan, WaveReport
-from include.interlock.domain.rollout import Pace, failed_elsewhere, tolerated, wave_title
+from include.interlock.domain.rollout import Pace, failed_elsewhere, tolerated, wave_titles
 from include.interlock.domain.stops import HALTED
 
-from . import permits, resources
+from . import permits, resources, traffic
 from .calendars import put_off
+from .canary import canary_tasks
 from .evidence import chain_entries, record
 from .quality import refuse_failed_hosts
 from .rolling import deploy, recorded_waves
 from .rollout import count
+from .switch import switch_tasks, wait_until_kept
 from .taskflow import keep_result, stage_task
 from .versions import as_it_was
 
@@ -37,7 +39,8 @@ def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
     """
     permits.refuse_unproven(service, rollout, count(service, rollout, expired=True))
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
-    return asyncio.run(web.run_load(rollout.hosts, described.load, described.health.port, moment="before"))
+    hosts = rollout.switch.live_hosts if rollout.switch else rollout.hosts
+    return asyncio.run(web.run_load(hosts, described.load, described.health.port, moment="before"))
 
 
 @stage_task(execution_timeout=timedelta(hours=6))
@@ -52,16 +55,21 @@ def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     policy, _, described = resources.catalogue_of(service)
     if number > 1 or any(entry.kind == "wave.deployed" for entry in chain_entries()):
         put_off(service=described, policy=policy, environment=rollout.environment)
-    wave = rollout.waves[number - 1]
+    if number == 1:
+        wait_until_kept(service, rollout, datetime.now(UTC))
+    wave, canary = rollout.waves[number - 1], rollout.canary if number == 1 else None
     with permits.admission_to_deploy(
         service, rollout, number, lambda: count(service, rollout, expired=True)
     ) as admission:
+        if number == 1:
+            traffic.attach(rollout, described)
         results = deploy(
             wave,
             described,
             rollout.environment,
             rollout,
-            target_group=rollout.target_group,
+            target_group=(canary.canary_group if canary else None) or rollout.target_group,
+            others=[rollout.target_group] if canary and canary.canary_group and rollout.target_group else [],
             admission=admission,
             pace=_pace(rollout, number),
         )
@@ -98,7 +106,10 @@ def _was_held_back(results: Sequence[HostResult]) -> bool:
     group_id="implementation", group_display_name="9 Implement release", tooltip="Implement release: wave after wave"
 )
 def implementation_stage(service: Service, rollout: XComArg) -> tuple[DateTimeSensorAsync, XComArg, list[XComArg]]:
-    """Wait, measure, and run the waves; return the first task, the baseline and the waves."""
+    """Wait, measure, and run the waves; return the first task, the baseline, and what changes the target.
+
+    If one of the latter fails, the release is backed out; the last of them is what verification follows.
+    """
     wait = DateTimeSensorAsync(
         task_id="await_start",
         task_display_name="Wait for the start",
@@ -107,12 +118,17 @@ def implementation_stage(service: Service, rollout: XComArg) -> tuple[DateTimeSe
         doc_md="Wait, without a worker, until the time before which the release must not reach its target.",
     )
     baseline = measure_baseline(service.name, rollout)
-    planned = service.environments["production"].waves
-    waves = [
-        run_wave.override(task_id=f"wave_{number}", task_display_name=wave_title(number, len(planned), wave))(
-            service.name, number, rollout
-        )
-        for number, wave in enumerate(planned, start=1)
-    ]
-    chain(wait, baseline, *waves)
-    return wait, baseline, waves
+    environment = service.environments["production"]
+    steps: list[XComArg] = []
+    last = baseline
+    for number, title in enumerate(wave_titles(environment), start=1):
+        wave = run_wave.override(task_id=f"wave_{number}", task_display_name=title)(service.name, number, rollout)
+        chain(last, wave)
+        steps, last = [*steps, wave], wave
+        if number == 1 and environment.canary:
+            tried, last = canary_tasks(service, rollout, wave)
+            steps = [*steps, *tried]
+    if environment.blue_green:
+        steps = [*steps, *switch_tasks(service, rollout, last)]
+    chain(wait, baseline)
+    return wait, baseline, steps
