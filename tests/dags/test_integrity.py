@@ -88,14 +88,16 @@ def test_the_closing_stage_knows_every_task_that_asks_people(release: dict[str, 
     asking = {task for task, described in release["tasks"].items() if described["type"] == "Question"}
     back = bag["dags"]["rollback_bike_shop"]["tasks"]
     asking |= {task for task, described in back.items() if described["type"] == "Question"}
-    assert asking == QUESTIONS - {"implementation.ask_canary"}, "which only a service with a canary has: below"
+    of_strategies = {task for task in QUESTIONS if task.startswith("implementation.")}
+    assert asking == QUESTIONS - of_strategies, "which the Dags of other services have: below"
     assert len(asking) > 3
 
 
 CANARY = """    strategy: canary
     canary: { bake: PT10M, traffic: 10%, target_group: shop-canary, baseline_target_group: shop-baseline }
 """
-BLUE_GREEN = """    strategy: blue_green
+BLUE_GREEN = """    on_failure: ask
+    strategy: blue_green
     blue_green: { hosts: { Service: bike-shop, Environment: green }, target_group: shop-green }
 """
 
@@ -150,11 +152,26 @@ def test_a_canary_is_watched_and_judged_before_the_next_wave(strategies: dict[st
 def test_traffic_is_switched_to_a_fleet_that_was_verified(strategies: dict[str, Any], kind: str) -> None:
     dag = strategies[f"{kind}_green_shop"]
     assert steps(dag)["wave_2"] == "Wave 2 of 2 · 100 % of the idle fleet"
-    order = ["implementation.wave_2", "implementation.verify_idle", "implementation.switch_traffic"]
+    order = ["implementation.settle_wave_2", "implementation.verify_idle", "implementation.switch_traffic"]
     for before, then in pairwise([*order, "verification.smoke_hosts"]):
         assert then in dag["tasks"][before]["downstream"]
         assert "verification.back_out" in dag["tasks"][before]["downstream"]
     assert "verification.back_out" in dag["tasks"]["implementation.switch_traffic"]["downstream"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_hosts_that_failed_are_asked_about_before_anything_follows(strategies: dict[str, Any], number: int) -> None:
+    tasks = strategies["release_green_shop"]["tasks"]
+    then = f"implementation.settle_wave_{number}"
+    asked = tasks[f"implementation.ask_wave_{number}"]
+    assert asked["type"] == "Question"
+    assert f"implementation.ask_wave_{number}" in QUESTIONS
+    assert then in tasks[f"implementation.wave_{number}"]["downstream"]
+    assert then in tasks[f"implementation.ask_wave_{number}_over"]["downstream"]
+    assert "verification.back_out" in tasks[then]["downstream"]
+    follows = "implementation.wave_2" if number == 1 else "implementation.verify_idle"
+    assert follows in tasks[then]["downstream"]
+    assert follows not in tasks[f"implementation.wave_{number}"]["downstream"]
 
 
 def test_the_bypass_detector_knows_the_tasks_of_every_strategy(strategies: dict[str, Any]) -> None:

@@ -275,7 +275,7 @@ class Vote(Model):
 class Decision(Record):
     """What people decided: of a plan, an acceptance or a board."""
 
-    subject: Literal["plan", "acceptance", "board", "canary"]
+    subject: Literal["plan", "acceptance", "board", "canary", "failure"]
     digest: Sha256 = Field(description="Of what was decided on")
     approved: bool
     required: bool = Field(description="False: the policy asks nobody")

@@ -40,6 +40,7 @@ from .policy_file import (
     WaiverTightening,
 )
 from .service_file import (
+    MOST_WAVES,
     PLATFORM_PREFIXES,
     Audience,
     Build,
@@ -77,6 +78,7 @@ from .values import (
 __all__ = [
     "DEFAULT_DEADLINE",
     "LONGEST",
+    "MOST_WAVES",
     "PLATFORM_PREFIXES",
     "Argument",
     "Audience",
