@@ -16,6 +16,7 @@ from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 from lazy_object_proxy import Proxy
 
+from include.interlock.adapters import ec2
 from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.signing import Signer, generate_key, load_signer
 from include.interlock.domain import interventions
@@ -282,7 +283,7 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     monkeypatch.setattr(ssh_hosts, "read_running", read_running)
     monkeypatch.setattr(resources, "login", lambda environment: None)
     monkeypatch.setattr(resources, "aws", lambda environment, kind: None)
-    monkeypatch.setattr(reconcile.ec2, "find_hosts", lambda client, tags: tuple(map(releases.host, (1, 2, 3))))
+    monkeypatch.setattr(ec2, "find_hosts", lambda client, tags: tuple(map(releases.host, (1, 2, 3))))
     return runs
 
 
