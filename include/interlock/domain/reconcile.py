@@ -301,7 +301,7 @@ def releases_allowed(entries: Iterable[Entry], environment: str) -> dict[str, fr
             continue
         elif entry.kind == "permit.used":
             allowed |= _by_permit(entry.payload["permit"], plan, allowed)
-        elif entry.kind in ("wave.deployed", "back_out.done"):
+        elif entry.kind in ("wave.deployed", "back_out.done", "host.returned"):
             touched = [one for one in entry.payload["results"] if one["outcome"] != "untouched"]
             allowed |= {one["host"]: _by_result(one, plan, allowed) for one in touched}
     return allowed
@@ -311,7 +311,10 @@ def _by_permit(permit: Mapping[str, Any], plan: RolloutPlan, allowed: Allowed) -
     if permit["purpose"] in ("inspect", "restart", "traffic"):
         return {}
     before = plan.back_out.releases
-    gets = {host: plan.release if permit["purpose"] == "deploy" else before.get(host) for host in permit["hosts"]}
+    gets = {
+        host: plan.release if permit["purpose"] in ("deploy", "return") else before.get(host)
+        for host in permit["hosts"]
+    }
     return {host: allowed.get(host, frozenset({before.get(host)})) | {release} for host, release in gets.items()}
 
 

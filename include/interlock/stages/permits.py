@@ -140,6 +140,36 @@ def admission_to_back_out(service: str, plan: RolloutPlan) -> Iterator[Admission
         yield _admission(plan.environment, office, ask, "back_out")
 
 
+@contextmanager
+def admission_to_return(
+    service: str, plan: RolloutPlan, chain: str, hosts: Sequence[Host], refuse_now: Callable[[], None]
+) -> Iterator[Admission]:
+    """Admit to hosts that were down when a release came, in order to bring them to it; for no run of that release.
+
+    :param chain: of the release; what is done stands in it.
+    :param refuse_now: raises what speaks against it.
+    """
+    policy, _, described = resources.catalogue_of(service)
+    with _office() as office:
+
+        def ask() -> Envelope:
+            refuse_now()
+            return office.issue(
+                purpose="return",
+                chain=chain,
+                environment=plan.environment,
+                hosts=_addresses(hosts),
+                catalogue=catalogue_digest(service),
+                plan=plan.digest,
+                bundle=plan.bundle.sha256,
+                calendar=calendars.answer_now(policy, described, plan.environment),
+            )
+
+        yield _admission(
+            plan.environment, office, ask, "return", halt=partial(refuse_stopped, service, plan.environment)
+        )
+
+
 def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False) -> None:
     """Raise a PolicyViolation with every reason against changing an environment by this plan now.
 
