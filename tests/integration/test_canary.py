@@ -209,7 +209,7 @@ def test_a_canary_that_is_as_good_as_its_baseline_passes_and_the_traffic_goes_ba
     assert abs(shop.asked[TRIED.address] - shop.asked[OLD.address]) == 0, "both are asked the same"
     report = release.judge(watch)
     assert report.verdict == "pass", report.sentence()
-    assert {one.name for one in report.metrics} > {"/: errors", "/x: median response time", "heap_mb"}
+    assert {one.name for one in report.metrics} > {"/: errors (%)", "/x: median response time (ms)", "heap_mb"}
     canary.end_canary.function("bike-shop")
     assert release.weights() == [100, 0, 0]
     assert kinds(release, "traffic.restored")
@@ -244,7 +244,7 @@ def test_after_a_good_canary_both_serve_with_all_others(release: Release, client
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [("broken", "critical metric /: errors"), ("slow", "response time .* is high")],
+    [("broken", "critical metric /: errors"), ("slow", "response time .ms. is high")],
 )
 def test_a_canary_that_is_worse_fails_and_the_traffic_goes_back(
     release: Release, shop: Shop, harm: str, said: str

@@ -95,8 +95,13 @@ def _facts(judged: Judged) -> list[tuple[str, str]]:
     ]
     if judged.difference:
         low, estimate, high = judged.difference
-        facts.append(("difference (98 %)", f"{estimate:.3g}, from {low:.3g} to {high:.3g}"))
+        facts.append(("difference (98 %)", f"{_near(estimate)}, from {_near(low)} to {_near(high)}"))
     return [(name, _shown(value)) for name, value in facts]
+
+
+def _near(value: float) -> str:
+    """Return a number; what the search for it left beside 0 is 0."""
+    return f"{round(value, 6) + 0.0:.3g}"
 
 
 def _shown(value: Any) -> str:

@@ -145,7 +145,7 @@ def _canary_plan(
     )
 
 
-ERRORS, MEDIAN, SLOWEST = "errors", "median response time", "response time of the slowest 5 %"
+ERRORS, MEDIAN, SLOWEST = "errors (%)", "median response time (ms)", "response time of the slowest 5 % (ms)"
 """What is measured of each path."""
 
 
@@ -157,7 +157,7 @@ def canary_question(canary: Canary, paths: Sequence[str]) -> dict[str, Any]:
     errors = [
         {
             "name": metric_name(ERRORS, path),
-            "groups": [ERRORS],
+            "groups": ["errors"],
             "direction": "increase",
             "nan": "replace",
             "critical": True,
