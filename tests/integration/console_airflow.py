@@ -250,6 +250,7 @@ def ballot(story: Story) -> str:
         service=releases.service(),
         report=releases.quality(),
         rollout=releases.rollout(),
+        strategy=(),
         board=releases.board(),
         acceptance=releases.decision("acceptance"),
         answered_yes=[],

@@ -95,6 +95,26 @@ class Visit:
 
         return await self._result(release, take_back)
 
+    async def restart(self, release: str) -> HostResult:
+        """Stop and start the release that the host runs, in service after it; a host with another one fails."""
+
+        async def again(session: HostSession) -> _Outcome:
+            if session.current != release:
+                raise DeployError(
+                    f"{self._host.address} runs {session.current or 'nothing'}, and {release} was to be restarted.",
+                    rule="what is restarted is what the frozen plan says that the host runs",
+                    who="the release manager",
+                    next_step="find out who changed the host, then trigger the release again",
+                )
+            await self._drain()
+            await session.settle(release, self._specs())
+            await self._check(self._version(release))
+            await self._restore()
+            await session.finish(keep=0)
+            return "unchanged"
+
+        return await self._result(release, again)
+
     # --- forward -----------------------------------------------------------------------------------------------------
 
     async def _bring(self, session: HostSession, delivery: Delivery) -> _Outcome:

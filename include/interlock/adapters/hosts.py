@@ -28,11 +28,13 @@ from .web import web_client
 __all__ = [
     "CONCURRENCY",
     "Deployment",
+    "Site",
     "SshLogin",
     "back_out_hosts",
     "deploy_hosts",
     "has_releases",
     "read_running",
+    "restart_hosts",
     "ssh_login",
 ]
 
@@ -119,6 +121,28 @@ async def back_out_hosts(
             partial(Visit(host, around).back_out, plan.releases[host.address], plan.versions.get(host.address))
             for host in hosts
         ]
+        return await visit_all([*visits], concurrency)
+
+
+async def restart_hosts(
+    hosts: Sequence[Host],
+    releases: Mapping[str, str],
+    *,
+    site: Site,
+    health: Health,
+    drain_timeout: timedelta,
+    login: SshLogin,
+    admission: Admission,
+    balancer: Balancer | None,
+    concurrency: int = CONCURRENCY,
+) -> tuple[HostResult, ...]:
+    """Restart what hosts run, drained meanwhile: afterwards they are as old as hosts that were changed just now.
+
+    :param releases: a host's address: the release that it runs.
+    """
+    door = SshDoor(login, admission)
+    async with _surroundings(site, health, drain_timeout, door, balancer) as around:
+        visits = [partial(Visit(host, around).restart, releases[host.address]) for host in hosts]
         return await visit_all([*visits], concurrency)
 
 

@@ -221,6 +221,30 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     return round(ordered[max(math.ceil(percent / 100 * len(ordered)), 1) - 1], 3)
 
 
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+async def ask_numbers(hosts: Sequence[Host], port: int, path: str) -> dict[str, dict[str, float]]:
+    """Ask hosts for the numbers that they tell of themselves, as one JSON object; those of a host without: none."""
+    async with web_client() as asking:
+        said = await asyncio.gather(*(_numbers(url(host.address, port, path), asking) for host in hosts))
+    return dict(zip((host.address for host in hosts), said, strict=True))
+
+
+async def _numbers(address: str, client: httpx.AsyncClient) -> dict[str, float]:
+    try:
+        status, body = await _get(client, address, _ASK_SECONDS)
+        told = httpx.Response(200, content=body).json() if status == 200 else {}
+    except (*_NO_ANSWER, ValueError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    numbers = {name: value for name, value in told.items() if isinstance(value, int | float)}
+    return {
+        name: float(value) for name, value in numbers.items() if not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
 # --- requests --------------------------------------------------------------------------------------------------------
 
 

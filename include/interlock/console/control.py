@@ -12,7 +12,7 @@ from .routes import Deed
 
 PREFIX = "release_"
 BACK = "rollback_"
-WATCHMEN = frozenset({"emergency_stop", "mark_version", "reconcile", "review_release"})
+WATCHMEN = frozenset({"emergency_stop", "mark_version", "reconcile", "return_hosts", "review_release"})
 """Dags that watch over releases, stop them, review them and mark versions: as much under control, and not paused."""
 BREAK_GLASS = "break_glass"
 

@@ -34,7 +34,7 @@ from .verdict import catalogue_folder
 PREFIX = "/interlock"
 STATIC = Path(__file__).parent / "static"
 FILES = {path.name: path for path in STATIC.iterdir()}
-DOCS_STAGES = ("quality", "verification")
+DOCS_STAGES = ("quality", "canary", "verification")
 ARTIFACTS = "interlock_artifacts"
 
 OUR_PAGES = (

@@ -29,8 +29,10 @@ PERMIT_TYPE = "application/vnd.interlock.permit+json"
 NO_PERMIT = "No permit:"
 """What refusals begin with, and the results of hosts to which a wave had no permit."""
 
-Purpose = Literal["inspect", "deploy", "back_out"]
-"""To ask hosts what they run; to bring them to the approved release; to take them back to what they had."""
+Purpose = Literal["inspect", "deploy", "back_out", "restart", "traffic", "return"]
+"""To ask hosts what they run; to bring them to the approved release; to take them back to what they had; to restart
+what they run; to let the load balancer send them another share of the traffic; to bring them to a release that came
+while they were down."""
 
 _GATE = "before every wave, everything that was approved is proven again"
 _MANAGER = "the release manager"

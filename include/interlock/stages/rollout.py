@@ -30,7 +30,7 @@ from include.interlock.domain.records import (
     Waiver,
 )
 from include.interlock.domain.request import ReleaseRequest
-from include.interlock.domain.rollout import split_waves, strategy_of
+from include.interlock.domain.rollout import course_of, in_sentences
 
 from . import resources
 from .acceptance import acceptance_digest
@@ -70,6 +70,8 @@ def freeze_plan(
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
         raise GateRejected("What was accepted, if anything, is not this artifact with this quality report.")
     targets, production = assets.hosts[plan.target], described.environments["production"]
+    # A rehearsal on test goes through production's waves: the graph is the same.
+    course = course_of(production, assets, plan.target, described.load.paths)
     asked = rule_of(service, plan)
     resources.store().get_bytes(artifact.bundle)  # the bytes are there, and are those that were recorded
     return RolloutPlan(
@@ -85,10 +87,7 @@ def freeze_plan(
         excluded=boards.authors_of(plan.commits, board) if in_force.flow.exclude_authors else (),
         risk=plan.risk.score,
         bundle=artifact.bundle,
-        # A rehearsal on test goes through production's waves: the graph is the same.
-        waves=split_waves(targets, production.waves, by_zone=production.by_zone),
-        strategy=strategy_of(production, len(targets), rehearsal=plan.rehearsal),
-        target_group=assets.target_groups.get(plan.target),
+        **course.fields(),
         not_before=plan.not_before,
         decide_by=datetime.now(UTC) + asked.deadline if asked else None,
         back_out=prove_back_out(described, plan.target, targets),
@@ -148,6 +147,7 @@ def prepare_ballots(
         report=report,
         rollout=rollout,
         waivers=rollout.waivers,
+        strategy=in_sentences(rollout),
         board=board,
         acceptance=acceptance,
         answered_yes=[] if rollout.rolls_back else _answered_yes(policy, requested(service)),

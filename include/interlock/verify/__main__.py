@@ -579,6 +579,10 @@ def check_permit(pack: Pack, where: str, entry: dict[str, Any], approved: str) -
     pack.compare(where, permit, chain=entry["chain"])
     if permit["purpose"] != "inspect":
         part = plan["waves"][permit["wave"] - 1 : permit["wave"]] if permit["wave"] else plan["waves"]
+        if permit["purpose"] == "restart":
+            part = [(plan.get("canary") or {}).get("baseline", [])]
+        elif permit["purpose"] == "return":  # after the release: some of its hosts
+            part = [[host for wave in part for host in wave if host["address"] in permit["hosts"]]]
         hosts = [host["address"] for wave in part for host in wave]
         pack.compare(where, permit, plan=approved, bundle=plan["bundle"]["sha256"], hosts=hosts)
 

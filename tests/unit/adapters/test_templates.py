@@ -31,6 +31,7 @@ from include.interlock.adapters.templates import (
 from include.interlock.domain.catalogue import WaiverRule
 from include.interlock.domain.paths import quality_page
 from include.interlock.domain.records import Decision, Vote, Waiver
+from include.interlock.domain.rollout import in_sentences
 from tests.factories import releases
 
 FORGERY = (
@@ -69,6 +70,7 @@ def ballot(
         "service": releases.service(),
         "report": releases.quality(*([releases.failure(rows=rows, row_count=len(rows))] if rows else [])),
         "rollout": releases.rollout(**changes),
+        "strategy": in_sentences(releases.rollout(**changes)),
         "board": releases.board(),
         "acceptance": releases.decision("acceptance", reason="Fay approved the release."),
         "answered_yes": (),

@@ -13,9 +13,9 @@ from include.interlock.adapters.catalogue import FOLDER
 from include.interlock.domain.overrides import OVERRIDDEN, Override
 from include.interlock.domain.records import HostResult
 from include.interlock.stages import calendars, resources
-from include.interlock.stages.implementation import _was_held_back
 from include.interlock.stages.policy import catalogue_digest
 from include.interlock.stages.taskflow import reasons_kept
+from include.interlock.stages.waves import _was_held_back
 from tests.running_task import RunningTask
 
 CALENDAR = """\

@@ -40,6 +40,7 @@ from .policy_file import (
     WaiverTightening,
 )
 from .service_file import (
+    MOST_WAVES,
     PLATFORM_PREFIXES,
     Audience,
     Build,
@@ -54,6 +55,7 @@ from .service_file import (
     Training,
     Wave,
 )
+from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, OwnMetric, StrategyName
 from .values import (
     LONGEST,
     Argument,
@@ -76,13 +78,16 @@ from .values import (
 __all__ = [
     "DEFAULT_DEADLINE",
     "LONGEST",
+    "MOST_WAVES",
     "PLATFORM_PREFIXES",
     "Argument",
     "Audience",
+    "BlueGreen",
     "Board",
     "BoardBook",
     "BoardRule",
     "Build",
+    "Canary",
     "Catalogue",
     "ChangeType",
     "Condition",
@@ -96,12 +101,15 @@ __all__ = [
     "Findings",
     "Flow",
     "FlowTightening",
+    "Guidance",
     "Health",
     "Identifier",
     "Launch",
     "Licence",
     "Line",
     "Load",
+    "OnFailure",
+    "OwnMetric",
     "People",
     "Person",
     "Policy",
@@ -117,6 +125,7 @@ __all__ = [
     "SmokeCheck",
     "Source",
     "StandardChange",
+    "StrategyName",
     "Suite",
     "TagName",
     "TagValue",
