@@ -16,6 +16,7 @@
 # connection is cut, what was begun is ended, and then standard input ends. So a host is never left between releases.
 set -uf
 umask 022
+slowest=65536 # bytes per second below which a transfer is given up
 newline='
 '
 
@@ -24,6 +25,8 @@ say() { printf '%s\n' "$*"; }
 # --- what is here -----------------------------------------------------------------------------------------------------
 
 look() {
+    now=-
+    [ -h current ] || return 0
     now=$(readlink current)
     now=${now##*/}
     now=${now:--}
@@ -52,13 +55,13 @@ describe_each() {
 
 ended() { # done | failed | busy, WHY: the last line of an answer
     word=$1 && shift
-    look
     why=$*
     while [ "$why" != "${why#*"$newline"}" ]; do why="${why%%"$newline"*} ${why#*"$newline"}"; done
     printf '%s %s %.2000s\n' "$word" "$now" "$why"
 }
 
 ask() {
+    now=-
     [ -e "$1" ] || { say "done -" && exit; }
     cd -- "$1" || { say "failed - the folder $1 cannot be entered" && exit; }
     shift
@@ -71,18 +74,19 @@ ask() {
 
 session() {
     root=$1 service=$2 environment=$3 deployment=$4 patience=$5 release=$6 sha256=$7 size=$8 meta=$9
-    now=- hooks='' mark=0
+    now=- hooks='' mark=0 turn=0 fresh=-
     for tool in flock timeout sha256sum tar gzip sync readlink; do
         command -v "$tool" >/dev/null || { say "failed - the host lacks the command $tool" && exit; }
     done
-    problem=$(mkdir -p -- "$root/.interlock/output" "$root/releases" "$root/shared" 2>&1) && cd -- "$root" ||
+    problem=$(mkdir -p -- "$root/.interlock/output" "$root/releases" "$root/shared" 2>&1) && cd -P -- "$root" ||
         { say "failed - its folders cannot be made:" $problem && exit; }
-    root=$(pwd -P)
+    root=$PWD
     lock
     # The end of the connection must not end what was begun. A handler, not '': hooks would inherit that.
     trap : HUP INT PIPE TERM
-    rm -rf .interlock/incoming releases/.new releases/.gone
+    tidy
     look
+    watch
     from=- to=-
     if [ -f .interlock/journal ]; then
         IFS=' ' read -r from to <.interlock/journal
@@ -90,7 +94,7 @@ session() {
     fi
     describe_each "$now" "$release" "$from"
     ended done
-    while line=$(timeout "$patience" sh -c 'IFS= read -r line && printf "%s\n" "$line"' 9>&-); do
+    while await; do
         rest=${line#* }
         case $line in
             receive) receive ;;
@@ -101,6 +105,37 @@ session() {
             *) ended failed "the host's program does not know the command $line" ;;
         esac
     done
+    kill "$watcher" 2>/dev/null
+}
+
+tidy() { # what an earlier session left half-way
+    for left in .interlock/incoming releases/.new releases/.gone; do
+        [ ! -e "$left" ] || rm -rf "$left"
+    done
+}
+
+await() { # the next command
+    turn=$((turn + 1))
+    echo "$$ $turn waiting" >.interlock/turn
+    IFS= read -r line || return
+    echo "$$ $turn busy" >.interlock/turn
+}
+
+# A process beside this one: when no command comes for so long, the other side is gone without a word, and it ends this
+# one, and with it the lock.
+watch() {
+    (
+        trap 'kill "$nap" && exit' TERM
+        seen=
+        while sleep "$patience" & nap=$! && wait "$nap"; do
+            IFS= read -r said <.interlock/turn || exit
+            # The lock is free, or another session's: this one has ended.
+            case $said in "$$ "*) ! flock -n .interlock/lock true || exit ;; *) exit ;; esac
+            [ "$said" != "$seen" ] || [ "${said##* }" != waiting ] || kill -s KILL "$$"
+            seen=$said
+        done
+    ) </dev/null >/dev/null 2>&1 9>&- &
+    watcher=$!
 }
 
 lock() {
@@ -119,22 +154,25 @@ lock() {
 }
 
 receive() {
-    problem=$(head -c "$size" 2>&1 >.interlock/incoming) || { ended failed "the bundle cannot be written: $problem" && exit; }
+    problem=$(timeout "$((patience + size / slowest))" head -c "$size" 2>&1 >.interlock/incoming 9>&-) || { ended failed "the bundle cannot be written: $problem" && exit; }
     say "step verify"
-    (cd .interlock && printf '%s  incoming\n' "$sha256" | sha256sum -c) >/dev/null 2>&1 ||
-        { ended failed "the bundle that arrived does not have the digest $sha256" && return; }
+    sha256sum -c >/dev/null 2>&1 <<EOF || { ended failed "the bundle that arrived does not have the digest $sha256" && return; }
+$sha256  .interlock/incoming
+EOF
     say "step unpack"
-    if problem=$(unpack 2>&1); then ended done; else ended failed "the bundle cannot be unpacked: $problem"; fi
+    if problem=$(unpack 2>&1); then fresh=$release && ended done; else ended failed "the bundle cannot be unpacked: $problem"; fi
 }
 
 unpack() {
     [ "$release" != "$now" ] || { echo "$release is current, and is not what it should be" && return 1; }
     mkdir releases/.new && tar -xzof .interlock/incoming -C releases/.new || return 1
-    # Renamed into place, not written: the bundle may have a link of that name.
-    printf '%s\n' "$meta" >.interlock/meta && mv -fT .interlock/meta releases/.new/.interlock.json || return 1
+    # The bundle may have something of that name, a link for example: it is not written through.
+    [ ! -h releases/.new/.interlock.json ] && [ ! -e releases/.new/.interlock.json ] ||
+        rm -rf releases/.new/.interlock.json || return 1
+    printf '%s\n' "$meta" >releases/.new/.interlock.json || return 1
     find releases/.new '(' -type f -o -type d ')' -exec sync '{}' + || return 1
     [ ! -e "releases/$release" ] || mv -T "releases/$release" releases/.gone || return 1
-    mv -T releases/.new "releases/$release" && sync releases && rm -rf .interlock/incoming releases/.gone
+    mv -T releases/.new "releases/$release" && sync releases && tidy
 }
 
 read_hooks() { # COUNT
@@ -150,11 +188,10 @@ read_hooks() { # COUNT
 # --- switching --------------------------------------------------------------------------------------------------------
 
 activate() { # to $release; whatever happens, something whole runs at the end
-    look
     from=$now reason='' stop_was_tried=-
     exists "$release" || { ended failed "$release is not on the host" && return; }
     begin "$from" "$release" || { ended failed "$reason" && return; }
-    touch "releases/$release"
+    [ "$release" = "$fresh" ] || touch "releases/$release"
     if stop_old && run "$release" BeforeInstall && run "$release" AfterInstall && switch "$release" && start "$release"; then
         ended done
         return
@@ -171,7 +208,6 @@ stop_old() {
 }
 
 settle() { # RELEASE, or - for none
-    look
     reason='' stop_was_tried=-
     [ "$1" = - ] || exists "$1" || { ended failed "$1 is not on the host" && return; }
     [ -f .interlock/journal ] || begin "$now" "$1" || { ended failed "$reason" && return; }
@@ -268,7 +304,6 @@ carriers() {
 # --- afterwards -------------------------------------------------------------------------------------------------------
 
 finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it was
-    look
     previous=$2
     if [ "$previous" = = ]; then
         previous=-
@@ -278,8 +313,9 @@ finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it wa
     fi
     set +f
     rm -f .interlock/journal .interlock/link.*
+    set -- "$1" releases/*
     set -f
-    [ "$1" = 0 ] || prune "$1"
+    [ "$1" = 0 ] || [ "$#" -le "$(($1 + 1))" ] || prune "$1"
     ended done
 }
 

@@ -24,6 +24,7 @@ from include.interlock.domain.host_commands import (
     longest,
     named,
     parse_state,
+    root_on,
     session_command,
 )
 
@@ -98,7 +99,7 @@ async def ask_host(door: SshDoor, address: str, deploy_root: str, releases: Iter
     """Ask a host what is current, and about releases, without locking it."""
     async with (
         door.opened(address) as connection,
-        _started(connection, address, ask_command(program(), deploy_root, releases)) as channel,
+        _started(connection, address, ask_command(program(), root_on(deploy_root, address), releases)) as channel,
     ):
         answer = await channel.answer(_ANSWER_SECONDS)
     if answer.word != "done":
@@ -172,7 +173,7 @@ async def host_session(
 
     :param patience: seconds without a command after which the host gives the lock back, in case this side is gone.
     """
-    command = session_command(program(), site, contents, patience=int(patience))
+    command = session_command(program(), address, site, contents, patience=int(patience))
     watch.begin("connect")
     async with door.opened(address) as connection:
         watch.begin("lock")

@@ -11,9 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
-
-import httpx
+from typing import Literal, Protocol
 
 from include.interlock.domain.appspec import AppSpec, parse_appspec
 from include.interlock.domain.catalogue import Health
@@ -25,7 +23,6 @@ from include.interlock.domain.rollout import Pace
 from .host_session import AS_NOTED, HostSession, Stopwatch, host_session
 from .load_balancer import Balancer
 from .ssh import SshDoor
-from .web import ask_version, await_health
 
 log = logging.getLogger(__name__)
 
@@ -33,21 +30,35 @@ _Outcome = Literal["deployed", "unchanged", "backed_out", "failed"]
 _MARGIN = 360.0  # seconds that a host waits for a command beyond what drain and health checks may take
 
 
+class Probe(Protocol):
+    """Asks hosts whether they are well."""
+
+    async def version(self, address: str) -> str | None:
+        """Return the version that a host says it runs; None if it is not well."""
+
+    async def await_version(self, address: str, version: str | None) -> None:
+        """Wait until a host is well and runs a version; DeployError when its time is up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all visits of one deployment share."""
+    """What all visits of one deployment share.
+
+    :param probe: none: a release's hooks alone say whether it is well.
+    """
 
     site: Site
-    health: Health
+    health: Health | None
     drain_timeout: timedelta
     door: SshDoor
     balancer: Balancer | None
-    web: httpx.AsyncClient
+    probe: Probe | None
 
     @property
     def patience(self) -> float:
         """Seconds after which a host that hears nothing gives its lock back."""
-        return self.drain_timeout.total_seconds() + 2 * self.health.timeout.total_seconds() + _MARGIN
+        healthy = self.health.timeout.total_seconds() if self.health else 0
+        return self.drain_timeout.total_seconds() + 2 * healthy + _MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +197,16 @@ class Visit:
             self._watch.end()
 
     async def _check(self, version: str | None) -> None:
-        self._watch.begin("health")
-        await await_health(self._host.address, self._around.health, version, client=self._around.web)
-        self._watch.end()
+        if self._around.probe is not None:
+            self._watch.begin("health")
+            await self._around.probe.await_version(self._host.address, version)
+            self._watch.end()
 
     async def _is_well(self, version: str | None, release: str | None = "") -> bool:
         if release is None:
             return True
+        if self._around.probe is None:
+            return self._state.begun is None  # its hooks came to their end
         try:
             await self._check(version)
         except DeployError:
@@ -260,10 +274,10 @@ class Visit:
 
     async def _serve_again(self) -> None:
         """Give a host back to the balancer that cannot be reached over SSH any more, but runs what it ran before."""
-        if not self._drained or self._before is None:
+        if not self._drained or self._before is None or self._around.probe is None:
             return
         try:
-            version = await ask_version(self._host.address, self._around.health, client=self._around.web)
+            version = await self._around.probe.version(self._host.address)
             if version is not None and version == self._version(self._before):
                 await self._restore()
         except ReleaseError as error:

@@ -78,19 +78,24 @@ class HostState:
         )
 
 
+def root_on(deploy_root: str, address: str) -> str:
+    """Return the folder that is deployed to on a host: ``{host}`` in it stands for the host's address."""
+    return deploy_root.replace("{host}", address)
+
+
 def ask_command(program: str, deploy_root: str, releases: Iterable[str | None] = ()) -> str:
     """Return the command that asks what is current, and about ``releases``, without locking anything."""
     return _command(program, "ask", deploy_root, *(named(release) for release in releases if release))
 
 
-def session_command(program: str, site: Site, contents: Contents | str | None, *, patience: int) -> str:
+def session_command(program: str, address: str, site: Site, contents: Contents | str | None, *, patience: int) -> str:
     """Return the command that locks a host and then waits for what it is to do.
 
     :param contents: the release that the session is about: to be received, or on the host already; none: no release.
     :param patience: seconds without a command after which the host gives the lock back.
     """
     what = (named(contents), "", "0", "") if not isinstance(contents, Contents) else _received(contents, site.service)
-    where = (site.deploy_root, site.service, site.environment, _one_line(site.deployment_id))
+    where = (root_on(site.deploy_root, address), site.service, site.environment, _one_line(site.deployment_id))
     return _command(program, "session", *where, str(patience), *what)
 
 
