@@ -1,4 +1,7 @@
-"""Deploy a bundle to hosts with Interlock's engine, outside Airflow: the command that a benchmark measures.
+"""Deploy a bundle to hosts with Interlock's engine, outside Airflow, or back out: the commands that are measured.
+
+  python -m benchmarks.fanout.deploy              deploy
+  python -m benchmarks.fanout.deploy back-out     go back to FANOUT_VERSION, which is on the hosts
 
 What it needs stands in the environment:
 
@@ -22,15 +25,15 @@ import os
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from include.interlock.adapters.hosts import Deployment, deploy_hosts
+from include.interlock.adapters.hosts import Deployment, back_out_hosts, deploy_hosts
 from include.interlock.adapters.permits import Admission
 from include.interlock.adapters.ssh import SshLogin
 from include.interlock.domain.appspec import APPSPEC
-from include.interlock.domain.records import Host, HostResult
+from include.interlock.domain.records import BackOutPlan, Host, HostResult
 
 _APPSPEC = (
     b"version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: interlock-restart\n      timeout: 60\n"
@@ -38,29 +41,31 @@ _APPSPEC = (
 _RESTART = b'#!/bin/sh\ntouch "$INTERLOCK_SHARED/../restarted"\n'
 
 
-def main() -> int:
-    """Deploy, say what failed, and return 1 if anything did."""
-    results = asyncio.run(_deploy(os.environ))
+def main(arguments: Sequence[str]) -> int:
+    """Deploy or back out, say what failed, and return 1 if anything did."""
+    work = _back_out if list(arguments) == ["back-out"] else _deploy
+    results = asyncio.run(work(os.environ))
     for result in results:
-        if result.outcome not in ("deployed", "unchanged"):
+        if result.outcome == "failed":
             sys.stderr.write(f"{result.host}: {result.outcome}: {result.error}\n")
-        elif os.environ.get("FANOUT_STEPS"):
-            sys.stdout.write(f"{result.host} {result.seconds} {result.steps}\n")
+        else:
+            sys.stdout.write(f"{result.host}: {result.outcome} in {result.seconds} s: {result.steps}\n")
     return int(any(result.outcome == "failed" for result in results))
 
 
 async def _deploy(environ: Mapping[str, str]) -> tuple[HostResult, ...]:
     with tempfile.TemporaryDirectory() as folder:
         bundle, digest = _with_appspec(Path(environ["FANOUT_BUNDLE"]), environ["FANOUT_SHA256"], Path(folder))
+        release = environ["FANOUT_VERSION"]
         return await deploy_hosts(
             hosts_of(environ),
             Deployment(
                 service="fanout",
                 environment="test",
-                deployment_id=environ["FANOUT_VERSION"],
+                deployment_id=release,
                 deploy_root=environ["FANOUT_APP"],
-                release=environ["FANOUT_VERSION"],
-                version=environ["FANOUT_VERSION"],
+                release=release,
+                version=_version(release, digest),
                 commit=hashlib.sha1(digest.encode()).hexdigest(),
                 sha256=digest,
                 bundle=bundle,
@@ -72,6 +77,33 @@ async def _deploy(environ: Mapping[str, str]) -> tuple[HostResult, ...]:
             admission=Admission.sandbox("test"),
             balancer=None,
         )
+
+
+async def _back_out(environ: Mapping[str, str]) -> tuple[HostResult, ...]:
+    hosts, release = hosts_of(environ), environ["FANOUT_VERSION"]
+    version = _version(release, environ["FANOUT_SHA256"])
+    plan = BackOutPlan(
+        releases={host.address: release for host in hosts},
+        versions={host.address: version for host in hosts},
+        on_hosts=True,
+    )
+    return await back_out_hosts(
+        hosts,
+        plan,
+        service="fanout",
+        environment="test",
+        deployment_id=f"back to {release}",
+        deploy_root=environ["FANOUT_APP"],
+        health=None,
+        drain_timeout=timedelta(0),
+        login=login_of(environ),
+        admission=Admission.sandbox("test"),
+        balancer=None,
+    )
+
+
+def _version(release: str, digest: str) -> str:
+    return release.removesuffix(f"-{digest[:12]}")
 
 
 def hosts_of(environ: Mapping[str, str]) -> tuple[Host, ...]:
@@ -120,4 +152,4 @@ def _front() -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

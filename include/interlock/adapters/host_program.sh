@@ -4,7 +4,9 @@
 #   ask ROOT RELEASE...       say what is current, without a lock
 #   session ROOT SERVICE ENVIRONMENT DEPLOYMENT PATIENCE RELEASE SHA256 SIZE META
 #                             lock the host, say what is current, and then do, line by line:
-#     receive                   SIZE bytes follow: check their digest, unpack them as RELEASE
+#     manifest RELEASE          say which files a release was made of, if that is known: compressed, in base64
+#     receive M                 M bytes follow, RELEASE's manifest, and SIZE bytes: check their digest, unpack them
+#     patch M SHA256 N BASE     the same with what differs from BASE, N bytes: make RELEASE, check it by its manifest
 #     hooks COUNT               COUNT lines follow: release, event, seconds, script; there is no answer
 #     activate                  switch to RELEASE, and back if a hook fails
 #     settle RELEASE            switch to a release that is here ("-": to none), and stay there
@@ -39,6 +41,7 @@ describe() { # RELEASE, as it describes itself
     text=
     while IFS= read -r line || [ -n "$line" ]; do text=$text$line; done <"releases/$1/.interlock.json"
     say "release $1 $text"
+    [ ! -s ".interlock/manifests/$1.gz" ] || say "manifest $1"
     [ -f "releases/$1/appspec.yml" ] || return 0
     while IFS= read -r line || [ -n "$line" ]; do say "appspec $1 $line"; done <"releases/$1/appspec.yml"
 }
@@ -78,7 +81,7 @@ session() {
     for tool in flock timeout sha256sum tar gzip sync readlink; do
         command -v "$tool" >/dev/null || { say "failed - the host lacks the command $tool" && exit; }
     done
-    problem=$(mkdir -p -- "$root/.interlock/output" "$root/releases" "$root/shared" 2>&1) && cd -P -- "$root" ||
+    problem=$(mkdir -p -- "$root/.interlock/output" "$root/.interlock/manifests" "$root/releases" "$root/shared" 2>&1) && cd -P -- "$root" ||
         { say "failed - its folders cannot be made:" $problem && exit; }
     root=$PWD
     lock
@@ -97,7 +100,9 @@ session() {
     while await; do
         rest=${line#* }
         case $line in
-            receive) receive ;;
+            "manifest "*) manifest "$rest" ;;
+            "receive "*) receive "$rest" ;;
+            "patch "*) patch $rest ;;
             "hooks "*) read_hooks "$rest" ;;
             activate) activate ;;
             "settle "*) settle "$rest" ;;
@@ -109,7 +114,7 @@ session() {
 }
 
 tidy() { # what an earlier session left half-way
-    for left in .interlock/incoming releases/.new releases/.gone; do
+    for left in .interlock/incoming .interlock/lists releases/.new releases/.patch releases/.gone; do
         [ ! -e "$left" ] || rm -rf "$left"
     done
 }
@@ -153,26 +158,91 @@ lock() {
     printf '%s\n' "$deployment" >.interlock/holder
 }
 
-receive() {
-    problem=$(timeout "$((patience + size / slowest))" head -c "$size" 2>&1 >.interlock/incoming 9>&-) || { ended failed "the bundle cannot be written: $problem" && exit; }
-    say "step verify"
-    sha256sum -c >/dev/null 2>&1 <<EOF || { ended failed "the bundle that arrived does not have the digest $sha256" && return; }
-$sha256  .interlock/incoming
+take() { # BYTES FILE: from standard input
+    problem=$(timeout "$((patience + $1 / slowest))" head -c "$1" 2>&1 >"$2" 9>&-) ||
+        { ended failed "the bundle cannot be written: $problem" && exit; }
+}
+
+# openssl uses the processor's own instructions, and so is several times as fast; it takes longer to start.
+has_openssl() { [ "$size" -gt 2097152 ] && command -v openssl >/dev/null; }
+
+has_digest() { # SHA256 FILE
+    if has_openssl; then
+        [ "$(openssl dgst -sha256 -r "$2")" = "$1 *$2" ]
+    else
+        sha256sum -c >/dev/null 2>&1 <<EOF
+$1  $2
 EOF
+    fi
+}
+
+digests() { # of the files whose names come on standard input, each with a NUL at its end
+    if has_openssl; then
+        xargs -0 -r openssl dgst -sha256 -r | sed 's/ \*/  /'
+    else
+        xargs -0 -r sha256sum --
+    fi
+}
+
+manifest() { # RELEASE
+    base64 -w 4000 <".interlock/manifests/$1.gz" | while IFS= read -r text; do say "manifest $text"; done
+    ended done
+}
+
+receive() { # BYTES of the manifest
+    [ "$1" = 0 ] || take "$1" ".interlock/manifests/$release.gz"
+    take "$size" .interlock/incoming
+    say "step verify"
+    has_digest "$sha256" .interlock/incoming ||
+        { ended failed "the bundle that arrived does not have the digest $sha256" && return; }
     say "step unpack"
     if problem=$(unpack 2>&1); then fresh=$release && ended done; else ended failed "the bundle cannot be unpacked: $problem"; fi
 }
 
 unpack() {
     [ "$release" != "$now" ] || { echo "$release is current, and is not what it should be" && return 1; }
-    mkdir releases/.new && tar -xzof .interlock/incoming -C releases/.new || return 1
+    mkdir releases/.new && tar -xzof .interlock/incoming -C releases/.new && install
+}
+
+install() { # what is in releases/.new as RELEASE
     # The bundle may have something of that name, a link for example: it is not written through.
     [ ! -h releases/.new/.interlock.json ] && [ ! -e releases/.new/.interlock.json ] ||
         rm -rf releases/.new/.interlock.json || return 1
     printf '%s\n' "$meta" >releases/.new/.interlock.json || return 1
     find releases/.new '(' -type f -o -type d ')' -exec sync '{}' + || return 1
     [ ! -e "releases/$release" ] || mv -T "releases/$release" releases/.gone || return 1
-    mv -T releases/.new "releases/$release" && sync releases && tidy
+    mv -T releases/.new "releases/$release" && tidy
+}
+
+patch() { # BYTES of the manifest, their SHA256, BYTES, BASE
+    take "$1" ".interlock/manifests/$release.gz"
+    take "$3" .interlock/incoming
+    say "step patch"
+    if problem=$(assemble "$2" "$4" 2>&1); then fresh=$release && ended done; else tidy && ended failed "$problem"; fi
+}
+
+assemble() { # SHA256 of the manifest, BASE
+    [ "$release" != "$now" ] || { echo "$release is current, and is not what it should be" && return 1; }
+    has_digest "$1" ".interlock/manifests/$release.gz" ||
+        { echo "the manifest that arrived is not the one that was sent" && return 1; }
+    mkdir .interlock/lists releases/.patch && tar -xzof .interlock/incoming -C releases/.patch &&
+        mv -T releases/.patch/tree releases/.new &&
+        gzip -dc ".interlock/manifests/$2.gz" >.interlock/lists/old &&
+        gzip -dc ".interlock/manifests/$release.gz" >.interlock/lists/new || return 1
+    # Copied, not linked: a program that writes to its own files, or a hook that changes an owner, would change both.
+    {
+        LC_ALL=C comm -12 .interlock/lists/old .interlock/lists/new | sed -n '/^#/d; s/^.\{66\}//p'
+        sed 's/^[^ ]* [^ ]* //' releases/.patch/patches
+    } | tr '\n' '\0' | (cd "releases/$2" && xargs -0 -r cp --parents --no-preserve=mode,ownership --reflink=auto \
+        -t ../.new --) || return 1
+    while IFS=' ' read -r number length path; do
+        gzip -dc "releases/.patch/patch/$number" |
+            dd of="releases/.new/$path" bs=8192 iflag=fullblock conv=notrunc,sparse status=none || return 1
+        [ "$length" = - ] || truncate -s "$length" -- "releases/.new/$path" || return 1
+    done <releases/.patch/patches
+    sed -n 's/^#x //p' .interlock/lists/new | tr '\n' '\0' | (cd releases/.new && xargs -0 -r chmod 755 --) &&
+        sed -n '/^#/d; s/^.\{66\}//p' .interlock/lists/new | tr '\n' '\0' | (cd releases/.new && digests) |
+        LC_ALL=C sort >.interlock/lists/made && sed '/^#/d' .interlock/lists/new | cmp - .interlock/lists/made && install
 }
 
 read_hooks() { # COUNT
@@ -216,7 +286,8 @@ settle() { # RELEASE, or - for none
 
 begin() { # FROM TO: write down what is begun, and take the space that the way there and back needs
     problem=$({ link "$1" && link "$2" && printf '%s %s\n' "$1" "$2" >.interlock/journal.new &&
-        mv -fT .interlock/journal.new .interlock/journal && sync .interlock/journal .interlock; } 2>&1) && return
+        mv -fT .interlock/journal.new .interlock/journal && sync .interlock/journal .interlock releases; } 2>&1) &&
+        return
     reason="the switch cannot be prepared: $problem"
     return 1
 }
@@ -329,7 +400,8 @@ prune() { # KEEP
         [ "$left" -lt 0 ] || continue
         # Renamed first: a release is whole, or it is not there.
         set +f
-        mv -T "releases/$name" releases/.gone && rm -rf releases/.gone .interlock/output/"$name".*
+        mv -T "releases/$name" releases/.gone && rm -rf releases/.gone .interlock/output/"$name".* \
+            ".interlock/manifests/$name.gz"
         set -f
     done
 }

@@ -22,6 +22,7 @@ from include.interlock.domain.rollout import Pace
 
 from .host_session import AS_NOTED, HostSession, Stopwatch, host_session
 from .load_balancer import Balancer
+from .parcel import Parcel
 from .ssh import SshDoor
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,7 @@ class Surroundings:
 class Delivery:
     """A release on its way to hosts."""
 
-    contents: Contents
-    bundle: bytes
+    parcel: Parcel
     appspec: AppSpec
     keep_releases: int
 
@@ -83,6 +83,7 @@ class Visit:
         self._after: str | None = None
         self._was_there = False
         self._drained = False
+        self._sent = 0
 
     async def deploy(self, delivery: Delivery) -> HostResult:
         """Bring the host to a release; if that fails, the host is put back on the release that it had."""
@@ -96,7 +97,7 @@ class Visit:
                 back = await self._put_back(session, self._specs(delivery))
                 raise DeployError(f"{error} {back}") from error
 
-        return await self._result(delivery.contents, bring)
+        return await self._result(delivery.parcel.contents, bring)
 
     async def back_out(self, release: str | None, version: str | None) -> HostResult:
         """Take the host back to a release that it still has, or to none."""
@@ -109,12 +110,12 @@ class Visit:
     # --- forward -----------------------------------------------------------------------------------------------------
 
     async def _bring(self, session: HostSession, delivery: Delivery) -> _Outcome:
-        release, version = delivery.contents.release, delivery.contents.version
+        release, version = delivery.parcel.contents.release, delivery.parcel.contents.version
         arrived = session.current == release
         if arrived and self._is_whole(release) and await self._is_well(version):
             return await self._confirm(session, delivery)
         if not self._is_whole(release):
-            await session.receive(delivery.bundle)
+            await session.receive(delivery.parcel)
         specs = self._specs(delivery)
         await self._drain()
         await (session.settle(release, specs) if arrived else session.activate(specs))
@@ -125,7 +126,7 @@ class Visit:
 
     async def _confirm(self, session: HostSession, delivery: Delivery) -> _Outcome:
         """Find the release running already: nothing to do, or the last steps of an earlier try."""
-        release = delivery.contents.release
+        release = delivery.parcel.contents.release
         await self._restore()
         if self._state.begun is not None:
             await session.finish(keep=delivery.keep_releases, previous=self._ran_before(release))
@@ -224,7 +225,7 @@ class Visit:
     def _specs(self, delivery: Delivery | None = None) -> dict[str, AppSpec]:
         """Return the hooks of every release that the visit may start or stop."""
         specs = {name: parse_appspec(found.appspec) for name, found in self._state.releases.items() if found.appspec}
-        return specs | ({delivery.contents.release: delivery.appspec} if delivery else {})
+        return specs | ({delivery.parcel.contents.release: delivery.appspec} if delivery else {})
 
     # --- result ------------------------------------------------------------------------------------------------------
 
@@ -262,6 +263,7 @@ class Visit:
                 return await visit(session)
             finally:
                 self._after = session.current
+                self._sent += session.sent
 
     def _note(self, state: HostState, target: str | None) -> None:
         """Remember what ran before: before this visit, or before an earlier one that did not come to its end."""
@@ -294,6 +296,7 @@ class Visit:
             seconds=self._watch.seconds,
             error=error,
             steps=self._watch.steps,
+            sent=self._sent,
         )
 
 

@@ -21,6 +21,7 @@ from include.interlock.domain.rollout import Pace
 from .host_session import ask_host
 from .host_visit import Delivery, Probe, Surroundings, Visit, visit_all, visit_at_pace
 from .load_balancer import Balancer
+from .parcel import Parcel
 from .permits import Admission
 from .ssh import SshDoor, SshLogin, ssh_login
 
@@ -202,14 +203,16 @@ def _delivery(deployment: Deployment) -> Delivery:
     """Read the bundle once for all hosts; that its bytes are right is checked on each host."""
     bundle = deployment.bundle.read_bytes()
     return Delivery(
-        contents=Contents(
-            release=deployment.release,
-            version=deployment.version,
-            commit=deployment.commit,
-            sha256=deployment.sha256,
-            size=len(bundle),
+        parcel=Parcel(
+            Contents(
+                release=deployment.release,
+                version=deployment.version,
+                commit=deployment.commit,
+                sha256=deployment.sha256,
+                size=len(bundle),
+            ),
+            bundle,
         ),
-        bundle=bundle,
         appspec=_appspec(deployment.bundle),
         keep_releases=deployment.keep_releases,
     )
