@@ -6,7 +6,7 @@
 #                             lock the host, say what is current, and then do, line by line:
 #     manifest RELEASE          say which files a release was made of, if that is known: compressed, in base64
 #     receive M                 M bytes follow, RELEASE's manifest, and SIZE bytes: check their digest, unpack them
-#     patch M SHA256 N BASE     the same with what differs from BASE, N bytes: make RELEASE, check it by its manifest
+#     patch SHA256 N BASE       N bytes follow, what differs from BASE: make RELEASE, check each of its files
 #     hooks COUNT               COUNT lines follow: release, event, seconds, script; there is no answer
 #     activate                  switch to RELEASE, and back if a hook fails
 #     settle RELEASE            switch to a release that is here ("-": to none), and stay there
@@ -114,7 +114,7 @@ session() {
 }
 
 tidy() { # what an earlier session left half-way
-    for left in .interlock/incoming .interlock/lists releases/.new releases/.patch releases/.gone; do
+    for left in .interlock/incoming releases/.new releases/.patch releases/.gone; do
         [ ! -e "$left" ] || rm -rf "$left"
     done
 }
@@ -176,11 +176,11 @@ EOF
     fi
 }
 
-digests() { # of the files whose names come on standard input, each with a NUL at its end
+digests() { # of the files that stand in such a list of digests and names
     if has_openssl; then
-        xargs -0 -r openssl dgst -sha256 -r | sed 's/ \*/  /'
+        cut -c 67- | tr '\n' '\0' | xargs -0 -r openssl dgst -sha256 -r | sed 's/ \*/  /'
     else
-        xargs -0 -r sha256sum --
+        cut -c 67- | tr '\n' '\0' | xargs -0 -r sha256sum --
     fi
 }
 
@@ -201,7 +201,7 @@ receive() { # BYTES of the manifest
 
 unpack() {
     [ "$release" != "$now" ] || { echo "$release is current, and is not what it should be" && return 1; }
-    mkdir releases/.new && tar -xzof .interlock/incoming -C releases/.new && install
+    mkdir releases/.new && tar -xzof .interlock/incoming -C releases/.new && install && tidy
 }
 
 install() { # what is in releases/.new as RELEASE
@@ -211,38 +211,35 @@ install() { # what is in releases/.new as RELEASE
     printf '%s\n' "$meta" >releases/.new/.interlock.json || return 1
     find releases/.new '(' -type f -o -type d ')' -exec sync '{}' + || return 1
     [ ! -e "releases/$release" ] || mv -T "releases/$release" releases/.gone || return 1
-    mv -T releases/.new "releases/$release" && tidy
+    mv -T releases/.new "releases/$release"
 }
 
-patch() { # BYTES of the manifest, their SHA256, BYTES, BASE
-    take "$1" ".interlock/manifests/$release.gz"
-    take "$3" .interlock/incoming
+patch() { # SHA256 and BYTES of an archive, BASE
+    take "$2" .interlock/incoming
     say "step patch"
-    if problem=$(assemble "$2" "$4" 2>&1); then fresh=$release && ended done; else tidy && ended failed "$problem"; fi
+    if problem=$(assemble "$1" "$3" 2>&1); then fresh=$release && ended done; else tidy && ended failed "$problem"; fi
 }
 
-assemble() { # SHA256 of the manifest, BASE
+# The archive has: tree/, what is new or changed, with all folders and links; copy and executable, names with a NUL at
+# the end of each; patches and patch/, the changed places of large files; files and blocks, the release's manifest.
+assemble() { # SHA256 of the archive, BASE
     [ "$release" != "$now" ] || { echo "$release is current, and is not what it should be" && return 1; }
-    has_digest "$1" ".interlock/manifests/$release.gz" ||
-        { echo "the manifest that arrived is not the one that was sent" && return 1; }
-    mkdir .interlock/lists releases/.patch && tar -xzof .interlock/incoming -C releases/.patch &&
-        mv -T releases/.patch/tree releases/.new &&
-        gzip -dc ".interlock/manifests/$2.gz" >.interlock/lists/old &&
-        gzip -dc ".interlock/manifests/$release.gz" >.interlock/lists/new || return 1
+    has_digest "$1" .interlock/incoming || { echo "what arrived does not have the digest $1" && return 1; }
+    mkdir releases/.patch && tar -xzof .interlock/incoming -C releases/.patch &&
+        mv -T releases/.patch/tree releases/.new || return 1
     # Copied, not linked: a program that writes to its own files, or a hook that changes an owner, would change both.
-    {
-        LC_ALL=C comm -12 .interlock/lists/old .interlock/lists/new | sed -n '/^#/d; s/^.\{66\}//p'
-        sed 's/^[^ ]* [^ ]* //' releases/.patch/patches
-    } | tr '\n' '\0' | (cd "releases/$2" && xargs -0 -r cp --parents --no-preserve=mode,ownership --reflink=auto \
-        -t ../.new --) || return 1
-    while IFS=' ' read -r number length path; do
-        gzip -dc "releases/.patch/patch/$number" |
-            dd of="releases/.new/$path" bs=8192 iflag=fullblock conv=notrunc,sparse status=none || return 1
+    (cd "releases/$2" && xargs -0 -r cp --parents --no-preserve=mode,ownership --reflink=auto -t ../.new -- \
+        <../.patch/copy) || return 1
+    while IFS=' ' read -r number start length path; do
+        gzip -dc "releases/.patch/patch/$number" | dd of="releases/.new/$path" bs=8192 seek="$start" \
+            iflag=fullblock conv=notrunc,sparse status=none || return 1
         [ "$length" = - ] || truncate -s "$length" -- "releases/.new/$path" || return 1
     done <releases/.patch/patches
-    sed -n 's/^#x //p' .interlock/lists/new | tr '\n' '\0' | (cd releases/.new && xargs -0 -r chmod 755 --) &&
-        sed -n '/^#/d; s/^.\{66\}//p' .interlock/lists/new | tr '\n' '\0' | (cd releases/.new && digests) |
-        LC_ALL=C sort >.interlock/lists/made && sed '/^#/d' .interlock/lists/new | cmp - .interlock/lists/made && install
+    (cd releases/.new && xargs -0 -r chmod 755 -- <../.patch/executable && digests <../.patch/files) |
+        cmp - releases/.patch/files && install || return 1
+    # If this does not do, the next release travels whole.
+    cat releases/.patch/blocks releases/.patch/files | gzip -1 >".interlock/manifests/$release.gz"
+    tidy
 }
 
 read_hooks() { # COUNT

@@ -148,11 +148,10 @@ class HostSession:
         difference = await parcel.difference(base, lambda: self._manifest(base.name))
         if difference is None:
             return False
-        manifest = await parcel.manifest()
         self._watch.begin("transfer")
-        command = f"patch {len(manifest)} {difference.manifest_sha256} {len(difference.archive)} {named(base.name)}"
+        command = f"patch {difference.sha256} {len(difference.archive)} {named(base.name)}"
         try:
-            await self._deliver(command, manifest, difference.archive)
+            await self._deliver(command, difference.archive)
         except HostUnreachable:
             raise
         except DeployError as error:

@@ -1,9 +1,10 @@
 """A release on its way to hosts: the whole bundle, or only what differs from a release that they have.
 
-What differs travels as an archive: ``tree/`` has the files that are new or changed, all folders and links; ``patch/``
-has, for large files of which little changed, the changed blocks between zeros (compressed, these weigh nothing), and
-``patches`` says which file each of them is for. The host copies the rest from the release that it has. It copies and
-does not link: a program that writes to a file of its own, or a hook that changes an owner, would change both releases.
+What differs travels as an archive: ``tree/`` has the files that are new or changed, all folders and links; ``copy``
+names the files that the host copies from the release that it has; ``patches`` names large files that changed a little,
+and ``patch/`` has the changed blocks of each, between zeros that the host skips (compressed, these weigh nothing). It
+copies and does not link: a program that writes to a file of its own, or a hook that changes an owner, would change both
+releases.
 
 What comes out is checked on the host file by file before it becomes a release; the list of digests is made here from
 the bundle, whose own digest is checked first. Whenever anything is odd, the whole bundle travels.
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from include.interlock.domain.host_commands import Contents, InstalledRelease
 from include.interlock.domain.manifest import (
     MARKER,
+    SMALLEST_BLOCK,
     FileEntry,
     Manifest,
     block_digests,
@@ -47,14 +49,10 @@ _MANIFEST_LIMIT = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What makes a release out of another.
+    """What makes a release out of another, and its digest."""
 
-    :param manifest_sha256: of the manifest as it travels, which says what must come out.
-    """
-
-    base: str
     archive: bytes
-    manifest_sha256: str
+    sha256: str
 
 
 class Parcel:
@@ -105,7 +103,7 @@ class Parcel:
             return None
         if len(archive) > _WORTH_IT * len(self.bundle):
             return None
-        return Difference(base.name, archive, hashlib.sha256(packed).hexdigest())
+        return Difference(archive, hashlib.sha256(archive).hexdigest())
 
     def _make_manifest(self) -> bytes:
         if hashlib.sha256(self.bundle).hexdigest() != self.contents.sha256:
@@ -119,8 +117,7 @@ class Parcel:
             return b""
         if self._manifest is None:
             return b""
-        text = self._manifest.text().encode(errors="surrogateescape")
-        self._packed = gzip.compress(text, 6, mtime=0)
+        self._packed = gzip.compress(_encoded(self._manifest.marks() + self._manifest.sums()), 6, mtime=0)
         return self._packed
 
 
@@ -143,36 +140,42 @@ def _path(member: tarfile.TarInfo) -> str:
 
 
 def _unpacked(told: bytes) -> Manifest:
-    text = zlib.decompressobj(wbits=31).decompress(told, _MANIFEST_LIMIT)
+    with gzip.open(io.BytesIO(told)) as file:
+        text = file.read(_MANIFEST_LIMIT)
     return parse_manifest(text.decode(errors="surrogateescape"))
 
 
 def _archive(bundle: bytes, new: Manifest, old: Manifest) -> bytes:
     """Return what differs between two releases."""
-    patched = _patchable(new, old)
-    patches: list[str] = []
+    patchable, copied, patches = _patchable(new, old), [], []
     out = io.BytesIO()
     with (
         tarfile.open(fileobj=io.BytesIO(bundle), mode="r:gz") as source,
         tarfile.open(fileobj=out, mode="w:gz", compresslevel=6, format=tarfile.PAX_FORMAT) as archive,
     ):
-        archive.addfile(_folder("tree"))
-        archive.addfile(_folder("patch"))
+        for folder in ("tree", "patch"):
+            archive.addfile(_folder(folder))
         for member in source:
             path = _path(member)
-            if path in (MARKER, "", ".") or (member.isreg() and _same(new.files[path], old.files.get(path))):
+            if path in (MARKER, "", "."):
+                continue
+            if member.isreg() and _same(new.files[path], old.files.get(path)):
+                copied.append(path)
                 continue
             content = _content(source, member)
-            patch = _patch(content, old.files[path]) if path in patched else None
+            patch = _patch(content, old.files[path]) if path in patchable else None
             if patch is None:
-                member.name = f"tree/{path}"
-                member.pax_headers = {}
+                member.name, member.pax_headers = f"tree/{path}", {}
                 archive.addfile(member, io.BytesIO(content) if member.isreg() else None)
             else:
-                number = len(patches) + 1
-                patches.append(f"{number} {_cut_to(content, old.files[path])} {path}\n")
-                _add(archive, f"patch/{number}", patch)
-        _add(archive, "patches", "".join(patches).encode(errors="surrogateescape"))
+                copied.append(path)
+                patches.append(f"{len(patches) + 1} {patch.start} {patch.length} {path}\n")
+                _add(archive, f"patch/{len(patches)}", patch.packed)
+        _add(archive, "patches", _encoded("".join(patches)))
+        _add(archive, "copy", _encoded("".join(f"{path}\0" for path in copied)))
+        _add(archive, "executable", _encoded("".join(f"{one.path}\0" for one in new.files.values() if one.executable)))
+        _add(archive, "files", _encoded(new.sums()))
+        _add(archive, "blocks", _encoded(new.marks()))
     return out.getvalue()
 
 
@@ -181,7 +184,7 @@ def _same(new: FileEntry, old: FileEntry | None) -> bool:
 
 
 def _patchable(new: Manifest, old: Manifest) -> set[str]:
-    """Return the large files of which little changed; the largest, if there are many."""
+    """Return the large files that changed and that the host has; the largest, if there are many."""
     found = [
         entry
         for path, entry in new.files.items()
@@ -190,28 +193,40 @@ def _patchable(new: Manifest, old: Manifest) -> set[str]:
     return {entry.path for entry in sorted(found, key=lambda entry: -entry.size)[:_MOST_PATCHES]}
 
 
-def _patch(content: bytes, old: FileEntry) -> bytes | None:
-    """Return the changed blocks of a file between zeros, compressed; None if that does not do or is not worth it."""
+@dataclass(frozen=True, slots=True)
+class _Patch:
+    """The part of a file from its first changed block to its last.
+
+    :param start: in blocks of :data:`SMALLEST_BLOCK`.
+    :param length: to which the file is cut, or ``-``.
+    """
+
+    start: int
+    length: str
+    packed: bytes
+
+
+def _patch(content: bytes, old: FileEntry) -> _Patch | None:
+    """Return the changed blocks of a file between zeros; None if that does not do or is not worth it."""
     step = block_size(old.size)
     digests = block_digests(content, step)
-    packer = zlib.compressobj(6, wbits=31)
-    parts, changed, zeros = [], 0, b"\0" * step
-    for number, digest in enumerate(digests):
-        block = content[number * step : (number + 1) * step]
-        if number < len(old.blocks) and digest == old.blocks[number]:
-            parts.append(packer.compress(zeros[: len(block)]))
-            continue
-        if not block.strip(b"\0"):
-            return None  # it would be taken for one that did not change
-        changed += len(block)
-        parts.append(packer.compress(block))
-    if changed > _WORTH_IT * len(content):
+    changed = [n for n, digest in enumerate(digests) if n >= len(old.blocks) or digest != old.blocks[n]]
+    if len(changed) * step > _WORTH_IT * len(content):
         return None
-    return b"".join([*parts, packer.flush()])
+    first, end = (changed[0], changed[-1] + 1) if changed else (0, 0)
+    part = bytearray((end - first) * step)
+    for number in changed:
+        block = content[number * step : (number + 1) * step]
+        if any(not block[at : at + SMALLEST_BLOCK].strip(b"\0") for at in range(0, len(block), SMALLEST_BLOCK)):
+            return None  # the host would skip it
+        part[(number - first) * step : (number - first) * step + len(block)] = block
+    del part[len(content) - first * step :]
+    length = str(len(content)) if len(content) < old.size else "-"
+    return _Patch(first * (step // SMALLEST_BLOCK), length, gzip.compress(bytes(part), 6, mtime=0))
 
 
-def _cut_to(content: bytes, old: FileEntry) -> str:
-    return str(len(content)) if len(content) < old.size else "-"
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def _content(source: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -1,10 +1,10 @@
 """What a release consists of, file by file, and what of it differs from another release.
 
-A manifest is text that the tools on a host understand, sorted as bytes:
+A manifest is text:
 
-  #b PATH SIZE DIGESTS    the digests of a large file's blocks, one after the other; only the engine reads them
   #x PATH                 an executable file
-  SHA256  PATH            a file, as ``sha256sum`` writes it
+  #b PATH SIZE DIGESTS    the digests of a large file's blocks, one after the other
+  SHA256  PATH            a file, as ``sha256sum`` writes it, which checks this part on a host
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ MARKER = ".interlock.json"
 LARGE = 64 * 1024
 """Bytes from which on a file is looked at block by block."""
 
-_SMALLEST_BLOCK = 8 * 1024
+SMALLEST_BLOCK = 8 * 1024
+"""Bytes; every block is a multiple of it."""
+
 _MOST_BLOCKS = 4096
 _DIGITS = 16  # of a block's digest: a mistake would be found on the host, where the whole file's is checked
 
@@ -44,20 +46,15 @@ class Manifest:
 
     files: dict[str, FileEntry]
 
-    def text(self) -> str:
-        """Return the manifest as hosts keep it."""
-        lines = []
-        for entry in self.files.values():
-            lines.append(f"{entry.sha256}  {entry.path}")
-            if entry.executable:
-                lines.append(f"#x {entry.path}")
-            if entry.blocks:
-                lines.append(f"#b {entry.path} {entry.size} {''.join(entry.blocks)}")
-        return "".join(f"{line}\n" for line in sorted(lines, key=_as_bytes))
+    def sums(self) -> str:
+        """Return the files' digests, as hosts check them."""
+        return "".join(f"{one.sha256}  {one.path}\n" for one in self.files.values())
 
-
-def _as_bytes(line: str) -> bytes:
-    return line.encode(errors="surrogateescape")
+    def marks(self) -> str:
+        """Return what else is known of the files."""
+        lines = [f"#x {one.path}\n" for one in self.files.values() if one.executable]
+        lines += [f"#b {one.path} {one.size} {''.join(one.blocks)}\n" for one in self.files.values() if one.blocks]
+        return "".join(lines)
 
 
 def entry_of(path: str, content: bytes, *, executable: bool) -> FileEntry:
@@ -68,7 +65,7 @@ def entry_of(path: str, content: bytes, *, executable: bool) -> FileEntry:
 
 def block_size(size: int) -> int:
     """Return the size of the blocks of a file: a power of two, so that there are not too many."""
-    block = _SMALLEST_BLOCK
+    block = SMALLEST_BLOCK
     while size > block * _MOST_BLOCKS:
         block *= 2
     return block
