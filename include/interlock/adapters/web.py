@@ -39,6 +39,28 @@ def url(address: str, port: int, path: str) -> str:
     return f"http://{f'[{address}]' if ':' in address else address}:{port}{path}"
 
 
+@asynccontextmanager
+async def health_probe(health: Health) -> AsyncIterator[HealthProbe]:
+    """Open a client that asks hosts whether they are well."""
+    async with web_client() as client:
+        yield HealthProbe(health, client)
+
+
+class HealthProbe:
+    """Asks the hosts of one service whether they are well."""
+
+    def __init__(self, health: Health, client: httpx.AsyncClient) -> None:
+        self._health, self._client = health, client
+
+    async def version(self, address: str) -> str | None:
+        """Return the version that a host says it runs; None if it is not well or does not say."""
+        return await ask_version(address, self._health, client=self._client)
+
+    async def await_version(self, address: str, version: str | None) -> None:
+        """Wait until a host is well and runs a version (None: any); DeployError says what it answered at last."""
+        await await_health(address, self._health, version, client=self._client)
+
+
 # --- health ----------------------------------------------------------------------------------------------------------
 
 

@@ -203,6 +203,7 @@ class HostResult(Model):
     seconds: float
     error: str = ""
     steps: tuple[tuple[str, float], ...] = Field((), description="Step: seconds")
+    sent: int = Field(0, description="Bytes of the release that were sent to the host")
 
 
 class TestDeployment(Record):
