@@ -137,6 +137,7 @@ class Visit:
         if not self._is_whole(release):
             await session.receive(delivery.parcel)
         specs = self._specs(delivery)
+        await self._around.door.admit(self._host.address)  # while the bytes travelled, somebody may have said stop
         await self._drain()
         await (session.settle(release, specs) if arrived else session.activate(specs))
         await self._check(version)
