@@ -48,6 +48,12 @@ def test_ssh_connections_are_opened_in_one_place() -> None:
     assert places({"SshDoor", "ssh.SshDoor"}) == {"hosts.py"}
 
 
+def test_commands_are_sent_through_ssm_in_one_place() -> None:
+    source = {path.name for path in CODE if "send_command" in path.read_text() or "start_session" in path.read_text()}
+    assert source == {"ssm.py"}
+    assert places({"SsmDoor", "ssm.SsmDoor"}) == {"hosts.py"}
+
+
 def test_admissions_are_made_for_the_sandbox_or_by_permit_and_in_no_other_place() -> None:
     assert places({"Admission", "permits.Admission"}) == set()
     assert places({"Admission.by_permit"}) == {"permits.py"}

@@ -13,6 +13,7 @@
 #     traffic EVENT RELEASE     run the hooks of an event around traffic
 #     activate                  switch to RELEASE, and back if a hook fails
 #     settle RELEASE            switch to a release that is here ("-": to none), and stay there
+#     leave                     end, as the end of standard input does
 #     finish KEEP PREVIOUS      the switch is done: forget it, and all but KEEP releases
 #
 # Answers are lines; the last one begins with "done", "failed" or "busy", and names the current release next.
@@ -82,7 +83,7 @@ ask() {
 session() {
     root=$1 service=$2 environment=$3 deployment=$4 patience=$5 release=$6 sha256=$7 size=$8 meta=$9
     reason=''
-    now=- hooks='' mark=0 turn=0 fresh=-
+    now=- hooks='' mark=0 turn=0
     for tool in flock timeout sha256sum tar gzip sync readlink; do
         command -v "$tool" >/dev/null || { say "failed - the host lacks the command $tool" && exit; }
     done
@@ -114,6 +115,7 @@ session() {
             activate) activate ;;
             "settle "*) settle "$rest" ;;
             "finish "*) finish "${rest%% *}" "${rest#* }" ;;
+            leave) break ;;
             *) ended failed "the host's program does not know the command $line" ;;
         esac
     done
@@ -203,7 +205,7 @@ receive() { # BYTES of the manifest
     has_digest "$sha256" .interlock/incoming ||
         { ended failed "the bundle that arrived does not have the digest $sha256" && return; }
     say "step unpack"
-    if problem=$(unpack 2>&1); then fresh=$release && ended done; else ended failed "the bundle cannot be unpacked: $problem"; fi
+    if problem=$(unpack 2>&1); then ended done; else ended failed "the bundle cannot be unpacked: $problem"; fi
 }
 
 unpack() {
@@ -224,7 +226,7 @@ install() { # what is in releases/.new as RELEASE
 patch() { # SHA256 and BYTES of an archive, BASE
     take "$2" .interlock/incoming
     say "step patch"
-    if problem=$(assemble "$1" "$3" 2>&1); then fresh=$release && ended done; else tidy && ended failed "$problem"; fi
+    if problem=$(assemble "$1" "$3" 2>&1); then ended done; else tidy && ended failed "$problem"; fi
 }
 
 # The archive has: tree/, what is new or changed, with all folders and links; copy and executable, names with a NUL at
@@ -265,7 +267,8 @@ activate() { # to $release; whatever happens, something whole runs at the end
     from=$now reason='' stop_was_tried=-
     exists "$release" || { ended failed "$release is not on the host" && return; }
     begin "$from" "$release" || { ended failed "$reason" && return; }
-    [ "$release" = "$fresh" ] || touch "releases/$release"
+    # What runs, and what ran until now, are the last that are removed.
+    [ "$from" = - ] && touch "releases/$release" || touch "releases/$from" "releases/$release"
     if stop_old && run "$release" BeforeInstall && place "$release" && run "$release" AfterInstall &&
         switch "$release" && start "$release"; then
         ended done

@@ -13,8 +13,6 @@ from functools import cache
 from pathlib import Path
 from time import monotonic
 
-import asyncssh
-
 from include.interlock.domain.appspec import AppSpec, Event
 from include.interlock.domain.errors import DeployError, HostUnreachable
 from include.interlock.domain.host_commands import (
@@ -34,11 +32,10 @@ from include.interlock.domain.host_commands import (
 )
 
 from .parcel import Parcel
-from .ssh import SshDoor
+from .transport import Connection, Door, Program
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 256 * 1024
 _SLOWEST = 64 * 1024  # bytes per second below which a transfer is given up
 _ANSWER_SECONDS = 60.0
 _SAID_LIMIT = 2000
@@ -103,7 +100,7 @@ class _Answer:
         return " | ".join(line for line in lines if line)[-_SAID_LIMIT:]
 
 
-async def ask_host(door: SshDoor, address: str, deploy_root: str, releases: Iterable[str | None] = ()) -> HostState:
+async def ask_host(door: Door, address: str, deploy_root: str, releases: Iterable[str | None] = ()) -> HostState:
     """Ask a host what is current, and about releases, without locking it."""
     async with (
         door.opened(address) as connection,
@@ -231,7 +228,7 @@ class HostSession:
 
 @asynccontextmanager
 async def host_session(
-    door: SshDoor, address: str, site: Site, contents: Contents | str | None, *, patience: float, watch: Stopwatch
+    door: Door, address: str, site: Site, contents: Contents | str | None, *, patience: float, watch: Stopwatch
 ) -> AsyncIterator[HostSession]:
     """Lock a host for a deployment; DeployError names the deployment that has it already.
 
@@ -263,7 +260,7 @@ def _refusal(address: str, answer: _Answer) -> DeployError:
 
 @asynccontextmanager
 async def _started(
-    connection: asyncssh.SSHClientConnection, address: str, command: str, watch: Stopwatch | None = None
+    connection: Connection, address: str, command: str, watch: Stopwatch | None = None
 ) -> AsyncIterator[_Channel]:
     """Start the program; at the end, let it see the end of its input and wait until it has let go of the host."""
     channel = _Channel(connection, address, watch)
@@ -275,40 +272,35 @@ async def _started(
 class _Channel:
     """The lines to and from one run of the program."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection, address: str, watch: Stopwatch | None) -> None:
+    def __init__(self, connection: Connection, address: str, watch: Stopwatch | None) -> None:
         self._connection = connection
         self.address = address
         self._watch = watch
 
     async def start(self, command: str) -> None:
         try:
-            self._process = await self._connection.create_process(command, encoding=None)
-        except (asyncssh.Error, OSError) as error:
+            self._program: Program = await self._connection.start(command)
+        except OSError as error:
             raise self._lost() from error
 
     async def send(self, *parts: bytes, limit: float = _ANSWER_SECONDS) -> None:
-        """Send bytes, a little at a time, so that they are in memory once for all hosts together."""
+        """Send bytes to the program."""
         try:
             async with asyncio.timeout(limit):
                 for part in parts:
-                    await self._send(memoryview(part))
+                    await self._program.write(memoryview(part))
         except TimeoutError as error:
             raise self._lost() from error
-        except (asyncssh.Error, OSError):
+        except OSError:
             # The program has ended before it had everything: its answer, which is read next, says why.
             return
-
-    async def _send(self, data: memoryview) -> None:
-        for start in range(0, len(data), _CHUNK):
-            self._process.stdin.write(bytes(data[start : start + _CHUNK]))
-            await self._process.stdin.drain()
 
     async def answer(self, limit: float) -> _Answer:
         """Read until the end of an answer."""
         lines: list[str] = []
         try:
             async with asyncio.timeout(limit):
-                while line := await self._process.stdout.readline():
+                while line := await self._program.readline():
                     word, _, rest = line.decode(errors="replace").rstrip("\n").partition(" ")
                     if word in ("done", "failed", "busy"):
                         current, _, text = rest.partition(" ")
@@ -316,19 +308,18 @@ class _Channel:
                     if word == "step" and self._watch:
                         self._watch.begin(rest)
                     lines.append(f"{word} {rest}")
-                raise self._lost(await self._process.stderr.read(_SAID_LIMIT))
+                raise self._lost(await self._program.said(_SAID_LIMIT))
         except TimeoutError as error:
             raise self._lost() from error
-        except (asyncssh.Error, OSError) as error:
+        except OSError as error:
             raise self._lost() from error
 
     async def end(self) -> None:
         """Close the program's input and wait a little until it has let go of the host."""
         try:
             async with asyncio.timeout(_GOODBYE_SECONDS):
-                self._process.stdin.write_eof()
-                await self._process.wait_closed()
-        except (asyncssh.Error, OSError):
+                await self._program.close()
+        except OSError:
             # Everything has been answered: a connection that ends less politely changes nothing.
             return
 

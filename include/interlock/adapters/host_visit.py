@@ -23,7 +23,7 @@ from include.interlock.domain.rollout import Pace
 from .host_session import AS_NOTED, HostSession, Stopwatch, host_session
 from .load_balancer import Balancer
 from .parcel import Parcel
-from .ssh import SshDoor
+from .transport import Door
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Surroundings:
     site: Site
     health: Health | None
     drain_timeout: timedelta
-    door: SshDoor
+    door: Door
     balancer: Balancer | None
     probe: Probe | None
 

@@ -24,12 +24,16 @@ from .load_balancer import Balancer
 from .parcel import Parcel
 from .permits import Admission
 from .ssh import SshDoor, SshLogin, ssh_login
+from .ssm import SsmDoor, SsmLogin
+from .transport import Door
 
 __all__ = [
     "CONCURRENCY",
     "Deployment",
+    "HostLogin",
     "Site",
     "SshLogin",
+    "SsmLogin",
     "back_out_hosts",
     "deploy_hosts",
     "has_releases",
@@ -37,6 +41,9 @@ __all__ = [
     "restart_hosts",
     "ssh_login",
 ]
+
+HostLogin = SshLogin | SsmLogin
+"""How to reach the hosts of an environment."""
 
 CONCURRENCY = 40
 """Hosts that are changed or asked at a time."""
@@ -68,7 +75,7 @@ async def deploy_hosts(
     hosts: Sequence[Host],
     deployment: Deployment,
     *,
-    login: SshLogin,
+    login: HostLogin,
     admission: Admission,
     balancer: Balancer | None,
     pace: Pace | None = None,
@@ -82,10 +89,16 @@ async def deploy_hosts(
     """
     delivery = await asyncio.to_thread(_delivery, deployment)
     site = Site(deployment.service, deployment.environment, deployment.deployment_id, deployment.deploy_root)
-    door = SshDoor(login, admission)
+    door = _door(login, admission, hosts)
     async with _surroundings(site, deployment.health, deployment.drain_timeout, door, balancer) as around:
         found = await visit_at_pace(lambda host: Visit(host, around).deploy(delivery), pace or _all_of(hosts))
     return tuple(found[host.instance_id] for host in hosts)
+
+
+def _door(login: HostLogin, admission: Admission, hosts: Sequence[Host]) -> Door:
+    if isinstance(login, SsmLogin):
+        return SsmDoor(login, admission, {host.address: host.instance_id for host in hosts})
+    return SshDoor(login, admission)
 
 
 def _all_of(hosts: Sequence[Host]) -> Pace:
@@ -103,7 +116,7 @@ async def back_out_hosts(
     deploy_root: str,
     health: Health | None,
     drain_timeout: timedelta,
-    login: SshLogin,
+    login: HostLogin,
     admission: Admission,
     balancer: Balancer | None,
     concurrency: int = CONCURRENCY,
@@ -119,7 +132,7 @@ async def back_out_hosts(
             who="the release manager",
         )
     site = Site(service, environment, deployment_id, deploy_root)
-    door = SshDoor(login, admission)
+    door = _door(login, admission, hosts)
     async with _surroundings(site, health, drain_timeout, door, balancer) as around:
         visits = [
             partial(Visit(host, around).back_out, plan.releases[host.address], plan.versions.get(host.address))
@@ -135,7 +148,7 @@ async def restart_hosts(
     site: Site,
     health: Health,
     drain_timeout: timedelta,
-    login: SshLogin,
+    login: HostLogin,
     admission: Admission,
     balancer: Balancer | None,
     concurrency: int = CONCURRENCY,
@@ -144,7 +157,7 @@ async def restart_hosts(
 
     :param releases: a host's address: the release that it runs.
     """
-    door = SshDoor(login, admission)
+    door = _door(login, admission, hosts)
     async with _surroundings(site, health, drain_timeout, door, balancer) as around:
         visits = [partial(Visit(host, around).restart, releases[host.address]) for host in hosts]
         return await visit_all([*visits], concurrency)
@@ -154,12 +167,12 @@ async def read_running(
     hosts: Sequence[Host],
     deploy_root: str,
     *,
-    login: SshLogin,
+    login: HostLogin,
     admission: Admission,
     concurrency: int = CONCURRENCY,
 ) -> tuple[RunningRelease, ...]:
     """Ask hosts what they run; HostUnreachable names those that cannot be asked."""
-    states = await _ask_all(hosts, deploy_root, {}, SshDoor(login, admission), concurrency)
+    states = await _ask_all(hosts, deploy_root, {}, _door(login, admission, hosts), concurrency)
     return tuple(state.running(host.address) for host, state in zip(hosts, states, strict=True))
 
 
@@ -168,7 +181,7 @@ async def has_releases(
     deploy_root: str,
     releases: Mapping[str, str | None],
     *,
-    login: SshLogin,
+    login: HostLogin,
     admission: Admission,
     concurrency: int = CONCURRENCY,
 ) -> dict[str, bool]:
@@ -176,7 +189,7 @@ async def has_releases(
 
     A host for which it names none needs none.
     """
-    states = await _ask_all(hosts, deploy_root, releases, SshDoor(login, admission), concurrency)
+    states = await _ask_all(hosts, deploy_root, releases, _door(login, admission, hosts), concurrency)
     return {host.address: _has(state, releases.get(host.address)) for host, state in zip(hosts, states, strict=True)}
 
 
@@ -185,7 +198,7 @@ def _has(state: HostState, release: str | None) -> bool:
 
 
 async def _ask_all(
-    hosts: Sequence[Host], deploy_root: str, releases: Mapping[str, str | None], door: SshDoor, concurrency: int
+    hosts: Sequence[Host], deploy_root: str, releases: Mapping[str, str | None], door: Door, concurrency: int
 ) -> list[HostState]:
     slots = asyncio.Semaphore(concurrency)
 
@@ -209,7 +222,7 @@ async def _ask_all(
 
 @asynccontextmanager
 async def _surroundings(
-    site: Site, health: Health | None, drain_timeout: timedelta, door: SshDoor, balancer: Balancer | None
+    site: Site, health: Health | None, drain_timeout: timedelta, door: Door, balancer: Balancer | None
 ) -> AsyncIterator[Surroundings]:
     async with _probe(health) as probe:
         yield Surroundings(site, health, drain_timeout, door, balancer, probe)

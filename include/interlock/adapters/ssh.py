@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from .permits import Admission
 
 # The first is the fastest where processors have AES instructions; bundles are compressed already.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
+_CHUNK = 256 * 1024
 _KEEPALIVE_SECONDS = 15
 _KEEPALIVES_MISSED = 4
 _KEEPER = "the platform engineer, who keeps the hosts' connection"
@@ -121,7 +122,7 @@ class SshDoor:
         )
 
     @asynccontextmanager
-    async def opened(self, address: str) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    async def opened(self, address: str) -> AsyncIterator[SshConnected]:
         """Connect to a host for as long as the context lasts.
 
         :raises PolicyViolation: the admission does not let us.
@@ -130,7 +131,7 @@ class SshDoor:
         await self.admit(address)
         connection = await self._connect(address)
         try:
-            yield connection
+            yield SshConnected(connection)
             connection.close()
             await connection.wait_closed()
         finally:
@@ -178,6 +179,56 @@ class SshDoor:
             who="the operators of the host",
             next_step="see whether the host runs and its SSH port is open to here, then try again",
         )
+
+
+class SshConnected:
+    """A host that is connected to."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
+        self._connection = connection
+
+    async def start(self, command: str) -> SshProgram:
+        """Start a command of the login's shell."""
+        with _as_oserror():
+            return SshProgram(await self._connection.create_process(command, encoding=None))
+
+
+class SshProgram:
+    """A program that runs on a host."""
+
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        self._process = process
+
+    async def write(self, data: memoryview) -> None:
+        """Send bytes to its input, a little at a time, so that they are in memory once for all hosts together."""
+        with _as_oserror():
+            for start in range(0, len(data), _CHUNK):
+                self._process.stdin.write(bytes(data[start : start + _CHUNK]))
+                await self._process.stdin.drain()
+
+    async def readline(self) -> bytes:
+        """Return the next line of its output; nothing at its end."""
+        with _as_oserror():
+            return await self._process.stdout.readline()
+
+    async def said(self, limit: int) -> bytes:
+        """Return the beginning of what it said beside its output."""
+        with _as_oserror():
+            return await self._process.stderr.read(limit)
+
+    async def close(self) -> None:
+        """Let it see the end of its input, and wait until it has ended."""
+        with _as_oserror():
+            self._process.stdin.write_eof()
+            await self._process.wait_closed()
+
+
+@contextmanager
+def _as_oserror() -> Iterator[None]:
+    try:
+        yield
+    except asyncssh.Error as error:
+        raise ConnectionError(_reason(error)) from error
 
 
 class _ShownKey(asyncssh.SSHClient):

@@ -1,0 +1,251 @@
+"""Reaching hosts through AWS Systems Manager, which asks for no way in from outside: Run Command, and S3 for bytes.
+
+A command of SSM runs once and has no input, and a deployment is a conversation. So the first command starts the program
+on the host with a pipe as its input and a file as its output, and goes; each one after it puts what was said into the
+pipe, waits for more of the output, and brings that back. What is too long for a command travels by way of S3: the host
+fetches it from a pre-signed address. Before each command the admission is asked.
+
+The host needs the SSM agent, curl, and a role that may nothing but be managed; nobody else may read the bucket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+import shlex
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from include.interlock.domain.errors import HostUnreachable, PolicyViolation
+
+from .permits import Admission
+
+_DOCUMENT = "AWS-RunShellScript"
+_INLINE = 4096  # bytes that stand in a command; more travel by way of S3
+_READ = 15_000  # bytes of output that one command brings back: SSM cuts at 24,000 characters
+_WAITS = 20  # seconds that a command waits on the host for more output
+_VALID = 3600  # seconds that an address of S3 can be used
+_STARTS_WITHIN = 120.0
+_TRANSFER = 900  # seconds that the host may take to fetch a bundle
+_ENDED = ("Success", "Failed", "Cancelled", "TimedOut", "Undeliverable", "Terminated", "DeliveryTimedOut")
+_PARALLEL = 16
+_PAUSES = (0.2, 0.3, 0.5, 1.0)
+_PLACE = re.compile(r"/[A-Za-z0-9/._-]+")
+
+_START = """set -eu
+cd
+place=$(mktemp -d /var/tmp/interlock-XXXXXXXX)
+mkfifo "$place/in"
+curl -fsS --retry 3 -o "$place/command" {url}
+setsid sh -c 'echo $$ >"$1/pid" && exec sh "$1/command" <>"$1/in" >"$1/out" 2>"$1/err"' sh "$place" \\
+    </dev/null >/dev/null 2>&1 &
+until [ -s "$place/pid" ] && [ -e "$place/out" ]; do sleep 0.02; done
+echo "$place"
+"""
+_TALK = """set -u
+cd {place} || exit 9
+{say}
+for wait in $(seq {ticks}); do
+    [ "$(wc -c <out)" -le {offset} ] || break
+    kill -0 "$(cat pid)" 2>/dev/null || {{ echo ended; break; }}
+    sleep 0.2
+done
+tail -c +{start} out | head -c {limit} | base64 -w 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SsmLogin:
+    """How to reach the hosts of an environment through SSM.
+
+    :param ssm: a boto3 client for Systems Manager.
+    :param s3: a boto3 client for S3.
+    :param bucket: what travels lies here for a while; let S3 expire it after a day.
+    """
+
+    ssm: Any = field(repr=False)
+    s3: Any = field(repr=False)
+    bucket: str
+    prefix: str = "interlock-transfer"
+
+
+class SsmDoor:
+    """Talks to hosts through SSM.
+
+    :param instances: address: the instance that has it.
+    """
+
+    def __init__(self, login: SsmLogin, admission: Admission, instances: Mapping[str, str]) -> None:
+        if not isinstance(admission, Admission):
+            raise PolicyViolation("No connection to a host without an admission.", rule="no permit, no connection")
+        self._login, self._admission, self._instances = login, admission, dict(instances)
+        self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="ssm")
+        self._uploads: dict[str, asyncio.Task[None]] = {}
+
+    async def admit(self, address: str) -> None:
+        """Raise a PolicyViolation if a host may not be changed, or no longer."""
+        await self._admission.admit(address)
+
+    @asynccontextmanager
+    async def opened(self, address: str) -> AsyncIterator[SsmConnection]:
+        """Give a host that commands can be sent to."""
+        await self.admit(address)
+        yield SsmConnection(self, address)
+
+    async def run(self, address: str, script: str, seconds: float) -> str:
+        """Run a script on a host and return what it printed.
+
+        :raises HostUnreachable: it could not be run, or failed, or did not end in time.
+        """
+        await self.admit(address)
+        try:
+            sent = await self._call(self._send, self._instances[address], script, int(seconds) + 30)
+            return await self._await_end(address, sent, monotonic() + seconds)
+        except (ClientError, BotoCoreError) as error:
+            raise _unreachable(address, f"could not be reached through SSM: {error}") from error
+
+    async def address_of(self, data: bytes) -> str:
+        """Put bytes into the bucket, once for all hosts, and return an address from which they can be fetched."""
+        key = f"{self._login.prefix}/{hashlib.sha256(data).hexdigest()}"
+        if key not in self._uploads:
+            self._uploads[key] = asyncio.ensure_future(self._call(self._put, key, data))
+        try:
+            await asyncio.shield(self._uploads[key])
+            about = {"Bucket": self._login.bucket, "Key": key}
+            sign = self._login.s3.generate_presigned_url
+            return str(await self._call(lambda: sign("get_object", Params=about, ExpiresIn=_VALID)))
+        except (ClientError, BotoCoreError) as error:
+            self._uploads.pop(key, None)
+            raise OSError(f"the bundle cannot be put into {self._login.bucket}: {error}") from error
+
+    async def _call(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._login.s3.put_object(Bucket=self._login.bucket, Key=key, Body=data)
+
+    def _send(self, instance: str, script: str, seconds: int) -> tuple[str, str]:
+        sent = self._login.ssm.send_command(
+            InstanceIds=[instance],
+            DocumentName=_DOCUMENT,
+            Comment="Interlock",
+            TimeoutSeconds=max(30, seconds),
+            Parameters={"commands": [script], "executionTimeout": [str(max(30, seconds))]},
+        )
+        return sent["Command"]["CommandId"], instance
+
+    async def _await_end(self, address: str, sent: tuple[str, str], give_up: float) -> str:
+        pauses = iter(_PAUSES)
+        while monotonic() < give_up + 30:
+            found = await self._call(self._invocation, *sent)
+            if found is not None and found["Status"] in _ENDED:
+                if found["Status"] != "Success":
+                    said = found.get("StandardErrorContent") or found.get("StatusDetails") or found["Status"]
+                    raise _unreachable(address, f"did not do what SSM told it: {' '.join(said.split())[-500:]}")
+                return str(found["StandardOutputContent"])
+            await asyncio.sleep(next(pauses, _PAUSES[-1]))
+        raise _unreachable(address, "did not answer through SSM in time")
+
+    def _invocation(self, command: str, instance: str) -> dict[str, Any] | None:
+        try:
+            answer: dict[str, Any] = self._login.ssm.get_command_invocation(CommandId=command, InstanceId=instance)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "InvocationDoesNotExist":  # not yet
+                return None
+            raise
+        return answer
+
+
+class SsmConnection:
+    """A host that commands can be sent to."""
+
+    def __init__(self, door: SsmDoor, address: str) -> None:
+        self._door, self._address = door, address
+
+    async def start(self, command: str) -> SsmProgram:
+        """Start a command of the shell, which goes on when this call ends."""
+        url = await self._door.address_of(command.encode(errors="surrogateescape"))
+        said = (await self._door.run(self._address, _START.format(url=shlex.quote(url)), _STARTS_WITHIN)).strip()
+        if not _PLACE.fullmatch(said):
+            raise _unreachable(self._address, f"did not start the program: {said[-200:]}")
+        return SsmProgram(self._door, self._address, said)
+
+
+class SsmProgram:
+    """A program that runs on a host, with its input and output in a folder there."""
+
+    def __init__(self, door: SsmDoor, address: str, place: str) -> None:
+        self._door, self._address, self._place = door, address, place
+        self._unsent: list[bytes] = []
+        self._offset = 0
+        self._unread = b""
+        self._ended = False
+
+    async def write(self, data: memoryview) -> None:
+        """Note bytes for its input; they are sent when its answer is asked for."""
+        self._unsent.append(bytes(data))
+
+    async def readline(self) -> bytes:
+        """Return the next line of its output; nothing at its end."""
+        while b"\n" not in self._unread:
+            if self._ended:
+                rest, self._unread = self._unread, b""
+                return rest
+            await self._talk(_WAITS)
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line + b"\n"
+
+    async def said(self, limit: int) -> bytes:
+        """Return the beginning of what it said beside its output."""
+        return (await self._door.run(self._address, f"head -c {int(limit)} {self._place}/err", 30)).encode()
+
+    async def close(self) -> None:
+        """Tell it to leave, and remove what it leaves."""
+        self._unsent.append(b"leave\n")
+        await self._talk(2)
+        await self._door.run(self._address, f"rm -rf {self._place}", 30)
+
+    async def _talk(self, seconds: int) -> None:
+        script = _TALK.format(
+            place=self._place,
+            say=await self._words(),
+            ticks=5 * seconds,
+            offset=self._offset,
+            start=self._offset + 1,
+            limit=_READ,
+        )
+        said = await self._door.run(self._address, script, seconds + _TRANSFER)
+        self._unsent = []
+        first, _, rest = said.partition("\n")
+        ended = first == "ended"
+        more = base64.b64decode(rest if ended else said)
+        self._unread += more
+        self._offset += len(more)
+        self._ended = ended and len(more) < _READ
+
+    async def _words(self) -> str:
+        data = b"".join(self._unsent)
+        if not data:
+            return ":"
+        if len(data) <= _INLINE:
+            words = f"printf %s {base64.b64encode(data).decode()} | base64 -d >in"
+        else:
+            words = f"curl -fsS --retry 3 {shlex.quote(await self._door.address_of(data))} >in"
+        # A pipe that nobody reads any more cannot be opened.
+        return f'if kill -0 "$(cat pid)" 2>/dev/null; then timeout {_TRANSFER} sh -c {shlex.quote(words)} || exit 8; fi'
+
+
+def _unreachable(address: str, what: str) -> HostUnreachable:
+    return HostUnreachable(
+        f"{address} {what}.",
+        who="the platform engineer, who keeps the hosts' connection",
+        next_step="see in AWS Systems Manager whether the instance is managed and its agent online, then try again",
+    )

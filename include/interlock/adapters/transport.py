@@ -1,0 +1,47 @@
+"""What a way to hosts must be able to do: start one program on a host, and talk to it over its input and output.
+
+There are two: SSH (``ssh.py``) and AWS Systems Manager (``ssm.py``). Both ask the admission before they touch a host.
+What goes wrong on the way is an OSError.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+
+class Program(Protocol):
+    """One run of a program on a host."""
+
+    async def write(self, data: memoryview) -> None:
+        """Send bytes to its input."""
+
+    async def readline(self) -> bytes:
+        """Return the next line of its output; nothing at its end."""
+
+    async def said(self, limit: int) -> bytes:
+        """Return the beginning of what it said beside its output."""
+
+    async def close(self) -> None:
+        """Let it see the end of its input, and wait until it has ended."""
+
+
+class Connection(Protocol):
+    """A host that can be talked to."""
+
+    async def start(self, command: str) -> Program:
+        """Start a command of the shell."""
+
+
+class Door(Protocol):
+    """The way to the hosts of one environment."""
+
+    async def admit(self, address: str) -> None:
+        """Raise a PolicyViolation if a host may not be changed, or no longer."""
+
+    def opened(self, address: str) -> AbstractAsyncContextManager[Connection]:
+        """Connect to a host for as long as the context lasts.
+
+        :raises PolicyViolation: the admission does not let us.
+        :raises HostUnreachable: why it was not possible.
+        """

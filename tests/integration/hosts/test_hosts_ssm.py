@@ -1,0 +1,173 @@
+"""Deployments through AWS Systems Manager.
+
+moto takes the calls and checks their parameters, but runs nothing: what an SSM agent does on a host is done here by
+:class:`Agent`, with the same shell and in the same folder as the SSH hosts of the other tests have. S3 is moto's, and
+the bundle really travels by a pre-signed address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from include.interlock.adapters.hosts import Deployment, back_out_hosts, deploy_hosts, read_running
+from include.interlock.adapters.permits import Admission
+from include.interlock.adapters.ssm import SsmLogin
+from include.interlock.domain.errors import HostUnreachable, PolicyViolation
+from include.interlock.domain.records import BackOutPlan, HostResult
+from tests.deployments import ADMITTED, FAIL, served
+from tests.sshd import Fleet, SshdHost, make_release
+
+
+@dataclass
+class Agent:
+    """moto's Systems Manager, and an agent on the one host that does what it is sent."""
+
+    client: Any
+    home: Path
+    commands: list[str] = field(default_factory=list)
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_online: bool = True
+
+    def send_command(self, **asked: Any) -> dict[str, Any]:
+        sent: dict[str, Any] = self.client.send_command(**asked)
+        (script,) = asked["Parameters"]["commands"]
+        self.commands.append(script)
+        number = sent["Command"]["CommandId"]
+        if not self.is_online:
+            self.answers[number] = {"Status": "Undeliverable", "StandardErrorContent": "", "StatusDetails": "offline"}
+            return sent
+        inside = {"PATH": os.environ["PATH"], "HOME": str(self.home)}
+        done = subprocess.run(["sh", "-c", script], env=inside, capture_output=True, text=True, check=False)
+        self.answers[number] = {
+            "Status": "Failed" if done.returncode else "Success",
+            "StandardOutputContent": done.stdout[:24_000],
+            "StandardErrorContent": done.stderr[:8_000],
+        }
+        return sent
+
+    def get_command_invocation(self, **asked: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.get_command_invocation(**asked)
+        return found | self.answers[asked["CommandId"]]
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def client(kind: str, endpoint: str) -> Any:
+    return boto3.client(
+        kind,
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+
+
+@pytest.fixture
+def agent(endpoint: str, machine: SshdHost) -> Agent:
+    ec2 = client("ec2", endpoint)
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    made = ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1)["Instances"]
+    machine.host = machine.host.model_copy(update={"instance_id": made[0]["InstanceId"]})
+    return Agent(client("ssm", endpoint), machine.home)
+
+
+@pytest.fixture
+def login(endpoint: str, agent: Agent) -> SsmLogin:
+    s3, bucket = client("s3", endpoint), f"transfer-{uuid.uuid4().hex[:8]}"
+    s3.create_bucket(Bucket=bucket)
+    return SsmLogin(ssm=agent, s3=s3, bucket=bucket)
+
+
+def deploy(fleet: Fleet, deployment: Deployment, login: SsmLogin, admission: Admission = ADMITTED) -> HostResult:
+    (result,) = asyncio.run(deploy_hosts(fleet.hosts, deployment, login=login, admission=admission, balancer=None))
+    return result
+
+
+def test_a_release_goes_to_a_host_and_back_through_ssm(
+    fleet: Fleet, machine: SshdHost, agent: Agent, login: SsmLogin, tmp_path: Path
+) -> None:
+    old, new = make_release(fleet, tmp_path, "1.0.0"), make_release(fleet, tmp_path, "1.1.0", padding=500_000)
+    assert deploy(fleet, old, login).outcome == "deployed"
+    result = deploy(fleet, new, login)
+    assert (result.outcome, result.before, result.after) == ("deployed", old.release, new.release)
+    assert (machine.current, served(fleet, machine)) == (new.release, "1.1.0")
+    assert max(map(len, agent.commands)) < 10_000, "the bundle travels by way of S3"
+    (running,) = asyncio.run(read_running(fleet.hosts, new.deploy_root, login=login, admission=ADMITTED))
+    assert running.release == new.release
+    plan = BackOutPlan(releases={machine.address: old.release}, versions={machine.address: "1.0.0"}, on_hosts=True)
+    (back,) = asyncio.run(
+        back_out_hosts(
+            fleet.hosts,
+            plan,
+            service="shop",
+            environment="production",
+            deployment_id="back",
+            deploy_root=new.deploy_root,
+            health=new.health,
+            drain_timeout=new.drain_timeout,
+            login=login,
+            admission=ADMITTED,
+            balancer=None,
+        )
+    )
+    assert (back.outcome, served(fleet, machine)) == ("backed_out", "1.0.0")
+
+
+def test_a_release_that_fails_is_taken_back_through_ssm(
+    fleet: Fleet, machine: SshdHost, login: SsmLogin, tmp_path: Path
+) -> None:
+    old = make_release(fleet, tmp_path, "1.0.0")
+    deploy(fleet, old, login)
+    result = deploy(fleet, make_release(fleet, tmp_path, "1.1.0", hooks={"ValidateService": FAIL}), login)
+    assert (result.outcome, result.after, served(fleet, machine)) == ("failed", old.release, "1.0.0")
+    assert "the database is locked" in result.error
+
+
+def test_an_agent_that_is_offline_is_a_host_that_cannot_be_reached(
+    fleet: Fleet, machine: SshdHost, agent: Agent, login: SsmLogin, tmp_path: Path
+) -> None:
+    agent.is_online = False
+    with pytest.raises(HostUnreachable, match="did not do what SSM told it: offline"):
+        asyncio.run(read_running(fleet.hosts, "srv/shop", login=login, admission=ADMITTED))
+    result = deploy(fleet, make_release(fleet, tmp_path, "1.0.0"), login)
+    assert (result.outcome, machine.current) == ("failed", None)
+
+
+def test_every_command_is_asked_of_the_admission(fleet: Fleet, agent: Agent, login: SsmLogin, tmp_path: Path) -> None:
+    class Counting(Admission):
+        asked = 0
+
+        async def admit(self, address: str) -> None:
+            self.asked += 1
+            await super().admit(address)
+
+    admission = Counting.sandbox("test")
+    deploy(fleet, make_release(fleet, tmp_path, "1.0.0"), login, admission)
+    assert admission.asked >= len(agent.commands) > 3
+
+
+def test_no_permit_no_command(fleet: Fleet, agent: Agent, login: SsmLogin, tmp_path: Path) -> None:
+    class Refusing(Admission):
+        async def admit(self, address: str) -> None:
+            raise PolicyViolation("There is no permit.")
+
+    result = deploy(fleet, make_release(fleet, tmp_path, "1.0.0"), login, Refusing.sandbox("test"))
+    assert (result.outcome, agent.commands) == ("failed", [])
