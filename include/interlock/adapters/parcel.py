@@ -84,11 +84,13 @@ class Parcel:
                 try:
                     return await making
                 except BaseException:
-                    del self._differences[key]  # that host's trouble is not the others'
+                    self._differences.pop(key, None)  # that host's trouble is not the others'
                     raise
             try:
                 return await asyncio.shield(making)
             except Exception:
+                if self._differences.get(key) is making:
+                    del self._differences[key]
                 log.debug("Another host could not say what %s consists of: this one is asked", base.name)
 
     async def _make_difference(self, base: InstalledRelease, ask: Callable[[], Awaitable[bytes]]) -> Difference | None:

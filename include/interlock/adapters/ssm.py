@@ -20,11 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from include.interlock.domain.errors import HostUnreachable, PolicyViolation
+from include.interlock.domain.errors import AssetMissing, HostUnreachable, PolicyViolation
 
 from .permits import Admission
 
@@ -37,6 +37,7 @@ _STARTS_WITHIN = 120.0
 _TRANSFER = 900  # seconds that the host may take to fetch a bundle
 _ENDED = ("Success", "Failed", "Cancelled", "TimedOut", "Undeliverable", "Terminated", "DeliveryTimedOut")
 _PARALLEL = 16
+_PREFIX = "interlock-transfer"
 _PAUSES = (0.2, 0.3, 0.5, 1.0)
 _PLACE = re.compile(r"/[A-Za-z0-9/._-]+")
 
@@ -74,7 +75,34 @@ class SsmLogin:
     ssm: Any = field(repr=False)
     s3: Any = field(repr=False)
     bucket: str
-    prefix: str = "interlock-transfer"
+    prefix: str = _PREFIX
+
+
+class SsmConnectionSettings(Protocol):
+    """What is read of an Airflow connection of type aws."""
+
+    conn_id: str
+
+    @property
+    def extra_dejson(self) -> dict[str, Any]:
+        """The extra fields."""
+
+
+def ssm_login(connection: SsmConnectionSettings, client: Callable[[str], Any]) -> SsmLogin:
+    """Read from an Airflow connection how to reach hosts through SSM: ``transfer_bucket``, and ``transfer_prefix``.
+
+    :param client: makes a boto3 client for a service of AWS.
+    """
+    extra = connection.extra_dejson
+    if not extra.get("transfer_bucket"):
+        raise AssetMissing(
+            f"The connection {connection.conn_id} lacks transfer_bucket in its extra fields.",
+            rule="hosts that are reached through SSM fetch bundles from S3",
+            who="the platform engineer, who keeps the hosts' connection",
+            next_step="name a bucket there that nobody else reads, and whose objects expire after a day",
+        )
+    prefix = str(extra.get("transfer_prefix") or _PREFIX)
+    return SsmLogin(client("ssm"), client("s3"), str(extra["transfer_bucket"]), prefix)
 
 
 class SsmDoor:

@@ -89,7 +89,7 @@ def parse_manifest(text: str) -> Manifest:
     sums: dict[str, str] = {}
     executable: set[str] = set()
     blocks: dict[str, tuple[int, tuple[str, ...]]] = {}
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n") if text else ():
         if line.startswith("#x "):
             executable.add(line[3:])
         elif line.startswith("#b "):

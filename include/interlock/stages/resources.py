@@ -23,8 +23,8 @@ from include.interlock.adapters.signing import Signer, open_signer
 from include.interlock.domain.catalogue import BoardBook, Environment, Policy, Service
 
 if TYPE_CHECKING:
+    from include.interlock.adapters.hosts import HostLogin
     from include.interlock.adapters.ledger import Ledger
-    from include.interlock.adapters.ssh import SshLogin
 
 ARTIFACTS = "interlock_artifacts"
 AIRFLOW = "interlock_airflow"
@@ -72,11 +72,17 @@ def ledger() -> Ledger:
     return open_ledger(BaseHook.get_connection(LEDGER))
 
 
-def login(environment: Environment) -> SshLogin:
-    """Return the login of an environment's hosts."""
+def login(environment: Environment) -> HostLogin:
+    """Return the login of an environment's hosts: over SSH, or through SSM if the connection's type is aws."""
     from include.interlock.adapters.ssh import ssh_login  # not at the top: see rolling.py
 
-    return ssh_login(BaseHook.get_connection(environment.ssh))
+    connection = BaseHook.get_connection(environment.ssh)
+    if connection.conn_type != "aws":
+        return ssh_login(connection)
+    from include.interlock.adapters.aws import aws_client
+    from include.interlock.adapters.ssm import ssm_login
+
+    return ssm_login(connection, lambda service: aws_client(connection, service))
 
 
 def aws(environment: Environment, client_type: str) -> Any:
