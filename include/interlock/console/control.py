@@ -12,8 +12,9 @@ from .routes import Deed
 
 PREFIX = "release_"
 BACK = "rollback_"
-WATCHMEN = frozenset({"emergency_stop", "mark_version", "reconcile", "review_release"})
-"""Dags that watch over releases, stop them, review them and mark versions: as much under control, and not paused."""
+WATCHMEN = frozenset({"emergency_stop", "mark_version", "override_freeze", "reconcile", "review_release"})
+"""Dags that watch over releases, stop them, review them, mark versions and override freezes: as much under control, and
+not paused."""
 BREAK_GLASS = "break_glass"
 
 READ = "GET"

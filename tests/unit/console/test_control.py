@@ -19,7 +19,15 @@ from include.interlock.console.routes import Deed
 
 ENTITIES = ["RUN", "TASK_INSTANCE", "XCOM", "TASK", "TASK_LOGS", "AUDIT_LOG", "SOMETHING_NEW"]
 RELEASE = "release_bike_shop"
-CONTROLLED = [RELEASE, "rollback_bike_shop", "emergency_stop", "mark_version", "reconcile", "review_release"]
+CONTROLLED = [
+    RELEASE,
+    "rollback_bike_shop",
+    "emergency_stop",
+    "mark_version",
+    "override_freeze",
+    "reconcile",
+    "review_release",
+]
 
 
 def request(method: str, path: str, body: Any = None) -> Asked:
