@@ -36,6 +36,7 @@ from .policy_file import (
     Tightening,
     TimeLimits,
     TimeLimitsTightening,
+    TrainRules,
     WaiverRule,
     WaiverTightening,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "Tightening",
     "TimeLimits",
     "TimeLimitsTightening",
+    "TrainRules",
     "Training",
     "UrlPath",
     "UserName",
