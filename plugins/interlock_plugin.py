@@ -41,6 +41,13 @@ class InterlockPlugin(AirflowPlugin):
         return [{"app": create_app(), "url_prefix": PREFIX, "name": "Interlock"}]
 
     @cached_property
+    def timetables(self) -> list[type]:
+        """The timetable of trains."""
+        from include.interlock.stages.timetables import TrainTimetable
+
+        return [TrainTimetable]
+
+    @cached_property
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:
         """The door, around Airflow's API server, and within it the guard, unless the auth manager is ours."""
         from airflow.api_fastapi.app import get_auth_manager_cls

@@ -9,8 +9,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from croniter import CroniterError, croniter
 from dateutil.rrule import rrulestr
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -141,6 +142,27 @@ def test_departures_come_in_order_each_once(zone: str) -> None:
     after = datetime(2026, 10, 20, tzinfo=UTC)
     found = list(islice(planned(one, after), 24 * 30))
     assert found == sorted(set(found))
+
+
+FIELDS = st.tuples(
+    st.sampled_from(["0", "30", "59"]),
+    st.sampled_from(["*", "2", "1,13", "*/6", "9-11"]),
+    st.sampled_from(["*", "1", "13,29", "*/10", "l"]),
+    st.sampled_from(["*", "2", "jan,jun", "3-5"]),
+    st.sampled_from(["*", "tue", "1-5", "0,6", "7", "fri#2", "l5"]),
+).map(" ".join)
+
+
+@settings(max_examples=200)
+@given(cron=FIELDS, days=st.integers(0, 3000))
+def test_a_cron_cadence_is_what_croniter_makes_of_it(cron: str, days: int) -> None:
+    after = datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=days)
+    times = croniter(cron, after.replace(tzinfo=None), ret_type=datetime)
+    try:
+        expected = [times.get_next(datetime).replace(tzinfo=UTC) for _ in range(12)]
+    except CroniterError:
+        reject()
+    assert list(islice(planned(train(cron), after), 12)) == expected
 
 
 def test_a_cadence_without_a_date_is_refused_and_so_is_one_by_the_minute() -> None:
