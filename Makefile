@@ -11,7 +11,7 @@ STACK := $(BIN)/python -m include.interlock.estate
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status logs reset evidence test attacks lint format catalogue schemas policy-backtest lock
+.PHONY: help install up demo down status logs reset evidence test attacks lint format catalogue trains schemas policy-backtest lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -61,6 +61,9 @@ format: $(READY) ## put the code into shape
 
 catalogue: $(READY) ## say what is wrong in include/catalogue
 	@$(BIN)/python -m include.interlock.adapters.catalogue check
+
+trains: $(READY) ## print the next departures of each train, who would board now, and why anybody would not
+	@$(STACK) trains
 
 schemas: $(READY) ## write the JSON Schemas of the catalogue again
 	@$(BIN)/python -m include.interlock.adapters.catalogue schemas

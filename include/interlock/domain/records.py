@@ -292,7 +292,7 @@ class BackOutPlan(Model):
     on_hosts: bool = Field(description="Every host still has the release it goes back to")
 
 
-_ADDED = frozenset({"rolls_back", "strategy"})
+_ADDED = frozenset({"rolls_back", "strategy", "train"})
 """Of a rollout plan: fields that came later."""
 
 
@@ -311,6 +311,13 @@ class RollBack(Model):
     chain: str = Field(description="The chain of the release that brought it there")
     closed: Sha256 = Field(description="Hash of the entry that closed that release")
     template: str = Field(description="The template of standard_changes that the rollback is like")
+
+
+class TrainTicket(Model):
+    """The train that a release is a passenger of: the board decided on the train's manifest."""
+
+    chain: str = Field(description="The train's chain in the ledger")
+    manifest: Sha256 = Field(description="Digest of the manifest that was frozen")
 
 
 class RolloutPlan(Record):
@@ -339,6 +346,7 @@ class RolloutPlan(Record):
     waivers: tuple[Waiver, ...] = Field((), description="Of failed expectations; the board decides knowing them")
     strategy: Strategy | None = Field(None, description="How the hosts of a wave are changed; none: all at a time")
     rolls_back: RollBack | None = Field(None, description="Of a rollback: the release that it goes back to")
+    train: TrainTicket | None = Field(None, description="Of a passenger: the train on which the board decided")
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
