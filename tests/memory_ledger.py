@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from include.interlock.domain.errors import AlreadyRecorded, LedgerConflict
-from include.interlock.domain.ledger import Break, Entry, first_break, next_entry, same_thing
+from include.interlock.domain.ledger import Break, Entry, SignedHead, first_break, next_entry, same_thing
 
 
 class MemoryLedger:
@@ -16,6 +16,7 @@ class MemoryLedger:
     def __init__(self) -> None:
         self.kept: dict[str, list[Entry]] = {}
         self.signed: list[str] = []
+        self._heads: dict[str, list[SignedHead]] = {}
 
     def __enter__(self) -> Self:
         """Be used as the ledger is."""
@@ -77,10 +78,13 @@ class MemoryLedger:
         """Return the first place where a chain does not hold."""
         return first_break(chain, [*self.kept.get(chain, ())], heads=[])
 
-    def heads(self, chain: str) -> tuple[Any, ...]:
-        """Return no signed heads: nothing signs here."""
-        return ()
+    def heads(self, chain: str) -> tuple[SignedHead, ...]:
+        """Return the heads of a chain that were to be signed."""
+        return tuple(self._heads.get(chain, ()))
 
     def sign_head(self, chain: str, signer: object, *, follows: bool = False) -> None:
         """Note that the chain was to be signed."""
         self.signed.append(chain)
+        if last := self.last(chain):
+            head = SignedHead(chain=chain, sequence=last.sequence, hash=last.hash, envelope={})
+            self._heads.setdefault(chain, []).append(head)

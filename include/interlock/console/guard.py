@@ -84,7 +84,7 @@ class ReleaseGuard:
         if body is None:
             return  # the client has gone
         try:
-            why = await to_thread.run_sync(self._put_on_record, await _user(scope), asked)
+            why = await to_thread.run_sync(self._put_on_record, await user_of(scope), asked)
         except HTTPException:
             why = ""  # nobody: Airflow says so
         if why:
@@ -97,7 +97,7 @@ class ReleaseGuard:
         from fastapi import HTTPException
 
         try:
-            user = await _user(scope)
+            user = await user_of(scope)
         except HTTPException as error:
             return error.status_code, str(error.detail)
         entity = asked.route.entity if asked.route else None
@@ -135,7 +135,7 @@ def _may_matter(asked: Asked) -> bool:
     return first in PARTS and asked.deed not in OPEN_DEEDS and asked.deed is not Deed.ELSEWHERE
 
 
-async def _user(scope: Scope) -> str:
+async def user_of(scope: Scope) -> str:
     """Return the name of who asks, as Airflow's own routes find it out; HTTPException if nobody is known."""
     from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
     from fastapi import Request

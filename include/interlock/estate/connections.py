@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from include.interlock.domain.manifest import CONDUCTOR
+
 from .accounts import CLERK, READER
 from .astro_settings import ConnectionEntry
 from .postgres import LEDGER, LEDGER_WRITER
@@ -36,6 +38,9 @@ def embedded_connections(settings: Settings, passwords: Mapping[str, str]) -> di
         ),
         ConnectionEntry(conn_id="interlock_airflow", login=READER, password=passwords.get(READER, ""), **airflow),
         ConnectionEntry(conn_id="interlock_board_clerk", login=CLERK, password=passwords.get(CLERK, ""), **airflow),
+        ConnectionEntry(
+            conn_id="interlock_conductor", login=CONDUCTOR, password=passwords.get(CONDUCTOR, ""), **airflow
+        ),
         ConnectionEntry(
             conn_id="interlock_ledger",
             type="postgres",

@@ -13,6 +13,7 @@ from airflow.sdk import get_current_context
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry, release_chain
+from include.interlock.domain.manifest import Manifest
 from include.interlock.domain.records import Record, RolloutPlan
 
 from . import resources
@@ -41,7 +42,7 @@ def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal
     :param seal: sign the head of the chain after it.
     """
     payload = what.to_xcom() if isinstance(what, Record) else dict(what)
-    if isinstance(what, RolloutPlan):
+    if isinstance(what, RolloutPlan | Manifest):
         payload["digest"] = what.digest
     task = this_task()
     with resources.ledger() as ledger:

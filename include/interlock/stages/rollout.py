@@ -32,7 +32,7 @@ from include.interlock.domain.records import (
 from include.interlock.domain.request import ReleaseRequest
 from include.interlock.domain.rollout import split_waves, strategy_of
 
-from . import resources
+from . import passengers, resources
 from .acceptance import acceptance_digest
 from .people import ABSTAIN, APPROVE, CLERK, REJECT, ask, persons, question, votes_on
 from .planning import settled
@@ -69,7 +69,8 @@ def freeze_plan(
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
         raise GateRejected("What was accepted, if anything, is not this artifact with this quality report.")
     targets, production = assets.hosts[plan.target], described.environments["production"]
-    asked = rule_of(service, plan)
+    asked, asked_for = rule_of(service, plan), requested(service)
+    ticket = passengers.ticket(service, asked_for)
     resources.store().get_bytes(artifact.bundle)  # the bytes are there, and are those that were recorded
     return RolloutPlan(
         service=service,
@@ -81,7 +82,14 @@ def freeze_plan(
         summary=plan.summary,
         tickets=plan.tickets,
         requested_by=plan.requested_by,
-        excluded=boards.authors_of(plan.commits, board) if in_force.flow.exclude_authors else (),
+        excluded=tuple(
+            dict.fromkeys(
+                (
+                    *(boards.authors_of(plan.commits, board) if in_force.flow.exclude_authors else ()),
+                    *passengers.had_a_hand(asked_for.train),
+                )
+            )
+        ),
         risk=plan.risk.score,
         bundle=artifact.bundle,
         # A rehearsal on test goes through production's waves: the graph is the same.
@@ -89,7 +97,8 @@ def freeze_plan(
         strategy=strategy_of(production, len(targets), rehearsal=plan.rehearsal),
         target_group=assets.target_groups.get(plan.target),
         not_before=plan.not_before,
-        decide_by=datetime.now(UTC) + asked.deadline if asked else None,
+        decide_by=datetime.now(UTC) + asked.deadline if asked and not ticket else None,
+        train=ticket,
         back_out=prove_back_out(described, plan.target, targets),
         policy_digest=in_force.digest,
         quality_digest=sha256_of(report),
@@ -135,7 +144,7 @@ def prepare_ballots(
     """Prepare one ballot for each member of the board who may vote on this release, or whoever stands in for them."""
     policy, book, described = resources.catalogue_of(service)
     board = rule_of(service, rollout)
-    if board is None or rollout.decide_by is None:
+    if board is None or rollout.decide_by is None:  # nobody is asked, or a train's board was
         return []
     body = render(
         "ballot.md.j2",
@@ -171,6 +180,8 @@ def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | No
             else f"The policy asks no board for a {rollout.change_type} change."
         )
         return Decision(subject="board", digest=rollout.digest, approved=True, required=False, reason=why)
+    if rollout.train is not None:
+        return passengers.count_on_train(board, rollout)
     in_time = [
         vote
         for vote in votes_on(ASK, rollout.digest)
@@ -216,7 +227,7 @@ class AwaitBoard(BaseOperator):
                 until = remind_in_time(rule, rollout, cast) if rule else rollout.decide_by
                 self._wait(until, sum(ballot.answered for ballot in cast))
             try:
-                return settled(decision, board=rule and rule.model_dump(mode="json")).to_xcom()
+                return settled(decision, board=rule and rule.model_dump(mode="json"), **_about(rollout, rule)).to_xcom()
             finally:
                 self._close_ballots()
 
@@ -247,16 +258,25 @@ class AwaitBoard(BaseOperator):
         return self.execute(context)
 
 
+def _about(rollout: RolloutPlan, rule: voting.VotingRule | None) -> dict[str, Any]:
+    """Return what the ledger is to say of a decision beside it: of a passenger, whose votes were counted."""
+    if rollout.train is None or rule is None:
+        return {}
+    passengers.keep_proof(rollout)
+    return {"train": rollout.train.model_dump(mode="json")}
+
+
 def _ballots() -> tuple[Answer, ...]:
     dag_id, run_id = this_run()
     with resources.airflow_api() as api:
         return api.answers(dag_id, run_id, ASK)
 
 
-def close_open_ballots(expected: int) -> None:
+def close_open_ballots(expected: int, ask: str = ASK) -> None:
     """Answer, as the board's clerk, every ballot that nobody needs to answer any more; such answers never count.
 
     :param expected: how many ballots there are; one that is not there yet is waited for.
+    :param ask: the task that asks.
     :raises TransientError: some are still open after :data:`CLOSING_TIME`.
     """
     if not expected:
@@ -265,7 +285,7 @@ def close_open_ballots(expected: int) -> None:
     give_up = monotonic() + CLOSING_TIME
     with resources.airflow_api(resources.BOARD_CLERK) as api:
         while True:
-            ballots = api.answers(dag_id, run_id, ASK)
+            ballots = api.answers(dag_id, run_id, ask)
             for ballot in (ballot for ballot in ballots if not ballot.answered):
                 api.close_question(
                     dag_id, run_id, ballot, choice=ABSTAIN, comment=f"Closed by {CLERK}: the board has decided."

@@ -58,7 +58,7 @@ def client(judge: Judge, came: list[bytes], monkeypatch: pytest.MonkeyPatch) -> 
             raise HTTPException(401, "Not authenticated")
         return name
 
-    monkeypatch.setattr(guards, "_user", user)
+    monkeypatch.setattr(guards, "user_of", user)
     monkeypatch.setattr(guards, "dags_of_asset", lambda number: DAGS_OF_ASSETS.get(number and int(number), set()))
     monkeypatch.setattr(guards, "dags_of_backfill", lambda number: {RELEASE} if number == "7" else {"nightly"})
 
