@@ -16,7 +16,7 @@ from include.interlock.domain.records import HostResult, LoadReport, RolloutPlan
 from include.interlock.domain.rollout import Pace, failed_elsewhere, tolerated, wave_title
 from include.interlock.domain.stops import HALTED
 
-from . import permits, resources
+from . import bookings, permits, resources
 from .calendars import put_off
 from .evidence import chain_entries, record
 from .quality import refuse_failed_hosts
@@ -50,6 +50,7 @@ def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     back, as the calendar's entry says.
     """
     policy, _, described = resources.catalogue_of(service)
+    bookings.hold(policy, rollout)
     if number > 1 or any(entry.kind == "wave.deployed" for entry in chain_entries()):
         put_off(service=described, policy=policy, environment=rollout.environment)
     wave = rollout.waves[number - 1]
@@ -106,6 +107,7 @@ def implementation_stage(service: Service, rollout: XComArg) -> tuple[DateTimeSe
         execution_timeout=None,
         doc_md="Wait, without a worker, until the time before which the release must not reach its target.",
     )
+    booked = bookings.book_environment(service.name, rollout)
     baseline = measure_baseline(service.name, rollout)
     planned = service.environments["production"].waves
     waves = [
@@ -114,5 +116,5 @@ def implementation_stage(service: Service, rollout: XComArg) -> tuple[DateTimeSe
         )
         for number, wave in enumerate(planned, start=1)
     ]
-    chain(wait, baseline, *waves)
+    chain(wait, booked, baseline, *waves)
     return wait, baseline, waves

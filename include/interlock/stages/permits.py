@@ -24,7 +24,7 @@ from include.interlock.domain.reconcile import run_of
 from include.interlock.domain.records import Decision, Host, QualityReport, RolloutPlan, Waiver
 from include.interlock.domain.stops import refuse_halted, stops_in_force
 
-from . import calendars, resources
+from . import bookings, calendars, resources
 from .evidence import chain_entries, plan_in, this_chain, this_task
 from .policy import catalogue_digest
 from .taskflow import this_run
@@ -169,6 +169,7 @@ def circumstances(
             *([broken.sentence] if broken else ()),
             *(str(entry.payload.get("what")) for entry in entries if entry.kind == "finding"),
         ),
+        booked=bookings.taken(service, plan.environment, this_chain()),
         **of_version,
     )
 

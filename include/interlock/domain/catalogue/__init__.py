@@ -22,6 +22,7 @@ from .board_file import (
     RuleQuorum,
 )
 from .policy_file import (
+    Bookings,
     Findings,
     Flow,
     FlowTightening,
@@ -83,6 +84,7 @@ __all__ = [
     "Board",
     "BoardBook",
     "BoardRule",
+    "Bookings",
     "Build",
     "Catalogue",
     "ChangeType",

@@ -241,6 +241,17 @@ class TrainRules(Model):
     )
 
 
+class Bookings(Model):
+    """How environments are booked while releases change them."""
+
+    second: Literal["wait", "refuse"] = Field(
+        "wait", description="A second release of a service to an environment waits in line, or is refused"
+    )
+    longest: Duration = Field(
+        timedelta(hours=6), description="A booking that nobody extends ends after this; each wave extends it"
+    )
+
+
 class Policy(Model):
     """The release policy of the enterprise: ``policy.yaml``."""
 
@@ -259,6 +270,7 @@ class Policy(Model):
     business_units: dict[Identifier, Tightening] = Field({}, description="What each business unit asks beyond these")
     findings: Findings = Findings()
     trains: TrainRules = TrainRules()
+    bookings: Bookings = Bookings()
 
     @model_validator(mode="after")
     def _templates_name_questions_that_there_are(self) -> Self:
