@@ -31,6 +31,12 @@ class InterlockPlugin(AirflowPlugin):
             "destination": "dag_run",
             "url_route": "quality-report",
         },
+        {
+            "name": "Release calendar",
+            "href": "interlock/calendar",
+            "destination": "nav",
+            "url_route": "release-calendar",
+        },
     ]
 
     @cached_property

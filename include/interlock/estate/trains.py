@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,8 @@ from include.interlock.adapters import source
 from include.interlock.adapters.boarding import Platform
 from include.interlock.adapters.calendars import public_holidays
 from include.interlock.adapters.catalogue import FOLDER, calendars_of, load_catalogue
-from include.interlock.adapters.ledger import open_ledger
+from include.interlock.adapters.conflicts import conflicts_of_trains
+from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.trains import load_trains
 from include.interlock.domain.calendar import Calendars
 from include.interlock.domain.catalogue import Catalogue, Service
@@ -53,12 +54,14 @@ def show(folder: Path, console: Console, *, with_ledger: bool) -> bool:
         console.print("The stack does not run: who would board now is said by its ledger.", style="yellow")
         for train in table.trains.values():
             show_departures(train, catalogue, calendars, console)
+        show_conflicts(catalogue, calendars, None, table.trains, console)
         return not table.broken
     with open_ledger(stored_connection("interlock_ledger")) as ledger:
         platform = Platform(catalogue, ledger, opened)
         for train in table.trains.values():
             show_departures(train, catalogue, calendars, console)
             show_boarding(train, platform.look(train), console)
+        show_conflicts(catalogue, calendars, ledger, table.trains, console)
     return not table.broken
 
 
@@ -79,6 +82,14 @@ def show_departures(train: Train, catalogue: Catalogue, calendars: Calendars, co
             console.print(f"    without {name}: {escape(str(answer))}", highlight=False)
     for day, name, title in milestones(train.target, public_holidays) if train.target else ():
         console.print(f"  {day:%a %Y-%m-%d}  {escape(title)} ({name})", highlight=False)
+
+
+def show_conflicts(
+    catalogue: Catalogue, calendars: Calendars, ledger: Ledger | None, trains: Mapping[str, Train], console: Console
+) -> None:
+    """Show where trains clash with each other."""
+    for one in conflicts_of_trains(catalogue, calendars, ledger, trains, datetime.now(UTC)):
+        console.print(f"[yellow]![/] {escape(str(one))}", highlight=False)
 
 
 def show_boarding(train: Train, found: dict[str, Found], console: Console) -> None:

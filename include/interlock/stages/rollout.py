@@ -34,6 +34,7 @@ from include.interlock.domain.rollout import split_waves, strategy_of
 
 from . import passengers, resources
 from .acceptance import acceptance_digest
+from .conflicts import noted
 from .people import ABSTAIN, APPROVE, CLERK, REJECT, ask, persons, question, votes_on
 from .planning import settled
 from .policy import requested
@@ -157,6 +158,7 @@ def prepare_ballots(
         acceptance=acceptance,
         answered_yes=[] if rollout.rolls_back else _answered_yes(policy, requested(service)),
         names=book.names,
+        conflicts=noted(),
         quality_page=quality_page(*this_run()),
     )
     subject = f"Vote: {described.title} {plan.version} to {rollout.environment}"

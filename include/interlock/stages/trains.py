@@ -57,6 +57,7 @@ from include.interlock.domain.stops import stops_in_force
 from include.interlock.domain.voting import VotingRule
 
 from . import calendars, resources
+from .conflicts import note_of_train, noted
 from .evidence import chain_entries, record, refuse_unrecorded, this_chain
 from .history import ENDED
 from .passengers import ASK
@@ -107,7 +108,8 @@ def open_train(name: str) -> Voyage:
     known = next((one.payload for one in chain_entries() if one.kind == OPENED), None)
     if known is not None:
         return Voyage.from_xcom(known)  # by an earlier try of this task
-    train = train_now(name, catalogue_now())
+    catalogue = catalogue_now()
+    train = train_now(name, catalogue)
     now = datetime.now(UTC)
     dag_run: Any = get_current_context()["dag_run"]
     by_hand = str(dag_run.run_type) != "scheduled"
@@ -117,9 +119,23 @@ def open_train(name: str) -> Voyage:
         departure=departure,
         cut_off=max(now, departure - train.boarding.cut_off),
         asked_by=(dag_run.triggering_user_name or "") if by_hand else "",
+        conflicts=tuple(map(str, note_of_train(train, _likely_rule(catalogue, train)))),
     )
     record(OPENED, voyage)
     return voyage
+
+
+def _likely_rule(catalogue: Catalogue, train: Train) -> VotingRule | None:
+    """Return what the boards would ask if everybody boarded, without any risk."""
+    services = [catalogue.services[name] for name in train.services if name in catalogue.services]
+    each = [
+        voting.voting_rule(catalogue.policy, catalogue.board, service, change_type=train.change_type, risk=0)
+        for service in services
+        if train.change_type in catalogue.policy.trains.one_decision
+    ]
+    rules = [voting.board_rule(catalogue.board, train.board)] if train.board else []
+    rules += [rule for rule in each if rule is not None]
+    return reduce(voting.merge, rules) if rules else None
 
 
 def _asked_departure(now: datetime) -> datetime:
@@ -256,6 +272,7 @@ def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
         board=rule,
         names=catalogue.board.names,
         titles={service: one.title for service, one in catalogue.services.items()},
+        conflicts=noted(),
     )
     boards.eligible_members(rule, requester=CONDUCTOR, excluded=manifest.barred)  # enough of them
     barred = {CONDUCTOR, *manifest.barred}

@@ -37,7 +37,7 @@ from include.interlock.domain.manifest import (
 from include.interlock.domain.records import RolloutPlan, TrainTicket
 from include.interlock.domain.request import parse_request
 from include.interlock.domain.witness import GIVEN
-from include.interlock.stages import passengers, resources, rollout, trains
+from include.interlock.stages import conflicts, passengers, resources, rollout, trains
 from include.interlock.stages.people import BINDING
 from tests.airflow_server import AirflowServer
 from tests.dag_run import dag_run
@@ -579,7 +579,9 @@ def test_only_what_a_manifest_names_goes_by_train(office: Office) -> None:
 
 def test_a_change_type_that_takes_the_train_is_refused_beside_it(office: Office) -> None:
     file = office.catalogue / "policy.yaml"
-    file.write_text(file.read_text() + "\ntrains:\n  outside: [standard, emergency]\n")
+    file.write_text(
+        file.read_text().replace("outside: [standard, normal, emergency]", "outside: [standard, emergency]")
+    )
     with pytest.raises(PolicyViolation, match=r"A normal change of bike-shop takes its train: The shops' train"):
         refuse(office, "rita")
     refuse(office, "rita", change_type="emergency")
@@ -588,7 +590,7 @@ def test_a_change_type_that_takes_the_train_is_refused_beside_it(office: Office)
 
 def test_a_train_whose_change_type_has_no_one_decision_gives_no_ticket(office: Office) -> None:
     file = office.catalogue / "policy.yaml"
-    file.write_text(file.read_text() + "\ntrains:\n  one_decision: [standard]\n")
+    file.write_text(file.read_text().replace("one_decision: [standard, normal]", "one_decision: [standard]"))
     manifest = Manifest.from_xcom(office.manifest())
     one = manifest.passenger("bike-shop")
     assert one is not None
@@ -598,3 +600,48 @@ def test_a_train_whose_change_type_has_no_one_decision_gives_no_ticket(office: O
     assert passengers.ticket("bike-shop", request) is None
     assert passengers.had_a_hand(CHAIN) == ("rita",)
     assert office.run(trains.prepare_ballots, "shops", manifest.to_xcom()) == []
+
+
+# --- conflicts -------------------------------------------------------------------------------------------------------
+
+
+def another_train(office: Office) -> None:
+    text = TRAIN.replace("name: shops", "name: nightly").replace("The shops' train", "Another train")
+    (office.catalogue / "trains" / "nightly.yaml").write_text(text.replace('"0 20 * * TUE"', '"30 20 * * *"'))
+
+
+def test_a_train_that_clashes_with_another_says_so_when_boarding_opens_and_on_the_ballot(office: Office) -> None:
+    another_train(office)
+    manifest = office.manifest()
+    (voyage,) = office.ledger.entries(CHAIN, kind="train.opened")
+    (said,) = voyage.payload["conflicts"]
+    assert "Another train (nightly) departs at" in said
+    assert "both with stock, till, bike-shop" in said
+    assert "Next free slot" in said
+    assert "Another train" in office.run(trains.prepare_ballots, "shops", manifest)[0]["body"]
+
+
+def test_a_board_that_could_not_come_to_its_quorum_is_found_when_boarding_opens(office: Office) -> None:
+    named = "named: { ref: 1.1.0, version: 1.1.0, by: ben }"
+    office.change('{ service: stock, tags: "1.*" }', f"{{ service: stock, {named} }}")
+    office.change('{ service: till, tags: "1.*"', f"{{ service: till, {named.replace('ben', 'dan')}")
+    voyage = office.run(trains.open_train, "shops")
+    (said,) = voyage["conflicts"]
+    assert said.startswith("severe: The board Change Advisory Board cannot decide on this release")
+
+
+def test_a_release_that_is_planned_says_what_it_clashes_with(office: Office) -> None:
+    another_train(office)
+    departure = office.run(trains.open_train, "shops", params={})["departure"]
+    assert departure
+    tonight = NOW.replace(hour=20, minute=30) + timedelta(days=2)
+    plan = releases.plan(not_before=tonight, requested_by="rita")
+    with dag_run("release_bike_shop/planning.plan_release", run_id="one") as left:
+        found = conflicts.note_of_release(plan, releases.policy(), by_train=False)
+        again = conflicts.noted()
+    (one,) = [each for each in found if "(nightly)" in each.what]
+    assert (one.kind, one.severity) == ("environment", "warning")
+    assert one.next_free == tonight + timedelta(hours=1)
+    assert left["conflicts"] == again == [str(each) for each in found]
+    with dag_run("release_bike_shop/planning.plan_release", run_id="two"):
+        assert conflicts.note_of_release(plan, releases.policy(), by_train=True) == []
