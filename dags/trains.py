@@ -14,7 +14,7 @@ from include.interlock.adapters.trains import load_trains
 from include.interlock.console.roles import dag_access
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import CatalogueError
-from include.interlock.domain.manifest import TRAINS
+from include.interlock.domain.train_manifest import TRAINS
 from include.interlock.stages.resources import catalogue_folder
 from include.interlock.stages.taskflow import DEFAULT_ARGS
 from include.interlock.stages.timetables import TrainTimetable

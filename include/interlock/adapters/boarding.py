@@ -17,10 +17,10 @@ from include.interlock.domain.catalogue import Catalogue, Service
 from include.interlock.domain.catalogue.train_file import Train, TrainPassenger
 from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
 from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
-from include.interlock.domain.manifest import DEPARTED, TRAINS, Boarded, Found, LeftBehind
 from include.interlock.domain.reconcile import dag_of, run_of
 from include.interlock.domain.records import Commit, PastRelease
 from include.interlock.domain.risk import assess
+from include.interlock.domain.train_manifest import DEPARTED, TRAINS, Boarded, Found, LeftBehind
 from include.interlock.domain.version import bump, is_version
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Catalogue
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.ledger import INSTALLATION, Entry
-from include.interlock.domain.manifest import ARRIVED, TRAINS, Arrival
 from include.interlock.domain.reconcile import run_of
+from include.interlock.domain.train_manifest import ARRIVED, TRAINS, Arrival
 
 from .conflicts import upcoming
 

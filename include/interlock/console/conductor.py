@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.manifest import CONDUCTOR, manifest_in, objection
+from include.interlock.domain.train_manifest import CONDUCTOR, manifest_in, objection
 
 from .asked import Scope
 from .glass import OpenLedger

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
 from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.manifest import CONDUCTOR
+from include.interlock.domain.train_manifest import CONDUCTOR
 
 from .control import BREAK_GLASS
 

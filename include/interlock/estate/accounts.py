@@ -14,7 +14,7 @@ from pathlib import Path
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Board, Catalogue
 from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.manifest import CONDUCTOR
+from include.interlock.domain.train_manifest import CONDUCTOR
 
 from .private_files import write_private
 from .settings import Settings

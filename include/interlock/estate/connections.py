@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from include.interlock.domain.manifest import CONDUCTOR
+from include.interlock.domain.train_manifest import CONDUCTOR
 
 from .accounts import CLERK, READER
 from .astro_settings import ConnectionEntry

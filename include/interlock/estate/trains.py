@@ -32,7 +32,7 @@ from include.interlock.domain.catalogue import Catalogue, Service
 from include.interlock.domain.catalogue.calendar_file import Feed
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.manifest import Boarded, Found, boarding, when_late
+from include.interlock.domain.train_manifest import Boarded, Found, boarding, when_late
 from include.interlock.domain.trains import cadence_in_words, closed_for, milestones, next_departures, opens
 
 from .connections import stored_connection

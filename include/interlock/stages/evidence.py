@@ -13,8 +13,8 @@ from airflow.sdk import get_current_context
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry, release_chain
-from include.interlock.domain.manifest import Manifest
 from include.interlock.domain.records import Record, RolloutPlan
+from include.interlock.domain.train_manifest import Manifest
 
 from . import resources
 

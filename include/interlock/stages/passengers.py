@@ -15,7 +15,10 @@ from include.interlock.domain import board as boards
 from include.interlock.domain.catalogue import Policy
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry, unsigned_since
-from include.interlock.domain.manifest import (
+from include.interlock.domain.reconcile import run_of
+from include.interlock.domain.records import Decision, RolloutPlan, TrainTicket
+from include.interlock.domain.request import ReleaseRequest
+from include.interlock.domain.train_manifest import (
     CONDUCTOR,
     Manifest,
     manifest_in,
@@ -23,9 +26,6 @@ from include.interlock.domain.manifest import (
     objection_to_plan,
     refuse_stranger,
 )
-from include.interlock.domain.reconcile import run_of
-from include.interlock.domain.records import Decision, RolloutPlan, TrainTicket
-from include.interlock.domain.request import ReleaseRequest
 from include.interlock.domain.voting import VotingRule
 
 from . import resources

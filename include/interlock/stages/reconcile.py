@@ -28,10 +28,10 @@ from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Environment, Findings, Service
 from include.interlock.domain.errors import AlreadyRecorded, CatalogueError, DeployError, LedgerBroken
 from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain, unsigned_since
-from include.interlock.domain.manifest import TRAINS
 from include.interlock.domain.permit import SANDBOXES
 from include.interlock.domain.reconcile import BASELINE, DAGS, FINDING, ROLLBACKS, TOLD, Finding, RunSeen
 from include.interlock.domain.records import Host
+from include.interlock.domain.train_manifest import TRAINS
 
 from . import permits, resources
 from .closure import QUESTIONS

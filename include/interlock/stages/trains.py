@@ -28,7 +28,11 @@ from include.interlock.domain.catalogue import Catalogue
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import GateRejected, PolicyViolation, ReleaseError, RequestRefused
 from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
-from include.interlock.domain.manifest import (
+from include.interlock.domain.policy import flows_of
+from include.interlock.domain.reconcile import dag_of
+from include.interlock.domain.records import Decision, Outcome
+from include.interlock.domain.stops import stops_in_force
+from include.interlock.domain.train_manifest import (
     ARRIVED,
     BACK,
     CONDUCTOR,
@@ -50,10 +54,6 @@ from include.interlock.domain.manifest import (
     passenger_run,
     when_late,
 )
-from include.interlock.domain.policy import flows_of
-from include.interlock.domain.reconcile import dag_of
-from include.interlock.domain.records import Decision, Outcome
-from include.interlock.domain.stops import stops_in_force
 from include.interlock.domain.voting import VotingRule
 
 from . import calendars, resources

@@ -17,7 +17,7 @@ from include.interlock.domain.catalogue import Service
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import SourceError, TransientError
 from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.manifest import Boarded, Found, LeftBehind
+from include.interlock.domain.train_manifest import Boarded, Found, LeftBehind
 from tests.memory_ledger import MemoryLedger
 
 TAGS = ("1.0.0", "1.1.0", "v1.2.0", "2.0.0-rc.1", "nightly")

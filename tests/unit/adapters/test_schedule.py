@@ -14,7 +14,7 @@ from include.interlock.adapters.schedule import as_ical, items, path_of
 from include.interlock.adapters.trains import load_trains
 from include.interlock.domain.bookings import BOOKED, booking_chain
 from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.manifest import ARRIVED, Arrival, PassengerOutcome
+from include.interlock.domain.train_manifest import ARRIVED, Arrival, PassengerOutcome
 from tests.memory_ledger import MemoryLedger
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -81,7 +81,7 @@ def test_the_feed_is_icalendar_with_links_to_runs(ledger: MemoryLedger) -> None:
     events = read.walk("VEVENT")
     assert len(events) == len(found)
     assert str(events[0]["URL"]) == f"https://airflow.example/dags/{RUN.replace('/', '/runs/')}"
-    assert events[0].end == NOW - 8 * HOUR
+    assert events[0].decoded("DTEND") == NOW - 8 * HOUR
 
 
 def test_how_long_releases_take_is_what_the_longest_of_the_last_ones_took(ledger: MemoryLedger) -> None:

@@ -29,11 +29,11 @@ from include.interlock.adapters.templates import (
     worded,
 )
 from include.interlock.domain.catalogue import WaiverRule
-from include.interlock.domain.manifest import LeftBehind
 from include.interlock.domain.paths import quality_page
 from include.interlock.domain.records import Decision, Vote, Waiver
+from include.interlock.domain.train_manifest import LeftBehind
 from tests.factories import releases
-from tests.unit.domain.test_manifest import boarded, manifest, train
+from tests.unit.domain.test_train_manifest import boarded, manifest, train
 
 FORGERY = (
     "x | y |\n| forged | row |\n\n# heading <b>bold</b> [link](http://evil.example) ![i](http://evil.example/i.png) `c`"

@@ -12,9 +12,9 @@ from include.interlock.console.asked import READING, App, Asked, under_way
 from include.interlock.console.attempts import Attempt
 from include.interlock.console.door import LARGEST_BODY, ReleaseDoor
 from include.interlock.domain.errors import TransientError
-from include.interlock.domain.manifest import CONDUCTOR
+from include.interlock.domain.train_manifest import CONDUCTOR
 from tests.memory_ledger import MemoryLedger
-from tests.unit.domain.test_manifest import boarded, manifest
+from tests.unit.domain.test_train_manifest import boarded, manifest
 
 CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
 ROUTE = "/api/v2/dags/release_bike_shop/dagRuns"

@@ -9,7 +9,7 @@ from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.console.roles import ROLES
 from include.interlock.domain.catalogue import BoardRule, Catalogue, Delegation, RuleQuorum, Tightening
 from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.manifest import CONDUCTOR
+from include.interlock.domain.train_manifest import CONDUCTOR
 from include.interlock.estate.accounts import CLERK, READER, accounts, keep_passwords, logins_file, passwords
 from include.interlock.estate.settings import PROJECT, Settings
 

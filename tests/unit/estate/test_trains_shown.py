@@ -11,7 +11,7 @@ from rich.console import Console
 
 from include.interlock.adapters.catalogue import FOLDER, load_rules
 from include.interlock.adapters.trains import load_train
-from include.interlock.domain.manifest import Boarded, LeftBehind
+from include.interlock.domain.train_manifest import Boarded, LeftBehind
 from include.interlock.estate import trains
 from include.interlock.estate.__main__ import main
 

@@ -23,7 +23,9 @@ from include.interlock.adapters import source
 from include.interlock.adapters.catalogue import FOLDER
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.manifest import (
+from include.interlock.domain.records import RolloutPlan, TrainTicket
+from include.interlock.domain.request import parse_request
+from include.interlock.domain.train_manifest import (
     ARRIVED,
     BACK,
     CONDUCTOR,
@@ -34,8 +36,6 @@ from include.interlock.domain.manifest import (
     passenger_form,
     passenger_run,
 )
-from include.interlock.domain.records import RolloutPlan, TrainTicket
-from include.interlock.domain.request import parse_request
 from include.interlock.domain.witness import GIVEN
 from include.interlock.stages import conflicts, passengers, resources, rollout, trains
 from include.interlock.stages.people import BINDING

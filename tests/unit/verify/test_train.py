@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from include.interlock.domain.ledger import Entry, next_entry
-from include.interlock.domain.manifest import CONDUCTOR, Manifest
 from include.interlock.domain.records import TrainTicket
+from include.interlock.domain.train_manifest import CONDUCTOR, Manifest
 from include.interlock.verify import __main__ as verifier
 from tests.factories import evidence as make
 from tests.factories import releases
-from tests.unit.domain.test_manifest import boarded, manifest
+from tests.unit.domain.test_train_manifest import boarded, manifest
 
 TRAIN = "release/train_weekly/scheduled__2026-11-24T20:00:00+00:00"
 VOTES = [make.vote("ben"), make.vote("dan", minutes=5.5)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry, next_entry, release_chain
-from include.interlock.domain.manifest import (
+from include.interlock.domain.train_manifest import (
     BACK,
     CONDUCTOR,
     DEPARTED,
