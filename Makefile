@@ -12,7 +12,8 @@ VENDOR := include/interlock/console/vendor
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status logs reset evidence test attacks lint format catalogue trains schemas policy-backtest lock vendor
+.PHONY: help install up demo down status logs reset evidence test attacks faults mutation bench-fanout lint format \
+        catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -50,6 +51,15 @@ test: $(READY) ## run all tests
 
 attacks: $(READY) ## try to get round the board, in every way we know (about half an hour)
 	@$(BIN)/python -m tests.attacks
+
+faults: $(READY) ## break deployments to real SSH hosts at random moments (TRIALS=200, SEED=…)
+	@$(BIN)/python -m tests.faults --trials $(or $(TRIALS),200) $(if $(SEED),--seed $(SEED))
+
+mutation: $(READY) ## change the code of votes, permits and ledger in every small way: do the tests notice? (a quarter of an hour)
+	@nice $(BIN)/python -m tests.mutation
+
+bench-fanout: $(READY) ## time a deployment to many SSH hosts beside OpenSSH alone (HOSTS=40, MIB=0.0625,20, ROUNDS=3)
+	@$(BIN)/python -m benchmarks.fanout --hosts $(or $(HOSTS),40)$(if $(MIB), --mib $(MIB)) --rounds $(or $(ROUNDS),3)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

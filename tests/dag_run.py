@@ -11,6 +11,10 @@ from unittest.mock import create_autospec
 from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.witness import ASKED, AskedRun
+from tests.memory_ledger import MemoryLedger
+
 
 @contextmanager
 def dag_run(
@@ -20,10 +24,12 @@ def dag_run(
     user: str | None = None,
     params: Mapping[str, Any] | None = None,
     results: Mapping[Any, Any] | None = None,
+    ledger: MemoryLedger | None = None,
     **run: Any,
 ) -> Iterator[dict[Any, Any]]:
     """Run a task, named with its Dag (``emergency_stop/record_stop``); yield the XComs that it leaves.
 
+    :param ledger: has it on record that the user asked for the run; none: nothing has.
     :param results: what tasks before it left, by task, or by task and key.
     """
     left: dict[Any, Any] = {}
@@ -33,7 +39,12 @@ def dag_run(
     ti.map_index, ti.try_number = -1, 1
     ti.xcom_push.side_effect = lambda key, value: left.__setitem__(key, value)
     ti.xcom_pull.side_effect = lambda task_ids, key="return_value", **_: before.get((task_ids, key))
-    runs = SimpleNamespace(dag_id=ti.dag_id, run_id=run_id, triggering_user_name=user, **run)
+    conf = dict(params or {})
+    runs = SimpleNamespace(dag_id=ti.dag_id, run_id=run_id, triggering_user_name=user, conf=conf, **run)
+    if ledger is not None and user is not None:
+        asked = AskedRun(dag_id=ti.dag_id, run_id=run_id, user=user, conf=sha256_of(conf))
+        if ledger.find(asked.chain, asked.key) is None:
+            ledger.append(asked.chain, ASKED, asked.model_dump(mode="json"), actor=user, key=asked.key)
     context: Any = {"ti": ti, "dag_run": runs, "params": dict(params or {})}
     with set_current_context(context):
         yield left

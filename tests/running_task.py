@@ -13,7 +13,10 @@ import pytest
 from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
+from include.interlock.adapters.ledger import Ledger
+from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.records import Record
+from include.interlock.domain.witness import ASKED, AskedRun
 from include.interlock.stages import resources
 from tests.airflow_server import RUN
 
@@ -27,6 +30,8 @@ class RunningTask:
     """Kind and payload."""
     before: dict[tuple[str, str], Any] = field(default_factory=dict)
     """What tasks before it left: task and key."""
+    asked: SimpleNamespace | None = None
+    """The entry of who asked for the run; none: by the ledger nobody did."""
     answers: Callable[[], Iterable[SimpleNamespace]] = tuple
     """Returns the entries of the answers that came in at Airflow's API."""
 
@@ -46,12 +51,32 @@ class RunningTask:
         recorded = (SimpleNamespace(kind=kind, payload=payload) for kind, payload in self.recorded)
         return (*recorded, *self.answers())
 
+    def find(self, chain: str, key: str) -> SimpleNamespace | None:
+        """Find the one entry that has a key here."""
+        return self.asked
+
     def knows(self, kind: str, record: Record) -> None:
         """Have a record of an earlier task."""
         self.recorded.append((kind, record.to_xcom()))
 
     def sign_head(self, chain: str, signer: object, *, follows: bool = False) -> None:
         """Sign nothing: the ledger's own tests are about signatures."""
+
+
+def asked_for(run: tuple[str, str], user: str, form: dict[str, Any] | None = None) -> AskedRun:
+    """Return what the ledger has of a run that somebody asked for at Airflow's API."""
+    return AskedRun(dag_id=run[0], run_id=run[1], user=user, conf=sha256_of(form or {}))
+
+
+def asked_at_the_api(ledger: Ledger, run: tuple[str, str], user: str | None) -> SimpleNamespace:
+    """Put on record that somebody asked for a run, with an empty form; return the run, as its tasks know it.
+
+    :param user: none: nobody did.
+    """
+    if user is not None:
+        asked = asked_for(run, user)
+        ledger.append(asked.chain, ASKED, asked.model_dump(mode="json"), actor=user, key=asked.key)
+    return SimpleNamespace(dag_id=run[0], run_id=run[1], triggering_user_name=user, conf=None)
 
 
 @contextmanager

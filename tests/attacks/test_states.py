@@ -14,7 +14,7 @@ from tests.end_to_end.stack import Stack
 
 from . import wave
 from .databases import AirflowDatabase
-from .people import APPROVER, BALLOT, BOARD, BROKEN, TAMPERED, accepted, at_the_training, go, reason_of, vote
+from .people import APPROVER, BALLOT, BOARD, BROKEN, NEW, TAMPERED, accepted, at_the_training, go, reason_of, vote
 from .suite import LEDGER_WRITER, OWNER, attack
 
 pytestmark = pytest.mark.timeout(600)
@@ -29,6 +29,23 @@ UP_TO_THE_WAVE = (
     "implementation.await_start",
     "implementation.measure_baseline",
 )
+
+
+@attack(
+    "have a release that one asked for oneself be somebody else's, to vote on it",
+    by=OWNER,
+    way="database",
+    stopped="a run is whose it was when it came in at Airflow's API, which is on record in the ledger",
+)
+def test_a_release_stays_whose_it_was(stack: Stack, database: AirflowDatabase) -> None:
+    release = stack.person("rita").release(NEW)
+    database.run(
+        "UPDATE dag_run SET triggering_user_name = 'maya' WHERE dag_id = %s AND run_id = %s",
+        *(release.dag_id, release.id),
+    )
+    assert release.finish() == "failed"
+    reason = release.outcome()["reason"]
+    assert "by the ledger, rita asked for it; by Airflow's record, maya did" in reason, reason
 
 
 @pytest.fixture(scope="module")

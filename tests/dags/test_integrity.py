@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from include.interlock.domain.reconcile import LEAVES, WAVE
 from include.interlock.stages.closure import QUESTIONS
 
 ROOT = Path(__file__).parents[2]
-CONTROL = ["emergency_stop", "mark_version", "override_freeze", "reconcile", "review_release"]
+CONTROL = ["emergency_stop", "mark_version", "override_freeze", "reconcile", "return_hosts", "review_release"]
 DAGS = sorted([*CONTROL, "release_bike_shop", "rollback_bike_shop", "train_weekly"])
 LOADER = Path(__file__).with_name("bag_as_json.py")
 
@@ -87,8 +88,95 @@ def test_the_closing_stage_knows_every_task_that_asks_people(release: dict[str, 
     asking = {task for task, described in release["tasks"].items() if described["type"] == "Question"}
     back = bag["dags"]["rollback_bike_shop"]["tasks"]
     asking |= {task for task, described in back.items() if described["type"] == "Question"}
-    assert asking == QUESTIONS
+    of_strategies = {task for task in QUESTIONS if task.startswith("implementation.")}
+    assert asking == QUESTIONS - of_strategies, "which the Dags of other services have: below"
     assert len(asking) > 3
+
+
+CANARY = """    strategy: canary
+    canary: { bake: PT10M, traffic: 10%, target_group: shop-canary, baseline_target_group: shop-baseline }
+"""
+BLUE_GREEN = """    on_failure: ask
+    strategy: blue_green
+    blue_green: { hosts: { Service: bike-shop, Environment: green }, target_group: shop-green }
+"""
+
+
+@pytest.fixture(scope="module")
+def strategies(home: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the Dags of two further services: one with a canary, one with two fleets."""
+    catalogue = tmp_path_factory.mktemp("strategies") / "catalogue"
+    shutil.copytree(ROOT / "include" / "catalogue", catalogue)
+    text = (catalogue / "services" / "bike-shop.yaml").read_text()
+    for name, settings in (("canary-shop", CANARY), ("green-shop", BLUE_GREEN)):
+        changed = text.replace("name: bike-shop", f"name: {name}")
+        (catalogue / "services" / f"{name}.yaml").write_text(
+            changed.replace("    keep_releases: 3\n", f"    keep_releases: 3\n{settings}")
+        )
+    loaded = load(ROOT / "dags", {**home, "INTERLOCK_CATALOGUE": str(catalogue)})
+    assert loaded["errors"] == {}
+    return dict(loaded["dags"])
+
+
+def steps(dag: dict[str, Any]) -> dict[str, str]:
+    tasks = {task: told["title"] for task, told in dag["tasks"].items()}
+    return {task.partition(".")[2]: title for task, title in tasks.items() if task.startswith("implementation.")}
+
+
+def after(dag: dict[str, Any], task: str) -> list[str]:
+    """Return what follows a task, however far."""
+    found = [task]
+    for one in found:
+        found.extend(follows for follows in dag["tasks"][one]["downstream"] if follows not in found)
+    return found[1:]
+
+
+@pytest.mark.parametrize("kind", ["release", "rollback"])
+def test_a_canary_is_watched_and_judged_before_the_next_wave(strategies: dict[str, Any], kind: str) -> None:
+    dag = strategies[f"{kind}_canary_shop"]
+    assert steps(dag)["wave_1"] == "Wave 1 of 2 · 1 host · canary"
+    assert steps(dag)["watch_canary"] == "Canary · 10 % of the traffic for 10 minutes"
+    order = ["wave_1", "restart_baseline", "watch_canary", "judge_canary", "settle_canary", "wave_2"]
+    for before, then in pairwise(f"implementation.{task}" for task in order):
+        assert then in after(dag, before)
+        if before != "implementation.wave_2":
+            assert "verification.back_out" in dag["tasks"][before]["downstream"], "whatever fails is backed out"
+    end = dag["tasks"]["implementation.end_canary"]
+    assert end["rule"] == "all_done", "the traffic is given back whatever happened"
+    assert "implementation.settle_canary" in end["downstream"]
+    assert dag["tasks"]["implementation.ask_canary"]["type"] == "Question"
+    assert all(len(told["doc"]) > 30 and told["retries"] >= 2 for told in dag["tasks"].values())
+
+
+@pytest.mark.parametrize("kind", ["release", "rollback"])
+def test_traffic_is_switched_to_a_fleet_that_was_verified(strategies: dict[str, Any], kind: str) -> None:
+    dag = strategies[f"{kind}_green_shop"]
+    assert steps(dag)["wave_2"] == "Wave 2 of 2 · 100 % of the idle fleet"
+    order = ["implementation.settle_wave_2", "implementation.verify_idle", "implementation.switch_traffic"]
+    for before, then in pairwise([*order, "verification.smoke_hosts"]):
+        assert then in dag["tasks"][before]["downstream"]
+        assert "verification.back_out" in dag["tasks"][before]["downstream"]
+    assert "verification.back_out" in dag["tasks"]["implementation.switch_traffic"]["downstream"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_hosts_that_failed_are_asked_about_before_anything_follows(strategies: dict[str, Any], number: int) -> None:
+    tasks = strategies["release_green_shop"]["tasks"]
+    then = f"implementation.settle_wave_{number}"
+    asked = tasks[f"implementation.ask_wave_{number}"]
+    assert asked["type"] == "Question"
+    assert f"implementation.ask_wave_{number}" in QUESTIONS
+    assert then in tasks[f"implementation.wave_{number}"]["downstream"]
+    assert then in tasks[f"implementation.ask_wave_{number}_over"]["downstream"]
+    assert "verification.back_out" in tasks[then]["downstream"]
+    follows = "implementation.wave_2" if number == 1 else "implementation.verify_idle"
+    assert follows in tasks[then]["downstream"]
+    assert follows not in tasks[f"implementation.wave_{number}"]["downstream"]
+
+
+def test_the_bypass_detector_knows_the_tasks_of_every_strategy(strategies: dict[str, Any]) -> None:
+    tasks = {task for dag in strategies.values() for task in dag["tasks"]}
+    assert set(LEAVES) <= tasks
 
 
 def test_the_dag_has_what_the_ui_shows_of_it(release: dict[str, Any]) -> None:
@@ -163,7 +251,7 @@ def test_the_bypass_detector_fails_if_something_could_not_be_looked_at(bag: dict
 
 def test_the_bypass_detector_knows_what_each_task_of_a_release_leaves(bag: dict[str, Any]) -> None:
     tasks = {task for dag in bag["dags"] for task in bag["dags"][dag]["tasks"]}
-    assert set(LEAVES) <= tasks
+    assert {"implementation.measure_baseline", "rollout.freeze_plan", "closure.record_outcome"} <= set(LEAVES) & tasks
     assert any(WAVE.fullmatch(task) for task in tasks)
 
 

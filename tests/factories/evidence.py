@@ -138,7 +138,7 @@ def steps(by: Signer, plan: RolloutPlan, quality: Any, acceptance: Decision) -> 
     )
     waves: list[Step] = []
     for number, hosts in enumerate(plan.waves, 1):
-        granted = permit(plan, number, 8 + len(waves))
+        granted = permit(plan, number, 9 + len(waves))
         results = [releases.host_result(int(host.name[-1])) for host in hosts]
         report = releases.wave(number, *results).model_dump(mode="json")
         waves += [
@@ -147,6 +147,7 @@ def steps(by: Signer, plan: RolloutPlan, quality: Any, acceptance: Decision) -> 
         ]
     verification = releases.verification().model_copy(update={"success": True, "failures": ()})
     return [
+        ("run.asked", {"dag_id": CHAIN.split("/")[1], "run_id": CHAIN.split("/")[2], "user": "rita", "conf": "5" * 64}),
         (
             "release.requested",
             {"service": "bike-shop", "version": "1.1.0", "requested_by": "rita", "summary": "Sells bikes"},

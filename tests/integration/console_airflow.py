@@ -250,9 +250,11 @@ def ballot(story: Story) -> str:
         service=releases.service(),
         report=releases.quality(),
         rollout=releases.rollout(),
+        strategy=(),
         board=releases.board(),
         acceptance=releases.decision("acceptance"),
         answered_yes=[],
+        calendars=[],
         names=releases.NAMES,
         quality_page=quality_page(RELEASE, story.run_id),
     )

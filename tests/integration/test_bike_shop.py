@@ -34,8 +34,8 @@ from include.interlock.estate.sample import make_repository
 from include.interlock.estate.settings import DEPLOY_ROOT, PROJECT, SERVICE, EstateHost, HostEnvironment, Settings
 from tests.estate_process import free_network, is_open, status_of, wait_until
 
-VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "1.3.0")
-GOOD = ("1.0.0", "1.1.0", "1.3.0")
+VERSIONS = ("1.0.0", "1.1.0", "1.1.1", "1.2.0", "1.3.0")
+GOOD = ("1.0.0", "1.1.0", "1.1.1", "1.3.0")
 ENVIRON = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 CATALOGUE = load_service(PROJECT / "include" / "catalogue", SERVICE)
 

@@ -16,7 +16,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from include.interlock.adapters.load_balancer import CLIENT_CONFIG, TargetGroup, find_target_group
+from include.interlock.adapters.load_balancer import CLIENT_CONFIG, Groups, TargetGroup, Traffic, find_target_group
 from include.interlock.domain.errors import AssetMissing, DeployError, TransientError
 
 _REFUSED = (
@@ -202,3 +202,109 @@ def test_a_group_without_a_listener_takes_hosts_back(aws: Aws) -> None:
     aws.always = (200, _HEALTH.format(state="unused", reason="Target.NotInUse"))
     asyncio.run(TargetGroup(client("elbv2", aws.endpoint), "arn").restore("i-1"))
     assert aws.calls == 2
+
+
+# --- shares of the traffic
+
+
+@pytest.fixture
+def groups(endpoint: str, elbv2: Any) -> list[str]:
+    """Three target groups; a listener and a rule forward to the first."""
+    vpc, *_ = client("ec2", endpoint).describe_vpcs()["Vpcs"]
+    made = [
+        elbv2.create_target_group(Name=f"g{uuid.uuid4().hex[:8]}", Protocol="HTTP", Port=80, VpcId=vpc["VpcId"])
+        for _ in range(3)
+    ]
+    arns = [str(one["TargetGroups"][0]["TargetGroupArn"]) for one in made]
+    subnets = [one["SubnetId"] for one in client("ec2", endpoint).describe_subnets()["Subnets"]][:2]
+    balancer = elbv2.create_load_balancer(Name=f"l{uuid.uuid4().hex[:8]}", Subnets=subnets)["LoadBalancers"][0]
+    forward = [{"Type": "forward", "TargetGroupArn": arns[0]}]
+    listener = elbv2.create_listener(
+        LoadBalancerArn=balancer["LoadBalancerArn"], Protocol="HTTP", Port=80, DefaultActions=forward
+    )["Listeners"][0]
+    condition = [{"Field": "path-pattern", "Values": ["/api/*"]}]
+    elbv2.create_rule(ListenerArn=listener["ListenerArn"], Priority=5, Conditions=condition, Actions=forward)
+    elsewhere = [{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404"}}]
+    elbv2.create_rule(ListenerArn=listener["ListenerArn"], Priority=6, Conditions=condition, Actions=elsewhere)
+    return [listener["ListenerArn"], *arns]
+
+
+def weights(elbv2: Any, listener: str) -> list[list[int]]:
+    """Return the weights that each rule of a listener gives, the default's last."""
+    rules = elbv2.describe_rules(ListenerArn=listener)["Rules"]
+    forwards = [one["Actions"][0] for one in rules if one["Actions"][0]["Type"] == "forward"]
+    return [[group.get("Weight", 1) for group in one["ForwardConfig"]["TargetGroups"]] for one in forwards]
+
+
+def test_shares_are_given_to_every_listener_and_rule_and_taken_back(elbv2: Any, groups: list[str]) -> None:
+    listener, main, canary, baseline = groups
+    traffic = Traffic(elbv2, (main, canary, baseline))
+    assert traffic.shares() == {main: 1, canary: 0, baseline: 0}
+    assert traffic.live() == main
+    assert traffic.share({main: 80, canary: 10, baseline: 10})
+    assert weights(elbv2, listener) == [[80, 10, 10], [80, 10, 10]]
+    with pytest.raises(DeployError, match="3 of them have traffic, and one should"):
+        traffic.live()
+    assert traffic.share({main: 100})
+    assert weights(elbv2, listener) == [[100, 0, 0], [100, 0, 0]]
+    assert not traffic.share({main: 100}), "again changes nothing"
+
+
+def test_all_traffic_goes_from_one_group_to_the_other_and_back_by_one_call_each(
+    elbv2: Any, groups: list[str], endpoint: str, aws: Aws
+) -> None:
+    _, blue, green, _ = groups
+    aws.forward_to = endpoint
+    traffic = Traffic(client("elbv2", aws.endpoint), (blue, green))
+    traffic.share(traffic.shares())  # both are known to the load balancer now
+    for there, back in ((blue, green), (green, blue)):
+        assert traffic.live() == there
+        traffic.share({back: 100})
+        assert traffic.live() == back
+
+
+def test_what_forwards_elsewhere_too_is_left_alone_and_told(elbv2: Any, groups: list[str]) -> None:
+    listener, main, canary, stranger = groups
+    shared = [{"TargetGroupArn": main, "Weight": 1}, {"TargetGroupArn": stranger, "Weight": 1}]
+    elbv2.modify_listener(
+        ListenerArn=listener, DefaultActions=[{"Type": "forward", "ForwardConfig": {"TargetGroups": shared}}]
+    )
+    with pytest.raises(DeployError, match=r"forwards to .*, too"):
+        Traffic(elbv2, (main, canary)).share({main: 90, canary: 10})
+
+
+def test_groups_that_nothing_forwards_to_are_told(elbv2: Any, arn: str) -> None:
+    with pytest.raises(DeployError, match="no listener and no rule forwards to them"):
+        Traffic(elbv2, (arn,)).shares()
+
+
+def test_listeners_that_do_not_agree_are_told(elbv2: Any, groups: list[str]) -> None:
+    listener, blue, green, _ = groups
+    elbv2.modify_listener(ListenerArn=listener, DefaultActions=[{"Type": "forward", "TargetGroupArn": green}])
+    with pytest.raises(DeployError, match="do not agree"):
+        Traffic(elbv2, (blue, green)).live()
+
+
+def test_a_load_balancer_that_refuses_is_tried_again(aws: Aws) -> None:
+    aws.always = (403, _REFUSED.format(code="AccessDenied"))
+    with pytest.raises(TransientError, match="AccessDenied"):
+        Traffic(client("elbv2", aws.endpoint), ("arn",)).shares()
+
+
+def test_a_canary_serves_in_its_own_group_and_then_with_the_others(
+    elbv2: Any, groups: list[str], instances: list[str]
+) -> None:
+    _, main, canary, _ = groups
+    host = instances[0]
+
+    async def there_and_back() -> None:
+        await TargetGroup(elbv2, main).restore(host)
+        tried = Groups(TargetGroup(elbv2, canary), [TargetGroup(elbv2, main)])
+        await tried.drain(host, timedelta(seconds=5))
+        assert host not in in_service(elbv2, main) | in_service(elbv2, canary)
+        await tried.restore(host)
+        assert (host in in_service(elbv2, main), host in in_service(elbv2, canary)) == (False, True)
+        await Groups(TargetGroup(elbv2, main), [TargetGroup(elbv2, canary)]).restore(host)
+        assert (host in in_service(elbv2, main), host in in_service(elbv2, canary)) == (True, False)
+
+    asyncio.run(there_and_back())

@@ -12,23 +12,27 @@ from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 from lazy_object_proxy import Proxy
 
+from include.interlock.adapters import ec2
+from include.interlock.adapters.artifacts import ArtifactStore, Folder
 from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.signing import Signer, generate_key, load_signer
 from include.interlock.domain import interventions
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import INSTALLATION, Entry
-from include.interlock.domain.records import Host, RunningRelease
+from include.interlock.domain.records import Host, RunningRelease, Strategy
 from include.interlock.domain.stops import DECLARED, LIFTED
 from include.interlock.estate import postgres
 from include.interlock.estate.settings import Settings
-from include.interlock.stages import history, permits, reconcile, resources, reviews, stops
+from include.interlock.stages import history, permits, reconcile, resources, returning, reviews, stops
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server
+from tests.running_task import asked_at_the_api
 
 CHAIN = "release/" + "/".join(RUN)
 RUN_PATH = "/api/v2/dags/{}/dagRuns/{}".format(*RUN)
@@ -94,10 +98,10 @@ def run(signer: Signer, ledger: Ledger) -> Run:
     def runs(task: Any, *args: Any, run_id: str = "look-1", looked: datetime | None = None, **params: Any) -> Any:
         ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
         ti.dag_id, ti.task_id, ti.map_index = "reconcile", task.function.__name__, -1
-        dag_run = SimpleNamespace(dag_id="reconcile", run_id=run_id, triggering_user_name="olga")
+        known = asked_at_the_api(ledger, ("reconcile", run_id), "olga" if params else None)
         context: Any = {
             "ti": ti,
-            "dag_run": dag_run,
+            "dag_run": known,
             "params": params,
             "prev_start_date_success": Proxy(lambda: looked),
         }
@@ -281,7 +285,7 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     monkeypatch.setattr(ssh_hosts, "read_running", read_running)
     monkeypatch.setattr(resources, "login", lambda environment: None)
     monkeypatch.setattr(resources, "aws", lambda environment, kind: None)
-    monkeypatch.setattr(reconcile.ec2, "find_hosts", lambda client, tags: tuple(map(releases.host, (1, 2, 3))))
+    monkeypatch.setattr(ec2, "find_hosts", lambda client, tags: tuple(map(releases.host, (1, 2, 3))))
     return runs
 
 
@@ -356,8 +360,8 @@ def test_a_stop_is_declared_by_whoever_triggers_it_and_lifted_by_its_id(
     assert run(stops.record_stop, run_id="lift-1", **lifting) == lifted
     permits.refuse_stopped("bike-shop")
     run(stops.tell_of_stop, lifted, run_id="lift-1")
-    assert [entry.kind for entry in ledger.entries(INSTALLATION)] == [DECLARED, LIFTED]
-    assert [entry.actor for entry in ledger.entries(INSTALLATION)] == ["olga", "olga"]
+    stopped = ledger.entries(INSTALLATION, kind="emergency_stop.*")
+    assert [(entry.kind, entry.actor) for entry in stopped] == [(DECLARED, "olga"), (LIFTED, "olga")]
     assert [subject for subject, _ in mails] == [
         "Emergency stop of bike-shop",
         f"Emergency stop {declared['id']} of bike-shop lifted",
@@ -440,3 +444,125 @@ def test_what_the_guard_refused_does_not_even_if_it_is_recorded_a_little_later(
     monkeypatch.setattr(permits, "sleep", sleep)
     assert by_hand(ledger) == ()
     assert slept == [1]
+
+
+# --- hosts that return
+
+
+@pytest.fixture
+def lost(ledger: Ledger, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host that was down when 1.1.0 came to the two others."""
+    host = releases.host(3)
+    store = ArtifactStore(Folder(tmp_path / "store"))
+    bundle = store.put_bytes(b"the bytes of 1.1.0", "bundle.tar.gz")
+    strategy = Strategy(window=3, max_failed=1, min_healthy=0, by_zone=False)
+    plan = releases.rollout(bundle=bundle, strategy=strategy)
+    down = releases.host_result(3, outcome="failed", after=None, error="nobody answers")
+    came = [releases.host_result(number, after=plan.release) for number in (1, 2)]
+    record(ledger, "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest})
+    record(ledger, "board.decided", releases.decision(digest=plan.digest).to_xcom())
+    record(ledger, "wave.deployed", releases.wave(1, came[0]).model_copy(update={"release": plan.release}).to_xcom())
+    second = releases.wave(2, came[1], down).model_copy(update={"release": plan.release})
+    record(ledger, "wave.deployed", second.to_xcom())
+    record(ledger, "release.closed", releases.outcome().to_xcom())
+    ledger.sign_head(CHAIN, signer)
+    told = {"run": "/".join(RUN), "service": "bike-shop", "version": "1.1.0", "change_type": "normal"}
+    record(ledger, history.ENDED, {**told, "outcome": "deployed"}, INSTALLATION)
+    monkeypatch.setattr(resources, "store", lambda: store)
+    return host
+
+
+@pytest.fixture
+def brought(hosts: dict[str, str | None], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hosts that were brought to a release; what happens on them is the fleet's tests."""
+    from include.interlock.adapters import hosts as ssh_hosts
+
+    came: list[str] = []
+
+    async def deploy_hosts(targets: list[Host], deployment: Any, *, admission: Any, **_: Any) -> Any:
+        for target in targets:
+            await admission.admit(target.address)
+            hosts[target.address] = deployment.release
+            came.append(target.address)
+        return tuple(releases.host_result(3, after=deployment.release) for _ in targets)
+
+    monkeypatch.setattr(ssh_hosts, "deploy_hosts", deploy_hosts)
+    monkeypatch.setattr(ssh_hosts, "CONCURRENCY", 1)
+    return came
+
+
+def test_a_host_that_was_down_gets_the_release_when_it_is_back_and_once(
+    ledger: Ledger, run: Run, lost: Host, hosts: dict[str, str | None], brought: list[str]
+) -> None:
+    assert run(returning.bring_hosts_back) == [lost.address]
+    assert run(returning.bring_hosts_back) == []
+    assert brought == [lost.address]
+    (returned,) = ledger.entries(CHAIN, kind="host.returned")
+    assert returned.payload["results"][0]["host"] == lost.address
+    used = [entry.payload["permit"] for entry in ledger.entries(CHAIN, kind="permit.used")]
+    assert [(one["purpose"], one["hosts"]) for one in used] == [("return", [lost.address])]
+    for number in (1, 2):
+        hosts[releases.host(number).address] = hosts[lost.address]
+    assert run(reconcile.check_hosts) == 0, "what it runs is what the ledger says"
+
+
+def test_a_host_that_is_still_down_is_waited_for(
+    run: Run, lost: Host, brought: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(returning, "_answers", lambda *_: False)
+    assert run(returning.bring_hosts_back) == []
+    assert brought == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "chain", "said"),
+    [
+        ("finding", {"what": "Somebody was at it."}, CHAIN, "There is a finding about the release"),
+        (
+            "version.marked_bad",
+            {"service": "bike-shop", "environment": "production", "version": "1.1.0", "by": "rita", "reason": "Broken"},
+            INSTALLATION,
+            "1.1.0 of bike-shop is marked bad",
+        ),
+        (
+            "permit.used",
+            {"permit": {"purpose": "deploy", "environment": "production", "hosts": [releases.host(3).address]}},
+            "release/release_bike_shop/another",
+            "changed hosts of production",
+        ),
+    ],
+)
+def test_a_host_that_returns_stays_as_it_is_if_anything_speaks_against_its_release(
+    ledger: Ledger,
+    run: Run,
+    lost: Host,
+    brought: list[str],
+    kind: str,
+    payload: dict[str, Any],
+    chain: str,
+    said: str,
+) -> None:
+    record(ledger, kind, payload, chain)
+    if chain not in (CHAIN, INSTALLATION):
+        ended = {"run": "release_bike_shop/another", "service": "bike-shop", "version": "1.2.0", "outcome": "failed"}
+        record(ledger, history.ENDED, ended, INSTALLATION)
+    with pytest.raises(AirflowFailException, match=said):
+        run(returning.bring_hosts_back)
+    assert brought == []
+
+
+def test_bytes_that_were_replaced_come_to_no_host(run: Run, lost: Host, brought: list[str], tmp_path: Path) -> None:
+    (bundle,) = (tmp_path / "store").rglob("bundle.tar.gz")
+    bundle.chmod(0o644)
+    bundle.write_bytes(b"other bytes")
+    with pytest.raises(AirflowFailException, match="was recorded"):
+        run(returning.bring_hosts_back)
+    assert brought == []
+
+
+def test_while_a_release_is_under_way_no_host_is_touched(
+    ledger: Ledger, run: Run, lost: Host, brought: list[str]
+) -> None:
+    record(ledger, "plan.made", releases.plan().to_xcom(), "release/release_bike_shop/now")
+    assert run(returning.bring_hosts_back) == []
+    assert brought == []

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import create_autospec
 
@@ -40,9 +39,11 @@ from include.interlock.domain.records import (
 from include.interlock.estate import postgres
 from include.interlock.estate.settings import Settings
 from include.interlock.stages import history, permits, planning, resources, rollback, rollout, versions
+from include.interlock.stages import policy as stages_policy
 from include.interlock.stages.acceptance import acceptance_digest
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server
+from tests.running_task import asked_at_the_api
 
 BACK = ("rollback_bike_shop", "manual__2026-11-24")
 ROOT = Path(__file__).parents[2]
@@ -132,7 +133,7 @@ class Office:
         return self.within(lambda: task.function(*args), ti)
 
     def within(self, what: Callable[[], Any], ti: Any = None) -> Any:
-        dag_run = SimpleNamespace(dag_id=BACK[0], run_id=BACK[1], triggering_user_name=self.user)
+        dag_run = asked_at_the_api(self.ledger, BACK, self.user)
         context: Any = {"ti": ti, "dag_run": dag_run, "params": self.form}
         with set_current_context(context):
             return what()
@@ -275,7 +276,7 @@ def mark(office: Office, verdict: str, version: str = "1.1.0", *, run: str = "on
     form = {"service": "bike-shop", "environment": "production", "version": version, "verdict": verdict}
     ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
     ti.dag_id, ti.task_id, ti.map_index = "mark_version", "record_mark", -1
-    dag_run = SimpleNamespace(dag_id="mark_version", run_id=run, triggering_user_name=office.user)
+    dag_run = asked_at_the_api(office.ledger, ("mark_version", run), office.user)
     context: Any = {"ti": ti, "dag_run": dag_run, "params": {**form, "reason": "It loses orders."}}
     with set_current_context(context):
         return versions.record_mark.function()
@@ -310,8 +311,9 @@ def test_a_mark_is_of_a_person_a_version_and_a_place_that_there_is(office: Offic
     with pytest.raises(AirflowFailException, match="Input should be"):
         mark(office, "worse")
     office.user = None
-    with pytest.raises(AirflowFailException, match="Nobody is on record"):
-        mark(office, "bad")
+    office.patch.setattr(stages_policy, "PATIENCE", 0)
+    with pytest.raises(AirflowFailException, match="nobody asked for it at Airflow's API"):
+        mark(office, "bad", run="two")
     assert office.ledger.entries(INSTALLATION, kind="version.*") == ()
 
 
@@ -345,7 +347,8 @@ def test_without_a_version_whoever_asks_is_shown_what_there_is(office: Office) -
 def test_a_rollback_that_no_person_asked_for_is_refused(office: Office) -> None:
     office.deployed("1.1.0")
     office.user = None
-    with pytest.raises(AirflowFailException, match="Nobody is on record who asks"):
+    office.patch.setattr(stages_policy, "PATIENCE", 0)
+    with pytest.raises(AirflowFailException, match="nobody asked for it at Airflow's API"):
         office.planned()
 
 

@@ -4,7 +4,9 @@
 #   ask ROOT RELEASE...       say what is current, without a lock
 #   session ROOT SERVICE ENVIRONMENT DEPLOYMENT PATIENCE RELEASE SHA256 SIZE META
 #                             lock the host, say what is current, and then do, line by line:
-#     receive                   SIZE bytes follow: check their digest, unpack them as RELEASE
+#     manifest RELEASE          say which files a release was made of, if that is known: compressed, in base64
+#     receive M                 M bytes follow, RELEASE's manifest, and SIZE bytes: check their digest, unpack them
+#     patch SHA256 N BASE       N bytes follow, what differs from BASE: make RELEASE, check each of its files
 #     hooks COUNT               COUNT lines follow: release, event, seconds, script; there is no answer
 #     activate                  switch to RELEASE, and back if a hook fails
 #     settle RELEASE            switch to a release that is here ("-": to none), and stay there
@@ -16,6 +18,7 @@
 # connection is cut, what was begun is ended, and then standard input ends. So a host is never left between releases.
 set -uf
 umask 022
+slowest=65536 # bytes per second below which a transfer is given up
 newline='
 '
 
@@ -24,6 +27,8 @@ say() { printf '%s\n' "$*"; }
 # --- what is here -----------------------------------------------------------------------------------------------------
 
 look() {
+    now=-
+    [ -h current ] || return 0
     now=$(readlink current)
     now=${now##*/}
     now=${now:--}
@@ -36,6 +41,7 @@ describe() { # RELEASE, as it describes itself
     text=
     while IFS= read -r line || [ -n "$line" ]; do text=$text$line; done <"releases/$1/.interlock.json"
     say "release $1 $text"
+    [ ! -s ".interlock/manifests/$1.gz" ] || say "manifest $1"
     [ -f "releases/$1/appspec.yml" ] || return 0
     while IFS= read -r line || [ -n "$line" ]; do say "appspec $1 $line"; done <"releases/$1/appspec.yml"
 }
@@ -52,13 +58,13 @@ describe_each() {
 
 ended() { # done | failed | busy, WHY: the last line of an answer
     word=$1 && shift
-    look
     why=$*
     while [ "$why" != "${why#*"$newline"}" ]; do why="${why%%"$newline"*} ${why#*"$newline"}"; done
     printf '%s %s %.2000s\n' "$word" "$now" "$why"
 }
 
 ask() {
+    now=-
     [ -e "$1" ] || { say "done -" && exit; }
     cd -- "$1" || { say "failed - the folder $1 cannot be entered" && exit; }
     shift
@@ -71,18 +77,19 @@ ask() {
 
 session() {
     root=$1 service=$2 environment=$3 deployment=$4 patience=$5 release=$6 sha256=$7 size=$8 meta=$9
-    now=- hooks='' mark=0
+    now=- hooks='' mark=0 turn=0 fresh=-
     for tool in flock timeout sha256sum tar gzip sync readlink; do
         command -v "$tool" >/dev/null || { say "failed - the host lacks the command $tool" && exit; }
     done
-    problem=$(mkdir -p -- "$root/.interlock/output" "$root/releases" "$root/shared" 2>&1) && cd -- "$root" ||
+    problem=$(mkdir -p -- "$root/.interlock/output" "$root/.interlock/manifests" "$root/releases" "$root/shared" 2>&1) && cd -P -- "$root" ||
         { say "failed - its folders cannot be made:" $problem && exit; }
-    root=$(pwd -P)
+    root=$PWD
     lock
     # The end of the connection must not end what was begun. A handler, not '': hooks would inherit that.
     trap : HUP INT PIPE TERM
-    rm -rf .interlock/incoming releases/.new releases/.gone
+    tidy
     look
+    watch
     from=- to=-
     if [ -f .interlock/journal ]; then
         IFS=' ' read -r from to <.interlock/journal
@@ -90,10 +97,12 @@ session() {
     fi
     describe_each "$now" "$release" "$from"
     ended done
-    while line=$(timeout "$patience" sh -c 'IFS= read -r line && printf "%s\n" "$line"' 9>&-); do
+    while await; do
         rest=${line#* }
         case $line in
-            receive) receive ;;
+            "manifest "*) manifest "$rest" ;;
+            "receive "*) receive "$rest" ;;
+            "patch "*) patch $rest ;;
             "hooks "*) read_hooks "$rest" ;;
             activate) activate ;;
             "settle "*) settle "$rest" ;;
@@ -101,6 +110,37 @@ session() {
             *) ended failed "the host's program does not know the command $line" ;;
         esac
     done
+    kill "$watcher" 2>/dev/null
+}
+
+tidy() { # what an earlier session left half-way
+    for left in .interlock/incoming releases/.new releases/.patch releases/.gone; do
+        [ ! -e "$left" ] || rm -rf "$left"
+    done
+}
+
+await() { # the next command
+    turn=$((turn + 1))
+    echo "$$ $turn waiting" >.interlock/turn
+    IFS= read -r line || return
+    echo "$$ $turn busy" >.interlock/turn
+}
+
+# A process beside this one: when no command comes for so long, the other side is gone without a word, and it ends this
+# one, and with it the lock.
+watch() {
+    (
+        trap 'kill "$nap" && exit' TERM
+        seen=
+        while sleep "$patience" & nap=$! && wait "$nap"; do
+            IFS= read -r said <.interlock/turn || exit
+            # The lock is free, or another session's: this one has ended.
+            case $said in "$$ "*) ! flock -n .interlock/lock true || exit ;; *) exit ;; esac
+            [ "$said" != "$seen" ] || [ "${said##* }" != waiting ] || kill -s KILL "$$"
+            seen=$said
+        done
+    ) </dev/null >/dev/null 2>&1 9>&- &
+    watcher=$!
 }
 
 lock() {
@@ -118,23 +158,88 @@ lock() {
     printf '%s\n' "$deployment" >.interlock/holder
 }
 
-receive() {
-    problem=$(head -c "$size" 2>&1 >.interlock/incoming) || { ended failed "the bundle cannot be written: $problem" && exit; }
+take() { # BYTES FILE: from standard input
+    problem=$(timeout "$((patience + $1 / slowest))" head -c "$1" 2>&1 >"$2" 9>&-) ||
+        { ended failed "the bundle cannot be written: $problem" && exit; }
+}
+
+# openssl uses the processor's own instructions, and so is several times as fast; it takes longer to start.
+has_openssl() { [ "$size" -gt 2097152 ] && command -v openssl >/dev/null; }
+
+has_digest() { # SHA256 FILE
+    if has_openssl; then
+        [ "$(openssl dgst -sha256 -r "$2")" = "$1 *$2" ]
+    else
+        sha256sum -c >/dev/null 2>&1 <<EOF
+$1  $2
+EOF
+    fi
+}
+
+digests() { # of the files that stand in such a list of digests and names
+    if has_openssl; then
+        cut -c 67- | tr '\n' '\0' | xargs -0 -r openssl dgst -sha256 -r | sed 's/ \*/  /'
+    else
+        cut -c 67- | tr '\n' '\0' | xargs -0 -r sha256sum --
+    fi
+}
+
+manifest() { # RELEASE
+    base64 -w 4000 <".interlock/manifests/$1.gz" | while IFS= read -r text; do say "manifest $text"; done
+    ended done
+}
+
+receive() { # BYTES of the manifest
+    [ "$1" = 0 ] || take "$1" ".interlock/manifests/$release.gz"
+    take "$size" .interlock/incoming
     say "step verify"
-    (cd .interlock && printf '%s  incoming\n' "$sha256" | sha256sum -c) >/dev/null 2>&1 ||
+    has_digest "$sha256" .interlock/incoming ||
         { ended failed "the bundle that arrived does not have the digest $sha256" && return; }
     say "step unpack"
-    if problem=$(unpack 2>&1); then ended done; else ended failed "the bundle cannot be unpacked: $problem"; fi
+    if problem=$(unpack 2>&1); then fresh=$release && ended done; else ended failed "the bundle cannot be unpacked: $problem"; fi
 }
 
 unpack() {
     [ "$release" != "$now" ] || { echo "$release is current, and is not what it should be" && return 1; }
-    mkdir releases/.new && tar -xzof .interlock/incoming -C releases/.new || return 1
-    # Renamed into place, not written: the bundle may have a link of that name.
-    printf '%s\n' "$meta" >.interlock/meta && mv -fT .interlock/meta releases/.new/.interlock.json || return 1
+    mkdir releases/.new && tar -xzof .interlock/incoming -C releases/.new && install && tidy
+}
+
+install() { # what is in releases/.new as RELEASE
+    # The bundle may have something of that name, a link for example: it is not written through.
+    [ ! -h releases/.new/.interlock.json ] && [ ! -e releases/.new/.interlock.json ] ||
+        rm -rf releases/.new/.interlock.json || return 1
+    printf '%s\n' "$meta" >releases/.new/.interlock.json || return 1
     find releases/.new '(' -type f -o -type d ')' -exec sync '{}' + || return 1
     [ ! -e "releases/$release" ] || mv -T "releases/$release" releases/.gone || return 1
-    mv -T releases/.new "releases/$release" && sync releases && rm -rf .interlock/incoming releases/.gone
+    mv -T releases/.new "releases/$release"
+}
+
+patch() { # SHA256 and BYTES of an archive, BASE
+    take "$2" .interlock/incoming
+    say "step patch"
+    if problem=$(assemble "$1" "$3" 2>&1); then fresh=$release && ended done; else tidy && ended failed "$problem"; fi
+}
+
+# The archive has: tree/, what is new or changed, with all folders and links; copy and executable, names with a NUL at
+# the end of each; patches and patch/, the changed places of large files; files and blocks, the release's manifest.
+assemble() { # SHA256 of the archive, BASE
+    [ "$release" != "$now" ] || { echo "$release is current, and is not what it should be" && return 1; }
+    has_digest "$1" .interlock/incoming || { echo "what arrived does not have the digest $1" && return 1; }
+    mkdir releases/.patch && tar -xzof .interlock/incoming -C releases/.patch &&
+        mv -T releases/.patch/tree releases/.new || return 1
+    # Copied, not linked: a program that writes to its own files, or a hook that changes an owner, would change both.
+    (cd "releases/$2" && xargs -0 -r cp --parents --no-preserve=mode,ownership --reflink=auto -t ../.new -- \
+        <../.patch/copy) || return 1
+    while IFS=' ' read -r number start length path; do
+        gzip -dc "releases/.patch/patch/$number" | dd of="releases/.new/$path" bs=8192 seek="$start" \
+            iflag=fullblock conv=notrunc,sparse status=none || return 1
+        [ "$length" = - ] || truncate -s "$length" -- "releases/.new/$path" || return 1
+    done <releases/.patch/patches
+    (cd releases/.new && xargs -0 -r chmod 755 -- <../.patch/executable && digests <../.patch/files) |
+        cmp - releases/.patch/files && install || return 1
+    # If this does not do, the next release travels whole.
+    cat releases/.patch/blocks releases/.patch/files | gzip -1 >".interlock/manifests/$release.gz"
+    tidy
 }
 
 read_hooks() { # COUNT
@@ -150,11 +255,10 @@ read_hooks() { # COUNT
 # --- switching --------------------------------------------------------------------------------------------------------
 
 activate() { # to $release; whatever happens, something whole runs at the end
-    look
     from=$now reason='' stop_was_tried=-
     exists "$release" || { ended failed "$release is not on the host" && return; }
     begin "$from" "$release" || { ended failed "$reason" && return; }
-    touch "releases/$release"
+    [ "$release" = "$fresh" ] || touch "releases/$release"
     if stop_old && run "$release" BeforeInstall && run "$release" AfterInstall && switch "$release" && start "$release"; then
         ended done
         return
@@ -171,7 +275,6 @@ stop_old() {
 }
 
 settle() { # RELEASE, or - for none
-    look
     reason='' stop_was_tried=-
     [ "$1" = - ] || exists "$1" || { ended failed "$1 is not on the host" && return; }
     [ -f .interlock/journal ] || begin "$now" "$1" || { ended failed "$reason" && return; }
@@ -180,7 +283,8 @@ settle() { # RELEASE, or - for none
 
 begin() { # FROM TO: write down what is begun, and take the space that the way there and back needs
     problem=$({ link "$1" && link "$2" && printf '%s %s\n' "$1" "$2" >.interlock/journal.new &&
-        mv -fT .interlock/journal.new .interlock/journal && sync .interlock/journal .interlock; } 2>&1) && return
+        mv -fT .interlock/journal.new .interlock/journal && sync .interlock/journal .interlock releases; } 2>&1) &&
+        return
     reason="the switch cannot be prepared: $problem"
     return 1
 }
@@ -268,7 +372,6 @@ carriers() {
 # --- afterwards -------------------------------------------------------------------------------------------------------
 
 finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it was
-    look
     previous=$2
     if [ "$previous" = = ]; then
         previous=-
@@ -278,8 +381,9 @@ finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it wa
     fi
     set +f
     rm -f .interlock/journal .interlock/link.*
+    set -- "$1" releases/*
     set -f
-    [ "$1" = 0 ] || prune "$1"
+    [ "$1" = 0 ] || [ "$#" -le "$(($1 + 1))" ] || prune "$1"
     ended done
 }
 
@@ -293,7 +397,8 @@ prune() { # KEEP
         [ "$left" -lt 0 ] || continue
         # Renamed first: a release is whole, or it is not there.
         set +f
-        mv -T "releases/$name" releases/.gone && rm -rf releases/.gone .interlock/output/"$name".*
+        mv -T "releases/$name" releases/.gone && rm -rf releases/.gone .interlock/output/"$name".* \
+            ".interlock/manifests/$name.gz"
         set -f
     done
 }

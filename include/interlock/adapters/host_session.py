@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,16 +21,21 @@ from include.interlock.domain.host_commands import (
     NOTHING,
     Contents,
     HostState,
+    InstalledRelease,
     Site,
     ask_command,
     hook_lines,
     longest,
     named,
     parse_state,
+    root_on,
     session_command,
 )
 
+from .parcel import Parcel
 from .ssh import SshDoor
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 256 * 1024
 _SLOWEST = 64 * 1024  # bytes per second below which a transfer is given up
@@ -98,7 +106,7 @@ async def ask_host(door: SshDoor, address: str, deploy_root: str, releases: Iter
     """Ask a host what is current, and about releases, without locking it."""
     async with (
         door.opened(address) as connection,
-        _started(connection, address, ask_command(program(), deploy_root, releases)) as channel,
+        _started(connection, address, ask_command(program(), root_on(deploy_root, address), releases)) as channel,
     ):
         answer = await channel.answer(_ANSWER_SECONDS)
     if answer.word != "done":
@@ -109,7 +117,8 @@ async def ask_host(door: SshDoor, address: str, deploy_root: str, releases: Iter
 class HostSession:
     """What can be asked of a host that is locked for this deployment.
 
-    ``current`` is the release that the host named last; ``has_begun`` says that a switch is to be finished.
+    ``current`` is the release that the host named last; ``has_begun`` says that a switch is to be finished; ``sent``
+    counts the bytes of releases that were sent.
     """
 
     def __init__(self, channel: _Channel, contents: Contents | str | None, opening: _Answer, watch: Stopwatch) -> None:
@@ -119,12 +128,50 @@ class HostSession:
         self.state = parse_state(opening.lines, opening.current)
         self.current = self.state.current
         self.has_begun = self.state.begun is not None
+        self.sent = 0
 
-    async def receive(self, bundle: bytes) -> None:
-        """Send the bundle; the host checks its digest, unpacks it, and has the release then."""
+    async def receive(self, parcel: Parcel) -> None:
+        """Send the release; the host checks its digest, unpacks it, and has it then.
+
+        If the host has a release already that the engine knows file by file, only what differs travels.
+        """
+        base = self.state.releases.get(self.current or NOTHING)
+        if base is not None and base.has_manifest and base.is_whole and await self._patch(parcel, base):
+            return
         self._watch.begin("transfer")
-        limit = _ANSWER_SECONDS + len(bundle) / _SLOWEST
-        await self._channel.send(b"receive\n", bundle, limit=limit)
+        manifest = await parcel.manifest()
+        await self._deliver(f"receive {len(manifest)}", manifest, parcel.bundle)
+
+    async def _patch(self, parcel: Parcel, base: InstalledRelease) -> bool:
+        """Send what differs from a release that the host has; False if the whole bundle is to be sent."""
+        self._watch.begin("compare")
+        difference = await parcel.difference(base, lambda: self._manifest(base.name))
+        if difference is None:
+            return False
+        self._watch.begin("transfer")
+        command = f"patch {difference.sha256} {len(difference.archive)} {named(base.name)}"
+        try:
+            await self._deliver(command, difference.archive)
+        except HostUnreachable:
+            raise
+        except DeployError as error:
+            log.warning("Sent whole, for what differs from %s did not do: %s", base.name, error)
+            return False
+        return True
+
+    async def _manifest(self, release: str) -> bytes:
+        await self._channel.send(f"manifest {named(release)}\n".encode())
+        answer = await self._channel.answer(_ANSWER_SECONDS)
+        try:
+            return base64.b64decode("".join(line.removeprefix("manifest ") for line in answer.lines))
+        except binascii.Error:
+            return b""
+
+    async def _deliver(self, command: str, *parts: bytes) -> None:
+        size = sum(map(len, parts))
+        limit = _ANSWER_SECONDS + size / _SLOWEST
+        self.sent += size
+        await self._channel.send(f"{command}\n".encode(), *parts, limit=limit)
         await self._done(limit)
 
     async def activate(self, specs: Mapping[str, AppSpec]) -> None:
@@ -172,7 +219,7 @@ async def host_session(
 
     :param patience: seconds without a command after which the host gives the lock back, in case this side is gone.
     """
-    command = session_command(program(), site, contents, patience=int(patience))
+    command = session_command(program(), address, site, contents, patience=int(patience))
     watch.begin("connect")
     async with door.opened(address) as connection:
         watch.begin("lock")

@@ -11,9 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
-
-import httpx
+from typing import Literal, Protocol
 
 from include.interlock.domain.appspec import AppSpec, parse_appspec
 from include.interlock.domain.catalogue import Health
@@ -24,8 +22,8 @@ from include.interlock.domain.rollout import Pace
 
 from .host_session import AS_NOTED, HostSession, Stopwatch, host_session
 from .load_balancer import Balancer
+from .parcel import Parcel
 from .ssh import SshDoor
-from .web import ask_version, await_health
 
 log = logging.getLogger(__name__)
 
@@ -33,29 +31,42 @@ _Outcome = Literal["deployed", "unchanged", "backed_out", "failed"]
 _MARGIN = 360.0  # seconds that a host waits for a command beyond what drain and health checks may take
 
 
+class Probe(Protocol):
+    """Asks hosts whether they are well."""
+
+    async def version(self, address: str) -> str | None:
+        """Return the version that a host says it runs; None if it is not well."""
+
+    async def await_version(self, address: str, version: str | None) -> None:
+        """Wait until a host is well and runs a version; DeployError when its time is up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all visits of one deployment share."""
+    """What all visits of one deployment share.
+
+    :param probe: none: a release's hooks alone say whether it is well.
+    """
 
     site: Site
-    health: Health
+    health: Health | None
     drain_timeout: timedelta
     door: SshDoor
     balancer: Balancer | None
-    web: httpx.AsyncClient
+    probe: Probe | None
 
     @property
     def patience(self) -> float:
         """Seconds after which a host that hears nothing gives its lock back."""
-        return self.drain_timeout.total_seconds() + 2 * self.health.timeout.total_seconds() + _MARGIN
+        healthy = self.health.timeout.total_seconds() if self.health else 0
+        return self.drain_timeout.total_seconds() + 2 * healthy + _MARGIN
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A release on its way to hosts."""
 
-    contents: Contents
-    bundle: bytes
+    parcel: Parcel
     appspec: AppSpec
     keep_releases: int
 
@@ -72,6 +83,7 @@ class Visit:
         self._after: str | None = None
         self._was_there = False
         self._drained = False
+        self._sent = 0
 
     async def deploy(self, delivery: Delivery) -> HostResult:
         """Bring the host to a release; if that fails, the host is put back on the release that it had."""
@@ -85,7 +97,7 @@ class Visit:
                 back = await self._put_back(session, self._specs(delivery))
                 raise DeployError(f"{error} {back}") from error
 
-        return await self._result(delivery.contents, bring)
+        return await self._result(delivery.parcel.contents, bring)
 
     async def back_out(self, release: str | None, version: str | None) -> HostResult:
         """Take the host back to a release that it still has, or to none."""
@@ -95,16 +107,37 @@ class Visit:
 
         return await self._result(release, take_back)
 
+    async def restart(self, release: str) -> HostResult:
+        """Stop and start the release that the host runs, in service after it; a host with another one fails."""
+
+        async def again(session: HostSession) -> _Outcome:
+            if session.current != release:
+                raise DeployError(
+                    f"{self._host.address} runs {session.current or 'nothing'}, and {release} was to be restarted.",
+                    rule="what is restarted is what the frozen plan says that the host runs",
+                    who="the release manager",
+                    next_step="find out who changed the host, then trigger the release again",
+                )
+            await self._drain()
+            await session.settle(release, self._specs())
+            await self._check(self._version(release))
+            await self._restore()
+            await session.finish(keep=0)
+            return "unchanged"
+
+        return await self._result(release, again)
+
     # --- forward -----------------------------------------------------------------------------------------------------
 
     async def _bring(self, session: HostSession, delivery: Delivery) -> _Outcome:
-        release, version = delivery.contents.release, delivery.contents.version
+        release, version = delivery.parcel.contents.release, delivery.parcel.contents.version
         arrived = session.current == release
         if arrived and self._is_whole(release) and await self._is_well(version):
             return await self._confirm(session, delivery)
         if not self._is_whole(release):
-            await session.receive(delivery.bundle)
+            await session.receive(delivery.parcel)
         specs = self._specs(delivery)
+        await self._around.door.admit(self._host.address)  # while the bytes travelled, somebody may have said stop
         await self._drain()
         await (session.settle(release, specs) if arrived else session.activate(specs))
         await self._check(version)
@@ -114,7 +147,7 @@ class Visit:
 
     async def _confirm(self, session: HostSession, delivery: Delivery) -> _Outcome:
         """Find the release running already: nothing to do, or the last steps of an earlier try."""
-        release = delivery.contents.release
+        release = delivery.parcel.contents.release
         await self._restore()
         if self._state.begun is not None:
             await session.finish(keep=delivery.keep_releases, previous=self._ran_before(release))
@@ -186,13 +219,16 @@ class Visit:
             self._watch.end()
 
     async def _check(self, version: str | None) -> None:
-        self._watch.begin("health")
-        await await_health(self._host.address, self._around.health, version, client=self._around.web)
-        self._watch.end()
+        if self._around.probe is not None:
+            self._watch.begin("health")
+            await self._around.probe.await_version(self._host.address, version)
+            self._watch.end()
 
     async def _is_well(self, version: str | None, release: str | None = "") -> bool:
         if release is None:
             return True
+        if self._around.probe is None:
+            return self._state.begun is None  # its hooks came to their end
         try:
             await self._check(version)
         except DeployError:
@@ -210,7 +246,7 @@ class Visit:
     def _specs(self, delivery: Delivery | None = None) -> dict[str, AppSpec]:
         """Return the hooks of every release that the visit may start or stop."""
         specs = {name: parse_appspec(found.appspec) for name, found in self._state.releases.items() if found.appspec}
-        return specs | ({delivery.contents.release: delivery.appspec} if delivery else {})
+        return specs | ({delivery.parcel.contents.release: delivery.appspec} if delivery else {})
 
     # --- result ------------------------------------------------------------------------------------------------------
 
@@ -248,6 +284,7 @@ class Visit:
                 return await visit(session)
             finally:
                 self._after = session.current
+                self._sent += session.sent
 
     def _note(self, state: HostState, target: str | None) -> None:
         """Remember what ran before: before this visit, or before an earlier one that did not come to its end."""
@@ -260,10 +297,10 @@ class Visit:
 
     async def _serve_again(self) -> None:
         """Give a host back to the balancer that cannot be reached over SSH any more, but runs what it ran before."""
-        if not self._drained or self._before is None:
+        if not self._drained or self._before is None or self._around.probe is None:
             return
         try:
-            version = await ask_version(self._host.address, self._around.health, client=self._around.web)
+            version = await self._around.probe.version(self._host.address)
             if version is not None and version == self._version(self._before):
                 await self._restore()
         except ReleaseError as error:
@@ -280,6 +317,7 @@ class Visit:
             seconds=self._watch.seconds,
             error=error,
             steps=self._watch.steps,
+            sent=self._sent,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tarfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -19,20 +19,22 @@ from include.interlock.domain.records import BackOutPlan, Host, HostResult, Runn
 from include.interlock.domain.rollout import Pace
 
 from .host_session import ask_host
-from .host_visit import Delivery, Surroundings, Visit, visit_all, visit_at_pace
+from .host_visit import Delivery, Probe, Surroundings, Visit, visit_all, visit_at_pace
 from .load_balancer import Balancer
+from .parcel import Parcel
 from .permits import Admission
 from .ssh import SshDoor, SshLogin, ssh_login
-from .web import web_client
 
 __all__ = [
     "CONCURRENCY",
     "Deployment",
+    "Site",
     "SshLogin",
     "back_out_hosts",
     "deploy_hosts",
     "has_releases",
     "read_running",
+    "restart_hosts",
     "ssh_login",
 ]
 
@@ -42,7 +44,11 @@ CONCURRENCY = 40
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A release, and where and how it is to run."""
+    """A release, and where and how it is to run.
+
+    :param deploy_root: ``{host}`` in it stands for the host's address.
+    :param health: none: the release's hooks alone say whether it is well.
+    """
 
     service: str
     environment: str
@@ -54,7 +60,7 @@ class Deployment:
     sha256: str
     bundle: Path
     keep_releases: int
-    health: Health
+    health: Health | None
     drain_timeout: timedelta
 
 
@@ -95,7 +101,7 @@ async def back_out_hosts(
     environment: str,
     deployment_id: str,
     deploy_root: str,
-    health: Health,
+    health: Health | None,
     drain_timeout: timedelta,
     login: SshLogin,
     admission: Admission,
@@ -119,6 +125,28 @@ async def back_out_hosts(
             partial(Visit(host, around).back_out, plan.releases[host.address], plan.versions.get(host.address))
             for host in hosts
         ]
+        return await visit_all([*visits], concurrency)
+
+
+async def restart_hosts(
+    hosts: Sequence[Host],
+    releases: Mapping[str, str],
+    *,
+    site: Site,
+    health: Health,
+    drain_timeout: timedelta,
+    login: SshLogin,
+    admission: Admission,
+    balancer: Balancer | None,
+    concurrency: int = CONCURRENCY,
+) -> tuple[HostResult, ...]:
+    """Restart what hosts run, drained meanwhile: afterwards they are as old as hosts that were changed just now.
+
+    :param releases: a host's address: the release that it runs.
+    """
+    door = SshDoor(login, admission)
+    async with _surroundings(site, health, drain_timeout, door, balancer) as around:
+        visits = [partial(Visit(host, around).restart, releases[host.address]) for host in hosts]
         return await visit_all([*visits], concurrency)
 
 
@@ -181,24 +209,34 @@ async def _ask_all(
 
 @asynccontextmanager
 async def _surroundings(
-    site: Site, health: Health, drain_timeout: timedelta, door: SshDoor, balancer: Balancer | None
+    site: Site, health: Health | None, drain_timeout: timedelta, door: SshDoor, balancer: Balancer | None
 ) -> AsyncIterator[Surroundings]:
-    async with web_client() as web:
-        yield Surroundings(site, health, drain_timeout, door, balancer, web)
+    async with _probe(health) as probe:
+        yield Surroundings(site, health, drain_timeout, door, balancer, probe)
+
+
+def _probe(health: Health | None) -> AbstractAsyncContextManager[Probe | None]:
+    if health is None:
+        return nullcontext()
+    from .web import health_probe
+
+    return health_probe(health)
 
 
 def _delivery(deployment: Deployment) -> Delivery:
     """Read the bundle once for all hosts; that its bytes are right is checked on each host."""
     bundle = deployment.bundle.read_bytes()
     return Delivery(
-        contents=Contents(
-            release=deployment.release,
-            version=deployment.version,
-            commit=deployment.commit,
-            sha256=deployment.sha256,
-            size=len(bundle),
+        parcel=Parcel(
+            Contents(
+                release=deployment.release,
+                version=deployment.version,
+                commit=deployment.commit,
+                sha256=deployment.sha256,
+                size=len(bundle),
+            ),
+            bundle,
         ),
-        bundle=bundle,
         appspec=_appspec(deployment.bundle),
         keep_releases=deployment.keep_releases,
     )

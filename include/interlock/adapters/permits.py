@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from include.interlock.domain.calendar import Answer
 from include.interlock.domain.canonical import Sha256, canonical_bytes
@@ -22,8 +22,9 @@ from include.interlock.domain.permit import (
     refuse_unusable,
 )
 
-from .ledger import Ledger
-from .signing import Signer, verify
+if TYPE_CHECKING:
+    from .ledger import Ledger
+    from .signing import Signer
 
 Clock = Callable[[], datetime]
 LOOK_AGAIN = timedelta(seconds=2)
@@ -88,6 +89,8 @@ class PermitOffice:
         :raises DigestMismatch: it was not signed with the installation's key, or is something else.
         :raises PolicyViolation: it is for something else, too old, or used.
         """
+        from .signing import verify
+
         payload = verify(envelope, self._signer.public_key)
         if envelope.get("payloadType") != PERMIT_TYPE:
             raise DigestMismatch("What was shown as a permit is signed, and is something else.")

@@ -127,7 +127,7 @@ class SshDoor:
         :raises PolicyViolation: the admission does not let us.
         :raises HostUnreachable: why it was not possible.
         """
-        await self._admission.admit(address)
+        await self.admit(address)
         connection = await self._connect(address)
         try:
             yield connection
@@ -135,6 +135,10 @@ class SshDoor:
             await connection.wait_closed()
         finally:
             connection.abort()
+
+    async def admit(self, address: str) -> None:
+        """Raise a PolicyViolation if a host may not be changed, or no longer."""
+        await self._admission.admit(address)
 
     async def _connect(self, address: str) -> asyncssh.SSHClientConnection:
         seen = _ShownKey()

@@ -39,6 +39,28 @@ def url(address: str, port: int, path: str) -> str:
     return f"http://{f'[{address}]' if ':' in address else address}:{port}{path}"
 
 
+@asynccontextmanager
+async def health_probe(health: Health) -> AsyncIterator[HealthProbe]:
+    """Open a client that asks hosts whether they are well."""
+    async with web_client() as client:
+        yield HealthProbe(health, client)
+
+
+class HealthProbe:
+    """Asks the hosts of one service whether they are well."""
+
+    def __init__(self, health: Health, client: httpx.AsyncClient) -> None:
+        self._health, self._client = health, client
+
+    async def version(self, address: str) -> str | None:
+        """Return the version that a host says it runs; None if it is not well or does not say."""
+        return await ask_version(address, self._health, client=self._client)
+
+    async def await_version(self, address: str, version: str | None) -> None:
+        """Wait until a host is well and runs a version (None: any); DeployError says what it answered at last."""
+        await await_health(address, self._health, version, client=self._client)
+
+
 # --- health ----------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +241,30 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     if not ordered:
         return 0.0
     return round(ordered[max(math.ceil(percent / 100 * len(ordered)), 1) - 1], 3)
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+async def ask_numbers(hosts: Sequence[Host], port: int, path: str) -> dict[str, dict[str, float]]:
+    """Ask hosts for the numbers that they tell of themselves, as one JSON object; those of a host without: none."""
+    async with web_client() as asking:
+        said = await asyncio.gather(*(_numbers(url(host.address, port, path), asking) for host in hosts))
+    return dict(zip((host.address for host in hosts), said, strict=True))
+
+
+async def _numbers(address: str, client: httpx.AsyncClient) -> dict[str, float]:
+    try:
+        status, body = await _get(client, address, _ASK_SECONDS)
+        told = httpx.Response(200, content=body).json() if status == 200 else {}
+    except (*_NO_ANSWER, ValueError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    numbers = {name: value for name, value in told.items() if isinstance(value, int | float)}
+    return {
+        name: float(value) for name, value in numbers.items() if not isinstance(value, bool) and math.isfinite(value)
+    }
 
 
 # --- requests --------------------------------------------------------------------------------------------------------

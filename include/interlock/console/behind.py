@@ -1,4 +1,4 @@
-"""Which Dags are behind what a request names by a number, as Airflow's database knows them."""
+"""What is behind a request, as Airflow knows it: who sends it, and which Dags it names by a number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from .asked import Scope
+
 _NUMBER = TypeAdapter(int)  # as Airflow reads it: "7" and 7.0 are the asset 7, too
+
+
+async def user_of(scope: Scope) -> str:
+    """Return the name of who asks, as Airflow's own routes find it out; HTTPException if nobody is known."""
+    from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
+    from fastapi import Request
+
+    request = Request(scope)
+    user = await get_user(request, None, await bearer_scheme(request))
+    return str(user.get_name())
 
 
 def dags_of_asset(asset_id: Any) -> set[str]:

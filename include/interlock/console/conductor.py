@@ -6,29 +6,13 @@ of a train names, which the board decided on; and nobody else asks in a train's 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.train_manifest import CONDUCTOR, manifest_in, objection
 
-from .asked import Scope
 from .glass import OpenLedger
-
-Who = Callable[[Scope], Awaitable[str]]
-"""Says who asks, as Airflow finds it out; empty: nobody that Airflow knows."""
-
-
-async def who_asks(scope: Scope) -> str:
-    """Return the name of who asks; empty if Airflow knows nobody: it says so itself."""
-    from fastapi import HTTPException
-
-    from .guard import user_of
-
-    try:
-        return await user_of(scope)
-    except HTTPException:
-        return ""
 
 
 def not_on_the_train(user: str, service: str, conf: Mapping[str, Any], open_ledger: OpenLedger) -> str:

@@ -13,7 +13,9 @@ from .routes import Deed
 PREFIX = "release_"
 BACK = "rollback_"
 TRAIN = "train_"
-WATCHMEN = frozenset({"emergency_stop", "mark_version", "override_freeze", "reconcile", "review_release"})
+WATCHMEN = frozenset(
+    {"emergency_stop", "mark_version", "override_freeze", "reconcile", "return_hosts", "review_release"}
+)
 """Dags that watch over releases, stop them, review them, mark versions and override freezes: as much under control, and
 not paused."""
 BREAK_GLASS = "break_glass"

@@ -3,14 +3,16 @@
 A pure ASGI middleware around Airflow's API. Each request that changes something is left where the auth manager finds it
 (``asked``). The body of the one request that starts a release is read and handed on untouched; what cannot be released
 is refused, with its reason, before a run exists. That is for people: the first task checks the same again, whichever
-way a run was started. And no task of another Dag starts a release or clears one: a train's conductor asks for its
-passengers' releases at this door, and is let in for what a frozen manifest names.
+way a run was started. Who asked for a run under control is put on record before they hear that there is one; and no
+task of another Dag starts a release or clears one: a train's conductor asks for its passengers' releases at this door,
+and is let in for what a frozen manifest names.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,18 @@ from include.interlock.adapters.catalogue import load_service
 from include.interlock.domain.errors import ReleaseError, RequestRefused
 from include.interlock.domain.request import parse_request
 
-from .asked import App, Asked, Receive, Scope, Send, let_in, under_way, unique
+from . import witness
+from .asked import App, Asked, Message, Receive, Scope, Send, let_in, under_way, unique
 from .attempts import Note, attempt_by_task
-from .conductor import Who, not_on_the_train, who_asks
+from .behind import user_of
+from .conductor import not_on_the_train
 from .control import is_controlled, is_release, is_rollback, is_train, refusal, service_of
 from .glass import OpenLedger, configured_ledger
 from .messages import answer, read_body, replay
 from .routes import Deed
 from .verdict import bench, catalogue_folder
+
+NoteRun = Callable[[str, str, Asked, bytes], None]
 
 LARGEST_BODY = 64 * 1024
 """Bytes; the largest request that the form can make is a few kilobytes."""
@@ -45,7 +51,8 @@ class ReleaseDoor:
 
     :param catalogue: the catalogue's folder; by default ``INTERLOCK_CATALOGUE``, or the project's own.
     :param note: takes a refused attempt of a task.
-    :param who: says who asks.
+    :param note_run: takes who asked for a run under control: their name, the Dag, the request, and Airflow's answer.
+    :param user: says who sends a request.
     :param open_ledger: opens the ledger, in which the manifests of trains are.
     """
 
@@ -54,11 +61,12 @@ class ReleaseDoor:
         app: App,
         catalogue: Path | None = None,
         note: Note | None = None,
-        who: Who = who_asks,
+        note_run: NoteRun = witness.note_run,
+        user: Callable[[Scope], Awaitable[str]] = user_of,
         open_ledger: OpenLedger = configured_ledger,
     ) -> None:
         self.app, self.catalogue, self._note = app, catalogue, note
-        self._who, self._open_ledger = who, open_ledger
+        self._note_run, self._user, self._open_ledger = note_run, user, open_ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it with 422 and the reason."""
@@ -74,10 +82,27 @@ class ReleaseDoor:
                 await answer(send, 403, why)
                 return
             triggered = TRIGGER.fullmatch(asked.path)
+            if triggered and is_controlled(triggered["dag"]):
+                send = self._on_record(triggered["dag"], asked, scope, send)
             if triggered and is_release(triggered["dag"]):
                 await self._ask(triggered["dag"], scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+    def _on_record(self, dag_id: str, asked: Asked, scope: Scope, send: Send) -> Send:
+        """Return a ``send`` that gives Airflow's answer when it is on record who asked for the run that it made."""
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+            if message["type"] != "http.response.start" and not message.get("more_body"):
+                if held[0].get("status") in (200, 201):
+                    reply = b"".join(one.get("body", b"") for one in held)
+                    await to_thread.run_sync(self._note_run, await self._user(scope), dag_id, asked, reply)
+                for one in held:
+                    await send(one)
+
+        return hold
 
     async def _ask(self, dag_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive, LARGEST_BODY)
@@ -120,6 +145,15 @@ class ReleaseDoor:
         conf, user = json.loads(body)["conf"], await self._who(scope)
         service = service_of(dag_id.lower())
         return await to_thread.run_sync(not_on_the_train, user, service, conf, self._open_ledger)
+
+    async def _who(self, scope: Scope) -> str:
+        """Return the name of who asks; empty if Airflow knows nobody: it says so itself."""
+        from fastapi import HTTPException
+
+        try:
+            return await self._user(scope)
+        except HTTPException:
+            return ""
 
     def _of_a_task(self, asked: Asked) -> str:
         """Say why a task's request to start or clear a run is refused; empty: it is not, or it is no such request."""

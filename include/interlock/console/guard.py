@@ -13,7 +13,7 @@ from typing import Any
 from anyio import to_thread
 
 from .asked import LARGEST_KEPT, App, Asked, Receive, Scope, Send, let_in, says, under_way
-from .behind import dags_of_asset, dags_of_backfill
+from .behind import dags_of_asset, dags_of_backfill, user_of
 from .control import OPEN_DEEDS, WATCHMEN, is_controlled, is_open
 from .messages import answer, read_body, replay
 from .routes import Deed
@@ -133,13 +133,3 @@ def asset_of(asked: Asked) -> Any:
 def _may_matter(asked: Asked) -> bool:
     first = asked.path.lstrip("/").partition("/")[0].lower()
     return first in PARTS and asked.deed not in OPEN_DEEDS and asked.deed is not Deed.ELSEWHERE
-
-
-async def user_of(scope: Scope) -> str:
-    """Return the name of who asks, as Airflow's own routes find it out; HTTPException if nobody is known."""
-    from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
-    from fastapi import Request
-
-    request = Request(scope)
-    user = await get_user(request, None, await bearer_scheme(request))
-    return str(user.get_name())

@@ -36,7 +36,7 @@ STATIC = Path(__file__).parent / "static"
 VENDOR = Path(__file__).parent / "vendor"
 """FullCalendar, as npm has it: package-lock.json there says which; make vendor brings it anew."""
 FILES = {path.name: path for folder in (STATIC, VENDOR) for path in folder.iterdir() if path.suffix != ".json"}
-DOCS_STAGES = ("quality", "verification")
+DOCS_STAGES = ("quality", "canary", "verification")
 ARTIFACTS = "interlock_artifacts"
 
 OUR_PAGES = (

@@ -1,16 +1,19 @@
-"""The witness of answers: what somebody answers to a question of a release is on record before Airflow keeps it.
+"""The witness: who asks for a run, and what somebody answers to a question of a release, on record as it comes in.
 
-An answer that is not on record does not count (``domain/witness.py``), so one that cannot be recorded is not taken.
+What is not on record does not count (``domain/witness.py``). So an answer that cannot be recorded is not taken. A run
+has its name only when Airflow has made it: one that cannot be recorded then refuses to do anything.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
+from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.ledger import release_chain
-from include.interlock.domain.witness import GIVEN, GivenAnswer
+from include.interlock.domain.witness import ASKED, GIVEN, AskedRun, GivenAnswer
 
 from .asked import Asked
 from .control import is_controlled
@@ -42,6 +45,20 @@ def objection(user: str, asked: Asked, open_ledger: OpenLedger = configured_ledg
             "has it. Who can change it: the platform engineer. Next: answer again when the ledger is there."
         )
     return ""
+
+
+def note_run(user: str, dag_id: str, asked: Asked, reply: bytes, open_ledger: OpenLedger = configured_ledger) -> None:
+    """Put on record who asked for a run that Airflow has just made, and with what form.
+
+    :param reply: Airflow's answer, which names the run.
+    """
+    try:
+        run, conf = json.loads(reply)["dag_run_id"], asked.content.get("conf")
+        known = AskedRun(dag_id=dag_id, run_id=run, user=user, conf=sha256_of(conf or {}))
+        with open_ledger() as ledger:
+            ledger.append(known.chain, ASKED, known.model_dump(mode="json"), actor=user, key=known.key)
+    except Exception:  # whatever it is: the run's first task says that it is not on record
+        log.exception("Who asked for a run of %s could not be recorded", dag_id)
 
 
 def _answer(user: str, asked: Asked) -> GivenAnswer | None:

@@ -18,7 +18,7 @@ from .canonical import Sha256
 from .catalogue import BoardBook, UserName
 from .errors import PolicyViolation
 from .records import Commit, Decision, Vote
-from .voting import Seat, VotingRule, approvals, eligible_seats, lacking, listed, met, seat_of
+from .voting import Demand, Seat, VotingRule, approvals, eligible_seats, lacking, listed, met, seat_of
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
 CHOICES = (APPROVE, REJECT, ABSTAIN)
@@ -47,34 +47,13 @@ def eligible_members(rule: VotingRule, *, requester: str, excluded: Collection[s
     eligible = eligible_seats(rule, barred={requester, *excluded})
     for demand in rule.demands:
         if not met(demand, eligible):
-            may = listed(str(seat) for seat in eligible if seat.user in demand.members)
+            may = _only(seat for seat in eligible if seat.user in demand.members)
             raise PolicyViolation(
-                f"The board {demand.title} cannot decide on this release: "
-                f"it needs {demand}, and {may or 'nobody'} may vote.",
+                f"The board {demand.title} cannot decide on this release: it needs {demand}, and {may} may vote.",
                 rule=f"who asks for a release, or made it, does not vote on it ({demand.place} has the quorum)",
                 who="whoever keeps board.yaml",
                 next_step="have somebody who is not on the board trigger the release, or give the board more members",
             )
-    return eligible
-
-
-def eligible_approvers(
-    approvers: Sequence[str], *, requester: str, subject: str, names: Mapping[str, str] | None = None
-) -> tuple[UserName, ...]:
-    """Return who of some named people may approve, in their order: everybody but the requester.
-
-    :param names: how people call them, by user name.
-    :raises PolicyViolation: nobody is left.
-    """
-    eligible = _others(approvers, requester)
-    if not eligible:
-        raise PolicyViolation(
-            f"Nobody may decide on the {subject}: {_called(approvers, names) or 'nobody'} could, "
-            "and asked for the release.",
-            rule="who asks for a release does not approve it",
-            who="whoever keeps the catalogue",
-            next_step="have somebody else trigger the release, or name more people",
-        )
     return eligible
 
 
@@ -107,7 +86,7 @@ def count_votes(
         return decided(False, f"rejected by {count.called(vetoing)}, whose rejection alone decides.")
     if all(met(demand, count.approving) for demand in rule.demands):
         asked = count.needed()
-        return decided(True, f"approved by {count.called(count.approving)}; {asked} needed.")
+        return decided(True, f"approved by {count.called(count.approving)}; needed: {asked}.")
     if out_of_reach := count.out_of_reach():
         return decided(False, *out_of_reach)
     if expired:
@@ -160,17 +139,21 @@ class _Count:
         beyond = [demand for demand in self.rule.demands if not met(demand, at_best)]
         if not beyond:
             return []
-        what = listed(self._asked(lacking(demand, at_best), demand.title) for demand in beyond)
-        sentences = [f"rejected, for {what} can not be reached."]
+        what = listed(
+            f"{_asked(asked, role)}{self._of(demand)}"
+            for demand in beyond
+            for role, (_, asked) in lacking(demand, at_best).items()
+        )
+        sentences = [f"rejected, for {what} cannot be reached."]
         for demand in beyond:
             may = [seat for seat in self.eligible if seat.user in demand.members]
             if not met(demand, may):
-                sentences.append(f"Only {listed(map(str, may)) or 'nobody'} may vote on it.")
+                sentences.append(f"{_only(may, 'Only', 'Nobody')}{self._of(demand)} may vote on it.")
         return sentences
 
-    def _asked(self, gaps: Mapping[str, tuple[int, int]], title: str) -> str:
-        whose = f" of {title}" if len(self.rule.demands) > 1 else ""
-        return listed(approvals(asked) + (f" by {role}" if role else "") + whose for role, (_, asked) in gaps.items())
+    def _of(self, demand: Demand) -> str:
+        """Say of which demand something is, where there are several."""
+        return f" of {demand.title}" if len(self.rule.demands) > 1 else ""
 
     def needed(self) -> str:
         """Say what is asked in all."""
@@ -181,9 +164,8 @@ class _Count:
 
     def progress(self) -> str:
         """Say how many of the approvals came in, of each demand that lacks some."""
-        several = len(self.rule.demands) > 1
         return listed(
-            f"{found} of {approvals(asked)}" + (f" by {role}" if role else "") + (f" of {demand.title}" * several)
+            f"{found} of {_asked(asked, role)}{self._of(demand)}"
             for demand in self.rule.demands
             for role, (found, asked) in lacking(demand, self.approving).items()
         )
@@ -205,6 +187,17 @@ class _Count:
         for seat in self.seats(APPROVE):
             if conditions := _quoted(self.counted[seat.user].conditions):
                 yield f"{self._voter(seat)} approved on the condition {conditions}."
+
+
+def _asked(number: int, role: str) -> str:
+    """Say how many approvals are asked, in all or by a role."""
+    return approvals(number) + (f" by {role}" if role else "")
+
+
+def _only(seats: Iterable[Seat], only: str = "only", nobody: str = "nobody") -> str:
+    """Return some seats as all that there are."""
+    names = listed(map(str, seats))
+    return f"{only} {names}" if names else nobody
 
 
 def _most_careful(votes: Iterable[tuple[str | None, Vote]]) -> dict[str | None, Vote]:

@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .appspec import AppSpec, Event
 from .canonical import canonical_bytes
@@ -55,6 +55,7 @@ class InstalledRelease:
     commit: str | None = None
     sha256: str | None = None
     appspec: str | None = None
+    has_manifest: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -78,19 +79,24 @@ class HostState:
         )
 
 
+def root_on(deploy_root: str, address: str) -> str:
+    """Return the folder that is deployed to on a host: ``{host}`` in it stands for the host's address."""
+    return deploy_root.replace("{host}", address)
+
+
 def ask_command(program: str, deploy_root: str, releases: Iterable[str | None] = ()) -> str:
     """Return the command that asks what is current, and about ``releases``, without locking anything."""
     return _command(program, "ask", deploy_root, *(named(release) for release in releases if release))
 
 
-def session_command(program: str, site: Site, contents: Contents | str | None, *, patience: int) -> str:
+def session_command(program: str, address: str, site: Site, contents: Contents | str | None, *, patience: int) -> str:
     """Return the command that locks a host and then waits for what it is to do.
 
     :param contents: the release that the session is about: to be received, or on the host already; none: no release.
     :param patience: seconds without a command after which the host gives the lock back.
     """
     what = (named(contents), "", "0", "") if not isinstance(contents, Contents) else _received(contents, site.service)
-    where = (site.deploy_root, site.service, site.environment, _one_line(site.deployment_id))
+    where = (root_on(site.deploy_root, address), site.service, site.environment, _one_line(site.deployment_id))
     return _command(program, "session", *where, str(patience), *what)
 
 
@@ -152,6 +158,7 @@ def parse_state(lines: Iterable[str], current: str) -> HostState:
     """
     releases: dict[str, InstalledRelease] = {}
     appspecs: dict[str, list[str]] = {}
+    listed: set[str] = set()
     begun = None
     for line in lines:
         word, _, rest = line.partition(" ")
@@ -160,9 +167,14 @@ def parse_state(lines: Iterable[str], current: str) -> HostState:
             releases[name] = _described(name, text)
         elif word == "appspec":
             appspecs.setdefault(name, []).append(text)
+        elif word == "manifest":
+            listed.add(name)
         elif word == "journal":
             begun = _release(name), _release(text)
-    whole = {name: _with_appspec(release, appspecs.get(name)) for name, release in releases.items()}
+    whole = {
+        name: replace(release, appspec=_joined(appspecs.get(name)), has_manifest=name in listed)
+        for name, release in releases.items()
+    }
     return HostState(_release(current), begun, whole)
 
 
@@ -182,6 +194,5 @@ def _described(name: str, text: str) -> InstalledRelease:
     return InstalledRelease(name, **said)
 
 
-def _with_appspec(release: InstalledRelease, lines: list[str] | None) -> InstalledRelease:
-    text = None if lines is None else "\n".join(lines) + "\n"
-    return InstalledRelease(release.name, release.version, release.commit, release.sha256, text)
+def _joined(lines: list[str] | None) -> str | None:
+    return None if lines is None else "\n".join(lines) + "\n"

@@ -235,7 +235,9 @@ def unsigned_since(
     missing = next((entry for entry in due if entry.sequence > end), None)
     if missing is None:
         return None
-    return _broken(chain, missing.sequence, "head", f"({missing.kind}) is not signed, and everything of its kind is")
+    return _broken(
+        chain, missing.sequence, "head", f"({missing.kind}) is not signed, as every entry of its kind must be"
+    )
 
 
 def _walk(
@@ -311,15 +313,17 @@ def _broken(chain: str, place: int, what: BreakKind, sentence: str) -> Break:
 
 def _problems(error: ValidationError) -> str:
     """Say what is wrong, and not with what values: they may be anything."""
-    found = error.errors(include_input=False, include_url=False)
-    return "; ".join(f"{problem['loc'][0]}: {problem['msg'].removeprefix('Value error, ')}" for problem in found)
+    return "; ".join(
+        str(problem["ctx"]["error"]) if problem["type"] == "value_error" else f"{problem['loc'][0]}: {problem['msg']}"
+        for problem in error.errors()
+    )
 
 
 def _refused(chain: str, kind: str, problem: str) -> LedgerError:
     return LedgerError(
         f"{kind!r} cannot be recorded in the chain {chain!r}: {problem}.",
         rule="an entry is one line of plain JSON (include/interlock/domain/ledger.py)",
-        next_step="this is an error in the code that records it: report it",
+        next_step="report this: it is an error in the code that records it",
     )
 
 

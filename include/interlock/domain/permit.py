@@ -7,13 +7,14 @@ only what holds then is written into a permit, signed, and used once. Without on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
 from .calendar import Answer
 from .canonical import Model, Sha256, sha256_of
+from .catalogue.values import in_words
 from .errors import PolicyViolation
 from .ledger import Entry
 from .records import Decision, QualityReport, RolloutPlan, Waiver
@@ -28,8 +29,10 @@ PERMIT_TYPE = "application/vnd.interlock.permit+json"
 NO_PERMIT = "No permit:"
 """What refusals begin with, and the results of hosts to which a wave had no permit."""
 
-Purpose = Literal["inspect", "deploy", "back_out"]
-"""To ask hosts what they run; to bring them to the approved release; to take them back to what they had."""
+Purpose = Literal["inspect", "deploy", "back_out", "restart", "traffic", "return"]
+"""To ask hosts what they run; to bring them to the approved release; to take them back to what they had; to restart
+what they run; to let the load balancer send them another share of the traffic; to bring them to a release that came
+while they were down."""
 
 _GATE = "before every wave, everything that was approved is proven again"
 _MANAGER = "the release manager"
@@ -97,7 +100,7 @@ def refuse(found: Sequence[Objection]) -> None:
         raise PolicyViolation(
             f"{NO_PERMIT} " + " ".join(objection.what for objection in found),
             rule="; ".join(dict.fromkeys(objection.rule for objection in found)),
-            who=", ".join(dict.fromkeys(objection.who for objection in found)),
+            who="; ".join(dict.fromkeys(objection.who for objection in found)),
             next_step="; ".join(dict.fromkeys(objection.next_step for objection in found)),
         )
 
@@ -109,11 +112,11 @@ def refuse_unusable(permit: Permit, *, purposes: Sequence[Purpose], environment:
     elif permit.environment != environment:
         problem = f"it was given for {permit.environment}"
     elif permit.expires_at - permit.issued_at > LONGEST:
-        problem = f"it says that it holds for more than {LONGEST}"
+        problem = f"it says that it holds for more than {in_words(LONGEST)}"
     elif now >= permit.expires_at:
-        problem = f"it ended at {permit.expires_at:%H:%M:%S} UTC"
+        problem = f"it ended at {_utc(permit.expires_at)}"
     elif now < permit.issued_at:
-        problem = f"it was given at {permit.issued_at:%H:%M:%S} UTC, which is later than now"
+        problem = f"it was given at {_utc(permit.issued_at)}, which is later than now"
     else:
         return
     raise _unusable(permit, problem)
@@ -123,6 +126,10 @@ def refuse_other_host(permit: Permit, address: str) -> None:
     """Raise a PolicyViolation unless the permit names a host."""
     if address not in permit.hosts:
         raise _unusable(permit, f"it does not name {address}")
+
+
+def _utc(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _unusable(permit: Permit, problem: str) -> PolicyViolation:
@@ -140,8 +147,9 @@ def _unusable(permit: Permit, problem: str) -> PolicyViolation:
 def _of_the_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     again = "trigger the release again: what was decided is void"
     if plan.rehearsal != (plan.environment in SANDBOXES):
+        says = "a rehearsal" if plan.rehearsal else "no rehearsal"
         yield Objection(
-            what=f"The plan is {'a' if plan.rehearsal else 'no'} rehearsal, and is for {plan.environment}.",
+            what=f"The plan says that it is {says}, but it is for {plan.environment}.",
             rule="a rehearsal changes a sandbox, and nothing else does",
             who=_MANAGER,
             next_step=again,
@@ -174,7 +182,7 @@ def _of_the_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
             what=f"The bundle {what}, and {plan.bundle.sha256[:12]} was approved.",
             rule="the bytes that were approved are the bytes that are deployed",
             who="the platform engineer, who keeps the artifact store",
-            next_step="find out who replaced them, then " + again,
+            next_step="find out who replaced or removed it, then " + again,
         )
 
 
@@ -243,8 +251,8 @@ def _of_the_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> I
 def _of_the_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     if plan.not_before and now < plan.not_before:
         yield Objection(
-            what=f"It is not to begin before {plan.not_before:%Y-%m-%d %H:%M %Z}.",
-            rule="the plan's own start",
+            what=f"The rollout is not to begin before {_utc(plan.not_before)}.",
+            rule="a rollout begins when its plan says, or later",
             who=_MANAGER,
             next_step="wait until then",
         )
@@ -257,14 +265,14 @@ def _of_the_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
         )
     for stop in found.stops:
         yield Objection(
-            what=f"Emergency stop: {stop}",
+            what=f"Emergency stop: {_sentence(stop)}",
             rule="an emergency stop halts every rollout in its scope",
             who="whoever may lift the stop",
             next_step="run the task again when it is lifted",
         )
     for freeze in found.freezes:
         yield Objection(
-            what=f"Calendar: {freeze}",
+            what=f"Calendar: {_sentence(freeze)}",
             rule="nothing is changed while the calendars close it",
             who="whoever keeps include/catalogue/calendars",
             next_step="run the task again when it is over",
@@ -306,15 +314,20 @@ def _of_hands(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterato
         )
     for what in found.interventions:
         yield Objection(
-            what=f"Somebody intervened by hand: {what}",
+            what=f"Somebody intervened by hand: {_sentence(what)}",
             rule="nobody marks, clears, edits or deletes anything of a release after its plan was frozen",
             who="the auditor, who sees it in the audit log",
             next_step="trigger the release again",
         )
     for what in found.findings:
         yield Objection(
-            what=f"There is a finding about this release: {what}",
+            what=f"There is a finding about this release: {_sentence(what)}",
             rule="a release with a finding gets no permit",
             who="those whom the policy names for findings",
             next_step="clear it up, then trigger the release again",
         )
+
+
+def _sentence(words: str) -> str:
+    """Return words that others wrote with a full stop: several of them follow each other in a refusal."""
+    return words if words.endswith(".") else f"{words}."

@@ -51,6 +51,12 @@ LEAVES = {
     "communication.record_communication": "communication.recorded",
     "communication.record_told": "communication.recorded",
     "implementation.measure_baseline": "baseline.measured",
+    "implementation.restart_baseline": "baseline.restarted",
+    "implementation.watch_canary": "canary.watched",
+    "implementation.judge_canary": "canary.judged",
+    "implementation.settle_canary": "canary.decided",
+    "implementation.verify_idle": "idle.smoked",
+    "implementation.switch_traffic": "traffic.switched",
     "verification.smoke_hosts": "hosts.smoked",
     "verification.measure_after": "load.measured",
     "verification.judge_verification": "verification.judged",
@@ -300,17 +306,20 @@ def releases_allowed(entries: Iterable[Entry], environment: str) -> dict[str, fr
             continue
         elif entry.kind == "permit.used":
             allowed |= _by_permit(entry.payload["permit"], plan, allowed)
-        elif entry.kind in ("wave.deployed", "back_out.done"):
+        elif entry.kind in ("wave.deployed", "back_out.done", "host.returned"):
             touched = [one for one in entry.payload["results"] if one["outcome"] != "untouched"]
             allowed |= {one["host"]: _by_result(one, plan, allowed) for one in touched}
     return allowed
 
 
 def _by_permit(permit: Mapping[str, Any], plan: RolloutPlan, allowed: Allowed) -> dict[str, frozenset[str | None]]:
-    if permit["purpose"] == "inspect":
+    if permit["purpose"] in ("inspect", "restart", "traffic"):
         return {}
     before = plan.back_out.releases
-    gets = {host: plan.release if permit["purpose"] == "deploy" else before.get(host) for host in permit["hosts"]}
+    gets = {
+        host: plan.release if permit["purpose"] in ("deploy", "return") else before.get(host)
+        for host in permit["hosts"]
+    }
     return {host: allowed.get(host, frozenset({before.get(host)})) | {release} for host, release in gets.items()}
 
 

@@ -6,7 +6,7 @@ bytes travel by URI and digest (:class:`Blob`).
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
@@ -162,6 +162,8 @@ class AssetReport(Record):
     tools: dict[str, str] = Field(description="Build tool: its version")
     started: tuple[str, ...] = Field((), description="Instances that were stopped and have been started")
     created: tuple[str, ...] = Field((), description="Instances that were missing and have been created")
+    switches: dict[str, Switch] = Field({}, description="Environment with two fleets: which one has the traffic")
+    canary_groups: tuple[str, ...] = Field((), description="ARNs of the target groups of canary and baseline")
 
 
 class Artifact(Record):
@@ -201,6 +203,7 @@ class HostResult(Model):
     seconds: float
     error: str = ""
     steps: tuple[tuple[str, float], ...] = Field((), description="Step: seconds")
+    sent: int = Field(0, description="Bytes of the release that were sent to the host")
 
 
 class TestDeployment(Record):
@@ -273,7 +276,7 @@ class Vote(Model):
 class Decision(Record):
     """What people decided: of a plan, an acceptance or a board."""
 
-    subject: Literal["plan", "acceptance", "board"]
+    subject: Literal["plan", "acceptance", "board", "canary", "failure"]
     digest: Sha256 = Field(description="Of what was decided on")
     approved: bool
     required: bool = Field(description="False: the policy asks nobody")
@@ -292,7 +295,7 @@ class BackOutPlan(Model):
     on_hosts: bool = Field(description="Every host still has the release it goes back to")
 
 
-_ADDED = frozenset({"rolls_back", "strategy", "train"})
+_ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance", "train"})
 """Of a rollout plan: fields that came later."""
 
 
@@ -303,6 +306,37 @@ class Strategy(Model):
     max_failed: int = Field(ge=0, description="So many of the whole rollout may fail")
     min_healthy: int = Field(ge=0, description="So many of the fleet stay in service")
     by_zone: bool = Field(description="One availability zone at a time")
+
+
+class CanaryPlan(Model):
+    """How the first wave is tried before the others, in numbers."""
+
+    baseline: tuple[Host, ...] = Field(description="Hosts of the old version that are restarted, to compare with")
+    bake_seconds: int
+    requests: int = Field(description="That each host must have answered")
+    percent: int | None = Field(None, description="Share of the traffic, and as much for the baseline")
+    canary_group: str | None = Field(None, description="ARN of its target group; with a share of the traffic")
+    baseline_group: str | None = None
+    question: dict[str, Any] = Field(description="What is measured, and how it is judged: domain/judge.py's Question")
+    metrics_path: str | None = None
+    marginal: Literal["ask", "fail"]
+    answer_within: timedelta
+
+
+class Switch(Model):
+    """Two fleets behind one load balancer: all traffic goes from one to the other at once."""
+
+    live: str = Field(description="ARN of the target group that has the traffic")
+    idle: str = Field(description="ARN of the one that the release goes to, and that gets it")
+    live_hosts: tuple[Host, ...]
+    keep: timedelta = Field(description="For so long the fleet that had the traffic stays as it is")
+
+
+class GuidancePlan(Model):
+    """How the release manager is asked about hosts that failed."""
+
+    answer_within: timedelta
+    unanswered: Literal["exclude", "back_out"]
 
 
 class RollBack(Model):
@@ -347,6 +381,9 @@ class RolloutPlan(Record):
     strategy: Strategy | None = Field(None, description="How the hosts of a wave are changed; none: all at a time")
     rolls_back: RollBack | None = Field(None, description="Of a rollback: the release that it goes back to")
     train: TrainTicket | None = Field(None, description="Of a passenger: the train on which the board decided")
+    canary: CanaryPlan | None = Field(None, description="The first wave is a canary; none: it is not")
+    switch: Switch | None = Field(None, description="The hosts are the idle fleet, which gets the traffic; none: no")
+    guidance: GuidancePlan | None = Field(None, description="A host that fails is asked about; none: it is not")
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -75,17 +75,11 @@ class Review(Model):
     reviewer: str = Field(description="User name of who put it on record")
 
 
-def parse_review(form: Mapping[str, Any], reviewer: str | None) -> Review:
+def parse_review(form: Mapping[str, Any], reviewer: str) -> Review:
     """Read the form; RequestRefused with every field that is wrong.
 
-    :param reviewer: who triggered it; none: nobody known.
+    :param reviewer: who triggered it.
     """
-    if reviewer is None:
-        raise RequestRefused(
-            "The review was not put on record by a person.",
-            rule="a review has a reviewer",
-            next_step="trigger review_release at its form",
-        )
     texts = {name: str(form.get(name) or "").strip() for name in Review.model_fields}
     names = tuple(name for line in texts["participants"].splitlines() if (name := line.strip()))
     try:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
 
-from .catalogue import Environment, Wave
+from .canonical import Model
+from .catalogue import Canary, Environment, Wave
+from .catalogue.values import in_words
 from .errors import PolicyViolation
-from .records import Host, RolloutPlan, Strategy, WaveReport
+from .permit import SANDBOXES
+from .records import AssetReport, CanaryPlan, GuidancePlan, Host, RolloutPlan, Strategy, Switch, WaveReport
 
 AT_A_TIME = 40
 """Hosts that are changed at a time where the catalogue names no window."""
@@ -54,6 +59,195 @@ def wave_title(number: int, of: int, wave: Wave) -> str:
     return f"Wave {number} of {of} · {wave}"
 
 
+def wave_titles(environment: Environment) -> list[str]:
+    """Return the names of an environment's waves, by its strategy."""
+    planned = environment.waves
+    titles = [wave_title(number, len(planned), wave) for number, wave in enumerate(planned, start=1)]
+    if environment.canary:
+        titles[0] += " · canary"
+    if environment.blue_green:
+        titles = [f"{title} of the idle fleet" for title in titles]
+    return titles
+
+
+def canary_title(canary: Canary, first: Wave) -> str:
+    """Return what watching a canary is called, such as ``Canary · 10 % of the traffic for 10 minutes``."""
+    share = f"{canary.traffic} % of the traffic" if canary.traffic else str(first)
+    return f"Canary · {share} for {in_words(canary.bake)}"
+
+
+# --- what the plan says of it -----------------------------------------------------------------------------------------
+
+
+class Course(Model):
+    """By which strategy a release goes to which hosts: the part of a rollout plan that its environment decides."""
+
+    waves: tuple[tuple[Host, ...], ...]
+    target_group: str | None
+    strategy: Strategy
+    canary: CanaryPlan | None = None
+    switch: Switch | None = None
+    guidance: GuidancePlan | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return them as the plan's fields."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+def course_of(
+    environment: Environment, assets: AssetReport, target: str, paths: Sequence[str], *, directly: bool = False
+) -> Course:
+    """Return how a release goes to an environment's hosts.
+
+    :param target: the environment that the release goes to; in a rehearsal it is another one, and only the waves count.
+    :param paths: those of the load, which are measured of a canary.
+    :param directly: nothing is tried first: a rollback goes to what has been tried.
+    """
+    hosts, rehearsal = assets.hosts[target], target in SANDBOXES
+    waves = split_waves(hosts, environment.waves, by_zone=environment.by_zone)
+    tried = environment.canary if not (rehearsal or directly) else None
+    guided = None if rehearsal else environment.guided
+    return Course(
+        waves=waves,
+        target_group=assets.target_groups.get(target),
+        strategy=strategy_of(environment, len(hosts), rehearsal=rehearsal),
+        canary=_canary_plan(tried, waves, assets.canary_groups, paths) if tried else None,
+        switch=assets.switches.get(target),
+        guidance=GuidancePlan(**guided.model_dump()) if guided else None,
+    )
+
+
+def _canary_plan(
+    canary: Canary, waves: Sequence[Sequence[Host]], groups: Sequence[str], paths: Sequence[str]
+) -> CanaryPlan:
+    """Fix the baseline: as many hosts as the canary has, of those that are changed last."""
+    later = [host for wave in waves[1:] for host in wave]
+    size = len(waves[0])
+    if not 0 < size <= len(later):
+        raise PolicyViolation(
+            f"The canary has {size} hosts, and {len(later)} others are left to compare it with.",
+            rule="a canary is compared with as many hosts of the old version (services/*.yaml, environments.*.waves)",
+            who="the service's team",
+            next_step="make the first wave smaller, or add hosts",
+        )
+    of_canary, of_baseline = groups if canary.traffic else (None, None)
+    return CanaryPlan(
+        baseline=tuple(later[-size:]),
+        bake_seconds=int(canary.bake.total_seconds()),
+        requests=canary.requests,
+        percent=canary.traffic,
+        canary_group=of_canary,
+        baseline_group=of_baseline,
+        question=canary_question(canary, paths),
+        metrics_path=canary.metrics_path,
+        marginal=canary.marginal,
+        answer_within=canary.answer_within,
+    )
+
+
+ERRORS, MEDIAN, SLOWEST = "errors (%)", "median response time (ms)", "response time of the slowest 5 % (ms)"
+"""What is measured of each path."""
+
+
+def canary_question(canary: Canary, paths: Sequence[str]) -> dict[str, Any]:
+    """Return what is measured of a canary and how it is judged, for ``judge.Question``: plain, for the plan's digest.
+
+    Of each path the share of errors, which is critical, and the response time; and what the service tells itself.
+    """
+    errors = [
+        {
+            "name": metric_name(ERRORS, path),
+            "groups": ["errors"],
+            "direction": "increase",
+            "nan": "replace",
+            "critical": True,
+        }
+        for path in paths
+    ]
+    times = [
+        {
+            "name": metric_name(kind, path),
+            "groups": ["response times"],
+            "direction": "increase",
+            "must_have_data": True,
+            "effect": {"allowed_increase": canary.slower},
+        }
+        for path in paths
+        for kind in (MEDIAN, SLOWEST)
+    ]
+    directions = {"higher": "increase", "lower": "decrease", "either": "either"}
+    own = [
+        {
+            "name": name,
+            "groups": ["the service's own"],
+            "direction": directions[one.worse],
+            "critical": one.critical,
+            "must_have_data": True,
+            "effect": {
+                "allowed_increase": one.by,
+                "allowed_decrease": 1 / one.by,
+                "critical_increase": one.by,
+                "critical_decrease": 1 / one.by,
+            },
+        }
+        for name, one in canary.metrics.items()
+    ]
+    limits = {"pass_from": canary.pass_from, "marginal_from": canary.marginal_from}
+    return {"metrics": [*errors, *times, *own], **limits}
+
+
+def metric_name(kind: str, path: str) -> str:
+    """Return the name of a metric of a path; a judge takes names of 100 characters."""
+    return f"{path[:60]}: {kind}"
+
+
+def in_sentences(plan: RolloutPlan) -> tuple[str, ...]:
+    """Say in numbers by which strategy a plan goes, a sentence each: what the board reads."""
+    said = []
+    if plan.canary:
+        said += _of_canary(plan, plan.canary)
+    if plan.switch:
+        said.append(
+            f"Blue/green: the release goes to the {len(plan.hosts)} hosts of the fleet without traffic, is verified "
+            "there, and then gets all traffic by one change of the load balancer, which is taken back if it does not "
+            f"work. The {len(plan.switch.live_hosts)} hosts that have the traffic now stay as they are for "
+            f"{in_words(plan.switch.keep)}."
+        )
+    if plan.strategy:
+        said += _of_strategy(plan.strategy)
+    if plan.guidance:
+        otherwise = "left out if the budget bears it" if plan.guidance.unanswered == "exclude" else "backed out"
+        said.append(
+            f"The release manager is asked about hosts that fail; without an answer within "
+            f"{in_words(plan.guidance.answer_within)}: {otherwise}."
+        )
+    return tuple(said)
+
+
+def _of_canary(plan: RolloutPlan, canary: CanaryPlan) -> list[str]:
+    size = len(plan.waves[0])
+    share = f"{canary.percent} % of the traffic" if canary.percent else "a host's usual share of the traffic"
+    many = "The first wave is a canary" if size == 1 else f"The {size} hosts of the first wave are a canary"
+    limits = canary.question["pass_from"], canary.question["marginal_from"]
+    between = "the release manager is asked" if canary.marginal == "ask" else "it is backed out, too"
+    return [
+        f"{many}: {share} for {in_words(_seconds(canary.bake_seconds))} and at least {canary.requests} requests to "
+        f"each host, compared with {', '.join(host.name for host in canary.baseline)}, restarted with the old version.",
+        f"From {limits[0]:g} of 100 points on it goes on; below {limits[1]:g} it is backed out; in between {between}.",
+    ]
+
+
+def _seconds(number: int) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def _of_strategy(strategy: Strategy) -> list[str]:
+    zones = ", one availability zone at a time" if strategy.by_zone else ""
+    failed = f"{strategy.max_failed} hosts may fail" if strategy.max_failed else "no host may fail"
+    floor = f"; {strategy.min_healthy} hosts stay in service at any time" if strategy.min_healthy else ""
+    return [f"At most {strategy.window} hosts of a wave at a time{zones}; {failed}{floor}."]
+
+
 # --- within a wave ---------------------------------------------------------------------------------------------------
 
 
@@ -78,7 +272,7 @@ def strategy_of(environment: Environment, hosts: int, *, rehearsal: bool = False
         )
     return Strategy(
         window=environment.window or AT_A_TIME,
-        max_failed=_amount(environment.max_failed, hosts, up=False),
+        max_failed=0 if environment.on_failure == "back_out" else _amount(environment.max_failed, hosts, up=False),
         min_healthy=floor,
         by_zone=environment.by_zone,
     )

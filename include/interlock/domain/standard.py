@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from .catalogue import Policy, Service, StandardChange
 from .errors import PolicyViolation
+from .voting import listed
 
 
 def template_for(
@@ -24,9 +25,9 @@ def template_for(
         if not reasons:
             return template
         against[template.name] = reasons
-    why = "; ".join(f"{name}: {', '.join(reasons)}" for name, reasons in against.items())
+    why = " ".join(f"Template {name}: {'; '.join(reasons)}." for name, reasons in against.items())
     raise PolicyViolation(
-        f"This is no standard change of {service.name}: " + (f"{why}." if why else "the policy has no template."),
+        f"This is no standard change of {service.name}. {why or 'The policy has no template.'}",
         rule="a standard change is like one of standard_changes, in policy.yaml; any other is decided by a board",
         who=policy.owner,
         next_step="release it as a normal change",
@@ -38,15 +39,15 @@ def _against(
 ) -> Iterator[str]:
     """Say in what a release is not like a template."""
     if template.services and service.name not in template.services:
-        yield f"it is for {', '.join(template.services)}"
+        yield f"it is for {listed(template.services, 'or')}"
     if template.tiers and service.tier not in template.tiers:
         yield f"it is not for services of tier {service.tier}"
     if bump not in template.steps:
-        yield f"its versions are {' or '.join(template.steps)}, and this is {bump}"
+        yield f"it is for steps of the kind {listed(template.steps, 'or')}, and this one is {bump}"
     if risk > template.risk_up_to:
-        yield f"its risk is {template.risk_up_to} at most, and this is {risk}"
+        yield f"it is for a risk of {template.risk_up_to} at most, and this is {risk}"
     for key in template.answered_no:
         if answers.get(key, True):
-            yield f"{key} was answered with yes"
+            yield f"{key} was answered with yes" if key in answers else f"{key} was not answered"
     if template.until is not None and now.astimezone(UTC).date().isoformat() > template.until:
         yield f"it ended on {template.until}"

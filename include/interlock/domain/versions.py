@@ -384,7 +384,9 @@ def touched_since(used: Iterable[Entry], plan: RolloutPlan, since: datetime) -> 
     hosts = {host.address for host in plan.hosts}
     for entry in used:
         permit = entry.payload.get("permit", {})
-        changes = permit.get("purpose") in ("deploy", "back_out") and permit.get("environment") == plan.environment
+        changes = (
+            permit.get("purpose") in ("deploy", "back_out", "return") and permit.get("environment") == plan.environment
+        )
         if changes and entry.at > since and hosts & set(permit.get("hosts", ())):
             return f"{entry.chain} changed hosts of {plan.environment} at {entry.at:%Y-%m-%d %H:%M:%S} UTC."
     return ""

@@ -9,8 +9,8 @@ deadline; in which order rules are merged, and how often, makes no difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
-from functools import reduce
+from datetime import UTC, datetime, timedelta
+from functools import partial, reduce
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
@@ -76,27 +76,24 @@ class Ballot(Model):
     voters: tuple[UserName, ...]
 
 
-def _each_once(key: Callable[[M], str]) -> Callable[[tuple[M, ...]], tuple[M, ...]]:
-    """Return what brings models into their one order, each once: so a rule is the same whatever it was merged from."""
-
-    def ordered(models: tuple[M, ...]) -> tuple[M, ...]:
-        by_place = {(key(model), canonical_bytes(model)): model for model in models}
-        return tuple(by_place[place] for place in sorted(by_place))
-
-    return ordered
+def _each_once(key: Callable[[M], str], models: tuple[M, ...]) -> tuple[M, ...]:
+    """Bring models into their one order, each once: so a rule is the same whatever it was merged from."""
+    by_place = {(key(model), canonical_bytes(model)): model for model in models}
+    return tuple(by_place[place] for place in sorted(by_place))
 
 
 class VotingRule(Model):
     """Everything that the boards and rules that match a release ask."""
 
-    demands: Annotated[tuple[Demand, ...], AfterValidator(_each_once(lambda demand: demand.place))] = Field(
+    demands: Annotated[tuple[Demand, ...], AfterValidator(partial(_each_once, lambda demand: demand.place))] = Field(
         min_length=1
     )
-    seats: Annotated[tuple[Seat, ...], AfterValidator(_each_once(lambda seat: seat.user))]
+    seats: Annotated[tuple[Seat, ...], AfterValidator(partial(_each_once, lambda seat: seat.user))]
     delegations: Annotated[
-        tuple[Delegation, ...], AfterValidator(_each_once(lambda delegation: f"{delegation.for_} {delegation.from_}"))
+        tuple[Delegation, ...],
+        AfterValidator(partial(_each_once, lambda delegation: f"{delegation.for_} {delegation.from_}")),
     ] = ()
-    delegates: Annotated[tuple[Seat, ...], AfterValidator(_each_once(lambda seat: seat.user))] = Field(
+    delegates: Annotated[tuple[Seat, ...], AfterValidator(partial(_each_once, lambda seat: seat.user))] = Field(
         (), description="Who stands in for somebody, and what they are called"
     )
 
@@ -299,7 +296,7 @@ def ballots(rule: VotingRule, *, barred: Collection[str], since: datetime, until
     :param barred: who asked for the release or made it: they vote neither for themselves nor for others.
     :param since: when voting begins; with ``until``, it says which delegates may come to vote.
     """
-    days = since.date().isoformat(), until.date().isoformat()
+    days = tuple(at.astimezone(UTC).date().isoformat() for at in (since, until))
 
     def stand_ins(user: str) -> Iterator[str]:
         for delegation in rule.delegations:

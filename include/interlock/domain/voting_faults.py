@@ -66,7 +66,8 @@ def faults_of_rule(
     ):
         for index, name in enumerate(asked):
             if name not in known:
-                yield Fault((*place, "when", key, index), name, f"one of {listed(sorted(known), 'or') or 'none'}")
+                allowed = f"one of {listed(sorted(known), 'or')}" if known else "nothing, for there is none"
+                yield Fault((*place, "when", key, index), name, allowed)
     people = book.names
     strangers = [
         Fault((*place, "members", index), user, _PEOPLE)
@@ -97,12 +98,12 @@ def _of_demands(book: BoardBook, members: Sequence[str], asked: Demands, place: 
     """Yield where more is asked than the members can give."""
     roles = [book.person(user).role for user in members]
     if asked.approvals > len(members):
-        allowed = f"at most {len(members)}, for so many members may vote: {listed(members)}"
+        allowed = f"at most {len(members)} (members: {listed(members)})"
         yield Fault((*place, "approvals"), approvals(asked.approvals), allowed)
     for role, number in asked.require.items():
         if number > roles.count(role):
             holders = listed(user for user in members if book.person(user).role == role)
-            allowed = f"at most {roles.count(role)}, for of the members {holders or 'nobody'} has the role {role}"
+            allowed = f"at most {roles.count(role)} (members in the role {role}: {holders or 'none'})"
             yield Fault((*place, "require", role), approvals(number), allowed)
     for index, user in enumerate(asked.veto):
         if user not in members:

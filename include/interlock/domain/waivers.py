@@ -64,26 +64,17 @@ def decide_waiver(
             return f"{eligible[str(vote.user)].name} did not waive it{said}"
     lengths = offered(in_force.waivers[failure.suite].longest) if eligible else {}
     granted = [vote for vote in counted if vote.choice in lengths]
-    reasoned = [vote for vote in granted if vote.comment.strip()]
+    reasoned = [
+        (lengths[vote.choice], vote.user, reason, vote.at)
+        for vote in granted
+        if vote.user and vote.at and (reason := vote.comment.strip())
+    ]
     if not reasoned:
         return "it was waived without a reason, which does not count" if granted else "nobody waived it in time"
-    vote = min(reasoned, key=lambda vote: (lengths[vote.choice], str(vote.user), vote.comment))
-    waiver = _waiver(failure, vote, lengths[vote.choice])
+    length, by, reason, at = min(reasoned)
+    waiver = Waiver(expectation=failure.expected, suite=failure.suite, reason=reason, by=by, at=at, until=at + length)
     try:
         refuse_waiver(in_force, eligible[waiver.by], waiver, requester=requester)
     except PolicyViolation as refused:
         return refused.what
     return waiver
-
-
-def _waiver(failure: FailedExpectation, vote: Vote, length: timedelta) -> Waiver:
-    if vote.user is None or vote.at is None:
-        raise ValueError("nobody's answer waives nothing")
-    return Waiver(
-        expectation=failure.expected,
-        suite=failure.suite,
-        reason=vote.comment.strip(),
-        by=vote.user,
-        at=vote.at,
-        until=vote.at + length,
-    )

@@ -1,7 +1,7 @@
-"""Answers on record: which answers of people came in at Airflow's API, so that one written past it shows.
+"""What people ask for and answer, on record: what came in at Airflow's API, so that what was written past it shows.
 
-Airflow keeps answers as rows of a database, which its owner can write. What came in at the API is in the release's
-chain, too, from the moment in which it came; an answer that is not there was not given.
+Airflow keeps runs and answers as rows of a database, which its owner can write. What came in at the API is in the
+ledger, too, from the moment in which it came; a run that is not there was not asked for, an answer was not given.
 """
 
 from __future__ import annotations
@@ -10,11 +10,59 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from .canonical import Model, Sha256
-from .ledger import Entry
+from .errors import PolicyViolation
+from .ledger import INSTALLATION, Entry, release_chain
 
+ASKED = "run.asked"
 GIVEN = "answer.given"
+RELEASES = ("release_", "rollback_")
+"""How the names of Dags begin whose runs have a chain of their own."""
 SKEW = timedelta(minutes=1)
 """Between an answer's entry and its time by Airflow's record: machines' clocks, and a slow database."""
+
+
+class AskedRun(Model):
+    """That somebody asked for a run of a Dag under release control, with its form."""
+
+    dag_id: str
+    run_id: str
+    user: str
+    conf: Sha256
+    """Digest of the form as it was sent."""
+
+    @property
+    def chain(self) -> str:
+        """Where it is on record: with its release, or with what concerns the installation."""
+        is_releases = self.dag_id.startswith(RELEASES)
+        return release_chain(self.dag_id, self.run_id) if is_releases else INSTALLATION
+
+    @property
+    def key(self) -> str:
+        """What the entry of a run is found by."""
+        return f"{ASKED}/{self.dag_id}/{self.run_id}"
+
+
+def refuse_unasked(run: AskedRun, entry: Entry | None) -> None:
+    """Raise a PolicyViolation unless a run is what somebody asked for at the API, and was asked for by them.
+
+    :param run: by Airflow's record.
+    :param entry: what the ledger has of it; none: nothing.
+    """
+    known = AskedRun.model_validate(entry.payload) if entry else None
+    if known == run:
+        return
+    if known is None:
+        problem = f"nobody asked for it at Airflow's API; by Airflow's record, {run.user or 'nobody'} did"
+    elif known.user != run.user:
+        problem = f"{known.user} asked for it; by Airflow's record, {run.user or 'nobody'} did"
+    else:
+        problem = f"what {known.user} asked for is not what Airflow has as its form"
+    raise PolicyViolation(
+        f"The run {run.run_id} of {run.dag_id} does nothing: by the ledger, {problem}.",
+        rule="a run under release control does what a person asked for at its form",
+        who="nobody",
+        next_step="trigger it at its form; if you did, find out who wrote into Airflow's database",
+    )
 
 
 class GivenAnswer(Model):

@@ -36,6 +36,8 @@ IMAGE = "ami-0b1c7c1e"
 """The machine image of the estate's hosts."""
 INSTANCE_TYPE = "t3.micro"
 ZONES = (f"{REGION}a", f"{REGION}b")
+TARGET_GROUPS = (TARGET_GROUP, *(f"{TARGET_GROUP}-{kind}" for kind in ("canary", "baseline", "green")))
+"""The first is the fleet's; the others are there for strategies that need them, and no listener forwards to them."""
 ACCOUNT = "123456789012"  # moto's
 SEED = 1987
 
@@ -138,7 +140,9 @@ def provision(settings: Settings) -> None:
     with _same_ids(settings):
         _make_instances(ec2, settings.hosts())
         _make_bucket(s3)
-        group = _make_target_group(elbv2, _default_vpc(ec2), settings.service_port)
+        group, *_ = (
+            _make_target_group(elbv2, name, _default_vpc(ec2), settings.service_port) for name in TARGET_GROUPS
+        )
         _make_load_balancer(elbv2, group, _default_subnets(ec2))
     names = {host.name for host in settings.hosts() if host.environment == "production"}
     _register(elbv2, group, [one.id for one in instances(ec2) if one.name in names and one.state != "terminated"])
@@ -198,11 +202,11 @@ def _default_subnets(ec2: Any) -> list[str]:
     return [subnet["SubnetId"] for subnet in ec2.describe_subnets(Filters=filters)["Subnets"]]
 
 
-def _make_target_group(elbv2: Any, vpc: str, port: int) -> str:
+def _make_target_group(elbv2: Any, name: str, vpc: str, port: int) -> str:
     with contextlib.suppress(elbv2.exceptions.TargetGroupNotFoundException):
-        return str(elbv2.describe_target_groups(Names=[TARGET_GROUP])["TargetGroups"][0]["TargetGroupArn"])
+        return str(elbv2.describe_target_groups(Names=[name])["TargetGroups"][0]["TargetGroupArn"])
     made = elbv2.create_target_group(
-        Name=TARGET_GROUP, Protocol="HTTP", Port=port, VpcId=vpc, TargetType="instance", HealthCheckPath="/health"
+        Name=name, Protocol="HTTP", Port=port, VpcId=vpc, TargetType="instance", HealthCheckPath="/health"
     )
     return str(made["TargetGroups"][0]["TargetGroupArn"])
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from include.interlock.domain.errors import AssetMissing
 from include.interlock.domain.train_manifest import CONDUCTOR
 
 from .accounts import CLERK, READER
@@ -69,10 +70,20 @@ def stored_connection(conn_id: str) -> Any:
     """Return a connection as Airflow has it now, whichever of its places it comes from.
 
     For commands that run in the environment of an Airflow: it is Airflow's own, with the secrets in it.
+
+    :raises AssetMissing: Airflow has no such connection.
     """
+    from airflow.exceptions import AirflowNotFoundException
     from airflow.models.connection import Connection
 
-    return Connection.get_connection_from_secrets(conn_id)
+    try:
+        return Connection.get_connection_from_secrets(conn_id)
+    except AirflowNotFoundException as error:
+        raise AssetMissing(
+            f"Airflow here has no connection {conn_id}.",
+            who="the platform engineer",
+            next_step="run this where Airflow runs, with its configuration (docs/platform-engineer.md lists them)",
+        ) from error
 
 
 def signing_key(settings: Settings) -> Path:

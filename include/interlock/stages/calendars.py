@@ -7,6 +7,7 @@ with its name, and not as a changed catalogue. Each permit has the answer that i
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -57,6 +58,18 @@ def answer_now(policy: Policy, service: Service, environment: str) -> Answer:
         entries = ledger.entries(INSTALLATION, kind=OVERRIDDEN)
     lifted = overridden(entries, service.name, environment, now)
     return may_change(calendars_now(policy), service, environment, now, overridden=lifted)
+
+
+def foreseen(
+    policy: Policy, service: Service, environment: str, moments: Mapping[str, datetime]
+) -> list[tuple[str, Answer]]:
+    """Return what the calendars, as they are now, say of some moments; those that are over are left out.
+
+    :param moments: for people, and when: ``at its start``.
+    """
+    known, now = calendars_now(policy), datetime.now(UTC)
+    coming = {"now": now} | {name: at for name, at in moments.items() if at > now}
+    return [(name, may_change(known, service, environment, at)) for name, at in coming.items()]
 
 
 def closed_now(policy: Policy, service: Service, environment: str, *, under_way: bool = False) -> tuple[str, ...]:

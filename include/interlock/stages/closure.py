@@ -12,7 +12,7 @@ from airflow.sdk import TriggerRule, XComArg, chain, get_current_context, task_g
 from include.interlock.adapters.airflow_api import TaskState
 from include.interlock.adapters.evidence_sources import Sources, pack_release
 from include.interlock.adapters.expectations import suite_digests
-from include.interlock.domain.catalogue import ChangeType, Service
+from include.interlock.domain.catalogue import MOST_WAVES, ChangeType, Service
 from include.interlock.domain.errors import CatalogueError, ReleaseError
 from include.interlock.domain.ledger import Entry
 from include.interlock.domain.outcome import STAGE_TITLES, FailedTask, decide_outcome
@@ -32,6 +32,7 @@ from include.interlock.domain.records import (
 
 from . import bookings, resources
 from .acceptance import ASK as ASK_APPROVERS
+from .canary import ASK as ASK_CANARY
 from .communication import ASK as ASK_SUPPORT
 from .evidence import chain_entries, plan_in, record, this_task
 from .history import remember
@@ -41,10 +42,13 @@ from .rolling import answered_versions
 from .rollout import ASK as ASK_BOARD
 from .taskflow import REASON, keep_result, stage_task, this_run
 from .waivers import ASK as ASK_WAIVERS
+from .waves import ASK as ASK_WAVE
 
 log = logging.getLogger(__name__)
 OWN_TASKS = frozenset({"closure.record_outcome", "closure.pack_evidence", "closure.close_release"})
-QUESTIONS = frozenset({ASK_MANAGEMENT, ASK_WAIVERS, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT, ASK_ROLLBACK})
+QUESTIONS = frozenset(
+    {ASK_MANAGEMENT, ASK_WAIVERS, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT, ASK_ROLLBACK, ASK_CANARY}
+) | {ASK_WAVE.format(number=number) for number in range(1, MOST_WAVES + 1)}
 """The tasks that ask people; how they ended means nothing (see people.ask)."""
 R = TypeVar("R", bound=Record)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from airflow.sdk import XComArg, task_group
 
-from include.interlock.adapters import ec2, load_balancer
 from include.interlock.adapters.builders import tool_version
-from include.interlock.domain.catalogue import Environment, Service
-from include.interlock.domain.records import AssetReport, Host, ReleasePlan
+from include.interlock.domain.catalogue import Service
+from include.interlock.domain.records import AssetReport, ReleasePlan
 
-from . import resources
+from . import fleets, resources
 from .taskflow import stage_task
 
 
@@ -20,34 +19,16 @@ def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
     Starts hosts that are stopped, and creates missing ones where the catalogue says so.
     """
     _, _, described = resources.catalogue_of(service)
-    found: dict[str, tuple[Host, ...]] = {}
-    groups: dict[str, str] = {}
-    started: list[str] = []
-    created: list[str] = []
-    for name in sorted({"test", plan.target}):
-        environment = described.environments[name]
-        found[name] = _ready_hosts(service, name, environment, started, created)
-        if environment.target_group:
-            groups[name] = load_balancer.find_target_group(
-                resources.aws(environment, "elbv2"), environment.target_group
-            )
+    found = [fleets.ready(service, name, described.environments[name]) for name in sorted({"test", plan.target})]
     return AssetReport(
-        hosts=found,
-        target_groups=groups,
+        hosts={name: hosts for one in found for name, hosts in one.hosts.items()},
+        target_groups={name: group for one in found for name, group in one.target_groups.items()},
         tools={described.build.tool: tool_version(described.build.tool)},
-        started=tuple(started),
-        created=tuple(created),
+        started=tuple(instance for one in found for instance in one.started),
+        created=tuple(instance for one in found for instance in one.created),
+        switches={name: switch for one in found for name, switch in one.switches.items()},
+        canary_groups=tuple(group for one in found for group in one.canary_groups),
     )
-
-
-def _ready_hosts(
-    service: str, name: str, environment: Environment, started: list[str], created: list[str]
-) -> tuple[Host, ...]:
-    client = resources.aws(environment, "ec2")
-    ready = ec2.ready_hosts(client, environment, prefix=f"{service}-{name}")
-    started.extend(ready.started)
-    created.extend(ready.created)
-    return ready.hosts
 
 
 @task_group(

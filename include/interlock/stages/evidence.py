@@ -18,7 +18,8 @@ from include.interlock.domain.train_manifest import Manifest
 
 from . import resources
 
-WAIVED = "quality.waived"
+SEVERAL = ("quality.waived", "wave.deployed")
+"""Kinds of which a release has several that hold: each waiver, and each wave."""
 
 
 def this_chain() -> str:
@@ -57,7 +58,7 @@ def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal
 def refuse_unrecorded(given: Iterable[Record]) -> None:
     """Refuse a record that a task was given and that no task of this release left: XComs can be edited.
 
-    It has to be the last of its kind in the release's chain; of waivers, there may be several.
+    It has to be the last of its kind in the release's chain; of some kinds, there may be several.
 
     :raises PolicyViolation: it is not; this is a finding, too.
     """
@@ -66,7 +67,7 @@ def refuse_unrecorded(given: Iterable[Record]) -> None:
         return
     entries = chain_entries()
     known = [*{entry.kind: entry.payload for entry in entries}.values()]
-    known += [entry.payload for entry in entries if entry.kind == WAIVED]
+    known += [entry.payload for entry in entries if entry.kind in SEVERAL]
     for one in records:
         plain = one.to_xcom()
         if not any(plain.items() <= payload.items() for payload in known):

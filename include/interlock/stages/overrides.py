@@ -21,7 +21,7 @@ from . import resources
 from .calendars import answer_now
 from .history import ENDED
 from .notices import notify
-from .policy import NOT_BY_A_PERSON, REQUESTED, requester
+from .policy import REQUESTED, requester
 from .taskflow import stage_task, this_run
 from .versions import places_of
 
@@ -96,9 +96,8 @@ def _decided(asked: overrides.OverrideRequest) -> Override:
 def _person(book: BoardBook, user: str) -> Person:
     found = next((person for person in book.people if person.user == user), None)
     if found is None:
-        who = "Nobody is on record who" if user == NOT_BY_A_PERSON else f"{user}, who"
         raise PolicyViolation(
-            f"{who} asks for this is not among the people of board.yaml.",
+            f"{user}, who asks for this, is not among the people of board.yaml.",
             rule="what a calendar closes is overridden by people with a role (override_by of its entry)",
             who="whoever keeps board.yaml",
             next_step="ask somebody whose role the entry names to trigger override_freeze",

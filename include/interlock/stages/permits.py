@@ -99,6 +99,33 @@ def admission_to_deploy(
 
 
 @contextmanager
+def admission_to_restart(
+    service: str, plan: RolloutPlan, hosts: Sequence[Host], count: Callable[[], Decision | None]
+) -> Iterator[Admission]:
+    """Admit to hosts in order to restart what they run, if all that was approved holds now."""
+    with _office() as office:
+
+        def ask() -> Envelope:
+            refuse_unproven(service, plan, count(), under_way=True)
+            return _issue(office, service, "restart", plan, hosts, None)
+
+        yield _admission(
+            plan.environment, office, ask, "restart", halt=partial(refuse_stopped, service, plan.environment)
+        )
+
+
+def permit_traffic(service: str, plan: RolloutPlan, decision: Decision | None) -> None:
+    """Get and use a permit to let the load balancer send the hosts of a plan another share of the traffic.
+
+    :raises PolicyViolation: no permit can be given, and why.
+    """
+    with _office() as office:
+        refuse_unproven(service, plan, decision, under_way=True)
+        envelope = _issue(office, service, "traffic", plan, plan.hosts, None)
+        office.redeem(envelope, purposes=("traffic",), environment=plan.environment)
+
+
+@contextmanager
 def admission_to_back_out(service: str, plan: RolloutPlan) -> Iterator[Admission]:
     """Admit to the hosts of a frozen plan in order to take them back to what it says they had.
 
@@ -112,6 +139,36 @@ def admission_to_back_out(service: str, plan: RolloutPlan) -> Iterator[Admission
             return _issue(office, service, "back_out", plan, plan.hosts, None)
 
         yield _admission(plan.environment, office, ask, "back_out")
+
+
+@contextmanager
+def admission_to_return(
+    service: str, plan: RolloutPlan, chain: str, hosts: Sequence[Host], refuse_now: Callable[[], None]
+) -> Iterator[Admission]:
+    """Admit to hosts that were down when a release came, in order to bring them to it; for no run of that release.
+
+    :param chain: of the release; what is done stands in it.
+    :param refuse_now: raises what speaks against it.
+    """
+    policy, _, described = resources.catalogue_of(service)
+    with _office() as office:
+
+        def ask() -> Envelope:
+            refuse_now()
+            return office.issue(
+                purpose="return",
+                chain=chain,
+                environment=plan.environment,
+                hosts=_addresses(hosts),
+                catalogue=catalogue_digest(service),
+                plan=plan.digest,
+                bundle=plan.bundle.sha256,
+                calendar=calendars.answer_now(policy, described, plan.environment),
+            )
+
+        yield _admission(
+            plan.environment, office, ask, "return", halt=partial(refuse_stopped, service, plan.environment)
+        )
 
 
 def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False) -> None:
@@ -226,7 +283,7 @@ def _issue(
         wave=wave,
         plan=plan.digest,
         bundle=plan.bundle.sha256,
-        calendar=calendars.answer_now(policy, described, plan.environment) if purpose == "deploy" else None,
+        calendar=calendars.answer_now(policy, described, plan.environment) if purpose != "back_out" else None,
     )
 
 

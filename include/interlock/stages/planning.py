@@ -9,7 +9,6 @@ from typing import Any
 
 from airflow.sdk import XComArg, chain, task_group
 
-from include.interlock.adapters import ec2
 from include.interlock.adapters.templates import render
 from include.interlock.domain import board as boards
 from include.interlock.domain.canonical import sha256_of
@@ -23,7 +22,7 @@ from include.interlock.domain.risk import assess
 from include.interlock.domain.standard import template_for
 from include.interlock.domain.version import bump, is_version
 
-from . import conflicts, resources
+from . import conflicts, fleets, resources
 from .evidence import record
 from .history import past_releases
 from .people import APPROVE, REJECT, ask, persons, question, votes_on
@@ -53,8 +52,7 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     )
     target = "test" if request.rehearsal else "production"
     refuse_marked(service, target, request.version)
-    environment = described.environments[target]
-    running = what_runs(described, target, ec2.find_hosts(resources.aws(environment, "ec2"), environment.hosts))
+    running = what_runs(described, target, fleets.serving(described.environments[target]))
     previous_version, previous_commit = _most_common(running)
     with resources.repository(described) as repository:
         commit = repository.resolve(request.ref)

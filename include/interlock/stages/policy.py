@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic, sleep
 from typing import Any
 
 from airflow.sdk import XComArg, get_current_context, task_group
@@ -9,15 +10,18 @@ from airflow.sdk import XComArg, get_current_context, task_group
 from include.interlock.domain import policy as rules
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.ledger import Entry
 from include.interlock.domain.records import PolicyInForce
 from include.interlock.domain.request import ReleaseRequest, parse_request
+from include.interlock.domain.witness import AskedRun, refuse_unasked
 
 from . import passengers, resources
 from .evidence import chain_entries, record
 from .taskflow import stage_task
 
 REQUESTED = "release.requested"
-NOT_BY_A_PERSON = "nobody: the run was not triggered by a person"
+PATIENCE = 10.0
+"""Seconds in which the API's server puts on record who asked for a run that it has just made."""
 
 
 def requested(service: str) -> ReleaseRequest:
@@ -47,9 +51,24 @@ def as_asked(service: str, request: ReleaseRequest) -> dict[str, Any]:
 
 
 def requester() -> str:
-    """Return the user name of who triggered the release."""
+    """Return the user name of who asked for the running run, at its form.
+
+    :raises PolicyViolation: by the ledger nobody did, somebody else did, or for something else.
+    """
     dag_run: Any = get_current_context()["dag_run"]
-    return dag_run.triggering_user_name or NOT_BY_A_PERSON
+    user, form = dag_run.triggering_user_name or "", sha256_of(dag_run.conf or {})
+    run = AskedRun(dag_id=dag_run.dag_id, run_id=dag_run.run_id, user=user, conf=form)
+    refuse_unasked(run, _asked(run))
+    return user
+
+
+def _asked(run: AskedRun) -> Entry | None:
+    """Return what is on record of a run; a task may begin a moment before it is."""
+    latest = monotonic() + PATIENCE
+    with resources.ledger() as ledger:
+        while (found := ledger.find(run.chain, run.key)) is None and monotonic() < latest:
+            sleep(0.2)
+    return found
 
 
 def catalogue_digest(service: str) -> str:

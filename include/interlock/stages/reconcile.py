@@ -18,7 +18,6 @@ from zlib import crc32
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TriggerRule, get_current_context
 
-from include.interlock.adapters import ec2
 from include.interlock.adapters.airflow_api import AirflowApi
 from include.interlock.adapters.catalogue import load_catalogue, load_rules
 from include.interlock.adapters.permits import Admission
@@ -33,6 +32,7 @@ from include.interlock.domain.reconcile import BASELINE, DAGS, FINDING, ROLLBACK
 from include.interlock.domain.records import Host
 from include.interlock.domain.train_manifest import TRAINS
 
+from . import fleets as hosts_of
 from . import permits, resources
 from .closure import QUESTIONS
 from .evidence import this_task
@@ -318,7 +318,7 @@ def check_hosts() -> int:
     found: list[Finding] = []
     for environment in sorted({name for one in services for name in one.environments} - SANDBOXES):
         fleets = [
-            Fleet(one, described, ec2.find_hosts(resources.aws(described, "ec2"), described.hosts))
+            Fleet(one, described, hosts_of.every_host(described))
             for one in services
             if (described := one.environments.get(environment))
         ]

@@ -6,7 +6,7 @@ Only tasks call these; importing a Dag file opens nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from include.interlock.adapters import source
 from include.interlock.adapters.airflow_api import AirflowApi
 from include.interlock.adapters.artifacts import ArtifactStore, open_store
 from include.interlock.adapters.catalogue import load_service
-from include.interlock.adapters.load_balancer import CLIENT_CONFIG, TargetGroup
+from include.interlock.adapters.load_balancer import CLIENT_CONFIG, Groups, TargetGroup
 from include.interlock.adapters.signing import Signer, open_signer
 from include.interlock.domain.catalogue import BoardBook, Environment, Policy, Service
 
@@ -87,11 +87,18 @@ def aws(environment: Environment, client_type: str) -> Any:
     return AwsBaseHook(aws_conn_id=environment.aws, client_type=client_type, config=CLIENT_CONFIG).get_conn()
 
 
-def balancer(environment: Environment, target_group: str | None) -> TargetGroup | None:
-    """Return the target group that hosts are drained from, if the environment has one."""
+def balancer(
+    environment: Environment, target_group: str | None, others: Sequence[str] = ()
+) -> TargetGroup | Groups | None:
+    """Return the target group that hosts are drained from and given back to, if the environment has one.
+
+    :param others: target groups that they may be in as well, and are not in afterwards.
+    """
     if target_group is None:
         return None
-    return TargetGroup(aws(environment, "elbv2"), target_group)
+    client = aws(environment, "elbv2")
+    home = TargetGroup(client, target_group)
+    return Groups(home, [TargetGroup(client, other) for other in others]) if others else home
 
 
 def airflow_api(connection: str = AIRFLOW) -> AirflowApi:

@@ -13,7 +13,7 @@ from include.interlock.domain.errors import CatalogueError
 from include.interlock.domain.review import Review, find_ended, parse_review
 
 from . import history
-from .policy import NOT_BY_A_PERSON, requester
+from .policy import requester
 from .taskflow import stage_task
 
 
@@ -53,9 +53,7 @@ def record_review() -> dict[str, Any]:
     Refuses a release that is not on record as ended.
     """
     reviewer = requester()
-    review: Review = parse_review(
-        dict(get_current_context()["params"]), None if reviewer == NOT_BY_A_PERSON else reviewer
-    )
+    review: Review = parse_review(dict(get_current_context()["params"]), reviewer)
     ended = find_ended(history.past_releases(review.service), review.service, review.run)
     payload = {**review.model_dump(mode="json"), "run": ended.run, "version": ended.version}
     history.append(history.REVIEWED, payload, key=f"{history.REVIEWED}/{sha256_of(payload)[:32]}", actor=reviewer)

@@ -15,7 +15,6 @@ from typing import Any
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Param, XComArg, chain, get_current_context, task_group
 
-from include.interlock.adapters import ec2, load_balancer
 from include.interlock.domain import policy as rules
 from include.interlock.domain import versions
 from include.interlock.domain.canonical import sha256_of
@@ -38,19 +37,19 @@ from include.interlock.domain.records import (
 )
 from include.interlock.domain.request import LONGEST_SUMMARY
 from include.interlock.domain.risk import assess
-from include.interlock.domain.rollout import split_waves, strategy_of
+from include.interlock.domain.rollout import course_of
 from include.interlock.domain.standard import template_for
 from include.interlock.domain.version import bump
 from include.interlock.domain.versions import DeployedRelease, RollbackRequest
 
-from . import resources
+from . import fleets, resources
 from .acceptance import acceptance_digest
 from .communication import announce
 from .evidence import chain_entries, record
 from .history import past_releases
 from .people import ABSTAIN, APPROVE, REJECT, ask, question, votes_on
 from .planning import decide_plan
-from .policy import NOT_BY_A_PERSON, catalogue_digest, refuse_changed_catalogue, requester
+from .policy import catalogue_digest, refuse_changed_catalogue, requester
 from .rolling import what_runs
 from .rollout import AwaitBoard, prepare_ballots, prove_back_out, rule_of
 from .taskflow import stage_task
@@ -99,13 +98,6 @@ def resolve_rollback(service: str) -> PolicyInForce:
     """Resolve the policy for standard changes; refuse what breaks the form's rules, and what no person asked for."""
     policy, _, described = resources.catalogue_of(service)
     request, by = asked_for(), requester()
-    if by == NOT_BY_A_PERSON:
-        raise PolicyViolation(
-            "Nobody is on record who asks for this rollback.",
-            rule="a rollback is asked for by a person, at its form",
-            who="the release manager",
-            next_step="trigger it at its form",
-        )
     asked = {"service": service, "requested_by": by, "change_type": ChangeType.STANDARD.value, "rollback": True}
     record("release.requested", {**asked, **request.model_dump(mode="json")}, actor=by)
     in_force = rules.resolve_policy(policy, described, ChangeType.STANDARD)
@@ -163,8 +155,7 @@ def _digest_of(may: Sequence[DeployedRelease]) -> str:
 
 def _running(service: str) -> tuple[RunningRelease, ...]:
     _, _, described = resources.catalogue_of(service)
-    environment = described.environments[PRODUCTION]
-    return what_runs(described, PRODUCTION, ec2.find_hosts(resources.aws(environment, "ec2"), environment.hosts))
+    return what_runs(described, PRODUCTION, fleets.serving(described.environments[PRODUCTION]))
 
 
 @stage_task(task_display_name="Plan the rollback", evidence="plan.made")
@@ -318,15 +309,7 @@ def check_targets(service: str, plan: ReleasePlan) -> AssetReport:
     A rollback needs neither a build tool nor the test environment.
     """
     _, _, described = resources.catalogue_of(service)
-    environment = described.environments[plan.target]
-    ready = ec2.ready_hosts(resources.aws(environment, "ec2"), environment, prefix=f"{service}-{plan.target}")
-    groups = {}
-    if environment.target_group:
-        client = resources.aws(environment, "elbv2")
-        groups[plan.target] = load_balancer.find_target_group(client, environment.target_group)
-    return AssetReport(
-        hosts={plan.target: ready.hosts}, target_groups=groups, tools={}, started=ready.started, created=ready.created
-    )
+    return fleets.ready(service, plan.target, described.environments[plan.target])
 
 
 @task_group(
@@ -446,7 +429,7 @@ def freeze_rollback(
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
         raise GateRejected("What was accepted, if anything, is not this artifact with this quality report.")
     release, targets, asked = release_gone_back_to(), assets.hosts[plan.target], rule_of(service, plan)
-    environment = described.environments[plan.target]
+    course = course_of(described.environments[plan.target], assets, plan.target, described.load.paths, directly=True)
     return RolloutPlan(
         service=service,
         version=plan.version,
@@ -459,9 +442,7 @@ def freeze_rollback(
         requested_by=plan.requested_by,
         risk=plan.risk.score,
         bundle=artifact.bundle,
-        waves=split_waves(targets, environment.waves, by_zone=environment.by_zone),
-        strategy=strategy_of(environment, len(targets)),
-        target_group=assets.target_groups.get(plan.target),
+        **course.fields(),
         not_before=None,
         decide_by=datetime.now(UTC) + asked.deadline if asked else None,
         back_out=prove_back_out(described, plan.target, targets),

@@ -61,9 +61,11 @@ def deploy(
     target_group: str | None,
     admission: Admission,
     pace: Pace | None = None,
+    others: Sequence[str] = (),
 ) -> tuple[HostResult, ...]:
     """Bring hosts to a release and return what happened on each; the bundle's bytes are checked on the way.
 
+    :param target_group: the one that they serve in afterwards; ``others``: those that they may be in before.
     :param pace: how many of them at a time, and when no more; none: all, whatever fails.
     """
     from include.interlock.adapters import hosts as ssh_hosts
@@ -91,7 +93,7 @@ def deploy(
                 deployment,
                 login=resources.login(described),
                 admission=admission,
-                balancer=resources.balancer(described, target_group),
+                balancer=resources.balancer(described, target_group, others),
                 pace=pace,
             )
         )
@@ -116,10 +118,50 @@ def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tu
                 drain_timeout=described.drain_timeout,
                 login=resources.login(described),
                 admission=admission,
-                balancer=resources.balancer(described, plan.target_group),
+                balancer=resources.balancer(described, plan.target_group, canary_groups(plan)),
+                concurrency=_at_a_time_back(plan, len(targets)),
             )
         )
     return _logged(results)
+
+
+MOST_BACK = 100
+"""Hosts that are taken back at a time, at most."""
+
+
+def _at_a_time_back(plan: RolloutPlan, hosts: int) -> int:
+    """Return how many hosts are taken back at a time: a third of those that serve, so that two thirds do."""
+    return max(1, min(hosts if plan.switch else -(-hosts // 3), MOST_BACK))
+
+
+def restart(
+    plan: RolloutPlan, service: Service, targets: Sequence[Host], *, target_group: str | None, admission: Admission
+) -> tuple[HostResult, ...]:
+    """Restart what hosts run, which is what the plan says that they ran; they serve in a target group afterwards."""
+    from include.interlock.adapters import hosts as ssh_hosts
+
+    described = service.environments[plan.environment]
+    running = {host.address: plan.back_out.releases[host.address] or "" for host in targets}
+    others = [group for group in (plan.target_group, *canary_groups(plan)) if group and group != target_group]
+    results = asyncio.run(
+        ssh_hosts.restart_hosts(
+            targets,
+            running,
+            site=ssh_hosts.Site(service.name, plan.environment, "/".join(this_run()), described.deploy_root),
+            health=service.health,
+            drain_timeout=described.drain_timeout,
+            login=resources.login(described),
+            admission=admission,
+            balancer=resources.balancer(described, target_group, others),
+        )
+    )
+    return _logged(results)
+
+
+def canary_groups(plan: RolloutPlan) -> tuple[str, ...]:
+    """Return the target groups of a plan's canary and baseline, if they have any."""
+    canary = plan.canary
+    return tuple(one for one in (canary.canary_group, canary.baseline_group) if one) if canary else ()
 
 
 def recorded_waves() -> tuple[WaveReport, ...]:

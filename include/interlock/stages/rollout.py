@@ -15,7 +15,7 @@ from include.interlock.domain import board as boards
 from include.interlock.domain import voting
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Policy, Service
-from include.interlock.domain.errors import AssetMissing, GateRejected, ReleaseError, TransientError
+from include.interlock.domain.errors import AssetMissing, GateRejected, HostUnreachable, ReleaseError, TransientError
 from include.interlock.domain.paths import quality_page
 from include.interlock.domain.records import (
     Artifact,
@@ -30,10 +30,11 @@ from include.interlock.domain.records import (
     Waiver,
 )
 from include.interlock.domain.request import ReleaseRequest
-from include.interlock.domain.rollout import split_waves, strategy_of
+from include.interlock.domain.rollout import course_of, in_sentences
 
 from . import passengers, resources
 from .acceptance import acceptance_digest
+from .calendars import foreseen
 from .conflicts import noted
 from .people import ABSTAIN, APPROVE, CLERK, REJECT, ask, persons, question, votes_on
 from .planning import settled
@@ -70,6 +71,8 @@ def freeze_plan(
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
         raise GateRejected("What was accepted, if anything, is not this artifact with this quality report.")
     targets, production = assets.hosts[plan.target], described.environments["production"]
+    # A rehearsal on test goes through production's waves: the graph is the same.
+    course = course_of(production, assets, plan.target, described.load.paths)
     asked, asked_for = rule_of(service, plan), requested(service)
     ticket = passengers.ticket(service, asked_for)
     resources.store().get_bytes(artifact.bundle)  # the bytes are there, and are those that were recorded
@@ -93,10 +96,7 @@ def freeze_plan(
         ),
         risk=plan.risk.score,
         bundle=artifact.bundle,
-        # A rehearsal on test goes through production's waves: the graph is the same.
-        waves=split_waves(targets, production.waves, by_zone=production.by_zone),
-        strategy=strategy_of(production, len(targets), rehearsal=plan.rehearsal),
-        target_group=assets.target_groups.get(plan.target),
+        **course.fields(),
         not_before=plan.not_before,
         decide_by=datetime.now(UTC) + asked.deadline if asked and not ticket else None,
         train=ticket,
@@ -147,13 +147,17 @@ def prepare_ballots(
     board = rule_of(service, rollout)
     if board is None or rollout.decide_by is None:  # nobody is asked, or a train's board was
         return []
+    moments = {"at its start": rollout.not_before, "at the deadline of this vote": rollout.decide_by}
+    coming = {moment: at for moment, at in moments.items() if at is not None}
     body = render(
         "ballot.md.j2",
         plan=plan,
+        calendars=foreseen(policy, described, rollout.environment, coming),
         service=described,
         report=report,
         rollout=rollout,
         waivers=rollout.waivers,
+        strategy=in_sentences(rollout),
         board=board,
         acceptance=acceptance,
         answered_yes=[] if rollout.rolls_back else _answered_yes(policy, requested(service)),
@@ -223,7 +227,7 @@ class AwaitBoard(BaseOperator):
             rollout = RolloutPlan.from_xcom(self.rollout)
             expired = rollout.decide_by is not None and datetime.now(UTC) >= rollout.decide_by
             cast = _ballots() if self.ballots else ()  # before counting: a later answer wakes the trigger
-            decision = count(self.service, rollout, expired=expired)
+            decision = self._counted(rollout, expired=expired)
             rule = rule_of(self.service, rollout)
             if decision is None:
                 until = remind_in_time(rule, rollout, cast) if rule else rollout.decide_by
@@ -231,12 +235,22 @@ class AwaitBoard(BaseOperator):
             try:
                 return settled(decision, board=rule and rule.model_dump(mode="json"), **_about(rollout, rule)).to_xcom()
             finally:
-                self._close_ballots()
+                self._close_ballots("the board has decided")
 
-    def _close_ballots(self) -> None:
+    def _counted(self, rollout: RolloutPlan, *, expired: bool) -> Decision | None:
+        """Count; if that is refused for good, nobody needs to vote any more."""
+        try:
+            return count(self.service, rollout, expired=expired)
+        except (TransientError, HostUnreachable):
+            raise  # it is tried again
+        except ReleaseError:
+            self._close_ballots("the release cannot be approved any more")
+            raise
+
+    def _close_ballots(self, why: str) -> None:
         """Close the ballots left open; the decision stands, whether that works or not."""
         try:
-            close_open_ballots(len(self.ballots or ()))
+            close_open_ballots(len(self.ballots or ()), why)
         except ReleaseError as error:
             self.log.warning("Some ballots stay open until their time is up: %s", error)
 
@@ -274,9 +288,10 @@ def _ballots() -> tuple[Answer, ...]:
         return api.answers(dag_id, run_id, ASK)
 
 
-def close_open_ballots(expected: int, ask: str = ASK) -> None:
+def close_open_ballots(expected: int, why: str, ask: str = ASK) -> None:
     """Answer, as the board's clerk, every ballot that nobody needs to answer any more; such answers never count.
 
+    :param why: what members read whose ballot is closed.
     :param expected: how many ballots there are; one that is not there yet is waited for.
     :param ask: the task that asks.
     :raises TransientError: some are still open after :data:`CLOSING_TIME`.
@@ -289,9 +304,7 @@ def close_open_ballots(expected: int, ask: str = ASK) -> None:
         while True:
             ballots = api.answers(dag_id, run_id, ask)
             for ballot in (ballot for ballot in ballots if not ballot.answered):
-                api.close_question(
-                    dag_id, run_id, ballot, choice=ABSTAIN, comment=f"Closed by {CLERK}: the board has decided."
-                )
+                api.close_question(dag_id, run_id, ballot, choice=ABSTAIN, comment=f"Closed by {CLERK}: {why}.")
             if len(ballots) >= expected and all(ballot.answered for ballot in ballots):
                 return
             if monotonic() > give_up:

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
+from airflow.sdk.timezone import coerce_datetime
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
-from pendulum import instance
 
 from include.interlock.adapters.catalogue import calendars_of, load_catalogue
 from include.interlock.domain.catalogue.calendar_file import Feed
@@ -89,10 +89,8 @@ class TrainTimetable(Timetable):
         found = next(departures(self.train, opening_now(self.train), after, done=done), None)
         if found is None or (restriction.latest is not None and found.at > restriction.latest):
             return None
-        opening = found.at - self.train.boarding.opens
-        return DagRunInfo(
-            run_after=instance(opening), data_interval=DataInterval(instance(opening), instance(found.at))
-        )
+        opening = coerce_datetime(found.at - self.train.boarding.opens)
+        return DagRunInfo(run_after=opening, data_interval=DataInterval(opening, coerce_datetime(found.at)))
 
 
 def opening_now(train: Train) -> Opens:

@@ -63,7 +63,7 @@ from .history import ENDED
 from .passengers import ASK
 from .people import ABSTAIN, APPROVE, REJECT, ask, persons, question, votes_on
 from .planning import settled
-from .policy import REQUESTED
+from .policy import REQUESTED, requester
 from .rollout import close_open_ballots
 from .taskflow import REASON, keep_result, reasons_kept, stage_task, this_run
 from .triggers import AnswersTrigger, RunTrigger
@@ -118,7 +118,7 @@ def open_train(name: str) -> Voyage:
         train=name,
         departure=departure,
         cut_off=max(now, departure - train.boarding.cut_off),
-        asked_by=(dag_run.triggering_user_name or "") if by_hand else "",
+        asked_by=requester() if by_hand else "",
         conflicts=tuple(map(str, note_of_train(train, _likely_rule(catalogue, train)))),
     )
     record(OPENED, voyage)
@@ -340,7 +340,7 @@ class AwaitTrainBoard(BaseOperator):
     def _close_ballots(self) -> None:
         """Close the ballots left open; the decision stands, whether that works or not."""
         try:
-            close_open_ballots(len(self.ballots or ()), ASK)
+            close_open_ballots(len(self.ballots or ()), "the board has decided", ASK)
         except ReleaseError as error:
             self.log.warning("Some ballots stay open until their time is up: %s", error)
 

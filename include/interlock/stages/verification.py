@@ -27,9 +27,9 @@ from include.interlock.domain.records import (
     SmokeResult,
     VerificationReport,
 )
-from include.interlock.domain.verification import compare_loads
+from include.interlock.domain.verification import LoadComparison, compare_loads
 
-from . import permits, resources, rolling
+from . import permits, resources, rolling, traffic
 from .assets import changed, deployed, environment_asset
 from .taskflow import REASON, push_result, stage_task, this_run
 from .versions import as_it_was
@@ -45,6 +45,17 @@ def smoke_hosts(service: str, rollout: RolloutPlan) -> SmokeReport:
     results = asyncio.run(web.smoke(hosts, described.smoke, described.health.port))
     versions = rolling.answered_versions(hosts, described.health)
     return SmokeReport(results=(*results, *_of_versions(versions, described.health, rollout.version)))
+
+
+def _compared(rollout: RolloutPlan, before: LoadReport, after: LoadReport) -> tuple[LoadComparison, ...]:
+    """Compare host by host; of two fleets, which have no host in common, all with all."""
+    if rollout.switch:
+        return compare_loads(_as_one(before.results), _as_one(after.results))
+    return compare_loads(_of_hosts(before, rolling.hosts_to_verify(rollout)), after.results)
+
+
+def _as_one(results: Sequence[LoadResult]) -> list[LoadResult]:
+    return [result.model_copy(update={"host": "the fleet"}) for result in results]
 
 
 def _of_hosts(report: LoadReport, hosts: Sequence[Host]) -> tuple[LoadResult, ...]:
@@ -88,7 +99,7 @@ def judge_verification(
     dag_id, run_id = this_run()
     tables: Mapping[str, Sequence[Model]] = {
         "smoke": smoke.results,
-        "load": compare_loads(_of_hosts(before, rolling.hosts_to_verify(rollout)), after.results),
+        "load": _compared(rollout, before, after),
     }
     with resources.workspace() as folder:
         judged = expectations.judge(tables, in_force.thresholds, folder=folder)
@@ -127,7 +138,10 @@ def publish_back_out(service: str, report: BackOutReport) -> None:
         raise AirflowSkipException("No plan was frozen; there was nothing to back out.")
     _, _, described = resources.catalogue_of(service)
     _refuse_rehearsal(rollout)
-    version = next(iter(rollout.back_out.versions.values()), None)
+    versions: Mapping[str, str | None] = rollout.back_out.versions
+    if rollout.switch:
+        versions = rolling.answered_versions(rollout.switch.live_hosts, described.health)
+    version = next(iter(versions.values()), None)
     changed(environment_asset(described, rollout.environment), version=version, digest=None)
 
 
@@ -149,6 +163,7 @@ def back_out(service: str) -> BackOutReport:
     if rollout is None or ti.xcom_pull(task_ids=BASELINE) is None:
         raise AirflowSkipException("The release never came to its target; there is nothing to back out.")
     _, _, described = resources.catalogue_of(service)
+    traffic.restore(rollout, described)  # first: whoever uses the service has the version before again
     results = rolling.back_out(rollout, described, rollout.hosts)
     versions = rolling.answered_versions(rollout.hosts, described.health)
     wrong = {

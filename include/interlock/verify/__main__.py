@@ -493,6 +493,7 @@ def check_plan(pack: Pack) -> str:
     pack.expect(payload == {**plan, "digest": payload["digest"]}, f"{where}: is another plan than {PLAN}")
     pack.compare(f"{PLAN}, bundle", plan["bundle"], sha256=pack.last("artifact.built")["bundle"]["sha256"])
     pack.compare(PLAN, plan, requested_by=pack.last("release.requested").get("requested_by"))
+    pack.compare("run.asked, the last one", pack.last("run.asked"), user=plan["requested_by"])
     if plan.get("rolls_back"):
         check_way_back(pack, plan)
     if plan.get("train"):
@@ -631,6 +632,10 @@ def check_permit(pack: Pack, where: str, entry: dict[str, Any], approved: str) -
     pack.compare(where, permit, chain=entry["chain"])
     if permit["purpose"] != "inspect":
         part = plan["waves"][permit["wave"] - 1 : permit["wave"]] if permit["wave"] else plan["waves"]
+        if permit["purpose"] == "restart":
+            part = [(plan.get("canary") or {}).get("baseline", [])]
+        elif permit["purpose"] == "return":  # after the release: some of its hosts
+            part = [[host for wave in part for host in wave if host["address"] in permit["hosts"]]]
         hosts = [host["address"] for wave in part for host in wave]
         pack.compare(where, permit, plan=approved, bundle=plan["bundle"]["sha256"], hosts=hosts)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from include.interlock.adapters.hosts import Deployment, deploy_hosts
+from include.interlock.adapters.permits import Admission
+from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.records import HostResult, Strategy
 from include.interlock.domain.rollout import Pace
-from tests.deployments import ADMITTED, FAIL, deploy, served
-from tests.sshd import Fleet, make_release, sshd_fleet
+from tests.deployments import ADMITTED, FAIL, Balance, deploy, served
+from tests.sshd import Fleet, SshdHost, make_release, sshd_fleet
 
 
 def wave(fleet: Fleet, deployment: Deployment, **changes: int) -> tuple[HostResult, ...]:
@@ -49,3 +51,31 @@ def test_a_window_reaches_every_host(tmp_path: Path) -> None:
         results = wave(fleet, make_release(fleet, tmp_path, "1.0.0"), window=2, min_healthy=1)
         assert [result.outcome for result in results] == ["deployed"] * 3
         assert [result.host for result in results] == [host.address for host in fleet.hosts]
+
+
+class Halting(Admission):
+    """Lets one host in, and then says stop."""
+
+    def __init__(self) -> None:
+        super().__init__("test")
+        self.asked = 0
+
+    async def admit(self, address: str) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            raise PolicyViolation("The wave is halted: emergency stop.")
+
+
+def test_a_stop_that_is_declared_while_bytes_travel_leaves_the_host_as_it_is(
+    fleet: Fleet, machine: SshdHost, tmp_path: Path
+) -> None:
+    old, new = make_release(fleet, tmp_path, "1.0.0"), make_release(fleet, tmp_path, "1.1.0")
+    deploy(fleet, old)
+    balance, halting = Balance(), Halting()
+    (result,) = asyncio.run(deploy_hosts(fleet.hosts, new, login=fleet.login, admission=halting, balancer=balance))
+    assert (result.outcome, halting.asked) == ("failed", 2)
+    assert "The wave is halted: emergency stop." in result.error
+    assert "runs 1.0.0" in result.error
+    assert "drain" not in balance.told, "it is in service all the time"
+    assert (machine.current, served(fleet, machine)) == (old.release, "1.0.0")
+    assert new.release in machine.releases, "what has arrived need not travel again"

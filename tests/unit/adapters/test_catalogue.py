@@ -228,12 +228,12 @@ OF_RULE = "\nrules:\n  - { name: extra, %s }\n  - name: risky"
         (
             ("approvals: 2\n      veto: [cora]", "approvals: 4\n      veto: [cora]"),
             "approvals: 4",
-            "boards.cab.quorum.approvals: found 4 approvals; allowed: at most 3, for so many members may vote: ben,",
+            "boards.cab.quorum.approvals: found 4 approvals; allowed: at most 3 (members: ben, cora and dan)",
         ),
         (
             ("      veto: [cora]", "      require: { security: 2 }\n      veto: [cora]"),
             "security: 2",
-            "boards.cab.quorum.require.security: found 2 approvals; allowed: at most 1, for of the members cora has",
+            "boards.cab.quorum.require.security: found 2 approvals; allowed: at most 1 (members in the role security:",
         ),
         (
             ("      veto: [cora]", "      veto: [maya]"),
@@ -248,7 +248,7 @@ OF_RULE = "\nrules:\n  - { name: extra, %s }\n  - name: risky"
         (
             (RULES, OF_RULE % "members: [ben, dan], quorum: { approvals: 3 }"),
             "name: extra",
-            "rules.0.quorum.approvals: found 3 approvals; allowed: at most 2, for so many members may vote: ben and",
+            "rules.0.quorum.approvals: found 3 approvals; allowed: at most 2 (members: ben and dan)",
         ),
         (
             (RULES, OF_RULE % "board: bac"),

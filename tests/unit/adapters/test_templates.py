@@ -31,6 +31,7 @@ from include.interlock.adapters.templates import (
 from include.interlock.domain.catalogue import WaiverRule
 from include.interlock.domain.paths import quality_page
 from include.interlock.domain.records import Decision, Vote, Waiver
+from include.interlock.domain.rollout import in_sentences
 from include.interlock.domain.train_manifest import LeftBehind
 from tests.factories import releases
 from tests.unit.domain.test_train_manifest import boarded, manifest, train
@@ -71,9 +72,11 @@ def ballot(
         "service": releases.service(),
         "report": releases.quality(*([releases.failure(rows=rows, row_count=len(rows))] if rows else [])),
         "rollout": releases.rollout(**changes),
+        "strategy": in_sentences(releases.rollout(**changes)),
         "board": releases.board(),
         "acceptance": releases.decision("acceptance", reason="Fay approved the release."),
         "answered_yes": (),
+        "calendars": [("now", "bike-shop in production may be changed until 2026-12-20 23:00 UTC.")],
         "names": releases.NAMES,
         "quality_page": PAGE,
     }
@@ -92,6 +95,8 @@ def test_a_ballot_shows_all_that_a_member_needs_to_decide() -> None:
         "SHOP-12, #7",
         "Rita Reyes (rita)",
         "as soon as it is approved",
+        "Calendars, now",
+        "bike-shop in production may be changed until 2026-12-20 23:00 UTC.",
         "Fay approved the release. “fine”",
         "Price bikes in euros",
         "many notice within an hour",

@@ -27,6 +27,7 @@ CONTROLLED = [
     "mark_version",
     "override_freeze",
     "reconcile",
+    "return_hosts",
     "review_release",
 ]
 

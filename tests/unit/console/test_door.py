@@ -52,6 +52,10 @@ def asked_by(user: str) -> Any:
     return who
 
 
+async def rita(scope: Any) -> str:
+    return "rita"
+
+
 def ask(
     behind: App,
     path: str,
@@ -60,13 +64,15 @@ def ask(
     method: str = "POST",
     catalogue: Path = CATALOGUE,
     note: Any = None,
+    note_run: Any = lambda *_: None,
     user: str = "rita",
     ledger: MemoryLedger | None = None,
 ) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def send() -> httpx.Response:
-        door = ReleaseDoor(behind, catalogue, note, asked_by(user), lambda: ledger or MemoryLedger())
+        ledgers = ledger or MemoryLedger()
+        door = ReleaseDoor(behind, catalogue, note, note_run, asked_by(user), lambda: ledgers)
         transport = httpx.ASGITransport(app=door)
         async with httpx.AsyncClient(transport=transport) as client:
             return await client.request(method, f"http://airflow{path}", content=content)
@@ -224,7 +230,7 @@ def test_a_body_in_pieces_is_read_whole_and_a_client_that_goes_is_let_go(behind:
             sent.append(message)
 
         scope = {"type": "http", "method": "POST", "path": ROUTE}
-        anyio.run(ReleaseDoor(behind, CATALOGUE, None, asked_by("rita")), scope, receive, send)
+        anyio.run(ReleaseDoor(behind, CATALOGUE, None, lambda *_: None, rita), scope, receive, send)
         return sent
 
     assert run([*pieces, {"type": "http.request", "body": b"", "more_body": False}])[0]["status"] == 200
@@ -311,3 +317,39 @@ def test_a_ledger_that_cannot_be_read_lets_no_passenger_in(behind: Behind) -> No
     answer = ask(behind, ROUTE, {"conf": PASSENGER}, user=CONDUCTOR, ledger=Broken())
     assert answer.status_code == 403
     assert "cannot be told: The ledger does not answer" in answer.json()["detail"]
+
+
+class Made:
+    """Airflow, which makes a run and answers in pieces, or does not make one."""
+
+    def __init__(self, status: int = 200) -> None:
+        self.status = status
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": self.status, "headers": [(b"x-kept", b"yes")]})
+        await send({"type": "http.response.body", "body": b'{"dag_run_id": ', "more_body": True})
+        await send({"type": "http.response.body", "body": b'"manual__1"}'})
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [("release_bike_shop", GOOD), ("rollback_bike_shop", {"reason": "Loses orders"}), ("emergency_stop", {})],
+)
+def test_who_asked_for_a_run_is_on_record_before_they_hear_of_it(dag_id: str, conf: dict[str, Any]) -> None:
+    noted: list[tuple[str, str, Any, bytes]] = []
+    answer = ask(Made(), f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf}, note_run=lambda *said: noted.append(said))
+    assert (answer.status_code, answer.headers["x-kept"], answer.json()) == (200, "yes", {"dag_run_id": "manual__1"})
+    ((user, dag, asked, reply),) = noted
+    assert (user, dag, json.loads(reply)) == ("rita", dag_id, {"dag_run_id": "manual__1"})
+    assert asked.content == {"conf": conf}
+
+
+@pytest.mark.parametrize(("dag_id", "status"), [("release_bike_shop", 409), ("nightly", 200)])
+def test_what_made_no_run_under_control_is_not_on_record(dag_id: str, status: int) -> None:
+    noted: list[Any] = []
+    body = {"conf": GOOD}
+    answer = ask(Made(status), f"/api/v2/dags/{dag_id}/dagRuns", body, note_run=lambda *said: noted.append(said))
+    assert answer.status_code == status
+    assert not noted

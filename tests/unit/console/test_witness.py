@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from include.interlock.console.asked import Asked
-from include.interlock.console.witness import is_answer, objection
+from include.interlock.console.witness import is_answer, note_run, objection
+from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import TransientError
 
 RUN = "/api/v2/dags/release_bike_shop/dagRuns/manual__2026"
@@ -67,3 +68,40 @@ def test_only_answers_to_a_release_are_recorded() -> None:
     assert is_answer(answered({}))
     assert not is_answer(answered({}, BALLOT.replace("release_bike_shop", "nightly")))
     assert not is_answer(answered({}, f"{RUN}/taskInstances/rollout.cast_ballot/1"))
+
+
+def triggered(dag_id: str, conf: Any) -> Asked:
+    return Asked("POST", f"/api/v2/dags/{dag_id}/dagRuns", bytearray(json.dumps({"conf": conf}).encode()))
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "chain"),
+    [
+        ("release_bike_shop", "release/release_bike_shop/manual__1"),
+        ("rollback_bike_shop", "release/rollback_bike_shop/manual__1"),
+        ("mark_version", "installation"),
+    ],
+)
+def test_who_asked_for_a_run_is_recorded_with_the_digest_of_the_form(dag_id: str, chain: str) -> None:
+    book = Book()
+    note_run("rita", dag_id, triggered(dag_id, {"ref": "1.1.0"}), b'{"dag_run_id": "manual__1"}', book.opened)
+    ((where, kind, payload, actor, key),) = book.entries
+    assert (where, kind, actor, key) == (chain, "run.asked", "rita", f"run.asked/{dag_id}/manual__1")
+    known = {"dag_id": dag_id, "run_id": "manual__1", "user": "rita"}
+    assert payload == {**known, "conf": sha256_of({"ref": "1.1.0"})}
+
+
+@pytest.mark.parametrize("reply", [b"", b"[]", b"{}", b'{"dag_run_id": 7}'])
+def test_an_answer_that_names_no_run_puts_nothing_on_record(reply: bytes) -> None:
+    book = Book()
+    note_run("rita", "mark_version", triggered("mark_version", {}), reply, book.opened)
+    assert book.entries == []
+
+
+def test_a_run_that_cannot_be_recorded_is_made_all_the_same_and_does_nothing_later() -> None:
+    @contextmanager
+    def nowhere() -> Iterator[Book]:
+        raise TransientError("The ledger does not answer.")
+        yield
+
+    note_run("rita", "mark_version", triggered("mark_version", {}), b'{"dag_run_id": "r"}', nowhere)

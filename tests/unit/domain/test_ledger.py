@@ -14,11 +14,14 @@ from include.interlock.domain.canonical import canonical_bytes
 from include.interlock.domain.errors import ClockError, LedgerBroken, LedgerError
 from include.interlock.domain.ledger import (
     CLOCK_CORRECTED,
+    DEEPEST_PAYLOAD,
+    LARGEST_PAYLOAD,
     START,
     Entry,
     SignedHead,
     entry_hash,
     first_break,
+    instant,
     next_entry,
     read_entry,
     release_chain,
@@ -139,6 +142,33 @@ def test_numbers_up_to_what_others_can_read_are_taken() -> None:
 def test_names_that_are_not_one_line_are_refused(field: dict[str, str]) -> None:
     with pytest.raises(LedgerError, match=next(iter(field))):
         following(None, **field)
+
+
+def test_payload_may_be_as_large_and_as_deep_as_is_said() -> None:
+    largest = "y" * (LARGEST_PAYLOAD - len('{"x":""}'))
+    assert following(None, payload={"x": largest}).payload["x"] == largest
+    with pytest.raises(LedgerError, match="1048577 bytes"):
+        following(None, payload={"x": largest + "y"})
+    deepest: Any = 1
+    for _ in range(DEEPEST_PAYLOAD - 1):
+        deepest = [deepest]
+    assert following(None, payload={"x": deepest}).payload == {"x": deepest}
+    with pytest.raises(LedgerError, match="nested more than 32 deep"):
+        following(None, payload={"x": [deepest]})
+
+
+@pytest.mark.usefixtures("far_east")
+def test_instants_are_written_alike_in_every_zone_and_year() -> None:
+    assert instant(NOON) == "2026-11-23T12:00:00.000000Z"
+    assert instant(NOON.replace(year=987)) == "0987-11-23T12:00:00.000000Z"
+    assert instant(datetime(1, 1, 1, microsecond=7, tzinfo=UTC)) == "0001-01-01T00:00:00.000007Z"
+
+
+def test_what_is_no_entry_is_refused_by_the_place_that_it_has_if_any() -> None:
+    with pytest.raises(LedgerBroken, match="Entry 0 of the chain c cannot be read"):
+        read_entry({"chain": "c"})
+    with pytest.raises(LedgerBroken, match="Entry 7 of the chain c cannot be read"):
+        read_entry({"chain": "c", "sequence": 7})
 
 
 def test_refusal_does_not_repeat_the_payload() -> None:
@@ -267,6 +297,7 @@ def test_any_swap_is_noticed_and_named(data: st.DataObject, length: int) -> None
     one, other = sorted(data.draw(st.lists(st.integers(0, length - 1), min_size=2, max_size=2, unique=True)))
     entries[one], entries[other] = entries[other], entries[one]
     assert found(list(entries)) == (one + 1, "reordered")
+    assert found([entry.model_dump(mode="json") for entry in entries]) == (one + 1, "reordered")
 
 
 @given(data=st.data(), length=LENGTHS)
@@ -367,6 +398,11 @@ def test_what_is_always_signed_shows_when_no_head_is_signed_after_it() -> None:
         assert (missing.sequence, missing.what) == (2, "head")
         assert "is not signed" in missing.sentence
         assert unsigned_since(CHAIN, entries, heads, but_the_last=True) is None
+    alone = following(None)
+    unsigned = unsigned_since(CHAIN, [alone], [])
+    assert unsigned is not None
+    assert unsigned.sequence == 1
+    assert unsigned_since(CHAIN, [alone], [head(alone)]) is None
     again = following(last, key="4")
     assert unsigned_since(CHAIN, [*entries, again], [head(decided)], but_the_last=True) is None
     assert unsigned_since(CHAIN, [*entries, again], [], but_the_last=True) is not None

@@ -195,6 +195,9 @@ def test_only_what_was_deployed_and_has_not_ended_is_backed_out() -> None:
         (chain_of(frozen, ("rollout.frozen", {"digest": OTHER}), used), "its plan is not the one that was frozen"),
         (chain_of(frozen), "it never had a permit to deploy"),
         (chain_of(frozen, ("permit.used", {"permit": {"purpose": "inspect"}})), "it never had a permit to deploy"),
+        (chain_of(frozen, ("permit.used", {})), "it never had a permit to deploy"),
+        (chain_of(("plan.made", {"digest": plan.digest}), used), "its plan is not the one that was frozen"),
+        (chain_of(frozen, ("permit.issued", used[1])), "it never had a permit to deploy"),
         (chain_of(frozen, ("permit.used", {"permit": {"purpose": "deploy", "plan": OTHER}})), "never had a permit"),
         (chain_of(frozen, used, ("release.closed", {"outcome": "deployed"})), "it has ended as deployed"),
     ]:
@@ -280,13 +283,36 @@ def test_a_permit_is_for_its_purpose_its_environment_and_its_hosts() -> None:
 
 def test_a_permit_is_neither_too_old_nor_from_later_nor_longer_than_allowed() -> None:
     use(permit(), now=NOW + LONGEST - timedelta(microseconds=1))
-    with pytest.raises(PolicyViolation, match="it ended at 12:15:00 UTC"):
+    with pytest.raises(PolicyViolation, match="it ended at 2026-03-04 12:15:00 UTC"):
         use(permit(), now=NOW + LONGEST)
     with pytest.raises(PolicyViolation, match="later than now"):
         use(permit(), now=NOW - timedelta(microseconds=1))
-    with pytest.raises(PolicyViolation, match="holds for more than"):
+    with pytest.raises(PolicyViolation, match="holds for more than 15 minutes"):
         use(permit(expires_at=NOW + LONGEST + timedelta(microseconds=1)))
 
 
 def test_a_permit_is_at_most_a_quarter_of_an_hour_old() -> None:
     assert timedelta(minutes=15) == LONGEST
+
+
+@pytest.mark.usefixtures("far_east")
+def test_times_are_told_in_utc_wherever_that_is() -> None:
+    with pytest.raises(PolicyViolation, match="it ended at 2026-03-04 12:15:00 UTC"):
+        use(permit(expires_at=datetime.fromisoformat("2026-03-04T13:15+01:00")), now=NOW + LONGEST)
+
+
+def test_only_a_test_environment_is_rehearsed_in() -> None:
+    assert said(planned(environment="test", rehearsal=True)) == ""
+    assert "no rehearsal, but it is for test" in said(planned(environment="test"))
+    assert "a rehearsal, but it is for production" in said(planned(rehearsal=True))
+
+
+@given(st.integers(-1800, 1800), st.integers(0, 1800))
+def test_a_permit_opens_connections_while_it_holds_and_not_a_second_more(now: int, length: int) -> None:
+    given_then = permit(expires_at=NOW + timedelta(seconds=length))
+    try:
+        use(given_then, now=NOW + timedelta(seconds=now))
+        used = True
+    except PolicyViolation:
+        used = False
+    assert used == (0 <= now < length <= 900)

@@ -43,12 +43,12 @@ def test_a_release_that_is_like_a_template_is_a_standard_change() -> None:
     [
         ({"services": ["till"]}, {}, "it is for till"),
         ({"tiers": [3, 4]}, {}, "it is not for services of tier 2"),
-        ({}, {"bump": "minor"}, "its versions are patch, and this is minor"),
-        ({}, {"bump": "major"}, "and this is major"),
-        ({}, {"bump": "downgrade"}, "and this is downgrade"),
-        ({}, {"risk": 31}, "its risk is 30 at most, and this is 31"),
+        ({}, {"bump": "minor"}, "it is for steps of the kind patch, and this one is minor"),
+        ({}, {"bump": "major"}, "and this one is major"),
+        ({}, {"bump": "downgrade"}, "and this one is downgrade"),
+        ({}, {"risk": 31}, "it is for a risk of 30 at most, and this is 31"),
         ({}, {"answers": {"customer_data": True, "speed": False}}, "customer_data was answered with yes"),
-        ({}, {"answers": {}}, "customer_data was answered with yes"),
+        ({}, {"answers": {}}, "customer_data was not answered"),
         ({"until": "2026-03-03"}, {}, "it ended on 2026-03-03"),
     ],
 )
@@ -59,7 +59,7 @@ def test_a_release_that_differs_in_one_thing_is_none(limits: dict[str, Any], ask
 
 
 def test_without_a_template_nothing_is_a_standard_change() -> None:
-    with pytest.raises(PolicyViolation, match="the policy has no template"):
+    with pytest.raises(PolicyViolation, match="The policy has no template"):
         found()
 
 
@@ -68,3 +68,16 @@ def test_a_template_names_questions_that_are_asked() -> None:
         found(template(answered_no=["weather"]))
     with pytest.raises(ValueError, match="patch is named twice"):
         found(template(), template())
+
+
+@pytest.mark.usefixtures("far_east")
+def test_the_last_day_of_a_template_ends_at_midnight_utc() -> None:
+    last = template(until="2026-03-04")
+    assert found(last, now=datetime(2026, 3, 4, 23, 59, 59, tzinfo=UTC)) == "patch"
+    assert found(last, now=datetime.fromisoformat("2026-03-05T08:59:59+09:00")) == "patch"
+    with pytest.raises(PolicyViolation, match="it ended on 2026-03-04"):
+        found(last, now=datetime.fromisoformat("2026-03-05T09:00+09:00"))
+
+
+def test_of_several_templates_the_first_that_fits_counts() -> None:
+    assert found(template("strict", risk_up_to=29), template("first"), template("second")) == "first"

@@ -202,7 +202,7 @@ def test_a_merged_rule_comes_back_from_json_as_it_was(one: VotingRule, other: Vo
 
 
 def test_the_longest_deadline_is_of_all_that_may_come_to_vote() -> None:
-    slow = {**ARCHITECTS, "quorum": {"deadline": "P5D"}, "when": {"risk_from": 90}}
+    slow = {**ARCHITECTS, "quorum": {"deadline": "P5D"}, "when": {"risk_from": 100}}
     people = book(BOARDS, rules=[slow])
     assert longest_deadline(policy(), people, service()) == timedelta(days=5)
     assert longest_deadline(policy(), book(BOARDS), service()) == timedelta(days=2)
@@ -258,3 +258,50 @@ def test_a_ballot_goes_to_the_member_and_to_who_stands_in_meanwhile() -> None:
     soon = ballots(rule_of_now, barred={"eve"}, since=NOW, until=NOW + timedelta(days=1))
     assert [ballot.voters for ballot in soon] == [("ben",), ("cora",), ("dan",)]
     assert "Eve (eve) may vote in place of Cora (cora) from 2026-12-01 until 2026-12-14" in rule_of_now.lines()
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "may_come"),
+    [
+        pytest.param("2026-11-20", "2026-12-04", False, id="back before the voting"),
+        pytest.param("2026-11-20", "2026-12-05", True, id="back after its first day"),
+        pytest.param("2026-12-05", "2026-12-05", True, id="away on its first day"),
+        pytest.param("2026-12-06", "2026-12-06", True, id="away in its midst"),
+        pytest.param("2026-12-07", "2026-12-20", True, id="away from its last day"),
+        pytest.param("2026-12-08", "2026-12-20", False, id="away after the voting"),
+    ],
+)
+@pytest.mark.usefixtures("far_east")
+def test_a_delegate_may_vote_who_stands_in_on_a_day_of_the_voting(first: str, last: str, may_come: bool) -> None:
+    begin = datetime(2026, 12, 5, 0, 0, tzinfo=UTC)
+    end = datetime.fromisoformat("2026-12-08T08:59+09:00")  # still the 7th, in UTC
+    (_, cora, _) = ballots(delegated(("cora", "eve", first, last)), barred=(), since=begin, until=end)
+    assert cora.voters == (("cora", "eve") if may_come else ("cora",))
+
+
+def test_everything_that_a_rule_is_made_of_has_one_order() -> None:
+    one = cab_and(members=["eve", "ann"], quorum={"require": {"operations": 1, "business": 1}, "veto": ["eve", "ann"]})
+    own, cab = one.demands[1], one.demands[0]
+    assert (cab.place, own.place) == ("board.yaml boards.cab", "board.yaml rules.more")
+    assert own.members == ("ann", "eve")
+    assert list(own.require) == ["business", "operations"]
+    assert own.veto == ("ann", "eve")
+    again = VotingRule(demands=(own, cab, own), seats=one.seats[::-1], delegations=(), delegates=())
+    assert again == one
+
+
+def test_merging_keeps_the_delegates_of_both() -> None:
+    one, other = delegated(AWAY), delegated(("ben", "gus", "2026-12-07", "2026-12-09"))
+    alone = rule({**ARCHITECTS, "members": ["ann"]}, kind="standard")
+    assert alone is not None
+    for merged in (merge(merge(one, alone), other), merge(other, merge(alone, one))):
+        assert [delegation.for_ for delegation in merged.delegations] == ["ben", "cora"]
+        assert [seat.user for seat in merged.delegates] == ["eve", "gus"]
+        assert merged.called("gus") == "Gus (gus)"
+        assert seat_of(merged, "eve", NOW) == "cora"
+
+
+def test_who_stood_in_for_two_at_a_time_has_the_first_seat_only() -> None:
+    twice = merge(delegated(AWAY), delegated(("ben", "eve", "2026-12-05", "2026-12-05")))
+    assert seat_of(twice, "eve", NOW) == "ben"
+    assert seat_of(twice, "eve", NOW + timedelta(days=1)) == "cora"

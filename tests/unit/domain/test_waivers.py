@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import ChangeType, Person
 from include.interlock.domain.policy import resolve_policy
 from include.interlock.domain.records import Blob, FailedExpectation, PolicyInForce, QualityReport, Vote, Waiver
@@ -107,6 +109,7 @@ VOTES = st.builds(
     st.sampled_from(["ben", "olga", "cora", "rita"]),
     st.sampled_from(CHOICES),
     st.sampled_from(["", "It is known."]),
+    at=st.sampled_from([AT, AT + timedelta(hours=1)]),
 )
 
 
@@ -118,6 +121,48 @@ def test_the_order_of_the_answers_does_not_matter(in_force: PolicyInForce, both:
 @given(st.lists(VOTES, max_size=6))
 def test_a_refusal_more_never_makes_a_waiver(in_force: PolicyInForce, votes: list[Vote]) -> None:
     assert isinstance(decided(in_force, *votes, vote("ben", REFUSE)), str)
+
+
+def test_of_equal_waivers_the_first_by_name_then_by_time_counts(in_force: PolicyInForce) -> None:
+    later = vote("ben", "Waive for 1 day", at=AT + timedelta(hours=1))
+    for cast in itertools.permutations(
+        [vote("olga", "Waive for 1 day", "A reason."), later, vote("ben", "Waive for 1 day")]
+    ):
+        waiver = decided(in_force, *cast)
+        assert isinstance(waiver, Waiver)
+        assert (waiver.by, waiver.at) == ("ben", AT)
+
+
+def test_of_several_refusals_the_first_by_name_is_repeated(in_force: PolicyInForce) -> None:
+    refusals = vote("olga", REFUSE, "A reason."), vote("ben", REFUSE, "No."), vote("ben", REFUSE, "Never.")
+    for cast in itertools.permutations(refusals):
+        assert decided(in_force, *cast) == "Ben did not waive it: “Never.”"
+
+
+def test_of_a_suite_that_nobody_may_waive_nothing_is_waived(in_force: PolicyInForce) -> None:
+    answers = [vote("ben", "Waive for 1 day")]
+    for suite in ("coverage", "tests"):
+        assert decide_waiver(in_force, PEOPLE, failure(suite), answers, requester="rita") == "nobody waived it in time"
+
+
+def test_nobody_is_asked_about_a_release_of_their_own(in_force: PolicyInForce) -> None:
+    rita = PEOPLE[3:]
+    assert not can_be_waived(in_force, rita, report(failure()), requester="rita")
+    assert can_be_waived(in_force, rita, report(failure()), requester="ben")
+
+
+def test_the_longest_waiver_is_offered_once() -> None:
+    for days in (1, 7, 14, 30, 90):
+        longest = timedelta(days=days)
+        assert list(offered(longest).values())[-1] == longest
+        assert len(offered(longest)) == len(set(offered(longest).values()))
+    assert list(offered(timedelta(days=91)).values()) == [timedelta(days=days) for days in (1, 7, 14, 30, 90, 91)]
+
+
+def test_what_is_waived_is_named_by_report_and_failure() -> None:
+    one = failure()
+    named = {"report": sha256_of(report(one)), "failure": one.model_dump(mode="json")}
+    assert digest_of(report(one), one) == sha256_of(named)
 
 
 def test_a_waiver_is_about_one_failure_of_one_report() -> None:

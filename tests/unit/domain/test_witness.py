@@ -5,8 +5,17 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain.ledger import Entry, next_entry
-from include.interlock.domain.witness import GIVEN, SKEW, GivenAnswer, is_witnessed
+from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.ledger import INSTALLATION, Entry, next_entry
+from include.interlock.domain.witness import (
+    ASKED,
+    GIVEN,
+    SKEW,
+    AskedRun,
+    GivenAnswer,
+    is_witnessed,
+    refuse_unasked,
+)
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 PLAN, OTHER = "a" * 64, "b" * 64
@@ -50,7 +59,8 @@ def test_what_came_in_is_exactly_what_counts(other: dict[str, Any]) -> None:
 
 
 def test_an_answer_in_another_actors_name_is_none() -> None:
-    assert not is_witnessed(ANSWER, NOW, chain(given(actor="cora")), digest=PLAN)
+    assert is_witnessed(ANSWER, NOW, chain(given(actor="cora")), digest=PLAN) is False
+    assert is_witnessed(ANSWER, NOW, chain(), digest=PLAN) is False
 
 
 @pytest.mark.parametrize(
@@ -62,5 +72,46 @@ def test_an_answer_was_given_when_it_came_in(at: datetime | None, witnessed: boo
 
 
 def test_an_answer_is_to_a_plan_that_was_frozen_before_it() -> None:
-    assert not is_witnessed(ANSWER, NOW, chain(frozen(OTHER), given(), frozen(PLAN)), digest=PLAN)
+    assert is_witnessed(ANSWER, NOW, chain(frozen(OTHER), given(), frozen(PLAN)), digest=PLAN) is False
     assert is_witnessed(ANSWER, NOW, chain(frozen(PLAN), given(), frozen(OTHER)), digest=PLAN)
+
+
+def test_an_answer_that_was_given_again_after_the_plan_changed_is_witnessed() -> None:
+    assert is_witnessed(ANSWER, NOW, chain(given(), frozen(PLAN), given()), digest=PLAN)
+    other = ANSWER.model_copy(update={"choice": "Reject"})
+    assert is_witnessed(ANSWER, NOW, chain(given(), given(other)), digest=PLAN)
+
+
+def test_a_minute_is_what_clocks_may_differ_by() -> None:
+    assert timedelta(minutes=1) == SKEW
+
+
+RUN = AskedRun(dag_id="release_bike_shop", run_id="one", user="rita", conf=PLAN)
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "chain"),
+    [
+        ("release_bike_shop", "release/release_bike_shop/one"),
+        ("rollback_bike_shop", "release/rollback_bike_shop/one"),
+        ("emergency_stop", INSTALLATION),
+        ("my_release_", INSTALLATION),
+    ],
+)
+def test_a_run_is_on_record_with_its_release_or_with_the_installation(dag_id: str, chain: str) -> None:
+    run = RUN.model_copy(update={"dag_id": dag_id})
+    assert (run.chain, run.key) == (chain, f"run.asked/{dag_id}/one")
+
+
+@pytest.mark.parametrize(
+    "other", [{}, {"user": "mallory"}, {"conf": OTHER}, {"run_id": "two"}, {"dag_id": "release_x"}]
+)
+def test_a_run_does_something_if_just_this_was_asked_for(other: dict[str, str]) -> None:
+    (entry,) = chain(("rita", ASKED, RUN.model_dump(mode="json")))
+    found = RUN.model_copy(update=other)
+    if not other:
+        refuse_unasked(found, entry)
+        return
+    for on_record in (entry, None):
+        with pytest.raises(PolicyViolation, match="does nothing: by the ledger,"):
+            refuse_unasked(found, on_record)

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from include.interlock.domain.errors import AssetMissing
 from include.interlock.estate.astro_settings import read_astro_settings
-from include.interlock.estate.connections import actual, delivered_connections, embedded_connections
+from include.interlock.estate.connections import (
+    actual,
+    delivered_connections,
+    embedded_connections,
+    stored_connection,
+)
 from include.interlock.estate.provision import SETTINGS_FILE
 from include.interlock.estate.settings import Settings
 
@@ -75,3 +81,8 @@ def test_ledger_is_entered_as_the_role_that_appends(settings: Settings) -> None:
     )
     assert (found.type, found.schema_, found.login) == ("postgres", "interlock_ledger", "interlock_ledger_writer")
     assert found.password == "append-me"
+
+
+def test_a_connection_that_airflow_does_not_have_is_named() -> None:
+    with pytest.raises(AssetMissing, match="no connection interlock_elsewhere"):
+        stored_connection("interlock_elsewhere")

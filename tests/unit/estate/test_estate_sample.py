@@ -28,7 +28,7 @@ def test_commits_are_the_same_every_time(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("TZ", "Pacific/Auckland")
     assert make_repository(tmp_path / "second.git", copy) == first
-    assert list(first) == ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]
+    assert list(first) == ["1.0.0", "1.1.0", "1.1.1", "1.2.0", "1.3.0"]
 
 
 def test_making_it_again_changes_nothing(repository: Path) -> None:

@@ -249,7 +249,7 @@ def test_an_approval_that_was_written_past_the_api_does_not_count_and_is_a_findi
     airflow: AirflowServer, running: RunningTask
 ) -> None:
     planned = releases.rollout(decide_by=LATE)
-    ben, cora, _ = ballots(airflow, planned)
+    ben, cora, dan = ballots(airflow, planned)
     early = (LATE - timedelta(minutes=1)).isoformat()
     airflow.answer(ben, "ben", "Approve", responded_at=early)
     airflow.answer(cora, "cora", "Approve", responded_at=early, written_past_the_api=True)
@@ -257,6 +257,8 @@ def test_an_approval_that_was_written_past_the_api_does_not_count_and_is_a_findi
         wait(planned)
     (finding,) = {payload["what"] for kind, payload in running.recorded if kind == "finding"}
     assert finding.startswith("cora's answer “Approve” to rollout.cast_ballot[1] did not come in at Airflow's API")
+    assert dan["responded_by_user"]["name"] == CLERK, "nobody waits for a vote on what cannot be approved any more"
+    assert "cannot be approved any more" in dan["params_input"]["comment"]
 
 
 def test_a_digest_that_a_ballot_only_mentions_is_not_what_it_is_about(airflow: AirflowServer) -> None:

@@ -13,9 +13,9 @@ from include.interlock.adapters.catalogue import FOLDER
 from include.interlock.domain.overrides import OVERRIDDEN, Override
 from include.interlock.domain.records import HostResult
 from include.interlock.stages import calendars, resources
-from include.interlock.stages.implementation import _was_held_back
 from include.interlock.stages.policy import catalogue_digest
 from include.interlock.stages.taskflow import reasons_kept
+from include.interlock.stages.waves import _was_held_back
 from tests.running_task import RunningTask
 
 CALENDAR = """\
@@ -133,3 +133,13 @@ def test_a_wave_was_held_back_only_if_no_host_failed_by_itself() -> None:
     assert _was_held_back([result("deployed"), halted, result("failed", "No permit: Calendar: Christmas trade.")])
     assert not _was_held_back([halted, result("failed", "h is not well")])
     assert not _was_held_back([result("deployed")])
+
+
+def test_who_votes_is_told_what_the_calendars_say_of_what_is_to_come(catalogue: Path) -> None:
+    freeze(catalogue, "stop")
+    policy, _, service = resources.catalogue_of("bike-shop")
+    moments = {"at its start": END + timedelta(hours=1), "at the deadline": NOW - timedelta(hours=2)}
+    (now, closed_by), (start, free) = calendars.foreseen(policy, service, "production", moments)
+    assert (now, start) == ("now", "at its start")
+    assert "may not be changed: closed by Christmas trade" in str(closed_by)
+    assert free.open

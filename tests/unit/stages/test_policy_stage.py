@@ -9,8 +9,10 @@ import pytest
 from airflow.sdk import get_current_context
 
 from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.witness import AskedRun
 from include.interlock.stages import policy
-from tests.running_task import RunningTask
+from tests.airflow_server import RUN
+from tests.running_task import RunningTask, asked_for
 
 FORM = {
     "ref": "1.1.0",
@@ -24,21 +26,32 @@ FORM = {
 }
 
 
-def asked(user: str = "rita", **changes: Any) -> Any:
-    """Let the running task's run ask for something."""
+def asked(running: RunningTask, user: str = "rita", **changes: Any) -> Any:
+    """Let the running task's run ask for something, as it came in at the API."""
     context: Any = get_current_context()
     context["params"] = {**FORM, **changes}
-    context["dag_run"] = SimpleNamespace(**{**vars(context["dag_run"]), "triggering_user_name": user})
+    running.asked = entry(asked_for(RUN, user, changes))
+    by_airflow(triggering_user_name=user, conf=changes)
     return policy.requested("bike-shop")
 
 
+def entry(run: AskedRun) -> SimpleNamespace:
+    return SimpleNamespace(payload=run.model_dump(mode="json"))
+
+
+def by_airflow(**said: Any) -> None:
+    """Have Airflow's record of the run say something."""
+    context: Any = get_current_context()
+    context["dag_run"] = SimpleNamespace(**{**vars(context["dag_run"]), **said})
+
+
 def begin(running: RunningTask) -> None:
-    running.recorded.append(("release.requested", policy.as_asked("bike-shop", asked())))
+    running.recorded.append(("release.requested", policy.as_asked("bike-shop", asked(running))))
 
 
 def test_a_run_that_still_asks_for_the_same_goes_on(running: RunningTask) -> None:
     begin(running)
-    assert asked().version == "1.1.0"
+    assert asked(running).version == "1.1.0"
     assert [kind for kind, _ in running.recorded] == ["release.requested"]
 
 
@@ -50,5 +63,39 @@ def test_a_run_that_was_edited_since_is_refused_and_that_is_a_finding(
 ) -> None:
     begin(running)
     with pytest.raises(PolicyViolation, match="no longer asks for what it asked for"):
-        asked(**changes)
+        asked(running, **changes)
     assert running.recorded[-1][0] == "finding"
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        pytest.param({"triggering_user_name": "maya"}, "rita asked for it; by Airflow's record, maya did", id="user"),
+        pytest.param({"triggering_user_name": None}, "rita asked for it; by Airflow's record, nobody did", id="none"),
+        pytest.param({"conf": {"ref": "1.3.0"}}, "what rita asked for is not what Airflow has", id="form"),
+    ],
+)
+def test_a_run_whose_row_in_airflows_database_was_edited_does_nothing(
+    running: RunningTask, said: dict[str, Any], problem: str
+) -> None:
+    asked(running)
+    assert policy.requester() == "rita"
+    by_airflow(**said)
+    with pytest.raises(PolicyViolation, match=problem):
+        policy.requester()
+
+
+def test_a_run_that_was_written_into_airflows_database_does_nothing(
+    running: RunningTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "PATIENCE", 0.01)
+    by_airflow(triggering_user_name="rita", conf=None)
+    with pytest.raises(PolicyViolation, match="nobody asked for it at Airflow's API; by Airflow's record, rita did"):
+        policy.requester()
+
+
+def test_a_task_waits_for_the_record_of_who_asked(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_airflow(triggering_user_name="rita", conf=None)
+    found = iter([None, None, entry(asked_for(RUN, "rita"))])
+    monkeypatch.setattr(running, "find", lambda *_: next(found))
+    assert policy.requester() == "rita"

@@ -31,9 +31,11 @@ def bodies() -> dict[str, str]:
         "ballot": render(
             "ballot.md.j2",
             rollout=releases.rollout(),
+            strategy=(),
             board=releases.board(),
             acceptance=releases.decision("acceptance"),
             answered_yes=(),
+            calendars=(),
             **COMMON,
         ),
         "waiver": render(

@@ -91,7 +91,13 @@ class Office:
         """Run a task of the train."""
         named = {"run_type": "manual", **run}
         with dag_run(
-            f"{RUN[0]}/x", run_id=RUN[1], user=user, params=params or {}, results=self.results, **named
+            f"{RUN[0]}/x",
+            run_id=RUN[1],
+            user=user,
+            params=params or {},
+            results=self.results,
+            ledger=self.ledger,
+            **named,
         ) as self.left:
             return task.function(*given)
 

@@ -53,9 +53,12 @@ def told(
     change(proof)
 
     def passenger(many: list[make.Step]) -> list[make.Step]:
-        asked = [(kind, {**payload, "requested_by": CONDUCTOR}) for kind, payload in many[:1]]
+        asked = [
+            ("run.asked", {**many[0][1], "user": CONDUCTOR}),
+            ("release.requested", {**many[1][1], "requested_by": CONDUCTOR}),
+        ]
         place = next(number for number, (kind, _) in enumerate(many) if kind == "board.decided")
-        return [*asked, *many[1:place], ("train.proven", proof), *many[place:]]
+        return [*asked, *many[2:place], ("train.proven", proof), *many[place:]]
 
     lines: list[str] = []
     ticket = TrainTicket(chain=TRAIN, manifest=frozen.digest)

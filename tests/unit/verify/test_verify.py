@@ -134,11 +134,11 @@ def test_a_rejected_release_is_proven_too(tmp_path: Path) -> None:
 
 def test_findings_and_waivers_are_told(tmp_path: Path) -> None:
     def waived(many: list[make.Step]) -> list[make.Step]:
-        return [*many[:7], ("finding", {"what": "host 1 ran something else"}), *many[7:]]
+        return [*many[:8], ("finding", {"what": "host 1 ran something else"}), *many[8:]]
 
     proven, said = changed(tmp_path, waived)
     assert proven, said
-    assert "entry 8 (finding): host 1 ran something else" in said
+    assert "entry 9 (finding): host 1 ran something else" in said
 
 
 # --- any change at all -----------------------------------------------------------------------------------------------
@@ -315,13 +315,13 @@ def test_a_dropped_entry_is_named_even_if_the_manifest_is_signed_anew(data: st.D
 def test_a_changed_entry_is_named_even_if_its_hash_is_made_anew() -> None:
     files = members(good())
     entries = [json.loads(line) for line in files["chain.jsonl"].splitlines()]
-    entries[7]["payload"]["votes"][0]["user"] = "dora"
-    entries[7]["hash"] = sha256_of({key: value for key, value in entries[7].items() if key != "hash"})
+    entries[8]["payload"]["votes"][0]["user"] = "dora"
+    entries[8]["hash"] = sha256_of({key: value for key, value in entries[8].items() if key != "hash"})
     text = b"".join(canonical_bytes(entry) + b"\n" for entry in entries)
     proven, said = found(resealed(files, chain_jsonl=text))
     assert not proven
-    assert "line 9 (entry 9, permit.issued): expected previous" in said
-    assert "heads.jsonl, line 1, which seals entry 8: expected hash" in said
+    assert "line 10 (entry 10, permit.issued): expected previous" in said
+    assert "heads.jsonl, line 1, which seals entry 9: expected hash" in said
 
 
 def test_a_whole_chain_made_anew_fails_at_the_signed_heads() -> None:
@@ -330,15 +330,15 @@ def test_a_whole_chain_made_anew_fails_at_the_signed_heads() -> None:
         [*((e["kind"], e["payload"]) for e in map(json.loads, files["chain.jsonl"].splitlines()))][:-1]
     )
     text = b"".join(canonical_bytes(entry) + b"\n" for entry in other)
-    assert "which seals entry 16: expected chain" in found(resealed(files, chain_jsonl=text))[1]
+    assert "which seals entry 17: expected chain" in found(resealed(files, chain_jsonl=text))[1]
 
 
 def test_entries_that_are_not_sealed_are_named(tmp_path: Path) -> None:
     what = make.evidence()
     proven, said = found(make.packed(tmp_path / "pack.zip", make.sealed_anew(what, heads=what.heads[:1])))
     assert not proven
-    assert "entry 9 (permit.issued): is not sealed yet" in said
-    assert "entry 16 (release.closed): is not sealed yet: expected a signed head, the last is of entry 8" in said
+    assert "entry 10 (permit.issued): is not sealed yet" in said
+    assert "entry 17 (release.closed): is not sealed yet: expected a signed head, the last is of entry 9" in said
 
 
 def test_a_signature_over_something_else_is_no_head(tmp_path: Path) -> None:
@@ -361,11 +361,11 @@ def test_what_is_recorded_a_second_time_is_named(tmp_path: Path) -> None:
     what = make.evidence()
     last = what.entries[-1]
     fields: dict[str, Any] = {"chain": make.CHAIN, "at": last.at, "actor": "ada", "kind": "finding", "payload": {}}
-    again = next_entry(last, key=what.entries[3].key, **fields)
+    again = next_entry(last, key=what.entries[4].key, **fields)
     more = make.sealed_anew(what, entries=[*what.entries, again], heads=[make.head(again, make.signer())])
     proven, said = found(make.packed(tmp_path / "pack.zip", more))
     assert not proven
-    assert "line 17 (entry 17, finding): records artifact.built/3 a second time" in said
+    assert "line 18 (entry 18, finding): records artifact.built/4 a second time" in said
 
 
 def test_a_head_by_another_key_is_refused(tmp_path: Path) -> None:
@@ -389,7 +389,7 @@ def test_time_goes_backwards_only_when_the_clock_is_corrected(tmp_path: Path, ki
     more = make.sealed_anew(what, entries=[*what.entries, early], heads=[make.head(early, make.signer())])
     found_proven, said = found(make.packed(tmp_path / "pack.zip", more))
     assert found_proven is proven, said
-    assert proven or "line 17 (entry 17, finding): expected a time not before" in said
+    assert proven or "line 18 (entry 18, finding): expected a time not before" in said
 
 
 # --- what the release claims: signed by the installation itself, and yet not so --------------------------------------
@@ -421,15 +421,15 @@ def test_time_goes_backwards_only_when_the_clock_is_corrected(tmp_path: Path, ki
         ),
         pytest.param(without("permit.issued"), "expected a permit issued before", id="permit never issued"),
         pytest.param(without("permit.used"), "expected a permit to deploy used before", id="permit not used"),
-        pytest.param(lambda many: [*many, many[9]], "was used before", id="permit used twice"),
-        pytest.param(lambda many: [*many[:10], many[8], *many[10:]], "expected a new permit", id="permit issued twice"),
+        pytest.param(lambda many: [*many, many[10]], "was used before", id="permit used twice"),
+        pytest.param(lambda many: [*many[:11], many[9], *many[11:]], "expected a new permit", id="permit issued twice"),
         pytest.param(
-            lambda many: [*many[:9], many[10], many[9], *many[11:]],
+            lambda many: [*many[:10], many[11], many[10], *many[12:]],
             "a permit to deploy used before",
             id="used afterwards",
         ),
         pytest.param(
-            lambda many: [*many, *[("note", {})] * 12, many[12]], "expected its use until", id="permit run out"
+            lambda many: [*many, *[("note", {})] * 12, many[13]], "expected its use until", id="permit run out"
         ),
         pytest.param(with_payload("wave.deployed", number=2), "a permit to deploy", id="another wave's permit"),
         pytest.param(with_payload("wave.deployed", digest="9" * 64), "expected digest aaaa", id="another artifact"),
@@ -463,8 +463,10 @@ def test_time_goes_backwards_only_when_the_clock_is_corrected(tmp_path: Path, ki
         pytest.param(
             with_payload("release.requested", requested_by="ben"), "expected requested_by ben", id="requester"
         ),
+        pytest.param(with_payload("run.asked", user="ben"), "expected user rita, found ben", id="who asked"),
+        pytest.param(lambda many: many[1:], "expected user rita, found nothing", id="nobody asked"),
         pytest.param(
-            lambda many: [*many[:4], *many[5:7], many[4], *many[7:]],
+            lambda many: [*many[:5], *many[6:8], many[5], *many[8:]],
             "expected the quality_digest",
             id="judged afterwards",
         ),
@@ -494,7 +496,7 @@ def test_a_permit_that_is_not_the_signed_one_is_named(tmp_path: Path) -> None:
 
     proven, said = changed(tmp_path, longer)
     assert not proven
-    assert "entry 9 (permit.issued): expected the permit that was signed" in said
+    assert "entry 10 (permit.issued): expected the permit that was signed" in said
 
 
 @pytest.mark.parametrize(
@@ -510,11 +512,11 @@ def test_a_permit_that_is_not_the_signed_one_is_named(tmp_path: Path) -> None:
 def test_a_permit_for_something_else_is_named(tmp_path: Path, field: str, value: Any) -> None:
     def other(many: list[make.Step]) -> list[make.Step]:
         granted = {**payload_of(many, "permit.issued")["permit"], field: value}
-        return [*many[:8], *make.issued_and_used(granted, make.signer()), *many[10:]]
+        return [*many[:9], *make.issued_and_used(granted, make.signer()), *many[11:]]
 
     proven, said = changed(tmp_path, other)
     assert not proven
-    assert f"entry 9 (permit.issued): expected {'hosts' if field == 'wave' else field} " in said
+    assert f"entry 10 (permit.issued): expected {'hosts' if field == 'wave' else field} " in said
 
 
 def backed_out(after: str = "1.0.0-0123456789ab", *, permitted: bool = True) -> make.Change:
@@ -528,7 +530,7 @@ def backed_out(after: str = "1.0.0-0123456789ab", *, permitted: bool = True) -> 
         granted["plan"] = payload_of(many, "board.decided")["digest"]
         granted["hosts"] = list(releases.ADDRESSES)
         steps = make.issued_and_used(granted, make.signer()) if permitted else []
-        return [*many[:14], *steps, ("back_out.done", report), many[-1]]
+        return [*many[:15], *steps, ("back_out.done", report), many[-1]]
 
     return change
 
@@ -677,7 +679,7 @@ def test_a_failed_expectation_needs_a_waiver_that_holds(
         "until": "2026-12-01T00:00:00Z",
     }
     steps: list[make.Step] = [] if waiver is None else [("quality.waived", {**usual, **waiver})]
-    what = make.evidence(lambda many: [*many[:5], *steps, *many[5:]], report=releases.quality(releases.failure()))
+    what = make.evidence(lambda many: [*many[:6], *steps, *many[6:]], report=releases.quality(releases.failure()))
     found_proven, said = found(make.packed(tmp_path / "pack.zip", what))
     assert found_proven is proven, said
     assert proven or "expected a waiver that holds of performance: p95_ms is at most 800" in said

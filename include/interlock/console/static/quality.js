@@ -2,7 +2,7 @@
 
 import { base, dagId, element, read, runId } from "./airflow.js";
 
-const TITLES = { quality: "Quality review", verification: "Verification" };
+const TITLES = { quality: "Quality review", canary: "Canary", verification: "Verification" };
 const bar = document.getElementById("reports");
 const frame = document.getElementById("docs");
 

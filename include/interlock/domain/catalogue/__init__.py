@@ -42,6 +42,7 @@ from .policy_file import (
     WaiverTightening,
 )
 from .service_file import (
+    MOST_WAVES,
     PLATFORM_PREFIXES,
     Audience,
     Build,
@@ -56,6 +57,7 @@ from .service_file import (
     Training,
     Wave,
 )
+from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, OwnMetric, StrategyName
 from .values import (
     LONGEST,
     Argument,
@@ -78,14 +80,17 @@ from .values import (
 __all__ = [
     "DEFAULT_DEADLINE",
     "LONGEST",
+    "MOST_WAVES",
     "PLATFORM_PREFIXES",
     "Argument",
     "Audience",
+    "BlueGreen",
     "Board",
     "BoardBook",
     "BoardRule",
     "Bookings",
     "Build",
+    "Canary",
     "Catalogue",
     "ChangeType",
     "Condition",
@@ -99,12 +104,15 @@ __all__ = [
     "Findings",
     "Flow",
     "FlowTightening",
+    "Guidance",
     "Health",
     "Identifier",
     "Launch",
     "Licence",
     "Line",
     "Load",
+    "OnFailure",
+    "OwnMetric",
     "People",
     "Person",
     "Policy",
@@ -120,6 +128,7 @@ __all__ = [
     "SmokeCheck",
     "Source",
     "StandardChange",
+    "StrategyName",
     "Suite",
     "TagName",
     "TagValue",

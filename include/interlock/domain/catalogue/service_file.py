@@ -8,13 +8,22 @@ from ipaddress import ip_address
 from itertools import combinations, pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from include.interlock.domain.canonical import Model
 
 from .policy_file import Tightening
+from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, StrategyName, TargetGroupName
 from .values import (
     Argument,
     ConnectionId,
@@ -179,6 +188,14 @@ Amount = Annotated[int, Field(ge=0, strict=True)] | Annotated[str, StringConstra
 """A number of hosts, or a percentage of the fleet such as 25%."""
 
 
+def may_be_the_same(tags: dict[str, str], others: dict[str, str]) -> bool:
+    """Say whether an instance can carry both."""
+    return all(tags[tag] == others[tag] for tag in tags.keys() & others.keys())
+
+
+MOST_WAVES = 20
+
+
 class Environment(Model):
     """A fleet of hosts that runs the service."""
 
@@ -187,7 +204,7 @@ class Environment(Model):
     waves: Annotated[tuple[Wave, ...], AfterValidator(_rising)] = Field(
         (Wave(percent=100),),
         min_length=1,
-        max_length=20,
+        max_length=MOST_WAVES,
         description="After each wave, this much of the fleet has the release: 1, 25%, 100%",
     )
     window: int | None = Field(
@@ -200,9 +217,18 @@ class Environment(Model):
         0, description="Hosts that stay in service at any time; those being changed and those that failed are not"
     )
     by_zone: bool = Field(False, description="Change the hosts of one availability zone before those of the next")
-    target_group: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9-]{1,32}$", description="Name of the ELBv2 target group"
+    target_group: TargetGroupName | None = None
+    strategy: StrategyName = Field(
+        "rolling", description="rolling: wave after wave; canary: the first is judged; blue_green: to a second fleet"
     )
+    canary: Canary | None = Field(None, validate_default=True, description="With strategy: canary")
+    blue_green: BlueGreen | None = Field(None, validate_default=True, description="With strategy: blue_green")
+    on_failure: OnFailure = Field(
+        "exclude",
+        description="A host that fails is left out as far as max_failed bears it; or backs the release out; or the "
+        "release manager is asked",
+    )
+    guidance: Guidance | None = Field(None, description="With on_failure: ask")
     deploy_root: Annotated[str, StringConstraints(pattern=_DEPLOY_ROOT, max_length=255)] = Field(
         description="Folder on the host: absolute, or under the login's home"
     )
@@ -220,6 +246,69 @@ class Environment(Model):
         if self.missing == "create" and self.launch is None:
             raise ValueError("missing: create needs launch")
         return self
+
+    @field_validator("canary", "blue_green")
+    @classmethod
+    def _goes_with_the_strategy(
+        cls, value: Canary | BlueGreen | None, info: ValidationInfo
+    ) -> Canary | BlueGreen | None:
+        strategy = info.data.get("strategy")
+        if (value is not None) != (strategy == info.field_name) and strategy is not None:
+            raise ValueError(
+                f"goes with strategy: {info.field_name}, and the strategy is {strategy}"
+                if value is not None
+                else f"strategy: {strategy} needs its settings here"
+            )
+        return value
+
+    @field_validator("guidance")
+    @classmethod
+    def _goes_with_asking(cls, value: Guidance | None, info: ValidationInfo) -> Guidance | None:
+        if value is not None and info.data.get("on_failure") not in (None, "ask"):
+            raise ValueError("goes with on_failure: ask")
+        return value
+
+    @field_validator("canary")
+    @classmethod
+    def _leaves_a_baseline(cls, value: Canary | None, info: ValidationInfo) -> Canary | None:
+        """Refuse a first wave that leaves no hosts of the old version to compare with."""
+        waves, count, group = (info.data.get(key) for key in ("waves", "count", "target_group"))
+        if value is None or not waves or not count:
+            return value
+        first = waves[0].hosts or -(-count * waves[0].percent // 100)
+        if len(waves) < 2 or 2 * first > count:
+            raise ValueError(
+                f"the first wave ({waves[0]}) is the canary, and of {count} hosts as many again must stay as they are "
+                "to compare it with"
+            )
+        if value.traffic is not None and group is None:
+            raise ValueError("traffic is shared between target groups, and the environment has no target_group")
+        if group in (value.target_group, value.baseline_target_group) and group is not None:
+            raise ValueError("the groups of canary and baseline are not the target_group of the environment")
+        return value
+
+    @field_validator("blue_green")
+    @classmethod
+    def _is_a_second_fleet(cls, value: BlueGreen | None, info: ValidationInfo) -> BlueGreen | None:
+        if value is None:
+            return value
+        group = info.data.get("target_group")
+        if group is None or group == value.target_group:
+            raise ValueError("needs a target_group of the environment, and another one for the second fleet")
+        hosts = info.data.get("hosts") or {}
+        if may_be_the_same(hosts, value.hosts):
+            raise ValueError("hosts: both fleets may select the same hosts; give both a tag with different values")
+        return value
+
+    @property
+    def fleets(self) -> tuple[dict[str, str], ...]:
+        """The tags of its hosts; of two fleets if it has two."""
+        return (self.hosts, self.blue_green.hosts) if self.blue_green else (self.hosts,)
+
+    @property
+    def guided(self) -> Guidance | None:
+        """How the release manager is asked about hosts that fail; none: nobody is."""
+        return (self.guidance or Guidance()) if self.on_failure == "ask" else None
 
     @model_validator(mode="after")
     def _some_host_can_be_changed(self) -> Self:
@@ -271,6 +360,8 @@ class Service(Model):
     def _has_test_and_production(self) -> Self:
         if missing := [name for name in ("test", "production") if name not in self.environments]:
             raise ValueError(f"environments lacks {' and '.join(missing)}")
+        if (test := self.environments["test"]).strategy != "rolling" or test.on_failure != "exclude":
+            raise ValueError("environments: test is changed all at once; strategy and on_failure are production's")
         if twice := named_twice(audience.name for audience in self.audiences):
             raise ValueError(f"audiences: {twice} is named twice")
         return self
@@ -279,8 +370,7 @@ class Service(Model):
     def _no_host_is_in_two_environments(self) -> Self:
         """Otherwise a deployment to test could change a production host, which nobody voted on."""
         for (one, first), (other, second) in combinations(self.environments.items(), 2):
-            shared = first.hosts.keys() & second.hosts.keys()
-            if all(first.hosts[tag] == second.hosts[tag] for tag in shared):
+            if any(may_be_the_same(tags, others) for tags in first.fleets for others in second.fleets):
                 raise ValueError(
                     f"environments: {one} and {other} may select the same hosts; give both a tag with different values"
                 )

@@ -1,0 +1,155 @@
+"""Deploy a bundle to hosts with Interlock's engine, outside Airflow, or back out: the commands that are measured.
+
+  python -m benchmarks.fanout.deploy              deploy
+  python -m benchmarks.fanout.deploy back-out     go back to FANOUT_VERSION, which is on the hosts
+
+What it needs stands in the environment:
+
+  FANOUT_HOSTS        file, one address a line        FANOUT_BUNDLE   the .tar.gz to deploy
+  FANOUT_PORT         the SSH port                    FANOUT_SHA256   its digest
+  FANOUT_USER         the SSH user                    FANOUT_VERSION  the release's name
+  FANOUT_KEY          the private key                 FANOUT_APP      the folder to deploy to; {host}: the address
+  FANOUT_KNOWN_HOSTS  a known_hosts file with every host's key
+
+A bundle without an appspec.yml gets one put in front of it, with one hook that touches FANOUT_APP/restarted: this
+stands for a restart. The hosts count as a sandbox, so that no permit is asked for; everything else is what a wave does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import io
+import os
+import sys
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from include.interlock.adapters.hosts import Deployment, back_out_hosts, deploy_hosts
+from include.interlock.adapters.permits import Admission
+from include.interlock.adapters.ssh import SshLogin
+from include.interlock.domain.appspec import APPSPEC
+from include.interlock.domain.records import BackOutPlan, Host, HostResult
+
+_APPSPEC = (
+    b"version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: interlock-restart\n      timeout: 60\n"
+)
+_RESTART = b'#!/bin/sh\ntouch "$INTERLOCK_SHARED/../restarted"\n'
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Deploy or back out, say what failed, and return 1 if anything did."""
+    work = _back_out if list(arguments) == ["back-out"] else _deploy
+    results = asyncio.run(work(os.environ))
+    for result in results:
+        if result.outcome == "failed":
+            sys.stderr.write(f"{result.host}: {result.outcome}: {result.error}\n")
+        else:
+            sys.stdout.write(f"{result.host}: {result.outcome} in {result.seconds} s: {result.steps}\n")
+    return int(any(result.outcome == "failed" for result in results))
+
+
+async def _deploy(environ: Mapping[str, str]) -> tuple[HostResult, ...]:
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, digest = _with_appspec(Path(environ["FANOUT_BUNDLE"]), environ["FANOUT_SHA256"], Path(folder))
+        release = environ["FANOUT_VERSION"]
+        return await deploy_hosts(
+            hosts_of(environ),
+            Deployment(
+                service="fanout",
+                environment="test",
+                deployment_id=release,
+                deploy_root=environ["FANOUT_APP"],
+                release=release,
+                version=_version(release, digest),
+                commit=hashlib.sha1(digest.encode()).hexdigest(),
+                sha256=digest,
+                bundle=bundle,
+                keep_releases=3,
+                health=None,
+                drain_timeout=timedelta(0),
+            ),
+            login=login_of(environ),
+            admission=Admission.sandbox("test"),
+            balancer=None,
+        )
+
+
+async def _back_out(environ: Mapping[str, str]) -> tuple[HostResult, ...]:
+    hosts, release = hosts_of(environ), environ["FANOUT_VERSION"]
+    version = _version(release, environ["FANOUT_SHA256"])
+    plan = BackOutPlan(
+        releases={host.address: release for host in hosts},
+        versions={host.address: version for host in hosts},
+        on_hosts=True,
+    )
+    return await back_out_hosts(
+        hosts,
+        plan,
+        service="fanout",
+        environment="test",
+        deployment_id=f"back to {release}",
+        deploy_root=environ["FANOUT_APP"],
+        health=None,
+        drain_timeout=timedelta(0),
+        login=login_of(environ),
+        admission=Admission.sandbox("test"),
+        balancer=None,
+    )
+
+
+def _version(release: str, digest: str) -> str:
+    return release.removesuffix(f"-{digest[:12]}")
+
+
+def hosts_of(environ: Mapping[str, str]) -> tuple[Host, ...]:
+    """Return the hosts that a file names."""
+    addresses = Path(environ["FANOUT_HOSTS"]).read_text().split()
+    return tuple(
+        Host(instance_id=f"i-{number:017x}", name=f"host-{number}", address=address, zone="a")
+        for number, address in enumerate(addresses, 1)
+    )
+
+
+def login_of(environ: Mapping[str, str]) -> SshLogin:
+    """Return how to log in to the hosts."""
+    return SshLogin(
+        username=environ["FANOUT_USER"],
+        known_hosts=Path(environ["FANOUT_KNOWN_HOSTS"]),
+        client_key=Path(environ["FANOUT_KEY"]),
+        port=int(environ["FANOUT_PORT"]),
+        connect_timeout=60,
+    )
+
+
+def _with_appspec(bundle: Path, digest: str, folder: Path) -> tuple[Path, str]:
+    """Return a bundle that has an AppSpec, and its digest."""
+    content = bundle.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"{bundle} does not have the digest {digest}")
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        first = archive.next()
+        if first is None or first.name == APPSPEC or (not first.isreg() and APPSPEC in archive.getnames()):
+            return bundle, digest
+    content = _front() + content  # gzip's members follow one another, and so do an archive's entries
+    whole = folder / "bundle.tar.gz"
+    whole.write_bytes(content)
+    return whole, hashlib.sha256(content).hexdigest()
+
+
+def _front() -> bytes:
+    """Return the beginning of an archive, without the end that would hide what follows."""
+    entries = b""
+    for name, content, mode in ((APPSPEC, _APPSPEC, 0o644), ("interlock-restart", _RESTART, 0o755)):
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode = len(content), mode
+        entries += entry.tobuf() + content + b"\0" * (-len(content) % tarfile.BLOCKSIZE)
+    return gzip.compress(entries, 1, mtime=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

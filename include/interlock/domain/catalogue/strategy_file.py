@@ -1,0 +1,126 @@
+"""``environments.*`` of ``services/*.yaml``: by which strategy a fleet is changed, and what if a host fails."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
+
+from include.interlock.domain.canonical import Model
+
+from .values import Duration, TagName, TagValue, UrlPath
+
+StrategyName = Literal["rolling", "canary", "blue_green"]
+OnFailure = Literal["exclude", "back_out", "ask"]
+TargetGroupName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,32}$"), Field(description="Name of an ELBv2 target group")
+]
+MOST_TRAFFIC = 45
+"""Percent: canary and baseline have as much each, and the rest of the fleet keeps some."""
+_PERCENT = r"^([1-9]|[1-3][0-9]|4[0-5]) ?%$"
+SHORTEST_BAKE = timedelta(seconds=10)
+
+
+def _percent(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(_PERCENT, value, re.ASCII):
+        return int(value.rstrip("% "))
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_TRAFFIC:
+        return value
+    raise ValueError(f"must be a percentage from 1% to {MOST_TRAFFIC}%: the baseline has as much again")
+
+
+TrafficShare = Annotated[
+    int,
+    BeforeValidator(_percent),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MOST_TRAFFIC},
+                {"type": "string", "pattern": _PERCENT},
+            ],
+            "description": "A percentage, such as 10%",
+        }
+    ),
+]
+
+
+def _long_enough(value: timedelta) -> timedelta:
+    if value < SHORTEST_BAKE:
+        raise ValueError(f"must be at least {SHORTEST_BAKE.seconds} seconds: a canary is judged by what it did in it")
+    return value
+
+
+class OwnMetric(Model):
+    """A number that the service itself tells of each host."""
+
+    worse: Literal["higher", "lower", "either"] = Field("higher", description="Which change is for the worse")
+    by: float = Field(
+        1.25, gt=1, le=100, description="From so many times the baseline's mean on (or that part of it) it counts"
+    )
+    critical: bool = Field(False, description="If it fails, the canary fails")
+
+
+MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.:-]{0,99}$")]
+
+
+class Canary(Model):
+    """The first wave is tried before the others: it is compared with hosts of the old version that were restarted."""
+
+    bake: Annotated[Duration, AfterValidator(_long_enough)] = Field(
+        timedelta(minutes=10), description="How long it is watched"
+    )
+    requests: int = Field(
+        200, ge=20, le=1_000_000, description="Requests that each of its hosts must have answered; it is watched until"
+    )
+    traffic: TrafficShare | None = Field(
+        None, description="Its share, and as much for the baseline; none: as much as any other host has"
+    )
+    target_group: TargetGroupName | None = Field(None, description="Target group of the canary; with traffic")
+    baseline_target_group: TargetGroupName | None = Field(
+        None, description="Target group of the baseline; with traffic"
+    )
+    slower: float = Field(
+        1.25, gt=1, le=100, description="Response times from so many times the baseline's on count as slower"
+    )
+    metrics_path: UrlPath | None = Field(
+        None, description="Where the service tells numbers of a host, as one JSON object; with metrics"
+    )
+    metrics: dict[MetricName, OwnMetric] = Field({}, description="Which of these numbers are judged, and how")
+    pass_from: float = Field(95, ge=1, le=100, description="From this score on the release goes on")
+    marginal_from: float = Field(75, ge=0, le=100, description="Below this score it is backed out")
+    marginal: Literal["ask", "fail"] = Field(
+        "ask", description="In between: the release manager is asked, or it is backed out"
+    )
+    answer_within: Duration = Field(timedelta(hours=1), description="Then no answer means that it is backed out")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        given = [one is not None for one in (self.traffic, self.target_group, self.baseline_target_group)]
+        if any(given) and not all(given):
+            raise ValueError("traffic, target_group and baseline_target_group go together: give all of them, or none")
+        if self.target_group is not None and self.target_group == self.baseline_target_group:
+            raise ValueError("target_group and baseline_target_group: two groups are needed")
+        if bool(self.metrics) != (self.metrics_path is not None):
+            raise ValueError("metrics and metrics_path go together")
+        if self.marginal_from > self.pass_from:
+            raise ValueError("marginal_from: must not be above pass_from")
+        return self
+
+
+class BlueGreen(Model):
+    """A second fleet of the same size: a release goes to the one that is idle, and then all traffic does."""
+
+    hosts: dict[TagName, TagValue] = Field(min_length=1, description="EC2 tags that its instances have")
+    target_group: TargetGroupName
+    keep: Duration = Field(
+        timedelta(hours=1), description="For so long after a switch the fleet before stays as it is, to switch back"
+    )
+
+
+class Guidance(Model):
+    """Who decides about a host that failed."""
+
+    answer_within: Duration = Field(timedelta(minutes=30), description="How long the release manager is waited for")
+    unanswered: Literal["exclude", "back_out"] = Field("back_out", description="What is done then")

@@ -1,0 +1,344 @@
+"""The first wave as a canary: watched beside hosts of the old version that are as old, judged, and only then followed.
+
+Both take their share of the traffic, if the catalogue gives them one. What is judged was measured by Interlock itself:
+the same requests, to each host of both, at the same moments; and what the service tells of its hosts, if it does.
+Between two rounds no worker is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from math import nan
+from typing import Any
+
+from airflow.sdk import TriggerRule, XComArg, chain
+from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
+
+from include.interlock.adapters import web
+from include.interlock.adapters.templates import code, escape
+from include.interlock.domain.canary import (
+    CanaryMeasured,
+    CanaryReport,
+    CanaryRound,
+    CanaryWatch,
+    Question,
+    RestartReport,
+    TrafficReport,
+)
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.catalogue import Environment, Service
+from include.interlock.domain.errors import DeployError, GateRejected, VerificationFailed
+from include.interlock.domain.paths import docs_prefix, quality_page
+from include.interlock.domain.records import CanaryPlan, Decision, Host, LoadResult, RolloutPlan
+from include.interlock.domain.rollout import ERRORS, MEDIAN, SLOWEST, canary_title, metric_name
+
+from . import permits, resources, rolling, traffic
+from .evidence import chain_entries, record
+from .people import APPROVE, REJECT, ask, question, votes_on
+from .rollout import count
+from .taskflow import push_result, stage_task, this_run
+
+ASK = "implementation.ask_canary"
+ROUNDS = 20
+"""So many rounds the time of a canary is cut into; more, if the requests are not done by then."""
+FEWEST = 6
+"""With fewer rounds a test at 98 % cannot see any difference."""
+MEASURED = "canary.measured"
+
+
+@stage_task(
+    task_display_name="Restart the baseline", evidence="baseline.restarted", execution_timeout=timedelta(hours=1)
+)
+def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
+    """Restart as many hosts of the old version as the canary has: what has run for weeks is warm, a canary is not.
+
+    Needs a permit. Does nothing without a canary: in a rehearsal, and in a rollback.
+    """
+    if rollout.canary is None:
+        return RestartReport(results=())
+    _, _, described = resources.catalogue_of(service)
+    canary = rollout.canary
+    with permits.admission_to_restart(
+        service, rollout, canary.baseline, lambda: count(service, rollout, expired=True)
+    ) as admission:
+        results = rolling.restart(
+            rollout,
+            described,
+            canary.baseline,
+            target_group=canary.baseline_group or rollout.target_group,
+            admission=admission,
+        )
+    report = RestartReport(results=results)
+    if failed := [one for one in results if one.outcome == "failed"]:
+        push_result(report, "baseline.restarted")
+        raise DeployError(
+            f"{len(failed)} hosts of the baseline could not be restarted: "
+            + "; ".join(f"{one.host}: {one.error}" for one in failed),
+            next_step="the release is backed out; look at the hosts named",
+        )
+    return report
+
+
+def watch_canary(service: str, rollout: RolloutPlan) -> CanaryWatch:
+    """Give canary and baseline their share of the traffic, and send both the same requests until the time is up.
+
+    A round every so often, each on record; in between no worker is held. An emergency stop ends it.
+    """
+    canary = rollout.canary
+    if canary is None:
+        return CanaryWatch(rounds=0, requests=0, since=None, until=None)
+    _, _, described = resources.catalogue_of(service)
+    permits.refuse_stopped(service, rollout.environment)
+    _share(service, described, rollout, canary)
+    done = _rounds()
+    if not _is_enough(done, canary):
+        done = (*done, _measure(described, rollout, canary, len(done) + 1))
+    if not _is_enough(done, canary):
+        raise AirflowRescheduleException(max(datetime.now(UTC), done[0].at + len(done) * _pause(canary)))
+    return CanaryWatch(
+        rounds=len(done), requests=sum(one.requests for one in done), since=done[0].at, until=done[-1].at
+    )
+
+
+def _share(service: str, described: Service, rollout: RolloutPlan, canary: CanaryPlan) -> None:
+    """Give both their share of the traffic, once; needs a permit."""
+    if not canary.percent or any(entry.kind == traffic.SHARED for entry in chain_entries()):
+        return
+    permits.permit_traffic(service, rollout, count(service, rollout, expired=True))
+    home, own, other = traffic.groups_of(rollout)
+    weights = {home: traffic.ALL - 2 * canary.percent, own: canary.percent, other: canary.percent}
+    record(traffic.SHARED, TrafficReport(weights=weights, changed=True))  # before: a try that dies is put right, too
+    traffic.share(rollout, described, weights)
+
+
+def _rounds() -> tuple[CanaryMeasured, ...]:
+    found = (CanaryMeasured.model_validate(entry.payload) for entry in chain_entries() if entry.kind == MEASURED)
+    return tuple(sorted(found, key=lambda one: one.number))
+
+
+def _pause(canary: CanaryPlan) -> timedelta:
+    return timedelta(seconds=canary.bake_seconds / ROUNDS)
+
+
+def _is_enough(done: Sequence[CanaryMeasured], canary: CanaryPlan) -> bool:
+    """Say whether time, requests and rounds are what they have to be."""
+    if len(done) < FEWEST:
+        return False
+    baked = datetime.now(UTC) >= done[0].at + timedelta(seconds=canary.bake_seconds) - _pause(canary)
+    return baked and sum(one.requests for one in done) >= canary.requests
+
+
+def _measure(described: Service, rollout: RolloutPlan, canary: CanaryPlan, number: int) -> CanaryMeasured:
+    """Send one round of requests to each host of canary and baseline, in turn, and record what came back."""
+    at, hosts = datetime.now(UTC), (*rollout.waves[0], *canary.baseline)
+    paths, port = described.load.paths, described.health.port
+    load = described.load.model_copy(update={"requests": max(len(paths), -(-canary.requests // ROUNDS))})
+    report = asyncio.run(web.run_load(hosts, load, port))
+    told: Mapping[str, Mapping[str, float]] = {}
+    if canary.metrics_path:
+        told = asyncio.run(web.ask_numbers(hosts, port, canary.metrics_path))
+    names = {one.name for one in Question.model_validate(canary.question).metrics}
+    kept = {host: {name: value for name, value in said.items() if name in names} for host, said in told.items()}
+    found = CanaryRound(number=number, at=at, loads=report.results, told=kept)
+    blob = resources.store().put_bytes(found.model_dump_json().encode(), f"canary-{number}.json")
+    asked = [sum(one.requests for one in report.results if one.host == host.address) for host in hosts]
+    measured = CanaryMeasured(number=number, at=at, requests=min(asked), measured=blob)
+    record(MEASURED, measured)
+    return measured
+
+
+# --- judging ---------------------------------------------------------------------------------------------------------
+
+
+@stage_task(task_display_name="Judge the canary", evidence="canary.judged", seal=True)
+def judge_canary(service: str, rollout: RolloutPlan, watch: CanaryWatch) -> CanaryReport:
+    """Compare canary and baseline, metric by metric, by Kayenta's method; the report has a plot of each.
+
+    A canary that fails, or that is marginal where the catalogue says so, backs the release out.
+    """
+    canary = rollout.canary
+    if canary is None or not watch.rounds:
+        return CanaryReport(
+            verdict="pass", score=100, reason="", metrics=(), groups=(), pass_from=100, marginal_from=100
+        )
+    from include.interlock.adapters.canary_report import write_report
+    from include.interlock.domain.judge import judge  # not at the top: brings scipy
+
+    store = resources.store()
+    rounds = [CanaryRound.model_validate_json(store.get_bytes(one.measured)) for one in _rounds()]
+    baseline, tried = (series(rounds, hosts) for hosts in (canary.baseline, rollout.waves[0]))
+    report = judge(Question.model_validate(canary.question), flat(baseline), flat(tried))
+    with resources.workspace() as folder:
+        title = f"Canary: {service} {rollout.version}"
+        write_report(folder, title=title, report=report, baseline=baseline, canary=tried)
+        docs = store.put_tree(folder, docs_prefix(*this_run(), "canary"))
+    report = report.model_copy(update={"docs": docs})
+    if report.verdict == "fail" or (report.verdict == "marginal" and canary.marginal == "fail"):
+        push_result(report, "canary.judged", seal=True)
+        raise VerificationFailed(
+            f"The canary of {service} {rollout.version} is not as good as what runs: {report.sentence()}",
+            rule="canary of the environment, in the service's YAML",
+            who="the service's team",
+            next_step="the release is backed out; mend what the report names and release a new version",
+        )
+    return report
+
+
+Series = dict[str, list[list[float]]]
+"""Metric: for each round, what was measured on each host; NaN: a measurement that is missing."""
+
+
+def series(rounds: Iterable[CanaryRound], hosts: Sequence[Host]) -> Series:
+    """Return what was measured of some hosts, metric by metric and round by round."""
+    addresses = [host.address for host in hosts]
+    found: Series = {}
+    for number, one in enumerate(rounds):
+        for name, value in _values(one, addresses):
+            row = found.setdefault(name, [])
+            row.extend([] for _ in range(number + 1 - len(row)))
+            row[number].append(value)
+    return found
+
+
+def _values(one: CanaryRound, addresses: Sequence[str]) -> Iterator[tuple[str, float]]:
+    for load in (load for load in one.loads if load.host in addresses):
+        yield from _of_load(load)
+    names = {name for told in one.told.values() for name in told}
+    for address, name in ((address, name) for address in addresses for name in names):
+        value = one.told.get(address, {}).get(name)
+        yield name, nan if value is None else value
+
+
+def _of_load(load: LoadResult) -> Iterator[tuple[str, float]]:
+    measured = load.requests > 0
+    yield metric_name(ERRORS, load.path), load.error_percent if measured else nan
+    yield metric_name(MEDIAN, load.path), load.p50_ms if measured else nan
+    yield metric_name(SLOWEST, load.path), load.p95_ms if measured else nan
+
+
+def flat(measured: Series) -> dict[str, list[float]]:
+    """Return all measurements of each metric."""
+    return {name: [value for row in rows for value in row] for name, rows in measured.items()}
+
+
+# --- after it --------------------------------------------------------------------------------------------------------
+
+
+@stage_task(task_display_name="Give the traffic back", trigger_rule=TriggerRule.ALL_DONE)
+def end_canary(service: str) -> None:
+    """Put the shares of the traffic back, whatever became of the canary; one that was good serves with the others.
+
+    Runs even if a task before it failed; skipped if no wave began. After a failure, the back-out does the hosts.
+    """
+    entries = chain_entries()
+    rollout = permits.frozen_plan()
+    if rollout is None or (not any(entry.kind == "permit.used" for entry in entries) and not rollout.rehearsal):
+        raise AirflowSkipException("No wave was begun; the traffic is where it was.")
+    if rollout.canary is None:
+        return
+    _, _, described = resources.catalogue_of(service)
+    traffic.restore(rollout, described)
+    verdicts = [str(entry.payload["verdict"]) for entry in entries if entry.kind == "canary.judged"]
+    if verdicts and _goes_on(verdicts[-1], rollout.canary) and rolling.canary_groups(rollout):
+        _bring_home(described, rollout, rollout.canary)
+
+
+def _goes_on(verdict: str, canary: CanaryPlan) -> bool:
+    return verdict == "pass" or (verdict == "marginal" and canary.marginal == "ask")
+
+
+def _bring_home(described: Service, rollout: RolloutPlan, canary: CanaryPlan) -> None:
+    """Let the hosts of both serve with all others again."""
+    environment = described.environments[rollout.environment]
+    home = resources.balancer(environment, rollout.target_group, rolling.canary_groups(rollout))
+    if home is None:
+        return
+    hosts = (*rollout.waves[0], *canary.baseline)
+
+    async def bring() -> None:
+        await asyncio.gather(*(home.restore(host.instance_id) for host in hosts))
+
+    asyncio.run(bring())
+
+
+@stage_task(task_display_name="Prepare the question about the canary")
+def prepare_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> list[dict[str, Any]]:
+    """Word the question to the release manager about a canary that is neither good nor bad."""
+    if report.verdict != "marginal":
+        return []
+    _, book, described = resources.catalogue_of(service)
+    if rollout.requested_by not in book.names:
+        return []
+    page = quality_page(*this_run())
+    rows = "\n".join(f"| {escape(one.name)} | {one.classification} | {escape(one.reason)} |" for one in report.metrics)
+    body = (
+        f"The canary of **{escape(described.title)} {escape(rollout.version)}** has {report.score:g} of 100 points: "
+        f"from {report.pass_from:g} on it would go on by itself, below {report.marginal_from:g} it would be backed "
+        f"out. Shall the other waves follow?\n\n| metric | judged | why |\n| --- | --- | --- |\n{rows}\n\n"
+        f"[The report, with a plot of each metric]({page}). Plan {code(rollout.digest[:12])}. "
+        "No answer in time backs the release out."
+    )
+    asked = [book.person(rollout.requested_by)]
+    return [question(f"Canary: shall {described.title} {rollout.version} go on?", body, sha256_of(report), asked)]
+
+
+@stage_task(task_display_name="Decide on the canary", evidence="canary.decided", seal=True)
+def settle_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> Decision:
+    """Let the other waves follow a canary that passed, or that the release manager lets pass, by Airflow's record."""
+    digest = sha256_of(report)
+    if rollout.canary is None or report.verdict == "pass":
+        why = "There was no canary." if rollout.canary is None else f"It passed: {report.sentence()}"
+        return Decision(subject="canary", digest=digest, approved=True, required=False, reason=why)
+    votes = [vote for vote in votes_on(ASK, digest) if vote.user == rollout.requested_by]
+    approved = bool(votes) and votes[0].choice == APPROVE
+    said = f"{rollout.requested_by} answered {votes[0].choice}." if votes else "Nobody answered in time."
+    decision = Decision(
+        subject="canary",
+        digest=digest,
+        approved=approved,
+        required=True,
+        expired=not votes,
+        reason=f"{said} {report.sentence()}",
+        votes=tuple(votes),
+    )
+    if not approved:
+        push_result(decision, "canary.decided", seal=True)
+        raise GateRejected(
+            f"The canary was marginal, and no other wave follows it. {decision.reason}",
+            rule="marginal: ask (canary of the environment, in the service's YAML)",
+            who="the release manager",
+            next_step="the release is backed out; read the report, then release again",
+        )
+    return decision
+
+
+def canary_tasks(service: Service, rollout: XComArg, wave: XComArg) -> tuple[list[XComArg], XComArg]:
+    """Try the first wave; return what backs the release out if it fails, and what the next wave follows."""
+    environment: Environment = service.environments["production"]
+    if environment.canary is None:
+        raise ValueError("the environment has no canary")
+    title = canary_title(environment.canary, environment.waves[0])
+    watch_task = stage_task(
+        task_display_name=title, evidence="canary.watched", execution_timeout=timedelta(minutes=30), retries=5
+    )(watch_canary)
+    restarted = restart_baseline(service.name, rollout)
+    watched = watch_task(service.name, rollout)
+    judged = judge_canary(service.name, rollout, watched)
+    ended = end_canary(service.name)
+    settled = settle_canary(service.name, rollout, judged)
+    chain(wave, restarted, watched, judged, ended, settled)
+    if environment.canary.marginal == "ask":
+        asked = prepare_canary(service.name, rollout, judged)
+        over = ask(
+            asked,
+            task_id="ask_canary",
+            title="Marginal canary: go on?",
+            options=[APPROVE, REJECT],
+            default=REJECT,
+            within=environment.canary.answer_within,
+            doc_md="Asked of whoever asked for the release, if the canary is neither good nor bad.",
+        )
+        chain([ended, asked], over, settled)
+    return [restarted, watched, judged, settled], settled

@@ -1,0 +1,85 @@
+"""The hosts of an environment: those that have the traffic, and those that a release goes to."""
+
+from __future__ import annotations
+
+from include.interlock.adapters import ec2, load_balancer
+from include.interlock.domain.catalogue import Environment
+from include.interlock.domain.records import AssetReport, Host, Switch
+
+from . import resources
+
+
+def serving(environment: Environment) -> tuple[Host, ...]:
+    """Return the running hosts that have the traffic; of two fleets, those of the one that has it now."""
+    if environment.blue_green is None:
+        return ec2.find_hosts(resources.aws(environment, "ec2"), environment.hosts)
+    return find_switch(environment).live_hosts
+
+
+def every_host(environment: Environment) -> tuple[Host, ...]:
+    """Return the running hosts of all its fleets."""
+    client = resources.aws(environment, "ec2")
+    return tuple(host for tags in environment.fleets for host in ec2.find_hosts(client, tags))
+
+
+def find_switch(environment: Environment) -> Switch:
+    """Find out from the load balancer which of two fleets has the traffic.
+
+    :raises DeployError: both have some of it, or none has.
+    """
+    if environment.blue_green is None or environment.target_group is None:
+        raise ValueError("an environment with one fleet has nothing to switch")
+    client = resources.aws(environment, "elbv2")
+    first, second = (
+        load_balancer.find_target_group(client, name)
+        for name in (environment.target_group, environment.blue_green.target_group)
+    )
+    live = load_balancer.Traffic(client, (first, second)).live()
+    tags = environment.hosts if live == first else environment.blue_green.hosts
+    return Switch(
+        live=live,
+        idle=second if live == first else first,
+        live_hosts=ec2.find_hosts(resources.aws(environment, "ec2"), tags),
+        keep=environment.blue_green.keep,
+    )
+
+
+def ready(service: str, target: str, environment: Environment) -> AssetReport:
+    """Return the hosts that a release goes to, running, with their target group, and what was done to have them.
+
+    Of two fleets it goes to the one without traffic; the other one is checked, too.
+    """
+    client, prefix = resources.aws(environment, "ec2"), f"{service}-{target}"
+    groups: dict[str, str] = {}
+    switches: dict[str, Switch] = {}
+    started: tuple[str, ...] = ()
+    tags = environment.hosts
+    if environment.target_group:
+        groups[target] = load_balancer.find_target_group(resources.aws(environment, "elbv2"), environment.target_group)
+    if environment.blue_green:
+        second = environment.model_copy(update={"hosts": environment.blue_green.hosts, "missing": "refuse"})
+        started = ec2.ready_hosts(client, second, prefix=f"{prefix}-second").started
+    found = ec2.ready_hosts(client, environment, prefix=prefix)
+    if environment.blue_green:
+        switch = switches[target] = find_switch(environment)
+        tags = environment.blue_green.hosts if switch.live == groups[target] else environment.hosts
+        groups[target] = switch.idle
+    return AssetReport(
+        hosts={target: found.hosts if tags == environment.hosts else ec2.find_hosts(client, tags)},
+        target_groups=groups,
+        tools={},
+        started=(*started, *found.started),
+        created=found.created,
+        switches=switches,
+        canary_groups=_canary_groups(environment),
+    )
+
+
+def _canary_groups(environment: Environment) -> tuple[str, ...]:
+    canary = environment.canary
+    if canary is None or canary.target_group is None or canary.baseline_target_group is None:
+        return ()
+    client = resources.aws(environment, "elbv2")
+    return tuple(
+        load_balancer.find_target_group(client, name) for name in (canary.target_group, canary.baseline_target_group)
+    )

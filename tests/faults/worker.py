@@ -1,0 +1,31 @@
+"""A deployment in a process of its own, which can be killed at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+
+from include.interlock.adapters.hosts import Deployment, SshLogin, deploy_hosts
+from include.interlock.adapters.permits import Admission
+from include.interlock.domain.records import Host
+
+
+def context() -> ForkServerContext:
+    """Return a context whose processes have all this imported before they start."""
+    started = multiprocessing.get_context("forkserver")
+    started.set_forkserver_preload(["tests.faults.worker"])
+    return started
+
+
+def start(hosts: tuple[Host, ...], deployment: Deployment, login: SshLogin) -> BaseProcess:
+    """Start to deploy."""
+    process = context().Process(target=_work, args=(hosts, deployment, login), daemon=True)
+    process.start()
+    return process
+
+
+def _work(hosts: tuple[Host, ...], deployment: Deployment, login: SshLogin) -> None:
+    admission = Admission.sandbox("test")
+    asyncio.run(deploy_hosts(hosts, deployment, login=login, admission=admission, balancer=None))
