@@ -111,6 +111,33 @@ def test_the_timetable_is_shown_and_gives_the_next_departure(rita: Colleague) ->
     assert departure > datetime.now(UTC)
 
 
+def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(stack: Stack, rita: Colleague) -> None:
+    """Nobody is ready for it, so it departs empty: who boards is what the next test is about."""
+    departure = (datetime.now(UTC) + timedelta(minutes=4)).replace(second=0, microsecond=0)
+    text = FILE.replace("name: shops", "name: hourly").replace("The shops' train", "The hourly train")
+    text = (
+        text.replace('"0 20 * * TUE"', f'"{departure.minute} * * * *"').replace("1.0.*", "9.*").replace("1.1.*", "9.*")
+    )
+    (stack.settings.catalogue / "trains" / "hourly.yaml").write_text(
+        f"{text}boarding: {{ opens: PT30M, cut_off: PT1M }}\n"
+    )
+    until("the Dag of a new train", lambda: "train_hourly" in {one["dag_id"] for one in rita.pages("dags", "dags")})
+    assert rita.send("PATCH", "dags/train_hourly", {"is_paused": False}).is_success
+    rows = until("its run", lambda: rita.get("dags/train_hourly/dagRuns")["dag_runs"], within=240)
+    run = Run(rita, "train_hourly", rows[0]["dag_run_id"])
+    assert rows[0]["run_type"] == "scheduled"
+    assert datetime.fromisoformat(rows[0]["data_interval_end"]).minute == departure.minute
+    voyage = until("boarding", lambda: run.result("boarding.open_train"))
+    assert datetime.fromisoformat(voyage["departure"]) == datetime.fromisoformat(rows[0]["data_interval_end"])
+    assert voyage["asked_by"] == ""
+    assert ended(run) == "success"
+    came = run.result("arrival.record_arrival")
+    assert came["departed"]
+    assert {one["outcome"] for one in came["passengers"]} == {"left behind"}
+    assert {one["reason"] for one in came["passengers"]} >= {"no tag like 9.* is a version"}
+    (stack.settings.catalogue / "trains" / "hourly.yaml").unlink()
+
+
 def test_a_train_departs_one_fails_its_dependant_stays_behind_and_the_third_arrives(
     stack: Stack, rita: Colleague
 ) -> None:

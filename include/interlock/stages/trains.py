@@ -112,7 +112,7 @@ def open_train(name: str) -> Voyage:
     train = train_now(name, catalogue)
     now = datetime.now(UTC)
     dag_run: Any = get_current_context()["dag_run"]
-    by_hand = str(dag_run.run_type) != "scheduled"
+    by_hand = dag_run.run_type != "scheduled"  # as text it would be the name of Airflow's enumeration
     departure = _asked_departure(now) if by_hand else dag_run.data_interval_end
     voyage = Voyage(
         train=name,

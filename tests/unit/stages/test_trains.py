@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowRescheduleException,
@@ -89,7 +90,7 @@ class Office:
 
     def run(self, task: Any, *given: Any, user: str | None = "rita", params: Any = None, **run: Any) -> Any:
         """Run a task of the train."""
-        named = {"run_type": "manual", **run}
+        named = {"run_type": DagRunType.MANUAL, **run}
         with dag_run(
             f"{RUN[0]}/x",
             run_id=RUN[1],
@@ -103,7 +104,7 @@ class Office:
 
     def execute(self, operator: Any) -> Any:
         with dag_run(
-            f"{RUN[0]}/{operator.task_id}", run_id=RUN[1], results=self.results, run_type="manual"
+            f"{RUN[0]}/{operator.task_id}", run_id=RUN[1], results=self.results, run_type=DagRunType.MANUAL
         ) as self.left:
             return operator.execute({})
 
@@ -189,7 +190,7 @@ def office(tmp_path: Path, url: str, airflow: AirflowServer, monkeypatch: pytest
 
 def test_a_scheduled_train_departs_at_the_end_of_its_interval(office: Office) -> None:
     at = NOW + timedelta(days=2)
-    voyage = office.run(trains.open_train, "shops", run_type="scheduled", data_interval_end=at, user=None)
+    voyage = office.run(trains.open_train, "shops", run_type=DagRunType.SCHEDULED, data_interval_end=at, user=None)
     assert datetime.fromisoformat(voyage["departure"]) == at
     assert datetime.fromisoformat(voyage["cut_off"]) == at - timedelta(hours=2)
     assert voyage["asked_by"] == ""
