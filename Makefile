@@ -8,11 +8,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 STACK := $(BIN)/python -m include.interlock.estate
+VENDOR := include/interlock/console/vendor
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo down status logs reset evidence test attacks faults mutation bench-fanout lint format \
-        catalogue schemas policy-backtest lock
+        catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -72,11 +73,22 @@ format: $(READY) ## put the code into shape
 catalogue: $(READY) ## say what is wrong in include/catalogue
 	@$(BIN)/python -m include.interlock.adapters.catalogue check
 
+trains: $(READY) ## print the next departures of each train, who would board now, and why anybody would not
+	@$(STACK) trains
+
 schemas: $(READY) ## write the JSON Schemas of the catalogue again
 	@$(BIN)/python -m include.interlock.adapters.catalogue schemas
 
 policy-backtest: $(READY) ## try the catalogue's changes against past releases (RELEASES=…, OLD=…, NEW=…)
 	@$(STACK) backtest $(if $(RELEASES),--releases '$(RELEASES)') $(if $(OLD),--old '$(OLD)') $(if $(NEW),--new '$(NEW)')
+
+vendor: ## bring the console's JavaScript anew, as its package-lock.json says (needs npm)
+	@cd $(VENDOR) && npm ci --ignore-scripts --no-audit --no-fund
+	@cd $(VENDOR)/node_modules/fullcalendar && cp all/global.js ../../fullcalendar.js \
+	    && cp themes/classic/global.js ../../fullcalendar-theme.js && cp skeleton.css ../../fullcalendar-skeleton.css \
+	    && cp themes/classic/theme.css ../../fullcalendar-theme.css \
+	    && cp themes/classic/palette.css ../../fullcalendar-palette.css && cp LICENSE.md ../../fullcalendar-LICENSE.md
+	@rm -rf $(VENDOR)/node_modules
 
 lock: $(READY) ## resolve requirements.txt again
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes requirements.txt -o requirements.lock

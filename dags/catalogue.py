@@ -1,15 +1,17 @@
 """Say what is wrong with the catalogue, as an import error in the Airflow UI.
 
-It holds no Dag. The Dags of the services that are well come from ``release.py`` and go on working meanwhile.
+It holds no Dag. The Dags of the services and trains that are well come from ``release.py`` and ``trains.py``, and go on
+working meanwhile.
 """
 
 from __future__ import annotations
 
 from include.interlock.adapters.catalogue import load_catalogue
+from include.interlock.adapters.trains import load_trains
 from include.interlock.domain.errors import CatalogueError
 from include.interlock.stages.resources import catalogue_folder
 
-if broken := load_catalogue(catalogue_folder()).broken:
-    raise CatalogueError(
-        "\n\n".join(broken.values()), next_step="correct the files named; their Dags come back by themselves"
-    )
+catalogue = load_catalogue(catalogue_folder())
+trains = load_trains(catalogue_folder(), catalogue.policy, catalogue.board)
+if broken := [*catalogue.broken.values(), *trains.broken.values()]:
+    raise CatalogueError("\n\n".join(broken), next_step="correct the files named; their Dags come back by themselves")

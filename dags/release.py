@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG, chain, get_parsing_context
 
 from include.interlock.adapters.catalogue import load_catalogue, load_service
-from include.interlock.console.roles import dag_access
+from include.interlock.console.roles import RELEASED_BY, dag_access
 from include.interlock.domain.catalogue import BoardBook, Policy, Service
 from include.interlock.domain.voting import longest_deadline
 from include.interlock.stages.acceptance import acceptance_stage
@@ -107,7 +107,7 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         is_paused_upon_creation=False,
         tags=["release", f"service:{service.name}", f"tier:{service.tier}"],
         default_args={**DEFAULT_ARGS, "owner": service.owner},
-        access_control=dag_access(),
+        access_control=dag_access(RELEASED_BY),
         fail_fast=False,
         render_template_as_native_obj=True,  # records reach operators as JSON values, not as their text
     ) as dag:

@@ -31,6 +31,12 @@ class InterlockPlugin(AirflowPlugin):
             "destination": "dag_run",
             "url_route": "quality-report",
         },
+        {
+            "name": "Release calendar",
+            "href": "interlock/calendar",
+            "destination": "nav",
+            "url_route": "release-calendar",
+        },
     ]
 
     @cached_property
@@ -39,6 +45,13 @@ class InterlockPlugin(AirflowPlugin):
         from include.interlock.console.pages import PREFIX, create_app
 
         return [{"app": create_app(), "url_prefix": PREFIX, "name": "Interlock"}]
+
+    @cached_property
+    def timetables(self) -> list[type]:
+        """The timetable of trains."""
+        from include.interlock.stages.timetables import TrainTimetable
+
+        return [TrainTimetable]
 
     @cached_property
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:

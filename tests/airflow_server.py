@@ -20,8 +20,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from include.interlock.domain.witness import GIVEN, GivenAnswer
 
 RUN = ("release_bike_shop", "manual__2026-11-23T06:17:00+00:00")
-ACCOUNTS = {"reader": "r3ader", "board_clerk": "cl3rk"}
+ACCOUNTS = {"reader": "r3ader", "board_clerk": "cl3rk", "interlock_conductor": "c0nductor"}
 _QUESTION = re.compile(r"/taskInstances/([^/]+)/(-?\d+)/hitlDetails$")
+_RUN = re.compile(r"/api/v2/dags/([^/]+)/dagRuns(?:/([^/]+)(/hitlDetails)?)?")
 _LOG = re.compile(r"/taskInstances/([^/]+)/logs/(\d+)$")
 
 
@@ -44,6 +45,8 @@ class AirflowServer(ThreadingHTTPServer):
         """The rows of the audit log."""
         self.more: dict[str, Any] = {}
         """Path: what else is answered there."""
+        self.runs: dict[tuple[str, str], dict[str, Any]] = {}
+        """Further runs, by Dag and run: state, conf, and who asked for it; their questions are :attr:`questions`."""
         self.page_limit = 100
         self.troubles: list[tuple[int, bytes]] = []
         """Status and body of the next answers, before the server does its work again."""
@@ -123,23 +126,50 @@ class AirflowServer(ThreadingHTTPServer):
             return 401, {"detail": "Token Expired"}
         if (beside := self._beside(unquote(url.path), parse_qs(url.query))) is not None:
             return 200, beside
+        if (of_run := self._of_runs(method, url.path, parse_qs(url.query), self.tokens[token], content)) is not None:
+            return of_run
+        return self._of_the_run(method, url.path, parse_qs(url.query), self.tokens[token], content)
+
+    def _of_the_run(
+        self, method: str, path: str, query: dict[str, list[str]], user: str, content: Any
+    ) -> tuple[int, Any]:
+        """Return what is answered about the run :data:`RUN`."""
         run = "/api/v2/dags/{}/dagRuns/{}/".format(*RUN)
-        if not self.knows_run or not f"{unquote(url.path)}/".startswith(run):
+        if not self.knows_run or not f"{unquote(path)}/".startswith(run):
             return 404, {"detail": "The DagRun was not found"}
-        if f"{unquote(url.path)}/" == run:
+        if f"{unquote(path)}/" == run:
             return (200, self.run) if self.run else (404, {"detail": "The DagRun was not found"})
-        if found := _LOG.search(url.path):
+        if found := _LOG.search(path):
             text = self.logs.get((unquote(found[1]), int(found[2])))
             return (200, text.encode()) if text else (404, {"detail": "The log was not found"})
-        if method == "PATCH" and (found := _QUESTION.search(url.path)):
-            return self._answered(unquote(found[1]), int(found[2]), self.tokens[token], content)
+        if method == "PATCH" and (found := _QUESTION.search(path)):
+            return self._answered(unquote(found[1]), int(found[2]), user, content)
         key, rows = {
             "hitlDetails": ("hitl_details", self.questions),
             "taskInstances": ("task_instances", self.tasks),
-        }.get(url.path.rpartition("/")[2], ("", None))
+        }.get(path.rpartition("/")[2], ("", None))
         if rows is None:
             return 404, {"detail": "Not found"}
-        return 200, self._page(rows, parse_qs(url.query), key)
+        return 200, self._page(rows, query, key)
+
+    def _of_runs(
+        self, method: str, path: str, query: dict[str, list[str]], user: str, content: Any
+    ) -> tuple[int, Any] | None:
+        """Return what is answered about further runs; None: it is about something else."""
+        found = _RUN.fullmatch(path)
+        dag_id, run_id, rest = (unquote(part or "") for part in found.groups()) if found else ("", "", "")
+        if found and method == "POST" and not run_id:
+            return self._started(dag_id, user, content)
+        if (dag_id, run_id) not in self.runs:
+            return None
+        return 200, self._page(self.questions, query, "hitl_details") if rest else self.runs[dag_id, run_id]
+
+    def _started(self, dag_id: str, user: str, content: dict[str, Any]) -> tuple[int, Any]:
+        asked = (dag_id, content["dag_run_id"])
+        if asked in self.runs:
+            return 409, {"detail": "DagRun already exists"}
+        self.runs[asked] = {"state": "running", "conf": content["conf"], "by": user, "dag_run_id": asked[1]}
+        return 200, self.runs[asked]
 
     def _log_in(self, content: dict[str, str]) -> tuple[int, Any]:
         if self.accounts.get(content["username"]) != content["password"]:

@@ -20,8 +20,8 @@ from include.interlock.domain.reconcile import LEAVES, WAVE
 from include.interlock.stages.closure import QUESTIONS
 
 ROOT = Path(__file__).parents[2]
-CONTROL = ["emergency_stop", "mark_version", "reconcile", "return_hosts", "review_release"]
-DAGS = sorted([*CONTROL, "release_bike_shop", "rollback_bike_shop"])
+CONTROL = ["emergency_stop", "mark_version", "override_freeze", "reconcile", "return_hosts", "review_release"]
+DAGS = sorted([*CONTROL, "release_bike_shop", "rollback_bike_shop", "train_weekly"])
 LOADER = Path(__file__).with_name("bag_as_json.py")
 
 
@@ -189,6 +189,40 @@ def test_the_dag_has_what_the_ui_shows_of_it(release: dict[str, Any]) -> None:
         assert f"## {heading}\n" in release["doc"]
 
 
+def test_a_train_is_under_control_and_each_of_its_tasks_says_what_it_does(bag: dict[str, Any]) -> None:
+    dag = bag["dags"]["train_weekly"]
+    assert is_controlled("train_weekly")
+    assert dag["groups"] == ["boarding", "board", "departure", "arrival"]
+    assert set(dag["access"]) == set(ROLES)
+    for task, described in dag["tasks"].items():
+        assert len(described["doc"]) > 30, task
+        assert described["title"] != task, task
+        assert described["retries"] >= 2, task
+    for heading in ("What it does", "When it runs", "Parameters", "What it will not do", "If it fails"):
+        assert f"## {heading}\n" in dag["doc"]
+    leaves = [task for task, described in dag["tasks"].items() if not described["downstream"]]
+    assert leaves == ["arrival.close_train"]
+    assert dag["tasks"]["arrival.record_arrival"]["rule"] == dag["tasks"]["arrival.close_train"]["rule"] == "all_done"
+
+
+def test_what_depends_on_a_passenger_departs_after_it_and_only_if_it_did_not_fail(
+    home: dict[str, str], tmp_path: Path
+) -> None:
+    catalogue = tmp_path / "catalogue"
+    shutil.copytree(ROOT / "include" / "catalogue", catalogue)
+    text = (catalogue / "services" / "bike-shop.yaml").read_text()
+    for name in ("stock", "till"):
+        (catalogue / "services" / f"{name}.yaml").write_text(text.replace("name: bike-shop", f"name: {name}"))
+    train = catalogue / "trains" / "weekly.yaml"
+    passengers = '  - { service: stock, tags: "*" }\n  - { service: till, tags: "*", after: [stock] }\n'
+    train.write_text(train.read_text().rstrip() + "\n" + passengers)
+    tasks = load(ROOT / "dags", {**home, "INTERLOCK_CATALOGUE": str(catalogue)})["dags"]["train_weekly"]["tasks"]
+    assert "departure.send_till" in tasks["departure.send_stock"]["downstream"]
+    assert "departure.send_bike_shop" not in tasks["departure.send_stock"]["downstream"]
+    assert "departure.send_bike_shop" in tasks["departure.depart"]["downstream"]
+    assert tasks["departure.send_till"]["rule"] == "none_failed"
+
+
 @pytest.mark.parametrize("dag_id", CONTROL)
 def test_a_dag_that_watches_over_releases_says_what_it_does_and_is_under_control(
     bag: dict[str, Any], dag_id: str
@@ -216,7 +250,7 @@ def test_the_bypass_detector_fails_if_something_could_not_be_looked_at(bag: dict
 
 
 def test_the_bypass_detector_knows_what_each_task_of_a_release_leaves(bag: dict[str, Any]) -> None:
-    tasks = {task for dag in ("release_bike_shop", "rollback_bike_shop") for task in bag["dags"][dag]["tasks"]}
+    tasks = {task for dag in bag["dags"] for task in bag["dags"][dag]["tasks"]}
     assert {"implementation.measure_baseline", "rollout.freeze_plan", "closure.record_outcome"} <= set(LEAVES) & tasks
     assert any(WAVE.fullmatch(task) for task in tasks)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NoReturn, Protocol, Self
@@ -186,6 +186,25 @@ class AirflowApi:
                 "/api/v2/dags/~/dagRuns", "dag_runs", dag_id_prefix_pattern=dag_prefix, run_after_gte=since.isoformat()
             )
             return tuple((row["dag_id"], row["dag_run_id"]) for row in rows)
+
+    def run_state(self, dag_id: str, run_id: str) -> str | None:
+        """Return the state of a run, such as running or success; None: Airflow has no such run."""
+        with _explained(f"read {dag_id}, run {run_id}"):
+            reply = self._send("GET", _run(dag_id, run_id))
+            if reply.status_code == httpx.codes.NOT_FOUND:
+                return None
+            reply.raise_for_status()
+            return str(reply.json()["state"])
+
+    def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any], note: str = "") -> bool:
+        """Start a run at the form; False: there is one with this id already."""
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf), "note": note}
+        with _explained(f"start {dag_id}, run {run_id}"):
+            reply = self._send("POST", f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns", json=body)
+            if reply.status_code == httpx.codes.CONFLICT:
+                return False
+            reply.raise_for_status()
+            return True
 
     def has_run(self, dag_id: str, run_id: str) -> bool:
         """Tell whether Airflow has a run."""

@@ -21,8 +21,8 @@ from .yaml_files import Problem, YamlFile, quoted, read_yaml, refused
 if TYPE_CHECKING:
     from .ical import IcsTimes
 
-CopyOf = Callable[[Feed], Path]
-"""Gives the copy of what is at a URL, or raises a CatalogueError."""
+CopyOf = Callable[[Feed], Path | None]
+"""Gives the copy of what is at a URL, or raises a CatalogueError; none: it is to be left out."""
 _KEPT = 2
 
 

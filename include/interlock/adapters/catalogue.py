@@ -22,9 +22,11 @@ from include.interlock.domain.calendar import Calendars
 from include.interlock.domain.catalogue import BoardBook, Catalogue, Identifier, Policy, Service
 from include.interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from include.interlock.domain.catalogue.calendar_file import CalendarFile
+from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import CatalogueError
 
 from .calendars import CopyOf, Known, faults_of, load_calendars
+from .trains import Named, faults_of_trains
 from .yaml_files import Problem, YamlFile, quoted, read_yaml, refused
 
 FOLDER = Path(__file__).parents[2] / "catalogue"
@@ -35,6 +37,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "service": Service,
     "break_glass": BreakGlassBook,
     "calendar": CalendarFile,
+    "train": Train,
 }
 MOST_NAMES = 30
 
@@ -97,6 +100,7 @@ def what_is_wrong(folder: Path) -> list[str]:
     """Return everything that is wrong with a catalogue; if nothing is, all is well."""
     grants = folder / "break_glass.yaml"
     others = [*(_wrong(grants, BreakGlassBook) if grants.exists() else ()), *_wrong_in_calendars(folder)]
+    others += _wrong_in_trains(folder)
     return [*_wrong_in_releases(folder), *others]
 
 
@@ -116,6 +120,15 @@ def _wrong_in_calendars(folder: Path) -> Iterator[str]:
             roles=frozenset(person.role for person in catalogue.board.people),
         ),
     )
+
+
+def _wrong_in_trains(folder: Path) -> Iterator[str]:
+    """Yield what is wrong with the trains; names in them are checked if those who have them can be read."""
+    try:
+        named = Named.by(*_load_rules(folder), _service_names(folder))
+    except CatalogueError:
+        named = Named()
+    return faults_of_trains(folder, named)
 
 
 def _wrong_in_releases(folder: Path) -> list[str]:

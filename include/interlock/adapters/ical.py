@@ -262,7 +262,7 @@ class Copies:
         :raises CatalogueError: it cannot be fetched, and there is no copy that is not too old.
         """
         url = str(feed.url)
-        path = self._folder / f"{sha256(url.encode()).hexdigest()}.ics"
+        path = path_of_copy(self._folder, feed)
         age = self._age(path)
         if age is not None and age <= feed.refresh:
             return path
@@ -312,6 +312,11 @@ class Copies:
             os.fsync(file.fileno())
         os.utime(file.name, (now, now))
         os.replace(file.name, path)
+
+
+def path_of_copy(folder: Path, feed: Feed) -> Path:
+    """Return where the copy of the calendar at a URL is, if there is one."""
+    return folder / f"{sha256(str(feed.url).encode()).hexdigest()}.ics"
 
 
 def web_client() -> httpx.Client:

@@ -101,6 +101,11 @@ class Repository:
         listed = self._git("log", "--date-order", f"--max-count={limit}", _LOG_FORMAT, "-z", "--no-mailmap", *span)
         return _commits(listed), count
 
+    def tags(self) -> tuple[str, ...]:
+        """Return the names of all tags."""
+        listed = self._git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags")
+        return tuple(sorted(listed.decode(errors="replace").splitlines()))
+
     def checkout(self, sha: str, folder: Path) -> None:
         """Make a clean, detached clone of one commit at ``folder``, which must not exist or be empty.
 

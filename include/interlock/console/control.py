@@ -12,8 +12,12 @@ from .routes import Deed
 
 PREFIX = "release_"
 BACK = "rollback_"
-WATCHMEN = frozenset({"emergency_stop", "mark_version", "reconcile", "return_hosts", "review_release"})
-"""Dags that watch over releases, stop them, review them and mark versions: as much under control, and not paused."""
+TRAIN = "train_"
+WATCHMEN = frozenset(
+    {"emergency_stop", "mark_version", "override_freeze", "reconcile", "return_hosts", "review_release"}
+)
+"""Dags that watch over releases, stop them, review them, mark versions and override freezes: as much under control, and
+not paused."""
 BREAK_GLASS = "break_glass"
 
 READ = "GET"
@@ -31,7 +35,9 @@ NEVER = {Deed.START, Deed.ASSET} | PAUSES
 
 def is_controlled(dag_id: str | None) -> bool:
     """Tell whether a Dag is under release control."""
-    return dag_id is not None and (is_release(dag_id) or is_rollback(dag_id) or dag_id.lower() in WATCHMEN)
+    return dag_id is not None and (
+        is_release(dag_id) or is_rollback(dag_id) or is_train(dag_id) or dag_id.lower() in WATCHMEN
+    )
 
 
 def is_release(dag_id: str) -> bool:
@@ -42,6 +48,11 @@ def is_release(dag_id: str) -> bool:
 def is_rollback(dag_id: str) -> bool:
     """Tell whether a Dag takes a service back to an earlier release."""
     return dag_id.lower().startswith(BACK)
+
+
+def is_train(dag_id: str) -> bool:
+    """Tell whether a Dag is a release train."""
+    return dag_id.lower().startswith(TRAIN)
 
 
 def goes_round(method: str, entity: str | None, dag_id: str | None) -> bool:
@@ -66,7 +77,7 @@ def is_refused(method: str, entity: str | None, dag_id: str, asked: Asked | Read
 def is_open(asked: Asked, dag_id: str) -> bool:
     """Tell whether a request does to a Dag under control only what may be done to it; an unknown one does not."""
     if asked.deed in PAUSES:
-        return is_release(dag_id) or asked.unpauses
+        return is_release(dag_id) or is_train(dag_id) or asked.unpauses
     return asked.deed in OPEN_DEEDS
 
 

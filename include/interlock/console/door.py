@@ -4,7 +4,8 @@ A pure ASGI middleware around Airflow's API. Each request that changes something
 (``asked``). The body of the one request that starts a release is read and handed on untouched; what cannot be released
 is refused, with its reason, before a run exists. That is for people: the first task checks the same again, whichever
 way a run was started. Who asked for a run under control is put on record before they hear that there is one; and no
-task of another Dag starts a release or clears one.
+task of another Dag starts a release or clears one: a train's conductor asks for its passengers' releases at this door,
+and is let in for what a frozen manifest names.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from . import witness
 from .asked import App, Asked, Message, Receive, Scope, Send, let_in, under_way, unique
 from .attempts import Note, attempt_by_task
 from .behind import user_of
-from .control import is_controlled, is_release, is_rollback, refusal, service_of
+from .conductor import not_on_the_train
+from .control import is_controlled, is_release, is_rollback, is_train, refusal, service_of
+from .glass import OpenLedger, configured_ledger
 from .messages import answer, read_body, replay
 from .routes import Deed
 from .verdict import bench, catalogue_folder
@@ -50,6 +53,7 @@ class ReleaseDoor:
     :param note: takes a refused attempt of a task.
     :param note_run: takes who asked for a run under control: their name, the Dag, the request, and Airflow's answer.
     :param user: says who sends a request.
+    :param open_ledger: opens the ledger, in which the manifests of trains are.
     """
 
     def __init__(
@@ -59,9 +63,10 @@ class ReleaseDoor:
         note: Note | None = None,
         note_run: NoteRun = witness.note_run,
         user: Callable[[Scope], Awaitable[str]] = user_of,
+        open_ledger: OpenLedger = configured_ledger,
     ) -> None:
         self.app, self.catalogue, self._note = app, catalogue, note
-        self._note_run, self._user = note_run, user
+        self._note_run, self._user, self._open_ledger = note_run, user, open_ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it with 422 and the reason."""
@@ -106,6 +111,8 @@ class ReleaseDoor:
         why = await to_thread.run_sync(self._refusal, dag_id, body)
         if why:
             await answer(send, 422, why)
+        elif why := await self._of_a_train(dag_id, body, scope):
+            await answer(send, 403, why)
         else:
             await self.app(scope, replay(body, receive), send)
 
@@ -133,6 +140,21 @@ class ReleaseDoor:
             return f"No release can be asked for while its catalogue is wrong. {error}"
         return ""
 
+    async def _of_a_train(self, dag_id: str, body: bytes, scope: Scope) -> str:
+        """Say why this is no train's passenger although it is asked for as one, or by the conductor; empty: fine."""
+        conf, user = json.loads(body)["conf"], await self._who(scope)
+        service = service_of(dag_id.lower())
+        return await to_thread.run_sync(not_on_the_train, user, service, conf, self._open_ledger)
+
+    async def _who(self, scope: Scope) -> str:
+        """Return the name of who asks; empty if Airflow knows nobody: it says so itself."""
+        from fastapi import HTTPException
+
+        try:
+            return await self._user(scope)
+        except HTTPException:
+            return ""
+
     def _of_a_task(self, asked: Asked) -> str:
         """Say why a task's request to start or clear a run is refused; empty: it is not, or it is no such request."""
         found = BY_TASK.fullmatch(asked.path)
@@ -145,4 +167,4 @@ class ReleaseDoor:
 
 def _is_closed_to_tasks(dag_id: str, clear: bool) -> bool:
     """Tell whether a task may not start a run of a Dag, or clear one."""
-    return is_release(dag_id) or is_rollback(dag_id) or (clear and is_controlled(dag_id))
+    return is_release(dag_id) or is_rollback(dag_id) or is_train(dag_id) or (clear and is_controlled(dag_id))

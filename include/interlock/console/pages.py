@@ -26,14 +26,16 @@ from include.interlock.domain.errors import AssetMissing, CatalogueError, Reques
 from include.interlock.domain.paths import docs_prefix
 from include.interlock.domain.voting import BOOK
 
-from . import downloads
+from . import downloads, schedule
 from .downloads import Store
 from .glass import OpenLedger, configured_ledger
 from .verdict import catalogue_folder
 
 PREFIX = "/interlock"
 STATIC = Path(__file__).parent / "static"
-FILES = {path.name: path for path in STATIC.iterdir()}
+VENDOR = Path(__file__).parent / "vendor"
+"""FullCalendar, as npm has it: package-lock.json there says which; make vendor brings it anew."""
+FILES = {path.name: path for folder in (STATIC, VENDOR) for path in folder.iterdir() if path.suffix != ".json"}
 DOCS_STAGES = ("quality", "canary", "verification")
 ARTIFACTS = "interlock_artifacts"
 
@@ -73,6 +75,9 @@ def create_app(
     app.get("/reports", dependencies=[READS_RUNS])(reports)
     app.get("/docs/{dag_id}/{run_id}/{stage}", dependencies=[READS_RUNS])(docs_index)
     app.get("/docs/{dag_id}/{run_id}/{stage}/{page:path}", dependencies=[READS_RUNS])(docs_page)
+    app.get("/calendar", dependencies=[Depends(get_user)])(calendar_page)
+    app.get("/schedule", dependencies=[Depends(get_user)])(schedule.shown)
+    app.get("/calendar.ics")(schedule.feed)  # by its token: programs that subscribe cannot log in
     app.get("/names", dependencies=[Depends(get_user)])(names_of_people)
     app.get("/files", dependencies=[READS_RUNS])(downloads.left_by)
     app.get("/files/{dag_id}/{run_id}/notes", dependencies=[READS_RUNS])(downloads.notes)
@@ -83,6 +88,11 @@ def create_app(
 def release_page() -> FileResponse:
     """Show the release at a glance."""
     return _page("release.html")
+
+
+def calendar_page() -> FileResponse:
+    """Show the release calendar."""
+    return _page("calendar.html")
 
 
 def quality_page() -> FileResponse:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
 from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.train_manifest import CONDUCTOR
 
 from .control import BREAK_GLASS
 
@@ -66,12 +67,21 @@ ROLES: dict[str, frozenset[Permission]] = {
     | _all(READ, DAGS, "Audit Logs"),
     "interlock_reader": WEBSITE | RECORDS | _all(READ, "Audit Logs"),
     "board_clerk": WEBSITE | _all(READ, QUESTIONS) | _all(EDIT, QUESTIONS),
+    CONDUCTOR: WEBSITE,
 }
+RELEASED_BY = ("release_manager", CONDUCTOR)
+"""Who triggers releases; the conductor only those of trains' passengers: the door and the release hold it to that."""
 
 
-def dag_access(triggered_by: Collection[str] = ("release_manager",)) -> dict[str, dict[str, set[str]]]:
-    """Return the ``access_control`` of a Dag under release control: everybody reads it, some roles trigger it."""
-    return {role: {DAGS: {READ}, RUNS: {CREATE}} if role in triggered_by else {DAGS: {READ}} for role in ROLES}
+def dag_access(
+    triggered_by: Collection[str] = ("release_manager",), paused_by: Collection[str] = ()
+) -> dict[str, dict[str, set[str]]]:
+    """Return the ``access_control`` of a Dag under release control: everybody reads it, some roles trigger it.
+
+    :param paused_by: roles that may pause it, too, and let it run again; what else editing a Dag allows is refused.
+    """
+    access = {role: {DAGS: {READ, EDIT} if role in paused_by else {READ}} for role in ROLES}
+    return {role: {**held, RUNS: {CREATE}} if role in triggered_by else held for role, held in access.items()}
 
 
 _WHAT: dict[str, Permission] = {
@@ -85,7 +95,7 @@ _WHAT: dict[str, Permission] = {
 
 def roles_table() -> str:
     """Return the table of roles for people, in Markdown, as it stands in docs/platform-engineer.md."""
-    access = dag_access()
+    access = dag_access(RELEASED_BY)
     rows = [("Role", *_WHAT, "Trigger releases", "Mark, clear, edit releases")]
     for role, permissions in ROLES.items():
         triggers = "yes" if CREATE in access[role].get(RUNS, ()) else ""

@@ -25,6 +25,8 @@ HORIZON = timedelta(days=400)
 """So far ahead it is looked for when something may be changed next: each yearly window comes once."""
 FIRST_YEAR, LAST_YEAR = 1970, 9000
 """The years that can be asked about."""
+MOST_ASKED = 10_000
+"""So many questions are kept in mind: each service, environment and override is one."""
 _A_DAY = timedelta(days=1)
 
 
@@ -118,10 +120,15 @@ class Calendars:
         self._sources = tuple(sources)
         found = (entry for source in self._sources for entry in source.entries)
         self.entries = tuple(sorted(found, key=lambda entry: (entry.calendar, entry.key)))
+        self._source_of: dict[str, list[int]] = {}
+        for number, source in enumerate(self._sources):
+            for entry in source.entries:
+                self._source_of.setdefault(entry.place, []).append(number)
         self._scopes = {scope: number for number, scope in enumerate(dict.fromkeys(one.scope for one in self.entries))}
         self._scope_of = {entry.place: self._scopes[entry.scope] for entry in self.entries}
         self._years: dict[tuple[int, int], tuple[Occurrence, ...]] = {}
         self._rules: dict[tuple[frozenset[int], frozenset[str]], _Rules] = {}
+        self._asked: dict[tuple[str, str | None, str, frozenset[str]], _Rules] = {}
 
     def about(self, service: Service, environment: str) -> tuple[Entry, ...]:
         """Return the entries that are about a service in an environment."""
@@ -134,21 +141,22 @@ class Calendars:
         :param entries: only these; none: all.
         """
         places = frozenset(entry.place for entry in (self.entries if entries is None else entries))
-        found = (
-            one
-            for number, source in enumerate(self._sources)
-            if any(entry.place in places for entry in source.entries)
-            for one in self._expanded(number, year)
-            if one.entry.place in places
-        )
+        numbers = sorted({number for place in places for number in self._source_of.get(place, ())})
+        found = (one for number in numbers for one in self._expanded(number, year) if one.entry.place in places)
         return tuple(sorted(found, key=lambda one: (one.start, one.end, one.entry.place, one.title)))
 
     def rules(self, service: Service, environment: str, overridden: frozenset[str]) -> _Rules:
         """Return what closes and opens an environment to a service, but for what is overridden."""
-        asked = (self._held(service, environment), overridden)
-        if asked not in self._rules:
-            self._rules[asked] = _Rules(self, _acting(self.about(service, environment), overridden))
-        return self._rules[asked]
+        asked = (service.name, service.business_unit, environment, overridden)
+        if (known := self._asked.get(asked)) is not None:
+            return known
+        same = (self._held(service, environment), overridden)
+        if same not in self._rules:
+            self._rules[same] = _Rules(self, _acting(self.about(service, environment), overridden))
+        if len(self._asked) >= MOST_ASKED:
+            self._asked.clear()
+        self._asked[asked] = self._rules[same]
+        return self._rules[same]
 
     def _held(self, service: Service, environment: str) -> frozenset[int]:
         """Return the scopes that a service in an environment is in: those with the same are answered the same."""
@@ -194,6 +202,17 @@ def may_change(
         return answer(open=True, until=rules.turn(instant, opens=False))
     entry, title = times.reason(instant) or rules.window(instant)
     return answer(open=False, by=entry, title=title, next=rules.turn(instant, opens=True))
+
+
+def opens_at(calendars: Calendars, service: Service, environment: str, at: datetime) -> datetime | None:
+    """Return the first instant from one on at which a service may change an environment; none: not within the horizon.
+
+    What :func:`may_change` says, without a word: for whoever asks for a year.
+    """
+    instant = at.astimezone(UTC)
+    if calendars.faults or not FIRST_YEAR <= instant.year <= LAST_YEAR:
+        return None
+    return calendars.rules(service, environment, frozenset()).turn(instant, opens=True)
 
 
 class _Rules:

@@ -26,8 +26,8 @@ HEAD_TYPE = "application/vnd.interlock.chain-head+json"
 CLOCK_CORRECTED = "clock.corrected"
 """The one kind whose entry may be earlier than its predecessor: somebody says that the clock was wrong, and why."""
 
-SEALED = frozenset({"rollout.frozen", "board.decided", "release.closed"})
-"""Kinds in a release's chain after which its head is signed."""
+SEALED = frozenset({"rollout.frozen", "board.decided", "release.closed", "manifest.frozen"})
+"""Kinds in a release's or a train's chain after which its head is signed."""
 
 LARGEST_PAYLOAD = 1024 * 1024
 """Bytes of a payload's canonical JSON: what is larger belongs into the artifact store, with its digest here."""

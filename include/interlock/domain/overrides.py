@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from .calendar import Answer
 from .canonical import Model
 from .catalogue import Person
-from .errors import PolicyViolation
+from .errors import PolicyViolation, RequestRefused
 from .ledger import Entry
 
 OVERRIDDEN = "freeze.overridden"
@@ -28,6 +29,40 @@ class Override(Model):
     by: str = Field(description="User name of who overrode it")
     role: str = Field(description="The role by which they might")
     until: AwareDatetime
+
+
+class OverrideRequest(Model):
+    """What was asked for at the form."""
+
+    service: str
+    environment: str
+    reason: str = Field(min_length=5, max_length=1000)
+    hours: int = Field(2, ge=1, le=round(LONGEST.total_seconds() / 3600))
+
+    @field_validator("reason", mode="before")
+    @classmethod
+    def _stripped(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value
+
+
+def parse_override(form: Mapping[str, Any], places: Mapping[str, Collection[str]]) -> OverrideRequest:
+    """Read the form; RequestRefused with every field that is wrong.
+
+    :param places: the services, and the environments of each.
+    """
+    try:
+        found = {name: form[name] for name in OverrideRequest.model_fields if form.get(name) is not None}
+        request = OverrideRequest.model_validate(found)
+    except ValidationError as error:
+        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
+        raise RequestRefused(f"This is no override: {wrong}.", next_step="correct the form") from error
+    if request.environment not in places.get(request.service, ()):
+        known = "; ".join(f"{name}: {', '.join(sorted(found))}" for name, found in sorted(places.items()))
+        raise RequestRefused(
+            f"There is no {request.service} in {request.environment}: there is {known or 'nothing'}.",
+            next_step="correct service and environment",
+        )
+    return request
 
 
 def override(

@@ -72,6 +72,7 @@ class Circumstances(Model):
     findings: tuple[str, ...] = Field((), description="Of the bypass detector about this release, in words")
     marked: str = Field("", description="Why this version is kept out of the environment, in words")
     ran_before: bool = Field(False, description="Of a rollback: by the ledger the environment ran exactly this before")
+    booked: str = Field("", description="Another release that holds the environment, in words")
     overtaken: str = Field("", description="Another release that changed its hosts since it was frozen, in words")
 
 
@@ -254,6 +255,13 @@ def _of_the_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
             rule="a rollout begins when its plan says, or later",
             who=_MANAGER,
             next_step="wait until then",
+        )
+    if found.booked:
+        yield Objection(
+            what=found.booked,
+            rule="an environment of a service is changed by one release at a time",
+            who="whoever asked for the release that holds it",
+            next_step="run the task again when it is free",
         )
     for stop in found.stops:
         yield Objection(

@@ -62,8 +62,13 @@ LEAVES = {
     "verification.judge_verification": "verification.judged",
     "verification.back_out": "back_out.done",
     "closure.record_outcome": "release.closed",
+    "boarding.open_train": "train.opened",
+    "boarding.freeze_manifest": "manifest.frozen",
+    "board.await_board": "board.decided",
+    "departure.depart": "train.departed",
+    "arrival.record_arrival": "train.arrived",
 }
-"""Task of a release: the entry that it leaves before it succeeds."""
+"""Task of a release or of a train: the entry that it leaves before it succeeds."""
 WAVE = re.compile(r"implementation\.wave_(\d+)")
 DECISIONS = ("plan.decided", "acceptance.decided", "board.decided")
 
@@ -238,8 +243,8 @@ def _answers_gone(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
     """Yield the votes that decided and that Airflow does not have any more, or has otherwise."""
     given = {(one.user, one.choice, one.at) for one in seen.given if one.answered}
     for entry in entries:
-        if entry.kind not in DECISIONS or entry.at >= seen.at:
-            continue
+        if entry.kind not in DECISIONS or entry.at >= seen.at or entry.payload.get("train"):
+            continue  # what a train's board decided is held against the train's own run
         decision = Decision.model_validate(entry.payload, extra="ignore")
         for vote in (vote for vote in decision.votes if vote.user is not None and _key(vote) not in given):
             yield Finding(

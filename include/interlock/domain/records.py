@@ -295,7 +295,7 @@ class BackOutPlan(Model):
     on_hosts: bool = Field(description="Every host still has the release it goes back to")
 
 
-_ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance"})
+_ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance", "train"})
 """Of a rollout plan: fields that came later."""
 
 
@@ -347,6 +347,13 @@ class RollBack(Model):
     template: str = Field(description="The template of standard_changes that the rollback is like")
 
 
+class TrainTicket(Model):
+    """The train that a release is a passenger of: the board decided on the train's manifest."""
+
+    chain: str = Field(description="The train's chain in the ledger")
+    manifest: Sha256 = Field(description="Digest of the manifest that was frozen")
+
+
 class RolloutPlan(Record):
     """Stage 7: everything the board decides on; its digest names it."""
 
@@ -373,6 +380,7 @@ class RolloutPlan(Record):
     waivers: tuple[Waiver, ...] = Field((), description="Of failed expectations; the board decides knowing them")
     strategy: Strategy | None = Field(None, description="How the hosts of a wave are changed; none: all at a time")
     rolls_back: RollBack | None = Field(None, description="Of a rollback: the release that it goes back to")
+    train: TrainTicket | None = Field(None, description="Of a passenger: the train on which the board decided")
     canary: CanaryPlan | None = Field(None, description="The first wave is a canary; none: it is not")
     switch: Switch | None = Field(None, description="The hosts are the idle fleet, which gets the traffic; none: no")
     guidance: GuidancePlan | None = Field(None, description="A host that fails is asked about; none: it is not")

@@ -50,17 +50,21 @@ INSTANT_PATTERN = (
     r"^20[0-9]{2}-(?:0[1-9]|1[0-2])-[0-3][0-9]T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?"
     rf"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]){_END}"
 )
+TRAIN_PATTERN = rf"^release/train_[a-z0-9_]{{1,64}}/[^{_HIDDEN}]{{1,250}}{_END}"
 LONGEST_REF = 200
 SHORTEST_SUMMARY, LONGEST_SUMMARY = 5, 200
 MOST_TICKETS = 50
 LONGEST_PAST, LONGEST_FUTURE = timedelta(days=1), timedelta(days=366)
 """An instant beyond these is a slip of the pen."""
 
+NOT_SHOWN = frozenset({"train"})
+"""What a request may say that is not on the form, for people do not say it."""
 RISK_PREFIX = "risk_"
 CALCULATED = "calculated"
 """What the form takes for: no risk is declared."""
 
 _RULES = {
+    "train": "Set by the conductor of a train, for its passengers: the train's chain in the ledger.",
     "ref": "The tag, branch or commit to release, such as 1.4.0; not beginning with a hyphen.",
     "version": "A semantic version (semver.org), such as 1.4.0 or 2.0.0-rc.1; without a v.",
     "change_type": "Which flow the release takes; one of standard, normal, emergency.",
@@ -128,6 +132,9 @@ class ReleaseRequest(Model):
     declared_risk: RiskLevel | None = None
     not_before: Annotated[AwareDatetime | None, BeforeValidator(_instant)] = None
     rehearsal: StrictBool = False
+    train: Annotated[str, AfterValidator(_matching(TRAIN_PATTERN))] | None = Field(
+        None, description="Of a train's passenger: the train's chain in the ledger"
+    )
 
 
 def parse_request(conf: Mapping[str, Any], *, policy: Policy, now: datetime | None = None) -> ReleaseRequest:
@@ -256,7 +263,7 @@ def _is_near(instant: datetime, now: datetime) -> bool:
 def _unknown_keys(conf: Mapping[str, Any], policy: Policy) -> Iterator[str]:
     known = form_fields(policy)
     for key in conf:
-        if key not in known:
+        if key not in known and key not in NOT_SHOWN:
             yield f"{_short(key)}: not a field of the form; allowed: {', '.join(known)}"
 
 

@@ -181,6 +181,11 @@ def voting_rule(
     return reduce(merge, matching) if matching else None
 
 
+def board_rule(book: BoardBook, name: str) -> VotingRule:
+    """Return what one board of the board book asks, whatever it votes on."""
+    return _rule(book, _of_board(book, name))
+
+
 def longest_deadline(policy: Policy, book: BoardBook, service: Governed) -> timedelta | None:
     """Return the longest that the people who vote on a service's releases may have; None: nobody ever votes."""
     every = [

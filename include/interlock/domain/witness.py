@@ -89,7 +89,7 @@ def is_witnessed(answer: GivenAnswer, at: datetime | None, entries: Iterable[Ent
     """
     found = False
     for entry in entries:
-        if entry.kind == "rollout.frozen" and entry.payload.get("digest") == digest:
+        if entry.kind in ("rollout.frozen", "manifest.frozen") and entry.payload.get("digest") == digest:
             found = False
         elif entry.kind == GIVEN and entry.actor == answer.user:
             same = entry.payload == answer.model_dump(mode="json")

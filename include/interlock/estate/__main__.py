@@ -20,7 +20,7 @@ from include.interlock.adapters import backtest
 from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.domain.errors import ReleaseError
 
-from . import components, demo, leftovers, postgres, stack
+from . import components, demo, leftovers, postgres, stack, trains
 from .accounts import Account, accounts, passwords
 from .airflow_home import airflow_environment
 from .settings import PROJECT, Settings
@@ -145,6 +145,14 @@ def try_policy(settings: Settings, console: Console, *arguments: str) -> bool:
         return backtest.main([*arguments, "--releases", str(releases)], console) == 0
 
 
+def show_trains(settings: Settings, console: Console) -> bool:
+    """Show the next departures; who would board now, too, if the stack runs."""
+    if not (settings.state.exists() and postgres.is_ready(settings)):
+        return trains.show(settings.catalogue, console, with_ledger=False)
+    command = [sys.executable, "-m", "include.interlock.estate.trains"]
+    return subprocess.run(command, env=airflow_environment(settings), cwd=PROJECT, check=False).returncode == 0
+
+
 COMMANDS: dict[str, Callable[..., bool]] = {
     "up": run_up,
     "demo": run_demo,
@@ -154,6 +162,7 @@ COMMANDS: dict[str, Callable[..., bool]] = {
     "logs": follow_logs,
     "evidence": write_evidence,
     "backtest": try_policy,
+    "trains": show_trains,
 }
 SAMPLE_RELEASES = PROJECT / "include" / "samples" / "past_releases.jsonl"
 MOST_ARGUMENTS = {"evidence": 2, "backtest": 6}

@@ -1,7 +1,7 @@
 """Who can log in to the embedded Airflow, in which roles, with which password.
 
 The people and their roles follow from the catalogue: whoever is on a board, approves, or acknowledges training has an
-account. Beside them are those whom the catalogue does not name, and the two service accounts of the releases.
+account. Beside them are those whom the catalogue does not name, and the service accounts of the releases.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pathlib import Path
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Board, Catalogue
 from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.train_manifest import CONDUCTOR
 
 from .private_files import write_private
 from .settings import Settings
 
 READER, CLERK = "interlock_reader", "board_clerk"
-"""The service accounts: one reads who answered what, the other closes ballots that nobody needs any more."""
+"""Service accounts: one reads who answered what, the other closes ballots that nobody needs any more."""
 
 
 class Account(Model):
@@ -34,7 +35,7 @@ class Account(Model):
     @property
     def is_service(self) -> bool:
         """Say whether this is a program's account and nobody's."""
-        return self.user in (READER, CLERK)
+        return self.user in (READER, CLERK, CONDUCTOR)
 
 
 STAFF = (
@@ -50,6 +51,7 @@ STAFF = (
     ),
     Account(user=READER, name="Interlock reader", email="reader@example.com", roles=(READER,)),
     Account(user=CLERK, name="Board clerk", email="clerk@example.com", roles=(CLERK,)),
+    Account(user=CONDUCTOR, name="Conductor of trains", email="conductor@example.com", roles=(CONDUCTOR,)),
 )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from include.interlock.domain.errors import AssetMissing
+from include.interlock.domain.train_manifest import CONDUCTOR
 
 from .accounts import CLERK, READER
 from .astro_settings import ConnectionEntry
@@ -38,6 +39,9 @@ def embedded_connections(settings: Settings, passwords: Mapping[str, str]) -> di
         ),
         ConnectionEntry(conn_id="interlock_airflow", login=READER, password=passwords.get(READER, ""), **airflow),
         ConnectionEntry(conn_id="interlock_board_clerk", login=CLERK, password=passwords.get(CLERK, ""), **airflow),
+        ConnectionEntry(
+            conn_id="interlock_conductor", login=CONDUCTOR, password=passwords.get(CONDUCTOR, ""), **airflow
+        ),
         ConnectionEntry(
             conn_id="interlock_ledger",
             type="postgres",

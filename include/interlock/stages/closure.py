@@ -30,7 +30,7 @@ from include.interlock.domain.records import (
     WaveReport,
 )
 
-from . import resources
+from . import bookings, resources
 from .acceptance import ASK as ASK_APPROVERS
 from .canary import ASK as ASK_CANARY
 from .communication import ASK as ASK_SUPPORT
@@ -88,6 +88,8 @@ def record_outcome(service: str) -> Outcome:
     log.info("%s %s: %s, decided by %s. %s", service, outcome.version, outcome.outcome, outcome.stage, outcome.reason)
     record("release.closed", outcome, seal=True)
     remember("/".join(this_run()), outcome, _change_type(entries))
+    if rollout is not None:
+        bookings.free(service, rollout.environment)
     return outcome
 
 

@@ -14,6 +14,7 @@ from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry, release_chain
 from include.interlock.domain.records import Record, RolloutPlan
+from include.interlock.domain.train_manifest import Manifest
 
 from . import resources
 
@@ -42,7 +43,7 @@ def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal
     :param seal: sign the head of the chain after it.
     """
     payload = what.to_xcom() if isinstance(what, Record) else dict(what)
-    if isinstance(what, RolloutPlan):
+    if isinstance(what, RolloutPlan | Manifest):
         payload["digest"] = what.digest
     task = this_task()
     with resources.ledger() as ledger:

@@ -12,7 +12,7 @@ from include.interlock.domain.catalogue import Service
 from include.interlock.domain.records import LoadReport, RolloutPlan
 from include.interlock.domain.rollout import wave_titles
 
-from . import permits, resources
+from . import bookings, permits, resources
 from .canary import canary_tasks
 from .rollout import count
 from .switch import switch_tasks
@@ -51,6 +51,7 @@ def implementation_stage(service: Service, rollout: XComArg) -> tuple[DateTimeSe
         execution_timeout=None,
         doc_md="Wait, without a worker, until the time before which the release must not reach its target.",
     )
+    booked = bookings.book_environment(service.name, rollout)
     baseline = measure_baseline(service.name, rollout)
     environment = service.environments["production"]
     steps: list[XComArg] = []
@@ -67,5 +68,5 @@ def implementation_stage(service: Service, rollout: XComArg) -> tuple[DateTimeSe
             steps = [*steps, *tried]
     if environment.blue_green:
         steps = [*steps, *switch_tasks(service, rollout, last)]
-    chain(wait, baseline)
+    chain(wait, booked, baseline)
     return wait, baseline, steps

@@ -151,18 +151,22 @@ def ask(
     return over
 
 
-def votes_on(task_id: str, digest: str) -> tuple[Vote, ...]:
-    """Read from Airflow what was answered in this run to the questions of a task that end with this digest.
+def votes_on(
+    task_id: str, digest: str, *, run: tuple[str, str] | None = None, entries: Sequence[Entry] | None = None
+) -> tuple[Vote, ...]:
+    """Read from Airflow what was answered to the questions of a task that end with this digest.
 
+    :param run: Dag and run in which it was asked; none: this one.
+    :param entries: the chain of that run, proven.
     :raises PolicyViolation: an answer did not come in at Airflow's API, so somebody wrote it; this is a finding, too.
     """
-    dag_id, run_id = this_run()
+    dag_id, run_id = run or this_run()
     with resources.airflow_api() as api:
         answers = api.answers(dag_id, run_id, task_id)
     ending = BINDING.format(digest=digest)
     given = [answer for answer in answers if answer.answered and answer.body.rstrip().endswith(ending)]
     if any(answer.user for answer in given):
-        _refuse_written(given, chain_entries(), digest)
+        _refuse_written(given, chain_entries() if entries is None else entries, digest)
     return tuple(answer.vote() for answer in given)
 
 

@@ -20,10 +20,11 @@ from include.interlock.domain.catalogue import Service
 from include.interlock.domain.ledger import INSTALLATION, Entry, unsigned_since
 from include.interlock.domain.outcome import PRODUCTION
 from include.interlock.domain.permit import Circumstances, Purpose
+from include.interlock.domain.reconcile import run_of
 from include.interlock.domain.records import Decision, Host, QualityReport, RolloutPlan, Waiver
 from include.interlock.domain.stops import EmergencyStop, refuse_halted, stops_in_force
 
-from . import calendars, resources
+from . import bookings, calendars, resources
 from .evidence import chain_entries, plan_in, this_chain, this_task
 from .policy import catalogue_digest
 from .taskflow import this_run
@@ -229,11 +230,12 @@ def circumstances(
         unsigned=unsigned.sentence if unsigned else "",
         stops=tuple(map(str, stops)),
         freezes=calendars.closed_now(policy, described, plan.environment, under_way=under_way),
-        interventions=_done_by_hand(described, entries),
+        interventions=(*_done_by_hand(described, entries), *_done_to_train(plan)),
         findings=(
             *([broken.sentence] if broken else ()),
             *(str(entry.payload.get("what")) for entry in entries if entry.kind == "finding"),
         ),
+        booked=bookings.taken(service, plan.environment, this_chain()),
         **of_version,
     )
 
@@ -250,9 +252,23 @@ def _done_by_hand(service: Service, entries: Sequence[Entry]) -> tuple[str, ...]
     return tuple(map(str, (*done, *interventions.connections_edited(edits, resources.connections_of(service)))))
 
 
-def _not_refused(rows: Sequence[interventions.AuditRow]) -> tuple[interventions.AuditRow, ...]:
+def _done_to_train(plan: RolloutPlan) -> tuple[str, ...]:
+    """Return, in words, what was done by hand to the run of a passenger's train since its manifest was frozen."""
+    run = run_of(plan.train.chain) if plan.train is not None else None
+    if plan.train is None or run is None:
+        return ()
+    with resources.ledger() as ledger:
+        frozen = ledger.entries(plan.train.chain, kind="manifest.frozen")
+    with resources.airflow_api() as api:
+        rows = api.audit_log(frozen[-1].at - interventions.SKEW, dag_id=run[0]) if frozen else ()
+    return tuple(map(str, _not_refused(rows, run)))
+
+
+def _not_refused(
+    rows: Sequence[interventions.AuditRow], run: tuple[str, str] | None = None
+) -> tuple[interventions.AuditRow, ...]:
     """Return what the guard did not refuse; it may need some seconds to record what it did."""
-    dag_id, run_id = this_run()
+    dag_id, run_id = run or this_run()
     for _ in range(PATIENCE):
         with resources.ledger() as ledger:
             refused = [interventions.refusal(one.payload) for one in ledger.entries(INSTALLATION, kind=REFUSED)]

@@ -22,7 +22,7 @@ from include.interlock.domain.risk import assess
 from include.interlock.domain.standard import template_for
 from include.interlock.domain.version import bump, is_version
 
-from . import fleets, resources
+from . import conflicts, fleets, resources
 from .evidence import record
 from .history import past_releases
 from .people import APPROVE, REJECT, ask, persons, question, votes_on
@@ -36,7 +36,10 @@ ASK = "planning.approve_plan"
 
 @stage_task(task_display_name="Plan the release", evidence="plan.made")
 def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
-    """Pin the commit, find out what the target runs now, list what changes, and assess the risk."""
+    """Pin the commit, find out what the target runs now, list what changes, assess the risk, and find conflicts.
+
+    What the release clashes with is beside the task, in its XCom ``conflicts``, and on the ballot.
+    """
     request = requested(service)
     policy, _, described = resources.catalogue_of(service)
     past = past_releases(service)
@@ -61,7 +64,7 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     if in_force.change_type is ChangeType.STANDARD:
         like = template_for(policy, described, bump=step, risk=risk.score, answers=request.risk, now=datetime.now(UTC))
         template = f"{like.name}: {like.title} (authorised by {like.authorised_by})"
-    return ReleasePlan(
+    plan = ReleasePlan(
         template=template,
         service=service,
         version=request.version,
@@ -83,6 +86,8 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
         risk=risk,
         plan_approval=_needs_approval(in_force.flow, step, risk.score) and not request.rehearsal,
     )
+    conflicts.note_of_release(plan, in_force, by_train=request.train is not None)
+    return plan
 
 
 def assess_risk(

@@ -15,7 +15,7 @@ from include.interlock.domain.records import PolicyInForce
 from include.interlock.domain.request import ReleaseRequest, parse_request
 from include.interlock.domain.witness import AskedRun, refuse_unasked
 
-from . import resources
+from . import passengers, resources
 from .evidence import chain_entries, record
 from .taskflow import stage_task
 
@@ -46,7 +46,8 @@ def requested(service: str) -> ReleaseRequest:
 
 def as_asked(service: str, request: ReleaseRequest) -> dict[str, Any]:
     """Return a request as the ledger has it."""
-    return {"service": service, "requested_by": requester(), **request.model_dump(mode="json")}
+    plain = request.model_dump(mode="json", exclude={"train"} if request.train is None else None)
+    return {"service": service, "requested_by": requester(), **plain}
 
 
 def requester() -> str:
@@ -100,6 +101,7 @@ def resolve_policy(service: str) -> PolicyInForce:
     policy, _, described = resources.catalogue_of(service)
     request = requested(service)
     record(REQUESTED, as_asked(service, request), actor=requester())
+    passengers.refuse_beside_its_train(policy, service, request, requester())
     in_force = rules.resolve_policy(policy, described, request.change_type)
     return in_force.model_copy(update={"digest": catalogue_digest(service)})
 

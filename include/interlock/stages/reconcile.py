@@ -30,6 +30,7 @@ from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain, 
 from include.interlock.domain.permit import SANDBOXES
 from include.interlock.domain.reconcile import BASELINE, DAGS, FINDING, ROLLBACKS, TOLD, Finding, RunSeen
 from include.interlock.domain.records import Host
+from include.interlock.domain.train_manifest import TRAINS
 
 from . import fleets as hosts_of
 from . import permits, resources
@@ -37,6 +38,7 @@ from .closure import QUESTIONS
 from .evidence import this_task
 from .history import ENDED
 from .notices import notify
+from .passengers import ASK as ASK_TRAIN
 from .policy import catalogue_digest
 from .taskflow import stage_task, this_run
 
@@ -50,6 +52,8 @@ LOST = timedelta(days=31)
 """A release that has no end on record is looked at for so long: its Dag gives it 30 days."""
 SEALING = timedelta(minutes=10)
 """So long a task may take, tries and all, from a decision's entry to the signed head after it."""
+ASKING = QUESTIONS | {ASK_TRAIN}
+"""The tasks of releases and of trains that ask people."""
 SLICES = 288
 """All other chains are proven in so many parts, one with each look: with a look every five minutes, each once a day."""
 
@@ -94,7 +98,7 @@ def _services() -> tuple[Service, ...]:
 
 def _releases(ledger: Ledger, api: AirflowApi, now: datetime) -> list[tuple[str, str]]:
     """Return Dag and run of the releases to look at, by the ledger and by Airflow."""
-    runs = (*api.runs(DAGS, now - RECENT), *api.runs(ROLLBACKS, now - RECENT))
+    runs = (*api.runs(DAGS, now - RECENT), *api.runs(ROLLBACKS, now - RECENT), *api.runs(TRAINS, now - RECENT))
     known = [run for chain in _watched_chains(ledger, now) if (run := checks.run_of(chain))]
     return list(dict.fromkeys((*known, *runs)))
 
@@ -134,7 +138,7 @@ def _of_release(
         entries = ledger.entries(chain)
     except LedgerBroken:
         return
-    found = [*checks.of_run(seen, entries, QUESTIONS), *checks.of_chain(entries)]
+    found = [*checks.of_run(seen, entries, ASKING), *checks.of_chain(entries)]
     if entries:
         found += _of_hands(ledger, api, dag_id, run_id, service, entries)
     if service is not None:
@@ -159,7 +163,7 @@ def _seen(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
     results = [
         checks.HandedOn(task_id=one.task_id, map_index=one.map_index, value=value)
         for one in tasks
-        if one.task_id not in QUESTIONS and one.state in ("success", "failed")
+        if one.task_id not in ASKING and one.state in ("success", "failed")
         if (value := api.result(dag_id, run_id, one.task_id, one.map_index)) is not None
     ]
     given = [

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 ARTIFACTS = "interlock_artifacts"
 AIRFLOW = "interlock_airflow"
 BOARD_CLERK = "interlock_board_clerk"
+CONDUCTOR = "interlock_conductor"
 LEDGER = "interlock_ledger"
 SIGNING_KEY = "interlock_signing_key"
 SMTP = "interlock_smtp"
-CONNECTIONS = (ARTIFACTS, AIRFLOW, BOARD_CLERK, LEDGER, SIGNING_KEY, SMTP)
+CONNECTIONS = (ARTIFACTS, AIRFLOW, BOARD_CLERK, CONDUCTOR, LEDGER, SIGNING_KEY, SMTP)
 """The connections of the installation; services and environments name theirs in the catalogue."""
 
 PROJECT = Path(__file__).parents[3]

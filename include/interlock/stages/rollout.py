@@ -32,9 +32,10 @@ from include.interlock.domain.records import (
 from include.interlock.domain.request import ReleaseRequest
 from include.interlock.domain.rollout import course_of, in_sentences
 
-from . import resources
+from . import passengers, resources
 from .acceptance import acceptance_digest
 from .calendars import foreseen
+from .conflicts import noted
 from .people import ABSTAIN, APPROVE, CLERK, REJECT, ask, persons, question, votes_on
 from .planning import settled
 from .policy import requested
@@ -72,7 +73,8 @@ def freeze_plan(
     targets, production = assets.hosts[plan.target], described.environments["production"]
     # A rehearsal on test goes through production's waves: the graph is the same.
     course = course_of(production, assets, plan.target, described.load.paths)
-    asked = rule_of(service, plan)
+    asked, asked_for = rule_of(service, plan), requested(service)
+    ticket = passengers.ticket(service, asked_for)
     resources.store().get_bytes(artifact.bundle)  # the bytes are there, and are those that were recorded
     return RolloutPlan(
         service=service,
@@ -84,12 +86,20 @@ def freeze_plan(
         summary=plan.summary,
         tickets=plan.tickets,
         requested_by=plan.requested_by,
-        excluded=boards.authors_of(plan.commits, board) if in_force.flow.exclude_authors else (),
+        excluded=tuple(
+            dict.fromkeys(
+                (
+                    *(boards.authors_of(plan.commits, board) if in_force.flow.exclude_authors else ()),
+                    *passengers.had_a_hand(asked_for.train),
+                )
+            )
+        ),
         risk=plan.risk.score,
         bundle=artifact.bundle,
         **course.fields(),
         not_before=plan.not_before,
-        decide_by=datetime.now(UTC) + asked.deadline if asked else None,
+        decide_by=datetime.now(UTC) + asked.deadline if asked and not ticket else None,
+        train=ticket,
         back_out=prove_back_out(described, plan.target, targets),
         policy_digest=in_force.digest,
         quality_digest=sha256_of(report),
@@ -135,7 +145,7 @@ def prepare_ballots(
     """Prepare one ballot for each member of the board who may vote on this release, or whoever stands in for them."""
     policy, book, described = resources.catalogue_of(service)
     board = rule_of(service, rollout)
-    if board is None or rollout.decide_by is None:
+    if board is None or rollout.decide_by is None:  # nobody is asked, or a train's board was
         return []
     moments = {"at its start": rollout.not_before, "at the deadline of this vote": rollout.decide_by}
     coming = {moment: at for moment, at in moments.items() if at is not None}
@@ -152,6 +162,7 @@ def prepare_ballots(
         acceptance=acceptance,
         answered_yes=[] if rollout.rolls_back else _answered_yes(policy, requested(service)),
         names=book.names,
+        conflicts=noted(),
         quality_page=quality_page(*this_run()),
     )
     subject = f"Vote: {described.title} {plan.version} to {rollout.environment}"
@@ -175,6 +186,8 @@ def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | No
             else f"The policy asks no board for a {rollout.change_type} change."
         )
         return Decision(subject="board", digest=rollout.digest, approved=True, required=False, reason=why)
+    if rollout.train is not None:
+        return passengers.count_on_train(board, rollout)
     in_time = [
         vote
         for vote in votes_on(ASK, rollout.digest)
@@ -220,7 +233,7 @@ class AwaitBoard(BaseOperator):
                 until = remind_in_time(rule, rollout, cast) if rule else rollout.decide_by
                 self._wait(until, sum(ballot.answered for ballot in cast))
             try:
-                return settled(decision, board=rule and rule.model_dump(mode="json")).to_xcom()
+                return settled(decision, board=rule and rule.model_dump(mode="json"), **_about(rollout, rule)).to_xcom()
             finally:
                 self._close_ballots("the board has decided")
 
@@ -261,17 +274,26 @@ class AwaitBoard(BaseOperator):
         return self.execute(context)
 
 
+def _about(rollout: RolloutPlan, rule: voting.VotingRule | None) -> dict[str, Any]:
+    """Return what the ledger is to say of a decision beside it: of a passenger, whose votes were counted."""
+    if rollout.train is None or rule is None:
+        return {}
+    passengers.keep_proof(rollout)
+    return {"train": rollout.train.model_dump(mode="json")}
+
+
 def _ballots() -> tuple[Answer, ...]:
     dag_id, run_id = this_run()
     with resources.airflow_api() as api:
         return api.answers(dag_id, run_id, ASK)
 
 
-def close_open_ballots(expected: int, why: str) -> None:
+def close_open_ballots(expected: int, why: str, ask: str = ASK) -> None:
     """Answer, as the board's clerk, every ballot that nobody needs to answer any more; such answers never count.
 
     :param why: what members read whose ballot is closed.
     :param expected: how many ballots there are; one that is not there yet is waited for.
+    :param ask: the task that asks.
     :raises TransientError: some are still open after :data:`CLOSING_TIME`.
     """
     if not expected:
@@ -280,7 +302,7 @@ def close_open_ballots(expected: int, why: str) -> None:
     give_up = monotonic() + CLOSING_TIME
     with resources.airflow_api(resources.BOARD_CLERK) as api:
         while True:
-            ballots = api.answers(dag_id, run_id, ASK)
+            ballots = api.answers(dag_id, run_id, ask)
             for ballot in (ballot for ballot in ballots if not ballot.answered):
                 api.close_question(dag_id, run_id, ballot, choice=ABSTAIN, comment=f"Closed by {CLERK}: {why}.")
             if len(ballots) >= expected and all(ballot.answered for ballot in ballots):

@@ -14,8 +14,48 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from include.interlock.adapters.airflow_api import AirflowApi
 from include.interlock.domain.errors import ReleaseError, TransientError
 
+UNDER_WAY = ("queued", "running")
+"""States of a run that has not ended."""
 POLL = 2.0
 """Seconds between two looks at the answers."""
+
+
+class RunTrigger(BaseTrigger):
+    """Fire when a run of a Dag has ended, or when it is gone.
+
+    It fires too when Airflow's API refuses to say: the waiting task then asks itself, and fails with the reason.
+
+    :param connection: the Airflow connection of the service account that reads.
+    """
+
+    def __init__(self, *, dag_id: str, run_id: str, connection: str) -> None:
+        super().__init__()
+        self.dag_id, self.run_id, self.connection = dag_id, run_id, connection
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {"dag_id": self.dag_id, "run_id": self.run_id, "connection": self.connection},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look at the run until it has ended."""
+        while True:
+            try:
+                connection = await Connection.async_get(self.connection)
+                with closing(await asyncio.to_thread(AirflowApi, connection)) as api:
+                    await asyncio.to_thread(api.log_in)
+                    while (state := await asyncio.to_thread(api.run_state, self.dag_id, self.run_id)) in UNDER_WAY:
+                        await asyncio.sleep(POLL)
+                yield TriggerEvent({"why": f"the run is {state or 'gone'}"})
+                return
+            except TransientError as error:
+                self.log.warning("%s", error)
+                await asyncio.sleep(POLL)
+            except ReleaseError as error:
+                yield TriggerEvent({"why": str(error)})
+                return
 
 
 class AnswersTrigger(BaseTrigger):

@@ -141,7 +141,7 @@ def as_it_was(described: Service, rollout: RolloutPlan) -> Service:
 
 def mark_params(folder: Path) -> dict[str, Param]:
     """Return the form of a mark."""
-    places = _places(folder)
+    places = places_of(folder)
     environments = sorted({name for found in places.values() for name in found} or {"production"})
     return {
         "service": Param(type="string", enum=sorted(places), title="Service", description="Whose version it is."),
@@ -176,7 +176,7 @@ def mark_params(folder: Path) -> dict[str, Param]:
     }
 
 
-def _places(folder: Path) -> dict[str, list[str]]:
+def places_of(folder: Path) -> dict[str, list[str]]:
     """Return each service and its environments; of a broken catalogue, whatever has a file and production."""
     try:
         return {name: sorted(one.environments) for name, one in load_catalogue(folder).services.items()}
@@ -192,7 +192,7 @@ def record_mark() -> dict[str, Any]:
     """
     by = requester()
     form = {name: value for name, value in get_current_context()["params"].items() if value is not None}
-    mark = versions.parse_mark(form, by, _places(resources.catalogue_folder()))
+    mark = versions.parse_mark(form, by, places_of(resources.catalogue_folder()))
     payload = mark.model_dump(mode="json")
     history.append(mark.kind, payload, key=f"{mark.kind}/{'/'.join(this_run())}", actor=by)
     return {"kind": mark.kind, **payload}

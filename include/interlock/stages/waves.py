@@ -17,7 +17,7 @@ from include.interlock.domain.records import Decision, HostResult, RolloutPlan, 
 from include.interlock.domain.rollout import Pace, failed_elsewhere, tolerated
 from include.interlock.domain.stops import HALTED
 
-from . import permits, resources, traffic
+from . import bookings, permits, resources, traffic
 from .calendars import put_off
 from .evidence import chain_entries, record
 from .people import ask, question, votes_on
@@ -49,6 +49,7 @@ def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
 def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     """Bring one wave's hosts to the release and record what happened on each."""
     policy, _, described = resources.catalogue_of(service)
+    bookings.hold(policy, rollout)
     if number > 1 or any(entry.kind == "wave.deployed" for entry in chain_entries()):
         put_off(service=described, policy=policy, environment=rollout.environment)
     if number == 1:

@@ -433,6 +433,56 @@ def check_way_back(pack: Pack, plan: dict[str, Any]) -> None:
     pack.compare(f"{where}, bundle", before["bundle"], sha256=plan["bundle"]["sha256"])
 
 
+def check_train(pack: Pack, plan: dict[str, Any]) -> None:
+    """Check that a passenger is what the frozen manifest of its train names, by the train's own chain, signed."""
+    where, proof, ticket = "train.proven", pack.last("train.proven"), plan["train"]
+    entries, before = proof.get("entries", []), "0" * 64
+    for number, entry in enumerate(entries, start=1):
+        content = sha256(canonical({field: value for field, value in entry.items() if field != "hash"}))
+        place = f"{where}, entry {number}"
+        pack.compare(place, entry, chain=ticket["chain"], sequence=number, previous=before, hash=content)
+        before = entry["hash"]
+    frozen = [entry["payload"] for entry in entries if entry["kind"] == "manifest.frozen"]
+    decided = [entry for entry in entries if entry["kind"] == "board.decided"]
+    if not frozen or not decided:
+        raise Refused(f"{where}: expected the entries that froze the manifest and decided on it")
+    sealed: dict[str, Any] = {"chain": "", "sequence": 0, "hash": ""}
+    for envelope in proof["heads"]:
+        head = read_json(pack.opened(envelope, HEAD_TYPE, where), where)
+        if head["chain"] == ticket["chain"] and head["sequence"] <= len(entries):
+            sealed = max(sealed, head, key=lambda one: int(one["sequence"]))
+    pack.expect(
+        sealed["sequence"] >= frozen_at(entries) and entries[sealed["sequence"] - 1]["hash"] == sealed["hash"],
+        f"{where}: expected a signed head that seals the manifest, found none",
+    )
+    manifest = {field: value for field, value in frozen[-1].items() if field != "digest"}
+    pack.expect(sha256(canonical(manifest)) == ticket["manifest"], f"{where}: another manifest than the plan names")
+    pack.compare(f"{where}, board.decided", decided[-1]["payload"], digest=ticket["manifest"], approved=True)
+    named = [one for one in manifest["passengers"] if one["service"] == plan["service"]]
+    if not named:
+        raise Refused(f"{where}: expected {plan['service']} on the manifest, found nothing of it")
+    pack.compare(f"{where}, manifest", named[0], version=plan["version"], commit=plan["commit"])
+    pack.compare(PLAN, plan, requested_by="interlock_conductor", change_type=manifest["change_type"])
+
+
+def frozen_at(entries: list[dict[str, Any]]) -> int:
+    """Return the place of the entry that froze a train's manifest last."""
+    return max(int(entry["sequence"]) for entry in entries if entry["kind"] == "manifest.frozen")
+
+
+def cast(
+    pack: Pack, decision: dict[str, Any], plan: dict[str, Any]
+) -> tuple[list[dict[str, Any]], str, dict[str, Any]]:
+    """Return the ballots that a decision counts, what they are about, and who of it does not vote, and until when."""
+    if not plan.get("train"):
+        return read_json(pack.file(BALLOTS), BALLOTS)["ballots"], decision["digest"], plan
+    proof = pack.last("train.proven")
+    manifest = [entry["payload"] for entry in proof["entries"] if entry["kind"] == "manifest.frozen"][-1]
+    barred = [*plan["excluded"], *manifest["excluded"], *manifest["requested_by"]]
+    terms = {"requested_by": plan["requested_by"], "excluded": barred, "decide_by": manifest["decide_by"]}
+    return proof["ballots"], plan["train"]["manifest"], terms
+
+
 def check_plan(pack: Pack) -> str:
     """Check that the plan is the frozen one, and made of what is on record before it."""
     frozen = pack.of("rollout.frozen")
@@ -446,6 +496,8 @@ def check_plan(pack: Pack) -> str:
     pack.compare("run.asked, the last one", pack.last("run.asked"), user=plan["requested_by"])
     if plan.get("rolls_back"):
         check_way_back(pack, plan)
+    if plan.get("train"):
+        check_train(pack, plan)
     before = pack.entries[: [entry["kind"] for entry in pack.entries].index("rollout.frozen")]
     for kind, field in (
         ("policy.resolved", "policy"),
@@ -513,10 +565,11 @@ def seat_of(rule: dict[str, Any], vote: dict[str, Any]) -> str | None:
 
 def recount(pack: Pack, where: str, decision: dict[str, Any], plan: dict[str, Any]) -> tuple[bool, str]:
     """Count again: one vote a seat, in time, by none who asked for the release or made it; the most careful stands."""
-    rule, barred, order = decision["board"], {plan["requested_by"], *plan["excluded"]}, ("Reject", "Abstain", "Approve")
-    stored = read_json(pack.file(BALLOTS), BALLOTS)["ballots"]
-    about = {(row["user"], row["at"], row["choice"]) for row in stored if decision["digest"] in row["body"]}
-    gone = read_json(pack.file(RUN), RUN).get("known") is False
+    stored, digest, terms = cast(pack, decision, plan)
+    rule, order = decision["board"], ("Reject", "Abstain", "Approve")
+    barred = {terms["requested_by"], *terms["excluded"]}
+    about = {(row["user"], row["at"], row["choice"]) for row in stored if digest in row["body"]}
+    gone = not plan.get("train") and read_json(pack.file(RUN), RUN).get("known") is False
     if gone:
         pack.notes.append(f"WARNING: by {RUN} Airflow had lost the run: the votes are those of the chain alone.")
     said: dict[str, tuple[str, str]] = {}
@@ -524,7 +577,7 @@ def recount(pack: Pack, where: str, decision: dict[str, Any], plan: dict[str, An
         known = gone or (vote["user"], vote["at"], vote["choice"]) in about
         pack.expect(known, f"{where}: expected the vote of {vote['user']} ({vote['choice']}) in {BALLOTS}, found none")
         seat = seat_of(rule, vote)
-        in_time = not plan["decide_by"] or instant(vote["at"]) <= instant(plan["decide_by"])
+        in_time = not terms["decide_by"] or instant(vote["at"]) <= instant(terms["decide_by"])
         counts = known and in_time and vote["assigned"] in (seat, vote["user"]) and not {seat, vote["user"]} & barred
         if seat and counts:
             answers = (vote["choice"], vote["user"]), said.get(seat, ("Approve", vote["user"]))

@@ -32,7 +32,9 @@ from include.interlock.domain.catalogue import WaiverRule
 from include.interlock.domain.paths import quality_page
 from include.interlock.domain.records import Decision, Vote, Waiver
 from include.interlock.domain.rollout import in_sentences
+from include.interlock.domain.train_manifest import LeftBehind
 from tests.factories import releases
+from tests.unit.domain.test_train_manifest import boarded, manifest, train
 
 FORGERY = (
     "x | y |\n| forged | row |\n\n# heading <b>bold</b> [link](http://evil.example) ![i](http://evil.example/i.png) `c`"
@@ -251,6 +253,35 @@ def test_no_words_from_outside_change_what_a_ballot_consists_of(said: str) -> No
     assert not [token for token in tokens(forged) if token.type == "text" and BARE_ADDRESS.search(token.content)]
 
 
+def train_ballot(said: str) -> str:
+    one = boarded("bike-shop", summary=said, tickets=(said,), ref=said, why=said, by=None)
+    left = LeftBehind(service="till", late=True, why=said)
+    frozen = manifest(one, left=(left,), requested_by=(said,), title=said)
+    return render(
+        "train_ballot.md.j2",
+        train=train({"bike-shop": ()}, title="Weekly"),
+        manifest=frozen,
+        board=releases.board(),
+        names=releases.NAMES,
+        titles={"bike-shop": said},
+        conflicts=[said],
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(said=OUTSIDE)
+@example(said=FORGERY)
+@example(said="{{ manifest }} {% include 'x' %} | `|` https://evil.example a@evil.example _a_ *c* ~~d~~")
+def test_no_words_from_outside_change_what_a_trains_ballot_consists_of(said: str) -> None:
+    assert shape(train_ballot(said)) == shape(train_ballot("x"))
+
+
+def test_a_trains_ballot_says_who_is_on_board_and_what_is_decided_on() -> None:
+    text = words(train_ballot("Sell bikes"))
+    for said in ("Shall Weekly depart", "1.1.0", "a" * 40, "One decision for all", "10 of 100", "till"):
+        assert said in text, said
+
+
 @settings(deadline=None)
 @given(said=OUTSIDE)
 @example(said=FORGERY)
@@ -320,5 +351,6 @@ def test_every_template_is_used_by_a_test() -> None:
         "quality.md.j2",
         "risk.md.j2",
         "reminder.md.j2",
+        "train_ballot.md.j2",
         "waiver.md.j2",
     }

@@ -11,6 +11,10 @@ import pytest
 from include.interlock.console.asked import READING, App, Asked, under_way
 from include.interlock.console.attempts import Attempt
 from include.interlock.console.door import LARGEST_BODY, ReleaseDoor
+from include.interlock.domain.errors import TransientError
+from include.interlock.domain.train_manifest import CONDUCTOR
+from tests.memory_ledger import MemoryLedger
+from tests.unit.domain.test_train_manifest import boarded, manifest
 
 CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
 ROUTE = "/api/v2/dags/release_bike_shop/dagRuns"
@@ -38,6 +42,16 @@ def behind() -> Behind:
     return Behind()
 
 
+CHAIN = "release/train_weekly/scheduled__2027-03-02T19:00:00+00:00"
+
+
+def asked_by(user: str) -> Any:
+    async def who(scope: Any) -> str:
+        return user
+
+    return who
+
+
 async def rita(scope: Any) -> str:
     return "rita"
 
@@ -51,11 +65,15 @@ def ask(
     catalogue: Path = CATALOGUE,
     note: Any = None,
     note_run: Any = lambda *_: None,
+    user: str = "rita",
+    ledger: MemoryLedger | None = None,
 ) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app=ReleaseDoor(behind, catalogue, note, note_run, rita))
+        ledgers = ledger or MemoryLedger()
+        door = ReleaseDoor(behind, catalogue, note, note_run, asked_by(user), lambda: ledgers)
+        transport = httpx.ASGITransport(app=door)
         async with httpx.AsyncClient(transport=transport) as client:
             return await client.request(method, f"http://airflow{path}", content=content)
 
@@ -131,6 +149,7 @@ def test_a_request_larger_than_any_form_is_refused(behind: Behind) -> None:
         ("/execution/dag-runs/release_bike_shop/run", True),
         ("/execution/dag-runs/release_bike_shop/run/clear", True),
         ("/execution/dag-runs/reconcile/run/clear", True),
+        ("/execution/dag-runs/train_weekly/run", True),
         ("/execution/dag-runs/emergency_stop/run", False),
         ("/execution/dag-runs/nightly/run", False),
         ("/execution/dag-runs/nightly/run/clear", False),
@@ -239,6 +258,65 @@ def test_the_catalogue_is_the_one_that_the_environment_names(
     assert "catalogue" in door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode())
     monkeypatch.delenv("INTERLOCK_CATALOGUE")
     assert door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode()) == ""
+
+
+# --- the conductor of trains -----------------------------------------------------------------------------------------
+
+PASSENGER = {"ref": "a" * 40, "version": "1.1.0", "summary": "Sell bikes", "train": CHAIN}
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    """A ledger with a train that froze its manifest."""
+    kept = MemoryLedger()
+    one = manifest(boarded("bike-shop"))
+    kept.append(CHAIN, "manifest.frozen", {**one.to_xcom(), "digest": one.digest}, actor="train_weekly/x", key="1")
+    return kept
+
+
+def test_the_conductor_is_let_in_for_what_a_frozen_manifest_names(behind: Behind, ledger: MemoryLedger) -> None:
+    assert ask(behind, ROUTE, {"conf": PASSENGER}, user=CONDUCTOR, ledger=ledger).status_code == 200
+    assert len(behind.came) == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "changes", "why"),
+    [
+        ("rita", {}, "only interlock_conductor asks for the releases of a train, and rita asked"),
+        ("", {}, "nobody known asked"),
+        ("admin", {}, "admin asked"),
+        (CONDUCTOR, {"train": None}, "this one names no train"),
+        (CONDUCTOR, {"version": "1.2.0"}, "and this is 1.2.0"),
+        (CONDUCTOR, {"ref": "b" * 40}, "at bbbbbbbbbbbb"),
+        (CONDUCTOR, {"change_type": "emergency"}, "change type is normal"),
+        (CONDUCTOR, {"train": "release/train_weekly/another"}, "froze no manifest"),
+    ],
+)
+def test_nobody_else_and_nothing_else_goes_by_train(
+    behind: Behind, ledger: MemoryLedger, user: str, changes: dict[str, Any], why: str
+) -> None:
+    conf = {key: value for key, value in {**PASSENGER, **changes}.items() if value is not None}
+    answer = ask(behind, ROUTE, {"conf": conf}, user=user, ledger=ledger)
+    assert answer.status_code == 403
+    assert why in answer.json()["detail"]
+    assert not behind.came
+
+
+@pytest.mark.parametrize("train", ["release/release_bike_shop/x", "train_weekly/x", "release/train_weekly/", 7])
+def test_what_is_no_trains_chain_is_refused_by_the_form(behind: Behind, train: Any) -> None:
+    answer = ask(behind, ROUTE, {"conf": {**PASSENGER, "train": train}}, user=CONDUCTOR)
+    assert answer.status_code == 422
+    assert "train: found" in answer.json()["detail"]
+
+
+def test_a_ledger_that_cannot_be_read_lets_no_passenger_in(behind: Behind) -> None:
+    class Broken(MemoryLedger):
+        def entries(self, chain: str, **_: Any) -> Any:
+            raise TransientError("The ledger does not answer.")
+
+    answer = ask(behind, ROUTE, {"conf": PASSENGER}, user=CONDUCTOR, ledger=Broken())
+    assert answer.status_code == 403
+    assert "cannot be told: The ledger does not answer" in answer.json()["detail"]
 
 
 class Made:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from include.interlock.console.roles import ROLES, WEBSITE, dag_access, roles_table, sync_roles
+from include.interlock.console.roles import RELEASED_BY, ROLES, WEBSITE, dag_access, roles_table, sync_roles
 from include.interlock.domain.errors import ReleaseError
 
 CHANGES = {"can_create", "can_edit", "can_delete"}
@@ -55,6 +55,7 @@ def test_the_roles_of_the_process_are_all_there() -> None:
         "break_glass",
         "interlock_reader",
         "board_clerk",
+        "interlock_conductor",
     }
 
 
@@ -74,7 +75,7 @@ def test_the_clerk_may_only_answer() -> None:
 
 
 def test_whoever_logs_in_sees_the_pages() -> None:
-    for role in set(ROLES) - {"interlock_reader", "board_clerk"}:
+    for role in set(ROLES) - {"interlock_reader", "board_clerk", "interlock_conductor"}:
         assert ("can_read", "Plugins") in ROLES[role], role
 
 
@@ -83,6 +84,18 @@ def test_only_release_managers_trigger_and_nobody_edits_a_release_dag() -> None:
     assert set(access) == set(ROLES)
     assert {role for role, may in access.items() if "can_create" in may.get("DAG Runs", ())} == {"release_manager"}
     assert all(may["DAGs"] == {"can_read"} for may in access.values())
+
+
+def test_the_conductor_may_ask_for_releases_and_nothing_else() -> None:
+    assert ROLES["interlock_conductor"] == WEBSITE
+    access = dag_access(RELEASED_BY)
+    triggers = {role for role, may in access.items() if "can_create" in may.get("DAG Runs", ())}
+    assert triggers == {"release_manager", "interlock_conductor"}
+
+
+def test_a_train_may_be_paused_by_those_who_are_named() -> None:
+    access = dag_access(paused_by=("release_manager",))
+    assert {role for role, may in access.items() if "can_edit" in may["DAGs"]} == {"release_manager"}
 
 
 def test_another_dag_under_control_may_be_triggered_by_others() -> None:

@@ -9,6 +9,7 @@ from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.console.roles import ROLES
 from include.interlock.domain.catalogue import BoardRule, Catalogue, Delegation, RuleQuorum, Tightening
 from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.train_manifest import CONDUCTOR
 from include.interlock.estate.accounts import CLERK, READER, accounts, keep_passwords, logins_file, passwords
 from include.interlock.estate.settings import PROJECT, Settings
 
@@ -63,7 +64,7 @@ def test_whoever_votes_by_a_rule_or_for_a_member_is_a_board_member(catalogue: Ca
 
 
 def test_service_accounts_are_nobody(catalogue: Catalogue) -> None:
-    assert {account.user for account in accounts(catalogue) if account.is_service} == {READER, CLERK}
+    assert {account.user for account in accounts(catalogue) if account.is_service} == {READER, CLERK, CONDUCTOR}
 
 
 def test_passwords_stay_when_somebody_joins(catalogue: Catalogue, tmp_path: Path) -> None:

@@ -15,7 +15,11 @@ from tests.running_task import RunningTask, running_task
 def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowServer]:
     """Airflow's REST API, and the connections that lead to it."""
     with airflow_server() as server:
-        for connection, user in ((resources.AIRFLOW, "reader"), (resources.BOARD_CLERK, "board_clerk")):
+        for connection, user in (
+            (resources.AIRFLOW, "reader"),
+            (resources.BOARD_CLERK, "board_clerk"),
+            (resources.CONDUCTOR, "interlock_conductor"),
+        ):
             url = f"http://{user}:{ACCOUNTS[user]}@127.0.0.1:{server.port}"
             monkeypatch.setenv(f"AIRFLOW_CONN_{connection.upper()}", url)
         yield server

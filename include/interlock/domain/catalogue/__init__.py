@@ -22,6 +22,7 @@ from .board_file import (
     RuleQuorum,
 )
 from .policy_file import (
+    Bookings,
     Findings,
     Flow,
     FlowTightening,
@@ -36,6 +37,7 @@ from .policy_file import (
     Tightening,
     TimeLimits,
     TimeLimitsTightening,
+    TrainRules,
     WaiverRule,
     WaiverTightening,
 )
@@ -86,6 +88,7 @@ __all__ = [
     "Board",
     "BoardBook",
     "BoardRule",
+    "Bookings",
     "Build",
     "Canary",
     "Catalogue",
@@ -133,6 +136,7 @@ __all__ = [
     "Tightening",
     "TimeLimits",
     "TimeLimitsTightening",
+    "TrainRules",
     "Training",
     "UrlPath",
     "UserName",

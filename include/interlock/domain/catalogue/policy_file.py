@@ -219,6 +219,39 @@ class StandardChange(Model):
     until: Day | None = Field(None, description="The last day (UTC); none: until it is taken out")
 
 
+def _each_kind_once(value: tuple[ChangeType, ...]) -> tuple[ChangeType, ...]:
+    each_once(tuple(kind.value for kind in value))
+    return value
+
+
+ChangeTypes = Annotated[tuple[ChangeType, ...], AfterValidator(_each_kind_once)]
+"""Some change types, each named once."""
+
+
+class TrainRules(Model):
+    """What holds for releases on trains, and beside them."""
+
+    one_decision: ChangeTypes = Field(
+        (ChangeType.STANDARD, ChangeType.NORMAL),
+        description="Change types whose board votes once, on the train's manifest; of others, on each passenger's plan",
+    )
+    outside: ChangeTypes = Field(
+        tuple(ChangeType),
+        description="Change types of releases that a service with a train may have outside of its trains",
+    )
+
+
+class Bookings(Model):
+    """How environments are booked while releases change them."""
+
+    second: Literal["wait", "refuse"] = Field(
+        "wait", description="A second release of a service to an environment waits in line, or is refused"
+    )
+    longest: Duration = Field(
+        timedelta(hours=6), description="A booking that nobody extends ends after this; each wave extends it"
+    )
+
+
 class Policy(Model):
     """The release policy of the enterprise: ``policy.yaml``."""
 
@@ -236,6 +269,8 @@ class Policy(Model):
     )
     business_units: dict[Identifier, Tightening] = Field({}, description="What each business unit asks beyond these")
     findings: Findings = Findings()
+    trains: TrainRules = TrainRules()
+    bookings: Bookings = Bookings()
 
     @model_validator(mode="after")
     def _templates_name_questions_that_there_are(self) -> Self:

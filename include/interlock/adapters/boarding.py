@@ -1,0 +1,213 @@
+"""Which version of a service would board a train now: by the tags of its repository, or by the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Protocol
+
+from semver import Version
+
+from include.interlock.domain import versions
+from include.interlock.domain.board import authors_of
+from include.interlock.domain.catalogue import Catalogue, Service
+from include.interlock.domain.catalogue.train_file import Train, TrainPassenger
+from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
+from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
+from include.interlock.domain.reconcile import dag_of, run_of
+from include.interlock.domain.records import Commit, PastRelease
+from include.interlock.domain.risk import assess
+from include.interlock.domain.train_manifest import DEPARTED, TRAINS, Boarded, Found, LeftBehind
+from include.interlock.domain.version import bump, is_version
+
+if TYPE_CHECKING:
+    from .source import Repository
+
+ENDED = "release.ended"
+
+
+class Chains(Protocol):
+    """The part of the ledger that is read here."""
+
+    def entries(self, chain: str, *, kind: str | None = None) -> Sequence[Entry]: ...  # noqa: D102
+    def chains(self) -> Sequence[str]: ...  # noqa: D102
+
+
+OpenRepository = Callable[[Service], AbstractContextManager["Repository"]]
+
+
+class NotReady(Exception):
+    """A passenger is not ready; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What would board: where it was found, and why just that."""
+
+    ref: str
+    version: str
+    why: str
+    by: str | None = None
+
+
+class Platform:
+    """Where passengers are looked for.
+
+    :param opens: opens the repository of a service.
+    """
+
+    def __init__(self, catalogue: Catalogue, ledger: Chains, opens: OpenRepository) -> None:
+        self._catalogue, self._ledger, self._opens = catalogue, ledger, opens
+
+    def look(self, train: Train) -> dict[str, Found]:
+        """Say of each service of a train which version would board now, or why none would."""
+        return {one.service: self.look_for(train, one) for one in train.passengers}
+
+    def look_for(self, train: Train, passenger: TrainPassenger) -> Found:
+        """Say which version of one service would board now, or why none would.
+
+        :raises TransientError: its repository cannot be reached.
+        """
+        service = self._catalogue.services.get(passenger.service)
+        if service is None:
+            broken = self._catalogue.broken.get(passenger.service, "there is no such service")
+            return LeftBehind(service=passenger.service, late=True, why=f"its file cannot be used: {broken}")
+        try:
+            with self._opens(service) as repository:
+                choice = self._choice(train, passenger, repository)
+                return self._boarded(train, passenger, service, choice, repository)
+        except NotReady as error:
+            return LeftBehind(service=passenger.service, late=True, why=str(error))
+        except (TransientError, HostUnreachable):
+            raise
+        except ReleaseError as error:
+            return LeftBehind(service=passenger.service, late=True, why=error.what.rstrip("."))
+
+    def _choice(self, train: Train, passenger: TrainPassenger, repository: Repository) -> Choice:
+        if passenger.named is not None:
+            named = passenger.named
+            return Choice(named.ref, named.version, f"the train's file names it, by {named.by}", named.by)
+        if passenger.tags is not None:
+            return highest(repository.tags(), passenger.tags)
+        return self._accepted(train, passenger.service)
+
+    def _accepted(self, train: Train, service: str) -> Choice:
+        """Return what was accepted last, or rehearsed, since the train departed last."""
+        since = self._last_departure(train)
+        found: tuple[datetime, Choice] | None = None
+        for chain in self._ledger.chains():
+            if (run := run_of(chain)) is None or run[0] != dag_of(service):
+                continue
+            entries = self._ledger.entries(chain)
+            at = next((one.at for one in entries if one.kind == "acceptance.decided" and one.payload["approved"]), None)
+            plan = next((one.payload for one in entries if one.kind == "plan.made"), None)
+            if at and plan and (since is None or at > since) and (found is None or at > found[0]):
+                why = f"accepted at {at:%Y-%m-%d %H:%M} UTC, by {chain}"
+                found = at, Choice(plan["commit"]["sha"], plan["version"], why)
+        if found is None:
+            after = f" since the train departed at {since:%Y-%m-%d %H:%M} UTC" if since else ""
+            raise NotReady(f"nothing of it was accepted{after}")
+        return found[1]
+
+    def _last_departure(self, train: Train) -> datetime | None:
+        dag_id = TRAINS + train.name.replace("-", "_")
+        mine = (chain for chain in self._ledger.chains() if (run := run_of(chain)) and run[0] == dag_id)
+        return max((one.at for chain in mine for one in self._ledger.entries(chain, kind=DEPARTED)), default=None)
+
+    def _boarded(
+        self, train: Train, passenger: TrainPassenger, service: Service, choice: Choice, repository: Repository
+    ) -> Found:
+        commit = repository.resolve(choice.ref)
+        runs = self._runs(service.name)
+        if runs is not None and (why := _nothing_new(choice, commit, runs)):
+            return LeftBehind(service=service.name, late=False, why=why)
+        marks = self._ledger.entries(INSTALLATION, kind=versions.MARKS)
+        if marked := versions.why_not(marks, service.name, train.environment, choice.version):
+            raise NotReady(marked.rstrip("."))
+        commits, count = repository.commits(_known(repository, runs), commit.sha)
+        policy = self._catalogue.policy
+        answers = {one.key: passenger.risk.get(one.key, False) for one in policy.risk.questions}
+        risk = assess(
+            policy.risk,
+            answers=answers,
+            commits=count,
+            tier=service.tier,
+            bump=bump(runs[0] if runs else None, choice.version),
+            history=tuple(self._history(service.name)),
+        )
+        return Boarded(
+            service=service.name,
+            version=choice.version,
+            ref=choice.ref,
+            commit=commit.sha,
+            replaces=runs[0] if runs else None,
+            commits=count,
+            risk=risk.score,
+            answers=answers,
+            summary=passenger.summary or f"{service.title} {choice.version}, on {train.title}"[:200],
+            tickets=passenger.tickets,
+            after=passenger.after,
+            why=choice.why,
+            authors=authors_of(commits, self._catalogue.board),
+            by=choice.by,
+        )
+
+    def _runs(self, service: str) -> tuple[str, str] | None:
+        """Return version and commit of what was deployed last, by the ledger; None: nothing was."""
+        ended = [one.payload for one in self._ledger.entries(INSTALLATION, kind=ENDED)]
+        for told in reversed(ended):
+            if (told["service"], told["outcome"]) == (service, "deployed"):
+                made = self._ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind="plan.made")
+                return (told["version"], made[-1].payload["commit"]["sha"]) if made else None
+        return None
+
+    def _history(self, service: str) -> Iterator[PastRelease]:
+        for entry in self._ledger.entries(INSTALLATION, kind=ENDED):
+            if entry.payload["service"] == service:
+                yield PastRelease(
+                    service=service,
+                    run=entry.payload["run"],
+                    version=entry.payload["version"],
+                    change_type=entry.payload["change_type"],
+                    outcome=entry.payload["outcome"],
+                    at=entry.at,
+                )
+
+
+def highest(tags: Sequence[str], pattern: str) -> Choice:
+    """Return the highest version among the tags like a pattern; NotReady if none is.
+
+    A tag may begin with v; pre-releases board only if the pattern says so, with a hyphen.
+    """
+    found = [
+        (Version.parse(tag.removeprefix("v")), tag)
+        for tag in tags
+        if fnmatchcase(tag, pattern) and is_version(tag.removeprefix("v"))
+    ]
+    final = [one for one in found if not one[0].prerelease or "-" in pattern]
+    if not final:
+        raise NotReady(f"no tag like {pattern} is a version")
+    version, tag = max(final)
+    return Choice(tag, str(version), f"the highest version among the tags like {pattern}")
+
+
+def _nothing_new(choice: Choice, commit: Commit, runs: tuple[str, str]) -> str:
+    version, deployed = runs
+    if (choice.version, commit.sha) == (version, deployed):
+        return f"{version} runs already, and is what would board"
+    if is_version(version) and bump(version, choice.version) == "downgrade":
+        return f"{version} runs already, and {choice.version} is what would board"
+    return ""
+
+
+def _known(repository: Repository, runs: tuple[str, str] | None) -> str | None:
+    """Return the commit that runs, if the repository still has it."""
+    if runs is None:
+        return None
+    try:
+        return repository.resolve(runs[1]).sha
+    except ReleaseError:
+        return None

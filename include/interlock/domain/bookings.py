@@ -1,0 +1,136 @@
+"""Bookings: one release at a time changes an environment of a service, from implementation until it is verified.
+
+A booking is an entry of the chain ``booking/<environment>/<service>``: who holds it, since when, until when. Who comes
+second stands in line. A holder that has died, or let its time pass, holds nothing any more: the next one says so and
+takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from .canonical import Model
+from .errors import PolicyViolation
+from .ledger import Entry
+
+QUEUED, BOOKED, EXTENDED = "environment.queued", "environment.booked", "environment.extended"
+FREED, RECOVERED = "environment.freed", "environment.recovered"
+PREFIX = "booking/"
+
+
+class Booking(Model):
+    """An environment of a service is one release's, for a time."""
+
+    environment: str
+    service: str
+    holder: str = Field(description="The chain of the release")
+    version: str
+    by: str = Field(description="User name of who asked for that release")
+    since: AwareDatetime
+    until: AwareDatetime = Field(description="From then on it holds nothing, whatever has become of its holder")
+
+    def __str__(self) -> str:
+        """Say who holds what, since when, until when."""
+        return (
+            f"{self.environment} of {self.service} is booked by {self.holder.removeprefix('release/')} "
+            f"({self.version}, asked for by {self.by}) since {_shown(self.since)}, until {_shown(self.until)}"
+        )
+
+
+class Standing(Model):
+    """How things stand with one environment of a service."""
+
+    booking: Booking | None = Field(None, description="The last one that was neither freed nor recovered")
+    line: tuple[str, ...] = Field((), description="The chains of the releases that wait, the first one first")
+    made: int = Field(0, description="How many bookings there were")
+
+
+class Verdict(Model):
+    """What a release that wants an environment is to do."""
+
+    then: Literal["held", "book", "wait"]
+    why: str = Field("", description="What it waits for")
+    dead: Booking | None = Field(None, description="A booking that holds nothing any more")
+    because: str = Field("", description="Why it does not")
+
+
+def booking_chain(environment: str, service: str) -> str:
+    """Return the name of the chain with an environment's bookings."""
+    return f"{PREFIX}{environment}/{service}"
+
+
+def standing(entries: Iterable[Entry]) -> Standing:
+    """Return how things stand by the chain of an environment."""
+    booking: Booking | None = None
+    line: list[str] = []
+    made = 0
+    for entry in entries:
+        holder = str(entry.payload.get("holder"))
+        if entry.kind == BOOKED:
+            booking, made = Booking.model_validate(entry.payload), made + 1
+        elif entry.kind == EXTENDED and booking is not None and booking.holder == holder:
+            booking = booking.model_copy(update={"until": datetime.fromisoformat(entry.payload["until"])})
+        elif entry.kind in (FREED, RECOVERED) and booking is not None and booking.holder == holder:
+            booking = None
+        if entry.kind == QUEUED and holder not in line:
+            line.append(holder)
+        elif entry.kind in (BOOKED, FREED) and holder in line:
+            line.remove(holder)
+    return Standing(booking=booking, line=tuple(line), made=made)
+
+
+def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool], now: datetime) -> Verdict:
+    """Say what a release is to do.
+
+    :param holder: the release's chain.
+    :param is_alive: says whether the release of a chain is still under way.
+    """
+    booking = found.booking
+    if booking is not None and booking.holder == holder:
+        return Verdict(then="held")
+    dead, because = None, ""
+    if booking is not None:
+        because = _why_dead(booking, is_alive, now)
+        if not because:
+            return Verdict(then="wait", why=f"{booking}.")
+        dead = booking
+    before = _first(found.line, holder, is_alive)
+    if before:
+        return Verdict(then="wait", why=f"{before.removeprefix('release/')} is before it in line.")
+    return Verdict(then="book", dead=dead, because=because)
+
+
+def _why_dead(booking: Booking, is_alive: Callable[[str], bool], now: datetime) -> str:
+    if now >= booking.until:
+        return f"its time was up at {_shown(booking.until)}"
+    return "" if is_alive(booking.holder) else "its release is not under way any more"
+
+
+def _first(line: Sequence[str], holder: str, is_alive: Callable[[str], bool]) -> str:
+    """Return who is before a release in line; empty: nobody who is alive."""
+    before = line[: line.index(holder)] if holder in line else line
+    return next((one for one in before if is_alive(one)), "")
+
+
+def held_by_other(found: Standing, holder: str, now: datetime) -> str:
+    """Say who else holds an environment now; empty: nobody."""
+    booking = found.booking
+    return f"{booking}." if booking is not None and booking.holder != holder and now < booking.until else ""
+
+
+def refuse_taken(why: str) -> None:
+    """Raise a PolicyViolation: the environment is taken, and the policy lets nobody wait."""
+    raise PolicyViolation(
+        f"The environment is taken: {why}",
+        rule="bookings.second of policy.yaml: a second release is refused",
+        who="whoever asked for the release that holds it",
+        next_step="trigger the release again when the other one has ended",
+    )
+
+
+def _shown(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"

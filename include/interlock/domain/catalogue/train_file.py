@@ -1,0 +1,244 @@
+"""``trains/*.yaml``: a release train: when it departs, who boards it and how, and what happens to who is late or fails.
+
+A train without a cadence is an enterprise release: it departs once, and its milestones are counted back from there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, Self
+
+from croniter import CroniterError, croniter
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from include.interlock.domain.canonical import Model
+
+from .calendar_file import Holidays, Rule, TimeZone, moment_of, parsed_rule
+from .values import ChangeType, Duration, Identifier, Line, UserName, each_once, named_twice
+
+Late = Literal["left_behind", "wait", "stop"]
+LONGEST_MOVE = timedelta(days=7)
+
+_CRON = r"^[0-9*/,A-Za-z-]+( [0-9*/,A-Za-z#?-]+){4}$"
+_LOCAL = r"^20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d$"
+
+
+def _is_cron(text: str) -> str:
+    """Refuse what is no cron expression, and what would depart by the minute."""
+    try:
+        croniter(text, datetime(2026, 1, 1)).get_next(datetime)
+    except (CroniterError, ValueError, KeyError) as error:
+        raise ValueError(f"{text} is no cron expression with a date in it: {error}") from error
+    if not re.fullmatch(r"[0-9]{1,2}", text.split()[0]):
+        raise ValueError(f"{text} departs more often than once an hour: its first part is one minute, such as 30")
+    return text
+
+
+Cron = Annotated[
+    str,
+    StringConstraints(pattern=_CRON, max_length=200),
+    AfterValidator(_is_cron),
+    Field(description="Minute, hour, day of the month, month, day of the week: 0 20 * * TUE"),
+]
+LocalTime = Annotated[
+    str,
+    StringConstraints(pattern=_LOCAL),
+    AfterValidator(lambda text: datetime.fromisoformat(text).isoformat(timespec="minutes")),
+    Field(description="A time of the train's time zone, such as 2027-03-01T20:00"),
+]
+TagPattern = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9*?][A-Za-z0-9._*?+-]{0,60}$"),
+    Field(description="Tags that may board, with * and ?, such as 1.*; the highest version of them does"),
+]
+
+
+class Cadence(Model):
+    """When a train departs, again and again, by the clocks of its time zone."""
+
+    cron: Cron | None = None
+    rule: Rule | None = Field(None, description="A recurrence rule of RFC 5545, with from, instead of cron")
+    from_: LocalTime | None = Field(None, alias="from", description="The first departure of a rule")
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.cron is None) == (self.rule is None):
+            raise ValueError("a cadence has either cron, or rule with from")
+        if (self.rule is None) != (self.from_ is None):
+            raise ValueError("from goes with rule, and rule with from")
+        if self.rule is not None and self.from_ is not None:
+            start = datetime.fromisoformat(self.from_)
+            try:
+                first = next(iter(parsed_rule(self.rule, start)), None)
+            except ValueError as error:
+                raise ValueError(f"{self.rule} does not go with from: {error}") from error
+            if first != start:
+                raise ValueError(f"from is the first time of {self.rule}: it would be {first or 'never'}")
+        return self
+
+
+class Milestone(Model):
+    """Something that is due some working days before an enterprise release."""
+
+    name: Identifier
+    title: Line
+    working_days_before: int = Field(ge=0, le=500)
+
+
+class Target(Model):
+    """When an enterprise release is to depart, and what is due before, counted back over working days."""
+
+    at: LocalTime
+    milestones: tuple[Milestone, ...] = ()
+    weekend: tuple[Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"], ...] = Field(
+        ("saturday", "sunday"), max_length=6, description="Days of the week on which nobody works"
+    )
+    holidays: Holidays | None = Field(None, description="Public holidays, on which nobody works either")
+
+    @model_validator(mode="after")
+    def _names_each_milestone_once(self) -> Self:
+        if twice := named_twice(milestone.name for milestone in self.milestones):
+            raise ValueError(f"milestones: {twice} is named twice")
+        return self
+
+
+class Boarding(Model):
+    """When a train takes passengers."""
+
+    opens: Duration = Field(timedelta(days=1), description="So long before departure")
+    cut_off: Duration = Field(
+        timedelta(hours=2), description="So long before departure the manifest is frozen; then the board votes"
+    )
+
+    @model_validator(mode="after")
+    def _opens_before_it_closes(self) -> Self:
+        if self.cut_off > self.opens:
+            raise ValueError("cut_off is longer before departure than opens")
+        return self
+
+
+class FreezeRule(Model):
+    """What becomes of a departure that falls into a freeze."""
+
+    then: Literal["move", "drop"] = Field(
+        "move", description="move: it departs as soon as it may; drop: the next one does"
+    )
+    farthest: Duration = Field(timedelta(days=2), description="So far it is moved; beyond that it is dropped")
+
+    @model_validator(mode="after")
+    def _is_not_moved_for_weeks(self) -> Self:
+        if self.farthest > LONGEST_MOVE:
+            raise ValueError(f"farthest is at most {LONGEST_MOVE.days} days")
+        return self
+
+
+class Named(Model):
+    """Just this version: an entry of an explicit manifest."""
+
+    ref: Annotated[str, StringConstraints(pattern=r"^[^\s~^:?*\[\\\x00-\x1f\x7f-][^\s~^:?*\[\\\x00-\x1f\x7f]{0,199}$")]
+    version: Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*$", max_length=64)]
+    by: UserName = Field(description="Who put it there: does not vote on it")
+
+
+class TrainPassenger(Model):
+    """A service that may be on a train, and how it is found out which version boards."""
+
+    service: Identifier
+    tags: TagPattern | None = Field(None, description="The highest version among the tags like this")
+    named: Named | None = Field(None, description="Exactly this version")
+    accepted: Literal[True] | None = Field(None, description="What was accepted or rehearsed last since the last train")
+    after: Annotated[tuple[Identifier, ...], AfterValidator(each_once)] = Field(
+        (), description="Passengers that it depends on: they arrive before it departs"
+    )
+    summary: Line | None = Field(None, description="What the board reads; none: made of service and version")
+    tickets: tuple[str, ...] = ()
+    risk: dict[str, bool] = Field({}, description="Keys of risk questions of policy.yaml that are answered with yes")
+    late: Late | None = Field(None, description="If it is not ready at the cut-off; none: as the train says")
+    failed: Late | None = Field(None, description="If its release fails; none: as the train says")
+
+    @model_validator(mode="after")
+    def _boards_in_one_way(self) -> Self:
+        if sum(way is not None for way in (self.tags, self.named, self.accepted)) != 1:
+            raise ValueError("a passenger has exactly one of: tags, named, accepted")
+        return self
+
+
+class Train(Model):
+    """A release train: ``trains/<name>.yaml``."""
+
+    name: Identifier = Field(description="The name of its file, without .yaml")
+    title: Line
+    description: str = Field("", max_length=10_000)
+    owner: Line = Field(description="Who keeps it: named in refusals")
+    time_zone: TimeZone
+    cadence: Cadence | None = Field(None, description="None: an enterprise release, with target")
+    target: Target | None = None
+    boarding: Boarding = Boarding()
+    freeze: FreezeRule = FreezeRule()
+    environment: Literal["production"] = "production"
+    change_type: ChangeType = ChangeType.NORMAL
+    board: Identifier | None = Field(None, description="A board of board.yaml that votes beside the passengers' own")
+    late: Late = Field("left_behind", description="What happens to a passenger that is not ready at the cut-off")
+    failed: Late = Field("left_behind", description="What happens when a passenger's release fails")
+    patience: Duration = Field(timedelta(hours=4), description="So long the train waits for who is late or failed")
+    passengers: tuple[TrainPassenger, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _departs_in_one_way(self) -> Self:
+        if (self.cadence is None) == (self.target is None):
+            raise ValueError("a train has either a cadence, or as an enterprise release a target")
+        return self
+
+    @model_validator(mode="after")
+    def _has_each_passenger_once_and_in_order(self) -> Self:
+        services = [passenger.service for passenger in self.passengers]
+        if twice := named_twice(services):
+            raise ValueError(f"passengers: {twice} is named twice")
+        for one in self.passengers:
+            if strangers := sorted(set(one.after) - set(services)):
+                raise ValueError(f"passengers: {one.service} is after {', '.join(strangers)}, not on the train")
+        if circle := _circle({one.service: one.after for one in self.passengers}):
+            raise ValueError(f"passengers: {' after '.join(circle)}: none of them could be first")
+        return self
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that may be on it."""
+        return tuple(passenger.service for passenger in self.passengers)
+
+    def passenger(self, service: str) -> TrainPassenger:
+        """Return a passenger; KeyError if the service is not on the train."""
+        return {one.service: one for one in self.passengers}[service]
+
+    def when_late(self, service: str) -> Late:
+        """Return what happens if a passenger is not ready."""
+        return self.passenger(service).late or self.late
+
+    def when_failed(self, service: str) -> Late:
+        """Return what happens if a passenger's release fails."""
+        return self.passenger(service).failed or self.failed
+
+
+def _circle(after: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return services that wait for each other, in a circle; nothing if there are none."""
+    left = dict(after)
+    while ready := [name for name, before in left.items() if not set(before) & left.keys()]:
+        for name in ready:
+            del left[name]
+    if not left:
+        return []
+    walked = [next(iter(left))]
+    while (following := next(name for name in left[walked[-1]] if name in left)) not in walked:
+        walked.append(following)
+    return [*walked[walked.index(following) :], following]
+
+
+def local_of(text: str) -> datetime:
+    """Return a local time of a train's file, without a time zone."""
+    found = moment_of(text)
+    if not isinstance(found, datetime):
+        raise ValueError(f"{text} is a day")
+    return found

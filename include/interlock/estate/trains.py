@@ -1,0 +1,148 @@
+"""Show the next departures of every train, who would board now, and why anybody would not: ``make trains``.
+
+Who would board is said by the ledger and the services' repositories, so it is said only where Airflow is configured:
+the embedded stack's command starts this in the stack's environment, anybody else runs
+``python -m include.interlock.estate.trains`` in theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from include.interlock.adapters import source
+from include.interlock.adapters.boarding import Platform
+from include.interlock.adapters.calendars import public_holidays
+from include.interlock.adapters.catalogue import FOLDER, calendars_of, load_catalogue
+from include.interlock.adapters.conflicts import conflicts_of_trains
+from include.interlock.adapters.ledger import Ledger, open_ledger
+from include.interlock.adapters.trains import load_trains
+from include.interlock.domain.calendar import Calendars
+from include.interlock.domain.catalogue import Catalogue, Service
+from include.interlock.domain.catalogue.calendar_file import Feed
+from include.interlock.domain.catalogue.train_file import Train
+from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.train_manifest import Boarded, Found, boarding, when_late
+from include.interlock.domain.trains import cadence_in_words, closed_for, milestones, next_departures, opens
+
+from .connections import stored_connection
+
+SHOWN = 3
+"""How many departures of each train are shown."""
+
+
+def show(folder: Path, console: Console, *, with_ledger: bool) -> bool:
+    """Show all trains; say whether all their files are well."""
+    catalogue = load_catalogue(folder)
+    table = load_trains(folder, catalogue.policy, catalogue.board)
+    calendars = calendars_of(folder, catalogue.policy, _left_out)
+    for fault in (*calendars.faults, *table.broken.values()):
+        console.print(f"[red]✗[/] {escape(fault)}", highlight=False)
+    if not table.trains:
+        console.print("There is no train: each is a file include/catalogue/trains/<name>.yaml.")
+    if not with_ledger:
+        console.print("The stack does not run: who would board now is said by its ledger.", style="yellow")
+        for train in table.trains.values():
+            show_departures(train, catalogue, calendars, console)
+        show_conflicts(catalogue, calendars, None, table.trains, console)
+        return not table.broken
+    with open_ledger(stored_connection("interlock_ledger")) as ledger:
+        platform = Platform(catalogue, ledger, opened)
+        for train in table.trains.values():
+            show_departures(train, catalogue, calendars, console)
+            show_boarding(train, platform.look(train), console)
+        show_conflicts(catalogue, calendars, ledger, table.trains, console)
+    return not table.broken
+
+
+def show_departures(train: Train, catalogue: Catalogue, calendars: Calendars, console: Console) -> None:
+    """Show when a train departs next, what moves it, and whom the calendars leave behind."""
+    services = [catalogue.services[name] for name in train.services if name in catalogue.services]
+    console.print(
+        f"\n[bold]{escape(train.title)}[/] ({train.name}): {escape(cadence_in_words(train))}", highlight=False
+    )
+    found = next_departures(train, opens(calendars, services, train.environment), datetime.now(UTC), SHOWN)
+    if not found:
+        console.print("  no departure: there is none to come, or the calendars let none depart", highlight=False)
+    for one in found:
+        moved = f"  (moved from {_local(one.planned, train)} by a calendar)" if one.is_moved else ""
+        closing = _local(one.at - train.boarding.cut_off, train)
+        console.print(f"  departs {_local(one.at, train)}, manifest frozen {closing}{moved}", highlight=False)
+        for name, answer in closed_for(calendars, services, train.environment, one.at, lambda _: frozenset()).items():
+            console.print(f"    without {name}: {escape(str(answer))}", highlight=False)
+    for day, name, title in milestones(train.target, public_holidays) if train.target else ():
+        console.print(f"  {day:%a %Y-%m-%d}  {escape(title)} ({name})", highlight=False)
+
+
+def show_conflicts(
+    catalogue: Catalogue, calendars: Calendars, ledger: Ledger | None, trains: Mapping[str, Train], console: Console
+) -> None:
+    """Show where trains clash with each other."""
+    for one in conflicts_of_trains(catalogue, calendars, ledger, trains, datetime.now(UTC)):
+        console.print(f"[yellow]![/] {escape(str(one))}", highlight=False)
+
+
+def show_boarding(train: Train, found: dict[str, Found], console: Console) -> None:
+    """Show who would board a train now, and why anybody would not."""
+    boarded, left = boarding(train, found)
+    shown = Table(title="If the manifest were frozen now", title_justify="left")
+    for column in ("service", "boards", "replaces", "risk", "why"):
+        shown.add_column(column, overflow="fold")
+    for one in boarded:
+        why = f"{one.why}; after {', '.join(one.after)}" if one.after else one.why
+        shown.add_row(one.service, one.version, one.replaces or "", str(one.risk), escape(why))
+    for missing in left:
+        state = "[yellow]stays behind[/]" if missing.late else "nothing new"
+        shown.add_row(missing.service, state, "", "", escape(missing.why))
+    console.print(shown)
+    late = when_late(train, tuple(found.values()))
+    if late.then != "depart":
+        who = ", ".join(one.service for one in late.because)
+        console.print(f"  the train would {late.then}, for {who}", highlight=False)
+    if not any(isinstance(one, Boarded) for one in found.values()):
+        console.print("  nobody would be on board", highlight=False)
+
+
+@contextmanager
+def opened(service: Service) -> Iterator[source.Repository]:
+    """Open the repository of a service, as its connection in Airflow says."""
+    connection = stored_connection(service.source.connection)
+    with TemporaryDirectory(prefix="interlock-") as folder:
+        yield source.open_repository(
+            str(connection.host),
+            Path(folder) / "repository.git",
+            login=connection.login or None,
+            password=connection.password or None,
+        )
+
+
+def _left_out(feed: Feed) -> None:
+    """Leave calendars at URLs out: nothing is fetched to show something."""
+
+
+def _local(at: datetime, train: Train) -> str:
+    return f"{at.astimezone(ZoneInfo(train.time_zone)):%a %Y-%m-%d %H:%M %Z}"
+
+
+def main() -> int:
+    """Show all trains, with who would board."""
+    try:
+        folder = Path(os.environ.get("INTERLOCK_CATALOGUE") or FOLDER)
+        return 0 if show(folder, Console(), with_ledger=True) else 1
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Booking an environment for the running release, and freeing it again."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from include.interlock.domain import bookings
+from include.interlock.domain.bookings import BOOKED, EXTENDED, FREED, QUEUED, RECOVERED, Booking, booking_chain
+from include.interlock.domain.catalogue import Policy
+from include.interlock.domain.errors import AlreadyRecorded, TransientError
+from include.interlock.domain.reconcile import run_of
+from include.interlock.domain.records import RolloutPlan
+
+from . import resources
+from .evidence import this_chain, this_task
+from .taskflow import stage_task
+from .triggers import UNDER_WAY
+
+if TYPE_CHECKING:
+    from include.interlock.adapters.ledger import Ledger
+
+log = logging.getLogger(__name__)
+AGAIN = timedelta(seconds=15)
+"""So often who waits in line looks again."""
+ATTEMPTS = 8
+WAITS = "waits_for"
+"""The XCom under which a task that waits says for what."""
+
+
+@stage_task(task_display_name="Book the environment")
+def book_environment(service: str, rollout: RolloutPlan) -> dict[str, Any]:
+    """Book the environment for this release, until its verification has ended; nobody else changes it meanwhile.
+
+    If another release holds it, this one waits in line without a worker, or is refused, as the policy says. A booking
+    whose holder has died, or whose time is up, is recovered.
+    """
+    policy, _, _ = resources.catalogue_of(service)
+    return hold(policy, rollout).model_dump(mode="json")
+
+
+def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
+    """Return the running release's booking of its environment: made now, or extended if it has it already.
+
+    :raises AirflowRescheduleException: another release holds it, and this one is to look again.
+    :raises PolicyViolation: another release holds it, and the policy lets nobody wait.
+    """
+    chain, holder = booking_chain(rollout.environment, rollout.service), this_chain()
+    with resources.ledger() as ledger:
+        for _ in range(ATTEMPTS):
+            now = datetime.now(UTC)
+            found = bookings.standing(ledger.entries(chain))
+            verdict = bookings.verdict(found, holder, is_under_way, now)
+            if verdict.then == "wait":
+                _wait(ledger, policy, chain, verdict.why, now)
+            if verdict.then == "held" and found.booking is not None:
+                return _extended(ledger, policy, chain, found.booking, now)
+            if verdict.dead is not None:
+                told = {"holder": verdict.dead.holder, "because": verdict.because}
+                ledger.append(chain, RECOVERED, told, actor=holder, key=f"{RECOVERED}/{found.made}")
+                log.warning("%s, and %s: recovered.", verdict.dead, verdict.because)
+            booking = Booking(
+                environment=rollout.environment,
+                service=rollout.service,
+                holder=holder,
+                version=rollout.version,
+                by=rollout.requested_by,
+                since=now,
+                until=now + policy.bookings.longest,
+            )
+            try:
+                # Whoever else saw it free at the same time has the same key: one of them gets it.
+                ledger.append_once(
+                    chain, BOOKED, booking.model_dump(mode="json"), actor=this_task(), key=f"{BOOKED}/{found.made + 1}"
+                )
+            except AlreadyRecorded:
+                continue
+            ledger.sign_head(chain, resources.signer())
+            return booking
+    raise TransientError(f"{rollout.environment} of {rollout.service} could not be booked: others are always faster.")
+
+
+def _wait(ledger: Ledger, policy: Policy, chain: str, why: str, now: datetime) -> None:
+    if policy.bookings.second == "refuse":
+        bookings.refuse_taken(why)
+    holder = this_chain()
+    ledger.append(chain, QUEUED, {"holder": holder}, actor=this_task(), key=f"{QUEUED}/{holder}")
+    log.info("Waiting: %s", why)
+    get_current_context()["ti"].xcom_push(key=WAITS, value=why)
+    raise AirflowRescheduleException(now + AGAIN)
+
+
+def _extended(ledger: Ledger, policy: Policy, chain: str, booking: Booking, now: datetime) -> Booking:
+    """Extend a booking of which less than half is left."""
+    if booking.until - now > policy.bookings.longest / 2:
+        return booking
+    until = now + policy.bookings.longest
+    told = {"holder": booking.holder, "until": until.isoformat()}
+    ledger.append(chain, EXTENDED, told, actor=this_task(), key=f"{EXTENDED}/{booking.holder}/{until.isoformat()}")
+    return booking.model_copy(update={"until": until})
+
+
+def free(service: str, environment: str) -> None:
+    """Give back what the running release holds, or its place in line."""
+    chain, holder = booking_chain(environment, service), this_chain()
+    with resources.ledger() as ledger:
+        found = bookings.standing(ledger.entries(chain))
+        holds = found.booking is not None and found.booking.holder == holder
+        if holds or holder in found.line:
+            ledger.append(chain, FREED, {"holder": holder}, actor=this_task(), key=f"{FREED}/{holder}/{found.made}")
+            ledger.sign_head(chain, resources.signer())
+
+
+def taken(service: str, environment: str, holder: str) -> str:
+    """Say who else than a release holds an environment now; empty: nobody."""
+    with resources.ledger() as ledger:
+        found = bookings.standing(ledger.entries(booking_chain(environment, service)))
+    return bookings.held_by_other(found, holder, datetime.now(UTC))
+
+
+def is_under_way(chain: str) -> bool:
+    """Tell whether the release of a chain is still under way, by the ledger and by Airflow."""
+    run = run_of(chain)
+    if run is None:
+        return False
+    with resources.ledger() as ledger:
+        if ledger.entries(chain, kind="release.closed"):
+            return False
+    with resources.airflow_api() as api:
+        return api.run_state(*run) in UNDER_WAY

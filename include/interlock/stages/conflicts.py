@@ -1,0 +1,88 @@
+"""Conflicts of the release or train that is being planned: found early, shown, and on record; they refuse nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import get_current_context
+
+from include.interlock.adapters.catalogue import load_catalogue
+from include.interlock.adapters.conflicts import conflicts_of_release, conflicts_of_trains
+from include.interlock.adapters.trains import load_trains
+from include.interlock.domain import board as boards
+from include.interlock.domain.catalogue.train_file import Train
+from include.interlock.domain.conflicts import Conflict, of_quorum
+from include.interlock.domain.records import PolicyInForce, ReleasePlan
+from include.interlock.domain.voting import VotingRule, voting_rule
+
+from . import calendars, resources
+from .evidence import chain_entries, record, this_chain
+
+log = logging.getLogger(__name__)
+FOUND = "conflicts.found"
+SHOWN = "conflicts"
+"""The XCom that says what a release or a train clashes with."""
+
+
+def note_of_release(plan: ReleasePlan, in_force: PolicyInForce, *, by_train: bool) -> list[Conflict]:
+    """Find what a planned release clashes with, and leave it in its chain and beside its task.
+
+    :param by_train: it is a train's passenger: its board is the train's, and its departure is not in its own way.
+    """
+    if plan.rehearsal:
+        return []
+    folder = resources.catalogue_folder()
+    catalogue = load_catalogue(folder)
+    trains = {} if by_train else load_trains(folder, catalogue.policy, catalogue.board).trains
+    with resources.ledger() as ledger:
+        found = conflicts_of_release(
+            catalogue,
+            calendars.calendars_now(catalogue.policy),
+            ledger,
+            trains,
+            service=plan.service,
+            environment=plan.target,
+            start=plan.not_before or datetime.now(UTC),
+            chain=this_chain(),
+        )
+    if not by_train:
+        described = catalogue.services[plan.service]
+        rule = voting_rule(
+            catalogue.policy, catalogue.board, described, change_type=plan.change_type, risk=plan.risk.score
+        )
+        authors = boards.authors_of(plan.commits, catalogue.board) if in_force.flow.exclude_authors else ()
+        found += of_quorum(rule, requester=plan.requested_by, barred=authors)
+    _leave(found)
+    return found
+
+
+def note_of_train(train: Train, rule: VotingRule | None) -> list[Conflict]:
+    """Find what a train clashes with when boarding opens: other trains, and a board that cannot come to its quorum."""
+    folder = resources.catalogue_folder()
+    catalogue = load_catalogue(folder)
+    trains = load_trains(folder, catalogue.policy, catalogue.board).trains
+    sharing = {name: one for name, one in trains.items() if set(one.services) & set(train.services)}
+    with resources.ledger() as ledger:
+        held = calendars.calendars_now(catalogue.policy)
+        found = conflicts_of_trains(catalogue, held, ledger, sharing, datetime.now(UTC))
+    named = [one.named.by for one in train.passengers if one.named is not None]
+    found = [one for one in found if f"({train.name})" in one.what] + of_quorum(rule, requester="", barred=named)
+    _leave(found)
+    return found
+
+
+def _leave(found: Sequence[Conflict]) -> None:
+    for one in found:
+        log.warning("%s", one)
+    said: list[dict[str, Any]] = [one.model_dump(mode="json") for one in found]
+    record(FOUND, {"conflicts": said})
+    get_current_context()["ti"].xcom_push(key=SHOWN, value=[str(one) for one in found])
+
+
+def noted() -> list[str]:
+    """Return what the running release clashes with, in words, as it was found when it was planned."""
+    found = next((entry.payload for entry in reversed(chain_entries()) if entry.kind == FOUND), {})
+    return [str(Conflict.model_validate(one)) for one in found.get("conflicts", ())]

@@ -1,0 +1,212 @@
+"""A release train, end to end: a real Airflow, its conductor, and people at the public REST API.
+
+Three services are on it. The stock cannot be built, the till depends on the stock, and the bike shop is the sample.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.interlock.estate.client import ENDED, Person, Run
+from include.interlock.estate.settings import PROJECT
+
+from .people import Colleague, Release, until
+from .stack import Stack, running_stack
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.end_to_end]
+TRAIN, BALLOT = "train_shops", "board.cast_ballot"
+FILE = """\
+name: shops
+title: The shops' train
+owner: the office
+time_zone: UTC
+cadence: { cron: "0 20 * * TUE" }
+freeze: { then: drop }
+passengers:
+  - { service: stock, tags: "1.0.*" }
+  - { service: till, tags: "1.0.*", after: [stock] }
+  - { service: bike-shop, tags: "1.1.*" }
+"""
+FREEZE = """\
+title: Calendar
+owner: the office
+time_zone: UTC
+entries:
+  - name: audit
+    title: The audit
+    kind: freeze
+    from: {start:%Y-%m-%dT%H:%M}
+    until: {end:%Y-%m-%dT%H:%M}
+"""
+
+
+def with_a_train(folder: Path) -> Path:
+    """Copy the catalogue, with two more services and a train."""
+    shutil.copytree(PROJECT / "include" / "catalogue", folder)
+    text = (folder / "services" / "bike-shop.yaml").read_text()
+    for name, target in (("stock", "no-such-target"), ("till", "build")):
+        other = text.replace("name: bike-shop", f"name: {name}").replace("title: Bike shop", f"title: {name.title()}")
+        assert other.count("build: [build]") == 1
+        (folder / "services" / f"{name}.yaml").write_text(other.replace("build: [build]", f"build: [{target}]"))
+    (folder / "trains" / "weekly.yaml").unlink()
+    (folder / "trains" / "shops.yaml").write_text(FILE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of its own, with a train that is let run."""
+    with running_stack(tmp_path_factory.mktemp("trains"), with_a_train, network="127.44.0") as running:
+        rita = running.person("rita")
+        until("the train's Dag", lambda: TRAIN in {one["dag_id"] for one in rita.pages("dags", "dags")})
+        assert rita.send("PATCH", f"dags/{TRAIN}", {"is_paused": False}).is_success
+        yield running
+
+
+@pytest.fixture(scope="module")
+def rita(stack: Stack) -> Colleague:
+    return stack.person("rita")
+
+
+def vote(stack: Stack, run: Run, *users: str) -> None:
+    """Let people approve the manifest of a train."""
+    for user in users:
+        person = stack.person(user)
+
+        def asked(person: Person = person) -> list[dict[str, Any]]:
+            return [
+                one
+                for one in Run(person, run.dag_id, run.id).questions()
+                if person.user in {each["id"] for each in one["assigned_users"]}
+                and not one["response_received"]
+                and one["task_instance"]["state"] == "awaiting_input"
+            ]
+
+        question = until(f"{user}'s ballot", asked)[0]
+        assert person.answer(question, "Approve", "Fine")
+
+
+def ended(run: Run, within: float = 600) -> str:
+    until(f"{run.id} of {run.dag_id} to end", lambda: run.state in ENDED, within=within)
+    return run.state
+
+
+def states(run: Run) -> dict[str, str]:
+    return {task["task_id"]: str(task["state"]) for task in run.tasks()}
+
+
+def test_the_timetable_is_shown_and_gives_the_next_departure(rita: Colleague) -> None:
+    dag = rita.get(f"dags/{TRAIN}/details")
+    assert dag["timetable_summary"] == "0 20 * * TUE UTC"
+    assert dag["timetable_description"].startswith("Departs 0 20 * * TUE UTC; boarding opens 1 day before")
+    found = until("the next run", lambda: rita.get(f"dags/{TRAIN}")["next_dagrun_data_interval_end"])
+    departure = datetime.fromisoformat(found)
+    assert (departure.weekday(), departure.hour, departure.minute) == (1, 20, 0)
+    assert departure > datetime.now(UTC)
+
+
+def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(stack: Stack, rita: Colleague) -> None:
+    """Nobody is ready for it, so it departs empty: who boards is what the next test is about."""
+    departure = (datetime.now(UTC) + timedelta(minutes=4)).replace(second=0, microsecond=0)
+    text = FILE.replace("name: shops", "name: hourly").replace("The shops' train", "The hourly train")
+    text = (
+        text.replace('"0 20 * * TUE"', f'"{departure.minute} * * * *"').replace("1.0.*", "9.*").replace("1.1.*", "9.*")
+    )
+    (stack.settings.catalogue / "trains" / "hourly.yaml").write_text(
+        f"{text}boarding: {{ opens: PT30M, cut_off: PT1M }}\n"
+    )
+    until("the Dag of a new train", lambda: "train_hourly" in {one["dag_id"] for one in rita.pages("dags", "dags")})
+    assert rita.send("PATCH", "dags/train_hourly", {"is_paused": False}).is_success
+    rows = until("its run", lambda: rita.get("dags/train_hourly/dagRuns")["dag_runs"], within=240)
+    run = Run(rita, "train_hourly", rows[0]["dag_run_id"])
+    assert rows[0]["run_type"] == "scheduled"
+    assert datetime.fromisoformat(rows[0]["data_interval_end"]).minute == departure.minute
+    voyage = until("boarding", lambda: run.result("boarding.open_train"))
+    assert datetime.fromisoformat(voyage["departure"]) == datetime.fromisoformat(rows[0]["data_interval_end"])
+    assert voyage["asked_by"] == ""
+    assert ended(run) == "success"
+    came = run.result("arrival.record_arrival")
+    assert came["departed"]
+    assert {one["outcome"] for one in came["passengers"]} == {"left behind"}
+    assert {one["reason"] for one in came["passengers"]} >= {"no tag like 9.* is a version"}
+    (stack.settings.catalogue / "trains" / "hourly.yaml").unlink()
+
+
+def test_a_train_departs_one_fails_its_dependant_stays_behind_and_the_third_arrives(
+    stack: Stack, rita: Colleague
+) -> None:
+    train = rita.trigger(TRAIN, {})
+    vote(stack, train, "ben", "cora")
+    running = until("the bike shop's release", lambda: rita.active_runs("release_bike_shop"))
+    release = Release(rita, running[0].id)
+    assert release.id.startswith("train__shops__")
+    stack.person("fay").decide(release, "acceptance.ask_approver", "Approve", "Works")
+    stack.person("sam").decide(release, "communication.acknowledge_training", "Acknowledge", "Read")
+    assert release.finish() == "success", release.outcome()
+    assert stack.production() == {"1.1.0"}
+    assert "rollout.cast_ballot" not in {one["task_instance"]["task_id"] for one in release.questions()}
+    decision = release.result("rollout.await_board")
+    assert decision["approved"]
+    assert {vote["user"] for vote in decision["votes"]} >= {"ben", "cora"}
+    plan = release.result("rollout.freeze_plan")
+    assert plan["requested_by"] == "interlock_conductor"
+    assert plan["train"]["chain"] == f"release/{TRAIN}/{train.id}"
+
+    assert ended(train) == "failed", "somebody on board did not arrive"
+    found = states(train)
+    assert found["departure.send_bike_shop"] == "success"
+    assert found["departure.send_stock"] == "failed"
+    assert found["departure.send_till"] == "upstream_failed"
+    came = {one["service"]: one for one in train.result("arrival.record_arrival")["passengers"]}
+    assert {name: one["outcome"] for name, one in came.items()} == {
+        "stock": "failed",
+        "till": "not departed",
+        "bike-shop": "deployed",
+    }
+    assert "no-such-target" in came["stock"]["reason"]
+    assert came["till"]["reason"] == "It is after stock, which did not arrive."
+
+
+def test_nobody_but_the_conductor_asks_for_a_release_in_a_trains_name(stack: Stack, rita: Colleague) -> None:
+    newest = rita.get(f"dags/{TRAIN}/dagRuns", order_by="-run_after", limit=1)["dag_runs"][0]
+    plan = Release(rita, newest["dag_run_id"])
+    manifest = Run(rita, TRAIN, plan.id).result("boarding.freeze_manifest")
+    one = next(each for each in manifest["passengers"] if each["service"] == "bike-shop")
+    form = {"ref": one["commit"], "version": one["version"], "summary": "Sell bikes", "tickets": []}
+    form["train"] = f"release/{TRAIN}/{plan.id}"
+    for user in ("rita", "admin"):
+        reply = stack.person(user).send_form("release_bike_shop", form)
+        assert reply.status_code == 403, reply.text
+        assert "only interlock_conductor asks" in reply.text
+    conductor = stack.person("interlock_conductor")
+    for changed, why in (({"version": "1.2.0"}, "and this is 1.2.0"), ({"train": None}, "train")):
+        other = {key: value for key, value in {**form, **changed}.items() if value is not None}
+        reply = conductor.send_form("release_bike_shop", other)
+        assert reply.status_code == 403, reply.text
+        assert why in reply.text
+    assert conductor.send_form(TRAIN, {}).status_code == 403
+
+
+def test_a_freeze_that_is_added_after_boarding_stops_the_departure(stack: Stack, rita: Colleague) -> None:
+    departure = datetime.now(UTC) + timedelta(seconds=60)
+    train = rita.trigger(TRAIN, {"departure": departure.isoformat().replace("+00:00", "Z")})
+    vote(stack, train, "ben", "cora")
+    until("the board's decision", lambda: states(train).get("board.await_board") == "success")
+    now = datetime.now(UTC)
+    catalogue = stack.settings.catalogue / "calendars" / "audit.yaml"
+    catalogue.write_text(FREEZE.format(start=now - timedelta(hours=1), end=now + timedelta(hours=5)))
+    try:
+        assert ended(train) == "failed"
+        assert states(train)["departure.depart"] == "failed"
+        arrival = train.result("arrival.record_arrival")
+        assert not arrival["departed"]
+        assert "closed by The audit" in arrival["reason"]
+    finally:
+        catalogue.unlink()
+    assert rita.active_runs("release_stock") == []

@@ -1,0 +1,90 @@
+"""A ledger in memory, for tests of what stages leave: its chains are real ones, its signatures are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from include.interlock.domain.errors import AlreadyRecorded, LedgerConflict
+from include.interlock.domain.ledger import Break, Entry, SignedHead, first_break, next_entry, same_thing
+
+
+class MemoryLedger:
+    """Chains of entries, kept while the test runs."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, list[Entry]] = {}
+        self.signed: list[str] = []
+        self._heads: dict[str, list[SignedHead]] = {}
+
+    def __enter__(self) -> Self:
+        """Be used as the ledger is."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stay open."""
+
+    def append(
+        self, chain: str, kind: str, payload: Mapping[str, Any], *, actor: str, key: str, at: datetime | None = None
+    ) -> Entry:
+        """Record something; again: the entry that is there."""
+        known = self.find(chain, key)
+        if known is None:
+            return self._add(chain, kind, payload, actor, key, at)
+        if same_thing(known, actor=actor, kind=kind, payload=payload):
+            return known
+        raise LedgerConflict(key)
+
+    def append_once(
+        self, chain: str, kind: str, payload: Mapping[str, Any], *, actor: str, key: str, at: datetime | None = None
+    ) -> Entry:
+        """Record something that may happen once."""
+        if known := self.find(chain, key):
+            raise AlreadyRecorded(key, entry=known)
+        return self._add(chain, kind, payload, actor, key, at)
+
+    def _add(
+        self, chain: str, kind: str, payload: Mapping[str, Any], actor: str, key: str, at: datetime | None
+    ) -> Entry:
+        entries = self.kept.setdefault(chain, [])
+        last = entries[-1] if entries else None
+        when = at or datetime.now(UTC)
+        entry = next_entry(last, chain=chain, at=when, actor=actor, kind=kind, key=key, payload=payload)
+        entries.append(entry)
+        return entry
+
+    def entries(self, chain: str, *, kind: str | None = None, after: int = 0) -> tuple[Entry, ...]:
+        """Return the entries of a chain."""
+        found = [entry for entry in self.kept.get(chain, ()) if entry.sequence > after]
+        if kind is not None:
+            prefix = kind.removesuffix("*")
+            found = [one for one in found if one.kind == kind or (kind.endswith(".*") and one.kind.startswith(prefix))]
+        return tuple(found)
+
+    def find(self, chain: str, key: str) -> Entry | None:
+        """Return the entry with a key."""
+        return next((entry for entry in self.kept.get(chain, ()) if entry.key == key), None)
+
+    def last(self, chain: str) -> Entry | None:
+        """Return the last entry of a chain."""
+        return self.kept[chain][-1] if self.kept.get(chain) else None
+
+    def chains(self) -> tuple[str, ...]:
+        """Return the names of all chains."""
+        return tuple(sorted(self.kept))
+
+    def check(self, chain: str, keys: object = ()) -> Break | None:
+        """Return the first place where a chain does not hold."""
+        return first_break(chain, [*self.kept.get(chain, ())], heads=[])
+
+    def heads(self, chain: str) -> tuple[SignedHead, ...]:
+        """Return the heads of a chain that were to be signed."""
+        return tuple(self._heads.get(chain, ()))
+
+    def sign_head(self, chain: str, signer: object, *, follows: bool = False) -> None:
+        """Note that the chain was to be signed."""
+        self.signed.append(chain)
+        if last := self.last(chain):
+            head = SignedHead(chain=chain, sequence=last.sequence, hash=last.hash, envelope={})
+            self._heads.setdefault(chain, []).append(head)

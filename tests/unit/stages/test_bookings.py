@@ -1,0 +1,152 @@
+"""Booking an environment from a task: with a ledger in memory, and Airflow's API."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
+
+from include.interlock.adapters.catalogue import FOLDER
+from include.interlock.domain.bookings import BOOKED, EXTENDED, FREED, QUEUED, RECOVERED, booking_chain
+from include.interlock.domain.ledger import release_chain
+from include.interlock.stages import bookings, resources
+from tests.airflow_server import AirflowServer
+from tests.dag_run import dag_run
+from tests.factories import releases
+from tests.memory_ledger import MemoryLedger
+
+CHAIN = booking_chain("production", "bike-shop")
+FIRST, SECOND, THIRD = (("release_bike_shop", "one"), ("rollback_bike_shop", "two"), ("release_bike_shop", "three"))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
+    """A ledger, a catalogue of its own, and three releases that are under way."""
+    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    monkeypatch.setenv("INTERLOCK_CATALOGUE", str(copy))
+    kept = MemoryLedger()
+    monkeypatch.setattr(resources, "ledger", lambda: kept)
+    monkeypatch.setattr(resources, "signer", lambda: None)
+    for run in (FIRST, SECOND, THIRD):
+        airflow.runs[run] = {"state": "running"}
+    return kept
+
+
+def book(run: tuple[str, str], ledger: MemoryLedger) -> tuple[Any, dict[Any, Any]]:
+    """Run the task; return what it leaves."""
+    plan = releases.rollout()
+    ledger.append(release_chain(*run), "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest}, actor="x", key="f")
+    with dag_run(f"{run[0]}/implementation.book_environment", run_id=run[1], user="rita") as left:
+        try:
+            return bookings.book_environment.function("bike-shop", plan.to_xcom()), left
+        except AirflowRescheduleException as put_off:
+            return put_off, left
+
+
+def free(run: tuple[str, str]) -> None:
+    with dag_run(f"{run[0]}/closure.record_outcome", run_id=run[1]):
+        bookings.free("bike-shop", "production")
+
+
+def kinds(ledger: MemoryLedger) -> list[str]:
+    return [entry.kind for entry in ledger.entries(CHAIN)]
+
+
+def test_the_second_waits_in_line_without_a_worker_and_sees_for_whom(ledger: MemoryLedger) -> None:
+    booked, _ = book(FIRST, ledger)
+    assert booked["holder"] == release_chain(*FIRST)
+    waits, left = book(SECOND, ledger)
+    assert isinstance(waits, AirflowRescheduleException)
+    assert left["waits_for"].startswith("production of bike-shop is booked by release_bike_shop/one (1.1.0, asked for")
+    assert "reason" not in left, "nothing failed"
+    book(SECOND, ledger)
+    book(THIRD, ledger)
+    assert kinds(ledger) == [BOOKED, QUEUED, QUEUED]
+    free(FIRST)
+    third, left = book(THIRD, ledger)
+    assert isinstance(third, AirflowRescheduleException)
+    assert left["waits_for"] == "rollback_bike_shop/two is before it in line."
+    second, _ = book(SECOND, ledger)
+    assert second["holder"] == release_chain(*SECOND)
+
+
+def test_a_task_that_runs_again_has_its_booking_still(ledger: MemoryLedger) -> None:
+    assert book(FIRST, ledger)[0] == book(FIRST, ledger)[0]
+    assert kinds(ledger) == [BOOKED]
+
+
+def test_a_dead_holders_booking_is_recovered_with_the_reason(ledger: MemoryLedger, airflow: AirflowServer) -> None:
+    book(FIRST, ledger)
+    airflow.runs[FIRST]["state"] = "failed"
+    booked, _ = book(SECOND, ledger)
+    assert booked["holder"] == release_chain(*SECOND)
+    recovered = ledger.entries(CHAIN, kind=RECOVERED)[0]
+    assert recovered.payload == {
+        "holder": release_chain(*FIRST),
+        "because": "its release is not under way any more",
+    }
+
+
+def test_a_release_that_was_closed_holds_nothing(ledger: MemoryLedger) -> None:
+    book(FIRST, ledger)
+    ledger.append(release_chain(*FIRST), "release.closed", {}, actor="x", key="closed")
+    assert book(SECOND, ledger)[0]["holder"] == release_chain(*SECOND)
+
+
+def test_by_policy_the_second_is_refused(ledger: MemoryLedger) -> None:
+    file = resources.catalogue_folder() / "policy.yaml"
+    assert file.read_text().count("second: wait") == 1
+    file.write_text(file.read_text().replace("second: wait", "second: refuse"))
+    book(FIRST, ledger)
+    with pytest.raises(AirflowFailException, match="The environment is taken: production of bike-shop is booked by"):
+        book(SECOND, ledger)
+
+
+def test_a_booking_that_ends_soon_is_extended_by_its_holder(ledger: MemoryLedger) -> None:
+    then = datetime.now(UTC) - timedelta(hours=5)
+    plan = releases.rollout()
+    told = {
+        "environment": "production",
+        "service": "bike-shop",
+        "holder": release_chain(*FIRST),
+        "version": plan.version,
+        "by": "rita",
+        "since": then.isoformat(),
+        "until": (then + timedelta(hours=6)).isoformat(),
+    }
+    ledger.append(CHAIN, BOOKED, told, actor="x", key="environment.booked/1")
+    booked, _ = book(FIRST, ledger)
+    assert datetime.fromisoformat(booked["until"]) > datetime.now(UTC) + timedelta(hours=5)
+    assert kinds(ledger) == [BOOKED, EXTENDED]
+
+
+def test_freeing_gives_back_only_ones_own(ledger: MemoryLedger) -> None:
+    book(FIRST, ledger)
+    free(SECOND)
+    assert kinds(ledger) == [BOOKED]
+    assert bookings.taken("bike-shop", "production", release_chain(*SECOND))
+    assert not bookings.taken("bike-shop", "production", release_chain(*FIRST))
+    free(FIRST)
+    free(FIRST)
+    assert kinds(ledger) == [BOOKED, FREED]
+    assert not bookings.taken("bike-shop", "production", release_chain(*SECOND))
+
+
+def test_of_two_that_see_it_free_at_once_one_gets_it(ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ledger.append_once
+
+    def faster(*given: Any, **named: Any) -> Any:
+        monkeypatch.setattr(ledger, "append_once", first)
+        with dag_run("release_bike_shop/implementation.book_environment", run_id="one"):
+            policy, _, _ = resources.catalogue_of("bike-shop")
+            bookings.hold(policy, releases.rollout())
+        return first(*given, **named)
+
+    monkeypatch.setattr(ledger, "append_once", faster)
+    waits, _ = book(SECOND, ledger)
+    assert isinstance(waits, AirflowRescheduleException)
+    assert kinds(ledger) == [BOOKED, QUEUED]

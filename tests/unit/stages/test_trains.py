@@ -1,0 +1,654 @@
+"""What the tasks of a train do: a real repository, Airflow's API, and a ledger in memory."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.api.datamodels._generated import DagRunType
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+    TaskDeferred,
+)
+
+from include.interlock.adapters import source
+from include.interlock.adapters.catalogue import FOLDER
+from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.ledger import INSTALLATION, release_chain
+from include.interlock.domain.records import RolloutPlan, TrainTicket
+from include.interlock.domain.request import parse_request
+from include.interlock.domain.train_manifest import (
+    ARRIVED,
+    BACK,
+    CONDUCTOR,
+    DEPARTED,
+    FROZEN,
+    LEFT,
+    Manifest,
+    passenger_form,
+    passenger_run,
+)
+from include.interlock.domain.witness import GIVEN
+from include.interlock.stages import conflicts, passengers, resources, rollout, trains
+from include.interlock.stages.people import BINDING
+from tests.airflow_server import AirflowServer
+from tests.dag_run import dag_run
+from tests.factories import releases
+from tests.memory_ledger import MemoryLedger
+
+TRAIN = """\
+name: shops
+title: The shops' train
+owner: the office
+time_zone: UTC
+cadence: { cron: "0 20 * * TUE" }
+boarding: { opens: P3D, cut_off: PT2H }
+freeze: { then: move, farthest: P1D }
+passengers:
+  - { service: stock, tags: "1.*" }
+  - { service: till, tags: "1.*", after: [stock] }
+  - { service: bike-shop, tags: "1.*" }
+"""
+SERVICES = ("stock", "till", "bike-shop")
+RUN = ("train_shops", "manual__1")
+CHAIN = release_chain(*RUN)
+NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+
+
+class Office:
+    """A catalogue with three services and a train, a repository, Airflow and a ledger."""
+
+    def __init__(self, folder: Path, url: str, airflow: AirflowServer) -> None:
+        self.catalogue, self.url, self.airflow = folder, url, airflow
+        self.ledger = MemoryLedger()
+        self.results: dict[Any, Any] = {}
+        self.left: dict[Any, Any] = {}
+
+    @contextmanager
+    def opened(self, service: Any) -> Iterator[source.Repository]:
+        yield source.open_repository(self.url, self.catalogue.parent / "repository.git")
+
+    def change(self, old: str, new: str) -> None:
+        file = self.catalogue / "trains" / "shops.yaml"
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new, 1))
+
+    def freeze(self, start: datetime, end: datetime, scope: str = "{}") -> None:
+        (self.catalogue / "calendars" / "office.yaml").write_text(
+            f"title: C\nowner: o\ntime_zone: UTC\nentries:\n  - name: audit\n    title: Audit\n    kind: freeze\n"
+            f"    scope: {scope}\n    from: {start:%Y-%m-%dT%H:%M}\n    until: {end:%Y-%m-%dT%H:%M}\n"
+        )
+
+    def run(self, task: Any, *given: Any, user: str | None = "rita", params: Any = None, **run: Any) -> Any:
+        """Run a task of the train."""
+        named = {"run_type": DagRunType.MANUAL, **run}
+        with dag_run(
+            f"{RUN[0]}/x",
+            run_id=RUN[1],
+            user=user,
+            params=params or {},
+            results=self.results,
+            ledger=self.ledger,
+            **named,
+        ) as self.left:
+            return task.function(*given)
+
+    def execute(self, operator: Any) -> Any:
+        with dag_run(
+            f"{RUN[0]}/{operator.task_id}", run_id=RUN[1], results=self.results, run_type=DagRunType.MANUAL
+        ) as self.left:
+            return operator.execute({})
+
+    def manifest(self, **run: Any) -> dict[str, Any]:
+        voyage = self.run(trains.open_train, "shops", **run)
+        return dict(self.run(trains.freeze_manifest, "shops", voyage))
+
+    def vote(self, manifest: Any, *choices: tuple[str, str]) -> None:
+        """Have people answer their ballots, at Airflow's API."""
+        frozen = Manifest.from_xcom(manifest)
+        for index, (user, choice) in enumerate(choices):
+            asked = self.airflow.ask(passengers.ASK, user, body=BINDING.format(digest=frozen.digest), map_index=index)
+            self.airflow.answer(asked, user, choice)
+            at = datetime.fromisoformat(asked["responded_at"])
+            given = {"user": user, "task_id": passengers.ASK, "map_index": index, "choice": choice}
+            told = {**given, "comment": "", "conditions": ""}
+            self.ledger.append(CHAIN, GIVEN, told, actor=user, key=f"vote-{user}-{choice}", at=at)
+
+    def decided(self, manifest: Any, *choices: tuple[str, str]) -> Any:
+        self.vote(manifest, *(choices or (("ben", "Approve"), ("cora", "Approve"))))
+        ballots: list[Any] = [{}] * len(self.airflow.questions)
+        return self.execute(trains.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=ballots))
+
+    def departed(self) -> dict[str, Any]:
+        manifest = self.manifest()
+        self.decided(manifest)
+        return dict(self.run(trains.depart, "shops", manifest))
+
+    def send(self, service: str, manifest: Any) -> Any:
+        task = f"departure.send_{service.replace('-', '_')}"
+        return self.execute(trains.SendPassenger(task_id=task, train="shops", service=service, manifest=manifest))
+
+    def ends(self, service: str, outcome: str, manifest: Any, *, train: str = CHAIN, by: str = CONDUCTOR) -> None:
+        """Let the release of a passenger end."""
+        dag_id = f"release_{service.replace('-', '_')}"
+        run_id = passenger_run("shops", Manifest.from_xcom(manifest).departure)
+        chain = release_chain(dag_id, run_id)
+        self.ledger.append(chain, "release.requested", {"train": train, "requested_by": by}, actor=by, key="1")
+        told = {"outcome": outcome, "stage": "verification", "reason": "It was slow.", "service": service}
+        self.ledger.append(chain, "release.closed", {**told, "version": "1.2.0"}, actor="x", key="2")
+        self.airflow.runs[dag_id, run_id]["state"] = "success" if outcome == "deployed" else "failed"
+
+    def kinds(self) -> list[str]:
+        return [entry.kind for entry in self.ledger.entries(CHAIN)]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("upstream")
+    who = ["-c", "user.name=Dan", "-c", "user.email=dan@example.com"]
+    for arguments in (
+        ["init", "--quiet", "--initial-branch=main"],
+        ["commit", "--quiet", "--allow-empty", "-m", "One"],
+        ["tag", "1.1.0"],
+        ["commit", "--quiet", "--allow-empty", "-m", "Two"],
+        ["tag", "1.2.0"],
+    ):
+        subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True)
+    return folder.as_uri()
+
+
+@pytest.fixture
+def office(tmp_path: Path, url: str, airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch) -> Office:
+    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    shutil.rmtree(copy / "calendars")
+    (copy / "calendars").mkdir()
+    text = (copy / "services" / "bike-shop.yaml").read_text()
+    for name in ("stock", "till"):
+        (copy / "services" / f"{name}.yaml").write_text(text.replace("name: bike-shop", f"name: {name}"))
+    (copy / "trains" / "weekly.yaml").unlink()
+    (copy / "trains" / "shops.yaml").write_text(TRAIN)
+    monkeypatch.setenv("INTERLOCK_CATALOGUE", str(copy))
+    one = Office(copy, url, airflow)
+    airflow.runs[RUN] = {"state": "running"}
+    monkeypatch.setattr(resources, "ledger", lambda: one.ledger)
+    monkeypatch.setattr(resources, "signer", lambda: SimpleNamespace(public_key=b""))
+    monkeypatch.setattr(resources, "repository", one.opened)
+    return one
+
+
+# --- boarding --------------------------------------------------------------------------------------------------------
+
+
+def test_a_scheduled_train_departs_at_the_end_of_its_interval(office: Office) -> None:
+    at = NOW + timedelta(days=2)
+    voyage = office.run(trains.open_train, "shops", run_type=DagRunType.SCHEDULED, data_interval_end=at, user=None)
+    assert datetime.fromisoformat(voyage["departure"]) == at
+    assert datetime.fromisoformat(voyage["cut_off"]) == at - timedelta(hours=2)
+    assert voyage["asked_by"] == ""
+
+
+def test_a_train_that_is_sent_by_hand_departs_when_the_form_says_and_once(office: Office) -> None:
+    at = NOW + timedelta(days=9)
+    voyage = office.run(trains.open_train, "shops", params={"departure": at.isoformat()})
+    assert (datetime.fromisoformat(voyage["departure"]), voyage["asked_by"]) == (at, "rita")
+    assert office.run(trains.open_train, "shops", params={}) == voyage, "tried again, it is the same departure"
+
+
+@pytest.mark.parametrize("departure", ["tomorrow", "2027-01-01T10:00:00", "2099-01-01T10:00:00Z"])
+def test_a_departure_that_cannot_be_is_refused(office: Office, departure: str) -> None:
+    with pytest.raises(AirflowFailException, match="is no departure"):
+        office.run(trains.open_train, "shops", params={"departure": departure})
+
+
+def test_the_manifest_names_commits_in_the_order_of_what_depends_on_what(office: Office) -> None:
+    manifest = Manifest.from_xcom(office.manifest())
+    assert [(one.service, one.version) for one in manifest.passengers] == [(name, "1.2.0") for name in SERVICES]
+    assert (manifest.requested_by, manifest.excluded) == (("rita",), ("dan",)), "dan wrote the commits"
+    assert manifest.one_decision
+    entry = office.ledger.entries(CHAIN, kind=FROZEN)[-1]
+    assert entry.payload["digest"] == manifest.digest
+    assert CHAIN in office.ledger.signed
+
+
+def test_a_manifest_is_frozen_once(office: Office) -> None:
+    first = office.manifest()
+    office.change('{ service: bike-shop, tags: "1.*" }', '{ service: bike-shop, tags: "7.*" }')
+    assert office.manifest() == first
+    assert office.kinds().count(FROZEN) == 1
+
+
+def test_who_is_late_stays_behind_with_what_depends_on_it(office: Office) -> None:
+    office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*" }')
+    manifest = Manifest.from_xcom(office.manifest())
+    assert [one.service for one in manifest.passengers] == ["bike-shop"]
+    assert {one.service: one.why for one in manifest.left} == {
+        "stock": "no tag like 7.* is a version",
+        "till": "it depends on stock, which stays behind",
+    }
+
+
+def test_a_train_waits_for_who_is_late_without_a_worker_or_stops(office: Office) -> None:
+    office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*", late: wait }')
+    with pytest.raises(AirflowRescheduleException):
+        office.manifest()
+    assert FROZEN not in office.kinds()
+    office.change("late: wait", "late: stop")
+    with pytest.raises(AirflowFailException, match="does not depart without stock: no tag like 7"):
+        office.manifest()
+
+
+def test_a_train_waits_no_longer_than_its_patience(office: Office) -> None:
+    office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*", late: wait }')
+    office.change("passengers:", "patience: PT1S\npassengers:")
+    voyage = office.run(trains.open_train, "shops")
+    past = {**voyage, "cut_off": f"{NOW - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"}
+    office.ledger.append(CHAIN, "train.opened", past, actor="x", key="past")
+    assert Manifest.from_xcom(office.run(trains.freeze_manifest, "shops", past)).passengers[0].service == "bike-shop"
+
+
+def test_whom_a_freeze_keeps_from_departing_stays_behind(office: Office) -> None:
+    office.freeze(NOW - timedelta(hours=1), NOW + timedelta(hours=9), "{ services: [till] }")
+    manifest = Manifest.from_xcom(office.manifest())
+    assert [one.service for one in manifest.passengers] == ["stock", "bike-shop"]
+    assert "closed by Audit" in manifest.left[0].why
+
+
+# --- the board -------------------------------------------------------------------------------------------------------
+
+
+def test_each_member_gets_one_ballot_for_the_whole_train(office: Office) -> None:
+    manifest = office.manifest()
+    ballots = office.run(trains.prepare_ballots, "shops", manifest)
+    assert [one["assigned_users"][0]["id"] for one in ballots] == ["ben", "cora"], "dan wrote it"
+    body = ballots[0]["body"]
+    assert Manifest.from_xcom(manifest).digest in body
+    for said in ("stock", "1.2.0", "One decision for all", "Change Advisory Board", "Rita Reyes (rita)"):
+        assert said in body
+
+
+def test_a_board_that_cannot_come_to_its_quorum_is_refused(office: Office) -> None:
+    manifest = office.manifest(user="ben")
+    with pytest.raises(AirflowFailException, match="cannot decide on this release"):
+        office.run(trains.prepare_ballots, "shops", manifest)
+
+
+def test_the_board_decides_on_the_manifest(office: Office) -> None:
+    manifest = office.manifest()
+    with pytest.raises(TaskDeferred):
+        office.decided(manifest, ("ben", "Approve"))
+    office.airflow.questions.clear()
+    decision = office.decided(manifest, ("ben", "Approve"), ("cora", "Approve"))
+    assert decision["approved"]
+    assert decision["digest"] == Manifest.from_xcom(manifest).digest
+
+
+def test_a_veto_keeps_the_train_from_departing(office: Office) -> None:
+    with pytest.raises(AirflowFailException, match="rejected by Cora"):
+        office.decided(office.manifest(), ("cora", "Reject"))
+
+
+def test_a_standard_train_asks_nobody(office: Office) -> None:
+    office.change("cadence:", "change_type: standard\ncadence:")
+    manifest = office.manifest()
+    assert office.run(trains.prepare_ballots, "shops", manifest) == []
+    task = trains.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=[])
+    assert office.execute(task)["required"] is False
+
+
+# --- departure -------------------------------------------------------------------------------------------------------
+
+
+def test_a_train_departs_and_its_passengers_are_asked_for_by_the_conductor(office: Office) -> None:
+    manifest = office.departed()
+    assert DEPARTED in office.kinds()
+    with pytest.raises(TaskDeferred) as waiting:
+        office.send("stock", manifest)
+    ((key, run),) = [(key, run) for key, run in office.airflow.runs.items() if key != RUN]
+    assert key == ("release_stock", passenger_run("shops", Manifest.from_xcom(manifest).departure))
+    assert run["by"] == "interlock_conductor"
+    assert run["conf"]["train"] == CHAIN
+    policy, _, _ = resources.catalogue_of("stock")
+    assert parse_request(run["conf"], policy=policy).version == "1.2.0"
+    assert waiting.value.trigger.dag_id == "release_stock"
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+    assert office.kinds().count(LEFT) == 1
+    office.ends("stock", "deployed", manifest)
+    assert office.send("stock", manifest)["outcome"] == "deployed"
+
+
+def test_a_passenger_that_fails_fails_its_task_with_the_reason(office: Office) -> None:
+    manifest = office.departed()
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+    office.ends("stock", "backed_out", manifest)
+    with pytest.raises(AirflowFailException, match=r"stock 1\.2\.0 ended as backed out: It was slow"):
+        office.send("stock", manifest)
+    with pytest.raises(TaskDeferred):
+        office.send("bike-shop", manifest)
+
+
+def test_a_passenger_whose_failure_stops_the_train_keeps_the_others(office: Office) -> None:
+    office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "1.*", failed: stop }')
+    manifest = office.departed()
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+    office.ends("stock", "failed", manifest)
+    with pytest.raises(AirflowFailException, match="ended as failed"):
+        office.send("stock", manifest)
+    with pytest.raises(AirflowFailException, match="it was stopped, for stock"):
+        office.send("bike-shop", manifest)
+
+
+def test_a_train_waits_for_a_failed_passenger_until_it_is_there_after_all(office: Office) -> None:
+    office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "1.*", failed: wait }')
+    manifest = office.departed()
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+    office.ends("stock", "failed", manifest)
+    with pytest.raises(AirflowRescheduleException):
+        office.send("stock", manifest)
+    told = {"run": "release_stock/again", "service": "stock", "version": "1.2.0", "outcome": "deployed"}
+    office.ledger.append(INSTALLATION, "release.ended", told, actor="x", key="again")
+    assert office.send("stock", manifest)["run"] == "release_stock/again"
+    assert office.ledger.entries(CHAIN, kind=BACK)[-1].payload["outcome"] == "deployed"
+
+
+def test_a_run_with_a_passengers_id_that_somebody_else_asked_for_is_none(office: Office) -> None:
+    manifest = office.departed()
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+    office.ends("stock", "deployed", manifest, train="", by="rita")
+    with pytest.raises(AirflowFailException, match="is not this train's: rita asked for it"):
+        office.send("stock", manifest)
+
+
+def test_who_is_not_on_board_is_skipped_with_the_reason(office: Office) -> None:
+    office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*" }')
+    manifest = office.departed()
+    with pytest.raises(AirflowSkipException, match="no tag like 7"):
+        office.send("stock", manifest)
+
+
+def test_a_freeze_that_was_added_after_boarding_makes_the_train_wait_or_stops_it(office: Office) -> None:
+    manifest = office.manifest()
+    office.decided(manifest)
+    end = NOW + timedelta(hours=5)
+    office.freeze(NOW - timedelta(hours=1), end)
+    with pytest.raises(AirflowRescheduleException) as put_off:
+        office.run(trains.depart, "shops", manifest)
+    assert put_off.value.reschedule_date == end
+    office.freeze(NOW - timedelta(hours=1), NOW + timedelta(days=3))
+    with pytest.raises(AirflowFailException, match=r"does not depart: .* closed by Audit"):
+        office.run(trains.depart, "shops", manifest)
+    assert DEPARTED not in office.kinds()
+
+
+def test_an_emergency_stop_keeps_train_and_passengers(office: Office) -> None:
+    stop = {"id": "1", "scope": "everything", "reason": "Data is lost", "by": "ben", "until": "2099-01-01T00:00:00Z"}
+    manifest = office.departed()
+    office.ledger.append(INSTALLATION, "emergency_stop.declared", stop, actor="ben", key="stop")
+    with pytest.raises(AirflowFailException, match="emergency stop: everything, by ben"):
+        office.send("stock", manifest)
+    with pytest.raises(AirflowFailException, match="does not depart: there is an emergency stop"):
+        office.run(trains.depart, "shops", manifest)
+
+
+def test_a_train_whose_file_changed_does_not_depart(office: Office) -> None:
+    manifest = office.manifest()
+    office.decided(manifest)
+    office.change("title: The shops' train", "title: Another")
+    with pytest.raises(AirflowFailException, match=r"trains/shops\.yaml changed since the manifest was frozen"):
+        office.run(trains.depart, "shops", manifest)
+
+
+def test_votes_that_are_gone_at_departure_keep_the_train(office: Office) -> None:
+    manifest = office.manifest()
+    office.decided(manifest)
+    office.airflow.questions.pop()
+    with pytest.raises(AirflowFailException, match="Change Advisory Board"):
+        office.run(trains.depart, "shops", manifest)
+
+
+def test_a_manifest_that_was_edited_on_its_way_is_refused(office: Office) -> None:
+    manifest = office.departed()
+    edited = {**manifest, "title": "Edited"}
+    with pytest.raises(AirflowFailException, match="was given a Manifest that is not the one on record"):
+        office.send("stock", edited)
+
+
+def test_a_release_whose_dag_is_paused_is_not_asked_for(office: Office) -> None:
+    manifest = office.departed()
+    office.airflow.more["/api/v2/dags/release_stock"] = {"is_paused": True}
+    with pytest.raises(AirflowFailException, match="release_stock is paused"):
+        office.send("stock", manifest)
+
+
+# --- arrival ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_arrival_says_what_became_of_each_and_the_run_fails_if_somebody_is_missing(office: Office) -> None:
+    manifest = office.departed()
+    for service, outcome in (("stock", "backed_out"), ("bike-shop", "deployed")):
+        with pytest.raises(TaskDeferred):
+            office.send(service, manifest)
+        office.ends(service, outcome, manifest)
+    with pytest.raises(AirflowFailException):
+        office.send("stock", manifest)
+    office.send("bike-shop", manifest)
+    came = office.run(trains.record_arrival, "shops")
+    assert {one["service"]: one["outcome"] for one in came["passengers"]} == {
+        "stock": "backed_out",
+        "till": "not departed",
+        "bike-shop": "deployed",
+    }
+    assert ARRIVED in office.kinds()
+    with pytest.raises(AirflowFailException, match=r"backed_out\. It was slow\.; till 1\.2\.0: not departed"):
+        office.run(trains.close_train)
+
+
+def test_a_train_that_did_not_depart_fails_with_the_reason(office: Office) -> None:
+    office.manifest()
+    office.results[("board.await_board", "reason")] = "Rejected by Cora."
+    office.run(trains.record_arrival, "shops")
+    with pytest.raises(AirflowFailException, match=r"did not depart\. Rejected by Cora"):
+        office.run(trains.close_train)
+
+
+def test_a_train_with_nobody_on_board_arrives(office: Office) -> None:
+    for name in SERVICES:
+        chain = release_chain(f"release_{name.replace('-', '_')}", "before")
+        with office.opened(None) as repository:
+            sha = repository.resolve("1.2.0").sha
+        office.ledger.append(chain, "plan.made", {"version": "1.2.0", "commit": {"sha": sha}}, actor="x", key="plan")
+        told = {"run": chain.removeprefix("release/"), "service": name, "version": "1.2.0"}
+        told |= {"outcome": "deployed", "change_type": "normal"}
+        office.ledger.append(INSTALLATION, "release.ended", told, actor="x", key=name)
+    manifest = office.manifest()
+    assert manifest["passengers"] == []
+    assert office.run(trains.prepare_ballots, "shops", manifest) == []
+    office.execute(trains.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=[]))
+    office.run(trains.depart, "shops", manifest)
+    office.run(trains.record_arrival, "shops")
+    assert office.run(trains.close_train)["departed"]
+
+
+# --- a passenger's release -------------------------------------------------------------------------------------------
+
+
+def plan_of(manifest: Any, **changes: Any) -> RolloutPlan:
+    """Return the rollout plan of a passenger."""
+    frozen = Manifest.from_xcom(manifest)
+    one = frozen.passenger("bike-shop")
+    assert one is not None
+    said: dict[str, Any] = {
+        "version": one.version,
+        "commit": one.commit,
+        "requested_by": CONDUCTOR,
+        "excluded": (),
+        "decide_by": None,
+        "train": TrainTicket(chain=CHAIN, manifest=frozen.digest),
+    }
+    return releases.rollout(**{**said, **changes})
+
+
+def counted(plan: RolloutPlan) -> Any:
+    with dag_run("release_bike_shop/rollout.await_board", run_id="train__shops"):
+        return rollout.count("bike-shop", plan, expired=True)
+
+
+def test_the_votes_on_the_manifest_are_counted_for_a_passenger(office: Office) -> None:
+    manifest = office.departed()
+    plan = plan_of(manifest)
+    decision = counted(plan)
+    assert (decision.approved, decision.required, decision.digest) == (True, True, plan.digest)
+    assert [vote.user for vote in decision.votes] == ["ben", "cora"]
+    assert "By the votes on the manifest" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"version": "1.3.0"}, r"and this is 1\.3\.0"),
+        ({"commit": "b" * 40}, "at bbbbbbbbbbbb"),
+        ({"requested_by": "rita"}, "only interlock_conductor asks"),
+        ({"change_type": "emergency"}, "change type is normal"),
+        ({"train": TrainTicket(chain=CHAIN, manifest="0" * 64)}, "froze another manifest than 000000000000"),
+        ({"train": TrainTicket(chain="release/train_shops/none", manifest="0" * 64)}, "froze no manifest"),
+    ],
+)
+def test_what_the_manifest_does_not_name_is_not_approved_by_it(
+    office: Office, changes: dict[str, Any], why: str
+) -> None:
+    manifest = office.departed()
+    with pytest.raises(PolicyViolation, match=why):
+        counted(plan_of(manifest, **changes))
+
+
+def test_a_vote_that_is_gone_or_a_voter_who_wrote_it_approves_nothing(office: Office) -> None:
+    manifest = office.departed()
+    assert not counted(plan_of(manifest, excluded=("ben",))).approved
+    office.airflow.questions.pop()
+    assert not counted(plan_of(manifest)).approved
+
+
+def test_a_train_with_a_finding_or_without_a_signature_approves_nothing(office: Office) -> None:
+    manifest = office.departed()
+    heads = office.ledger._heads.pop(CHAIN)
+    with pytest.raises(PolicyViolation, match="The record of the train does not hold"):
+        counted(plan_of(manifest))
+    office.ledger._heads[CHAIN] = heads
+    office.ledger.append(CHAIN, "finding", {"what": "A ballot was cleared."}, actor="reconcile/x", key="finding")
+    with pytest.raises(PolicyViolation, match="A ballot was cleared"):
+        counted(plan_of(manifest))
+
+
+def test_what_proves_the_trains_decision_is_kept_with_the_passenger(office: Office) -> None:
+    plan = plan_of(office.departed())
+    with dag_run("release_bike_shop/rollout.await_board", run_id="train__shops"):
+        passengers.keep_proof(plan)
+    (entry,) = office.ledger.entries(release_chain("release_bike_shop", "train__shops"))
+    kinds = [one["kind"] for one in entry.payload["entries"]]
+    assert kinds[-1] == "board.decided"
+    assert "manifest.frozen" in kinds
+    assert [one["user"] for one in entry.payload["ballots"]] == ["ben", "cora"]
+
+
+def refuse(office: Office, requester: str, **changes: Any) -> None:
+    policy, _, _ = resources.catalogue_of("bike-shop")
+    form = {"ref": "1.2.0", "version": "1.2.0", "summary": "Sell bikes", **changes}
+    with dag_run("release_bike_shop/policy.resolve_policy"):
+        passengers.refuse_beside_its_train(policy, "bike-shop", parse_request(form, policy=policy), requester)
+
+
+def test_only_what_a_manifest_names_goes_by_train(office: Office) -> None:
+    one = Manifest.from_xcom(office.departed()).passenger("bike-shop")
+    assert one is not None
+    refuse(office, CONDUCTOR, ref=one.commit, train=CHAIN)
+    refuse(office, "rita")
+    for requester, changes, why in (
+        ("rita", {"ref": one.commit, "train": CHAIN}, "only interlock_conductor asks"),
+        (CONDUCTOR, {"ref": "b" * 40, "train": CHAIN}, "at bbbbbbbbbbbb"),
+        (CONDUCTOR, {}, "it names no train"),
+    ):
+        with pytest.raises(PolicyViolation, match=why):
+            refuse(office, requester, **changes)
+
+
+def test_a_change_type_that_takes_the_train_is_refused_beside_it(office: Office) -> None:
+    file = office.catalogue / "policy.yaml"
+    file.write_text(
+        file.read_text().replace("outside: [standard, normal, emergency]", "outside: [standard, emergency]")
+    )
+    with pytest.raises(PolicyViolation, match=r"A normal change of bike-shop takes its train: The shops' train"):
+        refuse(office, "rita")
+    refuse(office, "rita", change_type="emergency")
+    refuse(office, "rita", rehearsal=True)
+
+
+def test_a_train_whose_change_type_has_no_one_decision_gives_no_ticket(office: Office) -> None:
+    file = office.catalogue / "policy.yaml"
+    file.write_text(file.read_text().replace("one_decision: [standard, normal]", "one_decision: [standard]"))
+    manifest = Manifest.from_xcom(office.manifest())
+    one = manifest.passenger("bike-shop")
+    assert one is not None
+    assert not manifest.one_decision
+    policy, _, _ = resources.catalogue_of("bike-shop")
+    request = parse_request(passenger_form(manifest, one, CHAIN), policy=policy)
+    assert passengers.ticket("bike-shop", request) is None
+    assert passengers.had_a_hand(CHAIN) == ("rita",)
+    assert office.run(trains.prepare_ballots, "shops", manifest.to_xcom()) == []
+
+
+# --- conflicts -------------------------------------------------------------------------------------------------------
+
+
+def another_train(office: Office) -> None:
+    text = TRAIN.replace("name: shops", "name: nightly").replace("The shops' train", "Another train")
+    (office.catalogue / "trains" / "nightly.yaml").write_text(text.replace('"0 20 * * TUE"', '"30 20 * * *"'))
+
+
+def test_a_train_that_clashes_with_another_says_so_when_boarding_opens_and_on_the_ballot(office: Office) -> None:
+    another_train(office)
+    manifest = office.manifest()
+    (voyage,) = office.ledger.entries(CHAIN, kind="train.opened")
+    (said,) = voyage.payload["conflicts"]
+    assert "Another train (nightly) departs at" in said
+    assert "both with stock, till, bike-shop" in said
+    assert "Next free slot" in said
+    assert "Another train" in office.run(trains.prepare_ballots, "shops", manifest)[0]["body"]
+
+
+def test_a_board_that_could_not_come_to_its_quorum_is_found_when_boarding_opens(office: Office) -> None:
+    named = "named: { ref: 1.1.0, version: 1.1.0, by: ben }"
+    office.change('{ service: stock, tags: "1.*" }', f"{{ service: stock, {named} }}")
+    office.change('{ service: till, tags: "1.*"', f"{{ service: till, {named.replace('ben', 'dan')}")
+    voyage = office.run(trains.open_train, "shops")
+    (said,) = voyage["conflicts"]
+    assert said.startswith("severe: The board Change Advisory Board cannot decide on this release")
+
+
+def test_a_release_that_is_planned_says_what_it_clashes_with(office: Office) -> None:
+    another_train(office)
+    departure = office.run(trains.open_train, "shops", params={})["departure"]
+    assert departure
+    tonight = NOW.replace(hour=20, minute=30) + timedelta(days=2)
+    plan = releases.plan(not_before=tonight, requested_by="rita")
+    with dag_run("release_bike_shop/planning.plan_release", run_id="one") as left:
+        found = conflicts.note_of_release(plan, releases.policy(), by_train=False)
+        again = conflicts.noted()
+    (one,) = [each for each in found if "(nightly)" in each.what]
+    assert (one.kind, one.severity) == ("environment", "warning")
+    assert one.next_free == tonight + timedelta(hours=1)
+    assert left["conflicts"] == again == [str(each) for each in found]
+    with dag_run("release_bike_shop/planning.plan_release", run_id="two"):
+        assert conflicts.note_of_release(plan, releases.policy(), by_train=True) == []
