@@ -1,7 +1,8 @@
-"""One stack for all end-to-end tests."""
+"""One stack for the end-to-end tests of a worker."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,5 +13,6 @@ from .stack import Stack, running_stack
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running stack whose production runs 1.0.0."""
-    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    with running_stack(tmp_path_factory.mktemp("stack"), network=f"127.41.{worker}") as running:
         yield running
