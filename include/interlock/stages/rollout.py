@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import BaseOperator, XComArg, chain, task_group
+from airflow.sdk import XComArg, chain, task_group
 
 from include.interlock.adapters.airflow_api import Answer
 from include.interlock.adapters.templates import render
@@ -15,7 +15,7 @@ from include.interlock.domain import board as boards
 from include.interlock.domain import voting
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Policy, Service
-from include.interlock.domain.errors import AssetMissing, GateRejected, HostUnreachable, ReleaseError, TransientError
+from include.interlock.domain.errors import AssetMissing, GateRejected
 from include.interlock.domain.paths import quality_page
 from include.interlock.domain.records import (
     Artifact,
@@ -34,22 +34,17 @@ from include.interlock.domain.rollout import course_of, in_sentences
 
 from . import passengers, resources
 from .acceptance import acceptance_digest
+from .ballots import AwaitBallots
 from .calendars import foreseen
 from .conflicts import noted
-from .people import ABSTAIN, APPROVE, CLERK, REJECT, ask, persons, question, votes_on
+from .people import ABSTAIN, APPROVE, REJECT, ask, persons, question, votes_on
 from .planning import settled
 from .policy import requested
 from .reminders import remind_in_time
 from .rolling import hosts_lacking, what_runs
-from .taskflow import reasons_kept, stage_task, this_run
-from .triggers import AnswersTrigger
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
+from .taskflow import stage_task, this_run
 
 ASK = "rollout.cast_ballot"
-CLOSING_TIME = 60.0
-"""Seconds that closing the ballots left open may take."""
 
 
 @stage_task(task_display_name="Freeze the rollout plan", evidence="rollout.frozen", seal=True)
@@ -203,7 +198,7 @@ def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | No
     )
 
 
-class AwaitBoard(BaseOperator):
+class AwaitBoard(AwaitBallots):
     """Wait, without a worker, until the board has decided or its time is up; then close the ballots left open.
 
     Before its time is up, those who have not voted are reminded once, by mail.
@@ -214,64 +209,36 @@ class AwaitBoard(BaseOperator):
     """
 
     template_fields = ("rollout", "ballots")
+    asks = ASK
 
     def __init__(self, *, service: str, rollout: Any, ballots: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(ballots=ballots, **kwargs)
         self.service = service
         self.rollout = rollout
-        self.ballots = ballots
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Count; wait for the next answer while the board is open; fail with the board's reason if it rejected."""
-        with reasons_kept():
-            rollout = RolloutPlan.from_xcom(self.rollout)
-            expired = rollout.decide_by is not None and datetime.now(UTC) >= rollout.decide_by
-            cast = _ballots() if self.ballots else ()  # before counting: a later answer wakes the trigger
-            decision = self._counted(rollout, expired=expired)
-            rule = rule_of(self.service, rollout)
-            if decision is None:
-                until = remind_in_time(rule, rollout, cast) if rule else rollout.decide_by
-                self._wait(until, sum(ballot.answered for ballot in cast))
-            try:
-                return settled(decision, board=rule and rule.model_dump(mode="json"), **_about(rollout, rule)).to_xcom()
-            finally:
-                self._close_ballots("the board has decided")
+    @property
+    def plan(self) -> RolloutPlan:
+        """The frozen rollout plan."""
+        return RolloutPlan.from_xcom(self.rollout)
 
-    def _counted(self, rollout: RolloutPlan, *, expired: bool) -> Decision | None:
-        """Count; if that is refused for good, nobody needs to vote any more."""
-        try:
-            return count(self.service, rollout, expired=expired)
-        except (TransientError, HostUnreachable):
-            raise  # it is tried again
-        except ReleaseError:
-            self._close_ballots("the release cannot be approved any more")
-            raise
+    @property
+    def decide_by(self) -> datetime | None:
+        """The board's deadline; none: nobody is asked."""
+        return self.plan.decide_by
 
-    def _close_ballots(self, why: str) -> None:
-        """Close the ballots left open; the decision stands, whether that works or not."""
-        try:
-            close_open_ballots(len(self.ballots or ()), why)
-        except ReleaseError as error:
-            self.log.warning("Some ballots stay open until their time is up: %s", error)
+    def count(self, *, expired: bool) -> Decision | None:
+        """Count the votes on the plan; None while the board is still open."""
+        return count(self.service, self.plan, expired=expired)
 
-    def _wait(self, until: datetime | None, answered: int) -> None:
-        dag_id, run_id = this_run()
-        self.defer(
-            trigger=AnswersTrigger(
-                dag_id=dag_id,
-                run_id=run_id,
-                task_id=ASK,
-                answered=answered,
-                until=until,
-                connection=resources.AIRFLOW,
-            ),
-            method_name="execute_again",
-        )
+    def next_look(self, cast: Sequence[Answer]) -> datetime | None:
+        """Remind who has not voted, if it is time to; return when to look next."""
+        rule = rule_of(self.service, self.plan)
+        return remind_in_time(rule, self.plan, cast) if rule else self.decide_by
 
-    def execute_again(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Count again; what the trigger says is only that it is time to."""
-        self.log.info("Counting again: %s", event.get("why"))
-        return self.execute(context)
+    def settled(self, decision: Decision) -> dict[str, Any]:
+        """Record the decision with the rule by which it was made; raise GateRejected if the board rejected."""
+        rule = rule_of(self.service, self.plan)
+        return settled(decision, board=rule and rule.model_dump(mode="json"), **_about(self.plan, rule)).to_xcom()
 
 
 def _about(rollout: RolloutPlan, rule: voting.VotingRule | None) -> dict[str, Any]:
@@ -280,36 +247,6 @@ def _about(rollout: RolloutPlan, rule: voting.VotingRule | None) -> dict[str, An
         return {}
     passengers.keep_proof(rollout)
     return {"train": rollout.train.model_dump(mode="json")}
-
-
-def _ballots() -> tuple[Answer, ...]:
-    dag_id, run_id = this_run()
-    with resources.airflow_api() as api:
-        return api.answers(dag_id, run_id, ASK)
-
-
-def close_open_ballots(expected: int, why: str, ask: str = ASK) -> None:
-    """Answer, as the board's clerk, every ballot that nobody needs to answer any more; such answers never count.
-
-    :param why: what members read whose ballot is closed.
-    :param expected: how many ballots there are; one that is not there yet is waited for.
-    :param ask: the task that asks.
-    :raises TransientError: some are still open after :data:`CLOSING_TIME`.
-    """
-    if not expected:
-        return
-    dag_id, run_id = this_run()
-    give_up = monotonic() + CLOSING_TIME
-    with resources.airflow_api(resources.BOARD_CLERK) as api:
-        while True:
-            ballots = api.answers(dag_id, run_id, ask)
-            for ballot in (ballot for ballot in ballots if not ballot.answered):
-                api.close_question(dag_id, run_id, ballot, choice=ABSTAIN, comment=f"Closed by {CLERK}: {why}.")
-            if len(ballots) >= expected and all(ballot.answered for ballot in ballots):
-                return
-            if monotonic() > give_up:
-                raise TransientError(f"{expected} ballots were to be closed, and some are still open.")
-            sleep(0.5)
 
 
 @task_group(

@@ -57,6 +57,7 @@ from include.interlock.domain.train_manifest import (
 from include.interlock.domain.voting import VotingRule
 
 from . import calendars, resources
+from .ballots import AwaitBallots
 from .conflicts import note_of_train, noted
 from .evidence import chain_entries, record, refuse_unrecorded, this_chain
 from .history import ENDED
@@ -64,9 +65,8 @@ from .passengers import ASK
 from .people import ABSTAIN, APPROVE, REJECT, ask, persons, question, votes_on
 from .planning import settled
 from .policy import REQUESTED, requester
-from .rollout import close_open_ballots
-from .taskflow import REASON, keep_result, reasons_kept, stage_task, this_run
-from .triggers import AnswersTrigger, RunTrigger
+from .taskflow import REASON, keep_result, reasons_kept, stage_task
+from .triggers import RunTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -304,7 +304,7 @@ def rule_now(manifest: Manifest) -> VotingRule | None:
     return train_rule(catalogue, train, manifest.passengers) if manifest.passengers else None
 
 
-class AwaitTrainBoard(BaseOperator):
+class AwaitTrainBoard(AwaitBallots):
     """Wait, without a worker, until the board has decided on the manifest or its time is up; then close the ballots.
 
     :param manifest: the frozen manifest.
@@ -312,56 +312,31 @@ class AwaitTrainBoard(BaseOperator):
     """
 
     template_fields = ("manifest", "ballots")
+    asks = ASK
 
     def __init__(self, *, manifest: Any, ballots: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.manifest, self.ballots = manifest, ballots
+        super().__init__(ballots=ballots, **kwargs)
+        self.manifest = manifest
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Count; wait for the next answer while the board is open; fail with the board's reason if it rejected."""
-        with reasons_kept():
-            manifest = Manifest.from_xcom(self.manifest)
-            refuse_unrecorded([manifest])
-            expired = manifest.decide_by is not None and datetime.now(UTC) >= manifest.decide_by
-            answered = self._answered() if self.ballots else 0  # before counting: a later answer wakes the trigger
-            rule = rule_now(manifest)
-            decision = count(manifest, rule, expired=expired)
-            if decision is None:
-                self._wait(manifest.decide_by, answered)
-            try:
-                return settled(decision, board=rule and rule.model_dump(mode="json")).to_xcom()
-            finally:
-                self._close_ballots()
+    @property
+    def frozen(self) -> Manifest:
+        """The frozen manifest."""
+        return Manifest.from_xcom(self.manifest)
 
-    def _answered(self) -> int:
-        with resources.airflow_api() as api:
-            return sum(one.answered for one in api.answers(*this_run(), ASK))
+    @property
+    def decide_by(self) -> datetime | None:
+        """The board's deadline; none: nobody is asked."""
+        return self.frozen.decide_by
 
-    def _close_ballots(self) -> None:
-        """Close the ballots left open; the decision stands, whether that works or not."""
-        try:
-            close_open_ballots(len(self.ballots or ()), "the board has decided", ASK)
-        except ReleaseError as error:
-            self.log.warning("Some ballots stay open until their time is up: %s", error)
+    def count(self, *, expired: bool) -> Decision | None:
+        """Count the votes on the manifest, if it is the one on record; None while the board is still open."""
+        refuse_unrecorded([self.frozen])
+        return count(self.frozen, rule_now(self.frozen), expired=expired)
 
-    def _wait(self, until: datetime | None, answered: int) -> None:
-        dag_id, run_id = this_run()
-        self.defer(
-            trigger=AnswersTrigger(
-                dag_id=dag_id,
-                run_id=run_id,
-                task_id=ASK,
-                answered=answered,
-                until=until,
-                connection=resources.AIRFLOW,
-            ),
-            method_name="execute_again",
-        )
-
-    def execute_again(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Count again; what the trigger says is only that it is time to."""
-        self.log.info("Counting again: %s", event.get("why"))
-        return self.execute(context)
+    def settled(self, decision: Decision) -> dict[str, Any]:
+        """Record the decision with the rule by which it was made; raise GateRejected if the board rejected."""
+        rule = rule_now(self.frozen)
+        return settled(decision, board=rule and rule.model_dump(mode="json")).to_xcom()
 
 
 # --- departure -------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from include.interlock.adapters.airflow_api import AirflowApi
 from include.interlock.domain.catalogue import ChangeType
 from include.interlock.domain.errors import TransientError
 from include.interlock.domain.records import Decision, RolloutPlan
+from include.interlock.stages import ballots as ballot_box
 from include.interlock.stages import rollout as stage
 from include.interlock.stages.people import CLERK, question
 from include.interlock.stages.triggers import AnswersTrigger
@@ -28,7 +29,7 @@ CAB = ("ben", "cora", "dan")
 @pytest.fixture(autouse=True)
 def left(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The XComs that the task leaves."""
-    monkeypatch.setattr(stage, "sleep", lambda _: None)
+    monkeypatch.setattr(ballot_box, "sleep", lambda _: None)
     return running.xcoms
 
 
@@ -185,7 +186,7 @@ def test_the_emergency_board_has_members_and_a_quorum_of_its_own(airflow: Airflo
 def test_a_ballot_that_never_appears_does_not_hold_up_the_decision(
     airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "CLOSING_TIME", 0.2)
+    monkeypatch.setattr(ballot_box, "CLOSING_TIME", 0.2)
     planned = releases.rollout(decide_by=SOON)
     cast = ballots(airflow, planned, CAB[:2])
     for ballot, user in zip(cast, CAB, strict=False):
@@ -203,7 +204,7 @@ def test_a_ballot_that_appears_late_is_waited_for_and_closed(
     late: list[dict[str, Any]] = []
     text = body(planned.digest)
     monkeypatch.setattr(
-        stage, "sleep", lambda _: late or late.append(airflow.ask(stage.ASK, "dan", body=text, map_index=2))
+        ballot_box, "sleep", lambda _: late or late.append(airflow.ask(stage.ASK, "dan", body=text, map_index=2))
     )
     assert wait(planned, 3).approved
     assert [ballot["responded_by_user"]["name"] for ballot in late] == [CLERK]
