@@ -9,6 +9,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import TaskDeferred
 
 from include.interlock.adapters.airflow_api import Answer
 from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
@@ -91,7 +92,7 @@ class AwaitBallots(BaseOperator):
 
     def _wait(self, until: datetime | None, answered: int) -> NoReturn:
         dag_id, run_id = this_run()
-        self.defer(
+        raise TaskDeferred(
             trigger=AnswersTrigger(
                 dag_id=dag_id,
                 run_id=run_id,
