@@ -124,8 +124,15 @@ def main() -> int:
     text = report(bench.found, options.hosts, options.rounds)
     sys.stdout.write(f"\n{text}")
     if options.write:
-        options.write.write_text(text, encoding="utf-8")
+        write_down(text, options.write)
     return 0
+
+
+def write_down(text: str, page: Path) -> None:
+    """Put what was measured into a page, between its two marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition("<!-- measured -->\n")
+    _, _, after = rest.partition("<!-- /measured -->")
+    page.write_text(f"{before}<!-- measured -->\n{text}<!-- /measured -->{after}", encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
@@ -134,7 +141,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--mib", type=_sizes, default=[0.0625, 20.0], help="sizes of the bundle, with commas between")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the hosts' folders are made; usually a temporary one")
-    parser.add_argument("--write", type=Path, help="a file for the table, in Markdown")
+    parser.add_argument("--write", type=Path, help="a page with the marks between which the table goes")
     return parser.parse_args()
 
 

@@ -72,7 +72,7 @@ class AirflowDatabase:
         )
 
     def write_answer(self, release: Release, task: str, user: str, option: str, at: datetime | None = None) -> None:
-        """Write that somebody answered the question that was asked of them."""
+        """Write that somebody answered the question that was asked of them, and let its task go on, as the API does."""
         changed = self.run(
             "UPDATE hitl_detail SET responded_at = %s, responded_by = %s, chosen_options = %s, params_input = %s"
             " FROM task_instance t WHERE t.id = ti_id AND t.dag_id = %s AND t.run_id = %s AND t.task_id = %s"
@@ -84,6 +84,9 @@ class AirflowDatabase:
             *(release.dag_id, release.id, task, f'%"id": "{user}"%'),
         )
         assert changed, f"{task} asks {user} nothing"
+        self.run(
+            "UPDATE task_instance SET trigger_timeout = now() WHERE id = %s AND state = 'awaiting_input'", *changed[0]
+        )
 
     def user_id(self, user: str) -> str:
         """Return the number that FAB has for somebody."""

@@ -11,7 +11,7 @@ from .people import DAG, Colleague, Release, until
 from .stack import Stack
 from .test_release import accept, approve, train
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)  # the first of them starts the stack, and releases twice
 BACK = "rollback_bike_shop"
 GOOD, PATCH = "1.1.0", "1.1.1"
 CANARY = """    strategy: canary

@@ -194,10 +194,11 @@ def _web_server(machine: SshdHost, port: int) -> Iterator[None]:
             with suppress(FileNotFoundError):
                 version = running.read_text()
             body = json.dumps({"version": version}).encode()
-            self.send_response(200 if version else 503)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            with suppress(OSError):  # whoever asked was killed
+                self.send_response(200 if version else 503)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import random
 import shutil
 import threading
@@ -163,8 +164,13 @@ def bundle_is_corrupted(trial: Trial) -> Results:
     """A byte of the bundle is another one."""
     trial.faults += 1
     content = bytearray(trial.new.deployment.bundle.read_bytes())
-    place = trial.rng.randrange(len(content) // 2, len(content))  # the AppSpec stands at the beginning
-    content[place] ^= 1 << trial.rng.randrange(8)
+    if trial.rng.random() < 0.5:
+        place = trial.rng.randrange(len(content) // 2, len(content))  # the AppSpec stands at the beginning
+        content[place] ^= 1 << trial.rng.randrange(8)
+    else:  # another file in an archive that is whole
+        entries = bytearray(gzip.decompress(content))
+        entries[entries.index(trial.lane.noise) + trial.rng.randrange(len(trial.lane.noise))] ^= 1
+        content = bytearray(gzip.compress(entries))
     damaged = trial.new.deployment.bundle.with_suffix(".damaged")
     damaged.write_bytes(content)
     results = trial.deploy(replace(trial.new, deployment=replace(trial.new.deployment, bundle=damaged)))

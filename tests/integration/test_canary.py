@@ -180,7 +180,9 @@ def release(
         (resources, "store", lambda: store),
         (resources, "signer", lambda: None),
         (resources, "aws", lambda _, kind: clients[kind]),
-        (permits, "refuse_stopped", lambda *_: None),
+        (permits, "refuse_emergency", lambda *_: None),
+        (canary, "put_off", lambda **_: None),
+        (switch, "put_off", lambda **_: None),
         (permits, "refuse_unproven", lambda *_, **__: None),
         (permits, "permit_traffic", lambda *_: None),
         (canary, "count", lambda *_, **__: None),
@@ -280,7 +282,7 @@ def test_an_emergency_stop_ends_the_watching(release: Release, monkeypatch: pyte
     def stopped(*_: object) -> None:
         raise PolicyViolation("Emergency stop.")
 
-    monkeypatch.setattr(permits, "refuse_stopped", stopped)
+    monkeypatch.setattr(permits, "refuse_emergency", stopped)
     with pytest.raises(PolicyViolation, match="Emergency stop"):
         canary.watch_canary("bike-shop", release.plan)
 

@@ -45,6 +45,12 @@ def check(folder: Path) -> AppSpec:
         script = folder / location
         if not script.is_file() or not script.resolve().is_relative_to(folder.resolve()):
             raise _refusal(f"{APPSPEC} names the script {location}, which is not there")
+    for mapping in spec.files:
+        source = folder / mapping.source
+        if not source.exists() or not source.resolve().is_relative_to(folder.resolve()):
+            raise _refusal(f"{APPSPEC} names the source {mapping.source} of files, which is not there")
+        if any(not str(path).isprintable() for path in (source, *source.rglob("*"))):
+            raise _refusal(f"{mapping.source} has a file whose name is not printable, which files: cannot copy")
     return spec
 
 

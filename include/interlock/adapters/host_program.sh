@@ -7,7 +7,10 @@
 #     manifest RELEASE          say which files a release was made of, if that is known: compressed, in base64
 #     receive M                 M bytes follow, RELEASE's manifest, and SIZE bytes: check their digest, unpack them
 #     patch SHA256 N BASE       N bytes follow, what differs from BASE: make RELEASE, check each of its files
-#     hooks COUNT               COUNT lines follow: release, event, seconds, script; there is no answer
+#     hooks COUNT               COUNT lines follow, what releases' AppSpecs say: release, word, three values, the rest;
+#                               there is no answer
+#     prepare                   say whether the hooks may run as whom they are to, and the files be put where they belong
+#     traffic EVENT RELEASE     run the hooks of an event around traffic
 #     activate                  switch to RELEASE, and back if a hook fails
 #     settle RELEASE            switch to a release that is here ("-": to none), and stay there
 #     finish KEEP PREVIOUS      the switch is done: forget it, and all but KEEP releases
@@ -21,6 +24,7 @@ umask 022
 slowest=65536 # bytes per second below which a transfer is given up
 newline='
 '
+tab=$(printf '\t')
 
 say() { printf '%s\n' "$*"; }
 
@@ -77,6 +81,7 @@ ask() {
 
 session() {
     root=$1 service=$2 environment=$3 deployment=$4 patience=$5 release=$6 sha256=$7 size=$8 meta=$9
+    reason=''
     now=- hooks='' mark=0 turn=0 fresh=-
     for tool in flock timeout sha256sum tar gzip sync readlink; do
         command -v "$tool" >/dev/null || { say "failed - the host lacks the command $tool" && exit; }
@@ -104,6 +109,8 @@ session() {
             "receive "*) receive "$rest" ;;
             "patch "*) patch $rest ;;
             "hooks "*) read_hooks "$rest" ;;
+            prepare) prepare ;;
+            "traffic "*) if run "${rest#* }" "${rest%% *}"; then ended done; else ended failed "$reason"; fi ;;
             activate) activate ;;
             "settle "*) settle "$rest" ;;
             "finish "*) finish "${rest%% *}" "${rest#* }" ;;
@@ -259,7 +266,8 @@ activate() { # to $release; whatever happens, something whole runs at the end
     exists "$release" || { ended failed "$release is not on the host" && return; }
     begin "$from" "$release" || { ended failed "$reason" && return; }
     [ "$release" = "$fresh" ] || touch "releases/$release"
-    if stop_old && run "$release" BeforeInstall && run "$release" AfterInstall && switch "$release" && start "$release"; then
+    if stop_old && run "$release" BeforeInstall && place "$release" && run "$release" AfterInstall &&
+        switch "$release" && start "$release"; then
         ended done
         return
     fi
@@ -307,21 +315,28 @@ switch() { # RELEASE: one rename
 go_to() { # RELEASE: stop what runs as well as it can be stopped, switch, start
     [ "$now" = "$stop_was_tried" ] || run "$now" ApplicationStop || say "tail ($reason)"
     sweep "INTERLOCK_RELEASE=$root/releases/$now"
-    [ "$now" = "$1" ] || switch "$1" || return
+    place "$1" back && { [ "$now" = "$1" ] || switch "$1"; } || return
     start "$1"
 }
 
 start() { run "$1" ApplicationStart && run "$1" ValidateService; }
 
 run() { # RELEASE EVENT: the hooks of a release for an event
-    while IFS=' ' read -r owner event seconds script; do
-        [ "$owner $event" != "$1 $2" ] || hook "$1" "$2" "$seconds" "$script" || return 1
+    while IFS=' ' read -r owner event seconds account none script; do
+        [ "$owner $event" != "$1 $2" ] || hook "$1" "$2" "$seconds" "$account" "$script" || return 1
     done <<EOF
 $hooks
 EOF
 }
 
-hook() { # RELEASE EVENT SECONDS SCRIPT
+as_account() { # ACCOUNT: the command that runs a command as it
+    become=env
+    [ "$1" != - ] && [ "$1" != "$(id -un)" ] || return 0
+    become="sudo -n -u $1 -- env"
+    [ "$(id -u)" != 0 ] || ! command -v runuser >/dev/null || become="runuser -u $1 -- env"
+}
+
+hook() { # RELEASE EVENT SECONDS ACCOUNT SCRIPT
     say "step $2"
     mark=$((mark + 1))
     output=$root/.interlock/output/$1.$2
@@ -329,10 +344,15 @@ hook() { # RELEASE EVENT SECONDS SCRIPT
     # Neither the connection nor the lock is handed to the hook, so that what it leaves running holds neither.
     (
         cd "releases/$1" || exit 126
+        as_account "$4"
+        set -- "$5" "$2" "$3" "$root/releases/$1"
         export APPLICATION_NAME="$service" DEPLOYMENT_ID="$deployment" DEPLOYMENT_GROUP_NAME="$environment"
         export DEPLOYMENT_GROUP_ID="$environment" LIFECYCLE_EVENT="$2" INTERLOCK_SHARED="$root/shared"
-        export INTERLOCK_RELEASE="$root/releases/$1" INTERLOCK_HOOK="$root $$ $mark"
-        exec timeout -k 5 "$3" "./$4"
+        export INTERLOCK_RELEASE="$4" INTERLOCK_HOOK="$root $$ $mark"
+        [ "$become" != env ] || exec timeout -k 5 "$3" "./$1"
+        exec $become APPLICATION_NAME="$service" DEPLOYMENT_ID="$deployment" DEPLOYMENT_GROUP_NAME="$environment" \
+            DEPLOYMENT_GROUP_ID="$environment" LIFECYCLE_EVENT="$2" INTERLOCK_SHARED="$root/shared" \
+            INTERLOCK_RELEASE="$4" INTERLOCK_HOOK="$root $$ $mark" timeout -k 5 "$3" "./$1"
     ) </dev/null >>"$output" 2>&1 9>&-
     code=$?
     case $code in
@@ -342,7 +362,7 @@ hook() { # RELEASE EVENT SECONDS SCRIPT
         126 | 127) reason="could not be run" ;;
         *) reason="ended with $code" ;;
     esac
-    reason="the hook $2 ($4) of $1 $reason"
+    reason="the hook $2 ($5) of $1 $reason"
     sweep "INTERLOCK_HOOK=$root $$ $mark"
     last_lines "$output"
     return 1
@@ -367,6 +387,142 @@ sweep() { # VARIABLE=VALUE: end every process that has it in its environment
 carriers() {
     set +f
     grep -lszxF -e "$1" /proc/[0-9]*/environ | while IFS=/ read -r nothing proc pid file; do printf '%s ' "$pid"; done
+}
+
+# --- files outside the release's folder -------------------------------------------------------------------------------
+
+# .interlock/placed names the files that releases have put somewhere; .interlock/foreign has what stood there before.
+# Each file is renamed into its place, so that it is always the old or the new one; all of them together are not: when
+# the host is switched off in between, the retry or the way back puts them right.
+
+entries() { # RELEASE WORD: what its AppSpec says, each as "value value value rest"
+    while IFS=' ' read -r owner word rest; do
+        [ "$owner $word" != "$1 $2" ] || say "$rest"
+    done <<EOF
+$hooks
+EOF
+}
+
+prepare() {
+    reason=''
+    accounts=$(entries "$release" account)
+    while IFS=' ' read -r account rest; do
+        [ -n "$account" ] || continue
+        become=env && as_account "$account"
+        problem=$($become true 2>&1 </dev/null) || {
+            ended failed "hooks are to run as $account, and $(id -un) may not do that here: $problem" && return
+        }
+    done <<EOF
+$accounts
+EOF
+    if targets "$release" && strangers; then ended done; else ended failed "$reason"; fi
+}
+
+targets() { # RELEASE: write the names of the files that it puts somewhere
+    : >.interlock/placing && [ -e .interlock/placed ] || : >>.interlock/placed ||
+        { reason="the list of files cannot be written" && return 1; }
+    while IFS=' ' read -r none none none pair; do
+        [ -n "$pair" ] || continue
+        destination=${pair#*"$tab"} source=${pair%%"$tab"*}
+        if [ ! -d "releases/$1/$source" ]; then
+            say "$destination/${source##*/}"
+        else
+            (cd "releases/$1/$source" && find . ! -type d ! -path ./.interlock.json) |
+                while IFS= read -r name; do say "$destination/${name#./}"; done
+        fi
+    done >.interlock/placing <<EOF
+$(entries "$1" files)
+EOF
+}
+
+strangers() { # files that are there, and that no release put there, in .interlock/strangers; may they be?
+    while IFS= read -r path; do
+        [ ! -e "$path" ] && [ ! -h "$path" ] || grep -qxF -e "$path" .interlock/placed || say "$path"
+    done <.interlock/placing >.interlock/strangers
+    behaviour=$(entries "$release" files | while IFS=' ' read -r word rest; do say "$word" && break; done)
+    [ "$behaviour" = DISALLOW ] && [ -s .interlock/strangers ] || return 0
+    IFS= read -r path <.interlock/strangers
+    reason="$path is there, no release put it there, and file_exists_behavior is DISALLOW"
+    return 1
+}
+
+place() { # RELEASE [back]: its files in their places, and no other release's
+    case $newline$hooks in *"$newline$1 files "*) ;; *) [ -s .interlock/placed ] || return 0 ;; esac
+    say "step Install"
+    targets "$1" || return 1
+    strangers || [ -n "${2:-}" ] || return 1
+    problem=$(place_all "$1" 2>&1) || { reason="the files of $1 cannot be put in their places: $problem" && return 1; }
+}
+
+place_all() { # RELEASE
+    # What is under way is noted first: a retry then knows these files for releases' own.
+    keep_strangers "$1" && sort -u .interlock/placed .interlock/placing >.interlock/placed.new &&
+        mv -fT .interlock/placed.new .interlock/placed && sync .interlock/placed .interlock || return 1
+    entries "$1" files >.interlock/pairs
+    while IFS=' ' read -r none none none pair; do
+        stage "$1" "${pair%%"$tab"*}" "${pair#*"$tab"}" && move_in "${pair#*"$tab"}" || return 1
+    done <.interlock/pairs
+    sort -u .interlock/placing >.interlock/placing.new
+    comm -13 .interlock/placing.new .interlock/placed | while IFS= read -r path; do
+        if [ -e ".interlock/foreign$path" ]; then mv -fT ".interlock/foreign$path" "$path"; else rm -f -- "$path"; fi || exit
+    done && mv -fT .interlock/placing.new .interlock/placed
+}
+
+keep_strangers() { # RELEASE: copy what is overwritten aside; what is retained is not placed
+    [ -s .interlock/strangers ] || return 0
+    if [ "$behaviour" = RETAIN ]; then
+        grep -vxF -f .interlock/strangers .interlock/placing >.interlock/placing.new
+        mv -fT .interlock/placing.new .interlock/placing
+        return
+    fi
+    while IFS= read -r path; do
+        mkdir -p ".interlock/foreign${path%/*}" && cp -a -- "$path" ".interlock/foreign$path" || return 1
+    done <.interlock/strangers
+}
+
+stage() { # RELEASE SOURCE DESTINATION: copy aside, in the destination, with owners and modes
+    mkdir -p -- "$3" && rm -rf -- "$3/.interlock-new" && mkdir -- "$3/.interlock-new" || return 1
+    if [ -d "releases/$1/$2" ]; then
+        cp -a -- "releases/$1/$2/." "$3/.interlock-new/" && rm -f -- "$3/.interlock-new/.interlock.json"
+    else
+        cp -a -- "releases/$1/$2" "$3/.interlock-new/"
+    fi || return 1
+    [ ! -s .interlock/strangers ] || [ "$behaviour" != RETAIN ] || while IFS= read -r path; do
+        case $path in "$3"/*) rm -f -- "$3/.interlock-new${path#"$3"}" ;; esac
+    done <.interlock/strangers
+    entries "$1" permission >.interlock/permissions
+    while IFS=' ' read -r verb value kinds rest; do
+        IFS=$tab read -r object pattern excepted <<EOF
+$rest
+EOF
+        case "$object/" in "$3"/*) permit "$verb" "$value" "$kinds" "$3/.interlock-new${object#"$3"}" || return 1 ;; esac
+    done <.interlock/permissions
+    find "$3/.interlock-new" -type f -exec sync '{}' +
+}
+
+permit() { # chmod|chown|chgrp VALUE KINDS PLACE, with $pattern and $excepted
+    [ -e "$4" ] || return 0
+    [ -d "$4" ] || { "$1" -- "$2" "$4"; return; }
+    start=$4
+    set -- "$1" "$2" "$3" -mindepth 1
+    [ "$pattern" = '**' ] || set -- "$@" -maxdepth 1 -name "$pattern"
+    while [ -n "$excepted" ]; do
+        set -- "$@" ! -name "${excepted%%/*}"
+        excepted=${excepted#*/}
+    done
+    verb=$1 value=$2 kinds=$3 && shift 3
+    case $kinds in file) set -- "$@" -type f ;; directory) set -- "$@" -type d ;; esac
+    find "$start" "$@" -exec "$verb" -- "$value" '{}' +
+}
+
+move_in() { # DESTINATION: each staged file by one rename
+    (cd -- "$1/.interlock-new" && find . -type d) >.interlock/folders || return 1
+    while IFS= read -r name; do
+        [ -d "$1/$name" ] || { mkdir -p -- "$1/$name" && chmod --reference="$1/.interlock-new/$name" -- "$1/$name" &&
+            chown --reference="$1/.interlock-new/$name" -- "$1/$name"; } || return 1
+        find "$1/.interlock-new/$name" -mindepth 1 -maxdepth 1 ! -type d -exec mv -f -t "$1/$name" -- '{}' + || return 1
+    done <.interlock/folders
+    rm -rf -- "$1/.interlock-new"
 }
 
 # --- afterwards -------------------------------------------------------------------------------------------------------

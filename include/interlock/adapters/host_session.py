@@ -15,7 +15,7 @@ from time import monotonic
 
 import asyncssh
 
-from include.interlock.domain.appspec import AppSpec
+from include.interlock.domain.appspec import AppSpec, Event
 from include.interlock.domain.errors import DeployError, HostUnreachable
 from include.interlock.domain.host_commands import (
     NOTHING,
@@ -24,12 +24,13 @@ from include.interlock.domain.host_commands import (
     InstalledRelease,
     Site,
     ask_command,
-    hook_lines,
+    event_seconds,
     longest,
     named,
     parse_state,
     root_on,
     session_command,
+    spec_lines,
 )
 
 from .parcel import Parcel
@@ -174,6 +175,20 @@ class HostSession:
         await self._channel.send(f"{command}\n".encode(), *parts, limit=limit)
         await self._done(limit)
 
+    async def prepare(self, spec: AppSpec) -> None:
+        """Have the host say whether the release's hooks may run as whom they are to, and its files be placed."""
+        about = self._contents.release if isinstance(self._contents, Contents) else self._contents
+        if about is not None and (spec.accounts or spec.files):
+            self._watch.begin("prepare")
+            await self._tell({about: spec}, ["prepare"], 0)
+
+    async def traffic(self, event: Event, release: str | None, specs: Mapping[str, AppSpec]) -> None:
+        """Run a release's hooks for an event around traffic; DeployError if one of them fails."""
+        spec = specs.get(release or NOTHING)
+        if spec is not None and spec.hooks.get(event):
+            self._watch.begin(str(event))
+            await self._tell(specs, [f"traffic {event} {named(release)}"], event_seconds(spec, event))
+
     async def activate(self, specs: Mapping[str, AppSpec]) -> None:
         """Switch to the release; when one of its hooks fails, the host goes back by itself before it answers."""
         about = self._contents.release if isinstance(self._contents, Contents) else self._contents
@@ -197,10 +212,13 @@ class HostSession:
     async def _switch(self, command: Sequence[str], specs: Mapping[str, AppSpec], release: str | None) -> None:
         self._watch.begin("prepare")
         self.has_begun = True
-        hooks = hook_lines(specs)
-        lines = [f"hooks {len(hooks)}", *hooks, *command]
+        await self._tell(specs, command, longest(specs, release, self.current))
+
+    async def _tell(self, specs: Mapping[str, AppSpec], command: Sequence[str], seconds: float) -> None:
+        said = spec_lines(specs)
+        lines = [f"hooks {len(said)}", *said, *command]
         await self._channel.send(("\n".join(lines) + "\n").encode())
-        await self._done(_ANSWER_SECONDS + longest(specs, release, self.current))
+        await self._done(_ANSWER_SECONDS + seconds)
 
     async def _done(self, limit: float) -> None:
         """Wait until the host has done what it was told; DeployError with its words if it could not."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, Protocol
 
-from include.interlock.domain.appspec import AppSpec, parse_appspec
+from include.interlock.domain.appspec import AppSpec, Event, parse_appspec
 from include.interlock.domain.catalogue import Health
 from include.interlock.domain.errors import DeployError, HostUnreachable, ReleaseError
 from include.interlock.domain.host_commands import Contents, HostState, Site
@@ -137,11 +137,12 @@ class Visit:
         if not self._is_whole(release):
             await session.receive(delivery.parcel)
         specs = self._specs(delivery)
+        await session.prepare(delivery.appspec)
         await self._around.door.admit(self._host.address)  # while the bytes travelled, somebody may have said stop
-        await self._drain()
+        await self._drain_with_hooks(session, specs)
         await (session.settle(release, specs) if arrived else session.activate(specs))
         await self._check(version)
-        await self._restore()
+        await self._restore_with_hooks(session, specs)
         await session.finish(keep=delivery.keep_releases, previous=self._ran_before(release))
         return "deployed"
 
@@ -189,11 +190,12 @@ class Visit:
                 who="the release manager",
                 next_step="release that version again",
             )
+        specs = self._specs()
         await self._drain()
-        await session.settle(release, self._specs())
+        await session.settle(release, specs)
         if release is not None:
             await self._check(version)
-            await self._restore()
+            await self._restore_with_hooks(session, specs)
         await session.finish(keep=0, previous=None)
         return "backed_out"
 
@@ -203,6 +205,19 @@ class Visit:
         return "unchanged" if self._before == session.current else "backed_out"
 
     # --- steps -------------------------------------------------------------------------------------------------------
+
+    async def _drain_with_hooks(self, session: HostSession, specs: Mapping[str, AppSpec]) -> None:
+        """Take the host out of the balancer; the hooks around it are the running release's, as in CodeDeploy."""
+        if self._around.balancer is not None:
+            await session.traffic(Event.BEFORE_BLOCK_TRAFFIC, session.current, specs)
+            await self._drain()
+            await session.traffic(Event.AFTER_BLOCK_TRAFFIC, session.current, specs)
+
+    async def _restore_with_hooks(self, session: HostSession, specs: Mapping[str, AppSpec]) -> None:
+        if self._around.balancer is not None:
+            await session.traffic(Event.BEFORE_ALLOW_TRAFFIC, session.current, specs)
+            await self._restore()
+            await session.traffic(Event.AFTER_ALLOW_TRAFFIC, session.current, specs)
 
     async def _drain(self) -> None:
         if self._around.balancer is not None:

@@ -260,9 +260,16 @@ def _shared(actions: Sequence[Mapping[str, Any]], weights: Mapping[str, int]) ->
         {key: value for key, value in action.items() if key != "TargetGroupArn"}
         | {"ForwardConfig": {**action.get("ForwardConfig", {}), "TargetGroups": groups}}
         if action["Type"] == "forward"
-        else dict(action)
+        else _kept(action)
         for action in actions
     ]
+
+
+def _kept(action: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an action as it was described; AWS tells no client secret, and keeps the one it has if it is told to."""
+    if "AuthenticateOidcConfig" not in action:
+        return dict(action)
+    return {**action, "AuthenticateOidcConfig": {**action["AuthenticateOidcConfig"], "UseExistingClientSecret": True}}
 
 
 @contextmanager

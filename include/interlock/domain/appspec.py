@@ -1,4 +1,4 @@
-"""CodeDeploy's AppSpec for EC2 and on-premises, in the part that Interlock runs: ``version``, ``os`` and ``hooks``.
+"""CodeDeploy's AppSpec for EC2 and on-premises: ``files``, ``permissions``, ``file_exists_behavior`` and ``hooks``.
 
 What is not supported is refused when the bundle is built, with a sentence that says so; nothing is ignored.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from .canonical import Model
 from .errors import BuildFailed
@@ -20,23 +20,53 @@ APPSPEC = "appspec.yml"
 
 _SIZE_CAP = 64 * 1024
 _REFERENCE = "AppSpec as CodeDeploy defines it for EC2, in the part that this version supports"
-_UNSUPPORTED = {
-    "files": "files: is not supported: the whole bundle is the release, and hooks run inside its folder",
-    "permissions": "permissions: is not supported: files keep the executable bit that they have in the bundle",
-    "file_exists_behavior": "file_exists_behavior: is not supported: every release has a folder of its own",
+_KEYS = ("version", "os", "files", "permissions", "file_exists_behavior", "hooks")
+_WITHOUT_SCRIPTS = ("Start", "BlockTraffic", "DownloadBundle", "Install", "AllowTraffic", "End")
+_NOT_FOR_PERMISSIONS = {
+    "acls": "acls are not supported: owner, group and mode are",
+    "context": "context is not supported: what SELinux is to say of a file is set by the host's own policy",
 }
-_TRAFFIC = ("BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic", "BeforeAllowTraffic", "AllowTraffic",
-            "AfterAllowTraffic")  # fmt: skip
 
 
 class Event(StrEnum):
-    """The lifecycle events that a hook can be hung on, in the order in which a deployment passes them."""
+    """The lifecycle events that a hook can be hung on, in CodeDeploy's order."""
 
+    BEFORE_BLOCK_TRAFFIC = "BeforeBlockTraffic"
+    AFTER_BLOCK_TRAFFIC = "AfterBlockTraffic"
     APPLICATION_STOP = "ApplicationStop"
     BEFORE_INSTALL = "BeforeInstall"
     AFTER_INSTALL = "AfterInstall"
     APPLICATION_START = "ApplicationStart"
     VALIDATE_SERVICE = "ValidateService"
+    BEFORE_ALLOW_TRAFFIC = "BeforeAllowTraffic"
+    AFTER_ALLOW_TRAFFIC = "AfterAllowTraffic"
+
+
+class FileExists(StrEnum):
+    """What is done with a file that is at a destination already, and that no release put there."""
+
+    DISALLOW = "DISALLOW"
+    OVERWRITE = "OVERWRITE"
+    RETAIN = "RETAIN"
+
+
+def _inside(value: str) -> str:
+    path = PurePosixPath(value.lstrip("/") or ".")
+    if ".." in path.parts or not value.isprintable():
+        raise ValueError("must be a path inside the bundle")
+    return str(path)
+
+
+def _absolute(value: str) -> str:
+    path = PurePosixPath(value)
+    if not path.is_absolute() or ".." in path.parts or not value.isprintable() or len(path.parts) < 2:
+        raise ValueError("must be an absolute path on the host, without .., and not / itself")
+    return str(path)
+
+
+Account = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?$")]
+_Absolute = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_absolute)]
+_Name = Annotated[str, StringConstraints(pattern=r"^[^/\x00-\x1f\x7f]+$", max_length=255)]
 
 
 class Hook(Model):
@@ -44,6 +74,7 @@ class Hook(Model):
 
     location: str = Field(min_length=1, max_length=1024, description="The script, from the top of the bundle")
     timeout: int = Field(3600, ge=1, le=3600, strict=True, description="Seconds")
+    runas: Account | None = Field(None, description="The account that the script runs as; none: the hosts' login")
 
     @field_validator("location")
     @classmethod
@@ -54,17 +85,64 @@ class Hook(Model):
         return str(path)
 
 
+class FileMapping(Model):
+    """Files of the bundle that are copied to a place outside the release's folder."""
+
+    source: Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_inside)] = Field(
+        description="A file, or a folder whose contents are meant, from the top of the bundle; / is all of it"
+    )
+    destination: _Absolute = Field(description="The folder on the host that they are copied to")
+
+
+class Permission(Model):
+    """Owner, group and mode of files that ``files`` copied."""
+
+    object: _Absolute = Field(description="A destination, or a folder or file below one")
+    pattern: _Name = Field("**", description="Names directly in the object, with * for any part; **: at any depth")
+    excepted: tuple[_Name, ...] = Field((), alias="except", description="Names that are left as they are")
+    owner: Account | None = None
+    group: Account | None = None
+    mode: Annotated[str, StringConstraints(pattern=r"^[0-7]{3,4}$")] | None = None
+    type: tuple[Literal["file", "directory"], ...] = Field(("file", "directory"), min_length=1)
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        # YAML reads 0644 as a number in base 8 and 644 as one in base 10; what was written is meant.
+        return value if value is None or isinstance(value, str) else str(value)
+
+
 class AppSpec(Model):
     """A bundle's ``appspec.yml``."""
 
     version: Literal["0.0"] = "0.0"
     os: Literal["linux"] = "linux"
+    files: tuple[FileMapping, ...] = ()
+    permissions: tuple[Permission, ...] = ()
+    file_exists_behavior: FileExists = FileExists.DISALLOW
     hooks: dict[str, tuple[Hook, ...]] = Field({}, description="Event: its hooks, in the order in which they run")
+
+    @model_validator(mode="after")
+    def _permissions_are_for_files(self) -> AppSpec:
+        for permission in self.permissions:
+            if not any(is_below(permission.object, mapping.destination) for mapping in self.files):
+                raise ValueError(f"permissions: {permission.object} is not a destination of files, nor below one")
+        return self
 
     @property
     def locations(self) -> frozenset[str]:
         """Every script that a hook names."""
         return frozenset(hook.location for hooks in self.hooks.values() for hook in hooks)
+
+    @property
+    def accounts(self) -> frozenset[str]:
+        """Every account that a hook is to run as."""
+        return frozenset(hook.runas for hooks in self.hooks.values() for hook in hooks if hook.runas)
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Say whether an absolute path is a folder or below it."""
+    return PurePosixPath(path).is_relative_to(folder)
 
 
 def parse_appspec(text: str) -> AppSpec:
@@ -78,13 +156,16 @@ def parse_appspec(text: str) -> AppSpec:
     if not isinstance(value, dict):
         raise _refusal("has no keys; it begins with version: 0.0 and os: linux")
     _check_keys(value)
+    _check_permissions(value.get("permissions") or [])
+    found = {key: value.get(key) or [] for key in ("files", "permissions")}
     hooks = {event: _entries(event, entries) for event, entries in _hooks(value).items()}
+    behaviour = {key: value[key] for key in ("file_exists_behavior",) if value.get(key) is not None}
     try:
-        return AppSpec.model_validate({"hooks": hooks})
+        return AppSpec.model_validate({**found, **behaviour, "hooks": hooks})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _refusal(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise _refusal(f"{f'{where}: ' if where else ''}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -103,16 +184,30 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _as_written(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+    """Read a whole number; one that begins with a zero is a mode, and stays as it was written."""
+    written = loader.construct_scalar(node)
+    return written if written.startswith("0") and len(written) > 1 else loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _as_written)
+
+
 def _check_keys(value: dict[Any, Any]) -> None:
     for key in value:
-        if key in _UNSUPPORTED:
-            raise _refusal(_UNSUPPORTED[key])
-        if key not in ("version", "os", "hooks"):
-            raise _refusal(f"{key}: is not a key of an AppSpec; allowed are version, os and hooks")
+        if key not in _KEYS:
+            raise _refusal(f"{key}: is not a key of an AppSpec; allowed are {', '.join(_KEYS)}")
     if "version" not in value or str(value["version"]) != "0.0":
         raise _refusal(f"version: must be 0.0, found {value.get('version', 'nothing')}")
     if value.get("os") != "linux":
         raise _refusal(f"os: must be linux, found {value.get('os', 'nothing')}")
+
+
+def _check_permissions(entries: Any) -> None:
+    for entry in entries if isinstance(entries, list) else []:
+        for key, why in _NOT_FOR_PERMISSIONS.items():
+            if isinstance(entry, dict) and key in entry:
+                raise _refusal(f"permissions: {why}")
 
 
 def _hooks(value: dict[Any, Any]) -> dict[str, Any]:
@@ -121,9 +216,8 @@ def _hooks(value: dict[Any, Any]) -> dict[str, Any]:
         raise _refusal("hooks: must name events, each with a list of scripts")
     allowed = [event.value for event in Event]
     for event in hooks:
-        if event in _TRAFFIC:
-            raise _refusal(f"hooks.{event}: is not supported: the load balancer's target group is drained and refilled "
-                           "by the rollout itself")  # fmt: skip
+        if event in _WITHOUT_SCRIPTS:
+            raise _refusal(f"hooks.{event}: cannot have scripts, as in CodeDeploy: the engine does that itself")
         if event not in allowed:
             raise _refusal(f"hooks.{event}: is not an event; allowed are {', '.join(allowed)}")
     return hooks
@@ -132,9 +226,6 @@ def _hooks(value: dict[Any, Any]) -> dict[str, Any]:
 def _entries(event: str, entries: Any) -> list[Any]:
     if not isinstance(entries, list):
         raise _refusal(f"hooks.{event}: must be a list of scripts, each with its location")
-    for entry in entries:
-        if isinstance(entry, dict) and "runas" in entry:
-            raise _refusal(f"hooks.{event}: runas is not supported: hooks run as the login of the hosts' connection")
     return entries
 
 

@@ -21,6 +21,7 @@ NOTHING = "-"
 """How the program says that there is no release."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+_PLACING = 600.0  # seconds that copying files to their places may take
 _FORWARD = (Event.BEFORE_INSTALL, Event.AFTER_INSTALL, Event.APPLICATION_START, Event.VALIDATE_SERVICE)
 _BACK = (Event.APPLICATION_STOP, Event.APPLICATION_START, Event.VALIDATE_SERVICE)
 
@@ -133,21 +134,58 @@ def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def hook_lines(specs: Mapping[str, AppSpec]) -> tuple[str, ...]:
-    """Return the hooks of releases as lines: release, event, time limit in seconds, script."""
-    return tuple(
-        f"{named(release)} {event} {hook.timeout} {hook.location}"
-        for release, spec in specs.items()
-        for event in Event
-        for hook in spec.hooks.get(event, ())
-    )
+def spec_lines(specs: Mapping[str, AppSpec]) -> tuple[str, ...]:
+    """Return what AppSpecs say as lines: a release, a word, three values, the rest.
+
+    The word is an event (seconds, account, -, script), ``account`` (one that hooks run as), ``files`` (what is done
+    with a file that exists, -, -, source and destination), or ``permission`` (command, its value, kinds, object,
+    pattern and exceptions).
+    """
+    lines: list[str] = []
+    for release, spec in specs.items():
+        said = [*_hook_lines(spec), *_file_lines(spec), *_permission_lines(spec)]
+        lines += [f"{named(release)} {line}" for line in said]
+    return tuple(lines)
 
 
-def longest(specs: Mapping[str, AppSpec], release: str | None, before: str | None) -> int:
+def _hook_lines(spec: AppSpec) -> Iterable[str]:
+    for event in Event:
+        for hook in spec.hooks.get(event, ()):
+            yield f"{event} {hook.timeout} {hook.runas or NOTHING} {NOTHING} {hook.location}"
+    for account in sorted(spec.accounts):
+        yield f"account {account}"
+
+
+def _file_lines(spec: AppSpec) -> Iterable[str]:
+    for mapping in spec.files:
+        yield f"files {spec.file_exists_behavior} {NOTHING} {NOTHING} {mapping.source}\t{mapping.destination}"
+
+
+def _permission_lines(spec: AppSpec) -> Iterable[str]:
+    for one in spec.permissions:
+        kinds = one.type[0] if len(set(one.type)) == 1 else "both"
+        excepted = "".join(f"{_glob(name)}/" for name in one.excepted)
+        place = f"{one.object}\t{_glob(one.pattern)}\t{excepted}"
+        wanted = (("chown", one.owner), ("chgrp", one.group), ("chmod", one.mode))  # chown takes setuid away
+        yield from (f"permission {command} {value} {kinds} {place}" for command, value in wanted if value)
+
+
+def _glob(pattern: str) -> str:
+    """Return a pattern of CodeDeploy's, in which only * means anything, as find understands it."""
+    return re.sub(r"([\[\]?\\])", r"\\\1", pattern)
+
+
+def longest(specs: Mapping[str, AppSpec], release: str | None, before: str | None) -> float:
     """Return the most seconds that the hooks of a switch may take, with the way back."""
     old, new = specs.get(before or NOTHING, AppSpec()), specs.get(release or NOTHING, AppSpec())
     ways = ((old, (Event.APPLICATION_STOP,)), (new, _FORWARD), (new, _BACK), (old, _BACK))
-    return sum(hook.timeout for spec, events in ways for event in events for hook in spec.hooks.get(event, ()))
+    hooks = sum(hook.timeout for spec, events in ways for event in events for hook in spec.hooks.get(event, ()))
+    return hooks + (_PLACING if old.files or new.files else 0)
+
+
+def event_seconds(spec: AppSpec, event: Event) -> float:
+    """Return the most seconds that the hooks of an event may take."""
+    return sum(hook.timeout for hook in spec.hooks.get(event, ()))
 
 
 def parse_state(lines: Iterable[str], current: str) -> HostState:

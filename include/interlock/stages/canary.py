@@ -35,6 +35,7 @@ from include.interlock.domain.records import CanaryPlan, Decision, Host, LoadRes
 from include.interlock.domain.rollout import ERRORS, MEDIAN, SLOWEST, canary_title, metric_name
 
 from . import permits, resources, rolling, traffic
+from .calendars import put_off
 from .evidence import chain_entries, record
 from .people import APPROVE, REJECT, ask, question, votes_on
 from .rollout import count
@@ -58,7 +59,8 @@ def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
     """
     if rollout.canary is None:
         return RestartReport(results=())
-    _, _, described = resources.catalogue_of(service)
+    policy, _, described = resources.catalogue_of(service)
+    put_off(service=described, policy=policy, environment=rollout.environment)
     canary = rollout.canary
     with permits.admission_to_restart(
         service, rollout, canary.baseline, lambda: count(service, rollout, expired=True)
@@ -89,10 +91,12 @@ def watch_canary(service: str, rollout: RolloutPlan) -> CanaryWatch:
     canary = rollout.canary
     if canary is None:
         return CanaryWatch(rounds=0, requests=0, since=None, until=None)
-    _, _, described = resources.catalogue_of(service)
-    permits.refuse_stopped(service, rollout.environment)
-    _share(service, described, rollout, canary)
+    policy, _, described = resources.catalogue_of(service)
+    permits.refuse_emergency(service)
     done = _rounds()
+    if not done:
+        put_off(service=described, policy=policy, environment=rollout.environment)
+    _share(service, described, rollout, canary)
     if not _is_enough(done, canary):
         done = (*done, _measure(described, rollout, canary, len(done) + 1))
     if not _is_enough(done, canary):

@@ -22,7 +22,7 @@ from include.interlock.domain.outcome import PRODUCTION
 from include.interlock.domain.permit import Circumstances, Purpose
 from include.interlock.domain.reconcile import run_of
 from include.interlock.domain.records import Decision, Host, QualityReport, RolloutPlan, Waiver
-from include.interlock.domain.stops import refuse_halted, stops_in_force
+from include.interlock.domain.stops import EmergencyStop, refuse_halted, stops_in_force
 
 from . import bookings, calendars, resources
 from .evidence import chain_entries, plan_in, this_chain, this_task
@@ -184,11 +184,20 @@ def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, 
 def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
     """Raise a PolicyViolation if an emergency stop, or what halts a wave that is under way, is in force now."""
     policy, _, described = resources.catalogue_of(service)
-    now = datetime.now(UTC)
-    with resources.ledger() as ledger:
-        stops = tuple(stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, now))
     closed = calendars.closed_now(policy, described, environment, under_way=True)
-    refuse_halted(stops, closed)
+    refuse_halted(_stops(described), closed)
+
+
+def refuse_emergency(service: str) -> None:
+    """Raise a PolicyViolation if an emergency stop is in force now; for what goes on without changing anything."""
+    refuse_halted(_stops(resources.catalogue_of(service)[2]), ())
+
+
+def _stops(described: Service) -> tuple[EmergencyStop, ...]:
+    with resources.ledger() as ledger:
+        return tuple(
+            stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, datetime.now(UTC))
+        )
 
 
 def frozen_plan() -> RolloutPlan | None:

@@ -16,6 +16,7 @@ from include.interlock.domain.ledger import INSTALLATION
 from include.interlock.domain.records import RolloutPlan, SmokeReport, SmokeResult
 
 from . import fleets, history, permits, resources, rolling, traffic
+from .calendars import put_off
 from .evidence import record, this_task
 from .rollout import count
 from .taskflow import push_result, stage_task, this_run
@@ -76,8 +77,9 @@ def switch_traffic(service: str, rollout: RolloutPlan) -> TrafficReport:
     switch = rollout.switch
     if switch is None:
         return TrafficReport(weights={}, changed=False)
-    _, _, described = resources.catalogue_of(service)
+    policy, _, described = resources.catalogue_of(service)
     _refuse_other_way(described, rollout)
+    put_off(service=described, policy=policy, environment=rollout.environment)
     permits.permit_traffic(service, rollout, count(service, rollout, expired=True))
     now = {"service": service, "environment": rollout.environment, "from": switch.live, "to": switch.idle}
     history.append(SWITCHED, now, key=f"{SWITCHED}/{'/'.join(this_run())}", actor=this_task())

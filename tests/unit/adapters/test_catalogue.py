@@ -187,6 +187,28 @@ def test_a_service_is_held_against_policy_and_board(
 
 
 @pytest.mark.parametrize(
+    ("settings", "words", "place", "said"),
+    [
+        ("strategy: heroic", "strategy:", "strategy", "'rolling', 'canary'"),
+        ("strategy: canary", "  production:", "", "strategy: canary needs its settings here"),
+        ("canary: { bake: PT1M }", "canary:", "canary", "goes with strategy: canary, and the strategy is rolling"),
+        ("strategy: canary\n    canary:\n      traffic: 60%", "traffic: 60%", "canary.traffic", "from 1% to 45%"),
+        ("strategy: canary\n    canary:\n      bakes: PT1M", "bakes:", "canary.bakes", "bake"),
+        ("on_failure: back_out\n    guidance: {}", "guidance:", "guidance", "goes with on_failure: ask"),
+    ],
+)
+def test_a_strategy_that_is_wrong_is_named_with_its_line(
+    folder: Path, settings: str, words: str, place: str, said: str
+) -> None:
+    change = ("    keep_releases: 3\n", f"    keep_releases: 3\n    {settings}\n")
+    path = edit(folder, "services/bike-shop.yaml", change)
+    message = load_catalogue(folder).broken["bike-shop"]
+    dotted = f"environments.production{'.' if place else ''}{place}"
+    assert f"line {line_of(path, words)}, {dotted}: " in message
+    assert said in message
+
+
+@pytest.mark.parametrize(
     ("name", "change", "said"),
     [
         (

@@ -8,6 +8,7 @@ from include.interlock.domain.appspec import Event, Hook, parse_appspec
 from include.interlock.domain.errors import BuildFailed
 
 HEAD = "version: 0.0\nos: linux\n"
+FILES = "files: [{source: /, destination: /x}]\n"
 
 
 def test_hooks_are_read_in_their_order_with_their_timeouts() -> None:
@@ -43,17 +44,24 @@ def test_a_bundle_may_have_no_hooks() -> None:
         pytest.param("version: 1.0\nos: linux\n", "version: must be 0.0, found 1.0", id="another version"),
         pytest.param("version: 0.0\nos: windows\n", "os: must be linux, found windows", id="windows"),
         pytest.param("version: 0.0\n", "os: must be linux, found nothing", id="no os"),
-        pytest.param(HEAD + "files:\n  - source: /\n", "files: is not supported", id="files"),
-        pytest.param(HEAD + "permissions: []\n", "permissions: is not supported", id="permissions"),
-        pytest.param(HEAD + "file_exists_behavior: OVERWRITE\n", "is not supported", id="file_exists_behavior"),
+        pytest.param(HEAD + "files:\n  - source: /\n", "files.0.destination", id="no destination"),
+        pytest.param(HEAD + "files: [{source: ../x, destination: /x}]\n", "inside the bundle", id="source outside"),
+        pytest.param(HEAD + "files: [{source: /, destination: x}]\n", "absolute path", id="destination relative"),
+        pytest.param(HEAD + "files: [{source: /, destination: /}]\n", "not / itself", id="destination is all"),
+        pytest.param(HEAD + "permissions: [{object: /x}]\n", "not a destination of files", id="permission for nothing"),
+        pytest.param(HEAD + FILES + "permissions: [{object: /x, acls: [a]}]\n", "acls are not", id="acls"),
+        pytest.param(HEAD + FILES + "permissions: [{object: /x, context: {}}]\n", "SELinux", id="context"),
+        pytest.param(HEAD + FILES + "permissions: [{object: /x, mode: 888}]\n", "permissions.0.mode", id="mode"),
+        pytest.param(HEAD + FILES + "permissions: [{object: /x, owner: a b}]\n", "permissions.0.owner", id="owner"),
+        pytest.param(HEAD + "file_exists_behavior: MAYBE\n", "file_exists_behavior", id="file_exists_behavior"),
         pytest.param(HEAD + "Resources: []\n", "Resources: is not a key", id="Lambda's key"),
         pytest.param(HEAD + "hooks: [a]\n", "hooks: must name events", id="hooks a list"),
-        pytest.param(HEAD + "hooks: {BlockTraffic: []}\n", "drained and refilled", id="traffic"),
-        pytest.param(HEAD + "hooks: {Install: []}\n", "hooks.Install: is not an event", id="no event"),
+        pytest.param(HEAD + "hooks: {BlockTraffic: []}\n", "cannot have scripts", id="traffic"),
+        pytest.param(HEAD + "hooks: {Installed: []}\n", "hooks.Installed: is not an event", id="no event"),
         pytest.param(HEAD + "hooks: {AfterInstall: a.sh}\n", "must be a list of scripts", id="no list"),
         pytest.param(HEAD + "hooks: {AfterInstall: [a.sh]}\n", "AfterInstall", id="no location"),
         pytest.param(
-            HEAD + "hooks: {AfterInstall: [{location: a.sh, runas: root}]}\n", "runas is not supported", id="runas"
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, runas: -u root}]}\n", "AfterInstall.0.runas", id="runas"
         ),
         pytest.param(
             HEAD + "hooks: {AfterInstall: [{location: a.sh, sudo: true}]}\n", "AfterInstall.0.sudo", id="unknown key"
@@ -91,3 +99,38 @@ def test_any_text_is_an_appspec_or_a_refusal(text: str) -> None:
     except BuildFailed:
         return
     assert set(spec.hooks) <= {event.value for event in Event}
+
+
+def test_files_and_permissions_are_read_as_codedeploy_has_them() -> None:
+    spec = parse_appspec(
+        HEAD
+        + """
+files:
+  - source: /
+    destination: /var/www/shop
+  - source: conf/shop.conf
+    destination: /etc/shop/
+permissions:
+  - object: /var/www/shop/bin
+    pattern: "*.sh"
+    except: [local.sh, "x*"]
+    owner: www-data
+    group: www-data
+    mode: 755
+    type: [file]
+  - object: /etc/shop
+    mode: 0640
+file_exists_behavior: RETAIN
+hooks:
+  BeforeAllowTraffic:
+    - {location: warm.sh, runas: deploy, timeout: 5}
+"""
+    )
+    assert [(one.source, one.destination) for one in spec.files] == [
+        (".", "/var/www/shop"),
+        ("conf/shop.conf", "/etc/shop"),
+    ]
+    first, second = spec.permissions
+    assert (first.pattern, first.excepted, first.mode, first.type) == ("*.sh", ("local.sh", "x*"), "755", ("file",))
+    assert (second.pattern, second.mode, second.type) == ("**", "0640", ("file", "directory"))
+    assert (spec.file_exists_behavior, spec.accounts) == ("RETAIN", {"deploy"})

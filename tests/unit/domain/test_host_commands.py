@@ -16,11 +16,11 @@ from include.interlock.domain.host_commands import (
     InstalledRelease,
     Site,
     ask_command,
-    hook_lines,
     longest,
     named,
     parse_state,
     session_command,
+    spec_lines,
 )
 
 SITE = Site(service="shop", environment="production", deployment_id="release_shop/manual__1", deploy_root="srv/shop")
@@ -78,12 +78,12 @@ def test_releases_that_are_asked_about_are_arguments() -> None:
 
 def test_hooks_become_lines() -> None:
     spec = parse_appspec(APPSPEC)
-    assert hook_lines({OLD: AppSpec(), NEW: spec}) == (
-        f"{NEW} ApplicationStop 1 stop.sh",
-        f"{NEW} BeforeInstall 10 before.sh",
-        f"{NEW} AfterInstall 100 after.sh",
-        f"{NEW} ApplicationStart 1000 start it.sh",
-        f"{NEW} ValidateService 2000 check.sh",
+    assert spec_lines({OLD: AppSpec(), NEW: spec}) == (
+        f"{NEW} ApplicationStop 1 - - stop.sh",
+        f"{NEW} BeforeInstall 10 - - before.sh",
+        f"{NEW} AfterInstall 100 - - after.sh",
+        f"{NEW} ApplicationStart 1000 - - start it.sh",
+        f"{NEW} ValidateService 2000 - - check.sh",
     )
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from include.interlock.domain.canonical import canonical_bytes, sha256_of
 from include.interlock.domain.ledger import next_entry
+from include.interlock.domain.records import CanaryPlan
 from include.interlock.verify import __main__ as verifier
 from tests.factories import evidence as make
 from tests.factories import releases
@@ -533,6 +535,48 @@ def backed_out(after: str = "1.0.0-0123456789ab", *, permitted: bool = True) -> 
         return [*many[:15], *steps, ("back_out.done", report), many[-1]]
 
     return change
+
+
+BASELINE = releases.host(3)
+CANARY = CanaryPlan(
+    baseline=(BASELINE,),
+    bake_seconds=600,
+    requests=200,
+    question={},
+    marginal="ask",
+    answer_within=timedelta(hours=1),
+)
+
+
+def permitted(purpose: str, *addresses: str) -> make.Change:
+    """Add a permit to a release."""
+
+    def change(many: list[make.Step]) -> list[make.Step]:
+        granted = {**make.permit(releases.rollout(), 1, 14), "purpose": purpose, "wave": None, "id": "e" * 32}
+        granted["plan"] = payload_of(many, "board.decided")["digest"]
+        granted["hosts"] = list(addresses)
+        return [*many[:-2], *make.issued_and_used(granted, make.signer()), *many[-2:]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("purpose", "hosts", "proven"),
+    [
+        ("restart", (BASELINE.address,), True),
+        ("restart", (releases.host(2).address,), False),
+        ("traffic", releases.ADDRESSES, True),
+        ("traffic", (BASELINE.address,), False),
+        ("return", (BASELINE.address,), True),
+        ("return", ("127.20.0.99",), False),
+    ],
+)
+def test_a_permit_names_hosts_of_the_plan_by_what_it_is_for(
+    tmp_path: Path, purpose: str, hosts: tuple[str, ...], proven: bool
+) -> None:
+    holds, said = changed(tmp_path, permitted(purpose, *hosts), canary=CANARY)
+    assert holds is proven, said
+    assert proven or "expected hosts " in said
 
 
 def test_a_release_that_was_backed_out_is_proven(tmp_path: Path) -> None:
