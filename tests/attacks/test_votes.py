@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(600)
 
 def settled(release: Release) -> None:
     """Wait until the board has decided, one way or the other."""
-    until("the board to decide", lambda: release.states()[BOARD] in ("success", "failed"), within=60)
+    until("the board to decide", lambda: release.states()[BOARD] in ("success", "failed"), within=180)
 
 
 def is_approved(release: Release) -> bool:
@@ -83,7 +83,7 @@ def turned(stack: Stack, database: AirflowDatabase) -> Iterator[Release]:
     release = accepted(stack)
     vote(stack, release, "dan", "Reject", "Not during the sale")
     time.sleep(5)  # it is counted within two seconds
-    until("the board to be waited for again", lambda: release.states()[BOARD] == "deferred", within=60)
+    until("the board to be waited for again", lambda: release.states()[BOARD] == "deferred", within=180)
     database.write_answer(release, BALLOT, "dan", "Approve")
     TAMPERED["a vote"] = release
     vote(stack, release, "ben", "Approve")
