@@ -382,7 +382,7 @@ def test_a_policy_without_a_template_for_it_allows_no_rollback(office: Office, t
 def test_a_policy_whose_template_is_for_less_risk_allows_no_rollback(office: Office, tmp_path: Path) -> None:
     office.deployed("1.1.0")
     with_policy(office, tmp_path, "risk_up_to: 60", "risk_up_to: 1")
-    with pytest.raises(AirflowFailException, match="its risk is 1 at most"):
+    with pytest.raises(AirflowFailException, match="it is for a risk of 1 at most"):
         office.planned()
 
 

@@ -88,7 +88,9 @@ def test_a_bundle_that_is_not_what_it_should_be_is_not_taken_apart(tmp_path: Pat
     assert difference(old, damaged) is None
 
 
-@pytest.mark.parametrize("told", [b"", b"nonsense", gzip.compress(b"nonsense\n")], ids=["nothing", "nonsense", "packed"])
+@pytest.mark.parametrize(
+    "told", [b"", b"nonsense", gzip.compress(b"nonsense\n")], ids=["nothing", "nonsense", "packed"]
+)
 def test_a_host_that_tells_nonsense_gets_the_whole_bundle(tmp_path: Path, told: bytes) -> None:
     async def ask() -> bytes:
         return told
