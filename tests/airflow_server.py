@@ -89,6 +89,14 @@ class AirflowServer(ThreadingHTTPServer):
             )
             question.update(more)
 
+    def wipe(self, task_id: str) -> None:
+        """Forget every answer to the questions of a task, as somebody with the database can."""
+        nothing = {"responded_by_user": None, "responded_at": None, "chosen_options": None, "params_input": {}}
+        with self.lock:
+            for question in self.questions:
+                if question["task_instance"]["task_id"] == task_id:
+                    question.update(response_received=False, **nothing)
+
     def witnessed(self) -> list[SimpleNamespace]:
         """Return what the ledger has of the answers: all of them came in at the API, but for those written past it."""
         with self.lock:

@@ -18,7 +18,7 @@ from include.interlock.domain.records import Decision
 from . import resources
 from .people import ABSTAIN, CLERK
 from .taskflow import reasons_kept, this_run
-from .triggers import AnswersTrigger
+from .triggers import AnswersTrigger, digest_of_answers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -65,7 +65,7 @@ class AwaitBallots(BaseOperator):
             cast = self._cast() if self.ballots else ()  # before counting: a later answer wakes the trigger
             decision = self._counted(expired=expired)
             if decision is None:
-                self._wait(self.next_look(cast), sum(ballot.answered for ballot in cast))
+                self._wait(self.next_look(cast), cast)
             try:
                 return self.settled(decision)
             finally:
@@ -90,14 +90,14 @@ class AwaitBallots(BaseOperator):
         with resources.airflow_api() as api:
             return api.answers(*this_run(), self.asks)
 
-    def _wait(self, until: datetime | None, answered: int) -> NoReturn:
+    def _wait(self, until: datetime | None, cast: Sequence[Answer]) -> NoReturn:
         dag_id, run_id = this_run()
         raise TaskDeferred(
             trigger=AnswersTrigger(
                 dag_id=dag_id,
                 run_id=run_id,
                 task_id=self.asks,
-                answered=answered,
+                known=digest_of_answers(cast),
                 until=until,
                 connection=resources.AIRFLOW,
             ),

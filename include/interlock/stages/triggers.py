@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, closing
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from airflow.sdk import Connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from include.interlock.adapters.airflow_api import AirflowApi
+from include.interlock.adapters.airflow_api import AirflowApi, Answer
+from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import ReleaseError, TransientError
 
 UNDER_WAY = ("queued", "running")
@@ -58,22 +59,28 @@ class RunTrigger(BaseTrigger):
                 return
 
 
+def digest_of_answers(answers: Iterable[Answer]) -> str:
+    """Return a digest of what was answered: another answer, one more, one less, and it is another."""
+    told = [one.model_dump(mode="json", exclude={"body", "subject"}) for one in answers if one.answered]
+    return sha256_of({"answers": sorted(told, key=lambda one: int(one["map_index"]))})
+
+
 class AnswersTrigger(BaseTrigger):
-    """Fire when the number of answers to a run's questions is another than is known, or when the time is up.
+    """Fire when the answers to a run's questions are others than those that are known, or when the time is up.
 
     It fires too when Airflow's API refuses to say: the waiting task then asks itself, and fails with the reason.
 
-    :param answered: how many answers are known already.
+    :param known: the answers that are known already, by :func:`digest_of_answers`.
     :param until: when the time is up; none: never.
     :param connection: the Airflow connection of the service account that reads.
     """
 
     def __init__(
-        self, *, dag_id: str, run_id: str, task_id: str, answered: int, until: datetime | None, connection: str
+        self, *, dag_id: str, run_id: str, task_id: str, known: str, until: datetime | None, connection: str
     ) -> None:
         super().__init__()
         self.dag_id, self.run_id, self.question_id = dag_id, run_id, task_id
-        self.answered, self.until, self.connection = answered, until, connection
+        self.known, self.until, self.connection = known, until, connection
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
@@ -83,7 +90,7 @@ class AnswersTrigger(BaseTrigger):
                 "dag_id": self.dag_id,
                 "run_id": self.run_id,
                 "task_id": self.question_id,
-                "answered": self.answered,
+                "known": self.known,
                 "until": self.until,
                 "connection": self.connection,
             },
@@ -93,8 +100,8 @@ class AnswersTrigger(BaseTrigger):
         """Look at the answers until there is something to count."""
         while not self._time_is_up():
             try:
-                if (answered := await self._other_count()) is not None:
-                    yield TriggerEvent({"why": f"{answered} answers"})
+                if (answers := await self._others()) is not None:
+                    yield TriggerEvent({"why": f"{sum(one.answered for one in answers)} answers"})
                     return
             except TransientError as error:
                 self.log.warning("%s", error)
@@ -104,22 +111,21 @@ class AnswersTrigger(BaseTrigger):
                 return
         yield TriggerEvent({"why": "the time is up"})
 
-    async def _other_count(self) -> int | None:
-        """Return the number of answers as soon as it is another than is known; None when the time is up."""
-        async with aclosing(self._counts()) as counts:
-            async for answered in counts:
-                if answered != self.answered:
-                    return answered
+    async def _others(self) -> tuple[Answer, ...] | None:
+        """Return the answers as soon as they are others than those known; None when the time is up."""
+        async with aclosing(self._looks()) as looks:
+            async for answers in looks:
+                if digest_of_answers(answers) != self.known:
+                    return answers
         return None
 
-    async def _counts(self) -> AsyncGenerator[int, None]:
-        """Log in once and count the answers every few seconds, until the time is up."""
+    async def _looks(self) -> AsyncGenerator[tuple[Answer, ...], None]:
+        """Log in once and read the answers every few seconds, until the time is up."""
         connection = await Connection.async_get(self.connection)  # each time: its password may have been changed
         with closing(await asyncio.to_thread(AirflowApi, connection)) as api:
             await asyncio.to_thread(api.log_in)
             while not self._time_is_up():
-                answers = await asyncio.to_thread(api.answers, self.dag_id, self.run_id, self.question_id)
-                yield sum(answer.answered for answer in answers)
+                yield await asyncio.to_thread(api.answers, self.dag_id, self.run_id, self.question_id)
                 await asyncio.sleep(POLL)
 
     def _time_is_up(self) -> bool:

@@ -12,7 +12,7 @@ from airflow.sdk.module_loading import import_string
 from airflow.sdk.serde import deserialize, serialize
 
 from include.interlock.stages import resources, triggers
-from include.interlock.stages.triggers import AnswersTrigger
+from include.interlock.stages.triggers import AnswersTrigger, digest_of_answers
 from tests.airflow_server import RUN, AirflowServer
 
 BALLOT = "rollout.cast_ballot"
@@ -23,12 +23,18 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triggers, "POLL", 0.02)
 
 
-def trigger(answered: int = 0, until: datetime | None = None) -> AnswersTrigger:
+def known() -> str:
+    """Return the answers that there are now, as a trigger knows them."""
+    with resources.airflow_api() as api:
+        return digest_of_answers(api.answers(*RUN, BALLOT))
+
+
+def trigger(known: str = digest_of_answers(()), until: datetime | None = None) -> AnswersTrigger:
     return AnswersTrigger(
         dag_id=RUN[0],
         run_id=RUN[1],
         task_id=BALLOT,
-        answered=answered,
+        known=known,
         until=until,
         connection=resources.AIRFLOW,
     )
@@ -65,10 +71,11 @@ def test_a_new_answer_fires(airflow: AirflowServer) -> None:
     airflow.answer(airflow.ask(BALLOT, "ben"), "ben", "Approve")
     second = airflow.ask(BALLOT, "cora", map_index=1)
     airflow.answer(airflow.ask("acceptance.ask_approver", "fay"), "fay", "Approve")
-    after_looks(airflow, 3, lambda: airflow.answer(second, "cora", "Reject"))
-    assert fired(trigger(answered=1)) == {"why": "2 answers"}
-    assert looked(airflow) > 3
-    assert airflow.logins == 1
+    waiting, logins, looks = trigger(known()), airflow.logins, looked(airflow)
+    after_looks(airflow, looks + 3, lambda: airflow.answer(second, "cora", "Reject"))
+    assert fired(waiting) == {"why": "2 answers"}
+    assert looked(airflow) > looks + 3
+    assert airflow.logins == logins + 1
 
 
 def test_an_answer_that_came_before_the_trigger_fires_at_once(airflow: AirflowServer) -> None:
@@ -77,8 +84,18 @@ def test_an_answer_that_came_before_the_trigger_fires_at_once(airflow: AirflowSe
 
 
 def test_an_answer_that_was_wiped_fires_too(airflow: AirflowServer) -> None:
-    airflow.ask(BALLOT, "ben")
-    assert fired(trigger(answered=1)) == {"why": "0 answers"}
+    airflow.answer(airflow.ask(BALLOT, "ben"), "ben", "Approve")
+    before = known()
+    airflow.wipe(BALLOT)
+    assert fired(trigger(before)) == {"why": "0 answers"}
+
+
+def test_an_answer_in_place_of_one_that_was_wiped_fires_although_there_are_as_many(airflow: AirflowServer) -> None:
+    airflow.answer(airflow.ask(BALLOT, "ben"), "ben", "Approve")
+    second, before = airflow.ask(BALLOT, "cora", map_index=1), known()
+    airflow.wipe(BALLOT)
+    airflow.answer(second, "cora", "Reject")
+    assert fired(trigger(before)) == {"why": "1 answers"}
 
 
 def test_the_deadline_fires(airflow: AirflowServer) -> None:
@@ -130,7 +147,7 @@ def test_an_account_that_is_refused_ends_the_waiting_with_the_reason(airflow: Ai
 def test_a_trigger_survives_being_stored(airflow: AirflowServer) -> None:
     airflow.answer(airflow.ask(BALLOT, "ben"), "ben", "Approve")
     for until in (None, datetime(2126, 11, 23, 6, 17, 0, 123456, tzinfo=UTC)):
-        path, arguments = trigger(answered=0, until=until).serialize()
+        path, arguments = trigger(until=until).serialize()
         restored = import_string(path)(**deserialize(serialize(arguments)))
         assert type(restored) is AnswersTrigger
         assert restored.serialize() == (path, arguments)
