@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
         address = self.connection.getsockname()[0]
         self.server.asked[address] += 1
         body = f'{{"heap_mb": {self.server.heap[address]}, "name": "x"}}'.encode()
-        time.sleep(0.03 if address in self.server.slow else 0.0)
+        time.sleep(0.2 if address in self.server.slow else 0.0)
         self.send_response(500 if address in self.server.broken and self.path != "/metrics" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
