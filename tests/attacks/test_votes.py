@@ -151,7 +151,8 @@ def misled_by_a_witness(stack: Stack) -> Release:
     with false_witness(stack) as port:
         admin.send("PATCH", "connections/interlock_airflow?update_mask=port", {**_fields(connection), "port": port})
         try:
-            time.sleep(6)
+            vote(stack, release, "ben", "Approve")  # whoever counts looks again, and asks the false witness
+            settled(release)
             if release.states()[BOARD] == "success":
                 at_the_training(release)
                 go(stack, release)
@@ -162,8 +163,6 @@ def misled_by_a_witness(stack: Stack) -> Release:
                 "connections/interlock_airflow?update_mask=port",
                 {**_fields(connection), "port": stack.settings.airflow_port},
             )
-    if release.state == "running" and release.states()[BOARD] == "deferred":
-        vote(stack, release, "cora", "Reject", "Somebody edited a connection")
     release.finish()
     return release
 
