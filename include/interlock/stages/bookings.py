@@ -116,10 +116,11 @@ def free(service: str, environment: str) -> None:
 
 
 def taken(service: str, environment: str, holder: str) -> str:
-    """Say who else than a release holds an environment now; empty: nobody."""
+    """Say who else than a release holds an environment now; empty: nobody, or somebody who has died."""
     with resources.ledger() as ledger:
         found = bookings.standing(ledger.entries(booking_chain(environment, service)))
-    return bookings.held_by_other(found, holder, datetime.now(UTC))
+    other = bookings.held_by_other(found, holder, datetime.now(UTC))
+    return other if other and found.booking is not None and is_under_way(found.booking.holder) else ""
 
 
 def is_under_way(chain: str) -> bool:

@@ -136,6 +136,13 @@ def test_freeing_gives_back_only_ones_own(ledger: MemoryLedger) -> None:
     assert not bookings.taken("bike-shop", "production", release_chain(*SECOND))
 
 
+def test_what_a_dead_holder_left_is_not_taken(ledger: MemoryLedger, airflow: AirflowServer) -> None:
+    book(FIRST, ledger)
+    assert bookings.taken("bike-shop", "production", release_chain(*SECOND))
+    airflow.runs[FIRST] = {"state": "failed"}
+    assert not bookings.taken("bike-shop", "production", release_chain(*SECOND))
+
+
 def test_of_two_that_see_it_free_at_once_one_gets_it(ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ledger.append_once
 
