@@ -1,4 +1,7 @@
-"""Try every attack, write docs/attacks.md, and say how many got through: ``python -m tests.attacks [pytest's own]``."""
+"""Try every attack, write docs/attacks.md, and say how many got through: ``python -m tests.attacks [pytest's own]``.
+
+With files or tests named, only those are tried, and their rows in docs/attacks.md are written anew.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from .suite import PAGE, Results
+from .suite import PAGE, Results, page, rows_of
 
 
 def main(arguments: list[str]) -> int:
     """Try the attacks; 1 if any got through or could not be tried."""
     results = Results()
-    where = [] if any(Path(one).exists() for one in arguments) else [str(Path(__file__).parent)]
+    where = [] if any(Path(one.partition("::")[0]).exists() for one in arguments) else [str(Path(__file__).parent)]
     ended = pytest.main(["-m", "attacks", *where, *arguments], plugins=[results])
     if where and results.is_complete:
-        PAGE.write_text(results.page(), encoding="utf-8")
+        PAGE.write_text(page(results.withstood.items()), encoding="utf-8")
+    elif not where and PAGE.exists():
+        PAGE.write_text(page(results.since(rows_of(PAGE.read_text(encoding="utf-8")))), encoding="utf-8")
     for one in results.untried:
         print(f"Not tried: {one.what}")
     print(results.sentence())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 
@@ -37,9 +37,11 @@ attack runs on a real Airflow with a real fleet, by the strongest role that shou
 API, the superuser of a database. It is withstood if every production host still answers with the version it had, and if
 a person can read why: in the refusal, in the outcome of the release, or in a finding in the ledger.
 
-This page is written by `make attacks`, which runs all of it, and by nothing else.
+This page is written by `make attacks`, which runs all of it. When what got through has been mended, it is tried again
+by itself, and its row is written anew.
 
 """
+WITHSTOOD = "withstood"
 HEADINGS = ("Attack", "By", "Through", "What stops it", "Result")
 
 
@@ -111,9 +113,10 @@ class Results:
         """Say whether every attack was tried."""
         return bool(self.known) and not self.untried and self.known == self.withstood.keys()
 
-    def page(self) -> str:
-        """Return the page."""
-        return page(self.withstood.items())
+    def since(self, before: Iterable[tuple[Attack, bool]]) -> list[tuple[Attack, bool]]:
+        """Return what became of attacks before, with those that were tried again as they ended now."""
+        now = {one.what: (one, withstood) for one, withstood in self.withstood.items()}
+        return [now.get(one.what, (one, withstood)) for one, withstood in before]
 
     def sentence(self) -> str:
         """Say how many attacks were tried and how many got through."""
@@ -134,8 +137,15 @@ def page(results: Iterable[tuple[Attack, bool]]) -> str:
     told = list(results)
     rows = [HEADINGS, ("---",) * len(HEADINGS)]
     rows += [
-        (one.what, one.by, one.way, one.stopped, "withstood" if withstood else "**got through**")
+        (one.what, one.by, one.way, one.stopped, WITHSTOOD if withstood else "**got through**")
         for one, withstood in told
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{INTRODUCTION}{sentence(withstood for _, withstood in told)}.\n\n{table}\n"
+
+
+def rows_of(text: str) -> list[tuple[Attack, bool]]:
+    """Read a page again: each attack, and whether it was withstood."""
+    rows = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    ways: dict[str, Way] = {str(way): way for way in get_args(Way)}
+    return [(Attack(row[0], row[1], ways[row[2]], row[3]), row[4] == WITHSTOOD) for row in rows]
