@@ -153,7 +153,7 @@ def test_a_train_departs_one_fails_its_dependant_stays_behind_and_the_third_arri
     stack.person("fay").decide(release, "acceptance.ask_approver", "Approve", "Works", within=480)
     stack.person("sam").decide(release, "communication.acknowledge_training", "Acknowledge", "Read", within=480)
     assert release.finish() == "success", release.outcome()
-    assert stack.production() == {"1.1.0"}
+    assert stack.production() == {"1.1.1"}
     assert "rollout.cast_ballot" not in {one["task_instance"]["task_id"] for one in release.questions()}
     decision = release.result("rollout.await_board")
     assert decision["approved"]
