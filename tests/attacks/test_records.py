@@ -15,7 +15,7 @@ from .people import APPROVER, NEW, OTHER_PLAN, TAMPERED, approved, as_task, go, 
 from .suite import FREE, OWNER, attack, case
 
 pytestmark = pytest.mark.timeout(600)
-DECIDE, FREEZE, BASELINE = "acceptance.decide_acceptance", "rollout.freeze_plan", "implementation.measure_baseline"
+DECIDE, FREEZE, BOOKING = "acceptance.decide_acceptance", "rollout.freeze_plan", "implementation.measure_baseline"
 NOT_ON_RECORD = "the next task compares it with what the stage left in the ledger, and leaves a finding"
 
 
@@ -165,10 +165,10 @@ def test_a_release_with_another_plan_ends(misled: Release) -> None:
     ("change", "consumer"),
     [
         of_owner(
-            "edit the XCom of the frozen plan: a rehearsal in production asks no board", {"rehearsal": True}, BASELINE
+            "edit the XCom of the frozen plan: a rehearsal in production asks no board", {"rehearsal": True}, BOOKING
         ),
         of_owner(
-            "edit the XCom of the frozen plan: an earlier start", {"not_before": "2026-01-01T00:00:00Z"}, BASELINE
+            "edit the XCom of the frozen plan: an earlier start", {"not_before": "2026-01-01T00:00:00Z"}, BOOKING
         ),
         of_owner(
             "edit the XCom of the frozen plan: another bundle", {"bundle.sha256": OTHER_PLAN}, "implementation.wave_1"
@@ -183,8 +183,8 @@ def test_a_release_with_another_plan_ends(misled: Release) -> None:
 def test_an_edited_plan_is_void(
     misled: Release, database: AirflowDatabase, change: dict[str, Any], consumer: str
 ) -> None:
-    if consumer != BASELINE:
-        database.set_state(misled, "success", BASELINE)
+    if consumer != BOOKING:
+        database.set_state(misled, "success", BOOKING)
     refused_after_edit(misled, database, FREEZE, change, "RolloutPlan", consumer=consumer)
 
 

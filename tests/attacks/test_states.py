@@ -27,6 +27,7 @@ UP_TO_THE_WAVE = (
     "communication.acknowledge_training_over",
     "communication.record_communication",
     "implementation.await_start",
+    "implementation.book_environment",
     "implementation.measure_baseline",
 )
 
