@@ -15,7 +15,8 @@ from .people import APPROVER, NEW, OTHER_PLAN, TAMPERED, approved, as_task, go, 
 from .suite import FREE, OWNER, attack, case
 
 pytestmark = pytest.mark.timeout(600)
-DECIDE, FREEZE, BOOKING = "acceptance.decide_acceptance", "rollout.freeze_plan", "implementation.measure_baseline"
+DECIDE, FREEZE, BASELINE = "acceptance.decide_acceptance", "rollout.freeze_plan", "implementation.measure_baseline"
+BOOKING = "implementation.book_environment"
 NOT_ON_RECORD = "the next task compares it with what the stage left in the ledger, and leaves a finding"
 
 
@@ -184,7 +185,7 @@ def test_an_edited_plan_is_void(
     misled: Release, database: AirflowDatabase, change: dict[str, Any], consumer: str
 ) -> None:
     if consumer != BOOKING:
-        database.set_state(misled, "success", BOOKING)
+        database.set_state(misled, "success", BOOKING, BASELINE)
     refused_after_edit(misled, database, FREEZE, change, "RolloutPlan", consumer=consumer)
 
 
