@@ -168,9 +168,7 @@ def test_a_release_with_another_plan_ends(misled: Release) -> None:
         of_owner(
             "edit the XCom of the frozen plan: a rehearsal in production asks no board", {"rehearsal": True}, BOOKING
         ),
-        of_owner(
-            "edit the XCom of the frozen plan: an earlier start", {"not_before": "2026-01-01T00:00:00Z"}, BOOKING
-        ),
+        of_owner("edit the XCom of the frozen plan: an earlier start", {"not_before": "2026-01-01T00:00:00Z"}, BOOKING),
         of_owner(
             "edit the XCom of the frozen plan: another bundle", {"bundle.sha256": OTHER_PLAN}, "implementation.wave_1"
         ),
