@@ -195,14 +195,20 @@ def public_holidays(country: str, region: str | None, year: int) -> Mapping[date
     return dict(holidays.country_holidays(country, subdiv=region, years=year, language="en_US"))
 
 
+def unknown_holidays(place: tuple[str | int, ...], country: str, region: str | None, year: int) -> Iterator[Problem]:
+    """Yield what is wrong with a country or region in a file: that nothing is known of its holidays."""
+    try:
+        public_holidays(country, region, year)
+    except (NotImplementedError, ValueError) as error:
+        yield Problem(place, "", f"the package holidays says: {error}".rstrip("."))
+
+
 def _unknown_holidays(calendar: CalendarFile) -> Iterator[Problem]:
     for index, entry in enumerate(calendar.entries):
         if entry.holidays is None:
             continue
-        try:
-            public_holidays(entry.holidays.country, entry.holidays.region, datetime.now(UTC).year)
-        except (NotImplementedError, ValueError) as error:
-            yield Problem(("entries", index, "holidays"), "", f"the package holidays says: {error}".rstrip("."))
+        place, year = ("entries", index, "holidays"), datetime.now(UTC).year
+        yield from unknown_holidays(place, entry.holidays.country, entry.holidays.region, year)
 
 
 # --- iCalendar -------------------------------------------------------------------------------------------------------

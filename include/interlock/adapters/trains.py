@@ -11,7 +11,7 @@ from include.interlock.domain.catalogue import BoardBook, Policy
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import CatalogueError
 
-from .calendars import public_holidays
+from .calendars import unknown_holidays
 from .yaml_files import Problem, YamlFile, quoted, read_yaml, refused
 
 _MOST_NAMES = 30
@@ -141,7 +141,4 @@ def _unknown_holidays(train: Train) -> Iterator[Problem]:
     asked = train.target.holidays if train.target else None
     if train.target is None or asked is None:
         return
-    try:
-        public_holidays(asked.country, asked.region, int(train.target.at[:4]))
-    except (NotImplementedError, ValueError) as error:
-        yield Problem(("target", "holidays"), "", f"the package holidays says: {error}".rstrip("."))
+    yield from unknown_holidays(("target", "holidays"), asked.country, asked.region, int(train.target.at[:4]))

@@ -100,8 +100,10 @@ def resolve_policy(service: str) -> PolicyInForce:
     """
     policy, _, described = resources.catalogue_of(service)
     request = requested(service)
-    record(REQUESTED, as_asked(service, request), actor=requester())
-    passengers.refuse_beside_its_train(policy, service, request, requester())
+    asked = as_asked(service, request)
+    by = asked["requested_by"]
+    record(REQUESTED, asked, actor=by)
+    passengers.refuse_beside_its_train(policy, service, request, by)
     in_force = rules.resolve_policy(policy, described, request.change_type)
     return in_force.model_copy(update={"digest": catalogue_digest(service)})
 

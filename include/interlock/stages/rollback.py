@@ -216,7 +216,8 @@ def _previous(running: Sequence[RunningRelease]) -> str | None:
 
 def _chosen(may: Sequence[DeployedRelease]) -> str:
     """Return the version that whoever asked for the rollback chose, by Airflow's record of the answer."""
-    answers = [vote for vote in votes_on(ASK, _digest_of(may)) if vote.user == requester()]
+    by = requester()
+    answers = [vote for vote in votes_on(ASK, _digest_of(may)) if vote.user == by]
     chosen = [one.version for one in may for vote in answers[:1] if vote.choice == versions.offer_line(one)]
     if not chosen:
         raise GateRejected(

@@ -49,9 +49,10 @@ def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
 def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     """Bring one wave's hosts to the release and record what happened on each."""
     policy, _, described = resources.catalogue_of(service)
-    if not any(entry.kind == "release.closed" for entry in chain_entries()):  # what has ended gets no permit below
+    done = {entry.kind for entry in chain_entries()}
+    if "release.closed" not in done:  # what has ended gets no permit below
         bookings.hold(policy, rollout)
-    if number > 1 or any(entry.kind == "wave.deployed" for entry in chain_entries()):
+    if number > 1 or "wave.deployed" in done:
         put_off(service=described, policy=policy, environment=rollout.environment)
     if number == 1:
         wait_until_kept(service, rollout, datetime.now(UTC))
