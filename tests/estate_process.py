@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -23,19 +22,9 @@ from include.interlock.adapters.ssh import SshLogin
 from include.interlock.estate import aws, processes
 from include.interlock.estate.settings import PROJECT, HostEnvironment, Settings
 
+from .ports import free_network, free_port
+
 PATIENCE = 60.0
-
-
-def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def free_network() -> str:
-    """Return the first three numbers of loopback addresses that hardly anything else uses."""
-    return f"127.{random.randint(64, 250)}.{random.randint(0, 250)}"
 
 
 def free_settings(state: Path, **more: Any) -> Settings:

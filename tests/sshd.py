@@ -34,6 +34,8 @@ from include.interlock.adapters.hosts import Deployment, SshLogin
 from include.interlock.domain.catalogue import Health
 from include.interlock.domain.records import Host, release_name
 
+from .ports import free_network, free_port
+
 DEPLOY_ROOT = "srv/shop"
 _MARK = "INTERLOCK_TEST_HOST"
 _STARTS_WITHIN = 20.0
@@ -166,7 +168,7 @@ def sshd_fleet(folder: Path, count: int = 1, *, limits: str = "") -> Iterator[Fl
     """
     if os.getuid() == 0:
         os.makedirs("/run/sshd", exist_ok=True)
-    network = f"127.{random.randint(32, 250)}.{random.randint(1, 250)}"
+    network = free_network()
     addresses = [f"{network}.{number}" for number in range(11, 11 + count)]
     ssh_port, health_port = free_port(addresses[0]), free_port(addresses[0])
     folder = folder / "hosts"
@@ -206,12 +208,6 @@ def _host(folder: Path, address: str, number: int, ssh_port: int, health_port: i
 
 def keygen(path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
-
-
-def free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: object, what: str, within: float = _STARTS_WITHIN) -> None:

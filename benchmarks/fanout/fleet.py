@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.ports import free_port
+
 _LISTENERS = 16  # as many addresses as one sshd can listen on
 _STARTS_WITHIN = 30.0
 
@@ -43,7 +45,7 @@ def started(folder: Path, count: int) -> Iterator[Fleet]:
     """
     network = f"127.{os.getpid() % 200 + 40}"
     addresses = [f"{network}.{1 + number // 250}.{1 + number % 250}" for number in range(count)]
-    port = _free_port(addresses[0])
+    port = free_port(addresses[0])
     for name in ("host", "id"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     public = " ".join((folder / "host.pub").read_text().split()[:2])
@@ -97,9 +99,3 @@ def _await(addresses: list[str], port: int) -> None:
             if time.monotonic() > give_up:
                 raise RuntimeError(f"the SSH daemon of {address} did not start")
             time.sleep(0.05)
-
-
-def _free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])

@@ -6,7 +6,6 @@ import email
 import email.policy
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import httpx
 from include.interlock.estate import aws
 from include.interlock.estate.accounts import passwords
 from include.interlock.estate.settings import PROJECT, TARGET_GROUP, Settings
+from tests.ports import free_port
 
 from .people import Colleague
 
@@ -96,18 +96,6 @@ class Stack:
         ]
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
 def impatient_catalogue(folder: Path) -> Path:
     """Copy the catalogue, with an emergency board that has 20 seconds."""
     shutil.copytree(PROJECT / "include" / "catalogue", folder)
@@ -127,7 +115,7 @@ def running_stack(
     :param catalogue: copies the catalogue into a folder, and may change it there.
     :param network: of the hosts' addresses; stacks at the same time need one each.
     """
-    ports = {f"INTERLOCK_{name}_PORT": str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    ports = {f"INTERLOCK_{name}_PORT": str(free_port()) for name in PORTS}
     settings = Settings.from_environment(
         {
             **os.environ,

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from include.interlock.domain.ledger import Entry
 from include.interlock.estate.settings import Settings
 from tests.integration.console_airflow import ROOT
 from tests.integration.ledger_server import ledger_connection, ledger_server
+from tests.ports import free_port
 
 Body = dict[str, Any]
 FIELDS = ("host", "port", "schema", "login", "password")
@@ -108,9 +108,7 @@ def console_server(home: Path, auth_manager: str = "ours") -> Iterator[Console]:
 
 @contextmanager
 def _airflow(home: Path, auth_manager: str) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "INTERLOCK"))}
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(

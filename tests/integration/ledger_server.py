@@ -12,7 +12,7 @@ from typing import Any
 
 from include.interlock.estate import postgres
 from include.interlock.estate.settings import LOOPBACK, Settings
-from tests.estate_process import free_port
+from tests.ports import free_port
 
 
 @contextmanager

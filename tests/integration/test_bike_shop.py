@@ -32,7 +32,8 @@ from include.interlock.domain.records import Host, SmokeResult
 from include.interlock.estate import image
 from include.interlock.estate.sample import make_repository
 from include.interlock.estate.settings import DEPLOY_ROOT, PROJECT, SERVICE, EstateHost, HostEnvironment, Settings
-from tests.estate_process import free_network, is_open, status_of, wait_until
+from tests.estate_process import is_open, status_of, wait_until
+from tests.ports import free_network
 
 VERSIONS = ("1.0.0", "1.1.0", "1.1.1", "1.2.0", "1.3.0")
 GOOD = ("1.0.0", "1.1.0", "1.1.1", "1.3.0")

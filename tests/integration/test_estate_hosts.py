@@ -17,7 +17,8 @@ from include.interlock.estate.aws import Instance
 from include.interlock.estate.hosts import Fleet
 from include.interlock.estate.image import Image
 from include.interlock.estate.settings import Settings, SettingsError
-from tests.estate_process import free_network, is_open, lives, wait_until
+from tests.estate_process import is_open, lives, wait_until
+from tests.ports import free_network
 
 APPSPEC = """\
 version: 0.0

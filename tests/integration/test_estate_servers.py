@@ -29,7 +29,8 @@ from include.interlock.domain.records import Host, release_name
 from include.interlock.estate import aws, processes
 from include.interlock.estate.settings import BUCKET, DEPLOY_ROOT, SERVICE, TARGET_GROUP
 from tests.deployments import ADMITTED
-from tests.estate_process import EstateProcess, estate_process, free_port, is_open, lives, status_of, wait_until
+from tests.estate_process import EstateProcess, estate_process, is_open, lives, status_of, wait_until
+from tests.ports import free_port
 
 ENVIRON = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 

@@ -17,7 +17,8 @@ from include.interlock.estate.keys import key, write_known_hosts
 from include.interlock.estate.settings import Settings
 from include.interlock.estate.ssh import EmbeddedServer, Endpoint
 from include.interlock.estate.sshd import OpensshServer
-from tests.estate_process import free_network, is_open, lives, wait_until
+from tests.estate_process import is_open, lives, wait_until
+from tests.ports import free_network
 
 PORT = 2222
 

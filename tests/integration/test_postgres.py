@@ -13,7 +13,7 @@ import pytest
 from include.interlock.estate import postgres
 from include.interlock.estate.private_files import write_private
 from include.interlock.estate.settings import LOOPBACK, Settings
-from tests.estate_process import free_port
+from tests.ports import free_port
 
 
 class Server:

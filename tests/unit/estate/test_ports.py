@@ -9,7 +9,7 @@ import pytest
 
 from include.interlock.estate.ports import PortsTaken, check_ports
 from include.interlock.estate.settings import Settings
-from tests.estate_process import free_network, free_port
+from tests.ports import free_network, free_port
 
 
 @pytest.fixture

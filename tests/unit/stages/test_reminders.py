@@ -18,8 +18,8 @@ from include.interlock.stages import reminders, resources
 from include.interlock.stages import rollout as stage
 from include.interlock.stages.people import question
 from tests.airflow_server import RUN, AirflowServer
-from tests.estate_process import free_port
 from tests.factories import releases
+from tests.ports import free_port
 from tests.running_task import RunningTask
 
 CAB = ("ben", "cora", "dan")
