@@ -20,7 +20,8 @@ NETWORK = "127.43.0"
 
 
 def catalogue_to_attack(folder: Path) -> Path:
-    """Copy the catalogue: the emergency board has 20 seconds, and the release manager sits on the CAB.
+    """Copy the catalogue: the emergency board has 20 seconds, the release manager sits on the CAB, and the train
+    takes a version that works.
 
     The bypass detector looks when it is asked to: what attacks change for a moment must not meet it by chance.
     """
@@ -29,6 +30,7 @@ def catalogue_to_attack(folder: Path) -> Path:
         ("board.yaml", "deadline: PT1H", "deadline: PT20S"),
         ("board.yaml", "[ben, cora, dan]", "[ben, cora, dan, rita]"),
         ("policy.yaml", "every: PT5M", "every: PT24H"),
+        ("trains/weekly.yaml", 'tags: "1.*"', 'tags: "1.1.0"'),
     ):
         text = (folder / name).read_text()
         assert text.count(old) == 1, f"{old} is elsewhere in {name} now"

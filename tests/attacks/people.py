@@ -41,22 +41,24 @@ def accepted(stack: Stack, version: str = NEW, **conf: Any) -> Release:
     return release
 
 
-def at_the_board(release: Release) -> None:
+def at_the_board(release: Release, ballot: str = BALLOT, board: str = BOARD) -> None:
     """Wait until every ballot is out, and the board is waited for."""
     until(
         "the ballots and who counts them",
         lambda: (
             (states := release.states())
-            and set(states.get(BALLOT, "").split(",")) == {"awaiting_input"}
-            and states[BOARD] == "deferred"
+            and set(states.get(ballot, "").split(",")) == {"awaiting_input"}
+            and states[board] == "deferred"
         ),
         within=240,
     )
 
 
-def vote(stack: Stack, release: Release, user: str, option: str, why: str = "Looked at it") -> None:
+def vote(
+    stack: Stack, release: Release, user: str, option: str, why: str = "Looked at it", *, ballot: str = BALLOT
+) -> None:
     """Cast somebody's own ballot."""
-    stack.person(user).decide(release, BALLOT, option, why)
+    stack.person(user).decide(release, ballot, option, why)
 
 
 def approved(stack: Stack, version: str = NEW, **conf: Any) -> Release:
@@ -92,6 +94,32 @@ def answer(stack: Stack, release: Release, user: str, index: int, option: str = 
     """Send an answer to a ballot as somebody, whosever it is."""
     content = {"chosen_options": [option], "params_input": {"comment": "Fine with me"}}
     return stack.person(user).send("PATCH", f"{release.path}/taskInstances/{BALLOT}/{index}/hitlDetails", content)
+
+
+def nobody_changes(stack: Stack, release: Release, method: str, path: str, content: Any) -> None:
+    """Have an administrator send a request about a run, and check that it is refused and changes nothing."""
+    names = {"run": release.path, "id": release.id, "dag": release.dag_id}
+    before = release.states()
+    reply = stack.person("admin").send(method, path.format(**names), filled(content, names))
+    refused(reply, "admin", "is under release control")
+    assert release.states() == before
+    assert release.state == "running"
+
+
+def filled(content: Any, names: dict[str, str]) -> Any:
+    """Return a request's content with the run's names in it."""
+    if isinstance(content, dict):
+        return {key: filled(one, names) for key, one in content.items()}
+    if isinstance(content, list):
+        return [filled(one, names) for one in content]
+    return names["id"] if content == "{id}" else content
+
+
+def refused(reply: httpx.Response, user: str, why: str = "") -> None:
+    """Check that an attempt was refused; at the end, as many must be on record."""
+    assert reply.status_code == 403, f"{reply.status_code}: {reply.text[:500]}"
+    assert why in reply.text, reply.text
+    REFUSED[user] += 1
 
 
 def as_task(stack: Stack, method: str, path: str, instance: str, content: Any = None) -> httpx.Response:

@@ -14,6 +14,7 @@ import pytest
 
 ADMIN = "an administrator of Airflow"
 CLERK = "whoever has the password of the board's clerk"
+CONDUCTOR = "whoever has the password of the trains' conductor"
 FREE = "whoever has the key that signs tasks' tokens"
 HOST = "whoever may write to the artifact store"
 KEEPER = "whoever keeps the catalogue"
@@ -25,6 +26,9 @@ OWNER = "the superuser of Airflow's database"
 
 WRITTEN = "an answer counts as it came in at the API, which is on record in the ledger; what was written is a finding"
 """What stops answers that were written into Airflow's database."""
+
+GUARD = "the guard at the API refuses it, and records the attempt"
+"""What stops requests that would change a run."""
 
 Way = Literal["API", "database", "catalogue", "store", "ledger", "code", "clock"]
 
@@ -70,6 +74,11 @@ def case(*values: Any, what: str, by: str, way: Way, stopped: str) -> Any:
     """Make a case of a test with parameters an attack of its own."""
     marks = [pytest.mark.attacks, pytest.mark.attack(Attack(what, by, way, stopped))]
     return pytest.param(*values, marks=marks, id=what.replace(" ", "-"))
+
+
+def by_admin(what: str, method: str, path: str, content: Any = None) -> Any:
+    """Make a case an attack: an administrator sends a request about a run."""
+    return case(method, path, content, what=what, by=ADMIN, way="API", stopped=GUARD)
 
 
 def _marked(one: Attack) -> Callable[[Any], Any]:

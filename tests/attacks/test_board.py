@@ -22,24 +22,19 @@ from .people import (
     INJECTION,
     NEW,
     OTHER_PLAN,
-    REFUSED,
     TAMPERED,
     answer,
     as_task,
     ballot_of,
+    nobody_changes,
     reason_of,
+    refused,
     vote,
 )
-from .suite import ADMIN, CLERK, FREE, MANAGER, MEMBER, OWNER, WRITTEN, attack, case
+from .suite import ADMIN, CLERK, FREE, GUARD, MANAGER, MEMBER, OWNER, WRITTEN, attack, by_admin
 
 pytestmark = pytest.mark.timeout(600)
-GUARD = "the guard at the API refuses it, and records the attempt"
 ALL_DAGS, ALL_RUNS = "~", "~"
-
-
-def by_admin(what: str, method: str, path: str, content: Any = None) -> Any:
-    """Return a case: an administrator sends a request about the release."""
-    return case(method, path, content, what=what, by=ADMIN, way="API", stopped=GUARD)
 
 
 def entity(task: str, **more: Any) -> dict[str, Any]:
@@ -109,28 +104,7 @@ CLEAR = {"dry_run": False, "only_failed": False}
     ],
 )
 def test_nobody_changes_a_release(stack: Stack, at_board: Release, method: str, path: str, content: Any) -> None:
-    names = {"run": at_board.path, "id": at_board.id, "dag": DAG}
-    before = at_board.states()
-    reply = stack.person("admin").send(method, path.format(**names), filled(content, names))
-    refused(reply, "admin", "is under release control")
-    assert at_board.states() == before
-    assert at_board.state == "running"
-
-
-def filled(content: Any, names: dict[str, str]) -> Any:
-    """Return a request's content with the run's names in it."""
-    if isinstance(content, dict):
-        return {key: filled(one, names) for key, one in content.items()}
-    if isinstance(content, list):
-        return [filled(one, names) for one in content]
-    return names["id"] if content == "{id}" else content
-
-
-def refused(reply: httpx.Response, user: str, why: str = "") -> None:
-    """Check that an attempt was refused; at the end, as many must be on record."""
-    assert reply.status_code == 403, f"{reply.status_code}: {reply.text[:500]}"
-    assert why in reply.text, reply.text
-    REFUSED[user] += 1
+    nobody_changes(stack, at_board, method, path, content)
 
 
 @attack(

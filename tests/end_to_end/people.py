@@ -28,6 +28,12 @@ def until(what: str, look: Callable[[], Any], *, within: float = 120.0) -> Any:
     raise AssertionError(f"waited {within:.0f} s for {what}")
 
 
+def let_run(person: Person, dag_id: str) -> None:
+    """Unpause a Dag, as soon as Airflow knows it and who may do that."""
+    until(dag_id, lambda: dag_id in {one["dag_id"] for one in person.pages("dags", "dags")})
+    until(f"leave to unpause {dag_id}", lambda: person.send("PATCH", f"dags/{dag_id}", {"is_paused": False}).is_success)
+
+
 class Colleague(Person):
     """Somebody who releases the bike shop, or is asked about it."""
 
@@ -57,10 +63,10 @@ class Colleague(Person):
 
 
 class Release(Run):
-    """A release of the bike shop, as its release manager sees it."""
+    """A release of the bike shop, as its release manager sees it; or a rollback, or a train."""
 
-    def __init__(self, person: Person, run_id: str) -> None:
-        super().__init__(person, DAG, run_id)
+    def __init__(self, person: Person, run_id: str, dag_id: str = DAG) -> None:
+        super().__init__(person, dag_id, run_id)
 
     def refuse_to_be_over(self) -> None:
         """Fail at once, with the reason, when the run has ended while somebody still waits for it."""

@@ -64,8 +64,12 @@ class Stack:
     def _versions(self, environment: str) -> set[str]:
         hosts = [host for host in self.settings.hosts() if host.environment == environment]
         assert hosts
-        urls = [f"http://{host.address}:{self.settings.service_port}/health" for host in hosts]
-        return {str(httpx.get(url, timeout=5, trust_env=False).json()["version"]) for url in urls}
+        return {self.version_of(host.address) for host in hosts}
+
+    def version_of(self, address: str) -> str:
+        """Return the version that a host answers with."""
+        url = f"http://{address}:{self.settings.service_port}/health"
+        return str(httpx.get(url, timeout=5, trust_env=False).json()["version"])
 
     def in_service(self) -> int:
         """Return how many hosts the production target group has in service."""

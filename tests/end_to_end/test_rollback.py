@@ -1,11 +1,16 @@
-"""Back to an earlier release, and a canary, on the same stack: what went before left versions that the ledger knows."""
+"""Back to an earlier release, two fleets, and a canary, on one stack: what goes before leaves what the ledger knows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
+import httpx
 import pytest
+
+from include.interlock.estate import aws
+from include.interlock.estate.settings import TARGET_GROUP
 
 from .people import DAG, Colleague, Release, until
 from .stack import Stack
@@ -14,6 +19,13 @@ from .test_release import accept, approve, train
 pytestmark = pytest.mark.timeout(1200)  # the first of them starts the stack, and releases twice
 BACK = "rollback_bike_shop"
 GOOD, PATCH = "1.1.0", "1.1.1"
+GREEN = "bike-shop-production-green"
+BLUE_GREEN = f"""    strategy: blue_green
+    blue_green:
+      hosts: {{ Service: bike-shop, Environment: production-green }}
+      target_group: {GREEN}
+      keep: PT1H
+"""
 CANARY = """    strategy: canary
     canary:
       bake: PT10S
@@ -30,12 +42,9 @@ def rita(stack: Stack) -> Colleague:
     return stack.person("rita")
 
 
-class Rollback(Release):
-    """A rollback of the bike shop, as its release manager sees it."""
-
-    def __init__(self, person: Colleague, **form: str) -> None:
-        super().__init__(person, person.trigger(BACK, {"version": "", "incident": "", **form}).id)
-        self.dag_id, self.path = BACK, self.path.replace(DAG, BACK)
+def rollback(person: Colleague, **form: str) -> Release:
+    """Trigger a rollback of the bike shop that must be accepted."""
+    return Release(person, person.trigger(BACK, {"version": "", "incident": "", **form}).id, BACK)
 
 
 def patch(stack: Stack, rita: Colleague) -> Release:
@@ -61,14 +70,14 @@ def patched(stack: Stack, rita: Colleague) -> None:
 
 @pytest.mark.usefixtures("patched")
 def test_a_rollback_to_what_the_ledger_does_not_know_is_refused(rita: Colleague) -> None:
-    run = Rollback(rita, version="1.0.0", reason="The basket is broken")
+    run = rollback(rita, version="1.0.0", reason="The basket is broken")
     assert run.finish() == "failed"
     assert "never ran 1.0.0 by the ledger" in run.outcome()["reason"]
 
 
 @pytest.mark.usefixtures("patched")
 def test_production_goes_back_to_the_release_that_is_chosen(stack: Stack, rita: Colleague) -> None:
-    run = Rollback(rita, reason="The basket is broken", incident="INC-7")
+    run = rollback(rita, reason="The basket is broken", incident="INC-7")
     asked = until("what there is to go back to", run.questions)[0]
     assert asked["options"][0].startswith(f"{GOOD} · deployed ")
     assert not [option for option in asked["options"] if option.startswith(PATCH)]
@@ -83,20 +92,104 @@ def test_production_goes_back_to_the_release_that_is_chosen(stack: Stack, rita: 
     assert stack.events("bike-shop@production")[0]["extra"]["version"] == GOOD
 
 
+@contextmanager
+def strategy(stack: Stack, rita: Colleague, settings: str, task: str) -> Iterator[None]:
+    """Have the catalogue ask for a strategy for a block, and both Dags of the service follow it.
+
+    :param task: one that both have only with that strategy.
+    """
+    path = stack.settings.catalogue / "services" / "bike-shop.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("    keep_releases: 3\n", f"    keep_releases: 3\n{settings}"))
+
+    def have_it() -> set[bool]:
+        return {task in {one["task_id"] for one in rita.get(f"dags/{dag}/tasks")["tasks"]} for dag in (DAG, BACK)}
+
+    until(f"the Dags to have {task}", lambda: have_it() == {True}, within=120)
+    yield
+    path.write_text(before)
+    until(f"the Dags to have no {task}", lambda: have_it() == {False}, within=120)
+
+
+@pytest.fixture(scope="module")
+def two_fleets(stack: Stack, rita: Colleague) -> Iterator[None]:
+    """The catalogue asks for blue/green, and there is a second fleet."""
+    with closing(aws.client(stack.settings, "ec2")) as ec2:
+        for number in (1, 2, 3):
+            tags = {"Name": f"{GREEN}-{number}", "Service": "bike-shop", "Environment": "production-green"}
+            ec2.run_instances(
+                ImageId=aws.IMAGE,
+                MinCount=1,
+                MaxCount=1,
+                PrivateIpAddress=green_address(stack, number),
+                TagSpecifications=[
+                    {"ResourceType": "instance", "Tags": [{"Key": key, "Value": one} for key, one in tags.items()]}
+                ],
+            )
+    until("the second fleet to boot", lambda: versions_of_the_second_fleet(stack), within=60)
+    with strategy(stack, rita, BLUE_GREEN, "implementation.switch_traffic"):
+        yield
+
+
+def green_address(stack: Stack, number: int) -> str:
+    return f"{stack.settings.network}.{30 + number}"
+
+
+def versions_of_the_second_fleet(stack: Stack) -> set[str]:
+    """Return what its hosts answer with; nothing as long as one of them says nothing."""
+    try:
+        return {stack.version_of(green_address(stack, number)) for number in (1, 2, 3)}
+    except httpx.HTTPError:
+        return set()
+
+
+def who_has_the_traffic(stack: Stack) -> list[str]:
+    """Return the names of the target groups to which the listener sends requests."""
+    with closing(aws.client(stack.settings, "elbv2")) as elbv2:
+        balancer = elbv2.describe_load_balancers(Names=[TARGET_GROUP])["LoadBalancers"][0]["LoadBalancerArn"]
+        (listener,) = elbv2.describe_listeners(LoadBalancerArn=balancer)["Listeners"]
+        groups = listener["DefaultActions"][0]["ForwardConfig"]["TargetGroups"]
+        known = elbv2.describe_target_groups()["TargetGroups"]
+    names = {one["TargetGroupArn"]: one["TargetGroupName"] for one in known}
+    return [names[one["TargetGroupArn"]] for one in groups if one.get("Weight", 1)]
+
+
+@pytest.mark.usefixtures("patched", "two_fleets")
+def test_a_release_goes_to_the_fleet_without_traffic_and_then_gets_all_of_it(stack: Stack, rita: Colleague) -> None:
+    assert who_has_the_traffic(stack) == [TARGET_GROUP]
+    run = rita.release(PATCH, change_type="standard", summary="The way from an empty basket", tickets=["SHOP-17"])
+    train(stack, run)
+    assert run.finish(within=900) == "success", run.outcome()
+    assert who_has_the_traffic(stack) == [GREEN]
+    assert versions_of_the_second_fleet(stack) == {PATCH}
+    assert stack.production() == {GOOD}, "the fleet before is kept as it was"
+    order = sorted(
+        (task["start_date"], task["task_id"]) for task in run.tasks() if task["task_id"].startswith("implementation.")
+    )
+    assert [task for _, task in order][-3:] == [
+        "implementation.wave_2",
+        "implementation.verify_idle",
+        "implementation.switch_traffic",
+    ]
+    assert stack.events("bike-shop@production")[0]["extra"]["version"] == PATCH
+
+
+@pytest.mark.usefixtures("patched", "two_fleets")
+def test_a_rollback_to_what_the_other_fleet_still_runs_only_switches(stack: Stack, rita: Colleague) -> None:
+    run = rollback(rita, version=GOOD, reason="The basket is broken")
+    assert run.finish(within=600) == "success", run.outcome()
+    assert who_has_the_traffic(stack) == [TARGET_GROUP]
+    assert versions_of_the_second_fleet(stack) == {PATCH}
+    waves = [run.result(f"implementation.wave_{number}") for number in (1, 2)]
+    assert {host["outcome"] for wave in waves for host in wave["results"]} == {"unchanged"}
+    assert stack.production() == {GOOD}
+
+
 @pytest.fixture
 def with_canary(stack: Stack, rita: Colleague) -> Iterator[None]:
     """The catalogue asks for a canary, and the release Dag has it."""
-    path = stack.settings.catalogue / "services" / "bike-shop.yaml"
-    before = path.read_text()
-    path.write_text(before.replace("    keep_releases: 3\n", f"    keep_releases: 3\n{CANARY}"))
-
-    def tasks() -> set[str]:
-        return {task["task_id"] for task in rita.get(f"dags/{DAG}/tasks")["tasks"]}
-
-    until("the Dag to have a canary", lambda: "implementation.watch_canary" in tasks(), within=90)
-    yield
-    path.write_text(before)
-    until("the Dag to have none", lambda: "implementation.watch_canary" not in tasks(), within=90)
+    with strategy(stack, rita, CANARY, "implementation.watch_canary"):
+        yield
 
 
 @pytest.mark.usefixtures("patched", "with_canary")

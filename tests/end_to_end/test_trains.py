@@ -1,22 +1,23 @@
-"""A release train, end to end: a real Airflow, its conductor, and people at the public REST API.
+"""Trains, calendars and stops, end to end: a real Airflow, its conductor, and people at the public REST API.
 
-Three services are on it. The stock cannot be built, the till depends on the stock, and the bike shop is the sample.
+Three services are on the train. The stock cannot be built, the till depends on the stock, and the bike shop is the
+sample, whose hosts are changed one after the other.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from include.interlock.estate.client import ENDED, Person, Run
+from include.interlock.estate.client import ENDED, Run
 from include.interlock.estate.settings import PROJECT
 
-from .people import Colleague, Release, until
+from .people import Colleague, Release, let_run, until
 from .stack import Stack, running_stack
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.end_to_end]
@@ -49,7 +50,11 @@ entries:
 def with_a_train(folder: Path) -> Path:
     """Copy the catalogue, with two more services and a train."""
     shutil.copytree(PROJECT / "include" / "catalogue", folder)
-    text = (folder / "services" / "bike-shop.yaml").read_text()
+    shop = folder / "services" / "bike-shop.yaml"
+    text = shop.read_text()
+    assert text.count("waves: [1, 100%]") == 1
+    text = text.replace("waves: [1, 100%]", "waves: [100%]\n    window: 1")
+    shop.write_text(text)
     for name, target in (("stock", "no-such-target"), ("till", "build")):
         other = text.replace("name: bike-shop", f"name: {name}").replace("title: Bike shop", f"title: {name.title()}")
         assert other.count("build: [build]") == 1
@@ -57,12 +62,6 @@ def with_a_train(folder: Path) -> Path:
     (folder / "trains" / "weekly.yaml").unlink()
     (folder / "trains" / "shops.yaml").write_text(FILE)
     return folder
-
-
-def let_run(person: Person, dag_id: str) -> None:
-    """Unpause a train, as soon as Airflow knows it and who may do that."""
-    until(dag_id, lambda: dag_id in {one["dag_id"] for one in person.pages("dags", "dags")})
-    until(f"leave to unpause {dag_id}", lambda: person.send("PATCH", f"dags/{dag_id}", {"is_paused": False}).is_success)
 
 
 @pytest.fixture(scope="module")
@@ -79,22 +78,15 @@ def rita(stack: Stack) -> Colleague:
     return stack.person("rita")
 
 
-def vote(stack: Stack, run: Run, *users: str) -> None:
+def send(rita: Colleague, **form: str) -> Release:
+    """Send the train by hand."""
+    return Release(rita, rita.trigger(TRAIN, form).id, TRAIN)
+
+
+def vote(stack: Stack, run: Release, *users: str) -> None:
     """Let people approve the manifest of a train."""
     for user in users:
-        person = stack.person(user)
-
-        def asked(person: Person = person) -> list[dict[str, Any]]:
-            return [
-                one
-                for one in Run(person, run.dag_id, run.id).questions()
-                if person.user in {each["id"] for each in one["assigned_users"]}
-                and not one["response_received"]
-                and one["task_instance"]["state"] == "awaiting_input"
-            ]
-
-        question = until(f"{user}'s ballot", asked)[0]
-        assert person.answer(question, "Approve", "Fine")
+        stack.person(user).decide(run, BALLOT, "Approve", "Fine")
 
 
 def ended(run: Run, within: float = 600) -> str:
@@ -145,7 +137,7 @@ def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(stack: Stack, 
 def test_a_train_departs_one_fails_its_dependant_stays_behind_and_the_third_arrives(
     stack: Stack, rita: Colleague
 ) -> None:
-    train = rita.trigger(TRAIN, {})
+    train = send(rita)
     vote(stack, train, "ben", "cora")
     running = until("the bike shop's release", lambda: rita.active_runs("release_bike_shop"))
     release = Release(rita, running[0].id)
@@ -199,7 +191,7 @@ def test_nobody_but_the_conductor_asks_for_a_release_in_a_trains_name(stack: Sta
 
 def test_a_freeze_that_is_added_after_boarding_stops_the_departure(stack: Stack, rita: Colleague) -> None:
     departure = datetime.now(UTC) + timedelta(seconds=60)
-    train = rita.trigger(TRAIN, {"departure": departure.isoformat().replace("+00:00", "Z")})
+    train = send(rita, departure=departure.isoformat().replace("+00:00", "Z"))
     vote(stack, train, "ben", "cora")
     until("the board's decision", lambda: states(train).get("board.await_board") == "success")
     now = datetime.now(UTC)
@@ -214,3 +206,49 @@ def test_a_freeze_that_is_added_after_boarding_stops_the_departure(stack: Stack,
     finally:
         catalogue.unlink()
     assert rita.active_runs("release_stock") == []
+
+
+def tag_a_slow_patch(stack: Stack, folder: Path) -> str:
+    """Push another version of the bike shop, each of whose hosts takes ten seconds to say that it is well."""
+    version = "1.1.2"
+    git("clone", "--quiet", "--branch", "1.1.1", str(stack.settings.repository), str(folder))
+    validate = folder / "bin" / "validate"
+    validate.write_text(validate.read_text().replace("set -eu\n", "set -eu\nsleep 10\n"))
+    (folder / "VERSION").write_text(f"{version}\n")
+    who = ("-c", "user.name=Wim Wheel", "-c", "user.email=wim@shop.example")
+    message = "Look twice whether it is well (SHOP-18)"
+    git("-C", str(folder), *who, "commit", "--quiet", "--all", "--message", message)
+    git("-C", str(folder), *who, "tag", "--message", version, version)
+    git("-C", str(folder), "push", "--quiet", "origin", version)
+    return version
+
+
+def git(*arguments: str) -> None:
+    subprocess.run(["git", *arguments], check=True, capture_output=True)
+
+
+def test_an_emergency_stop_halts_a_rollout_between_two_hosts(stack: Stack, rita: Colleague, tmp_path: Path) -> None:
+    (before,) = stack.production()
+    slow = tag_a_slow_patch(stack, tmp_path / "bike-shop")
+    run = rita.release(slow, change_type="standard", summary="Look twice", tickets=["SHOP-18"])
+    stack.person("sam").decide(run, "communication.acknowledge_training", "Acknowledge", "Read", within=300)
+    until("the first host to have it", lambda: slow in stack.production(), within=300)
+    olga, form = stack.person("olga"), {"scope": "bike-shop", "reason": "The warehouse burns", "incident": "INC-9"}
+    stop = Run(olga, "emergency_stop", olga.trigger("emergency_stop", {**form, "hours": 1, "lift": ""}).id)
+    assert run.finish(within=600) == "failed"
+    assert ended(stop) == "success"
+
+    results = run.result("implementation.wave_1")["results"]
+    assert sorted(one["outcome"] for one in results) == ["deployed", "failed", "failed"]
+    halted = [one for one in results if one["outcome"] == "failed"]
+    assert all("The wave is halted: Emergency stop: bike-shop, by olga" in one["error"] for one in halted), halted
+    assert all(one["before"] == one["after"] for one in halted), "a host that was held back was not changed"
+    outcome = run.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("backed_out", "implementation")
+    assert "The warehouse burns" in outcome["reason"]
+    assert stack.production() == {before}
+    assert stack.in_service() == 3
+    assert any("Emergency stop of bike-shop" in mail.subject for mail in stack.mails())
+
+    lifted = olga.trigger("emergency_stop", {**form, "hours": 1, "lift": stop.result("record_stop")["id"]})
+    assert ended(lifted) == "success"

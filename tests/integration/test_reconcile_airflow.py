@@ -46,7 +46,7 @@ def test_the_reader_sees_runs_tasks_and_whether_a_dag_is_paused(console: Console
     assert {(RELEASE, RUN_ID), (RELEASE, BACKED_OUT_ID)} <= set(runs)
     assert {dag_id for dag_id, _ in runs} == {RELEASE}
     assert api.runs("release_", datetime.now(UTC) + timedelta(days=3650)) == ()
-    assert (api.has_run(RELEASE, RUN_ID), api.has_run(RELEASE, "manual__gone")) == (True, False)
+    assert (api.run_state(RELEASE, RUN_ID), api.run_state(RELEASE, "manual__gone")) == ("running", None)
     said = console.ask("audrey", "GET", f"/api/v2/dags/{RELEASE}").json()
     assert api.is_paused(RELEASE) == said["is_paused"]
     assert not api.is_paused("nowhere")

@@ -206,15 +206,6 @@ class AirflowApi:
             reply.raise_for_status()
             return True
 
-    def has_run(self, dag_id: str, run_id: str) -> bool:
-        """Tell whether Airflow has a run."""
-        with _explained(f"read {dag_id}, run {run_id}"):
-            reply = self._send("GET", _run(dag_id, run_id))
-            if reply.status_code == httpx.codes.NOT_FOUND:
-                return False
-            reply.raise_for_status()
-            return True
-
     def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> tuple[str | None, ...]:
         """Return the state in which each try of a task ended, the first one first."""
         task = f"{_run(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from .canonical import Model, sha256_of
 from .ledger import Entry
@@ -130,7 +130,7 @@ class RunSeen(Model):
 
     dag_id: str
     run_id: str
-    there: bool = True
+    state: str | None = Field("running", description="None: Airflow has no such run")
     tasks: tuple[Task, ...] = ()
     given: tuple[Given, ...] = ()
     handed_on: tuple[HandedOn, ...] = ()
@@ -158,7 +158,7 @@ def of_run(seen: RunSeen, entries: Sequence[Entry], asking: Collection[str]) -> 
 
     :param asking: the tasks that ask people.
     """
-    if not seen.there:
+    if seen.state is None:
         yield Finding(
             kind="run_gone",
             what=f"Airflow has no run {seen.run_id} of {seen.dag_id} any more: it was deleted.",
@@ -170,6 +170,7 @@ def of_run(seen: RunSeen, entries: Sequence[Entry], asking: Collection[str]) -> 
     yield from _run_again(seen)
     yield from _edited(seen, entries)
     yield from _answers_gone(seen, entries)
+    yield from _left_open(seen, entries)
 
 
 def _unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding]:
@@ -253,6 +254,22 @@ def _answers_gone(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
                 "answer any more: it was cleared or edited.",
                 evidence={"subject": decision.subject, "vote": vote.model_dump(mode="json")},
             )
+
+
+def _left_open(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
+    """Yield a run that ended as a whole, by its time limit or by force: nobody took back what it had changed."""
+    kinds = [entry.kind for entry in entries]
+    used = (entry.payload["permit"]["purpose"] for entry in entries if entry.kind == "permit.used")
+    if seen.state not in ("success", "failed") or "release.closed" in kinds or not {*used} - {"inspect"}:
+        return
+    last = next((kind for kind in reversed(kinds) if kind.startswith("traffic.")), "traffic.restored")
+    moved = "" if last == "traffic.restored" else " The load balancer still shares the traffic as it left it."
+    yield Finding(
+        kind="left_open",
+        what=f"The run {seen.run_id} of {seen.dag_id} has ended, and its release was never closed: what it had begun "
+        f"stays as it is.{moved}",
+        evidence={"dag_id": seen.dag_id, "run_id": seen.run_id, "traffic": last},
+    )
 
 
 def _key(vote: Vote) -> tuple[str | None, str, datetime | None]:

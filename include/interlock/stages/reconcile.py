@@ -148,8 +148,9 @@ def _of_release(
 
 def _seen(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
     now = datetime.now(UTC)
-    if not api.has_run(dag_id, run_id):
-        return RunSeen(dag_id=dag_id, run_id=run_id, there=False, at=now)
+    state = api.run_state(dag_id, run_id)
+    if state is None:
+        return RunSeen(dag_id=dag_id, run_id=run_id, state=None, at=now)
     rows = api.task_instances(dag_id, run_id)
     tasks = [
         checks.Task(
@@ -178,7 +179,13 @@ def _seen(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
         for one in api.answers(dag_id, run_id)
     ]
     return RunSeen(
-        dag_id=dag_id, run_id=run_id, tasks=tuple(tasks), given=tuple(given), handed_on=tuple(results), at=now
+        dag_id=dag_id,
+        run_id=run_id,
+        state=state,
+        tasks=tuple(tasks),
+        given=tuple(given),
+        handed_on=tuple(results),
+        at=now,
     )
 
 

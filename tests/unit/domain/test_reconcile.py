@@ -176,7 +176,33 @@ def test_a_decision_that_was_made_while_airflow_was_read_is_not_held_against_it(
 
 
 def test_a_run_that_airflow_does_not_have_was_deleted() -> None:
-    assert found(seen(there=False)) == ["run_gone"]
+    assert found(seen(state=None)) == ["run_gone"]
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "expected"),
+    [
+        ("running", ["deploy"], []),
+        ("failed", ["inspect"], []),
+        ("failed", ["deploy"], ["left_open"]),
+        ("success", ["deploy"], ["left_open"]),
+        ("failed", ["deploy", "closed"], []),
+    ],
+)
+def test_a_run_that_ended_without_being_closed_left_things_as_they_were(
+    state: str, more: list[str], expected: list[str]
+) -> None:
+    entries = [("release.closed", releases.outcome()) if one == "closed" else used(one, 1) for one in more]
+    assert found(seen(state=state, tasks=(), given=(), handed_on=()), chain(*entries)) == expected
+
+
+@pytest.mark.parametrize(
+    ("traffic", "said"), [((), False), (("shared",), True), (("shared", "restored"), False), (("switched",), True)]
+)
+def test_traffic_that_nobody_put_back_is_told(traffic: tuple[str, ...], said: bool) -> None:
+    entries = chain(used("deploy", 1), *((f"traffic.{one}", {"weights": {}}) for one in traffic))
+    (finding,) = checks.of_run(seen(state="failed", tasks=(), given=(), handed_on=()), entries, ASKING)
+    assert ("The load balancer still shares the traffic" in finding.what) is said
 
 
 def test_a_run_whose_chain_is_gone_is_one_finding() -> None:
