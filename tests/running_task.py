@@ -46,6 +46,10 @@ class RunningTask:
         """Take an entry of the ledger."""
         self.recorded.append((kind, payload))
 
+    def append_once(self, chain: str, kind: str, payload: dict[str, Any], *, actor: str, key: str) -> None:
+        """Take an entry that there is once; that it is once is the ledger's own tests' matter."""
+        self.append(chain, kind, payload, actor=actor, key=key)
+
     def entries(self, chain: str, **_: object) -> tuple[SimpleNamespace, ...]:
         """Be read as the ledger is."""
         recorded = (SimpleNamespace(kind=kind, payload=payload) for kind, payload in self.recorded)

@@ -17,13 +17,24 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 from moto.server import ThreadedMotoServer
 
 from include.interlock.adapters.artifacts import ArtifactStore, Folder
+from include.interlock.adapters.signing import generate_key, load_signer
 from include.interlock.domain.canary import CanaryReport, CanaryWatch
 from include.interlock.domain.catalogue import Canary, Environment, Health, Load, Service
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.paths import docs_prefix
 from include.interlock.domain.records import CanaryPlan, Decision, Host, RolloutPlan, Switch, Vote
 from include.interlock.domain.rollout import canary_question
-from include.interlock.stages import canary, fleets, history, permits, resources, switch, traffic
+from include.interlock.stages import (
+    calendars,
+    canary,
+    fleets,
+    history,
+    permits,
+    resources,
+    switch,
+    traffic,
+    verification,
+)
 from tests.airflow_server import RUN
 from tests.factories import releases
 from tests.running_task import RunningTask, running_task
@@ -175,23 +186,26 @@ def release(
     service = described(shop.server_port, environment)
     plan = releases.rollout(waves=((TRIED,), (OLD,)), target_group=groups[0], canary=canary_plan(groups))
     store = ArtifactStore(Folder(tmp_path / "store"))
+    generate_key(tmp_path / "key")
+    signer = load_signer((tmp_path / "key").as_uri())
     for room, name, value in (
         (resources, "catalogue_of", lambda _: (None, None, service)),
         (resources, "store", lambda: store),
-        (resources, "signer", lambda: None),
+        (resources, "signer", lambda: signer),
         (resources, "aws", lambda _, kind: clients[kind]),
         (permits, "refuse_emergency", lambda *_: None),
         (canary, "put_off", lambda **_: None),
         (switch, "put_off", lambda **_: None),
         (permits, "refuse_unproven", lambda *_, **__: None),
-        (permits, "permit_traffic", lambda *_: None),
+        (permits, "catalogue_digest", lambda _: "c" * 64),
+        (calendars, "answer_now", lambda *_: None),
         (canary, "count", lambda *_, **__: None),
         (switch, "count", lambda *_, **__: None),
     ):
         monkeypatch.setattr(room, name, value)
     with running_task("implementation.watch_canary", monkeypatch) as left:
         left.recorded.append(("rollout.frozen", {**plan.to_xcom(), "digest": plan.digest}))
-        left.recorded.append(("permit.used", {"permit": {}}))
+        left.recorded.append(("permit.used", {"permit": {"purpose": "deploy", "plan": plan.digest}}))
         traffic.attach(plan, service)
         yield Release(left, service, plan, clients["elbv2"])
 
@@ -348,6 +362,7 @@ def two_fleets(release: Release, monkeypatch: pytest.MonkeyPatch, groups: list[s
     found = Switch(live=groups[0], idle=groups[1], live_hosts=(OLD,), keep=timedelta(hours=1))
     plan = releases.rollout(waves=((TRIED,),), target_group=groups[1], switch=found)
     release.left.recorded.append(("rollout.frozen", {**plan.to_xcom(), "digest": plan.digest}))
+    release.left.recorded.append(("permit.used", {"permit": {"purpose": "deploy", "plan": plan.digest}}))
     remembered: list[Any] = []
     monkeypatch.setattr(history, "append", lambda kind, payload, **_: remembered.append((kind, payload)))
     monkeypatch.setattr(fleets, "find_switch", lambda _: found)
@@ -366,6 +381,27 @@ def test_the_traffic_goes_to_the_idle_fleet_and_back(two_fleets: Release) -> Non
     assert two_fleets.weights() == [0, 100], "again changes nothing"
     traffic.restore(two_fleets.plan, two_fleets.service)
     assert two_fleets.weights() == [100, 0]
+
+
+@pytest.mark.parametrize("outcome", ["deployed", "backed_out", "rejected"])
+def test_a_release_that_has_ended_takes_no_traffic_back(two_fleets: Release, outcome: str) -> None:
+    switch.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
+    two_fleets.left.recorded.append(("release.closed", {"outcome": outcome}))
+    before = len(two_fleets.left.recorded)
+    with pytest.raises(PolicyViolation, match=f"by the ledger it has ended as {outcome}"):
+        traffic.restore(two_fleets.plan, two_fleets.service)
+    for task in (verification.back_out, canary.end_canary):
+        with pytest.raises(AirflowFailException, match=r"The release has ended, as .+ does nothing any more"):
+            task.function("bike-shop")
+    assert two_fleets.weights() == [0, 100]
+    assert two_fleets.left.recorded[before:] == []
+
+
+def test_the_way_back_of_the_traffic_has_a_permit_of_its_own(two_fleets: Release) -> None:
+    switch.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
+    traffic.restore(two_fleets.plan, two_fleets.service)
+    used = [one["permit"]["purpose"] for one in kinds(two_fleets, "permit.used")[2:]]
+    assert used == ["traffic", "traffic"], "one for the way there, one for the way back"
 
 
 def test_without_a_switch_on_record_nothing_is_switched_back(two_fleets: Release) -> None:

@@ -174,6 +174,25 @@ def test_an_admission_asks_for_one_permit_for_all_its_hosts_and_for_another_when
     assert len(asked) == 2
 
 
+def test_without_a_permit_a_wave_is_not_even_begun(office: PermitOffice, ledger: Ledger) -> None:
+    def refuse() -> dict[str, Any]:
+        raise PolicyViolation("No permit: everything is frozen.")
+
+    with pytest.raises(PolicyViolation, match="everything is frozen"):
+        Admission.by_permit("production", office, refuse, "deploy").begin()
+    asked: list[int] = []
+
+    def ask() -> dict[str, Any]:
+        asked.append(1)
+        return issue(office)
+
+    admission = Admission.by_permit("production", office, ask, "deploy")
+    admission.begin()
+    asyncio.run(admission.admit(HOST))
+    assert asked == [1], "the permit with which it began is the one for its hosts"
+    Admission.sandbox("test").begin()
+
+
 def test_an_admission_lets_to_no_host_that_its_permit_does_not_name(office: PermitOffice) -> None:
     admission = Admission.by_permit("production", office, lambda: issue(office), "deploy")
     with pytest.raises(PolicyViolation, match=r"does not name 127\.20\.0\.12"):

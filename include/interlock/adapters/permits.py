@@ -164,6 +164,15 @@ class Admission:
         """Admit to the hosts that a permit names, for one of some purposes, until something halts it."""
         return cls(environment, office=office, ask=ask, purposes=purposes, halt=halt, clock=clock)
 
+    def begin(self) -> None:
+        """Get the permit before anything is prepared for its hosts; without one nothing is touched.
+
+        :raises PolicyViolation: none is given, and why.
+        """
+        if self._office is not None and self._ask is not None:
+            self._permit = self._redeemed(self._office, self._ask)
+            self._looked = self._clock()  # all that a permit needs was looked at just now
+
     async def admit(self, address: str) -> None:
         """Let one connection to a host be opened, or raise: this is asked just before it is."""
         if self._office is None or self._ask is None:

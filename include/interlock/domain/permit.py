@@ -21,6 +21,8 @@ from .records import Decision, QualityReport, RolloutPlan, Waiver
 
 SANDBOXES = frozenset({"test"})
 """Environments whose hosts are reached without a permit: nobody depends on them."""
+ENDS = ("release.closed", "train.arrived")
+"""The entries with which the chain of a release and of a train end."""
 LONGEST = timedelta(minutes=15)
 """A permit is never older when it is used."""
 PERMIT_TYPE = "application/vnd.interlock.permit+json"
@@ -279,6 +281,33 @@ def _of_the_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
         )
 
 
+def refuse_ended(task: str, entries: Sequence[Entry], *, way_back: bool = False) -> None:
+    """Raise a PolicyViolation if a release or a train has ended: its tasks do nothing any more, and add nothing.
+
+    :param task: that is to run.
+    :param entries: of the chain.
+    :param way_back: it is on the way back, which a release that failed is not at the end of.
+    """
+    end = next((entry for entry in reversed(entries) if entry.kind in ENDS), None)
+    if end is None or (way_back and end.payload.get("outcome") == "failed"):
+        return
+    outcome = str(end.payload.get("outcome") or "arrived").replace("_", " ")
+    raise PolicyViolation(
+        f"The release has ended, as {outcome}: {task} does nothing any more."
+        if end.kind == ENDS[0]
+        else f"The train has arrived: {task} does nothing any more.",
+        rule="what has ended touches nothing, and nothing is added to its record",
+        who="nobody",
+        next_step="to change something again, trigger another run",
+    )
+
+
+def had_permit(plan: RolloutPlan, entries: Sequence[Entry]) -> bool:
+    """Tell whether a permit to deploy by a plan was used, by its release's chain: hosts may have been changed."""
+    permits = [entry.payload.get("permit", {}) for entry in entries if entry.kind == "permit.used"]
+    return any((one.get("purpose"), one.get("plan")) == ("deploy", plan.digest) for one in permits)
+
+
 def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry]) -> None:
     """Raise a PolicyViolation unless a release may take its hosts back: what stops a release does not stop that.
 
@@ -287,10 +316,9 @@ def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry]) -> None:
     """
     frozen = [entry.payload.get("digest") for entry in entries if entry.kind == "rollout.frozen"]
     closed = [entry.payload.get("outcome") for entry in entries if entry.kind == "release.closed"]
-    permits = [entry.payload.get("permit", {}) for entry in entries if entry.kind == "permit.used"]
     if not frozen or frozen[-1] != plan.digest:
         problem, rule = "by the ledger its plan is not the one that was frozen", "it goes where the frozen plan says"
-    elif not any((one.get("purpose"), one.get("plan")) == ("deploy", plan.digest) for one in permits):
+    elif not had_permit(plan, entries):
         problem, rule = "by the ledger it never had a permit to deploy", "only what was deployed is backed out"
     elif closed and closed[-1] != "failed":
         problem, rule = f"by the ledger it has ended as {closed[-1]}", "what has ended touches nothing any more"

@@ -230,7 +230,7 @@ def flat(measured: Series) -> dict[str, list[float]]:
 # --- after it --------------------------------------------------------------------------------------------------------
 
 
-@stage_task(task_display_name="Give the traffic back", trigger_rule=TriggerRule.ALL_DONE)
+@stage_task(task_display_name="Give the traffic back", trigger_rule=TriggerRule.ALL_DONE, after_end="way_back")
 def end_canary(service: str) -> None:
     """Put the shares of the traffic back, whatever became of the canary; one that was good serves with the others.
 

@@ -57,14 +57,17 @@ class ReleaseFailed(ReleaseError):
     """The release did not end as a deployment, nor as the rehearsal that it was to be."""
 
 
-@stage_task(task_display_name="Record the outcome", trigger_rule=TriggerRule.ALL_DONE)
+@stage_task(task_display_name="Record the outcome", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
 def record_outcome(service: str) -> Outcome:
     """Record how the release ended and which stage decided it.
 
     Derived from the release's chain in the ledger, from what Airflow's API says of the tasks, and from what the hosts
-    answer now.
+    answer now. A release that has ended stays as it ended; one that failed may be backed out afterwards.
     """
     entries = chain_entries()
+    known = _last_in(entries, "release.closed", Outcome)
+    if known is not None and known.outcome != "failed":
+        return known
     rollout = plan_in(entries)
     waves = tuple({wave.number: wave for wave in _all_in(entries, "wave.deployed", WaveReport)}.values())
     back_out = _last_in(entries, "back_out.done", BackOutReport)
@@ -98,7 +101,7 @@ def _change_type(entries: Sequence[Entry]) -> str:
     return str(asked.get("change_type") or ChangeType.NORMAL.value)
 
 
-@stage_task(task_display_name="Pack the evidence", trigger_rule=TriggerRule.ALL_DONE)
+@stage_task(task_display_name="Pack the evidence", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
 def pack_evidence() -> Blob:
     """Put everything that proves this release into one signed archive in the artifact store: docs/evidence.md."""
     with resources.workspace() as folder, resources.ledger() as ledger, resources.airflow_api() as api:
@@ -108,7 +111,7 @@ def pack_evidence() -> Blob:
     return packed.blob
 
 
-@stage_task(task_display_name="Close the release", trigger_rule=TriggerRule.ALL_DONE)
+@stage_task(task_display_name="Close the release", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
 def close_release(service: str) -> Outcome:
     """End the run as the release ended: it fails for every outcome but deployed and rehearsed, by the ledger's record.
 

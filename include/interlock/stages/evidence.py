@@ -6,18 +6,21 @@ A task that runs again does not write twice; one that comes to another result le
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from airflow.sdk import get_current_context
 
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry, release_chain
+from include.interlock.domain.permit import refuse_ended
 from include.interlock.domain.records import Record, RolloutPlan
 from include.interlock.domain.train_manifest import Manifest
 
 from . import resources
 
+AfterEnd = Literal["refuse", "way_back", "go_on"]
+"""What a task does when its release has ended: nothing; go on if the release failed; go on, as part of the end."""
 SEVERAL = ("quality.waived", "wave.deployed")
 """Kinds of which a release has several that hold: each waiver, and each wave."""
 
@@ -55,17 +58,22 @@ def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal
     return entry
 
 
-def refuse_unrecorded(given: Iterable[Record]) -> None:
-    """Refuse a record that a task was given and that no task of this release left: XComs can be edited.
+def refuse_void(given: Iterable[Record], *, after_end: AfterEnd = "refuse") -> None:
+    """Refuse what is not to be done: by a record that no task of this release left, or when it has ended.
 
-    It has to be the last of its kind in the release's chain; of some kinds, there may be several.
+    XComs can be edited: a record has to be the last of its kind in the release's chain; of some kinds, there may be
+    several. And a task that runs again after the end would change what was closed, and blemish what proves it.
 
-    :raises PolicyViolation: it is not; this is a finding, too.
+    :param after_end: what the task does when the release has ended.
+    :raises PolicyViolation: a record is not on record, which is a finding, too; or the release has ended.
     """
-    records = list(given)
-    if not records:
-        return
     entries = chain_entries()
+    _refuse_unrecorded(given, entries)
+    if after_end != "go_on":
+        refuse_ended(this_task(), entries, way_back=after_end == "way_back")
+
+
+def _refuse_unrecorded(records: Iterable[Record], entries: Sequence[Entry]) -> None:
     known = [*{entry.kind: entry.payload for entry in entries}.values()]
     known += [entry.payload for entry in entries if entry.kind in SEVERAL]
     for one in records:

@@ -125,6 +125,27 @@ def permit_traffic(service: str, plan: RolloutPlan, decision: Decision | None) -
         office.redeem(envelope, purposes=("traffic",), environment=plan.environment)
 
 
+def permit_way_back(service: str, plan: RolloutPlan) -> None:
+    """Get and use a permit to give the traffic back to those that had it; what stops a release does not stop that.
+
+    :raises PolicyViolation: the release changed nothing, or has ended.
+    """
+    if plan.environment in permits.SANDBOXES:
+        return
+    with _office() as office:
+        permits.refuse_back_out(plan, chain_entries())
+        envelope = _issue(office, service, "traffic", plan, plan.hosts, None)
+        office.redeem(envelope, purposes=("traffic",), environment=plan.environment)
+
+
+def came_to_its_target(plan: RolloutPlan) -> bool:
+    """Tell whether hosts may have been changed by a plan, by the ledger."""
+    entries = chain_entries()
+    if plan.environment in permits.SANDBOXES:
+        return any(entry.kind == "baseline.measured" for entry in entries)
+    return permits.had_permit(plan, entries)
+
+
 @contextmanager
 def admission_to_back_out(service: str, plan: RolloutPlan) -> Iterator[Admission]:
     """Admit to the hosts of a frozen plan in order to take them back to what it says they had.

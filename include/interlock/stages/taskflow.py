@@ -23,7 +23,7 @@ from include.interlock.domain.canonical import Model
 from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
 from include.interlock.domain.records import Record
 
-from .evidence import record, refuse_unrecorded
+from .evidence import AfterEnd, record, refuse_void
 
 REASON = "reason"
 """The XCom key under which a failed task leaves its reason."""
@@ -38,17 +38,22 @@ DEFAULT_ARGS: dict[str, Any] = {
 """For every task of a release: each is safe to run again (design: "every step can be run again")."""
 
 
-def stage_task(*, evidence: str = "", seal: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+def stage_task(
+    *, evidence: str = "", seal: bool = False, after_end: AfterEnd = "refuse", **options: Any
+) -> Callable[[Callable[..., Any]], Any]:
     """Make a task of a function of records; ``options`` are the task's own.
 
     :param evidence: the kind of entry that the result becomes in the release's chain of the ledger; none: not one.
     :param seal: sign the chain's head after it.
+    :param after_end: what it does when the release has ended.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         @functools.wraps(function)
         def proven(*args: Any, **kwargs: Any) -> Any:
-            refuse_unrecorded(_records((*args, *kwargs.values())))
+            given = [*_records((*args, *kwargs.values()))]
+            if given or evidence or after_end == "way_back":
+                refuse_void(given, after_end=after_end)
             return function(*args, **kwargs)
 
         checked = validate_call(config={"arbitrary_types_allowed": True})(proven)

@@ -10,7 +10,7 @@ from include.interlock.domain.canary import TrafficReport
 from include.interlock.domain.catalogue import Service
 from include.interlock.domain.records import RolloutPlan
 
-from . import resources
+from . import permits, resources
 from .evidence import chain_entries, record
 from .rolling import canary_groups
 
@@ -50,7 +50,8 @@ def as_before(plan: RolloutPlan) -> dict[str, int]:
 
 
 def restore(plan: RolloutPlan, service: Service) -> None:
-    """Give back all traffic to those that had it before the release, if the release moved it; again does nothing."""
+    """Give back all traffic to those that had it before the release, if the release moved it; needs a permit."""
     moved: list[Any] = [entry for entry in chain_entries() if entry.kind in (SHARED, SWITCHED)]
     if moved and groups_of(plan):
+        permits.permit_way_back(service.name, plan)
         record(RESTORED, share(plan, service, as_before(plan)), seal=True)

@@ -59,7 +59,7 @@ from include.interlock.domain.voting import VotingRule
 from . import calendars, resources
 from .ballots import AwaitBallots
 from .conflicts import note_of_train, noted
-from .evidence import chain_entries, record, refuse_unrecorded, this_chain
+from .evidence import chain_entries, record, refuse_void, this_chain
 from .history import ENDED
 from .passengers import ASK
 from .people import ABSTAIN, APPROVE, REJECT, ask, persons, question, votes_on
@@ -330,7 +330,7 @@ class AwaitTrainBoard(AwaitBallots):
 
     def count(self, *, expired: bool) -> Decision | None:
         """Count the votes on the manifest, if it is the one on record; None while the board is still open."""
-        refuse_unrecorded([self.frozen])
+        refuse_void([self.frozen])
         return count(self.frozen, rule_now(self.frozen), expired=expired)
 
     def settled(self, decision: Decision) -> dict[str, Any]:
@@ -421,7 +421,7 @@ class SendPassenger(BaseOperator):
         """Send it if it was not sent; wait while its release is under way; say how it arrived."""
         with reasons_kept():
             manifest = Manifest.from_xcom(self.manifest)
-            refuse_unrecorded([manifest])
+            refuse_void([manifest])
             one = manifest.passenger(self.service)
             if one is None:
                 raise AirflowSkipException(manifest.why_left(self.service))
@@ -536,11 +536,19 @@ def _deployed_since(service: str, version: str, since: datetime) -> str:
 # --- arrival ---------------------------------------------------------------------------------------------------------
 
 
-@stage_task(task_display_name="Record the arrival", trigger_rule=TriggerRule.ALL_DONE, evidence=ARRIVED, seal=True)
+@stage_task(
+    task_display_name="Record the arrival",
+    trigger_rule=TriggerRule.ALL_DONE,
+    evidence=ARRIVED,
+    seal=True,
+    after_end="go_on",
+)
 def record_arrival(name: str) -> Arrival:
     """Record what became of each passenger, by the train's chain in the ledger; whatever happened."""
     ti: Any = get_current_context()["ti"]
     entries = chain_entries()
+    if known := next((one.payload for one in entries if one.kind == ARRIVED), None):
+        return Arrival.from_xcom(known)  # by an earlier try of this task
     manifest = manifest_in(entries)
     before = ("boarding.open_train", "boarding.freeze_manifest", "board.prepare_ballots", "board.await_board")
     kept = (ti.xcom_pull(task_ids=task, key=REASON) for task in (*before, "departure.depart"))
@@ -556,7 +564,7 @@ def _behind(one: Boarded) -> str:
     return f"It is after {', '.join(one.after)}, which did not arrive." if one.after else "It did not depart."
 
 
-@stage_task(task_display_name="End the journey", trigger_rule=TriggerRule.ALL_DONE)
+@stage_task(task_display_name="End the journey", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
 def close_train() -> Arrival:
     """End the run as the train arrived: it fails if it did not depart, or if somebody on board did not arrive.
 

@@ -34,8 +34,6 @@ from .assets import changed, deployed, environment_asset
 from .taskflow import REASON, push_result, stage_task, this_run
 from .versions import as_it_was
 
-BASELINE = "implementation.measure_baseline"
-
 
 @stage_task(task_display_name="Smoke every host", evidence="hosts.smoked")
 def smoke_hosts(service: str, rollout: RolloutPlan) -> SmokeReport:
@@ -130,7 +128,7 @@ def publish_deployment(service: str, rollout: RolloutPlan, artifact: Artifact, r
     deployed(environment_asset(described, rollout.environment), artifact)
 
 
-@stage_task(task_display_name="Publish the back-out")
+@stage_task(task_display_name="Publish the back-out", after_end="way_back")
 def publish_back_out(service: str, report: BackOutReport) -> None:
     """Tell Airflow's assets that production runs its former release again. Skipped in a rehearsal."""
     rollout = permits.frozen_plan()
@@ -151,16 +149,19 @@ def _refuse_rehearsal(rollout: RolloutPlan) -> None:
 
 
 @stage_task(
-    task_display_name="Back the release out", trigger_rule=TriggerRule.ONE_FAILED, execution_timeout=timedelta(hours=6)
+    task_display_name="Back the release out",
+    trigger_rule=TriggerRule.ONE_FAILED,
+    execution_timeout=timedelta(hours=6),
+    after_end="way_back",
 )
 def back_out(service: str) -> BackOutReport:
     """Take every host back to the release that the plan names, and verify that each answers with it.
 
-    Skipped if the release never came to the target. Hosts that were not changed yet are left as they are.
+    Skipped if the release never had a permit to deploy. Hosts that were not changed yet are left as they are.
     """
     ti: Any = get_current_context()["ti"]
     rollout = permits.frozen_plan()
-    if rollout is None or ti.xcom_pull(task_ids=BASELINE) is None:
+    if rollout is None or not permits.came_to_its_target(rollout):
         raise AirflowSkipException("The release never came to its target; there is nothing to back out.")
     _, _, described = resources.catalogue_of(service)
     traffic.restore(rollout, described)  # first: whoever uses the service has the version before again

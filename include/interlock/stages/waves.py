@@ -11,7 +11,7 @@ from airflow.sdk import XComArg, chain
 from include.interlock.adapters.templates import escape
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Service
-from include.interlock.domain.errors import GateRejected
+from include.interlock.domain.errors import GateRejected, PolicyViolation
 from include.interlock.domain.permit import NO_PERMIT
 from include.interlock.domain.records import Decision, HostResult, RolloutPlan, WaveReport
 from include.interlock.domain.rollout import Pace, failed_elsewhere, tolerated
@@ -50,8 +50,7 @@ def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     """Bring one wave's hosts to the release and record what happened on each."""
     policy, _, described = resources.catalogue_of(service)
     done = {entry.kind for entry in chain_entries()}
-    if "release.closed" not in done:  # what has ended gets no permit below
-        bookings.hold(policy, rollout)
+    bookings.hold(policy, rollout)
     if number > 1 or "wave.deployed" in done:
         put_off(service=described, policy=policy, environment=rollout.environment)
     if number == 1:
@@ -60,6 +59,11 @@ def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     with permits.admission_to_deploy(
         service, rollout, number, lambda: count(service, rollout, expired=True)
     ) as admission:
+        try:
+            admission.begin()
+        except PolicyViolation:
+            put_off(service=described, policy=policy, environment=rollout.environment)
+            raise
         if number == 1:
             traffic.attach(rollout, described)
         results = deploy(

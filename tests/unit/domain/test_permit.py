@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from include.interlock.domain.permit import (
     objections,
     refuse,
     refuse_back_out,
+    refuse_ended,
     refuse_other_host,
     refuse_unusable,
 )
@@ -203,6 +205,27 @@ def test_only_what_was_deployed_and_has_not_ended_is_backed_out() -> None:
     ]:
         with pytest.raises(PolicyViolation, match=why):
             refuse_back_out(plan, chain)
+
+
+@pytest.mark.parametrize(
+    ("chain", "refused", "on_the_way_back"),
+    [
+        ([], False, False),
+        ([("release.closed", {"outcome": "deployed"})], True, True),
+        ([("release.closed", {"outcome": "failed"})], True, False),
+        ([("release.closed", {"outcome": "failed"}), ("back_out.done", {})], True, False),
+        ([("release.closed", {"outcome": "failed"}), ("release.closed", {"outcome": "backed_out"})], True, True),
+        ([("release.closed", {})], True, True),
+        ([("train.arrived", {"departed": True})], True, True),
+        ([("train.departed", {}), ("board.decided", {})], False, False),
+    ],
+)
+def test_what_has_ended_does_nothing_any_more(
+    chain: list[tuple[str, dict[str, Any]]], refused: bool, on_the_way_back: bool
+) -> None:
+    for way_back, expected in ((False, refused), (True, on_the_way_back)):
+        with pytest.raises(PolicyViolation, match="does nothing any more") if expected else nullcontext():
+            refuse_ended("implementation.wave_1", chain_of(*chain), way_back=way_back)
 
 
 def test_a_review_that_failed_without_saying_why_cannot_be_waived() -> None:

@@ -298,6 +298,12 @@ def of_permit() -> Said:
     yield "a back-out of what was not deployed", back_out(frozen)
     yield "a back-out after the end", back_out(frozen, used, ("release.closed", {"outcome": "deployed"}))
 
+    def ended(kind: str, **payload: str) -> str:
+        return refusal(lambda: permit.refuse_ended("quality.run_suites", [entry(1, kind=kind, payload=payload)]))
+
+    yield "a task after a release's end", ended("release.closed", outcome="backed_out")
+    yield "a task after a train's arrival", ended("train.arrived")
+
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
 

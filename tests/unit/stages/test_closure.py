@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from include.interlock.stages import closure
 from include.interlock.stages.rollout import ASK
 from tests.airflow_server import AirflowServer
+from tests.factories import releases
 from tests.running_task import RunningTask
 
 
@@ -35,3 +38,11 @@ def test_a_task_of_no_stage_that_failed_does_not_keep_the_release_from_being_clo
 ) -> None:
     ended(airflow, "sweep", "failed", 1)
     assert [task.stage for task in closure._failed_tasks()] == ["sweep"]
+
+
+@pytest.mark.parametrize("outcome", ["deployed", "backed_out", "rejected"])
+def test_a_release_that_has_ended_stays_as_it_ended(running: RunningTask, outcome: str) -> None:
+    running.knows("release.closed", releases.outcome(outcome=outcome))
+    again = closure.record_outcome.function("bike-shop")
+    assert again == releases.outcome(outcome=outcome).to_xcom()
+    assert [kind for kind, _ in running.recorded] == ["release.closed"]

@@ -65,6 +65,39 @@ def test_a_record_that_is_not_the_last_on_record_is_refused_and_that_is_a_findin
     assert "was given a Decision" in running.xcoms["reason"]
 
 
+@pytest.mark.parametrize("after_end", ["refuse", "way_back", "go_on"])
+@pytest.mark.parametrize("outcome", ["deployed", "failed"])
+def test_a_task_of_a_release_that_has_ended_does_and_leaves_nothing(
+    running: RunningTask, outcome: str, after_end: Any
+) -> None:
+    done: list[str] = []
+
+    def decide() -> Decision:
+        done.append("again")
+        return DECISION
+
+    running.recorded.append(("release.closed", {"outcome": outcome}))
+    task = taskflow.stage_task(evidence="board.decided", after_end=after_end)(decide)
+    if after_end == "go_on" or (after_end == "way_back" and outcome == "failed"):
+        task.function()
+        assert (done, len(running.recorded)) == (["again"], 2)
+        return
+    with pytest.raises(AirflowFailException, match=rf"The release has ended, as {outcome}: .+ does nothing any more"):
+        task.function()
+    assert (done, len(running.recorded)) == ([], 1)
+
+
+def test_an_edited_record_is_a_finding_also_when_the_release_has_ended(running: RunningTask) -> None:
+    running.recorded.append(("release.closed", {"outcome": "deployed"}))
+
+    def confirm(decision: Decision) -> None:
+        raise AssertionError("it went on")
+
+    with pytest.raises(AirflowFailException, match="is not the one on record"):
+        run(confirm, DECISION.to_xcom())
+    assert running.recorded[-1][0] == "finding"
+
+
 def test_of_waivers_each_counts(running: RunningTask) -> None:
     def take(waivers: list[Waiver]) -> int:
         return len(waivers)

@@ -1,0 +1,108 @@
+"""What a wave does before it touches a host, and what a back-out does for a release that never touched one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+
+from include.interlock.adapters.permits import Admission
+from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.records import RolloutPlan, WaveReport
+from include.interlock.stages import bookings, permits, resources, rolling, traffic, verification, waves
+from tests.factories import releases
+from tests.running_task import RunningTask
+
+PLAN = releases.rollout()
+
+
+class Refused(Admission):
+    """An admission that gets no permit."""
+
+    def __init__(self) -> None:
+        super().__init__("test")
+
+    def begin(self) -> None:
+        raise PolicyViolation("No permit: Calendar: closed by Stocktaking.")
+
+
+@pytest.fixture
+def task(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> RunningTask:
+    """A task of a release whose plan was frozen, and that gets no permit."""
+    running.recorded.append(("rollout.frozen", {**PLAN.to_xcom(), "digest": PLAN.digest}))
+
+    @contextmanager
+    def admission(*_: Any) -> Iterator[Admission]:
+        yield Refused()
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("something was touched")
+
+    for room, name, value in (
+        (resources, "catalogue_of", lambda _: (None, None, releases.service())),
+        (bookings, "hold", lambda *_: None),
+        (permits, "admission_to_deploy", admission),
+        (traffic, "attach", never),
+        (traffic, "restore", never),
+        (waves, "deploy", never),
+        (rolling, "back_out", never),
+        (waves, "put_off", lambda **_: None),
+        (waves, "wait_until_kept", lambda *_: None),
+    ):
+        monkeypatch.setattr(room, name, value)
+    return running
+
+
+def test_a_wave_without_a_permit_fails_with_the_reason_and_leaves_no_report(task: RunningTask) -> None:
+    with pytest.raises(AirflowFailException, match="closed by Stocktaking"):
+        waves.run_wave.function("bike-shop", 1, PLAN.to_xcom())
+    assert [kind for kind, _ in task.recorded] == ["rollout.frozen"]
+
+
+def test_a_wave_that_only_the_calendars_keep_waits_until_they_open(
+    task: RunningTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(**_: Any) -> None:
+        raise AirflowRescheduleException(releases.AT + timedelta(hours=1))
+
+    monkeypatch.setattr(waves, "put_off", wait)
+    with pytest.raises(AirflowRescheduleException):
+        waves.run_wave.function("bike-shop", 1, PLAN.to_xcom())
+
+
+def test_a_release_that_never_had_a_permit_has_nothing_to_back_out(task: RunningTask) -> None:
+    with pytest.raises(AirflowSkipException, match="never came to its target"):
+        verification.back_out.function("bike-shop")
+
+
+def test_a_rehearsal_is_backed_out_once_it_has_measured_its_target(
+    running: RunningTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan: RolloutPlan = releases.rollout(environment="test", rehearsal=True)
+    running.recorded.append(("rollout.frozen", {**plan.to_xcom(), "digest": plan.digest}))
+    for came in (False, True):
+        assert permits.came_to_its_target(plan) is came
+        running.recorded.append(("baseline.measured", {}))
+
+
+def test_a_wave_is_reported_when_its_hosts_were_changed(task: RunningTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = (releases.host_result(1),)
+
+    @contextmanager
+    def admission(*_: Any) -> Iterator[Any]:
+        yield SimpleNamespace(begin=lambda: None)
+
+    for room, name, value in (
+        (permits, "admission_to_deploy", admission),
+        (traffic, "attach", lambda *_: None),
+        (waves, "deploy", lambda *_, **__: results),
+    ):
+        monkeypatch.setattr(room, name, value)
+    report = WaveReport.from_xcom(waves.run_wave.function("bike-shop", 1, PLAN.to_xcom()))
+    assert report.results == results
+    assert task.recorded[-1][0] == "wave.deployed"
