@@ -12,7 +12,7 @@ VENDOR := include/interlock/console/vendor
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status logs reset evidence test attacks faults mutation bench-fanout lint format \
+.PHONY: help install up demo down status logs reset evidence test attacks faults mutation bench-fanout bench-schedule lint format \
         catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
@@ -60,6 +60,9 @@ mutation: $(READY) ## change the code of votes, permits and ledger in every smal
 
 bench-fanout: $(READY) ## time a deployment to many SSH hosts beside OpenSSH alone (HOSTS=40, MIB=0.0625,20, ROUNDS=3)
 	@$(BIN)/python -m benchmarks.fanout --hosts $(or $(HOSTS),40)$(if $(MIB), --mib $(MIB)) --rounds $(or $(ROUNDS),3)
+
+bench-schedule: $(READY) ## time trains and calendars for 1,000 services (ROUNDS=3)
+	@$(BIN)/python -m benchmarks.schedule --rounds $(or $(ROUNDS),3)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

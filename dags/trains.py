@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, chain
+from airflow.sdk import DAG, chain, get_parsing_context
 
 from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.adapters.trains import load_trains
@@ -106,13 +106,20 @@ def train_dag(train: Train) -> DAG:
 
 
 def train_dags() -> dict[str, DAG]:
-    """Compose the Dags of all trains; what is wrong with a file, dags/catalogue.py says."""
+    """Compose the Dags of all trains, or the one that a task of it is about to run.
+
+    What is wrong with a file, dags/catalogue.py says.
+    """
     folder = catalogue_folder()
     try:
         catalogue = load_catalogue(folder)
     except CatalogueError:
         return {}
     trains = load_trains(folder, catalogue.policy, catalogue.board).trains
+    wanted = get_parsing_context().dag_id
+    if wanted and wanted.startswith(TRAINS):
+        name = wanted.removeprefix(TRAINS).replace("_", "-")
+        trains = {name: trains[name]} if name in trains else {}
     dags = (train_dag(train) for train in trains.values())
     return {dag.dag_id: dag for dag in dags}
 

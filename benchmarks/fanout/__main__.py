@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -20,8 +19,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
+
+from benchmarks.table import machine, write_down
 
 from .fleet import Fleet, started
 from .releases import Release, first, second
@@ -124,15 +124,8 @@ def main() -> int:
     text = report(bench.found, options.hosts, options.rounds)
     sys.stdout.write(f"\n{text}")
     if options.write:
-        write_down(text, options.write)
+        write_down(text, options.write, "fanout")
     return 0
-
-
-def write_down(text: str, page: Path) -> None:
-    """Put what was measured into a page, between its two marks."""
-    before, _, rest = page.read_text(encoding="utf-8").partition("<!-- measured -->\n")
-    _, _, after = rest.partition("<!-- /measured -->")
-    page.write_text(f"{before}<!-- measured -->\n{text}<!-- /measured -->{after}", encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
@@ -177,19 +170,6 @@ def report(found: Mapping[str, Mapping[str, Runs]], hosts: int, rounds: int) -> 
         ratio = f"{ours.median / by_name[OPENSSH].median:.2f}" if OPENSSH in by_name else ""
         lines.append(f"| {work} | {' | '.join(cells)} | {ratio} | {max(ours.memory) // 1024} MiB |")
     return "\n".join(lines) + "\n"
-
-
-def machine() -> str:
-    """Say on what was measured."""
-    known = [
-        line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model n" in line
-    ]
-    processor = known[0] if known else platform.machine()
-    ssh = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True).stderr.split(",")[0]
-    return (
-        f"{os.cpu_count()} processors ({processor}), {ssh}, Python {platform.python_version()}, "
-        f"load {os.getloadavg()[0]:.1f}, {datetime.now(UTC):%Y-%m-%d}."
-    )
 
 
 if __name__ == "__main__":

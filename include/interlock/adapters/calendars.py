@@ -5,18 +5,19 @@ What cannot be read does not open anything: it is a fault, and with a fault ever
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from include.interlock.domain.calendar import Calendars, Entry, EntryTimes, Source
 from include.interlock.domain.catalogue.calendar_file import CalendarEntry, CalendarFile, Feed, zone_of
 from include.interlock.domain.errors import CatalogueError
 
-from .yaml_files import Problem, YamlFile, quoted, read_yaml, refused
+from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
 
 if TYPE_CHECKING:
     from .ical import IcsTimes
@@ -39,13 +40,43 @@ class Known:
 def load_calendars(folder: Path, known: Known, copy_of: CopyOf | None = None) -> Calendars:
     """Read the calendars of a catalogue; what was read and has not changed is not read again.
 
+    This is asked before every wave and between two hosts. So when no file has changed, it is one look at the folder.
+
     :param copy_of: gives the calendars that are at URLs; none: they are left out, which is for checking files only.
     """
+    looked = _look(folder / "calendars")
+    copies = tuple(_copies(path, copy_of) for path in _naming_ical(folder, looked))
+    return _loaded(folder, looked, known, copies)
+
+
+Look = tuple[tuple[str, tuple[int, ...]], ...]
+"""The files of a folder by name, each with what changes when it does; nothing: it cannot be read."""
+
+
+def _look(folder: Path) -> Look:
+    """Look at the files of calendars, also those with the wrong ending."""
+    where = str(folder)  # a Path for each would take longer than the look
+    return tuple((name, _stamp_of(f"{where}/{name}")) for name in names_in(folder, ".yaml", ".yml", ".ics"))
+
+
+def _stamp_of(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=_KEPT)
+def _loaded(folder: Path, looked: Look, known: Known, copies: tuple[Copies, ...]) -> Calendars:
+    paths = [folder / "calendars" / name for name, _ in looked]
+    by_file = {one.file: one for one in copies}
+    named = _named_beside(paths)
     sources: list[Source] = []
     faults: list[str] = []
-    for path in _files(folder):
+    for path in paths:
         try:
-            sources += _sources(path, known, copy_of)
+            sources += _sources(path, known, by_file.get(path.name, Copies(path.name)), named)
         except CatalogueError as error:
             faults.append(str(error))
     return _together(tuple(sources), tuple(faults))
@@ -64,21 +95,17 @@ def _together(sources: tuple[Source, ...], faults: tuple[str, ...]) -> Calendars
     return Calendars(sources, faults)
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the files of calendars, also those with the wrong ending; editors' hidden files are nobody's."""
-    found = (path for path in folder.glob("calendars/*") if path.suffix in (".yaml", ".yml", ".ics"))
-    return sorted(path for path in found if not path.name.startswith("."))
-
-
-def _sources(path: Path, known: Known, copy_of: CopyOf | None) -> tuple[Source, ...]:
+def _sources(path: Path, known: Known, copies: Copies, named: Collection[str]) -> tuple[Source, ...]:
     """Return the sources of one file; of iCalendar files that a YAML file names, none by themselves."""
     if path.suffix == ".ics":
-        return () if path.name in _named_beside(path.parent) else (_of_own(path, known),)
+        return () if path.name in named else (_of_own(path, known),)
     if path.suffix == ".yml":
         raise refused(
             _shown(path), [f"line 1: found a file named {path.name}; allowed: {path.stem}.yaml"], who="its author"
         )
-    return _of_yaml(path, *_stamp(path), known, _copies(path, copy_of))
+    if copies.fault:
+        raise CatalogueError(copies.fault)
+    return _of_yaml(path, *_stamp(path), known, copies)
 
 
 def _shown(path: Path) -> str:
@@ -103,34 +130,55 @@ def _read(path: Path, *stamp: int) -> tuple[YamlFile, CalendarFile]:
     return file, file.parse(CalendarFile)
 
 
-def _named_beside(folder: Path) -> set[str]:
-    """Return the iCalendar files that the YAML files of a folder name; a broken one is a fault of its own."""
-    named: set[str] = set()
-    for path in folder.glob("*.yaml"):
-        try:
-            _, calendar = _read(path, *_stamp(path))
-        except CatalogueError:
-            continue
-        named |= {entry.ical.file for entry in calendar.entries if entry.ical and entry.ical.file}
-    return named
+def _by_ical(path: Path) -> list[CalendarEntry]:
+    """Return the entries of a YAML file that mean an iCalendar file; of a broken file, which is a fault, none."""
+    try:
+        _, calendar = _read(path, *_stamp(path))
+    except CatalogueError:
+        return []
+    return [entry for entry in calendar.entries if entry.ical is not None]
 
 
-Copies = tuple[tuple[str, Path | None, tuple[int, ...]], ...]
-"""Name of an entry, the iCalendar file that it means, and what changes when that does; none: left out."""
+@lru_cache(maxsize=_KEPT)
+def _naming_ical(folder: Path, looked: Look) -> tuple[Path, ...]:
+    """Return the YAML files that name iCalendar files."""
+    paths = [folder / "calendars" / name for name, _ in looked]
+    return tuple(path for path in paths if path.suffix == ".yaml" and _by_ical(path))
+
+
+def _named_beside(paths: Iterable[Path]) -> set[str]:
+    """Return the iCalendar files beside them that YAML files name."""
+    each = (entry.ical for path in paths if path.suffix == ".yaml" for entry in _by_ical(path))
+    return {feed.file for feed in each if feed and feed.file}
+
+
+class Copies(NamedTuple):
+    """The iCalendar files that the entries of a YAML file mean.
+
+    :param files: name of the entry, its file, and what changes when that does; none: left out.
+    :param fault: why one of them is not to be had.
+    """
+
+    file: str
+    files: tuple[tuple[str, Path | None, tuple[int, ...]], ...] = ()
+    fault: str = ""
 
 
 def _copies(path: Path, copy_of: CopyOf | None) -> Copies:
-    _, calendar = _read(path, *_stamp(path))
     found: list[tuple[str, Path | None, tuple[int, ...]]] = []
-    for entry in calendar.entries:
-        if entry.ical is None:
-            continue
-        if entry.ical.file:
-            copy: Path | None = path.parent / entry.ical.file
-        else:
-            copy = copy_of(entry.ical) if copy_of else None
-        found.append((entry.name, copy, _stamp(copy) if copy else ()))
-    return tuple(found)
+    try:
+        for entry in _by_ical(path):
+            copy = _copy(path, entry.ical, copy_of) if entry.ical else None
+            found.append((entry.name, copy, _stamp(copy) if copy else ()))
+    except CatalogueError as error:
+        return Copies(path.name, fault=str(error))
+    return Copies(path.name, tuple(found))
+
+
+def _copy(path: Path, feed: Feed, copy_of: CopyOf | None) -> Path | None:
+    if feed.file:
+        return path.parent / feed.file
+    return copy_of(feed) if copy_of else None
 
 
 @lru_cache(maxsize=4096)
@@ -139,7 +187,7 @@ def _of_yaml(path: Path, mtime: int, size: int, known: Known, copies: Copies) ->
     if problems := [*_unknown_names(calendar, known), *_unknown_holidays(calendar)]:
         raise file.error(problems)
     zone = zone_of(calendar.time_zone)
-    by_name = {name: copy for name, copy, _ in copies}
+    by_name = {name: copy for name, copy, _ in copies.files}
     sources: list[Source] = []
     for entry in calendar.entries:
         if entry.ical is None:

@@ -27,7 +27,7 @@ from include.interlock.domain.errors import CatalogueError
 
 from .calendars import CopyOf, Known, faults_of, load_calendars
 from .trains import Named, faults_of_trains
-from .yaml_files import Problem, YamlFile, quoted, read_yaml, refused
+from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
 
 FOLDER = Path(__file__).parents[2] / "catalogue"
 """The project's own catalogue."""
@@ -201,13 +201,12 @@ def _missing_management(policy: Policy, board: BoardBook) -> Iterator[Problem]:
 
 
 def _service_files(folder: Path) -> list[Path]:
-    """Return the files of services by name, also those with the wrong ending; editors' hidden files are nobody's."""
-    found = (path for path in folder.glob("services/*") if path.suffix in (".yaml", ".yml"))
-    return sorted(path for path in found if not path.name.startswith("."))
+    """Return the files of services by name, also those with the wrong ending."""
+    return [folder / "services" / name for name in names_in(folder / "services", ".yaml", ".yml")]
 
 
 def _service_names(folder: Path) -> frozenset[str]:
-    return frozenset(path.stem for path in _service_files(folder))
+    return frozenset(name.rpartition(".")[0] for name in names_in(folder / "services", ".yaml", ".yml"))
 
 
 def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:

@@ -12,7 +12,7 @@ from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import CatalogueError
 
 from .calendars import unknown_holidays
-from .yaml_files import Problem, YamlFile, quoted, read_yaml, refused
+from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
 
 _MOST_NAMES = 30
 
@@ -84,13 +84,12 @@ def faults_of_trains(folder: Path, named: Named) -> Iterator[str]:
 
 def service_names(folder: Path) -> tuple[str, ...]:
     """Return the services that have a file."""
-    return tuple(sorted(path.stem for path in folder.glob("services/*.yaml") if not path.name.startswith(".")))
+    return tuple(name.removesuffix(".yaml") for name in names_in(folder / "services", ".yaml"))
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of trains, also those with the wrong ending; editors' hidden files are nobody's."""
-    found = (path for path in folder.glob("trains/*") if path.suffix in (".yaml", ".yml"))
-    return sorted(path for path in found if not path.name.startswith("."))
+    """Return the files of trains, also those with the wrong ending."""
+    return [folder / "trains" / name for name in names_in(folder / "trains", ".yaml", ".yml")]
 
 
 def _load(path: Path, named: Named) -> Train:

@@ -7,10 +7,12 @@ do: ``no`` and ``on`` are text. Lines are only looked up once something is wrong
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -249,9 +251,23 @@ _ALLOWED = {
 }
 
 
+def names_in(folder: Path, *endings: str) -> list[str]:
+    """Return the names of a folder's files that end so, in order; editors' hidden files are nobody's."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if name.endswith(endings) and not name.startswith("."))
+
+
+@cache
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
 def _problems(errors: Iterable[ErrorDetails], value: Any, model: type[BaseModel]) -> list[Problem]:
     """Return one problem for each place, for a union's members are one alternative each."""
-    schema = model.model_json_schema()
+    schema = _schema_of(model)
     by_place: dict[Place, list[Problem]] = {}
     for error in errors:
         problem = _problem(error, value, schema)
