@@ -300,3 +300,10 @@ def test_a_broken_service_takes_down_only_its_own_dag(home: dict[str, str], tmp_
     assert file.endswith("catalogue.py")
     assert "services/car-shop.yaml" in message
     assert "teir" in message
+
+
+@pytest.mark.parametrize("dag_id", ["release_bike_shop", "rollback_bike_shop", "train_weekly"])
+def test_the_process_of_a_task_makes_no_other_dag_of_its_kind(home: dict[str, str], dag_id: str) -> None:
+    another = f"{dag_id.partition('_')[0]}_another"
+    mine = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": another, "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "any"}
+    assert dag_id not in load(ROOT / "dags", {**home, **mine})["dags"]
