@@ -16,6 +16,7 @@ from .suite import FREE, OWNER, attack, case
 
 pytestmark = pytest.mark.timeout(600)
 DECIDE, FREEZE, BASELINE = "acceptance.decide_acceptance", "rollout.freeze_plan", "implementation.measure_baseline"
+ASSETS = "design.check_assets"
 BOOKING = "implementation.book_environment"
 NOT_ON_RECORD = "the next task compares it with what the stage left in the ledger, and leaves a finding"
 
@@ -98,13 +99,17 @@ def test_an_edited_record_is_void(
 
 
 @attack("edit the XCom of the hosts before the plan is frozen", by=OWNER, way="database", stopped=NOT_ON_RECORD)
-def test_edited_hosts_are_void(misread: Release, database: AirflowDatabase) -> None:
-    database.run_again(misread, DECIDE)
-    until("the acceptance to be read", lambda: misread.states()[DECIDE] == "success", within=60)
-    misread.finish()
-    hosts = database.xcom(misread, "design.check_assets")["hosts"]
-    change = {"hosts": {**hosts, "production": hosts["test"]}}
-    refused_after_edit(misread, database, "design.check_assets", change, "AssetReport", consumer=FREEZE)
+def test_edited_hosts_are_void(stack: Stack, misread: Release, database: AirflowDatabase) -> None:
+    misread.finish()  # it would be in the way
+    release = stack.person("rita").release(NEW)
+    until("the hosts to be found", lambda: release.states().get(ASSETS) == "success", within=120)
+    report = database.xcom(release, ASSETS)
+    hosts = {**report["hosts"], "production": report["hosts"]["test"]}
+    database.write_xcom(release, ASSETS, {**report, "hosts": hosts})
+    TAMPERED["the hosts"] = release
+    assert release.finish() == "failed"
+    assert "was given a AssetReport that is not the one on record" in release.outcome()["reason"]
+    assert any("AssetReport" in what for what in wave.findings(release))
 
 
 def refused_after_edit(
