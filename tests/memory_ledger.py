@@ -82,7 +82,7 @@ class MemoryLedger:
         """Return the heads of a chain that were to be signed."""
         return tuple(self._heads.get(chain, ()))
 
-    def sign_head(self, chain: str, signer: object, *, follows: bool = False) -> None:
+    def sign_head(self, chain: str, signer: object, *, seals: object = None) -> None:
         """Note that the chain was to be signed."""
         self.signed.append(chain)
         if last := self.last(chain):

@@ -63,7 +63,7 @@ class RunningTask:
         """Have a record of an earlier task."""
         self.recorded.append((kind, record.to_xcom()))
 
-    def sign_head(self, chain: str, signer: object, *, follows: bool = False) -> None:
+    def sign_head(self, chain: str, signer: object, *, seals: object = None) -> None:
         """Sign nothing: the ledger's own tests are about signatures."""
 
 

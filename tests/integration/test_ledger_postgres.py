@@ -354,15 +354,32 @@ def test_empty_chain_has_no_head(ledger: Ledger, chain: str, signer: Signer) -> 
 def test_chain_whose_heads_were_taken_away_is_not_signed_again(
     server: Settings, ledger: Ledger, chain: str, signer: Signer
 ) -> None:
-    record(ledger, chain, "frozen", kind="rollout.frozen")
-    ledger.sign_head(chain, signer, follows=True)
-    record(ledger, chain, "decided")
-    ledger.sign_head(chain, signer, follows=True)
-    record(ledger, chain, "closed", kind="release.closed")
+    for name, kind in (("frozen", "rollout.frozen"), ("decided", "board.decided")):
+        ledger.sign_head(chain, signer, seals=record(ledger, chain, name, kind=kind))
+    closed = record(ledger, chain, "closed", kind="release.closed")
     tamper(server, f"DELETE FROM ledger.heads WHERE chain = '{chain}'")
     with pytest.raises(LedgerBroken, match=r"Entry 1 of the chain .* \(rollout.frozen\) is not signed"):
-        ledger.sign_head(chain, signer, follows=True)
+        ledger.sign_head(chain, signer, seals=closed)
     assert ledger.heads(chain) == ()
+
+
+def test_who_seals_something_vouches_for_no_decision_of_somebody_else(
+    server: Settings, ledger: Ledger, chain: str, signer: Signer
+) -> None:
+    ledger.sign_head(chain, signer, seals=record(ledger, chain, "frozen", kind="rollout.frozen"))
+    found = record(ledger, chain, "a finding", kind="finding")
+    record(ledger, chain, "forged", kind="board.decided")  # by whoever has the writer's password
+    assert ledger.sign_head(chain, signer, seals=found).sequence == found.sequence, (
+        "what comes after is not vouched for"
+    )
+    late = record(ledger, chain, "another finding", kind="finding")
+    for junk in ("", "a head that nobody signed"):
+        if junk:
+            columns = "chain, sequence, hash, key_id, envelope"
+            values = f"'{chain}', {late.sequence}, '{late.hash}', 'nobody', '{{\"payload\": \"e30=\"}}'"
+            run_as(server, postgres.LEDGER_WRITER, f"INSERT INTO ledger.heads ({columns}) VALUES ({values})")
+        with pytest.raises(LedgerBroken, match=r"\(board.decided\) is not signed"):
+            ledger.sign_head(chain, signer, seals=late)
 
 
 def test_forged_head_is_noticed_and_not_returned(server: Settings, ledger: Ledger, chain: str, signer: Signer) -> None:

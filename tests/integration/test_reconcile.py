@@ -134,6 +134,7 @@ def began(ledger: Ledger, **changes: Any) -> None:
     record(ledger, "policy.resolved", releases.policy().model_copy(update={"digest": digest}).to_xcom())
     plan = releases.rollout(**changes)
     record(ledger, "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest})
+    ledger.sign_head(CHAIN, resources.signer())
 
 
 def findings(ledger: Ledger, chain: str = CHAIN) -> list[str]:
@@ -250,6 +251,8 @@ def test_a_decision_that_is_not_signed_is_found_and_not_signed_by_looking_at_it(
     airflow: AirflowServer, ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(ledger, "board.decided", releases.decision().to_xcom())
+    assert run(reconcile.check_ledger) == 0, "the task that decided may be about to sign it"
+    assert ledger.heads(CHAIN) == (), "and nobody else does"
     monkeypatch.setattr(reconcile, "SEALING", timedelta())
     assert run(reconcile.check_ledger) == 1
     assert findings(ledger, INSTALLATION) == ["seal_missing"]

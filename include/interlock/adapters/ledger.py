@@ -136,23 +136,23 @@ class Ledger:
             rule=f"{kind} happens once",
         )
 
-    def sign_head(self, chain: str, signer: Signer, *, follows: bool = False) -> SignedHead:
+    def sign_head(self, chain: str, signer: Signer, *, seals: Entry | None = None) -> SignedHead:
         """Check the chain from its last head on, and vouch for its last entry; again: the head that is kept.
 
-        :param follows: refuse, with LedgerBroken, if what was decided before is not signed: its heads were taken away,
-            and whoever did so may have written the chain anew.
+        :param seals: vouch for this entry, and for nothing after it. Refused, with LedgerBroken, if what was decided
+            before it is not signed: its heads were taken away, or somebody else wrote it, and may have written more.
         """
         keys = [signer.public_key]
         with self._reading() as connection:
-            if follows and (
-                gap := unsigned_since(
-                    chain, stretch(connection, chain, 0), heads_of(connection, chain), but_the_last=True
-                )
-            ):
-                raise broken_by(gap)
+            if seals is not None:
+                signed = [head for head in heads_of(connection, chain) if not _head_problem(head, keys)]
+                before = stretch(connection, chain, 0)[: seals.sequence - 1]
+                if gap := unsigned_since(chain, before, signed):
+                    raise broken_by(gap)
             own = heads_of(connection, chain, signer.key_id)
             trusted = own[-1] if own and not _head_problem(own[-1], keys) else None
             new = stretch(connection, chain, trusted.sequence if trusted else 0)
+            new = new if seals is None else tuple(one for one in new if one.sequence <= seals.sequence)
         if not new:
             if trusted:
                 return trusted

@@ -220,19 +220,14 @@ def first_break(
     return found
 
 
-def unsigned_since(
-    chain: str, entries: Sequence[Entry], heads: Iterable[SignedHead], *, but_the_last: bool = False
-) -> Break | None:
+def unsigned_since(chain: str, entries: Sequence[Entry], heads: Iterable[SignedHead]) -> Break | None:
     """Return where a chain lacks a signed head: after what is always signed; None if it is vouched for so far.
 
     :param entries: of the chain, found to be whole; without heads, whoever may write rows could write them all anew.
     :param heads: of this chain, each signed by a known key.
-    :param but_the_last: the last one of what is always signed is about to be.
     """
     end = max((head.sequence for head in heads), default=0)
-    decided = [entry for entry in entries if entry.kind in SEALED]
-    due = decided[:-1] if but_the_last else decided
-    missing = next((entry for entry in due if entry.sequence > end), None)
+    missing = next((entry for entry in entries if entry.kind in SEALED and entry.sequence > end), None)
     if missing is None:
         return None
     return _broken(

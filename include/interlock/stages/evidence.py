@@ -54,7 +54,7 @@ def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal
             this_chain(), kind, payload, actor=actor or task, key=f"{kind}/{task}/{sha256_of(payload)[:32]}"
         )
         if seal:
-            ledger.sign_head(this_chain(), resources.signer(), follows=True)
+            ledger.sign_head(this_chain(), resources.signer(), seals=entry)
     return entry
 
 

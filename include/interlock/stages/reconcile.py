@@ -26,7 +26,7 @@ from include.interlock.domain import reconcile as checks
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Environment, Findings, Service
 from include.interlock.domain.errors import AlreadyRecorded, CatalogueError, DeployError, LedgerBroken
-from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain, unsigned_since
+from include.interlock.domain.ledger import INSTALLATION, Break, Entry, release_chain, unsigned_since
 from include.interlock.domain.permit import SANDBOXES
 from include.interlock.domain.reconcile import BASELINE, DAGS, FINDING, ROLLBACKS, TOLD, Finding, RunSeen
 from include.interlock.domain.records import Host
@@ -246,10 +246,10 @@ def check_ledger() -> int:
                 evidence = broken.model_dump(mode="json")
                 found.append(Finding(kind="chain_broken", what=broken.sentence, evidence=evidence, chain=INSTALLATION))
                 continue
-            unsigned = [*_unsigned(ledger, chain, looked)] if chain in watched and looked is not None else []
-            unsigned += _unsealed(ledger, chain, now)
-            found += unsigned
-            if not unsigned:  # what may have been written anew is not vouched for
+            removed = [*_unsigned(ledger, chain, looked)] if chain in watched and looked is not None else []
+            lacking = _unsealed(ledger, chain)
+            found += [*removed, *_overdue(chain, lacking, now)]
+            if not removed and lacking is None:  # what may have been written anew is not vouched for
                 ledger.sign_head(chain, resources.signer())
         return _leave(ledger, found)
 
@@ -280,15 +280,29 @@ def _unsigned(ledger: Ledger, chain: str, looked: datetime) -> Iterator[Finding]
         )
 
 
-def _unsealed(ledger: Ledger, chain: str, now: datetime) -> Iterator[Finding]:
-    """Yield a finding if a decision in a release's chain is not signed, although it is when it is made."""
+class Lacking(NamedTuple):
+    """A decision in a release's chain that is not signed; whoever made it signs it, and nobody else.
+
+    :param at: when it was made.
+    """
+
+    where: Break
+    at: datetime
+
+
+def _unsealed(ledger: Ledger, chain: str) -> Lacking | None:
     if checks.run_of(chain) is None:
-        return
+        return None
     entries = ledger.entries(chain)
     lacking = unsigned_since(chain, entries, ledger.heads(chain))
-    if lacking is not None and entries[lacking.sequence - 1].at < now - SEALING:
-        evidence = lacking.model_dump(mode="json")
-        yield Finding(kind="seal_missing", what=lacking.sentence, evidence=evidence, chain=INSTALLATION)
+    return Lacking(lacking, entries[lacking.sequence - 1].at) if lacking is not None else None
+
+
+def _overdue(chain: str, lacking: Lacking | None, now: datetime) -> Iterator[Finding]:
+    """Yield a finding if a decision has not been signed for longer than a task may take."""
+    if lacking is not None and lacking.at < now - SEALING:
+        evidence = lacking.where.model_dump(mode="json")
+        yield Finding(kind="seal_missing", what=lacking.where.sentence, evidence=evidence, chain=INSTALLATION)
 
 
 # --- hosts -----------------------------------------------------------------------------------------------------------
@@ -475,18 +489,17 @@ def _chain_for(service: str, host: str, release: str | None) -> str:
 
 def _leave(ledger: Ledger, found: Iterable[Finding]) -> int:
     """Put findings on record that are not there yet, and sign; return how many were new."""
-    new: list[Finding] = []
+    new: dict[str, list[Entry]] = {}
     for finding in found:
+        chain = finding.chain or INSTALLATION
         with suppress(AlreadyRecorded):
-            ledger.append_once(
-                finding.chain or INSTALLATION, FINDING, finding.payload, actor=this_task(), key=finding.key
-            )
-            new.append(finding)
-            log.warning("Finding in %s: %s", finding.chain or INSTALLATION, finding.what)
-    for chain in {finding.chain or INSTALLATION for finding in new}:
+            entry = ledger.append_once(chain, FINDING, finding.payload, actor=this_task(), key=finding.key)
+            new.setdefault(chain, []).append(entry)
+            log.warning("Finding in %s: %s", chain, finding.what)
+    for chain, entries in new.items():
         with suppress(LedgerBroken):  # a chain that does not hold is not signed; that it does not is a finding
-            ledger.sign_head(chain, resources.signer())
-    return len(new)
+            ledger.sign_head(chain, resources.signer(), seals=entries[-1])
+    return sum(map(len, new.values()))
 
 
 @stage_task(task_display_name="Tell people", trigger_rule=TriggerRule.ALL_DONE)

@@ -101,8 +101,8 @@ def _bring(service: Service, missed: LeftOut, hosts: list[Host]) -> list[str]:
     with resources.ledger() as ledger:
         payload = {**report.to_xcom(), "digest": plan.bundle.sha256}
         key = f"{RETURNED}/{'/'.join(this_run())}/{service.name}"
-        ledger.append(missed.chain, RETURNED, payload, actor=this_task(), key=key)
-        ledger.sign_head(missed.chain, resources.signer())
+        entry = ledger.append(missed.chain, RETURNED, payload, actor=this_task(), key=key)
+        ledger.sign_head(missed.chain, resources.signer(), seals=entry)
     return [one.host for one in results if one.after == plan.release]
 
 

@@ -37,6 +37,7 @@ from .acceptance import acceptance_digest
 from .ballots import AwaitBallots
 from .calendars import foreseen
 from .conflicts import noted
+from .evidence import refuse_void
 from .people import ABSTAIN, APPROVE, REJECT, ask, persons, question, votes_on
 from .planning import settled
 from .policy import requested
@@ -227,8 +228,10 @@ class AwaitBoard(AwaitBallots):
         return self.plan.decide_by
 
     def count(self, *, expired: bool) -> Decision | None:
-        """Count the votes on the plan; None while the board is still open."""
-        return count(self.service, self.plan, expired=expired)
+        """Count the votes on the plan, if it is the one on record; None while the board is still open."""
+        plan = self.plan
+        refuse_void([plan])
+        return count(self.service, plan, expired=expired)
 
     def next_look(self, cast: Sequence[Answer]) -> datetime | None:
         """Remind who has not voted, if it is time to; return when to look next."""

@@ -397,12 +397,11 @@ def test_what_is_always_signed_shows_when_no_head_is_signed_after_it() -> None:
         assert missing is not None
         assert (missing.sequence, missing.what) == (2, "head")
         assert "is not signed" in missing.sentence
-        assert unsigned_since(CHAIN, entries, heads, but_the_last=True) is None
     alone = following(None)
     unsigned = unsigned_since(CHAIN, [alone], [])
     assert unsigned is not None
     assert unsigned.sequence == 1
     assert unsigned_since(CHAIN, [alone], [head(alone)]) is None
     again = following(last, key="4")
-    assert unsigned_since(CHAIN, [*entries, again], [head(decided)], but_the_last=True) is None
-    assert unsigned_since(CHAIN, [*entries, again], [], but_the_last=True) is not None
+    assert unsigned_since(CHAIN, [*entries, again], [head(decided)]) is not None
+    assert unsigned_since(CHAIN, [*entries, again], [head(again)]) is None

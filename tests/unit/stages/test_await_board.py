@@ -44,6 +44,8 @@ def ballots(airflow: AirflowServer, planned: RolloutPlan, members: tuple[str, ..
 
 
 def waiting(planned: RolloutPlan, number: int) -> stage.AwaitBoard:
+    """Return the task that waits; the plan is on record."""
+    resources.ledger().knows("rollout.frozen", planned)  # type: ignore[attr-defined]  # it is a RunningTask
     return stage.AwaitBoard(
         task_id="await_board", service=planned.service, rollout=planned.to_xcom(), ballots=[{"subject": "?"}] * number
     )
@@ -126,7 +128,8 @@ def test_a_rejection_fails_for_good_with_the_members_words_and_closes_the_rest(
     decision = Decision.from_xcom(running.xcoms["return_value"])
     assert (decision.approved, decision.expired) == (False, False)
     assert "The cookie is not marked secure" in running.xcoms["reason"]
-    assert [(kind, payload["approved"]) for kind, payload in running.recorded] == [("board.decided", False)]
+    decided = [payload["approved"] for kind, payload in running.recorded if kind == "board.decided"]
+    assert decided == [False]
     assert all(ballot["response_received"] for ballot in cast)
 
 
@@ -275,3 +278,28 @@ def test_a_digest_that_a_ballot_only_mentions_is_not_what_it_is_about(airflow: A
         airflow.answer(asked, user, "Approve", responded_at=early)
     with pytest.raises(AirflowFailException, match="not approved in time"):
         wait(planned)
+
+
+@pytest.mark.parametrize("changes", [{"rehearsal": True, "environment": "test"}, {"version": "9.9.9"}])
+def test_a_plan_that_is_not_the_one_on_record_is_not_decided_on(
+    airflow: AirflowServer, running: RunningTask, changes: dict[str, Any]
+) -> None:
+    planned = releases.rollout(decide_by=SOON)
+    cast = ballots(airflow, planned)
+    task = waiting(planned, 3)
+    task.rollout = planned.model_copy(update=changes).to_xcom()
+    with pytest.raises(AirflowFailException, match="was given a RolloutPlan that is not the one on record"):
+        task.execute({})
+    assert [kind for kind, _ in running.recorded] == ["rollout.frozen", "finding"]
+    assert all(ballot["response_received"] for ballot in cast), "nobody needs to vote any more"
+
+
+def test_a_board_decides_nothing_after_the_end(airflow: AirflowServer, running: RunningTask) -> None:
+    planned = releases.rollout(decide_by=SOON)
+    for ballot, user in zip(ballots(airflow, planned)[:2], CAB, strict=False):
+        airflow.answer(ballot, user, "Approve")
+    task = waiting(planned, 3)
+    running.recorded.append(("release.closed", {"outcome": "deployed"}))
+    with pytest.raises(AirflowFailException, match="The release has ended"):
+        task.execute({})
+    assert running.recorded[-1][0] == "release.closed"

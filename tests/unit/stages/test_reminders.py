@@ -72,6 +72,7 @@ def cast(airflow: AirflowServer, plan: RolloutPlan) -> list[dict[str, Any]]:
 
 def woken_at(plan: RolloutPlan) -> datetime:
     """Let the task count, and return until when it waits."""
+    resources.ledger().knows("rollout.frozen", plan)  # type: ignore[attr-defined]  # it is a RunningTask
     task = stage.AwaitBoard(task_id="await_board", service=plan.service, rollout=plan.to_xcom(), ballots=[{}] * 3)
     with pytest.raises(TaskDeferred) as deferred:
         task.execute({})
@@ -92,7 +93,7 @@ def test_before_it_is_time_nobody_is_reminded_and_the_task_sleeps_until_then(
     assert plan.decide_by is not None
     assert woken_at(plan) == plan.decide_by - timedelta(hours=12)
     assert mailbox.to == []
-    assert running.recorded == []
+    assert [kind for kind, _ in running.recorded] == ["rollout.frozen"]
 
 
 def test_when_it_is_time_those_who_have_not_voted_are_reminded_once_and_on_record(
@@ -143,6 +144,7 @@ def test_what_was_not_sent_is_tried_again_and_holds_nobody_up(
     assert mailbox.to == ["ben", "cora", "dan"]
     for ballot, user in zip(ballots[:2], CAB, strict=False):
         airflow.answer(ballot, user, "Approve")
+    resources.ledger().knows("rollout.frozen", plan)  # type: ignore[attr-defined]  # it is a RunningTask
     task = stage.AwaitBoard(task_id="await_board", service=plan.service, rollout=plan.to_xcom(), ballots=[{}] * 3)
     assert task.execute({})["approved"]
 
@@ -156,6 +158,7 @@ def test_without_a_mail_server_the_board_decides_all_the_same(
     assert plan.decide_by is not None
     assert woken_at(plan) < plan.decide_by
     airflow.answer(ballots[1], "cora", "Reject", "no")
+    resources.ledger().knows("rollout.frozen", plan)  # type: ignore[attr-defined]  # it is a RunningTask
     task = stage.AwaitBoard(task_id="await_board", service=plan.service, rollout=plan.to_xcom(), ballots=[{}] * 3)
     with pytest.raises(Exception, match="no"):
         task.execute({})
