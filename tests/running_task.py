@@ -52,8 +52,15 @@ class RunningTask:
 
     def entries(self, chain: str, **_: object) -> tuple[SimpleNamespace, ...]:
         """Be read as the ledger is."""
-        recorded = (SimpleNamespace(kind=kind, payload=payload) for kind, payload in self.recorded)
+        recorded = (
+            SimpleNamespace(kind=kind, payload=payload, sequence=number)
+            for number, (kind, payload) in enumerate(self.recorded, start=1)
+        )
         return (*recorded, *self.answers())
+
+    def heads(self, chain: str) -> tuple[SimpleNamespace, ...]:
+        """Have signed all there is."""
+        return (SimpleNamespace(sequence=len(self.recorded)),)
 
     def find(self, chain: str, key: str) -> SimpleNamespace | None:
         """Find the one entry that has a key here."""

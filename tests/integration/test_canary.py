@@ -199,6 +199,7 @@ def release(
         (permits, "refuse_unproven", lambda *_, **__: None),
         (permits, "catalogue_digest", lambda _: "c" * 64),
         (calendars, "answer_now", lambda *_: None),
+        (permits, "overtaken", lambda *_: ""),
         (canary, "count", lambda *_, **__: None),
         (switch, "count", lambda *_, **__: None),
     ):
@@ -395,6 +396,17 @@ def test_a_release_that_has_ended_takes_no_traffic_back(two_fleets: Release, out
             task.function("bike-shop")
     assert two_fleets.weights() == [0, 100]
     assert two_fleets.left.recorded[before:] == []
+
+
+def test_a_release_that_was_overtaken_takes_no_traffic_back(
+    two_fleets: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
+    two_fleets.left.recorded.append(("release.closed", {"outcome": "failed"}))
+    monkeypatch.setattr(permits, "overtaken", lambda *_: "release_bike_shop/later changed hosts of production.")
+    with pytest.raises(AirflowFailException, match="hosts are taken back by the release that changed them last"):
+        verification.back_out.function("bike-shop")
+    assert two_fleets.weights() == [0, 100]
 
 
 def test_the_way_back_of_the_traffic_has_a_permit_of_its_own(two_fleets: Release) -> None:

@@ -18,6 +18,7 @@ from airflow.sdk.types import RuntimeTaskInstanceProtocol
 from include.interlock.adapters import ec2
 from include.interlock.adapters.artifacts import ArtifactStore, Folder
 from include.interlock.adapters.ledger import Ledger, open_ledger
+from include.interlock.adapters.permits import PermitOffice
 from include.interlock.adapters.signing import generate_key, load_signer
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.ledger import INSTALLATION, release_chain
@@ -88,9 +89,14 @@ class Office:
         quality: QualityReport | None = None,
         waivers: tuple[Waiver, ...] = (),
         risk: dict[str, bool] | None = None,
+        board: bool = True,
+        permits: bool = True,
         **changes: Any,
     ) -> str:
-        """Let a release have been deployed; return its chain."""
+        """Let a release have been deployed; return its chain.
+
+        :param board: the board approved it; ``permits``: each wave had one.
+        """
         run = ("release_bike_shop", f"manual__{version}")
         chain, report = release_chain(*run), quality or releases.quality()
         bundle = self.store.put_bytes(f"the bytes of {version}".encode(), f"bike-shop-{version}.tar.gz")
@@ -109,6 +115,24 @@ class Office:
             self.put(chain, "quality.waived", waiver)
         self.put(chain, "acceptance.decided", releases.decision("acceptance", digest=digest))
         self.put(chain, "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest}, seal=True)
+        decided = releases.decision(digest=plan.digest, approved=board, required=True)
+        self.put(chain, "board.decided", decided, seal=True)
+        desk = PermitOffice(self.signer, self.ledger, actor="a task")
+        for wave, hosts in enumerate(plan.waves if permits else (), start=1):
+            desk.redeem(
+                desk.issue(
+                    purpose="deploy",
+                    chain=chain,
+                    environment=plan.environment,
+                    hosts=[host.address for host in hosts],
+                    catalogue="c" * 64,
+                    wave=wave,
+                    plan=plan.digest,
+                    bundle=bundle.sha256,
+                ),
+                purposes=("deploy",),
+                environment=plan.environment,
+            )
         self.put(chain, "hosts.smoked", SmokeReport(results=(smoke,)))
         self.put(chain, "load.measured", LoadReport(moment="after", results=(load,), seconds=1))
         ended = releases.outcome().model_copy(update={"outcome": outcome, "version": version})
@@ -235,6 +259,47 @@ def test_a_version_that_is_no_way_back_is_refused(office: Office, version: str, 
 @pytest.mark.parametrize("outcome", ["backed_out", "failed", "rejected"])
 def test_a_release_that_did_not_end_well_is_nothing_to_go_back_to(office: Office, outcome: str) -> None:
     office.deployed("1.1.0", outcome=outcome)
+    with pytest.raises(AirflowFailException, match=r"never ran 1\.1\.0"):
+        office.planned()
+
+
+@pytest.mark.parametrize("lacks", ["board", "permits"])
+def test_what_no_board_approved_or_no_permit_let_in_was_not_deployed_whatever_its_chain_says(
+    office: Office, lacks: str
+) -> None:
+    """Whoever has the password of the ledger's writer can write that a rejected release was deployed."""
+    office.deployed("1.1.0", **{lacks: False})
+    with pytest.raises(AirflowFailException, match=r"never ran 1\.1\.0"):
+        office.planned()
+
+
+def test_a_permit_that_the_installation_did_not_sign_let_nobody_in(office: Office, tmp_path: Path) -> None:
+    real = office.signer
+    generate_key(tmp_path / "forger")
+    forged = PermitOffice(load_signer((tmp_path / "forger").as_uri()), office.ledger, actor="mallory")
+    chain = office.deployed("1.1.0", permits=False)
+    frozen = office.ledger.entries(chain, kind="rollout.frozen")[-1].payload
+    for wave, hosts in enumerate(frozen["waves"], start=1):
+        forged.issue(
+            purpose="deploy",
+            chain=chain,
+            environment="production",
+            hosts=[host["address"] for host in hosts],
+            catalogue="c" * 64,
+            wave=wave,
+            plan=frozen["digest"],
+            bundle=frozen["bundle"]["sha256"],
+        )
+    assert office.signer is real
+    with pytest.raises(AirflowFailException, match=r"never ran 1\.1\.0"):
+        office.planned()
+
+
+@pytest.mark.parametrize("kind", ["release.closed", "board.decided"])
+def test_a_decision_that_nobody_signed_proves_no_deployment(office: Office, kind: str) -> None:
+    chain = office.deployed("1.1.0", outcome="rejected")
+    again = releases.outcome() if kind == "release.closed" else releases.decision()
+    office.put(chain, kind, again)
     with pytest.raises(AirflowFailException, match=r"never ran 1\.1\.0"):
         office.planned()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from include.interlock.domain.calendar import Answer
 from include.interlock.domain.canonical import Sha256, canonical_bytes
 from include.interlock.domain.errors import AlreadyRecorded, DigestMismatch, PolicyViolation
+from include.interlock.domain.ledger import Entry
 from include.interlock.domain.permit import (
     LONGEST,
     PERMIT_TYPE,
@@ -33,6 +35,23 @@ LOOK_AGAIN = timedelta(seconds=2)
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def signed_permits(entries: Iterable[Entry], key: bytes) -> tuple[Permit, ...]:
+    """Return the permits in a chain that the installation signed: whoever may write to the ledger cannot make one.
+
+    :param key: the installation's public key, PEM.
+    """
+    from .signing import verify
+
+    found: list[Permit] = []
+    for entry in entries:
+        envelope = entry.payload.get("envelope") if entry.kind == "permit.issued" else None
+        if isinstance(envelope, dict) and envelope.get("payloadType") == PERMIT_TYPE:
+            with suppress(DigestMismatch):
+                permit = Permit.model_validate(json.loads(verify(envelope, key)))
+                found += [permit] if permit.chain == entry.chain else []
+    return tuple(found)
 
 
 class PermitOffice:

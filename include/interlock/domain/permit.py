@@ -308,11 +308,13 @@ def had_permit(plan: RolloutPlan, entries: Sequence[Entry]) -> bool:
     return any((one.get("purpose"), one.get("plan")) == ("deploy", plan.digest) for one in permits)
 
 
-def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry]) -> None:
+def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry], *, unsigned: str = "", overtaken: str = "") -> None:
     """Raise a PolicyViolation unless a release may take its hosts back: what stops a release does not stop that.
 
     :param entries: the release's chain. It froze this plan, had a permit to deploy by it, and did not end since; a
         release that failed is not at its end while its back-out is not done.
+    :param unsigned: what was decided in it and is not signed.
+    :param overtaken: which other release changed its hosts since its plan was frozen: they are that one's now.
     """
     frozen = [entry.payload.get("digest") for entry in entries if entry.kind == "rollout.frozen"]
     closed = [entry.payload.get("outcome") for entry in entries if entry.kind == "release.closed"]
@@ -322,6 +324,10 @@ def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry]) -> None:
         problem, rule = "by the ledger it never had a permit to deploy", "only what was deployed is backed out"
     elif closed and closed[-1] != "failed":
         problem, rule = f"by the ledger it has ended as {closed[-1]}", "what has ended touches nothing any more"
+    elif unsigned:
+        problem, rule = unsigned.rstrip("."), "what was frozen and decided is signed with the installation's key"
+    elif overtaken:
+        problem, rule = overtaken.rstrip("."), "hosts are taken back by the release that changed them last"
     else:
         return
     raise PolicyViolation(

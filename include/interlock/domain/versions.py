@@ -19,6 +19,7 @@ from .catalogue import Service
 from .errors import PolicyViolation, RequestRefused
 from .ledger import Entry
 from .notes import escaped
+from .permit import Permit
 from .records import (
     Artifact,
     Commit,
@@ -179,15 +180,19 @@ class DeployedRelease(Model):
         return self.plan.commit
 
 
-def deployed_release(entries: Sequence[Entry]) -> DeployedRelease | None:
+def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> DeployedRelease | None:
     """Read from the chain of a release what was deployed; None if it was not, or if a record of it is missing.
 
-    Every record has to be the one that the frozen plan names.
+    Every record has to be the one that the frozen plan names; the board approved it; and each wave had a permit, which
+    only the installation's key can sign: whoever may write to the ledger makes no release deployed.
 
     :param entries: the whole chain, proven.
+    :param permits: those in it that the installation signed.
     """
     outcome, rollout = _last(entries, "release.closed", Outcome), _last(entries, "rollout.frozen", RolloutPlan)
     if outcome is None or rollout is None or outcome.outcome != "deployed" or rollout.rehearsal:
+        return None
+    if not _went_by_the_book(entries, rollout, permits):
         return None
     plan, artifact = _last(entries, "plan.made", ReleasePlan), _last(entries, "artifact.built", Artifact)
     quality, acceptance = (
@@ -220,6 +225,18 @@ def deployed_release(entries: Sequence[Entry]) -> DeployedRelease | None:
         acceptance=acceptance,
         smoked=tuple(sorted({(one.path, one.expected) for one in smoke.results} - failed)) if smoke else (),
         loaded=tuple(dict.fromkeys(one.path for one in load.results)) if load else (),
+    )
+
+
+def _went_by_the_book(entries: Sequence[Entry], rollout: RolloutPlan, permits: Iterable[Permit]) -> bool:
+    closed = [entry for entry in entries if entry.kind == "release.closed"]
+    board = _last(entries, "board.decided", Decision)
+    waves = {one.wave for one in permits if (one.purpose, one.plan) == ("deploy", rollout.digest)}
+    return (
+        len(closed) == 1
+        and board is not None
+        and (board.approved, board.digest) == (True, rollout.digest)
+        and waves >= set(range(1, len(rollout.waves) + 1))
     )
 
 
@@ -331,12 +348,12 @@ def _not_back(release: DeployedRelease, running: Sequence[RunningRelease]) -> st
     return ""
 
 
-def is_proven(plan: RolloutPlan, entries: Sequence[Entry]) -> bool:
-    """Say whether a plan goes back to exactly what a chain says was deployed there before.
+def is_proven(plan: RolloutPlan, found: DeployedRelease | None) -> bool:
+    """Say whether a plan goes back to exactly what was deployed there before.
 
-    :param entries: of the chain that the plan names, proven.
+    :param found: what the chain that the plan names says was deployed; none: it proves nothing.
     """
-    found, back = deployed_release(entries), plan.rolls_back
+    back = plan.rolls_back
     if found is None or back is None:
         return False
     return (found.chain, found.closed) == (back.chain, back.closed) and (

@@ -28,7 +28,7 @@ from . import bookings, calendars, resources
 from .evidence import chain_entries, plan_in, this_chain, this_task
 from .policy import catalogue_digest
 from .taskflow import this_run
-from .versions import standing
+from .versions import overtaken, standing
 
 Envelope = dict[str, Any]
 PATIENCE = 8
@@ -133,9 +133,17 @@ def permit_way_back(service: str, plan: RolloutPlan) -> None:
     if plan.environment in permits.SANDBOXES:
         return
     with _office() as office:
-        permits.refuse_back_out(plan, chain_entries())
+        _refuse_way_back(plan)
         envelope = _issue(office, service, "traffic", plan, plan.hosts, None)
         office.redeem(envelope, purposes=("traffic",), environment=plan.environment)
+
+
+def _refuse_way_back(plan: RolloutPlan) -> None:
+    with resources.ledger() as ledger:
+        entries = ledger.entries(this_chain())
+        unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
+        passed = overtaken(ledger, plan, this_chain(), entries)
+    permits.refuse_back_out(plan, entries, unsigned=unsigned.sentence if unsigned else "", overtaken=passed)
 
 
 def came_to_its_target(plan: RolloutPlan) -> bool:
@@ -151,12 +159,12 @@ def admission_to_back_out(service: str, plan: RolloutPlan) -> Iterator[Admission
     """Admit to the hosts of a frozen plan in order to take them back to what it says they had.
 
     A back-out is not stopped by what stops a release: it needs the plan that was frozen, a permit to deploy by it that
-    was used, and a release that has not ended.
+    was used, and a release that has not ended and was not overtaken by another.
     """
     with _office() as office:
 
         def ask() -> Envelope:
-            permits.refuse_back_out(plan, chain_entries())
+            _refuse_way_back(plan)
             return _issue(office, service, "back_out", plan, plan.hosts, None)
 
         yield _admission(plan.environment, office, ask, "back_out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ from airflow.sdk import Param, get_current_context
 
 from include.interlock.adapters import web
 from include.interlock.adapters.catalogue import load_catalogue
+from include.interlock.adapters.permits import signed_permits
 from include.interlock.domain import versions
 from include.interlock.domain.catalogue import Policy, Service
 from include.interlock.domain.errors import CatalogueError, PolicyViolation
-from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
+from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain, unsigned_since
 from include.interlock.domain.reconcile import dags_of, run_of
 from include.interlock.domain.records import RolloutPlan
 from include.interlock.domain.versions import MARKS, DeployedRelease
@@ -57,13 +58,14 @@ def deployed_release(chain: str) -> DeployedRelease | None:
 
 
 def _proven(ledger: Ledger, chain: str) -> DeployedRelease | None:
-    entries = _chain(ledger, chain)
-    return versions.deployed_release(entries) if entries else None
-
-
-def _chain(ledger: Ledger, chain: str) -> tuple[Entry, ...]:
-    """Return a chain, hashes and signatures proven; nothing of one that does not hold."""
-    return () if ledger.check(chain, [resources.signer().public_key]) else ledger.entries(chain)
+    """Return the release of a chain that holds and whose decisions are signed, if it was deployed."""
+    key = resources.signer().public_key
+    if ledger.check(chain, [key]):
+        return None
+    entries = ledger.entries(chain)
+    if unsigned_since(chain, entries, ledger.heads(chain)):
+        return None
+    return versions.deployed_release(entries, signed_permits(entries, key))
 
 
 def answers_since(release: DeployedRelease, policy: Policy) -> dict[str, bool]:
@@ -104,15 +106,23 @@ def standing(ledger: Ledger, plan: RolloutPlan, own: str, entries: tuple[Entry, 
     :param own: the chain of the release that is running.
     :param entries: that chain.
     """
-    frozen = next((entry.at for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
     back = plan.rolls_back
     return {
         "marked": versions.why_not(
             ledger.entries(INSTALLATION, kind=MARKS), plan.service, plan.environment, plan.version
         ),
-        "ran_before": back is not None and versions.is_proven(plan, _chain(ledger, back.chain)),
-        "overtaken": versions.touched_since(_used_by_others(ledger, plan, own, frozen), plan, frozen) if frozen else "",
+        "ran_before": back is not None and versions.is_proven(plan, _proven(ledger, back.chain)),
+        "overtaken": overtaken(ledger, plan, own, entries),
     }
+
+
+def overtaken(ledger: Ledger, plan: RolloutPlan, own: str, entries: Sequence[Entry]) -> str:
+    """Say which other release changed hosts of a plan since it was frozen; empty: none did.
+
+    :param own: the chain of the release that is running; ``entries``: of it.
+    """
+    frozen = next((entry.at for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
+    return versions.touched_since(_used_by_others(ledger, plan, own, frozen), plan, frozen) if frozen else ""
 
 
 def _used_by_others(ledger: Ledger, plan: RolloutPlan, own: str, since: datetime) -> Iterator[Entry]:

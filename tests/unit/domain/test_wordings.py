@@ -297,6 +297,15 @@ def of_permit() -> Said:
     yield "a back-out by another plan", back_out(("rollout.frozen", {"digest": OTHER}))
     yield "a back-out of what was not deployed", back_out(frozen)
     yield "a back-out after the end", back_out(frozen, used, ("release.closed", {"outcome": "deployed"}))
+    chain = [entry(number, kind=kind, payload=payload) for number, (kind, payload) in enumerate((frozen, used), 1)]
+    for name, why in (
+        (
+            "unsigned",
+            f"Entry 1 of the chain {CHAIN} (rollout.frozen) is not signed, as every entry of its kind must be.",
+        ),
+        ("overtaken", "release/release_bike_shop/two changed hosts of production at 2026-03-04 12:00:00 UTC."),
+    ):
+        yield f"a back-out of what is {name}", refusal(lambda: permit.refuse_back_out(plan, chain, **{name: why}))  # noqa: B023
 
     def ended(kind: str, **payload: str) -> str:
         return refusal(lambda: permit.refuse_ended("quality.run_suites", [entry(1, kind=kind, payload=payload)]))
