@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
+from include.interlock.console.control import ROOTS
 from tests.end_to_end.people import Release, until
 from tests.end_to_end.stack import Stack
 
 from . import wave
 from .databases import AirflowDatabase
-from .people import BALLOT, BOARD, TAMPERED, TRAINING, accepted, at_the_training, go, vote
+from .people import BALLOT, BOARD, TAMPERED, TRAINING, accepted, at_the_training, go, refused, vote
 from .suite import ADMIN, OWNER, WRITTEN, attack
 
 pytestmark = pytest.mark.timeout(600)
@@ -142,14 +143,13 @@ def false_witness(stack: Stack) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def misled_by_a_witness(stack: Stack) -> Release:
+def misled_by_a_witness(stack: Stack, database: AirflowDatabase) -> Release:
     """A release that was told to read its votes from somebody else's server, by an edited connection."""
     release = accepted(stack)
-    admin = stack.person("admin")
-    connection = admin.get("connections/interlock_airflow")
+    edit = "UPDATE connection SET port = %s WHERE conn_id = 'interlock_airflow'"
     TAMPERED["a connection"] = release
     with false_witness(stack) as port:
-        admin.send("PATCH", "connections/interlock_airflow?update_mask=port", {**_fields(connection), "port": port})
+        database.run(edit, port)
         try:
             vote(stack, release, "ben", "Approve")  # whoever counts looks again, and asks the false witness
             settled(release)
@@ -158,23 +158,42 @@ def misled_by_a_witness(stack: Stack) -> Release:
                 go(stack, release)
                 release.finish()
         finally:
-            admin.send(
-                "PATCH",
-                "connections/interlock_airflow?update_mask=port",
-                {**_fields(connection), "port": stack.settings.airflow_port},
-            )
+            database.run(edit, stack.settings.airflow_port)
     release.finish()
     return release
 
 
-def _fields(connection: dict[str, Any]) -> dict[str, Any]:
-    return {name: connection[name] for name in ("connection_id", "conn_type", "host", "login", "schema")}
-
-
-@attack("have the votes read from a server of one's own, by editing a connection", by=ADMIN, way="API", stopped=WRITTEN)
+@attack(
+    "have the votes read from a server of one's own, by editing a connection",
+    by=OWNER,
+    way="database",
+    stopped=WRITTEN,
+)
 def test_a_false_witness_is_not_believed(stack: Stack, misled_by_a_witness: Release) -> None:
     assert misled_by_a_witness.state == "failed"
     assert stack.production() == {"1.0.0"}
     outcome = misled_by_a_witness.outcome()
     assert outcome["outcome"] in ("failed", "rejected"), outcome
     assert wave.findings(misled_by_a_witness), outcome
+
+
+@attack(
+    "have votes read, recorded or signed elsewhere, by editing a connection",
+    by=ADMIN,
+    way="API",
+    stopped="the door refuses it, and records the attempt: what proof rests on is set up where Airflow is deployed",
+)
+@pytest.mark.parametrize("name", sorted(ROOTS))
+def test_nobody_edits_what_proof_rests_on(stack: Stack, name: str) -> None:
+    admin, mine = stack.person("admin"), {"connection_id": name, "conn_type": "generic", "host": "127.0.0.1", "port": 1}
+    before = admin.get(f"connections/{name}")
+    bulk = {"actions": [{"action": "update", "entities": [mine], "action_on_non_existence": "fail"}]}
+    for method, path, content in (
+        ("PATCH", f"connections/{name}?update_mask=port", mine),
+        ("PATCH", "connections", bulk),
+        ("PATCH", "connections", {"actions": [{"action": "delete", "entities": [name]}]}),
+        ("DELETE", f"connections/{name}", None),
+        ("POST", "connections", mine),
+    ):
+        refused(admin.send(method, path, content), "admin", "is what every release is proven by")
+    assert admin.get(f"connections/{name}") == before

@@ -19,6 +19,16 @@ WATCHMEN = frozenset(
 """Dags that watch over releases, stop them, review them, mark versions and override freezes: as much under control, and
 not paused."""
 BREAK_GLASS = "break_glass"
+ROOTS = frozenset(
+    {
+        "interlock_airflow",
+        "interlock_board_clerk",
+        "interlock_conductor",
+        "interlock_ledger",
+        "interlock_signing_key",
+    }
+)
+"""The connections on which all proof rests: where answers are read, where they are recorded, and what signs."""
 
 READ = "GET"
 STAYS_OPEN = {("POST", "RUN"), ("PUT", "HITL_DETAIL"), ("PUT", None)}
@@ -105,6 +115,21 @@ _NEVER = {
     Deed.PAUSE: _PAUSED,
     Deed.PAUSE_MANY: _PAUSED,
 }
+
+
+def is_root(connection_id: str) -> bool:
+    """Tell whether a connection is one on which all proof rests."""
+    return connection_id.lower() in ROOTS
+
+
+def refusal_of_root(connection_id: str) -> str:
+    """Say why a connection on which all proof rests is not changed at Airflow's API."""
+    return (
+        f"The connection {connection_id} is what every release is proven by: nobody changes it here, administrators "
+        "included. Rule: who could have votes read, recorded or signed elsewhere could go round the board. "
+        "Who can: whoever deploys Airflow. Next: change it where its connections are set up (airflow_settings.yaml, the "
+        "environment, a secrets backend)."
+    )
 
 
 def service_of(dag_id: str) -> str:

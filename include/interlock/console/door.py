@@ -5,7 +5,7 @@ A pure ASGI middleware around Airflow's API. Each request that changes something
 is refused, with its reason, before a run exists. That is for people: the first task checks the same again, whichever
 way a run was started. Who asked for a run under control is put on record before they hear that there is one; and no
 task of another Dag starts a release or clears one: a train's conductor asks for its passengers' releases at this door,
-and is let in for what a frozen manifest names.
+and is let in for what a frozen manifest names. Nobody changes the connections here on which all proof rests.
 """
 
 from __future__ import annotations
@@ -23,11 +23,20 @@ from include.interlock.domain.errors import ReleaseError, RequestRefused
 from include.interlock.domain.request import parse_request
 
 from . import witness
-from .asked import App, Asked, Message, Receive, Scope, Send, let_in, under_way, unique
-from .attempts import Note, attempt_by_task
+from .asked import LARGEST_KEPT, App, Asked, Message, Receive, Scope, Send, let_in, says, under_way, unique
+from .attempts import Note, attempt_by_task, attempt_of
 from .behind import user_of
 from .conductor import not_on_the_train
-from .control import is_controlled, is_release, is_rollback, is_train, refusal, service_of
+from .control import (
+    is_controlled,
+    is_release,
+    is_rollback,
+    is_root,
+    is_train,
+    refusal,
+    refusal_of_root,
+    service_of,
+)
 from .glass import OpenLedger, configured_ledger
 from .messages import answer, read_body, replay
 from .routes import Deed
@@ -44,6 +53,7 @@ BY_TASK = re.compile(
     r"(?:.*/)?execution/+dag-runs/+(?P<dag>[^/]+)/+(?P<run>[^/]+)(?P<clear>/+clear)?/*", re.IGNORECASE | re.DOTALL
 )
 """What tasks ask Airflow for: to start a run of another Dag, or to clear one."""
+CONNECTION = re.compile(r"(?:.*/)?api/+v2/+connections(?:/+(?P<id>[^/]+))?/*", re.IGNORECASE | re.DOTALL)
 
 
 class ReleaseDoor:
@@ -77,6 +87,9 @@ class ReleaseDoor:
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = under_way()
+        if isinstance(asked, Asked) and (named := CONNECTION.fullmatch(asked.path)):
+            await self._connection(named["id"], asked, scope, receive, send)
+            return
         if isinstance(asked, Asked) and asked.method == "POST":
             if why := self._of_a_task(asked):
                 await answer(send, 403, why)
@@ -88,6 +101,24 @@ class ReleaseDoor:
                 await self._ask(triggered["dag"], scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+    async def _connection(self, named: str | None, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what would change a connection, unless all proof rests on it."""
+        body = await read_body(receive, LARGEST_KEPT)
+        if body is None:
+            return  # the client has gone
+        if len(body) > LARGEST_KEPT:
+            await answer(send, 413, f"A request about connections has at most {LARGEST_KEPT} bytes.")
+            return
+        roots = sorted({named} if named and is_root(named) else says(asked.content, is_root))
+        if body and asked.content is None:
+            await answer(send, 422, "The request is not JSON that can be read.")
+        elif roots:
+            user = await self._who(scope)
+            (self._note or bench().note)(attempt_of(user, asked, "CONNECTION", roots[0], "release control"))
+            await answer(send, 403, refusal_of_root(roots[0]))
+        else:
+            await self.app(scope, replay(body, receive), send)
 
     def _on_record(self, dag_id: str, asked: Asked, scope: Scope, send: Send) -> Send:
         """Return a ``send`` that gives Airflow's answer when it is on record who asked for the run that it made."""

@@ -118,7 +118,11 @@ def _of_assets() -> Iterator[Route]:
 
 
 def _of_the_rest() -> Iterator[Route]:
-    """Yield what is none of the guard's business: a release looks itself whether its connections have changed."""
+    """Yield what is none of the guard's business.
+
+    The door refuses what would change the connections that proof rests on; of all others that a release uses, it looks
+    itself whether they have changed.
+    """
     for kind, name in (
         ("connections", "connection_id"),
         ("pools", "pool_name:path"),

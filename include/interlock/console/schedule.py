@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Annotated, Any
@@ -17,11 +18,13 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import HTTPException, Query, Request, Response, status
 
 from include.interlock.adapters.catalogue import calendars_of, load_catalogue
-from include.interlock.adapters.conflicts import conflicts_of_trains
-from include.interlock.adapters.schedule import Item, as_ical, items, path_of
+from include.interlock.adapters.copies import CopiesThere, copies_folder
+from include.interlock.adapters.journeys import dag_of_train
+from include.interlock.adapters.schedule import Item, Schedule, as_ical, path_of
 from include.interlock.adapters.trains import load_trains
-from include.interlock.domain.errors import CatalogueError
+from include.interlock.domain.errors import ReleaseError
 
+from .under_way import runs_under_way, unpaused
 from .verdict import catalogue_folder
 
 BEHIND, AHEAD = timedelta(days=90), timedelta(days=366)
@@ -29,15 +32,32 @@ BEHIND, AHEAD = timedelta(days=90), timedelta(days=366)
 TOKEN_HOLDS = timedelta(days=366)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What goes on, and what is to be known of it.
+
+    :ivar conflicts: of the time to come, whatever is looked at.
+    :ivar faults: what closes everything, or is left out because its file is wrong.
+    :ivar notes: what is not shown as it may be by now.
+    """
+
+    items: list[Item]
+    conflicts: list[Item]
+    faults: list[str]
+    notes: list[str]
+
+
 def shown(request: Request, user: GetUserDep, start: datetime, end: datetime) -> dict[str, Any]:
     """Return what the page shows of a time, what clashes, and where the reader's feed is."""
     if start.tzinfo is None or end.tzinfo is None or end <= start:
         raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "start and end are instants with a time zone")
-    found, more = _look(request, user, start, end)
+    found = _look(request, user, start, end, clashing=True)
     token = token_of(user.get_name(), datetime.now(UTC) + TOKEN_HOLDS)
     return {
-        "items": [{**one.model_dump(mode="json"), "path": path_of(one)} for one in found],
-        **more,
+        "items": [{**one.model_dump(mode="json"), "path": path_of(one)} for one in found.items],
+        "conflicts": [f"{one.title} {one.about}".strip() for one in found.conflicts],
+        "faults": found.faults,
+        "notes": found.notes,
         "feed": f"interlock/calendar.ics?token={token}" if token else "",
     }
 
@@ -48,31 +68,61 @@ def feed(request: Request, token: Annotated[str, Query(max_length=300)]) -> Resp
     if user is None:
         raise HTTPException(status.HTTP_401_UNAUTHORIZED, "This address is not valid any more: take a new one")
     now = datetime.now(UTC)
-    found, _ = _look(request, user, now - BEHIND, now + AHEAD)
-    data = as_ical(found, address=str(request.base_url).partition("/interlock")[0], now=now)
+    found = _look(request, user, now - BEHIND, now + AHEAD)
+    data = as_ical(found.items, address=str(request.base_url).partition("/interlock")[0], now=now)
     return Response(data, media_type="text/calendar", headers={"Cache-Control": "private, max-age=300"})
 
 
-def _look(request: Request, user: Any, start: datetime, end: datetime) -> tuple[list[Item], dict[str, Any]]:
-    folder, now = catalogue_folder(), datetime.now(UTC)
+def _look(request: Request, user: Any, start: datetime, end: datetime, *, clashing: bool = False) -> Seen:
+    """Look at what goes on.
+
+    :param clashing: look for the conflicts of the time to come, too.
+    """
+    now = datetime.now(UTC)
     try:
-        catalogue = load_catalogue(folder)
-    except CatalogueError as error:
+        found = _found(request, start, end, now, clashing=clashing)
+    except ReleaseError as error:
         raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error
-    calendars = calendars_of(folder, catalogue.policy, lambda feed: None)
+    return replace(found, items=_readable(found.items, user), conflicts=_readable(found.conflicts, user))
+
+
+def _found(request: Request, start: datetime, end: datetime, now: datetime, *, clashing: bool) -> Seen:
+    folder = catalogue_folder()
+    catalogue = load_catalogue(folder)
+    copies = CopiesThere(copies_folder(), now=now)
+    calendars = calendars_of(folder, catalogue.policy, copies)
     table = load_trains(folder, catalogue.policy, catalogue.board)
     with request.app.state.open_ledger() as ledger:
-        found = items(catalogue, calendars, ledger, table.trains, begin=start, end=end, now=now)
-        clashes = conflicts_of_trains(catalogue, calendars, ledger, table.trains, now)
-    faults = [*calendars.faults, *table.broken.values(), *catalogue.broken.values()]
-    return _readable(found, user), {"conflicts": [str(one) for one in clashes], "faults": faults}
+        schedule = Schedule(
+            catalogue,
+            calendars,
+            ledger,
+            table.trains,
+            now=now,
+            unpaused=unpaused([dag_of_train(name) for name in table.trains]),
+            under_way=runs_under_way(),
+        )
+        found, conflicts = schedule.items(start, end), schedule.conflicts() if clashing else []
+    return Seen(
+        items=found,
+        conflicts=conflicts,
+        faults=[*calendars.faults, *table.broken.values(), *catalogue.broken.values()],
+        notes=copies.notes,
+    )
 
 
 def _readable(found: Sequence[Item], user: Any) -> list[Item]:
-    """Return what a user may see: of runs, those of Dags that they may read; a departure leads to a readable Dag."""
+    """Return what a user may see: of runs, those of Dags that they may read; a departure leads to a readable Dag.
+
+    That a train departs is no secret, also if it has its run already: then it is said without anything of the run.
+    """
     readable = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
-    seen = (one for one in found if not one.run_id or one.dag_id in readable)
-    return [one if one.dag_id in readable else one.model_copy(update={"dag_id": ""}) for one in seen]
+    seen = (one for one in found if not one.run_id or one.dag_id in readable or one.kind == "departure")
+    return [one if one.dag_id in readable else one.model_copy(update=_nothing_of_run(one)) for one in seen]
+
+
+def _nothing_of_run(one: Item) -> dict[str, str]:
+    return {"dag_id": "", "run_id": "", "about": ""} if one.run_id else {"dag_id": ""}
 
 
 # --- tokens ----------------------------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ import anyio
 import httpx
 import pytest
 
+from include.interlock.console import control
 from include.interlock.console.asked import READING, App, Asked, under_way
 from include.interlock.console.attempts import Attempt
 from include.interlock.console.door import LARGEST_BODY, ReleaseDoor
 from include.interlock.domain.errors import TransientError
 from include.interlock.domain.train_manifest import CONDUCTOR
+from include.interlock.stages import resources
 from tests.memory_ledger import MemoryLedger
 from tests.unit.domain.test_train_manifest import boarded, manifest
 
@@ -353,3 +355,58 @@ def test_what_made_no_run_under_control_is_not_on_record(dag_id: str, status: in
     answer = ask(Made(status), f"/api/v2/dags/{dag_id}/dagRuns", body, note_run=lambda *said: noted.append(said))
     assert answer.status_code == status
     assert not noted
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PATCH", "/api/v2/connections/interlock_ledger", {"connection_id": "interlock_ledger", "host": "mine"}),
+        ("PATCH", "/airflow/api//v2//connections//interlock_airflow//?update_mask=port", {"port": 1}),
+        ("PATCH", "/api/v2/connections/interlock%5Fledger", {"port": 1}),
+        ("DELETE", "/api/v2/connections/interlock_signing_key", b""),
+        ("POST", "/api/v2/connections", {"connection_id": "interlock_board_clerk", "conn_type": "http"}),
+        (
+            "PATCH",
+            "/api/v2/connections",
+            {"actions": [{"action": "delete", "entities": ["other", "interlock_conductor"]}]},
+        ),
+        (
+            "PATCH",
+            "/api/v2/connections",
+            {"actions": [{"action": "update", "entities": [{"connection_id": "interlock_ledger", "port": 1}]}]},
+        ),
+    ],
+)
+def test_the_connections_that_proof_rests_on_are_changed_by_nobody(
+    behind: Behind, method: str, path: str, body: Any
+) -> None:
+    noted: list[Attempt] = []
+    answer = ask(behind, path, body, method=method, note=noted.append, user="admin")
+    assert answer.status_code == 403
+    assert "is what every release is proven by" in answer.json()["detail"]
+    assert not behind.came
+    (one,) = noted
+    assert (one.user, one.entity, one.by) == ("admin", "CONNECTION", "release control")
+    assert one.dag_id.startswith("interlock_")
+
+
+@pytest.mark.parametrize("body", [b'{"connection_id": "other"', b"\xff", b'{"a": 1, "a": 2}'])
+def test_what_cannot_be_read_about_connections_goes_no_further(behind: Behind, body: bytes) -> None:
+    assert ask(behind, "/api/v2/connections", body).status_code == 422
+    assert not behind.came
+
+
+def test_other_connections_are_airflows_business(behind: Behind) -> None:
+    body = {"connection_id": "shop_database", "description": "not the interlock_ledger"}
+    for method, path, sent in (
+        ("POST", "/api/v2/connections", body),
+        ("PATCH", "/api/v2/connections/shop_database", body),
+        ("DELETE", "/api/v2/connections/shop_database", b""),
+        ("GET", "/api/v2/connections/interlock_ledger", b""),
+    ):
+        assert ask(behind, path, sent, method=method).status_code == 200
+    assert len(behind.came) == 4
+
+
+def test_the_connections_that_proof_rests_on_are_those_that_stages_use() -> None:
+    assert {*resources.CONNECTIONS} - {resources.ARTIFACTS, resources.SMTP} == control.ROOTS
