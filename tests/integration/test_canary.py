@@ -449,3 +449,25 @@ def test_a_fleet_that_is_kept_is_not_changed_but_by_a_rollback(
     switch.wait_until_kept("bike-shop", plan, at + timedelta(minutes=61))
     same = plan.back_out.model_copy(update={"releases": {TRIED.address: plan.release}})
     switch.wait_until_kept("bike-shop", plan.model_copy(update={"back_out": same}), at)
+
+
+def test_a_canary_that_passed_serves_with_the_others_only_by_a_permit(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home: list[str] = []
+    monkeypatch.setattr(canary, "_bring_home", lambda *_: home.append("home"))
+    report = marginal(release).model_copy(update={"verdict": "pass", "score": 100})
+    release.left.knows("canary.judged", report)
+    canary.end_canary.function("bike-shop")
+    assert home == [], "giving the traffic back is the way back; this is the way forward"
+
+    def stopped(*_: object, **__: object) -> None:
+        raise PolicyViolation("No permit: Emergency stop.")
+
+    monkeypatch.setattr(permits, "refuse_unproven", stopped)
+    with pytest.raises(AirflowFailException, match="Emergency stop"):
+        canary.settle_canary.function("bike-shop", release.plan.to_xcom(), report.to_xcom())
+    assert home == []
+    monkeypatch.setattr(permits, "refuse_unproven", lambda *_, **__: None)
+    assert canary.settle_canary.function("bike-shop", release.plan.to_xcom(), report.to_xcom())["approved"]
+    assert home == ["home"]

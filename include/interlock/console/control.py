@@ -127,7 +127,7 @@ def refusal_of_root(connection_id: str) -> str:
     return (
         f"The connection {connection_id} is what every release is proven by: nobody changes it here, administrators "
         "included. Rule: who could have votes read, recorded or signed elsewhere could go round the board. "
-        "Who can: whoever deploys Airflow. Next: change it where its connections are set up (airflow_settings.yaml, the "
+        "Who can: whoever deploys Airflow. Next: change it where connections are set up (airflow_settings.yaml, the "
         "environment, a secrets backend)."
     )
 

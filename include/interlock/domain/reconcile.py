@@ -40,6 +40,7 @@ LEAVES = {
     "quality.run_suites": "suites.run",
     "quality.measure_load": "test.loaded",
     "quality.judge_quality": "quality.judged",
+    "quality.pass_gate": "quality.passed",
     "quality.take_report": "quality.judged",
     "acceptance.decide_acceptance": "acceptance.decided",
     "acceptance.take_acceptance": "acceptance.decided",

@@ -10,8 +10,9 @@ from .canonical import Model
 from .catalogue import Canary, Environment, Wave
 from .catalogue.values import in_words
 from .errors import PolicyViolation
-from .permit import SANDBOXES
-from .records import AssetReport, CanaryPlan, GuidancePlan, Host, RolloutPlan, Strategy, Switch, WaveReport
+from .permit import NO_PERMIT, SANDBOXES
+from .records import AssetReport, CanaryPlan, GuidancePlan, Host, HostResult, RolloutPlan, Strategy, Switch, WaveReport
+from .stops import HALTED
 
 AT_A_TIME = 40
 """Hosts that are changed at a time where the catalogue names no window."""
@@ -335,11 +336,23 @@ class Pace:
 def tolerated(plan: RolloutPlan, waves: Iterable[WaveReport]) -> frozenset[str]:
     """Return the instances that failed and that the error budget bears; none if more failed than may.
 
+    A host that was held back, by an emergency stop or for want of a permit, did not fail: no budget bears that. Nor
+    does it bear a canary that failed: what was not tried is not followed.
+
     :param waves: what was recorded, in its order; what was recorded last of a host counts.
     """
-    last = {result.instance_id: result.outcome for wave in waves for result in wave.results}
-    failed = frozenset(host.instance_id for host in plan.hosts if last.get(host.instance_id) == "failed")
-    return failed if plan.strategy and len(failed) <= plan.strategy.max_failed else frozenset()
+    last = {result.instance_id: (wave.number, result) for wave in waves for result in wave.results}
+    found = [last[host.instance_id] for host in plan.hosts if host.instance_id in last]
+    failed = [(number, result) for number, result in found if result.outcome == "failed"]
+    unbearable = any(is_held_back(result) or (plan.canary and number == 1) for number, result in failed)
+    if unbearable or not plan.strategy or len(failed) > plan.strategy.max_failed:
+        return frozenset()
+    return frozenset(result.instance_id for _, result in failed)
+
+
+def is_held_back(result: HostResult) -> bool:
+    """Tell whether nothing went wrong with a host but that it was not to be touched."""
+    return HALTED in result.error or NO_PERMIT in result.error
 
 
 def failed_elsewhere(waves: Iterable[WaveReport], number: int) -> int:

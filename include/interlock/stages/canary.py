@@ -232,7 +232,7 @@ def flat(measured: Series) -> dict[str, list[float]]:
 
 @stage_task(task_display_name="Give the traffic back", trigger_rule=TriggerRule.ALL_DONE, after_end="way_back")
 def end_canary(service: str) -> None:
-    """Put the shares of the traffic back, whatever became of the canary; one that was good serves with the others.
+    """Put the shares of the traffic back, whatever became of the canary.
 
     Runs even if a task before it failed; skipped if no wave began. After a failure, the back-out does the hosts.
     """
@@ -244,13 +244,13 @@ def end_canary(service: str) -> None:
         return
     _, _, described = resources.catalogue_of(service)
     traffic.restore(rollout, described)
-    verdicts = [str(entry.payload["verdict"]) for entry in entries if entry.kind == "canary.judged"]
-    if verdicts and _goes_on(verdicts[-1], rollout.canary) and rolling.canary_groups(rollout):
-        _bring_home(described, rollout, rollout.canary)
 
 
-def _goes_on(verdict: str, canary: CanaryPlan) -> bool:
-    return verdict == "pass" or (verdict == "marginal" and canary.marginal == "ask")
+def _serve_with_all_others(service: str, rollout: RolloutPlan) -> None:
+    """Let the hosts of a canary that is followed, and of its baseline, serve where they did before; needs a permit."""
+    if rollout.canary is not None and rolling.canary_groups(rollout):
+        permits.permit_traffic(service, rollout, count(service, rollout, expired=True))
+        _bring_home(resources.catalogue_of(service)[2], rollout, rollout.canary)
 
 
 def _bring_home(described: Service, rollout: RolloutPlan, canary: CanaryPlan) -> None:
@@ -290,10 +290,14 @@ def prepare_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> 
 
 @stage_task(task_display_name="Decide on the canary", evidence="canary.decided", seal=True)
 def settle_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> Decision:
-    """Let the other waves follow a canary that passed, or that the release manager lets pass, by Airflow's record."""
+    """Let the other waves follow a canary that passed, or that the release manager lets pass, by Airflow's record.
+
+    Its hosts, and those of the baseline, then serve with the others again.
+    """
     digest = sha256_of(report)
     if rollout.canary is None or report.verdict == "pass":
         why = "There was no canary." if rollout.canary is None else f"It passed: {report.sentence()}"
+        _serve_with_all_others(service, rollout)
         return Decision(subject="canary", digest=digest, approved=True, required=False, reason=why)
     votes = [vote for vote in votes_on(ASK, digest) if vote.user == rollout.requested_by]
     approved = bool(votes) and votes[0].choice == APPROVE
@@ -315,6 +319,7 @@ def settle_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> D
             who="the release manager",
             next_step="the release is backed out; read the report, then release again",
         )
+    _serve_with_all_others(service, rollout)
     return decision
 
 

@@ -8,6 +8,7 @@ from airflow.sdk import XComArg, chain
 
 from include.interlock.adapters.templates import render
 from include.interlock.domain import waivers
+from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import BoardBook, Policy, Service
 from include.interlock.domain.errors import QualityRejected
 from include.interlock.domain.paths import quality_page
@@ -21,6 +22,8 @@ from .people import ask, question, votes_on
 from .taskflow import stage_task, this_run
 
 ASK = "quality.waive_expectation"
+PASSED = "quality.passed"
+"""The entry of a release that the gate let pass."""
 
 
 @stage_task(task_display_name="Prepare the waivers")
@@ -94,6 +97,7 @@ def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: 
             who="the service's team",
             next_step="mend what the rows name and release a new version",
         )
+    record(PASSED, {"digest": sha256_of(report), "waived": len(granted)})
     return granted
 
 

@@ -12,10 +12,8 @@ from include.interlock.adapters.templates import escape
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Service
 from include.interlock.domain.errors import GateRejected, PolicyViolation
-from include.interlock.domain.permit import NO_PERMIT
 from include.interlock.domain.records import Decision, HostResult, RolloutPlan, WaveReport
-from include.interlock.domain.rollout import Pace, failed_elsewhere, tolerated
-from include.interlock.domain.stops import HALTED
+from include.interlock.domain.rollout import Pace, failed_elsewhere, is_held_back, tolerated
 
 from . import bookings, permits, resources, traffic
 from .calendars import put_off
@@ -100,8 +98,8 @@ def _refuse_beyond_budget(rollout: RolloutPlan, report: WaveReport) -> None:
 
 def _was_held_back(results: Sequence[HostResult]) -> bool:
     """Say whether nothing went wrong with the hosts but that some were not to be touched any more."""
-    errors = [result.error for result in results if result.outcome == "failed"]
-    return bool(errors) and all(HALTED in error or NO_PERMIT in error for error in errors)
+    failed = [result for result in results if result.outcome == "failed"]
+    return bool(failed) and all(map(is_held_back, failed))
 
 
 # --- guided failure ---------------------------------------------------------------------------------------------------

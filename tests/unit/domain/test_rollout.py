@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from math import ceil
 from typing import Any
 
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from include.interlock.domain.catalogue import Environment, Wave
 from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.records import Host, Strategy, WaveReport
+from include.interlock.domain.permit import NO_PERMIT
+from include.interlock.domain.records import CanaryPlan, Host, Strategy, WaveReport
 from include.interlock.domain.rollout import (
     AT_A_TIME,
     Pace,
@@ -19,6 +21,7 @@ from include.interlock.domain.rollout import (
     tolerated,
     wave_title,
 )
+from include.interlock.domain.stops import HALTED
 from tests.unit.domain.samples import host_result, hosts, rollout
 
 waves = st.lists(
@@ -195,3 +198,25 @@ def test_the_budget_bears_so_many_failed_hosts_and_no_more() -> None:
     assert tolerated(rollout(), [one]) == frozenset(), "without a budget, none"
     assert failed_elsewhere([one], 2) == 1
     assert failed_elsewhere([one], 1) == failed_elsewhere([one, again], 2) == 0
+
+
+@pytest.mark.parametrize(
+    "why", [f"{HALTED} Emergency stop: shop, by olga: it burns.", f"{NO_PERMIT} Calendar: closed."]
+)
+def test_no_budget_bears_that_a_rollout_was_held_back(why: str) -> None:
+    plan = rollout(strategy=Strategy(window=9, max_failed=9, min_healthy=0, by_zone=False))
+    held = wave(2, (1, "failed"))
+    assert tolerated(plan, [held]) == {plan.hosts[1].instance_id}
+    held = held.model_copy(update={"results": (held.results[0].model_copy(update={"error": f"127.0.0.1: {why}"}),)})
+    assert tolerated(plan, [held]) == frozenset()
+    assert tolerated(plan, [wave(1, (0, "failed")), held]) == frozenset()
+    assert tolerated(plan, [held, wave(2, (1, "deployed"))]) == frozenset(), "nothing failed"
+
+
+def test_no_budget_bears_a_canary_that_failed() -> None:
+    canary = CanaryPlan(
+        baseline=(), bake_seconds=1, requests=1, question={}, marginal="ask", answer_within=timedelta(hours=1)
+    )
+    plan = rollout(strategy=Strategy(window=9, max_failed=9, min_healthy=0, by_zone=False), canary=canary)
+    assert tolerated(plan, [wave(1, (0, "failed"))]) == frozenset()
+    assert tolerated(plan, [wave(2, (1, "failed"))]) == {plan.hosts[1].instance_id}
