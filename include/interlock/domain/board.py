@@ -214,15 +214,17 @@ def decide_single(
     subject: Literal["plan", "acceptance"],
     digest: Sha256,
     requester: str,
+    excluded: Collection[str] = (),
     expired: bool,
     names: Mapping[str, str] | None = None,
 ) -> Decision | None:
     """Decide by the answer of any one of the named people; None while nobody answered and there is time.
 
+    :param excluded: who else does not approve it: those who wrote it, if the policy says so.
     :param expired: whether the time to answer has passed.
     :param names: how people call them, by user name.
     """
-    eligible = _others(approvers, requester)
+    eligible = others(approvers, {requester, *excluded})
     valid = [vote for vote in votes if vote.user in eligible and vote.choice in CHOICES]
     counted = _most_careful((vote.user, vote) for vote in valid)
     by_choice = {
@@ -237,7 +239,11 @@ def decide_single(
         return _decision(subject, digest, votes, True, [f"{_called(approving, names)} approved {noun}."])
     if not eligible:
         return _decision(
-            subject, digest, votes, False, [f"Nobody may decide on {noun}: who asks for it does not approve it."]
+            subject,
+            digest,
+            votes,
+            False,
+            [f"Nobody may decide on {noun}: who asks for it, or wrote it, does not approve it."],
         )
     if expired:
         silent = [user for user in eligible if user not in counted]
@@ -248,8 +254,9 @@ def decide_single(
     return None
 
 
-def _others(people: Iterable[str], requester: str) -> tuple[UserName, ...]:
-    return tuple(dict.fromkeys(user for user in people if user != requester))
+def others(people: Iterable[str], barred: Collection[str]) -> tuple[UserName, ...]:
+    """Return people, each once, without those who do not approve this."""
+    return tuple(dict.fromkeys(user for user in people if user not in barred))
 
 
 def _called(users: Iterable[str], names: Mapping[str, str] | None) -> str:

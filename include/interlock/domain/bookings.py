@@ -1,8 +1,9 @@
 """Bookings: one release at a time changes an environment of a service, from implementation until it is verified.
 
 A booking is an entry of the chain ``booking/<environment>/<service>``: who holds it, since when, until when. Who comes
-second stands in line. A holder that has died, or let its time pass, holds nothing any more: the next one says so and
-takes its place.
+second stands in line. A holder that has died holds nothing any more: the next one says so and takes its place. Until
+when it is booked is what others may expect: a release that is still under way, such as one that waits in a freeze,
+keeps what it booked beyond that.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .ledger import Entry
 QUEUED, BOOKED, EXTENDED = "environment.queued", "environment.booked", "environment.extended"
 FREED, RECOVERED = "environment.freed", "environment.recovered"
 PREFIX = "booking/"
+DEAD = "its release is not under way any more"
+"""Why a booking is recovered."""
 
 
 class Booking(Model):
@@ -31,7 +34,7 @@ class Booking(Model):
     version: str
     by: str = Field(description="User name of who asked for that release")
     since: AwareDatetime
-    until: AwareDatetime = Field(description="From then on it holds nothing, whatever has become of its holder")
+    until: AwareDatetime = Field(description="So long it is expected to last; its holder has it until it has ended")
 
     def __str__(self) -> str:
         """Say who holds what, since when, until when."""
@@ -54,8 +57,7 @@ class Verdict(Model):
 
     then: Literal["held", "book", "wait"]
     why: str = Field("", description="What it waits for")
-    dead: Booking | None = Field(None, description="A booking that holds nothing any more")
-    because: str = Field("", description="Why it does not")
+    dead: Booking | None = Field(None, description="A booking that holds nothing any more: its holder has died")
 
 
 def booking_chain(environment: str, service: str) -> str:
@@ -83,7 +85,7 @@ def standing(entries: Iterable[Entry]) -> Standing:
     return Standing(booking=booking, line=tuple(line), made=made)
 
 
-def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool], now: datetime) -> Verdict:
+def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> Verdict:
     """Say what a release is to do.
 
     :param holder: the release's chain.
@@ -92,22 +94,12 @@ def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool], now: 
     booking = found.booking
     if booking is not None and booking.holder == holder:
         return Verdict(then="held")
-    dead, because = None, ""
-    if booking is not None:
-        because = _why_dead(booking, is_alive, now)
-        if not because:
-            return Verdict(then="wait", why=f"{booking}.")
-        dead = booking
+    if booking is not None and is_alive(booking.holder):
+        return Verdict(then="wait", why=f"{booking}.")
     before = _first(found.line, holder, is_alive)
     if before:
         return Verdict(then="wait", why=f"{before.removeprefix('release/')} is before it in line.")
-    return Verdict(then="book", dead=dead, because=because)
-
-
-def _why_dead(booking: Booking, is_alive: Callable[[str], bool], now: datetime) -> str:
-    if now >= booking.until:
-        return f"its time was up at {_shown(booking.until)}"
-    return "" if is_alive(booking.holder) else "its release is not under way any more"
+    return Verdict(then="book", dead=booking)
 
 
 def _first(line: Sequence[str], holder: str, is_alive: Callable[[str], bool]) -> str:
@@ -116,10 +108,10 @@ def _first(line: Sequence[str], holder: str, is_alive: Callable[[str], bool]) ->
     return next((one for one in before if is_alive(one)), "")
 
 
-def held_by_other(found: Standing, holder: str, now: datetime) -> str:
-    """Say who else holds an environment now; empty: nobody."""
+def held_by_other(found: Standing, holder: str) -> str:
+    """Say who else holds an environment, dead or alive; empty: nobody."""
     booking = found.booking
-    return f"{booking}." if booking is not None and booking.holder != holder and now < booking.until else ""
+    return f"{booking}." if booking is not None and booking.holder != holder else ""
 
 
 def refuse_taken(why: str) -> None:

@@ -83,12 +83,25 @@ class Answer(Model):
     title: str = Field("", description="What closes it, for people")
     next: AwareDatetime | None = Field(None, description="Closed: from when on it is open; none: not within 400 days")
     until: AwareDatetime | None = Field(None, description="Open: when it closes; none: not within 400 days")
+    closed_by: Entry | None = Field(
+        None, description="No change window is open: what closed it when it was open last; none: not within 400 days"
+    )
     faults: tuple[str, ...] = Field((), description="Why the calendars cannot be read: everything is closed")
 
     @property
     def place(self) -> str:
         """Where what closes it is written; empty if nothing does."""
         return self.by.place if self.by else ""
+
+    @property
+    def during_rollout(self) -> DuringRollout | None:
+        """What becomes of a rollout that is under way; none: nothing closes it, or the calendars cannot be read.
+
+        Outside of the change windows that is for what closed it last to say, such as the window that has ended, and
+        not for the window that comes next.
+        """
+        entry = self.closed_by or self.by
+        return entry.during_rollout if entry else None
 
     def __str__(self) -> str:
         """Say it in a sentence or two."""
@@ -99,7 +112,11 @@ class Answer(Model):
             return f"The calendars cannot be read, so nothing may be changed. {' '.join(self.faults)}"
         next_time = f"next: {_shown(self.next)}" if self.next else f"not within {HORIZON.days} days"
         what = "outside of the change window" if self.by and self.by.effect == "allow" else "closed by"
-        return f"{where} may not be changed: {what} {self.title} ({self.place}); {next_time}."
+        sentence = f"{where} may not be changed: {what} {self.title} ({self.place}); {next_time}."
+        if self.closed_by in (None, self.by):
+            return sentence
+        last = f"{self.closed_by.title} ({self.closed_by.place})"
+        return f"{sentence} For a rollout that is under way, {last} says: {self.during_rollout}."
 
 
 def _shown(at: datetime) -> str:
@@ -200,8 +217,10 @@ def may_change(
     times = rules.times(instant.year)
     if times.open_at(instant):
         return answer(open=True, until=rules.turn(instant, opens=False))
-    entry, title = times.reason(instant) or rules.window(instant)
-    return answer(open=False, by=entry, title=title, next=rules.turn(instant, opens=True))
+    denied, opening = times.reason(instant), rules.turn(instant, opens=True)
+    entry, title = denied or rules.window(instant)
+    closed_by = None if denied else rules.closed_by(instant)
+    return answer(open=False, by=entry, title=title, next=opening, closed_by=closed_by)
 
 
 def opens_at(calendars: Calendars, service: Service, environment: str, at: datetime) -> datetime | None:
@@ -246,6 +265,21 @@ class _Rules:
                 return one.entry, one.title
         first = next(entry for entry in self._entries if entry.effect == "allow")
         return first, first.title
+
+    def closed_by(self, at: datetime) -> Entry | None:
+        """Return what closed it when it was open last: what denied then, else the window that ended.
+
+        None: it was not open within the horizon.
+        """
+        for year in range(at.year, (at - HORIZON).year - 1, -1):
+            end = self.times(year).last_end(at)
+            if end is None:
+                continue
+            if end < at - HORIZON:
+                return None
+            denied = self.times(end.year).reason(end)
+            return denied[0] if denied else self.times(year).ended(end)
+        return None
 
 
 # --- merged times ----------------------------------------------------------------------------------------------------
@@ -297,6 +331,16 @@ class _Times:
         if opens:
             return self.starts[index] if index < len(self.starts) else None
         return self.ends[index - 1] if self.ends[index - 1] < self.end else None
+
+    def last_end(self, at: datetime) -> datetime | None:
+        """Return when it closed last, up to an instant at which it is closed; none: not in this year."""
+        index = bisect_right(self.ends, at)
+        return self.ends[index - 1] if index else None
+
+    def ended(self, at: datetime) -> Entry:
+        """Return the change window that ends at an instant: of several the strictest."""
+        found = (one.entry for one in self.windows if one.end == at)
+        return max(found, key=lambda entry: (_STRICTNESS[entry.during_rollout], entry.place))
 
     def window(self, at: datetime) -> Occurrence | None:
         """Return the next change window to begin after an instant; none: none in this year."""

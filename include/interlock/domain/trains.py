@@ -25,7 +25,7 @@ from .catalogue.calendar_file import parsed_rule, zone_of
 from .catalogue.train_file import Cadence, Target, Train, local_of
 
 MOST_LOOKED_AT = 2000
-"""So many departures of a cadence are held against the calendars before it is given up: none of them may depart."""
+"""So many departures in a row are held against the calendars before it is given up: none of them may depart."""
 _A_DAY = timedelta(days=1)
 _LEAP_YEARS = 366 * 8 + 2
 """So many days can lie between two 29ths of February."""
@@ -176,16 +176,14 @@ def departures(train: Train, opening: Opens, after: datetime, *, done: datetime 
     :param opening: says when the calendars let the train depart.
     :param done: the last departure that was made: what was planned up to then is over, also if it was moved.
     """
-    begin = min(after, done) if done else after
-    first = done if done is not None else begin - train.freeze.farthest
-    times = planned(train, first)
-    current = next(times, None)
-    for _ in range(MOST_LOOKED_AT):
-        if current is None:
-            return
-        following = next(times, None)
+    earliest = after - train.freeze.farthest  # what was planned up to then is over, however far it was moved
+    times = planned(train, earliest if done is None else max(done, earliest))
+    current, idle = next(times, None), 0
+    while current is not None and idle < MOST_LOOKED_AT:
+        following, idle = next(times, None), idle + 1
         at = _departs(train, opening, current, following)
         if at is not None and at > after:
+            idle = 0
             yield Departure(current, at)
         current = following
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
-
-from airflow.sdk import get_current_context
-from airflow.sdk.exceptions import AirflowRescheduleException
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from include.interlock.domain import bookings
-from include.interlock.domain.bookings import BOOKED, EXTENDED, FREED, QUEUED, RECOVERED, Booking, booking_chain
+from include.interlock.domain.bookings import (
+    BOOKED,
+    DEAD,
+    EXTENDED,
+    FREED,
+    QUEUED,
+    RECOVERED,
+    Booking,
+    Standing,
+    booking_chain,
+)
 from include.interlock.domain.catalogue import Policy
 from include.interlock.domain.errors import AlreadyRecorded, TransientError
 from include.interlock.domain.reconcile import run_of
 from include.interlock.domain.records import RolloutPlan
 
 from . import resources
+from .calendars import await_window, wait
 from .evidence import this_chain, this_task
 from .taskflow import stage_task
 from .triggers import UNDER_WAY
@@ -28,18 +37,17 @@ log = logging.getLogger(__name__)
 AGAIN = timedelta(seconds=15)
 """So often who waits in line looks again."""
 ATTEMPTS = 8
-WAITS = "waits_for"
-"""The XCom under which a task that waits says for what."""
 
 
 @stage_task(task_display_name="Book the environment")
 def book_environment(service: str, rollout: RolloutPlan) -> dict[str, Any]:
     """Book the environment for this release, until its verification has ended; nobody else changes it meanwhile.
 
-    If another release holds it, this one waits in line without a worker, or is refused, as the policy says. A booking
-    whose holder has died, or whose time is up, is recovered.
+    While no change window is open, it waits without a worker, and books nothing. If another release holds the
+    environment, this one waits in line, or is refused, as the policy says. A dead holder's booking is recovered.
     """
-    policy, _, _ = resources.catalogue_of(service)
+    policy, _, described = resources.catalogue_of(service)
+    await_window(described, policy, rollout.environment)
     return hold(policy, rollout).model_dump(mode="json")
 
 
@@ -54,15 +62,13 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
         for _ in range(ATTEMPTS):
             now = datetime.now(UTC)
             found = bookings.standing(ledger.entries(chain))
-            verdict = bookings.verdict(found, holder, is_under_way, now)
+            verdict = bookings.verdict(found, holder, is_under_way)
             if verdict.then == "wait":
-                _wait(ledger, policy, chain, verdict.why, now)
+                _stand_in_line(ledger, policy, chain, found, verdict.why)
             if verdict.then == "held" and found.booking is not None:
                 return _extended(ledger, policy, chain, found.booking, now)
             if verdict.dead is not None:
-                told = {"holder": verdict.dead.holder, "because": verdict.because}
-                ledger.append(chain, RECOVERED, told, actor=holder, key=f"{RECOVERED}/{found.made}")
-                log.warning("%s, and %s: recovered.", verdict.dead, verdict.because)
+                _recover(ledger, chain, verdict.dead, key=f"{RECOVERED}/{found.made}")
             booking = Booking(
                 environment=rollout.environment,
                 service=rollout.service,
@@ -84,14 +90,22 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
     raise TransientError(f"{rollout.environment} of {rollout.service} could not be booked: others are always faster.")
 
 
-def _wait(ledger: Ledger, policy: Policy, chain: str, why: str, now: datetime) -> None:
+def _recover(ledger: Ledger, chain: str, dead: Booking, *, key: str) -> None:
+    with suppress(AlreadyRecorded):  # by another newcomer: who books first has it
+        ledger.append_once(chain, RECOVERED, {"holder": dead.holder, "because": DEAD}, actor=this_chain(), key=key)
+        log.warning("%s, and %s: recovered.", dead, DEAD)
+
+
+def _stand_in_line(ledger: Ledger, policy: Policy, chain: str, found: Standing, why: str) -> NoReturn:
     if policy.bookings.second == "refuse":
         bookings.refuse_taken(why)
     holder = this_chain()
-    ledger.append(chain, QUEUED, {"holder": holder}, actor=this_task(), key=f"{QUEUED}/{holder}")
-    log.info("Waiting: %s", why)
-    get_current_context()["ti"].xcom_push(key=WAITS, value=why)
-    raise AirflowRescheduleException(now + AGAIN)
+    if holder not in found.line:
+        # Once for each turn: who had the environment and lost it comes to the end of the line.
+        key = f"{QUEUED}/{holder}/{found.made}"
+        with suppress(AlreadyRecorded):
+            ledger.append_once(chain, QUEUED, {"holder": holder}, actor=this_task(), key=key)
+    wait(why, datetime.now(UTC) + AGAIN)
 
 
 def _extended(ledger: Ledger, policy: Policy, chain: str, booking: Booking, now: datetime) -> Booking:
@@ -119,7 +133,7 @@ def taken(service: str, environment: str, holder: str) -> str:
     """Say who else than a release holds an environment now; empty: nobody, or somebody who has died."""
     with resources.ledger() as ledger:
         found = bookings.standing(ledger.entries(booking_chain(environment, service)))
-    other = bookings.held_by_other(found, holder, datetime.now(UTC))
+    other = bookings.held_by_other(found, holder)
     return other if other and found.booking is not None and is_under_way(found.booking.holder) else ""
 
 

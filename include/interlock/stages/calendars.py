@@ -6,14 +6,16 @@ with its name, and not as a changed catalogue. Each permit has the answer that i
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from tempfile import gettempdir
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from include.interlock.adapters.catalogue import calendars_of
@@ -27,6 +29,12 @@ from . import resources
 
 if TYPE_CHECKING:
     from include.interlock.adapters.ical import Copies
+
+log = logging.getLogger(__name__)
+AGAIN = timedelta(minutes=1)
+"""So often who waits for the calendars looks again: a freeze may be shortened, or overridden, meanwhile."""
+WAITS = "waits_for"
+"""The XCom under which a task that waits says for what."""
 
 
 def copies_folder() -> Path:
@@ -78,7 +86,7 @@ def closed_now(policy: Policy, service: Service, environment: str, *, under_way:
     :param under_way: a wave has begun; what lets it come to its end closes nothing.
     """
     answer = answer_now(policy, service, environment)
-    finishes = under_way and answer.by is not None and answer.by.during_rollout == "finish"
+    finishes = under_way and answer.during_rollout == "finish"
     return () if answer.open or finishes else (str(answer),)
 
 
@@ -87,8 +95,31 @@ def put_off(service: Service, policy: Policy, environment: str) -> None:
 
     It waits if what closes the environment says ``stop`` or ``finish``; by ``back_out``, it does not go on.
 
-    :raises AirflowRescheduleException: it is to be run again when the environment opens.
+    :raises AirflowRescheduleException: it is to look again: when the environment opens, or before.
     """
     answer = answer_now(policy, service, environment)
-    if not answer.open and answer.by is not None and answer.by.during_rollout != "back_out" and answer.next is not None:
-        raise AirflowRescheduleException(answer.next)
+    if answer.during_rollout in ("stop", "finish") and answer.next is not None:
+        _wait_for(answer, answer.next)
+
+
+def await_window(service: Service, policy: Policy, environment: str) -> None:
+    """Put the running task off, without a worker, while no change window is open.
+
+    A freeze, and a window that does not come within the horizon, are not waited for: they refuse the permit.
+
+    :raises AirflowRescheduleException: it is to look again: when the window opens, or before.
+    """
+    answer = answer_now(policy, service, environment)
+    if answer.by is not None and answer.by.effect == "allow" and answer.next is not None:
+        _wait_for(answer, answer.next)
+
+
+def _wait_for(answer: Answer, opening: datetime) -> NoReturn:
+    wait(str(answer), min(opening, datetime.now(UTC) + AGAIN))
+
+
+def wait(why: str, until: datetime) -> NoReturn:
+    """Put the running task off, without a worker; its log and its XCom ``waits_for`` say why."""
+    log.info("Waiting: %s", why)
+    get_current_context()["ti"].xcom_push(key=WAITS, value=why)
+    raise AirflowRescheduleException(until)

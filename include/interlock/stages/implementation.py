@@ -1,4 +1,4 @@
-"""Stage 9, implement release: wait for the time, measure the load before, then wave after wave."""
+"""Stage 9, implement release: wait for the time and the window, measure the load before, then wave after wave."""
 
 from __future__ import annotations
 

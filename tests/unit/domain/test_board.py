@@ -251,12 +251,29 @@ def test_no_answer_in_time_is_a_rejection() -> None:
     )
 
 
+def test_who_wrote_a_change_does_not_approve_it_alone() -> None:
+    def decide(*cast: Vote) -> Decision | None:
+        return decide_single(
+            PEOPLE, cast, subject="acceptance", digest=DIGEST, requester="rita", excluded=["ben"], expired=True
+        )
+
+    alone = decide(vote("ben", APPROVE))
+    assert alone is not None
+    assert not alone.approved
+    both = decide(vote("ben", REJECT), vote("ann", APPROVE))
+    assert both is not None
+    assert both.approved
+    assert "ben" not in both.reason
+
+
 def test_a_question_that_nobody_may_answer_is_rejected() -> None:
     decision = decide_single(["maya"], [], subject="plan", digest=DIGEST, requester="maya", expired=False)
     assert decision is not None
     assert not decision.approved
     assert not decision.expired
-    assert decision.reason == "Nobody may decide on the plan of the release: who asks for it does not approve it."
+    assert decision.reason == (
+        "Nobody may decide on the plan of the release: who asks for it, or wrote it, does not approve it."
+    )
 
 
 @given(any_votes, st.booleans(), st.randoms())

@@ -169,6 +169,59 @@ def test_what_is_overridden_does_not_close() -> None:
     assert ask(both, "2026-03-03T12:00Z", overridden=[place, answer.place]).open
 
 
+# --- what becomes of a rollout that is under way
+
+
+def tuesdays(**more: Any) -> EntryTimes:
+    return window("2026-03-03T20:00", "2026-03-03T23:00", name="tuesdays", during_rollout="stop", **more)
+
+
+def thursdays(**more: Any) -> EntryTimes:
+    return window("2026-03-05T20:00", "2026-03-05T23:00", name="thursdays", during_rollout="finish", **more)
+
+
+def test_when_a_window_has_ended_a_rollout_does_as_that_one_says_and_not_as_the_next_one() -> None:
+    both = [tuesdays(), thursdays()]
+    ended = ask(both, "2026-03-03T22:00Z")
+    assert (ended.by.key, ended.next) == ("thursdays", at("2026-03-05T19:00Z"))
+    assert (ended.closed_by.key, ended.during_rollout) == ("tuesdays", "stop")
+    assert "next: 2026-03-05 19:00 UTC. For a rollout that is under way, Tuesdays (tuesdays in " in str(ended)
+    assert str(ended).endswith("calendars/x.yaml) says: stop.")
+    assert ask(both, "2026-03-05T22:00Z").during_rollout == "finish"
+    assert ask(both, "2027-03-05T22:00Z").during_rollout == "finish", "within the horizon, in another year"
+
+
+def test_of_windows_that_end_together_the_strictest_says_it() -> None:
+    lax = window("2026-03-03T22:00", "2026-03-03T23:00", name="lax", during_rollout="finish")
+    assert ask([lax, tuesdays()], "2026-03-04T12:00Z").during_rollout == "stop"
+    short = window("2026-03-03T20:00", "2026-03-03T22:00", name="short")
+    assert ask([lax, short], "2026-03-04T12:00Z").during_rollout == "finish", "it was open until the later one ended"
+
+
+def test_a_rollout_that_a_freeze_halted_goes_on_waiting_when_the_freeze_ends_outside_of_a_window() -> None:
+    mondays = window("2026-03-02T20:00", "2026-03-02T23:00", repeat="FREQ=WEEKLY")
+    halted = [mondays, freeze("2026-03-02T21:00", "2026-03-03T12:00", during_rollout="stop")]
+    assert ask(halted, "2026-03-02T20:00Z").during_rollout == "stop"
+    after = ask(halted, "2026-03-03T12:00Z")
+    assert (after.by.key, after.next) == ("window", at("2026-03-09T19:00Z"))
+    assert (after.closed_by.key, after.during_rollout) == ("freeze", "stop")
+
+
+def test_before_the_first_window_and_long_after_the_last_the_one_named_says_it() -> None:
+    one = thursdays()
+    before = ask([one], "2026-03-02T12:00Z")
+    assert (before.closed_by, before.during_rollout) == (None, "finish")
+    assert ask([one], "2028-03-02T12:00Z").closed_by is None
+    assert ask([one], "2026-03-05T20:00Z").during_rollout is None, "it is open"
+
+
+def test_a_window_may_end_with_the_year() -> None:
+    one = window("2026-12-31T20:00", "2027-01-01T00:00", name="last", zone="UTC")
+    shut = freeze("2027-01-01T00:00", "2027-01-01T06:00", zone="UTC", during_rollout="finish")
+    assert ask([one], "2027-01-01T00:00Z").closed_by.key == "last"
+    assert ask([one, shut], "2027-01-01T07:00Z").closed_by.key == "freeze"
+
+
 # --- time zones, leap days, far years
 
 

@@ -238,6 +238,26 @@ def test_what_is_closed_for_ever_departs_never() -> None:
     assert list(departures(train("0 * * * *"), lambda at: None, START)) == []
 
 
+def test_a_train_that_was_paused_for_months_departs_again() -> None:
+    one = train("0 * * * *")
+    after = START + timedelta(days=200)
+    (following,) = islice(departures(one, always, after, done=START), 1)
+    assert following.at == after + HOUR
+
+
+def test_a_departure_that_was_made_is_not_made_again_where_it_would_be_moved_to() -> None:
+    plan = datetime(2026, 12, 1, 20, tzinfo=UTC)
+    opening = closed((plan - HOUR, plan + 10 * HOUR))
+    (following,) = islice(departures(train(), opening, plan + HOUR, done=plan), 1)
+    assert following.at == plan + timedelta(weeks=1)
+
+
+def test_a_year_of_an_hourly_train_is_all_there_however_often_it_is_dropped() -> None:
+    one = train("0 * * * *", freeze={"then": "drop"})
+    found = departures_between(one, lambda at: at if at.hour >= 12 else None, START, START + timedelta(days=365))
+    assert len(found) == 365 * 12
+
+
 def test_an_enterprise_release_departs_once() -> None:
     one = train(None, "Europe/Berlin", target={"at": "2027-03-01T20:00"})
     assert [each.at for each in departures(one, always, START)] == [datetime(2027, 3, 1, 19, tzinfo=UTC)]

@@ -11,8 +11,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.domain.bookings import BOOKED, EXTENDED, FREED, QUEUED, RECOVERED, booking_chain
-from include.interlock.domain.ledger import release_chain
+from include.interlock.domain.bookings import BOOKED, EXTENDED, FREED, QUEUED, RECOVERED, Booking, booking_chain
+from include.interlock.domain.ledger import INSTALLATION, release_chain
+from include.interlock.domain.overrides import OVERRIDDEN
 from include.interlock.stages import bookings, resources
 from tests.airflow_server import AirflowServer
 from tests.dag_run import dag_run
@@ -20,6 +21,7 @@ from tests.factories import releases
 from tests.memory_ledger import MemoryLedger
 
 CHAIN = booking_chain("production", "bike-shop")
+HOUR = timedelta(hours=1)
 FIRST, SECOND, THIRD = (("release_bike_shop", "one"), ("rollback_bike_shop", "two"), ("release_bike_shop", "three"))
 
 
@@ -52,6 +54,25 @@ def free(run: tuple[str, str]) -> None:
         bookings.free("bike-shop", "production")
 
 
+def hold_in(task: str, run: tuple[str, str]) -> Any:
+    """Ask for the booking from another task of a run."""
+    with dag_run(f"{run[0]}/{task}", run_id=run[1]):
+        try:
+            return bookings.hold(resources.catalogue_of("bike-shop")[0], releases.rollout())
+        except AirflowRescheduleException as put_off:
+            return put_off
+
+
+def in_the_calendar(kind: str, start: timedelta, end: timedelta) -> None:
+    """Write the one entry that there is, by when it begins and ends from now on."""
+    folder, now = resources.catalogue_folder() / "calendars", datetime.now(UTC)
+    for file in folder.iterdir():
+        file.unlink()
+    times = f"from: {now + start:%Y-%m-%dT%H:%M}, until: {now + end:%Y-%m-%dT%H:%M}"
+    entry = f"{{ name: nights, title: Nights, kind: {kind}, {times}, override_by: [operations] }}"
+    (folder / "office.yaml").write_text(f"title: T\nowner: o\ntime_zone: UTC\nentries:\n  - {entry}\n")
+
+
 def kinds(ledger: MemoryLedger) -> list[str]:
     return [entry.kind for entry in ledger.entries(CHAIN)]
 
@@ -74,6 +95,35 @@ def test_the_second_waits_in_line_without_a_worker_and_sees_for_whom(ledger: Mem
     assert second["holder"] == release_chain(*SECOND)
 
 
+def test_outside_of_a_change_window_it_waits_and_books_nothing(ledger: MemoryLedger) -> None:
+    in_the_calendar("window", 5 * HOUR, 6 * HOUR)
+    before = datetime.now(UTC)
+    waits, left = book(FIRST, ledger)
+    assert isinstance(waits, AirflowRescheduleException)
+    assert before < waits.reschedule_date <= datetime.now(UTC) + timedelta(minutes=1)
+    assert "outside of the change window Nights (nights in calendars/office.yaml); next: " in left["waits_for"]
+    assert kinds(ledger) == [], "it is in nobody's way"
+    in_the_calendar("window", -HOUR, HOUR)
+    assert book(FIRST, ledger)[0]["holder"] == release_chain(*FIRST)
+
+
+def test_a_window_that_is_overridden_is_not_waited_for(ledger: MemoryLedger) -> None:
+    in_the_calendar("window", 5 * HOUR, 6 * HOUR)
+    given = {"place": "nights in calendars/office.yaml", "service": "bike-shop", "environment": "production"}
+    given |= {"reason": "The till is broken", "by": "ben", "role": "operations"}
+    given["until"] = (datetime.now(UTC) + HOUR).isoformat()
+    ledger.append(INSTALLATION, OVERRIDDEN, given, actor="ben", key="o")
+    assert book(FIRST, ledger)[0]["holder"] == release_chain(*FIRST)
+
+
+@pytest.mark.parametrize(("kind", "start"), [("freeze", -1), ("window", -48)])
+def test_neither_a_freeze_nor_a_window_that_never_comes_is_waited_for(
+    ledger: MemoryLedger, kind: str, start: int
+) -> None:
+    in_the_calendar(kind, start * HOUR, (start + 6) * HOUR)
+    assert book(FIRST, ledger)[0]["holder"] == release_chain(*FIRST), "the first permit refuses it"
+
+
 def test_a_task_that_runs_again_has_its_booking_still(ledger: MemoryLedger) -> None:
     assert book(FIRST, ledger)[0] == book(FIRST, ledger)[0]
     assert kinds(ledger) == [BOOKED]
@@ -91,6 +141,54 @@ def test_a_dead_holders_booking_is_recovered_with_the_reason(ledger: MemoryLedge
     }
 
 
+def test_a_booking_whose_time_is_up_is_its_holders_until_that_has_ended(
+    ledger: MemoryLedger, airflow: AirflowServer
+) -> None:
+    long_ago(ledger, timedelta(hours=9))
+    waits, _ = book(SECOND, ledger)
+    assert isinstance(waits, AirflowRescheduleException)
+    assert bookings.taken("bike-shop", "production", release_chain(*SECOND))
+    airflow.runs[FIRST]["state"] = "failed"
+    assert not bookings.taken("bike-shop", "production", release_chain(*SECOND))
+    assert book(SECOND, ledger)[0]["holder"] == release_chain(*SECOND)
+
+
+def test_two_that_recover_a_dead_holders_booking_at_once_do_not_fail(
+    ledger: MemoryLedger, airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book(FIRST, ledger)
+    airflow.runs[FIRST]["state"] = "failed"
+    looks = bookings.is_under_way
+
+    def slowly(chain: str) -> bool:
+        monkeypatch.setattr(bookings, "is_under_way", looks)
+        book(THIRD, ledger)
+        return looks(chain)
+
+    monkeypatch.setattr(bookings, "is_under_way", slowly)
+    waits, left = book(SECOND, ledger)
+    assert isinstance(waits, AirflowRescheduleException)
+    assert "is booked by release_bike_shop/three" in left["waits_for"]
+    assert kinds(ledger) == [BOOKED, RECOVERED, BOOKED, QUEUED]
+
+
+def test_who_lost_a_booking_stands_in_line_again_from_whatever_task(
+    ledger: MemoryLedger, airflow: AirflowServer
+) -> None:
+    book(FIRST, ledger)
+    book(SECOND, ledger)
+    free(FIRST)
+    book(SECOND, ledger)
+    airflow.runs[SECOND]["state"] = "failed"
+    book(THIRD, ledger)
+    airflow.runs[SECOND]["state"] = "running"  # its tasks were cleared
+    for _ in range(2):
+        assert isinstance(hold_in("implementation.wave_2", SECOND), AirflowRescheduleException)
+    assert kinds(ledger) == [BOOKED, QUEUED, FREED, BOOKED, RECOVERED, BOOKED, QUEUED]
+    free(THIRD)
+    assert isinstance(hold_in("implementation.wave_2", SECOND), Booking)
+
+
 def test_a_release_that_was_closed_holds_nothing(ledger: MemoryLedger) -> None:
     book(FIRST, ledger)
     ledger.append(release_chain(*FIRST), "release.closed", {}, actor="x", key="closed")
@@ -106,8 +204,9 @@ def test_by_policy_the_second_is_refused(ledger: MemoryLedger) -> None:
         book(SECOND, ledger)
 
 
-def test_a_booking_that_ends_soon_is_extended_by_its_holder(ledger: MemoryLedger) -> None:
-    then = datetime.now(UTC) - timedelta(hours=5)
+def long_ago(ledger: MemoryLedger, ago: timedelta) -> None:
+    """Let the first release have booked, so long ago and for six hours."""
+    then = datetime.now(UTC) - ago
     plan = releases.rollout()
     told = {
         "environment": "production",
@@ -119,6 +218,10 @@ def test_a_booking_that_ends_soon_is_extended_by_its_holder(ledger: MemoryLedger
         "until": (then + timedelta(hours=6)).isoformat(),
     }
     ledger.append(CHAIN, BOOKED, told, actor="x", key="environment.booked/1")
+
+
+def test_a_booking_that_ends_soon_is_extended_by_its_holder(ledger: MemoryLedger) -> None:
+    long_ago(ledger, timedelta(hours=5))
     booked, _ = book(FIRST, ledger)
     assert datetime.fromisoformat(booked["until"]) > datetime.now(UTC) + timedelta(hours=5)
     assert kinds(ledger) == [BOOKED, EXTENDED]

@@ -18,11 +18,13 @@ from include.interlock.stages.taskflow import reasons_kept
 from include.interlock.stages.waves import _was_held_back
 from tests.running_task import RunningTask
 
-CALENDAR = """\
+HEAD = """\
 title: Calendar
 owner: the office
 time_zone: UTC
 entries:
+"""
+FREEZE = """\
   - name: trade
     title: Christmas trade
     kind: freeze
@@ -45,8 +47,13 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: RunningT
 
 
 def freeze(catalogue: Path, during: str) -> None:
-    text = CALENDAR.format(start=NOW - timedelta(hours=1), end=END, during=during)
+    text = HEAD + FREEZE.format(start=NOW - timedelta(hours=1), end=END, during=during)
     (catalogue / "calendars" / "office.yaml").write_text(text)
+
+
+def window(name: str, start: datetime, end: datetime, during: str = "back_out") -> str:
+    times = f"from: {start:%Y-%m-%dT%H:%M}, until: {end:%Y-%m-%dT%H:%M}"
+    return f"  - {{ name: {name}, title: {name}, kind: window, {times}, during_rollout: {during} }}\n"
 
 
 def closed(*, under_way: bool) -> tuple[str, ...]:
@@ -72,15 +79,35 @@ def test_a_wave_that_is_under_way_ends_only_if_the_freeze_lets_it(catalogue: Pat
     assert bool(closed(under_way=True)) is halts
 
 
-@pytest.mark.parametrize("during", ["stop", "finish"])
-def test_a_rollout_that_is_under_way_waits_for_the_freeze_to_end(
-    catalogue: Path, running: RunningTask, during: str
-) -> None:
-    freeze(catalogue, during)
+def put_off_until(running: RunningTask) -> datetime:
     with pytest.raises(AirflowRescheduleException) as put, reasons_kept():
         put_off()
-    assert put.value.reschedule_date == END
-    assert running.xcoms == {}  # nothing failed
+    assert [*running.xcoms] == ["waits_for"]  # nothing failed
+    return put.value.reschedule_date
+
+
+@pytest.mark.parametrize("during", ["stop", "finish"])
+def test_a_rollout_that_is_under_way_waits_for_the_freeze_to_end_and_looks_every_minute(
+    catalogue: Path, running: RunningTask, monkeypatch: pytest.MonkeyPatch, during: str
+) -> None:
+    freeze(catalogue, during)
+    before = datetime.now(UTC)
+    assert before < put_off_until(running) <= datetime.now(UTC) + timedelta(minutes=1)
+    assert "closed by Christmas trade" in running.xcoms["waits_for"]
+    monkeypatch.setattr(calendars, "AGAIN", timedelta(days=1))
+    assert put_off_until(running) == END, "if that is sooner"
+
+
+def test_a_freeze_that_is_shortened_or_overridden_meanwhile_holds_up_nobody(
+    catalogue: Path, running: RunningTask
+) -> None:
+    freeze(catalogue, "stop")
+    put_off_until(running)
+    (catalogue / "calendars" / "office.yaml").unlink()
+    put_off()
+    freeze(catalogue, "stop")
+    override(running)
+    put_off()
 
 
 def test_a_rollout_that_is_to_be_backed_out_does_not_wait(catalogue: Path) -> None:
@@ -94,8 +121,7 @@ def test_a_broken_calendar_closes_and_nothing_waits_for_it(catalogue: Path) -> N
     put_off()
 
 
-def test_an_override_on_record_opens(catalogue: Path, running: RunningTask) -> None:
-    freeze(catalogue, "stop")
+def override(running: RunningTask) -> None:
     given = Override(
         place="trade in calendars/office.yaml",
         service="bike-shop",
@@ -106,7 +132,27 @@ def test_an_override_on_record_opens(catalogue: Path, running: RunningTask) -> N
         until=END,
     )
     running.recorded.append((OVERRIDDEN, given.model_dump(mode="json")))
+
+
+def test_an_override_on_record_opens(catalogue: Path, running: RunningTask) -> None:
+    freeze(catalogue, "stop")
+    override(running)
     assert closed(under_way=False) == ()
+
+
+@pytest.mark.parametrize(("during", "waits"), [("stop", True), ("finish", True), ("back_out", False)])
+def test_when_a_window_ends_in_mid_rollout_the_one_that_ended_says_what_becomes_of_it(
+    catalogue: Path, running: RunningTask, during: str, waits: bool
+) -> None:
+    other = "back_out" if waits else "finish"
+    hour = timedelta(hours=1)
+    windows = window("ended", NOW - hour, NOW, during) + window("next", NOW + hour, NOW + 2 * hour, other)
+    (catalogue / "calendars" / "office.yaml").write_text(HEAD + windows)
+    assert bool(closed(under_way=True)) is (during != "finish")
+    if waits:
+        put_off_until(running)
+    else:
+        put_off()
 
 
 def test_a_calendar_is_no_part_of_what_was_voted_on(catalogue: Path) -> None:

@@ -176,7 +176,7 @@ class CalendarEntry(Model):
     holidays: Holidays | None = None
     ical: Feed | None = None
     during_rollout: DuringRollout = Field(
-        "back_out", description="What becomes of a rollout that is under way when it begins"
+        "back_out", description="What becomes of a rollout that is under way when it begins; of a window, when it ends"
     )
     override_by: Roles = Field((), description="Roles of people who may override it for one service; empty: nobody")
 

@@ -248,7 +248,8 @@ class Bookings(Model):
         "wait", description="A second release of a service to an environment waits in line, or is refused"
     )
     longest: Duration = Field(
-        timedelta(hours=6), description="A booking that nobody extends ends after this; each wave extends it"
+        timedelta(hours=6),
+        description="A booking is expected to last this long; each wave extends it; it is its release's until that ends",
     )
 
 
