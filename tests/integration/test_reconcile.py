@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -19,9 +20,11 @@ from lazy_object_proxy import Proxy
 
 from include.interlock.adapters import ec2
 from include.interlock.adapters.artifacts import ArtifactStore, Folder
+from include.interlock.adapters.catalogue import FOLDER
 from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.signing import Signer, generate_key, load_signer
 from include.interlock.domain import interventions
+from include.interlock.domain import reconcile as checks
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import INSTALLATION, Entry
 from include.interlock.domain.records import Host, RunningRelease, Strategy
@@ -241,7 +244,8 @@ def test_what_holds_is_signed_and_a_signature_that_was_removed_is_found(
     record(ledger, "plan.made", releases.plan().to_xcom())
     record(ledger, "key.added", {"key": "one"}, INSTALLATION)
     assert run(reconcile.check_ledger) == 0
-    assert [ledger.heads(chain)[-1].sequence for chain in (CHAIN, INSTALLATION)] == [2, 1]
+    for chain in (CHAIN, INSTALLATION):
+        assert ledger.heads(chain)[-1].sequence == ledger.entries(chain)[-1].sequence
     _as_owner(server, "DELETE FROM ledger.heads")
     assert run(reconcile.check_ledger, looked=datetime.now(UTC)) == 2
     assert findings(ledger, INSTALLATION) == ["signature_gone", "signature_gone"]
@@ -569,3 +573,39 @@ def test_while_a_release_is_under_way_no_host_is_touched(
     record(ledger, "plan.made", releases.plan().to_xcom(), "release/release_bike_shop/now")
     assert run(returning.bring_hosts_back) == []
     assert brought == []
+
+
+# --- what holds
+
+
+def test_each_version_of_the_catalogue_and_each_key_is_on_record(
+    airflow: AirflowServer, ledger: Ledger, run: Run, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    monkeypatch.setenv("INTERLOCK_CATALOGUE", str(catalogue))
+    for _ in range(2):
+        run(reconcile.check_ledger)
+    (first,) = ledger.entries(INSTALLATION, kind="catalogue.changed")
+    assert {"policy.yaml", "board.yaml", "services/bike-shop.yaml"} <= first.payload["files"].keys()
+    board = catalogue / "board.yaml"
+    before = board.read_text()
+    for text in (f"{before}# another\n", before):
+        board.write_text(text)
+        run(reconcile.check_ledger)
+    entries = ledger.entries(INSTALLATION, kind="catalogue.changed")
+    assert len(entries) == 3, "back to what it was is a change, too"
+    assert entries[0].payload == entries[2].payload != entries[1].payload
+    (key,) = ledger.entries(INSTALLATION, kind="key.used")
+    assert key.payload == {"key_id": signer.key_id, "public_key": signer.public_key.decode()}
+
+
+def test_a_finding_about_a_release_stops_it_wherever_it_stands(ledger: Ledger) -> None:
+    def finding(evidence: dict[str, Any]) -> None:
+        record(ledger, "finding", {"what": "It is gone.", "found": "x", "evidence": evidence}, INSTALLATION)
+
+    finding({"chain": CHAIN})
+    finding({"dag_id": RUN[0], "run_id": RUN[1]})
+    finding({"chain": "release/release_bike_shop/another"})
+    finding({"dag_id": RUN[0], "row": "paused"})
+    about = checks.findings_about(ledger.entries(INSTALLATION, kind="finding"), CHAIN)
+    assert [one.payload["evidence"] for one in about] == [{"chain": CHAIN}, {"dag_id": RUN[0], "run_id": RUN[1]}]

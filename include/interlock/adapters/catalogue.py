@@ -7,10 +7,12 @@ JSON schemas, with which editors check the files, from the models.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -94,6 +96,17 @@ def calendars_of(folder: Path, policy: Policy, copy_of: CopyOf) -> Calendars:
     """
     units = frozenset(policy.business_units)
     return load_calendars(folder, Known(services=_service_names(folder), business_units=units), copy_of)
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a catalogue, by its path; of what cannot be read, none."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix in (".yaml", ".yml", ".ics") and not path.name.startswith("."):
+            with suppress(OSError):
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def what_is_wrong(folder: Path) -> list[str]:

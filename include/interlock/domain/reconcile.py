@@ -154,6 +154,17 @@ def run_of(chain: str) -> tuple[str, str] | None:
     return (dag_id, run_id) if chain.startswith(CHAINS) and run_id else None
 
 
+def findings_about(entries: Iterable[Entry], chain: str) -> Iterator[Entry]:
+    """Yield the findings in the installation's chain that are about a release's: that it does not hold, or its run."""
+    run = run_of(chain)
+    for entry in entries:
+        evidence = entry.payload.get("evidence")
+        if isinstance(evidence, Mapping) and (
+            evidence.get("chain") == chain or (run and (evidence.get("dag_id"), evidence.get("run_id")) == run)
+        ):
+            yield entry
+
+
 def of_run(seen: RunSeen, entries: Sequence[Entry], asking: Collection[str]) -> Iterator[Finding]:
     """Yield what contradicts the chain of a release in Airflow's record of its run.
 

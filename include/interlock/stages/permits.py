@@ -7,7 +7,7 @@ from the ledger, the bundle's bytes from the store, the catalogue from its files
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from time import sleep
@@ -17,15 +17,16 @@ from include.interlock.adapters.permits import Admission, PermitOffice
 from include.interlock.domain import interventions
 from include.interlock.domain import permit as permits
 from include.interlock.domain.catalogue import Service
+from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.ledger import INSTALLATION, Entry, unsigned_since
 from include.interlock.domain.outcome import PRODUCTION
 from include.interlock.domain.permit import Circumstances, Purpose
-from include.interlock.domain.reconcile import run_of
+from include.interlock.domain.reconcile import findings_about, run_of
 from include.interlock.domain.records import Decision, Host, QualityReport, RolloutPlan, Waiver
 from include.interlock.domain.stops import EmergencyStop, refuse_halted, stops_in_force
 
 from . import bookings, calendars, resources
-from .evidence import chain_entries, plan_in, this_chain, this_task
+from .evidence import chain_entries, plan_in, record, this_chain, this_task
 from .policy import catalogue_digest
 from .taskflow import this_run
 from .versions import overtaken, standing
@@ -34,6 +35,8 @@ Envelope = dict[str, Any]
 PATIENCE = 8
 """Seconds that the guard may take to record what it refused; until then it looks as if it had been done."""
 REFUSED = "attempt.refused"
+REFUSED_PERMIT = "permit.refused"
+"""The entry with everything that spoke against changing an environment."""
 
 
 @contextmanager
@@ -207,7 +210,11 @@ def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, 
     :param under_way: the wave has begun.
     """
     found = circumstances(service, plan, decision, under_way=under_way)
-    permits.refuse(permits.objections(plan, found, datetime.now(UTC)))
+    objections = permits.objections(plan, found, datetime.now(UTC))
+    if objections and not found.closed:
+        with suppress(ReleaseError):  # what cannot be put on record is refused all the same
+            record(REFUSED_PERMIT, {"because": [one.what for one in objections], "plan": plan.digest})
+    permits.refuse(objections)
 
 
 def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
@@ -245,6 +252,7 @@ def circumstances(
         entries = () if broken else ledger.entries(this_chain())
         unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
         stops = stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, now)
+        about = findings_about(ledger.entries(INSTALLATION, kind="finding"), this_chain())
         of_version = standing(ledger, plan, this_chain(), entries)
     frozen = plan_in(entries)
     quality = [entry for entry in entries if entry.kind == "quality.judged"]
@@ -262,7 +270,7 @@ def circumstances(
         interventions=(*_done_by_hand(described, entries), *_done_to_train(plan)),
         findings=(
             *([broken.sentence] if broken else ()),
-            *(str(entry.payload.get("what")) for entry in entries if entry.kind == "finding"),
+            *(str(entry.payload.get("what")) for entry in (*entries, *about) if entry.kind == "finding"),
         ),
         booked=bookings.taken(service, plan.environment, this_chain()),
         **of_version,

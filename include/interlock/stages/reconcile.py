@@ -19,7 +19,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TriggerRule, get_current_context
 
 from include.interlock.adapters.airflow_api import AirflowApi
-from include.interlock.adapters.catalogue import load_catalogue, load_rules
+from include.interlock.adapters.catalogue import digests_of, load_catalogue, load_rules
 from include.interlock.adapters.permits import Admission
 from include.interlock.domain import interventions
 from include.interlock.domain import reconcile as checks
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from include.interlock.adapters.ledger import Ledger
 
 log = logging.getLogger(__name__)
+CATALOGUE, KEY = "catalogue.changed", "key.used"
+"""Entries of the installation: what the catalogue's files are from then on, and the key that signs from then on."""
 RECENT = timedelta(days=7)
 """So long after its end a release is still compared with Airflow's record."""
 LOST = timedelta(days=31)
@@ -238,6 +240,7 @@ def check_ledger() -> int:
     looked = _last_look()
     found: list[Finding] = []
     with resources.ledger() as ledger:
+        _note_what_holds(ledger)
         chains = ledger.chains()
         watched = [chain for chain in (INSTALLATION, *_watched_chains(ledger, now)) if chain in chains]
         others = [chain for chain in chains if chain not in watched and _is_due(chain, now)]
@@ -252,6 +255,19 @@ def check_ledger() -> int:
             if not removed and lacking is None:  # what may have been written anew is not vouched for
                 ledger.sign_head(chain, resources.signer())
         return _leave(ledger, found)
+
+
+def _note_what_holds(ledger: Ledger) -> None:
+    """Put on record which catalogue holds, file by file, if it is another than before; and the key that signs."""
+    signer = resources.signer()
+    key = {"key_id": signer.key_id, "public_key": signer.public_key.decode()}
+    ledger.append(INSTALLATION, KEY, key, actor="interlock", key=f"{KEY}/{signer.key_id}")
+    files = digests_of(resources.catalogue_folder())
+    before = ledger.entries(INSTALLATION, kind=CATALOGUE)
+    if not before or before[-1].payload["files"] != files:
+        told = {"files": files, "digest": sha256_of(files)}
+        with suppress(AlreadyRecorded):  # another look was faster
+            ledger.append_once(INSTALLATION, CATALOGUE, told, actor=this_task(), key=f"{CATALOGUE}/{len(before) + 1}")
 
 
 def _last_look() -> datetime | None:
