@@ -103,11 +103,14 @@ def _refused(what: str, who: str) -> PolicyViolation:
     )
 
 
-def overridden(entries: Iterable[Entry], service: str, environment: str, now: datetime) -> frozenset[str]:
+def overridden(
+    entries: Iterable[Entry], service: str, environment: str, now: datetime, *, requester: str = ""
+) -> frozenset[str]:
     """Return the places of entries that are overridden for a service in an environment.
 
     :param entries: the installation's chain.
+    :param requester: who asked for the release that asks: what they overrode, before or since, does not count for it.
     """
     each = (Override.model_validate(entry.payload) for entry in entries if entry.kind == OVERRIDDEN)
     mine = (one for one in each if (one.service, one.environment) == (service, environment))
-    return frozenset(one.place for one in mine if now < one.until)
+    return frozenset(one.place for one in mine if now < one.until and (not requester or one.by != requester))

@@ -26,6 +26,7 @@ from include.interlock.domain.ledger import INSTALLATION
 from include.interlock.domain.overrides import OVERRIDDEN, overridden
 
 from . import resources
+from .evidence import this_chain
 
 if TYPE_CHECKING:
     from include.interlock.adapters.ical import Copies
@@ -64,7 +65,9 @@ def answer_now(policy: Policy, service: Service, environment: str) -> Answer:
     now = datetime.now(UTC)
     with resources.ledger() as ledger:
         entries = ledger.entries(INSTALLATION, kind=OVERRIDDEN)
-    lifted = overridden(entries, service.name, environment, now)
+        asked = ledger.entries(this_chain(), kind="release.requested") if entries else ()
+    by = str(asked[-1].payload.get("requested_by", "")) if asked else ""
+    lifted = overridden(entries, service.name, environment, now, requester=by)
     return may_change(calendars_now(policy), service, environment, now, overridden=lifted)
 
 

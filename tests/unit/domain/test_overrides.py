@@ -56,3 +56,9 @@ def test_an_override_holds_for_its_service_environment_and_time_only() -> None:
     assert not overridden(entries, "bike-shop", "production", NOW + timedelta(hours=2))
     assert not overridden(entries, "till", "production", NOW)
     assert not overridden(entries, "bike-shop", "test", NOW)
+
+
+def test_what_somebody_overrode_does_not_count_for_their_own_release_whichever_came_first() -> None:
+    entries = [recorded()]
+    assert overridden(entries, "bike-shop", "production", NOW, requester="rita") == {TRADE.place}
+    assert not overridden(entries, "bike-shop", "production", NOW, requester="ben")
