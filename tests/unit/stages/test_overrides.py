@@ -54,9 +54,11 @@ def ask(ledger: MemoryLedger, user: str | None = "ben", run_id: str = "manual__1
         return overrides.record_override.function()
 
 
-def is_open() -> bool:
+def is_open(run_id: str = "another") -> bool:
+    """Ask as a wave of a release."""
     rules, _, service = resources.catalogue_of("bike-shop")
-    return calendars.answer_now(rules, service, "production").open
+    with dag_run("release_bike_shop/implementation.wave_1", run_id=run_id):
+        return calendars.answer_now(rules, service, "production").open
 
 
 def test_who_has_the_role_overrides_for_some_hours_and_it_is_on_record(ledger: MemoryLedger) -> None:
@@ -127,3 +129,14 @@ def test_the_mail_says_what_else_closes_it(ledger: MemoryLedger, monkeypatch: py
     assert subject.startswith("Overridden for bike-shop: ")
     assert "The till is broken" in text
     assert "The calendars now: bike-shop in production may not be changed: closed by" in text
+
+
+def test_an_override_does_not_count_for_its_authors_own_release(ledger: MemoryLedger) -> None:
+    for run_id, user in (("bens", "ben"), ("ritas", "rita")):
+        asked = {"service": "bike-shop", "requested_by": user}
+        ledger.append(f"release/release_bike_shop/{run_id}", "release.requested", asked, actor=user, key="asked")
+        ledger.append(f"release/release_bike_shop/{run_id}", "release.closed", {}, actor="x", key="closed")
+    ledger.append(INSTALLATION, "release.ended", {"run": "release_bike_shop/bens"}, actor="x", key="ended")
+    ask(ledger)
+    assert is_open("ritas")
+    assert not is_open("bens")
