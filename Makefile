@@ -12,8 +12,8 @@ VENDOR := include/interlock/console/vendor
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status logs reset evidence test attacks faults mutation bench-fanout bench-schedule lint format \
-        catalogue trains schemas policy-backtest lock vendor
+.PHONY: help install up demo down status logs reset evidence test attacks faults mutation bench-fanout bench-schedule \
+        bench-verify lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -63,6 +63,9 @@ bench-fanout: $(READY) ## time a deployment to many SSH hosts beside OpenSSH alo
 
 bench-schedule: $(READY) ## time trains and calendars for 1,000 services (ROUNDS=3)
 	@$(BIN)/python -m benchmarks.schedule --rounds $(or $(ROUNDS),3)
+
+bench-verify: $(READY) ## time the proof of an evidence pack with a long chain (ENTRIES=10000, ROUNDS=5)
+	@$(BIN)/python -m benchmarks.verify --entries $(or $(ENTRIES),10000) --rounds $(or $(ROUNDS),5)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

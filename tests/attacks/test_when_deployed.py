@@ -111,10 +111,12 @@ def test_a_deleted_run_is_proven_all_the_same(
         sources = Sources(ledger, resources.store(), api, resources.signer(), suite_digests())
         pack_release(deployed.dag_id, deployed.id, sources, tmp_path / "pack.zip", actor="audrey")
     assert {"release.requested", "rollout.frozen", "board.decided", "wave.deployed", "release.closed"} <= kinds
+    (tmp_path / "key.pem").write_bytes(resources.signer().public_key)
     command = [sys.executable, "-m", "include.interlock.verify", str(tmp_path / "pack.zip")]
+    command += ["--key", str(tmp_path / "key.pem")]
     said = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
-    assert "PROVEN" in said.stdout
+    assert said.stdout.endswith("\nPROVEN.\n")
 
 
 @pytest.fixture(scope="module")

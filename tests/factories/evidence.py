@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ BOARD: dict[str, Any] = {
     "delegations": [],
 }
 
+BOM = canonical_bytes({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []})
 Step = tuple[str, dict[str, Any]]
 Change = Callable[[list[Step]], Sequence[Step]]
 
@@ -54,8 +56,18 @@ def signer(seed: int = 7) -> Signer:
     return Signer(Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32))
 
 
-def provenance(bundle: Blob, by: Signer) -> bytes:
-    """Return the signed provenance of the bundle."""
+@cache  # once: of the same, ECDSA makes another signature
+def bill(bundle: Blob, by: Signer) -> bytes:
+    """Return the signed bill of materials of the bundle."""
+    return by.envelope(attestation.bom_statement(artifact=bundle, name="bike-shop-1.1.0.tar.gz", bom=BOM))
+
+
+def provenance(bundle: Blob, by: Signer, left: Blob | None = None) -> bytes:
+    """Return the signed provenance of the bundle.
+
+    :param left: the signed bill of materials, where the build put it.
+    """
+    left = left or releases.blob("bom.dsse.json").model_copy(update={"sha256": sha256_of(bill(bundle, by))})
     return by.envelope(
         attestation.provenance_statement(
             artifact=bundle,
@@ -68,6 +80,7 @@ def provenance(bundle: Blob, by: Signer) -> bytes:
             invocation=CHAIN,
             started=AT,
             finished=AT,
+            byproducts={"bom.dsse.json": left},
         )
     )
 
@@ -132,6 +145,7 @@ def steps(by: Signer, plan: RolloutPlan, quality: Any, acceptance: Decision) -> 
     """Return kind and payload of each entry of a release that went well."""
     artifact = releases.artifact()
     sealed = artifact.provenance.model_copy(update={"sha256": sha256_of(provenance(artifact.bundle, by))})
+    listed = artifact.bom.model_copy(update={"sha256": sha256_of(BOM)})
     votes = [vote("ben"), vote("dan", minutes=5.5)]
     board = Decision(
         subject="board", digest=plan.digest, approved=True, required=True, reason="Approved by ben and dan."
@@ -154,7 +168,7 @@ def steps(by: Signer, plan: RolloutPlan, quality: Any, acceptance: Decision) -> 
         ),
         ("policy.resolved", releases.policy().model_dump(mode="json")),
         ("plan.made", releases.plan().model_dump(mode="json")),
-        ("artifact.built", artifact.model_copy(update={"provenance": sealed}).model_dump(mode="json")),
+        ("artifact.built", artifact.model_copy(update={"provenance": sealed, "bom": listed}).model_dump(mode="json")),
         ("quality.judged", quality.model_dump(mode="json")),
         ("acceptance.decided", acceptance.model_dump(mode="json")),
         ("rollout.frozen", with_digest(plan)),
@@ -214,9 +228,14 @@ def evidence(
     return Evidence(
         chain=CHAIN,
         entries=entries,
-        heads=[head(entry, by) for entry in entries if entry.kind in ("board.decided", "release.closed")],
+        heads=[
+            head(entry, by)
+            for entry in entries
+            if entry.kind in ("board.decided", "release.closed") or entry is entries[-1]
+        ],
         attestations={
             "provenance": provenance(plan.bundle, by),
+            "bom": bill(plan.bundle, by),
             **{name: by.envelope(statement) for name, statement in statements.items()},
         },
         plan=plan,

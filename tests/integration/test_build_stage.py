@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
+from include.interlock.adapters.signing import verified_statement
+from include.interlock.domain.canonical import canonical_bytes, sha256_of
 from include.interlock.domain.records import Artifact, Blob
 from include.interlock.stages import build, resources
 from tests.airflow_server import RUN
@@ -58,10 +62,22 @@ def test_the_provenance_names_the_bundle_and_what_else_the_build_left(artifact: 
         {"name": "bike-shop-1.1.0.tar.gz", "digest": {"sha256": artifact.bundle.sha256}},
     ]
     assert statement["predicate"]["runDetails"]["metadata"]["invocationId"] == "/".join(RUN)
-    assert statement["predicate"]["runDetails"]["byproducts"] == [
-        {"name": "bom.cdx.json", "uri": artifact.bom.uri, "digest": {"sha256": artifact.bom.sha256}},
-        {"name": "build.log", "uri": artifact.log.uri, "digest": {"sha256": artifact.log.sha256}},
-    ]
+    bill, signed_bill, log = statement["predicate"]["runDetails"]["byproducts"]
+    assert bill == {"name": "bom.cdx.json", "uri": artifact.bom.uri, "digest": {"sha256": artifact.bom.sha256}}
+    assert signed_bill["name"] == "bom.dsse.json"
+    assert log == {"name": "build.log", "uri": artifact.log.uri, "digest": {"sha256": artifact.log.sha256}}
+
+
+def test_the_bill_of_materials_is_signed_as_what_the_bundle_is_made_of(artifact: Artifact) -> None:
+    provenance = json.loads(base64.b64decode(kept(artifact.provenance)["payload"]))
+    _, named, _ = provenance["predicate"]["runDetails"]["byproducts"]
+    envelope = resources.store().get_bytes(Blob(uri=named["uri"], sha256=named["digest"]["sha256"], size=0))
+    statement = verified_statement(envelope, resources.signer().public_key)
+    assert statement["predicateType"] == "https://cyclonedx.org/bom"
+    assert statement["subject"] == [{"name": "bike-shop-1.1.0.tar.gz", "digest": {"sha256": artifact.bundle.sha256}}]
+    assert statement["predicate"] == kept(artifact.bom)
+    assert sha256_of(canonical_bytes(statement["predicate"])) == artifact.bom.sha256, "what the verifier compares"
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(statement["predicate"])) is None
 
 
 def test_the_results_of_the_build_are_in_the_store(artifact: Artifact) -> None:

@@ -27,7 +27,7 @@ from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.signing import Signer, generate_key, load_signer
 from include.interlock.domain.canonical import canonical_bytes, sha256_of
 from include.interlock.domain.errors import AssetMissing, TransientError
-from include.interlock.domain.ledger import INSTALLATION, release_chain
+from include.interlock.domain.ledger import INSTALLATION, SEALED, release_chain
 from include.interlock.domain.paths import docs_prefix
 from include.interlock.domain.records import FailedExpectation, QualityReport, Waiver
 from include.interlock.estate import postgres as server
@@ -63,16 +63,22 @@ class World:
     def chain(self) -> str:
         return release_chain(*self.run)
 
-    def lived(self, many: list[make.Step]) -> None:
-        """Record the steps of a release, as its tasks do, and have Airflow know of its answers."""
+    def lived(self, many: list[make.Step], *, seal: bool = True) -> None:
+        """Record the steps of a release, as its tasks do, and have Airflow know of its answers.
+
+        :param seal: sign the chain's head after each decision, as its tasks do.
+        """
         artifact = next((payload for kind, payload in many if kind == "artifact.built"), None)
         if artifact:
-            signed = make.provenance(releases.artifact().bundle, self.signer)
+            bundle = releases.artifact().bundle
+            bill = self.store.put_bytes(make.bill(bundle, self.signer), "bom.dsse.json")
+            signed = make.provenance(bundle, self.signer, bill)
             artifact["provenance"] = self.store.put_bytes(signed, "provenance.dsse.json").model_dump(mode="json")
         for number, (kind, payload) in enumerate(many):
             plain = json.loads(canonical_bytes(payload))
-            self.ledger.append(self.chain, kind, plain, actor=f"{DAG}/task", key=f"{kind}/{number}")
-        self.ledger.sign_head(self.chain, self.signer)
+            entry = self.ledger.append(self.chain, kind, plain, actor=f"{DAG}/task", key=f"{kind}/{number}")
+            if seal and kind in SEALED:
+                self.ledger.sign_head(self.chain, self.signer, seals=entry)
         for vote in next((payload["votes"] for kind, payload in many if kind == "board.decided"), ()):
             ballot = f"This decides on `{next(p['digest'] for k, p in many if k == 'rollout.frozen')}` only."
             question = self.airflow.ask("rollout.cast_ballot", vote["user"], body=ballot)
@@ -105,8 +111,8 @@ def world(
     postgres: Settings, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:
     run = (DAG, f"manual__{request.node.name}")
-    # The ledger takes no other time than now, so the release has just been.
-    monkeypatch.setattr(make, "AT", datetime.now(UTC) - timedelta(minutes=10))
+    # The ledger takes no other time than now, so the release has just been, and its permits have not run out.
+    monkeypatch.setattr(make, "AT", datetime.now(UTC) - timedelta(minutes=13))
     monkeypatch.setattr(make, "CHAIN", release_chain(*run))
     monkeypatch.setattr("tests.airflow_server.RUN", run)
     generate_key(tmp_path / "key")
@@ -148,7 +154,7 @@ def test_a_release_is_packed_from_ledger_store_and_airflow_and_proven(world: Wor
     assert files["logs/build.build_artifact/2.log"].decode() == LOG
     assert files["logs/build.build_artifact/1.log"] == b""
     assert "logs/rollout.cast_ballot.1/1.log" in files
-    assert {f"attestations/{name}.dsse.json" for name in ("provenance", "test-result", "release")} <= set(files)
+    assert {f"attestations/{name}.dsse.json" for name in ("provenance", "bom", "test-result", "release")} <= set(files)
     run = json.loads(files["run.json"])
     assert (run["triggering_user_name"], len(run["tasks"])) == ("rita", 3)
     assert [one["user"] for one in json.loads(files["ballots.json"])["ballots"]] == ["ben", "dan"]
@@ -187,6 +193,99 @@ def test_hosts_that_were_backed_out_run_what_they_ran_before(world: World) -> No
     assert (last["release"], last["version"]) == (f"1.1.0-{'a' * 12}", None), (
         "it was not backed out, and did not answer"
     )
+
+
+def returned(number: int, **fields: Any) -> make.Step:
+    """A host that was down when the release came, and what came of it when it was back."""
+    report = releases.wave(2, releases.host_result(number, **fields))
+    return "host.returned", {**report.to_xcom(), "digest": releases.artifact().bundle.sha256}
+
+
+def test_a_host_that_returned_runs_what_it_was_brought_to_then(world: World) -> None:
+    many = steps(world)
+    lost = releases.host_result(3, outcome="failed", after=None).model_dump(mode="json")
+    many[14][1]["results"][-1] = lost
+    closed = releases.outcome(running=dict.fromkeys(releases.ADDRESSES[:2], "1.1.0"))
+    many[-1:] = [("release.closed", closed.to_xcom()), returned(3)]
+    world.lived(many)
+    _, files = world.pack()
+    hosts = json.loads(files["hosts.json"])
+    last = hosts["running"][-1]
+    assert (last["host"], last["release"]) == (releases.ADDRESSES[2], f"1.1.0-{'a' * 12}")
+    assert (last["version"], last["commit"]) == ("1.1.0", releases.SHA)
+    at = world.ledger.entries(world.chain, kind="host.returned")[-1].at
+    assert datetime.fromisoformat(hosts["at"]) == at
+
+
+def test_a_host_that_returned_and_failed_is_told_as_it_said_last(world: World) -> None:
+    old = "1.0.0-0123456789ab"
+    closed = releases.outcome(running=dict.fromkeys(releases.ADDRESSES, "1.0.0"))
+    world.lived([*steps(world)[:-1], ("release.closed", closed.to_xcom()), returned(3, outcome="failed", after=old)])
+    _, files = world.pack()
+    last = json.loads(files["hosts.json"])["running"][-1]
+    assert (last["release"], last["version"], last["commit"]) == (old, "1.0.0", "c" * 40)
+
+
+def test_a_pack_of_a_release_that_is_under_way_is_proven(world: World) -> None:
+    world.lived(steps(world)[:13])
+    assert world.ledger.heads(world.chain)[-1].sequence == 9
+    world.pack()
+    proof = world.proof()
+    assert proof.returncode == 0, proof.stdout
+    assert "The release was not closed when this pack was made." in proof.stdout
+    assert [head.sequence for head in world.ledger.heads(world.chain)][-2:] == [9, 13]
+
+
+def test_a_pack_after_a_late_finding_is_proven_and_tells_it(world: World) -> None:
+    world.lived([*steps(world), ("finding", {"what": "somebody broke the glass"})])
+    world.pack()
+    proof = world.proof()
+    assert proof.returncode == 0, proof.stdout
+    assert "somebody broke the glass" in proof.stdout
+
+
+@pytest.mark.parametrize("end", [9, 12, 17])
+def test_a_decision_that_nobody_vouched_for_is_not_vouched_for_by_a_pack(world: World, end: int) -> None:
+    """Whoever may write rows could have written it, and what follows: only who decided signs that."""
+    world.lived(steps(world)[:end], seal=False)
+    world.pack()
+    assert world.ledger.heads(world.chain) == ()
+    assert "(rollout.frozen): is not sealed yet" in world.proof().stdout
+
+
+def test_a_decision_at_the_end_waits_for_the_task_that_makes_it(world: World) -> None:
+    many = steps(world)
+    world.lived(many[:8])
+    plain = json.loads(canonical_bytes(many[8][1]))
+    world.ledger.append(world.chain, "board.decided", plain, actor=f"{DAG}/task", key="board.decided/8")
+    world.pack()
+    assert world.ledger.heads(world.chain)[-1].sequence == 8
+
+
+def test_a_head_by_somebody_else_is_nothing_to_go_on_from(world: World) -> None:
+    many = steps(world)
+    world.lived(many[:12], seal=False)
+    world.ledger.sign_head(world.chain, make.signer(9))
+    world.ledger.append(world.chain, "note", {}, actor="eve", key="note")
+    world.pack()
+    assert len(world.ledger.heads(world.chain)) == 1
+    assert world.proof().returncode == 1
+
+
+def test_packing_again_adds_nothing_to_a_chain_that_is_sealed(world: World) -> None:
+    world.lived(steps(world))
+    before = world.ledger.heads(world.chain)
+    world.pack()
+    assert world.ledger.heads(world.chain) == before
+
+
+def test_a_bill_of_materials_that_the_store_has_lost_is_missed_by_the_verifier(world: World) -> None:
+    world.lived(steps(world))
+    (found,) = (world.folder / "store").rglob("bom.dsse.json")
+    found.unlink()
+    _, files = world.pack()
+    assert "attestations/bom.dsse.json" not in files
+    assert "expected bom.dsse.json, which the provenance names" in world.proof().stdout
 
 
 def test_a_release_whose_run_was_deleted_is_proven_and_says_so(world: World) -> None:

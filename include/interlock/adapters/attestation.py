@@ -5,6 +5,7 @@ A statement is plain JSON; :mod:`.signing` puts it into a signed envelope.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,9 +19,12 @@ from .source import public_url
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
+BOM = "https://cyclonedx.org/bom"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 RELEASE = "https://in-toto.io/attestation/release/v0.1"
 VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
+SIGNED_BOM = "bom.dsse.json"
+"""What the signed bill of materials is called among what a build left, in its provenance."""
 BUILD_TYPE = "urn:interlock:build:v1"
 """A clean clone of one commit, built by the service's own tool with a whitelisted environment, packed as a bundle."""
 BUILDER = "urn:interlock:builder"
@@ -88,6 +92,14 @@ def provenance_statement(
         ],
     }
     return statement({name: artifact.sha256}, PROVENANCE, {"buildDefinition": definition, "runDetails": details})
+
+
+def bom_statement(*, artifact: Blob, name: str, bom: bytes) -> dict[str, Any]:
+    """Return the bill of materials of a bundle as a statement: the CycloneDX document is its predicate.
+
+    :param bom: CycloneDX JSON.
+    """
+    return statement({name: artifact.sha256}, BOM, json.loads(bom))
 
 
 def test_result_statement(

@@ -6,6 +6,8 @@ proves what the ledger and the store prove.
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,8 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from include.interlock.domain.errors import AssetMissing, DigestMismatch, RequestRefused
-from include.interlock.domain.ledger import INSTALLATION, Entry, instant, release_chain
+from include.interlock.domain.errors import AssetMissing, DigestMismatch, LedgerBroken, RequestRefused
+from include.interlock.domain.ledger import INSTALLATION, Entry, instant, release_chain, unsigned_since
 from include.interlock.domain.paths import docs_prefix, run_slug
 from include.interlock.domain.records import (
     Artifact,
@@ -30,6 +32,7 @@ from include.interlock.domain.records import (
     RunningRelease,
     WaveReport,
 )
+from include.interlock.domain.returning import RETURNED
 
 from . import attestation
 from .airflow_api import AirflowApi
@@ -42,6 +45,13 @@ if TYPE_CHECKING:
 
 SEALED = "pack.sealed"
 """The kind of the entry that the installation's chain has of each pack."""
+
+TOUCHED: dict[str, type[WaveReport] | type[BackOutReport]] = {
+    "wave.deployed": WaveReport,
+    "back_out.done": BackOutReport,
+    RETURNED: WaveReport,
+}
+"""The kinds of entries that say what came of hosts."""
 
 R = TypeVar("R", bound=Record)
 
@@ -78,6 +88,7 @@ def pack_release(dag_id: str, run_id: str, sources: Sources, destination: Path, 
 
     :param actor: who asks for it.
     """
+    _seal_tail(release_chain(dag_id, run_id), sources)
     with TemporaryDirectory(prefix="interlock-") as folder:
         evidence = gather(dag_id, run_id, sources, folder=Path(folder, "quality"))
         sealed = build_pack(destination, evidence, sources.signer, created=datetime.now(UTC))
@@ -90,6 +101,18 @@ def pack_release(dag_id: str, run_id: str, sources: Sources, destination: Path, 
         key=f"{SEALED}/{sealed.sha256}",
     )
     return Packed(blob, sealed, known=evidence.run.get("known") is not False)
+
+
+def _seal_tail(chain: str, sources: Sources) -> None:
+    """Vouch for what came after the last signed head, as reconcile does: a release that is under way, a late finding.
+
+    Only if every decision before it is vouched for by whoever made it: else the chain may have been written anew.
+    """
+    entries, heads = sources.ledger.entries(chain), sources.ledger.heads(chain)
+    sealed = max((head.sequence for head in heads), default=0)
+    if len(entries) > sealed and unsigned_since(chain, entries, heads) is None:
+        with suppress(LedgerBroken):  # a head is not ours: nothing is added, and the verifier says so
+            sources.ledger.sign_head(chain, sources.signer, seals=entries[-1])
 
 
 def pack_name(dag_id: str, run_id: str) -> str:
@@ -156,7 +179,7 @@ def _of_airflow(api: AirflowApi, dag_id: str, run_id: str) -> tuple[dict[str, An
 
 
 def _hosts(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return what the hosts said last: after the last wave or back-out, else when the release was planned."""
+    """Return what the hosts said last: after the last wave, back-out or return, else when the release was planned."""
     planned = _last(entries, "plan.made", ReleasePlan)
     before = planned.running if planned else ()
     results = _last_results(entries)
@@ -167,6 +190,8 @@ def _hosts(entries: Sequence[Entry]) -> dict[str, Any]:
     commits = {one.release: one.commit for one in before}
     if plan is not None:
         commits[plan.release] = plan.commit
+        came = [host for host, one in _last_results(entries, RETURNED).items() if one.after == plan.release]
+        versions = versions | dict.fromkeys(came, plan.version)  # after it was closed
     running = [
         RunningRelease(
             host=host,
@@ -176,7 +201,7 @@ def _hosts(entries: Sequence[Entry]) -> dict[str, Any]:
         )
         for host, one in sorted(results.items())
     ]
-    return _said(entries, ("wave.deployed", "back_out.done", "release.closed"), running)
+    return _said(entries, (*TOUCHED, "release.closed"), running)
 
 
 def _said(entries: Sequence[Entry], kinds: Sequence[str], running: Sequence[RunningRelease]) -> dict[str, Any]:
@@ -184,13 +209,12 @@ def _said(entries: Sequence[Entry], kinds: Sequence[str], running: Sequence[Runn
     return {"at": instant(at), "running": [one.model_dump(mode="json") for one in running]}
 
 
-def _last_results(entries: Sequence[Entry]) -> dict[str, HostResult]:
-    """Return for each host that was touched what came of it last."""
-    models: dict[str, type[WaveReport] | type[BackOutReport]] = {
-        "wave.deployed": WaveReport,
-        "back_out.done": BackOutReport,
-    }
-    reports = [_read(models[entry.kind], entry.payload) for entry in entries if entry.kind in models]
+def _last_results(entries: Sequence[Entry], *kinds: str) -> dict[str, HostResult]:
+    """Return for each host that was touched what came of it last.
+
+    :param kinds: of the entries that count; none: of all that touch hosts.
+    """
+    reports = [_read(TOUCHED[entry.kind], entry.payload) for entry in entries if entry.kind in (kinds or TOUCHED)]
     return {one.host: one for report in reports for one in report.results if one.outcome != "untouched"}
 
 
@@ -203,7 +227,10 @@ def _attestations(
         return
     name = Path(artifact.bundle.uri).name
     with suppress(AssetMissing, DigestMismatch, RequestRefused):  # the verifier misses it, and says so
-        yield "provenance", store.get_bytes(artifact.provenance)
+        provenance = store.get_bytes(artifact.provenance)
+        yield "provenance", provenance
+        for bill in _left(provenance, attestation.SIGNED_BOM):
+            yield "bom", store.get_bytes(bill)
     if report := _last(entries, "quality.judged", QualityReport):
         judged = attestation.test_result_statement(
             artifact=artifact.bundle, name=name, report=report, expectations=suites
@@ -222,6 +249,14 @@ def _attestations(
         plan=plan, name=name, outcome=outcome, verified=closed, inputs=(artifact.provenance,)
     )
     yield "verification-summary", signer.envelope(summary)
+
+
+def _left(provenance: bytes, name: str) -> Iterator[Blob]:
+    """Yield what the build left by a name, by its provenance, which does not say how large it is."""
+    statement = json.loads(base64.b64decode(json.loads(provenance)["payload"]))
+    for left in statement["predicate"]["runDetails"]["byproducts"]:
+        if left["name"] == name:
+            yield Blob(uri=left["uri"], sha256=left["digest"]["sha256"], size=0)
 
 
 def _payload(entries: Sequence[Entry], kind: str) -> dict[str, Any]:

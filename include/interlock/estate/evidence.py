@@ -63,7 +63,7 @@ def write(run: str, destination: Path) -> Packed:
         for blob in before:
             print(f"  a pack that was made before is in {blob.uri}")
     print(f"Signed with the key {fingerprint(sources.signer.public_key)}. Prove it:")
-    print(f"  python -m include.interlock.verify {file} --key …")
+    print(f"  python -m include.interlock.verify {file} --key …   (or --fingerprint …, as you have it from elsewhere)")
     return packed
 
 

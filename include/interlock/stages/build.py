@@ -23,8 +23,8 @@ from .taskflow import stage_task, this_run
 def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
     """Build and unit-test the pinned commit in a clean clone, and put the bundle into the artifact store.
 
-    With it go a bill of materials (CycloneDX), signed provenance (SLSA v1, in-toto, DSSE), the test results, the
-    coverage and the build's log; each by its digest.
+    With it go a bill of materials (CycloneDX) and provenance (SLSA v1), each signed (in-toto, DSSE), the test results,
+    the coverage and the build's log; each by its digest.
     """
     _, _, described = resources.catalogue_of(service)
     store = resources.store()
@@ -37,7 +37,7 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
         packed = folder / "bundle.tar.gz"
         bundle.pack(built.output, packed)
         blob = store.put_file(packed, f"{service}-{plan.version}.tar.gz")
-        bill = _put_bom(store, built, plan, blob)
+        bill, signed_bill = _put_bom(store, built, plan, blob)
         log = store.put_bytes(built.log, "build.log")
         return Artifact(
             service=service,
@@ -45,7 +45,7 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
             commit=plan.commit.sha,
             bundle=blob,
             bom=bill,
-            provenance=_put_provenance(store, described, plan, built, blob, began, byproducts=(bill, log)),
+            provenance=_put_provenance(store, described, plan, built, blob, began, byproducts=(bill, signed_bill, log)),
             tests=put_rows(store, reports.junit_rows(built.junit), "unit-tests.json"),
             coverage=put_rows(store, reports.coverage_rows(built.coverage), "coverage.json")
             if built.coverage
@@ -61,7 +61,8 @@ def put_rows(store: ArtifactStore, rows: tuple[Model, ...], name: str) -> Blob:
     return store.put_bytes(rows_as_json(rows), name)
 
 
-def _put_bom(store: ArtifactStore, built: builders.BuildResult, plan: ReleasePlan, packed: Blob) -> Blob:
+def _put_bom(store: ArtifactStore, built: builders.BuildResult, plan: ReleasePlan, packed: Blob) -> tuple[Blob, Blob]:
+    """Put the bill of materials into the store, by itself and as a signed statement; the provenance names both."""
     bill = bom.bill_of_materials(
         built.output,
         name=plan.service,
@@ -71,7 +72,9 @@ def _put_bom(store: ArtifactStore, built: builders.BuildResult, plan: ReleasePla
         at=plan.commit.at,
         own=built.bom,
     )
-    return store.put_bytes(bill, "bom.cdx.json")
+    statement = attestation.bom_statement(artifact=packed, name=_file_name(packed), bom=bill)
+    signed = store.put_bytes(resources.signer().envelope(statement), attestation.SIGNED_BOM)
+    return store.put_bytes(bill, "bom.cdx.json"), signed
 
 
 def _put_provenance(

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Prove an evidence pack of Interlock offline: python3 verify.py PACK [--key PUBLIC.pem ...]
+"""Prove an evidence pack of Interlock offline: python3 verify.py PACK --key PUBLIC.pem | --fingerprint SHA-256
 
 This one file needs Python 3.9 or later and nothing else: copy it, read it, run it where you like. Exit status:
-0 proven, 1 not proven (each finding names the file, the entry and what was expected), 2 pack or key unreadable.
+0 proven, 1 not proven (each finding names the file, the entry and what was expected), 2 pack or key unreadable,
+3 consistent in itself, but nobody said whose key signed it: without --key and --fingerprint nothing is proven.
 
 What is proven: what the key's owner signed is complete, in order, unchanged, and agrees with itself, from the artifact
 over the plan, the votes and the permits to the hosts. What is not: that the key's owner told the truth when signing.
@@ -20,7 +21,8 @@ import struct
 import sys
 import zipfile
 import zlib
-from typing import Any, Callable, Iterator  # noqa: UP035  # as Python 3.9 has them
+from datetime import datetime, timedelta
+from typing import Any, Callable, Iterator, Sequence  # noqa: UP035  # as Python 3.9 has them
 
 MANIFEST, SEAL, CHAIN, HEADS = "manifest.json", "manifest.dsse.json", "chain.jsonl", "heads.jsonl"
 PLAN, BALLOTS, RUN = "plan.json", "ballots.json", "run.json"
@@ -28,9 +30,21 @@ MANIFEST_TYPE = "application/vnd.interlock.manifest+json"
 HEAD_TYPE = "application/vnd.interlock.chain-head+json"
 PERMIT_TYPE = "application/vnd.interlock.permit+json"
 IN_TOTO, PROVENANCE = "application/vnd.in-toto+json", "https://slsa.dev/provenance/v1"
+BOM = "https://cyclonedx.org/bom"
 FIELDS = {"chain", "sequence", "at", "actor", "kind", "key", "payload", "previous", "hash"}
 SAFE_PATH = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w.+@=~-]+(?:/[\w.+@=~-]+)*", re.ASCII)
 INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z", re.ASCII)
+LONGEST = timedelta(minutes=15)  # a permit is never older when it is used
+DECISIONS = ("plan.decided", "acceptance.decided", "board.decided")
+MOVES = ("traffic.shared", "traffic.switched", "traffic.restored")
+EFFECTS = {  # what changes hosts or traffic: what its permit is for
+    "wave.deployed": "deploy",
+    "host.returned": "return",
+    "baseline.restarted": "restart",
+    "back_out.done": "back_out",
+    **dict.fromkeys(MOVES, "traffic"),
+}
+HELD_BACK = ("No permit:", "The wave is halted:")  # how the error of a host begins that nothing was done to
 SHOWN = 20  # findings of one check: what is wrong a thousand times is wrong for one reason
 
 # --- Ed25519 (RFC 8032, section 5.1): points are (X, Y, Z, T) with x = X/Z, y = Y/Z, x*y = T/Z -----------------------
@@ -216,12 +230,25 @@ def read_pem(data: bytes, where: str) -> bytes:
     return key
 
 
+def read_fingerprint(text: str) -> str:
+    """Return a fingerprint as keys are compared by it."""
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise Refused(f"{text!r} is no fingerprint: expected the 64 hexadecimal digits of a SHA-256")
+    return text.lower()
+
+
 def instant(text: str) -> str:
     """Return an instant in UTC so that the order of texts is the order in time."""
     match = INSTANT.fullmatch(text)
     if not match:
         raise Refused(f"{text!r} is not an instant in UTC")
     return f"{match.group(1)}.{(match.group(2) or '').ljust(6, '0')}Z"
+
+
+def span(begin: str, end: str) -> timedelta:
+    """Return how long it is from one instant to another."""
+    first, last = (datetime.fromisoformat(instant(text)[:-1]) for text in (begin, end))
+    return last - first
 
 
 class Pack:
@@ -314,17 +341,25 @@ def check_archive(pack: Pack, data: bytes) -> str:
     return f"{len(members)} files, {len(data)} bytes, nothing between or behind them"
 
 
-def check_keys(pack: Pack, given: list[bytes]) -> str:
-    """Read the pack's public keys; if none was given, they are all there is to trust."""
+def check_keys(pack: Pack, given: list[bytes], fingerprints: Sequence[str]) -> str:
+    """Read the pack's public keys; if neither keys nor fingerprints were given, they are all there is to trust."""
     for path in sorted(path for path in pack.files if path.startswith("keys/")):
         pack.keys[path[5:].replace(".pem", "")] = read_pem(pack.files[path], path)
-    pack.trusted = set(given or pack.keys.values())
-    if not given:
-        pack.notes.append(
-            "WARNING: no --key was given, so the pack was checked with the key that it brings itself. Compare the "
-            "fingerprint with one that you have from elsewhere: otherwise all of the pack may be made up."
-        )
-    return ("given: " if given else "the pack's own: ") + ", ".join(f"SHA-256 {sha256(key)}" for key in pack.trusted)
+    pack.trusted = {*given, *(key for key in pack.keys.values() if sha256(key) in fingerprints)}
+    if given or fingerprints:
+        pack.expect(bool(pack.trusted), "keys/: expected a key with a fingerprint that was given, found none")
+        return f"given: {shown(pack.trusted)}"
+    pack.trusted = set(pack.keys.values())
+    pack.notes.append(
+        "WARNING: no --key and no --fingerprint was given, so the pack was checked with the key that it brings itself. "
+        "Compare its fingerprint with one that you have from elsewhere: otherwise all of the pack may be made up."
+    )
+    return f"the pack's own: {shown(pack.trusted)}"
+
+
+def shown(keys: set[bytes]) -> str:
+    """Name keys by their fingerprints."""
+    return ", ".join(f"SHA-256 {digest}" for digest in sorted(map(sha256, keys)))
 
 
 def check_manifest(pack: Pack) -> str:
@@ -396,20 +431,34 @@ def check_heads(pack: Pack) -> str:
 
 
 def check_artifact(pack: Pack) -> str:
-    """Check that the attestations are about the artifact that was built, and its provenance is the recorded one."""
+    """Check that the attestations are about the artifact that was built; provenance and bill are the recorded ones."""
     built = pack.last("artifact.built")
     digest = built["bundle"]["sha256"] if built else None
-    attested = {}
+    attested: dict[str, Any] = {}
     for path in sorted(path for path in pack.files if path.startswith("attestations/")):
         statement = read_json(pack.opened(read_json(pack.files[path], path), IN_TOTO, path), path)
         pack.compare(path, statement, _type="https://in-toto.io/Statement/v1")
         about = [subject["digest"].get("sha256") for subject in statement["subject"]]
         pack.expect(digest in about, f"{path}: expected a statement about the artifact {digest}, found {about}")
-        attested[statement["predicateType"]] = sha256(pack.files[path])
+        if built and statement["predicateType"] == BOM:
+            expected, bill = built["bom"]["sha256"], sha256(canonical(statement["predicate"]))
+            pack.expect(bill == expected, f"{path}: expected the bill of materials {expected}, as built; found {bill}")
+        attested[sha256(pack.files[path])] = statement
     if built:
-        expected, found = built["provenance"]["sha256"], attested.get(PROVENANCE, "none")
-        pack.expect(found == expected, f"attestations/: expected the provenance {expected}, as built; found {found}")
-    return f"{digest or 'none was built'}; {len(attested)} kinds of attestations"
+        check_provenance(pack, built["provenance"]["sha256"], attested)
+    kinds = {statement["predicateType"] for statement in attested.values()}
+    return f"{digest or 'none was built'}; {len(kinds)} kinds of attestations"
+
+
+def check_provenance(pack: Pack, expected: str, attested: dict[str, Any]) -> None:
+    """Check that the provenance is there, and what else the build attested by its word."""
+    found = [digest for digest, statement in attested.items() if statement["predicateType"] == PROVENANCE]
+    there = ", ".join(found) or "none"
+    pack.expect(expected in found, f"attestations/: expected the provenance {expected}, as built; found {there}")
+    for left in attested[expected]["predicate"]["runDetails"]["byproducts"] if expected in found else ():
+        digest = left.get("digest", {}).get("sha256")
+        here = digest in attested or not left["name"].endswith(".dsse.json")
+        pack.expect(here, f"attestations/: expected {left['name']}, which the provenance names, {digest}; found none")
 
 
 def check_way_back(pack: Pack, plan: dict[str, Any]) -> None:
@@ -512,20 +561,22 @@ def check_plan(pack: Pack) -> str:
 
 
 def check_quality(pack: Pack) -> str:
-    """Check that each failure had a waiver that held when permits to deploy were issued."""
-    named_by_plan = pack.last("rollout.frozen").get("quality_digest")
-    reports = [report for _, report in pack.of("quality.judged") if sha256(canonical(report)) == named_by_plan]
+    """Check that each failure had a waiver, on record and in the plan, when permits to deploy were issued."""
+    plan = pack.last("rollout.frozen")
+    reports = [one for _, one in pack.of("quality.judged") if sha256(canonical(one)) == plan.get("quality_digest")]
     failures = {(one["suite"], one["expected"]) for report in reports for one in report["failures"]}
     if any(not report["success"] and not report["failures"] for report in reports):
         failures.add(("the review", "as a whole"))
-    waivers = [waiver for _, waiver in pack.of("quality.waived")]
-    for entry in (one for one in pack.entries if one["kind"] == "permit.issued"):
-        if entry["payload"]["permit"]["purpose"] != "deploy":
-            continue
-        at = instant(entry["at"])
-        holding = [one for one in waivers if instant(one["at"]) <= at < instant(one["until"])]
-        for suite, expected in sorted(failures - {(one["suite"], one["expectation"]) for one in holding}):
-            pack.findings.append(f"{named(entry)}: expected a waiver that holds of {suite}: {expected}; it failed")
+    waivers = []  # that the board saw: what is not in the plan does not count
+    for entry in pack.entries:
+        payload = entry["payload"]
+        if entry["kind"] == "quality.waived" and payload in plan.get("waivers", ()):
+            waivers.append(payload)
+        if entry["kind"] == "permit.issued" and payload["permit"]["purpose"] == "deploy":
+            at = instant(entry["at"])
+            holding = [one for one in waivers if instant(one["at"]) <= at < instant(one["until"])]
+            for suite, expected in sorted(failures - {(one["suite"], one["expectation"]) for one in holding}):
+                pack.findings.append(f"{named(entry)}: expected a waiver that holds of {suite}: {expected}; it failed")
     return f"{len(failures)} failed expectations, {len(waivers)} waivers"
 
 
@@ -535,24 +586,51 @@ def rehearsed(plan: dict[str, Any]) -> bool:
 
 
 def check_votes(pack: Pack) -> str:
-    """Count the votes again, and check who voted, on what, and that the board was asked if the policy asks it."""
+    """Count the votes again, and check who voted, on what, and that whoever is to be asked was asked."""
     requester, texts = pack.last("release.requested").get("requested_by"), []
-    for where, decision in pack.of("plan.decided", "acceptance.decided", "board.decided"):
+    for where, decision in pack.of(*DECISIONS):
         yes = {vote["user"] for vote in decision["votes"] if vote["choice"] == "Approve"} - {requester, None}
         needed = decision["approved"] and decision["required"]
         pack.expect(bool(yes) or not needed, f"{where}: expected an approval by somebody else than {requester}")
     plan, flow = pack.last("rollout.frozen"), pack.last("policy.resolved").get("flow", {})
+    if plan and not rehearsed(plan) and not plan.get("rolls_back"):  # a rollback goes to what was accepted then
+        check_asked(pack, flow)
     for where, decision in pack.of("board.decided"):
         pack.compare(where, decision, digest=plan["digest"], subject="board")
+        if not rehearsed(plan):
+            check_board(pack, where, decision, flow)
         if decision["required"]:
             approved, text = recount(pack, where, decision, plan)
             recorded = decision["approved"]
             pack.expect(approved == recorded, f"{where}: records approved={recorded}; counted again: {text}")
             texts.append(f"counted again: {text}")
-        elif not rehearsed(plan):
-            asked = [board for board in (flow["board"], *flow.get("further_boards", ())) if board]
-            pack.expect(not asked, f"{where}: expected votes of {', '.join(asked)}, which the policy asks")
     return "; ".join(texts) or "no board voted"
+
+
+def check_asked(pack: Pack, flow: dict[str, Any]) -> None:
+    """Check that management and the functional approvers were asked, if the policy's flow asks them."""
+    planned, asked = pack.last("plan.made"), {"acceptance.decided": flow.get("acceptance")}
+    major = planned["bump"] == "major" and flow.get("plan_approval_for_major")
+    asked["plan.decided"] = major or planned["risk"]["score"] >= flow.get("plan_approval_from_risk", 101)
+    for kind in (kind for kind, by_policy in asked.items() if by_policy):
+        pack.compare(kind, pack.last(kind), required=True)
+
+
+def check_board(pack: Pack, where: str, decision: dict[str, Any], flow: dict[str, Any]) -> None:
+    """Check that the boards of the policy's flow, and whoever else has to decide by the plan, were asked."""
+    plan = pack.last("rollout.frozen")
+    boards = [f"board.yaml boards.{board}" for board in (flow.get("board"), *flow.get("further_boards", ())) if board]
+    if decision["required"]:
+        there = [demand["place"] for demand in decision["board"]["demands"]]
+        for board in (board for board in boards if board not in there):
+            found = ", ".join(there) or "none"
+            pack.findings.append(f"{where}: expected a demand of {board}, which the policy asks; found {found}")
+        ends = bool(plan["decide_by"] or plan.get("train"))
+        pack.expect(ends, f"{where}: expected a plan that says until when there are votes, found none")
+    else:
+        pack.expect(not boards, f"{where}: expected votes by {', '.join(boards)}, which the policy asks")
+        end = plan["decide_by"]  # of what rules on top of the flow ask, this is all that the chain has
+        pack.expect(not end, f"{where}: expected votes until {end}, as the plan says; nobody was asked")
 
 
 def seat_of(rule: dict[str, Any], vote: dict[str, Any]) -> str | None:
@@ -585,7 +663,7 @@ def recount(pack: Pack, where: str, decision: dict[str, Any], plan: dict[str, An
     approving = [seat for seat in rule["seats"] if said.get(seat["user"], ("", ""))[0] == "Approve"]
     person = {said[seat["user"]][1]: seat for seat in reversed(approving)}  # who sits in two seats approves in one
     yes = {seat["user"]: seat["role"] for seat in person.values()}
-    approved, texts = True, []
+    approved, texts = bool(yes), []
     for demand in rule["demands"]:
         roles = [role for user, role in yes.items() if user in demand["members"]]
         veto = [user for user in demand["veto"] if said.get(user, ("", ""))[0] == "Reject"]
@@ -599,10 +677,11 @@ def recount(pack: Pack, where: str, decision: dict[str, Any], plan: dict[str, An
 
 
 def check_permits(pack: Pack) -> str:
-    """Follow decision, permit, use and effect: hosts were changed only under permits for the approved plan."""
+    """Follow decision, permit, use and effect: nothing was changed but under a permit for it, by the approved plan."""
     permits: dict[str, dict[str, Any]] = {}
     used: dict[str, dict[str, Any]] = {}
-    approved = "no plan"
+    spent: set[str] = set()  # what a permit was used for is one report; the next needs another
+    approved, shares = "no plan", dict[str, int]()
     for entry in pack.entries:
         where, kind, payload = named(entry), entry["kind"], entry["payload"]
         if kind == "board.decided":
@@ -615,21 +694,25 @@ def check_permits(pack: Pack) -> str:
             permits[permit["id"]] = permit
             check_permit(pack, where, entry, approved)
         elif kind == "permit.used":
-            permit = payload["permit"]
-            pack.expect(permits.get(permit["id"]) == permit, f"{where}: expected a permit issued before, found another")
-            pack.expect(permit["id"] not in used, f"{where}: the permit {permit['id']} was used before")
-            in_time = instant(entry["at"]) <= instant(permit["expires_at"])
-            pack.expect(in_time, f"{where}: expected its use until {permit['expires_at']}, found {entry['at']}")
-            used[permit["id"]] = permit
-        elif kind in ("wave.deployed", "back_out.done"):
-            check_effect(pack, where, payload, payload["number"] if kind == "wave.deployed" else None, used)
+            check_use(pack, where, entry, permits, used)
+            used[payload["permit"]["id"]] = payload["permit"]
+        elif kind in EFFECTS and (kind not in MOVES or payload["weights"] != shares):
+            purpose, shares = EFFECTS[kind], payload.get("weights", shares)
+            wave = payload["number"] if purpose == "deploy" else None
+            own = [one for one in used.values() if (one["purpose"], one["wave"]) == (purpose, wave)]
+            fresh = [one for one in own if one["id"] not in spent]
+            (check_move if kind in MOVES else check_effect)(pack, where, entry, fresh)
+            spent |= {one["id"] for one in fresh}
     return f"{len(permits)} issued, {len(used)} used"
 
 
 def check_permit(pack: Pack, where: str, entry: dict[str, Any], approved: str) -> None:
-    """Check that a permit is of this release, and one that changes hosts of the approved plan, artifact and hosts."""
+    """Check that a permit is of this release, and one that changes something of the approved plan and its hosts."""
     permit, plan = entry["payload"]["permit"], pack.last("rollout.frozen")
     pack.compare(where, permit, chain=entry["chain"])
+    at, issued, length = entry["at"], permit["issued_at"], span(permit["issued_at"], permit["expires_at"])
+    pack.expect(instant(issued) <= instant(at), f"{where}: expected a permit of before {at}, found one of {issued}")
+    pack.expect(length <= LONGEST, f"{where}: expected a permit for {LONGEST} at most, found {length}")
     if permit["purpose"] != "inspect":
         part = plan["waves"][permit["wave"] - 1 : permit["wave"]] if permit["wave"] else plan["waves"]
         if permit["purpose"] == "restart":
@@ -637,51 +720,102 @@ def check_permit(pack: Pack, where: str, entry: dict[str, Any], approved: str) -
         elif permit["purpose"] == "return":  # after the release: some of its hosts
             part = [[host for wave in part for host in wave if host["address"] in permit["hosts"]]]
         hosts = [host["address"] for wave in part for host in wave]
-        pack.compare(where, permit, plan=approved, bundle=plan["bundle"]["sha256"], hosts=hosts)
+        pack.compare(where, permit, environment=plan["environment"], plan=approved, bundle=plan["bundle"]["sha256"])
+        pack.compare(where, permit, hosts=hosts)
+    if permit["purpose"] in ("deploy", "restart"):  # the way back is open although the catalogue was changed
+        pack.compare(where, permit, catalogue=plan["policy_digest"])
 
 
-def check_effect(pack: Pack, where: str, report: dict[str, Any], wave: int | None, used: dict[str, Any]) -> None:
-    """Check that only the artifact, or what was there before, came to hosts, and only under a permit used before."""
-    plan = pack.last("rollout.frozen")
-    digest, purpose = plan["bundle"]["sha256"], "back_out" if wave is None else "deploy"
-    release = f"{plan['version']}-{digest[:12]}"
-    if wave is not None:
+def check_use(
+    pack: Pack, where: str, entry: dict[str, Any], permits: dict[str, dict[str, Any]], used: dict[str, dict[str, Any]]
+) -> None:
+    """Check that a permit was used as it was issued, once, and before it ran out."""
+    permit = entry["payload"]["permit"]
+    pack.expect(permits.get(permit["id"]) == permit, f"{where}: expected a permit issued before, found another")
+    pack.expect(permit["id"] not in used, f"{where}: the permit {permit['id']} was used before")
+    in_time = instant(entry["at"]) <= instant(permit["expires_at"])
+    pack.expect(in_time, f"{where}: expected its use until {permit['expires_at']}, found {entry['at']}")
+
+
+def check_effect(pack: Pack, where: str, entry: dict[str, Any], permits: list[dict[str, Any]]) -> None:
+    """Check that only the artifact, or what was there before, came to hosts, and only under permits used before."""
+    plan, report, purpose = pack.last("rollout.frozen"), entry["payload"], EFFECTS[entry["kind"]]
+    digest, granted = plan["bundle"]["sha256"], {host for permit in permits for host in permit["hosts"]}
+    forward, release = purpose in ("deploy", "return"), f"{plan['version']}-{digest[:12]}"
+    if forward:
         pack.compare(where, {"digest": digest, **report}, digest=digest, release=release)
-    granted = {
-        host for one in used.values() if (one["purpose"], one["wave"]) == (purpose, wave) for host in one["hosts"]
-    }
     for result in report["results"]:
-        host = f"{where}, host {result['host']}"
-        if result["outcome"] in ("deployed", "unchanged", "backed_out"):
-            pack.compare(host, result, after=release if wave else plan["back_out"]["releases"].get(result["host"]))
-        allowed = rehearsed(plan) or result["host"] in granted
+        host, ended = f"{where}, host {result['host']}", result["outcome"]
+        well = ended in ("deployed", "unchanged", "backed_out")
+        if well:
+            pack.compare(host, result, after=release if forward else plan["back_out"]["releases"].get(result["host"]))
+        # Only a wave has its permit before the first host: elsewhere, none is given and no host reached, or both.
+        reached = purpose == "deploy" or well or result["before"] or result["after"]
+        allowed = rehearsed(plan) or result["host"] in granted or not reached
         pack.expect(allowed, f"{host}: expected a permit to {purpose} used before, found none")
+
+
+def check_move(pack: Pack, where: str, entry: dict[str, Any], permits: list[dict[str, Any]]) -> None:
+    """Check that traffic was given other shares under a permit used since the last time, and by the plan's rules."""
+    plan = pack.last("rollout.frozen")
+    allowed = rehearsed(plan) or bool(permits)
+    pack.expect(allowed, f"{where}: expected a permit to move traffic used since it was moved last, found none")
+    if entry["kind"] != "traffic.restored":  # the way back is open although the catalogue was changed
+        for permit in permits[-1:]:
+            pack.compare(f"{where}, permit {permit['id']}", permit, catalogue=plan["policy_digest"])
 
 
 def check_outcome(pack: Pack) -> str:
     """Check that the release was closed as what its entries bear out; tell what an auditor should look at."""
     outcome, plan = pack.last("release.closed").get("outcome"), pack.last("rollout.frozen")
-    results = [one for _, wave in pack.of("wave.deployed") for one in wave["results"]]
-    reached = {one["instance_id"] for one in results if one["outcome"] in ("deployed", "unchanged")}
-    last = {one["instance_id"]: one["outcome"] for one in results}
-    failed = {instance for instance, ended in last.items() if ended == "failed"}
-    borne = failed if len(failed) <= (plan.get("strategy") or {}).get("max_failed", 0) else set()
+    waves = [wave for _, wave in pack.of("wave.deployed")]
+    last = {one["instance_id"]: (wave["number"], one) for wave in waves for one in wave["results"]}
+    reached = {instance for instance, (_, one) in last.items() if one["outcome"] in ("deployed", "unchanged")}
     if outcome in ("deployed", "rehearsed"):
+        check_arrival(pack, plan, reached, tolerated(plan, last))
+    if outcome == "backed_out":
+        back = pack.last("back_out.done")
+        pack.compare("back_out.done", back, verified=True)
+        returned = {
+            one["instance_id"] for one in back.get("results", ()) if one["outcome"] in ("backed_out", "unchanged")
+        }
         for host in (host for wave in plan["waves"] for host in wave):
-            if host["instance_id"] in borne:
-                pack.notes.append(f"release.closed: {host['name']} failed, which the plan's error budget bears")
-                continue
-            here = host["instance_id"] in reached
-            pack.expect(here, f"release.closed: expected a wave that brought {host['name']} to the release; found none")
-        pack.compare("verification.judged", pack.last("verification.judged"), success=True)
-        pack.compare(
-            "release.closed", pack.last("release.closed"), outcome="rehearsed" if rehearsed(plan) else "deployed"
-        )
+            there = host["instance_id"] in returned
+            pack.expect(there, f"release.closed: expected a back-out that took {host['name']} back; found none")
+    if outcome in ("rejected", "expired"):
+        for where, _ in pack.of(*EFFECTS):
+            pack.findings.append(f"release.closed: expected no change by a release that was {outcome}, found {where}")
     for where, payload in pack.of("finding", "quality.waived"):
         pack.notes.append(f"{where}: {payload.get('what') or payload.get('reason')}")
     if not outcome:
         pack.notes.append("The release was not closed when this pack was made.")
     return f"closed as {outcome}; {len(reached)} hosts were brought to the release" if outcome else "not closed"
+
+
+def tolerated(plan: dict[str, Any], last: dict[str, tuple[int, dict[str, Any]]]) -> set[str]:
+    """Return the hosts that failed, if the plan bears so many: it bears none that was held back, and no canary."""
+    failed = {instance: (number, one) for instance, (number, one) in last.items() if one["outcome"] == "failed"}
+    held = any(words in one["error"] for _, one in failed.values() for words in HELD_BACK)
+    untried = bool(plan.get("canary")) and any(number == 1 for number, _ in failed.values())
+    most = (plan.get("strategy") or {}).get("max_failed", 0)
+    return set() if held or untried or len(failed) > most else set(failed)
+
+
+def check_arrival(pack: Pack, plan: dict[str, Any], reached: set[str], borne: set[str]) -> None:
+    """Check that a release that went well was approved, came to every host, was verified, and was not taken back."""
+    closed = pack.last("release.closed")
+    pack.compare("release.closed", closed, outcome="rehearsed" if rehearsed(plan) else "deployed")
+    for where, decision in (one for kind in DECISIONS for one in pack.of(kind)[-1:]):
+        pack.compare(where, decision, approved=True)
+    for host in (host for wave in plan["waves"] for host in wave):
+        if host["instance_id"] in borne:
+            pack.notes.append(f"release.closed: {host['name']} failed, which the plan's error budget bears")
+            continue
+        here = host["instance_id"] in reached
+        pack.expect(here, f"release.closed: expected a wave that brought {host['name']} to the release; found none")
+    pack.compare("verification.judged", pack.last("verification.judged"), success=True)
+    for where, _ in pack.of("back_out.done"):
+        pack.findings.append(f"release.closed: expected no back-out of a release that was deployed, found {where}")
 
 
 # --- The report ------------------------------------------------------------------------------------------------------
@@ -701,12 +835,15 @@ CHECKS: dict[str, Callable[..., str]] = {
 }
 
 
-def verify(data: bytes, keys: list[bytes], say: Callable[[str], None]) -> bool:
-    """Check a pack's bytes, say what was found, and return whether it is proven."""
+def verify(data: bytes, keys: list[bytes], say: Callable[[str], None], fingerprints: Sequence[str] = ()) -> bool:
+    """Check a pack's bytes, say what was found, and return whether nothing speaks against it.
+
+    It is proven only if keys or fingerprints were given: else anybody may have signed it.
+    """
     pack, total = Pack(), 0
     for title, check in CHECKS.items():
         try:
-            text = check(pack, *{"archive": (data,), "keys": (keys,)}.get(title, ()))
+            text = check(pack, *{"archive": (data,), "keys": (keys, fingerprints)}.get(title, ()))
         except Refused as error:
             pack.findings.append(str(error))
         except Exception as error:  # whatever breaks a check is a pack that does not prove what it should
@@ -720,7 +857,13 @@ def verify(data: bytes, keys: list[bytes], say: Callable[[str], None]) -> bool:
         pack.findings.clear()
     for note in pack.notes:
         say(f"note    {note}")
-    say(f"NOT PROVEN: {total} findings." if total else "PROVEN.")
+    if total:
+        say(f"NOT PROVEN: {total} findings.")
+    elif keys or fingerprints:
+        say("PROVEN.")
+    else:
+        own = f"CONSISTENT, and signed by a key that nobody vouches for: {shown(pack.trusted)}."
+        say(f"{own} With --key or --fingerprint of one that you trust it can be proven.")
     return not total
 
 
@@ -734,6 +877,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Prove an evidence pack of Interlock, offline.")
     parser.add_argument("pack", help="the pack (.zip)")
     parser.add_argument("--key", action="append", default=[], help="a public key that you trust (PEM); may be repeated")
+    parser.add_argument(
+        "--fingerprint", action="append", default=[], help="the SHA-256 of a public key that you trust (its DER)"
+    )
     arguments = parser.parse_args()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     contents = {}
@@ -742,10 +888,13 @@ def main() -> int:
             with open(path, "rb") as file:
                 contents[path] = file.read()
         keys = [read_pem(contents[path], path) for path in arguments.key]
+        fingerprints = [read_fingerprint(text) for text in arguments.fingerprint]
     except (OSError, ValueError, Refused) as error:
         printed(f"Cannot begin: {error}")
         return 2
-    return 0 if verify(contents[arguments.pack], keys, printed) else 1
+    if not verify(contents[arguments.pack], keys, printed, fingerprints):
+        return 1
+    return 0 if keys or fingerprints else 3
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from packageurl import PackageURL
 
 from include.interlock.adapters import attestation
 from include.interlock.adapters.signing import IN_TOTO
+from include.interlock.domain.canonical import canonical_bytes
 from tests.factories import evidence as make
 from tests.factories import releases
 
@@ -36,6 +37,10 @@ def release() -> dict[str, Any]:
     return attestation.release_statement(artifact=BUNDLE, name=NAME, service="bike-shop", version="1.1.0+build.5")
 
 
+def bill() -> dict[str, Any]:
+    return attestation.bom_statement(artifact=BUNDLE, name=NAME, bom=make.BOM)
+
+
 def summary(outcome: str = "deployed") -> dict[str, Any]:
     return attestation.verification_summary_statement(
         plan=releases.rollout(),
@@ -46,10 +51,19 @@ def summary(outcome: str = "deployed") -> dict[str, Any]:
     )
 
 
-@pytest.mark.parametrize("made", [test_result(), release(), summary()], ids=["test result", "release", "summary"])
+STATEMENTS = {"bill of materials": bill(), "test result": test_result(), "release": release(), "summary": summary()}
+
+
+@pytest.mark.parametrize("made", STATEMENTS.values(), ids=STATEMENTS.keys())
 def test_every_statement_is_about_the_artifact(made: dict[str, Any]) -> None:
     assert made["_type"] == "https://in-toto.io/Statement/v1"
     assert made["subject"] == [{"name": NAME, "digest": {"sha256": BUNDLE.sha256}}]
+
+
+def test_the_predicate_of_a_bill_of_materials_is_the_document_byte_for_byte() -> None:
+    made = bill()
+    assert made["predicateType"] == "https://cyclonedx.org/bom"
+    assert canonical_bytes(made["predicate"]) == make.BOM
 
 
 def test_what_was_judged_is_a_test_result() -> None:
@@ -106,7 +120,7 @@ def test_any_other_release_failed_its_verification(outcome: str) -> None:
     assert (predicate["verificationResult"], predicate["verifiedLevels"]) == ("FAILED", ["FAILED"])
 
 
-@pytest.mark.parametrize("made", [test_result(), release(), summary()], ids=["test result", "release", "summary"])
+@pytest.mark.parametrize("made", STATEMENTS.values(), ids=STATEMENTS.keys())
 def test_another_library_verifies_the_envelope(made: dict[str, Any]) -> None:
     """Written by securesystemslib, on OpenSSL; the encoding is by DSSE's page, the signature checked by libsodium."""
     by = make.signer()

@@ -79,6 +79,7 @@ def test_a_pack_has_the_files_that_the_documentation_names(tmp_path: Path) -> No
         "run.json",
         "hosts.json",
         "index.html",
+        "attestations/bom.dsse.json",
         "attestations/provenance.dsse.json",
         "attestations/test-result.dsse.json",
         "attestations/release.dsse.json",

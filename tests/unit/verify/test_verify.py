@@ -20,9 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from include.interlock.adapters import attestation
 from include.interlock.domain.canonical import canonical_bytes, sha256_of
 from include.interlock.domain.ledger import next_entry
-from include.interlock.domain.records import CanaryPlan
+from include.interlock.domain.records import CanaryPlan, Strategy, Waiver
 from include.interlock.verify import __main__ as verifier
 from tests.factories import evidence as make
 from tests.factories import releases
@@ -41,10 +42,13 @@ def good() -> bytes:
         return make.packed(Path(folder) / "pack.zip")
 
 
-def found(data: bytes, *keys: bytes) -> tuple[bool, str]:
-    """Verify a pack: whether it is proven, and what was said."""
+KEY = verifier.read_pem(make.signer().public_key, "key")
+
+
+def found(data: bytes, *keys: bytes, fingerprints: Sequence[str] = ()) -> tuple[bool, str]:
+    """Verify a pack: whether nothing speaks against it, and what was said."""
     said: list[str] = []
-    return verifier.verify(data, list(keys), said.append), "\n".join(said)
+    return verifier.verify(data, list(keys), said.append, fingerprints), "\n".join(said)
 
 
 def changed(tmp_path: Path, change: make.Change, **more: Any) -> tuple[bool, str]:
@@ -86,6 +90,11 @@ def without(*kinds: str) -> make.Change:
     return lambda many: [(kind, payload) for kind, payload in many if kind not in kinds]
 
 
+def again(step: make.Step) -> list[make.Step]:
+    """Return another permit for the same."""
+    return make.issued_and_used({**step[1]["permit"], "id": "a" * 32}, make.signer())
+
+
 def with_votes(*votes: dict[str, Any]) -> make.Change:
     return with_payload("board.decided", votes=list(votes))
 
@@ -94,20 +103,36 @@ def with_votes(*votes: dict[str, Any]) -> make.Change:
 
 
 def test_a_pack_is_proven_and_every_check_says_what_it_found() -> None:
-    proven, said = found(good(), verifier.read_pem(make.signer().public_key, "key"))
+    proven, said = found(good(), KEY)
     assert proven, said
-    assert "PROVEN." in said
+    assert said.endswith("\nPROVEN.")
     assert "WARNING" not in said
     assert "Change Advisory Board, 2 of 2 approvals (ben Approve, dan Approve): approved" in said
     assert "2 issued, 2 used" in said
     assert "closed as deployed; 3 hosts" in said
 
 
-def test_without_a_key_the_fingerprint_is_shown_with_a_warning() -> None:
-    proven, said = found(good())
-    assert proven
-    assert verifier.sha256(verifier.read_pem(make.signer().public_key, "key")) in said
-    assert "WARNING: no --key was given" in said
+def test_without_a_key_nothing_is_proven_and_the_fingerprint_to_compare_is_shown() -> None:
+    holds, said = found(good())
+    assert holds
+    last = said.splitlines()[-1]
+    assert last.startswith(f"CONSISTENT, and signed by a key that nobody vouches for: SHA-256 {verifier.sha256(KEY)}.")
+    assert "PROVEN" not in said
+    assert "WARNING: no --key and no --fingerprint was given" in said
+
+
+def test_a_fingerprint_vouches_for_the_key_that_the_pack_brings() -> None:
+    holds, said = found(good(), fingerprints=[verifier.sha256(KEY)])
+    assert holds
+    assert said.endswith("\nPROVEN.")
+    assert f"given: SHA-256 {verifier.sha256(KEY)}" in said
+
+
+def test_another_fingerprint_than_the_pack_s_proves_nothing() -> None:
+    holds, said = found(good(), fingerprints=["9" * 64])
+    assert not holds
+    assert "keys/: expected a key with a fingerprint that was given, found none" in said
+    assert "which is not trusted" in said
 
 
 def test_a_pack_signed_by_another_installation_is_refused() -> None:
@@ -120,7 +145,9 @@ def test_a_forger_with_a_key_of_their_own_passes_only_without_a_known_key(tmp_pa
     forger = make.signer(9)
     data = make.packed(tmp_path / "forged.zip", make.evidence(by=forger), by=forger)
     assert found(data)[0]
-    assert not found(data, verifier.read_pem(make.signer().public_key, "key"))[0]
+    assert "PROVEN" not in found(data)[1]
+    assert not found(data, KEY)[0]
+    assert not found(data, fingerprints=[verifier.sha256(KEY)])[0]
 
 
 def test_a_rejected_release_is_proven_too(tmp_path: Path) -> None:
@@ -416,6 +443,20 @@ def test_time_goes_backwards_only_when_the_clock_is_corrected(tmp_path: Path, ki
         ),
         pytest.param(with_payload("board.decided", approved=False), "records approved=False", id="made a rejection"),
         pytest.param(with_payload("board.decided", digest="9" * 64), "expected digest", id="another plan"),
+        pytest.param(
+            with_payload(
+                "board.decided",
+                votes=[make.vote("eve")],
+                board={**make.BOARD, "demands": [{**make.BOARD["demands"][0], "approvals": 0}]},
+            ),
+            "0 of 0 approvals (nobody voted): not approved",
+            id="a rule that asks for nothing",
+        ),
+        pytest.param(
+            lambda many: [*many[:15], many[14], *many[15:]],
+            "entry 16 (wave.deployed), host 127.20.0.12: expected a permit to deploy used before",
+            id="once more under a permit that was used",
+        ),
         pytest.param(with_payload("board.decided", required=False), "which the policy asks", id="nobody asked"),
         pytest.param(without("board.decided"), "expected plan no plan", id="no decision"),
         pytest.param(
@@ -480,6 +521,31 @@ def test_time_goes_backwards_only_when_the_clock_is_corrected(tmp_path: Path, ki
             id="not verified",
         ),
         pytest.param(with_payload("verification.judged", success=False), "expected success True", id="failed"),
+        pytest.param(
+            with_payload("acceptance.decided", approved=False),
+            "entry 7 (acceptance.decided): expected approved True",
+            id="not accepted",
+        ),
+        pytest.param(
+            lambda many: [*many[:15], *again(many[12]), failing(many[14]), *many[15:]],
+            "expected a wave that brought bike-shop-production-3",
+            id="failed in the end",
+        ),
+        pytest.param(
+            with_payload("release.closed", outcome="rejected"),
+            "release.closed: expected no change by a release that was rejected, found chain.jsonl, entry 12",
+            id="rejected, and deployed",
+        ),
+        pytest.param(
+            with_payload("release.closed", outcome="expired"),
+            "by a release that was expired, found chain.jsonl, entry 15 (wave.deployed)",
+            id="expired, and deployed",
+        ),
+        pytest.param(
+            with_payload("release.closed", outcome="backed_out"),
+            "back_out.done: expected verified True, found nothing",
+            id="not backed out",
+        ),
     ],
 )
 def test_a_claim_that_its_own_record_does_not_bear_out_is_named(
@@ -509,6 +575,8 @@ def test_a_permit_that_is_not_the_signed_one_is_named(tmp_path: Path) -> None:
         ("chain", "release/release_bike_shop/another"),
         ("hosts", ["127.20.0.11", "127.20.0.12"]),
         ("wave", 2),
+        ("environment", "staging"),
+        ("catalogue", "9" * 64),
     ],
 )
 def test_a_permit_for_something_else_is_named(tmp_path: Path, field: str, value: Any) -> None:
@@ -521,18 +589,60 @@ def test_a_permit_for_something_else_is_named(tmp_path: Path, field: str, value:
     assert f"entry 10 (permit.issued): expected {'hosts' if field == 'wave' else field} " in said
 
 
-def backed_out(after: str = "1.0.0-0123456789ab", *, permitted: bool = True) -> make.Change:
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"expires_at": "2026-11-23T09:24:00.000001Z"}, "expected a permit for 0:15:00 at most, found 0:15:00.000001"),
+        ({"expires_at": "2026-12-23T09:09:00Z"}, "expected a permit for 0:15:00 at most, found 30 days, 0:00:00"),
+        (
+            {"issued_at": "2026-11-23T09:20:00Z", "expires_at": "2026-11-23T09:30:00Z"},
+            "expected a permit of before 2026-11-23T09:09:00.000000Z, found one of 2026-11-23T09:20:00Z",
+        ),
+    ],
+    ids=["a moment longer", "a month longer", "for later"],
+)
+@pytest.mark.parametrize("purpose", ["deploy", "inspect"])
+def test_a_permit_that_holds_too_long_is_named(
+    tmp_path: Path, fields: dict[str, str], expected: str, purpose: str
+) -> None:
+    def longer(many: list[make.Step]) -> list[make.Step]:
+        granted = {**payload_of(many, "permit.issued")["permit"], **fields}
+        more = {**granted, "purpose": "inspect", "plan": None, "bundle": None, "id": "d" * 32}
+        first = granted if purpose == "deploy" else payload_of(many, "permit.issued")["permit"]
+        after = make.issued_and_used(more, make.signer())[:1] if purpose == "inspect" else []
+        return [*many[:9], *after, *make.issued_and_used(first, make.signer()), *many[11:]]
+
+    proven, said = changed(tmp_path, longer)
+    assert not proven
+    assert f"entry 10 (permit.issued): {expected}" in said
+
+
+def failing(step: make.Step, **fields: Any) -> make.Step:
+    """Make the last host of a report one that failed."""
+    results = [dict(one) for one in step[1]["results"]]
+    results[-1].update(outcome="failed", after=results[-1]["before"], **fields)
+    return step[0], {**step[1], "results": results}
+
+
+def granted(purpose: str, *addresses: str, plan: str, number: int = 0, **fields: Any) -> list[make.Step]:
+    """Return the entries of a permit that is for no wave."""
+    of_plan = {"wave": None, "hosts": list(addresses or releases.ADDRESSES), "plan": plan}
+    name = {"purpose": purpose, "id": f"{number:x}".rjust(32, "e")}
+    permit = {**make.permit(releases.rollout(policy_digest=releases.policy().digest), 1, 14), **of_plan, **name}
+    return make.issued_and_used({**permit, **fields}, make.signer())
+
+
+def backed_out(
+    after: str = "1.0.0-0123456789ab", *, permitted: bool = True, closed: str = "backed_out", **report: Any
+) -> make.Change:
     """Make a release one that was taken back."""
 
     def change(many: list[make.Step]) -> list[make.Step]:
-        report = releases.back_out().model_dump(mode="json")
-        report["results"][0]["after"] = after
-        payload_of(many, "release.closed").update(outcome="backed_out")
-        granted = {**make.permit(releases.rollout(), 1, 14), "purpose": "back_out", "wave": None, "id": "f" * 32}
-        granted["plan"] = payload_of(many, "board.decided")["digest"]
-        granted["hosts"] = list(releases.ADDRESSES)
-        steps = make.issued_and_used(granted, make.signer()) if permitted else []
-        return [*many[:15], *steps, ("back_out.done", report), many[-1]]
+        done = {**releases.back_out().model_dump(mode="json"), **report}
+        done["results"][0]["after"] = after
+        payload_of(many, "release.closed").update(outcome=closed)
+        steps = granted("back_out", plan=payload_of(many, "board.decided")["digest"]) if permitted else []
+        return [*many[: 16 if closed == "deployed" else 15], *steps, ("back_out.done", done), many[-1]]
 
     return change
 
@@ -552,10 +662,8 @@ def permitted(purpose: str, *addresses: str) -> make.Change:
     """Add a permit to a release."""
 
     def change(many: list[make.Step]) -> list[make.Step]:
-        granted = {**make.permit(releases.rollout(), 1, 14), "purpose": purpose, "wave": None, "id": "e" * 32}
-        granted["plan"] = payload_of(many, "board.decided")["digest"]
-        granted["hosts"] = list(addresses)
-        return [*many[:-2], *make.issued_and_used(granted, make.signer()), *many[-2:]]
+        plan = payload_of(many, "board.decided")["digest"]
+        return [*many[:-2], *granted(purpose, *addresses, plan=plan), *many[-2:]]
 
     return change
 
@@ -590,12 +698,298 @@ def test_a_release_that_was_backed_out_is_proven(tmp_path: Path) -> None:
     [
         (backed_out("0.9.0-0123456789ab"), "host 127.20.0.11: expected after 1.0.0-0123456789ab, found 0.9.0"),
         (backed_out(permitted=False), "host 127.20.0.11: expected a permit to back_out used before, found none"),
+        (backed_out(verified=False), "back_out.done: expected verified True, found False"),
+        (
+            backed_out(results=releases.back_out().model_dump(mode="json")["results"][:2]),
+            "release.closed: expected a back-out that took bike-shop-production-3 back; found none",
+        ),
+        (
+            backed_out(closed="deployed"),
+            "expected no back-out of a release that was deployed, found chain.jsonl, entry",
+        ),
     ],
-    ids=["to another release", "without a permit"],
+    ids=["to another release", "without a permit", "not verified", "not all hosts", "and yet deployed"],
 )
 def test_a_back_out_goes_where_the_plan_says_under_a_permit(tmp_path: Path, change: make.Change, expected: str) -> None:
     proven, said = changed(tmp_path, change)
     assert not proven
+    assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("wave", "error", "canary", "proven"),
+    [
+        pytest.param(14, "it does not start", None, True, id="one that failed"),
+        pytest.param(14, "No permit: Emergency stop: stop", None, False, id="one without a permit"),
+        pytest.param(14, "127.20.0.13: The wave is halted: stop", None, False, id="one that was held back"),
+        pytest.param(14, "it does not start", CANARY, True, id="one beside a canary"),
+        pytest.param(11, "it does not start", CANARY, False, id="the canary itself"),
+    ],
+)
+def test_an_error_budget_bears_neither_what_was_held_back_nor_a_canary(
+    tmp_path: Path, wave: int, error: str, canary: CanaryPlan | None, proven: bool
+) -> None:
+    strategy = Strategy(window=1, max_failed=1, min_healthy=0, by_zone=False)
+    holds, said = changed(
+        tmp_path,
+        lambda many: [*many[:wave], failing(many[wave], error=error), *many[wave + 1 :]],
+        strategy=strategy,
+        canary=canary,
+    )
+    assert holds is proven, said
+    assert ("which the plan's error budget bears" in said) is proven
+
+
+def test_a_back_out_after_a_release_was_closed_as_deployed_is_named(tmp_path: Path) -> None:
+    def later(many: list[make.Step]) -> list[make.Step]:
+        steps = granted("back_out", plan=payload_of(many, "board.decided")["digest"])
+        return [*many, *steps, ("back_out.done", releases.back_out().model_dump(mode="json"))]
+
+    proven, said = changed(tmp_path, later)
+    assert not proven
+    assert "expected no back-out of a release that was deployed, found chain.jsonl, entry 20 (back_out.done)" in said
+
+
+# --- everything that a permit is for ---------------------------------------------------------------------------------
+
+HOME, OTHER = {"home": 100}, {"home": 80, "canary": 10, "baseline": 10}
+
+
+def moved(kind: str, weights: dict[str, int]) -> make.Step:
+    return kind, {"schema_version": 1, "weights": weights, "changed": True}
+
+
+def restarted(**fields: Any) -> make.Step:
+    result = releases.host_result(3, outcome="unchanged", after="1.0.0-0123456789ab").model_dump(mode="json")
+    return "baseline.restarted", {"schema_version": 1, "results": [{**result, **fields}]}
+
+
+def returned(release: str = f"1.1.0-{'a' * 12}", digest: str = "a" * 64, **fields: Any) -> make.Step:
+    result = releases.host_result(3, after=release).model_dump(mode="json")
+    report = releases.wave(2).model_dump(mode="json")
+    return "host.returned", {**report, "release": release, "results": [{**result, **fields}], "digest": digest}
+
+
+def taken_back(**fields: Any) -> make.Step:
+    report = releases.back_out().model_dump(mode="json")
+    return "back_out.done", {**report, "results": [{**one, **fields} for one in report["results"]]}
+
+
+NOT_REACHED = {"outcome": "failed", "before": None, "after": None, "error": "No permit: Emergency stop"}
+Doing = tuple[str, ...] | make.Step
+
+
+def doing(*many: Doing, after_the_end: bool = False, **fields: Any) -> make.Change:
+    """Have a release do something more: a purpose with hosts stands for a permit that was given and used."""
+
+    def change(steps: list[make.Step]) -> list[make.Step]:
+        plan, more = payload_of(steps, "board.decided")["digest"], []
+        for number, one in enumerate(many):
+            is_step = isinstance(one[-1], dict)
+            more += [one] if is_step else granted(*one, plan=plan, number=number, **fields)  # type: ignore[arg-type]
+        place = len(steps) if after_the_end else 15
+        return [*steps[:place], *more, *steps[place:]]  # type: ignore[list-item]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("many", "expected"),
+    [
+        pytest.param([restarted()], "(baseline.restarted), host 127.20.0.13: expected a permit to restart", id="bare"),
+        pytest.param([("restart", BASELINE.address), restarted()], "", id="restarted"),
+        pytest.param(
+            [restarted(), ("restart", BASELINE.address)],
+            "expected a permit to restart used before",
+            id="used afterwards",
+        ),
+        pytest.param(
+            [("traffic",), restarted()], "expected a permit to restart used before, found none", id="for traffic only"
+        ),
+        pytest.param(
+            [("restart", BASELINE.address), restarted(after="1.1.0-aaaaaaaaaaaa")],
+            "expected after 1.0.0-0123456789ab, found 1.1.0-aaaaaaaaaaaa",
+            id="a restart that changed the release",
+        ),
+        pytest.param([restarted(**NOT_REACHED)], "", id="no permit was given, and nothing was done"),
+        pytest.param([taken_back(**NOT_REACHED)], "", id="no back-out was permitted, and nothing was done"),
+        pytest.param(
+            [restarted(outcome="failed", after=None)], "expected a permit to restart", id="reached, and it failed"
+        ),
+        pytest.param([moved("traffic.shared", OTHER)], "(traffic.shared): expected a permit to move", id="shared"),
+        pytest.param([("traffic",), moved("traffic.shared", OTHER)], "", id="shared under a permit"),
+        pytest.param([moved("traffic.shared", OTHER), ("traffic",)], "expected a permit to move", id="permit too late"),
+        pytest.param(
+            [("restart", BASELINE.address), moved("traffic.shared", OTHER)],
+            "expected a permit to move",
+            id="not for it",
+        ),
+        pytest.param([moved("traffic.switched", OTHER)], "(traffic.switched): expected a permit", id="switched"),
+        pytest.param([("traffic",), moved("traffic.switched", OTHER)], "", id="switched under a permit"),
+        pytest.param(
+            [("traffic",), moved("traffic.switched", OTHER), moved("traffic.switched", OTHER)],
+            "",
+            id="recorded again by the task that was tried again",
+        ),
+        pytest.param([moved("traffic.switched", {})], "", id="nothing to switch"),
+        pytest.param(
+            [("traffic",), moved("traffic.shared", OTHER), moved("traffic.restored", HOME)],
+            "(traffic.restored): expected a permit to move traffic used since it was moved last, found none",
+            id="one permit for two moves",
+        ),
+        pytest.param(
+            [("traffic",), moved("traffic.shared", OTHER), ("traffic",), moved("traffic.restored", HOME)],
+            "",
+            id="a permit for each move",
+        ),
+    ],
+)
+def test_what_a_release_does_to_hosts_and_traffic_needs_a_permit_for_just_that(
+    tmp_path: Path, many: list[Doing], expected: str
+) -> None:
+    proven, said = changed(
+        tmp_path, lambda steps: with_payload("release.closed", outcome="failed")(doing(*many)(steps)), canary=CANARY
+    )
+    assert proven is (not expected), said
+    assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("many", "expected"),
+    [
+        pytest.param([returned()], "(host.returned), host 127.20.0.13: expected a permit to return used", id="bare"),
+        pytest.param([("return", BASELINE.address), returned()], "", id="returned"),
+        pytest.param([("return", "127.20.0.12"), returned()], "expected a permit to return", id="another host's"),
+        pytest.param(
+            [("return", BASELINE.address), returned(digest="9" * 64)], "expected digest aaaa", id="another artifact"
+        ),
+        pytest.param(
+            [("return", BASELINE.address), returned("1.2.0-aaaaaaaaaaaa")], "expected release 1.1.0-a", id="release"
+        ),
+        pytest.param(
+            [("return", BASELINE.address), returned(after="1.0.0-0123456789ab")],
+            "expected after 1.1.0-a",
+            id="runs old",
+        ),
+        pytest.param([returned(**NOT_REACHED)], "", id="no permit was given, and nothing was done"),
+    ],
+)
+def test_a_host_that_returned_was_changed_under_a_permit_to_return(
+    tmp_path: Path, many: list[Doing], expected: str
+) -> None:
+    proven, said = changed(tmp_path, doing(*many, after_the_end=True))
+    assert proven is (not expected), said
+    assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("many", "proven"),
+    [
+        pytest.param([("restart", BASELINE.address), restarted()], False, id="restart"),
+        pytest.param([("traffic",), moved("traffic.shared", OTHER)], False, id="shared"),
+        pytest.param([("traffic",), moved("traffic.switched", OTHER)], False, id="switched"),
+        pytest.param([("traffic",), moved("traffic.restored", HOME)], True, id="restored"),
+        pytest.param([("return", BASELINE.address), returned()], True, id="returned"),
+        pytest.param([("back_out",)], True, id="back-out"),
+        pytest.param([("inspect",)], True, id="inspect"),
+    ],
+)
+def test_the_catalogue_may_have_changed_only_for_the_way_back_and_for_what_changes_nothing(
+    tmp_path: Path, many: list[Doing], proven: bool
+) -> None:
+    holds, said = changed(tmp_path, doing(*many, catalogue="9" * 64), canary=CANARY)
+    assert holds is proven, said
+    assert proven or f"expected catalogue {'b' * 64}, found {'9' * 64}" in said
+
+
+def test_a_rehearsal_moves_traffic_and_restarts_hosts_of_the_sandbox_without_permits(tmp_path: Path) -> None:
+    def rehearsal(many: list[make.Step]) -> list[make.Step]:
+        payload_of(many, "board.decided").update(required=False, votes=[])
+        payload_of(many, "release.closed").update(outcome="rehearsed")
+        bare = without("permit.issued", "permit.used")(many)
+        return [*bare[:-2], restarted(), moved("traffic.shared", OTHER), moved("traffic.restored", HOME), *bare[-2:]]
+
+    proven, said = changed(tmp_path, rehearsal, rehearsal=True, environment="test")
+    assert proven, said
+
+
+# --- who was asked ---------------------------------------------------------------------------------------------------
+
+
+def nobody(kind: str) -> make.Change:
+    """Have nobody asked where the policy asks no board."""
+
+    def change(many: list[make.Step]) -> list[make.Step]:
+        payload_of(many, "policy.resolved")["flow"].update(board=None)
+        payload_of(many, kind).update(required=False, votes=[])
+        return many
+
+    return change
+
+
+def planned(**fields: Any) -> make.Change:
+    """Have another plan of the release, on which nobody of management decided."""
+    decided = releases.decision("plan", digest="f" * 64, required=False, votes=()).model_dump(mode="json")
+
+    def change(many: list[make.Step]) -> list[make.Step]:
+        payload_of(many, "plan.made").update(fields)
+        return [*many[:4], ("plan.decided", decided), *many[4:]]
+
+    return change
+
+
+RISKY = {"score": 101, "terms": [], "calculated": None, "declared": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "plan", "expected"),
+    [
+        pytest.param(nobody("board.decided"), {"decide_by": None}, "", id="pre-authorised"),
+        pytest.param(
+            nobody("board.decided"),
+            {},
+            "(board.decided): expected votes until 2026-11-25T06:17:00Z, as the plan says; nobody was asked",
+            id="a rule asked, by the plan",
+        ),
+        pytest.param(
+            lambda many: many, {"decide_by": None}, "expected a plan that says until when", id="votes without an end"
+        ),
+        pytest.param(
+            with_payload(
+                "board.decided", board={**make.BOARD, "demands": [{**make.BOARD["demands"][0], "place": "x"}]}
+            ),
+            {},
+            "expected a demand of board.yaml boards.cab, which the policy asks; found x",
+            id="another board's rule",
+        ),
+        pytest.param(
+            with_payload("policy.resolved", flow={"board": "cab", "further_boards": ["security"]}),
+            {},
+            "expected a demand of board.yaml boards.security",
+            id="without a further board",
+        ),
+        pytest.param(
+            with_payload("acceptance.decided", required=False, votes=[]),
+            {},
+            "acceptance.decided: expected required True, found False",
+            id="nobody accepted it",
+        ),
+        pytest.param(planned(), {}, "", id="management need not be asked"),
+        pytest.param(planned(bump="major"), {}, "plan.decided: expected required True, found False", id="major"),
+        pytest.param(planned(risk=RISKY), {}, "plan.decided: expected required True, found False", id="risky"),
+        pytest.param(
+            with_payload("plan.made", bump="major"),
+            {},
+            "plan.decided: expected required True, found nothing",
+            id="no word",
+        ),
+    ],
+)
+def test_whoever_is_to_be_asked_by_the_record_was_asked(
+    tmp_path: Path, change: make.Change, plan: dict[str, Any], expected: str
+) -> None:
+    proven, said = changed(tmp_path, change, **plan)
+    assert proven is (not expected), said
     assert expected in said
 
 
@@ -647,7 +1041,7 @@ def test_a_change_that_the_policy_asks_nobody_about_is_proven(tmp_path: Path) ->
         payload_of(many, "policy.resolved")["flow"].update(board=None)
         return many
 
-    proven, said = changed(tmp_path, standard)
+    proven, said = changed(tmp_path, standard, decide_by=None)
     assert proven, said
 
 
@@ -701,29 +1095,44 @@ def test_each_of_several_demands_must_be_met(tmp_path: Path, first: bool) -> Non
     assert "Rule cards, 0 of 1 approvals" in said
 
 
+GRANTED = Waiver(
+    suite="performance",
+    expectation=releases.failure().expected,
+    reason="The host is slow",
+    by="cora",
+    at=make.AT + timedelta(seconds=30),
+    until=make.AT + timedelta(days=8),
+)
+
+
 @pytest.mark.parametrize(
-    ("waiver", "proven"),
+    ("recorded", "in_plan", "place", "proven"),
     [
-        pytest.param({}, True, id="waived"),
-        pytest.param({"until": "2026-11-23T09:01:00Z"}, False, id="run out"),
-        pytest.param({"at": "2026-11-23T10:00:00Z"}, False, id="later"),
-        pytest.param({"suite": "load"}, False, id="another suite"),
-        pytest.param({"expectation": "something else"}, False, id="another expectation"),
-        pytest.param(None, False, id="not waived"),
+        pytest.param({}, {}, 6, True, id="waived"),
+        pytest.param({"until": make.AT + timedelta(minutes=1)}, None, 6, False, id="run out"),
+        pytest.param({"at": make.AT + timedelta(hours=1)}, None, 6, False, id="later"),
+        pytest.param({"suite": "load"}, None, 6, False, id="another suite"),
+        pytest.param({"expectation": "something else"}, None, 6, False, id="another expectation"),
+        pytest.param(None, {}, 6, False, id="not on record"),
+        pytest.param({}, {}, 9, True, id="recorded before the first permit"),
+        pytest.param({}, {}, 12, False, id="recorded when it was deployed"),
+        pytest.param({}, {}, 17, False, id="recorded in the end"),
+        pytest.param({}, {"by": "dan"}, 6, False, id="another than the board saw"),
+        pytest.param({}, {"suite": "load"}, 6, False, id="not in the plan"),
     ],
 )
-def test_a_failed_expectation_needs_a_waiver_that_holds(
-    tmp_path: Path, waiver: dict[str, Any] | None, proven: bool
+def test_a_failed_expectation_needs_a_waiver_that_the_board_saw_and_that_holds(
+    tmp_path: Path, recorded: dict[str, Any] | None, in_plan: dict[str, Any] | None, place: int, proven: bool
 ) -> None:
-    usual = {
-        "suite": "performance",
-        "expectation": releases.failure().expected,
-        "reason": "The host is slow",
-        "at": "2026-11-23T09:00:30Z",
-        "until": "2026-12-01T00:00:00Z",
-    }
-    steps: list[make.Step] = [] if waiver is None else [("quality.waived", {**usual, **waiver})]
-    what = make.evidence(lambda many: [*many[:6], *steps, *many[6:]], report=releases.quality(releases.failure()))
+    """In the plan is what was recorded, if nothing else is said."""
+    given = [] if recorded is None else [GRANTED.model_copy(update=recorded)]
+    seen = GRANTED.model_copy(update=(recorded or {}) if in_plan is None else in_plan)
+    steps: list[make.Step] = [("quality.waived", one.model_dump(mode="json")) for one in given]
+    what = make.evidence(
+        lambda many: [*many[:place], *steps, *many[place:]],
+        report=releases.quality(releases.failure()),
+        waivers=(seen,),
+    )
     found_proven, said = found(make.packed(tmp_path / "pack.zip", what))
     assert found_proven is proven, said
     assert proven or "expected a waiver that holds of performance: p95_ms is at most 800" in said
@@ -749,6 +1158,38 @@ def test_a_missing_provenance_is_named(tmp_path: Path) -> None:
     proven, said = found(make.packed(tmp_path / "pack.zip", more))
     assert not proven
     assert "attestations/: expected the provenance" in said
+
+
+def test_a_bill_of_materials_that_the_provenance_names_is_missed(tmp_path: Path) -> None:
+    what = make.evidence()
+    more = make.sealed_anew(what, attestations={"provenance": what.attestations["provenance"]})
+    proven, said = found(make.packed(tmp_path / "pack.zip", more))
+    assert not proven
+    assert "attestations/: expected bom.dsse.json, which the provenance names, " in said
+
+
+def test_another_bill_of_materials_than_the_one_that_was_built_is_named(tmp_path: Path) -> None:
+    what, by = make.evidence(), make.signer()
+    other = attestation.bom_statement(artifact=releases.blob(), name="x", bom=b'{"bomFormat":"CycloneDX"}')
+    more = make.sealed_anew(what, attestations={**what.attestations, "other": by.envelope(other)})
+    proven, said = found(make.packed(tmp_path / "pack.zip", more))
+    assert not proven
+    assert f"attestations/other.dsse.json: expected the bill of materials {sha256_of(make.BOM)}, as built" in said
+
+
+def test_a_release_that_was_built_before_bills_were_signed_is_proven(tmp_path: Path) -> None:
+    what, by = make.evidence(), make.signer()
+    statement = json.loads(base64.b64decode(json.loads(what.attestations["provenance"])["payload"]))
+    statement["predicate"]["runDetails"]["byproducts"] = [{"name": "build.log"}, {"name": "bom.cdx.json"}]
+    older = by.envelope(statement)
+
+    def then(many: list[make.Step]) -> list[make.Step]:
+        payload_of(many, "artifact.built")["provenance"]["sha256"] = sha256_of(older)
+        return many
+
+    more = make.sealed_anew(make.evidence(then), attestations={"provenance": older})
+    proven, said = found(make.packed(tmp_path / "pack.zip", more))
+    assert proven, said
 
 
 # --- Ed25519 ---------------------------------------------------------------------------------------------------------
@@ -941,7 +1382,21 @@ def alone(tmp_path: Path) -> Path:
 def test_the_file_alone_proves_a_pack_without_any_library(alone: Path) -> None:
     done = run("verify.py", "pack.zip", "--key", "key.pem", cwd=alone)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("PROVEN.\n")
+    assert done.stdout.endswith("\nPROVEN.\n")
+
+
+@pytest.mark.parametrize("fingerprint", [verifier.sha256(KEY), verifier.sha256(KEY).upper()])
+def test_the_file_alone_proves_a_pack_by_the_fingerprint_of_its_key(alone: Path, fingerprint: str) -> None:
+    done = run("verify.py", "pack.zip", "--fingerprint", fingerprint, cwd=alone)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\nPROVEN.\n")
+
+
+def test_a_pack_whose_key_nobody_vouches_for_ends_with_3(alone: Path) -> None:
+    done = run("verify.py", "pack.zip", cwd=alone)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.splitlines()[-1].startswith("CONSISTENT, and signed by a key that nobody vouches for: SHA-256 ")
+    assert "PROVEN" not in done.stdout
 
 
 def test_the_file_alone_refuses_a_changed_pack(alone: Path) -> None:
@@ -954,7 +1409,14 @@ def test_the_file_alone_refuses_a_changed_pack(alone: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("none.zip",), ("pack.zip", "--key", "none.pem"), ("pack.zip", "--key", "pack.zip"), ()]
+    "arguments",
+    [
+        ("none.zip",),
+        ("pack.zip", "--key", "none.pem"),
+        ("pack.zip", "--key", "pack.zip"),
+        ("pack.zip", "--fingerprint", "c099d90f"),
+        (),
+    ],
 )
 def test_what_cannot_be_opened_ends_with_2(alone: Path, arguments: tuple[str, ...]) -> None:
     assert run("verify.py", *arguments, cwd=alone).returncode == 2
@@ -962,6 +1424,7 @@ def test_what_cannot_be_opened_ends_with_2(alone: Path, arguments: tuple[str, ..
 
 def test_it_runs_as_a_module_of_the_project(alone: Path) -> None:
     command = [sys.executable, "-m", "include.interlock.verify", str(alone / "pack.zip")]
+    command += ["--key", str(alone / "key.pem")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, env={**os.environ})
     assert done.returncode == 0, done.stdout + done.stderr
 
