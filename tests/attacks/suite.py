@@ -39,7 +39,8 @@ INTRODUCTION = """\
 What somebody would try who wants a release in production that the board did not approve, and what became of it. Each
 attack runs on a real Airflow with a real fleet, by the strongest role that should not succeed: an administrator at the
 API, the superuser of a database. It is withstood if every production host still answers with the version it had, and if
-a person can read why: in the refusal, in the outcome of the release, or in a finding in the ledger.
+a person can read why, and it is on record: the attempt that the guard refused, the permit that was refused with its
+reasons, how the release ended, or a finding in the ledger.
 
 This page is written by `make attacks`, which runs all of it. When what got through has been mended, it is tried again
 by itself, and its row is written anew.
