@@ -20,7 +20,7 @@ from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
 from include.interlock.domain.reconcile import dag_of, run_of
 from include.interlock.domain.records import Commit, PastRelease
 from include.interlock.domain.risk import assess
-from include.interlock.domain.train_manifest import DEPARTED, TRAINS, Boarded, Found, LeftBehind
+from include.interlock.domain.train_manifest import FROZEN, LEFT, TRAINS, Boarded, Found, LeftBehind
 from include.interlock.domain.version import bump, is_version
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ class Platform:
         """
         service = self._catalogue.services.get(passenger.service)
         if service is None:
-            broken = self._catalogue.broken.get(passenger.service, "there is no such service")
-            return LeftBehind(service=passenger.service, late=True, why=f"its file cannot be used: {broken}")
+            return LeftBehind(service=passenger.service, late=True, why=unusable(self._catalogue, passenger.service))
         try:
             with self._opens(service) as repository:
                 choice = self._choice(train, passenger, repository)
@@ -95,8 +94,8 @@ class Platform:
         return self._accepted(train, passenger.service)
 
     def _accepted(self, train: Train, service: str) -> Choice:
-        """Return what was accepted last, or rehearsed, since the train departed last."""
-        since = self._last_departure(train)
+        """Return what was accepted last, or rehearsed, since the train took the service last."""
+        since = self._taken_last(train, service)
         found: tuple[datetime, Choice] | None = None
         for chain in self._ledger.chains():
             if (run := run_of(chain)) is None or run[0] != dag_of(service):
@@ -108,20 +107,26 @@ class Platform:
                 why = f"accepted at {at:%Y-%m-%d %H:%M} UTC, by {chain}"
                 found = at, Choice(plan["commit"]["sha"], plan["version"], why)
         if found is None:
-            after = f" since the train departed at {since:%Y-%m-%d %H:%M} UTC" if since else ""
+            after = f" since the train took it, at {since:%Y-%m-%d %H:%M} UTC" if since else ""
             raise NotReady(f"nothing of it was accepted{after}")
         return found[1]
 
-    def _last_departure(self, train: Train) -> datetime | None:
+    def _taken_last(self, train: Train, service: str) -> datetime | None:
+        """Return when the manifest was frozen with which the train sent a service last; None: it never did."""
         dag_id = TRAINS + train.name.replace("-", "_")
-        mine = (chain for chain in self._ledger.chains() if (run := run_of(chain)) and run[0] == dag_id)
-        return max((one.at for chain in mine for one in self._ledger.entries(chain, kind=DEPARTED)), default=None)
+        found = []
+        for chain in self._ledger.chains():
+            if (run := run_of(chain)) and run[0] == dag_id:
+                entries = self._ledger.entries(chain)
+                if any(one.kind == LEFT and one.payload["service"] == service for one in entries):
+                    found += [one.at for one in entries if one.kind == FROZEN]
+        return max(found, default=None)
 
     def _boarded(
         self, train: Train, passenger: TrainPassenger, service: Service, choice: Choice, repository: Repository
     ) -> Found:
         commit = repository.resolve(choice.ref)
-        runs = self._runs(service.name)
+        runs = deployed_last(self._ledger, service.name)
         if runs is not None and (why := _nothing_new(choice, commit, runs)):
             return LeftBehind(service=service.name, late=False, why=why)
         marks = self._ledger.entries(INSTALLATION, kind=versions.MARKS)
@@ -155,15 +160,6 @@ class Platform:
             by=choice.by,
         )
 
-    def _runs(self, service: str) -> tuple[str, str] | None:
-        """Return version and commit of what was deployed last, by the ledger; None: nothing was."""
-        ended = [one.payload for one in self._ledger.entries(INSTALLATION, kind=ENDED)]
-        for told in reversed(ended):
-            if (told["service"], told["outcome"]) == (service, "deployed"):
-                made = self._ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind="plan.made")
-                return (told["version"], made[-1].payload["commit"]["sha"]) if made else None
-        return None
-
     def _history(self, service: str) -> Iterator[PastRelease]:
         for entry in self._ledger.entries(INSTALLATION, kind=ENDED):
             if entry.payload["service"] == service:
@@ -175,6 +171,23 @@ class Platform:
                     outcome=entry.payload["outcome"],
                     at=entry.at,
                 )
+
+
+def deployed_last(ledger: Chains, service: str) -> tuple[str, str] | None:
+    """Return version and commit of what was deployed last, by the ledger; None: nothing was."""
+    ended = [one.payload for one in ledger.entries(INSTALLATION, kind=ENDED)]
+    for told in reversed(ended):
+        if (told["service"], told["outcome"]) == (service, "deployed"):
+            made = ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind="plan.made")
+            return (told["version"], made[-1].payload["commit"]["sha"]) if made else None
+    return None
+
+
+def unusable(catalogue: Catalogue, service: str) -> str:
+    """Say why a service's file cannot be used; empty: it can."""
+    if service in catalogue.services:
+        return ""
+    return f"its file cannot be used: {catalogue.broken.get(service, 'there is no such service')}"
 
 
 def highest(tags: Sequence[str], pattern: str) -> Choice:

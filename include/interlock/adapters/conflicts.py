@@ -10,7 +10,7 @@ from include.interlock.domain.bookings import PREFIX, booking_chain, standing
 from include.interlock.domain.calendar import Calendars
 from include.interlock.domain.catalogue import Catalogue
 from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.conflicts import USUAL, Conflict, Taken, of_release, of_trains, relations
+from include.interlock.domain.conflicts import USUAL, Conflict, Taken, of_release, of_trains, relations, slot_for_all
 from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
 from include.interlock.domain.trains import Departure, departures_between, opens
 
@@ -120,11 +120,11 @@ def conflicts_of_release(
     """Return what a release clashes with if it begins at an instant.
 
     :param chain: the release's own.
-    :param train: the name of the train that it is a passenger of.
+    :param train: the name of the train that it is a passenger of; others with the same passenger clash with the train.
     """
     related = relations(trains.values(), service)
     lengths = longest_of(ledger, [service, *related])
-    other = {name: one for name, one in trains.items() if name != train}
+    other = {name: one for name, one in trains.items() if not train or (name != train and service not in one.services)}
     window = max((*lengths.values(), USUAL))
     departing = upcoming(catalogue, calendars, other, start - window, start + AHEAD)
     return of_release(
@@ -139,15 +139,30 @@ def conflicts_of_release(
 
 
 def conflicts_of_trains(
-    catalogue: Catalogue, calendars: Calendars, ledger: Chains | None, trains: Mapping[str, Train], now: datetime
+    catalogue: Catalogue,
+    calendars: Calendars,
+    ledger: Chains | None,
+    trains: Mapping[str, Train],
+    now: datetime,
+    *,
+    sent: Mapping[str, datetime] | None = None,
 ) -> list[Conflict]:
     """Return where trains clash with each other in the time to come.
 
     :param ledger: says how long releases took; none: what is usual.
+    :param sent: a departure beside those of its cadence, by the train's name.
     """
     services = sorted({service for train in trains.values() for service in train.services})
     lengths = longest_of(ledger, services) if ledger is not None else {}
-    return of_trains(list(trains.values()), upcoming(catalogue, calendars, trains, now, now + AHEAD), lengths)
+    departing = upcoming(catalogue, calendars, trains, now, now + AHEAD)
+    for name, at in (sent or {}).items():
+        departing[name] = sorted((*departing.get(name, ()), Departure(at, at)), key=lambda one: one.at)
+
+    def free(shared: Sequence[str], environment: str, after: datetime, lasts: timedelta) -> datetime | None:
+        described = [catalogue.services[service] for service in shared if service in catalogue.services]
+        return slot_for_all(calendars, described, environment, after, lasts)
+
+    return of_trains(list(trains.values()), departing, lengths, free=free)
 
 
 def booking_of(ledger: Chains, environment: str, service: str) -> str:

@@ -6,7 +6,7 @@ coming, how bad it is, and the next time at which it would not be there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Literal
@@ -28,12 +28,14 @@ USUAL = timedelta(hours=1)
 """What an implementation takes as long as nothing is known of the service's own."""
 MOST_TRIED = 500
 """So many times are tried for a free slot."""
+Free = Callable[[Sequence[str], str, datetime, timedelta], datetime | None]
+"""Says from when on some services may change an environment for so long; none: not within the calendars' horizon."""
 
 
 class Conflict(Model):
     """Something that a release or a train clashes with."""
 
-    kind: Literal["environment", "dependency", "two_trains", "window", "quorum"]
+    kind: Literal["environment", "dependency", "two_trains", "window", "quorum", "line"]
     severity: Severity
     what: str
     next_free: AwareDatetime | None = Field(None, description="When it would not be there; none: not known")
@@ -141,6 +143,28 @@ def next_slot(
     return None
 
 
+def slot_for_all(
+    calendars: Calendars, services: Sequence[Service], environment: str, after: datetime, lasts: timedelta
+) -> datetime | None:
+    """Return the first instant from one on at which an environment is open for so long to all of some services."""
+    at: datetime | None = after.astimezone(UTC)
+    for _ in range(MOST_TRIED):
+        before = at
+        for service in services:
+            at = next_slot(calendars, service, environment, at, lasts, ()) if at else None
+        if at == before:
+            return at
+    return None
+
+
+def of_line(service: str, running: Sequence[str]) -> list[Conflict]:
+    """Return a conflict if releases of a passenger are under way: its own begins when they have ended."""
+    if not running:
+        return []
+    what = f"{service} is being released by {', '.join(running)}; what is sent begins when that has ended."
+    return [Conflict(kind="line", severity="note", what=what)]
+
+
 def of_quorum(rule: VotingRule | None, *, requester: str, barred: Collection[str] = ()) -> list[Conflict]:
     """Return a conflict if those who may vote are too few for what is asked."""
     if rule is None:
@@ -153,12 +177,17 @@ def of_quorum(rule: VotingRule | None, *, requester: str, barred: Collection[str
 
 
 def of_trains(
-    trains: Sequence[Train], departures: Mapping[str, Sequence[Departure]], lengths: Mapping[str, timedelta]
+    trains: Sequence[Train],
+    departures: Mapping[str, Sequence[Departure]],
+    lengths: Mapping[str, timedelta],
+    *,
+    free: Free | None = None,
 ) -> list[Conflict]:
     """Return where two trains with one passenger depart so close that the first is not there yet; the first time each.
 
     :param departures: of each train, by its name, in order.
     :param lengths: how long the releases of a service took; none: not known.
+    :param free: says when the calendars let all that the two share depart; none: at any time.
     """
     found = []
     for one, other in combinations(trains, 2):
@@ -178,8 +207,9 @@ def of_trains(
                 f"{one.title} ({one.name}) departs at {_shown(first.at)} and {other.title} ({other.name}) at "
                 f"{_shown(second.at)}, both with {', '.join(shared)}."
             )
-            free = max(first.at, second.at) + gap
-            found.append(Conflict(kind="two_trains", severity="warning", what=what, next_free=free))
+            over = max(first.at, second.at) + gap
+            slot = free(shared, one.environment, over, gap) if free else over
+            found.append(Conflict(kind="two_trains", severity="warning", what=what, next_free=slot))
     return found
 
 

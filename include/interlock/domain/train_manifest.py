@@ -68,6 +68,11 @@ class Voyage(Record):
     cut_off: AwareDatetime
     asked_by: str = Field("", description="User name of who sent the train by hand; empty: the timetable did")
     conflicts: tuple[str, ...] = Field((), description="What clashes with it, in words")
+    file: Sha256 | None = Field(
+        None,
+        description="Digest of the train's file when boarding opened; none: of before there was one",
+        exclude_if=lambda digest: digest is None,  # as what was opened then is on record
+    )
 
 
 class Manifest(Record):
@@ -266,7 +271,7 @@ class PassengerOutcome(Model):
     service: str
     version: str = ""
     boarded: bool = True
-    outcome: str = Field(description="How its release ended; not departed; or left behind")
+    outcome: str = Field(description="How its release ended; never begun; under way; not departed; or left behind")
     reason: str = ""
     run: str = Field("", description="Dag and run of its release")
 
@@ -274,24 +279,27 @@ class PassengerOutcome(Model):
 def arrival(train: str, entries: Sequence[Entry], reasons: Mapping[str, str], why_not: str) -> Arrival:
     """Return what became of a departure, by the train's chain.
 
-    :param reasons: service: why its task failed, of those who never departed.
+    :param reasons: service: why its task failed, of those who are not back.
     :param why_not: why the train did not depart, if it did not.
     """
     manifest = manifest_in(entries)
-    back = {str(entry.payload["service"]): entry.payload for entry in entries if entry.kind == BACK}
+    back, gone = (
+        {str(entry.payload["service"]): entry.payload for entry in entries if entry.kind == kind}
+        for kind in (BACK, LEFT)
+    )
     departed = any(entry.kind == DEPARTED for entry in entries)
     if manifest is None:
         return Arrival(train=train, departed=False, reason=why_not)
     outcomes = []
     for one in manifest.passengers:
-        came = back.get(one.service)
+        came, left = back.get(one.service), gone.get(one.service)
         outcomes.append(
             PassengerOutcome(
                 service=one.service,
                 version=one.version,
-                outcome=str(came["outcome"]) if came else "not departed",
+                outcome=str(came["outcome"]) if came else "under way" if left else "not departed",
                 reason=str(came["reason"]) if came else reasons.get(one.service, why_not),
-                run=str(came["run"]) if came else "",
+                run=str((came or left or {}).get("run", "")),
             )
         )
     outcomes += [

@@ -14,12 +14,15 @@ from include.interlock.adapters.conflicts import conflicts_of_release, conflicts
 from include.interlock.adapters.trains import load_trains
 from include.interlock.domain import board as boards
 from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.conflicts import Conflict, of_quorum
+from include.interlock.domain.conflicts import Conflict, of_line, of_quorum
+from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.records import PolicyInForce, ReleasePlan
+from include.interlock.domain.train_manifest import CONDUCTOR, Voyage
 from include.interlock.domain.voting import VotingRule, voting_rule
 
 from . import calendars, resources
 from .evidence import chain_entries, record, this_chain
+from .passengers import running
 
 log = logging.getLogger(__name__)
 FOUND = "conflicts.found"
@@ -59,19 +62,49 @@ def note_of_release(plan: ReleasePlan, in_force: PolicyInForce, *, by_train: boo
     return found
 
 
-def note_of_train(train: Train, rule: VotingRule | None) -> list[Conflict]:
-    """Find what a train clashes with when boarding opens: other trains, and a board that cannot come to its quorum."""
+def note_of_train(train: Train, voyage: Voyage, rule: VotingRule | None, authors: Sequence[str]) -> list[Conflict]:
+    """Find what a departure clashes with when boarding opens, if everybody boards.
+
+    That is other trains, what each passenger clashes with, releases that are under way, and a board that cannot come to
+    its quorum.
+
+    :param authors: who will not vote for having written what boards, as far as that is known.
+    """
     folder = resources.catalogue_folder()
     catalogue = load_catalogue(folder)
     trains = load_trains(folder, catalogue.policy, catalogue.board).trains
     sharing = {name: one for name, one in trains.items() if set(one.services) & set(train.services)}
+    held, sent = calendars.calendars_now(catalogue.policy), {train.name: voyage.departure}
     with resources.ledger() as ledger:
-        held = calendars.calendars_now(catalogue.policy)
-        found = conflicts_of_trains(catalogue, held, ledger, sharing, datetime.now(UTC))
-    named = [one.named.by for one in train.passengers if one.named is not None]
-    found = [one for one in found if f"({train.name})" in one.what] + of_quorum(rule, requester="", barred=named)
+        clashes = conflicts_of_trains(catalogue, held, ledger, sharing, datetime.now(UTC), sent=sent)
+        found = [one for one in clashes if f"({train.name})" in one.what]
+        for service in (name for name in train.services if name in catalogue.services):
+            found += conflicts_of_release(
+                catalogue,
+                held,
+                ledger,
+                trains,
+                service=service,
+                environment=train.environment,
+                start=voyage.departure,
+                chain="",
+                train=train.name,
+            )
+            found += of_line(service, _running(service))
+    named = (one.named.by for one in train.passengers if one.named is not None)
+    found += of_quorum(rule, requester=CONDUCTOR, barred=[*named, *authors, voyage.asked_by])
+    found = list(dict.fromkeys(found))
     _leave(found)
     return found
+
+
+def _running(service: str) -> list[str]:
+    """Return the runs that release a service now; none if Airflow does not say: a conflict refuses nothing."""
+    try:
+        return running(service)
+    except ReleaseError as error:
+        log.warning("%s", error)
+        return []
 
 
 def _leave(found: Sequence[Conflict]) -> None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from include.interlock.adapters.boarding import deployed_last
 from include.interlock.adapters.catalogue import load_rules
 from include.interlock.adapters.trains import load_trains
 from include.interlock.domain import board as boards
 from include.interlock.domain.catalogue import Policy
 from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.ledger import Entry, unsigned_since
-from include.interlock.domain.reconcile import run_of
+from include.interlock.domain.ledger import INSTALLATION, Entry, unsigned_since
+from include.interlock.domain.reconcile import dag_of, run_of
 from include.interlock.domain.records import Decision, RolloutPlan, TrainTicket
 from include.interlock.domain.request import ReleaseRequest
 from include.interlock.domain.train_manifest import (
+    BACK,
     CONDUCTOR,
+    Boarded,
     Manifest,
     manifest_in,
     objection,
@@ -30,6 +33,7 @@ from include.interlock.domain.voting import VotingRule
 
 from . import resources
 from .evidence import record
+from .history import ENDED
 from .people import votes_on
 
 ASK = "board.cast_ballot"
@@ -78,10 +82,10 @@ def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseReques
     :raises PolicyViolation: why.
     """
     if request.train is not None:
-        found = train_run(request.train).manifest
+        train = train_run(request.train)
         refuse_stranger(
             objection(
-                found,
+                train.manifest,
                 chain=request.train,
                 service=service,
                 version=request.version,
@@ -89,7 +93,10 @@ def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseReques
                 change_type=request.change_type,
                 requester=requester,
             )
+            or _given_up(train.entries, service)
         )
+        if train.manifest and (one := train.manifest.passenger(service)):
+            refuse_replaced(one)
         return
     if requester == CONDUCTOR:
         refuse_stranger(f"{CONDUCTOR} asked for it, and it names no train")
@@ -104,6 +111,40 @@ def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseReques
             who=policy.owner,
             next_step="let it board (make trains says when), or release it as another change type",
         )
+
+
+def _given_up(entries: Sequence[Entry], service: str) -> str:
+    """Say why a train does not wait for a passenger any more; empty: it does."""
+    back = next((one.payload for one in entries if one.kind == BACK and one.payload.get("service") == service), None)
+    return f"the train gave it up: {str(back['reason']).rstrip('.')}" if back else ""
+
+
+def refuse_replaced(one: Boarded) -> None:
+    """Refuse a passenger if what it replaces, by the manifest, is not what was deployed last any more.
+
+    :raises PolicyViolation: it would undo what was deployed since.
+    """
+    with resources.ledger() as ledger:
+        last = deployed_last(ledger, one.service)
+    version = last[0] if last else None
+    if version != one.replaces and last != (one.version, one.commit):
+        raise PolicyViolation(
+            f"{one.service} {one.version} is held back: {version or 'nothing'} was deployed last, and when the "
+            f"manifest was frozen that was {one.replaces or 'nothing'}.",
+            rule="a passenger replaces what its board read that it replaces",
+            who="the service's team",
+            next_step="let it take the next train, which boards by what was deployed, or release it by itself",
+        )
+
+
+def running(service: str) -> list[str]:
+    """Return the runs that release a service now, by the ledger and by Airflow."""
+    dag_id = dag_of(service)
+    with resources.ledger() as ledger:
+        ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=ENDED)}
+        runs = [run[1] for chain in ledger.chains() if (run := run_of(chain)) and run[0] == dag_id]
+    with resources.airflow_api() as api:
+        return [run for run in runs if f"{dag_id}/{run}" not in ended and api.run_state(dag_id, run) == "running"]
 
 
 def ticket(service: str, request: ReleaseRequest) -> TrainTicket | None:

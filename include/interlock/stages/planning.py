@@ -12,7 +12,7 @@ from airflow.sdk import XComArg, chain, task_group
 from include.interlock.adapters.templates import render
 from include.interlock.domain import board as boards
 from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import ChangeType, Flow, Policy, Service
+from include.interlock.domain.catalogue import BoardBook, ChangeType, Flow, Policy, Service
 from include.interlock.domain.errors import GateRejected, PolicyViolation, RequestRefused
 from include.interlock.domain.policy import flows_of, time_limits_of
 from include.interlock.domain.records import Decision, PastRelease, PolicyInForce, ReleasePlan, Risk, RunningRelease
@@ -134,10 +134,23 @@ def _refuse_contradictions(request: ReleaseRequest, step: str, *, same_commit: b
             who="the service's team",
             next_step="give the new commit a version of its own",
         )
+    if step == "downgrade" and request.train is not None:
+        raise PolicyViolation(
+            f"The target runs a later version than {request.version}, which came by train.",
+            rule="a train takes no version back: its board decided on a step forward",
+            who="the service's team",
+            next_step="let it take the next train, or release it outside of the train if the step back is meant",
+        )
 
 
 def _needs_approval(flow: Flow, step: str, risk: int) -> bool:
     return (step == "major" and flow.plan_approval_for_major) or risk >= flow.plan_approval_from_risk
+
+
+def _authors(policy: Policy, service: Service, book: BoardBook, plan: ReleasePlan) -> tuple[str, ...]:
+    """Return the authors of a change, if the policy says that they do not approve it."""
+    excluded = flows_of(policy, service)[plan.change_type].exclude_authors
+    return boards.authors_of(plan.commits, book) if excluded else ()
 
 
 @stage_task(task_display_name="Prepare the plan's approval")
@@ -150,7 +163,8 @@ def prepare_approval(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     answer_by = datetime.now(UTC) + time_limits_of(policy, described).plan_approval
     body = render("plan_approval.md.j2", plan=plan, service=described, names=board.names, answer_by=answer_by)
     subject = f"Approve the plan of {described.title} {plan.version}"
-    return [question(subject, body, digest, persons(board, board.senior_management))]
+    asked = boards.others(board.senior_management, {plan.requested_by, *_authors(policy, described, board, plan)})
+    return [question(subject, body, digest, persons(board, asked))] if asked else []
 
 
 @stage_task(task_display_name="Decide on the plan")
@@ -160,7 +174,7 @@ def decide_plan(service: str, plan: ReleasePlan) -> Decision:
     if not plan.plan_approval:
         nobody = "The policy asks nobody to approve this plan."
         return settled(Decision(subject="plan", digest=digest, approved=True, required=False, reason=nobody))
-    _, board, _ = resources.catalogue_of(service)
+    policy, board, described = resources.catalogue_of(service)
     return settled(
         boards.decide_single(
             board.senior_management,
@@ -168,6 +182,7 @@ def decide_plan(service: str, plan: ReleasePlan) -> Decision:
             subject="plan",
             digest=digest,
             requester=plan.requested_by,
+            excluded=_authors(policy, described, board, plan),
             expired=True,
             names=board.names,
         )

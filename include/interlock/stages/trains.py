@@ -9,25 +9,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import BaseOperator, Param, TriggerRule, XComArg, chain, get_current_context, task_group
-from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRescheduleException, AirflowSkipException
 
-from include.interlock.adapters.boarding import Platform
+from include.interlock.adapters.boarding import Platform, unusable
 from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.adapters.templates import render
 from include.interlock.adapters.trains import load_train
 from include.interlock.domain import board as boards
 from include.interlock.domain import voting
-from include.interlock.domain.calendar import Answer, may_change
+from include.interlock.domain.calendar import Answer
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Catalogue
 from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.errors import GateRejected, PolicyViolation, ReleaseError, RequestRefused
+from include.interlock.domain.catalogue.values import in_words
+from include.interlock.domain.errors import (
+    GateRejected,
+    HostUnreachable,
+    PolicyViolation,
+    ReleaseError,
+    RequestRefused,
+    TransientError,
+)
 from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
+from include.interlock.domain.overrides import OVERRIDDEN, overridden
 from include.interlock.domain.policy import flows_of
 from include.interlock.domain.reconcile import dag_of
 from include.interlock.domain.records import Decision, Outcome
@@ -54,14 +63,16 @@ from include.interlock.domain.train_manifest import (
     passenger_run,
     when_late,
 )
+from include.interlock.domain.trains import closed_for, planned
 from include.interlock.domain.voting import VotingRule
+from include.interlock.domain.witness import ASKED
 
 from . import calendars, resources
 from .ballots import AwaitBallots
 from .conflicts import note_of_train, noted
 from .evidence import chain_entries, record, refuse_void, this_chain
 from .history import ENDED
-from .passengers import ASK
+from .passengers import ASK, refuse_replaced, running
 from .people import ABSTAIN, APPROVE, REJECT, ask, persons, question, votes_on
 from .planning import settled
 from .policy import REQUESTED, requester
@@ -70,6 +81,8 @@ from .triggers import RunTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from include.interlock.adapters.airflow_api import Answer as Cast
 
 AGAIN = timedelta(minutes=1)
 """So often a train looks again for somebody it waits for."""
@@ -112,17 +125,32 @@ def open_train(name: str) -> Voyage:
     train = train_now(name, catalogue)
     now = datetime.now(UTC)
     dag_run: Any = get_current_context()["dag_run"]
-    by_hand = dag_run.run_type != "scheduled"  # as text it would be the name of Airflow's enumeration
+    by_hand = _is_by_hand(name, dag_run.run_type)
     departure = _asked_departure(now) if by_hand else dag_run.data_interval_end
     voyage = Voyage(
         train=name,
         departure=departure,
         cut_off=max(now, departure - train.boarding.cut_off),
         asked_by=requester() if by_hand else "",
-        conflicts=tuple(map(str, note_of_train(train, _likely_rule(catalogue, train)))),
+        file=sha256_of(train),
     )
+    rule = _likely_rule(catalogue, train)
+    found = note_of_train(train, voyage, rule, _likely_authors(catalogue, train) if rule else ())
+    voyage = voyage.model_copy(update={"conflicts": tuple(map(str, found))})
     record(OPENED, voyage)
     return voyage
+
+
+def _is_by_hand(name: str, run_type: Any) -> bool:
+    """Tell whether somebody sent the train at its form; refuse a run that neither they nor its timetable made."""
+    if run_type not in ("scheduled", "manual"):  # it is one of an enumeration, whose text is another
+        raise RequestRefused(
+            f"The train {name} is not sent by a {run_type.value}.",
+            rule="a train departs by its timetable, or somebody sends it at its form",
+            who="nobody",
+            next_step="send it at its form, with a departure",
+        )
+    return bool(run_type == "manual")
 
 
 def _likely_rule(catalogue: Catalogue, train: Train) -> VotingRule | None:
@@ -136,6 +164,12 @@ def _likely_rule(catalogue: Catalogue, train: Train) -> VotingRule | None:
     rules = [voting.board_rule(catalogue.board, train.board)] if train.board else []
     rules += [rule for rule in each if rule is not None]
     return reduce(voting.merge, rules) if rules else None
+
+
+def _likely_authors(catalogue: Catalogue, train: Train) -> tuple[str, ...]:
+    """Return the authors who would not vote if the manifest were frozen now, as far as repositories can be reached."""
+    found = _look(catalogue, train, until=datetime.now(UTC)).values()
+    return _authors(catalogue, train, [one for one in found if isinstance(one, Boarded)])
 
 
 def _asked_departure(now: datetime) -> datetime:
@@ -160,16 +194,17 @@ def _asked_departure(now: datetime) -> datetime:
 def freeze_manifest(name: str, voyage: Voyage) -> Manifest:
     """Say who is on board: exactly which commit of which service; the digest of this is what the board decides on.
 
-    Waits, without a worker, for passengers that the train waits for.
+    Waits, without a worker, for passengers that the train waits for, and for repositories that do not answer.
     """
     if frozen := manifest_in(chain_entries()):
         return frozen  # by an earlier try of this task
     catalogue = catalogue_now()
     train = train_now(name, catalogue)
-    with resources.ledger() as ledger:
-        found = Platform(catalogue, ledger, resources.repository).look(train)
-    found = _open_at(catalogue, train, found, voyage.departure)
+    if voyage.file is not None:
+        _refuse_changed(train, voyage.file, "boarding opened")
+    found = _look(catalogue, train, until=voyage.cut_off + train.patience)
     _wait_for_late(train, found, voyage)
+    found = _open_at(catalogue, train, found, voyage.departure)
     boarded, left = boarding(train, found)
     one_decision = train.change_type in catalogue.policy.trains.one_decision
     rule = train_rule(catalogue, train, boarded) if boarded else None
@@ -191,16 +226,50 @@ def freeze_manifest(name: str, voyage: Voyage) -> Manifest:
     )
 
 
+def _refuse_changed(train: Train, digest: str, since: str) -> None:
+    if sha256_of(train) != digest:
+        raise PolicyViolation(
+            f"trains/{train.name}.yaml changed since {since}.",
+            rule="a train boards and departs by one file, as its board saw it",
+            who=train.owner,
+            next_step="send the train by hand, so that it boards by the file as it is now",
+        )
+
+
+def _look(catalogue: Catalogue, train: Train, *, until: datetime) -> dict[str, Found]:
+    """Say of each service which version would board now, or why none would.
+
+    A repository that does not answer is looked at again, until an instant; then its passenger stays behind.
+    """
+    found: dict[str, Found] = {}
+    with resources.ledger() as ledger:
+        platform = Platform(catalogue, ledger, resources.repository)
+        for one in train.passengers:
+            try:
+                found[one.service] = platform.look_for(train, one)
+            except (TransientError, HostUnreachable) as error:
+                if datetime.now(UTC) < until:
+                    _look_again(str(error), until)
+                found[one.service] = LeftBehind(service=one.service, late=True, why=error.what.rstrip("."))
+            except AirflowNotFoundException as error:  # its repository's connection
+                found[one.service] = LeftBehind(service=one.service, late=True, why=str(error))
+    return found
+
+
+def _look_again(why: str, latest: datetime) -> NoReturn:
+    calendars.wait(why, min(datetime.now(UTC) + AGAIN, latest))
+
+
 def _open_at(catalogue: Catalogue, train: Train, found: Mapping[str, Found], at: datetime) -> dict[str, Found]:
     """Leave behind who may not change the environment at departure, unless nobody may: then the train waits."""
-    held = calendars.calendars_now(catalogue.policy)
-    closed = {
-        name: answer
-        for name, one in found.items()
-        if isinstance(one, Boarded)
-        and not (answer := may_change(held, catalogue.services[name], train.environment, at)).open
-    }
-    boarded = [name for name, one in found.items() if isinstance(one, Boarded)]
+    boarded = [catalogue.services[name] for name, one in found.items() if isinstance(one, Boarded)]
+    with resources.ledger() as ledger:
+        entries = ledger.entries(INSTALLATION, kind=OVERRIDDEN)
+
+    def lifted(service: str) -> frozenset[str]:
+        return overridden(entries, service, train.environment, at)
+
+    closed = closed_for(calendars.calendars_now(catalogue.policy), boarded, train.environment, at, lifted)
     if len(closed) == len(boarded):
         return dict(found)
     behind = {name: LeftBehind(service=name, late=True, why=str(answer)) for name, answer in closed.items()}
@@ -218,9 +287,9 @@ def _wait_for_late(train: Train, found: Mapping[str, Found], voyage: Voyage) -> 
             who=train.owner,
             next_step="make ready who is late, and send the train by hand, or let the next one take them",
         )
-    now = datetime.now(UTC)
-    if late.then == "wait" and now < voyage.cut_off + train.patience:
-        raise AirflowRescheduleException(min(now + AGAIN, voyage.cut_off + train.patience))
+    latest = voyage.cut_off + train.patience
+    if late.then == "wait" and datetime.now(UTC) < latest:
+        _look_again(said, latest)
 
 
 def _authors(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -> tuple[str, ...]:
@@ -262,7 +331,7 @@ def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
     """Prepare one ballot for each member of the boards who may vote on this manifest, or whoever stands in for them."""
     catalogue = catalogue_now()
     train = train_now(name, catalogue)
-    rule = train_rule(catalogue, train, manifest.passengers) if manifest.passengers else None
+    rule = _rule(catalogue, train, manifest)
     if rule is None or manifest.decide_by is None:
         return []
     body = render(
@@ -300,8 +369,33 @@ def count(manifest: Manifest, rule: VotingRule | None, *, expired: bool) -> Deci
 def rule_now(manifest: Manifest) -> VotingRule | None:
     """Return what is asked of the votes on a manifest, by the catalogue as it is now."""
     catalogue = catalogue_now()
-    train = train_now(manifest.train, catalogue)
-    return train_rule(catalogue, train, manifest.passengers) if manifest.passengers else None
+    return _rule(catalogue, train_now(manifest.train, catalogue), manifest)
+
+
+def _rule(catalogue: Catalogue, train: Train, manifest: Manifest) -> VotingRule | None:
+    """Return what is asked of the votes on a manifest; who has no usable file does not depart, and asks for nothing.
+
+    :raises PolicyViolation: nobody on board has one.
+    """
+    usable = [one for one in manifest.passengers if not unusable(catalogue, one.service)]
+    if manifest.passengers and not usable:
+        raise _without_file(train.title, _unusable(catalogue, manifest))
+    return train_rule(catalogue, train, usable) if usable else None
+
+
+def _unusable(catalogue: Catalogue, manifest: Manifest) -> str:
+    """Say whose file cannot be used, and why; empty: all can."""
+    said = ((one.service, unusable(catalogue, one.service)) for one in manifest.passengers)
+    return "; ".join(f"{service}: {why}" for service, why in said if why)
+
+
+def _without_file(who: str, why: str) -> PolicyViolation:
+    return PolicyViolation(
+        f"{who} does not depart: {why}",
+        rule="a passenger is released by its file services/<name>.yaml",
+        who="the service's team",
+        next_step="correct the file, and let it take the next train",
+    )
 
 
 class AwaitTrainBoard(AwaitBallots):
@@ -329,9 +423,19 @@ class AwaitTrainBoard(AwaitBallots):
         return self.frozen.decide_by
 
     def count(self, *, expired: bool) -> Decision | None:
-        """Count the votes on the manifest, if it is the one on record; None while the board is still open."""
+        """Count the votes on the manifest, if it is the one on record; None while the board is still open.
+
+        What the boards of a passenger ask whose file is broken cannot be told: until the deadline it may be mended.
+        """
         refuse_void([self.frozen])
+        if self.decide_by is not None and not expired and _unusable(catalogue_now(), self.frozen):
+            return None
         return count(self.frozen, rule_now(self.frozen), expired=expired)
+
+    def next_look(self, cast: Sequence[Cast]) -> datetime | None:
+        """Return when the wait ends although nobody answered: soon, while a passenger's file is broken."""
+        soon = datetime.now(UTC) + AGAIN
+        return min(self.decide_by or soon, soon) if _unusable(catalogue_now(), self.frozen) else self.decide_by
 
     def settled(self, decision: Decision) -> dict[str, Any]:
         """Record the decision with the rule by which it was made; raise GateRejected if the board rejected."""
@@ -346,39 +450,45 @@ class AwaitTrainBoard(AwaitBallots):
 def depart(name: str, manifest: Manifest) -> Manifest:
     """Prove once more what was decided, and that the calendars and emergency stops let at least one passenger depart.
 
-    In a freeze that is over soon enough it waits, without a worker, if the train's file says so.
+    In a freeze that is over soon enough it waits, without a worker, if the train's file says so; and for its time, in
+    case that somebody edited what the task before it waited for.
     """
+    if datetime.now(UTC) < manifest.departure:
+        calendars.wait("it is not time yet", manifest.departure)
     catalogue = catalogue_now()
     train = train_now(name, catalogue)
-    if sha256_of(train) != manifest.file:
-        raise PolicyViolation(
-            f"trains/{name}.yaml changed since the manifest was frozen.",
-            rule="a train departs as its board saw it",
-            who=train.owner,
-            next_step="send the train by hand, so that it boards by the file as it is now",
-        )
+    _refuse_changed(train, manifest.file, "the manifest was frozen")
     decision = count(manifest, rule_now(manifest), expired=True)
     if decision is None or not decision.approved:
         raise GateRejected(decision.reason if decision else "The board has not decided.")
-    answers = [
-        calendars.answer_now(catalogue.policy, catalogue.services[one.service], train.environment)
-        for one in manifest.passengers
-    ]
+    ready = [catalogue.services[one.service] for one in manifest.passengers if one.service in catalogue.services]
+    answers = [calendars.answer_now(catalogue.policy, service, train.environment) for service in ready]
     if answers and not any(answer.open for answer in answers):
         _wait_or_refuse(train, manifest, answers)
-    stopped = {one.service: _stops(catalogue, one.service) for one in manifest.passengers}
-    if stopped and all(stopped.values()):
-        raise _held_back(train, f"there is an emergency stop: {next(iter(stopped.values()))}")
+    stopped = [_stops(catalogue, service.name) for service in ready]
+    if stopped and all(stopped):
+        raise _held_back(train, f"there is an emergency stop: {stopped[0]}")
     return manifest
 
 
-def _wait_or_refuse(train: Train, manifest: Manifest, answers: Sequence[Answer]) -> None:
-    """Wait until one of the passengers may depart, if that is soon enough; otherwise the train does not depart."""
-    opening = min((answer.next for answer in answers if answer.next is not None), default=None)
-    latest = manifest.departure + train.freeze.farthest
-    if train.freeze.then == "move" and opening is not None and opening <= latest:
-        raise AirflowRescheduleException(opening)
-    raise _held_back(train, " ".join(dict.fromkeys(map(str, answers))))
+def _wait_or_refuse(train: Train, manifest: Manifest, answers: Sequence[Answer]) -> NoReturn:
+    """Wait until one of the passengers may depart, if that is soon enough; otherwise the train does not depart.
+
+    It is not soon enough when the train's next date has come: that is another departure. Calendars that cannot be read
+    may be read the next time.
+    """
+    unread, soon = any(answer.faults for answer in answers), datetime.now(UTC) + AGAIN
+    opening = soon if unread else min((answer.next for answer in answers if answer.next is not None), default=None)
+    following = next(planned(train, manifest.departure), None)
+    why = " ".join(dict.fromkeys(map(str, answers)))
+    if (
+        (train.freeze.then == "move" or unread)
+        and opening is not None
+        and opening <= manifest.departure + train.freeze.farthest
+        and (following is None or opening < following)
+    ):
+        _look_again(why, opening)
+    raise _held_back(train, why)
 
 
 def _held_back(train: Train, why: str) -> PolicyViolation:
@@ -428,7 +538,13 @@ class SendPassenger(BaseOperator):
             run_id = passenger_run(self.train, manifest.departure)
             entries = chain_entries()
             if not _of_passenger(entries, LEFT, self.service):
-                self._send(manifest, one, run_id, entries)
+                form = passenger_form(manifest, one, this_chain())
+                if not self._is_asked_for(run_id, form):  # otherwise by a try that ended before it could say so
+                    self._refuse_or_wait(manifest, one, entries)
+                    with resources.airflow_api(resources.CONDUCTOR) as api:
+                        note = f"A passenger of {manifest.title}"
+                        api.trigger(dag_of(self.service), run_id, form, note=note)
+                record(LEFT, self._told(one, run_id))
             return self._arrived(one, run_id)
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
@@ -436,11 +552,26 @@ class SendPassenger(BaseOperator):
         self.log.info("Looking again: %s", event.get("why"))
         return self.execute(context)
 
-    def _send(self, manifest: Manifest, one: Boarded, run_id: str, entries: Sequence[Entry]) -> None:
+    def _told(self, one: Boarded, run_id: str, **more: str) -> dict[str, Any]:
+        """Return what the train's chain has of a passenger."""
+        return {"service": self.service, "version": one.version, "run": f"{dag_of(self.service)}/{run_id}", **more}
+
+    def _is_asked_for(self, run_id: str, form: dict[str, Any]) -> bool:
+        """Tell whether the conductor asked for the passenger's release already, with this train's form."""
+        with resources.ledger() as ledger:
+            asked = ledger.entries(release_chain(dag_of(self.service), run_id), kind=ASKED)
+        mine = (CONDUCTOR, sha256_of(form))
+        return any((one.payload["user"], one.payload["conf"]) == mine for one in asked)
+
+    def _refuse_or_wait(self, manifest: Manifest, one: Boarded, entries: Sequence[Entry]) -> None:
+        """Hold the passenger back: for good, or until the calendars let it depart."""
         catalogue = catalogue_now()
         train = train_now(self.train, catalogue)
         if stopped := next((entry.payload for entry in entries if entry.kind == STOPPED), None):
             raise _held_back(train, f"it was stopped, for {stopped['because']}")
+        if why := unusable(catalogue, self.service):
+            raise _without_file(self.service, why)
+        refuse_replaced(one)
         if stop := _stops(catalogue, self.service):
             raise _held_back(train, f"there is an emergency stop: {stop}")
         answer = calendars.answer_now(catalogue.policy, catalogue.services[self.service], train.environment)
@@ -450,10 +581,6 @@ class SendPassenger(BaseOperator):
         with resources.airflow_api() as api:
             if api.is_paused(dag_id):
                 raise _held_back(train, f"{dag_id} is paused, so its release would not begin.")
-        with resources.airflow_api(resources.CONDUCTOR) as api:
-            form = passenger_form(manifest, one, this_chain())
-            api.trigger(dag_id, run_id, form, note=f"A passenger of {train.title}")
-        record(LEFT, {"service": self.service, "version": one.version, "run": f"{dag_id}/{run_id}"})
 
     def _arrived(self, one: Boarded, run_id: str) -> dict[str, Any]:
         """Return how the release ended; defer while it has not."""
@@ -462,7 +589,9 @@ class SendPassenger(BaseOperator):
         if outcome is None:
             with resources.airflow_api() as api:
                 state = api.run_state(dag_id, run_id)
-            if state in ("queued", "running"):
+            if state == "queued":
+                return self._in_line(one, run_id)
+            if state == "running":
                 self.defer(
                     trigger=RunTrigger(dag_id=dag_id, run_id=run_id, connection=resources.AIRFLOW),
                     method_name="execute_again",
@@ -470,12 +599,27 @@ class SendPassenger(BaseOperator):
             outcome = _outcome(release_chain(dag_id, run_id))  # it may have ended between the two looks
         self._refuse_other(dag_id, run_id)
         ended, reason = (outcome.outcome, outcome.reason) if outcome else ("failed", "Its run left no outcome.")
-        told = {"service": self.service, "version": one.version, "run": f"{dag_id}/{run_id}"}
-        told |= {"outcome": ended, "reason": "" if ended == "deployed" else reason}
+        told = self._told(one, run_id, outcome=ended, reason="" if ended == "deployed" else reason)
         record(BACK, told)
         if ended != "deployed":
             return self._lost(one, told)
         return told
+
+    def _in_line(self, one: Boarded, run_id: str) -> dict[str, Any]:
+        """Look again while the release stands in line, for as long as the train is patient; then it is lost."""
+        left = _of_passenger(chain_entries(), LEFT, self.service)
+        patience = train_now(self.train, catalogue_now()).patience
+        dag_id = dag_of(self.service)
+        ahead = ", ".join(running(self.service))
+        why = f"it waits for {ahead} of {dag_id}" if ahead else f"nothing else of {dag_id} runs"
+        if left is not None and datetime.now(UTC) < left.at + patience:
+            _look_again(why, left.at + patience)
+        with resources.airflow_api() as api:
+            why = f"{dag_id} is paused" if api.is_paused(dag_id) else why
+        reason = f"It did not begin within {in_words(patience)}: {why}."
+        told = self._told(one, run_id, outcome="never begun", reason=reason)
+        record(BACK, told)
+        return self._lost(one, told)
 
     def _refuse_other(self, dag_id: str, run_id: str) -> None:
         """Refuse a run with the passenger's id that somebody else asked for."""
@@ -554,13 +698,15 @@ def record_arrival(name: str) -> Arrival:
     kept = (ti.xcom_pull(task_ids=task, key=REASON) for task in (*before, "departure.depart"))
     why_not = next((str(reason) for reason in kept if reason), "A task of the train failed.")
     reasons = {
-        one.service: str(ti.xcom_pull(task_ids=task_of(one.service), key=REASON) or _behind(one))
+        one.service: str(ti.xcom_pull(task_ids=task_of(one.service), key=REASON) or _behind(one, entries))
         for one in (manifest.passengers if manifest else ())
     }
     return arrival(name, entries, reasons, why_not)
 
 
-def _behind(one: Boarded) -> str:
+def _behind(one: Boarded, entries: Sequence[Entry]) -> str:
+    if _of_passenger(entries, LEFT, one.service):
+        return "Its release was asked for, and the train did not see it end."
     return f"It is after {', '.join(one.after)}, which did not arrive." if one.after else "It did not depart."
 
 

@@ -67,6 +67,19 @@ class Office:
         told = {"run": name, "service": "bike-shop", "version": version, "change_type": "normal", "outcome": outcome}
         self.ledger.append(INSTALLATION, "release.ended", told, actor="x", key=name)
 
+    def accepted(self, tag: str) -> None:
+        chain = self.planned(f"release_bike_shop/of_{tag}", tag)
+        self.ledger.append(chain, "acceptance.decided", {"approved": True}, actor="x", key="accepted")
+
+    def train(self, sent: str, accepted_meanwhile: str = "") -> None:
+        """Have it on record that the train departed, and sent one service."""
+        chain = release_chain("train_weekly", "scheduled__1")
+        self.ledger.append(chain, "manifest.frozen", {}, actor="x", key="1")
+        if accepted_meanwhile:
+            self.accepted(accepted_meanwhile)
+        self.ledger.append(chain, "train.departed", {}, actor="x", key="2")
+        self.ledger.append(chain, "passenger.departed", {"service": sent}, actor="x", key="3")
+
     def planned(self, name: str, tag: str) -> str:
         chain = release_chain(*name.split("/"))
         made = {"version": tag.removeprefix("v"), "commit": {"sha": self.upstream[tag]}}
@@ -138,20 +151,33 @@ def test_a_named_version_says_who_named_it(office: Office) -> None:
 
 
 def test_what_was_accepted_last_since_the_last_departure_boards(office: Office) -> None:
-    for number, tag in enumerate(("1.0.0", "1.1.0")):
-        chain = office.planned(f"release_bike_shop/{number}", tag)
-        office.ledger.append(chain, "acceptance.decided", {"approved": True}, actor="x", key="accepted")
+    office.accepted("1.0.0")
+    office.accepted("1.1.0")
     refused = office.planned("release_bike_shop/2", "v1.2.0")
     office.ledger.append(refused, "acceptance.decided", {"approved": False}, actor="x", key="accepted")
     found = office.look(accepted=True)
     assert isinstance(found, Boarded)
     assert (found.version, found.commit) == ("1.1.0", office.upstream["1.1.0"])
     assert "accepted at" in found.why
-    departed = release_chain("train_weekly", "scheduled__1")
-    office.ledger.append(departed, "train.departed", {}, actor="x", key="departed")
+    office.train("bike-shop")
     missed = office.look(accepted=True)
     assert isinstance(missed, LeftBehind)
-    assert "since the train departed at" in missed.why
+    assert "nothing of it was accepted since the train took it, at" in missed.why
+
+
+def test_what_was_accepted_between_cut_off_and_departure_boards_the_next_train(office: Office) -> None:
+    office.train("bike-shop", accepted_meanwhile="1.1.0")
+    found = office.look(accepted=True)
+    assert isinstance(found, Boarded)
+    assert found.version == "1.1.0"
+
+
+def test_what_was_left_behind_boards_the_next_train(office: Office) -> None:
+    office.accepted("1.1.0")
+    office.train("till")
+    found = office.look(accepted=True)
+    assert isinstance(found, Boarded)
+    assert found.version == "1.1.0"
 
 
 def test_a_service_without_a_file_stays_behind(office: Office) -> None:

@@ -13,7 +13,16 @@ from include.interlock.adapters.calendars import public_holidays
 from include.interlock.domain.calendar import Calendars, Entry, EntryTimes, may_change
 from include.interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
 from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.conflicts import Taken, next_slot, of_quorum, of_release, of_trains, relations
+from include.interlock.domain.conflicts import (
+    Taken,
+    next_slot,
+    of_line,
+    of_quorum,
+    of_release,
+    of_trains,
+    relations,
+    slot_for_all,
+)
 from include.interlock.domain.trains import departures_between
 from tests.unit.domain import samples
 
@@ -110,6 +119,22 @@ def test_what_is_closed_for_ever_has_no_free_slot() -> None:
     assert next_slot(calendars, SHOP, "production", NOW, HOUR, []) is None
 
 
+def test_a_slot_for_all_is_open_to_each_for_long_enough() -> None:
+    calendars = closed((NOW + 2 * HOUR, NOW + 3 * HOUR), (NOW + 4 * HOUR, NOW + 5 * HOUR))
+    both = [SHOP, SHOP.model_copy(update={"name": "till"})]
+    assert slot_for_all(calendars, both, "production", NOW, 2 * HOUR) == NOW
+    assert slot_for_all(calendars, both, "production", NOW + HOUR, 2 * HOUR) == NOW + 5 * HOUR
+    assert slot_for_all(calendars, [], "production", NOW, HOUR) == NOW
+    assert slot_for_all(closed((NOW, NOW + timedelta(days=900))), both, "production", NOW, HOUR) is None
+
+
+def test_a_release_that_is_under_way_comes_before_what_a_train_sends() -> None:
+    (one,) = of_line("till", ["manual__1", "manual__2"])
+    assert (one.kind, one.severity) == ("line", "note")
+    assert one.what.startswith("till is being released by manual__1, manual__2; ")
+    assert of_line("till", []) == []
+
+
 # --- boards ----------------------------------------------------------------------------------------------------------
 
 
@@ -131,10 +156,10 @@ def train(name: str, cron: str, *services: str, after: dict[str, list[str]] | No
     return Train.model_validate({**said, "passengers": passengers})
 
 
-def clash(*trains: Train, **lengths: timedelta) -> list[Any]:
+def clash(*trains: Train, free: Any = None, **lengths: timedelta) -> list[Any]:
     end = NOW + timedelta(days=30)
     departures = {one.name: departures_between(one, lambda at: at, NOW, end) for one in trains}
-    return of_trains(trains, departures, {name.replace("_", "-"): each for name, each in lengths.items()})
+    return of_trains(trains, departures, {name.replace("_", "-"): each for name, each in lengths.items()}, free=free)
 
 
 def test_two_trains_with_one_passenger_that_depart_too_close() -> None:
@@ -148,6 +173,19 @@ def test_two_trains_with_one_passenger_that_depart_too_close() -> None:
     assert clash(daily, train("weekly", "30 20 * * TUE", "shop")) == []
     assert clash(daily, train("weekly", "0 22 * * TUE", "till")) == []
     assert len(clash(daily, train("weekly", "0 22 * * TUE", "till"), till=3 * HOUR)) == 1
+
+
+def test_the_next_free_slot_of_two_trains_is_one_of_what_they_share() -> None:
+    asked = []
+
+    def free(*what: Any) -> datetime:
+        asked.append(what)
+        return NOW
+
+    daily, weekly = train("daily", "0 20 * * *", "stock", "till"), train("weekly", "30 20 * * TUE", "till", "shop")
+    (one,) = clash(daily, weekly, free=free)
+    assert one.next_free == NOW
+    assert asked == [(["till"], "production", datetime(2027, 3, 2, 21, 30, tzinfo=UTC), HOUR)]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from include.interlock.domain.train_manifest import (
     CONDUCTOR,
     DEPARTED,
     FROZEN,
+    LEFT,
     Boarded,
     Found,
     LeftBehind,
@@ -208,7 +209,8 @@ def test_arrival_says_what_became_of_each() -> None:
     one = manifest(boarded("stock"), boarded("till"), boarded("news"), left=(left("shop"),))
     back = {"service": "stock", "outcome": "backed_out", "reason": "It was slow", "run": "release_stock/x"}
     fine = {"service": "news", "outcome": "deployed", "reason": "", "run": "release_news/x"}
-    entries = chain(frozen(one), (DEPARTED, {}), (BACK, back), (BACK, fine))
+    gone = [(LEFT, {**told, "version": "1.1.0"}) for told in (back, fine)]
+    entries = chain(frozen(one), (DEPARTED, {}), *gone, (BACK, back), (BACK, fine))
     found = arrival("weekly", entries, {"till": "it depends on stock"}, "")
     assert [(each.service, each.outcome, each.reason) for each in found.passengers] == [
         ("stock", "backed_out", "It was slow"),
@@ -218,6 +220,15 @@ def test_arrival_says_what_became_of_each() -> None:
     ]
     assert [each.service for each in found.missing] == ["stock", "till"]
     assert found.departed
+
+
+def test_who_departed_and_is_not_back_is_under_way() -> None:
+    gone = (LEFT, {"service": "stock", "version": "1.1.0", "run": "release_stock/x"})
+    entries = chain(frozen(manifest(boarded("stock"))), (DEPARTED, {}), gone)
+    found = arrival("weekly", entries, {"stock": "Airflow's API did not answer"}, "")
+    (one,) = found.passengers
+    assert (one.outcome, one.reason, one.run) == ("under way", "Airflow's API did not answer", "release_stock/x")
+    assert found.missing == (one,)
 
 
 def test_a_train_that_did_not_depart_says_why() -> None:

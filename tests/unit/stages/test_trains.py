@@ -5,16 +5,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import (
     AirflowFailException,
+    AirflowNotFoundException,
     AirflowRescheduleException,
     AirflowSkipException,
     TaskDeferred,
@@ -22,7 +24,9 @@ from airflow.sdk.exceptions import (
 
 from include.interlock.adapters import source
 from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.bookings import BOOKED, booking_chain
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.errors import PolicyViolation, TransientError
 from include.interlock.domain.ledger import INSTALLATION, release_chain
 from include.interlock.domain.records import RolloutPlan, TrainTicket
 from include.interlock.domain.request import parse_request
@@ -37,31 +41,50 @@ from include.interlock.domain.train_manifest import (
     passenger_form,
     passenger_run,
 )
-from include.interlock.domain.witness import GIVEN
-from include.interlock.stages import conflicts, passengers, resources, rollout, trains
+from include.interlock.domain.witness import ASKED, GIVEN, AskedRun
+from include.interlock.stages import ballots, calendars, conflicts, passengers, planning, resources, rollout, trains
 from include.interlock.stages.people import BINDING
 from tests.airflow_server import AirflowServer
 from tests.dag_run import dag_run
 from tests.factories import releases
 from tests.memory_ledger import MemoryLedger
 
-TRAIN = """\
+NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+DAY = f"{NOW + timedelta(days=3):%a}".upper()
+"""Of the cadence: never today, whenever the tests run."""
+TRAIN = f"""\
 name: shops
 title: The shops' train
 owner: the office
 time_zone: UTC
-cadence: { cron: "0 20 * * TUE" }
-boarding: { opens: P3D, cut_off: PT2H }
-freeze: { then: move, farthest: P1D }
+cadence: {{ cron: "0 20 * * {DAY}" }}
+boarding: {{ opens: P3D, cut_off: PT2H }}
+freeze: {{ then: move, farthest: P1D }}
 passengers:
-  - { service: stock, tags: "1.*" }
-  - { service: till, tags: "1.*", after: [stock] }
-  - { service: bike-shop, tags: "1.*" }
+  - {{ service: stock, tags: "1.*" }}
+  - {{ service: till, tags: "1.*", after: [stock] }}
+  - {{ service: bike-shop, tags: "1.*" }}
 """
 SERVICES = ("stock", "till", "bike-shop")
 RUN = ("train_shops", "manual__1")
 CHAIN = release_chain(*RUN)
-NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+MINUTE = timedelta(minutes=1)
+STOP = {"id": "1", "scope": "everything", "reason": "Data is lost", "by": "ben", "until": "2099-01-01T00:00:00Z"}
+
+
+@contextmanager
+def clock_at(instant: datetime) -> Iterator[None]:
+    """Let it be some time for what a train does; what comes into the ledger meanwhile is of now."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return instant.astimezone(tz)
+
+    with ExitStack() as clocks:
+        for module in (trains, calendars, ballots):
+            clocks.enter_context(patch.object(module, "datetime", Clock))
+        yield
 
 
 class Office:
@@ -72,10 +95,17 @@ class Office:
         self.ledger = MemoryLedger()
         self.results: dict[Any, Any] = {}
         self.left: dict[Any, Any] = {}
+        self.repository: source.Repository | None = None
+        self.troubles: dict[str, Exception] = {}
+        """Service: what its repository answers."""
 
     @contextmanager
     def opened(self, service: Any) -> Iterator[source.Repository]:
-        yield source.open_repository(self.url, self.catalogue.parent / "repository.git")
+        if service is not None and service.name in self.troubles:
+            raise self.troubles[service.name]
+        if self.repository is None:
+            self.repository = source.open_repository(self.url, self.catalogue.parent / "repository.git")
+        yield self.repository
 
     def change(self, old: str, new: str) -> None:
         file = self.catalogue / "trains" / "shops.yaml"
@@ -87,6 +117,26 @@ class Office:
             f"title: C\nowner: o\ntime_zone: UTC\nentries:\n  - name: audit\n    title: Audit\n    kind: freeze\n"
             f"    scope: {scope}\n    from: {start:%Y-%m-%dT%H:%M}\n    until: {end:%Y-%m-%dT%H:%M}\n"
         )
+
+    def override(self, service: str, until: datetime) -> None:
+        """Have somebody override the freeze for a service."""
+        said = {"place": "audit in calendars/office.yaml", "service": service, "environment": "production"}
+        said |= {"reason": "It cannot wait", "by": "ben", "role": "operations", "until": until.isoformat()}
+        self.ledger.append(INSTALLATION, "freeze.overridden", said, actor="ben", key=f"override-{service}")
+
+    def break_file(self, service: str) -> None:
+        (self.catalogue / "services" / f"{service}.yaml").write_text("name: [")
+
+    def stop(self) -> None:
+        self.ledger.append(INSTALLATION, "emergency_stop.declared", STOP, actor="ben", key="stop")
+
+    def deployed(self, service: str, version: str, sha: str = "c" * 40) -> None:
+        """Have it on record that a release of a service was deployed."""
+        chain = release_chain(f"release_{service.replace('-', '_')}", f"of_{version}")
+        self.ledger.append(chain, "plan.made", {"version": version, "commit": {"sha": sha}}, actor="x", key="plan")
+        told = {"run": chain.removeprefix("release/"), "service": service, "version": version}
+        told |= {"outcome": "deployed", "change_type": "normal"}
+        self.ledger.append(INSTALLATION, "release.ended", told, actor="x", key=chain)
 
     def run(self, task: Any, *given: Any, user: str | None = "rita", params: Any = None, **run: Any) -> Any:
         """Run a task of the train."""
@@ -128,8 +178,8 @@ class Office:
         ballots: list[Any] = [{}] * len(self.airflow.questions)
         return self.execute(trains.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=ballots))
 
-    def departed(self) -> dict[str, Any]:
-        manifest = self.manifest()
+    def departed(self, **run: Any) -> dict[str, Any]:
+        manifest = self.manifest(**run)
         self.decided(manifest)
         return dict(self.run(trains.depart, "shops", manifest))
 
@@ -209,6 +259,11 @@ def test_a_departure_that_cannot_be_is_refused(office: Office, departure: str) -
         office.run(trains.open_train, "shops", params={"departure": departure})
 
 
+def test_a_backfill_sends_no_train(office: Office) -> None:
+    with pytest.raises(AirflowFailException, match=r"The train shops is not sent by a backfill.*Rule: .*Next: send it"):
+        office.run(trains.open_train, "shops", run_type=DagRunType.BACKFILL, data_interval_end=NOW)
+
+
 def test_the_manifest_names_commits_in_the_order_of_what_depends_on_what(office: Office) -> None:
     manifest = Manifest.from_xcom(office.manifest())
     assert [(one.service, one.version) for one in manifest.passengers] == [(name, "1.2.0") for name in SERVICES]
@@ -241,9 +296,30 @@ def test_a_train_waits_for_who_is_late_without_a_worker_or_stops(office: Office)
     with pytest.raises(AirflowRescheduleException):
         office.manifest()
     assert FROZEN not in office.kinds()
-    office.change("late: wait", "late: stop")
+
+
+def test_a_train_stops_for_who_is_late(office: Office) -> None:
+    office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*", late: stop }')
     with pytest.raises(AirflowFailException, match="does not depart without stock: no tag like 7"):
         office.manifest()
+
+
+def test_a_train_whose_file_changed_since_boarding_opened_freezes_no_manifest(office: Office) -> None:
+    voyage = office.run(trains.open_train, "shops")
+    office.change(f'"0 20 * * {DAY}"', f'"0 21 * * {DAY}"')
+    with pytest.raises(
+        AirflowFailException, match=r"shops\.yaml changed since boarding opened.*Rule: .*the office.*Next"
+    ):
+        office.run(trains.freeze_manifest, "shops", voyage)
+    assert FROZEN not in office.kinds()
+
+
+def test_a_voyage_that_was_opened_before_it_named_its_file_goes_on(office: Office) -> None:
+    opened = {name: one for name, one in office.run(trains.open_train, "shops").items() if name != "file"}
+    office.ledger.kept.pop(CHAIN)
+    office.ledger.append(CHAIN, "train.opened", opened, actor="x", key="old")
+    assert office.run(trains.open_train, "shops") == opened
+    assert office.run(trains.freeze_manifest, "shops", opened)["passengers"]
 
 
 def test_a_train_waits_no_longer_than_its_patience(office: Office) -> None:
@@ -260,6 +336,43 @@ def test_whom_a_freeze_keeps_from_departing_stays_behind(office: Office) -> None
     manifest = Manifest.from_xcom(office.manifest())
     assert [one.service for one in manifest.passengers] == ["stock", "bike-shop"]
     assert "closed by Audit" in manifest.left[0].why
+
+
+@pytest.mark.parametrize("rule", ["stop", "wait"])
+def test_a_freeze_is_no_lateness_that_could_be_waited_for(office: Office, rule: str) -> None:
+    office.change("cadence:", f"late: {rule}\ncadence:")
+    office.freeze(NOW - timedelta(hours=1), NOW + timedelta(hours=9), "{ services: [stock] }")
+    manifest = Manifest.from_xcom(office.manifest())
+    assert [one.service for one in manifest.passengers] == ["bike-shop"]
+    assert manifest.why_left("till") == "it depends on stock, which stays behind"
+
+
+def test_whose_freeze_is_overridden_boards(office: Office) -> None:
+    office.freeze(NOW - timedelta(hours=1), NOW + timedelta(hours=9), "{ services: [till, bike-shop] }")
+    office.override("till", NOW + timedelta(hours=2))
+    office.override("bike-shop", NOW - timedelta(minutes=5))
+    manifest = Manifest.from_xcom(office.manifest())
+    assert [one.service for one in manifest.passengers] == ["stock", "till"], "the other override is over"
+
+
+def test_a_repository_that_does_not_answer_leaves_its_passenger_behind_and_nobody_else(office: Office) -> None:
+    office.troubles["bike-shop"] = TransientError("Its repository does not answer.")
+    voyage = office.run(trains.open_train, "shops")
+    with pytest.raises(AirflowRescheduleException) as again:
+        office.run(trains.freeze_manifest, "shops", voyage)
+    assert again.value.reschedule_date <= datetime.now(UTC) + MINUTE
+    past = {**voyage, "cut_off": f"{NOW - timedelta(hours=5):%Y-%m-%dT%H:%M:%SZ}"}
+    office.ledger.append(CHAIN, "train.opened", past, actor="x", key="past")
+    manifest = Manifest.from_xcom(office.run(trains.freeze_manifest, "shops", past))
+    assert [one.service for one in manifest.passengers] == ["stock", "till"]
+    assert manifest.why_left("bike-shop") == "Its repository does not answer"
+
+
+def test_a_repository_without_a_connection_leaves_its_passenger_behind(office: Office) -> None:
+    office.troubles["bike-shop"] = AirflowNotFoundException("The conn_id `shop_git` isn't defined")
+    manifest = Manifest.from_xcom(office.manifest())
+    assert [one.service for one in manifest.passengers] == ["stock", "till"]
+    assert "shop_git" in manifest.why_left("bike-shop")
 
 
 # --- the board -------------------------------------------------------------------------------------------------------
@@ -296,6 +409,22 @@ def test_a_veto_keeps_the_train_from_departing(office: Office) -> None:
         office.decided(office.manifest(), ("cora", "Reject"))
 
 
+def test_a_passenger_whose_file_is_broken_while_the_board_votes_decides_nothing(office: Office) -> None:
+    """What its boards ask cannot be told for a minute; when the time is up, the others' boards decide."""
+    manifest = office.manifest()
+    office.break_file("bike-shop")
+    with pytest.raises(TaskDeferred) as waiting:
+        office.decided(manifest)
+    assert waiting.value.trigger.until <= datetime.now(UTC) + MINUTE
+    with clock_at(Manifest.from_xcom(manifest).decide_by):
+        assert office.decided(manifest)["approved"]
+    for service in ("stock", "till"):
+        office.break_file(service)
+    with clock_at(Manifest.from_xcom(manifest).decide_by), pytest.raises(AirflowFailException) as refused:
+        office.decided(manifest, ("ben", "Approve"))
+    assert "services/stock.yaml" in str(refused.value), "nobody's board decides nothing"
+
+
 def test_a_standard_train_asks_nobody(office: Office) -> None:
     office.change("cadence:", "change_type: standard\ncadence:")
     manifest = office.manifest()
@@ -324,6 +453,87 @@ def test_a_train_departs_and_its_passengers_are_asked_for_by_the_conductor(offic
     assert office.kinds().count(LEFT) == 1
     office.ends("stock", "deployed", manifest)
     assert office.send("stock", manifest)["outcome"] == "deployed"
+
+
+def test_a_passenger_is_held_back_if_what_it_replaces_was_replaced_since(office: Office) -> None:
+    office.deployed("stock", "1.1.0")
+    manifest = office.departed()
+    office.deployed("stock", "1.2.1")
+    why = r"stock 1\.2\.0 is held back: 1\.2\.1 was deployed last.*was frozen.*1\.1\.0.*Rule: .*Who.*Next"
+    with pytest.raises(AirflowFailException, match=why):
+        office.send("stock", manifest)
+    assert LEFT not in office.kinds()
+    assert list(office.airflow.runs) == [RUN]
+
+
+def test_a_passenger_goes_if_another_release_brought_the_same(office: Office) -> None:
+    manifest = office.departed()
+    one = Manifest.from_xcom(manifest).passenger("stock")
+    assert one is not None
+    office.deployed("stock", one.version, one.commit)
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+
+
+def test_a_passenger_that_was_asked_for_before_a_crash_is_waited_for_whatever_has_come_since(office: Office) -> None:
+    manifest = office.departed()
+    frozen = Manifest.from_xcom(manifest)
+    one = frozen.passenger("stock")
+    assert one is not None
+    form = passenger_form(frozen, one, CHAIN)
+    run = ("release_stock", passenger_run("shops", frozen.departure))
+    office.airflow.runs[run] = {"state": "running"}
+    office.stop()
+    asked = AskedRun(dag_id=run[0], run_id=run[1], user=CONDUCTOR, conf=sha256_of({**form, "version": "1.0.0"}))
+    office.ledger.append(asked.chain, ASKED, asked.model_dump(mode="json"), actor=CONDUCTOR, key=asked.key)
+    with pytest.raises(AirflowFailException, match="there is an emergency stop"):
+        office.send("stock", manifest)
+    office.ledger.kept.pop(asked.chain)
+    asked = asked.model_copy(update={"conf": sha256_of(form)})
+    office.ledger.append(asked.chain, ASKED, asked.model_dump(mode="json"), actor=CONDUCTOR, key=asked.key)
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+    assert office.kinds().count(LEFT) == 1
+
+
+def in_line(office: Office) -> dict[str, Any]:
+    """Send the stock while another release of it is under way; return the manifest."""
+    manifest = office.departed()
+    other = release_chain("release_stock", "manual__2")
+    office.ledger.append(other, "release.requested", {"requested_by": "rita"}, actor="rita", key="1")
+    office.airflow.runs["release_stock", "manual__2"] = {"state": "running"}
+    run = ("release_stock", passenger_run("shops", Manifest.from_xcom(manifest).departure))
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+    office.airflow.runs[run]["state"] = "queued"
+    with pytest.raises(AirflowRescheduleException) as again:
+        office.send("stock", manifest)
+    assert again.value.reschedule_date <= datetime.now(UTC) + MINUTE
+    return manifest
+
+
+def test_a_passenger_waits_in_line_for_as_long_as_the_train_is_patient(office: Office) -> None:
+    manifest = in_line(office)
+    why = (
+        r"stock 1\.2\.0 ended as never begun: It did not begin within 4 hours: it waits for manual__2 of release_stock"
+    )
+    with clock_at(datetime.now(UTC) + timedelta(hours=5)), pytest.raises(AirflowFailException, match=why):
+        office.send("stock", manifest)
+    (entry,) = office.ledger.entries(CHAIN, kind=BACK)
+    assert entry.payload["outcome"] == "never begun"
+    one = Manifest.from_xcom(manifest).passenger("stock")
+    assert one is not None
+    with pytest.raises(PolicyViolation, match="the train gave it up: It did not begin"):
+        refuse(office, CONDUCTOR, service="stock", ref=one.commit, train=CHAIN)
+
+
+def test_a_passenger_whose_dag_was_paused_meanwhile_says_so(office: Office) -> None:
+    manifest = in_line(office)
+    office.airflow.runs["release_stock", "manual__2"]["state"] = "success"
+    office.airflow.more["/api/v2/dags/release_stock"] = {"is_paused": True}
+    later, why = clock_at(datetime.now(UTC) + timedelta(hours=5)), "release_stock is paused"
+    with later, pytest.raises(AirflowFailException, match=why):
+        office.send("stock", manifest)
 
 
 def test_a_passenger_that_fails_fails_its_task_with_the_reason(office: Office) -> None:
@@ -386,6 +596,9 @@ def test_a_freeze_that_was_added_after_boarding_makes_the_train_wait_or_stops_it
     office.freeze(NOW - timedelta(hours=1), end)
     with pytest.raises(AirflowRescheduleException) as put_off:
         office.run(trains.depart, "shops", manifest)
+    assert put_off.value.reschedule_date <= datetime.now(UTC) + MINUTE, "a freeze may be lifted before its end"
+    with clock_at(end - MINUTE / 2), pytest.raises(AirflowRescheduleException) as put_off:
+        office.run(trains.depart, "shops", manifest)
     assert put_off.value.reschedule_date == end
     office.freeze(NOW - timedelta(hours=1), NOW + timedelta(days=3))
     with pytest.raises(AirflowFailException, match=r"does not depart: .* closed by Audit"):
@@ -393,10 +606,73 @@ def test_a_freeze_that_was_added_after_boarding_makes_the_train_wait_or_stops_it
     assert DEPARTED not in office.kinds()
 
 
-def test_an_emergency_stop_keeps_train_and_passengers(office: Office) -> None:
-    stop = {"id": "1", "scope": "everything", "reason": "Data is lost", "by": "ben", "until": "2099-01-01T00:00:00Z"}
+def test_an_override_ends_the_wait_for_a_freeze(office: Office) -> None:
     manifest = office.departed()
-    office.ledger.append(INSTALLATION, "emergency_stop.declared", stop, actor="ben", key="stop")
+    office.freeze(NOW - timedelta(hours=1), NOW + timedelta(hours=5))
+    with pytest.raises(AirflowRescheduleException):
+        office.send("stock", manifest)
+    office.override("stock", NOW + timedelta(hours=2))
+    assert office.run(trains.depart, "shops", manifest) == manifest
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+
+
+@pytest.mark.parametrize(("minutes", "waits"), [(-1, True), (0, False)])
+def test_a_departure_waits_for_no_freeze_that_lasts_up_to_the_next_date(
+    office: Office, minutes: int, waits: bool
+) -> None:
+    following = NOW + timedelta(hours=3)
+    office.change(f'"0 20 * * {DAY}"', f'"{following.minute} {following.hour} * * *"')
+    manifest = office.manifest()
+    office.decided(manifest)
+    office.freeze(NOW - timedelta(hours=1), following + minutes * MINUTE)
+    with pytest.raises(AirflowRescheduleException if waits else AirflowFailException):
+        office.run(trains.depart, "shops", manifest)
+
+
+def test_calendars_that_cannot_be_read_are_looked_at_again_for_as_long_as_it_could_depart(office: Office) -> None:
+    manifest = office.manifest()
+    office.decided(manifest)
+    (office.catalogue / "calendars" / "office.yaml").write_text("title: [")
+    with pytest.raises(AirflowRescheduleException) as again:
+        office.run(trains.depart, "shops", manifest)
+    assert again.value.reschedule_date <= datetime.now(UTC) + MINUTE
+    later = clock_at(Manifest.from_xcom(manifest).departure + timedelta(days=1))
+    why = "does not depart: The calendars cannot be read"
+    with later, pytest.raises(AirflowFailException, match=why):
+        office.run(trains.depart, "shops", manifest)
+
+
+def test_a_train_does_not_depart_before_its_time(office: Office) -> None:
+    departure = NOW + timedelta(hours=20)
+    manifest = office.manifest(params={"departure": departure.isoformat()})
+    office.decided(manifest)
+    with pytest.raises(AirflowRescheduleException) as early:
+        office.run(trains.depart, "shops", manifest)
+    assert early.value.reschedule_date == departure
+    assert DEPARTED not in office.kinds()
+    with clock_at(departure):
+        assert office.run(trains.depart, "shops", manifest)
+
+
+def test_a_passenger_whose_file_is_broken_after_the_cut_off_is_held_back_and_nobody_else(office: Office) -> None:
+    manifest = office.manifest()
+    office.decided(manifest)
+    office.break_file("stock")
+    assert office.run(trains.depart, "shops", manifest)
+    with pytest.raises(AirflowFailException, match=r"stock does not depart: .*services/stock\.yaml.*Next"):
+        office.send("stock", manifest)
+    with pytest.raises(TaskDeferred):
+        office.send("bike-shop", manifest)
+    for service in ("till", "bike-shop"):
+        office.break_file(service)
+    with pytest.raises(AirflowFailException, match=r"The shops' train does not depart: .*services/stock\.yaml"):
+        office.run(trains.depart, "shops", manifest)
+
+
+def test_an_emergency_stop_keeps_train_and_passengers(office: Office) -> None:
+    manifest = office.departed()
+    office.stop()
     with pytest.raises(AirflowFailException, match="emergency stop: everything, by ben"):
         office.send("stock", manifest)
     with pytest.raises(AirflowFailException, match="does not depart: there is an emergency stop"):
@@ -456,6 +732,16 @@ def test_the_arrival_says_what_became_of_each_and_the_run_fails_if_somebody_is_m
         office.run(trains.close_train)
 
 
+def test_a_passenger_that_the_train_did_not_see_end_is_under_way(office: Office) -> None:
+    manifest = office.departed()
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+    came = {one["service"]: one for one in office.run(trains.record_arrival, "shops")["passengers"]}
+    assert (came["stock"]["outcome"], came["till"]["outcome"]) == ("under way", "not departed")
+    assert came["stock"]["run"] == office.ledger.entries(CHAIN, kind=LEFT)[0].payload["run"]
+    assert "did not see it end" in came["stock"]["reason"]
+
+
 def test_a_train_that_did_not_depart_fails_with_the_reason(office: Office) -> None:
     office.manifest()
     office.results[("board.await_board", "reason")] = "Rejected by Cora."
@@ -465,14 +751,10 @@ def test_a_train_that_did_not_depart_fails_with_the_reason(office: Office) -> No
 
 
 def test_a_train_with_nobody_on_board_arrives(office: Office) -> None:
+    with office.opened(None) as repository:
+        sha = repository.resolve("1.2.0").sha
     for name in SERVICES:
-        chain = release_chain(f"release_{name.replace('-', '_')}", "before")
-        with office.opened(None) as repository:
-            sha = repository.resolve("1.2.0").sha
-        office.ledger.append(chain, "plan.made", {"version": "1.2.0", "commit": {"sha": sha}}, actor="x", key="plan")
-        told = {"run": chain.removeprefix("release/"), "service": name, "version": "1.2.0"}
-        told |= {"outcome": "deployed", "change_type": "normal"}
-        office.ledger.append(INSTALLATION, "release.ended", told, actor="x", key=name)
+        office.deployed(name, "1.2.0", sha)
     manifest = office.manifest()
     assert manifest["passengers"] == []
     assert office.run(trains.prepare_ballots, "shops", manifest) == []
@@ -563,11 +845,11 @@ def test_what_proves_the_trains_decision_is_kept_with_the_passenger(office: Offi
     assert [one["user"] for one in entry.payload["ballots"]] == ["ben", "cora"]
 
 
-def refuse(office: Office, requester: str, **changes: Any) -> None:
-    policy, _, _ = resources.catalogue_of("bike-shop")
+def refuse(office: Office, requester: str, service: str = "bike-shop", **changes: Any) -> None:
+    policy, _, _ = resources.catalogue_of(service)
     form = {"ref": "1.2.0", "version": "1.2.0", "summary": "Sell bikes", **changes}
     with dag_run("release_bike_shop/policy.resolve_policy"):
-        passengers.refuse_beside_its_train(policy, "bike-shop", parse_request(form, policy=policy), requester)
+        passengers.refuse_beside_its_train(policy, service, parse_request(form, policy=policy), requester)
 
 
 def test_only_what_a_manifest_names_goes_by_train(office: Office) -> None:
@@ -582,6 +864,20 @@ def test_only_what_a_manifest_names_goes_by_train(office: Office) -> None:
     ):
         with pytest.raises(PolicyViolation, match=why):
             refuse(office, requester, **changes)
+
+
+def test_a_passenger_that_stood_in_line_behind_a_later_version_is_no_step_back(office: Office) -> None:
+    one = Manifest.from_xcom(office.departed()).passenger("bike-shop")
+    assert one is not None
+    office.deployed("bike-shop", "1.2.1")
+    with pytest.raises(PolicyViolation, match=r"bike-shop 1\.2\.0 is held back: 1\.2\.1 was deployed last"):
+        refuse(office, CONDUCTOR, ref=one.commit, train=CHAIN)
+    policy, _, _ = resources.catalogue_of("bike-shop")
+    form = {"ref": one.commit, "version": "1.2.0", "summary": "Sell bikes", "train": CHAIN}
+    with pytest.raises(PolicyViolation, match=r"a later version than 1\.2\.0.*Next"):
+        planning._refuse_contradictions(parse_request(form, policy=policy), "downgrade", same_commit=False)
+    by_itself = parse_request({**form, "train": None}, policy=policy)
+    planning._refuse_contradictions(by_itself, "downgrade", same_commit=False)
 
 
 def test_a_change_type_that_takes_the_train_is_refused_beside_it(office: Office) -> None:
@@ -614,7 +910,7 @@ def test_a_train_whose_change_type_has_no_one_decision_gives_no_ticket(office: O
 
 def another_train(office: Office) -> None:
     text = TRAIN.replace("name: shops", "name: nightly").replace("The shops' train", "Another train")
-    (office.catalogue / "trains" / "nightly.yaml").write_text(text.replace('"0 20 * * TUE"', '"30 20 * * *"'))
+    (office.catalogue / "trains" / "nightly.yaml").write_text(text.replace(f'"0 20 * * {DAY}"', '"30 20 * * *"'))
 
 
 def test_a_train_that_clashes_with_another_says_so_when_boarding_opens_and_on_the_ballot(office: Office) -> None:
@@ -635,6 +931,67 @@ def test_a_board_that_could_not_come_to_its_quorum_is_found_when_boarding_opens(
     voyage = office.run(trains.open_train, "shops")
     (said,) = voyage["conflicts"]
     assert said.startswith("severe: The board Change Advisory Board cannot decide on this release")
+
+
+def noted(office: Office) -> list[tuple[str, str]]:
+    """Return kind and text of what a departure clashes with."""
+    (entry,) = office.ledger.entries(CHAIN, kind="conflicts.found")
+    return [(one["kind"], one["what"]) for one in entry.payload["conflicts"]]
+
+
+def test_a_departure_says_what_each_passenger_clashes_with(office: Office) -> None:
+    departure = NOW + timedelta(hours=9)
+    booking = {"environment": "production", "service": "stock", "holder": "release/release_stock/x", "version": "1.1.0"}
+    booking |= {"by": "rita", "since": NOW.isoformat(), "until": (departure + timedelta(hours=1)).isoformat()}
+    office.ledger.append(booking_chain("production", "stock"), BOOKED, booking, actor="x", key="1")
+    office.deployed("till", "1.0.0")
+    chain = release_chain("release_till", "of_1.0.0")
+    for kind, at in (("baseline.measured", NOW), ("release.closed", NOW + timedelta(hours=3))):
+        office.ledger.append(chain, kind, {}, actor="x", key=kind, at=at + timedelta(days=1))
+    office.freeze(departure + timedelta(hours=2), departure + timedelta(hours=4), "{ services: [till] }")
+    office.run(trains.open_train, "shops", params={"departure": departure.isoformat()})
+    found = noted(office)
+    assert [kind for kind, _ in found] == ["environment", "window", "dependency"]
+    assert "production of stock is taken then" in found[0][1]
+    assert "production of till may be changed for 2 hours only" in found[1][1]
+    assert "stock, which till depends on, changes in the same window" in found[2][1]
+
+
+def test_a_departure_by_hand_clashes_with_other_trains_and_the_next_free_slot_is_in_no_freeze(office: Office) -> None:
+    another_train(office)
+    tomorrow = (NOW + timedelta(days=1)).replace(hour=20, minute=0)
+    office.freeze(tomorrow + timedelta(hours=1), tomorrow + timedelta(hours=3), "{ services: [till] }")
+    voyage = office.run(trains.open_train, "shops", params={"departure": tomorrow.isoformat()})
+    (said,) = voyage["conflicts"]
+    assert f"The shops' train (shops) at {tomorrow:%Y-%m-%d} 20:00 UTC" in said
+    assert said.endswith(f"Next free slot: {tomorrow:%Y-%m-%d} 23:00 UTC.")
+
+
+def test_who_sends_a_train_and_who_wrote_what_boards_do_not_come_to_its_quorum(office: Office) -> None:
+    """Dan wrote the commits, so Ben and Cora are two; and Ben sends it."""
+    office.run(trains.open_train, "shops", user="ben")
+    ((kind, what),) = noted(office)
+    assert kind == "quorum"
+    assert "and only Cora Lindqvist (cora) may vote" in what
+
+
+def test_a_release_that_is_under_way_is_a_conflict_of_the_train_as_far_as_airflow_says(office: Office) -> None:
+    in_line(office)
+    office.ledger.kept.pop(CHAIN)
+    office.run(trains.open_train, "shops")
+    ((kind, what),) = noted(office)
+    assert (kind, what.partition(";")[0]) == ("line", "stock is being released by manual__2")
+    office.ledger.kept.pop(CHAIN)
+    office.airflow.accounts.clear()
+    office.airflow.forget_tokens()
+    office.run(trains.open_train, "shops")
+    assert noted(office) == []
+
+
+def test_calendars_that_cannot_be_read_are_one_conflict(office: Office) -> None:
+    (office.catalogue / "calendars" / "office.yaml").write_text("title: [")
+    office.run(trains.open_train, "shops")
+    assert [kind for kind, _ in noted(office)] == ["window"]
 
 
 def test_a_release_that_is_planned_says_what_it_clashes_with(office: Office) -> None:

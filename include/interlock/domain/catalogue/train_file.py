@@ -126,7 +126,7 @@ class FreezeRule(Model):
     then: Literal["move", "drop"] = Field(
         "move", description="move: it departs as soon as it may; drop: the next one does"
     )
-    farthest: Duration = Field(timedelta(days=2), description="So far it is moved; beyond that it is dropped")
+    farthest: Duration = Field(timedelta(days=2), description="So far it is moved, and not to the next date; else dropped")
 
     @model_validator(mode="after")
     def _is_not_moved_for_weeks(self) -> Self:
@@ -149,7 +149,9 @@ class TrainPassenger(Model):
     service: Identifier
     tags: TagPattern | None = Field(None, description="The highest version among the tags like this")
     named: Named | None = Field(None, description="Exactly this version")
-    accepted: Literal[True] | None = Field(None, description="What was accepted or rehearsed last since the last train")
+    accepted: Literal[True] | None = Field(
+        None, description="What was accepted or rehearsed last, since the manifest was frozen that sent it last"
+    )
     after: Annotated[tuple[Identifier, ...], AfterValidator(each_once)] = Field(
         (), description="Passengers that it depends on: they arrive before it departs"
     )
@@ -183,7 +185,10 @@ class Train(Model):
     board: Identifier | None = Field(None, description="A board of board.yaml that votes beside the passengers' own")
     late: Late = Field("left_behind", description="What happens to a passenger that is not ready at the cut-off")
     failed: Late = Field("left_behind", description="What happens when a passenger's release fails")
-    patience: Duration = Field(timedelta(hours=4), description="So long the train waits for who is late or failed")
+    patience: Duration = Field(
+        timedelta(hours=4),
+        description="So long the train waits for who is late or failed, for a repository, and for a passenger in line",
+    )
     passengers: tuple[TrainPassenger, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
