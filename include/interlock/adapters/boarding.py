@@ -132,7 +132,8 @@ class Platform:
         marks = self._ledger.entries(INSTALLATION, kind=versions.MARKS)
         if marked := versions.why_not(marks, service.name, train.environment, choice.version):
             raise NotReady(marked.rstrip("."))
-        commits, count = repository.commits(_known(repository, runs), commit.sha)
+        before = _known(repository, runs)
+        _, count = repository.commits(before, commit.sha)
         policy = self._catalogue.policy
         answers = {one.key: passenger.risk.get(one.key, False) for one in policy.risk.questions}
         risk = assess(
@@ -156,7 +157,7 @@ class Platform:
             tickets=passenger.tickets,
             after=passenger.after,
             why=choice.why,
-            authors=authors_of(commits, self._catalogue.board),
+            authors=authors_of(repository.authors(before, commit.sha), self._catalogue.board),
             by=choice.by,
         )
 

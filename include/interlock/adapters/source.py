@@ -101,6 +101,15 @@ class Repository:
         listed = self._git("log", "--date-order", f"--max-count={limit}", _LOG_FORMAT, "-z", "--no-mailmap", *span)
         return _commits(listed), count
 
+    def authors(self, since: str | None, until: str) -> tuple[str, ...]:
+        """Return the e-mail addresses of everybody who wrote one of the commits, however many there are.
+
+        :param since: 40 digits; none: from the beginning.
+        """
+        span = [self._present(until), *([f"^{self._present(since)}"] if since else [])]
+        listed = self._git("log", "--format=%ae", "--no-mailmap", *span).decode(errors="replace")
+        return tuple(sorted({line.strip().casefold() for line in listed.splitlines()} - {""}))
+
     def tags(self) -> tuple[str, ...]:
         """Return the names of all tags."""
         listed = self._git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags")

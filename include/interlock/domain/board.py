@@ -17,7 +17,7 @@ from typing import Literal
 from .canonical import Sha256
 from .catalogue import BoardBook, UserName
 from .errors import PolicyViolation
-from .records import Commit, Decision, Vote
+from .records import Decision, Vote
 from .voting import Demand, Seat, VotingRule, approvals, eligible_seats, lacking, listed, met, seat_of
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
@@ -31,9 +31,9 @@ LONGEST_QUOTE = 1000
 _NOUN = {"plan": "the plan of the release", "acceptance": "the release"}
 
 
-def authors_of(commits: Iterable[Commit], book: BoardBook) -> tuple[UserName, ...]:
-    """Return who of the people of the board book wrote one of some commits, by their e-mail addresses."""
-    wrote = {commit.email.casefold() for commit in commits}
+def authors_of(addresses: Iterable[str], book: BoardBook) -> tuple[UserName, ...]:
+    """Return who of the people of the board book wrote a change, by the e-mail addresses of its commits."""
+    wrote = {address.casefold() for address in addresses}
     return tuple(sorted(person.user for person in book.people if person.email.casefold() in wrote))
 
 

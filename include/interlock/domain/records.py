@@ -140,9 +140,15 @@ class ReleasePlan(Record):
     previous_commit: str | None
     commits: tuple[Commit, ...] = Field(description="Since what the target runs; newest first; at most 200")
     commit_count: int
+    authors: tuple[str, ...] = Field((), description="E-mail addresses of who wrote any of the commits, of all of them")
     risk: Risk
     template: str | None = Field(None, description="Of a standard change: the template that it is like")
     plan_approval: bool = Field(description="Whether senior management must approve this plan")
+
+    @property
+    def wrote(self) -> tuple[str, ...]:
+        """The e-mail addresses of the authors; of a plan that does not name them, those of its commits."""
+        return self.authors or tuple(commit.email for commit in self.commits)
 
 
 class Host(Model):

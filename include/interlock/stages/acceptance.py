@@ -41,7 +41,7 @@ def _asked(in_force: PolicyInForce, plan: ReleasePlan) -> bool:
 
 
 def _excluded(in_force: PolicyInForce, plan: ReleasePlan, book: BoardBook) -> tuple[str, ...]:
-    return boards.authors_of(plan.commits, book) if in_force.flow.exclude_authors else ()
+    return boards.authors_of(plan.wrote, book) if in_force.flow.exclude_authors else ()
 
 
 @stage_task(task_display_name="Prepare the acceptance")

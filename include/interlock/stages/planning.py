@@ -57,6 +57,7 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     with resources.repository(described) as repository:
         commit = repository.resolve(request.ref)
         commits, count = repository.commits(previous_commit, commit.sha)
+        authors = repository.authors(previous_commit, commit.sha)
     step = bump(previous_version, request.version)
     _refuse_contradictions(request, step, same_commit=previous_commit == commit.sha)
     risk = assess_risk(policy, described, request, commits=count, step=step, past_releases=past)
@@ -83,6 +84,7 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
         previous_commit=previous_commit,
         commits=commits,
         commit_count=count,
+        authors=authors,
         risk=risk,
         plan_approval=_needs_approval(in_force.flow, step, risk.score) and not request.rehearsal,
     )
@@ -150,7 +152,7 @@ def _needs_approval(flow: Flow, step: str, risk: int) -> bool:
 def _authors(policy: Policy, service: Service, book: BoardBook, plan: ReleasePlan) -> tuple[str, ...]:
     """Return the authors of a change, if the policy says that they do not approve it."""
     excluded = flows_of(policy, service)[plan.change_type].exclude_authors
-    return boards.authors_of(plan.commits, book) if excluded else ()
+    return boards.authors_of(plan.wrote, book) if excluded else ()
 
 
 @stage_task(task_display_name="Prepare the plan's approval")

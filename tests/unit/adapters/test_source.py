@@ -122,6 +122,19 @@ def test_the_commits_of_a_release_come_newest_first_with_their_number(project: G
     assert [commit.subject for commit in commits] == ["Change 4", "Change 3"]
     assert count == 6
     assert repository.commits(shas[-1], shas[0]) == ((), 0)
+    assert repository.authors(first, shas[-1]) == ("sam@example.com",)
+    assert repository.authors(shas[-1], shas[0]) == ()
+
+
+def test_who_wrote_the_first_of_many_commits_is_an_author(project: GitProject, tmp_path: Path) -> None:
+    first = project.git("rev-parse", "HEAD")
+    project.git("commit", "--quiet", "--allow-empty", "--author=Ben <Ben@Example.com>", "--message", "One")
+    for _ in range(205):
+        project.git("commit", "--quiet", "--allow-empty", "--message", "More")
+    head = project.git("rev-parse", "HEAD")
+    repository = opened(project, tmp_path)
+    assert "Ben" not in {commit.author for commit in repository.commits(first, head)[0]}
+    assert repository.authors(first, head) == ("ben@example.com", "sam@example.com")
 
 
 def test_commits_since_one_that_is_gone_say_so(project: GitProject, tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ class Bookings(Model):
     )
     longest: Duration = Field(
         timedelta(hours=6),
-        description="A booking is expected to last this long; each wave extends it; it is its release's until that ends",
+        description="A booking is expected to last so long; each wave extends it; it is its release's until that ends",
     )
 
 

@@ -126,7 +126,7 @@ class FreezeRule(Model):
     then: Literal["move", "drop"] = Field(
         "move", description="move: it departs as soon as it may; drop: the next one does"
     )
-    farthest: Duration = Field(timedelta(days=2), description="So far it is moved, and not to the next date; else dropped")
+    farthest: Duration = Field(timedelta(days=2), description="So far it is moved, and never to the next date")
 
     @model_validator(mode="after")
     def _is_not_moved_for_weeks(self) -> Self:
