@@ -94,6 +94,7 @@ def configure(home: Path, port: int, auth_manager: str) -> None:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW_CONN_INTERLOCK_ARTIFACTS": f'{{"conn_type": "fs", "extra": {{"path": "{home}/artifacts"}}}}',
             "INTERLOCK_CATALOGUE": str(home / "catalogue"),
+            "INTERLOCK_STATE": str(home / "state"),
             "_AIRFLOW_PROCESS_CONTEXT": "server",
         }
     )
@@ -119,7 +120,7 @@ def make_dags(folder: Path) -> None:
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)  # a test may have put files there
     (folder / "dags.py").write_text(DAGS)
     DagBundlesManager().sync_bundles_to_db()
     bag = DagBag(dag_folder=str(folder), bundle_path=folder, bundle_name="dags-folder")

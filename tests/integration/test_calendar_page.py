@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 from icalendar import Calendar
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect, sync_playwright
 
-from include.interlock.adapters.catalogue import FOLDER
+from include.interlock.adapters.ical import path_of_copy
 from include.interlock.domain.bookings import BOOKED, booking_chain
+from include.interlock.domain.catalogue.calendar_file import Feed
 from include.interlock.domain.ledger import INSTALLATION, release_chain
-from tests.integration.console_airflow import RELEASE, RUN_ID
-from tests.integration.console_server import Console
+from include.interlock.domain.train_manifest import OPENED, Voyage
+from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, ROOT, RUN_ID
+from tests.integration.console_server import Console, console_server
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+BERLIN = ZoneInfo("Europe/Berlin")
+NEXT_WEEK = datetime.now(BERLIN).date() + timedelta(days=7 - datetime.now(BERLIN).weekday())
+"""Its Monday."""
+MOVED = datetime(NEXT_WEEK.year, NEXT_WEEK.month, NEXT_WEEK.day, 6, tzinfo=BERLIN) + timedelta(days=2)
+"""When next week's train departs: the morning after the freeze that only the calendar at a URL has."""
+SATURDAY = datetime(NEXT_WEEK.year, NEXT_WEEK.month, NEXT_WEEK.day, 9, tzinfo=UTC) + timedelta(days=5)
 FREEZE = f"""\
 title: Calendar
 owner: o
@@ -31,18 +41,72 @@ entries:
     kind: freeze
     from: {NOW:%Y-%m-%d}
     until: {NOW + timedelta(days=1):%Y-%m-%d}
+  - name: migration
+    title: The database is moved
+    kind: freeze
+    ical: {{ url: "https://calendars.example/theirs.ics" }}
+  - name: never-fetched
+    title: Never fetched
+    kind: freeze
+    ical: {{ url: "https://nowhere.example/theirs.ics" }}
 """
+THEIRS = f"""\
+BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//test//EN
+BEGIN:VEVENT
+UID:migration
+DTSTAMP:20260101T000000Z
+DTSTART;TZID=Europe/Berlin:{MOVED - timedelta(hours=12):%Y%m%dT%H%M%S}
+DTEND;TZID=Europe/Berlin:{MOVED:%Y%m%dT%H%M%S}
+SUMMARY:The database is moved
+END:VEVENT
+END:VCALENDAR
+"""
+ANOTHER = """\
+name: {name}
+title: {title}
+owner: o
+time_zone: Europe/Berlin
+{when}
+passengers:
+  - {{ service: bike-shop, tags: "1.*" }}
+"""
+EVENING = 'cadence: { cron: "30 20 * * TUE" }'
+FAIR = f"""\
+target:
+  at: {NEXT_WEEK + timedelta(days=10)}T20:00
+  milestones:
+    - {{ name: scope, title: Scope is fixed, working_days_before: 6 }}"""
+BY_HAND = "manual__saturday"
+QUORUM = {"kind": "quorum", "severity": "severe", "what": "The CAB cannot come to its quorum.", "next_free": None}
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """An Airflow of our own: it has the Dag of a train, as it is delivered."""
+    home = tmp_path_factory.mktemp("airflow")
+    (home / "dags").mkdir()
+    shutil.copy(ROOT / "dags" / "trains.py", home / "dags")
+    with console_server(home) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def airflow(console: Console) -> str:
-    """An Airflow whose catalogue has a train and a freeze, and whose ledger a release and a booking."""
+    """An Airflow whose catalogue has trains and freezes, and whose ledger releases, a booking and a train under way."""
+    furnish(console)
+    return console.base
+
+
+def furnish(console: Console) -> None:
     folder = console.home / "catalogue"
-    for name in ("trains", "calendars"):
-        shutil.copytree(FOLDER / name, folder / name, dirs_exist_ok=True)
     (folder / "calendars" / "audit.yaml").write_text(FREEZE)
-    run = f"{RELEASE}/{RUN_ID}"
-    told = {"run": run, "service": "bike-shop", "version": "1.1.0", "change_type": "normal", "outcome": "backed_out"}
+    copy = path_of_copy(console.home / "state" / "calendars", Feed(url="https://calendars.example/theirs.ics"))
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_text(THEIRS)
+    for name, title, when in (("evening", "The evening train", EVENING), ("fair", "The spring fair", FAIR)):
+        (folder / "trains" / f"{name}.yaml").write_text(ANOTHER.format(name=name, title=title, when=when))
     booking = {
         "environment": "production",
         "service": "bike-shop",
@@ -52,10 +116,18 @@ def airflow(console: Console) -> str:
         "since": NOW.isoformat(),
         "until": (NOW + timedelta(hours=6)).isoformat(),
     }
+    sent = {"dag_run_id": BY_HAND, "logical_date": None, "conf": {"departure": SATURDAY.isoformat()}}
+    assert console.ask("rita", "POST", "/api/v2/dags/train_weekly/dagRuns", sent).status_code == 200
+    voyage = Voyage(train="weekly", departure=SATURDAY, cut_off=SATURDAY - timedelta(hours=50), asked_by="rita")
     with console.ledger() as ledger:
-        ledger.append(INSTALLATION, "release.ended", told, actor="x", key=f"release.ended/{run}")
+        for run_id, version, outcome in ((RUN_ID, "1.1.0", "backed_out"), (BACKED_OUT_ID, "1.0.0", "deployed")):
+            run = f"{RELEASE}/{run_id}"
+            told = {"run": run, "service": "bike-shop", "version": version, "change_type": "normal", "outcome": outcome}
+            ledger.append(INSTALLATION, "release.ended", told, actor="x", key=f"release.ended/{run}")
         ledger.append(booking_chain("production", "bike-shop"), BOOKED, booking, actor="x", key=f"{BOOKED}/1")
-    return console.base
+        chain = release_chain("train_weekly", BY_HAND)
+        ledger.append(chain, OPENED, voyage.to_xcom(), actor="x", key="1")
+        ledger.append(chain, "conflicts.found", {"conflicts": [QUORUM]}, actor="x", key="2")
 
 
 def schedule(console: Console, user: str, days: int = 60) -> dict[str, Any]:
@@ -67,19 +139,84 @@ def schedule(console: Console, user: str, days: int = 60) -> dict[str, Any]:
     return dict(answer.json())
 
 
+def by_kind(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    sorted_out: dict[str, list[dict[str, Any]]] = {}
+    for one in found["items"]:
+        sorted_out.setdefault(one["kind"], []).append(one)
+    return sorted_out
+
+
+def at(one: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(one["start"])
+
+
 def test_it_has_departures_calendars_bookings_and_past_releases(airflow: str, console: Console) -> None:
     found = schedule(console, "rita")
-    by_kind: dict[str, list[dict[str, Any]]] = {}
-    for one in found["items"]:
-        by_kind.setdefault(one["kind"], []).append(one)
-    assert len(by_kind["departure"]) >= 7
-    assert by_kind["departure"][0]["title"] == "The weekly train"
-    assert [one["title"] for one in by_kind["freeze"]] == ["The yearly audit"]
-    (release,) = by_kind["release"]
-    assert (release["title"], release["state"]) == ("bike-shop 1.1.0: backed out", "backed_out")
-    assert release["path"] == f"dags/{RELEASE}/runs/{RUN_ID}"
-    assert by_kind["booking"][0]["about"].startswith("production of bike-shop is booked by release_bike_shop/")
+    kinds = by_kind(found)
+    weekly = [one for one in kinds["departure"] if one["title"].startswith("The weekly train")]
+    assert len(weekly) >= 7
+    assert {one["title"] for one in kinds["freeze"]} == {"The yearly audit", "The database is moved"}
+    assert [(one["title"], one["state"]) for one in kinds["release"]] == [
+        ("bike-shop 1.1.0: backed out", "backed_out"),
+        ("bike-shop 1.0.0: deployed", "deployed"),
+    ]
+    assert kinds["release"][0]["path"] == f"dags/{RELEASE}/runs/{RUN_ID}"
+    assert kinds["booking"][0]["about"].startswith("production of bike-shop is booked by release_bike_shop/")
+    assert [(one["title"], one["day"]) for one in kinds["milestone"]] == [
+        ("The spring fair: Scope is fixed", f"{NEXT_WEEK + timedelta(days=2)}")
+    ]
     assert found["faults"] == []
+
+
+def test_a_calendar_at_a_url_moves_departures_as_it_was_fetched_and_what_never_was_is_said(
+    airflow: str, console: Console
+) -> None:
+    found = schedule(console, "rita")
+    (moved,) = [
+        one for one in by_kind(found)["departure"] if at(one) == MOVED and one["title"].startswith("The weekly")
+    ]
+    planned = (MOVED - timedelta(hours=10)).astimezone(UTC)
+    assert f"moved from {planned:%Y-%m-%d %H:%M} UTC by a calendar" in moved["about"]
+    assert moved["id"] == f"train/weekly/{planned.isoformat()}"
+    assert found["notes"] == ["A calendar at nowhere.example is not shown: no task has fetched it here yet."]
+
+
+def test_a_new_train_is_shown_as_paused_until_somebody_unpauses_it(airflow: str, console: Console) -> None:
+    def first() -> dict[str, Any]:
+        found = by_kind(schedule(console, "rita"))["departure"]
+        return next(one for one in found if one["dag_id"] == "train_weekly" and not one["run_id"])
+
+    assert (first()["title"], first()["state"]) == ("The weekly train (paused)", "paused")
+    dag = "/api/v2/dags/train_weekly"
+    try:
+        assert console.ask("olga", "PATCH", dag, {"is_paused": False}).status_code == 200
+        assert (first()["title"], first()["state"] in ("planned", "moved")) == ("The weekly train", True)
+    finally:
+        assert console.ask("olga", "PATCH", dag, {"is_paused": True}).status_code == 200
+
+
+def test_a_train_sent_by_hand_is_shown_to_all_and_its_run_to_those_who_may_read_it(
+    airflow: str, console: Console
+) -> None:
+    seen, blind = (
+        next(one for one in by_kind(schedule(console, user))["departure"] if at(one) == SATURDAY)
+        for user in ("rita", "nora")
+    )
+    assert (seen["title"], seen["path"]) == ("The weekly train (by hand, paused)", f"dags/train_weekly/runs/{BY_HAND}")
+    assert seen["about"].startswith("Sent by rita")
+    assert (blind["title"], blind["path"], blind["about"]) == (seen["title"], "", "")
+
+
+def test_conflicts_are_items_and_named_whatever_is_looked_at(airflow: str, console: Console) -> None:
+    found = schedule(console, "rita", days=-1)
+    assert "conflict" not in by_kind(found)
+    first = found["conflicts"][0]
+    assert first["title"].startswith("Warning: The evening train (evening) departs at ")
+    assert first["about"].startswith("Next free slot: ")
+    kinds = by_kind(schedule(console, "rita"))["conflict"]
+    assert [one for one in kinds if one["id"] == first["id"]] == [first]
+    assert [at(one) for one in kinds if one["state"] == "severe"] == [SATURDAY]
+    assert any(at(one) == MOVED for one in kinds)
 
 
 def test_a_year_ahead_is_known_at_once(airflow: str, console: Console) -> None:
@@ -93,6 +230,7 @@ def test_runs_are_shown_to_those_who_may_read_them_and_nobody_reads_without_logg
     kinds = {one["kind"] for one in schedule(console, "nora")["items"]}
     assert "freeze" in kinds
     assert not kinds & {"release", "booking", "train"}
+    assert "severe" not in {one["state"] for one in schedule(console, "nora")["items"]}
     for path in ("calendar", "schedule?start=2027-01-01T00:00:00Z&end=2027-02-01T00:00:00Z", "calendar.ics"):
         assert httpx.get(f"{airflow}/interlock/{path}").status_code in (401, 422)
 
@@ -106,7 +244,14 @@ def test_the_feed_is_read_with_the_token_of_somebody_and_no_other(airflow: str, 
     release = events[f"{RELEASE}/{RUN_ID}@interlock"]
     assert str(release["SUMMARY"]) == "bike-shop 1.1.0: backed out"
     assert str(release["URL"]) == f"{airflow}/dags/{RELEASE}/runs/{RUN_ID}"
-    assert any(uid.startswith("train/weekly/") for uid in events)
+    planned = (MOVED - timedelta(hours=10)).astimezone(UTC)
+    assert events[f"train/weekly/{planned.isoformat()}@interlock"].decoded("DTSTART") == MOVED
+    (severe,) = [one for one in events.values() if str(one["SUMMARY"]).startswith("Severe: ")]
+    assert (severe.decoded("DTSTART"), str(severe["URL"])) == (SATURDAY, f"{airflow}/dags/train_weekly/runs/{BY_HAND}")
+    clashes = [one for one in events.values() if str(one["SUMMARY"]).startswith("Warning: ")]
+    assert all("Next free slot: " in str(one["DESCRIPTION"]) for one in clashes)
+    assert any(one.decoded("DTSTART") == MOVED for one in clashes)
+    assert events["milestone/fair/scope@interlock"].decoded("DTSTART") == NEXT_WEEK + timedelta(days=2)
     token = urlsplit(address).query.removeprefix("token=")
     user, until, mark = token.split("~")
     for forged in (f"admin~{until}~{mark}", f"{user}~29990101~{mark}", f"{user}~{until}~{'0' * 64}", "", "~~", user):
@@ -128,7 +273,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(airflow: str, browser: Browser) -> Iterator[Page]:
     """Return rita's browser; whatever it asks of anybody but this Airflow, or what fails there, fails the test."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context = browser.new_context(viewport={"width": 1400, "height": 1150}, timezone_id="Europe/Berlin")
     context.set_default_timeout(30_000)
     opened = context.new_page()
     opened.goto(f"{airflow}/auth/login/")
@@ -150,24 +295,76 @@ def is_ours(airflow: str, url: str) -> bool:
     return url.startswith((airflow, "data:", "blob:"))
 
 
+def opened(airflow: str, page: Page) -> FrameLocator:
+    page.goto(f"{airflow}/plugin/release-calendar")
+    shown = page.frame_locator("iframe[title='Release calendar']")
+    expect(shown.get_by_text("The yearly audit").first).to_be_visible()
+    return shown
+
+
+def next_week(shown: FrameLocator) -> None:
+    shown.get_by_role("tab", name="Week").click()
+    shown.get_by_role("button", name="Next Week").click()
+    expect(shown.get_by_text("The spring fair: Scope is fixed")).to_be_visible()
+
+
+def color(one: Locator, part: str = "") -> str:
+    return str(one.first.evaluate("(one, part) => getComputedStyle(one, part).backgroundColor", part))
+
+
+def legend(shown: FrameLocator, text: str) -> str:
+    return color(shown.locator(".legend li", has_text=text), "::before")
+
+
 def test_the_calendar_is_a_page_of_airflows_with_month_week_and_agenda(
     airflow: str, page: Page, tmp_path: Path
 ) -> None:
-    page.goto(f"{airflow}/plugin/release-calendar")
-    shown = page.frame_locator("iframe[title='Release calendar']")
+    shown = opened(airflow, page)
     expect(shown.get_by_role("heading", name="Release calendar")).to_be_visible()
-    expect(shown.get_by_text("The yearly audit").first).to_be_visible()
+    expect(shown.get_by_text("A calendar at nowhere.example is not shown")).to_be_visible()
     shown.get_by_role("tab", name="Week").click()
     expect(shown.get_by_text("bike-shop in production is booked").first).to_be_visible()
     shown.get_by_role("tab", name="Agenda").click()
     expect(shown.get_by_text("The yearly audit").first).to_be_visible()
+    expect(shown.get_by_text("Nothing is changed: everything (audit in calendars/audit.yaml)").first).to_be_visible()
     expect(shown.get_by_role("link", name="iCalendar feed")).to_be_visible()
     page.screenshot(path=tmp_path / "calendar.png")
 
 
+def test_past_releases_are_coloured_by_outcome_as_the_legend_says(airflow: str, page: Page) -> None:
+    shown = opened(airflow, page)
+    failed = color(shown.locator(".item", has_text="bike-shop 1.1.0: backed out"))
+    deployed = color(shown.locator(".item", has_text="bike-shop 1.0.0: deployed"))
+    assert failed == legend(shown, "freeze, failed")
+    assert deployed == legend(shown, "deployed")
+    assert failed != deployed
+
+
+def test_conflicts_stand_out_and_what_is_paused_does_not(airflow: str, page: Page, tmp_path: Path) -> None:
+    shown = opened(airflow, page)
+    expect(shown.get_by_text("Conflicts in the next 60 days")).to_be_visible()
+    expect(shown.get_by_text(re.compile("Next free slot: .+ Only if The evening train")).first).to_be_visible()
+    next_week(shown)
+    severe = shown.locator(".item.conflict", has_text="⚠ Severe: The CAB cannot come to its quorum.")
+    assert color(severe) == legend(shown, "conflict")
+    for_now = shown.locator(".item.conflict", has_text="⚠ Warning: The evening train")
+    paused = shown.locator(".item.departure", has_text="The weekly train (paused)")
+    for muted in (for_now, paused):
+        expect(muted.first).to_have_css("border-top-style", "dashed")
+        expect(muted.first).to_have_css("font-style", "italic")
+    assert color(shown.locator(".item.milestone")) == legend(shown, "milestone")
+    page.screenshot(path=tmp_path / "week.png")
+
+
 def test_a_click_leads_to_the_run(airflow: str, page: Page) -> None:
-    page.goto(f"{airflow}/plugin/release-calendar")
-    shown = page.frame_locator("iframe[title='Release calendar']")
+    shown = opened(airflow, page)
     shown.get_by_role("tab", name="Agenda").click()
     shown.get_by_text("bike-shop 1.1.0: backed out").first.click()
     page.wait_for_url(f"**/dags/{RELEASE}/runs/**")
+
+
+def test_a_click_on_a_departure_sent_by_hand_leads_to_its_run(airflow: str, page: Page) -> None:
+    shown = opened(airflow, page)
+    next_week(shown)
+    shown.get_by_text("The weekly train (by hand, paused)").first.click()
+    page.wait_for_url(f"**/dags/train_weekly/runs/{BY_HAND}**")

@@ -1,31 +1,50 @@
-"""What the release calendar shows: departures, calendars, bookings and past releases; also as an iCalendar feed."""
+"""What the release calendar shows: departures, calendars, bookings, conflicts and past releases; also as a feed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, Protocol
 
 from icalendar import Calendar as ICalendar
 from icalendar import Event
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from include.interlock.domain.bookings import PREFIX, standing
-from include.interlock.domain.calendar import Calendars
+from include.interlock.domain.calendar import Calendars, in_utc
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Catalogue
+from include.interlock.domain.catalogue.calendar_file import zone_of
 from include.interlock.domain.catalogue.train_file import Train
+from include.interlock.domain.conflicts import USUAL
 from include.interlock.domain.ledger import INSTALLATION, Entry
 from include.interlock.domain.reconcile import run_of
-from include.interlock.domain.train_manifest import ARRIVED, TRAINS, Arrival
+from include.interlock.domain.train_manifest import Voyage, manifest_in
+from include.interlock.domain.trains import Departure, milestones
 
-from .conflicts import upcoming
+from .calendars import public_holidays
+from .clashes import Clash, clashes_of_trains, lengths_of, noted_clashes, slots_by
+from .conflicts import AHEAD, upcoming
+from .journeys import Journey, dag_of_train, id_of, id_of_departure, journeys, made_up_to, planned_as
 
-Kind = Literal["departure", "freeze", "window", "maintenance", "event", "holiday", "booking", "release", "train"]
+Kind = Literal[
+    "departure",
+    "freeze",
+    "window",
+    "maintenance",
+    "event",
+    "holiday",
+    "booking",
+    "release",
+    "train",
+    "milestone",
+    "conflict",
+]
 LONGEST = timedelta(days=800)
 """Nobody is shown more than this at once."""
 A_WHILE = timedelta(minutes=30)
 """How long something is drawn that has no length."""
+A_DAY = timedelta(days=1)
 ENDED = "release.ended"
 
 
@@ -42,6 +61,7 @@ class Item(Model):
     dag_id: str = ""
     run_id: str = ""
     all_day: bool = False
+    day: date | None = Field(None, description="Of what is due on a day: that day, wherever it is looked at")
 
 
 class Chains(Protocol):
@@ -51,27 +71,75 @@ class Chains(Protocol):
     def chains(self) -> Sequence[str]: ...  # noqa: D102
 
 
-def items(
-    catalogue: Catalogue,
-    calendars: Calendars,
-    ledger: Chains,
-    trains: Mapping[str, Train],
-    *,
-    begin: datetime,
-    end: datetime,
-    now: datetime,
-) -> list[Item]:
-    """Return what goes on from an instant to before another, by its start."""
-    end = min(end, begin + LONGEST)
-    found = [
-        *_of_calendars(calendars, begin, end),
-        *_departures(catalogue, calendars, trains, max(begin, now), end),
-        *_bookings(ledger),
-        *_releases(ledger),
-        *_journeys(ledger),
-    ]
-    within = [one for one in found if one.start < end and one.end > begin]
-    return sorted(within, key=lambda one: (one.start, one.end, one.id))
+class Schedule:
+    """What goes on, by the catalogue and its calendars, the ledger, and what Airflow has under way.
+
+    :param unpaused: the Dags of trains that make runs; none: not known.
+    :param under_way: Dag and run of all runs that have not ended; none: what the ledger says is taken for it.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        calendars: Calendars,
+        ledger: Chains,
+        trains: Mapping[str, Train],
+        *,
+        now: datetime,
+        unpaused: Collection[str] | None = None,
+        under_way: Collection[str] | None = None,
+    ) -> None:
+        self._catalogue, self._calendars, self._ledger, self._trains = catalogue, calendars, ledger, trains
+        self._now, self._under_way = now, under_way
+        self._paused = {name for name in trains if unpaused is not None and dag_of_train(name) not in unpaused}
+        self._went = journeys(ledger)
+        self._going = [one for one in self._went if one.arrival is None and (under_way is None or one.run in under_way)]
+        self._lengths = lengths_of(ledger, trains)
+
+    def items(self, begin: datetime, end: datetime) -> list[Item]:
+        """Return what goes on from an instant to before another, by its start."""
+        end = min(end, begin + LONGEST)
+        to_come = self._to_come(begin, end)
+        found = [
+            *_of_calendars(self._calendars, begin, end),
+            *_departures(self._trains, to_come, self._paused),
+            *_under_way(
+                self._ledger, self._went, self._trains, self._paused, {one.chain for one in self._going}, self._now
+            ),
+            *_arrived(self._went, self._trains),
+            *_milestones(self._trains),
+            *_bookings(self._ledger, self._under_way, self._now),
+            *_releases(self._ledger),
+            *map(_conflict, self._clashes(to_come)),
+        ]
+        within = [one for one in found if one.start < end and one.end > begin]
+        return sorted(within, key=lambda one: (one.start, one.end, one.id))
+
+    def conflicts(self) -> list[Item]:
+        """Return the conflicts of the time to come; of two trains that clash again and again, the first one."""
+        end = self._now + AHEAD
+        coming = (
+            one for one in self._clashes(self._to_come(self._now, end)) if self._now < one.end and one.start < end
+        )
+        first: dict[str, Clash] = {}
+        for one in sorted(coming, key=lambda one: one.start):
+            first.setdefault(one.of, one)
+        return [_conflict(one) for one in first.values()]
+
+    def _to_come(self, begin: datetime, end: datetime) -> dict[str, list[Departure]]:
+        """Return the departures that have no run yet; also those before, as long as they can clash with a later one."""
+        since = max(begin - max(self._lengths.values(), default=USUAL), self._now)
+        ahead = upcoming(self._catalogue, self._calendars, self._trains, since, end)
+        made = made_up_to(self._went)
+        return {
+            name: [one for one in each if name not in made or one.planned > made[name]] for name, each in ahead.items()
+        }
+
+    def _clashes(self, to_come: Mapping[str, Sequence[Departure]]) -> Iterator[Clash]:
+        departures = _with_journeys(to_come, self._going, self._trains)
+        free = slots_by(self._catalogue, self._calendars)
+        yield from clashes_of_trains(self._trains, departures, self._lengths, self._paused, free)
+        yield from noted_clashes(self._ledger, self._going, self._under_way)
 
 
 def _of_calendars(calendars: Calendars, begin: datetime, end: datetime) -> Iterator[Item]:
@@ -97,44 +165,154 @@ def _of_calendars(calendars: Calendars, begin: datetime, end: datetime) -> Itera
             )
 
 
+# --- trains ----------------------------------------------------------------------------------------------------------
+
+
+def _with_journeys(
+    to_come: Mapping[str, Sequence[Departure]], going: Iterable[Journey], trains: Mapping[str, Train]
+) -> dict[str, list[Departure]]:
+    """Return departures with those that are under way, of which some were sent by hand."""
+    found = {name: list(each) for name, each in to_come.items()}
+    for voyage in (one.voyage for one in going if one.voyage is not None):
+        if voyage.train in found:
+            found[voyage.train].append(Departure(planned_as(voyage, trains), voyage.departure))
+    return {name: sorted(each, key=lambda one: one.at) for name, each in found.items()}
+
+
 def _departures(
-    catalogue: Catalogue, calendars: Calendars, trains: Mapping[str, Train], begin: datetime, end: datetime
+    trains: Mapping[str, Train], to_come: Mapping[str, Sequence[Departure]], paused: Collection[str]
 ) -> Iterator[Item]:
-    for name, each in upcoming(catalogue, calendars, trains, begin, end).items():
+    for name, each in to_come.items():
         train = trains[name]
         for one in each:
             moved = f"; moved from {one.planned:%Y-%m-%d %H:%M} UTC by a calendar" if one.is_moved else ""
             yield Item(
-                id=f"train/{name}/{one.at.isoformat()}",
+                id=id_of_departure(name, one.planned),
                 kind="departure",
-                title=train.title,
+                title=_title(train.title, name in paused),
                 start=one.at,
                 end=one.at + A_WHILE,
-                about=f"With {', '.join(train.services)}, as far as they are ready{moved}",
-                state="moved" if one.is_moved else "planned",
-                dag_id=_dag_of(name),
+                about=f"With {', '.join(train.services)}, as far as they are ready{moved}{_if_paused(name in paused)}",
+                state="paused" if name in paused else "moved" if one.is_moved else "planned",
+                dag_id=dag_of_train(name),
             )
 
 
-def _dag_of(train: str) -> str:
-    return TRAINS + train.replace("-", "_")
+def _name(train: str, trains: Mapping[str, Train]) -> str:
+    """Return how people call a train; of one whose file is gone, its name."""
+    return trains[train].title if train in trains else train
 
 
-def _bookings(ledger: Chains) -> Iterator[Item]:
+def _title(title: str, paused: bool, *, by_hand: bool = False) -> str:
+    marks = ", ".join(what for what, so in (("by hand", by_hand), ("paused", paused)) if so)
+    return f"{title} ({marks})" if marks else title
+
+
+def _if_paused(paused: bool) -> str:
+    return "; paused: it departs only if somebody unpauses its Dag before" if paused else ""
+
+
+def _under_way(
+    ledger: Chains,
+    went: Iterable[Journey],
+    trains: Mapping[str, Train],
+    paused: Collection[str],
+    going: Collection[str],
+    now: datetime,
+) -> Iterator[Item]:
+    """Yield the journeys that have not arrived; also those that never will, for their run has ended without saying."""
+    for one in went:
+        if one.voyage is None or one.arrival is not None:
+            continue
+        voyage, lost = one.voyage, one.chain not in going
+        is_paused = voyage.train in paused and not lost
+        title = _name(voyage.train, trains)
+        until = voyage.departure + A_WHILE
+        yield Item(
+            id=id_of(one, trains),
+            kind="train" if lost or one.departed else "departure",
+            title=f"{title}: its run ended without an arrival"
+            if lost
+            else _title(title, is_paused, by_hand=bool(voyage.asked_by)),
+            start=voyage.departure,
+            end=until if lost else max(until, now),
+            about=_on_board(ledger, one, voyage) + _if_paused(is_paused),
+            state="failed" if lost else "paused" if is_paused else "running" if one.departed else "boarding",
+            dag_id=one.dag_id,
+            run_id=one.run_id,
+        )
+
+
+def _on_board(ledger: Chains, one: Journey, voyage: Voyage) -> str:
+    """Say who sent a train, and who is on it."""
+    sent = f"Sent by {voyage.asked_by}" if voyage.asked_by else "By its timetable"
+    manifest = manifest_in(ledger.entries(one.chain))
+    if manifest is None:
+        return f"{sent}; manifest frozen at {voyage.cut_off:%Y-%m-%d %H:%M} UTC"
+    boarded = ", ".join(f"{each.service} {each.version}" for each in manifest.passengers) or "nobody"
+    return f"{sent}; on board: {boarded}"
+
+
+def _arrived(went: Iterable[Journey], trains: Mapping[str, Train]) -> Iterator[Item]:
+    for one in went:
+        if one.arrival is None or one.ended is None:
+            continue
+        came = one.arrival
+        each = "; ".join(f"{who.service} {who.version}: {who.outcome}".strip() for who in came.passengers)
+        whole = came.departed and not came.missing
+        yield Item(
+            id=id_of(one, trains),
+            kind="train",
+            title=f"{_name(came.train, trains)}: {'arrived' if whole else 'not everybody arrived'}",
+            start=came.departure if came.departure and came.departure < one.ended else one.ended - A_WHILE,
+            end=one.ended,
+            about=each or came.reason,
+            state="deployed" if whole else "failed",
+            dag_id=one.dag_id,
+            run_id=one.run_id,
+        )
+
+
+def _milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
+    for name, train in trains.items():
+        if train.target is None:
+            continue
+        zone = zone_of(train.time_zone)
+        for day, key, title in milestones(train.target, public_holidays):
+            start, end = (in_utc(datetime.combine(one, time()), zone) for one in (day, day + A_DAY))
+            yield Item(
+                id=f"milestone/{name}/{key}",
+                kind="milestone",
+                title=f"{train.title}: {title}",
+                start=start,
+                end=end,
+                about=f"Due before {train.title} departs, {train.target.at.replace('T', ' ')} {train.time_zone}",
+                dag_id=dag_of_train(name),
+                all_day=True,
+                day=day,
+            )
+
+
+# --- releases --------------------------------------------------------------------------------------------------------
+
+
+def _bookings(ledger: Chains, under_way: Collection[str] | None, now: datetime) -> Iterator[Item]:
+    """Yield what is booked; a holder has it as long as it is under way, and no longer."""
     for chain in ledger.chains():
         booking = standing(ledger.entries(chain)).booking if chain.startswith(PREFIX) else None
-        if booking is not None:
-            run = run_of(booking.holder)
+        run = run_of(booking.holder) if booking is not None else None
+        is_held = run is not None and (under_way is None or "/".join(run) in under_way)
+        if booking is not None and run is not None and is_held:
             yield Item(
                 id=chain,
                 kind="booking",
                 title=f"{booking.service} in {booking.environment} is booked",
                 start=booking.since,
-                end=booking.until,
+                end=booking.until if under_way is None else max(booking.until, now),
                 about=str(booking),
                 state="running",
-                dag_id=run[0] if run else "",
-                run_id=run[1] if run else "",
+                dag_id=run[0],
+                run_id=run[1],
             )
 
 
@@ -155,26 +333,24 @@ def _releases(ledger: Chains) -> Iterator[Item]:
         )
 
 
-def _journeys(ledger: Chains) -> Iterator[Item]:
-    for chain in ledger.chains():
-        run = run_of(chain)
-        if run is None or not run[0].startswith(TRAINS):
-            continue
-        for entry in ledger.entries(chain, kind=ARRIVED):
-            came = Arrival.from_xcom(entry.payload)
-            each = "; ".join(f"{one.service} {one.version}: {one.outcome}".strip() for one in came.passengers)
-            start = came.departure if came.departure and came.departure < entry.at else entry.at - A_WHILE
-            yield Item(
-                id=chain,
-                kind="train",
-                title=f"{came.train}: {'arrived' if came.departed and not came.missing else 'not everybody arrived'}",
-                start=start,
-                end=entry.at,
-                about=each or came.reason,
-                state="deployed" if came.departed and not came.missing else "failed",
-                dag_id=run[0],
-                run_id=run[1],
-            )
+def _conflict(one: Clash) -> Item:
+    free = one.conflict.next_free
+    following = f"Next free slot: {free.astimezone(UTC):%Y-%m-%d %H:%M} UTC." if free else ""
+    dag_id, _, run_id = one.run.partition("/")
+    return Item(
+        id=f"conflict/{one.of}/{one.key}".rstrip("/"),
+        kind="conflict",
+        title=f"{one.conflict.severity.capitalize()}: {one.conflict.what}",
+        start=one.start,
+        end=one.end,
+        about=" ".join(filter(None, (following, one.note))),
+        state="paused" if one.idle else one.conflict.severity,
+        dag_id=dag_id,
+        run_id=run_id,
+    )
+
+
+# --- the feed --------------------------------------------------------------------------------------------------------
 
 
 def as_ical(found: Sequence[Item], *, address: str, now: datetime) -> bytes:
@@ -195,8 +371,8 @@ def as_ical(found: Sequence[Item], *, address: str, now: datetime) -> bytes:
         event = Event()
         event.add("uid", f"{one.id}@interlock")
         event.add("dtstamp", now.astimezone(UTC))
-        event.add("dtstart", one.start.astimezone(UTC))
-        event.add("dtend", one.end.astimezone(UTC))
+        event.add("dtstart", one.day or one.start.astimezone(UTC))
+        event.add("dtend", one.day + A_DAY if one.day else one.end.astimezone(UTC))
         event.add("summary", one.title)
         event.add("description", one.about)
         event.add("categories", [one.kind, one.state] if one.state else [one.kind])

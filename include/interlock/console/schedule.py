@@ -54,12 +54,16 @@ def shown(request: Request, user: GetUserDep, start: datetime, end: datetime) ->
     found = _look(request, user, start, end, clashing=True)
     token = token_of(user.get_name(), datetime.now(UTC) + TOKEN_HOLDS)
     return {
-        "items": [{**one.model_dump(mode="json"), "path": path_of(one)} for one in found.items],
-        "conflicts": [f"{one.title} {one.about}".strip() for one in found.conflicts],
+        "items": [_told(one) for one in found.items],
+        "conflicts": [_told(one) for one in found.conflicts],
         "faults": found.faults,
         "notes": found.notes,
         "feed": f"interlock/calendar.ics?token={token}" if token else "",
     }
+
+
+def _told(one: Item) -> dict[str, Any]:
+    return {**one.model_dump(mode="json"), "path": path_of(one)}
 
 
 def feed(request: Request, token: Annotated[str, Query(max_length=300)]) -> Response:

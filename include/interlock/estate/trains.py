@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,29 +25,38 @@ from include.interlock.adapters.boarding import Platform
 from include.interlock.adapters.calendars import public_holidays
 from include.interlock.adapters.catalogue import FOLDER, calendars_of, load_catalogue
 from include.interlock.adapters.conflicts import conflicts_of_trains
+from include.interlock.adapters.copies import CopiesThere, copies_folder
+from include.interlock.adapters.journeys import Journey, dag_of_train, journeys
 from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.trains import load_trains
+from include.interlock.console.under_way import runs_under_way, unpaused
 from include.interlock.domain.calendar import Calendars
 from include.interlock.domain.catalogue import Catalogue, Service
-from include.interlock.domain.catalogue.calendar_file import Feed
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.train_manifest import Boarded, Found, boarding, when_late
 from include.interlock.domain.trains import cadence_in_words, closed_for, milestones, next_departures, opens
 
 from .connections import stored_connection
+from .settings import Settings
 
 SHOWN = 3
 """How many departures of each train are shown."""
 
 
 def show(folder: Path, console: Console, *, with_ledger: bool) -> bool:
-    """Show all trains; say whether all their files are well."""
+    """Show all trains; say whether all their files are well.
+
+    :param with_ledger: this runs in the environment of an Airflow, whose ledger can be asked.
+    """
     catalogue = load_catalogue(folder)
     table = load_trains(folder, catalogue.policy, catalogue.board)
-    calendars = calendars_of(folder, catalogue.policy, _left_out)
+    copies = CopiesThere(copies_folder(os.environ if with_ledger else _environment_of_stack()))
+    calendars = calendars_of(folder, catalogue.policy, copies)
     for fault in (*calendars.faults, *table.broken.values()):
         console.print(f"[red]✗[/] {escape(fault)}", highlight=False)
+    for note in copies.notes:
+        console.print(f"[yellow]![/] {escape(note)}", highlight=False)
     if not table.trains:
         console.print("There is no train: each is a file include/catalogue/trains/<name>.yaml.")
     if not with_ledger:
@@ -56,13 +65,22 @@ def show(folder: Path, console: Console, *, with_ledger: bool) -> bool:
             show_departures(train, catalogue, calendars, console)
         show_conflicts(catalogue, calendars, None, table.trains, console)
         return not table.broken
+    makes_runs = unpaused([dag_of_train(name) for name in table.trains])
     with open_ledger(stored_connection("interlock_ledger")) as ledger:
         platform = Platform(catalogue, ledger, opened)
+        alive = runs_under_way()
+        going = [one for one in journeys(ledger) if one.arrival is None and one.run in alive]
         for train in table.trains.values():
             show_departures(train, catalogue, calendars, console)
+            show_what_runs(train, going, console, is_paused=dag_of_train(train.name) not in makes_runs)
             show_boarding(train, platform.look(train), console)
         show_conflicts(catalogue, calendars, ledger, table.trains, console)
     return not table.broken
+
+
+def _environment_of_stack() -> Mapping[str, str]:
+    """Return the variables that the stack's processes would have: it keeps the copies of calendars in its state."""
+    return Settings.from_environment(os.environ).to_environment()
 
 
 def show_departures(train: Train, catalogue: Catalogue, calendars: Calendars, console: Console) -> None:
@@ -82,6 +100,19 @@ def show_departures(train: Train, catalogue: Catalogue, calendars: Calendars, co
             console.print(f"    without {name}: {escape(str(answer))}", highlight=False)
     for day, name, title in milestones(train.target, public_holidays) if train.target else ():
         console.print(f"  {day:%a %Y-%m-%d}  {escape(title)} ({name})", highlight=False)
+
+
+def show_what_runs(train: Train, going: Iterable[Journey], console: Console, *, is_paused: bool) -> None:
+    """Show the departures that have their run already, and whether there will be others."""
+    if is_paused:
+        dag_id = dag_of_train(train.name)
+        console.print(f"  paused: nothing departs before somebody unpauses its Dag, {dag_id}", style="yellow")
+    for one in going:
+        if one.voyage is not None and one.voyage.train == train.name:
+            does = "departed" if one.departed else "departs"
+            sent = f", sent by {one.voyage.asked_by}" if one.voyage.asked_by else ""
+            said = f"  under way: {does} {_local(one.departed or one.voyage.departure, train)}{sent} ({one.run})"
+            console.print(escape(said), highlight=False)
 
 
 def show_conflicts(
@@ -124,10 +155,6 @@ def opened(service: Service) -> Iterator[source.Repository]:
             login=connection.login or None,
             password=connection.password or None,
         )
-
-
-def _left_out(feed: Feed) -> None:
-    """Leave calendars at URLs out: nothing is fetched to show something."""
 
 
 def _local(at: datetime, train: Train) -> str:

@@ -7,18 +7,17 @@ with its name, and not as a changed catalogue. Each permit has the answer that i
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, NoReturn
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from include.interlock.adapters.catalogue import calendars_of
+from include.interlock.adapters.copies import copies_folder
 from include.interlock.domain.calendar import Answer, Calendars, may_change
 from include.interlock.domain.catalogue import Policy, Service
 from include.interlock.domain.catalogue.calendar_file import Feed
@@ -36,12 +35,6 @@ AGAIN = timedelta(minutes=1)
 """So often who waits for the calendars looks again: a freeze may be shortened, or overridden, meanwhile."""
 WAITS = "waits_for"
 """The XCom under which a task that waits says for what."""
-
-
-def copies_folder() -> Path:
-    """Return the folder with the copies of calendars at URLs: below the state folder, or the machine's own."""
-    state = os.environ.get("INTERLOCK_STATE")
-    return Path(state) / "calendars" if state else Path(gettempdir()) / f"interlock-calendars-{os.getuid()}"
 
 
 @lru_cache(maxsize=1)

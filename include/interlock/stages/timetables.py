@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, ClassVar
 
 from airflow.sdk.timezone import coerce_datetime
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 
 from include.interlock.adapters.catalogue import calendars_of, load_catalogue
-from include.interlock.domain.catalogue.calendar_file import Feed
+from include.interlock.adapters.copies import CopiesThere, copies_folder
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.catalogue.values import in_words
 from include.interlock.domain.errors import CatalogueError
 from include.interlock.domain.trains import Opens, cadence_in_words, departures, freeze_in_words, opens
 
 from . import resources
-from .calendars import copies_folder
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +103,5 @@ def opening_now(train: Train) -> Opens:
         log.error("The train %s is planned without calendars: %s", train.name, error)
         return lambda at: at
     services = [catalogue.services[name] for name in train.services if name in catalogue.services]
-    calendars = calendars_of(folder, catalogue.policy, copy_there_is)
+    calendars = calendars_of(folder, catalogue.policy, CopiesThere(copies_folder()))
     return opens(calendars, services, train.environment)
-
-
-def copy_there_is(feed: Feed) -> Path | None:
-    """Return the copy of a calendar at a URL that a release fetched, if there is one; the scheduler fetches nothing."""
-    from include.interlock.adapters.ical import path_of_copy  # not at the top: for catalogues that name a URL
-
-    path = path_of_copy(copies_folder(), feed)
-    return path if path.exists() else None

@@ -1,50 +1,86 @@
-// The release calendar: departures, calendars, bookings and past releases, by month, week and agenda.
+// The release calendar: departures, calendars, bookings, conflicts and past releases, by month, week and agenda.
 
-import { base, element, read, visit } from "./airflow.js";
+import { base, element, link, read, visit } from "./airflow.js";
 
 const dark = document.documentElement.dataset.theme === "dark" || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
 document.documentElement.dataset.colorScheme = dark ? "dark" : "light";
 
-const STATES = { deployed: "good", rehearsed: "good", allow: "good", planned: "busy", moved: "wait", running: "busy", deny: "bad" };
+const STATES = {
+  deployed: "good", rehearsed: "good", allow: "good", planned: "busy", boarding: "busy", running: "busy", moved: "wait",
+  deny: "bad", paused: "idle",
+};
+const KINDS = { conflict: "clash", milestone: "due", release: "bad", train: "bad" };
 const LEGEND = [
-  ["busy", "departure to come, booking"],
-  ["wait", "moved departure"],
-  ["good", "arrived, change window"],
+  ["busy", "departure, booking"],
+  ["wait", "departure moved by a calendar"],
+  ["idle", "paused"],
+  ["good", "deployed, change window"],
   ["bad", "freeze, failed"],
+  ["clash", "conflict"],
+  ["due", "milestone"],
   ["calm", "shown only"],
 ];
+const SHADES = { calm: "quiet", idle: "quiet" };
+const MOST_CONFLICTS = 5;
 const said = document.getElementById("said");
 
-const tone = (item) => STATES[item.state] ?? (item.kind === "release" || item.kind === "train" ? "bad" : "calm");
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name === "calm" ? "quiet" : name}`);
+const tone = (item) => STATES[item.state] ?? KINDS[item.kind] ?? "calm";
+const shade = (item) => (item.kind === "conflict" ? "clash" : tone(item));
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${SHADES[name] ?? name}`);
+const shown = (at) => new Date(at).toLocaleString("en-GB", { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
 function event(item) {
-  const shade = color(tone(item));
+  const due = item.day ? { start: item.day, allDay: true } : null; // that day, wherever it is looked at
   return {
     id: item.id,
-    title: item.title,
+    title: item.kind === "conflict" ? `⚠ ${item.title}` : item.title,
     start: item.start,
     end: item.end,
     allDay: item.all_day && new Date(item.start).getHours() === 0,
-    color: shade,
-    backgroundColor: shade,
-    borderColor: shade,
-    extendedProps: { about: item.about, path: item.path, kind: item.kind },
+    ...due,
+    ...(due && { end: undefined }),
+    display: item.kind === "departure" ? "auto" : "block", // in a month, a departure is a dot
+    color: color(shade(item)),
+    contrastColor: dark ? "#111" : "#fff",
+    extendedProps: { about: item.about, path: item.path, look: `item ${item.kind} ${tone(item)}`, rank: item.kind === "conflict" ? 0 : 1 },
   };
+}
+
+function conflict(item) {
+  const what = `${shown(item.start)} · ${item.title}`;
+  return element("li", {}, item.path ? link(what, item.path) : what, " ", element("span", { class: "quiet" }, item.about));
+}
+
+function conflicts(items) {
+  const more = items.slice(MOST_CONFLICTS);
+  return element(
+    "div",
+    { class: "reason clash" },
+    "Conflicts in the next 60 days",
+    element("ul", {}, items.slice(0, MOST_CONFLICTS).map(conflict)),
+    more.length ? element("details", {}, element("summary", {}, `${more.length} more`), element("ul", {}, more.map(conflict))) : null,
+  );
 }
 
 function say(found) {
   const lists = [];
   for (const fault of found.faults) lists.push(element("p", { class: "reason bad" }, fault));
-  if (found.conflicts.length) {
-    lists.push(element("p", { class: "reason wait" }, "Conflicts: ", element("ul", {}, found.conflicts.map((one) => element("li", {}, one)))));
-  }
+  for (const note of found.notes) lists.push(element("p", { class: "reason wait" }, note));
+  if (found.conflicts.length) lists.push(conflicts(found.conflicts));
   lists.push(element("ul", { class: "legend" }, LEGEND.map(([name, text]) => element("li", { class: name }, text))));
   said.replaceChildren(...lists);
   const feed = document.getElementById("feed");
   if (found.feed) {
     const address = new URL(base + found.feed, location.origin).href;
     feed.replaceChildren("Subscribe to it, with an address that is yours alone: ", element("a", { href: address }, "iCalendar feed"));
+  }
+}
+
+function tell({ el, event: one, view }) {
+  const when = one.allDay ? [] : [`${shown(one.start)} – ${shown(one.end ?? one.start)}`];
+  el.setAttribute("title", [one.title, ...when, one.extendedProps.about].filter(Boolean).join("\n"));
+  if (view.type.startsWith("list") && one.extendedProps.about) {
+    el.querySelector(".title")?.append(element("div", { class: "quiet" }, one.extendedProps.about));
   }
 }
 
@@ -56,8 +92,22 @@ const calendar = new Calendar(document.getElementById("calendar"), {
   firstDay: 1,
   nowIndicator: true,
   eventTimeFormat: { hour: "2-digit", minute: "2-digit", hour12: false },
+  slotHeaderFormat: { hour: "2-digit", minute: "2-digit", hour12: false },
   height: "auto",
   dayMaxEvents: 6,
+  eventClass: ({ event: one }) => one.extendedProps.look,
+  listItemEventBeforeClass: "dot",
+  listItemEventTitleClass: "title",
+  rowEventTitleClass: "title",
+  slotEventOverlap: false,
+  views: {
+    timeGridWeek: { columnEventTitleClass: "title", displayEventTime: false, eventMinHeight: 36 }, // the axis says when
+    dayGridMonth: {
+      eventOrder: "rank,start,-duration,allDay,title", // conflicts are not what "+ 3 more" hides
+      listItemEventTitleClass: "title short",
+      rowEventTitleClass: "title short",
+    },
+  },
   events: async (asked) => {
     const query = new URLSearchParams({ start: asked.start.toISOString(), end: asked.end.toISOString() });
     try {
@@ -69,7 +119,7 @@ const calendar = new Calendar(document.getElementById("calendar"), {
       return [];
     }
   },
-  eventDidMount: ({ el, event: one }) => el.setAttribute("title", `${one.title}\n${one.extendedProps.about}`),
+  eventDidMount: tell,
   eventClick: ({ event: one, jsEvent }) => {
     jsEvent.preventDefault();
     if (one.extendedProps.path) visit(one.extendedProps.path);
