@@ -38,7 +38,7 @@ from .control import (
     service_of,
 )
 from .glass import OpenLedger, configured_ledger
-from .messages import answer, read_body, replay
+from .messages import answer, body_within, read_body, replay
 from .routes import Deed
 from .verdict import bench, catalogue_folder
 
@@ -104,11 +104,8 @@ class ReleaseDoor:
 
     async def _connection(self, named: str | None, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on what would change a connection, unless all proof rests on it."""
-        body = await read_body(receive, LARGEST_KEPT)
+        body = await body_within(receive, send, LARGEST_KEPT, "A request about connections")
         if body is None:
-            return  # the client has gone
-        if len(body) > LARGEST_KEPT:
-            await answer(send, 413, f"A request about connections has at most {LARGEST_KEPT} bytes.")
             return
         roots = sorted({named} if named and is_root(named) else says(asked.content, is_root))
         if body and asked.content is None:

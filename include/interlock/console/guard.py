@@ -15,7 +15,7 @@ from anyio import to_thread
 from .asked import LARGEST_KEPT, App, Asked, Receive, Scope, Send, let_in, says, under_way
 from .behind import dags_of_asset, dags_of_backfill, user_of
 from .control import OPEN_DEEDS, WATCHMEN, is_controlled, is_open
-from .messages import answer, read_body, replay
+from .messages import answer, body_within, read_body, replay
 from .routes import Deed
 from .verdict import Bench, bench
 from .witness import is_answer, objection
@@ -61,11 +61,8 @@ class ReleaseGuard:
 
     async def _judge(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
         if asked.route is None or asked.route.in_body or asked.deed in PAUSES:
-            body = await read_body(receive, LARGEST_KEPT)
+            body = await body_within(receive, send, LARGEST_KEPT, "A request that may name Dags")
             if body is None:
-                return  # the client has gone
-            if len(body) > LARGEST_KEPT:
-                await answer(send, 413, f"A request that may name Dags has at most {LARGEST_KEPT} bytes.")
                 return
             receive = replay(body, receive)
         dags = await to_thread.run_sync(dags_of, asked)

@@ -19,6 +19,18 @@ async def read_body(receive: Receive, largest: int) -> bytes | None:
             return bytes(body)
 
 
+async def body_within(receive: Receive, send: Send, largest: int, what: str) -> bytes | None:
+    """Return the body; None if the client has gone, or if it is too large, which the client is told.
+
+    :param what: whose body has that limit: ``A request that may name Dags``.
+    """
+    body = await read_body(receive, largest)
+    if body is not None and len(body) > largest:
+        await answer(send, 413, f"{what} has at most {largest} bytes.")
+        return None
+    return body
+
+
 def replay(body: bytes, receive: Receive) -> Receive:
     """Return a ``receive`` that gives the body again, and then what comes after it."""
     given = False
