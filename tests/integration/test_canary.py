@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -431,7 +431,7 @@ def test_no_traffic_goes_to_a_fleet_that_does_not_work(two_fleets: Release, shop
 def test_a_fleet_that_is_kept_is_not_changed_but_by_a_rollback(
     two_fleets: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, at = two_fleets.plan, releases.AT
+    plan, at = two_fleets.plan, datetime.now(UTC)
     assert plan.switch is not None
     two_fleets.left.recorded.append(("traffic.switched", {"service": "bike-shop", "to": plan.switch.live}))
     entries = two_fleets.left.entries

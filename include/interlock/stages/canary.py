@@ -14,7 +14,7 @@ from math import nan
 from typing import Any
 
 from airflow.sdk import TriggerRule, XComArg, chain
-from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
 from include.interlock.adapters import web
 from include.interlock.adapters.templates import code, escape
@@ -35,7 +35,7 @@ from include.interlock.domain.records import CanaryPlan, Decision, Host, LoadRes
 from include.interlock.domain.rollout import ERRORS, MEDIAN, SLOWEST, canary_title, metric_name
 
 from . import permits, resources, rolling, traffic
-from .calendars import put_off
+from .calendars import put_off, wait
 from .evidence import chain_entries, record
 from .people import APPROVE, REJECT, ask, question, votes_on
 from .rollout import count
@@ -100,7 +100,7 @@ def watch_canary(service: str, rollout: RolloutPlan) -> CanaryWatch:
     if not _is_enough(done, canary):
         done = (*done, _measure(described, rollout, canary, len(done) + 1))
     if not _is_enough(done, canary):
-        raise AirflowRescheduleException(max(datetime.now(UTC), done[0].at + len(done) * _pause(canary)))
+        wait(f"{len(done)} rounds are measured.", done[0].at + len(done) * _pause(canary))
     return CanaryWatch(
         rounds=len(done), requests=sum(one.requests for one in done), since=done[0].at, until=done[-1].at
     )

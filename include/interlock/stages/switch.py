@@ -6,17 +6,17 @@ import asyncio
 from datetime import datetime
 
 from airflow.sdk import XComArg, chain
-from airflow.sdk.exceptions import AirflowRescheduleException
 
 from include.interlock.adapters import web
 from include.interlock.domain.canary import TrafficReport
 from include.interlock.domain.catalogue import Service
+from include.interlock.domain.catalogue.values import in_words
 from include.interlock.domain.errors import VerificationFailed
 from include.interlock.domain.ledger import INSTALLATION
 from include.interlock.domain.records import RolloutPlan, SmokeReport, SmokeResult
 
 from . import fleets, history, permits, resources, rolling, traffic
-from .calendars import put_off
+from .calendars import put_off, wait
 from .evidence import record, this_task
 from .rollout import count
 from .taskflow import push_result, stage_task, this_run
@@ -42,7 +42,7 @@ def wait_until_kept(service: str, rollout: RolloutPlan, now: datetime) -> None:
             if (entry.payload["service"], entry.payload["to"]) == (service, switch.live)
         ]
     if switched and now < switched[-1] + switch.keep:
-        raise AirflowRescheduleException(switched[-1] + switch.keep)
+        wait(f"The fleet without traffic is kept for {in_words(switch.keep)}.", switched[-1] + switch.keep)
 
 
 @stage_task(task_display_name="Verify the idle fleet", evidence="idle.smoked")

@@ -16,6 +16,7 @@ from include.interlock.stages import calendars, resources
 from include.interlock.stages.policy import catalogue_digest
 from include.interlock.stages.taskflow import reasons_kept
 from include.interlock.stages.waves import _was_held_back
+from tests.dag_run import dag_run
 from tests.running_task import RunningTask
 
 HEAD = """\
@@ -189,3 +190,15 @@ def test_who_votes_is_told_what_the_calendars_say_of_what_is_to_come(catalogue: 
     assert (now, start) == ("now", "at its start")
     assert "may not be changed: closed by Christmas trade" in str(closed_by)
     assert free.open
+
+
+def test_nobody_looks_again_before_the_scheduler_has_heard_that_the_try_before_is_over() -> None:
+    """Seen on Airflow 3.3.2: a task that is due again at once counts as killed, and loses one of its retries."""
+    for until in (datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC)):
+        with dag_run("release_bike_shop/x.y"), pytest.raises(AirflowRescheduleException) as put_off:
+            calendars.wait("a round is measured", until)
+        assert put_off.value.reschedule_date >= until + calendars.SOONEST
+    later = datetime.now(UTC) + timedelta(hours=1)
+    with dag_run("release_bike_shop/x.y"), pytest.raises(AirflowRescheduleException) as put_off:
+        calendars.wait("a freeze is over", later)
+    assert put_off.value.reschedule_date == later
