@@ -16,7 +16,9 @@
 #     leave                     end, as the end of standard input does
 #     finish KEEP PREVIOUS      the switch is done: forget it, and all but KEEP releases
 #
-# Answers are lines; the last one begins with "done", "failed" or "busy", and names the current release next.
+# Answers are lines; the last one begins with "done", "failed" or "busy", and names the current release next. Before it
+# may stand: "step" (what is done next), "tail" (what a hook printed), "warn" (for the log), "unfinished" (in the switch
+# that was begun, what is current did not come to the end of its start), and "leave" (this program has ended).
 #
 # The session's lock is held by an open file: it is given back by the death of this process, however it dies. When the
 # connection is cut, what was begun is ended, and then standard input ends. So a host is never left between releases.
@@ -26,12 +28,15 @@ slowest=65536 # bytes per second below which a transfer is given up
 newline='
 '
 tab=$(printf '\t')
+usual=$IFS
+started=
 
 say() { printf '%s\n' "$*"; }
 
 # --- what is here -----------------------------------------------------------------------------------------------------
 
 look() {
+    [ ! -f .interlock/started ] || IFS= read -r started <.interlock/started
     now=-
     [ -h current ] || return 0
     now=$(readlink current)
@@ -62,6 +67,7 @@ describe_each() {
 }
 
 ended() { # done | failed | busy, WHY: the last line of an answer
+    [ ! -f .interlock/journal ] || [ "$started" = "$now" ] || say unfinished
     word=$1 && shift
     why=$*
     while [ "$why" != "${why#*"$newline"}" ]; do why="${why%%"$newline"*} ${why#*"$newline"}"; done
@@ -122,9 +128,12 @@ session() {
     kill "$watcher" 2>/dev/null
 }
 
-tidy() { # what an earlier session left half-way
-    for left in .interlock/incoming releases/.new releases/.patch releases/.gone; do
-        [ ! -e "$left" ] || rm -rf "$left"
+tidy() { # what an earlier session left half-way; what cannot be removed is in nobody's way
+    set +f
+    set -- .interlock/incoming releases/.new releases/.patch releases/.gone*
+    set -f
+    for left in "$@"; do
+        [ ! -e "$left" ] || { rm -rf "$@"; break; }
     done
 }
 
@@ -169,14 +178,14 @@ lock() {
 
 take() { # BYTES FILE: from standard input
     problem=$(timeout "$((patience + $1 / slowest))" head -c "$1" 2>&1 >"$2" 9>&-) ||
-        { ended failed "the bundle cannot be written: $problem" && exit; }
+        { say leave; ended failed "the bundle cannot be written: $problem"; exit; }
 }
 
 # openssl uses the processor's own instructions, and so is several times as fast; it takes longer to start.
-has_openssl() { [ "$size" -gt 2097152 ] && command -v openssl >/dev/null; }
+has_openssl() { [ "$1" -gt 2097152 ] && command -v openssl >/dev/null; } # BYTES
 
-has_digest() { # SHA256 FILE
-    if has_openssl; then
+has_digest() { # SHA256 FILE BYTES
+    if has_openssl "$3"; then
         [ "$(openssl dgst -sha256 -r "$2")" = "$1 *$2" ]
     else
         sha256sum -c >/dev/null 2>&1 <<EOF
@@ -185,16 +194,12 @@ EOF
     fi
 }
 
-digests() { # of the files that stand in such a list of digests and names
-    if has_openssl; then
-        cut -c 67- | tr '\n' '\0' | xargs -0 -r openssl dgst -sha256 -r | sed 's/ \*/  /'
-    else
-        cut -c 67- | tr '\n' '\0' | xargs -0 -r sha256sum --
-    fi
+digests() { # of the files whose names come, with a NUL at the end of each
+    if has_openssl "$size"; then xargs -0 -r openssl dgst -sha256 -r; else xargs -0 -r sha256sum -b --; fi
 }
 
 manifest() { # RELEASE
-    base64 -w 4000 <".interlock/manifests/$1.gz" | while IFS= read -r text; do say "manifest $text"; done
+    base64 -w 4000 <".interlock/manifests/$1.gz" | sed 's/^/manifest /'
     ended done
 }
 
@@ -202,7 +207,7 @@ receive() { # BYTES of the manifest
     [ "$1" = 0 ] || take "$1" ".interlock/manifests/$release.gz"
     take "$size" .interlock/incoming
     say "step verify"
-    has_digest "$sha256" .interlock/incoming ||
+    has_digest "$sha256" .interlock/incoming "$size" ||
         { ended failed "the bundle that arrived does not have the digest $sha256" && return; }
     say "step unpack"
     if problem=$(unpack 2>&1); then ended done; else ended failed "the bundle cannot be unpacked: $problem"; fi
@@ -210,44 +215,56 @@ receive() { # BYTES of the manifest
 
 unpack() {
     [ "$release" != "$now" ] || { echo "$release is current, and is not what it should be" && return 1; }
-    mkdir releases/.new && tar -xzof .interlock/incoming -C releases/.new && install && tidy
+    # What has been unpacked need not be on the disk.
+    mkdir releases/.new && tar -xzof .interlock/incoming -C releases/.new && rm .interlock/incoming &&
+        seal releases/.new && install releases/.new
 }
 
-install() { # what is in releases/.new as RELEASE
+seal() { # FOLDER: say in it what it is, and have all of it on the disk
     # The bundle may have something of that name, a link for example: it is not written through.
-    [ ! -h releases/.new/.interlock.json ] && [ ! -e releases/.new/.interlock.json ] ||
-        rm -rf releases/.new/.interlock.json || return 1
-    printf '%s\n' "$meta" >releases/.new/.interlock.json || return 1
-    find releases/.new '(' -type f -o -type d ')' -exec sync '{}' + || return 1
-    [ ! -e "releases/$release" ] || mv -T "releases/$release" releases/.gone || return 1
-    mv -T releases/.new "releases/$release"
+    [ ! -h "$1/.interlock.json" ] && [ ! -e "$1/.interlock.json" ] || rm -rf "$1/.interlock.json" || return 1
+    printf '%s\n' "$meta" >"$1/.interlock.json" && sync -f "$1"
+}
+
+install() { # FOLDER, sealed, as RELEASE
+    [ ! -e "releases/$release" ] || put_aside "$release" || return 1
+    mv -T "$1" "releases/$release"
+}
+
+put_aside() { # RELEASE, before it is removed: a release is whole, or it is not there
+    number=1
+    while [ -e "releases/.gone.$number" ]; do number=$((number + 1)); done
+    mv -T "releases/$1" "releases/.gone.$number"
 }
 
 patch() { # SHA256 and BYTES of an archive, BASE
     take "$2" .interlock/incoming
     say "step patch"
-    if problem=$(assemble "$1" "$3" 2>&1); then ended done; else tidy && ended failed "$problem"; fi
+    if problem=$(assemble "$@" 2>&1); then ended done; else tidy && ended failed "$problem"; fi
 }
 
-# The archive has: tree/, what is new or changed, with all folders and links; copy and executable, names with a NUL at
-# the end of each; patches and patch/, the changed places of large files; files and blocks, the release's manifest.
-assemble() { # SHA256 of the archive, BASE
+# The archive has: tree/, what is new or changed, with all folders and links; copy, executable and names, each with a
+# NUL at the end of a name; patches and patch/, the changed places of large files; files, the digests of all of names;
+# manifest, the release's, compressed.
+assemble() { # SHA256 of the archive, its BYTES, BASE
     [ "$release" != "$now" ] || { echo "$release is current, and is not what it should be" && return 1; }
-    has_digest "$1" .interlock/incoming || { echo "what arrived does not have the digest $1" && return 1; }
-    mkdir releases/.patch && tar -xzof .interlock/incoming -C releases/.patch &&
-        mv -T releases/.patch/tree releases/.new || return 1
+    has_digest "$1" .interlock/incoming "$2" || { echo "what arrived does not have the digest $1" && return 1; }
+    mkdir releases/.patch && tar -xzof .interlock/incoming -C releases/.patch || return 1
+    new=releases/.patch/tree
     # Copied, not linked: a program that writes to its own files, or a hook that changes an owner, would change both.
-    (cd "releases/$2" && xargs -0 -r cp --parents --no-preserve=mode,ownership --reflink=auto -t ../.new -- \
+    (cd "releases/$3" && xargs -0 -r cp --parents --no-preserve=mode,ownership --reflink=auto -t ../.patch/tree -- \
         <../.patch/copy) || return 1
     while IFS=' ' read -r number start length path; do
-        gzip -dc "releases/.patch/patch/$number" | dd of="releases/.new/$path" bs=8192 seek="$start" \
+        gzip -dc "releases/.patch/patch/$number" | dd of="$new/$path" bs=8192 seek="$start" \
             iflag=fullblock conv=notrunc,sparse status=none || return 1
-        [ "$length" = - ] || truncate -s "$length" -- "releases/.new/$path" || return 1
+        [ "$length" = - ] || truncate -s "$length" -- "$new/$path" || return 1
     done <releases/.patch/patches
-    (cd releases/.new && xargs -0 -r chmod 755 -- <../.patch/executable && digests <../.patch/files) |
-        cmp - releases/.patch/files && install || return 1
+    (cd "$new" && xargs -0 -r chmod 755 -- <../executable) || return 1
+    seal "$new" & # while it is on its way to the disk, it is looked at
+    sealing=$!
+    (cd "$new" && digests <../names) | cmp - releases/.patch/files && wait "$sealing" && install "$new" || return 1
     # If this does not do, the next release travels whole.
-    cat releases/.patch/blocks releases/.patch/files | gzip -1 >".interlock/manifests/$release.gz"
+    mv -fT releases/.patch/manifest ".interlock/manifests/$release.gz"
     tidy
 }
 
@@ -288,14 +305,19 @@ stop_old() {
 settle() { # RELEASE, or - for none
     reason='' stop_was_tried=-
     [ "$1" = - ] || exists "$1" || { ended failed "$1 is not on the host" && return; }
-    [ -f .interlock/journal ] || begin "$now" "$1" || { ended failed "$reason" && return; }
+    if [ -f .interlock/journal ]; then
+        started=
+        rm -f .interlock/started && sync .interlock
+    else
+        begin "$now" "$1" || { ended failed "$reason" && return; }
+    fi
     if go_to "$1"; then ended done; else ended failed "$reason"; fi
 }
 
 begin() { # FROM TO: write down what is begun, and take the space that the way there and back needs
-    problem=$({ link "$1" && link "$2" && printf '%s %s\n' "$1" "$2" >.interlock/journal.new &&
+    problem=$({ { [ ! -e .interlock/started ] || rm -f .interlock/started; } && link "$1" && link "$2" && printf '%s %s\n' "$1" "$2" >.interlock/journal.new &&
         mv -fT .interlock/journal.new .interlock/journal && sync .interlock/journal .interlock releases; } 2>&1) &&
-        return
+        started= && return
     reason="the switch cannot be prepared: $problem"
     return 1
 }
@@ -322,11 +344,22 @@ go_to() { # RELEASE: stop what runs as well as it can be stopped, switch, start
     start "$1"
 }
 
-start() { run "$1" ApplicationStart && run "$1" ValidateService; }
+start() { run "$1" ApplicationStart && run "$1" ValidateService && note_start "$1"; }
 
-run() { # RELEASE EVENT: the hooks of a release for an event
-    while IFS=' ' read -r owner event seconds account none script; do
-        [ "$owner $event" != "$1 $2" ] || hook "$1" "$2" "$seconds" "$account" "$script" || return 1
+note_start() { # RELEASE: it runs, and is well; whoever does not find this note starts it again
+    started=$1
+    { say "$1" >.interlock/started; } 2>/dev/null || : # half a note, or a lost one, is none
+}
+
+run() { # RELEASE EVENT: the hooks of a release for an event, which together have the event's time
+    deadline=
+    while IFS=' ' read -r owner event seconds account total script; do
+        [ "$owner $event" = "$1 $2" ] || continue
+        IFS='. ' read -r clock rest </proc/uptime
+        [ -n "$deadline" ] || deadline=$((clock + total))
+        [ "$seconds" -le "$((deadline - clock))" ] || seconds=$((deadline - clock))
+        [ "$seconds" -gt 0 ] || { reason="the hooks $2 of $1 took more than $total seconds together" && return 1; }
+        hook "$1" "$2" "$seconds" "$account" "$script" || return 1
     done <<EOF
 $hooks
 EOF
@@ -394,9 +427,11 @@ carriers() {
 
 # --- files outside the release's folder -------------------------------------------------------------------------------
 
-# .interlock/placed names the files that releases have put somewhere; .interlock/foreign has what stood there before.
+# .interlock/placed names the files that releases have put somewhere; .interlock/foreign has what stood there before;
+# .interlock/made names the folders that were made for them, and .interlock/permitted those of which permissions spoke.
 # Each file is renamed into its place, so that it is always the old or the new one; all of them together are not: when
-# the host is switched off in between, the retry or the way back puts them right.
+# the host is switched off in between, the retry or the way back puts them right. There may be many thousands: a process
+# is started for each of them only if it stood there before all releases, and goes back.
 
 entries() { # RELEASE WORD: what its AppSpec says, each as "value value value rest"
     while IFS=' ' read -r owner word rest; do
@@ -438,10 +473,15 @@ $(entries "$1" files)
 EOF
 }
 
+sorted() { LC_ALL=C sort -u "$@"; }
+
+both() { LC_ALL=C comm "$@"; } # sorted lists: -23 what is only in the first, -13 only in the second, -12 in both
+
 strangers() { # files that are there, and that no release put there, in .interlock/strangers; may they be?
-    while IFS= read -r path; do
-        [ ! -e "$path" ] && [ ! -h "$path" ] || grep -qxF -e "$path" .interlock/placed || say "$path"
-    done <.interlock/placing >.interlock/strangers
+    sorted .interlock/placing >.interlock/placing.new && sorted .interlock/placed >.interlock/placed.new
+    both -23 .interlock/placing.new .interlock/placed.new | while IFS= read -r path; do
+        [ ! -e "$path" ] && [ ! -h "$path" ] || say "$path"
+    done >.interlock/strangers
     behaviour=$(entries "$release" files | while IFS=' ' read -r word rest; do say "$word" && break; done)
     [ "$behaviour" = DISALLOW ] && [ -s .interlock/strangers ] || return 0
     IFS= read -r path <.interlock/strangers
@@ -459,70 +499,127 @@ place() { # RELEASE [back]: its files in their places, and no other release's
 
 place_all() { # RELEASE
     # What is under way is noted first: a retry then knows these files for releases' own.
-    keep_strangers "$1" && sort -u .interlock/placed .interlock/placing >.interlock/placed.new &&
+    keep_strangers "$1" && sorted .interlock/placed .interlock/placing >.interlock/placed.new &&
         mv -fT .interlock/placed.new .interlock/placed && sync .interlock/placed .interlock || return 1
     entries "$1" files >.interlock/pairs
+    entries "$1" permission >.interlock/permissions
     while IFS=' ' read -r none none none pair; do
-        stage "$1" "${pair%%"$tab"*}" "${pair#*"$tab"}" && move_in "${pair#*"$tab"}" || return 1
+        stage "$1" "${pair%%"$tab"*}" "${pair#*"$tab"}" && permit_files "${pair#*"$tab"}" &&
+            make_folders "${pair#*"$tab"}" && move_in "${pair#*"$tab"}" || return 1
     done <.interlock/pairs
-    sort -u .interlock/placing >.interlock/placing.new
-    comm -13 .interlock/placing.new .interlock/placed | while IFS= read -r path; do
-        if [ -e ".interlock/foreign$path" ]; then mv -fT ".interlock/foreign$path" "$path"; else rm -f -- "$path"; fi || exit
-    done && mv -fT .interlock/placing.new .interlock/placed
+    sorted .interlock/placing >.interlock/placing.new
+    both -13 .interlock/placing.new .interlock/placed >.interlock/leaving
+    while IFS= read -r path; do
+        if [ -e ".interlock/foreign$path" ] || [ -h ".interlock/foreign$path" ]; then
+            mv -fT ".interlock/foreign$path" "$path" || return 1
+        else
+            say "$path" >&3
+        fi
+    done <.interlock/leaving 3>.interlock/removed
+    each .interlock/removed rm -f && mv -fT .interlock/placing.new .interlock/placed
+}
+
+each() { # FILE COMMAND...: with the lines of a file, which are names and no options
+    list=$1 && shift
+    tr '\n' '\0' <"$list" | xargs -0 -r "$@"
 }
 
 keep_strangers() { # RELEASE: copy what is overwritten aside; what is retained is not placed
     [ -s .interlock/strangers ] || return 0
     if [ "$behaviour" = RETAIN ]; then
-        grep -vxF -f .interlock/strangers .interlock/placing >.interlock/placing.new
-        mv -fT .interlock/placing.new .interlock/placing
-        return
+        sorted .interlock/placing >.interlock/placing.new
+        both -23 .interlock/placing.new .interlock/strangers >.interlock/placing
+    else
+        # cp cannot do it with names that begin with a slash.
+        while IFS= read -r path; do say "./${path#/}"; done <.interlock/strangers >.interlock/kept
+        mkdir -p .interlock/foreign && (cd / && each "$root/.interlock/kept" cp -a --parents -t "$root/.interlock/foreign")
     fi
-    while IFS= read -r path; do
-        mkdir -p ".interlock/foreign${path%/*}" && cp -a -- "$path" ".interlock/foreign$path" || return 1
-    done <.interlock/strangers
 }
 
-stage() { # RELEASE SOURCE DESTINATION: copy aside, in the destination, with owners and modes
+stage() { # RELEASE SOURCE DESTINATION: copy aside, in the destination
+    way=$3
+    while [ -n "$way" ] && [ ! -d "$way" ]; do say "$way" && way=${way%/*}; done >>.interlock/made
     mkdir -p -- "$3" && rm -rf -- "$3/.interlock-new" && mkdir -- "$3/.interlock-new" || return 1
     if [ -d "releases/$1/$2" ]; then
         cp -a -- "releases/$1/$2/." "$3/.interlock-new/" && rm -f -- "$3/.interlock-new/.interlock.json"
     else
         cp -a -- "releases/$1/$2" "$3/.interlock-new/"
     fi || return 1
-    [ ! -s .interlock/strangers ] || [ "$behaviour" != RETAIN ] || while IFS= read -r path; do
-        case $path in "$3"/*) rm -f -- "$3/.interlock-new${path#"$3"}" ;; esac
-    done <.interlock/strangers
-    entries "$1" permission >.interlock/permissions
+    [ -s .interlock/strangers ] && [ "$behaviour" = RETAIN ] || return 0
+    while IFS= read -r path; do
+        case $path in "$3"/*) say "$3/.interlock-new${path#"$3"}" ;; esac
+    done <.interlock/strangers >.interlock/retained
+    each .interlock/retained rm -f
+}
+
+permit_files() { # DESTINATION: owners and modes of what is staged there
+    (cd -- "$1/.interlock-new" && find . -type f) | while IFS= read -r name; do say "$1/${name#./}"; done >.interlock/things
+    permit file "$1" "$1/.interlock-new" && find "$1/.interlock-new" -type f -exec sync '{}' +
+}
+
+# A folder that was there before all releases is nobody's to change. One that was made for them is as the release that
+# is placed says; what permissions said of it once, and say no more, is undone.
+make_folders() { # DESTINATION
+    staged=$1/.interlock-new
+    (cd -- "$staged" && find . -type d) >.interlock/folders || return 1
+    while IFS= read -r name; do
+        path=$1${name#.}
+        [ -d "$path" ] || { say "$path" >>.interlock/made && mkdir -p -- "$path" &&
+            chmod --reference="$staged/$name" -- "$path" && chown --reference="$staged/$name" -- "$path"; } || return 1
+    done <.interlock/folders
+    : >>.interlock/made && sorted .interlock/made >.interlock/made.new && mv -fT .interlock/made.new .interlock/made &&
+        : >>.interlock/permitted && sorted .interlock/permitted >.interlock/permitted.new || return 1
+    {
+        way=$1
+        while way=${way%/*} && [ -n "$way" ]; do say "$way"; done
+        while IFS= read -r name; do say "$1${name#.}"; done <.interlock/folders
+    } | sorted | both -12 - .interlock/made >.interlock/things
+    both -12 .interlock/things .interlock/permitted.new >.interlock/undone
+    as_staged chown "$1" || return 1
+    permit directory '' '' || return 1
+    sorted .interlock/moded | both -23 .interlock/undone - >.interlock/undone.new
+    mv -fT .interlock/undone.new .interlock/undone && as_staged chmod "$1"
+}
+
+as_staged() { # chown|chmod DESTINATION: folders, as the release has them
+    while IFS= read -r path; do
+        case $path in "$2" | "$2"/*) "$1" --reference="$2/.interlock-new${path#"$2"}" -- "$path" || return 1 ;; esac
+    done <.interlock/undone
+}
+
+permit() { # file|directory START PLACE: what permissions say of .interlock/things; what begins with START is at PLACE
+    : >.interlock/moded
     while IFS=' ' read -r verb value kinds rest; do
+        case $kinds in both | "$1") ;; *) continue ;; esac
         IFS=$tab read -r object pattern excepted <<EOF
 $rest
 EOF
-        case "$object/" in "$3"/*) permit "$verb" "$value" "$kinds" "$3/.interlock-new${object#"$3"}" || return 1 ;; esac
+        object=${object%/}
+        while IFS= read -r path; do
+            ! is_meant "$1" "$path" || say "$3${path#"$2"}"
+        done <.interlock/things >.interlock/meant
+        [ "$verb" != chmod ] || cat .interlock/meant >>.interlock/moded
+        [ "$1" = file ] || cat .interlock/meant >>.interlock/permitted
+        each .interlock/meant "$verb" "$value" || return 1
     done <.interlock/permissions
-    find "$3/.interlock-new" -type f -exec sync '{}' +
 }
 
-permit() { # chmod|chown|chgrp VALUE KINDS PLACE, with $pattern and $excepted
-    [ -e "$4" ] || return 0
-    [ -d "$4" ] || { "$1" -- "$2" "$4"; return; }
-    start=$4
-    set -- "$1" "$2" "$3" -mindepth 1
-    [ "$pattern" = '**' ] || set -- "$@" -maxdepth 1 -name "$pattern"
-    while [ -n "$excepted" ]; do
-        set -- "$@" ! -name "${excepted%%/*}"
-        excepted=${excepted#*/}
+is_meant() { # file|directory PATH: by $object, $pattern and $excepted, as in CodeDeploy
+    below=${2#"$object"/}
+    [ "$below" != "$2" ] || { [ "$1 $2" = "file $object" ]; return; }
+    case $pattern in '**') ;; *) case $below in */*) return 1 ;; $pattern) ;; *) return 1 ;; esac ;; esac
+    [ -n "$excepted" ] || return 0
+    IFS=$tab
+    for one in $excepted; do
+        # A name is that of something directly in the object.
+        case $one in */*) ;; *) case $below in */*) continue ;; esac ;; esac
+        case $below in $one) IFS=$usual && return 1 ;; esac
     done
-    verb=$1 value=$2 kinds=$3 && shift 3
-    case $kinds in file) set -- "$@" -type f ;; directory) set -- "$@" -type d ;; esac
-    find "$start" "$@" -exec "$verb" -- "$value" '{}' +
+    IFS=$usual
 }
 
 move_in() { # DESTINATION: each staged file by one rename
-    (cd -- "$1/.interlock-new" && find . -type d) >.interlock/folders || return 1
     while IFS= read -r name; do
-        [ -d "$1/$name" ] || { mkdir -p -- "$1/$name" && chmod --reference="$1/.interlock-new/$name" -- "$1/$name" &&
-            chown --reference="$1/.interlock-new/$name" -- "$1/$name"; } || return 1
         find "$1/.interlock-new/$name" -mindepth 1 -maxdepth 1 ! -type d -exec mv -f -t "$1/$name" -- '{}' + || return 1
     done <.interlock/folders
     rm -rf -- "$1/.interlock-new"
@@ -539,10 +636,14 @@ finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it wa
         printf '%s\n' "$previous" >.interlock/previous.new && mv -fT .interlock/previous.new .interlock/previous
     fi
     set +f
-    rm -f .interlock/journal .interlock/link.*
+    rm -f .interlock/journal .interlock/started .interlock/link.*
     set -- "$1" releases/*
     set -f
     [ "$1" = 0 ] || [ "$#" -le "$(($1 + 1))" ] || prune "$1"
+    set +f
+    set -- releases/.gone*
+    set -f
+    [ ! -e "$1" ] || problem=$(rm -rf "$@" 2>&1) || say "warn what is no longer needed cannot be removed:" $problem
     ended done
 }
 
@@ -554,10 +655,9 @@ prune() { # KEEP
         exists "$name" && [ "$name" != "$now" ] && [ "$name" != "$previous" ] || continue
         left=$((left - 1))
         [ "$left" -lt 0 ] || continue
-        # Renamed first: a release is whole, or it is not there.
+        problem=$(put_aside "$name" 2>&1) || { say "warn $name cannot be removed:" $problem && continue; }
         set +f
-        mv -T "releases/$name" releases/.gone && rm -rf releases/.gone .interlock/output/"$name".* \
-            ".interlock/manifests/$name.gz"
+        rm -f .interlock/output/"$name".* ".interlock/manifests/$name.gz"
         set -f
     done
 }

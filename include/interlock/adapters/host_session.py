@@ -17,6 +17,7 @@ from include.interlock.domain.appspec import AppSpec, Event
 from include.interlock.domain.errors import DeployError, HostUnreachable
 from include.interlock.domain.host_commands import (
     NOTHING,
+    UNFINISHED,
     Contents,
     HostState,
     InstalledRelease,
@@ -26,6 +27,7 @@ from include.interlock.domain.host_commands import (
     longest,
     named,
     parse_state,
+    placing_seconds,
     root_on,
     session_command,
     spec_lines,
@@ -93,6 +95,10 @@ class _Answer:
     text: str
     lines: tuple[str, ...]
 
+    def has(self, word: str) -> bool:
+        """Say whether a line begins with a word."""
+        return any(line.partition(" ")[0] == word for line in self.lines)
+
     @property
     def said(self) -> str:
         """The end of what a hook printed."""
@@ -115,8 +121,9 @@ async def ask_host(door: Door, address: str, deploy_root: str, releases: Iterabl
 class HostSession:
     """What can be asked of a host that is locked for this deployment.
 
-    ``current`` is the release that the host named last; ``has_begun`` says that a switch is to be finished; ``sent``
-    counts the bytes of releases that were sent.
+    ``current`` is the release that the host named last; ``has_begun`` says that a switch is to be finished,
+    ``is_settled`` that what is current came to the end of its start, ``has_left`` that the host's program has ended;
+    ``sent`` counts the bytes of releases that were sent.
     """
 
     def __init__(self, channel: _Channel, contents: Contents | str | None, opening: _Answer, watch: Stopwatch) -> None:
@@ -126,6 +133,8 @@ class HostSession:
         self.state = parse_state(opening.lines, opening.current)
         self.current = self.state.current
         self.has_begun = self.state.begun is not None
+        self.is_settled = self.state.is_settled
+        self.has_left = False
         self.sent = 0
 
     async def receive(self, parcel: Parcel) -> None:
@@ -149,10 +158,12 @@ class HostSession:
         self._watch.begin("transfer")
         command = f"patch {difference.sha256} {len(difference.archive)} {named(base.name)}"
         try:
-            await self._deliver(command, difference.archive)
+            await self._deliver(command, difference.archive, work=len(parcel.bundle))
         except HostUnreachable:
             raise
         except DeployError as error:
+            if self.has_left:
+                raise
             log.warning("Sent whole, for what differs from %s did not do: %s", base.name, error)
             return False
         return True
@@ -165,9 +176,13 @@ class HostSession:
         except binascii.Error:
             return b""
 
-    async def _deliver(self, command: str, *parts: bytes) -> None:
+    async def _deliver(self, command: str, *parts: bytes, work: int = 0) -> None:
+        """Send bytes, and wait until the host has done with them what it was told.
+
+        :param work: further bytes that the host writes and looks at.
+        """
         size = sum(map(len, parts))
-        limit = _ANSWER_SECONDS + size / _SLOWEST
+        limit = _ANSWER_SECONDS + (size + work) / _SLOWEST
         self.sent += size
         await self._channel.send(f"{command}\n".encode(), *parts, limit=limit)
         await self._done(limit)
@@ -177,7 +192,7 @@ class HostSession:
         about = self._contents.release if isinstance(self._contents, Contents) else self._contents
         if about is not None and (spec.accounts or spec.files):
             self._watch.begin("prepare")
-            await self._tell({about: spec}, ["prepare"], 0)
+            await self._tell({about: spec}, ["prepare"], placing_seconds(spec))
 
     async def traffic(self, event: Event, release: str | None, specs: Mapping[str, AppSpec]) -> None:
         """Run a release's hooks for an event around traffic; DeployError if one of them fails."""
@@ -222,6 +237,11 @@ class HostSession:
         answer = await self._channel.answer(limit)
         self._watch.end()
         self.current = None if answer.current == NOTHING else answer.current
+        self.is_settled = not answer.has(UNFINISHED)
+        self.has_left = answer.has("leave")
+        for line in answer.lines:
+            if line.startswith("warn "):
+                log.warning("%s: %s", self._channel.address, line.removeprefix("warn "))
         if answer.word != "done":
             raise _refusal(self._channel.address, answer)
 
@@ -262,11 +282,16 @@ def _refusal(address: str, answer: _Answer) -> DeployError:
 async def _started(
     connection: Connection, address: str, command: str, watch: Stopwatch | None = None
 ) -> AsyncIterator[_Channel]:
-    """Start the program; at the end, let it see the end of its input and wait until it has let go of the host."""
+    """Start the program; at the end, let it see the end of its input and wait until it has let go of the host.
+
+    However it ends: otherwise the host would stay locked for as long as it waits for a command.
+    """
     channel = _Channel(connection, address, watch)
     await channel.start(command)
-    yield channel
-    await channel.end()
+    try:
+        yield channel
+    finally:
+        await channel.end()
 
 
 class _Channel:
@@ -319,8 +344,8 @@ class _Channel:
         try:
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await self._program.close()
-        except OSError:
-            # Everything has been answered: a connection that ends less politely changes nothing.
+        except (OSError, HostUnreachable):
+            # Whatever came of it is known already: a connection that ends less politely changes nothing.
             return
 
     def _lost(self, said: bytes = b"") -> HostUnreachable:

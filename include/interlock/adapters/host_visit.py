@@ -83,6 +83,7 @@ class Visit:
         self._after: str | None = None
         self._was_there = False
         self._drained = False
+        self._may_serve = True
         self._sent = 0
 
     async def deploy(self, delivery: Delivery) -> HostResult:
@@ -132,7 +133,7 @@ class Visit:
     async def _bring(self, session: HostSession, delivery: Delivery) -> _Outcome:
         release, version = delivery.parcel.contents.release, delivery.parcel.contents.version
         arrived = session.current == release
-        if arrived and self._is_whole(release) and await self._is_well(version):
+        if arrived and session.is_settled and self._is_whole(release) and await self._is_well(version):
             return await self._confirm(session, delivery)
         if not self._is_whole(release):
             await session.receive(delivery.parcel)
@@ -149,7 +150,7 @@ class Visit:
     async def _confirm(self, session: HostSession, delivery: Delivery) -> _Outcome:
         """Find the release running already: nothing to do, or the last steps of an earlier try."""
         release = delivery.parcel.contents.release
-        await self._restore()
+        await (self._restore_with_hooks(session, self._specs(delivery)) if self._state.begun else self._restore())
         if self._state.begun is not None:
             await session.finish(keep=delivery.keep_releases, previous=self._ran_before(release))
         return "unchanged" if self._before == release else "deployed"
@@ -161,12 +162,13 @@ class Visit:
         """Make sure that the host runs what it ran before, give it back to the balancer, and say so."""
         before, version = self._before, self._version(self._before)
         try:
-            if session.current != before or not await self._is_well(version, before):
+            if session.current != before or not session.is_settled or not await self._is_well(version, before):
+                await self._drain_again()
                 await session.settle(before, specs)
             if before is not None:
                 await self._check(version)
                 await self._restore()
-            if session.has_begun:
+            if session.has_begun and not session.has_left:
                 await session.finish(keep=0)
         except HostUnreachable:
             raise
@@ -179,9 +181,7 @@ class Visit:
     # --- back --------------------------------------------------------------------------------------------------------
 
     async def _take_back(self, session: HostSession, release: str | None, version: str | None) -> _Outcome:
-        if session.current == release and (release is None or await self._is_well(version)):
-            if release is not None:
-                await self._restore()
+        if session.current == release and session.is_settled and await self._is_well(version, release):
             return await self._confirm_back(session)
         if release is not None and not self._is_whole(release):
             raise DeployError(
@@ -200,6 +200,9 @@ class Visit:
         return "backed_out"
 
     async def _confirm_back(self, session: HostSession) -> _Outcome:
+        """Find the host back already: nothing to do, or the last steps of an earlier try."""
+        if session.current is not None:
+            await (self._restore_with_hooks(session, self._specs()) if self._state.begun else self._restore())
         if self._state.begun is not None:
             await session.finish(keep=0, previous=None)
         return "unchanged" if self._before == session.current else "backed_out"
@@ -224,11 +227,21 @@ class Visit:
             self._watch.begin("drain")
             self._drained = True
             await self._around.balancer.drain(self._host.instance_id, self._around.drain_timeout)
+            self._may_serve = False
             self._watch.end()
+
+    async def _drain_again(self) -> None:
+        """Drain a host that is to go back, if it may be in service; a balancer that fails does not keep it from it."""
+        try:
+            if self._may_serve:
+                await self._drain()
+        except ReleaseError as error:
+            log.warning("%s goes back, and may be in service meanwhile: %s", self._host.address, error)
 
     async def _restore(self) -> None:
         if self._around.balancer is not None:
             self._watch.begin("restore")
+            self._may_serve = True
             await self._around.balancer.restore(self._host.instance_id)
             self._drained = False
             self._watch.end()
@@ -240,10 +253,8 @@ class Visit:
             self._watch.end()
 
     async def _is_well(self, version: str | None, release: str | None = "") -> bool:
-        if release is None:
+        if release is None or self._around.probe is None:  # without a probe its hooks say it, and came to their end
             return True
-        if self._around.probe is None:
-            return self._state.begun is None  # its hooks came to their end
         try:
             await self._check(version)
         except DeployError:

@@ -4,7 +4,7 @@ What differs travels as an archive: ``tree/`` has the files that are new or chan
 names the files that the host copies from the release that it has; ``patches`` names large files that changed a little,
 and ``patch/`` has the changed blocks of each, between zeros that the host skips (compressed, these weigh nothing). It
 copies and does not link: a program that writes to a file of its own, or a hook that changes an owner, would change both
-releases.
+releases. Lists are as the host's tools take them: there each conversion would be a process more.
 
 What comes out is checked on the host file by file before it becomes a release; the list of digests is made here from
 the bundle, whose own digest is checked first. Whenever anything is odd, the whole bundle travels.
@@ -19,7 +19,7 @@ import io
 import logging
 import tarfile
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from include.interlock.domain.host_commands import Contents, InstalledRelease
@@ -99,7 +99,7 @@ class Parcel:
             return None
         told = await ask()
         try:
-            archive = await asyncio.to_thread(_archive, self.bundle, self._manifest, _unpacked(told))
+            archive = await asyncio.to_thread(_archive, self.bundle, self._manifest, packed, _unpacked(told))
         except (ValueError, OSError, EOFError, zlib.error, tarfile.TarError) as error:
             log.warning("Sent whole, for what differs from %s cannot be told: %s", base.name, error)
             return None
@@ -147,8 +147,11 @@ def _unpacked(told: bytes) -> Manifest:
     return parse_manifest(text.decode(errors="surrogateescape"))
 
 
-def _archive(bundle: bytes, new: Manifest, old: Manifest) -> bytes:
-    """Return what differs between two releases."""
+def _archive(bundle: bytes, new: Manifest, packed: bytes, old: Manifest) -> bytes:
+    """Return what differs between two releases.
+
+    :param packed: the new one's manifest, as the host keeps it.
+    """
     patchable = _patchable(new, old)
     copied: list[str] = []
     patches: list[str] = []
@@ -176,11 +179,16 @@ def _archive(bundle: bytes, new: Manifest, old: Manifest) -> bytes:
                 patches.append(f"{len(patches) + 1} {patch.start} {patch.length} {path}\n")
                 _add(archive, f"patch/{len(patches)}", patch.packed)
         _add(archive, "patches", _encoded("".join(patches)))
-        _add(archive, "copy", _encoded("".join(f"{path}\0" for path in copied)))
-        _add(archive, "executable", _encoded("".join(f"{one.path}\0" for one in new.files.values() if one.executable)))
-        _add(archive, "files", _encoded(new.sums()))
-        _add(archive, "blocks", _encoded(new.marks()))
+        _add(archive, "copy", _names(copied))
+        _add(archive, "executable", _names(one.path for one in new.files.values() if one.executable))
+        _add(archive, "names", _names(new.files))
+        _add(archive, "files", _encoded("".join(f"{one.sha256} *{one.path}\n" for one in new.files.values())))
+        _add(archive, "manifest", packed)
     return out.getvalue()
+
+
+def _names(paths: Iterable[str]) -> bytes:
+    return _encoded("".join(f"{path}\0" for path in paths))
 
 
 def _same(new: FileEntry, old: FileEntry | None) -> bool:

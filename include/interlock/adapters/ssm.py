@@ -3,7 +3,8 @@
 A command of SSM runs once and has no input, and a deployment is a conversation. So the first command starts the program
 on the host with a pipe as its input and a file as its output, and goes; each one after it puts what was said into the
 pipe, waits for more of the output, and brings that back. What is too long for a command travels by way of S3: the host
-fetches it from a pre-signed address. Before each command the admission is asked.
+fetches it from a pre-signed address. The admission is asked when a session with a host is opened, as over SSH, and no
+command is sent outside one: a stop halts between two hosts, and not in the middle of one.
 
 The host needs the SSM agent, curl, and a role that may nothing but be managed; nobody else may read the bucket.
 """
@@ -15,6 +16,7 @@ import base64
 import hashlib
 import re
 import shlex
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -30,6 +32,7 @@ from .permits import Admission
 
 _DOCUMENT = "AWS-RunShellScript"
 _INLINE = 4096  # bytes that stand in a command; more travel by way of S3
+_LARGE = 256 * 1024  # bytes from which on a digest is made beside the loop
 _READ = 15_000  # bytes of output that one command brings back: SSM cuts at 24,000 characters
 _WAITS = 20  # seconds that a command waits on the host for more output
 _VALID = 3600  # seconds that an address of S3 can be used
@@ -116,7 +119,9 @@ class SsmDoor:
             raise PolicyViolation("No connection to a host without an admission.", rule="no permit, no connection")
         self._login, self._admission, self._instances = login, admission, dict(instances)
         self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="ssm")
+        self._in_session: Counter[str] = Counter()
         self._uploads: dict[str, asyncio.Task[None]] = {}
+        self._digests: dict[int, tuple[bytes, asyncio.Task[str]]] = {}
 
     async def admit(self, address: str) -> None:
         """Raise a PolicyViolation if a host may not be changed, or no longer."""
@@ -126,14 +131,20 @@ class SsmDoor:
     async def opened(self, address: str) -> AsyncIterator[SsmConnection]:
         """Give a host that commands can be sent to."""
         await self.admit(address)
-        yield SsmConnection(self, address)
+        self._in_session[address] += 1
+        try:
+            yield SsmConnection(self, address)
+        finally:
+            self._in_session[address] -= 1
 
     async def run(self, address: str, script: str, seconds: float) -> str:
-        """Run a script on a host and return what it printed.
+        """Run a script on a host that there is a session with, and return what it printed.
 
+        :raises PolicyViolation: there is none.
         :raises HostUnreachable: it could not be run, or failed, or did not end in time.
         """
-        await self.admit(address)
+        if not self._in_session[address]:
+            raise PolicyViolation(f"There is no session with {address}.", rule="no permit, no connection")
         try:
             sent = await self._call(self._send, self._instances[address], script, int(seconds) + 30)
             return await self._await_end(address, sent, monotonic() + seconds)
@@ -142,7 +153,7 @@ class SsmDoor:
 
     async def address_of(self, data: bytes) -> str:
         """Put bytes into the bucket, once for all hosts, and return an address from which they can be fetched."""
-        key = f"{self._login.prefix}/{hashlib.sha256(data).hexdigest()}"
+        key = f"{self._login.prefix}/{await self._digest(data)}"
         if key not in self._uploads:
             self._uploads[key] = asyncio.ensure_future(self._call(self._put, key, data))
         try:
@@ -153,6 +164,15 @@ class SsmDoor:
         except (ClientError, BotoCoreError) as error:
             self._uploads.pop(key, None)
             raise OSError(f"the bundle cannot be put into {self._login.bucket}: {error}") from error
+
+    async def _digest(self, data: bytes) -> str:
+        """Return the digest of bytes; for a release, which is the same object for all hosts, it is made once."""
+        if len(data) < _LARGE:
+            return hashlib.sha256(data).hexdigest()
+        if id(data) not in self._digests:
+            making = asyncio.ensure_future(self._call(lambda: hashlib.sha256(data).hexdigest()))
+            self._digests[id(data)] = data, making  # kept, so that the id stays its own
+        return await asyncio.shield(self._digests[id(data)][1])
 
     async def _call(self, call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
@@ -212,14 +232,14 @@ class SsmProgram:
 
     def __init__(self, door: SsmDoor, address: str, place: str) -> None:
         self._door, self._address, self._place = door, address, place
-        self._unsent: list[bytes] = []
+        self._unsent: list[memoryview] = []
         self._offset = 0
         self._unread = b""
         self._ended = False
 
     async def write(self, data: memoryview) -> None:
         """Note bytes for its input; they are sent when its answer is asked for."""
-        self._unsent.append(bytes(data))
+        self._unsent.append(data)
 
     async def readline(self) -> bytes:
         """Return the next line of its output; nothing at its end."""
@@ -237,11 +257,10 @@ class SsmProgram:
 
     async def close(self) -> None:
         """Tell it to leave, and remove what it leaves."""
-        self._unsent.append(b"leave\n")
-        await self._talk(2)
-        await self._door.run(self._address, f"rm -rf {self._place}", 30)
+        self._unsent = [memoryview(b"leave\n")]  # and nothing again of which it is not known whether it arrived
+        await self._talk(2, then=f"rm -rf {self._place}")
 
-    async def _talk(self, seconds: int) -> None:
+    async def _talk(self, seconds: int, then: str = "") -> None:
         script = _TALK.format(
             place=self._place,
             say=await self._words(),
@@ -250,7 +269,7 @@ class SsmProgram:
             start=self._offset + 1,
             limit=_READ,
         )
-        said = await self._door.run(self._address, script, seconds + _TRANSFER)
+        said = await self._door.run(self._address, f"{script}{then}", seconds + _TRANSFER)
         self._unsent = []
         first, _, rest = said.partition("\n")
         ended = first == "ended"
@@ -260,15 +279,32 @@ class SsmProgram:
         self._ended = ended and len(more) < _READ
 
     async def _words(self) -> str:
-        data = b"".join(self._unsent)
-        if not data:
+        """Return the shell that puts what was not sent yet into the program's input."""
+        words: list[str] = []
+        short = b""
+        for part in self._unsent:
+            if len(short) + len(part) > _INLINE:
+                words += _printed(short)
+                short = b""
+            if len(part) > _INLINE:
+                words.append(f"curl -fsS --retry 3 {shlex.quote(await self._door.address_of(_whole(part)))}")
+            else:
+                short += part
+        words += _printed(short)
+        if not words:
             return ":"
-        if len(data) <= _INLINE:
-            words = f"printf %s {base64.b64encode(data).decode()} | base64 -d >in"
-        else:
-            words = f"curl -fsS --retry 3 {shlex.quote(await self._door.address_of(data))} >in"
         # A pipe that nobody reads any more cannot be opened.
-        return f'if kill -0 "$(cat pid)" 2>/dev/null; then timeout {_TRANSFER} sh -c {shlex.quote(words)} || exit 8; fi'
+        all_of_it = shlex.quote(f"{{ {' && '.join(words)}; }} >in")
+        return f'if kill -0 "$(cat pid)" 2>/dev/null; then timeout {_TRANSFER} sh -c {all_of_it} || exit 8; fi'
+
+
+def _printed(short: bytes) -> list[str]:
+    return [f"printf %s {base64.b64encode(short).decode()} | base64 -d"] if short else []
+
+
+def _whole(part: memoryview) -> bytes:
+    """Return the bytes of a view: the object itself, if the view is of all of it."""
+    return part.obj if isinstance(part.obj, bytes) and len(part.obj) == part.nbytes else bytes(part)
 
 
 def _unreachable(address: str, what: str) -> HostUnreachable:

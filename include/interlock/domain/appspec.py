@@ -1,10 +1,13 @@
 """CodeDeploy's AppSpec for EC2 and on-premises: ``files``, ``permissions``, ``file_exists_behavior`` and ``hooks``.
 
-What is not supported is refused when the bundle is built, with a sentence that says so; nothing is ignored.
+What CodeDeploy takes is taken, and means the same. What is not supported is refused when the bundle is built, with a
+sentence that says so; nothing is ignored.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -17,6 +20,9 @@ from .errors import BuildFailed
 
 APPSPEC = "appspec.yml"
 """The AppSpec's file name, at the top of the bundle."""
+
+EVENT_SECONDS = 3600
+"""Seconds that the hooks of one event have together, and so the most that one of them may have."""
 
 _SIZE_CAP = 64 * 1024
 _REFERENCE = "AppSpec as CodeDeploy defines it for EC2, in the part that this version supports"
@@ -57,52 +63,92 @@ def _inside(value: str) -> str:
     return str(path)
 
 
-def _absolute(value: str) -> str:
-    path = PurePosixPath(value)
-    if not path.is_absolute() or ".." in path.parts or not value.isprintable() or len(path.parts) < 2:
-        raise ValueError("must be an absolute path on the host, without .., and not / itself")
+def _script(value: str) -> str:
+    path = PurePosixPath(value.strip().lstrip("/"))
+    if ".." in path.parts or not path.parts or not value.strip().isprintable():
+        raise ValueError("must be a path inside the bundle, such as scripts/start.sh")
     return str(path)
 
 
+def _absolute(value: str) -> str:
+    path = PurePosixPath(value)
+    if not path.is_absolute() or ".." in path.parts or not value.isprintable():
+        raise ValueError("must be an absolute path on the host, without ..")
+    return str(PurePosixPath("/", value.strip("/")))
+
+
+def _not_all(value: str) -> str:
+    if value == "/":
+        raise ValueError("must not be / itself: name the folders, each with what goes there")
+    return value
+
+
+def _name(value: str) -> str:
+    if "/" in value or not value.isprintable():
+        raise ValueError("must be a name, with * for any part of it; one with a / matches nothing in CodeDeploy")
+    return value
+
+
+def _inside_or_name(value: str) -> str:
+    if ".." in PurePosixPath(value).parts or not value.isprintable():
+        raise ValueError("must be a name, or a path without ..")
+    return value
+
+
 Account = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?$")]
-_Absolute = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_absolute)]
-_Name = Annotated[str, StringConstraints(pattern=r"^[^/\x00-\x1f\x7f]+$", max_length=255)]
+_Path = Annotated[str, Field(min_length=1, max_length=1024)]
+_Absolute = Annotated[_Path, AfterValidator(_absolute)]
+_Destination = Annotated[_Absolute, AfterValidator(_not_all)]
+_Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_name)]
 
 
 class Hook(Model):
     """A script of the bundle that is run at an event."""
 
-    location: str = Field(min_length=1, max_length=1024, description="The script, from the top of the bundle")
-    timeout: int = Field(3600, ge=1, le=3600, strict=True, description="Seconds")
+    location: Annotated[_Path, AfterValidator(_script)] = Field(description="The script, from the top of the bundle")
+    timeout: int = Field(EVENT_SECONDS, ge=1, strict=True, description="Seconds")
     runas: Account | None = Field(None, description="The account that the script runs as; none: the hosts' login")
 
-    @field_validator("location")
+    @field_validator("timeout", mode="before")
     @classmethod
-    def _inside(cls, value: str) -> str:
-        path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or not path.parts or not value.isprintable():
-            raise ValueError("must be a path inside the bundle, such as scripts/start.sh")
-        return str(path)
+    def _as_number(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,8}", value) else value
+
+    @field_validator("timeout")
+    @classmethod
+    def _within_the_hour(cls, value: int) -> int:
+        if value > EVENT_SECONDS:
+            raise ValueError(f"must be at most {EVENT_SECONDS}: CodeDeploy ends an event after so many seconds")
+        return value
 
 
 class FileMapping(Model):
     """Files of the bundle that are copied to a place outside the release's folder."""
 
-    source: Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_inside)] = Field(
+    source: Annotated[_Path, AfterValidator(_inside)] = Field(
         description="A file, or a folder whose contents are meant, from the top of the bundle; / is all of it"
     )
-    destination: _Absolute = Field(description="The folder on the host that they are copied to")
+    destination: _Destination = Field(description="The folder on the host that they are copied to")
+
+    def target(self, name: str) -> str | None:
+        """Return where a file of the bundle is copied to; None if it is not meant."""
+        if name == self.source:
+            return f"{self.destination}/{PurePosixPath(name).name}"
+        folder = "" if self.source == "." else f"{self.source}/"
+        return f"{self.destination}/{name.removeprefix(folder)}" if name.startswith(folder) else None
 
 
 class Permission(Model):
-    """Owner, group and mode of files that ``files`` copied."""
+    """Owner, group and mode of files that ``files`` copied, and of folders that were made for them."""
 
-    object: _Absolute = Field(description="A destination, or a folder or file below one")
+    object: _Absolute = Field(description="A destination, or a folder or file below one, or a folder above one")
     pattern: _Name = Field("**", description="Names directly in the object, with * for any part; **: at any depth")
-    excepted: tuple[_Name, ...] = Field((), alias="except", description="Names that are left as they are")
+    excepted: tuple[Annotated[_Path, AfterValidator(_inside_or_name)], ...] = Field(
+        (), alias="except", description="Names directly in the object, or paths below it, that are left as they are"
+    )
     owner: Account | None = None
     group: Account | None = None
-    mode: Annotated[str, StringConstraints(pattern=r"^[0-7]{3,4}$")] | None = None
+    mode: Annotated[str, StringConstraints(pattern=r"^[0-7]{1,4}$")] | None = None
     type: tuple[Literal["file", "directory"], ...] = Field(("file", "directory"), min_length=1)
 
     @field_validator("mode", mode="before")
@@ -110,6 +156,25 @@ class Permission(Model):
     def _as_text(cls, value: Any) -> Any:
         # YAML reads 0644 as a number in base 8 and 644 as one in base 10; what was written is meant.
         return value if value is None or isinstance(value, str) else str(value)
+
+    @model_validator(mode="after")
+    def _exceptions_are_below(self) -> Permission:
+        for one in self.excepted:
+            if one.startswith("/") and not is_below(one, self.object):
+                raise ValueError(f"except: {one} is not below {self.object}")
+        if "." in self.exceptions:
+            raise ValueError(f"except: {self.object} is the object itself, to which nothing is done")
+        return self
+
+    @property
+    def exceptions(self) -> tuple[str, ...]:
+        """What is left as it is, as seen from the object; AWS's own example writes a path from / without that /."""
+        return tuple(self._from_object(one) for one in self.excepted)
+
+    def _from_object(self, one: str) -> str:
+        path = PurePosixPath("/", one)
+        whole = "/" in one and path.is_relative_to(self.object)
+        return str(path.relative_to(self.object) if whole else PurePosixPath(one))
 
 
 class AppSpec(Model):
@@ -125,8 +190,11 @@ class AppSpec(Model):
     @model_validator(mode="after")
     def _permissions_are_for_files(self) -> AppSpec:
         for permission in self.permissions:
-            if not any(is_below(permission.object, mapping.destination) for mapping in self.files):
-                raise ValueError(f"permissions: {permission.object} is not a destination of files, nor below one")
+            places = [mapping.destination for mapping in self.files]
+            if not any(is_below(permission.object, one) or is_below(one, permission.object) for one in places):
+                raise ValueError(
+                    f"permissions: {permission.object} is not a destination of files, nor below or above one"
+                )
         return self
 
     @property
@@ -145,6 +213,23 @@ def is_below(path: str, folder: str) -> bool:
     return PurePosixPath(path).is_relative_to(folder)
 
 
+def refuse_two_sources(spec: AppSpec, names: Sequence[str]) -> None:
+    """Raise BuildFailed if two files of a bundle are to be copied to one place.
+
+    :param names: of the bundle's files, from its top.
+    """
+    taken: dict[str, str] = {}
+    for mapping in spec.files:
+        for name in names:
+            if (target := mapping.target(name)) is None:
+                continue
+            if target in taken:
+                raise _refusal(
+                    f"files: {taken[target]} and {name} are both to become {target}, which CodeDeploy refuses"
+                )
+            taken[target] = name
+
+
 def parse_appspec(text: str) -> AppSpec:
     """Read an AppSpec; BuildFailed says what in it is wrong, or is not supported."""
     if len(text) > _SIZE_CAP:
@@ -156,9 +241,9 @@ def parse_appspec(text: str) -> AppSpec:
     if not isinstance(value, dict):
         raise _refusal("has no keys; it begins with version: 0.0 and os: linux")
     _check_keys(value)
-    _check_permissions(value.get("permissions") or [])
-    found = {key: value.get(key) or [] for key in ("files", "permissions")}
-    hooks = {event: _entries(event, entries) for event, entries in _hooks(value).items()}
+    found = {key: _given(value.get(key) or []) for key in ("files", "permissions")}
+    _check_permissions(found["permissions"])
+    hooks = {event: _entries(event, entries) for event, entries in _hooks(value).items() if entries is not None}
     behaviour = {key: value[key] for key in ("file_exists_behavior",) if value.get(key) is not None}
     try:
         return AppSpec.model_validate({**found, **behaviour, "hooks": hooks})
@@ -226,7 +311,17 @@ def _hooks(value: dict[Any, Any]) -> dict[str, Any]:
 def _entries(event: str, entries: Any) -> list[Any]:
     if not isinstance(entries, list):
         raise _refusal(f"hooks.{event}: must be a list of scripts, each with its location")
-    return entries
+    return list(_given(entries))
+
+
+def _given(entries: Any) -> Any:
+    """Leave out the keys that have no value: to CodeDeploy they are not there."""
+    if not isinstance(entries, list):
+        return entries
+    return [
+        {key: one for key, one in entry.items() if one is not None} if isinstance(entry, dict) else entry
+        for entry in entries
+    ]
 
 
 def _refusal(what: str) -> BuildFailed:

@@ -12,13 +12,16 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from .appspec import AppSpec, Event
+from .appspec import EVENT_SECONDS, AppSpec, Event
 from .canonical import canonical_bytes
 from .errors import DeployError
 from .records import RunningRelease, release_name
 
 NOTHING = "-"
 """How the program says that there is no release."""
+
+UNFINISHED = "unfinished"
+"""How the program says that, in a switch that was begun, what is current did not come to the end of its start."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _PLACING = 600.0  # seconds that copying files to their places may take
@@ -66,10 +69,14 @@ class InstalledRelease:
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """What a host says of itself: the release that is current, a switch left unfinished, the releases asked about."""
+    """What a host says of itself: the release that is current, a switch left unfinished, the releases asked about.
+
+    :param is_settled: there is no such switch, or what is current came to the end of its start in it.
+    """
 
     current: str | None = None
     begun: tuple[str | None, str | None] | None = None
+    is_settled: bool = True
     releases: Mapping[str, InstalledRelease] = field(default_factory=dict)
 
     def running(self, host: str) -> RunningRelease:
@@ -137,9 +144,9 @@ def _one_line(text: str) -> str:
 def spec_lines(specs: Mapping[str, AppSpec]) -> tuple[str, ...]:
     """Return what AppSpecs say as lines: a release, a word, three values, the rest.
 
-    The word is an event (seconds, account, -, script), ``account`` (one that hooks run as), ``files`` (what is done
-    with a file that exists, -, -, source and destination), or ``permission`` (command, its value, kinds, object,
-    pattern and exceptions).
+    The word is an event (seconds, account, seconds of the event, script), ``account`` (one that hooks run as),
+    ``files`` (what is done with a file that exists, -, -, source and destination), or ``permission`` (command, its
+    value, kinds, object, pattern and exceptions).
     """
     lines: list[str] = []
     for release, spec in specs.items():
@@ -151,7 +158,7 @@ def spec_lines(specs: Mapping[str, AppSpec]) -> tuple[str, ...]:
 def _hook_lines(spec: AppSpec) -> Iterable[str]:
     for event in Event:
         for hook in spec.hooks.get(event, ()):
-            yield f"{event} {hook.timeout} {hook.runas or NOTHING} {NOTHING} {hook.location}"
+            yield f"{event} {hook.timeout} {hook.runas or NOTHING} {EVENT_SECONDS} {hook.location}"
     for account in sorted(spec.accounts):
         yield f"account {account}"
 
@@ -164,14 +171,14 @@ def _file_lines(spec: AppSpec) -> Iterable[str]:
 def _permission_lines(spec: AppSpec) -> Iterable[str]:
     for one in spec.permissions:
         kinds = one.type[0] if len(set(one.type)) == 1 else "both"
-        excepted = "".join(f"{_glob(name)}/" for name in one.excepted)
-        place = f"{one.object}\t{_glob(one.pattern)}\t{excepted}"
-        wanted = (("chown", one.owner), ("chgrp", one.group), ("chmod", one.mode))  # chown takes setuid away
+        place = "\t".join((one.object, *map(_glob, (one.pattern, *one.exceptions))))
+        mode = one.mode and f"{one.mode:0>5}"  # of fewer digits chmod lets a folder keep its setgid
+        wanted = (("chown", one.owner), ("chgrp", one.group), ("chmod", mode))  # chown takes setuid away
         yield from (f"permission {command} {value} {kinds} {place}" for command, value in wanted if value)
 
 
 def _glob(pattern: str) -> str:
-    """Return a pattern of CodeDeploy's, in which only * means anything, as find understands it."""
+    """Return a pattern of CodeDeploy's, in which only * means anything, as the shell understands it."""
     return re.sub(r"([\[\]?\\])", r"\\\1", pattern)
 
 
@@ -179,13 +186,18 @@ def longest(specs: Mapping[str, AppSpec], release: str | None, before: str | Non
     """Return the most seconds that the hooks of a switch may take, with the way back."""
     old, new = specs.get(before or NOTHING, AppSpec()), specs.get(release or NOTHING, AppSpec())
     ways = ((old, (Event.APPLICATION_STOP,)), (new, _FORWARD), (new, _BACK), (old, _BACK))
-    hooks = sum(hook.timeout for spec, events in ways for event in events for hook in spec.hooks.get(event, ()))
-    return hooks + (_PLACING if old.files or new.files else 0)
+    hooks = sum(event_seconds(spec, event) for spec, events in ways for event in events)
+    return hooks + max(placing_seconds(old), placing_seconds(new))
 
 
 def event_seconds(spec: AppSpec, event: Event) -> float:
     """Return the most seconds that the hooks of an event may take."""
-    return sum(hook.timeout for hook in spec.hooks.get(event, ()))
+    return min(EVENT_SECONDS, sum(hook.timeout for hook in spec.hooks.get(event, ())))
+
+
+def placing_seconds(spec: AppSpec) -> float:
+    """Return the most seconds that a release's files may take to be looked at, or copied to their places."""
+    return _PLACING if spec.files else 0
 
 
 def parse_state(lines: Iterable[str], current: str) -> HostState:
@@ -198,6 +210,7 @@ def parse_state(lines: Iterable[str], current: str) -> HostState:
     appspecs: dict[str, list[str]] = {}
     listed: set[str] = set()
     begun = None
+    is_settled = True
     for line in lines:
         word, _, rest = line.partition(" ")
         name, _, text = rest.partition(" ")
@@ -209,11 +222,13 @@ def parse_state(lines: Iterable[str], current: str) -> HostState:
             listed.add(name)
         elif word == "journal":
             begun = _release(name), _release(text)
+        elif word == UNFINISHED:
+            is_settled = False
     whole = {
         name: replace(release, appspec=_joined(appspecs.get(name)), has_manifest=name in listed)
         for name, release in releases.items()
     }
-    return HostState(_release(current), begun, whole)
+    return HostState(_release(current), begun, is_settled, whole)
 
 
 def _release(word: str) -> str | None:

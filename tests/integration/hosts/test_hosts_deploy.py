@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from include.interlock.adapters.hosts import deploy_hosts, has_releases, read_running
+from include.interlock.domain.records import HostResult
 from tests.deployments import ADMITTED, Balance, deploy, deploy_one, served
 from tests.sshd import Fleet, SshdHost, make_release, sshd_fleet
 
@@ -103,6 +106,65 @@ def test_old_releases_go_but_never_the_current_nor_the_previous(
     deploy(fleet, replace(make_release(fleet, tmp_path, "2.0.0"), keep_releases=3))
     assert {releases[2].release, machine.current} < machine.releases
     assert len(machine.releases) == 3
+
+
+# A disk on which some files of a release cannot be removed: they belong to another account, for example.
+_REMOVE_NOT_ALL = """#!/bin/sh
+flags=$1 code=0 && shift
+for one in "$@"; do
+    if [ ! -e "$one/stays" ]; then
+        /bin/rm "$flags" "$one"
+    else
+        echo "rm: cannot remove '$one/stays': Operation not permitted" >&2
+        code=1
+    fi
+done
+exit $code
+"""
+
+
+def test_a_release_that_cannot_be_removed_is_in_the_log_and_in_nobodys_way(
+    fleet: Fleet, machine: SshdHost, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/rm").write_text(_REMOVE_NOT_ALL)
+    (tmp_path / "bin/rm").chmod(0o755)
+    machine.stop()
+    machine.limits = f"export PATH='{tmp_path}/bin':$PATH &&"
+    machine.start()
+    releases = [make_release(fleet, tmp_path, f"1.{minor}.0", keep_releases=2) for minor in range(6)]
+    deploy(fleet, releases[0])
+    (machine.root / "releases" / releases[0].release / "stays").touch()
+    said = [warnings_of(lambda one=release: deploy_one(fleet, one)) for release in releases[1:]]
+    assert said[0] == []
+    assert all(
+        len(lines) == 1 and lines[0].startswith(f"{machine.address}: ") and "Operation not permitted" in lines[0]
+        for lines in said[1:]
+    )
+    there = {name for name in machine.releases if not name.startswith(".gone")}
+    assert there == {releases[4].release, releases[5].release}
+    (gone,) = (machine.root / "releases").glob(".gone*")
+    (gone / "stays").unlink()
+    assert warnings_of(lambda: deploy_one(fleet, releases[4])) == []
+    assert machine.releases == there, "and it goes as soon as it can"
+
+
+def warnings_of(work: Callable[[], HostResult]) -> list[str]:
+    """Return the warnings that go to the log while work is done; it must not fail."""
+    lines: list[str] = []
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    listening, log = Listening(logging.WARNING), logging.getLogger("include.interlock.adapters")
+    log.addHandler(listening)
+    try:
+        result = work()
+    finally:
+        log.removeHandler(listening)
+    assert result.error == ""
+    return lines
 
 
 def test_hosts_say_what_they_run(tmp_path: Path) -> None:

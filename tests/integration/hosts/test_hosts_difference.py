@@ -205,6 +205,24 @@ def test_a_program_that_writes_to_its_files_changes_its_own_release_only(
     assert tree_of(machine.root / "releases" / old.release) == before
 
 
+def test_a_difference_that_the_disk_cannot_hold_leaves_the_old_release_and_says_so(
+    fleet: Fleet, machine: SshdHost, tree: Path
+) -> None:
+    old = deployment_of(tree, "1.0.0")
+    through_relay(fleet, old)
+    for number in range(20):
+        (tree / f"lib/part {number}").write_bytes(random.randbytes(MIB // 10))
+    machine.stop()
+    machine.limits = "ulimit -f 256 &&"
+    machine.start()
+    result, travelled = through_relay(fleet, deployment_of(tree, "1.1.0"))
+    assert (result.outcome, result.after, machine.current) == ("failed", old.release, old.release)
+    assert "the bundle cannot be written" in result.error
+    assert f"The host runs {old.release}, as before, and is well." in result.error
+    assert [name for name, _ in result.steps].count("connect") == 1
+    assert travelled < 4 * MIB, "the whole bundle is not tried after it"
+
+
 def test_a_small_release_travels_whole(fleet: Fleet, machine: SshdHost, tmp_path: Path) -> None:
     for version in ("1.0.0", "1.1.0"):
         result, _ = through_relay(fleet, replace(make_release(fleet, tmp_path, version), health=None))

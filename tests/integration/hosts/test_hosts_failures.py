@@ -108,6 +108,16 @@ def test_a_bundle_that_the_disk_cannot_hold_leaves_the_old_release(tmp_path: Pat
         assert fleet.machines[0].releases == {failed.old.release}
 
 
+def test_a_switch_that_the_disk_has_no_room_for_is_not_begun(fleet: Fleet, machine: SshdHost, tmp_path: Path) -> None:
+    # What is begun is written down first; here that file cannot be written.
+    hook = '#!/bin/sh\ncat server.py >/dev/null\nmkdir "$INTERLOCK_SHARED/../.interlock/journal.new"\n'
+    old = make_release(fleet, tmp_path, "1.0.0", hooks={"BeforeBlockTraffic": hook})
+    failed = failed_upgrade(fleet, old, make_release(fleet, tmp_path, "1.1.0"))
+    assert "the switch cannot be prepared" in failed.result.error
+    assert f"The host runs {old.release}, as before, and is well." in failed.result.error
+    assert "ApplicationStop" not in dict(failed.result.steps)
+
+
 def test_a_balancer_that_fails_leaves_the_old_release_running(fleet: Fleet, machine: SshdHost, tmp_path: Path) -> None:
     old = make_release(fleet, tmp_path, "1.0.0")
     deploy(fleet, old)

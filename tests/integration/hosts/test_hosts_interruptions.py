@@ -8,12 +8,15 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from include.interlock.adapters.hosts import Deployment, deploy_hosts
 from include.interlock.domain.records import HostResult
-from tests.deployments import ADMITTED, Balance, deploy, deploy_one, served
+from tests.deployments import ADMITTED, FAIL, Balance, back_out, deploy, deploy_one, served
 from tests.sshd import Fleet, SshdHost, kill, make_release, wait_until
 
 _WORKER = """
@@ -148,6 +151,95 @@ def test_a_host_program_killed_between_two_releases_is_done_again(
     result = deploy_one(fleet, new)
     killer.join()
     assert (result.outcome, result.after, served(fleet, machine)) == ("deployed", new.release, "1.1.0")
+
+
+def kill_program(machine: SshdHost) -> None:
+    for process in machine.processes("interlock", "session"):
+        kill(process)
+    machine.cut()
+
+
+def beside(machine: SshdHost, strike: Callable[[], None], visit: Callable[[], HostResult]) -> HostResult:
+    """Make a visit, and strike when a hook has said that it is slow."""
+
+    def wait_and_strike() -> None:
+        wait_until((machine.root / "shared/slow").exists, "the slow hook")
+        strike()
+
+    striker = threading.Thread(target=wait_and_strike)
+    striker.start()
+    result = visit()
+    striker.join()
+    return result
+
+
+def events(machine: SshdHost, deployment: Deployment) -> list[str]:
+    """Return what the hooks of a release noted."""
+    noted = (machine.root / "shared/events").read_text().splitlines()
+    return [line.split()[0] for line in noted if line.endswith(deployment.release)]
+
+
+START = f"""#!/bin/sh
+rm -f "$INTERLOCK_SHARED/pid"
+setsid {sys.executable} -S server.py </dev/null >server.log 2>&1 &
+until [ -s "$INTERLOCK_SHARED/pid" ]; do sleep 0.05; done
+"""
+NOTE = '#!/bin/sh\necho "$LIFECYCLE_EVENT $PWD" >> "$INTERLOCK_SHARED/events"\n'
+AROUND = {"BeforeAllowTraffic": NOTE, "AfterAllowTraffic": NOTE}
+SLOW_ONCE = '[ -e "$INTERLOCK_SHARED/slow" ] || { touch "$INTERLOCK_SHARED/slow"; sleep %s; }\n'
+
+
+def test_hooks_around_traffic_run_when_the_host_has_ended_the_switch_alone(
+    fleet: Fleet, machine: SshdHost, tmp_path: Path
+) -> None:
+    start = f"{START}\n{SLOW_ONCE % 1}"
+    old = make_release(fleet, tmp_path, "1.0.0")
+    new = make_release(fleet, tmp_path, "1.1.0", hooks={"ApplicationStart": start, **AROUND})
+    balance = Balance()
+    deploy(fleet, old, balance)
+    result = beside(machine, machine.cut, lambda: deploy_one(fleet, new, balance))
+    assert (result.outcome, result.before, result.after) == ("deployed", old.release, new.release)
+    steps = [name for name, _ in result.steps]
+    assert (steps.count("connect"), steps.count("switch")) == (2, 1), "what is done is not done again"
+    assert events(machine, new)[-3:] == ["ValidateService", "BeforeAllowTraffic", "AfterAllowTraffic"]
+    noted = len(events(machine, new))
+    assert deploy_one(fleet, new, balance).outcome == "unchanged"
+    assert len(events(machine, new)) == noted, "a release that ran before the visit is left alone"
+
+
+@pytest.mark.parametrize(("validate", "outcome"), [(NOTE, "deployed"), (FAIL, "failed")])
+def test_a_release_whose_start_came_to_no_end_is_started_and_validated_again(
+    fleet: Fleet, machine: SshdHost, tmp_path: Path, validate: str, outcome: str
+) -> None:
+    start = f"{START}\n{SLOW_ONCE % 60}"
+    old = make_release(fleet, tmp_path, "1.0.0")
+    hooks = {"ApplicationStart": start, "ValidateService": validate, **AROUND}
+    new = make_release(fleet, tmp_path, "1.1.0", hooks=hooks, timeouts={"ApplicationStart": 90})
+    balance = Balance()
+    deploy(fleet, old, balance)
+    result = beside(machine, lambda: kill_program(machine), lambda: deploy_one(fleet, new, balance))
+    runs = new if outcome == "deployed" else old
+    assert (result.outcome, result.before, result.after) == (outcome, old.release, runs.release)
+    assert (machine.current, served(fleet, machine)) == (runs.release, runs.version)
+    if outcome == "deployed":
+        assert events(machine, new)[-3:] == ["ValidateService", "BeforeAllowTraffic", "AfterAllowTraffic"]
+    else:
+        assert "the hook ValidateService" in result.error
+        assert "BeforeAllowTraffic" not in events(machine, new)
+    assert balance.serving == {machine.host.instance_id}
+
+
+def test_a_back_out_whose_start_came_to_no_end_is_made_again(fleet: Fleet, machine: SshdHost, tmp_path: Path) -> None:
+    start = f"{START}\n[ ! -e $INTERLOCK_SHARED/back ] || {SLOW_ONCE % 60}"
+    old = make_release(fleet, tmp_path, "1.0.0", hooks={"ApplicationStart": start}, timeouts={"ApplicationStart": 90})
+    new = make_release(fleet, tmp_path, "1.1.0")
+    for release in (old, new):
+        deploy(fleet, release)
+    (machine.root / "shared/back").touch()
+    plan: dict[str, str | None] = {machine.address: old.release}
+    result = beside(machine, lambda: kill_program(machine), lambda: back_out(fleet, new, plan)[0])
+    assert (result.outcome, result.after, served(fleet, machine)) == ("backed_out", old.release, "1.0.0")
+    assert events(machine, old).count("ValidateService") == 2
 
 
 def test_a_second_deployment_to_a_host_is_refused_with_the_holders_name(

@@ -8,6 +8,7 @@ the bundle really travels by a pre-signed address.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import subprocess
 import uuid
@@ -21,11 +22,12 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from include.interlock.adapters.hosts import Deployment, back_out_hosts, deploy_hosts, read_running
+from include.interlock.adapters.load_balancer import Balancer
 from include.interlock.adapters.permits import Admission
-from include.interlock.adapters.ssm import SsmLogin
+from include.interlock.adapters.ssm import SsmDoor, SsmLogin
 from include.interlock.domain.errors import HostUnreachable, PolicyViolation
 from include.interlock.domain.records import BackOutPlan, HostResult
-from tests.deployments import ADMITTED, FAIL, served
+from tests.deployments import ADMITTED, FAIL, Balance, served
 from tests.sshd import Fleet, SshdHost, make_release
 
 
@@ -96,8 +98,14 @@ def login(endpoint: str, agent: Agent) -> SsmLogin:
     return SsmLogin(ssm=agent, s3=s3, bucket=bucket)
 
 
-def deploy(fleet: Fleet, deployment: Deployment, login: SsmLogin, admission: Admission = ADMITTED) -> HostResult:
-    (result,) = asyncio.run(deploy_hosts(fleet.hosts, deployment, login=login, admission=admission, balancer=None))
+def deploy(
+    fleet: Fleet,
+    deployment: Deployment,
+    login: SsmLogin,
+    admission: Admission = ADMITTED,
+    balancer: Balancer | None = None,
+) -> HostResult:
+    (result,) = asyncio.run(deploy_hosts(fleet.hosts, deployment, login=login, admission=admission, balancer=balancer))
     return result
 
 
@@ -151,7 +159,9 @@ def test_an_agent_that_is_offline_is_a_host_that_cannot_be_reached(
     assert (result.outcome, machine.current) == ("failed", None)
 
 
-def test_every_command_is_asked_of_the_admission(fleet: Fleet, agent: Agent, login: SsmLogin, tmp_path: Path) -> None:
+def test_the_admission_is_asked_when_a_host_is_begun_and_before_it_is_changed(
+    fleet: Fleet, agent: Agent, login: SsmLogin, tmp_path: Path
+) -> None:
     class Counting(Admission):
         asked = 0
 
@@ -161,7 +171,85 @@ def test_every_command_is_asked_of_the_admission(fleet: Fleet, agent: Agent, log
 
     admission = Counting.sandbox("test")
     deploy(fleet, make_release(fleet, tmp_path, "1.0.0"), login, admission)
-    assert admission.asked >= len(agent.commands) > 3
+    assert len(agent.commands) > 3
+    assert admission.asked == 2, "as over SSH"
+
+
+@pytest.mark.parametrize(("script", "outcome"), [("exit 0", "deployed"), ("exit 1", "failed")])
+def test_a_stop_in_the_middle_of_a_host_halts_before_the_next_one(
+    fleet: Fleet, machine: SshdHost, agent: Agent, login: SsmLogin, tmp_path: Path, script: str, outcome: str
+) -> None:
+    stop = machine.root / "shared/stop"
+
+    class Halting(Admission):
+        async def admit(self, address: str) -> None:
+            if stop.exists():
+                raise PolicyViolation("The wave is halted: emergency stop.")
+
+    balance = Balance()
+    old = make_release(fleet, tmp_path, "1.0.0")
+    deploy(fleet, old, login, balancer=balance)
+    hook = f'#!/bin/sh\ntouch "$INTERLOCK_SHARED/stop"\n{script}\n'
+    new = make_release(fleet, tmp_path, "1.1.0", hooks={"AfterInstall": hook})
+    result = deploy(fleet, new, login, Halting.sandbox("test"), balance)
+    runs = new if outcome == "deployed" else old
+    assert (result.outcome, result.after, machine.current) == (outcome, runs.release, runs.release)
+    assert "emergency stop" not in result.error
+    assert served(fleet, machine) == runs.version
+    assert balance.serving == {machine.host.instance_id}
+    agent.commands.clear()
+    halted = deploy(fleet, make_release(fleet, tmp_path, "1.2.0"), login, Halting.sandbox("test"), balance)
+    assert (halted.outcome, agent.commands) == ("failed", [])
+    assert "emergency stop" in halted.error
+
+
+def test_a_host_on_which_a_release_failed_is_free_at_once(
+    fleet: Fleet, machine: SshdHost, login: SsmLogin, tmp_path: Path
+) -> None:
+    bad = make_release(fleet, tmp_path, "1.0.0", hooks={"ValidateService": FAIL}, deployment_id="release_shop/bad")
+    assert deploy(fleet, bad, login).outcome == "failed"
+    result = deploy(fleet, make_release(fleet, tmp_path, "1.1.0", deployment_id="release_shop/good"), login)
+    assert (result.outcome, result.error) == ("deployed", "")
+
+
+def test_no_command_outside_an_admitted_session(machine: SshdHost, agent: Agent, login: SsmLogin) -> None:
+    async def before_and_after() -> None:
+        door = SsmDoor(login, ADMITTED, {machine.address: machine.host.instance_id})
+        with pytest.raises(PolicyViolation, match="no session"):
+            await door.run(machine.address, "true", 5)
+        async with door.opened(machine.address):
+            await door.run(machine.address, "true", 5)
+        with pytest.raises(PolicyViolation, match="no session"):
+            await door.run(machine.address, "true", 5)
+
+    asyncio.run(before_and_after())
+    assert agent.commands == ["true"]
+
+
+def test_a_bundle_is_in_memory_once_and_put_into_the_bucket_once(
+    machine: SshdHost, agent: Agent, login: SsmLogin
+) -> None:
+    put: list[Any] = []
+    really = login.s3.put_object
+    login.s3.put_object = lambda **asked: (put.append(asked["Body"]), really(**asked))
+    bundle = os.urandom(500_000)
+
+    async def send_to_two() -> list[bytes]:
+        door = SsmDoor(login, ADMITTED, {machine.address: machine.host.instance_id})
+        async with door.opened(machine.address) as connection:
+            programs = [await connection.start("head -c 500007 | sha256sum; head -n 1") for _ in range(2)]
+            for program in programs:
+                for part in (b"before ", bundle):
+                    await program.write(memoryview(part))
+            answers = [await program.readline() for program in programs]
+            for program in programs:
+                await program.close()
+        return answers
+
+    expected = hashlib.sha256(b"before " + bundle).hexdigest()
+    assert [answer.split()[0].decode() for answer in asyncio.run(send_to_two())] == [expected] * 2
+    (sent,) = [body for body in put if len(body) > 10_000]
+    assert sent is bundle
 
 
 def test_no_permit_no_command(fleet: Fleet, agent: Agent, login: SsmLogin, tmp_path: Path) -> None:

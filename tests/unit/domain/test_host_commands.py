@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.appspec import AppSpec, parse_appspec
+from include.interlock.domain.appspec import AppSpec, Event, parse_appspec
 from include.interlock.domain.errors import DeployError
 from include.interlock.domain.host_commands import (
     Contents,
@@ -16,9 +16,11 @@ from include.interlock.domain.host_commands import (
     InstalledRelease,
     Site,
     ask_command,
+    event_seconds,
     longest,
     named,
     parse_state,
+    placing_seconds,
     session_command,
     spec_lines,
 )
@@ -79,12 +81,32 @@ def test_releases_that_are_asked_about_are_arguments() -> None:
 def test_hooks_become_lines() -> None:
     spec = parse_appspec(APPSPEC)
     assert spec_lines({OLD: AppSpec(), NEW: spec}) == (
-        f"{NEW} ApplicationStop 1 - - stop.sh",
-        f"{NEW} BeforeInstall 10 - - before.sh",
-        f"{NEW} AfterInstall 100 - - after.sh",
-        f"{NEW} ApplicationStart 1000 - - start it.sh",
-        f"{NEW} ValidateService 2000 - - check.sh",
+        f"{NEW} ApplicationStop 1 - 3600 stop.sh",
+        f"{NEW} BeforeInstall 10 - 3600 before.sh",
+        f"{NEW} AfterInstall 100 - 3600 after.sh",
+        f"{NEW} ApplicationStart 1000 - 3600 start it.sh",
+        f"{NEW} ValidateService 2000 - 3600 check.sh",
     )
+
+
+def test_files_and_permissions_become_lines() -> None:
+    spec = parse_appspec(
+        """version: 0.0
+os: linux
+files: [{source: conf/a b, destination: /etc/shop}]
+permissions:
+  - {object: /, pattern: "a[1]?*", except: ["x*", /etc/shop/a/b], owner: me, mode: 7, type: [file]}
+  - {object: /etc/shop, group: us}
+"""
+    )
+    assert spec_lines({NEW: spec}) == (
+        f"{NEW} files DISALLOW - - conf/a b\t/etc/shop",
+        f"{NEW} permission chown me file /\ta\\[1\\]\\?*\tx*\tetc/shop/a/b",
+        f"{NEW} permission chmod 00007 file /\ta\\[1\\]\\?*\tx*\tetc/shop/a/b",
+        f"{NEW} permission chgrp us both /etc/shop\t**",
+    )
+    assert (placing_seconds(spec), placing_seconds(AppSpec())) == (600, 0)
+    assert longest({NEW: spec}, NEW, None) == 600
 
 
 def test_a_switch_takes_no_longer_than_its_hooks_and_those_of_the_way_back() -> None:
@@ -92,6 +114,12 @@ def test_a_switch_takes_no_longer_than_its_hooks_and_those_of_the_way_back() -> 
     assert longest({NEW: spec}, NEW, None) == 3110 + 3001
     assert longest({OLD: spec, NEW: AppSpec()}, NEW, OLD) == 1 + 3001
     assert longest({OLD: spec}, None, None) == 0
+
+
+def test_the_hooks_of_an_event_take_no_longer_than_an_hour_together() -> None:
+    spec = parse_appspec("version: 0.0\nos: linux\nhooks: {AfterInstall: [{location: a}, {location: b, timeout: 9}]}")
+    assert event_seconds(spec, Event.AFTER_INSTALL) == 3600
+    assert longest({NEW: spec}, NEW, None) == 3600
 
 
 def test_a_host_is_read_from_its_lines() -> None:
@@ -104,7 +132,8 @@ def test_a_host_is_read_from_its_lines() -> None:
         "something else",
     ]
     state = parse_state(lines, CONTENTS.release)
-    assert state.begun == (OLD, CONTENTS.release)
+    assert (state.begun, state.is_settled) == ((OLD, CONTENTS.release), True)
+    assert not parse_state([*lines, "unfinished "], CONTENTS.release).is_settled
     assert state.releases == {
         CONTENTS.release: InstalledRelease(CONTENTS.release, "1.1.0", "f" * 40, DIGEST, "version: 0.0\n  os: linux\n")
     }
