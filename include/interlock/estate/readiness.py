@@ -41,16 +41,16 @@ def wait(
 def wait_for_airflow(settings: Settings, supervisor: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
     """Wait until every component gives a sign of life and every service's Dag is there or says why not."""
     say("waiting for the API server")
-    wait(settings, supervisor, "api-server", lambda: health(settings) is not None, seconds=180)
+    wait(settings, supervisor, "api-server", lambda: health(settings) is not None, seconds=300)
     for name in ("scheduler", "triggerer", "dag-processor"):
         say(f"waiting for the {name}")
         key = name.replace("-", "_")
-        wait(settings, supervisor, name, lambda key=key: is_healthy(settings, key), seconds=120)  # type: ignore[misc]
+        wait(settings, supervisor, name, lambda key=key: is_healthy(settings, key), seconds=240)  # type: ignore[misc]
     say("waiting for the Dags")
     services = load_catalogue(settings.catalogue).services
     wanted = {f"release_{name.replace('-', '_')}" for name in services}
     with Person(settings.airflow_url, "admin", passwords(settings)["admin"]) as admin:
-        wait(settings, supervisor, "dag-processor", lambda: dags_are_there(admin, wanted), seconds=120)
+        wait(settings, supervisor, "dag-processor", lambda: dags_are_there(admin, wanted), seconds=240)
 
 
 def health(settings: Settings) -> Mapping[str, Any] | None:

@@ -72,13 +72,13 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         if postgres.prepare(settings):
             (settings.run / "provisioned").unlink(missing_ok=True)
         supervisor = components.start_supervisor(settings, environment)
-        wait(settings, supervisor, "postgres", lambda: postgres.is_ready(settings), seconds=60)
+        wait(settings, supervisor, "postgres", lambda: postgres.is_ready(settings), seconds=120)
         postgres.make_database(settings)
         postgres.migrate_ledger(settings)
     if provision_needed(settings):
         run_provision(settings, environment, steps)
     with steps.step("Embedded estate: AWS, hosts, mail, source"):
-        wait(settings, supervisor, "estate", settings.estate_ready.exists, seconds=90)
+        wait(settings, supervisor, "estate", settings.estate_ready.exists, seconds=180)
     with steps.step("Airflow") as say:
         for name in AIRFLOW:
             components.start(settings, name)

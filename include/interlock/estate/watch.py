@@ -21,7 +21,9 @@ from .settings import Settings
 WATCHED = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 """Component: its name on the health page."""
 PATIENCE = 90
-"""Seconds that a component has after its start before anybody asks how it is."""
+"""Seconds that a component has after its start before anybody asks how it is, if it was well since."""
+STARTING = 360
+"""Seconds that it has to be well for the first time: on a busy machine the API server has taken two minutes."""
 STRIKES = 4
 """How often in a row a component must be found ill: once may be the machine that was busy."""
 
@@ -31,19 +33,25 @@ def main() -> None:
     settings = Settings.from_environment(os.environ)
     rpc = childutils.getRPCInterface(os.environ).supervisor
     strikes: dict[str, int] = {}
+    well: dict[str, float] = {}
     while True:
         childutils.listener.wait(sys.stdin, sys.stdout)
         try:
-            check(settings, rpc, strikes)
+            check(settings, rpc, strikes, well)
         except Exception as error:
             print(f"watch: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         childutils.listener.ok(sys.stdout)
 
 
-def check(settings: Settings, rpc: Any, strikes: dict[str, int]) -> None:
-    """Look at every component once, and restart those that were found ill too often."""
+def check(settings: Settings, rpc: Any, strikes: dict[str, int], well: dict[str, float]) -> None:
+    """Look at every component once, and restart those that were found ill too often.
+
+    :param well: the start since which a component was seen well.
+    """
     running = {info["name"]: info for info in rpc.getAllProcessInfo() if info["state"] == ProcessStates.RUNNING}
-    for name in ill(health(settings.airflow_url), running):
+    suspects = suspected(health(settings.airflow_url))
+    well |= {name: info["start"] for name, info in running.items() if name not in suspects}
+    for name in ill(suspects, running, well):
         strikes[name] = strikes.get(name, 0) + 1
         if strikes[name] >= STRIKES:
             print(f"watch: {name} runs but gives no sign of life; it is restarted", file=sys.stderr, flush=True)
@@ -67,14 +75,21 @@ def health(url: str) -> Mapping[str, Any] | None:
     return page
 
 
-def ill(page: Mapping[str, Any] | None, running: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Name the components that run long enough and are not well; without a health page that is the API server."""
+def suspected(page: Mapping[str, Any] | None) -> list[str]:
+    """Name the components that are not known to be well: without a health page, all; the API server comes first."""
     if page is None:
-        suspects = ["api-server"]
-    else:
-        suspects = [name for name, key in WATCHED.items() if page.get(key, {}).get("status") != "healthy"]
-    now = time.time()
-    return [name for name in suspects if name in running and now - running[name]["start"] > PATIENCE]
+        return ["api-server", *WATCHED]
+    return [name for name, key in WATCHED.items() if page.get(key, {}).get("status") != "healthy"]
+
+
+def ill(suspects: list[str], running: Mapping[str, Mapping[str, Any]], well: Mapping[str, float]) -> list[str]:
+    """Name the suspects that run long enough to be well; without the API server nobody knows how the others are."""
+    asked = suspects[:1] if suspects[:1] == ["api-server"] else suspects
+    return [name for name in asked if name in running and _is_due(running[name]["start"], well.get(name))]
+
+
+def _is_due(start: float, well_since: float | None) -> bool:
+    return time.time() - start > (PATIENCE if well_since == start else STARTING)
 
 
 if __name__ == "__main__":
