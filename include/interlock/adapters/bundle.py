@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from include.interlock.domain.appspec import APPSPEC, AppSpec, parse_appspec
+from include.interlock.domain.appspec import APPSPEC, AppSpec, parse_appspec, refuse_two_sources
 from include.interlock.domain.errors import BuildFailed, DigestMismatch
 
 SIZE_CAP = 4 * 1024 * 1024 * 1024
@@ -51,6 +51,8 @@ def check(folder: Path) -> AppSpec:
             raise _refusal(f"{APPSPEC} names the source {mapping.source} of files, which is not there")
         if any(not str(path).isprintable() for path in (source, *source.rglob("*"))):
             raise _refusal(f"{mapping.source} has a file whose name is not printable, which files: cannot copy")
+    files = (one.relative_to(folder).as_posix() for one in sorted(folder.rglob("*")) if not one.is_dir())
+    refuse_two_sources(spec, list(files) if spec.files else [])
     return spec
 
 

@@ -259,7 +259,7 @@ assemble() { # SHA256 of the archive, its BYTES, BASE
             iflag=fullblock conv=notrunc,sparse status=none || return 1
         [ "$length" = - ] || truncate -s "$length" -- "$new/$path" || return 1
     done <releases/.patch/patches
-    (cd "$new" && xargs -0 -r chmod 755 -- <../executable) || return 1
+    [ ! -s releases/.patch/executable ] || (cd "$new" && xargs -0 -r chmod 755 -- <../executable) || return 1
     seal "$new" & # while it is on its way to the disk, it is looked at
     sealing=$!
     (cd "$new" && digests <../names) | cmp - releases/.patch/files && wait "$sealing" && install "$new" || return 1
@@ -315,9 +315,9 @@ settle() { # RELEASE, or - for none
 }
 
 begin() { # FROM TO: write down what is begun, and take the space that the way there and back needs
-    problem=$({ { [ ! -e .interlock/started ] || rm -f .interlock/started; } && link "$1" && link "$2" && printf '%s %s\n' "$1" "$2" >.interlock/journal.new &&
-        mv -fT .interlock/journal.new .interlock/journal && sync .interlock/journal .interlock releases; } 2>&1) &&
-        started= && return
+    problem=$({ { [ ! -e .interlock/started ] || rm -f .interlock/started; } && link "$1" && link "$2" &&
+        say "$1 $2" >.interlock/journal.new && mv -fT .interlock/journal.new .interlock/journal &&
+        sync .interlock/journal .interlock releases; } 2>&1) && started= && return
     reason="the switch cannot be prepared: $problem"
     return 1
 }
@@ -532,7 +532,8 @@ keep_strangers() { # RELEASE: copy what is overwritten aside; what is retained i
     else
         # cp cannot do it with names that begin with a slash.
         while IFS= read -r path; do say "./${path#/}"; done <.interlock/strangers >.interlock/kept
-        mkdir -p .interlock/foreign && (cd / && each "$root/.interlock/kept" cp -a --parents -t "$root/.interlock/foreign")
+        mkdir -p .interlock/foreign &&
+            (cd / && each "$root/.interlock/kept" cp -a --parents -t "$root/.interlock/foreign")
     fi
 }
 
@@ -553,7 +554,8 @@ stage() { # RELEASE SOURCE DESTINATION: copy aside, in the destination
 }
 
 permit_files() { # DESTINATION: owners and modes of what is staged there
-    (cd -- "$1/.interlock-new" && find . -type f) | while IFS= read -r name; do say "$1/${name#./}"; done >.interlock/things
+    (cd -- "$1/.interlock-new" && find . -type f) |
+        while IFS= read -r name; do say "$1/${name#./}"; done >.interlock/things
     permit file "$1" "$1/.interlock-new" && find "$1/.interlock-new" -type f -exec sync '{}' +
 }
 

@@ -88,6 +88,7 @@ async def deploy_hosts(
     :param pace: of these hosts; none: :data:`CONCURRENCY` at a time, and all of them, whatever fails.
     """
     delivery = await asyncio.to_thread(_delivery, deployment)
+    delivery.parcel.begin()
     site = Site(deployment.service, deployment.environment, deployment.deployment_id, deployment.deploy_root)
     door = _door(login, admission, hosts)
     async with _surroundings(site, deployment.health, deployment.drain_timeout, door, balancer) as around:

@@ -65,11 +65,15 @@ class Parcel:
         self._made: asyncio.Task[bytes] | None = None
         self._differences: dict[str, asyncio.Task[Difference | None]] = {}
 
-    async def manifest(self) -> bytes:
-        """Return the manifest, compressed; nothing if the release has none."""
+    def begin(self) -> asyncio.Task[bytes]:
+        """Begin to read the bundle, if that has not begun: hosts can be connected to meanwhile."""
         if self._made is None:
             self._made = asyncio.ensure_future(asyncio.to_thread(self._make_manifest))
-        return await asyncio.shield(self._made)
+        return self._made
+
+    async def manifest(self) -> bytes:
+        """Return the manifest, compressed; nothing if the release has none."""
+        return await asyncio.shield(self.begin())
 
     async def difference(self, base: InstalledRelease, ask: Callable[[], Awaitable[bytes]]) -> Difference | None:
         """Return what differs from a release that a host has; None if the whole bundle is to travel.

@@ -243,3 +243,13 @@ def test_a_damaged_archive_is_not_unpacked(folder: Path, tmp_path: Path, change:
     with pytest.raises(DigestMismatch, match="is not a bundle"):
         bundle.unpack(path, tmp_path / "there")
     assert not (tmp_path / "there").exists()
+
+
+def test_two_sources_of_one_file_are_refused_when_the_bundle_is_built(tmp_path: Path) -> None:
+    for name in ("one/shop.conf", "two/shop.conf"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("x")
+    files = "files: [{source: one, destination: /etc/shop}, {source: two, destination: /etc/shop}]"
+    (tmp_path / "appspec.yml").write_text(f"version: 0.0\nos: linux\n{files}\n")
+    with pytest.raises(BuildFailed, match=r"one/shop\.conf and two/shop\.conf are both to become /etc/shop/shop\.conf"):
+        bundle.check(tmp_path)

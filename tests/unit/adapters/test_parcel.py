@@ -59,6 +59,20 @@ def test_only_the_files_that_changed_travel(tmp_path: Path) -> None:
     assert names(difference(old, new)) == {"tree/other"}
 
 
+def test_the_lists_for_the_host_are_of_every_file_and_the_manifest_is_as_it_keeps_it(tmp_path: Path) -> None:
+    same = random.randbytes(300_000)
+    old, new = parcel_of(tmp_path, {"same": same}), parcel_of(tmp_path, {"same": same, "a b": b"x"})
+    found = difference(old, new)
+    assert found is not None
+    with tarfile.open(fileobj=io.BytesIO(found.archive)) as archive:
+        read = {name: file.read() for name in archive.getnames() if (file := archive.extractfile(name))}
+    assert read["names"].split(b"\0")[:-1] == [b"a b", b"appspec.yml", b"same"]
+    assert f"{hashlib.sha256(b'x').hexdigest()} *a b\n".encode() in read["files"]
+    assert read["copy"] == b"appspec.yml\0same\0"
+    again = Parcel(new.contents, new.bundle)
+    assert read["manifest"] == asyncio.run(again.manifest())
+
+
 def test_only_the_blocks_that_changed_travel(tmp_path: Path) -> None:
     was = random.randbytes(1_000_000)
     now = was[:500_000] + b"x" + was[500_001:]
