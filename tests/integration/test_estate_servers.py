@@ -157,7 +157,8 @@ def test_stopped_instance_is_down_and_started_one_boots(estate: EstateProcess) -
 
 def test_new_instance_becomes_a_host_and_terminated_one_goes(estate: EstateProcess) -> None:
     address = f"{estate.settings.network}.200"
-    tags = [{"Key": "Name", "Value": "newcomer"}, {"Key": "Service", "Value": SERVICE}]
+    named = {"Name": "newcomer", "Service": SERVICE, "Environment": "test"}
+    tags = [{"Key": key, "Value": value} for key, value in named.items()]
     estate.ec2.run_instances(
         ImageId=aws.IMAGE,
         MinCount=1,
@@ -172,6 +173,27 @@ def test_new_instance_becomes_a_host_and_terminated_one_goes(estate: EstateProce
     estate.ec2.terminate_instances(InstanceIds=[instance_at(estate, address).id])
     wait_until(lambda: not estate.settings.host_folder("newcomer").exists(), "the newcomer's end")
     assert f"[{address}]" not in known.read_text()
+
+
+def test_the_key_that_opens_test_opens_no_host_of_unknown_use(estate: EstateProcess) -> None:
+    """A second fleet of production has another tag; a host without one may be anybody's."""
+    addresses = {f"{estate.settings.network}.201": "production-green", f"{estate.settings.network}.202": ""}
+    for address, environment in addresses.items():
+        named = {"Name": f"host-{address[-3:]}", **({"Environment": environment} if environment else {})}
+        estate.ec2.run_instances(
+            ImageId=aws.IMAGE,
+            MinCount=1,
+            MaxCount=1,
+            PrivateIpAddress=address,
+            TagSpecifications=[
+                {"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in named.items()]}
+            ],
+        )
+    for address in addresses:
+        known = estate.settings.known_hosts("production")
+        wait_until(lambda address=address: f"[{address}]" in known.read_text(), f"the key of {address}")  # type: ignore[misc]
+        assert f"[{address}]" not in estate.settings.known_hosts("test").read_text()
+        estate.ec2.terminate_instances(InstanceIds=[instance_at(estate, address).id])
 
 
 def test_mail_is_kept(estate: EstateProcess) -> None:
