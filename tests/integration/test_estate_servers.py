@@ -189,8 +189,8 @@ def test_the_key_that_opens_test_opens_no_host_of_unknown_use(estate: EstateProc
                 {"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in named.items()]}
             ],
         )
+    known = estate.settings.known_hosts("production")
     for address in addresses:
-        known = estate.settings.known_hosts("production")
         wait_until(lambda address=address: f"[{address}]" in known.read_text(), f"the key of {address}")  # type: ignore[misc]
         assert f"[{address}]" not in estate.settings.known_hosts("test").read_text()
         estate.ec2.terminate_instances(InstanceIds=[instance_at(estate, address).id])
