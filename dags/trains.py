@@ -14,7 +14,7 @@ from include.interlock.adapters.trains import load_trains
 from include.interlock.console.roles import dag_access
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import CatalogueError
-from include.interlock.domain.train_manifest import TRAINS
+from include.interlock.domain.train_manifest import TRAINS, dag_of_train
 from include.interlock.stages.resources import catalogue_folder
 from include.interlock.stages.taskflow import DEFAULT_ARGS
 from include.interlock.stages.timetables import TrainTimetable
@@ -75,7 +75,7 @@ Its last task says who did not arrive, and why. Who stayed behind takes the next
 def train_dag(train: Train) -> DAG:
     """Compose the Dag of a train."""
     with DAG(
-        dag_id=TRAINS + train.name.replace("-", "_"),
+        dag_id=dag_of_train(train.name),
         dag_display_name=train.title,
         description="Take the services that are ready to production together, by one decision",
         doc_md=DOC.format(**train.model_dump(include={"title", "description", "owner", "name"})),

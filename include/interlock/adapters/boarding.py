@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from semver import Version
 
@@ -16,24 +16,15 @@ from include.interlock.domain.board import authors_of
 from include.interlock.domain.catalogue import Catalogue, Service
 from include.interlock.domain.catalogue.train_file import Train, TrainPassenger
 from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
-from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Chains, release_chain
 from include.interlock.domain.reconcile import dag_of, run_of
 from include.interlock.domain.records import Commit, PastRelease
 from include.interlock.domain.risk import assess
-from include.interlock.domain.train_manifest import FROZEN, LEFT, TRAINS, Boarded, Found, LeftBehind
+from include.interlock.domain.train_manifest import FROZEN, LEFT, Boarded, Found, LeftBehind, dag_of_train
 from include.interlock.domain.version import bump, is_version
 
 if TYPE_CHECKING:
     from .source import Repository
-
-ENDED = "release.ended"
-
-
-class Chains(Protocol):
-    """The part of the ledger that is read here."""
-
-    def entries(self, chain: str, *, kind: str | None = None) -> Sequence[Entry]: ...  # noqa: D102
-    def chains(self) -> Sequence[str]: ...  # noqa: D102
 
 
 OpenRepository = Callable[[Service], AbstractContextManager["Repository"]]
@@ -113,7 +104,7 @@ class Platform:
 
     def _taken_last(self, train: Train, service: str) -> datetime | None:
         """Return when the manifest was frozen with which the train sent a service last; None: it never did."""
-        dag_id = TRAINS + train.name.replace("-", "_")
+        dag_id = dag_of_train(train.name)
         found = []
         for chain in self._ledger.chains():
             if (run := run_of(chain)) and run[0] == dag_id:

@@ -8,30 +8,21 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Any
 
-from include.interlock.domain.calendar import Calendars
-from include.interlock.domain.catalogue import Catalogue
 from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.conflicts import USUAL, Conflict, Free, of_trains, slot_for_all
-from include.interlock.domain.ledger import INSTALLATION, Entry
+from include.interlock.domain.conflicts import USUAL, Conflict, Free, of_trains
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Chains
 from include.interlock.domain.reconcile import run_of
-from include.interlock.domain.train_manifest import TRAINS
+from include.interlock.domain.train_manifest import TRAINS, dag_of_train
 from include.interlock.domain.trains import Departure
 
-from .conflicts import ENDED, longest_of
-from .journeys import Journey, dag_of_train
+from .conflicts import longest_of
+from .journeys import Journey
 
 FOUND = "conflicts.found"
 DRAWN = timedelta(minutes=30)
 """How long a conflict is drawn whose end is not known."""
-
-
-class Chains(Protocol):
-    """The part of the ledger that is read here."""
-
-    def entries(self, chain: str, *, kind: str | None = None) -> Sequence[Entry]: ...  # noqa: D102
-    def chains(self) -> Sequence[str]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +50,6 @@ def lengths_of(ledger: Chains, trains: Mapping[str, Train]) -> dict[str, timedel
     """Return how long releases took of the services that are on several trains."""
     carried = Counter(service for train in trains.values() for service in train.services)
     return longest_of(ledger, sorted(service for service, number in carried.items() if number > 1))
-
-
-def slots_by(catalogue: Catalogue, calendars: Calendars) -> Free:
-    """Return what says when the calendars let some services change an environment for so long."""
-
-    def free(services: Sequence[str], environment: str, after: datetime, lasts: timedelta) -> datetime | None:
-        described = [catalogue.services[service] for service in services if service in catalogue.services]
-        return slot_for_all(calendars, described, environment, after, lasts)
-
-    return free
 
 
 def clashes_of_trains(

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from include.interlock.domain.bookings import PREFIX, booking_chain, standing
 from include.interlock.domain.calendar import Calendars
 from include.interlock.domain.catalogue import Catalogue
 from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.conflicts import USUAL, Conflict, Taken, of_release, of_trains, relations, slot_for_all
-from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
+from include.interlock.domain.conflicts import (
+    USUAL,
+    Conflict,
+    Free,
+    Taken,
+    of_release,
+    of_trains,
+    relations,
+    slot_for_all,
+)
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Chains, release_chain
 from include.interlock.domain.trains import Departure, departures_between, opens
 
-ENDED = "release.ended"
 AHEAD = timedelta(days=60)
 """So far ahead trains are looked at."""
 LAST = 10
 """So many of a service's last releases say how long one takes."""
-
-
-class Chains(Protocol):
-    """The part of the ledger that is read here."""
-
-    def entries(self, chain: str, *, kind: str | None = None) -> Sequence[Entry]: ...  # noqa: D102
-    def chains(self) -> Sequence[str]: ...  # noqa: D102
 
 
 def longest_of(ledger: Chains, services: Sequence[str]) -> dict[str, timedelta]:
@@ -138,6 +138,16 @@ def conflicts_of_release(
     )
 
 
+def slots_by(catalogue: Catalogue, calendars: Calendars) -> Free:
+    """Return what says when the calendars let some services change an environment for so long."""
+
+    def free(services: Sequence[str], environment: str, after: datetime, lasts: timedelta) -> datetime | None:
+        described = [catalogue.services[service] for service in services if service in catalogue.services]
+        return slot_for_all(calendars, described, environment, after, lasts)
+
+    return free
+
+
 def conflicts_of_trains(
     catalogue: Catalogue,
     calendars: Calendars,
@@ -157,12 +167,7 @@ def conflicts_of_trains(
     departing = upcoming(catalogue, calendars, trains, now, now + AHEAD)
     for name, at in (sent or {}).items():
         departing[name] = sorted((*departing.get(name, ()), Departure(at, at)), key=lambda one: one.at)
-
-    def free(shared: Sequence[str], environment: str, after: datetime, lasts: timedelta) -> datetime | None:
-        described = [catalogue.services[service] for service in shared if service in catalogue.services]
-        return slot_for_all(calendars, described, environment, after, lasts)
-
-    return of_trains(list(trains.values()), departing, lengths, free=free)
+    return of_trains(list(trains.values()), departing, lengths, free=slots_by(catalogue, calendars))
 
 
 def booking_of(ledger: Chains, environment: str, service: str) -> str:

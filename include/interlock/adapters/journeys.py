@@ -6,22 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from typing import Protocol
 
 from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.ledger import Entry
+from include.interlock.domain.ledger import Chains, Entry
 from include.interlock.domain.reconcile import run_of
 from include.interlock.domain.train_manifest import ARRIVED, DEPARTED, OPENED, TRAINS, Arrival, Voyage
 from include.interlock.domain.trains import planned
 
 KINDS = "train.*"
-
-
-class Chains(Protocol):
-    """The part of the ledger that is read here."""
-
-    def entries(self, chain: str, *, kind: str | None = None) -> Sequence[Entry]: ...  # noqa: D102
-    def chains(self) -> Sequence[str]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +38,6 @@ class Journey:
     def run(self) -> str:
         """Dag and run."""
         return f"{self.dag_id}/{self.run_id}"
-
-
-def dag_of_train(name: str) -> str:
-    """Return the Dag of a train."""
-    return TRAINS + name.replace("-", "_")
 
 
 def journeys(ledger: Chains) -> list[Journey]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Literal, Protocol
+from typing import Literal
 
 from icalendar import Calendar as ICalendar
 from icalendar import Event
@@ -17,15 +17,15 @@ from include.interlock.domain.catalogue import Catalogue
 from include.interlock.domain.catalogue.calendar_file import zone_of
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.conflicts import USUAL
-from include.interlock.domain.ledger import INSTALLATION, Entry
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Chains
 from include.interlock.domain.reconcile import run_of
-from include.interlock.domain.train_manifest import Voyage, manifest_in
+from include.interlock.domain.train_manifest import Voyage, dag_of_train, manifest_in
 from include.interlock.domain.trains import Departure, milestones
 
 from .calendars import public_holidays
-from .clashes import Clash, clashes_of_trains, lengths_of, noted_clashes, slots_by
-from .conflicts import AHEAD, upcoming
-from .journeys import Journey, dag_of_train, id_of, id_of_departure, journeys, made_up_to, planned_as
+from .clashes import Clash, clashes_of_trains, lengths_of, noted_clashes
+from .conflicts import AHEAD, slots_by, upcoming
+from .journeys import Journey, id_of, id_of_departure, journeys, made_up_to, planned_as
 
 Kind = Literal[
     "departure",
@@ -45,7 +45,6 @@ LONGEST = timedelta(days=800)
 A_WHILE = timedelta(minutes=30)
 """How long something is drawn that has no length."""
 A_DAY = timedelta(days=1)
-ENDED = "release.ended"
 
 
 class Item(Model):
@@ -62,13 +61,6 @@ class Item(Model):
     run_id: str = ""
     all_day: bool = False
     day: date | None = Field(None, description="Of what is due on a day: that day, wherever it is looked at")
-
-
-class Chains(Protocol):
-    """The part of the ledger that is read here."""
-
-    def entries(self, chain: str, *, kind: str | None = None) -> Sequence[Entry]: ...  # noqa: D102
-    def chains(self) -> Sequence[str]: ...  # noqa: D102
 
 
 class Schedule:

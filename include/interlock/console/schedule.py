@@ -19,10 +19,10 @@ from fastapi import HTTPException, Query, Request, Response, status
 
 from include.interlock.adapters.catalogue import calendars_of, load_catalogue
 from include.interlock.adapters.copies import CopiesThere, copies_folder
-from include.interlock.adapters.journeys import dag_of_train
 from include.interlock.adapters.schedule import Item, Schedule, as_ical, path_of
 from include.interlock.adapters.trains import load_trains
 from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.train_manifest import dag_of_train
 
 from .under_way import runs_under_way, unpaused
 from .verdict import catalogue_folder

@@ -15,9 +15,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from .canonical import Sha256
-from .catalogue import BoardBook, UserName
+from .catalogue import BoardBook, Flow, UserName
 from .errors import PolicyViolation
-from .records import Decision, Vote
+from .records import Decision, ReleasePlan, Vote
 from .voting import Demand, Seat, VotingRule, approvals, eligible_seats, lacking, listed, met, seat_of
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
@@ -35,6 +35,11 @@ def authors_of(addresses: Iterable[str], book: BoardBook) -> tuple[UserName, ...
     """Return who of the people of the board book wrote a change, by the e-mail addresses of its commits."""
     wrote = {address.casefold() for address in addresses}
     return tuple(sorted(person.user for person in book.people if person.email.casefold() in wrote))
+
+
+def barred_authors(flow: Flow, plan: ReleasePlan, book: BoardBook) -> tuple[UserName, ...]:
+    """Return the authors of a change, if the flow says that they do not decide on it."""
+    return authors_of(plan.wrote, book) if flow.exclude_authors else ()
 
 
 def eligible_members(rule: VotingRule, *, requester: str, excluded: Collection[str] = ()) -> tuple[Seat, ...]:

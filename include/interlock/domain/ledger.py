@@ -21,6 +21,8 @@ START = "0" * 64
 """What stands for the predecessor's hash in the first entry of a chain."""
 INSTALLATION = "installation"
 """The chain of what belongs to no single release."""
+ENDED = "release.ended"
+"""The entry that the installation's chain has of each release that ended."""
 HEAD_TYPE = "application/vnd.interlock.chain-head+json"
 """Payload type of a signed head."""
 CLOCK_CORRECTED = "clock.corrected"
@@ -110,6 +112,13 @@ class SignedHead(Model):
 BreakKind = Literal[
     "unreadable", "changed", "foreign", "missing", "reordered", "duplicated", "unlinked", "clock", "head"
 ]
+
+
+class Chains(Protocol):
+    """The part of the ledger that is read for what goes on, or did."""
+
+    def entries(self, chain: str, *, kind: str | None = None) -> Sequence[Entry]: ...  # noqa: D102
+    def chains(self) -> Sequence[str]: ...  # noqa: D102
 
 
 class Break(Model):

@@ -30,6 +30,11 @@ LEFT, BACK = "passenger.departed", "passenger.arrived"
 STOPPED = "train.stopped"
 
 
+def dag_of_train(name: str) -> str:
+    """Return the Dag of a train."""
+    return TRAINS + name.replace("-", "_")
+
+
 class Boarded(Model):
     """A passenger: exactly what is released of a service."""
 

@@ -26,7 +26,7 @@ from include.interlock.adapters.calendars import public_holidays
 from include.interlock.adapters.catalogue import FOLDER, calendars_of, load_catalogue
 from include.interlock.adapters.conflicts import conflicts_of_trains
 from include.interlock.adapters.copies import CopiesThere, copies_folder
-from include.interlock.adapters.journeys import Journey, dag_of_train, journeys
+from include.interlock.adapters.journeys import Journey, journeys
 from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.trains import load_trains
 from include.interlock.console.under_way import runs_under_way, unpaused
@@ -34,7 +34,7 @@ from include.interlock.domain.calendar import Calendars
 from include.interlock.domain.catalogue import Catalogue, Service
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.train_manifest import Boarded, Found, boarding, when_late
+from include.interlock.domain.train_manifest import Boarded, Found, boarding, dag_of_train, when_late
 from include.interlock.domain.trains import cadence_in_words, closed_for, milestones, next_departures, opens
 
 from .connections import stored_connection

@@ -10,7 +10,7 @@ from airflow.sdk import XComArg, chain, task_group
 from include.interlock.adapters.templates import render
 from include.interlock.domain import board as boards
 from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import BoardBook, Policy, Service
+from include.interlock.domain.catalogue import Policy, Service
 from include.interlock.domain.paths import quality_page
 from include.interlock.domain.policy import time_limits_of
 from include.interlock.domain.records import (
@@ -38,10 +38,6 @@ def acceptance_digest(artifact: Artifact, report: QualityReport) -> str:
 
 def _asked(in_force: PolicyInForce, plan: ReleasePlan) -> bool:
     return in_force.flow.acceptance and not plan.rehearsal
-
-
-def _excluded(in_force: PolicyInForce, plan: ReleasePlan, book: BoardBook) -> tuple[str, ...]:
-    return boards.authors_of(plan.wrote, book) if in_force.flow.exclude_authors else ()
 
 
 @stage_task(task_display_name="Prepare the acceptance")
@@ -72,7 +68,9 @@ def prepare_acceptance(
         quality_page=quality_page(*this_run()),
     )
     subject = f"Accept {described.title} {plan.version} as it runs on test"
-    asked = boards.others(described.functional_approvers, {plan.requested_by, *_excluded(in_force, plan, board)})
+    asked = boards.others(
+        described.functional_approvers, {plan.requested_by, *boards.barred_authors(in_force.flow, plan, board)}
+    )
     return [question(subject, body, digest, persons(board, asked))] if asked else []
 
 
@@ -99,7 +97,7 @@ def decide_acceptance(
             subject="acceptance",
             digest=digest,
             requester=plan.requested_by,
-            excluded=_excluded(in_force, plan, book),
+            excluded=boards.barred_authors(in_force.flow, plan, book),
             expired=True,
             names=book.names,
         )

@@ -56,7 +56,7 @@ def note_of_release(plan: ReleasePlan, in_force: PolicyInForce, *, by_train: boo
         rule = voting_rule(
             catalogue.policy, catalogue.board, described, change_type=plan.change_type, risk=plan.risk.score
         )
-        authors = boards.authors_of(plan.wrote, catalogue.board) if in_force.flow.exclude_authors else ()
+        authors = boards.barred_authors(in_force.flow, plan, catalogue.board)
         found += of_quorum(rule, requester=plan.requested_by, barred=authors)
     _leave(found)
     return found

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from include.interlock.domain.ledger import INSTALLATION, Entry
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry
 from include.interlock.domain.records import Outcome, PastRelease
 
 from . import resources
 from .evidence import this_task
 
-ENDED, REVIEWED = "release.ended", "release.reviewed"
+REVIEWED = "release.reviewed"
 
 
 def remember(run: str, outcome: Outcome, change_type: str) -> None:

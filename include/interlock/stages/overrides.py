@@ -13,13 +13,12 @@ from airflow.sdk import Param, chain, get_current_context
 from include.interlock.domain import overrides
 from include.interlock.domain.catalogue import BoardBook, Person
 from include.interlock.domain.errors import AlreadyRecorded, PolicyViolation
-from include.interlock.domain.ledger import INSTALLATION
+from include.interlock.domain.ledger import ENDED, INSTALLATION
 from include.interlock.domain.overrides import LONGEST, OVERRIDDEN, Override
 from include.interlock.domain.reconcile import dags_of, run_of
 
 from . import resources
 from .calendars import answer_now
-from .history import ENDED
 from .notices import notify
 from .policy import REQUESTED, requester
 from .taskflow import stage_task, this_run

@@ -15,7 +15,7 @@ from include.interlock.adapters.trains import load_trains
 from include.interlock.domain import board as boards
 from include.interlock.domain.catalogue import Policy
 from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.ledger import INSTALLATION, Entry, unsigned_since
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry, unsigned_since
 from include.interlock.domain.reconcile import dag_of, run_of
 from include.interlock.domain.records import Decision, RolloutPlan, TrainTicket
 from include.interlock.domain.request import ReleaseRequest
@@ -33,7 +33,6 @@ from include.interlock.domain.voting import VotingRule
 
 from . import resources
 from .evidence import record
-from .history import ENDED
 from .people import votes_on
 
 ASK = "board.cast_ballot"

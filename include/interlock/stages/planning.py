@@ -151,8 +151,7 @@ def _needs_approval(flow: Flow, step: str, risk: int) -> bool:
 
 def _authors(policy: Policy, service: Service, book: BoardBook, plan: ReleasePlan) -> tuple[str, ...]:
     """Return the authors of a change, if the policy says that they do not approve it."""
-    excluded = flows_of(policy, service)[plan.change_type].exclude_authors
-    return boards.authors_of(plan.wrote, book) if excluded else ()
+    return boards.barred_authors(flows_of(policy, service)[plan.change_type], plan, book)
 
 
 @stage_task(task_display_name="Prepare the plan's approval")

@@ -26,7 +26,7 @@ from include.interlock.domain import reconcile as checks
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Environment, Findings, Service
 from include.interlock.domain.errors import AlreadyRecorded, CatalogueError, DeployError, LedgerBroken
-from include.interlock.domain.ledger import INSTALLATION, Break, Entry, release_chain, unsigned_since
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Break, Entry, release_chain, unsigned_since
 from include.interlock.domain.permit import SANDBOXES
 from include.interlock.domain.reconcile import BASELINE, DAGS, FINDING, ROLLBACKS, TOLD, Finding, RunSeen
 from include.interlock.domain.records import Host
@@ -36,7 +36,6 @@ from . import fleets as hosts_of
 from . import permits, resources
 from .closure import QUESTIONS
 from .evidence import this_task
-from .history import ENDED
 from .notices import notify
 from .passengers import ASK as ASK_TRAIN
 from .policy import catalogue_digest

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.domain.catalogue import Service
 from include.interlock.domain.errors import DeployError, LedgerBroken, PolicyViolation
-from include.interlock.domain.ledger import INSTALLATION, unsigned_since
+from include.interlock.domain.ledger import ENDED, INSTALLATION, unsigned_since
 from include.interlock.domain.permit import refuse
 from include.interlock.domain.reconcile import dags_of, run_of
 from include.interlock.domain.records import Host, WaveReport
@@ -18,7 +18,6 @@ from include.interlock.domain.stops import stops_in_force
 
 from . import calendars, permits, resources, rolling
 from .evidence import this_task
-from .history import ENDED
 from .policy import catalogue_digest
 from .taskflow import stage_task, this_run
 from .versions import standing

@@ -85,7 +85,7 @@ def freeze_plan(
         excluded=tuple(
             dict.fromkeys(
                 (
-                    *(boards.authors_of(plan.wrote, board) if in_force.flow.exclude_authors else ()),
+                    *boards.barred_authors(in_force.flow, plan, board),
                     *passengers.had_a_hand(asked_for.train),
                 )
             )

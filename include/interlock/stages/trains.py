@@ -35,7 +35,7 @@ from include.interlock.domain.errors import (
     RequestRefused,
     TransientError,
 )
-from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry, release_chain
 from include.interlock.domain.overrides import OVERRIDDEN, overridden
 from include.interlock.domain.policy import flows_of
 from include.interlock.domain.reconcile import dag_of
@@ -71,7 +71,6 @@ from . import calendars, resources
 from .ballots import AwaitBallots
 from .conflicts import note_of_train, noted
 from .evidence import chain_entries, record, refuse_void, this_chain
-from .history import ENDED
 from .passengers import ASK, refuse_replaced, running
 from .people import ABSTAIN, APPROVE, REJECT, ask, persons, question, votes_on
 from .planning import settled

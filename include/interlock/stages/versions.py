@@ -15,7 +15,7 @@ from include.interlock.adapters.permits import signed_permits
 from include.interlock.domain import versions
 from include.interlock.domain.catalogue import Policy, Service
 from include.interlock.domain.errors import CatalogueError, PolicyViolation
-from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain, unsigned_since
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry, release_chain, unsigned_since
 from include.interlock.domain.reconcile import dags_of, run_of
 from include.interlock.domain.records import RolloutPlan
 from include.interlock.domain.versions import MARKS, DeployedRelease
@@ -43,7 +43,7 @@ def deployed_releases(service: str, version: str = "") -> tuple[DeployedRelease,
     with resources.ledger() as ledger:
         ended = [
             entry.payload
-            for entry in ledger.entries(INSTALLATION, kind=history.ENDED)
+            for entry in ledger.entries(INSTALLATION, kind=ENDED)
             if entry.payload["service"] == service and entry.payload["outcome"] == "deployed"
         ]
         wanted = [one for one in ended[:-MOST_OFFERED] if one["version"] == version] + ended[-MOST_OFFERED:]
@@ -75,7 +75,7 @@ def answers_since(release: DeployedRelease, policy: Policy) -> dict[str, bool]:
     """
     answers = {question.key: False for question in policy.risk.questions}
     with resources.ledger() as ledger:
-        for entry in ledger.entries(INSTALLATION, kind=history.ENDED):
+        for entry in ledger.entries(INSTALLATION, kind=ENDED):
             told = entry.payload
             if (
                 told["service"] == release.service
@@ -128,7 +128,7 @@ def overtaken(ledger: Ledger, plan: RolloutPlan, own: str, entries: Sequence[Ent
 def _used_by_others(ledger: Ledger, plan: RolloutPlan, own: str, since: datetime) -> Iterator[Entry]:
     """Yield the permits that releases and rollbacks of the service used which had not ended by then; not its own."""
     dags = dags_of(plan.service)
-    ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=history.ENDED) if one.at <= since}
+    ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=ENDED) if one.at <= since}
     for chain in ledger.chains():
         run = run_of(chain)
         if chain != own and run is not None and run[0] in dags and "/".join(run) not in ended:
