@@ -26,7 +26,7 @@ from include.interlock.adapters.signing import Signer, generate_key, load_signer
 from include.interlock.domain import interventions
 from include.interlock.domain import reconcile as checks
 from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.ledger import INSTALLATION, Entry
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry
 from include.interlock.domain.records import Host, RunningRelease, Strategy
 from include.interlock.domain.stops import DECLARED, LIFTED
 from include.interlock.estate import postgres
@@ -387,7 +387,7 @@ def test_a_review_unblocks_the_release_that_it_is_about(ledger: Ledger, run: Run
         "participants": "Ben\nCora",
     }
     ended = {"service": "bike-shop", "version": "1.1.1", "change_type": "emergency", "outcome": "deployed"}
-    record(ledger, history.ENDED, {"run": "/".join(RUN), **ended}, INSTALLATION)
+    record(ledger, ENDED, {"run": "/".join(RUN), **ended}, INSTALLATION)
     assert not history.past_releases("bike-shop")[0].reviewed
     run(reviews.record_review, **form)
     run(reviews.record_review, **form)
@@ -474,7 +474,7 @@ def lost(ledger: Ledger, signer: Signer, tmp_path: Path, monkeypatch: pytest.Mon
     record(ledger, "release.closed", releases.outcome().to_xcom())
     ledger.sign_head(CHAIN, signer)
     told = {"run": "/".join(RUN), "service": "bike-shop", "version": "1.1.0", "change_type": "normal"}
-    record(ledger, history.ENDED, {**told, "outcome": "deployed"}, INSTALLATION)
+    record(ledger, ENDED, {**told, "outcome": "deployed"}, INSTALLATION)
     monkeypatch.setattr(resources, "store", lambda: store)
     return host
 
@@ -552,7 +552,7 @@ def test_a_host_that_returns_stays_as_it_is_if_anything_speaks_against_its_relea
     record(ledger, kind, payload, chain)
     if chain not in (CHAIN, INSTALLATION):
         ended = {"run": "release_bike_shop/another", "service": "bike-shop", "version": "1.2.0", "outcome": "failed"}
-        record(ledger, history.ENDED, ended, INSTALLATION)
+        record(ledger, ENDED, ended, INSTALLATION)
     with pytest.raises(AirflowFailException, match=said):
         run(returning.bring_hosts_back)
     assert brought == []

@@ -21,7 +21,7 @@ from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.permits import PermitOffice
 from include.interlock.adapters.signing import generate_key, load_signer
 from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.ledger import INSTALLATION, release_chain
+from include.interlock.domain.ledger import ENDED, INSTALLATION, release_chain
 from include.interlock.domain.permit import objections
 from include.interlock.domain.records import (
     BackOutPlan,
@@ -39,7 +39,7 @@ from include.interlock.domain.records import (
 )
 from include.interlock.estate import postgres
 from include.interlock.estate.settings import Settings
-from include.interlock.stages import history, permits, planning, resources, rollback, rollout, versions
+from include.interlock.stages import permits, planning, resources, rollback, rollout, versions
 from include.interlock.stages import policy as stages_policy
 from include.interlock.stages.acceptance import acceptance_digest
 from tests.factories import releases
@@ -138,7 +138,7 @@ class Office:
         ended = releases.outcome().model_copy(update={"outcome": outcome, "version": version})
         self.put(chain, "release.closed", ended, seal=True)
         told = {"run": "/".join(run), "service": "bike-shop", "version": version, "change_type": "normal"}
-        self.put(INSTALLATION, history.ENDED, {**told, "outcome": outcome})
+        self.put(INSTALLATION, ENDED, {**told, "outcome": outcome})
         return chain
 
     def runs(self, version: str) -> None:
