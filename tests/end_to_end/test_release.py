@@ -190,9 +190,10 @@ def test_nobody_goes_round_the_board_through_the_api(stack: Stack, rita: Colleag
     """Mark, clear, edit or delete: refused for the administrator too; the board decides or nobody does."""
     run = rita.release(NEW)
     accept(stack, run)
-    until("the ballots", lambda: "awaiting_input" in run.states().get("rollout.cast_ballot", ""))
     admin = stack.person("admin")
     tasks = f"{run.path}/taskInstances"
+    ballot = f"{tasks}/rollout.cast_ballot/0/hitlDetails"
+    until("the first ballot", lambda: admin.send("GET", ballot).is_success, within=240)
     vote = {"chosen_options": ["Approve"], "params_input": {}}
     cleared = {"dry_run": False, "dag_run_id": run.id, "task_ids": ["rollout.cast_ballot"]}
     attempts = {
@@ -204,7 +205,7 @@ def test_nobody_goes_round_the_board_through_the_api(stack: Stack, rita: Colleag
         ),
         "clear": admin.send("POST", f"dags/{DAG}/clearTaskInstances", cleared),
         "delete": admin.send("DELETE", run.path),
-        "vote for ben": admin.send("PATCH", f"{tasks}/rollout.cast_ballot/0/hitlDetails", vote),
+        "vote for ben": admin.send("PATCH", ballot, vote),
     }
     assert {what: reply.status_code for what, reply in attempts.items()} == dict.fromkeys(attempts, 403)
     stack.person("cora").decide(run, "rollout.cast_ballot", "Reject", "Released already")

@@ -252,7 +252,7 @@ def test_an_emergency_stop_halts_a_rollout_between_two_hosts(stack: Stack, rita:
     held = [one for one in results if one["outcome"] != "deployed"]
     assert {one["outcome"] for one in held} == {"failed", "untouched"}
     halted = next(one for one in held if one["outcome"] == "failed")
-    assert "The wave is halted: Emergency stop: bike-shop, by olga" in halted["error"]
+    assert "The wave is halted: emergency stop of bike-shop, by olga: The warehouse burns" in halted["error"]
     assert all(one["before"] == one["after"] for one in held), "a host that was held back was not changed"
     outcome = run.outcome()
     assert (outcome["outcome"], outcome["stage"]) == ("backed_out", "implementation")

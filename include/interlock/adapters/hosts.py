@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from include.interlock.domain.appspec import APPSPEC, AppSpec, parse_appspec, refuse_two_sources
+from include.interlock.domain.appspec import APPSPEC, AppSpec, parse_appspec
 from include.interlock.domain.catalogue import Health
 from include.interlock.domain.errors import DeployError, DigestMismatch, HostUnreachable
 from include.interlock.domain.host_commands import Contents, HostState, Site
@@ -261,11 +261,7 @@ def _appspec(bundle: Path) -> AppSpec:
         with tarfile.open(bundle, "r:gz") as archive:
             for member in archive:
                 if member.name.removeprefix("./") == APPSPEC and (file := archive.extractfile(member)):
-                    spec = parse_appspec(file.read().decode())
-                    if spec.files:
-                        files = [one.name.removeprefix("./") for one in archive.getmembers() if not one.isdir()]
-                        refuse_two_sources(spec, files)
-                    return spec
+                    return parse_appspec(file.read().decode())
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DigestMismatch(f"{bundle.name} is not a bundle: {error}.", next_step="build the release again") from error
     raise DigestMismatch(f"{bundle.name} is not a bundle: it has no {APPSPEC}.", next_step="build the release again")
