@@ -1,6 +1,6 @@
 """One Dag per release train of the catalogue: ``train_<name>``.
 
-Composition only: which tasks, in which order. What they do is in ``include/interlock/stages/trains.py``.
+Composition only: which tasks, in which order. What they do is in ``include/interlock/stages/trains/``.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ from include.interlock.domain.train_manifest import (
 from include.interlock.domain.witness import ASKED, GIVEN, AskedRun
 from include.interlock.stages import ballots, calendars, conflicts, passengers, planning, resources, rollout, trains
 from include.interlock.stages.people import BINDING
+from include.interlock.stages.trains import board, boarding, common, departure
 from tests.airflow_server import AirflowServer
 from tests.dag_run import dag_run
 from tests.factories import releases
@@ -82,7 +83,7 @@ def clock_at(instant: datetime) -> Iterator[None]:
             return instant.astimezone(tz)
 
     with ExitStack() as clocks:
-        for module in (trains, calendars, ballots):
+        for module in (boarding, board, common, departure, calendars, ballots):
             clocks.enter_context(patch.object(module, "datetime", Clock))
         yield
 

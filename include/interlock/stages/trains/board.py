@@ -1,0 +1,176 @@
+"""One decision for a train: the boards of all passengers, merged, vote on the digest of the frozen manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import XComArg, chain, task_group
+
+from include.interlock.adapters.boarding import unusable
+from include.interlock.adapters.templates import render
+from include.interlock.domain import board as boards
+from include.interlock.domain import voting
+from include.interlock.domain.catalogue import Catalogue
+from include.interlock.domain.catalogue.train_file import Train
+from include.interlock.domain.records import Decision
+from include.interlock.domain.train_manifest import (
+    CONDUCTOR,
+    Manifest,
+)
+from include.interlock.domain.voting import VotingRule
+from include.interlock.stages.ballots import AwaitBallots
+from include.interlock.stages.conflicts import noted
+from include.interlock.stages.evidence import refuse_void
+from include.interlock.stages.passengers import ASK
+from include.interlock.stages.people import ABSTAIN, APPROVE, REJECT, ask, persons, question, votes_on
+from include.interlock.stages.planning import settled
+from include.interlock.stages.taskflow import stage_task
+
+from .common import AGAIN, catalogue_now, train_now, train_rule, without_file
+
+if TYPE_CHECKING:
+    from include.interlock.adapters.airflow_api import Answer as Cast
+
+LONGEST_VOTE = timedelta(days=30)
+
+
+@stage_task(task_display_name="Prepare the ballots")
+def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
+    """Prepare one ballot for each member of the boards who may vote on this manifest, or whoever stands in for them."""
+    catalogue = catalogue_now()
+    train = train_now(name, catalogue)
+    rule = _rule(catalogue, train, manifest)
+    if rule is None or manifest.decide_by is None:
+        return []
+    body = render(
+        "train_ballot.md.j2",
+        train=train,
+        manifest=manifest,
+        board=rule,
+        names=catalogue.board.names,
+        titles={service: one.title for service, one in catalogue.services.items()},
+        conflicts=noted(),
+    )
+    boards.eligible_members(rule, requester=CONDUCTOR, excluded=manifest.barred)  # enough of them
+    barred = {CONDUCTOR, *manifest.barred}
+    to_cast = voting.ballots(rule, barred=barred, since=datetime.now(UTC), until=manifest.decide_by)
+    subject = f"Vote: {manifest.title}, {manifest.departure:%Y-%m-%d %H:%M} UTC"
+    return [question(subject, body, manifest.digest, persons(catalogue.board, one.voters)) for one in to_cast]
+
+
+def count(manifest: Manifest, rule: VotingRule | None, *, expired: bool) -> Decision | None:
+    """Count the ballots of this run from Airflow's record of them; None while the board is still open."""
+    if rule is None:
+        why = (
+            f"The policy asks no board for the manifest of a train of {manifest.change_type} changes."
+            if manifest.passengers
+            else "Nobody is on board."
+        )
+        return Decision(subject="board", digest=manifest.digest, approved=True, required=False, reason=why)
+    votes = votes_on(ASK, manifest.digest)
+    in_time = [one for one in votes if one.at and (manifest.decide_by is None or one.at <= manifest.decide_by)]
+    return boards.count_votes(
+        rule, in_time, digest=manifest.digest, requester=CONDUCTOR, excluded=manifest.barred, expired=expired
+    )
+
+
+def rule_now(manifest: Manifest) -> VotingRule | None:
+    """Return what is asked of the votes on a manifest, by the catalogue as it is now."""
+    catalogue = catalogue_now()
+    return _rule(catalogue, train_now(manifest.train, catalogue), manifest)
+
+
+def _rule(catalogue: Catalogue, train: Train, manifest: Manifest) -> VotingRule | None:
+    """Return what is asked of the votes on a manifest; who has no usable file does not depart, and asks for nothing.
+
+    :raises PolicyViolation: nobody on board has one.
+    """
+    usable = [one for one in manifest.passengers if not unusable(catalogue, one.service)]
+    if manifest.passengers and not usable:
+        raise without_file(train.title, _unusable(catalogue, manifest))
+    return train_rule(catalogue, train, usable) if usable else None
+
+
+def _unusable(catalogue: Catalogue, manifest: Manifest) -> str:
+    """Say whose file cannot be used, and why; empty: all can."""
+    said = ((one.service, unusable(catalogue, one.service)) for one in manifest.passengers)
+    return "; ".join(f"{service}: {why}" for service, why in said if why)
+
+
+class AwaitTrainBoard(AwaitBallots):
+    """Wait, without a worker, until the board has decided on the manifest or its time is up; then close the ballots.
+
+    :param manifest: the frozen manifest.
+    :param ballots: the prepared ballots; none: nobody is asked.
+    """
+
+    template_fields = ("manifest", "ballots")
+    asks = ASK
+
+    def __init__(self, *, manifest: Any, ballots: Any, **kwargs: Any) -> None:
+        super().__init__(ballots=ballots, **kwargs)
+        self.manifest = manifest
+
+    @property
+    def frozen(self) -> Manifest:
+        """The frozen manifest."""
+        return Manifest.from_xcom(self.manifest)
+
+    @property
+    def decide_by(self) -> datetime | None:
+        """The board's deadline; none: nobody is asked."""
+        return self.frozen.decide_by
+
+    def count(self, *, expired: bool) -> Decision | None:
+        """Count the votes on the manifest, if it is the one on record; None while the board is still open.
+
+        What the boards of a passenger ask whose file is broken cannot be told: until the deadline it may be mended.
+        """
+        refuse_void([self.frozen])
+        if self.decide_by is not None and not expired and _unusable(catalogue_now(), self.frozen):
+            return None
+        return count(self.frozen, rule_now(self.frozen), expired=expired)
+
+    def next_look(self, cast: Sequence[Cast]) -> datetime | None:
+        """Return when the wait ends although nobody answered: soon, while a passenger's file is broken."""
+        soon = datetime.now(UTC) + AGAIN
+        return min(self.decide_by or soon, soon) if _unusable(catalogue_now(), self.frozen) else self.decide_by
+
+    def settled(self, decision: Decision) -> dict[str, Any]:
+        """Record the decision with the rule by which it was made; raise GateRejected if the board rejected."""
+        rule = rule_now(self.frozen)
+        return settled(decision, board=rule and rule.model_dump(mode="json")).to_xcom()
+
+
+@task_group(group_id="board", group_display_name="2 One decision", tooltip="One decision: on the manifest's digest")
+def board_group(name: str, manifest: XComArg, within: timedelta | None) -> tuple[XComArg, EmptyOperator | None]:
+    """Ask the boards and wait for them; return the decision, and the end of the ballots.
+
+    :param within: the longest that the boards may take; none: nobody ever votes.
+    """
+    ballots = prepare_ballots(name, manifest)
+    over = None
+    if within is not None:
+        over = ask(
+            ballots,
+            task_id="cast_ballot",
+            title="Cast a ballot (board member)",
+            options=[APPROVE, REJECT, ABSTAIN],
+            default=ABSTAIN,
+            conditions=True,
+            within=within * 2,
+            doc_md="One ballot for each member of the boards, on the digest of the frozen manifest.",
+        )
+    decision = AwaitTrainBoard(
+        task_id="await_board",
+        task_display_name="Wait for the board",
+        manifest=manifest,
+        ballots=ballots,
+        retries=5,
+        doc_md=AwaitTrainBoard.__doc__,
+    )
+    chain(manifest, ballots, decision)
+    return decision.output, over

@@ -1,0 +1,266 @@
+"""Boarding: when this departure is, who is ready to be on board, and a frozen manifest that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
+from airflow.sdk import Param, XComArg, chain, get_current_context, task_group
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from include.interlock.adapters.boarding import Platform
+from include.interlock.domain import voting
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.catalogue import Catalogue
+from include.interlock.domain.catalogue.train_file import Train
+from include.interlock.domain.errors import (
+    HostUnreachable,
+    PolicyViolation,
+    RequestRefused,
+    TransientError,
+)
+from include.interlock.domain.ledger import INSTALLATION
+from include.interlock.domain.overrides import OVERRIDDEN, overridden
+from include.interlock.domain.policy import flows_of
+from include.interlock.domain.train_manifest import (
+    FROZEN,
+    OPENED,
+    Boarded,
+    Found,
+    LeftBehind,
+    Manifest,
+    Voyage,
+    boarding,
+    manifest_in,
+    when_late,
+)
+from include.interlock.domain.trains import closed_for
+from include.interlock.domain.voting import VotingRule
+from include.interlock.stages import calendars, resources
+from include.interlock.stages.conflicts import note_of_train
+from include.interlock.stages.evidence import chain_entries, record
+from include.interlock.stages.policy import requester
+from include.interlock.stages.taskflow import stage_task
+
+from .common import (
+    AGAIN,
+    catalogue_now,
+    look_again,
+    refuse_changed,
+    train_now,
+    train_rule,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def train_params() -> dict[str, Param]:
+    """Return the form of a train that somebody sends by hand."""
+    return {
+        "departure": Param(
+            None,
+            type=["string", "null"],
+            format="date-time",
+            title="Departure",
+            description="When it departs, such as 2026-12-01T20:00:00Z; empty: as soon as its board has decided.",
+        )
+    }
+
+
+@stage_task(task_display_name="Open boarding")
+def open_train(name: str) -> Voyage:
+    """Say when this departure is, and when its manifest is frozen."""
+    known = next((one.payload for one in chain_entries() if one.kind == OPENED), None)
+    if known is not None:
+        return Voyage.from_xcom(known)  # by an earlier try of this task
+    catalogue = catalogue_now()
+    train = train_now(name, catalogue)
+    now = datetime.now(UTC)
+    dag_run: Any = get_current_context()["dag_run"]
+    by_hand = _is_by_hand(name, dag_run.run_type)
+    departure = _asked_departure(now) if by_hand else dag_run.data_interval_end
+    voyage = Voyage(
+        train=name,
+        departure=departure,
+        cut_off=max(now, departure - train.boarding.cut_off),
+        asked_by=requester() if by_hand else "",
+        file=sha256_of(train),
+    )
+    rule = _likely_rule(catalogue, train)
+    found = note_of_train(train, voyage, rule, _likely_authors(catalogue, train) if rule else ())
+    voyage = voyage.model_copy(update={"conflicts": tuple(map(str, found))})
+    record(OPENED, voyage)
+    return voyage
+
+
+def _is_by_hand(name: str, run_type: Any) -> bool:
+    """Tell whether somebody sent the train at its form; refuse a run that neither they nor its timetable made."""
+    if run_type not in ("scheduled", "manual"):  # it is one of an enumeration, whose text is another
+        raise RequestRefused(
+            f"The train {name} is not sent by a {run_type.value}.",
+            rule="a train departs by its timetable, or somebody sends it at its form",
+            who="nobody",
+            next_step="send it at its form, with a departure",
+        )
+    return bool(run_type == "manual")
+
+
+def _likely_rule(catalogue: Catalogue, train: Train) -> VotingRule | None:
+    """Return what the boards would ask if everybody boarded, without any risk."""
+    services = [catalogue.services[name] for name in train.services if name in catalogue.services]
+    each = [
+        voting.voting_rule(catalogue.policy, catalogue.board, service, change_type=train.change_type, risk=0)
+        for service in services
+        if train.change_type in catalogue.policy.trains.one_decision
+    ]
+    rules = [voting.board_rule(catalogue.board, train.board)] if train.board else []
+    rules += [rule for rule in each if rule is not None]
+    return reduce(voting.merge, rules) if rules else None
+
+
+def _likely_authors(catalogue: Catalogue, train: Train) -> tuple[str, ...]:
+    """Return the authors who would not vote if the manifest were frozen now, as far as repositories can be reached."""
+    found = _look(catalogue, train, until=datetime.now(UTC)).values()
+    return _authors(catalogue, train, [one for one in found if isinstance(one, Boarded)])
+
+
+def _asked_departure(now: datetime) -> datetime:
+    asked = get_current_context()["params"].get("departure")
+    if not asked:
+        return now
+    try:
+        at = datetime.fromisoformat(str(asked))
+        if at.tzinfo is None or not now - timedelta(days=1) <= at <= now + timedelta(days=366):
+            raise ValueError("it has no time zone, or is not within a year")
+    except ValueError as error:
+        raise RequestRefused(
+            f"{str(asked)[:40]!r} is no departure: {error}.",
+            rule="an instant with its time zone, at most a year ahead",
+            who="whoever sends the train",
+            next_step="trigger the train again",
+        ) from error
+    return at
+
+
+@stage_task(task_display_name="Freeze the manifest", evidence=FROZEN, seal=True)
+def freeze_manifest(name: str, voyage: Voyage) -> Manifest:
+    """Say who is on board: exactly which commit of which service; the digest of this is what the board decides on.
+
+    Waits, without a worker, for passengers that the train waits for, and for repositories that do not answer.
+    """
+    if frozen := manifest_in(chain_entries()):
+        return frozen  # by an earlier try of this task
+    catalogue = catalogue_now()
+    train = train_now(name, catalogue)
+    if voyage.file is not None:
+        refuse_changed(train, voyage.file, "boarding opened")
+    found = _look(catalogue, train, until=voyage.cut_off + train.patience)
+    _wait_for_late(train, found, voyage)
+    found = _open_at(catalogue, train, found, voyage.departure)
+    boarded, left = boarding(train, found)
+    one_decision = train.change_type in catalogue.policy.trains.one_decision
+    rule = train_rule(catalogue, train, boarded) if boarded else None
+    now = datetime.now(UTC)
+    named = (one.by for one in boarded)
+    return Manifest(
+        train=name,
+        title=train.title,
+        departure=voyage.departure,
+        environment=train.environment,
+        change_type=train.change_type,
+        passengers=boarded,
+        left=left,
+        requested_by=tuple(dict.fromkeys(filter(None, (*named, voyage.asked_by)))),
+        excluded=_authors(catalogue, train, boarded),
+        one_decision=one_decision,
+        decide_by=_decide_by(rule, voyage.departure, now),
+        file=sha256_of(train),
+    )
+
+
+def _look(catalogue: Catalogue, train: Train, *, until: datetime) -> dict[str, Found]:
+    """Say of each service which version would board now, or why none would.
+
+    A repository that does not answer is looked at again, until an instant; then its passenger stays behind.
+    """
+    found: dict[str, Found] = {}
+    with resources.ledger() as ledger:
+        platform = Platform(catalogue, ledger, resources.repository)
+        for one in train.passengers:
+            try:
+                found[one.service] = platform.look_for(train, one)
+            except (TransientError, HostUnreachable) as error:
+                if datetime.now(UTC) < until:
+                    look_again(str(error), until)
+                found[one.service] = LeftBehind(service=one.service, late=True, why=error.what.rstrip("."))
+            except AirflowNotFoundException as error:  # its repository's connection
+                found[one.service] = LeftBehind(service=one.service, late=True, why=str(error))
+    return found
+
+
+def _open_at(catalogue: Catalogue, train: Train, found: Mapping[str, Found], at: datetime) -> dict[str, Found]:
+    """Leave behind who may not change the environment at departure, unless nobody may: then the train waits."""
+    boarded = [catalogue.services[name] for name, one in found.items() if isinstance(one, Boarded)]
+    with resources.ledger() as ledger:
+        entries = ledger.entries(INSTALLATION, kind=OVERRIDDEN)
+
+    def lifted(service: str) -> frozenset[str]:
+        return overridden(entries, service, train.environment, at)
+
+    closed = closed_for(calendars.calendars_now(catalogue.policy), boarded, train.environment, at, lifted)
+    if len(closed) == len(boarded):
+        return dict(found)
+    behind = {name: LeftBehind(service=name, late=True, why=str(answer)) for name, answer in closed.items()}
+    return {**found, **behind}
+
+
+def _wait_for_late(train: Train, found: Mapping[str, Found], voyage: Voyage) -> None:
+    """Go on, look again in a minute, or fail, as the rules of those who are late say."""
+    late = when_late(train, tuple(found.values()))
+    said = "; ".join(f"{one.service}: {one.why}" for one in late.because)
+    if late.then == "stop":
+        raise PolicyViolation(
+            f"{train.title} does not depart without {said}.",
+            rule=f"late: stop of trains/{train.name}.yaml",
+            who=train.owner,
+            next_step="make ready who is late, and send the train by hand, or let the next one take them",
+        )
+    latest = voyage.cut_off + train.patience
+    if late.then == "wait" and datetime.now(UTC) < latest:
+        look_again(said, latest)
+
+
+def _authors(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -> tuple[str, ...]:
+    """Return the authors who do not vote: of passengers whose flow says so."""
+    policy = catalogue.policy
+    concerned = (
+        one for one in boarded if flows_of(policy, catalogue.services[one.service])[train.change_type].exclude_authors
+    )
+    return tuple(sorted({author for one in concerned for author in one.authors}))
+
+
+def _decide_by(rule: VotingRule | None, departure: datetime, now: datetime) -> datetime | None:
+    """Return when silence becomes a rejection: the board's deadline, or departure if that comes first."""
+    if rule is None:
+        return None
+    return min(now + rule.deadline, departure) if departure > now + AGAIN else now + rule.deadline
+
+
+@task_group(group_id="boarding", group_display_name="1 Boarding", tooltip="Boarding: until the manifest is frozen")
+def boarding_group(name: str) -> XComArg:
+    """Open boarding, wait for the cut-off, freeze the manifest; return the manifest."""
+    opened = open_train(name)
+    wait = DateTimeSensorAsync(
+        task_id="await_cut_off",
+        task_display_name="Wait for the cut-off",
+        target_time="{{ ti.xcom_pull(task_ids='boarding.open_train')['cut_off'] }}",
+        execution_timeout=None,
+        doc_md="Wait, without a worker, until the manifest is frozen; make trains shows who would board now.",
+    )
+    manifest = freeze_manifest(name, opened)
+    chain(opened, wait, manifest)
+    return manifest

@@ -1,0 +1,96 @@
+"""What the groups of a train's tasks have in common: the files as they are now, the rule of its boards, its waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import TYPE_CHECKING, NoReturn
+
+from include.interlock.adapters.catalogue import load_catalogue
+from include.interlock.adapters.trains import load_train
+from include.interlock.domain import voting
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.catalogue import Catalogue
+from include.interlock.domain.catalogue.train_file import Train
+from include.interlock.domain.errors import (
+    PolicyViolation,
+    ReleaseError,
+)
+from include.interlock.domain.ledger import Entry
+from include.interlock.domain.train_manifest import (
+    Boarded,
+)
+from include.interlock.domain.voting import VotingRule
+from include.interlock.stages import calendars, resources
+
+if TYPE_CHECKING:
+    pass
+
+AGAIN = timedelta(minutes=1)
+"""So often a train looks again for somebody it waits for."""
+
+
+def catalogue_now() -> Catalogue:
+    """Return the catalogue as it is now."""
+    return load_catalogue(resources.catalogue_folder())
+
+
+def train_now(name: str, catalogue: Catalogue) -> Train:
+    """Return a train's file as it is now."""
+    return load_train(resources.catalogue_folder(), catalogue.policy, catalogue.board, name)
+
+
+def refuse_changed(train: Train, digest: str, since: str) -> None:
+    """Raise PolicyViolation if a train's file is not the one that the train has gone by so far."""
+    if sha256_of(train) != digest:
+        raise PolicyViolation(
+            f"trains/{train.name}.yaml changed since {since}.",
+            rule="a train boards and departs by one file, as its board saw it",
+            who=train.owner,
+            next_step="send the train by hand, so that it boards by the file as it is now",
+        )
+
+
+def look_again(why: str, latest: datetime) -> NoReturn:
+    """Have the task run again in a minute, or at an instant if that comes first; it holds no worker meanwhile."""
+    calendars.wait(why, min(datetime.now(UTC) + AGAIN, latest))
+
+
+def train_rule(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -> VotingRule | None:
+    """Return what the boards of all passengers ask, and the train's own, merged; None: nobody votes."""
+    policy, book = catalogue.policy, catalogue.board
+    rules: list[VotingRule] = [voting.board_rule(book, train.board)] if train.board else []
+    if train.change_type in policy.trains.one_decision:
+        each = (
+            voting.voting_rule(
+                policy, book, catalogue.services[one.service], change_type=train.change_type, risk=one.risk
+            )
+            for one in boarded
+        )
+        rules += [rule for rule in each if rule is not None]
+    return reduce(voting.merge, rules) if rules else None
+
+
+def without_file(who: str, why: str) -> PolicyViolation:
+    """Return the refusal of a passenger, or of a whole train, whose services have no usable file."""
+    return PolicyViolation(
+        f"{who} does not depart: {why}",
+        rule="a passenger is released by its file services/<name>.yaml",
+        who="the service's team",
+        next_step="correct the file, and let it take the next train",
+    )
+
+
+class PassengerLost(ReleaseError):
+    """A passenger did not arrive."""
+
+
+def of_passenger(entries: Sequence[Entry], kind: str, service: str) -> Entry | None:
+    """Return the first entry of a kind about a passenger, in a train's chain."""
+    return next((one for one in entries if one.kind == kind and one.payload.get("service") == service), None)
+
+
+def task_of(service: str) -> str:
+    """Return the task that sends a passenger."""
+    return f"departure.send_{service.replace('-', '_')}"

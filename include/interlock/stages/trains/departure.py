@@ -1,0 +1,314 @@
+"""Departure: what was decided is proven again, and the passengers are sent, each after what it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
+from airflow.sdk import BaseOperator, TriggerRule, XComArg, chain, task_group
+from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
+
+from include.interlock.adapters.boarding import unusable
+from include.interlock.domain.calendar import Answer
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.catalogue import Catalogue
+from include.interlock.domain.catalogue.train_file import Train
+from include.interlock.domain.catalogue.values import in_words
+from include.interlock.domain.errors import (
+    GateRejected,
+    PolicyViolation,
+)
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry, release_chain
+from include.interlock.domain.reconcile import dag_of
+from include.interlock.domain.records import Outcome
+from include.interlock.domain.stops import stops_in_force
+from include.interlock.domain.train_manifest import (
+    BACK,
+    CONDUCTOR,
+    DEPARTED,
+    LEFT,
+    STOPPED,
+    Boarded,
+    Manifest,
+    passenger_form,
+    passenger_run,
+)
+from include.interlock.domain.trains import planned
+from include.interlock.domain.witness import ASKED
+from include.interlock.stages import calendars, resources
+from include.interlock.stages.evidence import chain_entries, record, refuse_void, this_chain
+from include.interlock.stages.passengers import refuse_replaced, running
+from include.interlock.stages.policy import REQUESTED
+from include.interlock.stages.taskflow import reasons_kept, stage_task
+from include.interlock.stages.triggers import RunTrigger
+
+from .board import count, rule_now
+from .common import (
+    AGAIN,
+    PassengerLost,
+    catalogue_now,
+    look_again,
+    of_passenger,
+    refuse_changed,
+    train_now,
+    without_file,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+@stage_task(task_display_name="Depart", evidence=DEPARTED, seal=True)
+def depart(name: str, manifest: Manifest) -> Manifest:
+    """Prove once more what was decided, and that the calendars and emergency stops let at least one passenger depart.
+
+    In a freeze that is over soon enough it waits, without a worker, if the train's file says so; and for its time, in
+    case that somebody edited what the task before it waited for.
+    """
+    if datetime.now(UTC) < manifest.departure:
+        calendars.wait("it is not time yet", manifest.departure)
+    catalogue = catalogue_now()
+    train = train_now(name, catalogue)
+    refuse_changed(train, manifest.file, "the manifest was frozen")
+    decision = count(manifest, rule_now(manifest), expired=True)
+    if decision is None or not decision.approved:
+        raise GateRejected(decision.reason if decision else "The board has not decided.")
+    ready = [catalogue.services[one.service] for one in manifest.passengers if one.service in catalogue.services]
+    answers = [calendars.answer_now(catalogue.policy, service, train.environment) for service in ready]
+    if answers and not any(answer.open for answer in answers):
+        _wait_or_refuse(train, manifest, answers)
+    stopped = [_stops(catalogue, service.name) for service in ready]
+    if stopped and all(stopped):
+        raise _held_back(train, f"there is an emergency stop: {stopped[0]}")
+    return manifest
+
+
+def _wait_or_refuse(train: Train, manifest: Manifest, answers: Sequence[Answer]) -> NoReturn:
+    """Wait until one of the passengers may depart, if that is soon enough; otherwise the train does not depart.
+
+    It is not soon enough when the train's next date has come: that is another departure. Calendars that cannot be read
+    may be read the next time.
+    """
+    unread, soon = any(answer.faults for answer in answers), datetime.now(UTC) + AGAIN
+    opening = soon if unread else min((answer.next for answer in answers if answer.next is not None), default=None)
+    following = next(planned(train, manifest.departure), None)
+    why = " ".join(dict.fromkeys(map(str, answers)))
+    if (
+        (train.freeze.then == "move" or unread)
+        and opening is not None
+        and opening <= manifest.departure + train.freeze.farthest
+        and (following is None or opening < following)
+    ):
+        look_again(why, opening)
+    raise _held_back(train, why)
+
+
+def _held_back(train: Train, why: str) -> PolicyViolation:
+    return PolicyViolation(
+        f"{train.title} does not depart: {why}",
+        rule=f"a train departs when a passenger may change {train.environment} (freeze of trains/{train.name}.yaml)",
+        who="whoever keeps the calendars, or may lift the stop",
+        next_step="its passengers take the next train, or send it by hand when it is over",
+    )
+
+
+def _stops(catalogue: Catalogue, service: str) -> str:
+    with resources.ledger() as ledger:
+        entries = ledger.entries(INSTALLATION, kind="emergency_stop.*")
+    return " ".join(map(str, stops_in_force(entries, catalogue.services[service], datetime.now(UTC))))
+
+
+class SendPassenger(BaseOperator):
+    """Ask for the release of one passenger, as the conductor, and wait without a worker until it has ended.
+
+    Fails if it did not arrive; then what depends on it stays behind, and nothing else. Skipped if the service is not on
+    board.
+
+    :param train: the train's name.
+    :param service: the service's name.
+    :param manifest: the frozen manifest.
+    """
+
+    template_fields = ("manifest",)
+
+    def __init__(self, *, train: str, service: str, manifest: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.train, self.service, self.manifest = train, service, manifest
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send it if it was not sent; wait while its release is under way; say how it arrived."""
+        with reasons_kept():
+            manifest = Manifest.from_xcom(self.manifest)
+            refuse_void([manifest])
+            one = manifest.passenger(self.service)
+            if one is None:
+                raise AirflowSkipException(manifest.why_left(self.service))
+            run_id = passenger_run(self.train, manifest.departure)
+            entries = chain_entries()
+            if not of_passenger(entries, LEFT, self.service):
+                form = passenger_form(manifest, one, this_chain())
+                if not self._is_asked_for(run_id, form):  # otherwise by a try that ended before it could say so
+                    self._refuse_or_wait(manifest, one, entries)
+                    with resources.airflow_api(resources.CONDUCTOR) as api:
+                        note = f"A passenger of {manifest.title}"
+                        api.trigger(dag_of(self.service), run_id, form, note=note)
+                record(LEFT, self._told(one, run_id))
+            return self._arrived(one, run_id)
+
+    def execute_again(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Look again; what the trigger says is only that it is time to."""
+        self.log.info("Looking again: %s", event.get("why"))
+        return self.execute(context)
+
+    def _told(self, one: Boarded, run_id: str, **more: str) -> dict[str, Any]:
+        """Return what the train's chain has of a passenger."""
+        return {"service": self.service, "version": one.version, "run": f"{dag_of(self.service)}/{run_id}", **more}
+
+    def _is_asked_for(self, run_id: str, form: dict[str, Any]) -> bool:
+        """Tell whether the conductor asked for the passenger's release already, with this train's form."""
+        with resources.ledger() as ledger:
+            asked = ledger.entries(release_chain(dag_of(self.service), run_id), kind=ASKED)
+        mine = (CONDUCTOR, sha256_of(form))
+        return any((one.payload["user"], one.payload["conf"]) == mine for one in asked)
+
+    def _refuse_or_wait(self, manifest: Manifest, one: Boarded, entries: Sequence[Entry]) -> None:
+        """Hold the passenger back: for good, or until the calendars let it depart."""
+        catalogue = catalogue_now()
+        train = train_now(self.train, catalogue)
+        if stopped := next((entry.payload for entry in entries if entry.kind == STOPPED), None):
+            raise _held_back(train, f"it was stopped, for {stopped['because']}")
+        if why := unusable(catalogue, self.service):
+            raise without_file(self.service, why)
+        refuse_replaced(one)
+        if stop := _stops(catalogue, self.service):
+            raise _held_back(train, f"there is an emergency stop: {stop}")
+        answer = calendars.answer_now(catalogue.policy, catalogue.services[self.service], train.environment)
+        if not answer.open:
+            _wait_or_refuse(train, manifest, [answer])
+        dag_id = dag_of(self.service)
+        with resources.airflow_api() as api:
+            if api.is_paused(dag_id):
+                raise _held_back(train, f"{dag_id} is paused, so its release would not begin.")
+
+    def _arrived(self, one: Boarded, run_id: str) -> dict[str, Any]:
+        """Return how the release ended; defer while it has not."""
+        dag_id = dag_of(self.service)
+        outcome = _outcome(release_chain(dag_id, run_id))
+        if outcome is None:
+            with resources.airflow_api() as api:
+                state = api.run_state(dag_id, run_id)
+            if state == "queued":
+                return self._in_line(one, run_id)
+            if state == "running":
+                self.defer(
+                    trigger=RunTrigger(dag_id=dag_id, run_id=run_id, connection=resources.AIRFLOW),
+                    method_name="execute_again",
+                )
+            outcome = _outcome(release_chain(dag_id, run_id))  # it may have ended between the two looks
+        self._refuse_other(dag_id, run_id)
+        ended, reason = (outcome.outcome, outcome.reason) if outcome else ("failed", "Its run left no outcome.")
+        told = self._told(one, run_id, outcome=ended, reason="" if ended == "deployed" else reason)
+        record(BACK, told)
+        if ended != "deployed":
+            return self._lost(one, told)
+        return told
+
+    def _in_line(self, one: Boarded, run_id: str) -> dict[str, Any]:
+        """Look again while the release stands in line, for as long as the train is patient; then it is lost."""
+        left = of_passenger(chain_entries(), LEFT, self.service)
+        patience = train_now(self.train, catalogue_now()).patience
+        dag_id = dag_of(self.service)
+        ahead = ", ".join(running(self.service))
+        why = f"it waits for {ahead} of {dag_id}" if ahead else f"nothing else of {dag_id} runs"
+        if left is not None and datetime.now(UTC) < left.at + patience:
+            look_again(why, left.at + patience)
+        with resources.airflow_api() as api:
+            why = f"{dag_id} is paused" if api.is_paused(dag_id) else why
+        reason = f"It did not begin within {in_words(patience)}: {why}."
+        told = self._told(one, run_id, outcome="never begun", reason=reason)
+        record(BACK, told)
+        return self._lost(one, told)
+
+    def _refuse_other(self, dag_id: str, run_id: str) -> None:
+        """Refuse a run with the passenger's id that somebody else asked for."""
+        with resources.ledger() as ledger:
+            asked = ledger.entries(release_chain(dag_id, run_id), kind=REQUESTED)
+        if asked and (asked[0].payload.get("train"), asked[0].payload.get("requested_by")) != (this_chain(), CONDUCTOR):
+            raise PassengerLost(
+                f"{dag_id}, run {run_id}, is not this train's: {asked[0].payload.get('requested_by')} asked for it.",
+                rule="a passenger's release is the one that the train's conductor asked for",
+                who="whoever asked for it",
+                next_step="release the service by itself, or let it take the next train",
+            )
+
+    def _lost(self, one: Boarded, told: dict[str, Any]) -> dict[str, Any]:
+        """Do what the train's file says of a passenger that failed."""
+        train = train_now(self.train, catalogue_now())
+        rule = train.when_failed(self.service)
+        failed = of_passenger(chain_entries(), BACK, self.service)
+        if rule == "wait" and failed is not None:
+            if run := _deployed_since(self.service, one.version, failed.at):
+                record(BACK, {**told, "outcome": "deployed", "reason": "", "run": run})
+                return {**told, "outcome": "deployed", "run": run}
+            if datetime.now(UTC) < failed.at + train.patience:
+                raise AirflowRescheduleException(datetime.now(UTC) + AGAIN)
+        if rule == "stop":
+            record(STOPPED, {"because": f"{self.service} {one.version} ended as {told['outcome']}"})
+        raise PassengerLost(
+            f"{self.service} {one.version} ended as {told['outcome'].replace('_', ' ')}: {told['reason']}",
+            rule=f"failed: {rule} of trains/{train.name}.yaml",
+            who="the service's team",
+            next_step="what depends on it takes the next train",
+        )
+
+
+def _outcome(chain_name: str) -> Outcome | None:
+    with resources.ledger() as ledger:
+        closed = ledger.entries(chain_name, kind="release.closed")
+    return Outcome.model_validate(closed[-1].payload, extra="ignore") if closed else None
+
+
+def _deployed_since(service: str, version: str, since: datetime) -> str:
+    """Return the run that brought a version there after all; empty: none did."""
+    with resources.ledger() as ledger:
+        ended = ledger.entries(INSTALLATION, kind=ENDED)
+    same = (service, version, "deployed")
+    found = (
+        one.payload
+        for one in ended
+        if one.at > since and (one.payload["service"], one.payload["version"], one.payload["outcome"]) == same
+    )
+    return next((str(one["run"]) for one in found), "")
+
+
+@task_group(group_id="departure", group_display_name="3 Departure", tooltip="Departure: each after what it depends on")
+def departure_group(train: Train, manifest: XComArg, decision: XComArg) -> list[BaseOperator]:
+    """Wait for the time, depart, and send the passengers; return the tasks that send them."""
+    wait = DateTimeSensorAsync(
+        task_id="await_departure",
+        task_display_name="Wait for the departure",
+        target_time="{{ ti.xcom_pull(task_ids='boarding.open_train')['departure'] }}",
+        execution_timeout=None,
+        doc_md="Wait, without a worker, until the time of departure.",
+    )
+    departed = depart(train.name, manifest)
+    chain(decision, wait, departed)
+    sent: dict[str, BaseOperator] = {
+        one.service: SendPassenger(
+            task_id=f"send_{one.service.replace('-', '_')}",
+            task_display_name=f"Send {one.service}",
+            train=train.name,
+            service=one.service,
+            manifest=manifest,
+            trigger_rule=TriggerRule.NONE_FAILED,
+            execution_timeout=None,
+            retries=5,
+            doc_md=SendPassenger.__doc__,
+        )
+        for one in train.passengers
+    }
+    for one in train.passengers:
+        chain([departed, *(sent[name] for name in one.after)], sent[one.service])
+    return list(sent.values())
