@@ -104,7 +104,7 @@ def _door(login: HostLogin, admission: Admission, hosts: Sequence[Host]) -> Door
 
 def _all_of(hosts: Sequence[Host]) -> Pace:
     every = Strategy(window=CONCURRENCY, max_failed=len(hosts), min_healthy=0, by_zone=False)
-    return Pace(hosts, every, fleet=2 * len(hosts))  # as if as many again stayed well: nothing is held back
+    return Pace(hosts, every, fleet=hosts)
 
 
 async def back_out_hosts(

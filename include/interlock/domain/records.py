@@ -303,6 +303,8 @@ class BackOutPlan(Model):
 
 _ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance", "train"})
 """Of a rollout plan: fields that came later."""
+_ZONES = "zones_healthy"
+"""Of its strategy: the field that came later."""
 
 
 class Strategy(Model):
@@ -312,6 +314,15 @@ class Strategy(Model):
     max_failed: int = Field(ge=0, description="So many of the whole rollout may fail")
     min_healthy: int = Field(ge=0, description="So many of the fleet stay in service")
     by_zone: bool = Field(description="One availability zone at a time")
+    zones_healthy: dict[str, int] | None = Field(
+        None, description="Availability zone: so many of its hosts stay in service; none: no zone has a floor"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older plans did not have, so that what was decided on keeps its digest."""
+        plain: dict[str, Any] = dump(self)
+        return plain if self.zones_healthy is not None else {name: plain[name] for name in plain if name != _ZONES}
 
 
 class CanaryPlan(Model):

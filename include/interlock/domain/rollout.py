@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -111,7 +112,7 @@ def course_of(
     return Course(
         waves=waves,
         target_group=assets.target_groups.get(target),
-        strategy=strategy_of(environment, len(hosts), rehearsal=rehearsal),
+        strategy=strategy_of(environment, hosts, rehearsal=rehearsal),
         canary=_canary_plan(tried, waves, assets.canary_groups, paths) if tried else None,
         switch=assets.switches.get(target),
         guidance=GuidancePlan(**guided.model_dump()) if guided else None,
@@ -246,36 +247,50 @@ def _of_strategy(strategy: Strategy) -> list[str]:
     zones = ", one availability zone at a time" if strategy.by_zone else ""
     failed = f"{strategy.max_failed} hosts may fail" if strategy.max_failed else "no host may fail"
     floor = f"; {strategy.min_healthy} hosts stay in service at any time" if strategy.min_healthy else ""
-    return [f"At most {strategy.window} hosts of a wave at a time{zones}; {failed}{floor}."]
+    each = ", ".join(f"{number} in {zone}" for zone, number in (strategy.zones_healthy or {}).items())
+    floors = f"; of each availability zone stay in service: {each}" if each else ""
+    return [f"At most {strategy.window} hosts of a wave at a time{zones}; {failed}{floor}{floors}."]
 
 
 # --- within a wave ---------------------------------------------------------------------------------------------------
 
 
-def strategy_of(environment: Environment, hosts: int, *, rehearsal: bool = False) -> Strategy:
-    """Return how a fleet of so many hosts is changed, in numbers of hosts.
+def strategy_of(environment: Environment, hosts: Sequence[Host], *, rehearsal: bool = False) -> Strategy:
+    """Return how a fleet is changed, in numbers of hosts.
 
     A percentage of hosts that may fail is rounded down, one of hosts that stay well is rounded up: in doubt, fewer are
     at risk.
 
     :param rehearsal: on another environment's hosts, of which there may be too few for the floor.
-    :raises PolicyViolation: the floor of healthy hosts lets none be changed.
+    :raises PolicyViolation: a floor of healthy hosts, the fleet's or a zone's, lets none be changed.
     """
-    floor = _amount(environment.min_healthy, hosts, up=True)
-    if floor >= hosts > 0 and rehearsal:
-        floor = hosts - 1
-    if floor >= hosts > 0:
-        raise PolicyViolation(
-            f"{floor} of {hosts} hosts are to stay healthy, so none can be changed.",
-            rule=f"min_healthy: {environment.min_healthy} (services/*.yaml, environments.*.min_healthy)",
-            who="the service's team",
-            next_step="lower min_healthy, or add hosts",
-        )
+    number = len(hosts)
+    zones = {
+        zone: _floor("min_healthy_per_zone", environment.min_healthy_per_zone, size, f" of {zone}", rehearsal=rehearsal)
+        for zone, size in sorted(Counter(host.zone for host in hosts).items())
+        if environment.min_healthy_per_zone
+    }
     return Strategy(
         window=environment.window or AT_A_TIME,
-        max_failed=0 if environment.on_failure == "back_out" else _amount(environment.max_failed, hosts, up=False),
-        min_healthy=floor,
+        max_failed=0 if environment.on_failure == "back_out" else _amount(environment.max_failed, number, up=False),
+        min_healthy=_floor("min_healthy", environment.min_healthy, number, rehearsal=rehearsal),
         by_zone=environment.by_zone,
+        zones_healthy=zones or None,
+    )
+
+
+def _floor(key: str, share: int | str, hosts: int, of: str = "", *, rehearsal: bool) -> int:
+    """Return how many of so many hosts stay in service, if that lets one of them be changed."""
+    floor = _amount(share, hosts, up=True)
+    if floor < hosts or not hosts:
+        return floor
+    if rehearsal:
+        return hosts - 1
+    raise PolicyViolation(
+        f"{floor} of {hosts} hosts{of} are to stay healthy, so none can be changed.",
+        rule=f"{key}: {share} (services/*.yaml, environments.*.{key})",
+        who="the service's team",
+        next_step=f"lower {key}, or add hosts{of}",
     )
 
 
@@ -291,13 +306,16 @@ class Pace:
     """Which host of a wave is changed next, and when none is any more.
 
     :param hosts: of the wave, in the order in which they are changed.
-    :param fleet: how many hosts the whole rollout has.
-    :param failed: hosts of other waves that failed and that the error budget has borne.
+    :param fleet: the hosts of the whole rollout.
+    :param failed: instances of other waves that failed and that the error budget has borne.
     """
 
-    def __init__(self, hosts: Sequence[Host], strategy: Strategy, *, fleet: int, failed: int = 0) -> None:
+    def __init__(
+        self, hosts: Sequence[Host], strategy: Strategy, *, fleet: Iterable[Host], failed: Collection[str] = ()
+    ) -> None:
         self._waiting = list(hosts)
-        self._strategy, self._fleet, self._failed = strategy, fleet, failed
+        self._strategy, self._failed = strategy, len(failed)
+        self._well = Counter(host.zone for host in fleet if host.instance_id not in failed)
         self._under_way: dict[str, Host] = {}
 
     @property
@@ -312,18 +330,23 @@ class Pace:
 
     def begin(self) -> Host | None:
         """Take the next host that may be changed now; None: there is none, or one under way has to end first."""
-        if not self._waiting or self.is_spent or not self._has_room(self._waiting[0]):
+        if self.is_spent:
             return None
-        host = self._waiting.pop(0)
-        self._under_way[host.instance_id] = host
+        # A zone that has to wait does not make the others wait, unless each is to be done before the next.
+        candidates = self._waiting[:1] if self._strategy.by_zone else self._waiting
+        host = next(filter(self._has_room, candidates), None)
+        if host is not None:
+            self._waiting.remove(host)
+            self._under_way[host.instance_id] = host
+            self._well[host.zone] -= 1
         return host
 
     def _has_room(self, host: Host) -> bool:
-        busy = len(self._under_way)
-        well = self._fleet - busy - self._failed
+        of_zone = self._strategy.zones_healthy or {}
         return (
-            busy < self._strategy.window
-            and well > self._strategy.min_healthy
+            len(self._under_way) < self._strategy.window
+            and self._well.total() > self._strategy.min_healthy
+            and self._well[host.zone] > of_zone.get(host.zone, 0)
             and not (self._strategy.by_zone and any(other.zone != host.zone for other in self._under_way.values()))
         )
 
@@ -331,6 +354,7 @@ class Pace:
         """Take note of how a host ended."""
         del self._under_way[host.instance_id]
         self._failed += failed
+        self._well[host.zone] += not failed
 
 
 def tolerated(plan: RolloutPlan, waves: Iterable[WaveReport]) -> frozenset[str]:
@@ -355,7 +379,7 @@ def is_held_back(result: HostResult) -> bool:
     return HALTED in result.error or NO_PERMIT in result.error
 
 
-def failed_elsewhere(waves: Iterable[WaveReport], number: int) -> int:
-    """Return how many hosts of other waves than this one failed, by what was recorded of each last."""
+def failed_elsewhere(waves: Iterable[WaveReport], number: int) -> frozenset[str]:
+    """Return the instances of other waves than this one that failed, by what was recorded of each last."""
     last = {result.instance_id: (wave.number, result.outcome) for wave in waves for result in wave.results}
-    return sum(wave != number and outcome == "failed" for wave, outcome in last.values())
+    return frozenset(one for one, (wave, outcome) in last.items() if wave != number and outcome == "failed")

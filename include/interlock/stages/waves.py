@@ -87,7 +87,7 @@ def _pace(rollout: RolloutPlan, number: int) -> Pace | None:
     if rollout.strategy is None:
         return None
     failed = failed_elsewhere(recorded_waves(), number)
-    return Pace(rollout.waves[number - 1], rollout.strategy, fleet=len(rollout.hosts), failed=failed)
+    return Pace(rollout.waves[number - 1], rollout.strategy, fleet=rollout.hosts, failed=failed)
 
 
 def _refuse_beyond_budget(rollout: RolloutPlan, report: WaveReport) -> None:

@@ -18,7 +18,7 @@ from tests.sshd import Fleet, SshdHost, make_release, sshd_fleet
 
 def wave(fleet: Fleet, deployment: Deployment, **changes: int) -> tuple[HostResult, ...]:
     limits = {"window": 1, "max_failed": 0, "min_healthy": 0, **changes}
-    pace = Pace(fleet.hosts, Strategy(**limits, by_zone=False), fleet=len(fleet.hosts))
+    pace = Pace(fleet.hosts, Strategy(**limits, by_zone=False), fleet=fleet.hosts)
     return asyncio.run(
         deploy_hosts(fleet.hosts, deployment, login=fleet.login, admission=ADMITTED, balancer=None, pace=pace)
     )

@@ -16,6 +16,7 @@ from include.interlock.domain.rollout import (
     AT_A_TIME,
     Pace,
     failed_elsewhere,
+    in_sentences,
     split_waves,
     strategy_of,
     tolerated,
@@ -85,7 +86,7 @@ def environment(**changes: Any) -> Environment:
 
 
 @pytest.mark.parametrize(
-    ("keys", "hosts", "expected"),
+    ("keys", "number", "expected"),
     [
         ({}, 100, (AT_A_TIME, 0, 0, False)),
         ({"window": 3, "max_failed": 2, "min_healthy": 5, "by_zone": True}, 100, (3, 2, 5, True)),
@@ -93,16 +94,36 @@ def environment(**changes: Any) -> Environment:
         pytest.param({"max_failed": "10 %"}, 9, (AT_A_TIME, 0, 0, False), id="a-tenth-of-nine-is-none"),
     ],
 )
-def test_a_strategy_is_in_numbers_of_hosts(keys: dict[str, Any], hosts: int, expected: tuple[Any, ...]) -> None:
-    found = strategy_of(environment(**keys), hosts)
+def test_a_strategy_is_in_numbers_of_hosts(keys: dict[str, Any], number: int, expected: tuple[Any, ...]) -> None:
+    found = strategy_of(environment(**keys), hosts(number))
     assert (found.window, found.max_failed, found.min_healthy, found.by_zone) == expected
 
 
 def test_a_floor_that_lets_no_host_be_changed_is_refused_but_not_in_a_rehearsal() -> None:
     shop = environment(min_healthy=3)
     with pytest.raises(PolicyViolation, match="3 of 3 hosts are to stay healthy, so none can be changed"):
-        strategy_of(shop, 3)
-    assert strategy_of(shop, 1, rehearsal=True).min_healthy == 0
+        strategy_of(shop, hosts(3))
+    assert strategy_of(shop, hosts(1), rehearsal=True).min_healthy == 0
+
+
+def test_a_floor_of_each_zone_is_in_numbers_of_its_hosts() -> None:
+    found = strategy_of(environment(min_healthy_per_zone="50%"), zoned(5, 2))
+    assert found.zones_healthy == {"z0": 2, "z1": 1}
+    assert "of each availability zone stay in service: 2 in z0, 1 in z1" in " ".join(
+        in_sentences(rollout(strategy=found))
+    )
+    with pytest.raises(PolicyViolation, match="1 of 1 hosts of z1 are to stay healthy, so none can be changed"):
+        strategy_of(environment(min_healthy_per_zone=1), zoned(3, 2))
+    assert strategy_of(environment(min_healthy_per_zone=1), zoned(3, 2), rehearsal=True).zones_healthy == {
+        "z0": 1,
+        "z1": 0,
+    }
+
+
+def test_a_plan_without_floors_of_zones_has_the_digest_that_it_had_before_there_were_any() -> None:
+    plain = {"window": 2, "max_failed": 0, "min_healthy": 1, "by_zone": False}
+    assert Strategy.model_validate(plain).model_dump() == plain
+    assert strategy_of(environment(min_healthy=1), hosts(3)).model_dump().keys() == plain.keys()
 
 
 @pytest.mark.parametrize(
@@ -140,6 +161,7 @@ strategies = st.builds(
     max_failed=st.integers(0, 5),
     min_healthy=st.integers(0, 5),
     by_zone=st.booleans(),
+    zones_healthy=st.none() | st.dictionaries(st.sampled_from(["z0", "z1", "z2"]), st.integers(0, 4)),
 )
 
 
@@ -147,10 +169,16 @@ strategies = st.builds(
 def test_whatever_fails_and_in_whatever_order_hosts_end_nothing_goes_beyond_the_strategy(
     data: st.DataObject, number: int, zones: int, others: int, strategy: Strategy, failed: int
 ) -> None:
-    fleet = (
-        tuple(sorted(zoned(number, zones), key=lambda host: host.zone)) if strategy.by_zone else zoned(number, zones)
-    )
-    pace = Pace(fleet, strategy, fleet=number + others, failed=failed)
+    whole = zoned(number + others, zones)
+    fleet = tuple(sorted(whole[:number], key=lambda host: host.zone)) if strategy.by_zone else whole[:number]
+    lost = list(whole[number:][:failed])
+    failed = len(lost)
+    pace = Pace(fleet, strategy, fleet=whole, failed={host.instance_id for host in lost})
+    floors = strategy.zones_healthy or {}
+
+    def well(zone: str | None = None) -> int:
+        return sum(one not in under_way and one not in lost and zone in (None, one.zone) for one in whole)
+
     under_way: list[Host] = []
     begun: list[Host] = []
     while True:
@@ -160,21 +188,46 @@ def test_whatever_fails_and_in_whatever_order_hosts_end_nothing_goes_beyond_the_
             under_way.append(host)
             begun.append(host)
             assert len(under_way) <= strategy.window
-            assert number + others - len(under_way) - failed >= strategy.min_healthy
+            assert well() >= strategy.min_healthy
+            assert well(host.zone) >= floors.get(host.zone, 0)
             assert not strategy.by_zone or len({one.zone for one in under_way}) == 1
         if not under_way:
             break
         host = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
         breaks = data.draw(st.booleans())
         failed += breaks
+        lost += [host] * breaks
         pace.end(host, failed=breaks)
-    assert (*begun, *pace.untouched) == fleet, "each host once, in order, begun or untouched"
-    room = number + others - failed > strategy.min_healthy
-    assert not pace.untouched or pace.is_spent or not room, "nobody is left out without a reason"
+    assert sorted((*begun, *pace.untouched), key=fleet.index) == list(fleet), "each host once, begun or untouched"
+    assert begun == sorted(begun, key=fleet.index) or floors, "in order, but for zones that had to wait"
+    if not pace.is_spent and well() > strategy.min_healthy:
+        waiting = pace.untouched[:1] if strategy.by_zone else pace.untouched
+        assert all(well(one.zone) <= floors.get(one.zone, 0) for one in waiting), "nobody is left out without a reason"
+
+
+def test_a_zone_at_its_floor_does_not_make_the_others_wait() -> None:
+    fleet = zoned(4, 2)
+    strategy = Strategy(window=4, max_failed=0, min_healthy=0, by_zone=False, zones_healthy={"z0": 1})
+    pace = Pace(fleet, strategy, fleet=fleet)
+    assert [pace.begin() for _ in range(4)] == [fleet[0], fleet[1], fleet[3], None]
+    pace.end(fleet[0], failed=False)
+    assert pace.begin() == fleet[2]
+
+
+def test_a_failed_host_counts_against_the_floor_of_its_zone_only() -> None:
+    fleet = zoned(6, 2)
+    strategy = Strategy(window=1, max_failed=3, min_healthy=0, by_zone=False, zones_healthy={"z0": 2, "z1": 2})
+    pace = Pace(fleet[2:], strategy, fleet=fleet, failed={fleet[0].instance_id})
+    begun = []
+    while (host := pace.begin()) is not None:
+        begun.append(host)
+        pace.end(host, failed=False)
+    assert begun == [fleet[3], fleet[5]]
+    assert pace.untouched == (fleet[2], fleet[4])
 
 
 def test_the_window_slides() -> None:
-    pace = Pace(hosts(3), Strategy(window=2, max_failed=0, min_healthy=0, by_zone=False), fleet=3)
+    pace = Pace(hosts(3), Strategy(window=2, max_failed=0, min_healthy=0, by_zone=False), fleet=hosts(3))
     first, second = pace.begin(), pace.begin()
     assert first is not None
     assert second is not None
@@ -196,8 +249,8 @@ def test_the_budget_bears_so_many_failed_hosts_and_no_more() -> None:
     assert tolerated(few, [one, again]) == frozenset(), "what was recorded last counts"
     assert tolerated(few, [one, wave(2, (1, "failed"))]) == frozenset()
     assert tolerated(rollout(), [one]) == frozenset(), "without a budget, none"
-    assert failed_elsewhere([one], 2) == 1
-    assert failed_elsewhere([one], 1) == failed_elsewhere([one, again], 2) == 0
+    assert failed_elsewhere([one], 2) == {few.hosts[0].instance_id}
+    assert failed_elsewhere([one], 1) == failed_elsewhere([one, again], 2) == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,9 @@ class Environment(Model):
         0, description="Hosts that stay in service at any time; those being changed and those that failed are not"
     )
     by_zone: bool = Field(False, description="Change the hosts of one availability zone before those of the next")
+    min_healthy_per_zone: Amount = Field(
+        0, description="Hosts of each availability zone that stay in service at any time; a percentage is of the zone's"
+    )
     target_group: TargetGroupName | None = None
     strategy: StrategyName = Field(
         "rolling", description="rolling: wave after wave; canary: the first is judged; blue_green: to a second fleet"
