@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,15 +27,17 @@ from include.interlock.domain import interventions
 from include.interlock.domain import reconcile as checks
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry
-from include.interlock.domain.records import Host, RunningRelease, Strategy
+from include.interlock.domain.records import Blob, Host, HostResult, RolloutPlan, RunningRelease, Strategy, WaveReport
 from include.interlock.domain.stops import DECLARED, LIFTED
 from include.interlock.estate import postgres
 from include.interlock.estate.settings import Settings
 from include.interlock.stages import history, permits, reconcile, resources, returning, reviews, stops
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
+from tests.deployments import served
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server
 from tests.running_task import asked_at_the_api
+from tests.sshd import DEPLOY_ROOT, make_release, sshd_fleet
 
 CHAIN = "release/" + "/".join(RUN)
 RUN_PATH = "/api/v2/dags/{}/dagRuns/{}".format(*RUN)
@@ -456,27 +458,40 @@ def test_what_the_guard_refused_does_not_even_if_it_is_recorded_a_little_later(
 # --- hosts that return
 
 
-@pytest.fixture
-def lost(ledger: Ledger, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """A host that was down when 1.1.0 came to the two others."""
-    host = releases.host(3)
-    store = ArtifactStore(Folder(tmp_path / "store"))
-    bundle = store.put_bytes(b"the bytes of 1.1.0", "bundle.tar.gz")
-    strategy = Strategy(window=3, max_failed=1, min_healthy=0, by_zone=False)
-    plan = releases.rollout(bundle=bundle, strategy=strategy)
-    down = releases.host_result(3, outcome="failed", after=None, error="nobody answers")
-    came = [releases.host_result(number, after=plan.release) for number in (1, 2)]
+def missed(ledger: Ledger, signer: Signer, targets: Sequence[Host], bundle: Blob, **changes: Any) -> RolloutPlan:
+    """Record a release that came to two hosts while the third was down; return its plan."""
+    first, second, third = targets
+    plan = releases.rollout(
+        bundle=bundle,
+        waves=((first,), (second, third)),
+        strategy=Strategy(window=3, max_failed=1, min_healthy=0, by_zone=False),
+        **changes,
+    )
+    came = {"outcome": "deployed", "before": "1.0.0-0123456789ab", "after": plan.release, "seconds": 1.4}
+    down = {**came, "outcome": "failed", "after": None, "error": "nobody answers"}
+    results = [
+        HostResult(host=one.address, instance_id=one.instance_id, **(down if one is third else came)) for one in targets
+    ]
     record(ledger, "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest})
     record(ledger, "board.decided", releases.decision(digest=plan.digest).to_xcom())
-    record(ledger, "wave.deployed", releases.wave(1, came[0]).model_copy(update={"release": plan.release}).to_xcom())
-    second = releases.wave(2, came[1], down).model_copy(update={"release": plan.release})
-    record(ledger, "wave.deployed", second.to_xcom())
+    for number, part in ((1, results[:1]), (2, results[1:])):
+        wave = WaveReport(number=number, of=2, release=plan.release, results=tuple(part))
+        record(ledger, "wave.deployed", wave.to_xcom())
     record(ledger, "release.closed", releases.outcome().to_xcom())
     ledger.sign_head(CHAIN, signer)
     told = {"run": "/".join(RUN), "service": "bike-shop", "version": "1.1.0", "change_type": "normal"}
     record(ledger, ENDED, {**told, "outcome": "deployed"}, INSTALLATION)
+    return plan
+
+
+@pytest.fixture
+def lost(ledger: Ledger, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host that was down when 1.1.0 came to the two others."""
+    store = ArtifactStore(Folder(tmp_path / "store"))
+    targets = [releases.host(number) for number in (1, 2, 3)]
+    missed(ledger, signer, targets, store.put_bytes(b"the bytes of 1.1.0", "bundle.tar.gz"))
     monkeypatch.setattr(resources, "store", lambda: store)
-    return host
+    return targets[2]
 
 
 @pytest.fixture
@@ -511,6 +526,35 @@ def test_a_host_that_was_down_gets_the_release_when_it_is_back_and_once(
     for number in (1, 2):
         hosts[releases.host(number).address] = hosts[lost.address]
     assert run(reconcile.check_hosts) == 0, "what it runs is what the ledger says"
+
+
+def test_a_real_host_that_was_down_serves_the_release_once_it_answers_again(
+    ledger: Ledger, signer: Signer, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sshd_fleet(tmp_path, 3) as fleet:
+        catalogue = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+        file = catalogue / "services" / "bike-shop.yaml"
+        file.write_text(file.read_text().replace("port: 8400", f"port: {fleet.health_port}"))
+        file.write_text(file.read_text().replace("deploy_root: srv/bike-shop", f"deploy_root: {DEPLOY_ROOT}"))
+        monkeypatch.setenv("INTERLOCK_CATALOGUE", str(catalogue))
+        store = ArtifactStore(Folder(tmp_path / "store"))
+        made = make_release(fleet, tmp_path, "1.1.0")
+        plan = missed(ledger, signer, fleet.hosts, store.put_file(made.bundle, "bundle.tar.gz"), target_group=None)
+        monkeypatch.setattr(resources, "store", lambda: store)
+        monkeypatch.setattr(resources, "login", lambda described: fleet.login)
+        monkeypatch.setattr(resources, "balancer", lambda described, group, others=(): None)
+        *others, down = fleet.machines
+
+        down.turn_off()
+        assert run(returning.bring_hosts_back, run_id="look-1") == []
+        assert ledger.entries(CHAIN, kind="host.returned") == ()
+        down.start()
+        assert run(returning.bring_hosts_back, run_id="look-2") == [down.address]
+        assert served(fleet, down) == "1.1.0"
+        assert down.current == plan.release
+        assert [served(fleet, other) for other in others] == [None, None], "nothing is done to the others"
+        assert run(returning.bring_hosts_back, run_id="look-3") == []
+        assert len(ledger.entries(CHAIN, kind="host.returned")) == 1
 
 
 def test_a_host_that_is_still_down_is_waited_for(
