@@ -24,7 +24,7 @@ def until(what: str, look: Callable[[], Any], *, within: float = 120.0) -> Any:
     while time.monotonic() < give_up:
         if seen := look():
             return seen
-        time.sleep(0.3)
+        time.sleep(1)
     raise AssertionError(f"waited {within:.0f} s for {what}")
 
 

@@ -53,6 +53,13 @@ class Stack:
         for person in self._people.values():
             person.close()
 
+    def parse(self, *dags: str) -> None:
+        """Have Airflow parse the files of Dags at once, because the catalogue has changed."""
+        admin = self.person("admin")
+        for dag in dags:
+            token = admin.get(f"dags/{dag}/details")["file_token"]
+            assert admin.send("PUT", f"parseDagFile/{token}").status_code in (201, 409), "409: it is going to be anyway"
+
     def production(self) -> set[str]:
         """Return the versions that the production hosts answer with."""
         return self._versions("production")

@@ -101,6 +101,7 @@ def strategy(stack: Stack, rita: Colleague, settings: str, task: str) -> Iterato
     path = stack.settings.catalogue / "services" / "bike-shop.yaml"
     before = path.read_text()
     path.write_text(before.replace("    keep_releases: 3\n", f"    keep_releases: 3\n{settings}"))
+    stack.parse(DAG, BACK)
 
     def have_it() -> set[bool]:
         return {task in {one["task_id"] for one in rita.get(f"dags/{dag}/tasks")["tasks"]} for dag in (DAG, BACK)}
@@ -108,6 +109,7 @@ def strategy(stack: Stack, rita: Colleague, settings: str, task: str) -> Iterato
     until(f"the Dags to have {task}", lambda: have_it() == {True}, within=120)
     yield
     path.write_text(before)
+    stack.parse(DAG, BACK)
     until(f"the Dags to have no {task}", lambda: have_it() == {False}, within=120)
 
 

@@ -119,6 +119,7 @@ def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(stack: Stack, 
     (stack.settings.catalogue / "trains" / "hourly.yaml").write_text(
         f"{text}boarding: {{ opens: PT30M, cut_off: PT1M }}\n"
     )
+    stack.parse(TRAIN)
     let_run(rita, "train_hourly")
     rows = until("its run", lambda: rita.get("dags/train_hourly/dagRuns")["dag_runs"], within=240)
     run = Run(rita, "train_hourly", rows[0]["dag_run_id"])

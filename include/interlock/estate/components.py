@@ -44,14 +44,14 @@ class Component(NamedTuple):
 def components(settings: Settings) -> tuple[Component, ...]:
     """Return the processes of the stack, in the order in which they start."""
     python = (sys.executable, "-m")
-    airflow = (*python, "airflow")
+    airflow, preloaded = (*python, "airflow"), (*python, "include.interlock.estate.preloaded")
     return (
         Component("postgres", "PostgreSQL", tuple(postgres.server_command(settings)), True, 10, "INT"),
         Component("estate", "Embedded estate", (*python, "include.interlock.estate.servers"), True),
         Component("api-server", "Airflow API server and UI", (*airflow, "api-server")),
         # Their log servers listen on every address of the machine; the API server reads the same files itself.
-        Component("scheduler", "Airflow scheduler", (*python, "include.interlock.estate.scheduler")),
-        Component("dag-processor", "Airflow Dag processor", (*airflow, "dag-processor")),
+        Component("scheduler", "Airflow scheduler", (*preloaded, "scheduler", "--skip-serve-logs")),
+        Component("dag-processor", "Airflow Dag processor", (*preloaded, "dag-processor")),
         Component("triggerer", "Airflow triggerer", (*airflow, "triggerer", "--skip-serve-logs")),
     )
 
