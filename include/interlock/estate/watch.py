@@ -24,8 +24,8 @@ PATIENCE = 90
 """Seconds that a component has after its start before anybody asks how it is, if it was well since."""
 STARTING = 360
 """Seconds that it has to be well for the first time: on a busy machine the API server has taken two minutes."""
-STRIKES = 4
-"""How often in a row a component must be found ill: once may be the machine that was busy."""
+STRIKES = 12
+"""How often in a row a component must be found ill, which takes a minute: less may be the machine that was busy."""
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def check(settings: Settings, rpc: Any, strikes: dict[str, int], well: dict[str,
 def health(url: str) -> Mapping[str, Any] | None:
     """Return Airflow's health page; None when the API server does not answer."""
     try:
-        answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=4, trust_env=False)
+        answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=10, trust_env=False)
         answer.raise_for_status()
         page: Mapping[str, Any] = answer.json()
     except (httpx.HTTPError, ValueError):
