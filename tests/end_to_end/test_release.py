@@ -78,11 +78,42 @@ def test_a_release_that_fails_quality_review_stops_there_and_names_the_rows(stac
     assert stack.production() == {OLD}
 
 
-def test_a_board_that_rejects_ends_the_release_and_a_second_release_waits_in_line(
-    stack: Stack, rita: Colleague
-) -> None:
+@pytest.fixture(scope="module")
+def at_the_board(stack: Stack, rita: Colleague) -> tuple[Release, Release]:
+    """A release whose board is asked, and another of the same service that was asked for after it."""
     first, second = rita.release(NEW), rita.release("1.3.0")
     accept(stack, first)
+    ballot = f"{first.path}/taskInstances/rollout.cast_ballot/0/hitlDetails"
+    until("the first ballot", lambda: rita.send("GET", ballot).is_success, within=240)
+    return first, second
+
+
+def test_nobody_goes_round_the_board_through_the_api(stack: Stack, at_the_board: tuple[Release, Release]) -> None:
+    """Mark, clear, edit or delete: refused for the administrator too; the board decides or nobody does."""
+    run, _ = at_the_board
+    admin = stack.person("admin")
+    tasks = f"{run.path}/taskInstances"
+    vote = {"chosen_options": ["Approve"], "params_input": {}}
+    cleared = {"dry_run": False, "dag_run_id": run.id, "task_ids": ["rollout.cast_ballot"]}
+    attempts = {
+        "mark a ballot": admin.send("PATCH", f"{tasks}/rollout.cast_ballot/0", {"new_state": "success"}),
+        "mark the counting": admin.send("PATCH", f"{tasks}/rollout.await_board", {"new_state": "success"}),
+        "mark the run": admin.send("PATCH", run.path, {"state": "success"}),
+        "edit the plan": admin.send(
+            "PATCH", f"{tasks}/rollout.freeze_plan/xcomEntries/return_value", {"value": "{}", "map_index": -1}
+        ),
+        "clear": admin.send("POST", f"dags/{DAG}/clearTaskInstances", cleared),
+        "delete": admin.send("DELETE", run.path),
+        "vote for ben": admin.send("PATCH", f"{tasks}/rollout.cast_ballot/0/hitlDetails", vote),
+    }
+    assert {what: reply.status_code for what, reply in attempts.items()} == dict.fromkeys(attempts, 403)
+    assert stack.production() == {OLD}
+
+
+def test_a_board_that_rejects_ends_the_release_and_a_second_release_waits_in_line(
+    stack: Stack, at_the_board: tuple[Release, Release]
+) -> None:
+    first, second = at_the_board
     ben, cora = stack.person("ben"), stack.person("cora")
     ben.decide(first, "rollout.cast_ballot", "Approve", "Fine with me")
     assert (first.state, second.state) == ("running", "queued"), (
@@ -184,29 +215,3 @@ def test_a_released_version_released_again_changes_nothing(stack: Stack, rita: C
     assert {result["outcome"] for wave in waves for result in wave["results"]} == {"unchanged"}
     assert run.states().get("rollout.cast_ballot") == "skipped"
     assert stack.production() == {NEW}
-
-
-def test_nobody_goes_round_the_board_through_the_api(stack: Stack, rita: Colleague) -> None:
-    """Mark, clear, edit or delete: refused for the administrator too; the board decides or nobody does."""
-    run = rita.release(NEW)
-    accept(stack, run)
-    admin = stack.person("admin")
-    tasks = f"{run.path}/taskInstances"
-    ballot = f"{tasks}/rollout.cast_ballot/0/hitlDetails"
-    until("the first ballot", lambda: admin.send("GET", ballot).is_success, within=240)
-    vote = {"chosen_options": ["Approve"], "params_input": {}}
-    cleared = {"dry_run": False, "dag_run_id": run.id, "task_ids": ["rollout.cast_ballot"]}
-    attempts = {
-        "mark a ballot": admin.send("PATCH", f"{tasks}/rollout.cast_ballot/0", {"new_state": "success"}),
-        "mark the counting": admin.send("PATCH", f"{tasks}/rollout.await_board", {"new_state": "success"}),
-        "mark the run": admin.send("PATCH", run.path, {"state": "success"}),
-        "edit the plan": admin.send(
-            "PATCH", f"{tasks}/rollout.freeze_plan/xcomEntries/return_value", {"value": "{}", "map_index": -1}
-        ),
-        "clear": admin.send("POST", f"dags/{DAG}/clearTaskInstances", cleared),
-        "delete": admin.send("DELETE", run.path),
-        "vote for ben": admin.send("PATCH", ballot, vote),
-    }
-    assert {what: reply.status_code for what, reply in attempts.items()} == dict.fromkeys(attempts, 403)
-    stack.person("cora").decide(run, "rollout.cast_ballot", "Reject", "Released already")
-    assert run.finish() == "failed"
