@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -219,6 +221,22 @@ def _service_files(folder: Path) -> list[Path]:
 
 
 def _service_names(folder: Path) -> frozenset[str]:
+    """Return the names of services; a folder that has not changed since is not listed again."""
+    try:
+        changed = os.stat(folder / "services").st_mtime_ns
+    except OSError:
+        return frozenset()
+    # A file that comes within the clock's tick of the last look would not show: what is that new is looked at again.
+    settled = time.time_ns() - changed > _TICK
+    return _names_at(folder, changed) if settled else _names_at.__wrapped__(folder, changed)
+
+
+_TICK = 1_000_000_000
+"""Nanoseconds that a folder's time of change may be behind."""
+
+
+@lru_cache(maxsize=8)
+def _names_at(folder: Path, changed: int) -> frozenset[str]:
     return frozenset(name.rpartition(".")[0] for name in names_in(folder / "services", ".yaml", ".yml"))
 
 

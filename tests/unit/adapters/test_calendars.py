@@ -84,6 +84,25 @@ def test_a_file_that_is_changed_is_read_again_and_one_that_is_not_is_not(folder:
     assert not ask(folder, "2026-12-13T12:00Z").open
 
 
+def test_a_calendar_may_name_a_service_as_soon_as_its_file_is_there_and_no_longer(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    services, policy = copy / "services", load_catalogue(copy).policy
+    write(copy, "till.yaml", FREEZE.replace("}", ", scope: { services: [till] } }"))
+
+    def wrong() -> tuple[str, ...]:
+        return calendars_of(copy, policy, lambda feed: Path("unused")).faults
+
+    for longest_unchanged in (True, False):
+        if longest_unchanged:
+            os.utime(services, (1, 1))
+        for _ in range(2):
+            assert len(wrong()) == 1
+        shutil.copy(services / "bike-shop.yaml", services / "till.yaml")
+        for _ in range(2):
+            assert wrong() == ()
+        (services / "till.yaml").unlink()
+
+
 def test_a_broken_calendar_closes_everything_and_says_where_it_is_broken(folder: Path) -> None:
     write(folder, "office.yaml", FREEZE.replace("kind: freeze", "kind: frees"))
     answer = ask(folder, "2026-06-01T12:00Z")
