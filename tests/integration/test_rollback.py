@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
@@ -20,6 +20,7 @@ from include.interlock.adapters.artifacts import ArtifactStore, Folder
 from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.permits import PermitOffice
 from include.interlock.adapters.signing import generate_key, load_signer
+from include.interlock.domain.bookings import BOOKED, Booking
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.ledger import ENDED, INSTALLATION, release_chain
 from include.interlock.domain.permit import objections
@@ -39,7 +40,7 @@ from include.interlock.domain.records import (
 )
 from include.interlock.estate import postgres
 from include.interlock.estate.settings import Settings
-from include.interlock.stages import permits, planning, resources, rollback, rollout, versions
+from include.interlock.stages import bookings, permits, planning, resources, rollback, rollout, versions
 from include.interlock.stages import policy as stages_policy
 from include.interlock.stages.acceptance import acceptance_digest
 from tests.factories import releases
@@ -407,6 +408,27 @@ def test_without_a_version_whoever_asks_is_shown_what_there_is(office: Office) -
             office.task(rollback.plan_rollback, "bike-shop", in_force)
     answered("rita", asked["options"][1])
     assert office.task(rollback.plan_rollback, "bike-shop", in_force)["version"] == "1.0.5"
+
+
+def test_a_rollback_waits_until_the_release_that_is_under_way_has_ended(office: Office) -> None:
+    office.deployed("1.0.5")
+    in_force = office.task(rollback.resolve_rollback, "bike-shop")
+    office.patch.setattr(bookings, "is_under_way", lambda chain: chain == "release/release_bike_shop/other")
+    since = datetime.now(UTC)
+    other = Booking(
+        environment="production",
+        service="bike-shop",
+        holder="release/release_bike_shop/other",
+        version="1.1.0",
+        by="rita",
+        since=since,
+        until=since + timedelta(hours=6),
+    )
+    office.put("booking/production/bike-shop", BOOKED, other.model_dump(mode="json"))
+    with pytest.raises(AirflowRescheduleException):
+        office.task(rollback.offer_releases, "bike-shop", in_force)
+    office.patch.setattr(bookings, "is_under_way", lambda chain: False)
+    assert office.task(rollback.offer_releases, "bike-shop", in_force) == []
 
 
 def test_a_rollback_that_no_person_asked_for_is_refused(office: Office) -> None:

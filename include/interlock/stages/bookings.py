@@ -137,6 +137,20 @@ def taken(service: str, environment: str, holder: str) -> str:
     return other if other and found.booking is not None and is_under_way(found.booking.holder) else ""
 
 
+def await_others(policy: Policy, service: str, environment: str) -> None:
+    """Put the running task off, without a worker, while another release holds an environment.
+
+    For who plans by what the hosts run: a plan that was made before the other release has ended gets no permit.
+
+    :raises AirflowRescheduleException: another release holds it, and this one is to look again.
+    :raises PolicyViolation: another release holds it, and the policy lets nobody wait.
+    """
+    if why := taken(service, environment, this_chain()):
+        if policy.bookings.second == "refuse":
+            bookings.refuse_taken(why)
+        wait(why, datetime.now(UTC) + AGAIN)
+
+
 def is_under_way(chain: str) -> bool:
     """Tell whether the release of a chain is still under way, by the ledger and by Airflow."""
     run = run_of(chain)

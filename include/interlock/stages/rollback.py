@@ -44,6 +44,7 @@ from include.interlock.domain.versions import DeployedRelease, RollbackRequest
 
 from . import fleets, resources
 from .acceptance import acceptance_digest
+from .bookings import await_others
 from .communication import announce
 from .evidence import chain_entries, record
 from .history import past_releases
@@ -119,8 +120,11 @@ def policy_stage(service: str) -> XComArg:
 def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]]:
     """Prepare the question which release to go back to, if the form does not say it.
 
-    It offers the releases that the ledger proves production to have run, without those that are marked bad.
+    It offers the releases that the ledger proves production to have run, without those that are marked bad. While a
+    release is under way in production, it waits for its end: what there is to go back to depends on it.
     """
+    policy, *_ = resources.catalogue_of(service)
+    await_others(policy, service, PRODUCTION)
     if asked_for().version:
         return []
     refuse_changed_catalogue(service, in_force.digest)

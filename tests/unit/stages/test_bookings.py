@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 
 from include.interlock.adapters.catalogue import FOLDER
 from include.interlock.domain.bookings import BOOKED, EXTENDED, FREED, QUEUED, RECOVERED, Booking, booking_chain
+from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import INSTALLATION, release_chain
 from include.interlock.domain.overrides import OVERRIDDEN
 from include.interlock.stages import bookings, resources
@@ -93,6 +94,27 @@ def test_the_second_waits_in_line_without_a_worker_and_sees_for_whom(ledger: Mem
     assert left["waits_for"] == "rollback_bike_shop/two is before it in line."
     second, _ = book(SECOND, ledger)
     assert second["holder"] == release_chain(*SECOND)
+
+
+def test_who_plans_by_what_the_hosts_run_waits_for_the_end_of_a_release_or_is_refused(ledger: MemoryLedger) -> None:
+    def plan() -> dict[Any, Any]:
+        with dag_run(f"{SECOND[0]}/planning.offer_releases", run_id=SECOND[1]) as left:
+            bookings.await_others(resources.catalogue_of("bike-shop")[0], "bike-shop", "production")
+        return left
+
+    plan()
+    book(FIRST, ledger)
+    with pytest.raises(AirflowRescheduleException):
+        plan()
+    policy = resources.catalogue_folder() / "policy.yaml"
+    text = policy.read_text()
+    policy.write_text(text.replace("second: wait", "second: refuse"))
+    with pytest.raises(PolicyViolation, match="is booked by release_bike_shop/one"):
+        plan()
+    policy.write_text(text)
+    free(FIRST)
+    plan()
+    assert kinds(ledger) == [BOOKED, FREED], "it has booked nothing"
 
 
 def test_outside_of_a_change_window_it_waits_and_books_nothing(ledger: MemoryLedger) -> None:
