@@ -211,12 +211,12 @@ def test_a_freeze_that_is_added_after_boarding_stops_the_departure(stack: Stack,
     assert rita.active_runs("release_stock") == []
 
 
-def tag_a_slow_patch(stack: Stack, folder: Path, *, seconds: int = 10) -> str:
-    """Push another version of the bike shop, each of whose hosts takes some seconds to say that it is well."""
+def tag_a_slow_patch(stack: Stack, folder: Path) -> str:
+    """Push another version of the bike shop, each of whose hosts takes ten seconds to say that it is well."""
     version = "1.1.2"
     git("clone", "--quiet", "--branch", "1.1.1", str(stack.settings.repository), str(folder))
     validate = folder / "bin" / "validate"
-    validate.write_text(validate.read_text().replace("set -eu\n", f"set -eu\nsleep {seconds}\n"))
+    validate.write_text(validate.read_text().replace("set -eu\n", "set -eu\nsleep 10\n"))
     (folder / "VERSION").write_text(f"{version}\n")
     who = ("-c", "user.name=Wim Wheel", "-c", "user.email=wim@shop.example")
     message = "Look twice whether it is well (SHOP-18)"
