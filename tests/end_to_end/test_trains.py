@@ -70,12 +70,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of its own, with a train that is let run."""
     with running_stack(tmp_path_factory.mktemp("trains"), with_a_train, network="127.44.0") as running:
         let_run(running.person("rita"), TRAIN)
-        let_a_train_depart_in_minutes(running)
         yield running
 
 
-def let_a_train_depart_in_minutes(stack: Stack) -> None:
-    """Add a train that Airflow's scheduler sends while other tests run; who would board it, is not there."""
+@pytest.fixture(scope="module", autouse=True)
+def departure(stack: Stack) -> datetime:
+    """When a train departs that Airflow's scheduler sends while other tests run; who would board it, is not there."""
     departure = datetime.now(UTC) + timedelta(minutes=4)
     text = FILE.replace("name: shops", f"name: {HOURLY}").replace("The shops' train", "The hourly train")
     for before, after in (('"0 20 * * TUE"', f'"{departure.minute} * * * *"'), ("1.0.*", "9.*"), ("1.1.*", "9.*")):
@@ -84,6 +84,7 @@ def let_a_train_depart_in_minutes(stack: Stack) -> None:
     file.write_text(f"{text}boarding: {{ opens: PT30M, cut_off: PT1M }}\n")
     stack.parse(TRAIN)
     let_run(stack.person("rita"), f"train_{HOURLY}")
+    return departure
 
 
 @pytest.fixture(scope="module")
@@ -156,12 +157,13 @@ def test_a_train_departs_one_fails_its_dependant_stays_behind_and_the_third_arri
     assert came["till"]["reason"] == "It is after stock, which did not arrive."
 
 
-def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(rita: Colleague) -> None:
+def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(rita: Colleague, departure: datetime) -> None:
     """Nobody is ready for it, so it departs empty: who boards is what the test before this one is about."""
     dag = f"train_{HOURLY}"
     rows = until("its run", lambda: rita.get(f"dags/{dag}/dagRuns", order_by="run_after")["dag_runs"], within=300)
     run = Run(rita, dag, rows[0]["dag_run_id"])
     assert rows[0]["run_type"] == "scheduled"
+    assert datetime.fromisoformat(rows[0]["data_interval_end"]).minute == departure.minute
     voyage = until("boarding", lambda: run.result("boarding.open_train"))
     assert datetime.fromisoformat(voyage["departure"]) == datetime.fromisoformat(rows[0]["data_interval_end"])
     assert voyage["asked_by"] == ""

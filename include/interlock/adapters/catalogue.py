@@ -224,7 +224,7 @@ def _service_names(folder: Path) -> frozenset[str]:
     """Return the names of services; a folder that has not changed since is not listed again."""
     try:
         changed = os.stat(folder / "services").st_mtime_ns
-    except OSError:
+    except FileNotFoundError:
         return frozenset()
     # A file that comes within the clock's tick of the last look would not show: what is that new is looked at again.
     settled = time.time_ns() - changed > _TICK

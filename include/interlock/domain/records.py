@@ -303,8 +303,12 @@ class BackOutPlan(Model):
 
 _ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance", "train"})
 """Of a rollout plan: fields that came later."""
-_ZONES = "zones_healthy"
-"""Of its strategy: the field that came later."""
+_ADDED_TO_STRATEGY = frozenset({"zones_healthy"})
+"""The same of its strategy."""
+
+
+def _without_nones(plain: dict[str, Any], added: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in plain.items() if name not in added or value is not None}
 
 
 class Strategy(Model):
@@ -322,7 +326,7 @@ class Strategy(Model):
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older plans did not have, so that what was decided on keeps its digest."""
         plain: dict[str, Any] = dump(self)
-        return plain if self.zones_healthy is not None else {name: plain[name] for name in plain if name != _ZONES}
+        return _without_nones(plain, _ADDED_TO_STRATEGY)
 
 
 class CanaryPlan(Model):
@@ -406,7 +410,7 @@ class RolloutPlan(Record):
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older plans did not have, so that what was decided on keeps its digest."""
         plain: dict[str, Any] = dump(self)
-        return {name: value for name, value in plain.items() if name not in _ADDED or value is not None}
+        return _without_nones(plain, _ADDED)
 
     @property
     def digest(self) -> str:

@@ -151,6 +151,25 @@ def ask(
     return over
 
 
+def ask_board(ballots: XComArg, deadline: timedelta | None, *, doc_md: str) -> EmptyOperator | None:
+    """Ask each member of a board for a vote; return what follows when all ballots are over.
+
+    :param deadline: the longest that the board may take; none: nobody ever votes, and there is no such task.
+    """
+    if deadline is None:
+        return None
+    return ask(
+        ballots,
+        task_id="cast_ballot",
+        title="Cast a ballot (board member)",
+        options=[APPROVE, REJECT, ABSTAIN],
+        default=ABSTAIN,
+        conditions=True,
+        within=deadline * 2,  # the decision closes ballots in time; this is for a stack that was down
+        doc_md=doc_md,
+    )
+
+
 def votes_on(
     task_id: str, digest: str, *, run: tuple[str, str] | None = None, entries: Sequence[Entry] | None = None
 ) -> tuple[Vote, ...]:

@@ -48,11 +48,11 @@ from .bookings import await_others
 from .communication import announce
 from .evidence import chain_entries, record
 from .history import past_releases
-from .people import ABSTAIN, APPROVE, REJECT, ask, question, votes_on
+from .people import ask, question, votes_on
 from .planning import decide_plan
 from .policy import catalogue_digest, refuse_changed_catalogue, requester
 from .rolling import what_runs
-from .rollout import AwaitBoard, prepare_ballots, prove_back_out, rule_of
+from .rollout import board_decides, prepare_ballots, prove_back_out, rule_of
 from .taskflow import stage_task
 from .versions import answers_since, deployed_release, deployed_releases, marks
 
@@ -123,7 +123,7 @@ def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]
     It offers the releases that the ledger proves production to have run, without those that are marked bad. While a
     release is under way in production, it waits for its end: what there is to go back to depends on it.
     """
-    policy, *_ = resources.catalogue_of(service)
+    policy, book, described = resources.catalogue_of(service)
     await_others(policy, service, PRODUCTION)
     if asked_for().version:
         return []
@@ -136,7 +136,6 @@ def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]
             who="the release manager",
             next_step="release a version as a normal or an emergency change",
         )
-    _, book, described = resources.catalogue_of(service)
     body = (
         f"# {described.title}: back to which release?\n\nProduction ran these before, by the ledger:\n\n"
         + "\n".join(f"- {versions.offer_line(one)}, commit `{one.commit.sha[:10]}`, `{one.chain}`" for one in may)
@@ -480,29 +479,8 @@ def rollout_stage(
         service.name, in_force, plan, assets, artifact, report, waivers, acceptance
     )
     ballots = prepare_ballots(service.name, plan, report, rollout, acceptance)
-    over = None
-    if deadline is not None:
-        over = ask(
-            ballots,
-            task_id="cast_ballot",
-            title="Cast a ballot (board member)",
-            options=[APPROVE, REJECT, ABSTAIN],
-            default=ABSTAIN,
-            conditions=True,
-            within=deadline * 2,
-            doc_md="One ballot for each member of the board, if the policy asks one for this rollback.",
-        )
-    decision = AwaitBoard(
-        task_id="await_board",
-        task_display_name="Wait for the board",
-        service=service.name,
-        rollout=rollout,
-        ballots=ballots,
-        retries=5,
-        doc_md=AwaitBoard.__doc__,
-    )
-    chain(rollout, ballots, decision)
-    return rollout, decision.output, over
+    doc = "One ballot for each member of the board, if the policy asks one for this rollback."
+    return rollout, *board_decides(service, rollout, ballots, deadline, doc_md=doc)
 
 
 # --- 8 communication -------------------------------------------------------------------------------------------------

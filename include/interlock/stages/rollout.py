@@ -38,7 +38,7 @@ from .ballots import AwaitBallots
 from .calendars import foreseen
 from .conflicts import noted
 from .evidence import refuse_void
-from .people import ABSTAIN, APPROVE, REJECT, ask, persons, question, votes_on
+from .people import ask_board, persons, question, votes_on
 from .planning import settled
 from .policy import requested
 from .reminders import remind_in_time
@@ -274,18 +274,18 @@ def rollout_stage(
     """
     rollout = freeze_plan(service.name, in_force, plan, assets, artifact, report, waivers, acceptance)
     ballots = prepare_ballots(service.name, plan, report, rollout, acceptance)
-    over = None
-    if deadline is not None:
-        over = ask(
-            ballots,
-            task_id="cast_ballot",
-            title="Cast a ballot (board member)",
-            options=[APPROVE, REJECT, ABSTAIN],
-            default=ABSTAIN,
-            conditions=True,
-            within=deadline * 2,  # the decision closes ballots in time; this is for a stack that was down
-            doc_md="One ballot for each member of the board, on the digest of the frozen rollout plan.",
-        )
+    doc = "One ballot for each member of the board, on the digest of the frozen rollout plan."
+    return rollout, *board_decides(service, rollout, ballots, deadline, doc_md=doc)
+
+
+def board_decides(
+    service: Service, rollout: XComArg, ballots: XComArg, deadline: timedelta | None, *, doc_md: str
+) -> tuple[XComArg, EmptyOperator | None]:
+    """Ask the board about a frozen plan and wait for it; return the decision, and the end of the ballots.
+
+    :param deadline: the longest that a board may take; none: no change type asks one.
+    """
+    over = ask_board(ballots, deadline, doc_md=doc_md)
     decision = AwaitBoard(
         task_id="await_board",
         task_display_name="Wait for the board",
@@ -296,4 +296,4 @@ def rollout_stage(
         doc_md=AwaitBoard.__doc__,
     )
     chain(rollout, ballots, decision)
-    return rollout, decision.output, over
+    return decision.output, over

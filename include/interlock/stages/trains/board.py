@@ -25,7 +25,7 @@ from include.interlock.stages.ballots import AwaitBallots
 from include.interlock.stages.conflicts import noted
 from include.interlock.stages.evidence import refuse_void
 from include.interlock.stages.passengers import ASK
-from include.interlock.stages.people import ABSTAIN, APPROVE, REJECT, ask, persons, question, votes_on
+from include.interlock.stages.people import ask_board, persons, question, votes_on
 from include.interlock.stages.planning import settled
 from include.interlock.stages.taskflow import stage_task
 
@@ -152,18 +152,8 @@ def board_group(name: str, manifest: XComArg, within: timedelta | None) -> tuple
     :param within: the longest that the boards may take; none: nobody ever votes.
     """
     ballots = prepare_ballots(name, manifest)
-    over = None
-    if within is not None:
-        over = ask(
-            ballots,
-            task_id="cast_ballot",
-            title="Cast a ballot (board member)",
-            options=[APPROVE, REJECT, ABSTAIN],
-            default=ABSTAIN,
-            conditions=True,
-            within=within * 2,
-            doc_md="One ballot for each member of the boards, on the digest of the frozen manifest.",
-        )
+    doc = "One ballot for each member of the boards, on the digest of the frozen manifest."
+    over = ask_board(ballots, within, doc_md=doc)
     decision = AwaitTrainBoard(
         task_id="await_board",
         task_display_name="Wait for the board",
