@@ -85,7 +85,8 @@ def test_api_server_that_does_not_answer_is_restarted_and_nothing_else(monkeypat
 def test_strikes_are_forgotten_when_the_component_is_well_again(monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor, strikes = Supervisor(), dict[str, int]()
     ill = {**HEALTHY, "triggerer": {"status": "unhealthy"}}
-    for page in [ill, ill, ill, HEALTHY, ill, ill, ill]:
+    almost = [ill] * (watch.STRIKES - 1)
+    for page in [*almost, HEALTHY, *almost]:
         monkeypatch.setattr(watch, "health", lambda url, page=page: page)
         watch.check(Settings(), supervisor, strikes, {})
     assert supervisor.told == []
