@@ -47,7 +47,7 @@ evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag i
 	@$(STACK) evidence '$(RUN)' $(if $(FILE),'$(FILE)')
 
 test: $(READY) ## run all tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 attacks: $(READY) ## try to get round the board, in every way we know (about half an hour)
 	@$(BIN)/python -m tests.attacks

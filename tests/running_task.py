@@ -99,6 +99,6 @@ def running_task(task_id: str, patch: pytest.MonkeyPatch) -> Iterator[RunningTas
     ti.xcom_pull.side_effect = lambda task_ids, key="return_value", **_: left.before.get((task_ids, key))
     ti.dag_id, ti.task_id, ti.map_index = RUN[0], task_id, -1
     patch.setattr(resources, "ledger", lambda: left)
-    context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=RUN[0], run_id=RUN[1])}
+    context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=RUN[0], run_id=RUN[1]), "params": {}}
     with set_current_context(context):
         yield left

@@ -22,6 +22,7 @@ from include.interlock.adapters import ec2
 from include.interlock.adapters.artifacts import ArtifactStore, Folder
 from include.interlock.adapters.catalogue import FOLDER
 from include.interlock.adapters.ledger import Ledger, open_ledger
+from include.interlock.adapters.past_releases import REVIEWED
 from include.interlock.adapters.signing import Signer, generate_key, load_signer
 from include.interlock.domain import interventions
 from include.interlock.domain import reconcile as checks
@@ -394,7 +395,7 @@ def test_a_review_unblocks_the_release_that_it_is_about(ledger: Ledger, run: Run
     run(reviews.record_review, **form)
     run(reviews.record_review, **form)
     assert history.past_releases("bike-shop")[0].reviewed
-    (review,) = ledger.entries(INSTALLATION, kind=history.REVIEWED)
+    (review,) = ledger.entries(INSTALLATION, kind=REVIEWED)
     assert (review.actor, review.payload["participants"]) == ("olga", ["Ben", "Cora"])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,10 +18,12 @@ from include.interlock.domain.catalogue.train_file import Train, TrainPassenger
 from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
 from include.interlock.domain.ledger import ENDED, INSTALLATION, Chains, release_chain
 from include.interlock.domain.reconcile import dag_of, run_of
-from include.interlock.domain.records import Commit, PastRelease
+from include.interlock.domain.records import Commit
 from include.interlock.domain.risk import assess
 from include.interlock.domain.train_manifest import FROZEN, LEFT, Boarded, Found, LeftBehind, dag_of_train
 from include.interlock.domain.version import bump, is_version
+
+from .past_releases import ended_releases
 
 if TYPE_CHECKING:
     from .source import Repository
@@ -133,7 +135,7 @@ class Platform:
             commits=count,
             tier=service.tier,
             bump=bump(runs[0] if runs else None, choice.version),
-            history=tuple(self._history(service.name)),
+            history=ended_releases(self._ledger, service.name),
         )
         return Boarded(
             service=service.name,
@@ -151,18 +153,6 @@ class Platform:
             authors=authors_of(repository.authors(before, commit.sha), self._catalogue.board),
             by=choice.by,
         )
-
-    def _history(self, service: str) -> Iterator[PastRelease]:
-        for entry in self._ledger.entries(INSTALLATION, kind=ENDED):
-            if entry.payload["service"] == service:
-                yield PastRelease(
-                    service=service,
-                    run=entry.payload["run"],
-                    version=entry.payload["version"],
-                    change_type=entry.payload["change_type"],
-                    outcome=entry.payload["outcome"],
-                    at=entry.at,
-                )
 
 
 def deployed_last(ledger: Chains, service: str) -> tuple[str, str] | None:

@@ -7,19 +7,20 @@ What is not there any more is not known, and nothing is made up for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from include.interlock.domain.backtest import ReleaseFacts
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.errors import AssetMissing, DigestMismatch, LedgerBroken, RequestRefused
-from include.interlock.domain.ledger import INSTALLATION, Entry
+from include.interlock.domain.ledger import ENDED, INSTALLATION, Chains, Entry
 from include.interlock.domain.quality import CoverageRow, TestRow, rows_from_json
 from include.interlock.domain.records import (
     Artifact,
     Blob,
     LoadReport,
     Outcome,
+    PastRelease,
     ReleasePlan,
     SuiteRuns,
     VerificationReport,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .ledger import Ledger
 
 PREFIX = "release/"
+REVIEWED = "release.reviewed"
+"""The entry that the installation's chain has of each post-implementation review."""
 GONE = (AssetMissing, DigestMismatch, RequestRefused)
 """What a table in the store may be: away, changed, or in a store that this one was before."""
 _TIER = re.compile(r"tier ([1-4])\b", re.IGNORECASE)
@@ -43,7 +46,7 @@ Observed = dict[str, float | tuple[str, ...]]
 
 def past_releases(ledger: Ledger, store: ArtifactStore) -> tuple[tuple[ReleaseFacts, ...], tuple[str, ...]]:
     """Return the releases that have ended, the oldest first, and why some are left out."""
-    reviewed = {entry.payload["run"] for entry in ledger.entries(INSTALLATION, kind="release.reviewed")}
+    reviewed = _reviewed(ledger.entries(INSTALLATION, kind=REVIEWED))
     found, left_out = [], []
     for chain in (name for name in ledger.chains() if name.startswith(PREFIX)):
         try:
@@ -55,6 +58,30 @@ def past_releases(ledger: Ledger, store: ArtifactStore) -> tuple[tuple[ReleaseFa
         if facts := facts_of(run, entries, store, reviewed=run in reviewed):
             found.append(facts)
     return tuple(sorted(found, key=lambda facts: facts.at)), tuple(left_out)
+
+
+def ended_releases(ledger: Chains, service: str) -> tuple[PastRelease, ...]:
+    """Return how the releases of a service ended, the oldest first, and which were reviewed."""
+    entries = ledger.entries(INSTALLATION, kind="release.*")
+    reviewed = _reviewed(entries)
+    return tuple(
+        PastRelease(
+            service=service,
+            run=entry.payload["run"],
+            version=entry.payload["version"],
+            change_type=entry.payload["change_type"],
+            outcome=entry.payload["outcome"],
+            at=entry.at,
+            planned=entry.payload.get("planned", True),
+            reviewed=entry.payload["run"] in reviewed,
+        )
+        for entry in entries
+        if entry.kind == ENDED and entry.payload["service"] == service
+    )
+
+
+def _reviewed(entries: Iterable[Entry]) -> frozenset[str]:
+    return frozenset(entry.payload["run"] for entry in entries if entry.kind == REVIEWED)
 
 
 def facts_of(run: str, entries: Sequence[Entry], store: ArtifactStore, *, reviewed: bool) -> ReleaseFacts | None:
@@ -76,6 +103,7 @@ def facts_of(run: str, entries: Sequence[Entry], store: ArtifactStore, *, review
         change_type=asked.get("change_type") or "normal",
         outcome=outcome.outcome,
         at=kinds["release.closed"].at,
+        planned=plan is not None,
         reviewed=reviewed,
         requested_by=asked.get("requested_by") or "",
         answers=asked.get("risk") or {},

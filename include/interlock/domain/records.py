@@ -92,6 +92,7 @@ class PastRelease(Model):
     change_type: ChangeType
     outcome: ReleaseOutcome
     at: datetime = Field(description="When it ended")
+    planned: bool = Field(True, description="It got a plan; a request that was refused before has none")
     reviewed: bool = Field(False, description="Its post-implementation review was held")
 
 

@@ -104,8 +104,11 @@ def _of_bump(formula: RiskFormula, bump: str) -> RiskTerm:
 
 
 def _of_record(formula: RiskFormula, history: Sequence[PastRelease]) -> RiskTerm:
-    """Count what became of the service's last releases; a rehearsal is none, and a rejection no failure."""
-    ended = [release for release in history if release.outcome != "rehearsed"]
+    """Count what became of the service's last releases.
+
+    A rehearsal is none, nor is a request that was refused before it got a plan; a rejection is no failure.
+    """
+    ended = [release for release in history if release.planned and release.outcome != "rehearsed"]
     last = sorted(ended, key=lambda release: (release.at, release.run), reverse=True)[: formula.over_last]
     failed, backed_out = (sum(release.outcome == how for release in last) for how in ("failed", "backed_out"))
     points = failed * formula.points_per_failed_release + backed_out * formula.points_per_backed_out_release

@@ -90,10 +90,14 @@ def record_outcome(service: str) -> Outcome:
     )
     log.info("%s %s: %s, decided by %s. %s", service, outcome.version, outcome.outcome, outcome.stage, outcome.reason)
     record("release.closed", outcome, seal=True)
-    remember("/".join(this_run()), outcome, _change_type(entries))
+    remember("/".join(this_run()), outcome, _change_type(entries), planned=_is_planned(entries))
     if rollout is not None:
         bookings.free(service, rollout.environment)
     return outcome
+
+
+def _is_planned(entries: Sequence[Entry]) -> bool:
+    return any(entry.kind == "plan.made" for entry in entries)
 
 
 def _change_type(entries: Sequence[Entry]) -> str:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from include.interlock.adapters.past_releases import ended_releases
 from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry
 from include.interlock.domain.records import Outcome, PastRelease
 
 from . import resources
 from .evidence import this_task
 
-REVIEWED = "release.reviewed"
 
-
-def remember(run: str, outcome: Outcome, change_type: str) -> None:
+def remember(run: str, outcome: Outcome, change_type: str, *, planned: bool) -> None:
     """Record in the installation's chain how a release ended.
 
     :param run: Dag and run: ``release_bike_shop/manual__2026-…``.
+    :param planned: it got a plan; it was not refused before.
     """
     told = {
         "run": run,
@@ -25,6 +25,7 @@ def remember(run: str, outcome: Outcome, change_type: str) -> None:
         "version": outcome.version,
         "change_type": change_type,
         "outcome": outcome.outcome,
+        "planned": planned,
     }
     append(ENDED, told, key=f"{ENDED}/{run}", actor=this_task())
 
@@ -32,21 +33,7 @@ def remember(run: str, outcome: Outcome, change_type: str) -> None:
 def past_releases(service: str) -> tuple[PastRelease, ...]:
     """Return how the releases of a service ended, the oldest first, and which were reviewed."""
     with resources.ledger() as ledger:
-        entries = ledger.entries(INSTALLATION, kind="release.*")
-    reviewed = {entry.payload["run"] for entry in entries if entry.kind == REVIEWED}
-    return tuple(
-        PastRelease(
-            service=service,
-            run=entry.payload["run"],
-            version=entry.payload["version"],
-            change_type=entry.payload["change_type"],
-            outcome=entry.payload["outcome"],
-            at=entry.at,
-            reviewed=entry.payload["run"] in reviewed,
-        )
-        for entry in entries
-        if entry.kind == ENDED and entry.payload["service"] == service
-    )
+        return ended_releases(ledger, service)
 
 
 def append(kind: str, payload: Mapping[str, Any], *, key: str, actor: str) -> Entry:

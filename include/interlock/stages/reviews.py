@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk import Param, get_current_context
 
 from include.interlock.adapters.catalogue import load_catalogue
+from include.interlock.adapters.past_releases import REVIEWED
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import CatalogueError
 from include.interlock.domain.review import Review, find_ended, parse_review
@@ -56,5 +57,5 @@ def record_review() -> dict[str, Any]:
     review: Review = parse_review(dict(get_current_context()["params"]), reviewer)
     ended = find_ended(history.past_releases(review.service), review.service, review.run)
     payload = {**review.model_dump(mode="json"), "run": ended.run, "version": ended.version}
-    history.append(history.REVIEWED, payload, key=f"{history.REVIEWED}/{sha256_of(payload)[:32]}", actor=reviewer)
+    history.append(REVIEWED, payload, key=f"{REVIEWED}/{sha256_of(payload)[:32]}", actor=reviewer)
     return payload

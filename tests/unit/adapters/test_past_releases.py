@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from include.interlock.adapters.artifacts import ArtifactStore, Folder
-from include.interlock.adapters.past_releases import facts_of
+from include.interlock.adapters.past_releases import REVIEWED, ended_releases, facts_of
 from include.interlock.domain.backtest import ReleaseFacts
 from include.interlock.domain.canonical import Model, canonical_bytes
+from include.interlock.domain.ledger import ENDED, INSTALLATION
 from include.interlock.domain.quality import CoverageRow, TestRow, rows_as_json
 from include.interlock.domain.records import LoadReport, LoadResult, SuiteRuns
 from tests.factories import evidence as make
 from tests.factories import releases
+from tests.memory_ledger import MemoryLedger
 
 RUN = "release_bike_shop/manual__2026-11-23"
 BOM = canonical_bytes(
@@ -73,6 +75,7 @@ def test_a_release_is_told_by_what_was_asked_planned_observed_and_how_it_ended(s
     assert (found.change_type, found.outcome, found.requested_by) == ("normal", "deployed", "rita")
     assert (found.answers, found.declared_risk) == ({"data": True}, "high")
     assert (found.commits, found.bump, found.tier, found.reviewed) == (2, "minor", 2, True)
+    assert found.planned
     assert found.quality == {
         "min_tests": 2,
         "max_failed_tests": 1,
@@ -106,7 +109,7 @@ def test_what_the_store_has_lost_is_not_known(store: ArtifactStore, tmp_path: Pa
 def test_a_release_that_ended_before_it_was_planned_is_known_by_its_request(store: ArtifactStore) -> None:
     many = [step for step in steps(store) if step[0] in ("release.requested", "policy.resolved", "release.closed")]
     found = facts(many, store)
-    assert (found.quality, found.commits, found.answers) == ({}, 0, {"data": True})
+    assert (found.quality, found.commits, found.answers, found.planned) == ({}, 0, {"data": True}, False)
 
 
 @pytest.mark.parametrize("change", ["not ended", "a rollback", "not asked for"])
@@ -117,3 +120,14 @@ def test_what_is_no_release_that_ended_is_none(store: ArtifactStore, change: str
     else:
         del many["release.closed" if change == "not ended" else "release.requested"]
     assert facts_of(RUN, make.chained(list(many.items())), store, reviewed=False) is None
+
+
+def test_the_installations_chain_tells_how_the_releases_of_a_service_ended() -> None:
+    ledger = MemoryLedger()
+    told = {"service": "bike-shop", "version": "1.1.0", "change_type": "normal", "outcome": "failed"}
+    ends = [{"run": "d/old"}, {"run": "d/refused", "planned": False}, {"run": "d/other", "service": "till"}]
+    for end in ends:
+        ledger.append(INSTALLATION, ENDED, {**told, **end}, actor="closure", key=f"{ENDED}/{end['run']}")
+    ledger.append(INSTALLATION, REVIEWED, {"run": "d/old"}, actor="rita", key="review")
+    found = [(one.run, one.planned, one.reviewed) for one in ended_releases(ledger, "bike-shop")]
+    assert found == [("d/old", True, True), ("d/refused", False, False)]

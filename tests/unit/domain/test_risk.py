@@ -96,8 +96,8 @@ def past(*outcomes: str) -> list[PastRelease]:
     ]
 
 
-def of_record(formula: RiskFormula, *outcomes: str) -> RiskTerm:
-    history = past(*outcomes)
+def of_record(formula: RiskFormula, *outcomes: str, planned: bool = True) -> RiskTerm:
+    history = [release.model_copy(update={"planned": planned}) for release in past(*outcomes)]
     answers = {question.key: False for question in formula.questions}
     there, back = (
         assess(formula, answers=answers, commits=1, tier=1, bump="minor", history=some)
@@ -112,6 +112,11 @@ def test_what_became_of_the_last_releases_counts() -> None:
     assert (term.name, term.points) == ("The service's own record", 15)
     assert term.why == "Of the last 4 releases, 1 failed (5 each) and 1 backed out (10 each); 20 at most."
     assert of_record(FORMULA, *["backed_out"] * 5).points == 20
+
+
+def test_a_request_that_was_refused_before_it_had_a_plan_says_nothing_of_the_service() -> None:
+    term = of_record(FORMULA, "failed", "failed", planned=False)
+    assert (term.points, term.why) == (0, "The service has no release on record.")
 
 
 def test_old_failures_are_forgotten_and_rehearsals_push_none_out() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from include.interlock.domain.ledger import ENDED
 from include.interlock.stages import closure
 from include.interlock.stages.rollout import ASK
 from tests.airflow_server import AirflowServer
@@ -46,3 +47,15 @@ def test_a_release_that_has_ended_stays_as_it_ended(running: RunningTask, outcom
     again = closure.record_outcome.function("bike-shop")
     assert again == releases.outcome(outcome=outcome).to_xcom()
     assert [kind for kind, _ in running.recorded] == ["release.closed"]
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_the_end_says_whether_the_release_got_a_plan_or_was_refused_before(
+    airflow: AirflowServer, running: RunningTask, planned: bool
+) -> None:
+    if planned:
+        running.knows("plan.made", releases.plan())
+    ended(airflow, "planning.plan_release", "failed", 5)
+    closure.record_outcome.function("bike-shop")
+    (told,) = [payload for kind, payload in running.recorded if kind == ENDED]
+    assert (told["outcome"], told["planned"]) == ("failed", planned)
