@@ -108,14 +108,15 @@ def test_old_releases_go_but_never_the_current_nor_the_previous(
     assert len(machine.releases) == 3
 
 
+_NOT_PERMITTED = "Operation not permitted"
 # A disk on which some files of a release cannot be removed: they belong to another account, for example.
-_REMOVE_NOT_ALL = """#!/bin/sh
+_REMOVE_NOT_ALL = f"""#!/bin/sh
 flags=$1 code=0 && shift
 for one in "$@"; do
     if [ ! -e "$one/stays" ]; then
         /bin/rm "$flags" "$one"
     else
-        echo "rm: cannot remove '$one/stays': Operation not permitted" >&2
+        echo "rm: cannot remove '$one/stays': {_NOT_PERMITTED}" >&2
         code=1
     fi
 done
@@ -137,10 +138,9 @@ def test_a_release_that_cannot_be_removed_is_in_the_log_and_in_nobodys_way(
     (machine.root / "releases" / releases[0].release / "stays").touch()
     said = [warnings_of(lambda one=release: deploy_one(fleet, one)) for release in releases[1:]]
     assert said[0] == []
-    assert all(
-        len(lines) == 1 and lines[0].startswith(f"{machine.address}: ") and "Operation not permitted" in lines[0]
-        for lines in said[1:]
-    )
+    for lines in said[1:]:
+        assert lines, "the log says it each time"
+        assert [one for one in lines if not (one.startswith(f"{machine.address}: ") and _NOT_PERMITTED in one)] == []
     there = {name for name in machine.releases if not name.startswith(".gone")}
     assert there == {releases[4].release, releases[5].release}
     (gone,) = (machine.root / "releases").glob(".gone*")
