@@ -55,7 +55,7 @@ attacks: $(READY) ## try to get round the board, in every way we know (about hal
 faults: $(READY) ## break deployments to real SSH hosts at random moments (TRIALS=200, SEED=…)
 	@$(BIN)/python -m tests.faults --trials $(or $(TRIALS),200) $(if $(SEED),--seed $(SEED))
 
-mutation: $(READY) ## change the code of votes, permits and ledger in every small way: do the tests notice? (a quarter of an hour)
+mutation: $(READY) ## change the code of votes, permits and ledger in every small way: do the tests notice? (some minutes)
 	@nice $(BIN)/python -m tests.mutation
 
 bench-fanout: $(READY) ## time a deployment to many SSH hosts beside OpenSSH alone (HOSTS=40, MIB=0.0625,20, ROUNDS=3)

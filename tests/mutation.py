@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
         return 1
     shutil.rmtree(MUTANTS, ignore_errors=True)
     MUTANTS.mkdir()
-    print(f"This takes a quarter of an hour; the progress is in {LOG.relative_to(ROOT)}.", flush=True)
+    print(f"This takes some minutes; the progress is in {LOG.relative_to(ROOT)}.", flush=True)
     with LOG.open("w", encoding="utf-8") as log:
         subprocess.run([MUTMUT, "run", *arguments], cwd=ROOT, stdout=log, stderr=log, env=environment(), check=True)
     for name in survivors():

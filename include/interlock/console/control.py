@@ -133,5 +133,6 @@ def refusal_of_root(connection_id: str) -> str:
 
 
 def service_of(dag_id: str) -> str:
-    """Return the name of the service that a release Dag releases."""
-    return dag_id.removeprefix(PREFIX).replace("_", "-")
+    """Return the name of the service that a Dag releases, or takes back."""
+    prefix = BACK if is_rollback(dag_id) else PREFIX
+    return dag_id.lower().removeprefix(prefix).replace("_", "-")

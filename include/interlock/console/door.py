@@ -1,18 +1,19 @@
 """The door of Airflow's API: it knows what each request would change, and which release cannot be asked for.
 
 A pure ASGI middleware around Airflow's API. Each request that changes something is left where the auth manager finds it
-(``asked``). The body of the one request that starts a release is read and handed on untouched; what cannot be released
-is refused, with its reason, before a run exists. That is for people: the first task checks the same again, whichever
-way a run was started. Who asked for a run under control is put on record before they hear that there is one; and no
-task of another Dag starts a release or clears one: a train's conductor asks for its passengers' releases at this door,
-and is let in for what a frozen manifest names. Nobody changes the connections here on which all proof rests.
+(``asked``). The body of a request that starts a release or a rollback is read and handed on untouched; what cannot be
+released, or gone back to, is refused, with its reason, before a run exists. That is for people: the first task checks
+the same again, whichever way a run was started. Who asked for a run under control is put on record before they hear
+that there is one; and no task of another Dag starts a release or clears one: a train's conductor asks for its
+passengers' releases at this door, and is let in for what a frozen manifest names. Nobody changes the connections here
+on which all proof rests.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from anyio import to_thread
 
 from include.interlock.adapters.catalogue import load_service
 from include.interlock.domain.errors import ReleaseError, RequestRefused
+from include.interlock.domain.ledger import ENDED, INSTALLATION
+from include.interlock.domain.outcome import PRODUCTION
 from include.interlock.domain.request import parse_request
+from include.interlock.domain.versions import MARKS, parse_rollback, refuse_unknown
 
 from . import witness
 from .asked import LARGEST_KEPT, App, Asked, Message, Receive, Scope, Send, let_in, says, under_way, unique
@@ -97,7 +101,7 @@ class ReleaseDoor:
             triggered = TRIGGER.fullmatch(asked.path)
             if triggered and is_controlled(triggered["dag"]):
                 send = self._on_record(triggered["dag"], asked, scope, send)
-            if triggered and is_release(triggered["dag"]):
+            if triggered and (is_release(triggered["dag"]) or is_rollback(triggered["dag"])):
                 await self._ask(triggered["dag"], scope, receive, send)
                 return
         await self.app(scope, receive, send)
@@ -139,7 +143,7 @@ class ReleaseDoor:
         why = await to_thread.run_sync(self._refusal, dag_id, body)
         if why:
             await answer(send, 422, why)
-        elif why := await self._of_a_train(dag_id, body, scope):
+        elif is_release(dag_id) and (why := await self._of_a_train(dag_id, body, scope)):
             await answer(send, 403, why)
         else:
             await self.app(scope, replay(body, receive), send)
@@ -159,19 +163,33 @@ class ReleaseDoor:
     def _judge(self, dag_id: str, conf: Any) -> str:
         if not isinstance(conf, dict):
             return "The request has no conf with the fields of the trigger form."
+        return self._of_a_release(dag_id, conf) if is_release(dag_id) else self._of_a_rollback(dag_id, conf)
+
+    def _of_a_release(self, dag_id: str, conf: Mapping[str, Any]) -> str:
         folder = self.catalogue or catalogue_folder()
         try:
-            parse_request(conf, policy=load_service(folder, service_of(dag_id.lower())).policy)
+            parse_request(conf, policy=load_service(folder, service_of(dag_id)).policy)
         except RequestRefused as error:
             return str(error)
         except ReleaseError as error:
             return f"No release can be asked for while its catalogue is wrong. {error}"
         return ""
 
+    def _of_a_rollback(self, dag_id: str, conf: Mapping[str, Any]) -> str:
+        try:
+            version = parse_rollback(conf).version
+            if version:
+                with self._open_ledger() as ledger:
+                    known = [one for kind in (ENDED, MARKS) for one in ledger.entries(INSTALLATION, kind=kind)]
+                refuse_unknown(version, known, service_of(dag_id), PRODUCTION)
+        except ReleaseError as error:
+            return str(error)
+        return ""
+
     async def _of_a_train(self, dag_id: str, body: bytes, scope: Scope) -> str:
         """Say why this is no train's passenger although it is asked for as one, or by the conductor; empty: fine."""
         conf, user = json.loads(body)["conf"], await self._who(scope)
-        service = service_of(dag_id.lower())
+        service = service_of(dag_id)
         return await to_thread.run_sync(not_on_the_train, user, service, conf, self._open_ledger)
 
     async def _who(self, scope: Scope) -> str:

@@ -34,7 +34,7 @@ class Book(Protocol):
     """The part of the ledger that is written here."""
 
     def append(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Any: ...  # noqa: D102
-    def entries(self, chain: str) -> Any: ...  # noqa: D102
+    def entries(self, chain: str, *, kind: str | None = None) -> Any: ...  # noqa: D102
 
 
 OpenLedger = Callable[[], AbstractContextManager[Book]]

@@ -291,9 +291,10 @@ def refuse_ended(task: str, entries: Sequence[Entry], *, way_back: bool = False)
     end = next((entry for entry in reversed(entries) if entry.kind in ENDS), None)
     if end is None or (way_back and end.payload.get("outcome") == "failed"):
         return
-    outcome = str(end.payload.get("outcome") or "arrived").replace("_", " ")
+    outcome = end.payload.get("outcome")
+    how = f", as {str(outcome).replace('_', ' ')}" if outcome else ""
     raise PolicyViolation(
-        f"The release has ended, as {outcome}: {task} does nothing any more."
+        f"The release has ended{how}: {task} does nothing any more."
         if end.kind == ENDS[0]
         else f"The train has arrived: {task} does nothing any more.",
         rule="what has ended touches nothing, and nothing is added to its record",

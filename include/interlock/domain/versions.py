@@ -17,7 +17,7 @@ from semver import Version
 from .canonical import Model, Sha256, sha256_of
 from .catalogue import Service
 from .errors import PolicyViolation, RequestRefused
-from .ledger import Entry
+from .ledger import ENDED, Entry
 from .notes import escaped
 from .permit import Permit
 from .records import (
@@ -294,6 +294,23 @@ def parse_rollback(form: Mapping[str, Any]) -> RollbackRequest:
         ) from None
 
 
+def refuse_unknown(version: str, entries: Sequence[Entry], service: str, environment: str) -> None:
+    """Refuse at the door what no rollback goes to, as far as the installation's chain tells: the proof comes later.
+
+    :param entries: of the installation's chain: how releases ended, and the marks.
+    :raises PolicyViolation: no release of the version was deployed, or it must not be rolled out.
+    """
+    ended = [one.payload for one in entries if one.kind == ENDED and one.payload["outcome"] == "deployed"]
+    deployed = dict.fromkeys(str(told["version"]) for told in reversed(ended) if told["service"] == service)
+    why = why_not(entries, service, environment, version)
+    if not why and version not in deployed:
+        why = _never_ran(version, environment)
+    if why:
+        before = [*deployed][1:]  # the last one is what runs
+        may = [one for one in before if not why_not(entries, service, environment, one)]
+        raise _no_way_back(service, version, why, may)
+
+
 def offers(
     deployed: Iterable[DeployedRelease], running: Sequence[RunningRelease], marks: Sequence[Entry], environment: str
 ) -> tuple[DeployedRelease, ...]:
@@ -326,13 +343,21 @@ def choose(
     if chosen is not None:
         return chosen
     known = [one for one in deployed if one.version == version and one.environment == environment]
-    why = _not_back(known[-1], running) if known else f"{environment} never ran {version} by the ledger"
+    why = _not_back(known[-1], running) if known else _never_ran(version, environment)
     why = why_not(marks, service, environment, version) or why
-    raise PolicyViolation(
+    raise _no_way_back(service, version, why, [one.version for one in may])
+
+
+def _never_ran(version: str, environment: str) -> str:
+    return f"{environment} never ran {version} by the ledger"
+
+
+def _no_way_back(service: str, version: str, why: str, may: Sequence[str]) -> PolicyViolation:
+    return PolicyViolation(
         f"{service} does not go back to {version}: {why.rstrip('.')}.",
         rule="an environment goes back only to what it ran before, by the ledger, and what is not marked bad",
         who="the release manager",
-        next_step=f"take one of {', '.join(one.version for one in may)}"
+        next_step=f"take one of {', '.join(may)}"
         if may
         else "there is no version to go back to; release one as a normal or an emergency change",
     )

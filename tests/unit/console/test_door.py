@@ -13,7 +13,9 @@ from include.interlock.console.asked import READING, App, Asked, under_way
 from include.interlock.console.attempts import Attempt
 from include.interlock.console.door import LARGEST_BODY, ReleaseDoor
 from include.interlock.domain.errors import TransientError
+from include.interlock.domain.ledger import ENDED, INSTALLATION
 from include.interlock.domain.train_manifest import CONDUCTOR
+from include.interlock.domain.versions import BAD
 from include.interlock.stages import resources
 from tests.memory_ledger import MemoryLedger
 from tests.unit.domain.test_train_manifest import boarded, manifest
@@ -260,6 +262,79 @@ def test_the_catalogue_is_the_one_that_the_environment_names(
     assert "catalogue" in door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode())
     monkeypatch.delenv("INTERLOCK_CATALOGUE")
     assert door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode()) == ""
+
+
+# --- rollbacks -------------------------------------------------------------------------------------------------------
+
+BACK_ROUTE = "/api/v2/dags/rollback_bike_shop/dagRuns"
+BACK = {"version": "1.1.0", "reason": "The basket is broken", "incident": ""}
+
+
+@pytest.fixture
+def past() -> MemoryLedger:
+    """A ledger by which production ran some versions."""
+    kept = MemoryLedger()
+    for service, version, outcome in (
+        ("bike-shop", "1.0.0", "deployed"),
+        ("bike-shop", "1.1.0", "deployed"),
+        ("bike-shop", "1.2.0", "backed_out"),
+        ("till", "2.0.0", "deployed"),
+    ):
+        told = {"service": service, "version": version, "outcome": outcome}
+        kept.append(INSTALLATION, ENDED, told, actor="closure", key=version)
+    return kept
+
+
+@pytest.mark.parametrize("version", ["1.1.0", "1.0.0", "", None])
+def test_a_rollback_to_what_production_ran_comes_through(behind: Behind, past: MemoryLedger, version: str) -> None:
+    body = json.dumps({"conf": {**BACK, "version": version}, "logical_date": None}, indent=3).encode()
+    assert ask(behind, BACK_ROUTE, body, ledger=past).status_code == 200
+    assert behind.came == [(BACK_ROUTE, body)]
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        ({**BACK, "version": "1.2.0"}, "Next: take one of 1.0.0"),
+        ({**BACK, "version": "2.0.0"}, "never ran 2.0.0 by the ledger"),
+        ({**BACK, "version": "one"}, "not a semantic version"),
+        ({**BACK, "reason": ""}, "reason: "),
+        ({**BACK, "hosts": ["mine"]}, "hosts: "),
+        (None, "no conf"),
+    ],
+)
+def test_any_other_is_answered_with_the_reason(behind: Behind, past: MemoryLedger, conf: Any, said: str) -> None:
+    answer = ask(behind, BACK_ROUTE, {"conf": conf, "logical_date": None}, ledger=past)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert not behind.came
+
+
+def test_nothing_goes_back_to_what_is_marked_bad(behind: Behind, past: MemoryLedger) -> None:
+    mark = {"service": "bike-shop", "environment": "production", "version": "1.1.0", "reason": "Loses baskets"}
+    past.append(INSTALLATION, BAD, {**mark, "by": "rita"}, actor="rita", key="mark")
+    said = ask(behind, BACK_ROUTE, {"conf": BACK}, ledger=past).json()["detail"]
+    assert "1.1.0 of bike-shop is marked bad in production by rita" in said
+    assert "take one of 1.0.0" in said
+    assert not behind.came
+
+
+def test_without_a_ledger_no_rollback_is_asked_for(behind: Behind) -> None:
+    class Broken(MemoryLedger):
+        def entries(self, chain: str, **_: Any) -> Any:
+            raise TransientError("The ledger does not answer.")
+
+    answer = ask(behind, BACK_ROUTE, {"conf": BACK}, ledger=Broken())
+    assert answer.status_code == 422
+    assert "The ledger does not answer" in answer.json()["detail"]
+    assert not behind.came
+
+
+def test_a_service_may_be_named_like_a_rollback() -> None:
+    named = [
+        control.service_of(dag) for dag in ("release_rollback_tool", "rollback_release_notes", "Release_bike_shop")
+    ]
+    assert named == ["rollback-tool", "release-notes", "bike-shop"]
 
 
 # --- the conductor of trains -----------------------------------------------------------------------------------------

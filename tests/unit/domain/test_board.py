@@ -14,13 +14,16 @@ from include.interlock.domain.board import (
     CHOICES,
     REJECT,
     authors_of,
+    barred_authors,
     count_votes,
     decide_single,
     eligible_members,
 )
+from include.interlock.domain.catalogue import Flow
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.records import Decision, Vote
 from include.interlock.domain.voting import VotingRule, merge
+from tests.factories import releases
 from tests.unit.domain.samples import DIGEST, board, book, vote
 
 PEOPLE = ("ann", "ben", "cora", "dan", "eve")
@@ -386,6 +389,12 @@ def test_authors_are_known_by_their_e_mail_and_have_no_vote() -> None:
     people = book({}, senior_management=["maya"])
     assert authors_of(["BEN@example.com", "x@example.com"], people) == ("ben",)
     assert counted([vote("ben", APPROVE), vote("dan", APPROVE)], excluded=("ben",)) is None
+
+
+def test_authors_are_barred_where_the_flow_says_so() -> None:
+    people, plan = book({}, senior_management=["maya"]), releases.plan(authors=("ben@example.com", "x@example.com"))
+    assert barred_authors(Flow(exclude_authors=True), plan, people) == ("ben",)
+    assert barred_authors(Flow(exclude_authors=False), plan, people) == ()
 
 
 def test_people_of_one_rule_do_not_vote_in_place_of_anothers() -> None:

@@ -223,9 +223,10 @@ def test_only_what_was_deployed_and_has_not_ended_is_backed_out() -> None:
 def test_what_has_ended_does_nothing_any_more(
     chain: list[tuple[str, dict[str, Any]]], refused: bool, on_the_way_back: bool
 ) -> None:
-    for way_back, expected in ((False, refused), (True, on_the_way_back)):
+    ways: list[tuple[dict[str, bool], bool]] = [({}, refused), ({"way_back": True}, on_the_way_back)]
+    for way, expected in ways:
         with pytest.raises(PolicyViolation, match="does nothing any more") if expected else nullcontext():
-            refuse_ended("implementation.wave_1", chain_of(*chain), way_back=way_back)
+            refuse_ended("implementation.wave_1", chain_of(*chain), **way)
 
 
 def test_a_review_that_failed_without_saying_why_cannot_be_waived() -> None:

@@ -13,6 +13,7 @@ from include.interlock.domain.voting import (
     Seat,
     VotingRule,
     ballots,
+    board_rule,
     longest_deadline,
     merge,
     seat_of,
@@ -85,6 +86,12 @@ def test_a_rule_matches_when_everything_that_it_names_holds(
 ) -> None:
     found = places({**ARCHITECTS, "when": when}, **release)
     assert ("board.yaml rules.architects" in found) is matching
+
+
+def test_a_board_has_its_own_rule_whatever_it_votes_on() -> None:
+    alone = board_rule(book(BOARDS), "ecab")
+    assert alone == rule(kind="emergency")
+    assert alone != board_rule(book(BOARDS), "cab")
 
 
 def test_rules_make_a_board_vote_on_what_is_pre_authorised() -> None:

@@ -35,8 +35,8 @@ def given(answer: GivenAnswer = ANSWER, actor: str = "ben") -> tuple[str, str, d
     return actor, GIVEN, answer.model_dump(mode="json")
 
 
-def frozen(digest: str) -> tuple[str, str, dict[str, Any]]:
-    return "task", "rollout.frozen", {"digest": digest}
+def frozen(digest: str, kind: str = "rollout.frozen") -> tuple[str, str, dict[str, Any]]:
+    return "task", kind, {"digest": digest}
 
 
 def test_an_answer_that_came_in_is_witnessed() -> None:
@@ -71,8 +71,9 @@ def test_an_answer_was_given_when_it_came_in(at: datetime | None, witnessed: boo
     assert is_witnessed(ANSWER, at, chain(given()), digest=PLAN) == witnessed
 
 
-def test_an_answer_is_to_a_plan_that_was_frozen_before_it() -> None:
-    assert is_witnessed(ANSWER, NOW, chain(frozen(OTHER), given(), frozen(PLAN)), digest=PLAN) is False
+@pytest.mark.parametrize("kind", ["rollout.frozen", "manifest.frozen"])
+def test_an_answer_is_to_a_plan_that_was_frozen_before_it(kind: str) -> None:
+    assert is_witnessed(ANSWER, NOW, chain(frozen(OTHER), given(), frozen(PLAN, kind)), digest=PLAN) is False
     assert is_witnessed(ANSWER, NOW, chain(frozen(PLAN), given(), frozen(OTHER)), digest=PLAN)
 
 

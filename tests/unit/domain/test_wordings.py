@@ -229,6 +229,10 @@ def of_permit() -> Said:
         # Digests of records change with the records, and are no words.
         return refusal(lambda: permit.refuse(objections)).replace(on.digest[:12], "dddddddddddd")
 
+    def ended(kind: str, payload: dict[str, Any]) -> str:
+        end = entry(1, kind=kind, payload=payload)
+        return refusal(lambda: permit.refuse_ended("implementation.wave_1", [end]))
+
     yield "a rehearsal in production", objection(planned(rehearsal=True))
     yield "no rehearsal in a sandbox", objection(planned(environment="test"))
     yield "the release has ended", objection(closed=True)
@@ -259,9 +263,14 @@ def of_permit() -> Said:
     yield "it is too early", objection(planned(not_before=datetime.fromisoformat("2026-03-04T14:00+01:00")))
     yield "an emergency stop", objection(stops=("everything, by ben: payments fail; until 2026-03-05 12:00 UTC.",))
     yield "the calendars close it", objection(freezes=("Black Friday, until Tuesday",))
+    holder = "release/release_bike_shop/two holds production of bike-shop since 2026-03-04 11:00 UTC."
+    yield "another release holds the environment", objection(booked=holder)
     yield "nothing signed it", objection(unsigned="Entry 7 of the chain c (board.decided) is not signed.")
     yield "somebody intervened", objection(interventions=("olga cleared build.run at 2026-03-04 11:00:00 UTC",))
     yield "there is a finding", objection(findings=("A ballot was marked as success.",))
+    yield "it has ended", ended("release.closed", {"outcome": "backed_out"})
+    yield "it has ended, nobody knows how", ended("release.closed", {})
+    yield "its train has arrived", ended("train.arrived", {})
     several = permit.objections(plan, circumstances(plan, closed=True, decision=None, stops=("a", "b")), NOW)
     yield "several objections", refusal(lambda: permit.refuse(several))
 
