@@ -102,17 +102,23 @@ def strategy(stack: Stack, rita: Colleague, settings: str, task: str) -> Iterato
     """
     path = stack.settings.catalogue / "services" / "bike-shop.yaml"
     before = path.read_text()
+
+    def wait_for(there: bool) -> None:
+        def as_wanted() -> bool:
+            without = [dag for dag in (DAG, BACK) if (task in tasks_of(dag)) != there]
+            stack.parse(*without)  # again: a file that was just being read when it changed was read too early
+            return not without
+
+        until(f"the Dags to have {task}: {there}", as_wanted, within=120)
+
+    def tasks_of(dag: str) -> set[str]:
+        return {one["task_id"] for one in rita.get(f"dags/{dag}/tasks")["tasks"]}
+
     path.write_text(before.replace("    keep_releases: 3\n", f"    keep_releases: 3\n{settings}"))
-    stack.parse(DAG, BACK)
-
-    def have_it() -> set[bool]:
-        return {task in {one["task_id"] for one in rita.get(f"dags/{dag}/tasks")["tasks"]} for dag in (DAG, BACK)}
-
-    until(f"the Dags to have {task}", lambda: have_it() == {True}, within=120)
+    wait_for(True)
     yield
     path.write_text(before)
-    stack.parse(DAG, BACK)
-    until(f"the Dags to have no {task}", lambda: have_it() == {False}, within=120)
+    wait_for(False)
 
 
 @pytest.fixture

@@ -285,6 +285,7 @@ def test_a_number_that_the_service_tells_counts(release: Release, shop: Shop) ->
 
 
 def test_a_round_that_was_measured_is_not_measured_again(release: Release) -> None:
+    release.plan = baking(release.plan, seconds=600)
     with pytest.raises(AirflowRescheduleException):
         canary.watch_canary("bike-shop", release.plan)
     with pytest.raises(AirflowRescheduleException):
@@ -293,13 +294,30 @@ def test_a_round_that_was_measured_is_not_measured_again(release: Release) -> No
     assert len(kinds(release, "traffic.shared")) == 1
 
 
-def test_an_emergency_stop_ends_the_watching(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+def baking(plan: RolloutPlan, *, seconds: int) -> RolloutPlan:
+    assert plan.canary is not None
+    return plan.model_copy(update={"canary": plan.canary.model_copy(update={"bake_seconds": seconds})})
+
+
+def test_rounds_that_follow_each_other_at_once_are_measured_in_one_go(release: Release) -> None:
+    watch = canary.watch_canary("bike-shop", baking(release.plan, seconds=2))
+    assert [one["number"] for one in kinds(release, "canary.measured")] == [*range(1, watch.rounds + 1)]
+    assert watch.rounds >= canary.FEWEST
+    assert watch.since is not None
+    assert watch.until is not None
+    assert watch.until - watch.since >= timedelta(seconds=1.8), "a round at its time, not one after the other"
+
+
+@pytest.mark.parametrize("rounds", [0, 3])
+def test_an_emergency_stop_ends_the_watching(release: Release, monkeypatch: pytest.MonkeyPatch, rounds: int) -> None:
     def stopped(*_: object) -> None:
-        raise PolicyViolation("Emergency stop.")
+        if len(kinds(release, "canary.measured")) == rounds:
+            raise PolicyViolation("Emergency stop.")
 
     monkeypatch.setattr(permits, "refuse_emergency", stopped)
     with pytest.raises(PolicyViolation, match="Emergency stop"):
         canary.watch_canary("bike-shop", release.plan)
+    assert len(kinds(release, "canary.measured")) == rounds
 
 
 def test_nothing_is_given_back_that_was_not_begun(release: Release) -> None:

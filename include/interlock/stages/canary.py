@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from math import nan
+from time import sleep
 from typing import Any
 
 from airflow.sdk import TriggerRule, XComArg, chain
@@ -35,7 +36,7 @@ from include.interlock.domain.records import CanaryPlan, Decision, Host, LoadRes
 from include.interlock.domain.rollout import ERRORS, MEDIAN, SLOWEST, canary_title, metric_name
 
 from . import permits, resources, rolling, traffic
-from .calendars import put_off, wait
+from .calendars import SOONEST, put_off, wait
 from .evidence import chain_entries, record
 from .people import APPROVE, REJECT, ask, question, votes_on
 from .rollout import count
@@ -86,7 +87,8 @@ def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
 def watch_canary(service: str, rollout: RolloutPlan) -> CanaryWatch:
     """Give canary and baseline their share of the traffic, and send both the same requests until the time is up.
 
-    A round every so often, each on record; in between no worker is held. An emergency stop ends it.
+    A round every so often, each on record; in between no worker is held, unless that is for less than it takes to let
+    go of one. An emergency stop ends it.
     """
     canary = rollout.canary
     if canary is None:
@@ -97,10 +99,11 @@ def watch_canary(service: str, rollout: RolloutPlan) -> CanaryWatch:
     if not done:
         put_off(service=described, policy=policy, environment=rollout.environment)
     _share(service, described, rollout, canary)
-    if not _is_enough(done, canary):
+    while not _is_enough(done, canary):
         done = (*done, _measure(described, rollout, canary, len(done) + 1))
-    if not _is_enough(done, canary):
-        wait(f"{len(done)} rounds are measured.", done[0].at + len(done) * _pause(canary))
+        if not _is_enough(done, canary):
+            _pause(done, canary)
+            permits.refuse_emergency(service)
     return CanaryWatch(
         rounds=len(done), requests=sum(one.requests for one in done), since=done[0].at, until=done[-1].at
     )
@@ -122,7 +125,15 @@ def _rounds() -> tuple[CanaryMeasured, ...]:
     return tuple(sorted(found, key=lambda one: one.number))
 
 
-def _pause(canary: CanaryPlan) -> timedelta:
+def _pause(done: Sequence[CanaryMeasured], canary: CanaryPlan) -> None:
+    """Wait for the next round, or put the task off until then."""
+    due = done[0].at + len(done) * _step(canary)
+    if _step(canary) >= SOONEST:
+        wait(f"{len(done)} rounds are measured.", due)
+    sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
+
+
+def _step(canary: CanaryPlan) -> timedelta:
     return timedelta(seconds=canary.bake_seconds / ROUNDS)
 
 
@@ -130,7 +141,7 @@ def _is_enough(done: Sequence[CanaryMeasured], canary: CanaryPlan) -> bool:
     """Say whether time, requests and rounds are what they have to be."""
     if len(done) < FEWEST:
         return False
-    baked = datetime.now(UTC) >= done[0].at + timedelta(seconds=canary.bake_seconds) - _pause(canary)
+    baked = datetime.now(UTC) >= done[0].at + timedelta(seconds=canary.bake_seconds) - _step(canary)
     return baked and sum(one.requests for one in done) >= canary.requests
 
 
