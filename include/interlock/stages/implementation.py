@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import XComArg, chain, task_group
 
 from include.interlock.adapters import web
@@ -16,7 +15,7 @@ from . import bookings, permits, resources
 from .canary import canary_tasks
 from .rollout import count
 from .switch import switch_tasks
-from .taskflow import stage_task
+from .taskflow import WaitUntil, stage_task
 from .versions import as_it_was
 from .waves import guidance_tasks, run_wave
 
@@ -39,12 +38,12 @@ def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
 @task_group(
     group_id="implementation", group_display_name="9 Implement release", tooltip="Implement release: wave after wave"
 )
-def implementation_stage(service: Service, rollout: XComArg) -> tuple[DateTimeSensorAsync, XComArg, list[XComArg]]:
+def implementation_stage(service: Service, rollout: XComArg) -> tuple[WaitUntil, XComArg, list[XComArg]]:
     """Wait, measure, and run the waves; return the first task, the baseline, and what changes the target.
 
     If one of the latter fails, the release is backed out; the last of them is what verification follows.
     """
-    wait = DateTimeSensorAsync(
+    wait = WaitUntil(
         task_id="await_start",
         task_display_name="Wait for the start",
         target_time=START,

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import get_current_context, task
+from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
+from airflow.sdk import Context, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 from pydantic import ValidationError, validate_call
 
@@ -36,6 +37,15 @@ DEFAULT_ARGS: dict[str, Any] = {
     "execution_timeout": timedelta(minutes=30),
 }
 """For every task of a release: each is safe to run again (design: "every step can be run again")."""
+
+
+class WaitUntil(DateTimeSensorAsync):
+    """Wait for a time without a worker; if it has come, go on without the seconds that the triggerer takes."""
+
+    def execute(self, context: Context) -> None:
+        """Hand over to the triggerer, unless the time has come."""
+        if not self.poke(context):
+            super().execute(context)
 
 
 def stage_task(

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from include.interlock.domain.errors import HostUnreachable, PolicyViolation, TransientError
 from include.interlock.domain.records import Decision, Waiver
@@ -145,3 +146,12 @@ def test_a_rejection_leaves_its_evidence_before_it_fails(running: RunningTask) -
         run(reject)
     assert Decision.from_xcom(running.xcoms["return_value"]) == DECISION
     assert running.recorded == [("board.decided", DECISION.to_xcom())]
+
+
+def test_who_waits_for_a_time_waits_at_the_triggerer_and_goes_on_at_once_when_it_has_come() -> None:
+    later = datetime.now(UTC) + timedelta(days=1)
+    with pytest.raises(TaskDeferred) as deferred:
+        taskflow.WaitUntil(task_id="wait", target_time=later).execute({})
+    assert isinstance(deferred.value.trigger, DateTimeTrigger)
+    assert deferred.value.trigger.moment == later
+    taskflow.WaitUntil(task_id="wait", target_time=AT).execute({})

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import Param, XComArg, chain, get_current_context, task_group
 from airflow.sdk.exceptions import AirflowNotFoundException
 
@@ -43,7 +42,7 @@ from include.interlock.stages import calendars, resources
 from include.interlock.stages.conflicts import note_of_train
 from include.interlock.stages.evidence import chain_entries, record
 from include.interlock.stages.policy import requester
-from include.interlock.stages.taskflow import stage_task
+from include.interlock.stages.taskflow import WaitUntil, stage_task
 
 from .common import (
     AGAIN,
@@ -254,7 +253,7 @@ def _decide_by(rule: VotingRule | None, departure: datetime, now: datetime) -> d
 def boarding_group(name: str) -> XComArg:
     """Open boarding, wait for the cut-off, freeze the manifest; return the manifest."""
     opened = open_train(name)
-    wait = DateTimeSensorAsync(
+    wait = WaitUntil(
         task_id="await_cut_off",
         task_display_name="Wait for the cut-off",
         target_time="{{ ti.xcom_pull(task_ids='boarding.open_train')['cut_off'] }}",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import BaseOperator, TriggerRule, XComArg, chain, task_group
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 
@@ -41,7 +40,7 @@ from include.interlock.stages import calendars, resources
 from include.interlock.stages.evidence import chain_entries, record, refuse_void, this_chain
 from include.interlock.stages.passengers import refuse_replaced, running
 from include.interlock.stages.policy import REQUESTED
-from include.interlock.stages.taskflow import reasons_kept, stage_task
+from include.interlock.stages.taskflow import WaitUntil, reasons_kept, stage_task
 from include.interlock.stages.triggers import RunTrigger
 
 from .board import count, rule_now
@@ -286,7 +285,7 @@ def _deployed_since(service: str, version: str, since: datetime) -> str:
 @task_group(group_id="departure", group_display_name="3 Departure", tooltip="Departure: each after what it depends on")
 def departure_group(train: Train, manifest: XComArg, decision: XComArg) -> list[BaseOperator]:
     """Wait for the time, depart, and send the passengers; return the tasks that send them."""
-    wait = DateTimeSensorAsync(
+    wait = WaitUntil(
         task_id="await_departure",
         task_display_name="Wait for the departure",
         target_time="{{ ti.xcom_pull(task_ids='boarding.open_train')['departure'] }}",
