@@ -113,6 +113,8 @@ class SshdHost:
             self._daemon.kill()
             self._daemon.wait()
             self._daemon = None
+            # One that it was about to start for a connection may have its socket for a moment longer.
+            wait_until(lambda: not _listens(self.address, self.port), f"the end of the sshd of {self.address}")
 
     def _is_inside(self, process: psutil.Process) -> bool:
         """Whether a process was started on the host, and is not its sshd."""

@@ -10,6 +10,8 @@ import time
 import traceback
 import uuid
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +34,18 @@ class Tally:
         return f"{self.trials} trials, {self.faults} faults, {len(self.failures)} failures"
 
 
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Have a logger say nothing for a block: what failed is what is tried here."""
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 class Suite:
     """Trials to be made."""
 
@@ -43,8 +57,7 @@ class Suite:
     def run(self) -> Tally:
         """Make all trials."""
         started = time.monotonic()
-        logging.getLogger("include.interlock").setLevel(logging.CRITICAL)  # what failed is what is tried here
-        with balancers(random.Random(self._seed)) as found:
+        with _quiet("include.interlock"), balancers(random.Random(self._seed)) as found:
             ids = found.instances(self._lanes * HOSTS)
             threads = [
                 threading.Thread(target=self._work, args=(number, found, ids[number * HOSTS : (number + 1) * HOSTS]))
