@@ -157,12 +157,12 @@ class Platform:
 
 def deployed_last(ledger: Chains, service: str) -> tuple[str, str] | None:
     """Return version and commit of what was deployed last, by the ledger; None: nothing was."""
-    ended = [one.payload for one in ledger.entries(INSTALLATION, kind=ENDED)]
-    for told in reversed(ended):
-        if (told["service"], told["outcome"]) == (service, "deployed"):
-            made = ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind="plan.made")
-            return (told["version"], made[-1].payload["commit"]["sha"]) if made else None
-    return None
+    deployed = versions.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
+    if not deployed:
+        return None
+    told = deployed[-1]
+    made = ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind="plan.made")
+    return (told["version"], made[-1].payload["commit"]["sha"]) if made else None
 
 
 def unusable(catalogue: Catalogue, service: str) -> str:

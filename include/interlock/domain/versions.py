@@ -139,6 +139,15 @@ def _same(one: str, other: str) -> bool:
 # --- what was deployed -----------------------------------------------------------------------------------------------
 
 
+def deployments(entries: Iterable[Entry], service: str) -> list[dict[str, Any]]:
+    """Return what the installation's chain says of each release of a service that was deployed; the oldest first."""
+    return [
+        one.payload
+        for one in entries
+        if one.kind == ENDED and (one.payload["service"], one.payload["outcome"]) == (service, "deployed")
+    ]
+
+
 class DeployedRelease(Model):
     """A release that an environment ran, as its chain in the ledger has it; all that rolling back to it needs."""
 
@@ -300,8 +309,7 @@ def refuse_unknown(version: str, entries: Sequence[Entry], service: str, environ
     :param entries: of the installation's chain: how releases ended, and the marks.
     :raises PolicyViolation: no release of the version was deployed, or it must not be rolled out.
     """
-    ended = [one.payload for one in entries if one.kind == ENDED and one.payload["outcome"] == "deployed"]
-    deployed = dict.fromkeys(str(told["version"]) for told in reversed(ended) if told["service"] == service)
+    deployed = dict.fromkeys(str(told["version"]) for told in reversed(deployments(entries, service)))
     why = why_not(entries, service, environment, version)
     if not why and version not in deployed:
         why = _never_ran(version, environment)

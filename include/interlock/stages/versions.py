@@ -41,11 +41,7 @@ def deployed_releases(service: str, version: str = "") -> tuple[DeployedRelease,
     :param version: a version whose releases are wanted, however long ago they were.
     """
     with resources.ledger() as ledger:
-        ended = [
-            entry.payload
-            for entry in ledger.entries(INSTALLATION, kind=ENDED)
-            if entry.payload["service"] == service and entry.payload["outcome"] == "deployed"
-        ]
+        ended = versions.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
         wanted = [one for one in ended[:-MOST_OFFERED] if one["version"] == version] + ended[-MOST_OFFERED:]
         found = [_proven(ledger, release_chain(*one["run"].split("/", 1))) for one in wanted]
     return tuple(one for one in found if one is not None)
