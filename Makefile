@@ -12,7 +12,7 @@ VENDOR := include/interlock/console/vendor
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status logs reset evidence test attacks faults mutation bench-fanout bench-schedule \
+.PHONY: help install up demo down status logs reset evidence test tools attacks faults mutation bench-fanout bench-schedule \
         bench-verify lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
@@ -46,8 +46,11 @@ reset: $(READY) ## stop everything and throw its state away
 evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag id>/<run id>, FILE=…)
 	@$(STACK) evidence '$(RUN)' $(if $(FILE),'$(FILE)')
 
-test: $(READY) ## run all tests
+test: tools $(READY) ## run all tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST)
+
+tools: ## see that the machine has what the tests need; as root of a Debian, install it
+	@.ci/tools
 
 attacks: $(READY) ## try to get round the board, in every way we know (about half an hour)
 	@$(BIN)/python -m tests.attacks

@@ -73,6 +73,13 @@ def test_every_command_of_make_is_described() -> None:
     assert not [target for target in targets() if not names_whole(text, f"make {target}")]
 
 
+def test_the_packages_that_the_tests_need_are_those_of_the_readme() -> None:
+    needed = [line.split()[0] for line in page(".ci/packages").splitlines() if line and not line.startswith("#")]
+    named = re.search(r"^apt-get install ((?:.+\\\n)*.+)$", page("README.md"), re.MULTILINE)
+    assert named
+    assert named[1].replace("\\", " ").split() == needed
+
+
 def test_no_command_of_make_is_described_that_does_not_exist() -> None:
     described = {name for path in PAGES for name in re.findall(r"`make ([a-z-]+)", path.read_text(encoding="utf-8"))}
     # Not of our Makefile: what the build tool of that name runs for a service.
