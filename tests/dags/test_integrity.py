@@ -61,6 +61,12 @@ def test_every_dag_of_the_project_is_known_and_none_fails_to_import(bag: dict[st
     assert sorted(bag["dags"]) == DAGS
 
 
+def test_the_whole_project_as_a_bundle_has_the_same_dags_and_no_errors(home: dict[str, str]) -> None:
+    bundle = load(ROOT, home)
+    assert bundle["errors"] == {}
+    assert sorted(bundle["dags"]) == DAGS
+
+
 def test_the_stages_are_groups_in_the_order_of_the_process(release: dict[str, Any]) -> None:
     assert release["groups"] == list(STAGES)
     reached = ["policy.resolve_policy"]
