@@ -1,5 +1,6 @@
 # What Interlock runs on a host: POSIX sh, with flock, timeout, sha256sum, tar, mv -T, as every Linux has them.
-# This text is constant. What differs comes as arguments, quoted, and as lines on standard input.
+# This text is constant. What differs comes as arguments, quoted, and as lines on standard input; the first of them is
+# the mark that each line of an answer begins with.
 #
 #   ask ROOT RELEASE...       say what is current, without a lock
 #   session ROOT SERVICE ENVIRONMENT DEPLOYMENT PATIENCE RELEASE SHA256 SIZE META
@@ -17,8 +18,13 @@
 #     finish KEEP PREVIOUS      the switch is done: forget it, and all but KEEP releases
 #
 # Answers are lines; the last one begins with "done", "failed" or "busy", and names the current release next. Before it
-# may stand: "step" (what is done next), "tail" (what a hook printed), "warn" (for the log), "unfinished" (in the switch
-# that was begun, what is current did not come to the end of its start), and "leave" (this program has ended).
+# may stand: "step" (what is done next), "wait" (this takes a while), "tail" (what a hook printed), "warn" (for the
+# log), "unfinished" (in the switch that was begun, what is current did not come to the end of its start), and "leave"
+# (this program has ended).
+#
+# An answer is a line that begins with the mark, and nothing else is: what a login shell, a banner, a tool or a hook
+# prints does not have it. Nobody else can: it is new for each run, and stands in no argument and no environment.
+# Answers go to descriptor 8, which no hook and nothing that is left running has; all other output is noise.
 #
 # The session's lock is held by an open file: it is given back by the death of this process, however it dies. When the
 # connection is cut, what was begun is ended, and then standard input ends. So a host is never left between releases.
@@ -31,7 +37,9 @@ tab=$(printf '\t')
 usual=$IFS
 started=
 
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$*"; } # to a file or another command
+
+answer() { printf '%s %s\n' "$mark" "$*" >&8; }
 
 # --- what is here -----------------------------------------------------------------------------------------------------
 
@@ -50,10 +58,10 @@ describe() { # RELEASE, as it describes itself
     exists "$1" || return 0
     text=
     while IFS= read -r line || [ -n "$line" ]; do text=$text$line; done <"releases/$1/.interlock.json"
-    say "release $1 $text"
-    [ ! -s ".interlock/manifests/$1.gz" ] || say "manifest $1"
+    answer "release $1 $text"
+    [ ! -s ".interlock/manifests/$1.gz" ] || answer "manifest $1"
     [ -f "releases/$1/appspec.yml" ] || return 0
-    while IFS= read -r line || [ -n "$line" ]; do say "appspec $1 $line"; done <"releases/$1/appspec.yml"
+    while IFS= read -r line || [ -n "$line" ]; do answer "appspec $1 $line"; done <"releases/$1/appspec.yml"
 }
 
 describe_each() {
@@ -67,17 +75,17 @@ describe_each() {
 }
 
 ended() { # done | failed | busy, WHY: the last line of an answer
-    [ ! -f .interlock/journal ] || [ "$started" = "$now" ] || say unfinished
+    [ ! -f .interlock/journal ] || [ "$started" = "$now" ] || answer unfinished
     word=$1 && shift
     why=$*
     while [ "$why" != "${why#*"$newline"}" ]; do why="${why%%"$newline"*} ${why#*"$newline"}"; done
-    printf '%s %s %.2000s\n' "$word" "$now" "$why"
+    printf '%s %s %s %.2000s\n' "$mark" "$word" "$now" "$why" >&8
 }
 
 ask() {
     now=-
-    [ -e "$1" ] || { say "done -" && exit; }
-    cd -- "$1" || { say "failed - the folder $1 cannot be entered" && exit; }
+    [ -e "$1" ] || { answer "done -" && exit; }
+    cd -- "$1" || { answer "failed - the folder $1 cannot be entered" && exit; }
     shift
     look
     describe_each "$now" "$@"
@@ -89,12 +97,12 @@ ask() {
 session() {
     root=$1 service=$2 environment=$3 deployment=$4 patience=$5 release=$6 sha256=$7 size=$8 meta=$9
     reason=''
-    now=- hooks='' mark=0 turn=0
+    now=- hooks='' hooks_run=0 turn=0
     for tool in flock timeout sha256sum tar gzip sync readlink; do
-        command -v "$tool" >/dev/null || { say "failed - the host lacks the command $tool" && exit; }
+        command -v "$tool" >/dev/null || { answer "failed - the host lacks the command $tool" && exit; }
     done
     problem=$(mkdir -p -- "$root/.interlock/output" "$root/.interlock/manifests" "$root/releases" "$root/shared" 2>&1) && cd -P -- "$root" ||
-        { say "failed - its folders cannot be made:" $problem && exit; }
+        { answer "failed - its folders cannot be made:" $problem && exit; }
     root=$PWD
     lock
     # The end of the connection must not end what was begun. A handler, not '': hooks would inherit that.
@@ -105,7 +113,7 @@ session() {
     from=- to=-
     if [ -f .interlock/journal ]; then
         IFS=' ' read -r from to <.interlock/journal
-        say "journal $from $to"
+        answer "journal $from $to"
     fi
     describe_each "$now" "$release" "$from"
     ended done
@@ -133,7 +141,7 @@ tidy() { # what an earlier session left half-way; what cannot be removed is in n
     set -- .interlock/incoming releases/.new releases/.patch releases/.gone*
     set -f
     for left in "$@"; do
-        [ ! -e "$left" ] || { rm -rf "$@"; break; }
+        [ ! -e "$left" ] || { answer wait && rm -rf "$@"; break; }
     done
 }
 
@@ -157,7 +165,7 @@ watch() {
             [ "$said" != "$seen" ] || [ "${said##* }" != waiting ] || kill -s KILL "$$"
             seen=$said
         done
-    ) </dev/null >/dev/null 2>&1 9>&- &
+    ) </dev/null >/dev/null 2>&1 8>&- 9>&- &
     watcher=$!
 }
 
@@ -170,6 +178,7 @@ lock() {
         # What an earlier try of the same deployment left running here comes to its end by itself: wait for that.
         [ "$holder" = "$deployment" ] && limit=$patience || limit=2
         [ "$waited" -lt "$limit" ] || { ended busy "$holder" && exit; }
+        [ "$waited" -gt 0 ] || answer wait
         sleep 1
         waited=$((waited + 1))
     done
@@ -178,7 +187,7 @@ lock() {
 
 take() { # BYTES FILE: from standard input
     problem=$(timeout "$((patience + $1 / slowest))" head -c "$1" 2>&1 >"$2" 9>&-) ||
-        { say leave; ended failed "the bundle cannot be written: $problem"; exit; }
+        { answer leave; ended failed "the bundle cannot be written: $problem"; exit; }
 }
 
 # openssl uses the processor's own instructions, and so is several times as fast; it takes longer to start.
@@ -199,17 +208,19 @@ digests() { # of the files whose names come, with a NUL at the end of each
 }
 
 manifest() { # RELEASE
-    base64 -w 4000 <".interlock/manifests/$1.gz" | sed 's/^/manifest /'
+    base64 -w 4000 <".interlock/manifests/$1.gz" | while IFS= read -r line || [ -n "$line" ]; do
+        answer "manifest $line"
+    done
     ended done
 }
 
 receive() { # BYTES of the manifest
     [ "$1" = 0 ] || take "$1" ".interlock/manifests/$release.gz"
     take "$size" .interlock/incoming
-    say "step verify"
+    answer "step verify"
     has_digest "$sha256" .interlock/incoming "$size" ||
         { ended failed "the bundle that arrived does not have the digest $sha256" && return; }
-    say "step unpack"
+    answer "step unpack"
     if problem=$(unpack 2>&1); then ended done; else ended failed "the bundle cannot be unpacked: $problem"; fi
 }
 
@@ -239,7 +250,7 @@ put_aside() { # RELEASE, before it is removed: a release is whole, or it is not 
 
 patch() { # SHA256 and BYTES of an archive, BASE
     take "$2" .interlock/incoming
-    say "step patch"
+    answer "step patch"
     if problem=$(assemble "$@" 2>&1); then ended done; else tidy && ended failed "$problem"; fi
 }
 
@@ -327,7 +338,7 @@ link() { # RELEASE
 }
 
 switch() { # RELEASE: one rename
-    say "step switch"
+    answer "step switch"
     if [ "$1" = - ]; then
         problem=$(rm -f current 2>&1)
     else
@@ -338,7 +349,7 @@ switch() { # RELEASE: one rename
 }
 
 go_to() { # RELEASE: stop what runs as well as it can be stopped, switch, start
-    [ "$now" = "$stop_was_tried" ] || run "$now" ApplicationStop || say "tail ($reason)"
+    [ "$now" = "$stop_was_tried" ] || run "$now" ApplicationStop || answer "tail ($reason)"
     sweep "INTERLOCK_RELEASE=$root/releases/$now"
     place "$1" back && { [ "$now" = "$1" ] || switch "$1"; } || return
     start "$1"
@@ -373,8 +384,8 @@ as_account() { # ACCOUNT: the command that runs a command as it
 }
 
 hook() { # RELEASE EVENT SECONDS ACCOUNT SCRIPT
-    say "step $2"
-    mark=$((mark + 1))
+    answer "step $2"
+    hooks_run=$((hooks_run + 1))
     output=$root/.interlock/output/$1.$2
     true >"$output"
     # Neither the connection nor the lock is handed to the hook, so that what it leaves running holds neither.
@@ -384,12 +395,12 @@ hook() { # RELEASE EVENT SECONDS ACCOUNT SCRIPT
         set -- "$5" "$2" "$3" "$root/releases/$1"
         export APPLICATION_NAME="$service" DEPLOYMENT_ID="$deployment" DEPLOYMENT_GROUP_NAME="$environment"
         export DEPLOYMENT_GROUP_ID="$environment" LIFECYCLE_EVENT="$2" INTERLOCK_SHARED="$root/shared"
-        export INTERLOCK_RELEASE="$4" INTERLOCK_HOOK="$root $$ $mark"
+        export INTERLOCK_RELEASE="$4" INTERLOCK_HOOK="$root $$ $hooks_run"
         [ "$become" != env ] || exec timeout -k 5 "$3" "./$1"
         exec $become APPLICATION_NAME="$service" DEPLOYMENT_ID="$deployment" DEPLOYMENT_GROUP_NAME="$environment" \
             DEPLOYMENT_GROUP_ID="$environment" LIFECYCLE_EVENT="$2" INTERLOCK_SHARED="$root/shared" \
-            INTERLOCK_RELEASE="$4" INTERLOCK_HOOK="$root $$ $mark" timeout -k 5 "$3" "./$1"
-    ) </dev/null >>"$output" 2>&1 9>&-
+            INTERLOCK_RELEASE="$4" INTERLOCK_HOOK="$root $$ $hooks_run" timeout -k 5 "$3" "./$1"
+    ) </dev/null >>"$output" 2>&1 8>&- 9>&-
     code=$?
     case $code in
         0) return 0 ;;
@@ -399,13 +410,13 @@ hook() { # RELEASE EVENT SECONDS ACCOUNT SCRIPT
         *) reason="ended with $code" ;;
     esac
     reason="the hook $2 ($5) of $1 $reason"
-    sweep "INTERLOCK_HOOK=$root $$ $mark"
+    sweep "INTERLOCK_HOOK=$root $$ $hooks_run"
     last_lines "$output"
     return 1
 }
 
-last_lines() {
-    tail -n 20 "$1" | while IFS= read -r line; do say "tail $line"; done
+last_lines() { # FILE: not more of them than are read, for a line may have megabytes
+    tail -c 4000 "$1" | tail -n 20 | while IFS= read -r line || [ -n "$line" ]; do answer "tail $line"; done
 }
 
 sweep() { # VARIABLE=VALUE: end every process that has it in its environment
@@ -491,7 +502,7 @@ strangers() { # files that are there, and that no release put there, in .interlo
 
 place() { # RELEASE [back]: its files in their places, and no other release's
     case $newline$hooks in *"$newline$1 files "*) ;; *) [ -s .interlock/placed ] || return 0 ;; esac
-    say "step Install"
+    answer "step Install"
     targets "$1" || return 1
     strangers || [ -n "${2:-}" ] || return 1
     problem=$(place_all "$1" 2>&1) || { reason="the files of $1 cannot be put in their places: $problem" && return 1; }
@@ -645,7 +656,7 @@ finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it wa
     set +f
     set -- releases/.gone*
     set -f
-    [ ! -e "$1" ] || problem=$(rm -rf "$@" 2>&1) || say "warn what is no longer needed cannot be removed:" $problem
+    [ ! -e "$1" ] || problem=$(rm -rf "$@" 2>&1) || answer "warn what is no longer needed cannot be removed:" $problem
     ended done
 }
 
@@ -657,13 +668,16 @@ prune() { # KEEP
         exists "$name" && [ "$name" != "$now" ] && [ "$name" != "$previous" ] || continue
         left=$((left - 1))
         [ "$left" -lt 0 ] || continue
-        problem=$(put_aside "$name" 2>&1) || { say "warn $name cannot be removed:" $problem && continue; }
+        problem=$(put_aside "$name" 2>&1) || { answer "warn $name cannot be removed:" $problem && continue; }
         set +f
         rm -f .interlock/output/"$name".* ".interlock/manifests/$name.gz"
         set -f
     done
 }
 
+unset mark # what the environment has of that name would be handed to hooks
+IFS= read -r mark && [ -n "$mark" ] || exit
+exec 8>&1 >/dev/null
 verb=$1 && shift
 case $verb in
     ask) ask "$@" ;;

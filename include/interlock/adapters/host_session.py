@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import logging
+import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,12 @@ _SLOWEST = 64 * 1024  # bytes per second below which a transfer is given up
 _ANSWER_SECONDS = 60.0
 _SAID_LIMIT = 2000
 _GOODBYE_SECONDS = 5.0
+_NOISE_LIMIT = 16 * 1024 * 1024  # bytes that are no answer, of one run
+_QUOTED = 500
+_AT_LOGIN = "~/.bashrc, ~/.zshenv, ~/.ssh/rc, /etc/bash.bashrc or the ForceCommand of sshd"
+_NOISE_LIMIT = 16 * 1024 * 1024  # bytes that are no answer, of one run
+_QUOTED = 500
+_AT_LOGIN = "~/.bashrc, ~/.zshenv, ~/.ssh/rc, /etc/bash.bashrc or the ForceCommand of sshd"
 
 AS_NOTED = "="
 """In place of the release that ran before: the one that the host has noted."""
@@ -102,7 +109,7 @@ class _Answer:
     @property
     def said(self) -> str:
         """The end of what a hook printed."""
-        lines = [line.removeprefix("tail ").strip() for line in self.lines if line.startswith("tail ")]
+        lines = [_printable(line).removeprefix("tail ").strip() for line in self.lines if line.startswith("tail ")]
         return " | ".join(line for line in lines if line)[-_SAID_LIMIT:]
 
 
@@ -295,18 +302,21 @@ async def _started(
 
 
 class _Channel:
-    """The lines to and from one run of the program."""
+    """The answers from one run of the program, and what is said to it."""
 
     def __init__(self, connection: Connection, address: str, watch: Stopwatch | None) -> None:
         self._connection = connection
         self.address = address
         self._watch = watch
+        self._mark = _new_mark()
+        self._lines = MarkedLines(self._mark)
 
     async def start(self, command: str) -> None:
         try:
             self._program: Program = await self._connection.start(command)
         except OSError as error:
             raise self._lost() from error
+        await self.send(self._mark + b"\n")
 
     async def send(self, *parts: bytes, limit: float = _ANSWER_SECONDS) -> None:
         """Send bytes to the program."""
@@ -321,23 +331,34 @@ class _Channel:
             return
 
     async def answer(self, limit: float) -> _Answer:
-        """Read until the end of an answer."""
+        """Read until the end of an answer; who has not said a word of it soon is not the program."""
         lines: list[str] = []
+        until = asyncio.get_running_loop().time() + limit
         try:
-            async with asyncio.timeout(limit):
-                while line := await self._program.readline():
-                    word, _, rest = line.decode(errors="replace").rstrip("\n").partition(" ")
+            async with asyncio.timeout(limit if self._lines.has_begun else _ANSWER_SECONDS) as patience:
+                while (line := await self._line()) is not None:
+                    patience.reschedule(until)
+                    word, _, rest = line.partition(" ")
                     if word in ("done", "failed", "busy"):
                         current, _, text = rest.partition(" ")
-                        return _Answer(word, current, text.strip(), tuple(lines))
+                        return _Answer(word, current, _printable(text).strip(), tuple(lines))
                     if word == "step" and self._watch:
                         self._watch.begin(rest)
-                    lines.append(f"{word} {rest}")
-                raise self._lost(await self._program.said(_SAID_LIMIT))
-        except TimeoutError as error:
-            raise self._lost() from error
-        except OSError as error:
-            raise self._lost() from error
+                    lines.append(line)
+                said = await self._program.said(_QUOTED)
+        except OSError as error:  # also when it took too long
+            raise (self._lost() if self._lines.has_begun else self._mute(b"")) from error
+        raise self._lost(said) if self._lines.has_begun else self._mute(said)
+
+    async def _line(self) -> str | None:
+        """Return the next line of an answer, or None at the end of the output."""
+        while (line := self._lines.pop()) is None:
+            if self._lines.noise > _NOISE_LIMIT:
+                raise self._drowned()
+            if not (more := await self._program.read()):
+                return None
+            self._lines.feed(more)
+        return line
 
     async def end(self) -> None:
         """Close the program's input and wait a little until it has let go of the host."""
@@ -350,9 +371,87 @@ class _Channel:
 
     def _lost(self, said: bytes = b"") -> HostUnreachable:
         step = f" during {self._watch.running}" if self._watch and self._watch.running else ""
-        words = " ".join(said.decode(errors="replace").split())
+        words = " ".join(_printable(said.decode(errors="replace")).split())
         return HostUnreachable(
             f"The connection to {self.address} was lost{step}.{f' It said: {words}' if words else ''}",
             who="the operators of the host",
             next_step="try again: the host ends by itself what was begun, and a new try goes on from what it says",
         )
+
+    def _mute(self, said: bytes) -> HostUnreachable:
+        printed = self._lines.printed + said
+        return HostUnreachable(
+            f"{self.address} let Interlock in, but the program that it was to run there gave no answer. "
+            f"The login {f'printed {_quoted(printed)}' if printed else 'printed nothing'}.",
+            rule="the login's shell runs the command that it is given, and leaves its input alone",
+            who="the operators of the host",
+            next_step=f"see what is done at the login in {_AT_LOGIN}, and have it done for terminals only",
+        )
+
+    def _drowned(self) -> HostUnreachable:
+        return HostUnreachable(
+            f"{self.address} printed more than {_NOISE_LIMIT >> 20} MiB that are no answer. "
+            f"They begin with {_quoted(self._lines.printed)}.",
+            rule="what a host prints beside the answers is skipped, up to a limit",
+            who="the operators of the host",
+            next_step=f"see what is printed at the login in {_AT_LOGIN}, and have it printed to terminals only",
+        )
+
+
+class MarkedLines:
+    """Finds the lines that begin with a mark in what a program's output brings; all else is noise.
+
+    The mark may stand anywhere: what was printed before it without an end of line is noise, too. ``noise`` counts what
+    is no line of an answer, ``printed`` is the beginning of it.
+    """
+
+    def __init__(self, mark: bytes) -> None:
+        self._mark = mark + b" "
+        self._unread = b""
+        self._skipped = 0
+        self.has_begun = False
+        self._first = b""
+
+    @property
+    def printed(self) -> bytes:
+        """The beginning of what is no line of an answer, or not yet."""
+        return (self._first + self._unread)[:_QUOTED]
+
+    @property
+    def noise(self) -> int:
+        """How many bytes are no line of an answer, or not yet."""
+        return self._skipped + len(self._unread)
+
+    def feed(self, more: bytes) -> None:
+        """Take more of the output."""
+        self._unread += more
+        self._skip()
+
+    def _skip(self) -> None:
+        """Forget what is before the next mark."""
+        if (skipped := self._unread.find(self._mark)) < 0:
+            skipped = max(0, len(self._unread) - len(self._mark) + 1)  # the rest may be the beginning of one
+        self._first = (self._first + self._unread[:skipped])[:_QUOTED]
+        self._skipped += skipped
+        self._unread = self._unread[skipped:]
+
+    def pop(self) -> str | None:
+        """Return the next line without its mark; None if it is not there yet."""
+        if b"\n" not in self._unread or not self._unread.startswith(self._mark):
+            return None
+        line, _, self._unread = self._unread.partition(b"\n")
+        self._skip()
+        self.has_begun = True
+        return line.removeprefix(self._mark).decode(errors="replace")
+
+
+def _new_mark() -> bytes:
+    return secrets.token_hex(16).encode()
+
+
+def _quoted(printed: bytes) -> str:
+    return repr(printed.decode(errors="replace"))
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else " " for one in text)

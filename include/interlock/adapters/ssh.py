@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from .permits import Admission
 # The first is the fastest where processors have AES instructions; bundles are compressed already.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
 _CHUNK = 256 * 1024
+_SAID_SECONDS = 1
 _KEEPALIVE_SECONDS = 15
 _KEEPALIVES_MISSED = 4
 _KEEPER = "the platform engineer, who keeps the hosts' connection"
@@ -198,6 +199,14 @@ class SshProgram:
 
     def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
         self._process = process
+        self._said = b""
+        self._listening = asyncio.ensure_future(self._listen())
+
+    async def _listen(self) -> None:
+        """Take what it says beside its output: asyncssh holds back the output, too, when that is never read."""
+        with suppress(OSError), _as_oserror():
+            while more := await self._process.stderr.read(_CHUNK):
+                self._said = (self._said + more)[-_CHUNK:]
 
     async def write(self, data: memoryview) -> None:
         """Send bytes to its input, a little at a time, so that they are in memory once for all hosts together."""
@@ -206,15 +215,16 @@ class SshProgram:
                 self._process.stdin.write(bytes(data[start : start + _CHUNK]))
                 await self._process.stdin.drain()
 
-    async def readline(self) -> bytes:
-        """Return the next line of its output; nothing at its end."""
+    async def read(self) -> bytes:
+        """Return more of its output, as soon as there is some; nothing at its end."""
         with _as_oserror():
-            return await self._process.stdout.readline()
+            return await self._process.stdout.read(_CHUNK)
 
     async def said(self, limit: int) -> bytes:
-        """Return the beginning of what it said beside its output."""
-        with _as_oserror():
-            return await self._process.stderr.read(limit)
+        """Return the end of what it said beside its output until now."""
+        # After the end of its output comes the rest of the other, unless something that it left has it still.
+        await asyncio.wait([self._listening], timeout=_SAID_SECONDS)
+        return self._said[-limit:]
 
     async def close(self) -> None:
         """Let it see the end of its input, and wait until it has ended."""

@@ -234,33 +234,29 @@ class SsmProgram:
         self._door, self._address, self._place = door, address, place
         self._unsent: list[memoryview] = []
         self._offset = 0
-        self._unread = b""
         self._ended = False
 
     async def write(self, data: memoryview) -> None:
         """Note bytes for its input; they are sent when its answer is asked for."""
         self._unsent.append(data)
 
-    async def readline(self) -> bytes:
-        """Return the next line of its output; nothing at its end."""
-        while b"\n" not in self._unread:
-            if self._ended:
-                rest, self._unread = self._unread, b""
-                return rest
-            await self._talk(_WAITS)
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line + b"\n"
+    async def read(self) -> bytes:
+        """Return more of its output, as soon as there is some; nothing at its end."""
+        more = b""
+        while not more and not self._ended:
+            more = await self._talk(_WAITS)
+        return more
 
     async def said(self, limit: int) -> bytes:
-        """Return the beginning of what it said beside its output."""
-        return (await self._door.run(self._address, f"head -c {int(limit)} {self._place}/err", 30)).encode()
+        """Return the end of what it said beside its output until now."""
+        return (await self._door.run(self._address, f"tail -c {int(limit)} {self._place}/err", 30)).encode()
 
     async def close(self) -> None:
         """Tell it to leave, and remove what it leaves."""
         self._unsent = [memoryview(b"leave\n")]  # and nothing again of which it is not known whether it arrived
         await self._talk(2, then=f"rm -rf {self._place}")
 
-    async def _talk(self, seconds: int, then: str = "") -> None:
+    async def _talk(self, seconds: int, then: str = "") -> bytes:
         script = _TALK.format(
             place=self._place,
             say=await self._words(),
@@ -274,9 +270,9 @@ class SsmProgram:
         first, _, rest = said.partition("\n")
         ended = first == "ended"
         more = base64.b64decode(rest if ended else said)
-        self._unread += more
         self._offset += len(more)
         self._ended = ended and len(more) < _READ
+        return more
 
     async def _words(self) -> str:
         """Return the shell that puts what was not sent yet into the program's input."""
@@ -293,8 +289,10 @@ class SsmProgram:
         words += _printed(short)
         if not words:
             return ":"
-        # A pipe that nobody reads any more cannot be opened.
-        all_of_it = shlex.quote(f"{{ {' && '.join(words)}; }} >in")
+        # A pipe that nobody reads cannot be opened to be written only: the program may have ended since it was looked at.
+        # But who opens it to be read, too, does not see that the program ends under a long transfer.
+        into = ">in" if any(word.startswith("curl") for word in words) else "1<>in"
+        all_of_it = shlex.quote(f"{{ {' && '.join(words)}; }} {into}")
         return f'if kill -0 "$(cat pid)" 2>/dev/null; then timeout {_TRANSFER} sh -c {all_of_it} || exit 8; fi'
 
 

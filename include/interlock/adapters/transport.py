@@ -16,11 +16,11 @@ class Program(Protocol):
     async def write(self, data: memoryview) -> None:
         """Send bytes to its input."""
 
-    async def readline(self) -> bytes:
-        """Return the next line of its output; nothing at its end."""
+    async def read(self) -> bytes:
+        """Return more of its output, as soon as there is some; nothing at its end."""
 
     async def said(self, limit: int) -> bytes:
-        """Return the beginning of what it said beside its output."""
+        """Return the end of what it said beside its output until now."""
 
     async def close(self) -> None:
         """Let it see the end of its input, and wait until it has ended."""

@@ -241,7 +241,7 @@ def test_a_bundle_is_in_memory_once_and_put_into_the_bucket_once(
             for program in programs:
                 for part in (b"before ", bundle):
                     await program.write(memoryview(part))
-            answers = [await program.readline() for program in programs]
+            answers = [await program.read() for program in programs]
             for program in programs:
                 await program.close()
         return answers
