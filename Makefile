@@ -12,7 +12,7 @@ VENDOR := include/interlock/console/vendor
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status logs reset evidence test tools attacks faults mutation bench-fanout bench-schedule \
+.PHONY: help install up demo down status hosts logs reset evidence test tools attacks faults mutation bench-fanout bench-schedule \
         bench-verify lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
@@ -36,6 +36,9 @@ down: ## stop everything that was started here, and nothing else
 
 status: $(READY) ## say what runs
 	@$(STACK) status
+
+hosts: $(READY) ## list the embedded hosts: address, tags, target groups
+	@$(STACK) hosts
 
 logs: $(READY) ## follow the logs of all components
 	@$(STACK) logs

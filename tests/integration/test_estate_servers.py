@@ -27,7 +27,7 @@ from include.interlock.domain.catalogue import Build, Health
 from include.interlock.domain.errors import HostUnreachable
 from include.interlock.domain.records import Host, release_name
 from include.interlock.estate import aws, processes
-from include.interlock.estate.settings import BUCKET, DEPLOY_ROOT, SERVICE, TARGET_GROUP
+from include.interlock.estate.settings import BUCKET, DEPLOY_ROOT, PROJECT, SERVICE, TARGET_GROUP
 from tests.deployments import ADMITTED
 from tests.estate_process import EstateProcess, estate_process, is_open, lives, status_of, wait_until
 from tests.ports import free_port
@@ -261,6 +261,114 @@ def built_release(estate: EstateProcess, version: str, folder: Path) -> Deployme
         health=Health(port=estate.settings.service_port),
         drain_timeout=timedelta(seconds=5),
     )
+
+
+BAKERY = """\
+    hosts: { App: bakery, Stage: test }
+    count: 1
+    ssh: interlock_test_hosts
+    deploy_root: srv/bakery
+  production:
+    hosts: { App: bakery, Stage: live }
+    count: 2
+    waves: [1, 100%]
+    strategy: blue_green
+    blue_green: { hosts: { App: bakery, Stage: second }, target_group: bakery-green }
+    target_group: bakery-blue
+    deploy_root: srv/bakery
+"""
+
+
+def add_bakery(catalogue: Path) -> None:
+    """Add a second service: its file alone."""
+    text = (catalogue / "services" / "bike-shop.yaml").read_text()
+    head, _, rest = text.partition("  test:\n    hosts:")
+    _, _, tail = rest.partition("drain_timeout: PT1M\n")
+    text = head.replace("name: bike-shop", "name: bakery").replace("port: 8400", "port: 8500")
+    (catalogue / "services" / "bakery.yaml").write_text(f"{text}  test:\n{BAKERY}{tail}")
+
+
+def groups_of(estate: EstateProcess) -> dict[str, set[str]]:
+    """Return the names of the hosts that are in each target group of the bakery."""
+    name_of = {it.id: it.name for it in aws.living(estate.ec2)}
+    elbv2 = aws.client(estate.settings, "elbv2")
+    return {
+        group["TargetGroupName"]: {name_of[id] for id in aws.targets(elbv2, group["TargetGroupArn"])}
+        for group in elbv2.describe_target_groups()["TargetGroups"]
+        if group["TargetGroupName"].startswith("bakery")
+    }
+
+
+def test_a_second_service_has_hosts_and_groups_because_its_file_names_them_and_a_restart_forgets_nothing(
+    estate: EstateProcess, tmp_path: Path
+) -> None:
+    shutil.copytree(estate.settings.images, tmp_path / "estate" / "images")
+    shutil.copytree(PROJECT / "include" / "catalogue", tmp_path / "catalogue")
+    with estate_process(tmp_path, production_hosts=1, catalogue=tmp_path / "catalogue") as estate:
+        add_bakery(tmp_path / "catalogue")
+        wait_until(lambda: len(aws.living(estate.ec2)) == 2 + 5, "the bakery's hosts")
+        bakery = {it.name: it for it in aws.living(estate.ec2) if it.tags.get("App") == "bakery"}
+        assert sorted(bakery) == [
+            "bakery-production-01",
+            "bakery-production-02",
+            "bakery-production-second-01",
+            "bakery-production-second-02",
+            "bakery-test-01",
+        ]
+        for it in bakery.values():
+            wait_until(lambda it=it: is_open(it.address, estate.settings.ssh_port), f"SSH of {it.name}")
+        test = bakery["bakery-test-01"].address
+        assert test in estate.settings.known_hosts("test").read_text()
+        assert test not in estate.settings.known_hosts("production").read_text()
+        assert bakery["bakery-production-01"].address in estate.settings.known_hosts("production").read_text()
+        wait_until(lambda: len(groups_of(estate).get("bakery-blue", ())) == 2, "the hosts' target group")
+        wait_until(lambda: len(groups_of(estate).get("bakery-green", ())) == 2, "the second fleet's target group")
+
+        # What people and releases do to it: traffic, a host out of its group, one that is stopped, one by hand.
+        elbv2 = aws.client(estate.settings, "elbv2")
+        arn_of = {
+            one["TargetGroupName"]: one["TargetGroupArn"] for one in elbv2.describe_target_groups()["TargetGroups"]
+        }
+        balancer = elbv2.describe_load_balancers(Names=["bakery-blue"])["LoadBalancers"][0]["LoadBalancerArn"]
+        listener = elbv2.describe_listeners(LoadBalancerArn=balancer)["Listeners"][0]["ListenerArn"]
+        shares = [{"TargetGroupArn": arn_of[f"bakery-{one}"], "Weight": w} for one, w in (("blue", 0), ("green", 100))]
+        forward = [{"Type": "forward", "ForwardConfig": {"TargetGroups": shares}}]
+        elbv2.modify_listener(ListenerArn=listener, DefaultActions=forward)
+        drained = bakery["bakery-production-01"].id
+        elbv2.deregister_targets(TargetGroupArn=arn_of["bakery-blue"], Targets=[{"Id": drained}])
+        estate.ec2.stop_instances(InstanceIds=[bakery["bakery-production-02"].id])
+        estate.ec2.run_instances(
+            ImageId=aws.IMAGE,
+            InstanceType="t3.large",
+            MinCount=1,
+            MaxCount=1,
+            PrivateIpAddress=f"{estate.settings.network}.99",
+            TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "by-hand"}]}],
+        )
+        groups, before = groups_of(estate), aws.living(estate.ec2)
+        assert groups == {
+            "bakery-blue": {"bakery-production-02"},
+            "bakery-green": {"bakery-production-second-01", "bakery-production-second-02"},
+        }
+        assert estate.end() == 0
+        estate.start()
+
+        after = aws.living(estate.ec2)
+        described = [
+            sorted((it.name, it.address, it.state, it.type, *it.tags.items()) for it in them)
+            for them in (before, after)
+        ]
+        assert described[0] == described[1]
+        ids = {it.name: it.id for it in after}
+        assert {name: it.id for name, it in bakery.items()} == {name: ids[name] for name in bakery}
+        assert groups_of(estate) == groups
+        kept = json.loads((estate.settings.estate / "aws.json").read_text())
+        traffic = {one["balancer"]: one["forward"] for one in kept["listeners"]}
+        assert traffic["bakery-blue"] == {"bakery-blue": 0, "bakery-green": 100}
+        elbv2 = aws.client(estate.settings, "elbv2")
+        balancer = elbv2.describe_load_balancers(Names=["bakery-blue"])["LoadBalancers"][0]["LoadBalancerArn"]
+        action = elbv2.describe_listeners(LoadBalancerArn=balancer)["Listeners"][0]["DefaultActions"][-1]
+        assert sorted(share["Weight"] for share in action["ForwardConfig"]["TargetGroups"]) == [0, 100]
 
 
 @pytest.mark.parametrize("ssh_server", ["embedded", "openssh"])

@@ -14,17 +14,19 @@ from tempfile import TemporaryDirectory
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from include.interlock.adapters import backtest
 from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.domain.errors import ReleaseError
 
-from . import components, demo, leftovers, postgres, stack, trains
+from . import aws, components, demo, leftovers, memory, postgres, stack, trains
 from .accounts import Account, accounts, passwords
 from .airflow_home import airflow_environment
 from .settings import PROJECT, Settings
 from .steps import StackError, Steps, show_failure
+from .wanted import wanted_of
 
 
 def status_table(settings: Settings) -> Table:
@@ -56,6 +58,20 @@ def memory_of(pid: int) -> float:
             except psutil.Error:
                 continue
     return total
+
+
+def hosts_table(settings: Settings, kept: memory.Memory) -> Table:
+    """List the hosts of the estate: what each is called, where it is, its tags, and the target groups it is in."""
+    table = Table(title=f"Hosts of the estate in {settings.state}", title_justify="left")
+    for column in ("host", "address", "state", "tags", "target groups"):
+        table.add_column(column, overflow="fold")
+    for one in sorted(kept.instances, key=lambda one: one.tags.get("Name", "")):
+        tags = ", ".join(f"{key}: {value}" for key, value in one.tags.items() if key not in ("Name", aws.USE))
+        groups = ", ".join(group.name for group in kept.groups if one.address in group.targets)
+        table.add_row(
+            one.tags.get("Name", ""), one.address, "stopped" if one.stopped else "running", tags, groups or "none"
+        )
+    return table
 
 
 def logins_table(settings: Settings, everybody: Iterable[Account]) -> Table:
@@ -112,6 +128,14 @@ def run_status(settings: Settings, console: Console) -> bool:
     return all(info["statename"] == "RUNNING" for info in components.states(settings).values())
 
 
+def show_hosts(settings: Settings, console: Console) -> bool:
+    """List the hosts, and what of the catalogue's services has none here."""
+    console.print(hosts_table(settings, memory.read_memory(settings)))
+    for note in wanted_of(settings).elsewhere:
+        console.print(f"[yellow]![/] no hosts for {escape(note)}", highlight=False, soft_wrap=True)
+    return settings.estate_ready.exists()
+
+
 def write_evidence(settings: Settings, console: Console, run: str = "", file: str = "") -> bool:
     """Write the evidence pack of a release of the running stack to a file, by default below the state."""
     if not (settings.state.exists() and postgres.is_ready(settings)):
@@ -159,6 +183,7 @@ COMMANDS: dict[str, Callable[..., bool]] = {
     "down": run_down,
     "reset": run_reset,
     "status": run_status,
+    "hosts": show_hosts,
     "logs": follow_logs,
     "evidence": write_evidence,
     "backtest": try_policy,

@@ -1,18 +1,20 @@
 """The embedded AWS: moto's server with EC2, ELBv2 and S3, and the fleet that the estate begins with.
 
-moto keeps everything in memory. After a restart the fleet is made again, with the same ids.
+moto keeps everything in memory. After a restart the fleet is made again, with the same ids; ``memory.py`` brings back
+the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import logging
 import os
 import secrets
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +40,8 @@ INSTANCE_TYPE = "t3.micro"
 ZONES = (f"{REGION}a", f"{REGION}b")
 TARGET_GROUPS = (TARGET_GROUP, *(f"{TARGET_GROUP}-{kind}" for kind in ("canary", "baseline", "green")))
 """The first is the fleet's; the others are there for strategies that need them, and no listener forwards to them."""
+USE = "estate:environment"
+"""The tag that says which login opens a host whose service has no tag named Environment."""
 ACCOUNT = "123456789012"  # moto's
 SEED = 1987
 
@@ -49,6 +53,8 @@ class Instance(NamedTuple):
     address: str
     state: str
     tags: dict[str, str]
+    type: str = INSTANCE_TYPE
+    zone: str = ZONES[0]
 
     @property
     def name(self) -> str:
@@ -134,18 +140,21 @@ def client(settings: Settings, service: str) -> Any:
     )
 
 
-def provision(settings: Settings) -> None:
-    """Make what is missing of the fleet: instances, bucket, target group, load balancer."""
+def provision(settings: Settings, elsewhere: Collection[str] = ()) -> None:
+    """Make what is missing of the fleet: instances, bucket, target group, load balancer.
+
+    :param elsewhere: addresses of hosts that are in a target group already, or are meant to be in another.
+    """
     ec2, elbv2, s3 = (client(settings, service) for service in ("ec2", "elbv2", "s3"))
-    with _same_ids(settings):
+    with _same_ids(settings, SEED):
         _make_instances(ec2, settings.hosts())
         _make_bucket(s3)
-        group, *_ = (
-            _make_target_group(elbv2, name, _default_vpc(ec2), settings.service_port) for name in TARGET_GROUPS
-        )
-        _make_load_balancer(elbv2, group, _default_subnets(ec2))
+        group, *_ = (make_target_group(ec2, elbv2, name, settings.service_port) for name in TARGET_GROUPS)
+        balancer = make_load_balancer(elbv2, TARGET_GROUP, default_subnets(ec2))
+        make_listener(elbv2, balancer, group)
     names = {host.name for host in settings.hosts() if host.environment == "production"}
-    _register(elbv2, group, [one.id for one in instances(ec2) if one.name in names and one.state != "terminated"])
+    there = [one for one in instances(ec2) if one.name in names and one.state != "terminated"]
+    register(elbv2, group, [one.id for one in there if one.address not in elsewhere])
 
 
 def instances(ec2: Any) -> tuple[Instance, ...]:
@@ -157,6 +166,8 @@ def instances(ec2: Any) -> tuple[Instance, ...]:
             found.get("PrivateIpAddress", ""),
             found["State"]["Name"],
             {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])},
+            found["InstanceType"],
+            found["Placement"]["AvailabilityZone"],
         )
         for page in pages
         for reservation in page["Reservations"]
@@ -164,25 +175,43 @@ def instances(ec2: Any) -> tuple[Instance, ...]:
     )
 
 
+def living(ec2: Any) -> list[Instance]:
+    """Return every instance that is there, whatever its state."""
+    return [one for one in instances(ec2) if one.state not in ("terminated", "shutting-down")]
+
+
 def _make_instances(ec2: Any, hosts: tuple[EstateHost, ...]) -> None:
     there = {instance.name for instance in instances(ec2) if instance.state != "terminated"}
     for number, host in enumerate(hosts):
         if host.name not in there:
             tags = {"Name": host.name, "Service": SERVICE, "Environment": host.environment}
-            ec2.run_instances(
-                ImageId=IMAGE,
-                InstanceType=INSTANCE_TYPE,
-                MinCount=1,
-                MaxCount=1,
-                # By zone and not by subnet: the default subnets have addresses of their own, which are not loopback.
-                Placement={"AvailabilityZone": ZONES[number % len(ZONES)]},
-                PrivateIpAddress=host.address,
-                TagSpecifications=[{"ResourceType": "instance", "Tags": _tags(tags)}],
-            )
+            _run_instance(ec2, host.address, tags, ZONES[number % len(ZONES)], INSTANCE_TYPE)
 
 
-def _tags(tags: dict[str, str]) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
+def make_instance(
+    settings: Settings, ec2: Any, address: str, tags: Mapping[str, str], *, zone: str, type: str = INSTANCE_TYPE
+) -> str:
+    """Make an instance and return its id: the same for an address as in every other start."""
+    if any(one.address == address for one in instances(ec2)):  # a terminated one has that id, and is still described
+        return _run_instance(ec2, address, tags, zone, type)
+    with _same_ids(settings, int(ipaddress.ip_address(address))):
+        return _run_instance(ec2, address, tags, zone, type)
+
+
+def _run_instance(ec2: Any, address: str, tags: Mapping[str, str], zone: str, type: str) -> str:
+    made = ec2.run_instances(
+        ImageId=IMAGE,
+        InstanceType=type,
+        MinCount=1,
+        MaxCount=1,
+        # By zone and not by subnet: the default subnets have addresses of their own, which are not loopback.
+        Placement={"AvailabilityZone": zone},
+        PrivateIpAddress=address,
+        TagSpecifications=[
+            {"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+        ],
+    )
+    return str(made["Instances"][0]["InstanceId"])
 
 
 def _make_bucket(s3: Any) -> None:
@@ -197,44 +226,55 @@ def _default_vpc(ec2: Any) -> str:
     return str(found[0]["VpcId"])
 
 
-def _default_subnets(ec2: Any) -> list[str]:
+def default_subnets(ec2: Any) -> list[str]:
+    """Return the subnets that load balancers are in."""
     filters = [{"Name": "default-for-az", "Values": ["true"]}, {"Name": "availability-zone", "Values": list(ZONES)}]
     return [subnet["SubnetId"] for subnet in ec2.describe_subnets(Filters=filters)["Subnets"]]
 
 
-def _make_target_group(elbv2: Any, name: str, vpc: str, port: int) -> str:
+def make_target_group(ec2: Any, elbv2: Any, name: str, port: int, path: str = "/health", protocol: str = "HTTP") -> str:
+    """Make a target group, unless there is one of that name, and return its ARN."""
     with contextlib.suppress(elbv2.exceptions.TargetGroupNotFoundException):
         return str(elbv2.describe_target_groups(Names=[name])["TargetGroups"][0]["TargetGroupArn"])
+    health = {"HealthCheckPath": path} if protocol in ("HTTP", "HTTPS") else {}
     made = elbv2.create_target_group(
-        Name=name, Protocol="HTTP", Port=port, VpcId=vpc, TargetType="instance", HealthCheckPath="/health"
+        Name=name, Protocol=protocol, Port=port, VpcId=_default_vpc(ec2), TargetType="instance", **health
     )
     return str(made["TargetGroups"][0]["TargetGroupArn"])
 
 
-def _make_load_balancer(elbv2: Any, group: str, subnets: list[str]) -> None:
+def make_load_balancer(elbv2: Any, name: str, subnets: list[str], scheme: str = "internal") -> str:
+    """Make a load balancer, unless there is one of that name, and return its ARN."""
     with contextlib.suppress(elbv2.exceptions.LoadBalancerNotFoundException):
-        elbv2.describe_load_balancers(Names=[TARGET_GROUP])
-        return
-    made = elbv2.create_load_balancer(Name=TARGET_GROUP, Subnets=subnets, Scheme="internal", Type="application")
-    elbv2.create_listener(
-        LoadBalancerArn=made["LoadBalancers"][0]["LoadBalancerArn"],
-        Protocol="HTTP",
-        Port=80,
-        DefaultActions=[{"Type": "forward", "TargetGroupArn": group}],
-    )
+        return str(elbv2.describe_load_balancers(Names=[name])["LoadBalancers"][0]["LoadBalancerArn"])
+    made = elbv2.create_load_balancer(Name=name, Subnets=subnets, Scheme=scheme, Type="application")
+    return str(made["LoadBalancers"][0]["LoadBalancerArn"])
 
 
-def _register(elbv2: Any, group: str, ids: list[str]) -> None:
+def make_listener(elbv2: Any, balancer: str, group: str) -> None:
+    """Let a load balancer that has no listener forward port 80 to a target group."""
+    if not elbv2.describe_listeners(LoadBalancerArn=balancer)["Listeners"]:
+        forward = [{"Type": "forward", "TargetGroupArn": group}]
+        elbv2.create_listener(LoadBalancerArn=balancer, Protocol="HTTP", Port=80, DefaultActions=forward)
+
+
+def targets(elbv2: Any, group: str) -> set[str]:
+    """Return the ids of the instances that are in a target group."""
     health = elbv2.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
-    there = {target["Target"]["Id"] for target in health}
+    return {str(target["Target"]["Id"]) for target in health}
+
+
+def register(elbv2: Any, group: str, ids: list[str]) -> None:
+    """Let instances be in a target group."""
+    there = targets(elbv2, group)
     if missing := [{"Id": id} for id in ids if id not in there]:
         elbv2.register_targets(TargetGroupArn=group, Targets=missing)
 
 
 @contextlib.contextmanager
-def _same_ids(settings: Settings) -> Iterator[None]:
+def _same_ids(settings: Settings, seed: int) -> Iterator[None]:
     """Let moto make up the same ids as in every other start, and others than in any after that."""
-    _seed(settings, SEED)
+    _seed(settings, seed)
     yield
     _seed(settings, secrets.randbits(32))
 

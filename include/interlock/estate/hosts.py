@@ -23,7 +23,7 @@ from include.interlock.domain.appspec import APPSPEC, Event, Hook, parse_appspec
 from include.interlock.domain.errors import ReleaseError
 
 from . import image, processes
-from .aws import Instance, refuse_taken
+from .aws import USE, Instance, refuse_taken
 from .image import Image
 from .keys import key, write_known_hosts
 from .settings import HOST_ENVIRONMENTS, SERVICE, EstateHost, Settings
@@ -242,7 +242,7 @@ class Fleet:
         usable = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", instance.name) and instance.name not in taken
         name = instance.name if usable else instance.id
         # A second fleet of production has a tag of its own; in doubt, the key that opens test must not open it.
-        is_test = instance.tags.get("Environment") == "test"
+        is_test = instance.tags.get("Environment", instance.tags.get(USE)) == "test"
         return EstateHost(name, instance.address, "test" if is_test else "production")
 
     def _dismiss(self, living: set[str]) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 from include.interlock.domain.errors import ReleaseError
 
@@ -24,8 +24,11 @@ from .hosts import Fleet
 from .image import initial_image
 from .keys import write_whole
 from .settings import LOOPBACK, Settings, SettingsError
+from .supply import Supply
 
 POLL_SECONDS = 0.5
+SUPPLY_EVERY = 4
+"""Polls between two looks at the catalogue, and at what is to be kept of AWS."""
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +38,11 @@ async def serve(settings: Settings) -> None:
     with _alone(settings):
         settings.estate_ready.unlink(missing_ok=True)
         await asyncio.to_thread(processes.end_all, settings.state)  # of servers that were killed
-        async with _central(settings), _fleet(settings) as (fleet, ec2):
+        async with _central(settings), _fleet(settings) as (fleet, supply):
             write_whole(settings.estate_ready, f"{os.getpid()}\n")
             print("ready", flush=True)
             try:
-                await _follow(fleet, ec2)
+                await _follow(fleet, supply)
             finally:
                 settings.estate_ready.unlink(missing_ok=True)
 
@@ -74,35 +77,33 @@ async def _central(settings: Settings) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _fleet(settings: Settings) -> AsyncIterator[tuple[Fleet, Any]]:
+async def _fleet(settings: Settings) -> AsyncIterator[tuple[Fleet, Supply]]:
     """Make the fleet and boot its hosts; turn them off at the end."""
-    disk, ec2 = await asyncio.gather(
-        asyncio.to_thread(initial_image, settings, os.environ),
-        asyncio.to_thread(_provisioned, settings),
+    supply = await asyncio.to_thread(Supply, settings)
+    disk, _ = await asyncio.gather(
+        asyncio.to_thread(initial_image, settings, os.environ), asyncio.to_thread(supply.begin)
     )
     fleet = Fleet(settings, disk)
     try:
-        await asyncio.gather(*fleet.follow(await asyncio.to_thread(aws.instances, ec2)))
-        yield fleet, ec2
+        await asyncio.gather(*fleet.follow(await asyncio.to_thread(supply.instances)))
+        yield fleet, supply
     finally:
         await fleet.off()
+        await asyncio.to_thread(supply.keep)
 
 
-def _provisioned(settings: Settings) -> Any:
-    aws.provision(settings)
-    return aws.client(settings, "ec2")
-
-
-async def _follow(fleet: Fleet, ec2: Any) -> None:
-    """Bring every host to the state of its instance, again and again."""
+async def _follow(fleet: Fleet, supply: Supply) -> None:
+    """Bring every host to the state of its instance, and the services to what they want, again and again."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    while True:
+    for number in itertools.count(1):
         await asyncio.sleep(POLL_SECONDS)
         try:
-            fleet.follow(await asyncio.to_thread(aws.instances, ec2))
+            if number % SUPPLY_EVERY == 0:
+                await asyncio.to_thread(supply.follow)
+            fleet.follow(await asyncio.to_thread(supply.instances))
         except (BotoCoreError, ClientError) as error:
-            log.warning("AWS does not say which instances there are: %s", error)
+            log.warning("AWS does not do what it is asked: %s", error)
 
 
 async def _until_told(settings: Settings) -> None:

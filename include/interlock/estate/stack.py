@@ -20,12 +20,12 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from . import components, leftovers, postgres, provision
+from . import components, leftovers, memory, postgres, provision
 from .airflow_home import airflow_environment, temporary_folder
 from .ports import check_ports
 from .private_files import write_private
 from .readiness import health, wait, wait_for_airflow
-from .settings import PROJECT, Settings
+from .settings import PROJECT, SERVICE, TARGET_GROUP, Settings
 from .steps import StackError, Steps
 
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -200,12 +200,17 @@ def only_one(settings: Settings) -> Iterator[None]:
 
 
 def renew_hosts(settings: Settings) -> None:
-    """Throw the hosts of the embedded estate away and make new ones; Airflow and its history stay."""
+    """Throw the sample's hosts away and make new ones; other services' hosts, Airflow and its history stay."""
     with only_one(settings):
         with components.supervisor(settings) as rpc:
             rpc.stopProcess("estate")
         settings.estate_ready.unlink(missing_ok=True)
-        shutil.rmtree(settings.host_folders, ignore_errors=True)
+        kept = memory.read_memory(settings)
+        memory.write(settings, kept.without(SERVICE, TARGET_GROUP))
+        names = {*(host.name for host in settings.hosts()), *(one.tags.get("Name") for one in kept.hosts_of(SERVICE))}
+        for folder in settings.host_folders.iterdir():
+            if folder.name in names:
+                shutil.rmtree(folder, ignore_errors=True)
         components.start(settings, "estate")
         wait(settings, None, "estate", settings.estate_ready.exists, seconds=90)
 
