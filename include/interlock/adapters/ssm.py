@@ -289,7 +289,7 @@ class SsmProgram:
         words += _printed(short)
         if not words:
             return ":"
-        # A pipe that nobody reads cannot be opened to be written only: the program may have ended since it was looked at.
+        # A pipe that nobody reads cannot be opened to be written only: the program may have ended since.
         # But who opens it to be read, too, does not see that the program ends under a long transfer.
         into = ">in" if any(word.startswith("curl") for word in words) else "1<>in"
         all_of_it = shlex.quote(f"{{ {' && '.join(words)}; }} {into}")
