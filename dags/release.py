@@ -12,6 +12,7 @@ from airflow.sdk import DAG, chain, get_parsing_context
 from include.interlock.adapters.catalogue import load_catalogue, load_service
 from include.interlock.console.roles import RELEASED_BY, dag_access
 from include.interlock.domain.catalogue import BoardBook, Policy, Service
+from include.interlock.domain.dag_names import RELEASES
 from include.interlock.domain.voting import longest_deadline
 from include.interlock.stages.acceptance import acceptance_stage
 from include.interlock.stages.build import build_stage
@@ -28,7 +29,6 @@ from include.interlock.stages.rollout import rollout_stage
 from include.interlock.stages.taskflow import DEFAULT_ARGS
 from include.interlock.stages.verification import verification_stage
 
-PREFIX = "release_"
 DOC = """
 # Release {title}
 
@@ -95,7 +95,7 @@ up: trigger the release again when the reason is gone. A release that fails in p
 def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
     """Compose the release Dag of a service."""
     with DAG(
-        dag_id=PREFIX + service.name.replace("-", "_"),
+        dag_id=RELEASES + service.name.replace("-", "_"),
         dag_display_name=f"Release {service.title}",
         description=f"Take a commit of {service.title} to production, through ten stages and a board",
         doc_md=DOC.format(**service.model_dump(include={"title", "description", "owner", "name"})),
@@ -148,8 +148,8 @@ def release_dags() -> dict[str, DAG]:
     """Compose the Dags of all services, or the one that a task of it is about to run."""
     folder = catalogue_folder()
     wanted = get_parsing_context().dag_id
-    if wanted and wanted.startswith(PREFIX):
-        catalogue = load_service(folder, wanted.removeprefix(PREFIX).replace("_", "-"))
+    if wanted and wanted.startswith(RELEASES):
+        catalogue = load_service(folder, wanted.removeprefix(RELEASES).replace("_", "-"))
     else:
         catalogue = load_catalogue(folder)
     dags = (release_dag(service, catalogue.policy, catalogue.board) for service in catalogue.services.values())

@@ -12,6 +12,7 @@ from airflow.sdk import DAG, chain, get_parsing_context
 from include.interlock.adapters.catalogue import load_catalogue, load_service
 from include.interlock.console.roles import dag_access
 from include.interlock.domain.catalogue import BoardBook, Policy, Service
+from include.interlock.domain.dag_names import ROLLBACKS
 from include.interlock.domain.voting import longest_deadline
 from include.interlock.stages.closure import closure_stage
 from include.interlock.stages.implementation import implementation_stage
@@ -30,7 +31,6 @@ from include.interlock.stages.rollback import (
 from include.interlock.stages.taskflow import DEFAULT_ARGS
 from include.interlock.stages.verification import verification_stage
 
-PREFIX = "rollback_"
 DOC = """
 # Roll {title} back
 
@@ -75,7 +75,7 @@ The last task names the stage that decided and the reason. A rollback that fails
 def rollback_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
     """Compose the rollback Dag of a service."""
     with DAG(
-        dag_id=PREFIX + service.name.replace("-", "_"),
+        dag_id=ROLLBACKS + service.name.replace("-", "_"),
         dag_display_name=f"Roll {service.title} back",
         description=f"Take {service.title} in production back to a release that it ran before",
         doc_md=DOC.format(**service.model_dump(include={"title", "owner"})),
@@ -121,8 +121,8 @@ def rollback_dags() -> dict[str, DAG]:
     """Compose the Dags of all services, or the one that a task of it is about to run."""
     folder = catalogue_folder()
     wanted = get_parsing_context().dag_id
-    if wanted and wanted.startswith(PREFIX):
-        catalogue = load_service(folder, wanted.removeprefix(PREFIX).replace("_", "-"))
+    if wanted and wanted.startswith(ROLLBACKS):
+        catalogue = load_service(folder, wanted.removeprefix(ROLLBACKS).replace("_", "-"))
     else:
         catalogue = load_catalogue(folder)
     dags = (rollback_dag(service, catalogue.policy, catalogue.board) for service in catalogue.services.values())

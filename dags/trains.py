@@ -13,8 +13,9 @@ from include.interlock.adapters.catalogue import load_catalogue
 from include.interlock.adapters.trains import load_trains
 from include.interlock.console.roles import dag_access
 from include.interlock.domain.catalogue.train_file import Train
+from include.interlock.domain.dag_names import TRAINS
 from include.interlock.domain.errors import CatalogueError
-from include.interlock.domain.train_manifest import TRAINS, dag_of_train
+from include.interlock.domain.train_manifest import dag_of_train
 from include.interlock.stages.resources import catalogue_folder
 from include.interlock.stages.taskflow import DEFAULT_ARGS
 from include.interlock.stages.timetables import TrainTimetable

@@ -70,9 +70,9 @@ class MemoryLedger:
         """Return the last entry of a chain."""
         return self.kept[chain][-1] if self.kept.get(chain) else None
 
-    def chains(self) -> tuple[str, ...]:
-        """Return the names of all chains."""
-        return tuple(sorted(self.kept))
+    def chains(self, beginning: str = "") -> tuple[str, ...]:
+        """Return the names of all chains that begin so."""
+        return tuple(sorted(chain for chain in self.kept if chain.startswith(beginning)))
 
     def check(self, chain: str, keys: object = ()) -> Break | None:
         """Return the first place where a chain does not hold."""

@@ -15,7 +15,7 @@ import pytest
 from include.interlock.console.control import OPEN_DEEDS, PAUSES
 from include.interlock.console.routes import ROUTES, Deed, Route, route_of
 from include.interlock.domain.ledger import INSTALLATION, release_chain
-from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, RELEASE, RUN_ID, WATCHMEN
+from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, OTHERS, RELEASE, RUN_ID, STRANGER, WATCHMEN
 from tests.integration.console_server import Console
 
 RUN = quote(RUN_ID, safe="")
@@ -116,9 +116,9 @@ def test_what_watches_over_releases_is_not_paused_alone_or_with_others(console: 
         assert console.ask("olga", "PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False}).status_code == 200
     paused = console.ask("admin", "PATCH", "/api/v2/dags?dag_id_pattern=~", {"is_paused": True})
     assert paused.status_code == 200
-    assert {dag["dag_id"] for dag in paused.json()["dags"]} == {RELEASE, OTHER}
+    assert {dag["dag_id"] for dag in paused.json()["dags"]} == {RELEASE, STRANGER, *OTHERS}
     resumed = console.ask("admin", "PATCH", "/api/v2/dags?dag_id_pattern=~", {"is_paused": False})
-    assert {dag["dag_id"] for dag in resumed.json()["dags"]} == {RELEASE, OTHER, *WATCHMEN}
+    assert {dag["dag_id"] for dag in resumed.json()["dags"]} == {RELEASE, STRANGER, *OTHERS, *WATCHMEN}
 
 
 def test_what_watches_over_releases_is_triggered_by_whom_its_dag_names(console: Console) -> None:
@@ -313,3 +313,34 @@ def test_the_reader_finds_in_the_audit_log_who_tried_what_in_a_run(glass: Consol
     assert trigger["run_id"] is None  # Airflow logs it before it knows
     one_run = glass.ask("interlock_reader", "GET", f"/api/v2/eventLogs?dag_id={RELEASE}&run_id={RUN}").json()
     assert {row["run_id"] for row in one_run["event_logs"]} == {RUN_ID}
+
+
+# --- others' Dags, and Dags that only bear a name ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dag_id", ["train_model", "release_tables"])
+def test_a_dag_of_another_team_is_theirs_whatever_it_is_called(console: Console, dag_id: str) -> None:
+    dag = f"/api/v2/dags/{dag_id}"
+    started = console.ask("admin", "POST", f"{dag}/dagRuns", {"logical_date": None, "conf": {"any": "thing"}})
+    assert started.status_code == 200, started.text
+    task = f"{dag}/dagRuns/{RUN}/taskInstances/sweep"
+    assert console.ask("admin", "PATCH", task, {"new_state": "success"}).status_code == 200
+    cleared = console.ask("admin", "POST", f"{dag}/clearTaskInstances", {"dag_run_id": RUN_ID, "dry_run": False})
+    assert cleared.status_code == 200, cleared.text
+    assert console.ask("admin", "PATCH", f"{dag}/dagRuns/{RUN}", {"state": "failed"}).status_code == 200
+    assert console.ask("admin", "DELETE", f"{dag}/dagRuns/{RUN}").status_code == 204
+
+
+def test_a_dag_that_only_bears_the_name_is_trusted_with_nothing_and_stays_under_control(console: Console) -> None:
+    dag = f"/api/v2/dags/{STRANGER}"
+    for user, method, path, body in (
+        ("rita", "POST", f"{dag}/dagRuns", {"logical_date": None, "conf": {"reason": "x"}}),
+        ("rita", "PATCH", f"{dag}/dagRuns/{RUN}/taskInstances/t/0/hitlDetails", {"chosen_options": ["Approve"]}),
+    ):
+        answer = console.ask(user, method, path, body)
+        assert answer.status_code == 403, answer.text
+        assert "none of Interlock's" in answer.json()["detail"]
+        assert "others.py" in answer.json()["detail"]
+    assert console.ask("admin", "DELETE", f"{dag}/dagRuns/{RUN}").status_code == 403
+    assert console.ask("admin", "DELETE", dag).status_code == 403
+    assert console.ask("olga", "PATCH", dag, {"is_paused": False}).status_code == 200

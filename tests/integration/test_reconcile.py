@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import create_autospec
+from urllib.parse import unquote
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -26,7 +27,7 @@ from include.interlock.adapters.past_releases import REVIEWED
 from include.interlock.adapters.signing import Signer, generate_key, load_signer
 from include.interlock.domain import interventions
 from include.interlock.domain import reconcile as checks
-from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.errors import PolicyViolation, TransientError
 from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry
 from include.interlock.domain.records import Blob, Host, HostResult, RolloutPlan, RunningRelease, Strategy, WaveReport
 from include.interlock.domain.stops import DECLARED, LIFTED
@@ -75,6 +76,21 @@ def _as_owner(settings: Settings, statement: str) -> None:
         connection.commit()
 
 
+def dags_seen(airflow: AirflowServer, *dags: tuple[str, str, bool]) -> None:
+    """Have Airflow list Dags: name, file, and whether it is paused."""
+    rows = [
+        {
+            "dag_id": dag_id,
+            "bundle_name": "dags-folder",
+            "relative_fileloc": file,
+            "is_paused": paused,
+            "is_stale": False,
+        }
+        for dag_id, file, paused in dags
+    ]
+    airflow.more["/api/v2/dags"] = {"dags": rows, "total_entries": len(rows)}
+
+
 @pytest.fixture
 def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowServer]:
     with airflow_server() as running:
@@ -85,7 +101,7 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowServer]:
             "dag_runs": [{"dag_id": RUN[0], "dag_run_id": RUN[1]}],
             "total_entries": 1,
         }
-        running.more[f"/api/v2/dags/{RUN[0]}"] = {"is_paused": False}
+        dags_seen(running, (RUN[0], "release.py", False))
         yield running
 
 
@@ -212,13 +228,74 @@ def test_a_run_whose_chain_is_gone_is_found_in_the_installations(
 
 
 def test_a_paused_dag_is_found_with_who_paused_it(airflow: AirflowServer, ledger: Ledger, run: Run) -> None:
-    airflow.more[f"/api/v2/dags/{RUN[0]}"] = {"is_paused": True}
+    dags_seen(airflow, (RUN[0], "release.py", True))
     paused = json.dumps({"method": "PATCH", "is_paused": True})
     audited(airflow, "patch_dag", run_id=None, task_id=None, extra=paused)
     run(reconcile.check_releases)
     assert run(reconcile.check_releases) == 0
     (found,) = ledger.entries(INSTALLATION, kind="finding")
     assert "release_bike_shop is paused. olga paused the Dag" in found.payload["what"]
+
+
+def test_a_dag_that_only_bears_the_name_is_found_and_gives_its_releases_no_permit(
+    airflow: AirflowServer, ledger: Ledger, run: Run
+) -> None:
+    record(ledger, "policy.resolved", releases.policy().to_xcom())
+    dags_seen(
+        airflow,
+        (RUN[0], "team/release.py", False),
+        ("reconcile", "mine.py", False),
+        ("release_tables", "team/tables.py", False),
+    )
+    run(reconcile.check_releases)
+    assert run(reconcile.check_releases) == 0
+    found = [
+        one.payload for one in ledger.entries(INSTALLATION, kind="finding") if one.payload["found"] == "dag_replaced"
+    ]
+    where = {(one["evidence"]["dag_id"], one["evidence"].get("run_id", "")) for one in found}
+    assert where == {("reconcile", ""), (RUN[0], ""), RUN}
+    assert "team/release.py of the bundle dags-folder" in "".join(one["what"] for one in found)
+    assert len(list(checks.findings_about(ledger.entries(INSTALLATION, kind="finding"), CHAIN))) == 1
+
+
+def test_another_teams_runs_are_none_of_our_business(airflow: AirflowServer, ledger: Ledger, run: Run) -> None:
+    airflow.more["/api/v2/dags/~/dagRuns"] = {
+        "dag_runs": [{"dag_id": "release_tables", "dag_run_id": "r1"}, {"dag_id": "train_model", "dag_run_id": "~"}],
+        "total_entries": 2,
+    }
+    airflow.asked.clear()
+    assert run(reconcile.check_releases) == 0
+    assert not [path for _, path in airflow.asked if "release_tables" in path or "train_model" in path]
+
+
+@pytest.mark.parametrize("name", [".", "..", "~"])
+def test_a_release_that_cannot_be_looked_at_is_a_finding_and_hides_no_other(
+    airflow: AirflowServer, ledger: Ledger, run: Run, name: str
+) -> None:
+    airflow.more["/api/v2/dags/~/dagRuns"] = {
+        "dag_runs": [{"dag_id": RUN[0], "dag_run_id": one} for one in (name, RUN[1])],
+        "total_entries": 2,
+    }
+    ledger.append(f"release/{RUN[0]}/{name}", "run.asked", {}, actor="rita", key="1")
+    task(airflow, "policy.resolve_policy", "success")
+    run(reconcile.check_releases)
+    assert sorted(findings(ledger, INSTALLATION)) == ["chain_gone", "not_looked_at"]
+    assert run(reconcile.check_releases) == 0
+    assert not [path for _, path in airflow.asked if unquote(path).rstrip("/").endswith(f"/dagRuns/{name}")]
+
+
+def test_what_cannot_be_looked_at_now_is_looked_at_again_and_hides_no_other(
+    airflow: AirflowServer, ledger: Ledger, run: Run
+) -> None:
+    airflow.more["/api/v2/dags/~/dagRuns"] = {
+        "dag_runs": [{"dag_id": RUN[0], "dag_run_id": one} for one in ("odd", RUN[1])],
+        "total_entries": 2,
+    }
+    airflow.runs[RUN[0], "odd"] = {"no": "state"}  # something answers in Airflow's place
+    task(airflow, "policy.resolve_policy", "success")
+    with pytest.raises(TransientError, match="not one of Airflow's API"):
+        run(reconcile.check_releases)
+    assert findings(ledger, INSTALLATION) == ["chain_gone"]
 
 
 def test_what_was_done_by_hand_is_found_once_the_guard_had_time_to_record_what_it_refused(

@@ -10,8 +10,10 @@ from typing import Any, NoReturn, Protocol, Self
 from urllib.parse import quote
 
 import httpx
+from pydantic import Field
 
 from include.interlock.domain.canonical import Model
+from include.interlock.domain.dag_names import Place
 from include.interlock.domain.errors import AssetMissing, ReleaseError, TransientError
 from include.interlock.domain.interventions import AuditRow, audit_row
 from include.interlock.domain.records import Vote
@@ -19,6 +21,8 @@ from include.interlock.domain.records import Vote
 TIMEOUT = httpx.Timeout(20)
 OLD_TOKEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 """What Airflow answers to a token that has expired, or that it signed before its secret was changed."""
+AMBIGUOUS = ("", ".", "..", "~")
+"""What stands in an address for something else than itself: nothing, this place, the one above; Airflow's wildcard."""
 PASSING = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS)
 """Refusals that another try may not meet; all other answers from 300 to 499 are final."""
 
@@ -59,6 +63,14 @@ class Answer(Model):
             conditions=self.conditions,
             at=self.at,
         )
+
+
+class DagSeen(Model):
+    """A Dag as Airflow lists it."""
+
+    is_paused: bool
+    is_stale: bool = Field(False, description="Its file is gone, or makes it no more")
+    place: Place
 
 
 class TaskState(Model):
@@ -150,7 +162,7 @@ class AirflowApi:
 
     def log(self, dag_id: str, run_id: str, task_id: str, map_index: int, number: int) -> str:
         """Return what a try of a task logged, a JSON object in each line."""
-        path = f"{_run(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}/logs/{number}"
+        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/logs/{number}"
         with _explained(f"read the log of {task_id}, try {number}"):
             reply = self._send(
                 "GET",
@@ -200,7 +212,7 @@ class AirflowApi:
         """Start a run at the form; False: there is one with this id already."""
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf), "note": note}
         with _explained(f"start {dag_id}, run {run_id}"):
-            reply = self._send("POST", f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns", json=body)
+            reply = self._send("POST", f"{_dag(dag_id)}/dagRuns", json=body)
             if reply.status_code == httpx.codes.CONFLICT:
                 return False
             reply.raise_for_status()
@@ -208,7 +220,7 @@ class AirflowApi:
 
     def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> tuple[str | None, ...]:
         """Return the state in which each try of a task ended, the first one first."""
-        task = f"{_run(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}"
+        task = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}"
         path = f"{task}/{map_index}/tries" if map_index >= 0 else f"{task}/tries"
         with _explained(f"read the tries of {task_id}"):
             rows = list(self._pages(path, "task_instances"))
@@ -216,7 +228,7 @@ class AirflowApi:
 
     def result(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
         """Return what a task handed on; None: nothing."""
-        path = f"{_run(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}/xcomEntries/return_value"
+        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/xcomEntries/return_value"
         with _explained(f"read the result of {task_id}"):
             reply = self._send("GET", path, params={"map_index": map_index})
             if reply.status_code == httpx.codes.NOT_FOUND:
@@ -228,10 +240,23 @@ class AirflowApi:
         except ValueError:
             return value
 
+    def dags(self) -> dict[str, DagSeen]:
+        """Return every Dag that this account may see, also one whose file is gone."""
+        with _explained("read the Dags"):
+            rows = self._pages("/api/v2/dags", "dags", exclude_stale="false", order_by="dag_id")
+            return {
+                row["dag_id"]: DagSeen(
+                    is_paused=row["is_paused"],
+                    is_stale=row["is_stale"],
+                    place=Place(bundle=row["bundle_name"], file=row["relative_fileloc"]),
+                )
+                for row in rows
+            }
+
     def is_paused(self, dag_id: str) -> bool:
         """Tell whether a Dag is paused; one that Airflow does not know, or not yet, is not."""
         with _explained(f"read the Dag {dag_id}"):
-            reply = self._send("GET", f"/api/v2/dags/{quote(dag_id, safe='')}")
+            reply = self._send("GET", _dag(dag_id))
             if reply.status_code in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
                 return False
             reply.raise_for_status()
@@ -239,7 +264,7 @@ class AirflowApi:
 
     def close_question(self, dag_id: str, run_id: str, answer: Answer, *, choice: str, comment: str) -> bool:
         """Answer an open request so that nobody is asked any more; False if somebody was faster."""
-        path = f"{_run(dag_id, run_id)}/taskInstances/{quote(answer.task_id, safe='')}/{answer.map_index}/hitlDetails"
+        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(answer.task_id)}/{answer.map_index}/hitlDetails"
         with _explained(f"close the open request {answer.task_id}[{answer.map_index}]"):
             body = {"chosen_options": [choice], "params_input": {"comment": comment}}
             reply = self._send("PATCH", path, json=body)
@@ -268,8 +293,24 @@ class AirflowApi:
                 return
 
 
+def _dag(dag_id: str) -> str:
+    return f"/api/v2/dags/{_part(dag_id)}"
+
+
 def _run(dag_id: str, run_id: str) -> str:
-    return f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}"
+    return f"{_dag(dag_id)}/dagRuns/{_part(run_id)}"
+
+
+def _part(name: str) -> str:
+    """Return a name as a part of a path; refuse one with which the path would be about something else."""
+    if name in AMBIGUOUS:
+        raise ReleaseError(
+            f"Airflow cannot be asked about {name!r}: in an address it stands for something else.",
+            rule=f"none of {', '.join(AMBIGUOUS)} is the name of a run or of a Dag (adapters/airflow_api.py)",
+            who="whoever gave it that name",
+            next_step="delete it in Airflow, and ask for another one with a name that says what it is, or without any",
+        )
+    return quote(name, safe="")
 
 
 def _answer(detail: dict[str, Any]) -> Answer:

@@ -27,6 +27,7 @@ from include.interlock.domain.catalogue import BoardBook, Catalogue, Identifier,
 from include.interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from include.interlock.domain.catalogue.calendar_file import CalendarFile
 from include.interlock.domain.catalogue.train_file import Train
+from include.interlock.domain.dag_names import dags_named
 from include.interlock.domain.errors import CatalogueError
 
 from .calendars import CopyOf, Known, faults_of, load_calendars
@@ -97,7 +98,7 @@ def calendars_of(folder: Path, policy: Policy, copy_of: CopyOf) -> Calendars:
     :param copy_of: gives those that are at URLs.
     """
     units = frozenset(policy.business_units)
-    return load_calendars(folder, Known(services=_service_names(folder), business_units=units), copy_of)
+    return load_calendars(folder, Known(services=_names_of(folder / "services"), business_units=units), copy_of)
 
 
 def digests_of(folder: Path) -> dict[str, str]:
@@ -129,7 +130,7 @@ def _wrong_in_calendars(folder: Path) -> Iterator[str]:
     return faults_of(
         folder,
         Known(
-            services=_service_names(folder),
+            services=_names_of(folder / "services"),
             business_units=frozenset(catalogue.policy.business_units),
             environments=frozenset(environments) if not catalogue.broken else None,
             roles=frozenset(person.role for person in catalogue.board.people),
@@ -140,7 +141,7 @@ def _wrong_in_calendars(folder: Path) -> Iterator[str]:
 def _wrong_in_trains(folder: Path) -> Iterator[str]:
     """Yield what is wrong with the trains; names in them are checked if those who have them can be read."""
     try:
-        named = Named.by(*_load_rules(folder), _service_names(folder))
+        named = Named.by(*_load_rules(folder), _names_of(folder / "services"))
     except CatalogueError:
         named = Named()
     return faults_of_trains(folder, named)
@@ -220,10 +221,15 @@ def _service_files(folder: Path) -> list[Path]:
     return [folder / "services" / name for name in names_in(folder / "services", ".yaml", ".yml")]
 
 
-def _service_names(folder: Path) -> frozenset[str]:
-    """Return the names of services; a folder that has not changed since is not listed again."""
+def dags_of_catalogue(folder: Path) -> frozenset[str]:
+    """Return the names of all Dags of Interlock's: those of the files that there are, also of broken ones."""
+    return dags_named(_names_of(folder / "services"), _names_of(folder / "trains"))
+
+
+def _names_of(folder: Path) -> frozenset[str]:
+    """Return the names of a folder's files; one that has not changed since is not listed again."""
     try:
-        changed = os.stat(folder / "services").st_mtime_ns
+        changed = os.stat(folder).st_mtime_ns
     except FileNotFoundError:
         return frozenset()
     # A file that comes within the clock's tick of the last look would not show: what is that new is looked at again.
@@ -237,7 +243,7 @@ _TICK = 1_000_000_000
 
 @lru_cache(maxsize=8)
 def _names_at(folder: Path, changed: int) -> frozenset[str]:
-    return frozenset(name.rpartition(".")[0] for name in names_in(folder / "services", ".yaml", ".yml"))
+    return frozenset(name.rpartition(".")[0] for name in names_in(folder, ".yaml", ".yml"))
 
 
 def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:

@@ -12,9 +12,10 @@ from typing import Any
 
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.conflicts import USUAL, Conflict, Free, of_trains
+from include.interlock.domain.dag_names import TRAINS
 from include.interlock.domain.ledger import ENDED, INSTALLATION, Chains
 from include.interlock.domain.reconcile import run_of
-from include.interlock.domain.train_manifest import TRAINS, dag_of_train
+from include.interlock.domain.train_manifest import dag_of_train
 from include.interlock.domain.trains import Departure
 
 from .conflicts import longest_of

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
 from include.interlock.domain.catalogue.train_file import Train
+from include.interlock.domain.dag_names import TRAINS
 from include.interlock.domain.ledger import Chains, Entry
 from include.interlock.domain.reconcile import run_of
-from include.interlock.domain.train_manifest import ARRIVED, DEPARTED, OPENED, TRAINS, Arrival, Voyage
+from include.interlock.domain.train_manifest import ARRIVED, DEPARTED, OPENED, Arrival, Voyage
 from include.interlock.domain.trains import planned
 
 KINDS = "train.*"

@@ -234,9 +234,10 @@ class Ledger:
         with self._reading() as connection:
             return last_entry(connection, chain)
 
-    def chains(self) -> tuple[str, ...]:
-        """Return the names of all chains."""
-        both = union(select(ENTRIES.c.chain), select(HEADS.c.chain))
+    def chains(self, beginning: str = "") -> tuple[str, ...]:
+        """Return the names of all chains, or of those that begin so."""
+        tables = (ENTRIES.c.chain, HEADS.c.chain)
+        both = union(*(select(one).where(one.startswith(beginning, autoescape=True)) for one in tables))
         with self._reading() as connection:
             return tuple(sorted(connection.scalars(both)))
 

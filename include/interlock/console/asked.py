@@ -143,8 +143,13 @@ def asked_of(scope: Scope) -> Asked | Reading:
     """Return what a request is, without its body."""
     if scope["method"] in SAFE_METHODS:
         return READING
-    path, root = scope["path"], scope.get("root_path", "")
-    return Asked(scope["method"], path[len(root) :] if root and path.startswith(root + "/") else path)
+    return Asked(scope["method"], path_of(scope))
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path of a request below the place where Airflow is served."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
 def _kept(asked: Asked, receive: Receive) -> Receive:

@@ -81,10 +81,10 @@ def attempt_of(user: str, asked: Asked, entity: str | None, dag_id: str, by: str
     )
 
 
-def attempt_by_task(asked: Asked, dag_id: str, run_id: str) -> Attempt:
-    """Return what a task tried to do to another Dag's run; which task, only Airflow can tell."""
-    said = attempt_of("a task", asked, "RUN", dag_id, "release control")
-    return replace(said, run_id=_short(run_id))
+def attempt_by_task(asked: Asked, entity: str, dag_id: str, run_id: str) -> Attempt:
+    """Return what a task tried to do to another Dag's run; that it is who its token says, only Airflow can tell."""
+    said = attempt_of("a task", asked, entity, dag_id, "release control")
+    return replace(said, run_id=_short(run_id) or None)
 
 
 def _short(text: str | None) -> str:

@@ -13,10 +13,12 @@ from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
 from airflow.providers.fab.www.security.permissions import RESOURCE_DAG_RUN, RESOURCE_HITL_DETAIL, resource_name
 from fastapi import HTTPException, status
 
+from include.interlock.domain.dag_names import WATCHMEN
+
 from . import witness
 from .asked import Asked, under_way
 from .behind import dags_of_asset
-from .control import BREAK_GLASS, NEVER, WATCHMEN, is_controlled, is_refused, refusal
+from .control import BREAK_GLASS, NEVER, is_controlled, is_refused, refusal
 from .guard import asset_of
 from .verdict import bench
 from .witness import is_answer

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+
+from include.interlock.domain.dag_names import Place
 
 from .asked import Scope
 
@@ -47,6 +51,70 @@ def dags_of_backfill(backfill_id: Any) -> set[str]:
         return set()
     with create_session() as session:
         return set(session.scalars(select(Backfill.dag_id).where(Backfill.id == number)))
+
+
+def dags_of_named_asset(by: str, value: str) -> set[str]:
+    """Return the Dags of the assets of a name, or of a URI.
+
+    :param by: ``name`` or ``uri``.
+    """
+    from airflow.models.asset import AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    column = AssetModel.name if by == "name" else AssetModel.uri
+    with create_session() as session:
+        numbers = session.scalars(select(AssetModel.id).where(column == value)).all()
+    return {dag_id for number in numbers for dag_id in dags_of_asset(number)}
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The task that sends a request, or the one that a request names."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int | None
+
+
+def asker_of(scope: Scope) -> Asker | None:
+    """Return the task that a token of the execution API is for; none if there is no such task, or not any more.
+
+    The token is not proven here: whoever goes by what it says hands the request on to Airflow, which proves it.
+    """
+    import jwt
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from starlette.requests import Request
+
+    _, _, token = Request(scope).headers.get("authorization", "").partition(" ")
+    try:
+        number = uuid.UUID(str(jwt.decode(token.strip(), options={"verify_signature": False}).get("sub")))
+    except (jwt.InvalidTokenError, ValueError):
+        return None
+    one = TaskInstance
+    with create_session() as session:
+        row = session.execute(
+            select(one.dag_id, one.run_id, one.task_id, one.map_index).where(one.id == number)
+        ).first()
+    return Asker(*row) if row else None
+
+
+def places_of(dag_id: str) -> tuple[Place, ...]:
+    """Return where Airflow has a Dag from, also a Dag that is gone; several, if case alone tells them apart.
+
+    :param dag_id: in any case of letters.
+    """
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import func, select
+
+    where = func.lower(DagModel.dag_id) == dag_id.lower()
+    with create_session() as session:
+        rows = session.execute(select(DagModel.bundle_name, DagModel.relative_fileloc).where(where)).all()
+    return tuple(Place(bundle=bundle, file=file) for bundle, file in rows)
 
 
 def _number(value: Any) -> int | None:

@@ -3,21 +3,19 @@
 A release is decided by records of people's answers; whoever could mark a ballot as done, clear it, edit what a stage
 handed on or delete the run could go round the board. Hence no role may, an administrator's included; breaking the glass
 is the one exception. Triggering a release and answering what one is asked stay open to those whose role has them.
+
+Under control is what Interlock made (``made``), whatever others call their Dags; and what bears the name of a Dag of
+Interlock's, whoever made it.
 """
 
 from __future__ import annotations
 
+from include.interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
+
 from .asked import Asked, Reading
+from .made import made
 from .routes import Deed
 
-PREFIX = "release_"
-BACK = "rollback_"
-TRAIN = "train_"
-WATCHMEN = frozenset(
-    {"emergency_stop", "mark_version", "override_freeze", "reconcile", "return_hosts", "review_release"}
-)
-"""Dags that watch over releases, stop them, review them, mark versions and override freezes: as much under control, and
-not paused."""
 BREAK_GLASS = "break_glass"
 ROOTS = frozenset(
     {
@@ -45,24 +43,22 @@ NEVER = {Deed.START, Deed.ASSET} | PAUSES
 
 def is_controlled(dag_id: str | None) -> bool:
     """Tell whether a Dag is under release control."""
-    return dag_id is not None and (
-        is_release(dag_id) or is_rollback(dag_id) or is_train(dag_id) or dag_id.lower() in WATCHMEN
-    )
+    return dag_id is not None and made().has(dag_id)
 
 
 def is_release(dag_id: str) -> bool:
     """Tell whether a Dag releases a service."""
-    return dag_id.lower().startswith(PREFIX)
+    return dag_id.lower().startswith(RELEASES) and is_controlled(dag_id)
 
 
 def is_rollback(dag_id: str) -> bool:
     """Tell whether a Dag takes a service back to an earlier release."""
-    return dag_id.lower().startswith(BACK)
+    return dag_id.lower().startswith(ROLLBACKS) and is_controlled(dag_id)
 
 
 def is_train(dag_id: str) -> bool:
     """Tell whether a Dag is a release train."""
-    return dag_id.lower().startswith(TRAIN)
+    return dag_id.lower().startswith(TRAINS) and is_controlled(dag_id)
 
 
 def goes_round(method: str, entity: str | None, dag_id: str | None) -> bool:
@@ -134,5 +130,5 @@ def refusal_of_root(connection_id: str) -> str:
 
 def service_of(dag_id: str) -> str:
     """Return the name of the service that a Dag releases, or takes back."""
-    prefix = BACK if is_rollback(dag_id) else PREFIX
-    return dag_id.lower().removeprefix(prefix).replace("_", "-")
+    name = dag_id.lower()
+    return name.removeprefix(ROLLBACKS if name.startswith(ROLLBACKS) else RELEASES).replace("_", "-")

@@ -4,9 +4,9 @@ A pure ASGI middleware around Airflow's API. Each request that changes something
 (``asked``). The body of a request that starts a release or a rollback is read and handed on untouched; what cannot be
 released, or gone back to, is refused, with its reason, before a run exists. That is for people: the first task checks
 the same again, whichever way a run was started. Who asked for a run under control is put on record before they hear
-that there is one; and no task of another Dag starts a release or clears one: a train's conductor asks for its
+that there is one. What tasks may not do at the execution API stands in ``tasks``: a train's conductor asks for its
 passengers' releases at this door, and is let in for what a frozen manifest names. Nobody changes the connections here
-on which all proof rests.
+on which all proof rests; and nobody talks to a Dag here that only bears the name of one of Interlock's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from anyio import to_thread
 
 from include.interlock.adapters.catalogue import load_service
+from include.interlock.domain.dag_names import RELEASES, ROLLBACKS, unsafe_run
 from include.interlock.domain.errors import ReleaseError, RequestRefused
 from include.interlock.domain.ledger import ENDED, INSTALLATION
 from include.interlock.domain.outcome import PRODUCTION
@@ -27,24 +28,36 @@ from include.interlock.domain.request import parse_request
 from include.interlock.domain.versions import MARKS, parse_rollback, refuse_unknown
 
 from . import witness
-from .asked import LARGEST_KEPT, App, Asked, Message, Receive, Scope, Send, let_in, says, under_way, unique
+from .asked import (
+    LARGEST_KEPT,
+    App,
+    Asked,
+    Message,
+    Reading,
+    Receive,
+    Scope,
+    Send,
+    let_in,
+    path_of,
+    says,
+    under_way,
+    unique,
+)
 from .attempts import Note, attempt_by_task, attempt_of
 from .behind import user_of
 from .conductor import not_on_the_train
 from .control import (
     is_controlled,
-    is_release,
-    is_rollback,
     is_root,
-    is_train,
-    refusal,
     refusal_of_root,
     service_of,
 )
 from .glass import OpenLedger, configured_ledger
+from .made import catalogue_folder
 from .messages import answer, body_within, read_body, replay
 from .routes import Deed
-from .verdict import bench, catalogue_folder
+from .tasks import GUARDED, Knows, is_of_a_task, refused
+from .verdict import bench
 
 NoteRun = Callable[[str, str, Asked, bytes], None]
 
@@ -53,10 +66,6 @@ LARGEST_BODY = 64 * 1024
 
 # Looser than Airflow's own routes: what only looks like the route is answered here, and never reaches Airflow unread.
 TRIGGER = re.compile(r"(?:.*/)?api/+v2/+dags/+(?P<dag>[^/]+)/+dagruns/*", re.IGNORECASE | re.DOTALL)
-BY_TASK = re.compile(
-    r"(?:.*/)?execution/+dag-runs/+(?P<dag>[^/]+)/+(?P<run>[^/]+)(?P<clear>/+clear)?/*", re.IGNORECASE | re.DOTALL
-)
-"""What tasks ask Airflow for: to start a run of another Dag, or to clear one."""
 CONNECTION = re.compile(r"(?:.*/)?api/+v2/+connections(?:/+(?P<id>[^/]+))?/*", re.IGNORECASE | re.DOTALL)
 
 
@@ -68,6 +77,7 @@ class ReleaseDoor:
     :param note_run: takes who asked for a run under control: their name, the Dag, the request, and Airflow's answer.
     :param user: says who sends a request.
     :param open_ledger: opens the ledger, in which the manifests of trains are.
+    :param knows: looks up what matters to the requests of tasks, and whether a Dag is what its name says.
     """
 
     def __init__(
@@ -78,9 +88,11 @@ class ReleaseDoor:
         note_run: NoteRun = witness.note_run,
         user: Callable[[Scope], Awaitable[str]] = user_of,
         open_ledger: OpenLedger = configured_ledger,
+        knows: Knows | None = None,
     ) -> None:
         self.app, self.catalogue, self._note = app, catalogue, note
         self._note_run, self._user, self._open_ledger = note_run, user, open_ledger
+        self._knows = knows or Knows()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it with 422 and the reason."""
@@ -94,17 +106,37 @@ class ReleaseDoor:
         if isinstance(asked, Asked) and (named := CONNECTION.fullmatch(asked.path)):
             await self._connection(named["id"], asked, scope, receive, send)
             return
-        if isinstance(asked, Asked) and asked.method == "POST":
-            if why := self._of_a_task(asked):
-                await answer(send, 403, why)
-                return
-            triggered = TRIGGER.fullmatch(asked.path)
-            if triggered and is_controlled(triggered["dag"]):
-                send = self._on_record(triggered["dag"], asked, scope, send)
-            if triggered and (is_release(triggered["dag"]) or is_rollback(triggered["dag"])):
-                await self._ask(triggered["dag"], scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        if is_of_a_task(path_of(scope)):
+            await self._task(asked, scope, receive, send)
+        elif isinstance(asked, Asked) and (dag_id := await to_thread.run_sync(_talked_to, asked)):
+            await self._talk(dag_id, asked, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _task(self, asked: Asked | Reading | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what a task asks the execution API for, unless tasks may not."""
+        path = path_of(scope)
+        if GUARDED.fullmatch(path):
+            await answer(send, 200, "guarded")
+            return
+        found = await to_thread.run_sync(refused, scope["method"], path, scope, self._knows)
+        if found is None:
+            await self.app(scope, receive, send)
+            return
+        as_asked = asked if isinstance(asked, Asked) else Asked(scope["method"], path)
+        (self._note or bench().note)(attempt_by_task(as_asked, found.entity, found.dag_id, found.run_id))
+        await answer(send, 403, found.why)
+
+    async def _talk(self, dag_id: str, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what asks for a run of a Dag under control, or answers it, if it is the Dag that its name says."""
+        if why := await to_thread.run_sync(self._knows.stranger, dag_id):
+            user, entity = await self._who(scope), asked.route.entity if asked.route else "RUN"
+            (self._note or bench().note)(attempt_of(user, asked, entity, dag_id, "release control"))
+            await answer(send, 403, why)
+        elif asked.deed is Deed.ANSWER:
+            await self.app(scope, receive, send)
+        else:
+            await self._ask(dag_id, scope, receive, self._on_record(dag_id, asked, scope, send))
 
     async def _connection(self, named: str | None, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on what would change a connection, unless all proof rests on it."""
@@ -143,7 +175,7 @@ class ReleaseDoor:
         why = await to_thread.run_sync(self._refusal, dag_id, body)
         if why:
             await answer(send, 422, why)
-        elif is_release(dag_id) and (why := await self._of_a_train(dag_id, body, scope)):
+        elif dag_id.lower().startswith(RELEASES) and (why := await self._of_a_train(dag_id, body, scope)):
             await answer(send, 403, why)
         else:
             await self.app(scope, replay(body, receive), send)
@@ -158,12 +190,15 @@ class ReleaseDoor:
                 raise ValueError("it is not an object")
         except (ValueError, RecursionError) as error:
             return f"The request is not JSON that can be read: {error}."
-        return self._judge(dag_id, asked.get("conf"))
+        return unsafe_run(asked.get("dag_run_id")) or self._judge(dag_id, asked.get("conf"))
 
     def _judge(self, dag_id: str, conf: Any) -> str:
+        if not dag_id.lower().startswith((RELEASES, ROLLBACKS)):
+            return ""  # its first task reads the form
         if not isinstance(conf, dict):
             return "The request has no conf with the fields of the trigger form."
-        return self._of_a_release(dag_id, conf) if is_release(dag_id) else self._of_a_rollback(dag_id, conf)
+        of_one = self._of_a_release if dag_id.lower().startswith(RELEASES) else self._of_a_rollback
+        return of_one(dag_id, conf)
 
     def _of_a_release(self, dag_id: str, conf: Mapping[str, Any]) -> str:
         folder = self.catalogue or catalogue_folder()
@@ -201,16 +236,9 @@ class ReleaseDoor:
         except HTTPException:
             return ""
 
-    def _of_a_task(self, asked: Asked) -> str:
-        """Say why a task's request to start or clear a run is refused; empty: it is not, or it is no such request."""
-        found = BY_TASK.fullmatch(asked.path)
-        if not found or not _is_closed_to_tasks(found["dag"], bool(found["clear"])):
-            return ""
-        note = self._note or bench().note
-        note(attempt_by_task(asked, found["dag"], found["run"]))
-        return refusal("RUN", found["dag"], None if found["clear"] else Deed.START)
 
-
-def _is_closed_to_tasks(dag_id: str, clear: bool) -> bool:
-    """Tell whether a task may not start a run of a Dag, or clear one."""
-    return is_release(dag_id) or is_rollback(dag_id) or is_train(dag_id) or (clear and is_controlled(dag_id))
+def _talked_to(asked: Asked) -> str:
+    """Return the Dag under control that a request asks for a run, or answers; empty: it does neither."""
+    triggered = TRIGGER.fullmatch(asked.path) if asked.method == "POST" else None
+    dag_id = triggered["dag"] if triggered else asked.names.get("dag_id", "") if asked.deed is Deed.ANSWER else ""
+    return dag_id if is_controlled(dag_id) else ""

@@ -35,6 +35,7 @@ class Book(Protocol):
 
     def append(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Any: ...  # noqa: D102
     def entries(self, chain: str, *, kind: str | None = None) -> Any: ...  # noqa: D102
+    def chains(self, beginning: str = "") -> Any: ...  # noqa: D102
 
 
 OpenLedger = Callable[[], AbstractContextManager[Book]]

@@ -12,9 +12,11 @@ from typing import Any
 
 from anyio import to_thread
 
+from include.interlock.domain.dag_names import WATCHMEN
+
 from .asked import LARGEST_KEPT, App, Asked, Receive, Scope, Send, let_in, says, under_way
 from .behind import dags_of_asset, dags_of_backfill, user_of
-from .control import OPEN_DEEDS, WATCHMEN, is_controlled, is_open
+from .control import OPEN_DEEDS, is_controlled, is_open
 from .messages import answer, body_within, read_body, replay
 from .routes import Deed
 from .verdict import Bench, bench

@@ -29,7 +29,7 @@ from include.interlock.domain.voting import BOOK
 from . import downloads, schedule
 from .downloads import Store
 from .glass import OpenLedger, configured_ledger
-from .verdict import catalogue_folder
+from .made import catalogue_folder
 
 PREFIX = "/interlock"
 STATIC = Path(__file__).parent / "static"

@@ -24,8 +24,8 @@ from include.interlock.adapters.trains import load_trains
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.train_manifest import dag_of_train
 
+from .made import catalogue_folder
 from .under_way import runs_under_way, unpaused
-from .verdict import catalogue_folder
 
 BEHIND, AHEAD = timedelta(days=90), timedelta(days=366)
 """What the feed has: so far back, and so far ahead."""

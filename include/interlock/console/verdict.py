@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
-from pathlib import Path
 
 from .asked import Asked
 from .attempts import AttemptLog, Note, attempt_of
 from .control import refusal
 from .glass import Glass
+from .made import catalogue_folder
 from .routes import Deed
 
 NO_ATTEMPTS = {Deed.LIST, Deed.OWN, Deed.PARSE, Deed.ELSEWHERE}
@@ -43,11 +42,6 @@ class Bench:
         """Have an attempt recorded, unless it would have changed nothing."""
         if asked.deed not in NO_ATTEMPTS and not asked.previews:
             self.note(attempt_of(user, asked, entity, dag_id, by))
-
-
-def catalogue_folder() -> Path:
-    """Return the catalogue's folder: ``INTERLOCK_CATALOGUE``, or the project's own."""
-    return Path(os.environ.get("INTERLOCK_CATALOGUE") or Path(__file__).parents[2] / "catalogue")
 
 
 @cache

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import AwareDatetime, Field
 
 from .canonical import Model, sha256_of
-from .ledger import Entry
+from .dag_names import RELEASES, ROLLBACKS, Home, Place, stranger
+from .ledger import INSTALLATION, Entry
 from .records import Decision, RolloutPlan, Vote
 
 FINDING = "finding"
@@ -23,8 +24,6 @@ TOLD = "finding.told"
 BASELINE = "baseline.seen"
 """What a host ran when it was first looked at, and no release had touched it."""
 CHAINS = "release/"
-DAGS = "release_"
-ROLLBACKS = "rollback_"
 
 LEAVES = {
     "policy.resolve_policy": "policy.resolved",
@@ -140,7 +139,7 @@ class RunSeen(Model):
 
 def dag_of(service: str) -> str:
     """Return the Dag that releases a service."""
-    return DAGS + service.replace("-", "_")
+    return RELEASES + service.replace("-", "_")
 
 
 def dags_of(service: str) -> tuple[str, str]:
@@ -183,6 +182,32 @@ def of_run(seen: RunSeen, entries: Sequence[Entry], asking: Collection[str]) -> 
     yield from _edited(seen, entries)
     yield from _answers_gone(seen, entries)
     yield from _left_open(seen, entries)
+
+
+def not_looked_at(dag_id: str, run_id: str, error: Exception) -> Finding:
+    """Return the finding that a release cannot be compared with Airflow's record of it."""
+    return Finding(
+        kind="not_looked_at",
+        what=f"The run {run_id!r} of {dag_id} cannot be compared with the ledger: {str(error)[:500]}",
+        evidence={"dag_id": dag_id, "run_id": run_id, "problem": type(error).__name__},
+        chain=INSTALLATION,
+    )
+
+
+def of_strangers(seen: Mapping[str, Place], home: Home, runs: Collection[tuple[str, str]]) -> Iterator[Finding]:
+    """Yield the Dags that bear a name of Interlock's and that Interlock did not make.
+
+    :param seen: Dag, and where Airflow has it from.
+    :param home: where Interlock's are made.
+    :param runs: Dag and run of the releases that are looked at: none of such a Dag gets a permit.
+    """
+    for dag_id, place in seen.items():
+        if not (what := stranger(dag_id, place, home)):
+            continue
+        evidence = {"dag_id": dag_id, "bundle": place.bundle, "file": place.file}
+        yield Finding(kind="dag_replaced", what=what, evidence=evidence, chain=INSTALLATION)
+        for run in (run_id for one, run_id in runs if one == dag_id):
+            yield Finding(kind="dag_replaced", what=what, evidence={**evidence, "run_id": run}, chain=INSTALLATION)
 
 
 def _unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding]:

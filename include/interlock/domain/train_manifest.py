@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, Field
 from .canonical import Model, Sha256, sha256_of
 from .catalogue import ChangeType, UserName
 from .catalogue.train_file import Train
+from .dag_names import TRAINS
 from .errors import PolicyViolation
 from .ledger import Entry
 from .records import Record, RolloutPlan
@@ -23,8 +24,6 @@ from .request import RISK_PREFIX
 
 CONDUCTOR = "interlock_conductor"
 """The service account that asks for the passengers' releases. It is nobody: it decides on nothing."""
-TRAINS = "train_"
-"""What the Dags of trains begin with."""
 OPENED, FROZEN, DEPARTED, ARRIVED = "train.opened", "manifest.frozen", "train.departed", "train.arrived"
 LEFT, BACK = "passenger.departed", "passenger.arrived"
 STOPPED = "train.stopped"

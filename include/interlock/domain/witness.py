@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from .canonical import Model, Sha256
+from .dag_names import RELEASES, ROLLBACKS
 from .errors import PolicyViolation
 from .ledger import INSTALLATION, Entry, release_chain
 
 ASKED = "run.asked"
 GIVEN = "answer.given"
-RELEASES = ("release_", "rollback_")
-"""How the names of Dags begin whose runs have a chain of their own."""
 SKEW = timedelta(minutes=1)
 """Between an answer's entry and its time by Airflow's record: machines' clocks, and a slow database."""
 
@@ -33,7 +32,7 @@ class AskedRun(Model):
     @property
     def chain(self) -> str:
         """Where it is on record: with its release, or with what concerns the installation."""
-        is_releases = self.dag_id.startswith(RELEASES)
+        is_releases = self.dag_id.startswith((RELEASES, ROLLBACKS))
         return release_chain(self.dag_id, self.run_id) if is_releases else INSTALLATION
 
     @property

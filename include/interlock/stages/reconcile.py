@@ -19,18 +19,24 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import TriggerRule, get_current_context
 
 from include.interlock.adapters.airflow_api import AirflowApi
-from include.interlock.adapters.catalogue import digests_of, load_catalogue, load_rules
+from include.interlock.adapters.catalogue import dags_of_catalogue, digests_of, load_catalogue, load_rules
 from include.interlock.adapters.permits import Admission
 from include.interlock.domain import interventions
 from include.interlock.domain import reconcile as checks
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Environment, Findings, Service
-from include.interlock.domain.errors import AlreadyRecorded, CatalogueError, DeployError, LedgerBroken
+from include.interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
+from include.interlock.domain.errors import (
+    AlreadyRecorded,
+    CatalogueError,
+    DeployError,
+    LedgerBroken,
+    TransientError,
+)
 from include.interlock.domain.ledger import ENDED, INSTALLATION, Break, Entry, release_chain, unsigned_since
 from include.interlock.domain.permit import SANDBOXES
-from include.interlock.domain.reconcile import BASELINE, DAGS, FINDING, ROLLBACKS, TOLD, Finding, RunSeen
+from include.interlock.domain.reconcile import BASELINE, FINDING, TOLD, Finding, RunSeen
 from include.interlock.domain.records import Host
-from include.interlock.domain.train_manifest import TRAINS
 
 from . import fleets as hosts_of
 from . import permits, resources
@@ -74,18 +80,49 @@ def schedule(folder: Path) -> timedelta:
 def check_releases() -> int:
     """Compare each release that is under way or ended recently with Airflow's record of it; return the new findings.
 
-    Tasks marked or cleared by hand, answers that are gone, edited results, deleted runs, paused Dags, edited
-    connections, a changed catalogue.
+    Tasks marked or cleared by hand, answers that are gone, edited results, deleted runs, paused Dags, Dags of others
+    with names of Interlock's, edited connections, a changed catalogue.
     """
     now = datetime.now(UTC)
     services = {dag_id: service for service in _services() for dag_id in checks.dags_of(service.name)}
-    found: list[Finding] = []
     with resources.ledger() as ledger, resources.airflow_api() as api:
-        for dag_id, run_id in _releases(ledger, api, now):
+        ours, seen = _ours(ledger), api.dags()
+        runs = _releases(ledger, api, ours, now)
+        found, passing = _of_releases(ledger, api, runs, services)
+        paused = [dag_id for dag_id in (*services, "emergency_stop") if dag_id in seen and seen[dag_id].is_paused]
+        found += _of_pauses(api, paused, now - RECENT)
+        found += checks.of_strangers({one: seen[one].place for one in ours if one in seen}, resources.home(), runs)
+        new = _leave(ledger, found)
+    if passing is not None:  # all else has been looked at; what this was about is looked at again
+        raise passing
+    return new
+
+
+def _ours(ledger: Ledger) -> frozenset[str]:
+    """Return the Dags that are Interlock's: by the catalogue's files, also broken ones, and by the ledger."""
+    released = (run for chain in ledger.chains() if (run := checks.run_of(chain)))
+    return dags_of_catalogue(resources.catalogue_folder()) | {dag_id for dag_id, _ in released}
+
+
+def _of_releases(
+    ledger: Ledger, api: AirflowApi, runs: Iterable[tuple[str, str]], services: Mapping[str, Service]
+) -> tuple[list[Finding], TransientError | None]:
+    """Return what contradicts the chains of releases, and what kept one from being looked at that may pass.
+
+    What cannot be looked at is a finding, and keeps no other from being looked at.
+    """
+    found: list[Finding] = []
+    passing: TransientError | None = None
+    for dag_id, run_id in runs:
+        try:
             found += _of_release(ledger, api, dag_id, run_id, services.get(dag_id))
-        watched = [dag_id for dag_id in (*services, "emergency_stop") if api.is_paused(dag_id)]
-        found += _of_pauses(api, watched, now - RECENT)
-        return _leave(ledger, found)
+        except TransientError as error:
+            log.warning("%s, run %s, cannot be looked at now: %s", dag_id, run_id, error)
+            passing = error
+        except Exception as error:  # whatever it is: it must not hide the others
+            log.exception("%s, run %s, cannot be looked at", dag_id, run_id)
+            found.append(checks.not_looked_at(dag_id, run_id, error))
+    return found, passing
 
 
 def _services() -> tuple[Service, ...]:
@@ -97,11 +134,11 @@ def _services() -> tuple[Service, ...]:
         return ()
 
 
-def _releases(ledger: Ledger, api: AirflowApi, now: datetime) -> list[tuple[str, str]]:
-    """Return Dag and run of the releases to look at, by the ledger and by Airflow."""
-    runs = (*api.runs(DAGS, now - RECENT), *api.runs(ROLLBACKS, now - RECENT), *api.runs(TRAINS, now - RECENT))
+def _releases(ledger: Ledger, api: AirflowApi, ours: Collection[str], now: datetime) -> list[tuple[str, str]]:
+    """Return Dag and run of the releases to look at, by the ledger and by Airflow; what others call so is theirs."""
+    runs = [run for beginning in (RELEASES, ROLLBACKS, TRAINS) for run in api.runs(beginning, now - RECENT)]
     known = [run for chain in _watched_chains(ledger, now) if (run := checks.run_of(chain))]
-    return list(dict.fromkeys((*known, *runs)))
+    return list(dict.fromkeys((*known, *(run for run in runs if run[0] in ours))))
 
 
 def _watched_chains(ledger: Ledger, now: datetime) -> list[str]:

@@ -21,6 +21,7 @@ from include.interlock.adapters.catalogue import load_service
 from include.interlock.adapters.load_balancer import CLIENT_CONFIG, Groups, TargetGroup
 from include.interlock.adapters.signing import Signer, open_signer
 from include.interlock.domain.catalogue import BoardBook, Environment, Policy, Service
+from include.interlock.domain.dag_names import Home, home_of
 
 if TYPE_CHECKING:
     from include.interlock.adapters.hosts import HostLogin
@@ -42,6 +43,11 @@ PROJECT = Path(__file__).parents[3]
 def catalogue_folder() -> Path:
     """Return the catalogue's folder: ``INTERLOCK_CATALOGUE``, or the project's own."""
     return Path(os.environ.get("INTERLOCK_CATALOGUE") or PROJECT / "include" / "catalogue")
+
+
+def home() -> Home:
+    """Return where Interlock's Dag files are: ``INTERLOCK_DAGS``, or the bundle that Airflow brings."""
+    return home_of(os.environ.get("INTERLOCK_DAGS"))
 
 
 def catalogue_of(service: str) -> tuple[Policy, BoardBook, Service]:

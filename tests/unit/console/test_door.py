@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,20 @@ from include.interlock.console import control
 from include.interlock.console.asked import READING, App, Asked, under_way
 from include.interlock.console.attempts import Attempt
 from include.interlock.console.door import LARGEST_BODY, ReleaseDoor
+from include.interlock.console.tasks import Knows
 from include.interlock.domain.errors import TransientError
 from include.interlock.domain.ledger import ENDED, INSTALLATION
 from include.interlock.domain.train_manifest import CONDUCTOR
 from include.interlock.domain.versions import BAD
 from include.interlock.stages import resources
 from tests.memory_ledger import MemoryLedger
+from tests.unit.console.conftest import Airflows
 from tests.unit.domain.test_train_manifest import boarded, manifest
 
 CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
 ROUTE = "/api/v2/dags/release_bike_shop/dagRuns"
+OURS = Knows(asker=lambda scope: None, of_asset=lambda by, name: (), stranger=lambda dag_id: "")
+"""Every Dag is what its name says, and no task can be told by its token."""
 GOOD = {"ref": "1.1.0", "version": "1.1.0", "summary": "Sell bikes"}
 
 
@@ -71,15 +76,18 @@ def ask(
     note_run: Any = lambda *_: None,
     user: str = "rita",
     ledger: MemoryLedger | None = None,
+    knows: Knows = OURS,
+    token: str = "",
 ) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def send() -> httpx.Response:
         ledgers = ledger or MemoryLedger()
-        door = ReleaseDoor(behind, catalogue, note, note_run, asked_by(user), lambda: ledgers)
+        door = ReleaseDoor(behind, catalogue, note, note_run, asked_by(user), lambda: ledgers, knows)
         transport = httpx.ASGITransport(app=door)
         async with httpx.AsyncClient(transport=transport) as client:
-            return await client.request(method, f"http://airflow{path}", content=content)
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            return await client.request(method, f"http://airflow{path}", content=content, headers=headers)
 
     return anyio.run(send)
 
@@ -207,10 +215,51 @@ def test_everything_else_passes_unread(behind: Behind, method: str, path: str) -
     assert behind.came == [(path, b"not json")]
 
 
-def test_a_service_that_is_not_in_the_catalogue_cannot_be_released(behind: Behind) -> None:
+def test_a_service_that_left_the_catalogue_cannot_be_released(behind: Behind, airflows: Airflows) -> None:
+    airflows.has("release_car_shop", "release.py")
     answer = ask(behind, "/api/v2/dags/release_car_shop/dagRuns", {"conf": GOOD})
     assert answer.status_code == 422
     assert "car-shop" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("dag_id", ["release_tables", "rollback_tables", "train_model"])
+def test_a_dag_of_others_is_theirs_whatever_it_is_called(behind: Behind, airflows: Airflows, dag_id: str) -> None:
+    airflows.has(dag_id, "ml/pipeline.py", bundle="data-team")
+    for path in (f"/api/v2/dags/{dag_id}/dagRuns", f"/execution/dag-runs/{dag_id}/run/clear"):
+        assert ask(behind, path, {"conf": {"any": "thing"}, "dag_run_id": "~"}).status_code == 200
+    assert len(behind.came) == 2
+
+
+@pytest.mark.parametrize("dag_id", ["release_bike_shop", "rollback_bike_shop", "train_weekly", "emergency_stop"])
+@pytest.mark.parametrize("run_id", [".", "..", "~", "", "a/b", "a b", "r" * 251, 7, ["x"], "x\n", "é"])
+def test_no_run_under_control_is_called_what_an_address_cannot_say(behind: Behind, dag_id: str, run_id: Any) -> None:
+    answer = ask(behind, f"/api/v2/dags/{dag_id}/dagRuns", {"conf": GOOD, "dag_run_id": run_id})
+    assert answer.status_code == 422
+    assert "leave dag_run_id out" in answer.json()["detail"]
+    assert not behind.came
+
+
+def test_a_run_may_be_named_as_airflow_and_the_trains_name_theirs(behind: Behind) -> None:
+    for run_id in (None, "manual__2026-11-23T06:17:00+00:00", "train__weekly__2027-03-02T19:00:00", "r1"):
+        assert ask(behind, ROUTE, {"conf": GOOD, "dag_run_id": run_id}).status_code == 200
+
+
+BALLOT = "/api/v2/dags/release_bike_shop/dagRuns/r/taskInstances/rollout.cast_ballot/0/hitlDetails"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", ROUTE), ("POST", "/api/v2/dags/emergency_stop/dagRuns"), ("PATCH", BALLOT)],
+    ids=["release", "stop", "answer"],
+)
+def test_nobody_talks_to_a_dag_that_only_bears_the_name(behind: Behind, method: str, path: str) -> None:
+    noted: list[Attempt] = []
+    strangers = replace(OURS, stranger=lambda dag_id: f"{dag_id} is none of Interlock's.")
+    answer = ask(behind, path, {"conf": GOOD}, method=method, knows=strangers, note=noted.append)
+    assert answer.status_code == 403
+    assert "is none of Interlock's" in answer.json()["detail"]
+    assert not behind.came
+    assert [one.user for one in noted] == ["rita"]
 
 
 def test_with_a_broken_catalogue_nothing_can_be_released(behind: Behind, tmp_path: Path) -> None:
@@ -234,7 +283,7 @@ def test_a_body_in_pieces_is_read_whole_and_a_client_that_goes_is_let_go(behind:
             sent.append(message)
 
         scope = {"type": "http", "method": "POST", "path": ROUTE}
-        anyio.run(ReleaseDoor(behind, CATALOGUE, None, lambda *_: None, rita), scope, receive, send)
+        anyio.run(ReleaseDoor(behind, CATALOGUE, None, lambda *_: None, rita, knows=OURS), scope, receive, send)
         return sent
 
     assert run([*pieces, {"type": "http.request", "body": b"", "more_body": False}])[0]["status"] == 200

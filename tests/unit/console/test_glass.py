@@ -12,7 +12,8 @@ import pytest
 from include.interlock.console.asked import Asked
 from include.interlock.console.attempts import Attempt
 from include.interlock.console.glass import MOST_TARGETS, Glass, read_grants
-from include.interlock.console.verdict import Bench, catalogue_folder
+from include.interlock.console.made import catalogue_folder
+from include.interlock.console.verdict import Bench
 from include.interlock.domain.errors import TransientError
 
 RELEASE = "release_bike_shop"

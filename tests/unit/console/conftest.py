@@ -1,0 +1,42 @@
+"""What the tests of the console share: which Dags Airflow has, and from where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from include.interlock.console import control
+from include.interlock.console.made import Made
+from include.interlock.domain.dag_names import Place
+from tests.memory_ledger import MemoryLedger
+
+CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
+
+
+class Airflows:
+    """The Dags that Airflow has, by name, and a ledger."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, list[Place]] = {}
+        self.ledger = MemoryLedger()
+        self.asked: list[str] = []
+        self.now = 0.0
+        self.made = Made(lambda: CATALOGUE, lambda: self.ledger, self._places, lambda: self.now)
+
+    def has(self, dag_id: str, file: str | None, bundle: str | None = "dags-folder") -> None:
+        """Have Airflow know a Dag."""
+        self.places[dag_id.lower()] = [Place(bundle=bundle, file=file)]
+
+    def _places(self, dag_id: str) -> list[Place]:
+        self.asked.append(dag_id)
+        return self.places.get(dag_id.lower(), [])
+
+
+@pytest.fixture(autouse=True)
+def airflows(monkeypatch: pytest.MonkeyPatch) -> Airflows:
+    """Have release control ask an Airflow without Dags, and the project's own catalogue."""
+    airflows = Airflows()
+    monkeypatch.setattr(control, "made", lambda: airflows.made)
+    monkeypatch.delenv("INTERLOCK_DAGS", raising=False)
+    return airflows
