@@ -16,7 +16,7 @@ import pytest
 from icalendar import Calendar
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect, sync_playwright
 
-from include.interlock.adapters.ical import path_of_copy
+from include.interlock.adapters.feeds import path_of_copy
 from include.interlock.domain.bookings import BOOKED, booking_chain
 from include.interlock.domain.catalogue.calendar_file import Feed
 from include.interlock.domain.ledger import INSTALLATION, release_chain

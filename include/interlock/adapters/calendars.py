@@ -5,6 +5,7 @@ What cannot be read does not open anything: it is a fault, and with a fault ever
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
 if TYPE_CHECKING:
     from .ical import IcsTimes
 
+log = logging.getLogger(__name__)
 CopyOf = Callable[[Feed], Path | None]
 """Gives the copy of what is at a URL, or raises a CatalogueError; none: it is to be left out."""
 _KEPT = 2
@@ -79,6 +81,9 @@ def _loaded(folder: Path, looked: Look, known: Known, copies: tuple[Copies, ...]
             sources += _sources(path, known, by_file.get(path.name, Copies(path.name)), named)
         except CatalogueError as error:
             faults.append(str(error))
+        except Exception as error:  # whatever a file holds, nobody's question ends in an error that they cannot read
+            log.exception("The calendar %s cannot be read", path.name)
+            faults.append(str(refused(_shown(path), [f"cannot be read: {error!r}"], who="its author")))
     return _together(tuple(sources), tuple(faults))
 
 
@@ -87,7 +92,8 @@ def faults_of(folder: Path, known: Known | None) -> Iterator[str]:
 
     :param known: none: the files are checked each in itself.
     """
-    yield from load_calendars(folder, known or Known()).faults
+    calendars = load_calendars(folder, known or Known())
+    yield from (*calendars.faults, *calendars.notes)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -168,8 +174,13 @@ def _copies(path: Path, copy_of: CopyOf | None) -> Copies:
     found: list[tuple[str, Path | None, tuple[int, ...]]] = []
     try:
         for entry in _by_ical(path):
-            copy = _copy(path, entry.ical, copy_of) if entry.ical else None
-            found.append((entry.name, copy, _stamp(copy) if copy else ()))
+            try:
+                copy = _copy(path, entry.ical, copy_of) if entry.ical else None
+                found.append((entry.name, copy, _stamp(copy) if copy else ()))
+            except CatalogueError:
+                if entry.acts != "none" or entry.kind is None:
+                    raise
+                found.append((entry.name, None, ()))  # what is only shown is shown where it can be read
     except CatalogueError as error:
         return Copies(path.name, fault=str(error))
     return Copies(path.name, tuple(found))
@@ -193,7 +204,7 @@ def _of_yaml(path: Path, mtime: int, size: int, known: Known, copies: Copies) ->
         if entry.ical is None:
             sources.append(EntryTimes(entry, _entry(entry, file.shown), zone, public_holidays))
         elif copy := by_name[entry.name]:
-            sources.append(_of_ical(copy, known, entry, calendar, file.shown))
+            sources.append(_of_named(copy, known, entry, calendar, file.shown))
     return tuple(sources)
 
 
@@ -269,6 +280,18 @@ def _of_own(path: Path, known: Known) -> Source:
 @lru_cache(maxsize=1024)
 def _own_ical(path: Path, mtime: int, size: int, known: Known) -> Source:
     return _of_ical(path, known, None, None, _shown(path))
+
+
+def _of_named(path: Path, known: Known, entry: CalendarEntry, calendar: CalendarFile, shown: str) -> IcsTimes:
+    """Return the events of a file that an entry names; of one that is only shown and cannot be read, a note."""
+    from .ical import IcsTimes  # not at the top: for catalogues that have some
+
+    try:
+        return _of_ical(path, known, entry, calendar, shown)
+    except CatalogueError as error:
+        if entry.acts != "none" or entry.kind is None:
+            raise
+        return IcsTimes((), (), [str(error)])
 
 
 def _of_ical(

@@ -35,7 +35,7 @@ class CopiesThere:
 
     def __call__(self, feed: Feed) -> Path | None:
         """Return the copy of what is at a URL; None: there is none."""
-        from .ical import path_of_copy  # not at the top: for catalogues that name a URL
+        from .feeds import path_of_copy  # not at the top: for catalogues that name a URL
 
         path = path_of_copy(self._folder, feed)
         try:

@@ -111,7 +111,7 @@ def _found(request: Request, start: datetime, end: datetime, now: datetime, *, c
         items=found,
         conflicts=conflicts,
         faults=[*calendars.faults, *table.broken.values(), *catalogue.broken.values()],
-        notes=copies.notes,
+        notes=[*copies.notes, *calendars.notes],
     )
 
 

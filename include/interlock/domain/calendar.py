@@ -18,8 +18,9 @@ from zoneinfo import ZoneInfo
 from pydantic import AwareDatetime, Field
 
 from .canonical import Model
-from .catalogue.calendar_file import CalendarEntry, DuringRollout, Effect, Kind, Scope, moment_of, parsed_rule
+from .catalogue.calendar_file import CalendarEntry, DuringRollout, Effect, Kind, Scope, moment_of
 from .catalogue.service_file import Service
+from .recurrence import Recurrence
 
 HORIZON = timedelta(days=400)
 """So far ahead it is looked for when something may be changed next: each yearly window comes once."""
@@ -67,6 +68,10 @@ class Source(Protocol):
     @property
     def entries(self) -> Sequence[Entry]:
         """Everything that it has, also what is over."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is wrong with it, and closes nothing."""
 
     def between(self, begin: datetime, end: datetime) -> Iterable[Occurrence]:
         """Return what goes on at some time from an instant to before another."""
@@ -135,6 +140,7 @@ class Calendars:
     def __init__(self, sources: Iterable[Source], faults: Iterable[str] = ()) -> None:
         self.faults = tuple(sorted(faults))
         self._sources = tuple(sources)
+        self.notes = tuple(sorted(note for source in self._sources for note in source.notes))
         found = (entry for source in self._sources for entry in source.entries)
         self.entries = tuple(sorted(found, key=lambda entry: (entry.calendar, entry.key)))
         self._source_of: dict[str, list[int]] = {}
@@ -412,15 +418,18 @@ class EntryTimes:
     clocks skip is an hour later; of one that they have twice, the first is meant.
     """
 
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...]
+
     def __init__(self, written: CalendarEntry, entry: Entry, zone: ZoneInfo, holidays: HolidaysOf) -> None:
-        self.entries = (entry,)
+        self.entries, self.notes = (entry,), ()
         self._written, self._entry, self._zone, self._holidays = written, entry, zone, holidays
         if written.from_ is None:
             return
         self._start, end = written.span()
         self._length = end - self._start
         self._except = frozenset(map(moment_of, written.except_))
-        self._rule = written.repeat
+        self._rule = Recurrence(written.repeat, self._start) if written.repeat else None
 
     def between(self, begin: datetime, end: datetime) -> Iterator[Occurrence]:
         """Yield what goes on at some time from an instant to before another."""
@@ -439,7 +448,7 @@ class EntryTimes:
             return [self._start]
         # No time zone is further from UTC than a day.
         first, last = begin.replace(tzinfo=None) - self._length - _A_DAY, end.replace(tzinfo=None) + _A_DAY
-        starts = parsed_rule(self._rule, in_step(self._rule, self._start, first)).between(first, last, inc=True)
+        starts = self._rule.between(first, last)
         return (start for start in starts if start not in self._except and start.date() not in self._except)
 
     def _of_holidays(self, begin: datetime, end: datetime) -> Iterator[Occurrence]:
@@ -453,18 +462,6 @@ class EntryTimes:
 
     def _occurrence(self, start: datetime, end: datetime, title: str) -> Occurrence:
         return Occurrence(in_utc(start, self._zone), in_utc(end, self._zone), self._entry, title)
-
-
-_STEPS = {"HOURLY": timedelta(hours=1), "DAILY": timedelta(days=1), "WEEKLY": timedelta(weeks=1)}
-
-
-def in_step(rule: str, start: datetime, near: datetime) -> datetime:
-    """Return a start before ``near`` from which a rule goes on as from its own: it need not count its way there."""
-    parts = dict(part.split("=", 1) for part in rule.upper().split(";"))
-    if parts["FREQ"] not in _STEPS or "COUNT" in parts:
-        return start
-    stride = _STEPS[parts["FREQ"]] * int(parts.get("INTERVAL", 1))
-    return start + stride * max((near - start) // stride - 1, 0)
 
 
 def in_utc(local: datetime, zone: ZoneInfo) -> datetime:

@@ -19,10 +19,11 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter
 
-from .calendar import Answer, Calendars, HolidaysOf, in_step, in_utc, may_change, opens_at
+from .calendar import Answer, Calendars, HolidaysOf, in_utc, may_change, opens_at
 from .catalogue import Service
-from .catalogue.calendar_file import parsed_rule, zone_of
+from .catalogue.calendar_file import zone_of
 from .catalogue.train_file import Cadence, Target, Train, local_of
+from .recurrence import Recurrence
 
 MOST_LOOKED_AT = 2000
 """So many departures in a row are held against the calendars before it is given up: none of them may depart."""
@@ -86,7 +87,7 @@ def _of_cadence(cadence: Cadence, near: datetime) -> Iterator[datetime]:
         yield from (_plain if days else _any_cron)(cadence.cron, near)
     elif cadence.rule is not None and cadence.from_ is not None:
         start = local_of(cadence.from_)
-        yield from parsed_rule(cadence.rule, in_step(cadence.rule, start, near)).xafter(near, inc=True)
+        yield from Recurrence(cadence.rule, start).after(near)
 
 
 def _any_cron(cron: str, near: datetime) -> Iterator[datetime]:

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.networks import networks_in
 
 PROJECT = Path(__file__).resolve().parents[3]
 """The project's root folder."""
@@ -76,11 +77,18 @@ class Settings(Model):
     smtp_port: PortNumber = 2525
     postgres_port: PortNumber = 5460
     airflow_port: PortNumber = 8080
+    calendar_networks: str = ""  # what adapters/feeds.py reads
 
     @field_validator("state", "catalogue")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.resolve()  # the processes of a stack are recognised by its state folder's real path
+
+    @field_validator("calendar_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        networks_in(value)
+        return value
 
     @field_validator("network")
     @classmethod

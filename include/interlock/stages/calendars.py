@@ -28,7 +28,7 @@ from . import resources
 from .evidence import this_chain
 
 if TYPE_CHECKING:
-    from include.interlock.adapters.ical import Copies
+    from include.interlock.adapters.feeds import Copies
 
 log = logging.getLogger(__name__)
 AGAIN = timedelta(minutes=1)
@@ -40,9 +40,10 @@ WAITS = "waits_for"
 
 @lru_cache(maxsize=1)
 def _copies(folder: Path) -> Copies:
-    from include.interlock.adapters.ical import Copies, web_client  # not at the top: for catalogues that name a URL
+    # Not at the top: for catalogues that name a URL.
+    from include.interlock.adapters.feeds import Copies, networks_of, web_client
 
-    return Copies(folder, web_client)
+    return Copies(folder, web_client, networks=networks_of)
 
 
 def calendars_now(policy: Policy) -> Calendars:

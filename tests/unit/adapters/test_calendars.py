@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from include.interlock.adapters import ical
+from include.interlock.adapters import feeds, ical
 from include.interlock.adapters.calendars import Known, load_calendars
 from include.interlock.adapters.catalogue import FOLDER, calendars_of, load_catalogue, main, what_is_wrong
 from include.interlock.domain.calendar import Answer, may_change
@@ -28,6 +28,7 @@ from include.interlock.domain.catalogue.calendar_file import Feed
 from include.interlock.domain.errors import CatalogueError
 
 SHOP = load_catalogue(FOLDER).services["bike-shop"]
+LOOPBACK = ip_network("127.0.0.0/8")
 KNOWN = Known(frozenset({"bike-shop"}), frozenset({"retail"}))
 HEAD = "title: Calendar\nowner: the office\ntime_zone: Europe/Berlin\nentries:\n"
 FREEZE = HEAD + "  - { name: trade, title: Trade, kind: freeze, from: 2026-12-12, until: 2026-12-14 }\n"
@@ -57,7 +58,7 @@ def ics(*events: str, head: str = "") -> str:
     return "\r\n".join((*lines, ""))
 
 
-def ask(folder: Path, when: str, environment: str = "production", copies: ical.Copies | None = None) -> Answer:
+def ask(folder: Path, when: str, environment: str = "production", copies: feeds.Copies | None = None) -> Answer:
     calendars = load_calendars(folder, KNOWN, copies.copy_of if copies else None)
     return may_change(calendars, SHOP, environment, datetime.fromisoformat(when))
 
@@ -321,8 +322,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def copies(tmp_path: Path, server: Server, clock: Clock) -> ical.Copies:
-    return ical.Copies(tmp_path / "copies", server.client, clock=clock)
+def copies(tmp_path: Path, server: Server, clock: Clock) -> feeds.Copies:
+    return feeds.Copies(tmp_path / "copies", lambda url: server.client(), networks=lambda: [LOOPBACK], clock=clock)
 
 
 def named_by_url(folder: Path, server: Server) -> None:
@@ -334,7 +335,7 @@ NOON = "2026-12-12T11:00Z"
 
 
 def test_a_calendar_at_a_url_is_fetched_kept_and_fetched_again(
-    folder: Path, server: Server, copies: ical.Copies, clock: Clock
+    folder: Path, server: Server, copies: feeds.Copies, clock: Clock
 ) -> None:
     named_by_url(folder, server)
     assert not ask(folder, NOON, copies=copies).open
@@ -357,7 +358,7 @@ def test_a_calendar_at_a_url_is_fetched_kept_and_fetched_again(
     ],
 )
 def test_what_cannot_be_fetched_is_served_from_the_copy_until_that_is_too_old(
-    folder: Path, server: Server, copies: ical.Copies, clock: Clock, broken: dict[str, Any], why: str
+    folder: Path, server: Server, copies: feeds.Copies, clock: Clock, broken: dict[str, Any], why: str
 ) -> None:
     named_by_url(folder, server)
     assert ask(folder, "2026-12-12T13:00Z", copies=copies).open
@@ -373,7 +374,7 @@ def test_what_cannot_be_fetched_is_served_from_the_copy_until_that_is_too_old(
 
 
 def test_a_failure_is_not_tried_again_for_a_minute(
-    folder: Path, server: Server, copies: ical.Copies, clock: Clock
+    folder: Path, server: Server, copies: feeds.Copies, clock: Clock
 ) -> None:
     named_by_url(folder, server)
     server.status = 500
@@ -385,7 +386,7 @@ def test_a_failure_is_not_tried_again_for_a_minute(
     assert not ask(folder, NOON, copies=copies).faults
 
 
-def test_a_copy_from_the_future_is_none(folder: Path, server: Server, copies: ical.Copies, clock: Clock) -> None:
+def test_a_copy_from_the_future_is_none(folder: Path, server: Server, copies: feeds.Copies, clock: Clock) -> None:
     named_by_url(folder, server)
     ask(folder, NOON, copies=copies)
     clock.passes(days=-300)
@@ -394,21 +395,21 @@ def test_a_copy_from_the_future_is_none(folder: Path, server: Server, copies: ic
 
 
 def test_a_server_that_nobody_vouches_for_is_not_believed(tmp_path: Path, server: Server, clock: Clock) -> None:
-    copies = ical.Copies(tmp_path / "copies", ical.web_client, clock=clock)
+    copies = feeds.Copies(tmp_path / "copies", feeds.web_client, networks=lambda: [LOOPBACK], clock=clock)
     with pytest.raises(CatalogueError, match="CERTIFICATE_VERIFY_FAILED"):
         copies.copy_of(Feed.model_validate({"url": server.url}))
 
 
 def test_nothing_is_fetched_without_https(server: Server) -> None:
     with server.client() as client, pytest.raises(ValueError, match="only https"):
-        ical.fetch(client, server.url.replace("https:", "http:"))
+        feeds.fetch(client, server.url.replace("https:", "http:"), [LOOPBACK])
     assert server.asked == 0
 
 
 def test_what_comes_too_slowly_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ical, "LONGEST_FETCH", -1.0)
+    monkeypatch.setattr(feeds, "LONGEST_FETCH", -1.0)
     with server.client() as client, pytest.raises(ValueError, match="longer than"):
-        ical.fetch(client, server.url)
+        feeds.fetch(client, server.url, [LOOPBACK])
 
 
 def test_checking_the_catalogue_fetches_nothing(folder: Path, server: Server) -> None:

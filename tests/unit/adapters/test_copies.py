@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from include.interlock.adapters.copies import CopiesThere, copies_folder
-from include.interlock.adapters.ical import path_of_copy
+from include.interlock.adapters.feeds import path_of_copy
 from include.interlock.domain.catalogue.calendar_file import Feed
 
 FEED = Feed(url="https://calendars.example/secret-of-theirs.ics")

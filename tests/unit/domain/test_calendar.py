@@ -311,7 +311,7 @@ def test_exceptions_are_days_or_starts() -> None:
         ({"kind": "holiday", "from": "2026-03-02"}, "goes with holidays"),
         ({"holidays": {"country": "DE"}}, "goes with holidays"),
         ({"from": "2026-03-02", "repeat": "FREQ=MINUTELY"}, "HOURLY"),
-        ({"from": "2026-03-02", "repeat": "FREQ=WEEKLY;BYDAY=XX"}, "recurrence rule"),
+        ({"from": "2026-03-02", "repeat": "FREQ=WEEKLY;BYDAY=XX"}, "BYDAY: found XX"),
         ({"from": "2026-03-02", "repeat": "FREQ=WEEKLY;BYDAY=TU"}, "from is the first time"),
         ({"from": "2026-03-02", "repeat": "FREQ=DAILY;UNTIL=20260401T000000Z"}, "without Z"),
         ({"from": "2026-03-02T10:00Z", "until": "2026-03-02T12:00Z", "repeat": "FREQ=DAILY"}, "without an offset"),

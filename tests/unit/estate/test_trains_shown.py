@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from include.interlock.adapters.catalogue import FOLDER, load_rules
-from include.interlock.adapters.ical import path_of_copy
+from include.interlock.adapters.feeds import path_of_copy
 from include.interlock.adapters.trains import load_train
 from include.interlock.domain.catalogue.calendar_file import Feed
 from include.interlock.domain.ledger import INSTALLATION, release_chain

@@ -7,10 +7,10 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from dateutil.rrule import rrule, rruleset, rrulestr
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from include.interlock.domain.canonical import Model
+from include.interlock.domain.recurrence import Recurrence
 
 from .values import Duration, Identifier, Line, Roles, each_once, named_twice
 
@@ -21,7 +21,6 @@ EFFECTS: dict[str, Effect] = {"freeze": "deny", "window": "allow"}
 """What a kind does to changes; the others are shown, and do nothing unless the entry says so."""
 
 _MOMENT = r"^20\d\d-[01]\d-[0-3]\d(T[0-2]\d:[0-5]\d(:[0-5]\d)?(Z|[+-][01]\d:[0-5]\d)?)?$"
-_FREQUENCIES = ("HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 
 
 def moment_of(text: str) -> date | datetime:
@@ -66,33 +65,26 @@ TimeZone = Annotated[
 ]
 
 
-def frequency_of(rule: str) -> str:
-    """Return the FREQ of a recurrence rule; empty: it has none."""
-    return next((part[5:] for part in rule.upper().split(";") if part.startswith("FREQ=")), "")
+def repeated(rule: str, start: datetime) -> Recurrence:
+    """Return a recurrence rule with its first time, in local time.
 
-
-def refuse_too_often(rule: str) -> None:
-    """Refuse a recurrence rule that would repeat by the minute: nobody schedules by those."""
-    if frequency_of(rule) not in _FREQUENCIES:
-        raise ValueError(f"a rule begins with FREQ= and one of {', '.join(_FREQUENCIES)}; found {rule}")
-
-
-def parsed_rule(rule: str, start: datetime) -> rrule:
-    """Return a recurrence rule with its first start, both in local time."""
-    parsed = rrulestr(rule, dtstart=start)
-    if isinstance(parsed, rruleset):
-        raise ValueError("must be one rule")
-    return parsed
+    :raises ValueError: that is not its first time, or it comes more often than hourly.
+    """
+    try:
+        found = Recurrence(rule, start)
+        first = next(found.after(start), None)
+    except ValueError as error:
+        raise ValueError(f"{rule} does not go with from: {error}") from error
+    if first != start:
+        raise ValueError(f"from is the first time of {rule}: it would be {first or 'never'}")
+    found.refuse_too_often()
+    return found
 
 
 def _is_a_rule(rule: str) -> str:
-    refuse_too_often(rule)
     if re.search(r"UNTIL=\d{8}T\d{6}Z", rule, re.IGNORECASE):
         raise ValueError("UNTIL is in the calendar's time zone here: write it without Z")
-    try:
-        parsed_rule(rule, datetime(2026, 1, 1))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{rule} is no recurrence rule: {error}") from error
+    Recurrence(rule, datetime(2028, 1, 31))
     return rule
 
 
@@ -100,7 +92,10 @@ Rule = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z]+=[A-Za-z0-9=;,+-]{1,300}$"),
     AfterValidator(_is_a_rule),
-    Field(description="A recurrence rule of RFC 5545, without RRULE:, such as FREQ=WEEKLY;BYDAY=MO,WE"),
+    Field(
+        description="A recurrence rule of RFC 5545, without RRULE:, such as FREQ=WEEKLY;BYDAY=MO,WE; "
+        "an UNTIL that is a day has that day in it"
+    ),
 ]
 FileName = Annotated[
     str,
@@ -225,12 +220,7 @@ class CalendarEntry(Model):
         start, _ = self.span()
         if start.tzinfo is not None:
             raise ValueError("what repeats has times of the calendar's time zone, without an offset")
-        try:
-            first = next(iter(parsed_rule(self.repeat, start)), None)
-        except ValueError as error:
-            raise ValueError(f"{self.repeat} does not go with from: {error}") from error
-        if first != start:
-            raise ValueError(f"from is the first time of {self.repeat}: it would be {first or 'never'}")
+        repeated(self.repeat, start)
         return self
 
     def span(self) -> tuple[datetime, datetime]:

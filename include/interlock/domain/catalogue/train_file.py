@@ -14,8 +14,9 @@ from croniter import CroniterError, croniter
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from include.interlock.domain.canonical import Model
+from include.interlock.domain.version import LONGEST_VERSION, is_version
 
-from .calendar_file import Holidays, Rule, TimeZone, moment_of, parsed_rule
+from .calendar_file import Holidays, Rule, TimeZone, moment_of, repeated
 from .values import ChangeType, Duration, Identifier, Line, UserName, each_once, named_twice
 
 Late = Literal["left_behind", "wait", "stop"]
@@ -48,9 +49,31 @@ LocalTime = Annotated[
     AfterValidator(lambda text: datetime.fromisoformat(text).isoformat(timespec="minutes")),
     Field(description="A time of the train's time zone, such as 2027-03-01T20:00"),
 ]
+
+
+def _is_semantic(version: str) -> str:
+    if not is_version(version):
+        raise ValueError(f"{version} is not a semantic version (semver.org), such as 1.4.0 or 2.0.0-rc.1")
+    return version
+
+
+def _may_be_a_version(pattern: str) -> str:
+    """Refuse tags that can be no version, whatever stands for * and ?: nothing like them ever boards."""
+    if not re.match(r"v?[0-9*?]", pattern) or ("*" not in pattern and not _fits(pattern)):
+        raise ValueError(f"no tag like {pattern} is a semantic version (semver.org), such as 1.4.0 or v2.0.0-rc.1")
+    return pattern
+
+
+def _fits(pattern: str) -> bool:
+    """Say whether a pattern without * may be a version, with a digit or a letter for each ?."""
+    tried = (pattern.replace("?", each).removeprefix("v") for each in "1a.v")
+    return any(map(is_version, tried)) or pattern.count("?") > 1
+
+
 TagPattern = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9*?][A-Za-z0-9._*?+-]{0,60}$"),
+    AfterValidator(_may_be_a_version),
     Field(description="Tags that may board, with * and ?, such as 1.*; the highest version of them does"),
 ]
 
@@ -70,13 +93,7 @@ class Cadence(Model):
         if (self.rule is None) != (self.from_ is None):
             raise ValueError("from goes with rule, and rule with from")
         if self.rule is not None and self.from_ is not None:
-            start = datetime.fromisoformat(self.from_)
-            try:
-                first = next(iter(parsed_rule(self.rule, start)), None)
-            except ValueError as error:
-                raise ValueError(f"{self.rule} does not go with from: {error}") from error
-            if first != start:
-                raise ValueError(f"from is the first time of {self.rule}: it would be {first or 'never'}")
+            repeated(self.rule, datetime.fromisoformat(self.from_))
         return self
 
 
@@ -139,8 +156,21 @@ class Named(Model):
     """Just this version: an entry of an explicit manifest."""
 
     ref: Annotated[str, StringConstraints(pattern=r"^[^\s~^:?*\[\\\x00-\x1f\x7f-][^\s~^:?*\[\\\x00-\x1f\x7f]{0,199}$")]
-    version: Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*$", max_length=64)]
+    version: Annotated[
+        str,
+        StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*$", max_length=LONGEST_VERSION),
+        AfterValidator(_is_semantic),
+        Field(description="A semantic version (semver.org), such as 1.4.0 or 2.0.0-rc.1"),
+    ]
     by: UserName = Field(description="Who put it there: does not vote on it")
+
+    @model_validator(mode="after")
+    def _is_what_its_tag_says(self) -> Self:
+        """Refuse a tag of another version: such a release is refused when it is planned."""
+        tag = self.ref.removeprefix("refs/tags/").removeprefix("v")
+        if is_version(tag) and tag != self.version:
+            raise ValueError(f"ref is the tag of {tag}, and version is {self.version}")
+        return self
 
 
 class TrainPassenger(Model):
