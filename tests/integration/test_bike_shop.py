@@ -147,7 +147,7 @@ def test_two_builds_of_one_commit_give_one_digest(
 def test_good_version_covers_every_file(built: Callable[[str], Built], version: str) -> None:
     coverage = built(version).result.coverage
     assert coverage
-    assert [row for row in coverage_rows(coverage) if row.percent < 85] == []
+    assert [row for row in coverage_rows(coverage) if row.percent is not None and row.percent < 85] == []
 
 
 def licences(built: Built, folder: Path) -> dict[str, str]:
@@ -189,7 +189,7 @@ def test_1_2_0_has_faults_that_only_quality_review_finds(
     assert set(licences(made, tmp_path)) == {"PyJWT", "text-unidecode"}
     assert licences(made, tmp_path)["text-unidecode"] not in CATALOGUE.policy.thresholds.allowed_licences
     assert made.result.coverage
-    low = [row.file for row in coverage_rows(made.result.coverage) if row.percent < 60]
+    low = [row.file for row in coverage_rows(made.result.coverage) if row.percent is not None and row.percent < 60]
     assert [Path(file).name for file in low] == ["stock.py"]
 
 

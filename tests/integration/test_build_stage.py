@@ -24,7 +24,7 @@ from tests.running_task import running_task
 
 MAKEFILE = """build:
 \tmkdir -p build/bundle build/reports; cp appspec.yml build/bundle
-\techo '<coverage/>' > build/reports/coverage.xml
+\techo '<coverage><packages/></coverage>' > build/reports/coverage.xml
 test:
 \techo '<testsuite name="s"><testcase name="works"/></testsuite>' > build/reports/unit.xml
 """

@@ -150,8 +150,9 @@ def _of_tests(tables: Sequence[Blob], store: ArtifactStore) -> Iterator[tuple[st
 
 def _of_coverage(table: Blob | None, store: ArtifactStore) -> Iterator[tuple[str, float]]:
     read = _bytes(table, store) if table else None
-    if read is not None and (rows := rows_from_json(CoverageRow, read)):
-        yield "min_line_coverage_percent", min(row.percent for row in rows)
+    rows = rows_from_json(CoverageRow, read) if read is not None else ()
+    if known := [row.percent for row in rows if row.percent is not None]:
+        yield "min_line_coverage_percent", min(known)
 
 
 def _of_change(verification: VerificationReport) -> Iterator[tuple[str, float]]:

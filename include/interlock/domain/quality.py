@@ -21,6 +21,9 @@ SUITE_TITLES = {
 }
 """The suites of quality review as people call them."""
 
+UNIT = "unit"
+"""The kind of the build's own tests; every other kind is a suite of the service."""
+
 AnyRow = TypeVar("AnyRow", bound=Model)
 
 
@@ -35,6 +38,7 @@ class TestRow(Model):
     status: Literal["passed", "failed", "error", "skipped"]
     seconds: float = Field(ge=0)
     message: str = Field("", description="Why it did not pass")
+    kind: str = Field("", description="Of the tests: unit, or the name of the service's suite")
 
 
 class CoverageRow(Model):
@@ -43,7 +47,10 @@ class CoverageRow(Model):
     file: str
     lines: int = Field(ge=0, description="Lines that can be executed")
     covered: int = Field(ge=0, description="Lines that the unit tests executed")
-    percent: float = Field(ge=0, le=100, description="Of the lines; a file without any is wholly covered")
+    percent: float | None = Field(ge=0, le=100, description="Of the lines; none: it has no lines, so it is unknown")
+    unknown: str = Field("", description="Why its coverage is unknown although there is code in it")
+    changed: int = Field(0, ge=0, description="Of the lines, how many this release changes")
+    changed_covered: int = Field(0, ge=0, description="Of those, how many the unit tests executed")
 
 
 class ComponentRow(Model):

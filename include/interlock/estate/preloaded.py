@@ -44,7 +44,6 @@ BY_TASKS = (
     "httpx",
     "icalendar",
     "jinja2.sandbox",
-    "junitparser",
     "markdown_it",
     "markupsafe",
     "packageurl",

@@ -12,7 +12,7 @@ from include.interlock.adapters import attestation, bom, builders, bundle, repor
 from include.interlock.adapters.artifacts import ArtifactStore
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Service
-from include.interlock.domain.quality import rows_as_json
+from include.interlock.domain.quality import UNIT, rows_as_json
 from include.interlock.domain.records import Artifact, Blob, ReleasePlan
 
 from . import resources
@@ -46,7 +46,7 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
             bundle=blob,
             bom=bill,
             provenance=_put_provenance(store, described, plan, built, blob, began, byproducts=(bill, signed_bill, log)),
-            tests=put_rows(store, reports.junit_rows(built.junit), "unit-tests.json"),
+            tests=put_rows(store, reports.junit_rows(built.junit, UNIT), "unit-tests.json"),
             coverage=put_rows(store, reports.coverage_rows(built.coverage), "coverage.json")
             if built.coverage
             else None,

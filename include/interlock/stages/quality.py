@@ -80,7 +80,7 @@ def run_suites(service: str, plan: ReleasePlan, deployment: TestDeployment) -> S
         repository.checkout(plan.commit.sha, folder / "checkout")
         for name, suite in described.suites.items():
             ran = builders.run_suite(folder / "checkout", suite, base_url=deployment.base_urls[0], environ=os.environ)
-            rows.extend(reports.junit_rows(ran.junit))
+            rows.extend(reports.junit_rows(ran.junit, name))
             logs[name] = store.put_bytes(ran.log, f"{name}.log")
     return SuiteRuns(tests=put_rows(store, tuple(rows), "suite-tests.json"), logs=logs)
 
