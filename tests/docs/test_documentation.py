@@ -98,7 +98,14 @@ def test_every_setting_is_described_with_its_default() -> None:
 
 def test_no_setting_is_described_that_does_not_exist() -> None:
     named = {name for path in PAGES for name in re.findall(r"INTERLOCK_[A-Z_]+\b", path.read_text(encoding="utf-8"))}
-    of_processes = {"INTERLOCK_DAGS", "INTERLOCK_STACK", "INTERLOCK_SHARED", "INTERLOCK_LEDGER_OWNER_URL", "INTERLOCK_"}
+    of_processes = {
+        "INTERLOCK_DAGS",
+        "INTERLOCK_STACK",
+        "INTERLOCK_ADDRESS",
+        "INTERLOCK_SHARED",
+        "INTERLOCK_LEDGER_OWNER_URL",
+        "INTERLOCK_",
+    }
     assert named - of_processes <= set(VARIABLES.values())
 
 

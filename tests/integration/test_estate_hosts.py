@@ -122,6 +122,7 @@ def test_running_instance_is_a_host_that_has_booted(settings: Settings, run: Cal
         assert environ["LIFECYCLE_EVENT"] == "ApplicationStart"
         assert environ["DEPLOYMENT_GROUP_NAME"] == "production"
         assert environ["INTERLOCK_HOST"] == "one"
+        assert environ["INTERLOCK_ADDRESS"] == f"{settings.network}.1"
 
     run(scenario)
 

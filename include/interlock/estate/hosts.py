@@ -73,6 +73,7 @@ class Machine:
             "LANG": "C.UTF-8",
             "INTERLOCK_STATE": str(self._settings.state),
             "INTERLOCK_HOST": self.host.name,
+            "INTERLOCK_ADDRESS": self.host.address,
         }
 
     def turn(self, on: bool) -> asyncio.Task[None] | None:
