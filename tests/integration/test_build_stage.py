@@ -34,7 +34,7 @@ test:
 def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     """What the stage hands on of one build."""
     project = git_project(tmp_path / "project")
-    sha = project.commit({"Makefile": MAKEFILE, "appspec.yml": "version: 0.0\nos: linux\n"})
+    sha = project.commit({"Makefile": MAKEFILE, "appspec.yml": "version: 0.0\nos: linux\nowner: us\n"})
     key = tmp_path / "key.pem"
     key.touch(mode=0o600)
     key.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -54,6 +54,11 @@ def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
 def kept(blob: Blob) -> Any:
     """Return JSON from the artifact store."""
     return json.loads(resources.store().get_bytes(blob))
+
+
+def test_what_means_nothing_in_the_appspec_stands_in_the_log(artifact: Artifact) -> None:
+    log = resources.store().get_bytes(artifact.log).decode()
+    assert log.endswith("\nappspec.yml: owner: means nothing to CodeDeploy, nor here\n")
 
 
 def test_the_provenance_names_the_bundle_and_what_else_the_build_left(artifact: Artifact) -> None:

@@ -292,6 +292,27 @@ def test_a_daemon_that_a_build_leaves_behind_is_ended(checkout: Checkout) -> Non
     assert not alive(int((folder / "daemon").read_text()))
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param("echo shop > build/release/shop", id="in the repository"),
+        pytest.param("cp appspec.yaml start.sh build/release", id="in what the build leaves"),
+    ],
+)
+def test_an_appspec_may_be_called_yaml(checkout: Checkout, left: str) -> None:
+    text = APPSPEC + "hooks: {ApplicationStart: [{location: start.sh}]}\n"
+    folder = checkout({"appspec.yaml": text, "start.sh": "#!/bin/sh\n"})
+    output = built(folder, **command(f"mkdir -p build/release; {left}")).output
+    assert (output / "appspec.yml").read_text() == text
+    assert (output / "start.sh").is_file()
+
+
+def test_of_two_appspecs_that_called_yml_counts_as_to_the_agent(checkout: Checkout) -> None:
+    folder = checkout({"appspec.yaml": "nonsense", "appspec.yml": APPSPEC})
+    output = built(folder, **command("mkdir -p build/release; cp appspec.* build/release")).output
+    assert (output / "appspec.yml").read_text() == APPSPEC
+
+
 def alive(pid: int) -> bool:
     """Tell whether a process goes on running: a killed one takes a moment to go, and may stay as a zombie."""
     try:

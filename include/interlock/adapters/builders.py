@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from include.interlock.domain.appspec import APPSPEC, parse_appspec
+from include.interlock.domain.appspec import APPSPEC, OTHER_NAME, parse_appspec
 from include.interlock.domain.catalogue import Build, Suite
 from include.interlock.domain.errors import BuildFailed, QualityRejected
 
@@ -287,16 +287,19 @@ def _output(checkout: Path, name: str, work: _Work) -> Path:
         raise work.failure(f"The output {name} is not a folder inside the checkout")
     if not output.is_dir() or not any(output.iterdir()):
         raise work.failure(f"The build left nothing at {name}")
-    if not (output / APPSPEC).exists() and (checkout / APPSPEC).is_file():
-        _add_appspec(checkout, output)
+    if not (output / APPSPEC).exists():
+        _add_appspec(output if (output / OTHER_NAME).is_file() else checkout, output)
     return output
 
 
-def _add_appspec(checkout: Path, output: Path) -> None:
-    """Copy the repository's own AppSpec and the scripts that it names into an output that has none."""
-    spec = parse_appspec((checkout / APPSPEC).read_text(encoding="utf-8", errors="replace"))
-    for name in (APPSPEC, *sorted(spec.locations)):
-        target = output / name
-        if (checkout / name).is_file() and not target.exists():
+def _add_appspec(folder: Path, output: Path) -> None:
+    """Copy the AppSpec of a folder, by whichever name, and the scripts that it names, into an output that has none."""
+    name = next((name for name in (APPSPEC, OTHER_NAME) if (folder / name).is_file()), None)
+    if name is None:
+        return
+    spec = parse_appspec((folder / name).read_text(encoding="utf-8", errors="replace"))
+    for source, wanted in ((name, APPSPEC), *((script, script) for script in sorted(spec.locations))):
+        target = output / wanted
+        if (folder / source).is_file() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(checkout / name, target)
+            shutil.copy(folder / source, target)

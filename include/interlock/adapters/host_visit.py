@@ -271,7 +271,8 @@ class Visit:
 
     def _specs(self, delivery: Delivery | None = None) -> dict[str, AppSpec]:
         """Return the hooks of every release that the visit may start or stop."""
-        specs = {name: parse_appspec(found.appspec) for name, found in self._state.releases.items() if found.appspec}
+        installed = {name: found.appspec for name, found in self._state.releases.items() if found.appspec}
+        specs = {name: parse_appspec(text, installed=True) for name, text in installed.items()}
         return specs | ({delivery.parcel.contents.release: delivery.appspec} if delivery else {})
 
     # --- result ------------------------------------------------------------------------------------------------------

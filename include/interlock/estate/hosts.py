@@ -131,7 +131,8 @@ class Machine:
         """Start what a service's current release is, as a host's init system would; a failure is logged there."""
         release = current.resolve()
         try:
-            hooks = parse_appspec((release / APPSPEC).read_text("utf-8")).hooks.get(Event.APPLICATION_START, ())
+            spec = parse_appspec((release / APPSPEC).read_text("utf-8"), installed=True)
+            hooks = spec.hooks.get(Event.APPLICATION_START, ())
             for hook in hooks:
                 await self._run_hook(current.parent, release, hook)
         except (ReleaseError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from airflow.sdk import XComArg, task_group
 
 from include.interlock.adapters import attestation, bom, builders, bundle, reports
 from include.interlock.adapters.artifacts import ArtifactStore
+from include.interlock.domain.appspec import APPSPEC
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Service
 from include.interlock.domain.quality import UNIT, rows_as_json
@@ -17,6 +19,8 @@ from include.interlock.domain.records import Artifact, Blob, ReleasePlan
 
 from . import resources
 from .taskflow import stage_task, this_run
+
+log = logging.getLogger(__name__)
 
 
 @stage_task(task_display_name="Build, test and pack", evidence="artifact.built", execution_timeout=timedelta(hours=2))
@@ -33,24 +37,26 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
         checkout = folder / "checkout"
         repository.checkout(plan.commit.sha, checkout)
         built = builders.build(checkout, described.build, environ=os.environ)
-        bundle.check(built.output)
+        notes = bundle.check(built.output).notes
         packed = folder / "bundle.tar.gz"
         bundle.pack(built.output, packed)
         blob = store.put_file(packed, f"{service}-{plan.version}.tar.gz")
-        bill, signed_bill = _put_bom(store, built, plan, blob)
-        log = store.put_bytes(built.log, "build.log")
+        bill, signed = _put_bom(store, built, plan, blob)
+        for note in notes:
+            log.warning("%s: %s", APPSPEC, note)
+        said = store.put_bytes(built.log + "".join(f"{APPSPEC}: {note}\n" for note in notes).encode(), "build.log")
         return Artifact(
             service=service,
             version=plan.version,
             commit=plan.commit.sha,
             bundle=blob,
             bom=bill,
-            provenance=_put_provenance(store, described, plan, built, blob, began, byproducts=(bill, signed_bill, log)),
+            provenance=_put_provenance(store, described, plan, built, blob, began, byproducts=(bill, signed, said)),
             tests=put_rows(store, reports.junit_rows(built.junit, UNIT), "unit-tests.json"),
             coverage=put_rows(store, reports.coverage_rows(built.coverage), "coverage.json")
             if built.coverage
             else None,
-            log=log,
+            log=said,
             tool=built.tool,
             seconds=round(built.seconds, 3),
         )

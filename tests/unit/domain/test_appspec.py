@@ -55,7 +55,47 @@ def test_a_bundle_may_have_no_hooks() -> None:
         pytest.param(HEAD + FILES + "permissions: [{object: x}]\n", "absolute path", id="relative object"),
         pytest.param(HEAD + FILES + "permissions: [{object: /x, mode: 888}]\n", "permissions.0.mode", id="mode"),
         pytest.param(
-            HEAD + FILES + "permissions: [{object: /x, mode: 00644}]\n", "permissions.0.mode", id="five digits"
+            HEAD + FILES + "permissions: [{object: /x, mode: '00644'}]\n", "permissions.0.mode", id="five digits"
+        ),
+        pytest.param(
+            HEAD + FILES + "permissions: [{object: /x, mode: 0644}]\n",
+            "permissions.0.mode: 0644 without quotes is 420 to CodeDeploy; write the mode as 644 or '0644'",
+            id="mode in base 8",
+        ),
+        pytest.param(
+            HEAD + FILES + "permissions: [{object: /x, mode: 0755}]\n", "0755 without quotes is 493", id="base 8, 9"
+        ),
+        pytest.param(
+            HEAD + FILES + "permissions: [{object: /x, owner: 033}]\n", "033 without quotes is 27", id="owner in base 8"
+        ),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, timeout: 5:00}]}\n",
+            "AfterInstall.0.timeout: 5:00 without quotes is 18000 to CodeDeploy; write the seconds as a whole number",
+            id="minutes and seconds",
+        ),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, timeout: 0:30}]}\n",
+            "'0:30' is not a number of seconds: write it as a whole number, such as 300",
+            id="seconds behind a colon",
+        ),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, timeout: 0300}]}\n",
+            "0300 without quotes is 192 to CodeDeploy; write the seconds as 300 or '0300'",
+            id="seconds in base 8",
+        ),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, timeout: .inf}]}\n", "AfterInstall.0.timeout", id="for ever"
+        ),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, timeout: 0.5}]}\n", "AfterInstall.0.timeout", id="half"
+        ),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, runas: SHOP\\deploy}]}\n",
+            "SHOP\\deploy: in CodeDeploy a shell takes the backslash away; write the account without one",
+            id="Windows domain",
+        ),
+        pytest.param(
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, runas: ec2 user}]}\n", "has no spaces", id="two words"
         ),
         pytest.param(HEAD + FILES + "permissions: [{object: /x, mode: u+x}]\n", "permissions.0.mode", id="symbols"),
         pytest.param(HEAD + FILES + "permissions: [{object: /x, pattern: a/b}]\n", "must be a name", id="pattern"),
@@ -66,7 +106,6 @@ def test_a_bundle_may_have_no_hooks() -> None:
         ),
         pytest.param(HEAD + FILES + "permissions: [{object: /x, owner: a b}]\n", "permissions.0.owner", id="owner"),
         pytest.param(HEAD + "file_exists_behavior: MAYBE\n", "file_exists_behavior", id="file_exists_behavior"),
-        pytest.param(HEAD + "Resources: []\n", "Resources: is not a key", id="Lambda's key"),
         pytest.param(HEAD + "hooks: [a]\n", "hooks: must name events", id="hooks a list"),
         pytest.param(HEAD + "hooks: {BlockTraffic: []}\n", "cannot have scripts", id="traffic"),
         pytest.param(HEAD + "hooks: {Installed: []}\n", "hooks.Installed: is not an event", id="no event"),
@@ -76,7 +115,9 @@ def test_a_bundle_may_have_no_hooks() -> None:
             HEAD + "hooks: {AfterInstall: [{location: a.sh, runas: -u root}]}\n", "AfterInstall.0.runas", id="runas"
         ),
         pytest.param(
-            HEAD + "hooks: {AfterInstall: [{location: a.sh, sudo: true}]}\n", "AfterInstall.0.sudo", id="unknown key"
+            HEAD + "hooks: {AfterInstall: [{location: a.sh, sudo: true}]}\n",
+            "AfterInstall.0.sudo: is not supported; write runas: root",
+            id="sudo",
         ),
         pytest.param(HEAD + "hooks: {AfterInstall: [{location: ../a.sh}]}\n", "must be a path inside", id="climbs out"),
         pytest.param(HEAD + "hooks: {AfterInstall: [{location: /}]}\n", "must be a path inside", id="no script"),
@@ -93,7 +134,14 @@ def test_a_bundle_may_have_no_hooks() -> None:
             HEAD + "hooks: {AfterInstall: [{location: a.sh, timeout: '3601'}]}\n", "must be at most 3600", id="too long"
         ),
         pytest.param(HEAD + "os: linux\n", "os stands twice", id="key twice"),
-        pytest.param(HEAD + "hooks: &a {AfterInstall: [*a]}\n", "aliases are not supported", id="alias"),
+        pytest.param(HEAD + "hooks: &a {AfterInstall: [*a]}\n", "recursive", id="alias of itself"),
+        pytest.param(HEAD + "hooks: {AfterInstall: [*a]}\n", "undefined alias", id="alias of nothing"),
+        pytest.param(
+            HEAD + "a: &a {timeout: 9}\nhooks: {AfterInstall: [{location: a.sh, timeout: 5, <<: *a}]}\n",
+            "<<: brings timeout, which stands before it, and CodeDeploy takes what is brought; write <<: first",
+            id="merge that replaces",
+        ),
+        pytest.param(HEAD + "hooks: {<<: [1]}\n", "<<: must name a mapping", id="merge of no mapping"),
         pytest.param(HEAD + "hooks: {\n", "is not valid YAML", id="broken"),
         pytest.param(HEAD + "? [a]\n: b\n", "is not valid YAML", id="key that is no word"),
         pytest.param(HEAD + "#" * 70_000, "at most 65536", id="long"),
@@ -105,6 +153,106 @@ def test_what_is_wrong_or_not_supported_is_refused_with_a_sentence(text: str, sa
         parse_appspec(text)
     assert says in str(refusal.value)
     assert "Next: correct appspec.yml" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("300.0", 300),
+        ("300.5", 300),
+        ("'0300'", 300),
+        ("08", 8),
+        ("07", 7),
+        ("3_00", 300),
+        ("' 60 '", 60),
+    ],
+)
+def test_a_timeout_is_what_the_agent_takes_it_for(written: str, seconds: int) -> None:
+    spec = parse_appspec(HEAD + f"hooks: {{AfterInstall: [{{location: a.sh, timeout: {written}}}]}}\n")
+    assert spec.hooks["AfterInstall"][0].timeout == seconds
+
+
+@pytest.mark.parametrize(
+    ("written", "account"), [("'root '", "root"), ("deploy@example.com", "deploy@example.com"), ("shop+bo", "shop+bo")]
+)
+def test_a_hook_runs_as_the_account_that_is_meant(written: str, account: str) -> None:
+    spec = parse_appspec(HEAD + f"hooks: {{AfterInstall: [{{location: a.sh, runas: {written}}}]}}\n")
+    assert spec.accounts == {account}
+
+
+def test_owners_may_be_numbers() -> None:
+    spec = parse_appspec(HEAD + FILES + "permissions: [{object: /x, owner: 33, group: '0'}]\n")
+    assert (spec.permissions[0].owner, spec.permissions[0].group) == ("33", "0")
+
+
+def test_keys_that_the_agent_does_not_know_are_ignored_as_it_does_and_noted() -> None:
+    spec = parse_appspec(
+        HEAD
+        + """
+Resources: []
+files:
+  - {source: /, destination: /x, overwrite: yes}
+permissions:
+  - {object: /x, recursive: true}
+hooks:
+  AfterInstall:
+    - {location: a.sh, run_as: root, sudo: false}
+"""
+    )
+    assert [(one.source, one.destination) for one in spec.files] == [(".", "/x")]
+    assert spec.hooks == {"AfterInstall": (Hook(location="a.sh"),)}
+    assert spec.notes == (
+        "Resources: means nothing to CodeDeploy, nor here",
+        "files.0.overwrite: means nothing to CodeDeploy, nor here; to have files replaced that are there already, "
+        "write file_exists_behavior: OVERWRITE at the top",
+        "permissions.0.recursive: means nothing to CodeDeploy, nor here",
+        "hooks.AfterInstall.0.run_as: means nothing to CodeDeploy, nor here",
+    )
+
+
+def test_what_is_written_once_may_be_meant_more_than_once() -> None:
+    spec = parse_appspec(
+        HEAD
+        + """
+defaults: &defaults {timeout: 60, runas: deploy}
+further: &further {timeout: 90}
+hooks:
+  BeforeInstall: &stop
+    - <<: *defaults
+      location: stop.sh
+      timeout: 30
+  AfterInstall: *stop
+  ApplicationStart:
+    - {<<: [*defaults, *further], location: start.sh}
+"""
+    )
+    assert (
+        spec.hooks["BeforeInstall"]
+        == spec.hooks["AfterInstall"]
+        == (Hook(location="stop.sh", timeout=30, runas="deploy"),)
+    )
+    assert spec.hooks["ApplicationStart"] == (Hook(location="start.sh", timeout=60, runas="deploy"),)
+
+
+def test_a_file_cannot_ask_for_more_by_naming_things_again_and_again() -> None:
+    levels = [f"k{number}: &k{number} {{<<: [*k{number - 1}, *k{number - 1}]}}" for number in range(1, 200)]
+    lists = [f"l{number}: &l{number} [{', '.join([f'*l{number - 1}'] * 9)}]" for number in range(1, 200)]
+    spec = parse_appspec("\n".join([HEAD, "k0: &k0 {a: 1}", *levels, "l0: &l0 [a]", *lists]))
+    assert len(spec.notes) == 400
+    with pytest.raises(BuildFailed):
+        parse_appspec("\n".join([HEAD, "l0: &l0 [a]", *lists, "files: *l199"]))
+
+
+def test_what_is_on_a_host_is_read_as_when_it_came_there() -> None:
+    text = (
+        HEAD
+        + FILES
+        + "permissions: [{object: /x, mode: 0640}]\nhooks: {AfterInstall: [{location: a.sh, timeout: 5:00}]}\n"
+    )
+    with pytest.raises(BuildFailed):
+        parse_appspec(text)
+    spec = parse_appspec(text, installed=True)
+    assert (spec.permissions[0].mode, spec.hooks["AfterInstall"][0].timeout) == ("0640", 300)
 
 
 @given(st.text(max_size=200) | st.text(max_size=100).map(lambda text: HEAD + text))
@@ -134,7 +282,7 @@ permissions:
     mode: 755
     type: [file]
   - object: /etc/shop
-    mode: 0640
+    mode: "0640"
 file_exists_behavior: RETAIN
 hooks:
   BeforeAllowTraffic:
@@ -169,7 +317,7 @@ hooks:
     )
     above, all_of_it, nothing_said = spec.permissions
     assert (above.object, above.pattern, above.mode) == ("/home/x", "App", "7")
-    assert (all_of_it.exceptions, all_of_it.mode) == (("home/x/App/a", "home/x/App/b/c", "d/e", "f*"), "00")
+    assert (all_of_it.exceptions, all_of_it.mode) == (("home/x/App/a", "home/x/App/b/c", "d/e", "f*"), "0")
     assert (nothing_said.object, nothing_said.pattern, nothing_said.type) == (
         "/home/x/App",
         "**",
