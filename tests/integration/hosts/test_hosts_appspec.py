@@ -123,7 +123,7 @@ def test_a_file_that_was_there_is_overwritten_or_retained_and_is_there_again_aft
 def test_permissions_are_set_on_what_they_name(fleet: Fleet, builder: Builder) -> None:
     spec = (
         "permissions:\n"
-        f"  - {{object: '{builder.www}', mode: 0640, type: [file]}}\n"
+        f"  - {{object: '{builder.www}', mode: 640, type: [file]}}\n"
         f"  - {{object: '{builder.www}', mode: 2750, type: [directory]}}\n"
         f"  - {{object: '{builder.www}/bin', pattern: '*.sh', except: [local.sh], mode: 755}}\n"
         f"  - {{object: '{builder.www}/index', mode: 600, owner: {getpass.getuser()}}}\n"
@@ -185,7 +185,7 @@ def test_permissions_reach_destinations_below_their_object(fleet: Fleet, builder
   - {{source: one, destination: '{app}'}}
   - {{source: two, destination: '{app}/sub/deep'}}
 permissions:
-  - {{object: '{app}', pattern: "**", except: [{app}/sub/deep/kept, b*], mode: 0640, type: [file]}}
+  - {{object: '{app}', pattern: "**", except: [{app}/sub/deep/kept, b*], mode: 640, type: [file]}}
   - {{object: '{app.parent}', pattern: "{app.name}", mode: 2750, type: [directory]}}
   - {{object: '{app}', mode: 711, type: [directory]}}
   - {{object: /, except: ['{app}/sub/deep/kept'], owner: {getpass.getuser()}}}
