@@ -13,7 +13,7 @@ export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo down status hosts logs reset evidence test tools attacks faults mutation bench-fanout bench-schedule \
-        bench-verify lint format catalogue trains schemas policy-backtest lock vendor
+        bench-verify bench-canary lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -72,6 +72,9 @@ bench-schedule: $(READY) ## time trains and calendars for 1,000 services (ROUNDS
 
 bench-verify: $(READY) ## time the proof of an evidence pack with a long chain (ENTRIES=10000, ROUNDS=5)
 	@$(BIN)/python -m benchmarks.verify --entries $(or $(ENTRIES),10000) --rounds $(or $(ROUNDS),5)
+
+bench-canary: $(READY) ## count the wrong verdicts on a canary's errors, by canaries whose truth is known (TRIALS=1000)
+	@$(BIN)/python -m benchmarks.canary --trials $(or $(TRIALS),1000)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         address = self.connection.getsockname()[0]
         self.server.asked[address] += 1
         body = f'{{"heap_mb": {self.server.heap[address]}, "name": "x"}}'.encode()
-        time.sleep(0.2 if address in self.server.slow else 0.0)
+        time.sleep(0.5 if address in self.server.slow else 0.0)
         self.send_response(500 if address in self.server.broken and self.path != "/metrics" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -261,7 +261,10 @@ def test_after_a_good_canary_both_serve_with_all_others(release: Release, client
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [("broken", "critical metric /: errors"), ("slow", "response time .ms. is high")],
+    [
+        ("broken", r"Errors: Of the canary, 127\.0\.0\.1 failed all of \d+ requests"),
+        ("slow", "response time .ms. is high"),
+    ],
 )
 def test_a_canary_that_is_worse_fails_and_the_traffic_goes_back(
     release: Release, shop: Shop, harm: str, said: str
@@ -275,6 +278,28 @@ def test_a_canary_that_is_worse_fails_and_the_traffic_goes_back(
     assert judged["docs"]
     canary.end_canary.function("bike-shop")
     assert release.weights() == [100, 0, 0]
+
+
+def test_whoever_has_the_ledger_can_count_the_failed_requests_again(release: Release, shop: Shop) -> None:
+    shop.broken.add(TRIED.address)
+    watch = release.watch()
+    measured = kinds(release, "canary.measured")
+    of = {
+        host.address: [numbers for one in measured for numbers in one["failed"][host.address].values()]
+        for host in (TRIED, OLD)
+    }
+    assert {failed == made for failed, made in of[TRIED.address]} == {True}
+    assert {failed for failed, _ in of[OLD.address]} == {0}
+    assert sum(made for _, made in of[OLD.address]) == watch.requests
+    assert min(sum(made for _, made in one["failed"][OLD.address].values()) for one in measured) >= 10
+
+
+def test_a_canary_that_was_never_measured_fails(release: Release) -> None:
+    watch = CanaryWatch(rounds=0, requests=0, since=None, until=None)
+    release.left.knows("canary.watched", watch)
+    with pytest.raises(AirflowFailException, match="There are 0 rounds"):
+        release.judge(watch)
+    assert kinds(release, "canary.judged")[0]["verdict"] == "fail"
 
 
 def test_a_number_that_the_service_tells_counts(release: Release, shop: Shop) -> None:
@@ -305,7 +330,7 @@ def test_rounds_that_follow_each_other_at_once_are_measured_in_one_go(release: R
     assert watch.rounds >= canary.FEWEST
     assert watch.since is not None
     assert watch.until is not None
-    assert watch.until - watch.since >= timedelta(seconds=1.8), "a round at its time, not one after the other"
+    assert watch.until - watch.since >= (watch.rounds - 1) * timedelta(seconds=0.1), "no round before its time"
 
 
 @pytest.mark.parametrize("rounds", [0, 3])

@@ -93,6 +93,9 @@ def _facts(judged: Judged) -> list[tuple[str, str]]:
         ("canary as a multiple", judged.ratio),
         ("measurements", f"{judged.baseline.count} and {judged.canary.count}"),
     ]
+    if judged.failed:
+        failed, made, failed_before, made_before = judged.failed
+        facts.append(("requests that failed", f"{failed_before:g} of {made_before:g} and {failed:g} of {made:g}"))
     if judged.difference:
         low, estimate, high = judged.difference
         facts.append(("difference (98 %)", f"{_near(estimate)}, from {_near(low)} to {_near(high)}"))

@@ -16,6 +16,8 @@ from .records import Blob, HostResult, LoadResult, Record
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Classification = Literal["pass", "high", "low", "no_data", "no_data_failed"]
 Verdict = Literal["pass", "marginal", "fail"]
+FEWEST = 6
+"""With fewer rounds a test at 98 % cannot see any difference."""
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
@@ -63,6 +65,11 @@ class Metric(Model):
     critical: bool = Field(False, description="If it fails, the canary fails")
     must_have_data: bool = Field(False, description="Without data it fails; a critical one does in any case")
     muted: bool = Field(False, description="It is shown, and does not count")
+    counts: bool = Field(
+        False,
+        description="A share of requests that failed: judged by their numbers, over all, by host and in time",
+        exclude_if=lambda counts: not counts,
+    )
     effect: EffectSize = EffectSize()
 
 
@@ -121,6 +128,11 @@ class Judged(Model):
     )
     canary: Summary
     baseline: Summary
+    failed: tuple[float, float, float, float] | None = Field(
+        None,
+        description="Of requests: failed and made of the canary, failed and made of the baseline",
+        exclude_if=lambda failed: failed is None,
+    )
 
 
 class GroupScore(Model):
@@ -176,6 +188,11 @@ class CanaryMeasured(Record):
     at: datetime
     requests: int = Field(description="Of the host that got fewest")
     measured: Blob = Field(description="A CanaryRound, as JSON")
+    failed: dict[str, dict[str, tuple[int, int]]] | None = Field(
+        None,
+        description="Host: path: requests that failed, and that were made; the verdict on errors follows from them",
+        exclude_if=lambda failed: failed is None,
+    )
 
 
 class CanaryWatch(Record):

@@ -5,6 +5,10 @@ test at 98 % says whether canary and baseline differ at all; a dead zone of a qu
 the metric's direction and its effect size say whether the difference matters. A group's score is the share of its
 metrics that pass; the groups' scores, weighted, are the canary's. A critical metric that fails makes it 0.
 
+Three things are not as in Kayenta. Failed requests are counted, not averaged: :mod:`error_counts` has the test. A
+metric that passes over all hosts has to pass on each of them, too. And nothing passes for want of data that it must
+have.
+
 Where Kayenta adds random noise to two constant series, the difference of the two constants is taken as it is, so that
 the same measurements always have the same judgement.
 """
@@ -20,7 +24,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
 
+from . import error_counts
 from .canary import CanaryReport, Classification, GroupScore, Judged, Metric, Question, Summary, Verdict
+from .error_counts import Count
 from .errors import PolicyViolation
 
 CONFIDENCE = 0.98
@@ -32,26 +38,41 @@ NO_DATA_PERCENT = 50
 Values = NDArray[np.float64]
 
 
-def judge(
-    question: Question, baseline: Mapping[str, Sequence[float]], canary: Mapping[str, Sequence[float]]
-) -> CanaryReport:
+Measured = Mapping[str, Sequence[float | Count]]
+"""Metric: what was measured, NaN where a measurement is missing; of requests that failed, their counts."""
+ByHost = Mapping[str, Mapping[str, Sequence[float]]]
+"""Metric: host: what was measured."""
+
+
+def judge(question: Question, baseline: Measured, canary: Measured, *, hosts: ByHost | None = None) -> CanaryReport:
     """Judge a canary.
 
-    :param baseline: metric: what was measured on the old version; NaN: a measurement that is missing.
-    :param canary: the same of the new version.
+    :param baseline: what was measured on the old version; ``canary``: on the new one.
+    :param hosts: the same of the canary, host by host.
     """
+    counted = [metric for metric in question.metrics if metric.counts]
+    of_baseline, of_canary = _counts(counted, baseline, "baseline"), _counts(counted, canary, "canary")
+    found = error_counts.compare(_all(of_baseline), _all(of_canary)) if counted else error_counts.Found()
     judged = tuple(
-        judge_metric(metric, baseline.get(metric.name, ()), canary.get(metric.name, ())) for metric in question.metrics
+        _judge_counts(metric, of_baseline[metric.name], of_canary[metric.name], found)
+        if metric.counts
+        else _judge_times(metric, baseline, canary, (hosts or {}).get(metric.name, {}))
+        for metric in question.metrics
     )
+    whole = f"Errors: {found.unusable or found.whole}" if found.unusable or found.whole else ""
+    return _report(question, judged, whole)
+
+
+def _report(question: Question, judged: tuple[Judged, ...], whole: str) -> CanaryReport:
     counted = [one for one in judged if not one.muted]
     groups = _groups(counted, question.weights)
-    reason = _failed_as_a_whole(counted)
+    reason = whole or _failed_as_a_whole(counted)
     score = 0.0 if reason else _rounded(sum((100 if one.no_data else one.score) * one.weight / 100 for one in groups))
     verdict: Verdict = (
         "pass" if score >= question.pass_from else "marginal" if score >= question.marginal_from else "fail"
     )
     return CanaryReport(
-        verdict=verdict,
+        verdict="fail" if reason else verdict,
         score=score,
         reason=reason,
         metrics=judged,
@@ -64,10 +85,53 @@ def judge(
 def _failed_as_a_whole(judged: Sequence[Judged]) -> str:
     if failed := next((one for one in judged if one.critical and one.classification != "pass"), None):
         return f"The critical metric {failed.name} failed: {failed.reason}"
+    if failed := next((one for one in judged if one.classification == "no_data_failed"), None):
+        return failed.reason
     lacking = [one.name for one in judged if one.classification == "no_data"]
     if not judged or 100 * len(lacking) >= NO_DATA_PERCENT * len(judged):
         return f"There is no data of {len(lacking)} of {len(judged)} metrics: {', '.join(lacking) or 'none counts'}."
     return ""
+
+
+# --- requests that failed --------------------------------------------------------------------------------------------
+
+
+def _counts(metrics: Sequence[Metric], measured: Measured, side: str) -> dict[str, list[Count]]:
+    """Return the counts of each metric; a bare percentage is taken for one request, the least that it can be of."""
+    return {
+        metric.name: [
+            one if isinstance(one, Count) else Count(side, metric.name, number, 1, one / 100)
+            for number, one in enumerate(measured.get(metric.name, ()), start=1)
+        ]
+        for metric in metrics
+    }
+
+
+def _all(counts: Mapping[str, Sequence[Count]]) -> list[Count]:
+    return [one for many in counts.values() for one in many]
+
+
+def _judge_counts(
+    metric: Metric, baseline: Sequence[Count], canary: Sequence[Count], found: error_counts.Found
+) -> Judged:
+    """Return what came of one path's requests; without usable counts, no path has any."""
+    of_baseline, of_canary = (_summary(np.asarray([one.percent for one in side])) for side in (baseline, canary))
+    numbers = [sum(getattr(one, what) for one in side) for side in (canary, baseline) for what in ("failed", "made")]
+    reason = found.unusable or next((found.of(one.path) for one in canary), f"There are no requests of {metric.name}.")
+    classification: Classification = "no_data" if found.unusable or not canary else "high" if reason else "pass"
+    failed, made, failed_before, made_before = numbers
+    return Judged(
+        name=metric.name,
+        groups=metric.groups,
+        classification=classification,
+        reason=reason,
+        critical=metric.critical and classification != "pass",
+        muted=metric.muted,
+        ratio=(failed / made) / (failed_before / made_before) if failed and failed_before else None,
+        canary=of_canary,
+        baseline=of_baseline,
+        failed=None if found.unusable else (failed, made, failed_before, made_before),
+    )
 
 
 def _groups(judged: Sequence[Judged], weights: Mapping[str, float]) -> tuple[GroupScore, ...]:
@@ -90,7 +154,25 @@ def _rounded(score: float) -> float:
 # --- one metric ------------------------------------------------------------------------------------------------------
 
 
-def judge_metric(metric: Metric, baseline: Sequence[float], canary: Sequence[float]) -> Judged:
+def _judge_times(metric: Metric, baseline: Measured, canary: Measured, hosts: Mapping[str, Sequence[float]]) -> Judged:
+    """Judge one metric over all hosts and, if it passes, of each host: a slow one of three is no average."""
+    before, after = (
+        [one for one in side.get(metric.name, ()) if not isinstance(one, Count)] for side in (baseline, canary)
+    )
+    judged = judge_metric(metric, before, after)
+    if judged.classification != "pass" or len(hosts) < 2:
+        return judged
+    confidence = 1 - (1 - CONFIDENCE) / len(hosts)
+    for host, values in hosts.items():
+        alone = judge_metric(metric, before, values, confidence=confidence)
+        if alone.classification != "pass":
+            return alone.model_copy(update={"reason": f"{host}: {alone.reason}"})
+    return judged
+
+
+def judge_metric(
+    metric: Metric, baseline: Sequence[float], canary: Sequence[float], *, confidence: float = CONFIDENCE
+) -> Judged:
     """Judge one metric.
 
     :raises PolicyViolation: a measurement is infinite: that is no measurement.
@@ -108,7 +190,7 @@ def judge_metric(metric: Metric, baseline: Sequence[float], canary: Sequence[flo
     if np.array_equal(np.sort(of_canary), np.sort(of_baseline)):
         same = "Canary and baseline measured the same."
         return Judged(**told, classification="pass", reason=same, critical=False, ratio=1.0)
-    return _compared(metric, of_baseline, of_canary, told)
+    return _compared(metric, of_baseline, of_canary, told, confidence)
 
 
 def _prepared(metric: Metric, values: Sequence[float]) -> Values:
@@ -146,8 +228,10 @@ def _without_data(metric: Metric, told: Mapping[str, object]) -> Judged:
     )
 
 
-def _compared(metric: Metric, baseline: Values, canary: Values, told: Mapping[str, object]) -> Judged:
-    lower, estimate, upper = shift(canary, baseline)
+def _compared(
+    metric: Metric, baseline: Values, canary: Values, told: Mapping[str, object], confidence: float
+) -> Judged:
+    lower, estimate, upper = shift(canary, baseline, confidence)
     effect = _cles(canary, baseline) if metric.effect.measure == "cles" else _mean_ratio(canary, baseline)
     dead_zone = TOLERANCE * abs(estimate)
     low, high = metric.effect.bounds()

@@ -161,8 +161,8 @@ def canary_question(canary: Canary, paths: Sequence[str]) -> dict[str, Any]:
             "name": metric_name(ERRORS, path),
             "groups": ["errors"],
             "direction": "increase",
-            "nan": "replace",
             "critical": True,
+            "counts": True,
         }
         for path in paths
     ]

@@ -36,6 +36,21 @@ class LoadComparison(Model):
         return f"{self.path} on {self.host}{said}"
 
 
+def compare_hosts(
+    hosts: Sequence[str], before: Sequence[LoadResult], after: Sequence[LoadResult], *, other_fleet: bool = False
+) -> tuple[LoadComparison, ...]:
+    """Compare two loads host by host: each has a row for each path, also if neither load names it.
+
+    :param hosts: addresses of those that have to run the release.
+    :param other_fleet: what was measured before is another fleet: each host is compared with all of it.
+    """
+    earlier = [one.model_copy(update={"host": host}) for host in hosts for one in before] if other_fleet else before
+    nothing = {"requests": 0, "errors": 0, "p50_ms": 0, "p95_ms": 0, "p99_ms": 0}
+    paths = sorted({one.path for one in (*before, *after)})
+    every = [LoadResult.model_validate({"host": host, "path": path, **nothing}) for host in hosts for path in paths]
+    return compare_loads([*(one for one in earlier if one.host in hosts), *every], after)
+
+
 def compare_loads(before: Sequence[LoadResult], after: Sequence[LoadResult]) -> tuple[LoadComparison, ...]:
     """Compare two loads: a row for each path of each host that either of them names, in the order of their names.
 

@@ -8,9 +8,8 @@ Between two rounds no worker is held.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from math import nan
 from time import sleep
 from typing import Any
 
@@ -20,6 +19,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include.interlock.adapters import web
 from include.interlock.adapters.templates import code, escape
 from include.interlock.domain.canary import (
+    FEWEST,
     CanaryMeasured,
     CanaryReport,
     CanaryRound,
@@ -32,8 +32,8 @@ from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Environment, Service
 from include.interlock.domain.errors import DeployError, GateRejected, VerificationFailed
 from include.interlock.domain.paths import docs_prefix, quality_page
-from include.interlock.domain.records import CanaryPlan, Decision, Host, LoadResult, RolloutPlan
-from include.interlock.domain.rollout import ERRORS, MEDIAN, SLOWEST, canary_title, metric_name
+from include.interlock.domain.records import CanaryPlan, Decision, RolloutPlan
+from include.interlock.domain.rollout import canary_title
 
 from . import permits, resources, rolling, traffic
 from .calendars import SOONEST, put_off, wait
@@ -45,8 +45,8 @@ from .taskflow import push_result, stage_task, this_run
 ASK = "implementation.ask_canary"
 ROUNDS = 20
 """So many rounds the time of a canary is cut into; more, if the requests are not done by then."""
-FEWEST = 6
-"""With fewer rounds a test at 98 % cannot see any difference."""
+FEWEST_REQUESTS = 20
+"""To each host in each round, however few are asked for: they tell a host that is dead for a round from chance."""
 MEASURED = "canary.measured"
 
 
@@ -149,7 +149,8 @@ def _measure(described: Service, rollout: RolloutPlan, canary: CanaryPlan, numbe
     """Send one round of requests to each host of canary and baseline, in turn, and record what came back."""
     at, hosts = datetime.now(UTC), (*rollout.waves[0], *canary.baseline)
     paths, port = described.load.paths, described.health.port
-    load = described.load.model_copy(update={"requests": max(len(paths), -(-canary.requests // ROUNDS))})
+    requests = max(len(paths), FEWEST_REQUESTS, -(-canary.requests // ROUNDS))
+    load = described.load.model_copy(update={"requests": requests})
     report = asyncio.run(web.run_load(hosts, load, port))
     told: Mapping[str, Mapping[str, float]] = {}
     if canary.metrics_path:
@@ -159,7 +160,11 @@ def _measure(described: Service, rollout: RolloutPlan, canary: CanaryPlan, numbe
     found = CanaryRound(number=number, at=at, loads=report.results, told=kept)
     blob = resources.store().put_bytes(found.model_dump_json().encode(), f"canary-{number}.json")
     asked = [sum(one.requests for one in report.results if one.host == host.address) for host in hosts]
-    measured = CanaryMeasured(number=number, at=at, requests=min(asked), measured=blob)
+    failed = {
+        host.address: {one.path: (one.errors, one.requests) for one in report.results if one.host == host.address}
+        for host in hosts
+    }
+    measured = CanaryMeasured(number=number, at=at, requests=min(asked), measured=blob, failed=failed)
     record(MEASURED, measured)
     return measured
 
@@ -169,22 +174,28 @@ def _measure(described: Service, rollout: RolloutPlan, canary: CanaryPlan, numbe
 
 @stage_task(task_display_name="Judge the canary", evidence="canary.judged", seal=True)
 def judge_canary(service: str, rollout: RolloutPlan, watch: CanaryWatch) -> CanaryReport:
-    """Compare canary and baseline, metric by metric, by Kayenta's method; the report has a plot of each.
+    """Compare canary and baseline: failed requests by their numbers, all else by Kayenta's method; with plots.
 
     A canary that fails, or that is marginal where the catalogue says so, backs the release out.
     """
     canary = rollout.canary
-    if canary is None or not watch.rounds:
+    if canary is None:
         return CanaryReport(
             verdict="pass", score=100, reason="", metrics=(), groups=(), pass_from=100, marginal_from=100
         )
     from include.interlock.adapters.canary_report import write_report
-    from include.interlock.domain.judge import judge  # not at the top: brings scipy
+    from include.interlock.domain.canary_rounds import judge_rounds, series  # not at the top: brings scipy
 
     store = resources.store()
     rounds = [CanaryRound.model_validate_json(store.get_bytes(one.measured)) for one in _rounds()]
+    report = judge_rounds(
+        Question.model_validate(canary.question),
+        rounds,
+        baseline=canary.baseline,
+        canary=rollout.waves[0],
+        requests=canary.requests,
+    )
     baseline, tried = (series(rounds, hosts) for hosts in (canary.baseline, rollout.waves[0]))
-    report = judge(Question.model_validate(canary.question), flat(baseline), flat(tried))
     with resources.workspace() as folder:
         title = f"Canary: {service} {rollout.version}"
         write_report(folder, title=title, report=report, baseline=baseline, canary=tried)
@@ -199,43 +210,6 @@ def judge_canary(service: str, rollout: RolloutPlan, watch: CanaryWatch) -> Cana
             next_step="the release is backed out; mend what the report names and release a new version",
         )
     return report
-
-
-Series = dict[str, list[list[float]]]
-"""Metric: for each round, what was measured on each host; NaN: a measurement that is missing."""
-
-
-def series(rounds: Iterable[CanaryRound], hosts: Sequence[Host]) -> Series:
-    """Return what was measured of some hosts, metric by metric and round by round."""
-    addresses = [host.address for host in hosts]
-    found: Series = {}
-    for number, one in enumerate(rounds):
-        for name, value in _values(one, addresses):
-            row = found.setdefault(name, [])
-            row.extend([] for _ in range(number + 1 - len(row)))
-            row[number].append(value)
-    return found
-
-
-def _values(one: CanaryRound, addresses: Sequence[str]) -> Iterator[tuple[str, float]]:
-    for load in (load for load in one.loads if load.host in addresses):
-        yield from _of_load(load)
-    names = {name for told in one.told.values() for name in told}
-    for address, name in ((address, name) for address in addresses for name in names):
-        value = one.told.get(address, {}).get(name)
-        yield name, nan if value is None else value
-
-
-def _of_load(load: LoadResult) -> Iterator[tuple[str, float]]:
-    measured = load.requests > 0
-    yield metric_name(ERRORS, load.path), load.error_percent if measured else nan
-    yield metric_name(MEDIAN, load.path), load.p50_ms if measured else nan
-    yield metric_name(SLOWEST, load.path), load.p95_ms if measured else nan
-
-
-def flat(measured: Series) -> dict[str, list[float]]:
-    """Return all measurements of each metric."""
-    return {name: [value for row in rows for value in row] for name, rows in measured.items()}
 
 
 # --- after it --------------------------------------------------------------------------------------------------------

@@ -18,16 +18,14 @@ from include.interlock.domain.paths import docs_prefix
 from include.interlock.domain.records import (
     Artifact,
     BackOutReport,
-    Host,
     LoadReport,
-    LoadResult,
     PolicyInForce,
     RolloutPlan,
     SmokeReport,
     SmokeResult,
     VerificationReport,
 )
-from include.interlock.domain.verification import LoadComparison, compare_loads
+from include.interlock.domain.verification import compare_hosts
 
 from . import permits, resources, rolling, traffic
 from .assets import changed, deployed, environment_asset
@@ -43,22 +41,6 @@ def smoke_hosts(service: str, rollout: RolloutPlan) -> SmokeReport:
     results = asyncio.run(web.smoke(hosts, described.smoke, described.health.port))
     versions = rolling.answered_versions(hosts, described.health)
     return SmokeReport(results=(*results, *_of_versions(versions, described.health, rollout.version)))
-
-
-def _compared(rollout: RolloutPlan, before: LoadReport, after: LoadReport) -> tuple[LoadComparison, ...]:
-    """Compare host by host; of two fleets, which have no host in common, all with all."""
-    if rollout.switch:
-        return compare_loads(_as_one(before.results), _as_one(after.results))
-    return compare_loads(_of_hosts(before, rolling.hosts_to_verify(rollout)), after.results)
-
-
-def _as_one(results: Sequence[LoadResult]) -> list[LoadResult]:
-    return [result.model_copy(update={"host": "the fleet"}) for result in results]
-
-
-def _of_hosts(report: LoadReport, hosts: Sequence[Host]) -> tuple[LoadResult, ...]:
-    addresses = {host.address for host in hosts}
-    return tuple(result for result in report.results if result.host in addresses)
 
 
 def _of_versions(versions: Mapping[str, str | None], health: Health, expected: str) -> list[SmokeResult]:
@@ -97,7 +79,12 @@ def judge_verification(
     dag_id, run_id = this_run()
     tables: Mapping[str, Sequence[Model]] = {
         "smoke": smoke.results,
-        "load": _compared(rollout, before, after),
+        "load": compare_hosts(
+            [host.address for host in rolling.hosts_to_verify(rollout)],
+            before.results,
+            after.results,
+            other_fleet=rollout.switch is not None,
+        ),
     }
     with resources.workspace() as folder:
         judged = expectations.judge(tables, in_force.thresholds, folder=folder)

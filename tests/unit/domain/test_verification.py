@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.interlock.domain.records import LoadResult
-from include.interlock.domain.verification import LoadComparison, compare_loads
+from include.interlock.domain.verification import LoadComparison, compare_hosts, compare_loads
 
 
 def load(path: str = "/", p95: float = 10, requests: int = 100, errors: int = 0, host: str = "one") -> LoadResult:
@@ -53,6 +53,25 @@ def test_a_path_that_is_missing_is_a_row_that_says_so() -> None:
 def test_a_path_measured_twice_counts_with_the_slower() -> None:
     (row,) = compare_loads([load(p95=10), load(p95=40, errors=10)], [load(p95=40)])
     assert (row.before_requests, row.before_p95_ms, row.before_error_percent, row.p95_ratio) == (200, 40, 5, 1)
+
+
+def test_of_two_fleets_each_host_is_compared_with_the_other_fleet_and_none_is_an_average() -> None:
+    """One host of the new fleet answers nothing but errors; over the fleet that would be a third."""
+    before = [load(host=host) for host in ("blue-1", "blue-2", "blue-3")]
+    after = [load(host="green-1"), load(host="green-2", errors=100), load(host="green-3")]
+    rows = compare_hosts(["green-1", "green-2", "green-3"], before, after, other_fleet=True)
+    assert [(row.host, row.after_error_percent, row.before_requests) for row in rows] == [
+        ("green-1", 0, 300),
+        ("green-2", 100, 300),
+        ("green-3", 0, 300),
+    ]
+
+
+def test_a_host_that_no_load_names_is_a_row_that_says_so() -> None:
+    rows = compare_hosts(["one", "two"], [load(), load(host="gone")], [load()])
+    assert [(row.host, row.missing) for row in rows] == [("one", ""), ("two", "before and after")]
+    assert [row.missing for row in compare_hosts(["green"], [load()], [], other_fleet=True)] == ["after"]
+    assert compare_hosts(["one"], [], []) == ()
 
 
 results = st.lists(

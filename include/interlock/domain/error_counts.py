@@ -1,0 +1,291 @@
+"""Does a canary fail more requests than its baseline? A test of counts: over all, by host, by path, and in time.
+
+Of each host, path and round it is known how many requests were made and how many failed. Fisher's exact test,
+one-sided, says whether the canary's failures are more than chance explains: of the whole fleet, of each host, of each
+path, of each path of each host, and of each of these in every run of rounds; each against all hosts of the baseline in
+the same rounds. So a dead host is no average of three, and a dead hour is none of a day.
+
+The risk of a false alarm is divided among all these tests. Two fleets that are alike, of which each request fails by
+itself and equally often on both, fail in at most :data:`RISK` of all canaries, whatever that share of errors is
+(Boole's inequality). What is too rare to be told from chance is not seen; ``docs/benchmarks.md`` has how much that is.
+
+Counts that cannot be compared prove nothing, and are never taken for good: none at all, hosts that were not asked
+alike, a host that answered nothing, a baseline of which one host fails more than the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import hypergeom
+
+RISK = 0.01
+"""In so many of all canaries, at most, errors fail one that is as good as its baseline."""
+OVERALL, IN_TIME, OF_BASELINE, AT_THE_END = 0.5, 0.3, 0.1, 0.1
+"""Shares of the risk: of tests over all rounds, of tests of some rounds, of whether the hosts of the baseline are
+alike, and of whether a host answers nothing at the end."""
+FLEET, HOST, PATH, BOTH = 4, 2, 1, 1
+"""Weights within a share: of the fleet as a whole, of all hosts, of all paths, of all paths of all hosts."""
+MOST_ROUNDS = 60
+"""Of more rounds, neighbours are taken together: there are as many tests in time as pairs of rounds."""
+
+Values = NDArray[np.float64]
+Table = NDArray[np.float64]
+"""Host, path, round: a number of requests."""
+
+
+class Count(NamedTuple):
+    """How many requests one host got for one path in one round, and how many of them failed."""
+
+    host: str
+    path: str
+    round: int
+    made: float
+    failed: float
+
+    @property
+    def percent(self) -> float:
+        """The share that failed."""
+        return 100 * self.failed / self.made if self.made else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of comparing.
+
+    :param unusable: why the counts prove nothing; empty: they can be compared.
+    :param whole: why the canary fails over all paths; empty: by that, it does not.
+    :param paths: path: why the canary fails on it.
+    """
+
+    unusable: str = ""
+    whole: str = ""
+    paths: tuple[tuple[str, str], ...] = ()
+
+    def of(self, path: str) -> str:
+        """Return why the canary fails on a path; empty: it does not."""
+        return dict(self.paths).get(path, "")
+
+
+def compare(baseline: Sequence[Count], canary: Sequence[Count], *, risk: float = RISK, what: str = "requests") -> Found:
+    """Compare the failures of a canary with those of its baseline.
+
+    :param what: what was made and failed, in words.
+    """
+    if unusable := _unusable(baseline, canary, what):
+        return Found(unusable)
+    tried, old = _Side.of(canary), _Side.of(baseline)
+    if bad := _dead(old, risk * AT_THE_END / 2, what) or _uneven(old, risk * OF_BASELINE, what):
+        return Found(f"There is nothing to compare with. Of the baseline, {bad}")
+    found = _strongest(_tests(tried, _as_if_well(old), risk, what))
+    dead = _dead(tried, risk * AT_THE_END / 2, what)
+    whole = f"Of the canary, {dead}" if dead else found.pop("", "")
+    return Found(whole=whole, paths=tuple(sorted(found.items())))
+
+
+# --- what cannot be compared -----------------------------------------------------------------------------------------
+
+
+def _unusable(baseline: Sequence[Count], canary: Sequence[Count], what: str) -> str:
+    """Say why counts cannot be compared; empty: they can."""
+    if wrong := _no_count((*canary, *baseline), what):
+        return wrong
+    for side, counts in (("canary", canary), ("baseline", baseline)):
+        if not sum(one.made for one in counts):
+            return f"There are no {what} of the {side}."
+    return _not_alike((*canary, *baseline), what)
+
+
+def _no_count(counts: Iterable[Count], what: str) -> str:
+    seen: set[tuple[str, str, int]] = set()
+    for one in counts:
+        place = f"{one.host}, {one.path}, round {one.round}"
+        if not (np.isfinite(one.made) and np.isfinite(one.failed) and 0 <= one.failed <= one.made):
+            return f"{one.failed:g} of {one.made:g} {what} failed is no count ({place})."
+        if one[:3] in seen:
+            return f"The {what} of {place} are there twice."
+        seen.add(one[:3])
+    return ""
+
+
+def _not_alike(counts: Sequence[Count], what: str) -> str:
+    """Say which hosts were not asked alike: too little is as bad as nothing, and too much hides failures."""
+    made = {one[:3]: one.made for one in counts}
+    hosts = sorted({one.host for one in counts})
+    for path, number in sorted({one[1:3] for one in counts}):
+        asked = sorted((made.get((host, path, number), 0.0), host) for host in hosts)
+        (least, who), (most, other) = asked[0], asked[-1]
+        if least != most:
+            return (
+                f"The hosts were not asked alike: {path} in round {number}, {least:g} {what} of {who} and {most:g} of "
+                f"{other}."
+            )
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One side's counts as tables; hosts, paths and rounds in order."""
+
+    hosts: tuple[str, ...]
+    paths: tuple[str, ...]
+    rounds: tuple[int, ...]
+    made: Table
+    failed: Table
+
+    @classmethod
+    def of(cls, counts: Sequence[Count]) -> _Side:
+        """Put counts into tables."""
+        hosts, paths = tuple(sorted({one.host for one in counts})), tuple(sorted({one.path for one in counts}))
+        rounds = tuple(sorted({one.round for one in counts}))
+        made, failed = np.zeros((2, len(hosts), len(paths), len(rounds)))
+        places = [{value: place for place, value in enumerate(values)} for values in (hosts, paths, rounds)]
+        for one in counts:
+            place = places[0][one.host], places[1][one.path], places[2][one.round]
+            made[place], failed[place] = one.made, one.failed
+        return cls(hosts, paths, rounds, made, failed)
+
+
+def _dead(side: _Side, risk: float, what: str) -> str:
+    """Say which host answered nothing, at all, or in the last round, which failures as before would not explain."""
+    made, failed = side.made.sum(axis=1), side.failed.sum(axis=1)
+    usual = (failed[:, :-1].sum() + 1) / (made[:, :-1].sum() + 1)
+    for host, asked, lost in zip(side.hosts, made, failed, strict=True):
+        if lost.sum() >= asked.sum():
+            return f"{host} failed all of {asked.sum():g} {what}."
+        if lost[-1] >= asked[-1] and usual ** asked[-1] <= risk / len(side.hosts):
+            return f"{host} failed all of {asked[-1]:g} {what} of the last round."
+    return ""
+
+
+def _uneven(side: _Side, risk: float, what: str) -> str:
+    """Say which host fails more than the others beside it: with such a baseline, a bad canary is as good as it."""
+    made, failed = side.made.sum(axis=(1, 2)), side.failed.sum(axis=(1, 2))
+    if len(side.hosts) == 1:
+        return ""
+    chances = _chance(failed, made, failed.sum() - failed, made.sum() - made)
+    place = int(np.argmin(chances))
+    if chances[place] > risk / len(side.hosts):
+        return ""
+    return (
+        f"{side.hosts[place]} failed {failed[place]:g} of {made[place]:g} {what}, and the others "
+        f"{failed.sum() - failed[place]:g} of {made.sum() - made[place]:g}."
+    )
+
+
+def _as_if_well(old: _Side) -> _Side:
+    """Take a path that the old version never answered, because it does not have it, for one that never fails."""
+    never = old.failed.sum(axis=(0, 2)) >= old.made.sum(axis=(0, 2))
+    return _Side(old.hosts, old.paths, old.rounds, old.made, np.where(never[None, :, None], 0.0, old.failed))
+
+
+# --- the tests -------------------------------------------------------------------------------------------------------
+
+
+class _Scope(NamedTuple):
+    """Whose failures are looked at, and its share of the risk; none: those of all."""
+
+    host: int | None
+    path: int | None
+    share: float
+
+
+class _Failure(NamedTuple):
+    """A test that says that the canary fails more, by how much less likely than allowed, and in words."""
+
+    excess: float
+    path: str
+    reason: str
+
+
+def _strongest(failures: Iterable[_Failure]) -> dict[str, str]:
+    """Return for each path, and for all of them under an empty name, what is least likely to be chance."""
+    found: dict[str, _Failure] = {}
+    for one in failures:
+        found[one.path] = min(one, found.get(one.path, one))
+    return {path: one.reason for path, one in found.items()}
+
+
+def _scopes(side: _Side) -> list[_Scope]:
+    """Return whose failures are tested; a fleet of one host is that host, and so with one path."""
+    hosts = [*range(len(side.hosts))] if len(side.hosts) > 1 else []
+    paths = [*range(len(side.paths))] if len(side.paths) > 1 else []
+    kinds: list[tuple[int, list[tuple[int | None, int | None]]]] = [
+        (FLEET, [(None, None)]),
+        (HOST, [(host, None) for host in hosts]),
+        (PATH, [(None, path) for path in paths]),
+        (BOTH, [(host, path) for host in hosts for path in paths]),
+    ]
+    total = sum(weight for weight, members in kinds if members)
+    return [_Scope(*one, weight / total / len(members)) for weight, members in kinds for one in members]
+
+
+def _tests(tried: _Side, old: _Side, risk: float, what: str) -> Iterator[_Failure]:
+    """Test all scopes over all rounds, and in each run of some of them; yield what is no chance."""
+    ends = [*_cut(len(tried.rounds))]
+    begins, stops, shares = _runs(len(ends) - 1)
+    for scope in _scopes(tried):
+        sums = [_sums(table, scope, ends) for table in (tried.failed, tried.made)]
+        sums += [_sums(table, scope._replace(host=None), ends) for table in (old.failed, old.made)]
+        counts = [total[stops] - total[begins] for total in sums]
+        excess = _chance(*counts) / (risk * shares * scope.share)
+        place = int(np.argmin(excess))
+        if excess[place] <= 1:
+            numbers = [float(one[place]) for one in counts]
+            run = ends[begins[place]], ends[stops[place]]
+            path = "" if scope.path is None else tried.paths[scope.path]
+            yield _Failure(float(excess[place]), path, _in_words(tried, scope, run, numbers, what))
+
+
+def _cut(rounds: int) -> Iterator[int]:
+    """Yield where runs of rounds begin and end: before, between and after rounds, or blocks of neighbours."""
+    parts = min(rounds, MOST_ROUNDS)
+    return (round(rounds * part / parts) for part in range(parts + 1))
+
+
+def _runs(rounds: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Values]:
+    """Return where each run of rounds begins and ends, and its share of the risk.
+
+    All rounds have theirs. Of the others, those of a length have together the less the longer they are: there are more
+    short ones, and a dead round has fewer requests to show it.
+    """
+    begins, stops = np.triu_indices(rounds + 1, 1)
+    lengths = stops - begins
+    weights = np.where(lengths < rounds, 1 / (lengths * (rounds - lengths + 1)), 0.0)
+    shares = np.where(lengths == rounds, OVERALL, IN_TIME * weights / max(weights.sum(), 1e-9))
+    return begins, stops, shares
+
+
+def _sums(table: Table, scope: _Scope, ends: Sequence[int]) -> Values:
+    """Return how many there were in a scope up to each end."""
+    hosts = slice(None) if scope.host is None else slice(scope.host, scope.host + 1)
+    paths = slice(None) if scope.path is None else slice(scope.path, scope.path + 1)
+    by_round = table[hosts, paths].sum(axis=(0, 1))
+    return np.concatenate(([0.0], np.cumsum(by_round)))[list(ends)]
+
+
+def _chance(failed: Values, made: Values, failed_before: Values, made_before: Values) -> Values:
+    """Return how likely so many failures, or more, are if both fail equally often: Fisher's exact test, one-sided."""
+    chances = np.ones(len(failed))
+    worse = failed * made_before > failed_before * made
+    lost, asked, lost_before, asked_before = (np.rint(one[worse]) for one in (failed, made, failed_before, made_before))
+    chances[worse] = hypergeom.sf(lost - 1, asked + asked_before, lost + lost_before, asked)
+    return chances
+
+
+def _in_words(tried: _Side, scope: _Scope, run: tuple[int, int], numbers: Sequence[float], what: str) -> str:
+    failed, made, failed_before, made_before = numbers
+    of = "" if scope.path is None else f" of {tried.paths[scope.path]}"
+    who = "The canary" if scope.host is None else f"{tried.hosts[scope.host]} of the canary"
+    first, last = tried.rounds[run[0]], tried.rounds[run[1] - 1]
+    when = f" in round {first}" if first == last else f" in rounds {first} to {last}"
+    if run == (0, len(tried.rounds)):
+        when = ""
+    return (
+        f"{who} failed {failed:g} of {made:g} {what}{of}{when}, the baseline {failed_before:g} of {made_before:g}: "
+        "more than chance explains."
+    )
