@@ -18,7 +18,7 @@ class GitProject:
     folder: Path
     count: int = 0
 
-    def git(self, *arguments: str) -> str:
+    def git(self, *arguments: str, **environment: str) -> str:
         at = f"{START + 3600 * self.count} +0000"
         environ = {
             "PATH": os.environ["PATH"],
@@ -27,6 +27,7 @@ class GitProject:
             **{f"GIT_{who}_NAME": "Sam Smith" for who in ("AUTHOR", "COMMITTER")},
             **{f"GIT_{who}_EMAIL": "sam@example.com" for who in ("AUTHOR", "COMMITTER")},
             **{f"GIT_{who}_DATE": at for who in ("AUTHOR", "COMMITTER")},
+            **environment,
         }
         command = ["git", "-C", str(self.folder), *arguments]
         return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout.strip()

@@ -38,6 +38,13 @@ _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _SCP_FORM = re.compile(
     r"(?!(?:https?|ssh|file|git|ext|fd|ftps?):)([A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:[^:].*"
 )
+_HAD_A_HAND = re.compile(
+    r"^[ \t>*-]*(?:co-?-?(?:authored|developed|committed|written)|authored|author|committed|signed-off|pair(?:ed)?"
+    r"(?:-programmed)?)(?:-(?:by|with))?[ \t]*:(.*)$",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Trailers of a commit that name people who made it, and not only looked at it; a squash leaves them anywhere."""
+_ADDRESS = re.compile(r"[^\s<>,;()\"']+@[^\s<>,;()\"']+")
 _SHA = re.compile(r"^[0-9a-f]{40}$")
 _NETWORK_TROUBLE = (
     "Could not resolve host",
@@ -91,6 +98,13 @@ class Repository:
             )
         return self._commit(next(iter(found.values())))
 
+    def full_name(self, ref: str) -> str:
+        """Return ``refs/tags/…`` or ``refs/heads/…`` of a name; of a commit, what was given."""
+        _check_ref(ref)
+        kinds = {"tag": "refs/tags/", "branch": "refs/heads/"}
+        named = (what.split(" ", 1) for what in self._named(ref))
+        return next((f"{kinds[kind]}{name}" for kind, name in named), ref)
+
     def commits(self, since: str | None, until: str, limit: int = 200) -> tuple[tuple[Commit, ...], int]:
         """Return the commits that ``until`` has and ``since`` has not, newest first, and how many there are in all.
 
@@ -102,13 +116,22 @@ class Repository:
         return _commits(listed), count
 
     def authors(self, since: str | None, until: str) -> tuple[str, ...]:
-        """Return the e-mail addresses of everybody who wrote one of the commits, however many there are.
+        """Return the e-mail addresses of everybody who had a hand in one of the commits, however many there are.
+
+        That is who wrote it, who committed it, and whom its trailers name beside them: who wrote with them, or signed
+        it off as theirs to give.
 
         :param since: 40 digits; none: from the beginning.
         """
         span = [self._present(until), *([f"^{self._present(since)}"] if since else [])]
-        listed = self._git("log", "--format=%ae", "--no-mailmap", *span).decode(errors="replace")
-        return tuple(sorted({line.strip().casefold() for line in listed.splitlines()} - {""}))
+        listed = self._git("log", "-z", "--format=%ae%n%ce%n%B", "--no-mailmap", *span).decode(errors="replace")
+        found: set[str] = set()
+        for commit in listed.split("\0"):
+            author, committer, message = (*commit.split("\n", 2), "", "")[:3]
+            trailers = " ".join(_HAD_A_HAND.findall(message))
+            found |= {author.strip().casefold(), committer.strip().casefold()}
+            found |= {address.casefold() for address in _ADDRESS.findall(trailers)}
+        return tuple(sorted(found - {""}))
 
     def tags(self) -> tuple[str, ...]:
         """Return the names of all tags."""

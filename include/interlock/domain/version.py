@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from semver import Version
@@ -29,6 +30,40 @@ def parse_version(text: str) -> Version:
             next_step="trigger the release again with a semantic version",
         )
     return Version.parse(text)
+
+
+TAGS, BRANCHES = "refs/tags/", "refs/heads/"
+_BEFORE = re.compile(r"(?:^|[^0-9.]|(?<![0-9])\.)$")
+"""What may stand before a version in a tag: nothing, or what is no part of its numbers (``v``, ``shop-``)."""
+_NUMBERS = re.compile(r"(?<![0-9])([0-9]+)[._]([0-9]+)(?:[._]([0-9]+))?")
+
+
+def version_in(ref: str) -> str | None:
+    """Return the version that the name of a tag says, such as 1.2.0 of ``v1.2.0``, ``shop/v1.2.0`` or ``shop-1.2.0``.
+
+    None if it says none. A branch says none, if it is written as one (``refs/heads/…``).
+    """
+    if ref.startswith(BRANCHES):
+        return None
+    name = ref.removeprefix(TAGS)
+    begins = (place for place, sign in enumerate(name) if sign.isascii() and sign.isdigit())
+    found = (name[place:] for place in begins if _BEFORE.search(name[:place]))
+    return next(filter(is_version, found), None)
+
+
+def contradicts(ref: str, version: str) -> bool:
+    """Say whether a ref is the tag of another version.
+
+    :param ref: as people wrote it; a name that begins with ``refs/tags/`` is a tag for certain, and its numbers count
+        in other spellings, too: ``v1.2`` is any 1.2, ``REL_1_2_0`` is 1.2.0.
+    """
+    if (said := version_in(ref)) is not None:
+        return said != version
+    if not ref.startswith(TAGS) or not (numbers := _NUMBERS.findall(ref.removeprefix(TAGS))):
+        return False
+    wanted = parse_version(version)
+    given = [int(number) for number in numbers[-1] if number]
+    return given != [wanted.major, wanted.minor, wanted.patch][: len(given)]
 
 
 def bump(previous: str | None, new: str) -> Bump:

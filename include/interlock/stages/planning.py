@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk import XComArg, chain, task_group
 
+from include.interlock.adapters.source import Repository
 from include.interlock.adapters.templates import render
 from include.interlock.domain import board as boards
 from include.interlock.domain.canonical import sha256_of
@@ -20,7 +21,7 @@ from include.interlock.domain.request import ReleaseRequest
 from include.interlock.domain.review import refuse_unreviewed
 from include.interlock.domain.risk import assess
 from include.interlock.domain.standard import template_for
-from include.interlock.domain.version import bump, is_version
+from include.interlock.domain.version import BRANCHES, TAGS, bump, contradicts, version_in
 
 from . import conflicts, fleets, resources
 from .evidence import record
@@ -55,11 +56,12 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     running = what_runs(described, target, fleets.serving(described.environments[target]))
     previous_version, previous_commit = _most_common(running)
     with resources.repository(described) as repository:
-        commit = repository.resolve(request.ref)
+        commit, ref = repository.resolve(request.ref), repository.full_name(request.ref)
+        _refuse_second_commit(repository, request, service, commit.sha)
         commits, count = repository.commits(previous_commit, commit.sha)
         authors = repository.authors(previous_commit, commit.sha)
     step = bump(previous_version, request.version)
-    _refuse_contradictions(request, step, same_commit=previous_commit == commit.sha)
+    _refuse_contradictions(request, step, same_commit=previous_commit == commit.sha, ref=ref)
     risk = assess_risk(policy, described, request, commits=count, step=step, past_releases=past)
     template = None
     if in_force.change_type is ChangeType.STANDARD:
@@ -121,13 +123,19 @@ def _most_common(running: tuple[RunningRelease, ...]) -> tuple[str | None, str |
     return counted.most_common(1)[0][0] if counted else (None, None)
 
 
-def _refuse_contradictions(request: ReleaseRequest, step: str, *, same_commit: bool) -> None:
-    if is_version(request.ref.removeprefix("v")) and request.ref.removeprefix("v") != request.version:
+def _refuse_contradictions(request: ReleaseRequest, step: str, *, same_commit: bool, ref: str = "") -> None:
+    """Refuse a version that its tag, the target, or the train contradicts.
+
+    :param ref: the full name of what was asked for, if the repository has it as a tag or a branch.
+    """
+    if contradicts(ref or request.ref, request.version):
+        said = version_in(ref or request.ref) or f"what {request.ref} says"
         raise RequestRefused(
             f"The tag {request.ref} is a version, and the release is to be called {request.version}.",
             rule="a version is one commit, and its tag says which",
             who="the release manager",
-            next_step=f"release it as {request.ref}, or choose the tag {request.version}",
+            next_step=f"release it as {said}, or choose the tag {request.version}; if {request.ref} is a branch, write "
+            f"{BRANCHES}{request.ref.removeprefix(TAGS)}",
         )
     if step == "same" and not same_commit:
         raise PolicyViolation(
@@ -143,6 +151,19 @@ def _refuse_contradictions(request: ReleaseRequest, step: str, *, same_commit: b
             who="the service's team",
             next_step="let it take the next train, or release it outside of the train if the step back is meant",
         )
+
+
+def _refuse_second_commit(repository: Repository, request: ReleaseRequest, service: str, commit: str) -> None:
+    """Refuse to call a commit what the repository calls another one."""
+    tags = set(repository.tags())
+    for tag in (f"{before}{request.version}" for before in ("", "v", f"{service}-", f"{service}-v", f"{service}/v")):
+        if tag in tags and (other := repository.resolve(f"{TAGS}{tag}").sha) != commit:
+            raise RequestRefused(
+                f"The tag {tag} is commit {other[:12]}, and {request.ref} is {commit[:12]}.",
+                rule="a version is one commit, and its tag says which",
+                who="the release manager",
+                next_step=f"release {TAGS}{tag}, or give this commit a version of its own",
+            )
 
 
 def _needs_approval(flow: Flow, step: str, risk: int) -> bool:

@@ -137,6 +137,50 @@ def test_who_wrote_the_first_of_many_commits_is_an_author(project: GitProject, t
     assert repository.authors(first, head) == ("ben@example.com", "sam@example.com")
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param("Pair\n\nCo-authored-by: Cora <Cora@Example.com>", id="co-author"),
+        pytest.param("Pair\n\nco-AUTHORED-by:Cora <cora@example.com>\nRefs: #7", id="in any case"),
+        pytest.param("Squash\n\n* One\n\nCo-authored-by: Cora <cora@example.com>\n\n* Two\n\nText", id="in a squash"),
+        pytest.param("Pair\n\nCo-developed-by: Cora <cora@example.com>\nSigned-off-by: Sam <s@x>", id="developed"),
+        pytest.param("Pair\n\nSigned-off-by: Cora <cora@example.com>", id="signed off"),
+        pytest.param("Pair\n\nCo-authored-by: cora@example.com", id="an address alone"),
+        pytest.param("Pair\n\nPair-programmed-with: Ben <b@x>, Cora <cora@example.com>", id="two in a line"),
+    ],
+)
+def test_whom_a_commit_names_beside_its_author_made_it_too(project: GitProject, tmp_path: Path, message: str) -> None:
+    first = project.git("rev-parse", "HEAD")
+    project.git("commit", "--quiet", "--allow-empty", "--message", message)
+    authors = opened(project, tmp_path).authors(first, project.git("rev-parse", "HEAD"))
+    assert "cora@example.com" in authors
+
+
+def test_who_commits_what_another_wrote_made_it_too_and_who_reviews_it_did_not(
+    project: GitProject, tmp_path: Path
+) -> None:
+    first = project.git("rev-parse", "HEAD")
+    message = (
+        "One\n\nReviewed-by: Ann <ann@example.com>\nAcked-by: Al <al@example.com>\nReported-by: Ed <ed@example.com>"
+    )
+    command = ["commit", "--quiet", "--allow-empty", "--message", message, "--author=Ben <ben@example.com>"]
+    project.git(*command, GIT_COMMITTER_EMAIL="Cora@Example.com")
+    authors = opened(project, tmp_path).authors(first, project.git("rev-parse", "HEAD"))
+    assert authors == ("ben@example.com", "cora@example.com")
+
+
+def test_a_name_is_told_in_full_as_a_tag_or_a_branch(project: GitProject, tmp_path: Path) -> None:
+    project.git("tag", "v1.0.0-x")
+    repository = opened(project, tmp_path)
+    head = project.git("rev-parse", "HEAD")
+    assert [repository.full_name(name) for name in ("v1.0.0-x", "main", "refs/heads/main", head)] == [
+        "refs/tags/v1.0.0-x",
+        "refs/heads/main",
+        "refs/heads/main",
+        head,
+    ]
+
+
 def test_commits_since_one_that_is_gone_say_so(project: GitProject, tmp_path: Path) -> None:
     repository, head = opened(project, tmp_path), project.git("rev-parse", "HEAD")
     with pytest.raises(SourceError, match="has no commit 1111"):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.interlock.domain.errors import RequestRefused
-from include.interlock.domain.version import bump, is_version, parse_version
+from include.interlock.domain.version import bump, contradicts, is_version, parse_version, version_in
 
 numbers = st.integers(0, 12)
 pre_releases = st.sampled_from(["", "-rc.1", "-rc.2", "-alpha", "-0"])
@@ -62,3 +62,51 @@ def test_a_detour_never_makes_a_release_look_larger(one: str, two: str, three: s
     steps = bump(one, two), bump(two, three)
     if "downgrade" not in steps:
         assert order.index(bump(one, three)) <= max(map(order.index, steps))
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "1.2.0",
+        "v1.2.0",
+        "V1.2.0",
+        "v.1.2.0",
+        "refs/tags/1.2.0",
+        "refs/tags/v1.2.0",
+        "shop-1.2.0",
+        "shop/1.2.0",
+        "shop/v1.2.0",
+        "refs/tags/shop@1.2.0",
+        "shop_v1.2.0",
+        "shop2-v1.2.0",
+        "release1.2.0",
+        "refs/tags/services/shop/v1.2.0",
+    ],
+)
+def test_a_tag_says_its_version_in_any_spelling(ref: str) -> None:
+    assert version_in(ref) == "1.2.0"
+    assert not contradicts(ref, "1.2.0")
+    for other in ("1.2.1", "9.9.9", "1.2.0-rc.1", "2.0.0", "11.2.0"):
+        assert contradicts(ref, other)
+
+
+def test_a_pre_release_is_a_version_of_its_own() -> None:
+    assert version_in("shop-1.2.0-rc.1") == "1.2.0-rc.1"
+    assert contradicts("v1.2.0-rc.1", "1.2.0")
+    assert not contradicts("refs/tags/v1.2.0-rc.1+7", "1.2.0-rc.1+7")
+
+
+@pytest.mark.parametrize(
+    "ref", ["refs/tags/v1.2", "refs/tags/REL_1_2_0", "refs/tags/shop-01.02.00", "refs/tags/1.2.0_x"]
+)
+def test_of_a_tag_for_certain_numbers_count_in_other_spellings(ref: str) -> None:
+    assert not contradicts(ref, "1.2.0")
+    assert contradicts(ref, "1.3.0")
+
+
+@pytest.mark.parametrize(
+    "ref", ["main", "refs/heads/1.2.0", "refs/heads/release/v1.2.0", "a" * 40, "python3.11", "2024"]
+)
+def test_what_names_no_version_contradicts_none(ref: str) -> None:
+    assert version_in(ref) is None
+    assert not contradicts(ref, "9.9.9")
