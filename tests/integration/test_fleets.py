@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from airflow.sdk.exceptions import AirflowNotFoundException
 from moto.server import ThreadedMotoServer
 
 from include.interlock.adapters.load_balancer import Traffic
@@ -16,6 +17,8 @@ from include.interlock.domain.errors import AssetMissing, DeployError
 from include.interlock.stages import fleets, resources
 
 BLUE, GREEN = {"Service": "x", "Colour": "blue"}, {"Service": "x", "Colour": "green"}
+
+TWO: dict[str, Any] = {"strategy": "blue_green", "blue_green": {"hosts": GREEN, "target_group": "shop-green"}}
 
 
 @pytest.fixture
@@ -63,8 +66,7 @@ def groups(clients: dict[str, Any]) -> dict[str, str]:
 
 def environment(**changes: Any) -> Environment:
     plain = {"hosts": BLUE, "count": 2, "deploy_root": "srv/x", "target_group": "shop"}
-    two = {"strategy": "blue_green", "blue_green": {"hosts": GREEN, "target_group": "shop-green"}}
-    return Environment.model_validate({**plain, **(changes or two)})
+    return Environment.model_validate({**plain, **(changes or TWO)})
 
 
 def test_a_release_goes_to_the_fleet_that_has_no_traffic_whichever_that_is(
@@ -112,3 +114,37 @@ def test_the_groups_of_a_canary_are_found_before_anything_is_done(
 def test_one_fleet_is_as_it_always_was(clients: dict[str, Any], groups: dict[str, str]) -> None:
     found = fleets.ready("shop", "production", environment(strategy="rolling"))
     assert ([host.name for host in found.hosts["production"]], found.switches) == (["blue-1", "blue-2"], {})
+    assert "lacking" not in found.model_dump(), "what was reported before that was looked at keeps its digest"
+
+
+def test_what_production_lacks_is_said_and_nothing_is_changed(clients: dict[str, Any], groups: dict[str, str]) -> None:
+    ec2 = clients["ec2"]
+    assert fleets.lacking(environment()) == ()
+    stopped = [host.instance_id for host in fleets.every_host(environment()) if host.name == "blue-2"]
+    ec2.stop_instances(InstanceIds=stopped)
+    both = (groups["shop"], groups["shop-green"])
+    Traffic(clients["elbv2"], both).share(dict.fromkeys(both, 50))
+    before = ec2.describe_instances()["Reservations"]
+    found = fleets.lacking(environment(count=3, **TWO))
+    assert [sentence.partition(";")[0] for sentence in found[:3]] == [
+        "2 of 3 instances with Service=x, Colour=blue are there",
+        "blue-2 would have to be started.",
+        "2 of 3 instances with Service=x, Colour=green are there",
+    ]
+    assert "2 of them have traffic" in found[3]
+    canary = {"traffic": "10%", "target_group": "no-canary", "baseline_target_group": "no-baseline"}
+    found = fleets.lacking(environment(strategy="canary", canary=canary, waves=[1, "100%"]))
+    assert [sentence.partition(".")[0] for sentence in found] == [
+        "blue-2 would have to be started",
+        "There is no target group no-canary",
+        "There is no target group no-baseline",
+    ]
+    assert ec2.describe_instances()["Reservations"] == before
+
+
+def test_an_account_that_cannot_be_asked_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(environment: Environment, kind: str) -> None:
+        raise AirflowNotFoundException("The conn_id `company_aws` isn't defined")
+
+    monkeypatch.setattr(resources, "aws", refused)
+    assert fleets.lacking(environment(target_group="shop")) == ("The conn_id `company_aws` isn't defined",) * 2

@@ -161,6 +161,10 @@ class Host(Model):
     zone: str
 
 
+def _without_nones(plain: dict[str, Any], added: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in plain.items() if name not in added or value is not None}
+
+
 class AssetReport(Record):
     """Stage 3: what the release needs, and that it is there."""
 
@@ -171,6 +175,15 @@ class AssetReport(Record):
     created: tuple[str, ...] = Field((), description="Instances that were missing and have been created")
     switches: dict[str, Switch] = Field({}, description="Environment with two fleets: which one has the traffic")
     canary_groups: tuple[str, ...] = Field((), description="ARNs of the target groups of canary and baseline")
+    lacking: tuple[str, ...] | None = Field(
+        None, description="In a rehearsal: what a release would not find in production; none: it was not looked at"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older reports did not have, so that they keep their digest."""
+        plain: dict[str, Any] = dump(self)
+        return _without_nones(plain, frozenset({"lacking"}))
 
 
 class Artifact(Record):
@@ -306,10 +319,6 @@ _ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance", "t
 """Of a rollout plan: fields that came later."""
 _ADDED_TO_STRATEGY = frozenset({"zones_healthy"})
 """The same of its strategy."""
-
-
-def _without_nones(plain: dict[str, Any], added: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in plain.items() if name not in added or value is not None}
 
 
 class Strategy(Model):

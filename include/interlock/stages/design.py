@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+
 from airflow.sdk import XComArg, task_group
 
 from include.interlock.adapters.builders import tool_version
 from include.interlock.domain.catalogue import Service
+from include.interlock.domain.outcome import PRODUCTION
 from include.interlock.domain.records import AssetReport, ReleasePlan
 
 from . import fleets, resources
 from .taskflow import stage_task
+
+log = logging.getLogger(__name__)
 
 
 @stage_task(task_display_name="Check hosts, load balancer and tools", evidence="assets.checked")
 def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
     """Compare the hosts, the load balancer and the build tool with what there is.
 
-    Starts hosts that are stopped, and creates missing ones where the catalogue says so.
+    Starts hosts that are stopped, and creates missing ones where the catalogue says so. A rehearsal changes nothing in
+    production: it looks at it, and says what a release would not find.
     """
     _, _, described = resources.catalogue_of(service)
+    lacking = fleets.lacking(described.environments[PRODUCTION]) if plan.target != PRODUCTION else None
+    for sentence in lacking or ():
+        log.warning("In production: %s", sentence)
     found = [fleets.ready(service, name, described.environments[name]) for name in sorted({"test", plan.target})]
     return AssetReport(
         hosts={name: hosts for one in found for name, hosts in one.hosts.items()},
@@ -28,6 +37,7 @@ def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
         created=tuple(instance for one in found for instance in one.created),
         switches={name: switch for one in found for name, switch in one.switches.items()},
         canary_groups=tuple(group for one in found for group in one.canary_groups),
+        lacking=lacking,
     )
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import BotoCoreError, ClientError
+
 from include.interlock.adapters import ec2, load_balancer
 from include.interlock.domain.catalogue import Environment
+from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.records import AssetReport, Host, Switch
 
 from . import resources
@@ -73,6 +80,50 @@ def ready(service: str, target: str, environment: Environment) -> AssetReport:
         switches=switches,
         canary_groups=_canary_groups(environment),
     )
+
+
+def lacking(environment: Environment) -> tuple[str, ...]:
+    """Say what a release to an environment would not find, and what it would start or create; nothing is changed."""
+    looks = (_lacking_hosts, _lacking_groups, _lacking_traffic)
+    return tuple(sentence for look in looks for sentence in _told(look, environment))
+
+
+def _told(look: Callable[[Environment], Iterator[str]], environment: Environment) -> Iterator[str]:
+    try:
+        yield from look(environment)
+    except (ReleaseError, AirflowException, BotoCoreError, ClientError) as error:
+        yield str(error)
+
+
+def _lacking_hosts(environment: Environment) -> Iterator[str]:
+    client = resources.aws(environment, "ec2")
+    for tags in environment.fleets:
+        found = ec2.find_instances(client, tags)
+        named = ", ".join(f"{name}={value}" for name, value in tags.items())
+        if len(found) < environment.count:
+            would = "a release would create the others" if environment.missing == "create" else "a release would stop"
+            yield f"{len(found)} of {environment.count} instances with {named} are there; {would}."
+        if still := [one.name for one in found if one.state != "running"]:
+            yield f"{', '.join(still)} would have to be started."
+
+
+def _lacking_groups(environment: Environment) -> Iterator[str]:
+    second, canary = environment.blue_green, environment.canary
+    of_canary = (canary.target_group, canary.baseline_target_group) if canary else ()
+    for name in (environment.target_group, second and second.target_group, *of_canary):
+        if name:
+            yield from _told(partial(_no_group, name=name), environment)
+
+
+def _no_group(environment: Environment, *, name: str) -> Iterator[str]:
+    load_balancer.find_target_group(resources.aws(environment, "elbv2"), name)
+    yield from ()
+
+
+def _lacking_traffic(environment: Environment) -> Iterator[str]:
+    if environment.blue_green:
+        find_switch(environment)
+    yield from ()
 
 
 def _canary_groups(environment: Environment) -> tuple[str, ...]:

@@ -150,7 +150,11 @@ const SAYS = {
   planning: ({ plan }) =>
     plan && `${plan.previous_version ?? "nothing"} → ${plan.version}, ${plural(plan.commit_count, "commit")}, risk ${plan.risk.score}`,
   design: ({ assets }) =>
-    assets && Object.entries(assets.hosts).map(([name, hosts]) => `${name}: ${plural(hosts.length, "host")}`).join(", "),
+    assets &&
+    [
+      ...Object.entries(assets.hosts).map(([name, hosts]) => `${name}: ${plural(hosts.length, "host")}`),
+      ...(assets.lacking ?? []).map((sentence) => `in production: ${sentence}`),
+    ].join(", "),
   build: ({ artifact }) => artifact && `${artifact.tool}, ${artifact.seconds.toFixed(1)} s, sha256 ${short(artifact.bundle.sha256)}`,
   quality: ({ quality }) =>
     quality && (quality.success ? `${plural(quality.suites.length, "suite")} passed` : `${plural(quality.failures.length, "expectation")} failed`),
