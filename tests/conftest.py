@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+
+class _Guarded(BaseHTTPRequestHandler):
+    """An execution API as far as releases look whether it is guarded."""
+
+    def do_GET(self) -> None:
+        body = b'{"detail": "guarded"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        return
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guarded_execution_api() -> Iterator[None]:
+    """Have the tasks that run here find release control in front of the API that they talk to."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Guarded) as server, pytest.MonkeyPatch.context() as patch:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        patch.setenv(
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL", f"http://127.0.0.1:{server.server_address[1]}/execution/"
+        )
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
 
 LONGEST = Path(__file__).parent / "end_to_end"
 

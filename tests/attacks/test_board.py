@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from secrets import token_hex
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -290,6 +291,51 @@ def test_no_task_starts_or_clears_a_release(stack: Stack, at_board: Release, dat
         reply = as_task(stack, "POST", path, instance, {"conf": {}})
         assert reply.status_code == 403, reply.text
         assert "under release control" in reply.text
+
+
+@attack(
+    "read the ledger's password, or the key that signs, from a task of another Dag",
+    by=FREE,
+    way="API",
+    stopped="the door refuses it: only tasks of Interlock's own Dags read what proof rests on",
+)
+def test_no_task_of_another_dag_reads_what_proof_rests_on(stack: Stack, at_board: Release) -> None:
+    for name in ("interlock_ledger", "interlock_signing_key", "interlock_board_clerk", "INTERLOCK_LEDGER"):
+        reply = as_task(stack, "GET", f"connections/{name}", str(uuid4()))
+        assert reply.status_code == 403, reply.text
+        assert "what every release is proven by" in reply.text
+
+
+@attack(
+    "write the ballots' texts, or delete them, as another task",
+    by=FREE,
+    way="API",
+    stopped="the door refuses it: a result is written by its own task",
+)
+def test_no_task_writes_what_another_left(stack: Stack, at_board: Release, database: AirflowDatabase) -> None:
+    path = f"xcoms/{DAG}/{at_board.id}/rollout.prepare_ballots/return_value"
+    before = database.xcom(at_board, "rollout.prepare_ballots")
+    for instance in (database.instance(at_board, "rollout.freeze_plan"), str(uuid4())):
+        for method, content in (("POST", []), ("DELETE", None)):
+            assert as_task(stack, method, path, instance, content).status_code == 403
+    assert database.xcom(at_board, "rollout.prepare_ballots") == before
+
+
+@attack(
+    "call a run so that the bypass detector looks elsewhere",
+    by=MANAGER,
+    way="API",
+    stopped="the door refuses the name: in an address it stands for something else",
+)
+@pytest.mark.parametrize("name", [".", "..", "~"])
+@pytest.mark.parametrize("dag_id", [DAG, "rollback_bike_shop", "reconcile"])
+def test_no_run_blinds_the_detector(stack: Stack, at_board: Release, dag_id: str, name: str) -> None:
+    form = {"ref": NEW, "version": NEW, "summary": "Bikes"}
+    reply = stack.person("rita").send(
+        "POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": name, "logical_date": None, "conf": form}
+    )
+    assert reply.status_code == 422, reply.text
+    assert "leave dag_run_id out" in reply.text
 
 
 # --- after the rejection ---------------------------------------------------------------------------------------------

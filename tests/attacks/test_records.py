@@ -136,13 +136,16 @@ def refused_after_edit(
 
 @pytest.fixture(scope="module")
 def misled(stack: Stack, database: AirflowDatabase) -> Release:
-    """An approved release whose plan a task of another Dag replaced, at the API that tasks use; it has ended."""
+    """An approved release whose plan was replaced in its own task's name, at the API that tasks use; it has ended."""
     release = approved(stack)
     plan = database.xcom(release, FREEZE)
     everywhere = edited(plan, {"waves": [[host for each in plan["waves"] for host in each], []]})
-    instance = database.instance(release, "closure.pack_evidence")
     path = f"xcoms/{DAG}/{release.id}/{FREEZE}/return_value"
-    reply = as_task(stack, "POST", path, instance, everywhere)
+    for task in ("closure.pack_evidence", "rollout.prepare_ballots"):
+        reply = as_task(stack, "POST", path, database.instance(release, task), everywhere)
+        assert reply.status_code == 403, reply.text
+        assert database.xcom(release, FREEZE) == plan
+    reply = as_task(stack, "POST", path, database.instance(release, FREEZE), everywhere)
     TAMPERED["a plan"] = release
     assert reply.is_success, reply.text
     assert database.xcom(release, FREEZE) != plan
@@ -153,7 +156,7 @@ def misled(stack: Stack, database: AirflowDatabase) -> Release:
 
 
 @attack(
-    "write the XCom of the frozen plan from a task of another Dag, after the vote",
+    "write the XCom of the frozen plan as another task, which is refused, and in its own task's name, after the vote",
     by=FREE,
     way="API",
     stopped=NOT_ON_RECORD,

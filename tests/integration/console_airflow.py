@@ -91,29 +91,35 @@ STRANGER = "rollback_bike_shop"
 
 def configure(home: Path, port: int, auth_manager: str) -> None:
     (home / "passwords.json").write_text(json.dumps({name: name for name in PEOPLE}))
-    os.environ.update(
-        {
-            "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__AUTH_MANAGER": auth_manager,
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,opal:op,rita:user,audrey:viewer,gus:admin",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-            "AIRFLOW__CORE__FERNET_KEY": "JPWZC4pCMVzYtC4pwgMsYrVaBBLNa0yLsTdCNVpiKV0=",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
-            "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
-            "AIRFLOW__API__SECRET_KEY": "for tests only, and long enough",
-            "AIRFLOW__API_AUTH__JWT_SECRET": "for tests only, and long enough, for tests only, and long enough",
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-            "AIRFLOW_CONN_INTERLOCK_ARTIFACTS": f'{{"conn_type": "fs", "extra": {{"path": "{home}/artifacts"}}}}',
-            "INTERLOCK_CATALOGUE": str(home / "catalogue"),
-            "INTERLOCK_STATE": str(home / "state"),
-            "_AIRFLOW_PROCESS_CONTEXT": "server",
-        }
-    )
+    os.environ.update(settings_of(home, port, auth_manager))
+
+
+JWT_SECRET = "for tests only, and long enough, for tests only, and long enough"
+
+
+def settings_of(home: Path, port: int, auth_manager: str = OURS) -> dict[str, str]:
+    """Return the environment of each of this Airflow's processes."""
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__AUTH_MANAGER": auth_manager,
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,opal:op,rita:user,audrey:viewer,gus:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "AIRFLOW__CORE__FERNET_KEY": "JPWZC4pCMVzYtC4pwgMsYrVaBBLNa0yLsTdCNVpiKV0=",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+        "AIRFLOW__API__SECRET_KEY": "for tests only, and long enough",
+        "AIRFLOW__API_AUTH__JWT_SECRET": JWT_SECRET,
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW_CONN_INTERLOCK_ARTIFACTS": f'{{"conn_type": "fs", "extra": {{"path": "{home}/artifacts"}}}}',
+        "INTERLOCK_CATALOGUE": str(home / "catalogue"),
+        "INTERLOCK_STATE": str(home / "state"),
+        "_AIRFLOW_PROCESS_CONTEXT": "server",
+    }
 
 
 def make_people() -> None:
@@ -354,6 +360,7 @@ def tell_the_tests(file: Path) -> None:
     from airflow.api_fastapi.core_api.routes.ui import ui_router
     from airflow.models.asset import AssetModel
     from airflow.models.backfill import Backfill
+    from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
@@ -364,8 +371,12 @@ def tell_the_tests(file: Path) -> None:
         backfill = Backfill(dag_id=RELEASE, from_date=begin, to_date=begin, dag_run_conf={})
         session.add(backfill)
         session.flush()
+        wanted = select(TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.id).where(
+            TaskInstance.run_id == RUN_ID, TaskInstance.dag_id.in_([RELEASE, OTHER])
+        )
+        tasks = {dag_id if dag_id == OTHER else task_id: str(one) for dag_id, task_id, one in session.execute(wanted)}
         assets = dict(session.execute(select(AssetModel.name, AssetModel.id)).tuples().all())
-        file.write_text(json.dumps({"routes": changing, "assets": assets, "backfill": backfill.id}))
+        file.write_text(json.dumps({"routes": changing, "assets": assets, "backfill": backfill.id, "tasks": tasks}))
 
 
 def main(home: Path, port: int, auth_manager: str) -> None:

@@ -17,7 +17,7 @@ from include.interlock.adapters.permits import Admission, PermitOffice
 from include.interlock.domain import interventions
 from include.interlock.domain import permit as permits
 from include.interlock.domain.catalogue import Service
-from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.errors import PolicyViolation, ReleaseError
 from include.interlock.domain.ledger import INSTALLATION, Entry, unsigned_since
 from include.interlock.domain.outcome import PRODUCTION
 from include.interlock.domain.permit import Circumstances, Purpose
@@ -269,12 +269,22 @@ def circumstances(
         freezes=calendars.closed_now(policy, described, plan.environment, under_way=under_way),
         interventions=(*_done_by_hand(described, entries), *_done_to_train(plan)),
         findings=(
+            *_of_the_api(),
             *([broken.sentence] if broken else ()),
             *(str(entry.payload.get("what")) for entry in (*entries, *about) if entry.kind == "finding"),
         ),
         booked=bookings.taken(service, plan.environment, this_chain()),
         **of_version,
     )
+
+
+def _of_the_api() -> tuple[str, ...]:
+    """Return, in words, that tasks of other Dags could interfere with this release; empty: they could not."""
+    try:
+        resources.refuse_unguarded()
+    except PolicyViolation as error:
+        return (str(error),)
+    return ()
 
 
 def _done_by_hand(service: Service, entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -96,8 +96,10 @@ def refuse_changed_catalogue(service: str, digest: str) -> None:
 def resolve_policy(service: str) -> PolicyInForce:
     """Resolve the enterprise's policy, tightened by the business unit's and the service's, for this change type.
 
-    Refuses a request that breaks the form's rules, whoever sent it and by whatever way.
+    Refuses a request that breaks the form's rules, whoever sent it and by whatever way; and any, where tasks of other
+    Dags could interfere with the release.
     """
+    resources.refuse_unguarded()
     policy, _, described = resources.catalogue_of(service)
     request = requested(service)
     asked = as_asked(service, request)

@@ -13,11 +13,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
+from airflow.sdk.configuration import conf
 
 from include.interlock.adapters import source
 from include.interlock.adapters.airflow_api import AirflowApi
 from include.interlock.adapters.artifacts import ArtifactStore, open_store
 from include.interlock.adapters.catalogue import load_service
+from include.interlock.adapters.execution_api import refuse_unguarded as refuse_unguarded_api
 from include.interlock.adapters.load_balancer import CLIENT_CONFIG, Groups, TargetGroup
 from include.interlock.adapters.signing import Signer, open_signer
 from include.interlock.domain.catalogue import BoardBook, Environment, Policy, Service
@@ -60,6 +62,16 @@ def connections_of(service: Service) -> frozenset[str]:
     """Return the connections that a release of a service uses."""
     of_environments = (name for one in service.environments.values() for name in (one.aws, one.ssh))
     return frozenset((*CONNECTIONS, service.source.connection, *of_environments))
+
+
+def refuse_unguarded() -> None:
+    """Refuse to go on where tasks of other Dags may do to a release what they like.
+
+    :raises PolicyViolation: the execution API that this task talks to is not guarded.
+    """
+    served = conf.get("api", "base_url", fallback="/")
+    base = f"http://localhost:8080{served}" if served.startswith("/") else served  # as Airflow's executors have it
+    refuse_unguarded_api(conf.get("core", "execution_api_server_url", fallback=f"{base.rstrip('/')}/execution/"))
 
 
 def store() -> ArtifactStore:

@@ -97,6 +97,7 @@ def asked_for() -> RollbackRequest:
 @stage_task(task_display_name="Resolve the policy in force", evidence="policy.resolved")
 def resolve_rollback(service: str) -> PolicyInForce:
     """Resolve the policy for standard changes; refuse what breaks the form's rules, and what no person asked for."""
+    resources.refuse_unguarded()
     policy, _, described = resources.catalogue_of(service)
     request, by = asked_for(), requester()
     asked = {"service": service, "requested_by": by, "change_type": ChangeType.STANDARD.value, "rollback": True}

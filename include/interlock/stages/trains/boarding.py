@@ -76,6 +76,7 @@ def open_train(name: str) -> Voyage:
     known = next((one.payload for one in chain_entries() if one.kind == OPENED), None)
     if known is not None:
         return Voyage.from_xcom(known)  # by an earlier try of this task
+    resources.refuse_unguarded()
     catalogue = catalogue_now()
     train = train_now(name, catalogue)
     now = datetime.now(UTC)

@@ -1,0 +1,32 @@
+"""Put the door in front of Airflow's execution API where it is served alone: `airflow api-server --apps execution`.
+
+There Airflow loads no plugin, but these settings, as in each of its processes: ``plugins/`` is on their path, behind
+all else. An installation with settings of its own loads this file in them, or releases find out that their execution
+API is not guarded, and do not start (docs/platform-engineer.md).
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+import wrapt
+
+__all__: list[str] = []
+
+
+@wrapt.when_imported("airflow.api_fastapi.app")
+def guard_execution_api(module: Any) -> None:
+    """Have Airflow's app made with the door around it, also without plugins."""
+    create = module.create_app
+
+    @wraps(create)
+    def create_guarded(apps: str = "all") -> Any:
+        from include.interlock.console.door import ReleaseDoor
+
+        app = create(apps)
+        if not any(one.cls is ReleaseDoor for one in app.user_middleware):
+            app.add_middleware(ReleaseDoor)
+        return app
+
+    module.create_app = create_guarded
