@@ -19,14 +19,14 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter
 
-from .calendar import Answer, Calendars, HolidaysOf, in_utc, may_change, opens_at
+from .calendar import HORIZON, Answer, Calendars, HolidaysOf, in_utc, may_change, opens_at
 from .catalogue import Service
 from .catalogue.calendar_file import zone_of
 from .catalogue.train_file import Cadence, Target, Train, local_of
 from .recurrence import Recurrence
 
 MOST_LOOKED_AT = 2000
-"""So many departures in a row are held against the calendars before it is given up: none of them may depart."""
+"""So many departures in a row that may not be are looked at, and none beyond the calendars' horizon."""
 _A_DAY = timedelta(days=1)
 _LEAP_YEARS = 366 * 8 + 2
 """So many days can lie between two 29ths of February."""
@@ -180,11 +180,14 @@ def departures(train: Train, opening: Opens, after: datetime, *, done: datetime 
     earliest = after - train.freeze.farthest  # what was planned up to then is over, however far it was moved
     times = planned(train, earliest if done is None else max(done, earliest))
     current, idle = next(times, None), 0
+    since: datetime | None = None
     while current is not None and idle < MOST_LOOKED_AT:
-        following, idle = next(times, None), idle + 1
+        following, idle, since = next(times, None), idle + 1, since or current
+        if current - since > HORIZON:
+            return
         at = _departs(train, opening, current, following)
         if at is not None and at > after:
-            idle = 0
+            idle, since = 0, None
             yield Departure(current, at)
         current = following
 

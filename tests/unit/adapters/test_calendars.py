@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from include.interlock.adapters import feeds, ical
-from include.interlock.adapters.calendars import Known, load_calendars
+from include.interlock.adapters.calendars import Known, faults_of, load_calendars
 from include.interlock.adapters.catalogue import FOLDER, calendars_of, load_catalogue, main, what_is_wrong
 from include.interlock.domain.calendar import Answer, may_change
 from include.interlock.domain.catalogue.calendar_file import Feed
@@ -416,3 +416,103 @@ def test_checking_the_catalogue_fetches_nothing(folder: Path, server: Server) ->
     named_by_url(folder, server)
     assert faults(folder) == ""
     assert server.asked == 0
+
+
+# --- from where
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.0.0.1"])
+def test_nothing_is_fetched_from_where_the_platform_engineer_names_no_network(
+    tmp_path: Path, server: Server, clock: Clock, host: str
+) -> None:
+    copies = feeds.Copies(tmp_path / "copies", lambda url: server.client(), networks=lambda: [], clock=clock)
+    feed = Feed.model_validate({"url": server.url.replace("127.0.0.1", host)})
+    with pytest.raises(CatalogueError, match="where no calendars are fetched from; allowed: the Internet, and"):
+        copies.copy_of(feed)
+    assert server.asked == 0
+
+
+def test_what_is_local_to_a_link_is_never_fetched(server: Server) -> None:
+    with server.client() as client, pytest.raises(ValueError, match=r"169\.254\.169\.254, where no calendars"):
+        feeds.fetch(client, "https://169.254.169.254/latest/meta-data", [ip_network("0.0.0.0/0")])
+
+
+def test_a_host_that_has_one_address_too_many_is_not_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(None, None, None, "", (address, 443)) for address in ("93.184.216.34", "10.0.0.1")]
+    monkeypatch.setattr(feeds, "getaddrinfo", lambda *_, **__: found)
+    with server.client() as client, pytest.raises(ValueError, match=r"calendar\.example is 10\.0\.0\.1"):
+        feeds.fetch(client, "https://calendar.example/x.ics", [LOOPBACK])
+
+
+def test_the_address_that_was_looked_at_is_the_one_that_is_asked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that means something else a moment later changes nothing; certificate and Host are those of the name."""
+    monkeypatch.setattr(feeds, "getaddrinfo", lambda *_, **__: [(None, None, None, "", ("127.0.0.1", 443))])
+    url = server.url.replace("127.0.0.1", "calendar.invalid")
+    with server.client() as client, pytest.raises(httpx.ConnectError, match=r"not valid for 'calendar\.invalid'"):
+        feeds.fetch(client, url, [LOOPBACK])
+
+
+def test_the_networks_are_those_of_the_environment() -> None:
+    assert feeds.networks_of({}) == []
+    assert feeds.networks_of({feeds.NETWORKS: "127.0.0.0/8"}) == [LOOPBACK]
+    with pytest.raises(ValueError, match=f"{feeds.NETWORKS}: .* allowed: networks such as"):
+        feeds.networks_of({feeds.NETWORKS: "office"})
+
+
+def test_a_proxy_decides_for_names_and_for_no_addresses(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "inside.example")
+    monkeypatch.setattr(feeds, "getaddrinfo", lambda *_, **__: [(None, None, None, "", ("127.0.0.1", 443))])
+    with server.client() as client:
+        with pytest.raises(httpx.ConnectError):  # not refused: whoever is behind the proxy knows what the name means
+            feeds.fetch(client, "https://calendar.invalid:1/x.ics", [])
+        for host in ("inside.example", "127.0.0.1"):
+            with pytest.raises(ValueError, match="where no calendars are fetched from"):
+                feeds.fetch(client, f"https://{host}/x.ics", [])
+
+
+def test_a_copy_that_cannot_be_kept_is_a_reason_and_no_crash(tmp_path: Path, server: Server, clock: Clock) -> None:
+    (tmp_path / "copies").write_text("a file stands where the folder should be")
+    copies = feeds.Copies(tmp_path / "copies", lambda url: server.client(), networks=lambda: [LOOPBACK], clock=clock)
+    with pytest.raises(CatalogueError, match=r"cannot be fetched .* there is no copy"):
+        copies.copy_of(Feed.model_validate({"url": server.url}))
+
+
+# --- what can close nothing
+
+SHOWN = "  - {{ name: fair, title: Fair, kind: event, ical: {{ {which} }} }}\n"
+
+
+def test_a_calendar_that_is_only_shown_closes_nothing_if_it_cannot_be_read_and_says_so(folder: Path) -> None:
+    write(folder, "office.yaml", HEAD + SHOWN.format(which="file: fair.ics"))
+    for text in ("", "<html>", ics(event(end="20201212T100000Z"))):
+        write(folder, "fair.ics", text)
+        assert ask(folder, "2026-12-12T11:00Z").open
+        (note,) = load_calendars(folder, KNOWN).notes
+        assert "calendars/fair.ics, " in note
+        assert list(faults_of(folder, KNOWN)) == [note]
+
+
+def test_a_calendar_that_is_only_shown_closes_nothing_if_it_cannot_be_fetched(
+    folder: Path, server: Server, copies: feeds.Copies
+) -> None:
+    server.status = 500
+    write(folder, "office.yaml", HEAD + SHOWN.format(which=f"url: '{server.url}'"))
+    assert ask(folder, NOON, copies=copies).open
+    write(folder, "office.yaml", HEAD + SHOWN.format(which=f"url: '{server.url}'").replace("kind: event, ", ""))
+    assert not ask(folder, NOON, copies=copies).open, "its events may say themselves that they are freezes"
+
+
+def test_an_error_that_nobody_foresaw_closes_everything_with_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    write(folder, "outlook.ics", ics(event("7", "CATEGORIES:freeze", "X-OWN:unforeseen")))
+    monkeypatch.setattr(ical, "calendars_in", broken)
+    assert "calendars/outlook.ics, cannot be read: RuntimeError('unforeseen')" in faults(folder)

@@ -435,3 +435,23 @@ def test_more_times_than_anybody_could_mean_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_takes_too_long_to_work_out_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("include.interlock.adapters.ical.LONGEST_WORK", -1.0)
     assert "event a: up to it, the file takes longer than" in refusal(FINE, tmp_path)
+
+
+# --- what programs write
+
+PROGRAMS = {
+    "outlook": ["1201T09-1201T11", "1215T09-1215T11", "1222T23-1223T23"],
+    "exchange": ["1201T18-1201T20", "1210T00-1211T00"],
+    "google": ["1202T03-1202T07", "1210T03-1210T07", "1224T05-1226T05"],
+    "apple": ["1130T17-1130T20", "1130T23-1201T23", "1231T17-1231T20"],
+    "nextcloud": ["1207T07-1207T08", "1208T07-1208T11", "1209T07-1209T08"],
+    "thunderbird": ["1202T21-1203T01", "1205T21-1206T01"],
+    "teamup": ["1204T19-1205T05", "1205T23-1206T23"],
+    "confluence": ["1207T09-1207T17", "1221T09-1221T17"],
+}
+
+
+@pytest.mark.parametrize(("program", "expected"), PROGRAMS.items(), ids=PROGRAMS)
+def test_what_programs_write_is_in_force_as_they_show_it(tmp_path: Path, program: str, expected: list[str]) -> None:
+    text = (Path(__file__).parent / "calendars_of_programs" / f"{program}.ics").read_text()
+    assert times(read(text, tmp_path)) == expected

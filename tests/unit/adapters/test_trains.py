@@ -45,6 +45,17 @@ def test_the_sample_is_well(folder: Path) -> None:
         ("change_type: normal", "board: nobody", "a board of board.yaml: cab, ecab"),
         ('tags: "1.*"', 'tags: "1.*"\n    risk: { fire: true }', "a risk question of policy.yaml: customer_data"),
         ('tags: "1.*"', "named: { ref: 1.1.0, version: 1.1.0, by: zoe }", "somebody of board.yaml"),
+        ('tags: "1.*"', "named: { ref: x, version: 2025.01.0, by: rita }", "2025.01.0 is not a semantic version"),
+        ('tags: "1.*"', "named: { ref: x, version: 1.2.3.4, by: rita }", "1.2.3.4 is not a semantic version"),
+        ('tags: "1.*"', "named: { ref: x, version: 1.2.3-, by: rita }", "1.2.3- is not a semantic version"),
+        (
+            'tags: "1.*"',
+            "named: { ref: v1.1.0, version: 9.9.9, by: rita }",
+            "ref is the tag of 1.1.0, and version is 9",
+        ),
+        ('tags: "1.*"', "named: { ref: refs/tags/1.1.0, version: 9.9.9, by: rita }", "ref is the tag of 1.1.0"),
+        ('tags: "1.*"', 'tags: "release-*"', "no tag like release-* is a semantic version"),
+        ('tags: "1.*"', 'tags: "2025.01.0"', "no tag like 2025.01.0 is a semantic version"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(folder: Path, old: str, new: str, said: str) -> None:
@@ -84,3 +95,9 @@ def test_the_check_of_the_catalogue_looks_at_trains(folder: Path, capsys: pytest
     change(folder, "service: bike-shop", "service: till")
     assert main(["check", "--folder", str(folder)]) == 1
     assert "trains/weekly.yaml" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tags", ["*", "v*", "1.*", "v2.?.0", "1.2.3", "v1.2.3-rc.1", "?.?.?", "*-rc.*"])
+def test_tags_that_may_be_versions_may_board(folder: Path, tags: str) -> None:
+    change(folder, 'tags: "1.*"', f'tags: "{tags}"')
+    assert what_is_wrong(folder) == []

@@ -284,6 +284,13 @@ def test_a_freeze_over_many_years_has_no_next_within_the_horizon() -> None:
     assert ask([long], "2029-06-01T00:00Z").next == at("2029-12-31T23:00Z")
 
 
+@pytest.mark.parametrize("end", ["UNTIL=20260305", "UNTIL=20260305T220000", "COUNT=3"])
+def test_a_rule_that_ends_on_a_day_has_its_last_night(end: str) -> None:
+    nights = freeze("2026-03-03T22:00", "2026-03-04T05:00", repeat=f"FREQ=DAILY;{end}")
+    assert not ask([nights], "2026-03-05T22:30+01:00").open
+    assert ask([nights], "2026-03-06T22:30+01:00").open
+
+
 def test_exceptions_are_days_or_starts() -> None:
     nights = {"repeat": "FREQ=DAILY", "except": ["2026-03-05", "2026-03-06T22:00"]}
     one = window("2026-03-03T22:00", "2026-03-03T23:00", **nights)
@@ -313,6 +320,12 @@ def test_exceptions_are_days_or_starts() -> None:
         ({"from": "2026-03-02", "repeat": "FREQ=MINUTELY"}, "HOURLY"),
         ({"from": "2026-03-02", "repeat": "FREQ=WEEKLY;BYDAY=XX"}, "BYDAY: found XX"),
         ({"from": "2026-03-02", "repeat": "FREQ=WEEKLY;BYDAY=TU"}, "from is the first time"),
+        ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;INTERVAL=0"}, "INTERVAL: found 0"),
+        ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;BYSECOND=1,2,3"}, "several times a minute"),
+        ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;BYMINUTE=0,20,40"}, "more than 10000 times a year"),
+        ({"from": "2026-03-02", "repeat": "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"}, "never comes"),
+        ({"from": "2026-03-02", "repeat": "FREQ=DAILY;COUNT=1000000"}, "COUNT: found 1000000"),
+        ({"from": "2026-03-02", "repeat": "FREQ=YEARLY;BYEASTER=1"}, "BYEASTER"),
         ({"from": "2026-03-02", "repeat": "FREQ=DAILY;UNTIL=20260401T000000Z"}, "without Z"),
         ({"from": "2026-03-02T10:00Z", "until": "2026-03-02T12:00Z", "repeat": "FREQ=DAILY"}, "without an offset"),
         ({"from": "2026-03-02", "except": ["2026-03-03"]}, "except goes with repeat"),

@@ -313,6 +313,8 @@ def test_milestones_leave_out_weekends_and_holidays() -> None:
         ({"freeze": {"farthest": "P8D"}}, "at most 7 days"),
         ({"cadence": {"rule": "FREQ=DAILY"}}, "from goes with rule"),
         ({"cadence": {"rule": "FREQ=WEEKLY;BYDAY=MO", "from": "2026-01-06T20:00"}}, "from is the first time of"),
+        ({"cadence": {"rule": "FREQ=HOURLY;INTERVAL=0", "from": "2026-01-06T20:00"}}, "INTERVAL: found 0"),
+        ({"cadence": {"rule": "FREQ=HOURLY;BYSECOND=0,1", "from": "2026-01-06T20:00"}}, "several times a minute"),
         ({"passengers": [{"service": "a", "tags": "*", "accepted": True}]}, "exactly one of: tags, named, accepted"),
         ({"passengers": [{"service": "a", "tags": "*"}, {"service": "a", "tags": "*"}]}, "a is named twice"),
         ({"passengers": [{"service": "a", "tags": "*", "after": ["b"]}]}, "b, not on the train"),

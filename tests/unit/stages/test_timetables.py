@@ -115,6 +115,27 @@ def test_with_a_broken_catalogue_it_departs_as_planned(calendars: Path) -> None:
     assert departure() == TUESDAY
 
 
+EVENT = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nUID:a\nCATEGORIES:{kind}\n{lines}\nEND:VEVENT\nEND:VCALENDAR\n"
+ODD = {
+    "for ever": "DTSTART:20260101T000000Z\nDTEND:99991231T235959Z",
+    "one of a series": "RECURRENCE-ID:20261201T100000Z\nDTSTART:20261201T100000Z\nDURATION:PT1H",
+    "without an interval": "DTSTART:20260101T000000Z\nDURATION:PT1H\nRRULE:FREQ=HOURLY;INTERVAL=0",
+    "since the year 1": "DTSTART:00010101T000000Z\nDURATION:PT1H\nRRULE:FREQ=HOURLY",
+    "until the last year": "DTSTART:20260101T000000Z\nDURATION:PT1H\nRRULE:FREQ=YEARLY;UNTIL=99991231T235959Z",
+    "no time": "DTSTART:\nRRULE:",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("lines", ODD.values(), ids=ODD)
+def test_no_calendar_leaves_a_train_without_its_next_departure(calendars: Path, lines: str) -> None:
+    (calendars / "feed.ics").write_text(EVENT.format(kind="event", lines=lines))
+    assert departure() == TUESDAY
+    (calendars / "feed.ics").write_text(EVENT.format(kind="freeze", lines=lines))
+    found = ask()
+    assert found is None or found.data_interval.end >= TUESDAY
+
+
 def test_a_calendar_at_a_url_is_not_fetched_by_the_scheduler(calendars: Path) -> None:
     text = FREEZE.split("    from:")[0] + "    ical: { url: https://calendar.invalid/x.ics }\n"
     (calendars / "far.yaml").write_text(text)
