@@ -20,7 +20,7 @@ help: ## list the commands
 
 install: $(READY) ## make the environment in .venv (every other command does this by itself)
 
-$(READY): requirements.lock include/interlock/estate/bootstrap.py
+$(READY): requirements.lock requirements-build.lock include/interlock/estate/bootstrap.py
 	@command -v $(PYTHON) > /dev/null || \
 	    { echo "interlock: no $(PYTHON) here; install Python 3.11 or name one: make up PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) include/interlock/estate/bootstrap.py

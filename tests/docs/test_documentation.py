@@ -104,6 +104,8 @@ def test_no_setting_is_described_that_does_not_exist() -> None:
         "INTERLOCK_ADDRESS",
         "INTERLOCK_SHARED",
         "INTERLOCK_LEDGER_OWNER_URL",
+        "INTERLOCK_BUILD_TOOLS",
+        "INTERLOCK_BUILD_QUEUE",
         "INTERLOCK_",
     }
     assert named - of_processes <= set(VARIABLES.values())

@@ -32,12 +32,13 @@ from include.interlock.domain.records import Host, SmokeResult
 from include.interlock.estate import image
 from include.interlock.estate.sample import make_repository
 from include.interlock.estate.settings import DEPLOY_ROOT, PROJECT, SERVICE, EstateHost, HostEnvironment, Settings
+from tests.build_tools import WORKER
 from tests.estate_process import is_open, status_of, wait_until
 from tests.ports import free_network
 
 VERSIONS = ("1.0.0", "1.1.0", "1.1.1", "1.2.0", "1.3.0")
 GOOD = ("1.0.0", "1.1.0", "1.1.1", "1.3.0")
-ENVIRON = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+ENVIRON = WORKER | {"PATH": f"{sys.prefix}/builds/bin:{os.environ['PATH']}"}
 CATALOGUE = load_service(PROJECT / "include" / "catalogue", SERVICE)
 
 
@@ -168,21 +169,26 @@ def test_good_version_brings_one_component_with_an_allowed_licence(
 
 @pytest.mark.parametrize("version", GOOD)
 def test_good_version_passes_its_integration_suite(
-    built: Callable[[str], Built], shop: Callable[..., Shop], service: Service, version: str
+    checkout: Callable[[str, str], Path], shop: Callable[..., Shop], service: Service, version: str
 ) -> None:
-    run = run_suite(built(version).checkout, service.suites["integration"], base_url=shop(version).url, environ=ENVIRON)
+    clean = checkout(version, "for its suite")
+    run = run_suite(clean, service.suites["integration"], base_url=shop(version).url, environ=ENVIRON)
     rows = junit_rows(run.junit)
     assert len(rows) >= 4
     assert [row for row in rows if row.status != "passed"] == []
 
 
 def test_1_2_0_has_faults_that_only_quality_review_finds(
-    built: Callable[[str], Built], shop: Callable[..., Shop], service: Service, tmp_path: Path
+    built: Callable[[str], Built],
+    checkout: Callable[[str, str], Path],
+    shop: Callable[..., Shop],
+    service: Service,
+    tmp_path: Path,
 ) -> None:
-    made, running = built("1.2.0"), shop("1.2.0")
+    made, running, clean = built("1.2.0"), shop("1.2.0"), checkout("1.2.0", "for its suite")
     assert status_of(f"{running.url}/health") == 200
     assert running.hook("validate").returncode == 0
-    suite = run_suite(made.checkout, service.suites["integration"], base_url=running.url, environ=ENVIRON)
+    suite = run_suite(clean, service.suites["integration"], base_url=running.url, environ=ENVIRON)
     assert [row.name for row in junit_rows(suite.junit) if row.status != "passed"] == [
         "test_two_of_one_bike_cost_twice_as_much"
     ]
@@ -234,13 +240,12 @@ def test_release_stays_as_it_was_built(built: Callable[[str], Built], shop: Call
     assert tree_of(running.folder) == tree_of(built("1.1.0").result.output)
 
 
-def test_health_names_version_and_commit(built: Callable[[str], Built], shop: Callable[..., Shop]) -> None:
+def test_health_names_version_and_commit(checkout: Callable[[str, str], Path], shop: Callable[..., Shop]) -> None:
     running = shop("1.1.0")
     with urllib.request.urlopen(f"{running.url}/health") as answer:
         health = json.load(answer)
-    head = subprocess.run(
-        ["git", "-C", built("1.1.0").checkout, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
-    )
+    clean = checkout("1.1.0", "as it was committed")
+    head = subprocess.run(["git", "-C", clean, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     assert health == {"status": "ok", "version": "1.1.0", "commit": head.stdout.strip()}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -17,15 +18,19 @@ from include.interlock.adapters import bundle, tools
 from include.interlock.adapters.bom import bill_of_materials, component_rows
 from include.interlock.adapters.builders import BuildResult, SuiteRun, build, run_suite, tool_version
 from include.interlock.adapters.reports import coverage_rows, junit_rows
+from include.interlock.adapters.sandbox_view import TOOLS
 from include.interlock.adapters.source import Repository, open_repository
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Build, Suite
 from include.interlock.domain.errors import AssetMissing, BuildFailed, QualityRejected
+from tests.build_tools import WORKER
 from tests.git_project import GitProject, git_project
 
 PROJECTS = Path(__file__).parent / "projects"
-ENVIRON = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+ENVIRON = WORKER | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 """The worker's environment: Airflow's own Python comes first on its PATH."""
+OF_BUILDS = {"PATH": f"{WORKER[TOOLS]}/bin:{os.environ['PATH']}"}
+"""For what a build left: the programs that a build has."""
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 APPSPEC = "version: 0.0\nos: linux\n"
 PASSED = '<testsuite name="s"><testcase name="works"/></testsuite>'
@@ -99,7 +104,7 @@ def test_a_tool_builds_and_tests_a_real_project(
     bundle.pack(result.output, tmp_path / "bundle.tar.gz")
     bundle.unpack(tmp_path / "bundle.tar.gz", tmp_path / "host")
     assert os.access(tmp_path / "host" / "scripts" / "start.sh", os.X_OK)
-    ran = subprocess.run(start, cwd=tmp_path / "host", env=ENVIRON, capture_output=True, check=True, text=True)
+    ran = subprocess.run(start, cwd=tmp_path / "host", env=OF_BUILDS, capture_output=True, check=True, text=True)
     assert ran.stdout == "149700\n"
 
 
@@ -154,15 +159,15 @@ def test_a_tool_says_its_version(tool: str) -> None:
     name, _, number = tool_version(tool, environ=ENVIRON).rpartition(" ")
     assert name
     assert number[0].isdigit()
-    assert tool_version("command") == "command"
+    assert tool_version("command", environ=ENVIRON) == "command"
 
 
 def test_a_tool_that_is_missing_says_how_to_install_it(tmp_path: Path) -> None:
-    with pytest.raises(AssetMissing, match=r"cannot build with ant.*apt-get install ant"):
-        tool_version("ant", environ={"PATH": str(tmp_path)})
+    with pytest.raises(AssetMissing, match=r"cannot build with gradle.*gradle\.org/install.*INTERLOCK_BUILD_TOOLS"):
+        tool_version("gradle", environ={"PATH": str(tmp_path)})
     stand_in(tmp_path, "msbuild", "exit 1")
     stand_in(tmp_path, "dotnet", 'test "$*" = "msbuild /nologo /version" && echo 17.8.3.51904')
-    assert tool_version("msbuild", environ={"PATH": f"{tmp_path}:/bin"}) == "dotnet msbuild 17.8.3.51904"
+    assert tool_version("msbuild", environ={TOOLS: str(tmp_path)}) == "dotnet msbuild 17.8.3.51904"
 
 
 def stand_in(folder: Path, name: str, script: str) -> None:
@@ -200,7 +205,7 @@ echo "$@" >> calls; echo $SOURCE_DATE_EPOCH > epoch
 mkdir -p build/release $(dirname {report}); echo x > build/release/x; echo '{PASSED}' > {report}"""
     stand_in(path, program, script)
     folder = checkout({"appspec.yml": APPSPEC})
-    result = built(folder, tool, {"PATH": f"{path}:/usr/bin:/bin"})
+    result = built(folder, tool, {TOOLS: str(tmp_path), "PATH": "/usr/bin:/bin"})
     epoch = (folder / "epoch").read_text().strip()
     assert (folder / "calls").read_text().splitlines() == [call.format(epoch=epoch) for call in calls]
     assert result.tool.endswith(" 3.8.7")
@@ -218,9 +223,9 @@ def test_a_build_sees_a_whitelist_and_nothing_else(checkout: Checkout, monkeypat
         "HOME": "/root",
         "TMPDIR": "/srv/tmp",
         "LC_ALL": "C",
-        "https_proxy": "http://proxy:3128",
-        "PIP_INDEX_URL": "https://pypi.example.com/simple",
-        "npm_config_registry": "https://npm.example.com",
+        "https_proxy": "http://user:secret@proxy:3128",
+        "PIP_INDEX_URL": "https://user:secret@pypi.example.com/simple",
+        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
         "INTERLOCK_STATE": "/srv/state",
         "LICENCE_SERVER": "lic.example.com:27000",
         "GIT_DIR": "/elsewhere",
@@ -230,24 +235,23 @@ def test_a_build_sees_a_whitelist_and_nothing_else(checkout: Checkout, monkeypat
         checkout({"appspec.yml": APPSPEC}), environ=worker, **command(script, environment=("LICENCE_SERVER", "NOT_SET"))
     )
     seen = dict(line.split("=", 1) for line in (result.output / "env").read_text().splitlines())
-    own = {name: seen.pop(name) for name in ("HOME", "TMPDIR", "PWD", "INTERLOCK_COMMAND")}
     seen.pop("OLDPWD", None), seen.pop("_", None), seen.pop("SHLVL", None)  # what the shell itself sets
+    path = seen.pop("PATH").split(":")
+    assert path[0] == f"{Path(WORKER[TOOLS]).resolve()}/bin"
+    assert all(entry.startswith(("/usr/", "/bin", "/sbin")) for entry in path[1:])
     assert seen == {
-        "PATH": worker["PATH"],
         "LANG": "C.UTF-8",
         "LC_ALL": "C",
         "TZ": "UTC",
+        "PWD": "/build",
+        "HOME": "/home/build",
+        "TMPDIR": "/tmp",
         "SOURCE_DATE_EPOCH": "1767229200",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "https_proxy": "http://proxy:3128",
-        "PIP_INDEX_URL": "https://pypi.example.com/simple",
-        "npm_config_registry": "https://npm.example.com",
-        "INTERLOCK_STATE": "/srv/state",
+        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
         "LICENCE_SERVER": "lic.example.com:27000",
     }
-    assert not Path(own["HOME"]).exists()
-    assert not Path(own["TMPDIR"]).exists()
 
 
 def test_values_that_the_service_asked_for_do_not_stand_in_the_log(checkout: Checkout) -> None:
@@ -255,7 +259,11 @@ def test_values_that_the_service_asked_for_do_not_stand_in_the_log(checkout: Che
     folder = checkout({"appspec.yml": APPSPEC})
     result = built(folder, environ=worker, **command(LEAVES + "echo token=$TOKEN", environment=("TOKEN",)))
     assert result.log.splitlines()[-1] == b"token=***"
-    with pytest.raises(BuildFailed) as failure:
+
+
+def test_values_that_the_service_asked_for_do_not_stand_in_an_error(checkout: Checkout) -> None:
+    folder, worker = checkout({"appspec.yml": APPSPEC}), ENVIRON | {"TOKEN": "s3cret-token"}
+    with pytest.raises(BuildFailed, match=r"\*\*\*") as failure:
         built(folder, environ=worker, **command("echo $TOKEN; exit 1", environment=("TOKEN",)))
     assert "s3cret" not in str(failure.value)
 
@@ -279,17 +287,21 @@ def test_a_failing_build_shows_the_end_of_its_log(checkout: Checkout) -> None:
 
 def test_a_build_that_takes_too_long_is_ended_with_all_that_it_started(checkout: Checkout) -> None:
     folder = checkout({"appspec.yml": APPSPEC})
-    daemon = "setsid sh -c 'echo $$ > daemon; exec sleep 600' & sh -c 'echo $$ > child; sleep 600; true' & wait"
-    with pytest.raises(BuildFailed, match="was stopped: the build took longer than 1 s"):
-        built(folder, **command(daemon, time_limit=timedelta(seconds=1)))
-    assert not any(alive(int((folder / name).read_text())) for name in ("daemon", "child"))
+    mark = uuid4().hex
+    daemon = f"setsid sh -c 'echo > daemon; sleep 600; : {mark}' & sh -c 'echo > child; sleep 600; : {mark}' & wait"
+    with pytest.raises(BuildFailed, match="was stopped: the build took longer than 2 s"):
+        built(folder, **command(daemon, time_limit=timedelta(seconds=2)))
+    assert (folder / "daemon").exists()
+    assert (folder / "child").exists()
+    assert running_with(mark) == []
 
 
 def test_a_daemon_that_a_build_leaves_behind_is_ended(checkout: Checkout) -> None:
     folder = checkout({"appspec.yml": APPSPEC})
-    daemon = "setsid sh -c 'echo $$ > daemon; exec sleep 600' & until test -s daemon; do :; done"
+    mark = uuid4().hex
+    daemon = f"setsid sh -c 'echo $$ > daemon; sleep 600; : {mark}' & until test -s daemon; do :; done"
     built(folder, **command(LEAVES + daemon))
-    assert not alive(int((folder / "daemon").read_text()))
+    assert running_with(mark) == []
 
 
 @pytest.mark.parametrize(
@@ -313,16 +325,10 @@ def test_of_two_appspecs_that_called_yml_counts_as_to_the_agent(checkout: Checko
     assert (output / "appspec.yml").read_text() == APPSPEC
 
 
-def alive(pid: int) -> bool:
-    """Tell whether a process goes on running: a killed one takes a moment to go, and may stay as a zombie."""
-    try:
-        for _ in range(500):
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return False
-            time.sleep(0.01)
-    except psutil.NoSuchProcess:
-        return False
-    return True
+def running_with(mark: str) -> list[int]:
+    """Return the processes of this machine in whose command line a mark stands."""
+    found = psutil.process_iter(["cmdline"])
+    return [one.pid for one in found if mark in " ".join(one.info["cmdline"] or ())]
 
 
 def test_the_time_limit_counts_build_and_tests_together(checkout: Checkout) -> None:
@@ -437,10 +443,8 @@ def test_a_suite_runs_against_the_host_that_it_is_told(checkout: Checkout) -> No
     assert ran.log.splitlines()[-1] == b"http://127.20.0.51:8400 "
 
 
-def test_a_suite_that_runs_again_counts_only_what_it_wrote_now(checkout: Checkout) -> None:
-    folder = checkout(REPORTS)
-    suite(folder, "mkdir out; cp passed out/a.xml; cp passed out/b.xml")
-    ran = suite(folder, "cp failed out/b.xml; exit 1")
+def test_a_suite_counts_only_what_it_wrote_now(checkout: Checkout) -> None:
+    ran = suite(checkout(REPORTS | {"out/a.xml": PASSED, "out/b.xml": PASSED}), "cp failed out/b.xml; exit 1")
     assert ([path.name for path in ran.junit], ran.exit_code) == (["b.xml"], 1)
 
 

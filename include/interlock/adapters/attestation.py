@@ -13,7 +13,7 @@ from typing import Any
 from packageurl import PackageURL
 
 from include.interlock.domain.catalogue import Build
-from include.interlock.domain.records import Blob, Outcome, QualityReport, RolloutPlan
+from include.interlock.domain.records import Blob, Outcome, QualityReport, RolloutPlan, Surroundings
 
 from .source import public_url
 
@@ -59,6 +59,7 @@ def provenance_statement(
     invocation: str,
     started: datetime,
     finished: datetime,
+    surroundings: Surroundings | None = None,
     builder: str = BUILDER,
     byproducts: Mapping[str, Blob] | None = None,
 ) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def provenance_statement(
     :param ref: what the release was asked for with.
     :param tool: name and version of the build tool.
     :param invocation: Dag and run: ``release_bike_shop/manual__2026-…``.
+    :param surroundings: where it was built, and what it could reach from there.
     :param builder: URI of the installation that built it.
     :param byproducts: what else the build left: its log, the bill of materials.
     """
@@ -80,7 +82,10 @@ def provenance_statement(
             "source": {"repository": address, "ref": ref, "commit": commit},
             "build": build.model_dump(mode="json"),
         },
-        "internalParameters": {"tool": tool},
+        "internalParameters": {
+            "tool": tool,
+            **({"surroundings": surroundings.model_dump(mode="json")} if surroundings else {}),
+        },
         "resolvedDependencies": [{"uri": f"git+{address}@{ref}", "digest": {"gitCommit": commit}}],
     }
     details: dict[str, Any] = {

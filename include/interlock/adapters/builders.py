@@ -1,7 +1,7 @@
 """Builds and suites: one way to run any of the tools.
 
-A build sees a clean checkout, a whitelist of environment variables, a home and a temporary folder of its own, and the
-commit's time as ``SOURCE_DATE_EPOCH``. When it is done, or its time is up, nothing that it started goes on running.
+Each runs in a sandbox (:mod:`.isolation`), with the commit's time as ``SOURCE_DATE_EPOCH``. What it left is looked at
+when nothing that it started runs any more.
 
 A tool whose output is only a package (Maven, Gradle, npm, ``python -m build``) need not put an AppSpec into it: the
 ``appspec.yml`` at the top of the repository, and the scripts that it names, are added to an output that has none.
@@ -9,21 +9,20 @@ A tool whose output is only a package (Maven, Gradle, npm, ``python -m build``) 
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from include.interlock.domain.appspec import APPSPEC, OTHER_NAME, parse_appspec
 from include.interlock.domain.catalogue import Build, Suite
 from include.interlock.domain.errors import BuildFailed, QualityRejected
+from include.interlock.domain.records import Surroundings
 
-from . import processes, tools
+from . import tools
+from .isolation import DEFAULT, Confines, Sandbox, sandbox
 from .reports import is_junit, junit_rows
 from .source import commit_epoch
 from .tools import tool_version
@@ -33,13 +32,6 @@ __all__ = ["BuildResult", "SuiteRun", "build", "run_suite", "tool_version"]
 _LOG_CAP = 8 * 1024 * 1024
 _LAST_LINES = 20
 _SECRET_LENGTH = 6
-_PASSED_ON = (
-    "PATH", "LANG", "LC_ALL", "TZ", "INTERLOCK_STATE",
-    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
-    "npm_config_registry", "npm_config_cafile", "NPM_CONFIG_REGISTRY", "NPM_CONFIG_CAFILE",
-)  # fmt: skip
-_PASSED_ON_PREFIX = "PIP_"
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,7 @@ class BuildResult:
     log: bytes
     tool: str
     seconds: float
+    surroundings: Surroundings
 
 
 @dataclass(frozen=True)
@@ -69,23 +62,27 @@ class SuiteRun:
     log: bytes
     exit_code: int
     seconds: float
+    surroundings: Surroundings
 
 
-def build(checkout: Path, spec: Build, *, environ: Mapping[str, str]) -> BuildResult:
+def build(checkout: Path, spec: Build, *, environ: Mapping[str, str], confines: Confines = DEFAULT) -> BuildResult:
     """Build and unit-test a clean checkout with the service's own tool.
 
     Unit tests that fail and say so in their reports do not fail the build: quality review judges them.
 
     :param environ: the worker's environment, of which the build sees a whitelist.
+    :param confines: what the build is held to, and what it may use.
     """
     tool = tools.TOOLS[spec.tool]
-    program, version = tools.find(spec.tool, environ)
     globs = spec.junit or tool.junit
     before = _state(checkout, globs, spec.coverage, spec.bom)
-    with _environment(checkout, environ, spec.environment) as seen:
-        secrets = tuple(seen[name] for name in spec.environment if len(seen.get(name, "")) >= _SECRET_LENGTH)
-        work = _Work(checkout, seen | dict(tool.environ), spec.time_limit.total_seconds(), secrets=secrets)
-        for what, command in _steps(checkout, spec, tool, program, seen["SOURCE_DATE_EPOCH"]):
+    epoch = str(commit_epoch(checkout))
+    more = _same_each_time(epoch) | dict(tool.environ)
+    with sandbox(checkout, environ=environ, confines=confines, names=spec.environment, more=more) as made:
+        program, version = tools.find(spec.tool, made)
+        secrets = tuple(made.environ.get(name, "") for name in spec.environment)
+        work = _Work(made, spec.time_limit.total_seconds(), secrets=secrets)
+        for what, command in _steps(checkout, spec, tool, program, epoch):
             code = work.run(what, command)
             if what == "test":
                 _judge_tests(work, command, code, _reports(checkout, spec, globs, before))
@@ -100,27 +97,32 @@ def build(checkout: Path, spec: Build, *, environ: Mapping[str, str]) -> BuildRe
         log=work.log,
         tool=version,
         seconds=work.seconds,
+        surroundings=made.surroundings,
     )
 
 
-def run_suite(checkout: Path, suite: Suite, *, base_url: str, environ: Mapping[str, str]) -> SuiteRun:
+def run_suite(
+    checkout: Path, suite: Suite, *, base_url: str, environ: Mapping[str, str], confines: Confines = DEFAULT
+) -> SuiteRun:
     """Run a suite of the service's own against a host that serves the release.
 
     Tests that fail and say so in their reports are for quality review; what else goes wrong is QualityRejected.
 
-    :param base_url: what the suite finds as ``BASE_URL``.
+    :param checkout: a clean one: git is asked in it.
+    :param base_url: what the suite finds as ``BASE_URL``: the one host that it reaches, beside its registries.
     :param environ: the worker's environment, of which the suite sees a whitelist.
+    :param confines: what the suite is held to, and what it may use.
     """
     before = _state(checkout, suite.junit)
-    with _environment(checkout, environ, ()) as seen:
-        limit = suite.time_limit.total_seconds()
-        work = _Work(checkout, seen | {"BASE_URL": base_url}, limit, error=QualityRejected)
+    more = _same_each_time(str(commit_epoch(checkout))) | {"BASE_URL": base_url}
+    with sandbox(checkout, environ=environ, confines=confines, more=more, reaches=[base_url]) as made:
+        work = _Work(made, suite.time_limit.total_seconds(), error=QualityRejected)
         code = work.run("suite", suite.command)
     junit = _fresh(checkout, suite.junit, before)
     _judge_tests(work, suite.command, code, junit)
     if not junit:
         raise work.failure(f"{shlex.join(suite.command)} left no report at {', '.join(suite.junit)}")
-    return SuiteRun(junit=junit, log=work.log, exit_code=code, seconds=work.seconds)
+    return SuiteRun(junit=junit, log=work.log, exit_code=code, seconds=work.seconds, surroundings=made.surroundings)
 
 
 class _Work:
@@ -128,15 +130,14 @@ class _Work:
 
     def __init__(
         self,
-        folder: Path,
-        environ: Mapping[str, str],
+        made: Sandbox,
         limit: float,
         *,
         error: type[BuildFailed] | type[QualityRejected] = BuildFailed,
         secrets: tuple[str, ...] = (),
     ) -> None:
-        self._folder, self._environ, self._limit, self._error = folder, environ, limit, error
-        self._secrets = secrets
+        self._sandbox, self._limit, self._error = made, limit, error
+        self._secrets = tuple(secret for secret in (*secrets, *made.secrets) if len(secret) >= _SECRET_LENGTH)
         self._start = time.monotonic()
         self.log = b""
 
@@ -148,24 +149,18 @@ class _Work:
         """Run a command to its end and return its exit code; the error if its time is up or it cannot be started."""
         self.log += f"$ {shlex.join(command)}\n".encode()
         try:
-            done = processes.run(
-                command,
-                folder=self._folder,
-                environ=self._environ,
-                seconds=max(0.0, self._limit - self.seconds),
-                cap=_LOG_CAP,
-                merged=True,
-                sweep=True,
-            )
+            done = self._sandbox.run(command, seconds=max(0.0, self._limit - self.seconds), cap=_LOG_CAP)
         except OSError as error:
             raise self.failure(f"{command[0]} cannot be started: {error.strerror}") from error
         self.log += self._masked(done.output)
         if done.timed_out:
             raise self.failure(f"{shlex.join(command)} was stopped: the {what} took longer than {self._limit:g} s")
+        if done.stopped:
+            raise self.failure(f"{shlex.join(command)} was stopped: {done.stopped}")
         return done.code
 
     def _masked(self, output: bytes) -> bytes:
-        """Hide the values of the variables that the service asked for: they may be credentials."""
+        """Hide logins to registries, and the values of variables that the service asked for: they may be ones."""
         for secret in self._secrets:
             output = output.replace(secret.encode(), b"***")
         return output
@@ -207,29 +202,9 @@ def _judge_tests(work: _Work, command: Sequence[str], code: int, junit: tuple[Pa
         raise work.failure(f"{shlex.join(command)} ended with exit code {code}, and no report names a failed test")
 
 
-@contextmanager
-def _environment(checkout: Path, environ: Mapping[str, str], names: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Give the environment of a build: a whitelist, and folders that vanish afterwards."""
-    passed_on = {
-        name: value
-        for name, value in environ.items()
-        if name in _PASSED_ON or name in names or name.startswith(_PASSED_ON_PREFIX)
-    }
-    with tempfile.TemporaryDirectory(prefix="interlock-build-", ignore_cleanup_errors=True) as own:
-        for folder in ("home", "tmp"):
-            Path(own, folder).mkdir()
-        yield (
-            {"LANG": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}
-            | passed_on
-            | {
-                "HOME": f"{own}/home",
-                "TMPDIR": f"{own}/tmp",
-                "SOURCE_DATE_EPOCH": str(commit_epoch(checkout)),
-                # So that Python writes the same bytes every time, and none into what is being built.
-                "PYTHONHASHSEED": "0",
-                "PYTHONDONTWRITEBYTECODE": "1",
-            }
-        )
+def _same_each_time(epoch: str) -> dict[str, str]:
+    """Return variables so that the same bytes are written every time, and none into what is being built."""
+    return {"SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _matches(checkout: Path, globs: Sequence[str]) -> tuple[Path, ...]:

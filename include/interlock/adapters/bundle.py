@@ -13,6 +13,7 @@ import stat
 import tarfile
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -97,6 +98,7 @@ def _real_name(folder: Path, location: str) -> str:
 
 def _write(archive: tarfile.TarFile, folder: Path, scripts: frozenset[str]) -> None:
     total = 0
+    names = _names_in(folder)
     for number, path in enumerate(_entries(folder)):
         name = path.relative_to(folder).as_posix()
         info = _header(folder, path, name, executable=name in scripts)
@@ -104,10 +106,24 @@ def _write(archive: tarfile.TarFile, folder: Path, scripts: frozenset[str]) -> N
         if total > SIZE_CAP or number >= ENTRY_CAP:
             raise _refusal(f"it has more than {ENTRY_CAP} entries or {SIZE_CAP} bytes")
         if info.isreg():
+            _refuse_names_outside(path, name, names)
             with open(path, "rb") as content:
                 archive.addfile(info, content)
         else:
             archive.addfile(info)
+
+
+def _names_in(folder: Path) -> Counter[tuple[int, int]]:
+    """Count how many names each file has in the folder."""
+    found = (path.lstat() for path in _entries(folder))
+    return Counter((status.st_dev, status.st_ino) for status in found if stat.S_ISREG(status.st_mode))
+
+
+def _refuse_names_outside(path: Path, name: str, names: Counter[tuple[int, int]]) -> None:
+    """Refuse a file that has a name elsewhere, too: it may be somebody else's, or be changed there."""
+    status = path.lstat()
+    if status.st_nlink > names[status.st_dev, status.st_ino]:
+        raise _refusal(f"{name} is a hard link to a file that has further names outside of the folder; copy it instead")
 
 
 def _entries(folder: Path) -> Iterator[Path]:

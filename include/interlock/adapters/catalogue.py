@@ -260,6 +260,7 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
             *_unknown_people(service, board),
             *_loosening_service(service, policy),
             *_faulty_rules(service, policy, board),
+            *_unknown_registries(service, policy),
         ],
     )
     return service
@@ -297,6 +298,20 @@ def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:
         return
     for refusal in policies.refusals_of_service(policy, service):
         yield Problem(("policy", *refusal.path), policies.shown(refusal.found), refusal.allowed)
+
+
+def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
+    """Yield registries that the policy does not open for the service's builds."""
+    if any(_unknown_unit(service, policy)) or any(_loosening_service(service, policy)):
+        return
+    allowed = policies.build_rules_of(policy, service).registries
+    named: list[tuple[tuple[str, ...], Sequence[str]]] = [(("build", "registries"), service.build.registries)]
+    named += [(("suites", name, "registries"), suite.registries) for name, suite in service.suites.items()]
+    for place, registries in named:
+        for index, registry in enumerate(registries):
+            if registry not in allowed:
+                words = f"a registry that builds.registries of policy.yaml opens for it: {_listed(allowed)}"
+                yield Problem((*place, index), quoted(registry), words)
 
 
 def _faulty_rules(service: Service, policy: Policy, board: BoardBook) -> Iterator[Problem]:

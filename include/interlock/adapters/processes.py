@@ -9,7 +9,8 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -30,6 +31,7 @@ class Finished:
     :param code: its exit code; negative: the signal that ended it.
     :param left_out: bytes of output that were over the cap, and are replaced by a line that says so.
     :param timed_out: it was stopped because its time was up.
+    :param stopped: why else it was stopped; empty: it was not.
     """
 
     code: int
@@ -38,6 +40,7 @@ class Finished:
     left_out: int
     seconds: float
     timed_out: bool
+    stopped: str = ""
 
 
 class _Kept:
@@ -75,6 +78,9 @@ def run(
     cap: int,
     merged: bool = False,
     sweep: bool = False,
+    pass_fds: Collection[int] = (),
+    around: Callable[[subprocess.Popen[bytes]], AbstractContextManager[None]] | None = None,
+    watch: Callable[[subprocess.Popen[bytes]], str] | None = None,
 ) -> Finished:
     """Run a command in a session of its own; OSError if it cannot be started.
 
@@ -82,6 +88,8 @@ def run(
     :param cap: bytes of output that are kept, first and last half; the rest is counted and dropped.
     :param merged: its errors go into its output, in their order.
     :param sweep: also end what it started in the background, even in sessions of its own.
+    :param around: entered when it has been started, left when it has been ended.
+    :param watch: asked again and again while it runs; what it says is the reason to stop it.
     """
     mark, start = uuid.uuid4().hex, time.monotonic()
     process = subprocess.Popen(
@@ -93,36 +101,47 @@ def run(
         stderr=subprocess.STDOUT if merged else subprocess.PIPE,
         start_new_session=True,
         umask=0o022,  # the same modes on every worker
+        pass_fds=tuple(pass_fds),
     )
     kept = {pipe: _Kept(cap) for pipe in (process.stdout, process.stderr) if pipe}
-    try:
-        timed_out = not _listen(process, kept, start + seconds)
-    finally:
-        _end(process)
-        if sweep:
-            _end_marked(mark)
-        for pipe in kept:
-            pipe.close()
+    with ExitStack() as stack:
+        try:
+            if around:
+                stack.enter_context(around(process))
+            timed_out, stopped = _listen(process, kept, start + seconds, watch or (lambda _: ""))
+        finally:
+            _end(process)
+            if sweep:
+                _end_marked(mark)
+            for pipe in kept:
+                pipe.close()
     output, errors = [kept[pipe].text() if pipe else b"" for pipe in (process.stdout, process.stderr)]
     left_out = sum(one.left_out for one in kept.values())
-    return Finished(process.returncode, output, errors, left_out, time.monotonic() - start, timed_out)
+    return Finished(process.returncode, output, errors, left_out, time.monotonic() - start, timed_out, stopped)
 
 
-def _listen(process: subprocess.Popen[bytes], kept: Mapping[IO[bytes], _Kept], deadline: float) -> bool:
-    """Collect output until the command ends; False if the deadline came first."""
+def _listen(
+    process: subprocess.Popen[bytes],
+    kept: Mapping[IO[bytes], _Kept],
+    deadline: float,
+    watch: Callable[[subprocess.Popen[bytes]], str],
+) -> tuple[bool, str]:
+    """Collect output until the command ends; return whether its time is up, or why else it has to be stopped."""
     with selectors.DefaultSelector() as selector:
         for pipe in kept:
             os.set_blocking(pipe.fileno(), False)
             selector.register(pipe, selectors.EVENT_READ, kept[pipe])
         while not _exited(process):
             if time.monotonic() >= deadline:
-                return False
+                return True, ""
+            if reason := watch(process):
+                return False, reason
             # Short looks: a child in the background may keep the pipes open when the command itself is done, and a
             # command may close them long before its end.
             _read(selector, wait=0.05)
         while _read(selector, wait=0):
             pass
-    return True
+    return False, ""
 
 
 def _read(selector: selectors.BaseSelector, *, wait: float) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from include.interlock.domain.catalogue import BuildRules
 from include.interlock.domain.errors import AssetMissing
 
-from . import processes
+from . import isolation
+from .sandbox_view import TOOLS as TOOLS_VARIABLE
 
 _VERSION_SECONDS = 60.0
 
@@ -118,44 +119,41 @@ TOOLS: Mapping[str, Tool] = {
 """Every tool that ``build.tool`` of a service can name."""
 
 
-def tool_version(tool: str, *, environ: Mapping[str, str] | None = None) -> str:
-    """Return name and version of the program that does a tool's work; AssetMissing if this machine has none.
+def tool_version(tool: str, *, environ: Mapping[str, str] | None = None, rules: BuildRules | None = None) -> str:
+    """Return name and version of the program that does a tool's work; AssetMissing if a build here has none.
 
     :param environ: the worker's environment; none: this process's.
+    :param rules: how builds are kept apart; none: isolated.
     """
-    return find(tool, os.environ if environ is None else environ)[1]
+    confines = isolation.Confines(rules or BuildRules())
+    with tempfile.TemporaryDirectory(prefix="interlock-tool-", ignore_cleanup_errors=True) as nothing:
+        worker = os.environ if environ is None else environ
+        with isolation.sandbox(Path(nothing), environ=worker, confines=confines) as sandbox:
+            return find(tool, sandbox)[1]
 
 
-def find(tool: str, environ: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
-    """Return the command of the first of a tool's programs that works here, with its name and version."""
+def find(tool: str, sandbox: isolation.Sandbox) -> tuple[tuple[str, ...], str]:
+    """Return the command of the first of a tool's programs that works in a sandbox, with its name and version."""
     if not TOOLS[tool].programs:
         return (), tool
-    path = environ.get("PATH", os.defpath)
     for program in TOOLS[tool].programs:
-        if found := _version(program, path):
+        if found := _version(program, sandbox):
             return program.command, f"{program.label} {found}"
     names = " or ".join(" ".join(program.command) for program in TOOLS[tool].programs)
     raise AssetMissing(
-        f"This machine cannot build with {tool}: {names} is not on its PATH, or does not work.",
+        f"This machine cannot build with {tool}: {names} is not on the PATH of builds ({sandbox.path}), or does not "
+        "work.",
         rule=f"the service's YAML names the build tool {tool}",
         who="whoever runs the worker",
-        next_step=f"install it: {TOOLS[tool].install}",
+        next_step=f"install it: {TOOLS[tool].install}; if it is not below /usr, name its folder in {TOOLS_VARIABLE}",
     )
 
 
-def _version(program: Program, path: str) -> str:
+def _version(program: Program, sandbox: isolation.Sandbox) -> str:
     """Return a program's version, or nothing if it is not there or does not run."""
-    if shutil.which(program.command[0], path=path) is None:
+    try:
+        done = sandbox.run([*program.command, *program.version], seconds=_VERSION_SECONDS, cap=65536)
+    except OSError:
         return ""
-    with tempfile.TemporaryDirectory(prefix="interlock-tool-", ignore_cleanup_errors=True) as home:
-        done = processes.run(
-            [*program.command, *program.version],
-            folder=Path(home),
-            environ={"PATH": path, "HOME": home, "TMPDIR": home, "LC_ALL": "C.UTF-8"},
-            seconds=_VERSION_SECONDS,
-            cap=65536,
-            merged=True,
-            sweep=True,
-        )
     number = re.search(rb"\d+(\.\d+)+[\w.+-]*", done.output)
     return number.group().decode() if number and done.code == 0 else ""

@@ -1,8 +1,9 @@
 """Which rules hold for a release: the enterprise's, tightened by its business unit and by the service itself.
 
 A lower level may only tighten, each key in its own way (:func:`_way_of`): thresholds by name, flows by asking more
-people, time limits by shortening, waivers by fewer roles and less time. Anything else is refused with both places and
-both values named. Rules on who votes need no such care: a lower level can only add some (:mod:`.voting`).
+people, time limits by shortening, waivers by fewer roles and less time, builds by isolation and fewer registries.
+Anything else is refused with both places and both values named. Rules on who votes need no such care: a lower level can
+only add some (:mod:`.voting`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from .canonical import sha256_of
 from .catalogue import (
+    BuildRules,
     ChangeType,
     Flow,
     Person,
@@ -104,6 +106,11 @@ class Tightened:
         return TimeLimits.model_validate(_below(self.values, "time_limits"))
 
     @property
+    def builds(self) -> BuildRules:
+        """The rules on builds."""
+        return BuildRules.model_validate(_below(self.values, "builds"))
+
+    @property
     def waivers(self) -> dict[str, WaiverRule]:
         """The rules on waivers, by suite."""
         suites = dict.fromkeys(path[1] for path in self.values if path[0] == "waivers")
@@ -149,6 +156,11 @@ def flows_of(policy: Policy, service: Governed) -> dict[ChangeType, Flow]:
 def time_limits_of(policy: Policy, service: Governed) -> TimeLimits:
     """Return how long people have to answer about a service, after every tightening."""
     return _resolved(policy, service).time_limits
+
+
+def build_rules_of(policy: Policy, service: Governed) -> BuildRules:
+    """Return how builds and suites of a service are kept apart, after every tightening."""
+    return _resolved(policy, service).builds
 
 
 def refusals_of_unit(policy: Policy, unit: str) -> list[Refusal]:
@@ -265,6 +277,8 @@ _SHRINK = _Way(
 _ADD = _Way(lambda value, above: True, "anything", lambda value, above: tuple(dict.fromkeys(sorted((*above, *value)))))
 _SET_ONCE = _Way(lambda value, above: above in (None, value), "{above} (a further board goes under further_boards)")
 
+_ISOLATE = _Way(lambda value, above: value in (above, "required"), "required")
+
 _FLOW_WAYS = {
     "plan_approval_for_major": _SWITCH_ON,
     "plan_approval_from_risk": _LOWER,
@@ -284,7 +298,9 @@ def _way_of(path: Path) -> _Way:
         return _RAISE if key.startswith("min_") else _LOWER if key.startswith("max_") else _SHRINK
     if path[0] == "change_types":
         return _FLOW_WAYS[key]
-    return _SHRINK if key == "roles" else _SHORTEN
+    if key == "isolation":
+        return _ISOLATE
+    return _SHRINK if key in ("roles", "registries") else _SHORTEN
 
 
 def _resolved(policy: Policy, service: Governed) -> Tightened:
@@ -316,7 +332,7 @@ def _tighten(policy: Policy, asking: Iterable[tuple[str, Tightening]]) -> Tighte
 
 
 def _values_of(policy: Policy) -> Iterator[tuple[Path, Any]]:
-    for name in ("thresholds", "time_limits"):
+    for name in ("thresholds", "time_limits", "builds"):
         for key, value in getattr(policy, name):
             yield (name, key), value
     for kind, flow in policy.change_types.items():
@@ -329,6 +345,7 @@ def _said(level: Tightening) -> Iterator[tuple[Path, Any]]:
     """Yield what a level says; what it leaves out stays as it is."""
     yield from ((("thresholds", key), value) for key, value in level.thresholds.items())
     yield from ((("time_limits", key), value) for key, value in level.time_limits if value is not None)
+    yield from ((("builds", key), value) for key, value in level.builds if value is not None)
     for kind, flow in level.change_types.items():
         yield from ((("change_types", kind.value, key), value) for key, value in flow if value not in (None, ()))
     for suite, rule in level.waivers.items():

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field
 
 from .canonical import Model, canonical_bytes
-from .records import Artifact, ReleasePlan, release_name
+from .records import Artifact, ReleasePlan, SuiteRuns, release_name
 
 SUITE_TITLES = {
     "tests": "Tests",
@@ -89,6 +89,13 @@ def record_rows(plan: ReleasePlan, artifact: Artifact) -> tuple[RecordRow, ...]:
         RecordRow(field="commit", value=artifact.commit, expected=plan.commit.sha),
         RecordRow(field="release", value=artifact.release, expected=release_name(plan.version, artifact.bundle.sha256)),
     )
+
+
+def not_isolated(artifact: Artifact, suites: SuiteRuns) -> tuple[str, ...] | None:
+    """Return what ran beside the platform, and why; none: nothing did, as far as it is on record."""
+    ran = {"the build": artifact.surroundings}
+    ran |= {f"the suite {name}": surroundings for name, surroundings in (suites.surroundings or {}).items()}
+    return tuple(f"{what}: {at.how}" for what, at in ran.items() if at is not None and not at.isolated) or None
 
 
 def licence_allowed(licence: str, allowed: Collection[str]) -> bool:

@@ -186,6 +186,14 @@ class AssetReport(Record):
         return _without_nones(plain, frozenset({"lacking"}))
 
 
+class Surroundings(Model):
+    """Where a build or a suite ran, and what it could reach from there."""
+
+    isolated: bool
+    how: str = Field(description="What kept it apart from the platform, or why nothing did")
+    reaches: tuple[str, ...] = Field((), description="Places on the network that were open to it")
+
+
 class Artifact(Record):
     """Stage 4: one immutable bundle, and what proves where it comes from."""
 
@@ -200,6 +208,13 @@ class Artifact(Record):
     log: Blob = Field(description="What the build tool printed")
     tool: str
     seconds: float
+    surroundings: Surroundings | None = Field(None, description="Where it was built; none: an older release, unknown")
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older artifacts did not have, so that what was recorded keeps its digest."""
+        plain: dict[str, Any] = dump(self)
+        return _without_nones(plain, _ADDED_TO_BUILDS)
 
     @property
     def release(self) -> str:
@@ -241,6 +256,15 @@ class SuiteRuns(Record):
 
     tests: Blob = Field(description="JUnit results of every suite as rows: see adapters.reports")
     logs: dict[str, Blob] = Field(description="Suite: what it printed")
+    surroundings: dict[str, Surroundings] | None = Field(
+        None, description="Suite: where it ran; none: an older release, unknown"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older runs did not have, so that what was recorded keeps its digest."""
+        plain: dict[str, Any] = dump(self)
+        return _without_nones(plain, _ADDED_TO_BUILDS)
 
 
 class FailedExpectation(Model):
@@ -271,6 +295,15 @@ class QualityReport(Record):
     failures: tuple[FailedExpectation, ...]
     results: Blob = Field(description="The validation results, whole, as JSON")
     docs: str = Field(description="URI of the data docs' index page in the artifact store")
+    not_isolated: tuple[str, ...] | None = Field(
+        None, description="The build and the suites that ran beside the platform, and why; none: all were isolated"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older reports did not have, so that what was recorded keeps its digest."""
+        plain: dict[str, Any] = dump(self)
+        return _without_nones(plain, _ADDED_TO_BUILDS)
 
     def reason(self) -> str:
         """Say which rows broke which expectation, in one paragraph."""
@@ -317,6 +350,8 @@ class BackOutPlan(Model):
 
 _ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance", "train"})
 """Of a rollout plan: fields that came later."""
+_ADDED_TO_BUILDS = frozenset({"surroundings", "not_isolated"})
+"""The same of an artifact, of the runs of suites, and of a quality report."""
 _ADDED_TO_STRATEGY = frozenset({"zones_healthy"})
 """The same of its strategy."""
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
+from include.interlock.adapters.sandbox_view import TOOLS
+
 from .leftovers import MARK
 from .postgres import connection_file, secrets_folder
 from .private_files import secret
@@ -36,11 +38,19 @@ def airflow_environment(settings: Settings, base: Mapping[str, str] | None = Non
         "PYTHONUNBUFFERED": "1",
         "SPT_NOENV": "1",  # or Airflow's process titles overwrite the environment, and with it the mark
         "LANG": base.get("LANG", "C.UTF-8"),
+        **build_tools(base),
         **without_proxy(settings, base),
         **places(settings),
         **speed(),
         **secrets_of(settings),
     }
+
+
+def build_tools(base: Mapping[str, str]) -> dict[str, str]:
+    """Return where builds find tools that are not the machine's: the caller's, and a Python of their own."""
+    given = base.get(TOOLS)
+    own = Path(sys.prefix, "builds")  # bootstrap.py makes it
+    return {TOOLS: os.pathsep.join([*([given] if given else []), *([str(own)] if own.is_dir() else [])])}
 
 
 def temporary_folder(settings: Settings) -> Path:

@@ -1,5 +1,8 @@
 """Make the environment that everything else runs in: ``.venv``, with what ``requirements.lock`` pins.
 
+In ``.venv/builds`` there is a second one, with what ``requirements-build.lock`` pins: the Python of services' builds,
+which see nothing of the first.
+
 Run by the Makefile with whatever Python the machine has, before anything is installed: only the standard library,
 and nothing in the syntax that an old Python could not read well enough to be told that it is too old.
 """
@@ -18,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
+BUILDS = VENV / "builds"
+BUILDS_LOCK = ROOT / "requirements-build.lock"
 STAMP = VENV / ".installed"  # holds the digest of the lock that was installed; written last
 UNFINISHED = VENV / ".installing"  # there while an installation is under way: what it left cannot be trusted
 OLDEST, NEWEST = (3, 11), (3, 13)
@@ -34,7 +39,7 @@ def main() -> int:
         check_machine()
         with LOCK.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a second make waits here and then finds the work done
-            digest = hashlib.sha256(lock.read()).hexdigest()
+            digest = hashlib.sha256(lock.read() + BUILDS_LOCK.read_bytes()).hexdigest()
             if installed() != digest:
                 install(digest)
             STAMP.touch()  # newer than the lock again, so that make asks no more
@@ -119,11 +124,29 @@ def install(digest: str) -> None:
         pin.write_text(pinned("uv"))
         pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
         run([*pip, "install", "--quiet", "--require-hashes", "--no-deps", "-r", str(pin)], environment)
-    uv = [str(VENV / "bin/uv"), "pip", "sync", "--require-hashes", "--compile-bytecode", "--python", python, str(LOCK)]
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]
-    run([*uv, *quiet], {**certificates(), **index_of_pip(python), **environment})
+    environment = {**certificates(), **index_of_pip(python), **environment}
+    sync(LOCK, python, environment)
+    run([python, "-m", "venv", "--clear", "--without-pip", str(BUILDS)], environment)
+    sync(BUILDS_LOCK, str(BUILDS / "bin/python"), environment)
+    open_to_all(BUILDS)
     STAMP.write_text(digest + "\n")
     UNFINISHED.unlink()
+
+
+def sync(lock: Path, python: str, environment: "dict[str, str]") -> None:
+    """Bring an environment to a lock, hashes checked."""
+    uv = [str(VENV / "bin/uv"), "pip", "sync", "--require-hashes", "--compile-bytecode", "--python", python, str(lock)]
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    run([*uv, *quiet], environment)
+
+
+def open_to_all(folder: Path) -> None:
+    """Let every account read a folder, whatever the umask: builds run as one of their own."""
+    for where, _, files in os.walk(folder):
+        for path in (where, *(os.path.join(where, name) for name in files)):
+            if not os.path.islink(path):
+                mode = os.stat(path).st_mode & 0o777
+                os.chmod(path, mode | 0o044 | (0o011 if mode & 0o100 else 0))
 
 
 def has_pip() -> bool:

@@ -18,25 +18,31 @@ from include.interlock.domain.quality import UNIT, rows_as_json
 from include.interlock.domain.records import Artifact, Blob, ReleasePlan
 
 from . import resources
-from .taskflow import stage_task, this_run
+from .taskflow import on_build_workers, stage_task, this_run
 
 log = logging.getLogger(__name__)
 
 
-@stage_task(task_display_name="Build, test and pack", evidence="artifact.built", execution_timeout=timedelta(hours=2))
+@stage_task(
+    task_display_name="Build, test and pack",
+    evidence="artifact.built",
+    execution_timeout=timedelta(hours=2),
+    **on_build_workers(),
+)
 def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
     """Build and unit-test the pinned commit in a clean clone, and put the bundle into the artifact store.
 
     With it go a bill of materials (CycloneDX) and provenance (SLSA v1), each signed (in-toto, DSSE), the test results,
     the coverage and the build's log; each by its digest.
     """
-    _, _, described = resources.catalogue_of(service)
+    policy, _, described = resources.catalogue_of(service)
+    confines = resources.confines(policy, described, described.build.registries)
     store = resources.store()
     began = datetime.now(UTC)
-    with resources.workspace() as folder, resources.repository(described) as repository:
+    with resources.build_workspace() as folder, resources.repository(described) as repository:
         checkout = folder / "checkout"
         repository.checkout(plan.commit.sha, checkout)
-        built = builders.build(checkout, described.build, environ=os.environ)
+        built = builders.build(checkout, described.build, environ=os.environ, confines=confines)
         notes = bundle.check(built.output).notes
         packed = folder / "bundle.tar.gz"
         bundle.pack(built.output, packed)
@@ -59,6 +65,7 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
             log=said,
             tool=built.tool,
             seconds=round(built.seconds, 3),
+            surroundings=built.surroundings,
         )
 
 
@@ -101,6 +108,7 @@ def _put_provenance(
         commit=plan.commit.sha,
         build=described.build,
         tool=built.tool,
+        surroundings=built.surroundings,
         invocation="/".join(this_run()),
         started=began,
         finished=datetime.now(UTC),

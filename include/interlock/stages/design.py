@@ -9,22 +9,23 @@ from airflow.sdk import XComArg, task_group
 from include.interlock.adapters.builders import tool_version
 from include.interlock.domain.catalogue import Service
 from include.interlock.domain.outcome import PRODUCTION
+from include.interlock.domain.policy import build_rules_of
 from include.interlock.domain.records import AssetReport, ReleasePlan
 
 from . import fleets, resources
-from .taskflow import stage_task
+from .taskflow import on_build_workers, stage_task
 
 log = logging.getLogger(__name__)
 
 
-@stage_task(task_display_name="Check hosts, load balancer and tools", evidence="assets.checked")
+@stage_task(task_display_name="Check hosts, load balancer and tools", evidence="assets.checked", **on_build_workers())
 def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
     """Compare the hosts, the load balancer and the build tool with what there is.
 
     Starts hosts that are stopped, and creates missing ones where the catalogue says so. A rehearsal changes nothing in
     production: it looks at it, and says what a release would not find.
     """
-    _, _, described = resources.catalogue_of(service)
+    policy, _, described = resources.catalogue_of(service)
     lacking = fleets.lacking(described.environments[PRODUCTION]) if plan.target != PRODUCTION else None
     for sentence in lacking or ():
         log.warning("In production: %s", sentence)
@@ -32,7 +33,7 @@ def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
     return AssetReport(
         hosts={name: hosts for one in found for name, hosts in one.hosts.items()},
         target_groups={name: group for one in found for name, group in one.target_groups.items()},
-        tools={described.build.tool: tool_version(described.build.tool)},
+        tools={described.build.tool: tool_version(described.build.tool, rules=build_rules_of(policy, described))},
         started=tuple(instance for one in found for instance in one.started),
         created=tuple(instance for one in found for instance in one.created),
         switches={name: switch for one in found for name, switch in one.switches.items()},

@@ -15,7 +15,7 @@ from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Policy, Service
 from include.interlock.domain.errors import DeployError
 from include.interlock.domain.paths import docs_prefix
-from include.interlock.domain.quality import CoverageRow, TestRow, record_rows, rows_from_json
+from include.interlock.domain.quality import CoverageRow, TestRow, not_isolated, record_rows, rows_from_json
 from include.interlock.domain.records import (
     Artifact,
     AssetReport,
@@ -32,7 +32,7 @@ from . import resources
 from .assets import deployed, environment_asset
 from .build import put_rows
 from .rolling import deploy
-from .taskflow import stage_task, this_run
+from .taskflow import on_build_workers, stage_task, this_run
 from .waivers import quality_gate
 
 ENVIRONMENT = "test"
@@ -69,20 +69,29 @@ def refuse_failed_hosts(results: Sequence[HostResult], environment: str) -> None
         )
 
 
-@stage_task(task_display_name="Run the service's suites", evidence="suites.run", execution_timeout=timedelta(hours=2))
+@stage_task(
+    task_display_name="Run the service's suites",
+    evidence="suites.run",
+    execution_timeout=timedelta(hours=2),
+    **on_build_workers(),
+)
 def run_suites(service: str, plan: ReleasePlan, deployment: TestDeployment) -> SuiteRuns:
     """Run the service's own suites, at the released commit, against the test environment."""
-    _, _, described = resources.catalogue_of(service)
+    policy, _, described = resources.catalogue_of(service)
     store = resources.store()
     rows: list[TestRow] = []
     logs = {}
-    with resources.workspace() as folder, resources.repository(described) as repository:
-        repository.checkout(plan.commit.sha, folder / "checkout")
+    surroundings = {}
+    url = deployment.base_urls[0]
+    with resources.build_workspace() as folder, resources.repository(described) as repository:
         for name, suite in described.suites.items():
-            ran = builders.run_suite(folder / "checkout", suite, base_url=deployment.base_urls[0], environ=os.environ)
+            confines = resources.confines(policy, described, suite.registries)
+            repository.checkout(plan.commit.sha, folder / name)  # a clean one: the suite before could write to its own
+            ran = builders.run_suite(folder / name, suite, base_url=url, environ=os.environ, confines=confines)
             rows.extend(reports.junit_rows(ran.junit, name))
             logs[name] = store.put_bytes(ran.log, f"{name}.log")
-    return SuiteRuns(tests=put_rows(store, tuple(rows), "suite-tests.json"), logs=logs)
+            surroundings[name] = ran.surroundings
+    return SuiteRuns(tests=put_rows(store, tuple(rows), "suite-tests.json"), logs=logs, surroundings=surroundings)
 
 
 @stage_task(task_display_name="Load the test environment", evidence="test.loaded")
@@ -120,6 +129,7 @@ def judge_quality(
             failures=judged.failures,
             results=store.put_bytes(judged.results_json, "quality.json"),
             docs=store.put_tree(judged.docs, docs_prefix(dag_id, run_id, "quality")),
+            not_isolated=not_isolated(artifact, suites),
         )
     return report
 

@@ -9,21 +9,23 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.configuration import conf
 
-from include.interlock.adapters import source
+from include.interlock.adapters import isolation, source
 from include.interlock.adapters.airflow_api import AirflowApi
 from include.interlock.adapters.artifacts import ArtifactStore, open_store
 from include.interlock.adapters.catalogue import load_service
 from include.interlock.adapters.execution_api import refuse_unguarded as refuse_unguarded_api
 from include.interlock.adapters.load_balancer import CLIENT_CONFIG, Groups, TargetGroup
+from include.interlock.adapters.registries import registry_of
 from include.interlock.adapters.signing import Signer, open_signer
 from include.interlock.domain.catalogue import BoardBook, Environment, Policy, Service
 from include.interlock.domain.dag_names import Home, home_of
+from include.interlock.domain.policy import build_rules_of
 
 if TYPE_CHECKING:
     from include.interlock.adapters.hosts import HostLogin
@@ -61,7 +63,14 @@ def catalogue_of(service: str) -> tuple[Policy, BoardBook, Service]:
 def connections_of(service: Service) -> frozenset[str]:
     """Return the connections that a release of a service uses."""
     of_environments = (name for one in service.environments.values() for name in (one.aws, one.ssh))
-    return frozenset((*CONNECTIONS, service.source.connection, *of_environments))
+    of_suites = (name for suite in service.suites.values() for name in suite.registries)
+    return frozenset((*CONNECTIONS, service.source.connection, *of_environments, *service.build.registries, *of_suites))
+
+
+def confines(policy: Policy, service: Service, registries: Sequence[str]) -> isolation.Confines:
+    """Return what a build or a suite of a service is held to, with the registries that it names."""
+    found = [registry_of(BaseHook.get_connection(name)) for name in registries]
+    return isolation.Confines(rules=build_rules_of(policy, service), registries=tuple(found))
 
 
 def refuse_unguarded() -> None:
@@ -139,6 +148,16 @@ def repository_url(service: Service) -> str:
 def workspace() -> Iterator[Path]:
     """Give a task a folder of its own that is gone when the task ends."""
     with TemporaryDirectory(prefix="interlock-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def build_workspace() -> Iterator[Path]:
+    """Give a build a folder of its own, outside of the project: tools look for settings in the folders above theirs."""
+    places = (gettempdir(), "/var/tmp", "/tmp")
+    outside = [place for place in places if not Path(place).resolve().is_relative_to(PROJECT.resolve())]
+    place = next((place for place in outside if os.access(place, os.W_OK)), None)
+    with TemporaryDirectory(prefix="interlock-build-", dir=place) as folder:
         yield Path(folder)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -37,6 +38,16 @@ DEFAULT_ARGS: dict[str, Any] = {
     "execution_timeout": timedelta(minutes=30),
 }
 """For every task of a release: each is safe to run again (design: "every step can be run again")."""
+
+
+BUILD_QUEUE = "INTERLOCK_BUILD_QUEUE"
+"""Variable of all components: the queue of tasks that need build tools and run others' code; none: the usual one."""
+
+
+def on_build_workers() -> dict[str, Any]:
+    """Return the options of a task that builds, or looks at what there is to build with."""
+    queue = os.environ.get(BUILD_QUEUE)
+    return {"queue": queue} if queue else {}
 
 
 class WaitUntil(DateTimeSensorAsync):

@@ -139,6 +139,28 @@ def test_all_mistakes_of_a_file_are_named_at_once(folder: Path) -> None:
     assert "whoever keeps services/bike-shop.yaml" in message
 
 
+@pytest.mark.parametrize(
+    ("service", "place"),
+    [
+        (("output: build/bundle", "output: build/bundle\n  registries: [pypi, company_npm]"), "build.registries.1"),
+        (
+            ("time_limit: PT5M", "time_limit: PT5M\n    registries: [company_npm]"),
+            "suites.integration.registries.0",
+        ),
+    ],
+    ids=["build", "suite"],
+)
+def test_a_registry_that_the_policy_does_not_open_is_refused(
+    folder: Path, service: tuple[str, str], place: str
+) -> None:
+    edit(folder, "policy.yaml", ("registries: []", "registries: [pypi]"))
+    edit(folder, "services/bike-shop.yaml", service)
+    message = load_catalogue(folder).broken["bike-shop"]
+    assert f'{place}: found "company_npm"; allowed: a registry that builds.registries of policy.yaml opens' in message
+    edit(folder, "policy.yaml", ("registries: [pypi]", "registries: [pypi, company_npm]"))
+    assert load_catalogue(folder).broken == {}
+
+
 def test_a_broken_service_leaves_the_others(folder: Path) -> None:
     edit(folder, "services/bike-shop.yaml", ("\nname: bike-shop", "\nname: bakery"), to="services/bakery.yaml")
     edit(folder, "services/bike-shop.yaml", ("tier: 2", "tier: 9"))

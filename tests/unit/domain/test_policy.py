@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from include.interlock.domain.catalogue import ChangeType, Person, Thresholds
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.policy import (
+    build_rules_of,
     flows_of,
     refusals_of_service,
     refusals_of_unit,
@@ -391,3 +393,38 @@ def test_a_waiver_covers_its_own_failure_in_its_time() -> None:
     assert not WAIVER.covers(failure, AT - timedelta(seconds=1))
     assert not WAIVER.covers(failure.model_copy(update={"expected": "p95_ms is at most 700"}), AT)
     assert not WAIVER.covers(failure.model_copy(update={"suite": "load"}), AT)
+
+
+# --- builds
+
+
+def builds_of(enterprise: dict[str, Any], unit: dict[str, Any], own: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    rules = policy(builds=enterprise, business_units={"retail": {"builds": unit}})
+    found = build_rules_of(rules, service(business_unit="retail", policy={"builds": own}))
+    return found.isolation, found.registries
+
+
+def test_builds_are_isolated_and_have_no_network_if_nobody_says_otherwise() -> None:
+    assert builds_of({}, {}, {}) == ("required", ())
+
+
+def test_a_lower_level_isolates_builds_and_opens_less() -> None:
+    recorded = {"isolation": "recorded", "registries": ["pypi", "company_npm"]}
+    assert builds_of(recorded, {}, {}) == ("recorded", ("pypi", "company_npm"))
+    assert builds_of(recorded, {"isolation": "required"}, {"registries": ["pypi"]}) == ("required", ("pypi",))
+    assert builds_of(recorded, {"registries": []}, {}) == ("recorded", ())
+
+
+def test_no_level_opens_more_to_builds_than_the_one_above() -> None:
+    with pytest.raises(
+        PolicyViolation, match=r"services/bike-shop\.yaml sets builds\.registries to pypi; allowed is some"
+    ):
+        builds_of({"registries": ["company_npm"]}, {}, {"registries": ["pypi"]})
+    with pytest.raises(ValidationError, match="isolation"):
+        builds_of({}, {"isolation": "recorded"}, {})
+
+
+@pytest.mark.parametrize("name", ["interlock_ledger", "INTERLOCK_hosts", "aws_default", "airflow_db"])
+def test_a_connection_of_the_platform_is_no_registry(name: str) -> None:
+    with pytest.raises(ValidationError, match="a build never gets"):
+        policy(builds={"registries": [name]})

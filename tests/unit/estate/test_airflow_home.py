@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
+from include.interlock.adapters.sandbox_view import TOOLS
 from include.interlock.estate.airflow_home import airflow_environment
 from include.interlock.estate.postgres import connection_file, secrets_folder
 from include.interlock.estate.private_files import write_private
@@ -70,3 +72,14 @@ def test_proxy_of_the_machine_is_kept_out_of_what_stays_here(tmp_path: Path) -> 
     assert environment["HTTPS_PROXY"] == "http://proxy:3128"
     assert environment["NO_PROXY"].split(",")[:3] == ["corp", "127.0.0.1", "localhost"]
     assert "127.20.0.11" in environment["NO_PROXY"]
+
+
+def test_builds_find_the_callers_tools_and_a_python_that_is_not_the_platforms(tmp_path: Path) -> None:
+    found = airflow_environment(Settings(state=tmp_path), {TOOLS: "/opt/maven"})[TOOLS].split(":")
+    assert found == ["/opt/maven", f"{sys.prefix}/builds"]
+    builds_python = subprocess.run(
+        [f"{found[1]}/bin/python3", "-c", "import pip, build, pytest, coverage, importlib.util as u; "
+         "print([name for name in ('airflow', 'pydantic', 'moto') if u.find_spec(name)])"],
+        capture_output=True, text=True, check=True, env={},
+    )  # fmt: skip
+    assert builds_python.stdout == "[]\n"

@@ -23,6 +23,7 @@ from .board_file import (
 )
 from .policy_file import (
     Bookings,
+    BuildRules,
     Findings,
     Flow,
     FlowTightening,
@@ -90,6 +91,7 @@ __all__ = [
     "BoardRule",
     "Bookings",
     "Build",
+    "BuildRules",
     "Canary",
     "Catalogue",
     "ChangeType",

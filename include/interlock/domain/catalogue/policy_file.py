@@ -10,7 +10,19 @@ from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, mode
 from include.interlock.domain.canonical import Model
 
 from .board_file import BoardRule, refuse_rules_twice
-from .values import ChangeType, Day, Duration, Email, Identifier, Line, Roles, UserName, each_once, named_twice
+from .values import (
+    ChangeType,
+    Day,
+    Duration,
+    Email,
+    Identifier,
+    Line,
+    RegistryId,
+    Roles,
+    UserName,
+    each_once,
+    named_twice,
+)
 
 Licence = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9.+-]{1,100}$"), Field(description="An SPDX identifier, such as MIT")
@@ -167,6 +179,35 @@ class WaiverTightening(Model):
     longest: Duration | None = None
 
 
+Isolation = Literal["required", "recorded"]
+"""Whether a build that cannot be isolated is refused, or done and marked as such."""
+Registries = Annotated[tuple[RegistryId, ...], AfterValidator(each_once)]
+"""Some registries, each named once."""
+
+
+class BuildRules(Model):
+    """How builds and suites are kept apart from the platform, and what they may use."""
+
+    isolation: Isolation = Field(
+        "required",
+        description="Where nothing can isolate a build, required: it is refused; recorded: it is done without, which "
+        "provenance, quality report and ballots say",
+    )
+    registries: Registries = Field(
+        (), description="Airflow connections of registries that services may name; empty: builds have no network"
+    )
+    memory_mib: int = Field(8192, ge=64, description="Most memory of a build with all its processes, in MiB")
+    disk_mib: int = Field(16384, ge=16, description="Most that a build may have on disk, its checkout too, in MiB")
+    processes: int = Field(4096, ge=16, description="Most processes and threads that a build may have at a time")
+
+
+class BuildsTightening(Model):
+    """What a lower level asks beyond the rules on builds: isolation, fewer registries."""
+
+    isolation: Literal["required"] | None = None
+    registries: Registries | None = Field(None, description="Some of the registries of the level above; empty: none")
+
+
 class Tightening(Model):
     """What a business unit or a service asks beyond the levels above; it may only tighten."""
 
@@ -175,6 +216,7 @@ class Tightening(Model):
     time_limits: TimeLimitsTightening = TimeLimitsTightening()
     board_rules: tuple[BoardRule, ...] = Field((), description="Rules on who votes, beside those of board.yaml")
     waivers: dict[QualitySuite, WaiverTightening] = Field({}, description="Suites whose waivers are narrowed")
+    builds: BuildsTightening = BuildsTightening()
 
     @model_validator(mode="after")
     def _no_rule_twice(self) -> Self:
@@ -272,6 +314,7 @@ class Policy(Model):
     findings: Findings = Findings()
     trains: TrainRules = TrainRules()
     bookings: Bookings = Bookings()
+    builds: BuildRules = BuildRules()
 
     @model_validator(mode="after")
     def _templates_name_questions_that_there_are(self) -> Self:

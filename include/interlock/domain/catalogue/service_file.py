@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema
 
 from include.interlock.domain.canonical import Model
 
-from .policy_file import Tightening
+from .policy_file import Registries, Tightening
 from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, StrategyName, TargetGroupName
 from .values import (
     Argument,
@@ -65,6 +65,7 @@ class Build(Model):
     environment: tuple[EnvironmentVariable, ...] = Field(
         (), description="Names of further environment variables that the build may see"
     )
+    registries: Registries = Field((), description="What it may reach and log in to: registries that policy.yaml names")
     time_limit: Duration = timedelta(minutes=15)
 
     @model_validator(mode="after")
@@ -81,6 +82,7 @@ class Suite(Model):
 
     command: tuple[Argument, ...] = Field(min_length=1)
     junit: tuple[RelativePath, ...] = Field(min_length=1)
+    registries: Registries = Field((), description="What it may reach beside the test environment")
     time_limit: Duration = timedelta(minutes=10)
 
 

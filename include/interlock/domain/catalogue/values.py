@@ -34,6 +34,17 @@ Identifier = Annotated[
 ConnectionId = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,200}$"), Field(description="The id of an Airflow connection")
 ]
+
+
+def _not_the_platforms(value: str) -> str:
+    if value.lower().startswith(("interlock_", "airflow_", "aws_")):
+        raise ValueError("is a connection of the platform's own, which a build never gets")
+    return value
+
+
+RegistryId = Annotated[
+    ConnectionId, AfterValidator(_not_the_platforms), Field(description="The Airflow connection of a package registry")
+]
 Line = Annotated[
     str,
     StringConstraints(
