@@ -7,9 +7,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
+TESTED := .venv/.installed-test
 STACK := $(BIN)/python -m include.interlock.estate
 VENDOR := include/interlock/console/vendor
 export PYTHONPATH := $(CURDIR)
+define MAKE_ENVIRONMENT
+command -v $(PYTHON) > /dev/null || \
+    { echo "interlock: no $(PYTHON) here; install Python 3.11 or name one: make up PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+    $(PYTHON) include/interlock/estate/bootstrap.py
+endef
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo down status hosts logs reset evidence test tools attacks faults mutation bench-fanout bench-schedule \
@@ -21,9 +28,10 @@ help: ## list the commands
 install: $(READY) ## make the environment in .venv (every other command does this by itself)
 
 $(READY): requirements.lock requirements-build.lock include/interlock/estate/bootstrap.py
-	@command -v $(PYTHON) > /dev/null || \
-	    { echo "interlock: no $(PYTHON) here; install Python 3.11 or name one: make up PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) include/interlock/estate/bootstrap.py
+	@$(MAKE_ENVIRONMENT)
+
+$(TESTED): requirements-test.lock requirements-build.lock include/interlock/estate/bootstrap.py
+	@$(MAKE_ENVIRONMENT) test
 
 up: $(READY) ## start everything and leave it to you: prints the address and the logins
 	@$(STACK) up
@@ -49,39 +57,39 @@ reset: $(READY) ## stop everything and throw its state away
 evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag id>/<run id>, FILE=…)
 	@$(STACK) evidence '$(RUN)' $(if $(FILE),'$(FILE)')
 
-test: tools $(READY) ## run all tests
+test: tools $(TESTED) ## run all tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 tools: ## see that the machine has what the tests need; as root of a Debian, install it
 	@.ci/tools
 
-attacks: $(READY) ## try to get round the board, in every way we know (about half an hour)
+attacks: $(TESTED) ## try to get round the board, in every way we know (about half an hour)
 	@$(BIN)/python -m tests.attacks
 
-faults: $(READY) ## break deployments to real SSH hosts at random moments (TRIALS=200, SEED=…)
+faults: $(TESTED) ## break deployments to real SSH hosts at random moments (TRIALS=200, SEED=…)
 	@$(BIN)/python -m tests.faults --trials $(or $(TRIALS),200) $(if $(SEED),--seed $(SEED))
 
-mutation: $(READY) ## change the code of votes, permits and ledger in every small way: do the tests notice? (some minutes)
+mutation: $(TESTED) ## change the code of votes, permits and ledger in every small way: do the tests notice? (some minutes)
 	@nice $(BIN)/python -m tests.mutation
 
-bench-fanout: $(READY) ## time a deployment to many SSH hosts beside OpenSSH alone (HOSTS=40, MIB=0.0625,20, ROUNDS=3)
+bench-fanout: $(TESTED) ## time a deployment to many SSH hosts beside OpenSSH alone (HOSTS=40, MIB=0.0625,20, ROUNDS=3)
 	@$(BIN)/python -m benchmarks.fanout --hosts $(or $(HOSTS),40)$(if $(MIB), --mib $(MIB)) --rounds $(or $(ROUNDS),3)
 
-bench-schedule: $(READY) ## time trains and calendars for 1,000 services (ROUNDS=3)
+bench-schedule: $(TESTED) ## time trains and calendars for 1,000 services (ROUNDS=3)
 	@$(BIN)/python -m benchmarks.schedule --rounds $(or $(ROUNDS),3)
 
-bench-verify: $(READY) ## time the proof of an evidence pack with a long chain (ENTRIES=10000, ROUNDS=5)
+bench-verify: $(TESTED) ## time the proof of an evidence pack with a long chain (ENTRIES=10000, ROUNDS=5)
 	@$(BIN)/python -m benchmarks.verify --entries $(or $(ENTRIES),10000) --rounds $(or $(ROUNDS),5)
 
-bench-canary: $(READY) ## count the wrong verdicts on a canary's errors, by canaries whose truth is known (TRIALS=1000)
+bench-canary: $(TESTED) ## count the wrong verdicts on a canary's errors, by canaries whose truth is known (TRIALS=1000)
 	@$(BIN)/python -m benchmarks.canary --trials $(or $(TRIALS),1000)
 
-lint: $(READY) ## ruff and mypy
+lint: $(TESTED) ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(READY) ## put the code into shape
+format: $(TESTED) ## put the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -105,5 +113,7 @@ vendor: ## bring the console's JavaScript anew, as its package-lock.json says (n
 	    && cp themes/classic/palette.css ../../fullcalendar-palette.css && cp LICENSE.md ../../fullcalendar-LICENSE.md
 	@rm -rf $(VENDOR)/node_modules
 
-lock: $(READY) ## resolve requirements.txt again
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes requirements.txt -o requirements.lock
+lock: $(READY) ## resolve the requirements again (UPGRADE=1: to the newest versions that they allow)
+	@$(LOCK) requirements-test.txt -o requirements-test.lock
+	@$(LOCK) requirements-embedded.txt -c requirements-test.lock -o requirements.lock
+	@$(LOCK) requirements-build.txt -o requirements-build.lock

@@ -23,7 +23,10 @@ FEWEST = 0.95
 def main(arguments: list[str]) -> int:
     """Test every change anew; what an earlier run found may have been found by tests that are no more."""
     if not Path(MUTMUT).exists():
-        print("mutmut is not installed: name it in requirements.txt, then make lock and make install.", file=sys.stderr)
+        print(
+            "mutmut is not installed: name it in requirements-test.txt, then make lock and make install.",
+            file=sys.stderr,
+        )
         return 1
     shutil.rmtree(MUTANTS, ignore_errors=True)
     MUTANTS.mkdir()

@@ -1,4 +1,5 @@
-"""Make the environment that everything else runs in: ``.venv``, with what ``requirements.lock`` pins.
+"""Make the environment that everything else runs in: ``.venv``, with what ``requirements.lock`` pins; with the argument
+``test``, and from then on, with what ``requirements-test.lock`` pins, which is that and what the tests need.
 
 In ``.venv/builds`` there is a second one, with what ``requirements-build.lock`` pins: the Python of services' builds,
 which see nothing of the first.
@@ -21,9 +22,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
+TEST_LOCK = ROOT / "requirements-test.lock"
 BUILDS = VENV / "builds"
 BUILDS_LOCK = ROOT / "requirements-build.lock"
 STAMP = VENV / ".installed"  # holds the digest of the lock that was installed; written last
+FOR_TESTS = VENV / ".installed-test"  # there if it is the tests' lock
 UNFINISHED = VENV / ".installing"  # there while an installation is under way: what it left cannot be trusted
 OLDEST, NEWEST = (3, 11), (3, 13)
 
@@ -37,12 +40,15 @@ def main() -> int:
     use_a_suitable_python()
     try:
         check_machine()
-        with LOCK.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second make waits here and then finds the work done
-            digest = hashlib.sha256(lock.read() + BUILDS_LOCK.read_bytes()).hexdigest()
+        with LOCK.open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)  # a second make waits here and then finds the work done
+            tested = "test" in sys.argv[1:] or FOR_TESTS.exists()
+            lock = TEST_LOCK if tested else LOCK
+            digest = hashlib.sha256(lock.read_bytes() + BUILDS_LOCK.read_bytes()).hexdigest()
             if installed() != digest:
-                install(digest)
-            STAMP.touch()  # newer than the lock again, so that make asks no more
+                install(lock, digest)
+            for stamp in [STAMP, FOR_TESTS] if tested else [STAMP]:
+                stamp.touch()  # newer than the lock again, so that make asks no more
     except CannotInstall as error:
         print("interlock: {}".format(error), file=sys.stderr)  # noqa: UP032 - may be read by an old Python
         return 1
@@ -109,10 +115,10 @@ def installed() -> str:
     return STAMP.read_text().strip()
 
 
-def install(digest: str) -> None:
-    """Install the lock, hashes checked; a half-made environment is made from scratch."""
+def install(lock: Path, digest: str) -> None:
+    """Install a lock, hashes checked; a half-made environment is made from scratch."""
     fresh = UNFINISHED.exists() or not STAMP.exists() or not suits(str(VENV / "bin/python")) or not has_pip()
-    print(f"interlock: {'making' if fresh else 'renewing'} .venv from requirements.lock (once; takes a minute or two)")
+    print(f"interlock: {'making' if fresh else 'renewing'} .venv from {lock.name} (once; takes a minute or two)")
     if fresh:
         run([sys.executable, "-m", "venv", "--clear", str(VENV)])
     UNFINISHED.touch()
@@ -125,7 +131,7 @@ def install(digest: str) -> None:
         pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
         run([*pip, "install", "--quiet", "--require-hashes", "--no-deps", "-r", str(pin)], environment)
     environment = {**certificates(), **index_of_pip(python), **environment}
-    sync(LOCK, python, environment)
+    sync(lock, python, environment)
     run([python, "-m", "venv", "--clear", "--without-pip", str(BUILDS)], environment)
     sync(BUILDS_LOCK, str(BUILDS / "bin/python"), environment)
     open_to_all(BUILDS)
