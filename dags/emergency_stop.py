@@ -19,9 +19,9 @@ DOC = """
 
 ## What it does
 
-Declares that nothing in a scope is rolled out, or lifts such a stop. From then on no release in that scope gets a
-permit, and a wave that is under way touches no further host; it fails, and the release is backed out. A back-out is
-never stopped.
+Declares that nothing in a scope is rolled out, or lifts such a stop. From the moment it is asked for, before this run
+begins, no release in that scope gets a permit, and a wave that is under way touches no further host; it fails, and the
+release is backed out. A back-out is never stopped.
 
 ## When it runs
 
@@ -45,7 +45,8 @@ Nothing. It tells those whom `findings.notify` in `policy.yaml` names.
 
 ## If it fails
 
-Nothing was stopped, or nobody was told: the failed task says which. Correct the form and trigger it again.
+Nothing was stopped, nobody was told, or it is not signed: the failed task says which. If nothing was stopped, correct
+the form and trigger it again.
 
 ## Who keeps it
 

@@ -26,7 +26,7 @@ from include.interlock.domain.errors import (
     ReleaseError,
     TransientError,
 )
-from include.interlock.domain.ledger import CLOCK_CORRECTED, first_break
+from include.interlock.domain.ledger import CLOCK_CORRECTED, IN_ANY_CASE, first_break
 from include.interlock.estate import postgres
 from include.interlock.estate.settings import LOOPBACK, Settings
 from tests.integration.ledger_server import ledger_connection, ledger_server
@@ -247,7 +247,7 @@ def test_writer_that_takes_no_lock_is_let_through_or_waited_for(server: Settings
     def slip_in(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith("INSERT") and not slipped_in:
             slipped_in.append(True)
-            with_lock, rival._hold = rival._hold, lambda connection, chain: datetime.now(UTC)  # type: ignore[method-assign]
+            with_lock, rival._hold = rival._hold, lambda *_: datetime.now(UTC)  # type: ignore[method-assign]
             slipped_in[0] = record(rival, chain, "rival")
             rival._hold = with_lock  # type: ignore[method-assign]
 
@@ -273,6 +273,21 @@ def test_clock_that_was_turned_back_is_refused(server: Settings, ledger: Ledger,
 def test_clock_far_from_the_servers_is_refused(server: Settings, chain: str, hours: int) -> None:
     with pytest.raises(ClockError, match="that of the ledger's database"):
         record(at_offset(server, timedelta(hours=hours)), chain, "first")
+
+
+@pytest.mark.parametrize("kind", sorted(IN_ANY_CASE))
+@pytest.mark.parametrize("hours", [-100, -1, 0, 1, 100])
+def test_an_emergency_stop_is_taken_with_every_clock(
+    server: Settings, ledger: Ledger, chain: str, kind: str, hours: int
+) -> None:
+    record(
+        at_offset(server, timedelta(minutes=4)), chain, "first"
+    )  # the others' clock stands in the future for this one
+    one = at_offset(server, timedelta(hours=hours))
+    entry = one.append_once(chain, kind, {"id": "x"}, actor="olga", key="stop")
+    assert entry.at == ledger.entries(chain)[0].at, "the later ones are not kept out for long"
+    assert ledger.check(chain) is None
+    assert one.now() >= datetime.now(UTC) - timedelta(seconds=2), "the stop is not over before it has begun"
 
 
 def test_clock_a_little_behind_anothers_is_waited_for(server: Settings, ledger: Ledger, chain: str) -> None:

@@ -27,7 +27,7 @@ from include.interlock.adapters.past_releases import REVIEWED
 from include.interlock.adapters.signing import Signer, generate_key, load_signer
 from include.interlock.domain import interventions
 from include.interlock.domain import reconcile as checks
-from include.interlock.domain.errors import PolicyViolation, TransientError
+from include.interlock.domain.errors import AssetMissing, PolicyViolation, TransientError
 from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry
 from include.interlock.domain.records import Blob, Host, HostResult, RolloutPlan, RunningRelease, Strategy, WaveReport
 from include.interlock.domain.stops import DECLARED, LIFTED
@@ -453,6 +453,25 @@ def test_a_stop_is_declared_by_whoever_triggers_it_and_lifted_by_its_id(
         "Emergency stop of bike-shop",
         f"Emergency stop {declared['id']} of bike-shop lifted",
     ]
+
+
+def test_a_stop_that_cannot_be_signed_holds_and_people_are_told(
+    run: Run, mails: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_key() -> Signer:
+        raise AssetMissing("The signing key is not there.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(resources, "signer", no_key)
+        declared = run(stops.record_stop, **STOP)
+        with pytest.raises(PolicyViolation, match="The wave is halted: emergency stop of bike-shop"):
+            permits.refuse_stopped("bike-shop")
+        with pytest.raises(AirflowFailException, match="signing key is not there"):
+            run(stops.tell_of_stop, declared)
+        assert [subject for subject, _ in mails] == ["Emergency stop of bike-shop"]
+    run(stops.tell_of_stop, declared)
+    with resources.ledger() as ledger:
+        assert ledger.heads(INSTALLATION)[-1].sequence == ledger.entries(INSTALLATION)[-1].sequence
 
 
 # --- reviews

@@ -39,6 +39,7 @@ from include.interlock.domain.errors import (
 from include.interlock.domain.ledger import (
     CLOCK_CORRECTED,
     HEAD_TYPE,
+    IN_ANY_CASE,
     Break,
     Entry,
     SignedHead,
@@ -173,7 +174,7 @@ class Ledger:
         for attempt in range(ATTEMPTS):
             try:
                 with self._engine.begin() as connection:
-                    now = self._hold(connection, chain)
+                    now = self._hold(connection, chain, kind)
                     known = entry_with_key(connection, chain, key)
                     if known is not None:
                         # Ours, if the connection was lost after it was written and before that was said.
@@ -192,7 +193,13 @@ class Ledger:
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))
         raise TransientError(f"{kind} could not be recorded in the chain {chain}: its last entry is always from later.")
 
-    def _hold(self, connection: Connection, chain: str) -> datetime:
+    def now(self) -> datetime:
+        """Return what time it is; if this machine's clock and the database's do not agree, the later of both."""
+        with self._reading() as connection:
+            theirs: datetime = connection.scalar(select(func.clock_timestamp()))
+        return max(self._clock(), theirs.astimezone(UTC))
+
+    def _hold(self, connection: Connection, chain: str, kind: str) -> datetime:
         """Keep all others from writing to the chain until the transaction ends; return what time it is."""
         settled = select(
             func.set_config("lock_timeout", PATIENCE, True), func.set_config("statement_timeout", PATIENCE, True)
@@ -201,6 +208,8 @@ class Ledger:
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(chain, 0))))
         theirs, ours = connection.scalar(select(func.clock_timestamp())), self._clock()
         if abs(ours - theirs) > FARTHEST:
+            if kind in IN_ANY_CASE:
+                return datetime.fromtimestamp(min(ours, theirs).timestamp(), UTC)
             raise ClockError(
                 f"The clock of this machine says {instant(ours)}, that of the ledger's database {instant(theirs)}.",
                 rule=f"the two are at most {FARTHEST} apart (include/interlock/adapters/ledger.py)",

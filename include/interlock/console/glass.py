@@ -34,6 +34,8 @@ class Book(Protocol):
     """The part of the ledger that is written here."""
 
     def append(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Any: ...  # noqa: D102
+    def append_once(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Any: ...  # noqa: D102
+    def now(self) -> datetime: ...  # noqa: D102
     def entries(self, chain: str, *, kind: str | None = None) -> Any: ...  # noqa: D102
     def chains(self, beginning: str = "") -> Any: ...  # noqa: D102
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any
 
+from include.interlock.adapters.stops import declare, request_in
+from include.interlock.domain import stops
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.ledger import release_chain
@@ -17,7 +20,8 @@ from include.interlock.domain.witness import ASKED, GIVEN, AskedRun, GivenAnswer
 
 from .asked import Asked
 from .control import is_controlled
-from .glass import OpenLedger, configured_ledger
+from .glass import Book, OpenLedger, configured_ledger
+from .made import catalogue_folder
 from .routes import Deed
 
 log = logging.getLogger(__name__)
@@ -53,12 +57,24 @@ def note_run(user: str, dag_id: str, asked: Asked, reply: bytes, open_ledger: Op
     :param reply: Airflow's answer, which names the run.
     """
     try:
-        run, conf = json.loads(reply)["dag_run_id"], asked.content.get("conf")
-        known = AskedRun(dag_id=dag_id, run_id=run, user=user, conf=sha256_of(conf or {}))
+        run, conf = json.loads(reply)["dag_run_id"], asked.content.get("conf") or {}
+        known = AskedRun(dag_id=dag_id, run_id=run, user=user, conf=sha256_of(conf))
         with open_ledger() as ledger:
             ledger.append(known.chain, ASKED, known.model_dump(mode="json"), actor=user, key=known.key)
+            if dag_id == stops.DAG:
+                _stop_at_once(ledger, user, run, conf)
     except Exception:  # whatever it is: the run's first task says that it is not on record
         log.exception("Who asked for a run of %s could not be recorded", dag_id)
+
+
+def _stop_at_once(ledger: Book, user: str, run: str, form: Mapping[str, Any]) -> None:
+    """Declare an emergency stop as it is asked for: it waits for no scheduler, no pool and no worker.
+
+    Its run's task finds it, tells people, and declares it if that was not possible here.
+    """
+    request = request_in(form, catalogue_folder())
+    if not request.lift:
+        declare(ledger, request, user, (stops.DAG, run), actor=user)
 
 
 def _answer(user: str, asked: Asked) -> GivenAnswer | None:

@@ -27,6 +27,8 @@ HEAD_TYPE = "application/vnd.interlock.chain-head+json"
 """Payload type of a signed head."""
 CLOCK_CORRECTED = "clock.corrected"
 """The one kind whose entry may be earlier than its predecessor: somebody says that the clock was wrong, and why."""
+IN_ANY_CASE = frozenset({"run.asked", "emergency_stop.declared"})
+"""Kinds that no clock keeps out: that everything is to stop is on record also while clocks are wrong."""
 
 SEALED = frozenset({"rollout.frozen", "board.decided", "release.closed", "manifest.frozen"})
 """Kinds in a release's or a train's chain after which its head is signed."""
@@ -148,7 +150,12 @@ def entry_hash(entry: Entry) -> str:
 def next_entry(
     last: Predecessor | None, *, chain: str, at: datetime, actor: str, kind: str, key: str, payload: Mapping[str, Any]
 ) -> Entry:
-    """Return the entry that follows the last one of a chain; ClockError if it would be earlier."""
+    """Return the entry that follows the last one of a chain; ClockError if it would be earlier.
+
+    What is taken in any case has the time of the entry before it then.
+    """
+    if last is not None and kind in IN_ANY_CASE:
+        at = max(at, last.at)
     if last is not None and at < last.at and kind != CLOCK_CORRECTED:
         raise ClockError(
             f"The clock says {instant(at)}, but entry {last.sequence} of the chain {chain} is from {instant(last.at)}.",

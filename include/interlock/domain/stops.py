@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
@@ -16,6 +17,7 @@ from .ledger import Entry
 HALTED = "The wave is halted:"
 """What the results of hosts begin with that a wave did not come to."""
 DECLARED, LIFTED = "emergency_stop.declared", "emergency_stop.lifted"
+DAG = "emergency_stop"
 EVERYTHING = "everything"
 LONGEST_HOURS = 24 * 14
 """An emergency stop lifts itself after two weeks at the latest: what has to last longer is a freeze."""
@@ -61,6 +63,11 @@ class StopRequest(Model):
             by=by,
             until=now + timedelta(hours=self.hours),
         )
+
+
+def id_of(dag_id: str, run_id: str) -> str:
+    """Return the id of the stop that a run declares."""
+    return sha256(f"{dag_id}/{run_id}".encode()).hexdigest()[:8]
 
 
 def parse_stop(form: Mapping[str, Any], scopes: Sequence[str]) -> StopRequest:

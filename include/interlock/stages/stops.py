@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import logging
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param, chain, get_current_context
 
-from include.interlock.adapters.catalogue import load_catalogue
+from include.interlock.adapters.stops import declare, request_in, scopes
 from include.interlock.domain import stops
-from include.interlock.domain.errors import AlreadyRecorded, CatalogueError
+from include.interlock.domain.errors import AlreadyRecorded, ReleaseError
 from include.interlock.domain.ledger import INSTALLATION, Entry
-from include.interlock.domain.stops import DECLARED, EVERYTHING, LIFTED, EmergencyStop, StopRequest
+from include.interlock.domain.stops import EVERYTHING, LIFTED, EmergencyStop, StopRequest
 
 from . import resources
 from .evidence import this_task
@@ -24,13 +24,7 @@ from .taskflow import stage_task, this_run
 if TYPE_CHECKING:
     from include.interlock.adapters.ledger import Ledger
 
-
-def scopes(folder: Path) -> tuple[str, ...]:
-    """Return what can be stopped; with a broken catalogue, everything and whatever has a file."""
-    try:
-        return stops.scopes_of(load_catalogue(folder))
-    except CatalogueError:
-        return (EVERYTHING, *sorted(path.stem for path in folder.glob("services/*.yaml")))
+log = logging.getLogger(__name__)
 
 
 def stop_params(folder: Path) -> dict[str, Param]:
@@ -77,19 +71,18 @@ def record_stop() -> dict[str, Any]:
 
     From then on no permit is given in its scope, and a wave that is under way halts before its next host.
     """
-    form = {name: value for name, value in get_current_context()["params"].items() if value is not None}
-    request = stops.parse_stop(form, scopes(resources.catalogue_folder()))
+    request = request_in(get_current_context()["params"], resources.catalogue_folder())
     by = requester()
     with resources.ledger() as ledger:
-        entry = _lift(ledger, request, by) if request.lift else _declare(ledger, request, by)
-        ledger.sign_head(INSTALLATION, resources.signer())
+        if request.lift:
+            entry = _lift(ledger, request, by)
+        else:
+            entry = declare(ledger, request, by, this_run(), actor=by or this_task())
+        try:
+            ledger.sign_head(INSTALLATION, resources.signer())
+        except ReleaseError:  # it holds all the same, people are told of it, and then it is signed or this run fails
+            log.exception("%s could not be signed yet", entry.key)
     return {"kind": entry.kind, **entry.payload}
-
-
-def _declare(ledger: Ledger, request: StopRequest, by: str) -> Entry:
-    id = sha256("/".join(this_run()).encode()).hexdigest()[:8]
-    payload = request.declared(id, by, datetime.now(UTC)).model_dump(mode="json")
-    return _once(ledger, DECLARED, payload, by, id)
 
 
 def _lift(ledger: Ledger, request: StopRequest, by: str) -> Entry:
@@ -124,7 +117,10 @@ def tell_of_stop(recorded: dict[str, Any]) -> list[str]:
             f"Emergency stop of {stop}\n\nNo release in its scope gets a permit, and waves that are under way halt. "
             f"To lift it, trigger emergency_stop with its id: {stop.id}"
         )
-    return list(notify(subject, text, same=same))
+    told_to = list(notify(subject, text, same=same))
+    with resources.ledger() as ledger:
+        ledger.sign_head(INSTALLATION, resources.signer())
+    return told_to
 
 
 def stop_tasks() -> None:

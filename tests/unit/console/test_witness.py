@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from include.interlock.console.asked import Asked
 from include.interlock.console.witness import is_answer, note_run, objection
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import TransientError
+from include.interlock.domain.stops import DECLARED, EmergencyStop, id_of
 
 RUN = "/api/v2/dags/release_bike_shop/dagRuns/manual__2026"
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 BALLOT = f"{RUN}/taskInstances/rollout.cast_ballot/1/hitlDetails"
 
 
@@ -24,6 +27,11 @@ class Book:
 
     def append(self, chain: str, kind: str, payload: dict[str, Any], *, actor: str, key: str) -> None:
         self.entries.append((chain, kind, payload, actor, key))
+
+    append_once = append
+
+    def now(self) -> datetime:
+        return NOW
 
     @contextmanager
     def opened(self) -> Iterator[Book]:
@@ -89,6 +97,28 @@ def test_who_asked_for_a_run_is_recorded_with_the_digest_of_the_form(dag_id: str
     assert (where, kind, actor, key) == (chain, "run.asked", "rita", f"run.asked/{dag_id}/manual__1")
     known = {"dag_id": dag_id, "run_id": "manual__1", "user": "rita"}
     assert payload == {**known, "conf": sha256_of({"ref": "1.1.0"})}
+
+
+STOP = {"scope": "bike-shop", "reason": "Payments fail", "incident": None, "hours": 2}
+
+
+def test_an_emergency_stop_is_declared_as_it_is_asked_for_and_waits_for_no_task() -> None:
+    book = Book()
+    note_run("olga", "emergency_stop", triggered("emergency_stop", STOP), b'{"dag_run_id": "manual__1"}', book.opened)
+    asked, (chain, kind, payload, actor, key) = book.entries
+    assert asked[1] == "run.asked"
+    id = id_of("emergency_stop", "manual__1")
+    assert (chain, kind, actor, key) == ("installation", DECLARED, "olga", f"{DECLARED}/{id}")
+    stop = EmergencyStop.model_validate(payload)
+    assert (stop.id, stop.scope, stop.by, stop.until) == (id, "bike-shop", "olga", NOW + timedelta(hours=2))
+
+
+@pytest.mark.parametrize("change", [{"lift": "0123abcd"}, {"scope": "nobody's"}, {"reason": "x"}])
+def test_what_declares_no_stop_is_left_to_its_run(change: dict[str, str]) -> None:
+    book = Book()
+    form = {**STOP, **change}
+    note_run("olga", "emergency_stop", triggered("emergency_stop", form), b'{"dag_run_id": "manual__1"}', book.opened)
+    assert [kind for _, kind, _, _, _ in book.entries] == ["run.asked"]
 
 
 @pytest.mark.parametrize("reply", [b"", b"[]", b"{}", b'{"dag_run_id": 7}'])

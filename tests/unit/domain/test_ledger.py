@@ -15,6 +15,7 @@ from include.interlock.domain.errors import ClockError, LedgerBroken, LedgerErro
 from include.interlock.domain.ledger import (
     CLOCK_CORRECTED,
     DEEPEST_PAYLOAD,
+    IN_ANY_CASE,
     LARGEST_PAYLOAD,
     START,
     Entry,
@@ -183,6 +184,15 @@ def test_time_that_goes_backwards_is_refused() -> None:
     with pytest.raises(ClockError, match=r"clock says 2026-11-23T11:59:59\.999999Z, but entry 1 .* 12:00:00|T12:00:00"):
         following(last, at=NOON - timedelta(microseconds=1), key="next")
     assert following(last, at=NOON, key="next").sequence == 2
+
+
+@pytest.mark.parametrize("kind", sorted(IN_ANY_CASE))
+def test_what_is_taken_in_any_case_has_the_time_of_the_entry_before_it_if_the_clock_is_behind(kind: str) -> None:
+    future = following(None, at=NOON + timedelta(days=400))
+    stop = following(future, at=NOON, kind=kind, key="stop")
+    assert stop.at == future.at
+    assert found([future, stop]) is None
+    assert following(stop, at=future.at + timedelta(days=1), kind=kind, key="later").at > future.at
 
 
 def test_time_may_go_back_where_somebody_says_that_the_clock_was_wrong() -> None:
