@@ -1,7 +1,8 @@
 """The bill of materials: what a bundle brings with it, as CycloneDX 1.6 JSON.
 
 A service's own build may write it (``bom:`` in its YAML), and knows best. Else it is read from what lies in the bundle:
-Python packages (dist-info folders and wheels) and npm lock files. The same bundle gives the same bytes.
+Python packages (dist-info folders and wheels) and npm lock files. The same bundle gives the same bytes. What
+lies there and is not read is named in it, too: a bill that names nothing says nothing of licences.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from email.message import Message
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,6 +32,23 @@ _SIZE_CAP = 32 * 1024 * 1024
 _OLD_VERSIONS = ("1.2", "1.3", "1.4", "1.5", "1.6")
 _NAMESPACE = uuid.UUID("6f0a3c0e-2f0b-5d5c-9a39-7f3b1c0d4e21")
 _NPM_HASHES = {"sha1": "SHA-1", "sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
+_UNREAD = "interlock:unread"
+_PARTS = {
+    "Java archives": ("*.jar", "*.war", "*.ear", "*.aar"),
+    ".NET assemblies": ("*.dll", "*.nupkg"),
+    "native libraries and programs": ("*.so", "*.so.*", "*.dylib", "*.exe", "*.a"),
+    "Ruby's packages": ("*.gem", "Gemfile.lock"),
+    "Go's modules": ("go.sum", "go.mod"),
+    "Rust's packages": ("Cargo.lock",),
+    "PHP's packages": ("composer.lock",),
+}
+"""Parts of a bundle whose components are not read, by the names of their files."""
+_PARTS_OF = {
+    "pkg:npm/": ("npm's packages", ("yarn.lock", "pnpm-lock.yaml", "bun.lock*", "package.json")),
+    "pkg:pypi/": ("Python's packages", ("requirements*.txt", "poetry.lock", "uv.lock", "pdm.lock", "Pipfile.lock")),
+}
+"""The same of those that are read from other files: they count only where nothing was read."""
+_MOST_SHOWN = 3
 _TROVE = {
     "Apache Software License": "Apache-2.0",
     "BSD License": "",  # which of them it does not say
@@ -76,6 +95,21 @@ def component_rows(bom: bytes) -> tuple[ComponentRow, ...]:
     return tuple(sorted(rows, key=lambda row: (row.name, row.version, row.purl)))
 
 
+def unknown_rows(bom: bytes) -> tuple[ComponentRow, ...]:
+    """Return one row for each part of the bundle whose components, and so their licences, the bill does not tell."""
+    plain = json.loads(bom)
+    reasons = [
+        (one.get("value", ""), "not read")
+        for one in plain.get("metadata", {}).get("properties", ())
+        if one.get("name") == _UNREAD
+    ]
+    if any(str(one.get("aggregate", "")) != "complete" for one in plain.get("compositions", ())):
+        reasons.append(("the bill of materials", "calls itself incomplete"))
+    if not plain.get("components"):
+        reasons.append(("the bill of materials", "names no component"))
+    return tuple(ComponentRow(name=name, version="unknown", licence="", unknown=why) for name, why in reasons)
+
+
 def _root(name: str, version: str, commit: str, sha256: str) -> dict[str, Any]:
     return {
         "type": "application",
@@ -109,20 +143,33 @@ def _completed(own: Path, root: dict[str, Any]) -> dict[str, Any]:
 
 def _composed(folder: Path, root: dict[str, Any], sha256: str, at: datetime) -> dict[str, Any]:
     """Return the bill of what lies in the bundle."""
+    from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component
     from cyclonedx.output.json import JsonV1Dot6
 
     found = {component.bom_ref.value: component for component in (*_python(folder), *_npm(folder))}
     component = Component.from_json(root)
+    unread = [Property(name=_UNREAD, value=part) for part in _unread(folder, found)]
     bom = Bom(
         serial_number=uuid.uuid5(_NAMESPACE, sha256),
-        metadata=BomMetaData(component=component, timestamp=at),
+        metadata=BomMetaData(component=component, timestamp=at, properties=unread),
         components=found.values(),
     )
     bom.register_dependency(component, found.values())
     composed: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
     return composed
+
+
+def _unread(folder: Path, found: Iterable[str]) -> Iterator[str]:
+    """Name the parts of a bundle whose components are not among those that were found."""
+    read = {prefix for prefix in _PARTS_OF if any(reference.startswith(prefix) for reference in found)}
+    parts = _PARTS | {name: globs for prefix, (name, globs) in _PARTS_OF.items() if prefix not in read}
+    files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    for name, globs in sorted(parts.items()):
+        if paths := [path.as_posix() for path in files if any(fnmatchcase(path.name, glob) for glob in globs)]:
+            more = f" and {len(paths) - _MOST_SHOWN} more" if len(paths) > _MOST_SHOWN else ""
+            yield f"{name}: {', '.join(paths[:_MOST_SHOWN])}{more}"
 
 
 def _validate(bom: dict[str, Any]) -> None:

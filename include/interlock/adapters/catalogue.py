@@ -28,7 +28,7 @@ from include.interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from include.interlock.domain.catalogue.calendar_file import CalendarFile
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.dag_names import dags_named
-from include.interlock.domain.errors import CatalogueError
+from include.interlock.domain.errors import CatalogueError, PolicyViolation
 
 from .calendars import CopyOf, Known, faults_of, load_calendars
 from .trains import Named, faults_of_trains
@@ -261,6 +261,7 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
             *_loosening_service(service, policy),
             *_faulty_rules(service, policy, board),
             *_unknown_registries(service, policy),
+            *_unmeasured(service, policy),
         ],
     )
     return service
@@ -312,6 +313,13 @@ def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
             if registry not in allowed:
                 words = f"a registry that builds.registries of policy.yaml opens for it: {_listed(allowed)}"
                 yield Problem((*place, index), quoted(registry), words)
+
+
+def _unmeasured(service: Service, policy: Policy) -> Iterator[Problem]:
+    """Yield that a service lacks what its coverage is read from; a policy that does not hold is told of elsewhere."""
+    with suppress(PolicyViolation):
+        if lacks := policies.unmeasured(policy, service):
+            yield Problem(("build", "coverage"), "nothing", lacks)
 
 
 def _faulty_rules(service: Service, policy: Policy, board: BoardBook) -> Iterator[Problem]:

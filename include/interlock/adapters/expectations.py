@@ -1,7 +1,8 @@
 """Judgement by Great Expectations: tables in, failed expectations with the rows that broke them out.
 
 What is expected stands in ``include/expectations/<suite>.json``, as Great Expectations' own suites; how much is enough
-stands in the policy and reaches a suite as its parameters (``{"$PARAMETER": "max_p95_ms"}``).
+stands in the policy and reaches a suite as its parameters (``{"$PARAMETER": "max_p95_ms"}``). An expectation whose
+``meta`` has ``demanded`` is judged only if the policy demands one of what it names there.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from include.interlock.domain.canonical import Model, sha256_of
-from include.interlock.domain.catalogue import Thresholds
+from include.interlock.domain.catalogue import Demanded, Thresholds
 from include.interlock.domain.errors import CatalogueError, ReleaseError
+from include.interlock.domain.policy import COVERAGE_OF, coverage_demanded
 from include.interlock.domain.quality import licence_allowed
 from include.interlock.domain.records import FailedExpectation, SuiteResult
 
@@ -50,6 +52,7 @@ class Judgement:
 
 Row = Mapping[str, Any]
 Derive = Callable[[Row, Thresholds], object]
+DeriveOfAll = Callable[[Sequence[Row]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,14 @@ class Table:
     :param name: how a row is called, from its fields.
     :param shown: further columns that the data docs show beside a row that broke an expectation.
     :param derived: columns that are computed from a row.
+    :param of_all: columns that are computed from all rows, and the same in each.
     """
 
     columns: Mapping[str, str]
     name: str
     shown: tuple[str, ...] = ()
     derived: Mapping[str, Derive] = field(default_factory=dict)
+    of_all: Mapping[str, DeriveOfAll] = field(default_factory=dict)
 
     def frame(self, rows: Sequence[Model], thresholds: Thresholds) -> DataFrame:
         """Return the rows as a data frame whose column ``row`` names each."""
@@ -73,8 +78,10 @@ class Table:
 
         plain = [row.model_dump(mode="json") for row in rows]
         data: dict[str, list[object]] = {"row": [self.name.format_map(row).strip() for row in plain]}
-        data |= {column: [row[column] for row in plain] for column in self.columns if column not in self.derived}
+        computed = {*self.derived, *self.of_all}
+        data |= {column: [row[column] for row in plain] for column in self.columns if column not in computed}
         data |= {column: [derive(row, thresholds) for row in plain] for column, derive in self.derived.items()}
+        data |= {column: [derive(plain)] * len(plain) for column, derive in self.of_all.items()}
         types = {"row": TEXT, **self.columns}
         return pandas.DataFrame({column: pandas.Series(data[column], dtype=types[column]) for column in types})
 
@@ -96,7 +103,24 @@ def _error_percent(row: Row, _: Thresholds) -> float:
 
 
 def _refused_licence(row: Row, thresholds: Thresholds) -> str:
+    if row["unknown"]:
+        return ""  # judged as what it is
     return "" if licence_allowed(row["licence"], thresholds.allowed_licences) else row["licence"] or "no licence named"
+
+
+def _whole_percent(rows: Sequence[Row]) -> float | None:
+    """Return the coverage of all files together; none where no line is known."""
+    lines = sum(row["lines"] for row in rows)
+    return 100 * sum(row["covered"] for row in rows) / lines if lines else None
+
+
+def _changed_percent(rows: Sequence[Row]) -> float | None:
+    """Return the coverage of the changed lines; of a release that changes none that can be run, all is covered."""
+    known = [row for row in rows if row["lines"]]
+    lines = sum(row["changed"] for row in known)
+    if not known:
+        return None
+    return 100 * sum(row["changed_covered"] for row in known) / lines if lines else 100.0
 
 
 def _p95_ratio(row: Row, thresholds: Thresholds) -> float | None:
@@ -118,14 +142,27 @@ TABLES = {
         shown=("message",),
         derived={"message": _first_line},
     ),
-    "coverage": Table({"file": TEXT, "lines": COUNT, "covered": COUNT, "percent": NUMBER}, name="{file}"),
+    "kinds": Table({"ran": COUNT}, name="{kind}"),
+    "coverage": Table(
+        {
+            "file": TEXT,
+            "lines": COUNT,
+            "covered": COUNT,
+            "percent": NUMBER,
+            "unknown": TEXT,
+            "whole_percent": NUMBER,
+            "changed_percent": NUMBER,
+        },
+        name="{file}",
+        of_all={"whole_percent": _whole_percent, "changed_percent": _changed_percent},
+    ),
     "performance": Table(
         {"requests": COUNT, "errors": COUNT, "p95_ms": NUMBER, "error_percent": NUMBER},
         name="GET {path} on {host}",
         derived={"error_percent": _error_percent},
     ),
     "components": Table(
-        {"name": TEXT, "version": TEXT, "licence": TEXT, "purl": TEXT, "refused_licence": TEXT},
+        {"name": TEXT, "version": TEXT, "licence": TEXT, "purl": TEXT, "refused_licence": TEXT, "unknown": TEXT},
         name="{name} {version}",
         shown=("purl",),
         derived={"refused_licence": _refused_licence},
@@ -152,20 +189,51 @@ def suite_digests(suites: Path = SUITES) -> dict[str, str]:
     return {path.stem: sha256_of(path.read_bytes()) for path in sorted(suites.glob("*.json"))}
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What the policy says of how much is enough, and of what is demanded."""
+
+    thresholds: Thresholds
+    demanded: Demanded
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What is demanded, as suites name it."""
+        coverage = [f"coverage.{one}" for one in coverage_demanded(self.thresholds, self.demanded)]
+        return frozenset([*coverage, *(["unknown_components"] if self.demanded.unknown_components == "refuse" else [])])
+
+    def parameters(self, rows: int) -> dict[str, Any]:
+        """Return what a suite may name: each threshold, and what only the number of rows turns into a share."""
+        return {
+            **self.thresholds.model_dump(mode="json"),
+            "min_covered_files": 1 if coverage_demanded(self.thresholds, self.demanded) else 0,
+            "share_not_failed": _share_left(rows, self.thresholds.max_failed_tests),
+            "share_not_skipped": _share_left(rows, self.thresholds.max_skipped_tests),
+        }
+
+
+NAMES_OF_DEMANDS = frozenset(("unknown_components", *(f"coverage.{one}" for one in COVERAGE_OF)))
+
+
 def judge(
-    tables: Mapping[str, Sequence[Model]], thresholds: Thresholds, *, folder: Path, suites: Path = SUITES
+    tables: Mapping[str, Sequence[Model]],
+    thresholds: Thresholds,
+    demanded: Demanded = Demanded(),  # noqa: B008  # frozen
+    *,
+    folder: Path,
+    suites: Path = SUITES,
 ) -> Judgement:
     """Judge each table by the suite of its name; write the data docs into ``folder`` and nothing anywhere else.
 
+    :param demanded: what the policy demands beside the thresholds.
     :param folder: an existing folder; what an earlier try left in it is replaced.
     :raises CatalogueError: a suite file cannot be used.
     """
     shutil.rmtree(folder / SITE, ignore_errors=True)
     context = _context(folder / SITE)
-    run_id = _run_id()
+    run_id, rules = _run_id(), _Rules(thresholds, demanded)
     judged = {
-        name: _judge_table(context, name, rows, thresholds, suites / f"{name}.json", run_id)
-        for name, rows in tables.items()
+        name: _judge_table(context, name, rows, rules, suites / f"{name}.json", run_id) for name, rows in tables.items()
     }
     _build_docs(context, folder / SITE, pages=1 + 2 * len(tables))
     return Judgement(
@@ -237,16 +305,6 @@ def _run_id() -> RunIdentifier:
     return RunIdentifier(run_name="release", run_time=datetime.now(UTC))
 
 
-def _parameters(thresholds: Thresholds, rows: Sequence[Model]) -> dict[str, Any]:
-    """Return what a suite may name: each threshold, and what only the number of rows turns into a share."""
-    return {
-        **thresholds.model_dump(mode="json"),
-        "min_covered_files": 1 if thresholds.min_line_coverage_percent else 0,
-        "share_not_failed": _share_left(len(rows), thresholds.max_failed_tests),
-        "share_not_skipped": _share_left(len(rows), thresholds.max_skipped_tests),
-    }
-
-
 def _share_left(rows: int, allowed: int) -> float:
     """Return the share of rows that must hold when ``allowed`` of them need not."""
     return (rows - allowed) / rows if rows > allowed else 0.0
@@ -256,14 +314,14 @@ def _judge_table(
     context: EphemeralDataContext,
     name: str,
     rows: Sequence[Model],
-    thresholds: Thresholds,
+    rules: _Rules,
     file: Path,
     run_id: RunIdentifier,
 ) -> ExpectationSuiteValidationResult:
     import great_expectations
 
-    table, parameters = TABLES[name], _parameters(thresholds, rows)
-    suite = context.suites.add(_read_suite(file, parameters))
+    table, parameters = TABLES[name], rules.parameters(len(rows))
+    suite = context.suites.add(_read_suite(file, parameters, rules.names))
     asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
     definition = context.validation_definitions.add(
         great_expectations.ValidationDefinition(
@@ -271,7 +329,7 @@ def _judge_table(
         )
     )
     result = definition.run(
-        batch_parameters={"dataframe": table.frame(rows, thresholds)},
+        batch_parameters={"dataframe": table.frame(rows, rules.thresholds)},
         expectation_parameters=parameters,
         result_format={
             "result_format": "COMPLETE",
@@ -286,8 +344,8 @@ def _judge_table(
     return result
 
 
-def _read_suite(file: Path, parameters: Mapping[str, Any]) -> ExpectationSuite:
-    """Read a suite and put the parameters' values into its descriptions, which people read.
+def _read_suite(file: Path, parameters: Mapping[str, Any], demanded: frozenset[str]) -> ExpectationSuite:
+    """Read what a suite expects of what is demanded, with the parameters' values in its descriptions.
 
     Each expectation is tried by itself first: a suite leaves out what it cannot read and only logs that, and nobody
     would know that a gate is open.
@@ -303,8 +361,10 @@ def _read_suite(file: Path, parameters: Mapping[str, Any]) -> ExpectationSuite:
             raise ValueError("it expects nothing")
         for expectation in plain["expectations"]:
             _refuse_unknown_parameters(expectation, parameters)
+            _refuse_unknown_demands(expectation)
             expectation["description"] = Template(expectation["description"]).substitute(values)
             ExpectationConfiguration(**expectation).to_domain_obj()
+        plain["expectations"] = [one for one in plain["expectations"] if _is_demanded(one, demanded)]
         return ExpectationSuite(**plain)
     except (OSError, ValueError, KeyError, TypeError, GreatExpectationsError) as error:
         raise CatalogueError(
@@ -321,6 +381,17 @@ def _refuse_unknown_parameters(expectation: Mapping[str, Any], parameters: Mappi
         if wanted is not None and wanted not in parameters:
             allowed = ", ".join(sorted(parameters))
             raise ValueError(f"{expectation['type']}: {key} names the parameter {wanted}; allowed are {allowed}")
+
+
+def _refuse_unknown_demands(expectation: Mapping[str, Any]) -> None:
+    if unknown := set(expectation.get("meta", {}).get("demanded", ())) - NAMES_OF_DEMANDS:
+        allowed = ", ".join(sorted(NAMES_OF_DEMANDS))
+        raise ValueError(f"{expectation['type']}: demanded names {', '.join(sorted(unknown))}; allowed are {allowed}")
+
+
+def _is_demanded(expectation: Mapping[str, Any], demanded: frozenset[str]) -> bool:
+    named = expectation.get("meta", {}).get("demanded")
+    return named is None or not demanded.isdisjoint(named)
 
 
 def _said(value: object) -> str:

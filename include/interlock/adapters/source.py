@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -132,6 +132,18 @@ class Repository:
             found |= {author.strip().casefold(), committer.strip().casefold()}
             found |= {address.casefold() for address in _ADDRESS.findall(trailers)}
         return tuple(sorted(found - {""}))
+
+    def changed_lines(self, since: str | None, until: str) -> dict[str, frozenset[int]]:
+        """Return the lines of each file that ``until`` has and ``since`` has not, or has otherwise.
+
+        :param since: 40 digits; none: every line is new.
+        """
+        before = self._present(since) if since else self._git("hash-object", "-t", "tree", "/dev/null").decode().strip()
+        shown = self._git(
+            "-c", "core.quotePath=false", "diff", "--unified=0", "--no-color", "--no-ext-diff", "--no-textconv",
+            "--no-renames", "--diff-filter=AMT", "--src-prefix=a/", "--dst-prefix=b/", before, self._present(until),
+        )  # fmt: skip
+        return _changed(shown.decode(errors="replace").split("\n"))
 
     def tags(self) -> tuple[str, ...]:
         """Return the names of all tags."""
@@ -281,6 +293,25 @@ def _commits(listed: bytes) -> tuple[Commit, ...]:
         Commit(sha=sha, author=author, email=email, at=datetime.fromisoformat(at), subject=subject)
         for sha, author, email, at, subject in zip(*[iter(fields)] * 5, strict=True)
     )
+
+
+_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+
+
+def _changed(diff: Iterable[str]) -> dict[str, frozenset[int]]:
+    """Read a diff without context: the number of each line that it adds, by the file's path."""
+    found: dict[str, set[int]] = {}
+    name, left = "", 0
+    for line in diff:
+        if left:  # a line of the files, whatever it looks like
+            left -= line[:1] in ("+", "-")
+        elif line.startswith("+++ "):
+            name = line[4:].removesuffix("\t").strip('"').removeprefix("b/")
+        elif hunk := _HUNK.match(line):
+            removed, added = (int(part) if part is not None else 1 for part in (hunk[1], hunk[3]))
+            left = removed + added
+            found.setdefault(name, set()).update(range(int(hunk[2]), int(hunk[2]) + added))
+    return {path: frozenset(numbers) for path, numbers in found.items() if numbers}
 
 
 def _check_ref(ref: str) -> None:

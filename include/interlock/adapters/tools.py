@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.interlock.domain.catalogue import BuildRules
+from include.interlock.domain.catalogue import Build, BuildRules
 from include.interlock.domain.errors import AssetMissing
 
 from . import isolation
@@ -117,6 +117,11 @@ TOOLS: Mapping[str, Tool] = {
     ),
 }
 """Every tool that ``build.tool`` of a service can name."""
+
+
+def runs_unit_tests(spec: Build) -> bool:
+    """Say whether a build has unit tests to run, so that their results are demanded."""
+    return bool(spec.test or TOOLS[spec.tool].test or spec.junit)
 
 
 def tool_version(tool: str, *, environ: Mapping[str, str] | None = None, rules: BuildRules | None = None) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pydantic import Field
 
 from .canonical import Model
-from .catalogue import Catalogue, Flow, RiskLevel, Thresholds, Tightening
+from .catalogue import Catalogue, Flow, RiskLevel, Tightening
 from .errors import PolicyViolation
 from .policy import Governed, flows_of, resolve_policy, shown
 from .quality import licence_allowed
-from .records import PastRelease
+from .records import PastRelease, PolicyInForce
 from .review import refuse_unreviewed
 from .risk import assess
 from .voting import voting_rule
@@ -115,7 +115,7 @@ def judge(catalogue: Catalogue, release: ReleaseFacts, before: Sequence[PastRele
     except PolicyViolation as refused:
         return Verdict(risk=risk, stopped=(refused.what,), asked=())
     asked = (*_asked(in_force.flow, release, risk), *_voting(catalogue, subject, release, risk))
-    return Verdict(risk=risk, stopped=tuple(_broken(in_force.thresholds, release.quality)), asked=asked)
+    return Verdict(risk=risk, stopped=tuple(_broken(in_force, release.quality)), asked=asked)
 
 
 class _Subject(Model):
@@ -149,11 +149,12 @@ def _voting(catalogue: Catalogue, subject: Governed, release: ReleaseFacts, risk
     yield from (f"{demand.title}: {demand}" for demand in (rule.demands if rule else ()))
 
 
-def _broken(thresholds: Thresholds, observed: dict[str, float | tuple[str, ...]]) -> Iterator[str]:
+def _broken(in_force: PolicyInForce, observed: dict[str, float | tuple[str, ...]]) -> Iterator[str]:
     """Say which thresholds what was observed does not meet; one that there is no observation of is met."""
+    thresholds = in_force.thresholds
     for key, found in sorted(observed.items()):
         limit = getattr(thresholds, key, None)
-        if limit is None or _is_excused(key, thresholds, observed):
+        if limit is None or _is_excused(key, in_force, observed):
             continue
         if key.startswith("min_"):
             met = found >= limit
@@ -165,12 +166,14 @@ def _broken(thresholds: Thresholds, observed: dict[str, float | tuple[str, ...]]
             yield f"{key} is {shown(limit)}, found was {shown(found)}"
 
 
-def _is_excused(key: str, thresholds: Thresholds, observed: dict[str, float | tuple[str, ...]]) -> bool:
-    """Say whether a rise of p95 is too small to count; how much that is, is no limit of its own."""
+def _is_excused(key: str, in_force: PolicyInForce, observed: dict[str, float | tuple[str, ...]]) -> bool:
+    """Say whether a rise of p95 is too small to count, or coverage of each file is not demanded."""
+    if key == "min_line_coverage_percent":
+        return "each_file" not in in_force.demanded.coverage
     if key != "max_p95_ratio":
         return key == "max_p95_rise_ms"
     rise = observed.get("max_p95_rise_ms")
-    return isinstance(rise, float) and rise <= thresholds.max_p95_rise_ms
+    return isinstance(rise, float) and rise <= in_force.thresholds.max_p95_rise_ms
 
 
 def endings(comparisons: Iterable[Comparison]) -> dict[str, int]:

@@ -20,14 +20,18 @@ from .canonical import sha256_of
 from .catalogue import (
     BuildRules,
     ChangeType,
+    CoverageOf,
+    Demanded,
     Flow,
     Person,
     Policy,
+    Service,
     Thresholds,
     Tightening,
     TimeLimits,
     WaiverRule,
 )
+from .catalogue.policy_file import TIERS
 from .catalogue.values import in_words
 from .errors import PolicyViolation
 from .records import PolicyInForce, Waiver
@@ -101,6 +105,11 @@ class Tightened:
         return Thresholds.model_validate(_below(self.values, "thresholds"))
 
     @property
+    def demanded(self) -> Demanded:
+        """What is demanded beside them."""
+        return Demanded.model_validate(_below(self.values))
+
+    @property
     def time_limits(self) -> TimeLimits:
         """The time limits."""
         return TimeLimits.model_validate(_below(self.values, "time_limits"))
@@ -129,13 +138,14 @@ def resolve_policy(policy: Policy, service: Governed, change_type: ChangeType) -
         "change_type": change_type,
         "flow": tightened.flow(change_type),
         "thresholds": tightened.thresholds,
+        "demanded": tightened.demanded,
         "time_limits": tightened.time_limits,
         "waivers": tightened.waivers,
     }
     further = {
         ".".join(path): place
         for path, place in tightened.sources.items()
-        if path[0] in ("time_limits", "waivers") or path[:2] == ("change_types", change_type.value)
+        if path[0] in ("time_limits", "waivers") or len(path) == 1 or path[:2] == ("change_types", change_type.value)
     }
     unnamed = PolicyInForce(
         **in_force,
@@ -165,13 +175,57 @@ def build_rules_of(policy: Policy, service: Governed) -> BuildRules:
 
 def refusals_of_unit(policy: Policy, unit: str) -> list[Refusal]:
     """Return what is wrong with what a business unit asks."""
-    return _tighten(policy, [(place_of_unit(unit), policy.business_units[unit])]).refusals
+    return _tighten(policy, [(place_of_unit(unit), policy.business_units[unit])], tier=len(TIERS)).refusals
 
 
 def refusals_of_service(policy: Policy, service: Governed) -> list[Refusal]:
     """Return what is wrong with what a service asks, held against the levels above it."""
     place = place_of_service(service.name)
-    return [refusal for refusal in _tighten(policy, levels(policy, service)).refusals if refusal.place == place]
+    refusals = _tighten(policy, levels(policy, service), service.tier).refusals
+    return [refusal for refusal in refusals if refusal.place == place]
+
+
+def unmeasured(policy: Policy, service: Service) -> str:
+    """Say what a service lacks of which coverage is demanded and whose build names no report of it; empty: nothing.
+
+    :raises PolicyViolation: its policy cannot be resolved.
+    """
+    tightened = _resolved(policy, service)
+    wanted = coverage_demanded(tightened.thresholds, tightened.demanded)
+    if service.build.coverage is not None or not wanted:
+        return ""
+    return (
+        f"the coverage report that the build leaves, for {tightened.sources['coverage',]} demands coverage of "
+        f"{' and '.join(COVERAGE_OF[one] for one in wanted)} (tier {service.tier})"
+    )
+
+
+def refuse_unmeasured(policy: Policy, service: Service) -> None:
+    """Refuse a release of a service of which coverage is demanded and not measured.
+
+    :raises PolicyViolation: so it is.
+    """
+    if lacks := unmeasured(policy, service):
+        raise PolicyViolation(
+            f"build.coverage of {service.name} is not set; it has to name {lacks}.",
+            rule=f"coverage, in {ENTERPRISE} and what tightens it",
+            who=f"{service.owner} for the service, {policy.owner} for {ENTERPRISE}",
+            next_step=f"let the build measure coverage and name its report in build.coverage of "
+            f"{place_of_service(service.name)}, or ask for what is demanded to be another",
+        )
+
+
+def coverage_demanded(thresholds: Thresholds, demanded: Demanded) -> tuple[CoverageOf, ...]:
+    """Return of what coverage is demanded; a minimum of 0 demands none."""
+    return demanded.coverage if thresholds.min_line_coverage_percent else ()
+
+
+COVERAGE_OF: dict[CoverageOf, str] = {
+    "each_file": "each source file",
+    "whole": "all source files together",
+    "changed_lines": "the lines that a release changes",
+}
+"""How messages name it."""
 
 
 def place_of_unit(unit: str) -> str:
@@ -275,6 +329,7 @@ _SHRINK = _Way(
     lambda value, above: tuple(item for item in above if item in value),  # in any order of levels the same
 )
 _ADD = _Way(lambda value, above: True, "anything", lambda value, above: tuple(dict.fromkeys(sorted((*above, *value)))))
+_REFUSE = _Way(lambda value, above: value == "refuse" or above == "tell", "refuse")
 _SET_ONCE = _Way(lambda value, above: above in (None, value), "{above} (a further board goes under further_boards)")
 
 _ISOLATE = _Way(lambda value, above: value in (above, "required"), "required")
@@ -288,12 +343,15 @@ _FLOW_WAYS = {
     "exclude_authors": _SWITCH_ON,
     "review_within": _SHORTEN,
 }
+_DEMAND_WAYS = {"coverage": _ADD, "unknown_components": _REFUSE}
 _DURATION = TypeAdapter(timedelta)
 
 
 def _way_of(path: Path) -> _Way:
     """Return how a value may be tightened: a threshold by its name, everything else by its place."""
     key = path[-1]
+    if len(path) == 1:
+        return _DEMAND_WAYS[key]
     if path[0] == "thresholds":
         return _RAISE if key.startswith("min_") else _LOWER if key.startswith("max_") else _SHRINK
     if path[0] == "change_types":
@@ -304,7 +362,7 @@ def _way_of(path: Path) -> _Way:
 
 
 def _resolved(policy: Policy, service: Governed) -> Tightened:
-    tightened = _tighten(policy, levels(policy, service))
+    tightened = _tighten(policy, levels(policy, service), service.tier)
     if tightened.refusals:
         raise PolicyViolation(
             f"The policy of {service.name} cannot be resolved: {'; '.join(map(str, tightened.refusals))}.",
@@ -315,9 +373,9 @@ def _resolved(policy: Policy, service: Governed) -> Tightened:
     return tightened
 
 
-def _tighten(policy: Policy, asking: Iterable[tuple[str, Tightening]]) -> Tightened:
+def _tighten(policy: Policy, asking: Iterable[tuple[str, Tightening]], tier: int) -> Tightened:
     """Return what holds after each level, and what was refused on the way."""
-    values = dict(_values_of(policy))
+    values = dict(_values_of(policy, tier))
     sources = dict.fromkeys(values, ENTERPRISE)
     refusals: list[Refusal] = []
     for place, level in asking:
@@ -331,7 +389,8 @@ def _tighten(policy: Policy, asking: Iterable[tuple[str, Tightening]]) -> Tighte
     return Tightened(values, sources, refusals)
 
 
-def _values_of(policy: Policy) -> Iterator[tuple[Path, Any]]:
+def _values_of(policy: Policy, tier: int) -> Iterator[tuple[Path, Any]]:
+    yield from (((key,), value) for key, value in policy.demanded_of(tier))
     for name in ("thresholds", "time_limits", "builds"):
         for key, value in getattr(policy, name):
             yield (name, key), value
@@ -343,6 +402,7 @@ def _values_of(policy: Policy) -> Iterator[tuple[Path, Any]]:
 
 def _said(level: Tightening) -> Iterator[tuple[Path, Any]]:
     """Yield what a level says; what it leaves out stays as it is."""
+    yield from (((key,), getattr(level, key)) for key in _DEMAND_WAYS if getattr(level, key))
     yield from ((("thresholds", key), value) for key, value in level.thresholds.items())
     yield from ((("time_limits", key), value) for key, value in level.time_limits if value is not None)
     yield from ((("builds", key), value) for key, value in level.builds if value is not None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -14,6 +15,7 @@ from .records import Artifact, ReleasePlan, SuiteRuns, release_name
 
 SUITE_TITLES = {
     "tests": "Tests",
+    "kinds": "Tests of each kind",
     "coverage": "Coverage of the tests",
     "performance": "Response times and errors",
     "components": "Components and licences",
@@ -41,6 +43,13 @@ class TestRow(Model):
     kind: str = Field("", description="Of the tests: unit, or the name of the service's suite")
 
 
+class KindRow(Model):
+    """How many tests of one kind ran."""
+
+    kind: str
+    ran: int = Field(ge=0)
+
+
 class CoverageRow(Model):
     """Line coverage of one source file."""
 
@@ -61,6 +70,7 @@ class ComponentRow(Model):
     licence: str = Field(description="An SPDX identifier or expression, else the name that was given; empty: unknown")
     purl: str = Field("", description="Package URL")
     sha256: str = Field("", description="Of the package's archive, where it is known")
+    unknown: str = Field("", description="Why the components, and so the licences, of this part are not known")
 
 
 class RecordRow(Model):
@@ -69,6 +79,36 @@ class RecordRow(Model):
     field: str
     value: str
     expected: str
+
+
+def kind_rows(tests: Iterable[TestRow], kinds: Iterable[str]) -> tuple[KindRow, ...]:
+    """Count what ran of each kind of tests that a service must have; a kind may have vanished from the tests."""
+    ran = Counter(row.kind for row in tests if row.status != "skipped")
+    return tuple(KindRow(kind=kind, ran=ran[kind]) for kind in kinds)
+
+
+def coverage_notes(rows: Sequence[CoverageRow]) -> Iterator[str]:
+    """Say what a coverage report does not tell."""
+    if rows and not any(row.lines for row in rows):
+        yield "The coverage report lists no lines, so nothing is known of what the tests ran."
+    if empty := [row.file for row in rows if not row.lines and not row.unknown and not row.changed]:
+        yield f"Coverage is unknown of files without lines: {_some(empty)}."
+    if left_out := [row.file for row in rows if row.changed and not row.lines]:
+        yield f"Changed by this release, and not in the coverage report: {_some(left_out)}."
+
+
+def unknown_notes(rows: Sequence[ComponentRow]) -> Iterator[str]:
+    """Say of which parts of the bundle no licence was checked."""
+    if rows:
+        yield f"Components and their licences are unknown: {_some([f'{row.name} ({row.unknown})' for row in rows])}."
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+_MOST_NAMED = 10
 
 
 def rows_as_json(rows: Iterable[Model]) -> bytes:

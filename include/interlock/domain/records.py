@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from .canonical import Model, Sha256, sha256_of
-from .catalogue import ChangeType, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
+from .catalogue import ChangeType, Demanded, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
 
 ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
 """How a release can end."""
@@ -57,6 +57,7 @@ class PolicyInForce(Record):
     change_type: ChangeType
     flow: Flow
     thresholds: Thresholds
+    demanded: Demanded = Demanded()
     time_limits: TimeLimits = TimeLimits()
     waivers: dict[str, WaiverRule] = Field({}, description="Suite: who may waive its failures, and for how long")
     sources: dict[str, str] = Field(description="Threshold: the place whose value counts")
@@ -204,7 +205,7 @@ class Artifact(Record):
     bom: Blob = Field(description="CycloneDX 1.6 JSON")
     provenance: Blob = Field(description="SLSA provenance v1 in a DSSE envelope")
     tests: Blob = Field(description="JUnit results as rows: see adapters.reports")
-    coverage: Blob | None = Field(None, description="Cobertura coverage as rows: see adapters.reports")
+    coverage: Blob | None = Field(None, description="Coverage as rows: see adapters.reports")
     log: Blob = Field(description="What the build tool printed")
     tool: str
     seconds: float
@@ -298,12 +299,13 @@ class QualityReport(Record):
     not_isolated: tuple[str, ...] | None = Field(
         None, description="The build and the suites that ran beside the platform, and why; none: all were isolated"
     )
+    notes: tuple[str, ...] = Field((), description="What is not known, and so was not judged")
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older reports did not have, so that what was recorded keeps its digest."""
-        plain: dict[str, Any] = dump(self)
-        return _without_nones(plain, _ADDED_TO_BUILDS)
+        plain = _without_nones(dump(self), _ADDED_TO_BUILDS)
+        return {name: value for name, value in plain.items() if name != "notes" or value}
 
     def reason(self) -> str:
         """Say which rows broke which expectation, in one paragraph."""

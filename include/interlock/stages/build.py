@@ -11,9 +11,11 @@ from airflow.sdk import XComArg, task_group
 
 from include.interlock.adapters import attestation, bom, builders, bundle, reports
 from include.interlock.adapters.artifacts import ArtifactStore
+from include.interlock.adapters.source import Repository
 from include.interlock.domain.appspec import APPSPEC
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Service
+from include.interlock.domain.policy import resolve_policy
 from include.interlock.domain.quality import UNIT, rows_as_json
 from include.interlock.domain.records import Artifact, Blob, ReleasePlan
 
@@ -59,14 +61,24 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
             bom=bill,
             provenance=_put_provenance(store, described, plan, built, blob, began, byproducts=(bill, signed, said)),
             tests=put_rows(store, reports.junit_rows(built.junit, UNIT), "unit-tests.json"),
-            coverage=put_rows(store, reports.coverage_rows(built.coverage), "coverage.json")
-            if built.coverage
-            else None,
+            coverage=_put_coverage(store, built, repository, plan),
             log=said,
             tool=built.tool,
             seconds=round(built.seconds, 3),
             surroundings=built.surroundings,
         )
+
+
+def _put_coverage(
+    store: ArtifactStore, built: builders.BuildResult, repository: Repository, plan: ReleasePlan
+) -> Blob | None:
+    """Put the coverage into the store, with what of it the release changes if that is what the policy asks for."""
+    if built.coverage is None:
+        return None
+    policy, _, described = resources.catalogue_of(plan.service)
+    demanded = resolve_policy(policy, described, plan.change_type).demanded.coverage
+    changed = repository.changed_lines(plan.previous_commit, plan.commit.sha) if "changed_lines" in demanded else {}
+    return put_rows(store, reports.coverage_rows(built.coverage, changed), "coverage.json")
 
 
 def put_rows(store: ArtifactStore, rows: tuple[Model, ...], name: str) -> Blob:

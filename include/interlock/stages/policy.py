@@ -107,6 +107,7 @@ def resolve_policy(service: str) -> PolicyInForce:
     record(REQUESTED, asked, actor=by)
     passengers.refuse_beside_its_train(policy, service, request, by)
     in_force = rules.resolve_policy(policy, described, request.change_type)
+    rules.refuse_unmeasured(policy, described)
     return in_force.model_copy(update={"digest": catalogue_digest(service)})
 
 

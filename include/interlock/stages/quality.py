@@ -9,13 +9,23 @@ from datetime import timedelta
 
 from airflow.sdk import Asset, XComArg, chain, task_group
 
-from include.interlock.adapters import bom, builders, expectations, reports, web
+from include.interlock.adapters import bom, builders, expectations, reports, tools, web
 from include.interlock.adapters.permits import Admission
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Policy, Service
 from include.interlock.domain.errors import DeployError
 from include.interlock.domain.paths import docs_prefix
-from include.interlock.domain.quality import CoverageRow, TestRow, not_isolated, record_rows, rows_from_json
+from include.interlock.domain.quality import (
+    UNIT,
+    CoverageRow,
+    TestRow,
+    coverage_notes,
+    kind_rows,
+    not_isolated,
+    record_rows,
+    rows_from_json,
+    unknown_notes,
+)
 from include.interlock.domain.records import (
     Artifact,
     AssetReport,
@@ -111,18 +121,25 @@ def judge_quality(
     every failure is waived by somebody whom the policy names.
     """
     store = resources.store()
-    unit = rows_from_json(TestRow, store.get_bytes(artifact.tests))
+    _, _, described = resources.catalogue_of(service)
+    tests = tuple(
+        row for table in (artifact.tests, suites.tests) for row in rows_from_json(TestRow, store.get_bytes(table))
+    )
+    kinds = [UNIT] if tools.runs_unit_tests(described.build) else []
     coverage = rows_from_json(CoverageRow, store.get_bytes(artifact.coverage)) if artifact.coverage else ()
+    bill = store.get_bytes(artifact.bom)
+    unknown = bom.unknown_rows(bill)
     tables: Mapping[str, Sequence[Model]] = {
-        "tests": (*unit, *rows_from_json(TestRow, store.get_bytes(suites.tests))),
+        "tests": tests,
+        "kinds": kind_rows(tests, [*kinds, *described.suites]),
         "coverage": coverage,
         "performance": load.results,
-        "components": bom.component_rows(store.get_bytes(artifact.bom)),
+        "components": (*bom.component_rows(bill), *unknown),
         "record": record_rows(plan, artifact),
     }
     dag_id, run_id = this_run()
     with resources.workspace() as folder:
-        judged = expectations.judge(tables, in_force.thresholds, folder=folder)
+        judged = expectations.judge(tables, in_force.thresholds, in_force.demanded, folder=folder)
         report = QualityReport(
             success=not judged.failures,
             suites=judged.suites,
@@ -130,6 +147,7 @@ def judge_quality(
             results=store.put_bytes(judged.results_json, "quality.json"),
             docs=store.put_tree(judged.docs, docs_prefix(dag_id, run_id, "quality")),
             not_isolated=not_isolated(artifact, suites),
+            notes=(*coverage_notes(coverage), *unknown_notes(unknown)),
         )
     return report
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.bom import bill_of_materials, component_rows
+from include.interlock.adapters.bom import bill_of_materials, component_rows, unknown_rows
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import BuildFailed
-from include.interlock.domain.quality import ComponentRow
+from include.interlock.domain.quality import ComponentRow, unknown_notes
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 DIGEST = "ab" * 32
@@ -207,3 +207,59 @@ def test_a_broken_wheel_is_refused(folder: Path) -> None:
         archive.writestr("bell.py", "")
     with pytest.raises(BuildFailed, match=r"bell\.whl has no metadata"):
         made(folder)
+
+
+def unknown(bom: bytes) -> list[tuple[str, str]]:
+    return [(row.name, row.unknown) for row in unknown_rows(bom)]
+
+
+NOTHING = ("the bill of materials", "names no component")
+
+
+def test_a_bill_that_names_nothing_says_so(folder: Path) -> None:
+    assert unknown(made(folder)) == [NOTHING]
+    assert list(unknown_notes(unknown_rows(made(folder)))) == [
+        "Components and their licences are unknown: the bill of materials (names no component)."
+    ]
+    install(folder, "flask", "License: MIT")
+    assert unknown(made(folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "parts"),
+    [
+        (["app.jar"], ["Java archives: app.jar"]),
+        ([f"lib/{name}.jar" for name in "abcde"], ["Java archives: lib/a.jar, lib/b.jar, lib/c.jar and 2 more"]),
+        (["bin/Shop.dll", "x.exe"], [".NET assemblies: bin/Shop.dll", "native libraries and programs: x.exe"]),
+        (["lib/libcrypt.so.3"], ["native libraries and programs: lib/libcrypt.so.3"]),
+        (["Gemfile.lock"], ["Ruby's packages: Gemfile.lock"]),
+        (["go.sum"], ["Go's modules: go.sum"]),
+        (["Cargo.lock", "composer.lock"], ["PHP's packages: composer.lock", "Rust's packages: Cargo.lock"]),
+        (["yarn.lock"], ["npm's packages: yarn.lock"]),
+        (["requirements.txt"], ["Python's packages: requirements.txt"]),
+        (["index.html", "shop/till.py"], []),
+    ],
+    ids=lambda value: value[0] if value and isinstance(value, list) else "",
+)
+def test_parts_of_a_bundle_that_are_not_read_are_named(folder: Path, files: list[str], parts: list[str]) -> None:
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    assert unknown(made(folder)) == [*((part, "not read") for part in parts), NOTHING]
+    assert made(folder) == made(folder)
+
+
+def test_a_list_of_packages_is_read_if_the_packages_lie_beside_it(folder: Path) -> None:
+    install(folder, "flask", "License: MIT")
+    (folder / "requirements.txt").write_text("flask")
+    write_lock(folder, {"node_modules/a": {"version": "1.0.0"}})
+    (folder / "package.json").write_text("{}")
+    assert unknown(made(folder)) == []
+
+
+def test_a_bill_that_a_build_wrote_may_call_itself_incomplete(folder: Path, tmp_path: Path) -> None:
+    own = {"bomFormat": "CycloneDX", "specVersion": "1.5", "components": [{"type": "library", "name": "a"}]}
+    (tmp_path / "bom.json").write_text(json.dumps(own))
+    assert unknown(made(folder, tmp_path / "bom.json")) == []
+    (tmp_path / "bom.json").write_text(json.dumps(own | {"compositions": [{"aggregate": "incomplete"}]}))
+    assert unknown(made(folder, tmp_path / "bom.json")) == [("the bill of materials", "calls itself incomplete")]

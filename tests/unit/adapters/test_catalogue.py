@@ -484,3 +484,13 @@ def test_schemas_are_written_once(folder: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "Written: board.schema.json.\nThe schemas are up to date.\n"
     written = {path.name: path.read_text() for path in (folder / "schemas").iterdir()}
     assert written == schema_texts()
+
+
+def test_a_service_whose_coverage_is_demanded_has_to_name_its_report(folder: Path) -> None:
+    edit(folder, "services/bike-shop.yaml", ("  coverage: build/reports/coverage.xml\n", ""))
+    with pytest.raises(CatalogueError) as error:
+        load_service(folder, "bike-shop")
+    assert "build.coverage: found nothing; allowed: the coverage report that the build leaves" in str(error.value)
+    assert "policy.yaml demands coverage of each source file (tier 2)" in str(error.value)
+    edit(folder, "policy.yaml", ('"2": [each_file]', '"2": []'))
+    assert load_service(folder, "bike-shop").services["bike-shop"].build.coverage is None

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from include.interlock.adapters import expectations
 from include.interlock.adapters.expectations import SUITES, TABLES, Judgement, judge
 from include.interlock.domain.canonical import Model
-from include.interlock.domain.catalogue import Thresholds
+from include.interlock.domain.catalogue import Demanded, Thresholds
 from include.interlock.domain.errors import CatalogueError, ReleaseError
-from include.interlock.domain.quality import ComponentRow, CoverageRow, RecordRow, TestRow
+from include.interlock.domain.quality import ComponentRow, CoverageRow, KindRow, RecordRow, TestRow
 from include.interlock.domain.records import LoadResult, SmokeResult
 from include.interlock.domain.verification import compare_loads
 
@@ -46,9 +46,15 @@ def smoke(path: str, found: str = "200") -> SmokeResult:
     return SmokeResult(host="bike-shop-1", path=path, expected="200", found=found, passed=found == "200")
 
 
+def covered(file: str, lines: int, ran: int, **more: Any) -> CoverageRow:
+    percent = 100 * ran / lines if lines else None
+    return CoverageRow(file=file, lines=lines, covered=ran, percent=percent, **more)
+
+
 GOOD: dict[str, Sequence[Model]] = {
     "tests": [case("adds"), case("pays"), case("waits", "skipped"), case("is_flaky", "failed")],
-    "coverage": [CoverageRow(file="shop/till.py", lines=10, covered=6, percent=60.0)],
+    "kinds": [KindRow(kind="unit", ran=2), KindRow(kind="integration", ran=3)],
+    "coverage": [covered("shop/till.py", 10, 6), covered("shop/__init__.py", 0, 0)],
     "performance": [load("/"), load("/bikes", 500)],
     "components": [component("flask"), component("old", "GPL-3.0-only OR MIT")],
     "record": [RecordRow(field="version", value="1.1.0", expected="1.1.0")],
@@ -89,10 +95,31 @@ BAD = [
     ),
     pytest.param("tests", [], "at least 2 tests ran (found 0)", [], id="no tests"),
     pytest.param(
+        "kinds",
+        [KindRow(kind="unit", ran=0), KindRow(kind="integration", ran=9)],
+        "of each kind, at least 2 tests ran",
+        ["unit (0)"],
+        id="unit tests that vanished",
+    ),
+    pytest.param(
         "coverage",
-        [CoverageRow(file="shop/till.py", lines=10, covered=5, percent=50), *GOOD["coverage"]],
-        "line coverage is at least 60 %",
-        ["shop/till.py (50)"],
+        [covered("a.py", 0, 0), covered("b.py", 0, 0)],
+        "the coverage of at least 1 files was measured (found 0)",
+        [],
+        id="files without lines measure nothing",
+    ),
+    pytest.param(
+        "coverage",
+        [covered("b.js", 0, 0, unknown="it has methods, and no lines"), *GOOD["coverage"]],
+        "the coverage of each file with code in it is known",
+        ["b.js (it has methods, and no lines)"],
+        id="coverage that is not known",
+    ),
+    pytest.param(
+        "coverage",
+        [covered("shop/stock.py", 10, 5), *GOOD["coverage"]],
+        "line coverage of each file is at least 60 %",
+        ["shop/stock.py (50)"],
         id="coverage",
     ),
     pytest.param("coverage", [], "the coverage of at least 1 files was measured (found 0)", [], id="no coverage"),
@@ -187,6 +214,77 @@ def test_nothing_is_held_against_a_path_that_answered_nobody_before(tmp_path: Pa
 
 def test_a_policy_that_asks_for_no_coverage_takes_a_service_that_measures_none(tmp_path: Path) -> None:
     assert judged(tmp_path, Thresholds(min_line_coverage_percent=0), coverage=[]).success
+
+
+NO_LINES = covered("b.js", 0, 0, unknown="it has methods, and no lines")
+FILES = [covered("a.py", 90, 90, changed=4, changed_covered=1), covered("b.py", 10, 0, changed=0)]
+
+
+@pytest.mark.parametrize(
+    ("of", "rows", "failures"),
+    [
+        pytest.param(["whole"], FILES, [], id="whole: the files together have it"),
+        pytest.param(
+            ["whole"],
+            [covered("a.py", 90, 40), *FILES[1:]],
+            ["line coverage of all files together is at least 60 % (found 40)"],
+            id="whole: they have not",
+        ),
+        pytest.param(
+            ["whole"],
+            [NO_LINES, *FILES],
+            ["the coverage of each file with code in it is known"],
+            id="whole: of one it is not known",
+        ),
+        pytest.param(
+            ["changed_lines"],
+            FILES,
+            ["line coverage of the lines that this release changes is at least 60 % (found 25)"],
+            id="changed lines",
+        ),
+        pytest.param(["changed_lines"], FILES[1:], [], id="changed lines: there are none"),
+        pytest.param(
+            ["each_file", "changed_lines"],
+            FILES,
+            [
+                "line coverage of each file is at least 60 %",
+                "line coverage of the lines that this release changes is at least 60 % (found 25)",
+            ],
+            id="two of them",
+        ),
+        pytest.param([], [NO_LINES, covered("b.py", 10, 0)], [], id="nothing"),
+        pytest.param([], [], [], id="nothing, and nothing is there"),
+    ],
+)
+def test_coverage_is_judged_as_the_policy_demands_it(
+    of: list[str], rows: list[CoverageRow], failures: list[str], tmp_path: Path
+) -> None:
+    demanded = Demanded.model_validate({"coverage": of})
+    judgement = judge({"coverage": rows}, THRESHOLDS, demanded, folder=tmp_path)
+    assert [failure.expected for failure in judgement.failures] == failures
+
+
+@pytest.mark.parametrize("of", ["each_file", "whole", "changed_lines"])
+def test_coverage_that_is_demanded_and_not_there_fails(of: str, tmp_path: Path) -> None:
+    judgement = judge({"coverage": []}, THRESHOLDS, Demanded.model_validate({"coverage": [of]}), folder=tmp_path)
+    assert "the coverage of at least 1 files was measured (found 0)" in [one.expected for one in judgement.failures]
+
+
+UNREAD = ComponentRow(name="Java archives: app.jar", version="unknown", licence="", unknown="not read")
+
+
+def test_components_that_are_not_known_fail_only_if_the_policy_refuses_them(tmp_path: Path) -> None:
+    rows = {"components": [UNREAD, component("flask")]}
+    assert judge(rows, THRESHOLDS, Demanded(), folder=tmp_path).success
+    (failure,) = judge(rows, THRESHOLDS, Demanded(unknown_components="refuse"), folder=tmp_path).failures
+    assert failure.expected == "the components of each part of the bundle are known"
+    assert failure.rows == ("Java archives: app.jar unknown (not read)",)
+
+
+def test_a_bill_of_materials_names_as_many_components_as_the_policy_demands(tmp_path: Path) -> None:
+    thresholds = THRESHOLDS.model_copy(update={"min_components": 2})
+    (failure,) = judge({"components": [UNREAD, component("flask")]}, thresholds, folder=tmp_path).failures
+    assert failure.expected == "the bill of materials names at least 2 components (found 1)"
 
 
 @given(rows=st.integers(0, 500), allowed=st.integers(0, 500), broken=st.integers(0, 500))
@@ -297,6 +395,11 @@ def set_kwargs(plain: Any, **kwargs: Any) -> None:
         ),
         pytest.param(lambda plain: plain["expectations"][0].update(type="expect_luck"), "expect_luck", id="type"),
         pytest.param(lambda plain: set_kwargs(plain, lucky=True), "lucky", id="argument"),
+        pytest.param(
+            lambda plain: plain["expectations"][0].update(meta={"demanded": ["luck"]}),
+            "names luck; allowed",
+            id="demand",
+        ),
     ],
 )
 def test_a_suite_that_cannot_be_used_is_named_with_what_is_wrong(change: Any, said: str, tmp_path: Path) -> None:

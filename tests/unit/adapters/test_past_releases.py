@@ -131,3 +131,13 @@ def test_the_installations_chain_tells_how_the_releases_of_a_service_ended() -> 
     ledger.append(INSTALLATION, REVIEWED, {"run": "d/old"}, actor="rita", key="review")
     found = [(one.run, one.planned, one.reviewed) for one in ended_releases(ledger, "bike-shop")]
     assert found == [("d/old", True, True), ("d/refused", False, False)]
+
+
+def test_the_kind_of_tests_of_which_the_fewest_ran_counts(store: ArtifactStore) -> None:
+    many = dict(steps(store))
+    rows = [test_row(name, "passed").model_copy(update={"kind": "integration"}) for name in "abc"]
+    unit = [test_row("d", "skipped").model_copy(update={"kind": "unit"})]
+    kept = store.put_bytes(rows_as_json([*rows, *unit]), "suite-tests.json")
+    many["suites.run"] = SuiteRuns(tests=kept, logs={}).to_xcom()
+    many["artifact.built"] |= {"tests": store.put_bytes(rows_as_json([]), "none.json").model_dump(mode="json")}
+    assert facts(list(many.items()), store).quality["min_tests"] == 0

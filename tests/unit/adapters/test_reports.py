@@ -7,7 +7,7 @@ import pytest
 
 from include.interlock.adapters import reports
 from include.interlock.domain.errors import QualityRejected
-from include.interlock.domain.quality import CoverageRow, TestRow
+from include.interlock.domain.quality import CoverageRow, TestRow, coverage_notes
 
 BOMB = """<?xml version="1.0"?>
 <!DOCTYPE testsuites [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>
@@ -697,8 +697,16 @@ def test_a_coverage_report_that_is_not_there_or_too_long_is_refused(
 def test_the_lines_that_a_release_changes_are_counted_apart(path: str) -> None:
     (row,) = reports.coverage_rows(SAMPLES / "coverage" / "lcov-c8.info", {path: frozenset({3, 4, 5, 99})})
     assert (row.changed, row.changed_covered) == (3, 1)
-    (row,) = reports.coverage_rows(SAMPLES / "coverage" / "lcov-c8.info", {"other/kill.js": frozenset({3})})
-    assert (row.changed, row.changed_covered) == (0, 0)
+
+
+def test_changed_files_that_the_report_leaves_out_have_a_row_if_files_like_them_are_measured() -> None:
+    changed = {"other/kill.js": frozenset({3, 4}), "README.md": frozenset({1})}
+    left_out, row = reports.coverage_rows(SAMPLES / "coverage" / "lcov-c8.info", changed)
+    assert (left_out.file, left_out.percent, left_out.changed) == ("other/kill.js", None, 2)
+    assert (row.file, row.changed, row.changed_covered) == ("till.js", 0, 0)
+    assert list(coverage_notes([left_out, row])) == [
+        "Changed by this release, and not in the coverage report: other/kill.js."
+    ]
 
 
 def test_coverage_counts_each_line_of_each_file_once(tmp_path: Path) -> None:

@@ -316,3 +316,19 @@ def test_a_git_that_hangs_is_stopped(project: GitProject, tmp_path: Path, monkey
 )
 def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
     assert public_url(url) == shown
+
+
+def test_the_lines_that_a_commit_changes_are_known_by_file(project: GitProject, tmp_path: Path) -> None:
+    project.commit({"a.py": "one\ntwo\nthree\n", "gone.py": "x\n", "naïve.py": "1\n", "b.bin": "\x00\x01"})
+    before = project.git("rev-parse", "HEAD")
+    project.git("rm", "--quiet", "gone.py")
+    after = project.commit({"a.py": "one\n+++ b/evil.py\nthree\nfour", "new/c.py": "1\n2\n", "naïve.py": "2\n"})
+    repository = opened(project, tmp_path)
+    assert repository.changed_lines(before, after) == {
+        "a.py": frozenset({2, 4}),
+        "naïve.py": frozenset({1}),
+        "new/c.py": frozenset({1, 2}),
+    }
+    assert repository.changed_lines(after, after) == {}
+    first = repository.changed_lines(None, after)
+    assert (first["a.py"], first["README.md"]) == (frozenset({1, 2, 3, 4}), frozenset({1}))

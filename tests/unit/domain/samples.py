@@ -68,7 +68,7 @@ def service_data(**changes: Any) -> dict[str, Any]:
         "title": "Bike shop",
         "owner": "the shop's team",
         "source": {"connection": "bike_shop_source"},
-        "build": {"tool": "make", "output": "build/bundle"},
+        "build": {"tool": "make", "output": "build/bundle", "coverage": "build/coverage.xml"},
         "load": {"paths": ["/"]},
         "health": {"port": 8400},
         "smoke": [{"path": "/"}],

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from include.interlock.domain.catalogue import ChangeType, Person, Thresholds
+from include.interlock.domain.catalogue import ChangeType, Demanded, Person, Thresholds
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.policy import (
     build_rules_of,
     flows_of,
     refusals_of_service,
     refusals_of_unit,
+    refuse_unmeasured,
     refuse_waiver,
     resolve_policy,
     time_limits_of,
@@ -428,3 +429,72 @@ def test_no_level_opens_more_to_builds_than_the_one_above() -> None:
 def test_a_connection_of_the_platform_is_no_registry(name: str) -> None:
     with pytest.raises(ValidationError, match="a build never gets"):
         policy(builds={"registries": [name]})
+
+
+# --- what is demanded beside the thresholds --------------------------------------------------------------------------
+
+
+def demanded(unit: dict[str, Any], own: dict[str, Any], tier: int = 2, **enterprise: Any) -> Demanded:
+    rules = policy(business_units={"retail": unit}, **enterprise)
+    return resolve_policy(rules, service(business_unit="retail", tier=tier, policy=own), ChangeType.NORMAL).demanded
+
+
+@pytest.mark.parametrize(
+    ("coverage", "tier", "unit", "own", "found"),
+    [
+        pytest.param({}, 4, {}, {}, ("each_file",), id="a policy that says nothing demands it of each file"),
+        pytest.param({"4": []}, 4, {}, {}, (), id="none of this tier"),
+        pytest.param({"4": []}, 3, {}, {}, ("each_file",), id="another tier"),
+        pytest.param({"2": ["whole"]}, 2, {"coverage": ["changed_lines"]}, {}, ("changed_lines", "whole"), id="unit"),
+        pytest.param({"2": []}, 2, {}, {"coverage": ["each_file"]}, ("each_file",), id="service"),
+        pytest.param({"2": ["whole"]}, 2, {}, {"coverage": ["whole"]}, ("whole",), id="the same again"),
+    ],
+)
+def test_a_lower_level_only_adds_to_the_coverage_that_its_tier_demands(
+    coverage: dict[str, Any], tier: int, unit: dict[str, Any], own: dict[str, Any], found: tuple[str, ...]
+) -> None:
+    assert demanded(unit, own, tier, coverage=coverage).coverage == found
+
+
+def test_components_that_are_not_known_may_be_refused_at_any_level_and_by_none_allowed() -> None:
+    refuse = {"unknown_components": "refuse"}
+    assert demanded({}, {}).unknown_components == "tell"
+    assert demanded(refuse, {}).unknown_components == demanded({}, refuse).unknown_components == "refuse"
+    assert demanded({}, {}, unknown_components="refuse").unknown_components == "refuse"
+    with pytest.raises(ValidationError, match="refuse"):
+        demanded({}, {"unknown_components": "tell"}, unknown_components="refuse")
+
+
+def test_whose_demand_counts_is_told() -> None:
+    rules = policy(coverage={"2": ["whole"]})
+    found = resolve_policy(rules, service(tier=2, policy={"coverage": ["each_file"]}), ChangeType.NORMAL)
+    assert found.further_sources["coverage"] == "services/bike-shop.yaml"
+    assert found.further_sources["unknown_components"] == "policy.yaml"
+
+
+UNMEASURED = {"tool": "maven", "output": "target"}
+
+
+def test_a_service_whose_coverage_is_demanded_and_not_measured_is_refused_by_name() -> None:
+    rules = policy(coverage={"1": ["each_file", "changed_lines"], "4": []})
+    with pytest.raises(PolicyViolation) as refused:
+        refuse_unmeasured(rules, service(tier=1, build=UNMEASURED))
+    said = str(refused.value)
+    assert "build.coverage of bike-shop is not set; it has to name the coverage report that the build leaves" in said
+    assert "policy.yaml demands coverage of the lines that a release changes and each source file (tier 1)" in said
+    assert "name its report in build.coverage of services/bike-shop.yaml" in said
+
+
+@pytest.mark.parametrize(
+    ("enterprise", "changes"),
+    [
+        ({"coverage": {"1": []}}, {"tier": 1, "build": UNMEASURED}),
+        ({"thresholds": {"min_line_coverage_percent": 0}}, {"tier": 1, "build": UNMEASURED}),
+        ({}, {"tier": 1, "build": UNMEASURED | {"coverage": "target/site/jacoco/jacoco.xml"}}),
+    ],
+    ids=["none demanded", "a minimum of 0", "measured"],
+)
+def test_a_service_of_which_no_coverage_is_demanded_needs_no_report(
+    enterprise: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    refuse_unmeasured(policy(**enterprise), service(**changes))

@@ -9,10 +9,13 @@ from include.interlock.domain.quality import (
     ComponentRow,
     CoverageRow,
     TestRow,
+    coverage_notes,
+    kind_rows,
     licence_allowed,
     rows_as_json,
     rows_from_json,
 )
+from include.interlock.domain.records import Blob, QualityReport
 
 ALLOWED = ("MIT", "Apache-2.0", "Our own terms")
 NAMES = st.sampled_from(["MIT", "Apache-2.0", "GPL-3.0-only", "Zlib"])
@@ -74,3 +77,37 @@ def test_rows_of_another_kind_are_refused() -> None:
     data = rows_as_json([CoverageRow(file="till.py", lines=2, covered=1, percent=50)])
     with pytest.raises(ValidationError, match="file"):
         rows_from_json(ComponentRow, data)
+
+
+def test_each_kind_of_tests_is_counted_for_itself_also_one_that_vanished() -> None:
+    rows = [
+        TestRow(suite="s", classname="", name="a", status=status, seconds=0, kind=kind)
+        for kind, status in (("integration", "passed"), ("integration", "failed"), ("unit", "skipped"))
+    ]
+    assert [(row.kind, row.ran) for row in kind_rows(rows, ["unit", "integration", "browser"])] == [
+        ("unit", 0),
+        ("integration", 2),
+        ("browser", 0),
+    ]
+
+
+def test_what_a_coverage_report_does_not_tell_is_said() -> None:
+    empty = [CoverageRow(file=f"{n}.py", lines=0, covered=0, percent=None) for n in range(12)]
+    known = CoverageRow(file="a.py", lines=1, covered=1, percent=100)
+    assert list(coverage_notes([])) == list(coverage_notes([known])) == []
+    assert list(coverage_notes([known, *empty])) == [
+        "Coverage is unknown of files without lines: "
+        "0.py, 1.py, 2.py, 3.py, 4.py, 5.py, 6.py, 7.py, 8.py, 9.py and 2 more."
+    ]
+    assert next(iter(coverage_notes(empty))) == (
+        "The coverage report lists no lines, so nothing is known of what the tests ran."
+    )
+
+
+def test_a_quality_report_without_notes_keeps_the_digest_that_it_had_before_there_were_any() -> None:
+    blob = Blob(uri="file:///x", sha256="0" * 64, size=1)
+    report = QualityReport(success=True, suites=(), failures=(), results=blob, docs="x")
+    assert "notes" not in report.to_xcom()
+    noted = report.model_copy(update={"notes": ("Nothing is known.",)})
+    assert noted.to_xcom()["notes"] == ["Nothing is known."]
+    assert QualityReport.from_xcom(noted.to_xcom()) == noted

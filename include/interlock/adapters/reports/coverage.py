@@ -6,9 +6,9 @@ unknown, and its row says why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from include.interlock.domain.quality import CoverageRow
 
@@ -57,11 +57,16 @@ class _Files:
         for key in self._files:
             names[key[-1]] = names.get(key[-1], 0) + 1
         named = ((_called(key, names[key[-1]] > 1), key[-1], file) for key, file in self._files.items())
-        return tuple(_row(called, file, _lines_of(name, changed)) for called, name, file in sorted(named, key=_by_name))
+        rows = [_row(called, file, _lines_of(name, changed)) for called, name, file in named]
+        return tuple(sorted([*rows, *self._left_out(changed)], key=lambda row: row.file))
 
-
-def _by_name(named: tuple[str, str, _File]) -> str:
-    return named[0]
+    def _left_out(self, changed: Mapping[str, frozenset[int]]) -> Iterator[CoverageRow]:
+        """Yield a row for each changed file of a kind that is measured, and that the report does not name."""
+        names = [_plain(key[-1]) for key in self._files]
+        measured = {PurePosixPath(name).suffix for name in names}
+        for path, lines in changed.items():
+            if PurePosixPath(path).suffix in measured and not any(_may_be(name, path) for name in names):
+                yield CoverageRow(file=path, lines=0, covered=0, percent=None, changed=len(lines))
 
 
 def coverage_rows(path: Path, changed: Mapping[str, frozenset[int]] | None = None) -> tuple[CoverageRow, ...]:
@@ -116,14 +121,20 @@ def _row(name: str, file: _File, changed: frozenset[int]) -> CoverageRow:
 
 def _lines_of(name: str, changed: Mapping[str, frozenset[int]]) -> frozenset[int]:
     """Return the changed lines of a file, which reports call by all or by some of its path."""
-    plain = name.replace("\\", "/").removeprefix("./")
+    plain = _plain(name)
     if plain in changed:
         return changed[plain]
-    lines: frozenset[int] = frozenset()
-    for path, numbers in changed.items():
-        if plain.endswith(f"/{path}") or path.endswith(f"/{plain}"):
-            lines |= numbers  # of several that it may be, all count
-    return lines
+    # Of several that it may be, all count.
+    return frozenset().union(*(numbers for path, numbers in changed.items() if _may_be(plain, path)))
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def _may_be(name: str, path: str) -> bool:
+    """Tell whether a report's name of a file may stand for a path in the repository."""
+    return name == path or name.endswith(f"/{path}") or path.endswith(f"/{name}")
 
 
 class _Xml(Reader):

@@ -24,6 +24,8 @@ from .board_file import (
 from .policy_file import (
     Bookings,
     BuildRules,
+    CoverageOf,
+    Demanded,
     Findings,
     Flow,
     FlowTightening,
@@ -97,7 +99,9 @@ __all__ = [
     "ChangeType",
     "Condition",
     "ConnectionId",
+    "CoverageOf",
     "Delegation",
+    "Demanded",
     "Demands",
     "Duration",
     "Email",

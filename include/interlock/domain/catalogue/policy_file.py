@@ -35,11 +35,13 @@ class Thresholds(Model):
     ``min_`` may only be raised and ``max_`` only be lowered by a lower level; ``allowed_licences`` may only shrink.
     """
 
-    min_tests: int = Field(1, ge=0, description="Fewest test cases that must have run, over all suites")
+    min_tests: int = Field(
+        1, ge=0, description="Fewest test cases of each kind that must have run: unit tests, and those of each suite"
+    )
     max_failed_tests: int = Field(0, ge=0, description="Most test cases that may fail or error")
     max_skipped_tests: int = Field(10, ge=0, description="Most test cases that may be skipped")
     min_line_coverage_percent: FiniteFloat = Field(
-        60, ge=0, le=100, description="Line coverage of each source file, percent"
+        60, ge=0, le=100, description="Line coverage of what coverage: names, percent; 0: none is demanded"
     )
     max_p95_ms: FiniteFloat = Field(
         1000, gt=0, description="95th percentile of the response time of each path, milliseconds"
@@ -52,6 +54,7 @@ class Thresholds(Model):
         min_length=1,
         description="SPDX identifiers that a component of the bundle may have",
     )
+    min_components: int = Field(0, ge=0, description="Fewest components that the bill of materials must name")
     max_p95_ratio: FiniteFloat = Field(
         2.0, ge=1, description="Most that p95 after the release may be, as a multiple of before"
     )
@@ -64,8 +67,19 @@ Boards = Annotated[tuple[Identifier, ...], AfterValidator(each_once)]
 """Some boards of board.yaml, each named once."""
 RiskLevel = Literal["low", "medium", "high"]
 """How risky somebody thinks that a release is."""
-QualitySuite = Literal["tests", "coverage", "performance", "components", "record"]
+CoverageOf = Literal["each_file", "whole", "changed_lines"]
+"""Of what min_line_coverage_percent is demanded: each source file, all of them together, the lines of the release."""
+Unread = Literal["tell", "refuse"]
+"""What becomes of parts of a bundle whose components, and so their licences, are not known."""
+QualitySuite = Literal["tests", "kinds", "coverage", "performance", "components", "record"]
 """What quality review judges, a suite of expectations each."""
+
+
+class Demanded(Model):
+    """What is demanded of a service beside the thresholds."""
+
+    coverage: tuple[CoverageOf, ...] = ("each_file",)
+    unknown_components: Unread = "tell"
 
 
 class Flow(Model):
@@ -97,6 +111,11 @@ class FlowTightening(Model):
     review_within: Duration | None = Field(None, description="May only be set or become shorter")
 
 
+Tier = Literal["1", "2", "3", "4"]
+TIERS: tuple[Tier, ...] = ("1", "2", "3", "4")
+"""Tiers of services, the most important first."""
+
+
 class RiskQuestion(Model):
     """A question of the trigger form: answering yes adds its points to the risk."""
 
@@ -122,7 +141,7 @@ class RiskFormula(Model):
         1, ge=0, le=100, description="Points for each commit since what production runs"
     )
     max_points_for_commits: int = Field(20, ge=0, le=100)
-    points_by_tier: dict[Literal["1", "2", "3", "4"], Annotated[int, Field(ge=0, le=100)]] = Field(
+    points_by_tier: dict[Tier, Annotated[int, Field(ge=0, le=100)]] = Field(
         {"1": 20, "2": 10, "3": 5, "4": 0}, description="Points for each tier of services; all four are named"
     )
     points_for_major: int = Field(30, ge=0, le=100)
@@ -142,7 +161,7 @@ class RiskFormula(Model):
     def _every_case_counts_once(self) -> Self:
         if twice := named_twice(question.key for question in self.questions):
             raise ValueError(f"questions: the key {twice} is used twice")
-        if missing := [tier for tier in ("1", "2", "3", "4") if tier not in self.points_by_tier]:
+        if missing := [tier for tier in TIERS if tier not in self.points_by_tier]:
             raise ValueError(f"points_by_tier lacks tier {', '.join(missing)}")
         if unsaid := [level for level in ("low", "medium", "high") if level not in self.declared]:
             raise ValueError(f"declared lacks {', '.join(unsaid)}")
@@ -212,6 +231,10 @@ class Tightening(Model):
     """What a business unit or a service asks beyond the levels above; it may only tighten."""
 
     thresholds: dict[str, FiniteFloat | int | list[str]] = Field({}, description="Keys of the enterprise's thresholds")
+    coverage: Annotated[tuple[CoverageOf, ...], AfterValidator(each_once)] = Field(
+        (), description="Of what coverage is demanded, beyond what the levels above demand"
+    )
+    unknown_components: Literal["refuse"] | None = None
     change_types: dict[ChangeType, FlowTightening] = Field({}, description="What flows ask beyond the enterprise's")
     time_limits: TimeLimitsTightening = TimeLimitsTightening()
     board_rules: tuple[BoardRule, ...] = Field((), description="Rules on who votes, beside those of board.yaml")
@@ -301,6 +324,13 @@ class Policy(Model):
     name: Line
     owner: Line = Field(description="Who can change this file: named in refusals")
     thresholds: Thresholds = Thresholds()
+    coverage: dict[Tier, Annotated[tuple[CoverageOf, ...], AfterValidator(each_once)]] = Field(
+        {},
+        description="Of what coverage is demanded of the services of a tier; empty: none; a tier left out: each_file",
+    )
+    unknown_components: Unread = Field(
+        "tell", description="Parts of a bundle whose components are not known: told of, or refused"
+    )
     change_types: dict[ChangeType, Flow]
     risk: RiskFormula = RiskFormula()
     time_limits: TimeLimits = TimeLimits()
@@ -315,6 +345,11 @@ class Policy(Model):
     trains: TrainRules = TrainRules()
     bookings: Bookings = Bookings()
     builds: BuildRules = BuildRules()
+
+    def demanded_of(self, tier: int) -> Demanded:
+        """Return what is demanded of the services of a tier."""
+        coverage = self.coverage.get(TIERS[tier - 1], Demanded().coverage)
+        return Demanded(coverage=tuple(sorted(coverage)), unknown_components=self.unknown_components)
 
     @model_validator(mode="after")
     def _templates_name_questions_that_there_are(self) -> Self:

@@ -60,7 +60,7 @@ class Build(Model):
     test: tuple[Argument, ...] = Field((), description="Arguments of the unit tests; empty: the tool's usual target")
     output: RelativePath = Field(description="The folder that the build leaves: the release, with its appspec.yml")
     junit: tuple[RelativePath, ...] = Field((), description="Globs of JUnit reports; empty: where the tool leaves them")
-    coverage: RelativePath | None = Field(None, description="A Cobertura XML report")
+    coverage: RelativePath | None = Field(None, description="A coverage report: Cobertura, JaCoCo, Clover or LCOV")
     bom: RelativePath | None = Field(None, description="A CycloneDX JSON that the build writes itself")
     environment: tuple[EnvironmentVariable, ...] = Field(
         (), description="Names of further environment variables that the build may see"
