@@ -12,7 +12,7 @@ import pytest
 
 from include.interlock.adapters.bundle import pack
 from include.interlock.domain.canonical import sha256_of
-from include.interlock.estate import image, processes
+from include.interlock.estate import hosts, image, processes
 from include.interlock.estate.aws import Instance
 from include.interlock.estate.hosts import Fleet
 from include.interlock.estate.image import Image
@@ -125,6 +125,56 @@ def test_running_instance_is_a_host_that_has_booted(settings: Settings, run: Cal
         assert environ["INTERLOCK_ADDRESS"] == f"{settings.network}.1"
 
     run(scenario)
+
+
+OWN = "/opt/interlock-test-of-roots"
+
+
+@pytest.mark.parametrize("ssh_server", ["embedded", "openssh"])
+def test_an_absolute_path_is_the_hosts_own_and_stays_as_long_as_the_host(
+    settings: Settings, tmp_path: Path, ssh_server: str
+) -> None:
+    settings = settings.model_copy(update={"ssh_server": ssh_server})
+    one, two = instance(settings), instance(settings, 2, name="two")
+    booted = f"#!/bin/sh\nmkdir -p {OWN}\necho booted >>{OWN}/boots\n"
+
+    async def scenario(fleet: Fleet) -> None:
+        await settle(fleet, one, two)
+        await said(settings, one.address, f"echo of one >{OWN}/file")
+        assert await said(settings, one.address, f"cat {OWN}/file {OWN}/boots") == "of one\nbooted"
+        assert await said(settings, two.address, f"ls {OWN}") == "boots"
+        for command in ("touch /usr/ours 2>/dev/null || echo no", f"test -e {tmp_path}/build || echo no"):
+            assert await said(settings, one.address, command) == "no"
+        locked = "flock /run/lock-of-ours sh -c 'test -d /proc/$$ && mktemp -p /tmp >/dev/null && echo yes'"
+        assert await said(settings, one.address, locked) == "yes"
+        await settle(fleet, instance(settings, state="stopped"), two)
+        await settle(fleet, one, two)
+        assert await said(settings, one.address, f"cat {OWN}/file {OWN}/boots") == "of one\nbooted\nbooted"
+        await settle(fleet, instance(settings, state="terminated"), two)
+        assert not settings.host_root("one").exists()
+        assert not Path(OWN).exists()
+
+    async def with_fleet() -> None:
+        fleet = Fleet(settings, disk_with(booted, settings, tmp_path))
+        try:
+            await scenario(fleet)
+        finally:
+            await fleet.off()
+
+    asyncio.run(with_fleet())
+
+
+def test_where_a_host_cannot_have_its_own_root_that_is_said_and_it_works_all_the_same(
+    settings: Settings, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hosts, "why_not", lambda: "bwrap is not installed")
+
+    async def scenario(fleet: Fleet) -> None:
+        await settle(fleet, instance(settings))
+        assert await said(settings, f"{settings.network}.1", f"ls -d {settings.state}") == str(settings.state)
+
+    run(scenario)
+    assert "Hosts share this machine's root, where an absolute destination is really written: bwrap" in caplog.text
 
 
 def test_stopped_instance_takes_everything_on_it_down(settings: Settings, run: Callable[..., None]) -> None:

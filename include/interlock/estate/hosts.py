@@ -26,6 +26,7 @@ from . import image, processes
 from .aws import USE, Instance, refuse_taken
 from .image import Image
 from .keys import key, write_known_hosts
+from .roots import Root, open_root, why_not
 from .settings import HOST_ENVIRONMENTS, SERVICE, EstateHost, Settings
 from .ssh import EmbeddedServer, Endpoint
 from .sshd import OpensshServer
@@ -48,6 +49,7 @@ class Machine:
         self.host, self.on = host, False
         self._settings, self._image = settings, disk
         self._server: EmbeddedServer | OpensshServer | None = None
+        self._root: Root | None = None
         self._turning: asyncio.Task[None] | None = None
         self._not_before = 0.0
 
@@ -55,6 +57,15 @@ class Machine:
     def folder(self) -> Path:
         """Return its disk, which is also its login's home."""
         return self._settings.host_folder(self.host.name)
+
+    @property
+    def root_folder(self) -> Path:
+        """Return the folder that is its root, if it has its own."""
+        return self._settings.host_root(self.host.name)
+
+    @property
+    def _enter(self) -> tuple[str, ...]:
+        return self._root.enter if self._root else ()
 
     @cached_property
     def key(self) -> asyncssh.SSHKey:
@@ -105,6 +116,8 @@ class Machine:
     async def _boot(self) -> None:
         await asyncio.to_thread(self._prepare)
         await asyncio.to_thread(processes.end_all, self._settings.state, self.host.name)
+        if not why_not():
+            self._root = await asyncio.to_thread(open_root, self.root_folder, self.folder, self.environ)
         for current in sorted(self.folder.glob("srv/*/current")):
             await self._start_service(current)
         # SSH comes last, so that nobody deploys to a host that is still starting what it had.
@@ -122,7 +135,8 @@ class Machine:
     def _make_server(self) -> EmbeddedServer | OpensshServer:
         settings = self._settings
         login_key = key(settings.deployer_key(self.host.environment)).convert_to_public()
-        endpoint = Endpoint(self.host.address, settings.ssh_port, settings.ssh_login, login_key, self.key, self.environ)
+        address, port, login = self.host.address, settings.ssh_port, settings.ssh_login
+        endpoint = Endpoint(address, port, login, login_key, self.key, self.environ, self._enter)
         if settings.ssh_server == "openssh":
             return OpensshServer(endpoint, settings.estate / "sshd" / self.host.name)
         return EmbeddedServer(endpoint)
@@ -150,7 +164,8 @@ class Machine:
         }
         with (self.folder / "boot.log").open("ab") as output:
             child = await asyncio.create_subprocess_exec(
-                str(release / hook.location),
+                *self._enter,
+                *("/bin/sh", "-c", 'cd -- "$INTERLOCK_RELEASE" && exec "$0"', str(release / hook.location)),
                 cwd=release,
                 env=environ,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -174,6 +189,9 @@ class Machine:
             await self._server.stop()
             self._server = None
         await asyncio.to_thread(processes.end_all, self._settings.state, self.host.name, gently=gently)
+        if self._root:
+            self._root.close()
+            self._root = None
 
     def _tell(self, turning: asyncio.Task[None]) -> None:
         if not turning.cancelled() and (error := turning.exception()):
@@ -191,6 +209,8 @@ class Fleet:
             key(settings.deployer_key(owner))
         for environment in image.PRICE_LISTS:
             image.signing_secret(settings, environment)
+        if why := why_not():
+            log.warning("Hosts share this machine's root, where an absolute destination is really written: %s", why)
         self._machines: dict[str, Machine] = {}
         self._refused: set[str] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -256,7 +276,8 @@ class Fleet:
 
     async def _bury(self, machine: Machine) -> None:
         await machine.off()
-        await asyncio.to_thread(image.remove, machine.folder)
+        for folder in (machine.folder, machine.root_folder):
+            await asyncio.to_thread(image.remove, folder)
         for name in (machine.host.name, f"{machine.host.name}.pub"):
             (self._settings.keys / "hosts" / name).unlink(missing_ok=True)
         log.info("%s (%s) is gone", machine.host.name, machine.host.address)

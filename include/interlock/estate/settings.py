@@ -219,12 +219,16 @@ class Settings(Model):
 
     @property
     def host_folders(self) -> Path:
-        """Return the folder with a folder for each host: its root and its login's home."""
+        """Return the folder with a folder for each host: its login's home."""
         return self.estate / "hosts"
 
     def host_folder(self, name: str) -> Path:
-        """Return the folder of one host."""
+        """Return the folder of one host: its login's home."""
         return self.host_folders / name
+
+    def host_root(self, name: str) -> Path:
+        """Return the folder that is one host's file system, but for its login's home."""
+        return self.estate / "roots" / name
 
     @property
     def mail(self) -> Path:

@@ -27,6 +27,7 @@ class Endpoint:
     """Where a host listens, who may log in, and what its programs find around them.
 
     :param environ: the whole environment of what is run; it has HOME, which is also where commands start.
+    :param enter: what a command begins with, to be run with the host's own root; nothing: with this machine's.
     """
 
     address: str
@@ -35,6 +36,7 @@ class Endpoint:
     client_key: asyncssh.SSHKey
     host_key: asyncssh.SSHKey
     environ: Mapping[str, str]
+    enter: tuple[str, ...] = ()
 
 
 class EmbeddedServer:
@@ -81,6 +83,7 @@ class EmbeddedServer:
         command = [SHELL] if process.command is None else [SHELL, "-c", process.command]
         try:
             child = await asyncio.create_subprocess_exec(
+                *self._endpoint.enter,
                 *command,
                 cwd=environ["HOME"],
                 env=environ,

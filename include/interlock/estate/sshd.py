@@ -134,7 +134,7 @@ def config_text(endpoint: Endpoint, folder: Path) -> str:
 
 def login_script(endpoint: Endpoint) -> str:
     """Return what every connection runs: the client's command, in the host's home, with the host's environment."""
-    environ = shlex.join(f"{name}={value}" for name, value in endpoint.environ.items())
+    environ = shlex.join([*(f"{name}={value}" for name, value in endpoint.environ.items()), *endpoint.enter])
     home = shlex.quote(endpoint.environ["HOME"])
     return (
         f"cd -- {home} || exit 255\n"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from . import components, leftovers, memory, postgres, provision
+from . import components, leftovers, memory, postgres, provision, roots
 from .airflow_home import airflow_environment, temporary_folder
 from .ports import check_ports
 from .private_files import write_private
@@ -79,6 +79,13 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         run_provision(settings, environment, steps)
     with steps.step("Embedded estate: AWS, hosts, mail, source"):
         wait(settings, supervisor, "estate", settings.estate_ready.exists, seconds=180)
+    if why := roots.why_not():
+        steps.console.print(
+            f"[yellow]![/] hosts share this machine's file system: an absolute destination in an appspec.yml is really "
+            f"written here, because {escape(why)}",
+            highlight=False,
+            soft_wrap=True,
+        )
     with steps.step("Airflow") as say:
         for name in AIRFLOW:
             components.start(settings, name)
@@ -211,6 +218,7 @@ def renew_hosts(settings: Settings) -> None:
         for folder in settings.host_folders.iterdir():
             if folder.name in names:
                 shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(settings.host_root(folder.name), ignore_errors=True)
         components.start(settings, "estate")
         wait(settings, None, "estate", settings.estate_ready.exists, seconds=90)
 
