@@ -94,7 +94,7 @@ format: $(TESTED) ## put the code into shape
 	@$(BIN)/ruff format .
 
 catalogue: $(READY) ## say what is wrong in include/catalogue
-	@$(BIN)/python -m include.interlock.adapters.catalogue check
+	@$(STACK) catalogue
 
 trains: $(READY) ## print the next departures of each train, who would board now, and why anybody would not
 	@$(STACK) trains

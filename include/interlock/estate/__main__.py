@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,15 +19,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from include.interlock.adapters import backtest
-from include.interlock.adapters.catalogue import load_catalogue
+from include.interlock.adapters.catalogue import load_catalogue, what_is_wrong
 from include.interlock.domain.errors import ReleaseError
 
 from . import aws, components, demo, leftovers, memory, postgres, stack, trains
 from .accounts import Account, accounts, passwords
 from .airflow_home import airflow_environment
+from .astro_settings import read_astro_settings
+from .named_connections import faults_of, lacking_in_stack, named_by
 from .settings import PROJECT, Settings
 from .steps import StackError, Steps, show_failure
-from .wanted import wanted_of
+from .wanted import SETTINGS_FILE, wanted_of
 
 
 def status_table(settings: Settings) -> Table:
@@ -136,6 +139,23 @@ def show_hosts(settings: Settings, console: Console) -> bool:
     return settings.estate_ready.exists()
 
 
+def check_catalogue(settings: Settings, console: Console) -> bool:
+    """Say what is wrong in the catalogue, and which connections that it names there are not."""
+    wrong, doubtful = what_is_wrong(settings.catalogue), list[str]()
+    try:
+        named = list(named_by(load_catalogue(settings.catalogue).services.values()))
+        entries = read_astro_settings(SETTINGS_FILE).connections
+        faults = faults_of(named, entries, os.environ, partial(lacking_in_stack, settings))
+        wrong, doubtful = [*wrong, *faults.wrong], list(faults.doubtful)
+    except ReleaseError as error:
+        if not wrong:  # what keeps the catalogue from being read is among what is wrong with it
+            wrong.append(str(error))
+    print("\n\n".join(wrong) if wrong else f"OK: {settings.catalogue}")
+    for sentence in doubtful:
+        print(f"\nWarning: {sentence}.")
+    return not wrong
+
+
 def write_evidence(settings: Settings, console: Console, run: str = "", file: str = "") -> bool:
     """Write the evidence pack of a release of the running stack to a file, by default below the state."""
     if not (settings.state.exists() and postgres.is_ready(settings)):
@@ -184,6 +204,7 @@ COMMANDS: dict[str, Callable[..., bool]] = {
     "reset": run_reset,
     "status": run_status,
     "hosts": show_hosts,
+    "catalogue": check_catalogue,
     "logs": follow_logs,
     "evidence": write_evidence,
     "backtest": try_policy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,26 @@ def test_a_policy_is_tried_against_the_releases_that_are_named(
     (tmp_path / "none.jsonl").write_text("")
     assert main(["backtest", "--old", str(FOLDER), "--releases", str(tmp_path / "none.jsonl")]) == 0
     assert "0 releases tried" in capsys.readouterr().out
+
+
+def test_a_catalogue_whose_connections_are_all_there_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["catalogue"]) == 0
+    assert capsys.readouterr().out == f"OK: {FOLDER}\n"
+
+
+def test_a_connection_that_nothing_brings_is_doubtful_as_long_as_airflow_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(FOLDER, tmp_path / "catalogue")
+    monkeypatch.setenv("INTERLOCK_CATALOGUE", str(tmp_path / "catalogue"))
+    file = tmp_path / "catalogue" / "services" / "bike-shop.yaml"
+    file.write_text(file.read_text().replace("bike_shop_source", "bike_shop_sorce"))
+    assert main(["catalogue"]) == 0
+    said = capsys.readouterr().out
+    assert "Warning: services/bike-shop.yaml: source.connection: airflow_settings.yaml has no connection" in said
+    file.write_text(file.read_text().replace("output: build/bundle", "output: ."))
+    assert main(["catalogue"]) == 1
+    assert "must not be the checkout itself" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["up", "now"], ["evidence", "a", "b", "c"]])

@@ -94,6 +94,12 @@ class Load(Model):
     concurrency: int = Field(8, ge=1, le=512)
     timeout: Duration = Field(timedelta(seconds=5), description="Of one request")
 
+    @model_validator(mode="after")
+    def _each_path_is_asked(self) -> Self:
+        if self.requests < len(self.paths):
+            raise ValueError(f"requests: {self.requests} are too few to ask each of {len(self.paths)} paths")
+        return self
+
 
 class Health(Model):
     """How a host says that it is well, and which version it runs."""
@@ -317,10 +323,17 @@ class Environment(Model):
 
     @model_validator(mode="after")
     def _some_host_can_be_changed(self) -> Self:
-        floor = self.min_healthy
-        if floor >= self.count if isinstance(floor, int) else floor.startswith("100"):
-            raise ValueError(f"min_healthy: {floor} of {self.count} hosts leaves none that can be changed")
+        if _number_of(self.min_healthy, self.count) >= self.count:
+            raise ValueError(f"min_healthy: {self.min_healthy} of {self.count} hosts leaves none that can be changed")
+        zone = self.min_healthy_per_zone
+        if zone >= self.count if isinstance(zone, int) else _number_of(zone, 100) == 100:
+            raise ValueError(f"min_healthy_per_zone: {zone} leaves no host of a zone that can be changed")
         return self
+
+
+def _number_of(amount: int | str, of: int) -> int:
+    """Return an amount in numbers of hosts, a percentage rounded up."""
+    return amount if isinstance(amount, int) else -(-of * int(amount.rstrip("% ")) // 100)
 
 
 class Audience(Model):

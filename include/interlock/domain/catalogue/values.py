@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import (
@@ -128,6 +129,8 @@ def in_words(length: timedelta) -> str:
 def _relative(value: str) -> str:
     if value.startswith("/") or ".." in value.split("/") or not value:
         raise ValueError("must be a path inside the checkout, such as build/output")
+    if PurePosixPath(value) == PurePosixPath("."):
+        raise ValueError("must not be the checkout itself: name something in it, such as build/output")
     return value
 
 
