@@ -134,7 +134,8 @@ def start_supervisor(settings: Settings, environment: Mapping[str, str]) -> subp
     config = settings.run / "supervisor.conf"
     write_private(config, supervisor_config(settings))
     socket_of(settings).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
+    patient = [sys.executable, "-m", "include.interlock.estate.patient"]
+    command = [*patient, "supervisor.supervisord", "-c", str(config)]
     with log_of(settings, "supervisor").open("ab") as output:
         return subprocess.Popen(
             command,

@@ -27,8 +27,8 @@ from .settings import LOOPBACK, Settings, SettingsError
 from .supply import Supply
 
 POLL_SECONDS = 0.5
-SUPPLY_EVERY = 4
-"""Polls between two looks at the catalogue, and at what is to be kept of AWS."""
+SUPPLY_EVERY, KEEP_EVERY = 4, 20
+"""Polls between two looks at the catalogue, and at what is to be kept of AWS, which takes dozens of calls."""
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,8 @@ async def _follow(fleet: Fleet, supply: Supply) -> None:
         try:
             if number % SUPPLY_EVERY == 0:
                 await asyncio.to_thread(supply.follow)
+            if number % KEEP_EVERY == 0:
+                await asyncio.to_thread(supply.keep)
             fleet.follow(await asyncio.to_thread(supply.instances))
         except (BotoCoreError, ClientError) as error:
             log.warning("AWS does not do what it is asked: %s", error)

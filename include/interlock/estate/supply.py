@@ -44,14 +44,14 @@ class Supply:
         self.follow()
 
     def follow(self) -> None:
-        """Make what is missing if the catalogue has changed, and keep what there is."""
+        """Make what is missing if the catalogue has changed."""
         if (seen := signature(self._settings)) != self._seen:
             try:
                 self._give(wanted_of(self._settings))
             except ReleaseError as error:
                 log.warning("The services of the catalogue get no new hosts: %s", error)
             self._seen = seen
-        self.keep()
+            self.keep()
 
     def instances(self) -> tuple[aws.Instance, ...]:
         """Return every instance that AWS knows, terminated ones too."""

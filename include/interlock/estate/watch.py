@@ -1,4 +1,7 @@
-"""Restart components of Airflow that run but do nothing: a scheduler that crashed may hang instead of ending.
+"""Restart what the supervisor does not: components of Airflow that run but do nothing, and what it has given up.
+
+A scheduler that crashed may hang instead of ending. And the supervisor gives up for good a component that ends again
+and again as soon as it is started, say because the disk is full; the disk may have room again.
 
 The supervisor runs this beside the components and tells it the time every five seconds; Airflow's own health page
 says which component has not given a sign of life for half a minute.
@@ -6,6 +9,7 @@ says which component has not given a sign of life for half a minute.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -28,15 +32,21 @@ STRIKES = 12
 """How often in a row a component must be found ill, which takes a minute: less may be the machine that was busy."""
 
 
+AGAIN = 12
+"""Ticks between two tries to start what was given up."""
+
+
 def main() -> None:
     """Answer the supervisor's ticks for ever."""
     settings = Settings.from_environment(os.environ)
     rpc = childutils.getRPCInterface(os.environ).supervisor
     strikes: dict[str, int] = {}
     well: dict[str, float] = {}
-    while True:
+    for tick in itertools.count(1):
         childutils.listener.wait(sys.stdin, sys.stdout)
         try:
+            if tick % AGAIN == 0:
+                start_given_up(rpc)
             check(settings, rpc, strikes, well)
         except Exception as error:
             print(f"watch: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -62,6 +72,14 @@ def check(settings: Settings, rpc: Any, strikes: dict[str, int], well: dict[str,
         running.pop(name)
     for name in running:  # those that are well start from nothing again
         strikes.pop(name, None)
+
+
+def start_given_up(rpc: Any) -> None:
+    """Start each component that the supervisor starts no more."""
+    for info in rpc.getAllProcessInfo():
+        if info["state"] == ProcessStates.FATAL:
+            print(f"watch: {info['name']} was given up; it is started again", file=sys.stderr, flush=True)
+            rpc.startProcess(info["name"], False)
 
 
 def health(url: str) -> Mapping[str, Any] | None:

@@ -111,3 +111,18 @@ def test_health_page_is_read_from_airflow(tmp_path: Path) -> None:
         assert watch.health(f"{url}/elsewhere") is None
         server.shutdown()
     assert watch.health(url) is None
+
+
+def test_what_the_supervisor_has_given_up_is_started_again() -> None:
+    class GivenUp(Supervisor):
+        def getAllProcessInfo(self) -> list[dict[str, Any]]:
+            states = {
+                "postgres": ProcessStates.FATAL,
+                "estate": ProcessStates.STOPPED,
+                "scheduler": ProcessStates.BACKOFF,
+            }
+            return [{"name": name, "state": state, "start": 0.0} for name, state in states.items()]
+
+    supervisor = GivenUp()
+    watch.start_given_up(supervisor)
+    assert supervisor.told == ["start postgres"]
