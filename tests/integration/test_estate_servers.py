@@ -238,6 +238,16 @@ def test_release_is_deployed_over_the_embedded_ssh_server(estate: EstateProcess,
     assert (result.outcome, result.after) == ("deployed", deployment.release)
     assert status_of(estate.url(hosts[0].address, "/bikes")) == 200
     assert version_at(estate, hosts[0].address) == "1.1.0"
+    assert on(estate, hosts[0].address, f"ls {ON_HOSTS}") == "web.py"
+    assert not Path(ON_HOSTS).exists(), "it was written to this machine's own file system"
+
+
+ON_HOSTS = "/var/lib/interlock-test-of-hosts"
+FILES = f"""
+files:
+  - source: shop/web.py
+    destination: {ON_HOSTS}
+"""
 
 
 def built_release(estate: EstateProcess, version: str, folder: Path) -> Deployment:
@@ -245,6 +255,8 @@ def built_release(estate: EstateProcess, version: str, folder: Path) -> Deployme
     commit = repository.resolve(version)
     repository.checkout(commit.sha, folder / "checkout")
     subprocess.run(["make", "build"], cwd=folder / "checkout", check=True, capture_output=True)
+    with (folder / "checkout" / "build" / "bundle" / "appspec.yml").open("a") as appspec:
+        appspec.write(FILES)
     pack(folder / "checkout" / "build" / "bundle", folder / "bundle.tar.gz")
     digest = sha256_of((folder / "bundle.tar.gz").read_bytes())
     return Deployment(
