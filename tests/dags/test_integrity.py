@@ -20,7 +20,15 @@ from include.interlock.domain.reconcile import LEAVES, WAVE
 from include.interlock.stages.closure import QUESTIONS
 
 ROOT = Path(__file__).parents[2]
-CONTROL = ["emergency_stop", "mark_version", "override_freeze", "reconcile", "return_hosts", "review_release"]
+CONTROL = [
+    "confirm_account",
+    "emergency_stop",
+    "mark_version",
+    "override_freeze",
+    "reconcile",
+    "return_hosts",
+    "review_release",
+]
 DAGS = sorted([*CONTROL, "release_bike_shop", "rollback_bike_shop", "train_weekly"])
 LOADER = Path(__file__).with_name("bag_as_json.py")
 

@@ -14,6 +14,7 @@ import pytest
 
 from include.interlock.console.control import OPEN_DEEDS, PAUSES
 from include.interlock.console.routes import ROUTES, Deed, Route, route_of
+from include.interlock.domain.accounts import CONFIRMED, DOUBTED
 from include.interlock.domain.ledger import INSTALLATION, release_chain
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, OTHERS, RELEASE, RUN_ID, STRANGER, WATCHMEN
 from tests.integration.console_server import Console
@@ -344,3 +345,40 @@ def test_a_dag_that_only_bears_the_name_is_trusted_with_nothing_and_stays_under_
     assert console.ask("admin", "DELETE", f"{dag}/dagRuns/{RUN}").status_code == 403
     assert console.ask("admin", "DELETE", dag).status_code == 403
     assert console.ask("olga", "PATCH", dag, {"is_paused": False}).status_code == 200
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_account_whose_password_an_administrator_set_answers_when_a_second_person_vouches_for_it(
+    console: Console,
+) -> None:
+    ballot = f"{TASKS}/rollout.cast_ballot/3/hitlDetails"  # fay's
+    unknown = {"chosen_options": ["No such option"]}
+    assert console.ask("fay", "PATCH", ballot, unknown).status_code == 400, "Airflow's own answer: nothing doubts fay"
+    users = "/auth/fab/v1/users"
+    changed = console.ask("admin", "PATCH", f"{users}/fay?update_mask=password", {"password": "the administrators"})
+    assert changed.status_code == 200, changed.text
+    answer = console.ask("fay", "PATCH", ballot, {"chosen_options": ["Approve"]})
+    assert answer.status_code == 403
+    assert "The password of fay was set anew" in answer.json()["detail"]
+    (found,) = [one for one in console.entries(INSTALLATION, "finding") if one.payload.get("found") == DOUBTED]
+    assert console.attempts(user="fay", by="account")
+    with console.ledger() as ledger:
+        said = {"user": "fay", "account": found.payload["evidence"]["account"], "by": "ben", "reason": "She called me"}
+        ledger.append(INSTALLATION, CONFIRMED, said, actor="ben", key="confirmed/fay")
+    assert console.ask("fay", "PATCH", ballot, unknown).status_code == 400
+
+
+def test_an_account_is_read_again_before_fab_would(console: Console) -> None:
+    """FAB keeps what an account may do for 30 seconds: so long a new Dag answered 403 to those who may release it."""
+    assert console.ask("nora", "GET", DAG).status_code == 403
+    role = {"roles": [{"name": "auditor"}]}
+    assert console.ask("admin", "PATCH", "/auth/fab/v1/users/nora?update_mask=roles", role).status_code == 200
+    try:
+        give_up = time.monotonic() + 15
+        while console.ask("nora", "GET", DAG).status_code == 403 and time.monotonic() < give_up:
+            time.sleep(0.2)
+        assert console.ask("nora", "GET", DAG).status_code == 200
+    finally:
+        console.ask("admin", "PATCH", "/auth/fab/v1/users/nora?update_mask=roles", {"roles": []})

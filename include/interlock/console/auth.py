@@ -9,17 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
+from airflow.providers.fab.auth_manager.fab_auth_manager import CACHE_TTL, FabAuthManager
 from airflow.providers.fab.www.security.permissions import RESOURCE_DAG_RUN, RESOURCE_HITL_DETAIL, resource_name
+from cachetools import TTLCache
 from fastapi import HTTPException, status
 
 from include.interlock.domain.dag_names import WATCHMEN
 
-from . import witness
+from . import accounts, witness
+from .accounts import is_vouched_for
 from .asked import Asked, under_way
 from .behind import dags_of_asset
 from .control import BREAK_GLASS, NEVER, is_controlled, is_refused, refusal
 from .guard import asset_of
+from .routes import Deed
 from .verdict import bench
 from .witness import is_answer
 
@@ -32,15 +35,22 @@ EDITING_NOT_NEEDED = {("PUT", DagAccessEntity.HITL_DETAIL), ("POST", DagAccessEn
 """What FAB grants only with the right to edit the Dag, which is the right to pause it."""
 
 
+LONGEST_KEPT = 3
+"""Seconds for which an account and what it may do are not read again. FAB keeps them for 30: so long a new Dag would
+answer 403 to those who may release it, and so long a role that was taken away would still be had."""
+
+
 class InterlockFabAuthManager(FabAuthManager):
     """FAB's auth manager that knows people by user name and lets nobody go round a release's decisions."""
+
+    cache: TTLCache[Any, Any] = TTLCache(maxsize=1024, ttl=min(CACHE_TTL, LONGEST_KEPT))
 
     def is_authorized_hitl_task(self, *, assigned_users: set[str], user: User) -> bool:
         """Tell whether a question was asked of this user: by user name, or by FAB's numeric id.
 
         Airflow asks this of an answer that nobody has given yet, and keeps it next; so here it is put on record.
 
-        :raises HTTPException: 503: it cannot be.
+        :raises HTTPException: 503: it cannot be; 403: the account that answers is doubted.
         """
         name = getattr(user, "username", None)  # the public user has none
         was_asked = any(user.get_id() == one if one.isdigit() else name == one for one in assigned_users)
@@ -49,8 +59,10 @@ class InterlockFabAuthManager(FabAuthManager):
         if isinstance(asked, Asked) and dag_id is not None and is_controlled(dag_id):
             if not was_asked:
                 bench().refused(user.get_name(), asked, DagAccessEntity.HITL_DETAIL.value, dag_id, "assignment")
-            elif is_answer(asked) and (why := witness.objection(user.get_name(), asked)):
-                raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, why)
+            elif is_answer(asked):
+                self._refuse_doubted(user, asked, DagAccessEntity.HITL_DETAIL.value, dag_id)
+                if why := witness.objection(user.get_name(), asked):
+                    raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, why)
         return was_asked
 
     def is_authorized_dag(
@@ -76,6 +88,8 @@ class InterlockFabAuthManager(FabAuthManager):
                 bench().refused(user.get_name(), asked, entity, dag_id, "role")
             return False
         if not is_refused(method, entity, dag_id, asked):
+            if isinstance(asked, Asked) and asked.deed is Deed.TRIGGER and is_vouched_for(asked):
+                self._refuse_doubted(user, asked, entity, dag_id)
             return True
         if asked is not None and not isinstance(asked, Asked):
             return False  # only a question; nothing is attempted
@@ -98,6 +112,12 @@ class InterlockFabAuthManager(FabAuthManager):
         if method == "GET" or (isinstance(asked, Asked) and asked.unpauses):
             return dag_ids
         return dag_ids - WATCHMEN
+
+    def _refuse_doubted(self, user: User, asked: Asked, entity: str | None, dag_id: str) -> None:
+        """Refuse what only an account may do that nobody doubts."""
+        if why := accounts.objection(user.get_name(), asked):
+            bench().refused(user.get_name(), asked, entity, dag_id, "account")
+            raise HTTPException(status.HTTP_403_FORBIDDEN, why)
 
     def _refuse_or_break(self, user: User, asked: Asked | None, entity: str | None, dag_id: str) -> None:
         """Refuse a request, unless its user breaks the glass."""

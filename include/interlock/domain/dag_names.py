@@ -16,9 +16,17 @@ from .errors import CatalogueError
 RELEASES, ROLLBACKS, TRAINS = "release_", "rollback_", "train_"
 """How the names of the Dags begin that there are for each service, and for each train."""
 WATCHMEN = frozenset(
-    {"emergency_stop", "mark_version", "override_freeze", "reconcile", "return_hosts", "review_release"}
+    {
+        "confirm_account",
+        "emergency_stop",
+        "mark_version",
+        "override_freeze",
+        "reconcile",
+        "return_hosts",
+        "review_release",
+    }
 )
-"""Dags that watch over releases, stop them, review them, mark versions and override freezes."""
+"""Dags that watch over releases, stop them, review them, mark versions, override freezes and confirm accounts."""
 _FILES = {RELEASES: "release.py", ROLLBACKS: "rollback.py", TRAINS: "trains.py"}
 HOME = "dags-folder"
 """Where Interlock's Dag files are unless ``INTERLOCK_DAGS`` says otherwise: Airflow's own name for its one bundle."""

@@ -12,11 +12,12 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferred
 
 from include.interlock.adapters.airflow_api import Answer
+from include.interlock.domain.accounts import CLERK
 from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
 from include.interlock.domain.records import Decision
 
 from . import resources
-from .people import ABSTAIN, CLERK
+from .people import ABSTAIN
 from .taskflow import reasons_kept, this_run
 from .triggers import AnswersTrigger, digest_of_answers
 

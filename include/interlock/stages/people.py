@@ -16,6 +16,7 @@ from airflow.sdk import Param, TriggerRule, XComArg, chain
 from airflow.sdk.exceptions import TaskAwaitingInput
 
 from include.interlock.adapters.airflow_api import Answer
+from include.interlock.domain.accounts import CLERK
 from include.interlock.domain.catalogue import BoardBook, Person
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry
@@ -52,8 +53,6 @@ CONDITIONS = Param(
     title="Conditions",
     description="On what your approval depends, if on anything.",
 )
-CLERK = "board_clerk"
-"""The service account that closes questions which need no answer any more; its answers never count."""
 
 
 class Question(HITLOperator):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from include.interlock.adapters import mail
 from include.interlock.adapters.airflow_api import Answer
 from include.interlock.adapters.templates import Markdown, render
+from include.interlock.domain.accounts import CLERK
 from include.interlock.domain.catalogue import BoardBook, Person, Service
 from include.interlock.domain.paths import question_page
 from include.interlock.domain.records import RolloutPlan
@@ -22,7 +23,7 @@ from include.interlock.domain.voting import VotingRule, seat_of
 
 from . import resources
 from .evidence import chain_entries, record
-from .people import BINDING, CLERK
+from .people import BINDING
 from .taskflow import this_run
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from include.interlock.adapters.airflow_api import AirflowApi
+from include.interlock.domain.accounts import CLERK
 from include.interlock.domain.catalogue import ChangeType
 from include.interlock.domain.errors import TransientError
 from include.interlock.domain.records import Decision, RolloutPlan
 from include.interlock.stages import ballots as ballot_box
 from include.interlock.stages import resources
 from include.interlock.stages import rollout as stage
-from include.interlock.stages.people import CLERK, question
+from include.interlock.stages.people import question
 from include.interlock.stages.triggers import AnswersTrigger, digest_of_answers
 from tests.airflow_server import RUN, AirflowServer
 from tests.factories import releases

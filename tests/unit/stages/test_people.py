@@ -10,9 +10,10 @@ import pytest
 from airflow.providers.standard.operators import hitl
 from airflow.sdk.exceptions import TaskAwaitingInput
 
+from include.interlock.domain.accounts import CLERK
 from include.interlock.domain.catalogue import Person
 from include.interlock.domain.errors import TransientError
-from include.interlock.stages.people import CLERK, Question, question
+from include.interlock.stages.people import Question, question
 from tests.airflow_server import AirflowServer
 from tests.running_task import RunningTask
 

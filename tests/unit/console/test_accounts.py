@@ -1,0 +1,142 @@
+"""Whose account answers: what is doubted about it, and who vouches for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from include.interlock.adapters.catalogue import FOLDER, load_rules
+from include.interlock.console.accounts import is_vouched_for, objection
+from include.interlock.console.asked import Asked
+from include.interlock.domain.accounts import CONFIRMED, KNOWN, Account, confirmed
+from include.interlock.domain.canonical import sha256_of
+from include.interlock.domain.errors import PolicyViolation, TransientError
+from include.interlock.domain.ledger import INSTALLATION
+from tests.memory_ledger import MemoryLedger
+
+BOARD = load_rules(FOLDER)[1]
+NOW = datetime.now(UTC)
+MADE = NOW - timedelta(days=30)
+BALLOT = "/api/v2/dags/release_bike_shop/dagRuns/r/taskInstances/rollout.cast_ballot/0/hitlDetails"
+CONFIRM = "/api/v2/dags/confirm_account/dagRuns"
+
+
+def account(user: str, password: str = "p", number: int = 1, since: datetime | None = MADE) -> Account:
+    return Account(user=user, number=str(number), since=since, secret=sha256_of(password.encode()))
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    return MemoryLedger()
+
+
+@pytest.fixture
+def answers(ledger: MemoryLedger) -> Callable[..., str]:
+    def answer(*accounts: Account, user: str = "ben", asked_at: datetime | None = NOW, confirms: bool = False) -> str:
+        asked = Asked("POST", CONFIRM) if confirms else Asked("PATCH", BALLOT, bytearray(json.dumps({}).encode()))
+        assert is_vouched_for(asked)
+        return objection(user, asked, lambda: ledger, lambda: list(accounts), lambda names: asked_at)
+
+    return answer
+
+
+def kinds(ledger: MemoryLedger) -> list[str]:
+    return [entry.payload.get("found") or entry.kind for entry in ledger.entries(INSTALLATION)]
+
+
+def test_an_account_that_is_as_it_was_answers(answers: Callable[..., str], ledger: MemoryLedger) -> None:
+    for _ in range(2):
+        assert answers(account("ben"), account("cora", number=2)) == ""
+    assert [entry.payload["user"] for entry in ledger.entries(INSTALLATION, kind=KNOWN)] == ["ben", "cora"]
+    assert kinds(ledger) == [KNOWN, KNOWN]
+    assert "p" not in {entry.payload.get("secret") for entry in ledger.entries(INSTALLATION)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        pytest.param(account("ben", "other"), "set anew; whether by ben cannot be told", id="password"),
+        pytest.param(account("ben", number=9), "deleted and made anew", id="made-anew-before"),
+        pytest.param(account("ben", number=9, since=NOW + timedelta(hours=1)), "after it was asked", id="made-anew"),
+        pytest.param(account("ben", since=None), "nobody knows when", id="no-age"),
+    ],
+)
+def test_an_account_that_changed_answers_nothing_and_is_a_finding(
+    answers: Callable[..., str], ledger: MemoryLedger, changed: Account, why: str
+) -> None:
+    assert answers(account("ben")) == ""
+    for _ in range(2):
+        said = answers(changed)
+        assert why in said
+        assert all(part in said for part in ("not taken", "Rule:", "Who can:", "confirm_account", "Next:"))
+    assert kinds(ledger) == [KNOWN, "account_doubted"]
+    assert answers(account("ben")) == "", "what it was is what it was"
+
+
+def test_an_account_that_is_newer_than_the_question_answers_none_although_it_was_seen(
+    answers: Callable[..., str],
+) -> None:
+    new = account("ben", since=NOW - timedelta(hours=1))
+    assert answers(new, account("cora"), user="cora") == ""
+    assert "after it was asked" in answers(new, asked_at=NOW - timedelta(hours=2))
+    assert answers(new, asked_at=NOW) == ""
+
+
+def test_a_second_person_vouches_for_an_account_as_it_was_doubted_and_for_no_other(
+    answers: Callable[..., str], ledger: MemoryLedger
+) -> None:
+    answers(account("ben"), account("cora", number=2))
+    changed = account("ben", "other")
+    assert answers(changed, account("cora", number=2))
+    assert answers(account("ben"), account("cora", number=2), user="cora", confirms=True) == ""
+    findings = ledger.entries(INSTALLATION, kind="finding")
+    said = confirmed("ben", "cora", "He called me", BOARD, findings)
+    ledger.append(INSTALLATION, CONFIRMED, said, actor="cora", key="1")
+    assert answers(changed) == ""
+    assert "set anew" in answers(account("ben", "third"))
+
+
+def test_nobody_vouches_with_an_account_that_is_doubted_itself(
+    answers: Callable[..., str], ledger: MemoryLedger
+) -> None:
+    answers(account("ben"), account("cora", number=2))
+    answers(account("ben", "other"))
+    assert "set anew" in answers(account("cora", "other", 2), user="cora", confirms=True)
+    late = account("rita", number=3, since=NOW + timedelta(days=1))
+    assert "after it was asked" in answers(late, user="rita", confirms=True)
+
+
+@pytest.mark.parametrize(
+    ("user", "by", "problem"),
+    [
+        ("ben", "ben", "cannot confirm their own"),
+        ("ben", "admin", "nobody of board.yaml"),
+        ("cora", "ben", "nobody doubts the account of cora"),
+    ],
+)
+def test_who_may_not_vouch_is_told_so(
+    answers: Callable[..., str], ledger: MemoryLedger, user: str, by: str, problem: str
+) -> None:
+    answers(account("ben"))
+    answers(account("ben", "other"))
+    with pytest.raises(PolicyViolation, match=problem):
+        confirmed(user, by, "He called me", BOARD, ledger.entries(INSTALLATION, kind="finding"))
+
+
+def test_what_cannot_be_looked_at_is_doubted_and_the_clerk_is_let_alone(answers: Callable[..., str]) -> None:
+    def nowhere() -> Any:
+        raise TransientError("no ledger")
+
+    said = objection("ben", Asked("PATCH", BALLOT), nowhere, list, lambda names: NOW)
+    assert "cannot be looked at: no ledger" in said
+    assert objection("board_clerk", Asked("PATCH", BALLOT), nowhere, list, lambda names: NOW) == ""
+    assert "none of Interlock's roles" in answers(user="opal")
+
+
+def test_only_answers_and_confirmations_are_vouched_for() -> None:
+    assert not is_vouched_for(Asked("POST", "/api/v2/dags/emergency_stop/dagRuns"))
+    assert not is_vouched_for(Asked("PATCH", BALLOT.replace("release_bike_shop", "nightly")))

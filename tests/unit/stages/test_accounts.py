@@ -1,0 +1,69 @@
+"""The Dag ``confirm_account``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.interlock.adapters.catalogue import FOLDER
+from include.interlock.domain.accounts import CONFIRMED, DOUBTED
+from include.interlock.domain.ledger import INSTALLATION
+from include.interlock.stages import accounts, policy, resources
+from tests.dag_run import dag_run
+from tests.memory_ledger import MemoryLedger
+
+FORM = {"user": "ben", "reason": "He called me"}
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
+    kept = MemoryLedger()
+    for number in ("1", "2"):
+        evidence = {"user": "ben", "number": "1", "since": None, "account": number * 64}
+        kept.append(
+            INSTALLATION, "finding", {"what": "x", "found": DOUBTED, "evidence": evidence}, actor="ben", key=number
+        )
+    monkeypatch.setattr(resources, "ledger", lambda: kept)
+    monkeypatch.setattr(resources, "signer", lambda: None)
+    monkeypatch.setattr(policy, "PATIENCE", 0.0)
+    return kept
+
+
+def confirm(ledger: MemoryLedger, by: str | None = "cora", **changes: Any) -> Any:
+    with dag_run("confirm_account/record_confirmation", user=by, params={**FORM, **changes}, ledger=ledger):
+        return accounts.record_confirmation.function()
+
+
+def test_what_was_doubted_last_is_confirmed_once_and_signed(ledger: MemoryLedger) -> None:
+    for _ in range(2):
+        assert confirm(ledger) == {"user": "ben", "account": "2" * 64, "by": "cora", "reason": "He called me"}
+    (entry,) = ledger.entries(INSTALLATION, kind=CONFIRMED)
+    assert entry.actor == "cora"
+    assert INSTALLATION in ledger.signed
+
+
+@pytest.mark.parametrize(
+    ("by", "changes", "problem"),
+    [
+        pytest.param("ben", {}, "their own account", id="oneself"),
+        pytest.param("admin", {}, "nobody of board.yaml", id="an-administrator"),
+        pytest.param(None, {}, "nobody asked for it", id="past-the-form"),
+        pytest.param("cora", {"reason": "   x  "}, "how you know", id="no-reason"),
+        pytest.param("cora", {"user": 7}, "lacks the account", id="no-user"),
+        pytest.param("cora", {"user": "dan"}, "nobody doubts", id="not-doubted"),
+    ],
+)
+def test_everything_else_is_refused_with_its_reason(
+    ledger: MemoryLedger, by: str | None, changes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=problem):
+        confirm(ledger, by, **changes)
+    assert ledger.entries(INSTALLATION, kind=CONFIRMED) == ()
+
+
+def test_the_form_offers_the_people_of_the_board_book_and_takes_any_name_without_it(tmp_path: Path) -> None:
+    assert "ben" in accounts.confirm_params(FOLDER)["user"].schema["enum"]
+    assert "enum" not in accounts.confirm_params(tmp_path)["user"].schema
