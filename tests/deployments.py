@@ -21,6 +21,18 @@ ADMITTED = Admission.sandbox("test")
 """To every host: permits are what other tests are about."""
 
 
+class WithToken(Admission):
+    """An admission with a token that asks nobody whether it still holds: what refuses it then is the host."""
+
+    def __init__(self, token: int) -> None:
+        super().__init__("test")
+        self._token = token
+
+    @property
+    def token(self) -> int:
+        return self._token
+
+
 @dataclass
 class Balance:
     """A load balancer that remembers what it was told."""

@@ -62,6 +62,10 @@ class MemoryLedger:
             found = [one for one in found if one.kind == kind or (kind.endswith(".*") and one.kind.startswith(prefix))]
         return tuple(found)
 
+    def look(self, *asked: tuple[str, str, int]) -> tuple[datetime, tuple[tuple[Entry, ...], ...]]:
+        """Return what time it is, and what chains have of a kind after a sequence."""
+        return datetime.now(UTC), tuple(self.entries(chain, kind=kind, after=after) for chain, kind, after in asked)
+
     def find(self, chain: str, key: str) -> Entry | None:
         """Return the entry with a key."""
         return next((entry for entry in self.kept.get(chain, ()) if entry.key == key), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Self
 from unittest.mock import create_autospec
@@ -14,6 +15,7 @@ from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from include.interlock.adapters.ledger import Ledger
+from include.interlock.domain.bookings import PREFIX
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.records import Record
 from include.interlock.domain.witness import ASKED, AskedRun
@@ -42,16 +44,33 @@ class RunningTask:
     def __exit__(self, *_: object) -> None:
         """Stay open."""
 
-    def append(self, chain: str, kind: str, payload: dict[str, Any], *, actor: str, key: str) -> None:
-        """Take an entry of the ledger."""
-        self.recorded.append((kind, payload))
+    bookings: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """Kind and payload of what went into the chains of environments' bookings."""
 
-    def append_once(self, chain: str, kind: str, payload: dict[str, Any], *, actor: str, key: str) -> None:
+    def append(self, chain: str, kind: str, payload: dict[str, Any], *, actor: str, key: str) -> SimpleNamespace:
+        """Take an entry of the ledger."""
+        kept = self.bookings if chain.startswith(PREFIX) else self.recorded
+        kept.append((kind, payload))
+        return SimpleNamespace(kind=kind, payload=payload, sequence=len(kept))
+
+    def append_once(self, chain: str, kind: str, payload: dict[str, Any], *, actor: str, key: str) -> SimpleNamespace:
         """Take an entry that there is once; that it is once is the ledger's own tests' matter."""
-        self.append(chain, kind, payload, actor=actor, key=key)
+        return self.append(chain, kind, payload, actor=actor, key=key)
+
+    def look(self, *asked: tuple[str, str, int]) -> tuple[datetime, tuple[tuple[SimpleNamespace, ...], ...]]:
+        """Have in the chains of bookings what was put there, and in others nothing that matters."""
+        found = ([*self._booked(after)] if chain.startswith(PREFIX) else [] for chain, _, after in asked)
+        return datetime.now(UTC), tuple(map(tuple, found))
+
+    def _booked(self, after: int = 0) -> Iterator[SimpleNamespace]:
+        for number, (kind, payload) in enumerate(self.bookings, start=1):
+            if number > after:
+                yield SimpleNamespace(kind=kind, payload=payload, sequence=number, at=datetime.now(UTC))
 
     def entries(self, chain: str, **_: object) -> tuple[SimpleNamespace, ...]:
         """Be read as the ledger is."""
+        if chain.startswith(PREFIX):
+            return tuple(self._booked())
         recorded = (
             SimpleNamespace(kind=kind, payload=payload, sequence=number)
             for number, (kind, payload) in enumerate(self.recorded, start=1)
@@ -98,6 +117,7 @@ def running_task(task_id: str, patch: pytest.MonkeyPatch) -> Iterator[RunningTas
     ti.xcom_push.side_effect = lambda key, value: left.xcoms.__setitem__(key, value)
     ti.xcom_pull.side_effect = lambda task_ids, key="return_value", **_: left.before.get((task_ids, key))
     ti.dag_id, ti.task_id, ti.map_index = RUN[0], task_id, -1
+    ti.try_number = 1
     patch.setattr(resources, "ledger", lambda: left)
     context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=RUN[0], run_id=RUN[1]), "params": {}}
     with set_current_context(context):

@@ -17,9 +17,10 @@ from include.interlock.adapters.ledger import open_ledger
 from include.interlock.adapters.permits import Admission, PermitOffice
 from include.interlock.adapters.signing import Signer
 from include.interlock.domain.canonical import canonical_bytes
-from include.interlock.domain.errors import ClockError, DigestMismatch, PolicyViolation
+from include.interlock.domain.errors import ClockError, DigestMismatch, LostRight, PolicyViolation
 from include.interlock.domain.ledger import release_chain
 from include.interlock.domain.permit import LONGEST
+from include.interlock.estate.settings import SERVICE
 from include.interlock.stages import resources
 from tests.end_to_end.people import Release
 
@@ -32,13 +33,18 @@ PRODUCTION = "production"
 DEPLOY = {"purposes": ("deploy",), "environment": PRODUCTION}
 
 
-def issued(office: PermitOffice, release: Release, *, wave_number: int = 1) -> Envelope:
+OPEN = "release/attack/open"
+"""A chain that has not ended: one that has gets no permit at all."""
+
+
+def issued(office: PermitOffice, release: Release, *, wave_number: int = 1, chain: str = OPEN) -> Envelope:
     """Return a permit for one wave of a release, as if all had held."""
     plan = wave.plan_of(release)
     return office.issue(
         purpose="deploy",
-        chain=release_chain(release.dag_id, release.id),
+        chain=chain,
         environment=PRODUCTION,
+        service=SERVICE,
         hosts=[host.address for host in plan.waves[wave_number - 1]],
         catalogue=plan.policy_digest,
         wave=wave_number,
@@ -75,6 +81,18 @@ def test_a_permit_on_record_opens_nothing(rejected: Release) -> None:
             office.redeem(found[0], **DEPLOY)
         with pytest.raises(PolicyViolation, match="was used already"):
             office.redeem(found[0], purposes=("inspect",), environment=PRODUCTION)
+
+
+@attack(
+    "give a release a permit that has ended",
+    by=HOST,
+    way="code",
+    stopped="the ledger's database lets nobody enter whose release has ended",
+)
+def test_a_release_that_has_ended_gets_no_permit(rejected: Release) -> None:
+    chain = release_chain(rejected.dag_id, rejected.id)
+    with wave.office() as office, pytest.raises(LostRight, match="has ended, and enters"):
+        issued(office, rejected, chain=chain)
 
 
 @attack("use a permit for another wave", by=HOST, way="code", stopped="a permit names its hosts")
@@ -139,7 +157,7 @@ def test_a_clock_that_was_rolled_back_revives_no_permit(rejected: Release) -> No
     stopped="time does not go backwards in a chain",
 )
 def test_an_entry_is_not_dated_back(rejected: Release) -> None:
-    chain = release_chain(rejected.dag_id, rejected.id)
+    chain = OPEN
     with wave.ledger() as ledger:
         ledger.append(chain, "note", {}, actor="attacker", key="now")
     back = rolled(timedelta(minutes=-4))

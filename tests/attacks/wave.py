@@ -53,6 +53,7 @@ def task_of(release: Release, task_id: str = "implementation.wave_1") -> Iterato
     """Be a task of a release for a block."""
     ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
     ti.dag_id, ti.task_id, ti.map_index = release.dag_id, task_id, -1
+    ti.try_number = 1
     context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=release.dag_id, run_id=release.id)}
     with set_current_context(context):
         yield

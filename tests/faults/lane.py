@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from threading import Thread
 
@@ -63,6 +64,7 @@ class Lane:
     running: Release | None = None
     seconds: float = 1.0
     made: int = 0
+    tokens: Iterator[int] = field(default_factory=lambda: count(1))
     noise: bytes = field(default_factory=lambda: os.urandom(300_000))
 
     def make(self, rng: random.Random, hooks: dict[str, str] | None = None, timeout: int = 20) -> Release:

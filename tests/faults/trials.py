@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import random
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from include.interlock.adapters.hosts import back_out_hosts, deploy_hosts, read_running
 from include.interlock.adapters.load_balancer import Balancer, TargetGroup
 from include.interlock.domain.records import BackOutPlan, HostResult
-from tests.deployments import ADMITTED
+from tests.deployments import ADMITTED, WithToken
 from tests.sshd import SshdHost, kill
 
 from . import worker
@@ -46,13 +49,20 @@ class Trial:
         return self.rng.random() * 1.2 * self.lane.seconds
 
     @property
+    def admission(self) -> WithToken:
+        """Whoever comes later has a higher token."""
+        return WithToken(next(self.lane.tokens))
+
+    @property
     def victim(self) -> SshdHost:
         return self.rng.choice(self.lane.fleet.machines)
 
     def deploy(self, release: Release, balancer: Balancer | None = None) -> tuple[HostResult, ...]:
         fleet = self.lane.fleet
         return asyncio.run(
-            deploy_hosts(fleet.hosts, release.deployment, login=fleet.login, admission=ADMITTED, balancer=balancer)
+            deploy_hosts(
+                fleet.hosts, release.deployment, login=fleet.login, admission=self.admission, balancer=balancer
+            )
         )
 
     def back_out(self, release: Release, balancer: Balancer | None = None) -> tuple[HostResult, ...]:
@@ -73,7 +83,7 @@ class Trial:
                 health=was.health,
                 drain_timeout=was.drain_timeout,
                 login=fleet.login,
-                admission=ADMITTED,
+                admission=self.admission,
                 balancer=balancer,
             )
         )
@@ -99,7 +109,7 @@ Fault = Callable[[Trial], Results]
 def worker_is_killed(trial: Trial) -> Results:
     """The process that deploys is killed."""
     fleet = trial.lane.fleet
-    process = worker.start(fleet.hosts, trial.new.deployment, fleet.login)
+    process = worker.start(fleet.hosts, trial.new.deployment, fleet.login, next(trial.lane.tokens))
     trial.strike(process.kill).join()
     process.join()
     return None
@@ -212,6 +222,68 @@ def _bad_hook(trial: Trial, script: str) -> Results:
     return results
 
 
+def worker_is_stopped(trial: Trial) -> Results:
+    """The process that deploys is stopped; somebody else comes, or nobody; then it goes on."""
+    fleet = trial.lane.fleet
+    process = worker.start(fleet.hosts, trial.new.deployment, fleet.login, next(trial.lane.tokens))
+    trial.strike(lambda: _signal(process.pid, signal.SIGSTOP)).join()
+    comes = _comes(trial)
+    _signal(process.pid, signal.SIGCONT)
+    process.join()
+    _expect_left(trial, comes)
+    return None
+
+
+def host_program_is_stopped(trial: Trial) -> Results:
+    """What runs on a host of Interlock and of its hooks is stopped; somebody else comes, or nobody; then it goes on."""
+    fleet, machine = trial.lane.fleet, trial.victim
+    process = worker.start(fleet.hosts, trial.new.deployment, fleet.login, next(trial.lane.tokens))
+    stopped: list[int] = []
+
+    def stop_it() -> None:
+        for one in machine.processes("interlock", "session"):
+            _signal(one.pid, signal.SIGSTOP)
+            stopped.append(one.pid)
+
+    trial.strike(stop_it).join()
+    comes = _comes(trial)
+    for pid in stopped:
+        _signal(pid, signal.SIGCONT)
+    process.join()
+    _expect_left(trial, comes)
+    return None
+
+
+def _comes(trial: Trial) -> Release | None:
+    """Let somebody with a higher token come, or nobody; return what they leave on every host."""
+    what = trial.rng.choice(["nobody", "a retry", "a back-out", "another release"])
+    if what == "nobody":
+        time.sleep(trial.rng.random())
+        return None
+    if what == "a back-out":
+        results, left = trial.back_out(trial.old), trial.old
+    else:
+        left = trial.new if what == "a retry" else trial.lane.make(trial.rng)
+        trial.others = [left]
+        results = trial.deploy(left)
+    bad = [f"{one.host}: {one.outcome}: {one.error}" for one in results if one.outcome in ("failed", "untouched")]
+    _expect(not bad, f"{what} did not do: {bad}")
+    return left
+
+
+def _expect_left(trial: Trial, left: Release | None) -> None:
+    """Check that all is as whoever came left it: what was stopped and went on changed nothing."""
+    trial.lane.await_quiet()
+    if left is not None:
+        _all_well(trial, [left])
+
+
+def _signal(pid: int | None, number: signal.Signals) -> None:
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def two_race(trial: Trial) -> Results:
     """Another release is deployed to the same hosts at the same time."""
     other = trial.lane.make(trial.rng)
@@ -233,6 +305,8 @@ FAULTS: Sequence[Fault] = (
     two_race,
     host_program_is_killed,
     hook_fails,
+    worker_is_stopped,
+    host_program_is_stopped,
 )
 
 

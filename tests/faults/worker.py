@@ -1,4 +1,4 @@
-"""A deployment in a process of its own, which can be killed at any moment."""
+"""A deployment in a process of its own, which can be killed, or stopped, at any moment."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
 from include.interlock.adapters.hosts import Deployment, SshLogin, deploy_hosts
-from include.interlock.adapters.permits import Admission
 from include.interlock.domain.records import Host
+from tests.deployments import WithToken
 
 
 def context() -> ForkServerContext:
@@ -19,13 +19,12 @@ def context() -> ForkServerContext:
     return started
 
 
-def start(hosts: tuple[Host, ...], deployment: Deployment, login: SshLogin) -> BaseProcess:
+def start(hosts: tuple[Host, ...], deployment: Deployment, login: SshLogin, token: int) -> BaseProcess:
     """Start to deploy."""
-    process = context().Process(target=_work, args=(hosts, deployment, login), daemon=True)
+    process = context().Process(target=_work, args=(hosts, deployment, login, token), daemon=True)
     process.start()
     return process
 
 
-def _work(hosts: tuple[Host, ...], deployment: Deployment, login: SshLogin) -> None:
-    admission = Admission.sandbox("test")
-    asyncio.run(deploy_hosts(hosts, deployment, login=login, admission=admission, balancer=None))
+def _work(hosts: tuple[Host, ...], deployment: Deployment, login: SshLogin, token: int) -> None:
+    asyncio.run(deploy_hosts(hosts, deployment, login=login, admission=WithToken(token), balancer=None))

@@ -36,6 +36,7 @@ from include.interlock.stages import (
     verification,
 )
 from tests.airflow_server import RUN
+from tests.deployments import ADMITTED
 from tests.factories import releases
 from tests.running_task import RunningTask, running_task
 
@@ -136,7 +137,7 @@ class Release:
         return CanaryReport.from_xcom(found)
 
     def weights(self) -> list[int]:
-        return [*traffic._traffic(self.plan, self.service).shares().values()]
+        return [*traffic._traffic(self.plan, self.service, ADMITTED).shares().values()]
 
 
 def described(port: int, environment: Environment) -> Service:
@@ -207,7 +208,7 @@ def release(
     with running_task("implementation.watch_canary", monkeypatch) as left:
         left.recorded.append(("rollout.frozen", {**plan.to_xcom(), "digest": plan.digest}))
         left.recorded.append(("permit.used", {"permit": {"purpose": "deploy", "plan": plan.digest}}))
-        traffic.attach(plan, service)
+        traffic.attach(plan, service, ADMITTED)
         yield Release(left, service, plan, clients["elbv2"])
 
 
@@ -411,7 +412,7 @@ def two_fleets(release: Release, monkeypatch: pytest.MonkeyPatch, groups: list[s
     monkeypatch.setattr(history, "append", lambda kind, payload, **_: remembered.append((kind, payload)))
     monkeypatch.setattr(fleets, "find_switch", lambda _: found)
     release.plan = plan
-    traffic.attach(plan, release.service)
+    traffic.attach(plan, release.service, ADMITTED)
     yield release
     assert {kind for kind, _ in remembered} <= {"traffic.switched"}
 

@@ -601,7 +601,7 @@ def test_migrating_again_changes_nothing(
     entry = record(ledger, chain, "first")
     assert ledgers.main(["migrate"]) == 0
     assert ledgers.main(["migrate"]) == 0
-    assert capsys.readouterr().out == "The ledger is at version 0001.\n" * 2
+    assert capsys.readouterr().out == "The ledger is at version 0002.\n" * 2
     assert ledger.entries(chain) == (entry,)
 
 
@@ -622,7 +622,7 @@ def test_two_that_migrate_a_new_database_at_once_both_succeed(server: Settings, 
     url = f"{owner_url.removesuffix(postgres.LEDGER)}another"
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(ledgers.migrate_database, url)
-        assert ledgers.migrate_database(url) == other.result(60) == "0001"
+        assert ledgers.migrate_database(url) == other.result(60) == "0002"
     with open_ledger(ledger_connection(server, schema="another")) as opened:
         assert record(opened, "installation", "first").sequence == 1
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):

@@ -49,6 +49,7 @@ def issue(office: PermitOffice, **changes: Any) -> dict[str, Any]:
         "environment": "production",
         "hosts": [HOST],
         "catalogue": "c" * 64,
+        "service": "bike-shop",
         "wave": 1,
         "plan": "d" * 64,
         "bundle": "b" * 64,

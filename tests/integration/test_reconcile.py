@@ -120,6 +120,7 @@ def run(signer: Signer, ledger: Ledger) -> Run:
     def runs(task: Any, *args: Any, run_id: str = "look-1", looked: datetime | None = None, **params: Any) -> Any:
         ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
         ti.dag_id, ti.task_id, ti.map_index = "reconcile", task.function.__name__, -1
+        ti.try_number = 1
         known = asked_at_the_api(ledger, ("reconcile", run_id), "olga" if params else None)
         context: Any = {
             "ti": ti,
@@ -502,6 +503,7 @@ def test_a_review_unblocks_the_release_that_it_is_about(ledger: Ledger, run: Run
 def in_release(run: Run, airflow: AirflowServer) -> Iterator[None]:
     ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
     ti.dag_id, ti.task_id, ti.map_index = RUN[0], "implementation.wave_1", -1
+    ti.try_number = 1
     context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=RUN[0], run_id=RUN[1])}
     with set_current_context(context):
         yield

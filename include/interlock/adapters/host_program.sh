@@ -3,8 +3,9 @@
 # the mark that each line of an answer begins with.
 #
 #   ask ROOT RELEASE...       say what is current, without a lock
-#   session ROOT SERVICE ENVIRONMENT DEPLOYMENT PATIENCE RELEASE SHA256 SIZE META
+#   session ROOT SERVICE ENVIRONMENT DEPLOYMENT TOKEN PATIENCE RELEASE SHA256 SIZE META
 #                             lock the host, say what is current, and then do, line by line:
+#     until SECONDS             the next command is refused after that, by this host's uptime; there is no answer
 #     manifest RELEASE          say which files a release was made of, if that is known: compressed, in base64
 #     receive M                 M bytes follow, RELEASE's manifest, and SIZE bytes: check their digest, unpack them
 #     patch SHA256 N BASE       N bytes follow, what differs from BASE: make RELEASE, check each of its files
@@ -17,7 +18,7 @@
 #     leave                     end, as the end of standard input does
 #     finish KEEP PREVIOUS      the switch is done: forget it, and all but KEEP releases
 #
-# Answers are lines; the last one begins with "done", "failed" or "busy", and names the current release next. Before it
+# Answers are lines; the last one begins with "done", "failed", "busy" or "fenced", and names the current release next. Before it
 # may stand: "step" (what is done next), "wait" (this takes a while), "tail" (what a hook printed), "warn" (for the
 # log), "unfinished" (in the switch that was begun, what is current did not come to the end of its start), and "leave"
 # (this program has ended).
@@ -28,6 +29,10 @@
 #
 # The session's lock is held by an open file: it is given back by the death of this process, however it dies. When the
 # connection is cut, what was begun is ended, and then standard input ends. So a host is never left between releases.
+#
+# TOKEN only grows: who has a higher one came later, and has the right to the host. It is written down before the lock
+# is asked for, and whoever has a lower one does no further step, whether it is in the middle of a command or waits for
+# one. A program that was stopped cannot look: so before the lock is taken, what runs of it is killed, stopped or not.
 set -uf
 umask 022
 slowest=65536 # bytes per second below which a transfer is given up
@@ -95,16 +100,19 @@ ask() {
 # --- a session --------------------------------------------------------------------------------------------------------
 
 session() {
-    root=$1 service=$2 environment=$3 deployment=$4 patience=$5 release=$6 sha256=$7 size=$8 meta=$9
-    reason=''
+    root=$1 service=$2 environment=$3 deployment=$4 token=$5 && shift 5
+    patience=$1 release=$2 sha256=$3 size=$4 meta=$5
+    reason='' limit='' visit=${INTERLOCK_VISIT:-}
     now=- hooks='' hooks_run=0 turn=0
     for tool in flock timeout sha256sum tar gzip sync readlink; do
         command -v "$tool" >/dev/null || { answer "failed - the host lacks the command $tool" && exit; }
     done
-    problem=$(mkdir -p -- "$root/.interlock/output" "$root/.interlock/manifests" "$root/releases" "$root/shared" 2>&1) && cd -P -- "$root" ||
+    problem=$(mkdir -p -- "$root/.interlock/output" "$root/.interlock/manifests" "$root/.interlock/fence" "$root/releases" "$root/shared" 2>&1) && cd -P -- "$root" ||
         { answer "failed - its folders cannot be made:" $problem && exit; }
     root=$PWD
+    fence
     lock
+    rightful
     # The end of the connection must not end what was begun. A handler, not '': hooks would inherit that.
     trap : HUP INT PIPE TERM
     tidy
@@ -116,9 +124,19 @@ session() {
         answer "journal $from $to"
     fi
     describe_each "$now" "$release" "$from"
+    uptime
+    answer "uptime $seconds_up"
     ended done
     while await; do
         rest=${line#* }
+        case $line in
+            "until "*) limit=$rest && continue ;;
+            "hooks "* | leave) ;;
+            *)
+                rightful
+                punctual || { ended failed "the command $line came too late" && continue; }
+                ;;
+        esac
         case $line in
             "manifest "*) manifest "$rest" ;;
             "receive "*) receive "$rest" ;;
@@ -134,6 +152,50 @@ session() {
         esac
     done
     kill "$watcher" 2>/dev/null
+}
+
+uptime() { # counts while a process, or the whole machine, is stopped
+    IFS='. ' read -r seconds_up rest_of_it </proc/uptime
+}
+
+punctual() { # whether the command comes in the time that whoever sent it had the right to
+    late=$limit
+    limit=
+    [ -n "$late" ] || return 0
+    uptime
+    [ "$seconds_up" -le "$late" ]
+}
+
+# The tokens that the host has seen are the names of files: one is there or not, and nobody needs a lock to write it.
+highest() {
+    top=0
+    set +f
+    for seen in .interlock/fence/*; do
+        case ${seen##*/} in *[!0-9]*) ;; *) [ "${seen##*/}" -le "$top" ] || top=${seen##*/} ;; esac
+    done
+    set -f
+}
+
+rightful_still() {
+    highest
+    [ "$top" -le "$token" ]
+}
+
+rightful() { # asked before each step; whoever has lost the right ends here, and leaves all as it is
+    rightful_still || { answer leave; ended fenced "$top"; exit; }
+}
+
+fence() { # write down the token, so that those with lower ones do nothing any more
+    rightful
+    [ "$token" -gt "$top" ] || return 0
+    # A full disk must not keep anybody from going back: a file can be renamed there.
+    problem=$({ : >".interlock/fence/$token" || mv -fT ".interlock/fence/$top" ".interlock/fence/$token"; } 2>&1 &&
+        sync .interlock/fence 2>&1) || { ended failed "its token cannot be written: $problem" && exit; }
+    set +f
+    for seen in .interlock/fence/*; do
+        [ "${seen##*/}" -ge "$token" ] || rm -f "$seen"
+    done
+    set -f
 }
 
 tidy() { # what an earlier session left half-way; what cannot be removed is in nobody's way
@@ -173,21 +235,54 @@ lock() {
     exec 9<>.interlock/lock
     waited=0
     until flock -n 9; do
-        holder=
-        [ ! -f .interlock/holder ] || IFS= read -r holder <.interlock/holder
+        rightful
+        holder='' theirs=0 running='' process=-
+        [ ! -f .interlock/holder ] || {
+            IFS= read -r holder
+            IFS=' ' read -r theirs running process
+        } <.interlock/holder
         # What an earlier try of the same deployment left running here comes to its end by itself: wait for that.
-        [ "$holder" = "$deployment" ] && limit=$patience || limit=2
-        [ "$waited" -lt "$limit" ] || { ended busy "$holder" && exit; }
+        [ "$holder" = "$deployment" ] && most=$patience || most=2
+        if [ -n "$running" ] && [ "$token" -gt 0 ] && [ "$token" -ge "$theirs" ]; then
+            # It ends with its step, having a lower token; if it does nothing, or cannot, it is ended.
+            if is_idle || [ "$waited" -ge "$patience" ]; then evict; fi
+            [ "$token" -eq "$theirs" ] || most=$((patience + 10))
+        fi
+        [ "$waited" -lt "$most" ] || { ended busy "$holder" && exit; }
         [ "$waited" -gt 0 ] || answer wait
         sleep 1
         waited=$((waited + 1))
     done
-    printf '%s\n' "$deployment" >.interlock/holder
+    printf '%s\n' "$deployment" "$token $visit $$" >.interlock/holder
+}
+
+is_idle() { # whether the program that has the lock waits for what the other side says, or was stopped
+    IFS=' ' read -r whose number doing <.interlock/turn && case $whose.$doing in
+        "$process.waiting" | "$process.taking") return ;;
+    esac
+    IFS=' ' read -r whose name condition others <"/proc/$process/stat" || return
+    case $condition in T | t) ;; *) return 1 ;; esac
+} 2>/dev/null
+
+evict() { # kill all that runs of the visit that has the lock, and of the hook that it is in
+    for round in 1 2 3 4 5 6 7 8 9 10; do
+        pids=$(carriers "INTERLOCK_VISIT=$running")
+        [ -n "$pids" ] || break
+        kill -s KILL $pids 2>/dev/null
+        sleep 0.1
+    done
+    [ -s .interlock/hook ] || return 0
+    IFS= read -r hook_of <.interlock/hook
+    case $hook_of in *" $process "*) sweep "INTERLOCK_HOOK=$hook_of" ;; esac
+    answer "warn the program of ${holder:-another deployment} (token $theirs) was ended: it had lost its right"
 }
 
 take() { # BYTES FILE: from standard input
+    echo "$$ $turn taking" >.interlock/turn
     problem=$(timeout "$((patience + $1 / slowest))" head -c "$1" 2>&1 >"$2" 9>&-) ||
         { answer leave; ended failed "the bundle cannot be written: $problem"; exit; }
+    echo "$$ $turn busy" >.interlock/turn
+    rightful
 }
 
 # openssl uses the processor's own instructions, and so is several times as fast; it takes longer to start.
@@ -238,6 +333,7 @@ seal() { # FOLDER: say in it what it is, and have all of it on the disk
 }
 
 install() { # FOLDER, sealed, as RELEASE
+    rightful_still || return 1
     [ ! -e "releases/$release" ] || put_aside "$release" || return 1
     mv -T "$1" "releases/$release"
 }
@@ -302,6 +398,7 @@ activate() { # to $release; whatever happens, something whole runs at the end
         ended done
         return
     fi
+    rightful
     failure=$reason
     [ "$now" = "$release" ] || sweep "INTERLOCK_RELEASE=$root/releases/$release"
     go_to "$from" || failure="$failure. On the way back: $reason"
@@ -326,6 +423,7 @@ settle() { # RELEASE, or - for none
 }
 
 begin() { # FROM TO: write down what is begun, and take the space that the way there and back needs
+    rightful
     problem=$({ { [ ! -e .interlock/started ] || rm -f .interlock/started; } && link "$1" && link "$2" &&
         say "$1 $2" >.interlock/journal.new && mv -fT .interlock/journal.new .interlock/journal &&
         sync .interlock/journal .interlock releases; } 2>&1) && started= && return
@@ -338,6 +436,7 @@ link() { # RELEASE
 }
 
 switch() { # RELEASE: one rename
+    rightful
     answer "step switch"
     if [ "$1" = - ]; then
         problem=$(rm -f current 2>&1)
@@ -349,6 +448,7 @@ switch() { # RELEASE: one rename
 }
 
 go_to() { # RELEASE: stop what runs as well as it can be stopped, switch, start
+    rightful
     [ "$now" = "$stop_was_tried" ] || run "$now" ApplicationStop || answer "tail ($reason)"
     sweep "INTERLOCK_RELEASE=$root/releases/$now"
     place "$1" back && { [ "$now" = "$1" ] || switch "$1"; } || return
@@ -358,6 +458,7 @@ go_to() { # RELEASE: stop what runs as well as it can be stopped, switch, start
 start() { run "$1" ApplicationStart && run "$1" ValidateService && note_start "$1"; }
 
 note_start() { # RELEASE: it runs, and is well; whoever does not find this note starts it again
+    rightful
     started=$1
     { say "$1" >.interlock/started; } 2>/dev/null || : # half a note, or a lost one, is none
 }
@@ -385,11 +486,15 @@ as_account() { # ACCOUNT: the command that runs a command as it
 
 hook() { # RELEASE EVENT SECONDS ACCOUNT SCRIPT
     answer "step $2"
+    rightful
     hooks_run=$((hooks_run + 1))
+    say "$root $$ $hooks_run" >.interlock/hook
     output=$root/.interlock/output/$1.$2
     true >"$output"
-    # Neither the connection nor the lock is handed to the hook, so that what it leaves running holds neither.
+    # Neither the connection nor the lock is handed to the hook, so that what it leaves running holds neither, and is
+    # not taken for a part of this visit.
     (
+        unset INTERLOCK_VISIT
         cd "releases/$1" || exit 126
         as_account "$4"
         set -- "$5" "$2" "$3" "$root/releases/$1"
@@ -402,6 +507,7 @@ hook() { # RELEASE EVENT SECONDS ACCOUNT SCRIPT
             INTERLOCK_RELEASE="$4" INTERLOCK_HOOK="$root $$ $hooks_run" timeout -k 5 "$3" "./$1"
     ) </dev/null >>"$output" 2>&1 8>&- 9>&-
     code=$?
+    : >.interlock/hook
     case $code in
         0) return 0 ;;
         124) reason="ran longer than its $3 seconds and was killed" ;;
@@ -502,10 +608,11 @@ strangers() { # files that are there, and that no release put there, in .interlo
 
 place() { # RELEASE [back]: its files in their places, and no other release's
     case $newline$hooks in *"$newline$1 files "*) ;; *) [ -s .interlock/placed ] || return 0 ;; esac
+    rightful
     answer "step Install"
     targets "$1" || return 1
     strangers || [ -n "${2:-}" ] || return 1
-    problem=$(place_all "$1" 2>&1) || { reason="the files of $1 cannot be put in their places: $problem" && return 1; }
+    problem=$(place_all "$1" 2>&1) || { rightful; reason="the files of $1 cannot be put in their places: $problem" && return 1; }
 }
 
 place_all() { # RELEASE
@@ -515,19 +622,20 @@ place_all() { # RELEASE
     entries "$1" files >.interlock/pairs
     entries "$1" permission >.interlock/permissions
     while IFS=' ' read -r none none none pair; do
-        stage "$1" "${pair%%"$tab"*}" "${pair#*"$tab"}" && permit_files "${pair#*"$tab"}" &&
-            make_folders "${pair#*"$tab"}" && move_in "${pair#*"$tab"}" || return 1
+        rightful_still && stage "$1" "${pair%%"$tab"*}" "${pair#*"$tab"}" && permit_files "${pair#*"$tab"}" &&
+            rightful_still && make_folders "${pair#*"$tab"}" && move_in "${pair#*"$tab"}" || return 1
     done <.interlock/pairs
     sorted .interlock/placing >.interlock/placing.new
     both -13 .interlock/placing.new .interlock/placed >.interlock/leaving
     while IFS= read -r path; do
+        rightful_still || return 1
         if [ -e ".interlock/foreign$path" ] || [ -h ".interlock/foreign$path" ]; then
             mv -fT ".interlock/foreign$path" "$path" || return 1
         else
             say "$path" >&3
         fi
     done <.interlock/leaving 3>.interlock/removed
-    each .interlock/removed rm -f && mv -fT .interlock/placing.new .interlock/placed
+    rightful_still && each .interlock/removed rm -f && mv -fT .interlock/placing.new .interlock/placed
 }
 
 each() { # FILE COMMAND...: with the lines of a file, which are names and no options
@@ -633,6 +741,7 @@ is_meant() { # file|directory PATH: by $object, $pattern and $excepted, as in Co
 
 move_in() { # DESTINATION: each staged file by one rename
     while IFS= read -r name; do
+        rightful_still || return 1
         find "$1/.interlock-new/$name" -mindepth 1 -maxdepth 1 ! -type d -exec mv -f -t "$1/$name" -- '{}' + || return 1
     done <.interlock/folders
     rm -rf -- "$1/.interlock-new"
@@ -667,7 +776,7 @@ prune() { # KEEP
     ls -1t releases | while IFS= read -r name; do
         exists "$name" && [ "$name" != "$now" ] && [ "$name" != "$previous" ] || continue
         left=$((left - 1))
-        [ "$left" -lt 0 ] || continue
+        [ "$left" -lt 0 ] && rightful_still || continue
         problem=$(put_aside "$name" 2>&1) || { answer "warn $name cannot be removed:" $problem && continue; }
         set +f
         rm -f .interlock/output/"$name".* ".interlock/manifests/$name.gz"

@@ -7,7 +7,8 @@ import base64
 import binascii
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,8 @@ from pathlib import Path
 from time import monotonic
 
 from include.interlock.domain.appspec import AppSpec, Event
-from include.interlock.domain.errors import DeployError, HostUnreachable
+from include.interlock.domain.errors import DeployError, HostUnreachable, LostRight, ReleaseError
+from include.interlock.domain.fencing import LOST_RULE
 from include.interlock.domain.host_commands import (
     NOTHING,
     UNFINISHED,
@@ -43,6 +45,8 @@ _SLOWEST = 64 * 1024  # bytes per second below which a transfer is given up
 _ANSWER_SECONDS = 60.0
 _SAID_LIMIT = 2000
 _GOODBYE_SECONDS = 5.0
+_HOLDS_SECONDS = 120
+"""So long after it was asked whether a host may be changed, the host takes the command: SSM may need a minute."""
 _NOISE_LIMIT = 16 * 1024 * 1024  # bytes that are no answer, of one run
 _QUOTED = 500
 _AT_LOGIN = "~/.bashrc, ~/.zshenv, ~/.ssh/rc, /etc/bash.bashrc or the ForceCommand of sshd"
@@ -133,11 +137,20 @@ class HostSession:
     ``sent`` counts the bytes of releases that were sent.
     """
 
-    def __init__(self, channel: _Channel, contents: Contents | str | None, opening: _Answer, watch: Stopwatch) -> None:
+    def __init__(
+        self,
+        channel: _Channel,
+        contents: Contents | str | None,
+        opening: _Answer,
+        watch: Stopwatch,
+        hold: Callable[[str], Awaitable[None]],
+    ) -> None:
         self._channel = channel
         self._contents = contents
         self._watch = watch
+        self._hold = hold
         self.state = parse_state(opening.lines, opening.current)
+        self._started = _since_boot() - self.state.uptime if self.state.uptime else None
         self.current = self.state.current
         self.has_begun = self.state.begun is not None
         self.is_settled = self.state.is_settled
@@ -191,7 +204,8 @@ class HostSession:
         size = sum(map(len, parts))
         limit = _ANSWER_SECONDS + (size + work) / _SLOWEST
         self.sent += size
-        await self._channel.send(f"{command}\n".encode(), *parts, limit=limit)
+        until = await self._until(command.partition(" ")[0])
+        await self._channel.send(f"{until}{command}\n".encode(), *parts, limit=limit)
         await self._done(limit)
 
     async def prepare(self, spec: AppSpec) -> None:
@@ -225,7 +239,8 @@ class HostSession:
         """
         self._watch.begin("prune")
         before = previous if previous == AS_NOTED else named(previous)
-        await self._channel.send(f"finish {keep} {before}\n".encode())
+        until = await self._until("finish")
+        await self._channel.send(f"{until}finish {keep} {before}\n".encode())
         await self._done(_ANSWER_SECONDS)
 
     async def _switch(self, command: Sequence[str], specs: Mapping[str, AppSpec], release: str | None) -> None:
@@ -235,9 +250,20 @@ class HostSession:
 
     async def _tell(self, specs: Mapping[str, AppSpec], command: Sequence[str], seconds: float) -> None:
         said = spec_lines(specs)
+        until = await self._until(command[0])
         lines = [f"hooks {len(said)}", *said, *command]
-        await self._channel.send(("\n".join(lines) + "\n").encode())
+        await self._channel.send((until + "\n".join(lines) + "\n").encode())
         await self._done(_ANSWER_SECONDS + seconds)
+
+    async def _until(self, command: str) -> str:
+        """Ask whether the host may be changed still, and return the line that says how long that answer holds there.
+
+        The host's clock and this one's count while a process, or a machine, is stopped: what is sent too late, because
+        this process was stopped between the answer and the command, is refused there.
+        """
+        asked = _since_boot()
+        await self._hold(f"have {self._channel.address} do: {command}")
+        return "" if self._started is None else f"until {int(asked - self._started) + _HOLDS_SECONDS}\n"
 
     async def _done(self, limit: float) -> None:
         """Wait until the host has done what it was told; DeployError with its words if it could not."""
@@ -261,25 +287,36 @@ async def host_session(
 
     :param patience: seconds without a command after which the host gives the lock back, in case this side is gone.
     """
-    command = session_command(program(), address, site, contents, patience=int(patience))
     watch.begin("connect")
     async with door.opened(address) as connection:
         watch.begin("lock")
+        visit = secrets.token_hex(8)
+        command = session_command(
+            program(), address, site, contents, patience=int(patience), token=door.token, visit=visit
+        )
         async with _started(connection, address, command, watch) as channel:
             opening = await channel.answer(patience + _ANSWER_SECONDS)
             watch.end()
             if opening.word != "done":
                 raise _refusal(address, opening)
-            yield HostSession(channel, contents, opening, watch)
+            yield HostSession(channel, contents, opening, watch, door.hold)
 
 
-def _refusal(address: str, answer: _Answer) -> DeployError:
+def _refusal(address: str, answer: _Answer) -> ReleaseError:
     if answer.word == "busy":
         return DeployError(
             f"{address} is locked by {answer.text or 'another deployment'}.",
             rule="one deployment at a time to a host",
             who="whoever runs that deployment",
             next_step="wait until it has ended, then try again",
+        )
+    if answer.word == "fenced":
+        return LostRight(
+            f"{address} was entered with the token {answer.text}, and this deployment has a lower one: "
+            "it changes nothing there any more.",
+            rule=LOST_RULE,
+            who="nobody",
+            next_step="nothing is to be done: who came after goes on",
         )
     said = f" It said: {answer.said}" if answer.said else ""
     return DeployError(f"{address}: {answer.text}.{said}")
@@ -339,7 +376,7 @@ class _Channel:
                 while (line := await self._line()) is not None:
                     patience.reschedule(until)
                     word, _, rest = line.partition(" ")
-                    if word in ("done", "failed", "busy"):
+                    if word in ("done", "failed", "busy", "fenced"):
                         current, _, text = rest.partition(" ")
                         return _Answer(word, current, _printable(text).strip(), tuple(lines))
                     if word == "step" and self._watch:
@@ -443,6 +480,11 @@ class MarkedLines:
         self._skip()
         self.has_begun = True
         return line.removeprefix(self._mark).decode(errors="replace")
+
+
+def _since_boot() -> float:
+    """Return seconds by a clock that goes on while a process is stopped, and while the machine is suspended."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))  # macOS has one for both
 
 
 def _new_mark() -> bytes:

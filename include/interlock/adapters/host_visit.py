@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from include.interlock.domain.appspec import AppSpec, Event, parse_appspec
 from include.interlock.domain.catalogue import Health
-from include.interlock.domain.errors import DeployError, HostUnreachable, ReleaseError
+from include.interlock.domain.errors import DeployError, HostUnreachable, LostRight, ReleaseError
 from include.interlock.domain.host_commands import Contents, HostState, Site
 from include.interlock.domain.records import Host, HostResult
 from include.interlock.domain.rollout import Pace
@@ -92,7 +92,7 @@ class Visit:
         async def bring(session: HostSession) -> _Outcome:
             try:
                 return await self._bring(session, delivery)
-            except HostUnreachable:
+            except (HostUnreachable, LostRight):  # who has lost the right does not put back either
                 raise
             except ReleaseError as error:
                 back = await self._put_back(session, self._specs(delivery))
@@ -141,6 +141,7 @@ class Visit:
         await session.prepare(delivery.appspec)
         await self._around.door.admit(self._host.address)  # while the bytes travelled, somebody may have said stop
         await self._drain_with_hooks(session, specs)
+        await self._around.door.admit(self._host.address)  # and while it was taken out of service
         await (session.settle(release, specs) if arrived else session.activate(specs))
         await self._check(version)
         await self._restore_with_hooks(session, specs)
@@ -170,7 +171,7 @@ class Visit:
                 await self._restore()
             if session.has_begun and not session.has_left:
                 await session.finish(keep=0)
-        except HostUnreachable:
+        except (HostUnreachable, LostRight):
             raise
         except ReleaseError as error:
             return (
@@ -235,6 +236,8 @@ class Visit:
         try:
             if self._may_serve:
                 await self._drain()
+        except LostRight:
+            raise
         except ReleaseError as error:
             log.warning("%s goes back, and may be in service meanwhile: %s", self._host.address, error)
 
@@ -290,9 +293,10 @@ class Visit:
                 outcome = await self._once(contents, visit)
             return self._as_result(outcome)
         except ReleaseError as error:
-            if isinstance(error, HostUnreachable):
-                self._after = None  # nobody knows: the host may have gone on by itself
-            await self._serve_again()
+            if isinstance(error, HostUnreachable | LostRight):
+                self._after = None  # nobody knows: the host may have gone on by itself, or by somebody else's hand
+            if not isinstance(error, LostRight):
+                await self._serve_again()
             return self._as_result("failed", str(error))
         except Exception as error:
             # One host's surprise is that host's failure: the others' connections must not be cut by it.

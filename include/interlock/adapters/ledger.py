@@ -233,6 +233,15 @@ class Ledger:
                 stretch(connection, chain, 0)  # says where
             return entries_of_kind(connection, chain, kind, after)
 
+    def look(self, *asked: tuple[str, str, int]) -> tuple[datetime, tuple[tuple[Entry, ...], ...]]:
+        """Return what time it is by the database, and what chains have of a kind after a sequence, all at one moment.
+
+        :param asked: chain, kind (as in :meth:`entries`) and sequence.
+        """
+        with self._reading() as connection:
+            found = tuple(entries_of_kind(connection, *one) for one in asked)
+            return connection.scalar(select(func.clock_timestamp())), found
+
     def find(self, chain: str, key: str) -> Entry | None:
         """Return the entry with a key."""
         with self._reading() as connection:

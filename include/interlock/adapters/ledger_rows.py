@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import JSON, BigInteger, Column, Connection, DateTime, MetaData, Table, Text, cast, func, select
 from sqlalchemy.exc import DBAPIError
 
-from include.interlock.domain.errors import AssetMissing, LedgerError, ReleaseError, TransientError
+from include.interlock.domain.errors import AssetMissing, LedgerError, LostRight, ReleaseError, TransientError
+from include.interlock.domain.fencing import LOST_RULE
 from include.interlock.domain.ledger import Break, Entry, SignedHead, broken_by, first_break, read_entry
 
 from .ledger_migrations import SCHEMA
+from .ledger_migrations.rightful import LOST
 
 SETTINGS = "the connection interlock_ledger"
 PROGRAM = "include.interlock.adapters.ledger"
@@ -156,6 +158,8 @@ def in_words(error: DBAPIError) -> ReleaseError:
     """Return the error for people: is it worth trying again later, or is something not set up?"""
     said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
     code = _code(error)
+    if code == LOST:
+        return LostRight(f"The ledger takes no entry of this process any more: {said}.", rule=LOST_RULE, who="nobody")
     if code in _NOT_THERE:
         return AssetMissing(
             f"The ledger cannot be used: {said}.",

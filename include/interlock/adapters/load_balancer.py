@@ -27,6 +27,30 @@ _LEAVING = timedelta(seconds=10)
 """How long a host that serves elsewhere already is waited for to leave a group."""
 
 
+_CHANGES = {
+    "RegisterTargets": "give a host back to the load balancer",
+    "DeregisterTargets": "take a host out of the load balancer",
+    "ModifyListener": "move the traffic of a listener",
+    "ModifyRule": "move the traffic of a rule",
+}
+
+
+def asking(elbv2: Any, ask: Callable[[str], None]) -> Any:
+    """Have a client ask just before it sends a call that changes something, a call that it makes again included.
+
+    A load balancer keeps no token, so whether the caller may still change it is asked here, as late as can be: between
+    the answer and the request on the network there is nothing but the connection's opening. A request that lies there
+    for longer, in a process that was stopped, is refused by AWS, whose signatures hold for minutes.
+
+    :param ask: raises if what it is told about may not be done any more. :returns: the client.
+    """
+    for operation, what in _CHANGES.items():
+        event, name = f"before-send.elastic-load-balancing-v2.{operation}", f"interlock-{operation}"
+        elbv2.meta.events.unregister(event, unique_id=name)  # who was asked for another change before
+        elbv2.meta.events.register(event, lambda what=what, **_: ask(what), unique_id=name)
+    return elbv2
+
+
 class Balancer(Protocol):
     """Whatever sends traffic to hosts."""
 

@@ -138,9 +138,18 @@ class SshDoor:
         finally:
             connection.abort()
 
+    @property
+    def token(self) -> int:
+        """What hosts are shown: they refuse whoever has a lower one than they have seen."""
+        return self._admission.token
+
     async def admit(self, address: str) -> None:
         """Raise a PolicyViolation if a host may not be changed, or no longer."""
         await self._admission.admit(address)
+
+    async def hold(self, what: str) -> None:
+        """Raise a LostRight if what was begun on a host may not go on."""
+        await self._admission.hold(what)
 
     async def _connect(self, address: str) -> asyncssh.SSHClientConnection:
         seen = _ShownKey()

@@ -123,9 +123,18 @@ class SsmDoor:
         self._uploads: dict[str, asyncio.Task[None]] = {}
         self._digests: dict[int, tuple[bytes, asyncio.Task[str]]] = {}
 
+    @property
+    def token(self) -> int:
+        """What hosts are shown: they refuse whoever has a lower one than they have seen."""
+        return self._admission.token
+
     async def admit(self, address: str) -> None:
         """Raise a PolicyViolation if a host may not be changed, or no longer."""
         await self._admission.admit(address)
+
+    async def hold(self, what: str) -> None:
+        """Raise a LostRight if what was begun on a host may not go on."""
+        await self._admission.hold(what)
 
     @asynccontextmanager
     async def opened(self, address: str) -> AsyncIterator[SsmConnection]:

@@ -36,6 +36,13 @@ class Connection(Protocol):
 class Door(Protocol):
     """The way to the hosts of one environment."""
 
+    @property
+    def token(self) -> int:
+        """What hosts are shown: they refuse whoever has a lower one than they have seen."""
+
+    async def hold(self, what: str) -> None:
+        """Raise a LostRight if what was begun on a host may not go on."""
+
     async def admit(self, address: str) -> None:
         """Raise a PolicyViolation if a host may not be changed, or no longer."""
 

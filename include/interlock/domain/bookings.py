@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -20,6 +20,8 @@ from .ledger import Entry
 
 QUEUED, BOOKED, EXTENDED = "environment.queued", "environment.booked", "environment.extended"
 FREED, RECOVERED = "environment.freed", "environment.recovered"
+ENTERED = "environment.entered"
+"""Somebody enters it in order to change it: see :mod:`fencing`."""
 PREFIX = "booking/"
 DEAD = "its release is not under way any more"
 """Why a booking is recovered."""
@@ -42,6 +44,17 @@ class Booking(Model):
             f"{self.environment} of {self.service} is booked by {self.holder.removeprefix('release/')} "
             f"({self.version}, asked for by {self.by}) since {_shown(self.since)}, until {_shown(self.until)}"
         )
+
+
+class Entered(Model):
+    """In what place somebody may change something, and with which token; what is recorded of it carries it."""
+
+    place: str = Field(description="The chain of the environment's bookings")
+    token: int = Field(ge=1)
+
+
+Under = Annotated[Entered | None, Field(exclude_if=lambda entered: entered is None)]
+"""Where something was done and with which token, in a record of it; records of before there were tokens have none."""
 
 
 class Standing(Model):

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from .bookings import Under
 from .canonical import Model
 from .records import Blob, HostResult, LoadResult, Record
 
@@ -170,6 +171,7 @@ class RestartReport(Record):
     """What became of the hosts of the old version that were restarted to be compared with."""
 
     results: tuple[HostResult, ...]
+    entered: Under = None
 
 
 class CanaryRound(Model):
@@ -209,3 +211,4 @@ class TrafficReport(Record):
 
     weights: dict[str, int] = Field(description="ARN of a target group: its weight")
     changed: bool = Field(description="This changed it")
+    entered: Under = None

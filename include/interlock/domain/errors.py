@@ -6,6 +6,7 @@
     ├── CatalogueError        a YAML file of the catalogue is wrong (file, line, key, found, allowed)
     ├── RequestRefused        what was asked for at the trigger form cannot be released
     ├── PolicyViolation       a rule of the policy forbids this
+    │   └── LostRight         what was permitted then is not any more: others came, or the release has ended
     ├── SourceError           the repository, the ref or the commit is not what it should be
     ├── AssetMissing          a host, load balancer or tool that the release needs is not there
     ├── BuildFailed           the service's own build tool failed, ran too long, or left nothing
@@ -64,6 +65,10 @@ class RequestRefused(ReleaseError, ValueError):
 
 class PolicyViolation(ReleaseError, ValueError):
     """A rule of the policy forbids this."""
+
+
+class LostRight(PolicyViolation):
+    """Who was permitted to do this is not any more: somebody came after, or the release has ended."""
 
 
 class SourceError(ReleaseError):

@@ -23,6 +23,9 @@ NOTHING = "-"
 UNFINISHED = "unfinished"
 """How the program says that, in a switch that was begun, what is current did not come to the end of its start."""
 
+VISIT = "INTERLOCK_VISIT"
+"""The variable that names a run of the program on a host: to end what runs of it, when it has lost the right."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _PLACING = 600.0  # seconds that copying files to their places may take
 _FORWARD = (Event.BEFORE_INSTALL, Event.AFTER_INSTALL, Event.APPLICATION_START, Event.VALIDATE_SERVICE)
@@ -72,11 +75,13 @@ class HostState:
     """What a host says of itself: the release that is current, a switch left unfinished, the releases asked about.
 
     :param is_settled: there is no such switch, or what is current came to the end of its start in it.
+    :param uptime: its seconds since it was started, which also count while it is suspended.
     """
 
     current: str | None = None
     begun: tuple[str | None, str | None] | None = None
     is_settled: bool = True
+    uptime: int = 0
     releases: Mapping[str, InstalledRelease] = field(default_factory=dict)
 
     def running(self, host: str) -> RunningRelease:
@@ -97,15 +102,20 @@ def ask_command(program: str, deploy_root: str, releases: Iterable[str | None] =
     return _command(program, "ask", deploy_root, *(named(release) for release in releases if release))
 
 
-def session_command(program: str, address: str, site: Site, contents: Contents | str | None, *, patience: int) -> str:
+def session_command(
+    program: str, address: str, site: Site, contents: Contents | str | None, *, patience: int, token: int, visit: str
+) -> str:
     """Return the command that locks a host and then waits for what it is to do.
 
     :param contents: the release that the session is about: to be received, or on the host already; none: no release.
     :param patience: seconds without a command after which the host gives the lock back.
+    :param token: of whoever visits; the host refuses one that is lower than the highest that it has seen.
+    :param visit: names this run of the program among all others; what it starts carries the name.
     """
     what = (named(contents), "", "0", "") if not isinstance(contents, Contents) else _received(contents, site.service)
     where = (root_on(site.deploy_root, address), site.service, site.environment, _one_line(site.deployment_id))
-    return _command(program, "session", *where, str(patience), *what)
+    command = _command(program, "session", *where, str(token), str(patience), *what)
+    return f"env {VISIT}={shlex.quote(visit)} {command}"
 
 
 def _received(contents: Contents, service: str) -> tuple[str, str, str, str]:
@@ -210,7 +220,7 @@ def parse_state(lines: Iterable[str], current: str) -> HostState:
     appspecs: dict[str, list[str]] = {}
     listed: set[str] = set()
     begun = None
-    is_settled = True
+    is_settled, uptime = True, 0
     for line in lines:
         word, _, rest = line.partition(" ")
         name, _, text = rest.partition(" ")
@@ -224,11 +234,13 @@ def parse_state(lines: Iterable[str], current: str) -> HostState:
             begun = _release(name), _release(text)
         elif word == UNFINISHED:
             is_settled = False
+        elif word == "uptime" and name.isdecimal():
+            uptime = int(name)
     whole = {
         name: replace(release, appspec=_joined(appspecs.get(name)), has_manifest=name in listed)
         for name, release in releases.items()
     }
-    return HostState(_release(current), begun, is_settled, whole)
+    return HostState(_release(current), begun, is_settled, uptime, whole)
 
 
 def _release(word: str) -> str | None:

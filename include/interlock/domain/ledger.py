@@ -30,6 +30,15 @@ CLOCK_CORRECTED = "clock.corrected"
 IN_ANY_CASE = frozenset({"run.asked", "emergency_stop.declared"})
 """Kinds that no clock keeps out: that everything is to stop is on record also while clocks are wrong."""
 
+END = ("release.closed", "train.arrived")
+"""The entries with which the chain of a release and of a train end."""
+AFTER_END = ("finding", CLOCK_CORRECTED, "run.asked", "answer.given")
+"""Kinds that may come after the end of any chain: what was found, and what came in at Airflow's API."""
+AFTER_FAILURE = ("permit.issued", "permit.used", "traffic.restored", "back_out.done", "release.closed")
+"""Kinds that may come after the end of a release that failed: it is taken back, which ends it anew."""
+AFTER_DEPLOYMENT = ("permit.issued", "permit.used", "host.returned")
+"""Kinds that may come after the end of a release that was deployed: a host that was down gets it."""
+
 SEALED = frozenset({"rollout.frozen", "board.decided", "release.closed", "manifest.frozen"})
 """Kinds in a release's or a train's chain after which its head is signed."""
 

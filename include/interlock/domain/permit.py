@@ -12,17 +12,16 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from .bookings import Under
 from .calendar import Answer
 from .canonical import Model, Sha256, sha256_of
 from .catalogue.values import in_words
 from .errors import PolicyViolation
-from .ledger import Entry
+from .ledger import END, Entry
 from .records import Decision, QualityReport, RolloutPlan, Waiver
 
 SANDBOXES = frozenset({"test"})
 """Environments whose hosts are reached without a permit: nobody depends on them."""
-ENDS = ("release.closed", "train.arrived")
-"""The entries with which the chain of a release and of a train end."""
 LONGEST = timedelta(minutes=15)
 """A permit is never older when it is used."""
 PERMIT_TYPE = "application/vnd.interlock.permit+json"
@@ -55,6 +54,7 @@ class Permit(Model):
     calendar: Answer | None = Field(None, description="What the calendars answered then; none: they were not asked")
     issued_at: AwareDatetime
     expires_at: AwareDatetime
+    entered: Under = Field(None, description="Where it may change something; none: it changes nothing")
 
 
 class Circumstances(Model):
@@ -115,6 +115,8 @@ def refuse_unusable(permit: Permit, *, purposes: Sequence[Purpose], environment:
         problem = f"it was given for {permit.environment}"
     elif permit.expires_at - permit.issued_at > LONGEST:
         problem = f"it says that it holds for more than {in_words(LONGEST)}"
+    elif permit.entered is None and permit.purpose != "inspect":
+        problem = "it is to change something, and its holder entered nowhere"
     elif now >= permit.expires_at:
         problem = f"it ended at {_utc(permit.expires_at)}"
     elif now < permit.issued_at:
@@ -288,14 +290,14 @@ def refuse_ended(task: str, entries: Sequence[Entry], *, way_back: bool = False)
     :param entries: of the chain.
     :param way_back: it is on the way back, which a release that failed is not at the end of.
     """
-    end = next((entry for entry in reversed(entries) if entry.kind in ENDS), None)
+    end = next((entry for entry in reversed(entries) if entry.kind in END), None)
     if end is None or (way_back and end.payload.get("outcome") == "failed"):
         return
     outcome = end.payload.get("outcome")
     how = f", as {str(outcome).replace('_', ' ')}" if outcome else ""
     raise PolicyViolation(
         f"The release has ended{how}: {task} does nothing any more."
-        if end.kind == ENDS[0]
+        if end.kind == END[0]
         else f"The train has arrived: {task} does nothing any more.",
         rule="what has ended touches nothing, and nothing is added to its record",
         who="nobody",

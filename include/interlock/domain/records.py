@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from .bookings import Under
 from .canonical import Model, Sha256, sha256_of
 from .catalogue import ChangeType, Demanded, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
 
@@ -557,6 +558,7 @@ class BackOutReport(Record):
     because: str
     results: tuple[HostResult, ...]
     verified: bool = Field(description="Every host answers with the version it was to go back to")
+    entered: Under = None
 
 
 class Outcome(Record):

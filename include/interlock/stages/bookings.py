@@ -137,6 +137,16 @@ def taken(service: str, environment: str, holder: str) -> str:
     return other if other and found.booking is not None and is_under_way(found.booking.holder) else ""
 
 
+def make_way(service: str, environment: str) -> None:
+    """Recover an environment that a release holds which has died: it keeps nobody from entering."""
+    chain = booking_chain(environment, service)
+    with resources.ledger() as ledger:
+        found = bookings.standing(ledger.entries(chain))
+        booking = found.booking
+        if booking is not None and booking.holder != this_chain() and not is_under_way(booking.holder):
+            _recover(ledger, chain, booking, key=f"{RECOVERED}/{found.made}")
+
+
 def await_others(policy: Policy, service: str, environment: str) -> None:
     """Put the running task off, without a worker, while another release holds an environment.
 

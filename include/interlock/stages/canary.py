@@ -17,6 +17,7 @@ from airflow.sdk import TriggerRule, XComArg, chain
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.interlock.adapters import web
+from include.interlock.adapters.permits import Admission
 from include.interlock.adapters.templates import code, escape
 from include.interlock.domain.canary import (
     FEWEST,
@@ -73,7 +74,7 @@ def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
             target_group=canary.baseline_group or rollout.target_group,
             admission=admission,
         )
-    report = RestartReport(results=results)
+    report = RestartReport(results=results, entered=admission.entered)
     if failed := [one for one in results if one.outcome == "failed"]:
         push_result(report, "baseline.restarted")
         raise DeployError(
@@ -113,11 +114,13 @@ def _share(service: str, described: Service, rollout: RolloutPlan, canary: Canar
     """Give both their share of the traffic, once; needs a permit."""
     if not canary.percent or any(entry.kind == traffic.SHARED for entry in chain_entries()):
         return
-    permits.permit_traffic(service, rollout, count(service, rollout, expired=True))
-    home, own, other = traffic.groups_of(rollout)
-    weights = {home: traffic.ALL - 2 * canary.percent, own: canary.percent, other: canary.percent}
-    record(traffic.SHARED, TrafficReport(weights=weights, changed=True))  # before: a try that dies is put right, too
-    traffic.share(rollout, described, weights)
+    decision = count(service, rollout, expired=True)
+    with permits.admission_to_traffic(service, rollout, decision) as admission:
+        home, own, other = traffic.groups_of(rollout)
+        weights = {home: traffic.ALL - 2 * canary.percent, own: canary.percent, other: canary.percent}
+        told = TrafficReport(weights=weights, changed=True, entered=admission.entered)
+        record(traffic.SHARED, told)  # before: a try that dies is put right, too
+        traffic.share(rollout, described, weights, admission)
 
 
 def _rounds() -> tuple[CanaryMeasured, ...]:
@@ -234,14 +237,15 @@ def end_canary(service: str) -> None:
 def _serve_with_all_others(service: str, rollout: RolloutPlan) -> None:
     """Let the hosts of a canary that is followed, and of its baseline, serve where they did before; needs a permit."""
     if rollout.canary is not None and rolling.canary_groups(rollout):
-        permits.permit_traffic(service, rollout, count(service, rollout, expired=True))
-        _bring_home(resources.catalogue_of(service)[2], rollout, rollout.canary)
+        with permits.admission_to_traffic(service, rollout, count(service, rollout, expired=True)) as admission:
+            _bring_home(resources.catalogue_of(service)[2], rollout, rollout.canary, admission)
 
 
-def _bring_home(described: Service, rollout: RolloutPlan, canary: CanaryPlan) -> None:
+def _bring_home(described: Service, rollout: RolloutPlan, canary: CanaryPlan, admission: Admission) -> None:
     """Let the hosts of both serve with all others again."""
     environment = described.environments[rollout.environment]
-    home = resources.balancer(environment, rollout.target_group, rolling.canary_groups(rollout))
+    groups = rolling.canary_groups(rollout)
+    home = resources.balancer(environment, rollout.target_group, groups, may=admission.refuse_lost)
     if home is None:
         return
     hosts = (*rollout.waves[0], *canary.baseline)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from airflow.sdk import get_current_context
 
+from include.interlock.adapters.permits import Admission
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry, release_chain
@@ -38,6 +39,12 @@ def this_task() -> str:
     return f"{ti.dag_id}/{ti.task_id}{mapped}"
 
 
+def this_try() -> int:
+    """Return which try of the running task this is, by Airflow."""
+    ti: Any = get_current_context()["ti"]
+    return int(ti.try_number)
+
+
 def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal: bool = False) -> Entry:
     """Leave something in the release's chain.
 
@@ -56,6 +63,12 @@ def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal
         if seal:
             ledger.sign_head(this_chain(), resources.signer(), seals=entry)
     return entry
+
+
+def under(admission: Admission) -> dict[str, Any]:
+    """Return what is recorded of something that was changed: where its task had entered, and with which token."""
+    entered = admission.entered
+    return {"entered": entered.model_dump(mode="json")} if entered else {}
 
 
 def refuse_void(given: Iterable[Record], *, after_end: AfterEnd = "refuse") -> None:

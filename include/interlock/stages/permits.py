@@ -26,7 +26,7 @@ from include.interlock.domain.records import Decision, Host, QualityReport, Roll
 from include.interlock.domain.stops import EmergencyStop, refuse_halted, stops_in_force
 
 from . import bookings, calendars, resources
-from .evidence import chain_entries, plan_in, record, this_chain, this_task
+from .evidence import chain_entries, plan_in, record, this_chain, this_task, this_try
 from .policy import catalogue_digest
 from .taskflow import this_run
 from .versions import overtaken, standing
@@ -53,7 +53,10 @@ def admission_to_inspect(service: str, environment: str, hosts: Sequence[Host]) 
                 catalogue=catalogue_digest(service),
             )
 
-        yield _admission(environment, office, ask, "inspect")
+        if environment in permits.SANDBOXES:
+            yield Admission.sandbox(environment)
+        else:
+            yield Admission.by_permit(environment, office, ask, "inspect")
 
 
 @contextmanager
@@ -73,7 +76,17 @@ def admission_to_watch(environment: str, hosts: Sequence[Host], catalogue: str) 
                 catalogue=catalogue,
             )
 
-        yield _admission(environment, office, ask, "inspect")
+        if environment in permits.SANDBOXES:
+            yield Admission.sandbox(environment)
+        else:
+            yield Admission.by_permit(environment, office, ask, "inspect")
+
+
+@contextmanager
+def admission_to_sandbox(service: str, environment: str) -> Iterator[Admission]:
+    """Admit to the hosts of a sandbox in order to bring them to what is to be tested."""
+    with _office() as office:
+        yield _sandbox(office, service, environment, "deploy")
 
 
 @contextmanager
@@ -96,9 +109,7 @@ def admission_to_deploy(
 
         if plan.environment in permits.SANDBOXES:
             refuse_unproven(service, plan, count())
-        yield _admission(
-            plan.environment, office, ask, "deploy", halt=partial(refuse_stopped, service, plan.environment)
-        )
+        yield _admission(plan, office, ask, "deploy", halt=partial(refuse_stopped, service, plan.environment))
 
 
 @contextmanager
@@ -112,33 +123,41 @@ def admission_to_restart(
             refuse_unproven(service, plan, count(), under_way=True)
             return _issue(office, service, "restart", plan, hosts, None)
 
-        yield _admission(
-            plan.environment, office, ask, "restart", halt=partial(refuse_stopped, service, plan.environment)
-        )
+        yield _admission(plan, office, ask, "restart", halt=partial(refuse_stopped, service, plan.environment))
 
 
-def permit_traffic(service: str, plan: RolloutPlan, decision: Decision | None) -> None:
+@contextmanager
+def admission_to_traffic(service: str, plan: RolloutPlan, decision: Decision | None) -> Iterator[Admission]:
     """Get and use a permit to let the load balancer send the hosts of a plan another share of the traffic.
 
     :raises PolicyViolation: no permit can be given, and why.
     """
     with _office() as office:
-        refuse_unproven(service, plan, decision, under_way=True)
-        envelope = _issue(office, service, "traffic", plan, plan.hosts, None)
-        office.redeem(envelope, purposes=("traffic",), environment=plan.environment)
+
+        def ask() -> Envelope:
+            refuse_unproven(service, plan, decision, under_way=True)
+            return _issue(office, service, "traffic", plan, plan.hosts, None)
+
+        admission = _admission(plan, office, ask, "traffic")
+        admission.begin()
+        yield admission
 
 
-def permit_way_back(service: str, plan: RolloutPlan) -> None:
+@contextmanager
+def admission_to_way_back(service: str, plan: RolloutPlan) -> Iterator[Admission]:
     """Get and use a permit to give the traffic back to those that had it; what stops a release does not stop that.
 
     :raises PolicyViolation: the release changed nothing, or has ended.
     """
-    if plan.environment in permits.SANDBOXES:
-        return
     with _office() as office:
-        _refuse_way_back(plan)
-        envelope = _issue(office, service, "traffic", plan, plan.hosts, None)
-        office.redeem(envelope, purposes=("traffic",), environment=plan.environment)
+
+        def ask() -> Envelope:
+            _refuse_way_back(plan)
+            return _issue(office, service, "traffic", plan, plan.hosts, None, way_back=True)
+
+        admission = _admission(plan, office, ask, "traffic", way_back=True)
+        admission.begin()
+        yield admission
 
 
 def _refuse_way_back(plan: RolloutPlan) -> None:
@@ -168,9 +187,9 @@ def admission_to_back_out(service: str, plan: RolloutPlan) -> Iterator[Admission
 
         def ask() -> Envelope:
             _refuse_way_back(plan)
-            return _issue(office, service, "back_out", plan, plan.hosts, None)
+            return _issue(office, service, "back_out", plan, plan.hosts, None, way_back=True)
 
-        yield _admission(plan.environment, office, ask, "back_out")
+        yield _admission(plan, office, ask, "back_out", way_back=True)
 
 
 @contextmanager
@@ -193,14 +212,13 @@ def admission_to_return(
                 environment=plan.environment,
                 hosts=_addresses(hosts),
                 catalogue=catalogue_digest(service),
+                service=service,
                 plan=plan.digest,
                 bundle=plan.bundle.sha256,
                 calendar=calendars.answer_now(policy, described, plan.environment),
             )
 
-        yield _admission(
-            plan.environment, office, ask, "return", halt=partial(refuse_stopped, service, plan.environment)
-        )
+        yield _admission(plan, office, ask, "return", halt=partial(refuse_stopped, service, plan.environment))
 
 
 def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False) -> None:
@@ -327,15 +345,25 @@ def _not_refused(
 
 
 def _issue(
-    office: PermitOffice, service: str, purpose: Purpose, plan: RolloutPlan, hosts: Sequence[Host], wave: int | None
+    office: PermitOffice,
+    service: str,
+    purpose: Purpose,
+    plan: RolloutPlan,
+    hosts: Sequence[Host],
+    wave: int | None,
+    *,
+    way_back: bool = False,
 ) -> Envelope:
     policy, _, described = resources.catalogue_of(service)
+    bookings.make_way(service, plan.environment)
     return office.issue(
         purpose=purpose,
         chain=this_chain(),
         environment=plan.environment,
         hosts=_addresses(hosts),
         catalogue=catalogue_digest(service),
+        service=service,
+        way_back=way_back,
         wave=wave,
         plan=plan.digest,
         bundle=plan.bundle.sha256,
@@ -348,19 +376,36 @@ def _addresses(hosts: Sequence[Host]) -> list[str]:
 
 
 def _admission(
-    environment: str,
+    plan: RolloutPlan,
     office: PermitOffice,
     ask: Callable[[], Envelope],
     purpose: Purpose,
     *,
     halt: Callable[[], None] | None = None,
+    way_back: bool = False,
 ) -> Admission:
-    if environment in permits.SANDBOXES:
-        return Admission.sandbox(environment)
-    return Admission.by_permit(environment, office, ask, purpose, halt=halt)
+    if plan.environment in permits.SANDBOXES:
+        return _sandbox(office, plan.service, plan.environment, purpose, way_back=way_back)
+    return Admission.by_permit(plan.environment, office, ask, purpose, halt=halt)
+
+
+def _sandbox(
+    office: PermitOffice, service: str, environment: str, purpose: Purpose, *, way_back: bool = False
+) -> Admission:
+    """Admit to a sandbox, which asks for no permit; but who entered it last is the one who changes it, there too."""
+    enter = partial(
+        office.enter,
+        environment=environment,
+        service=service,
+        chain=this_chain(),
+        purpose=purpose,
+        way_back=way_back,
+        permit=None,
+    )
+    return Admission.sandbox(environment, office, enter)
 
 
 @contextmanager
 def _office() -> Iterator[PermitOffice]:
     with resources.ledger() as ledger:
-        yield PermitOffice(resources.signer(), ledger, actor=this_task())
+        yield PermitOffice(resources.signer(), ledger, actor=this_task(), attempt=this_try())

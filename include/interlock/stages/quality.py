@@ -10,7 +10,6 @@ from datetime import timedelta
 from airflow.sdk import Asset, XComArg, chain, task_group
 
 from include.interlock.adapters import bom, builders, expectations, reports, tools, web
-from include.interlock.adapters.permits import Admission
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Policy, Service
 from include.interlock.domain.errors import DeployError
@@ -38,7 +37,7 @@ from include.interlock.domain.records import (
     TestDeployment,
 )
 
-from . import resources
+from . import permits, resources
 from .assets import deployed, environment_asset
 from .build import put_rows
 from .rolling import deploy
@@ -53,14 +52,15 @@ def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> Tes
     """Put the bundle on every host of the test environment, exactly as implementation will put it on production's."""
     _, _, described = resources.catalogue_of(service)
     environment = described.environments[ENVIRONMENT]
-    results = deploy(
-        assets.hosts[ENVIRONMENT],
-        described,
-        ENVIRONMENT,
-        artifact,
-        target_group=assets.target_groups.get(ENVIRONMENT),
-        admission=Admission.sandbox(ENVIRONMENT),
-    )
+    with permits.admission_to_sandbox(service, ENVIRONMENT) as admission:
+        results = deploy(
+            assets.hosts[ENVIRONMENT],
+            described,
+            ENVIRONMENT,
+            artifact,
+            target_group=assets.target_groups.get(ENVIRONMENT),
+            admission=admission,
+        )
     refuse_failed_hosts(results, ENVIRONMENT)
     deployed(environment_asset(described, ENVIRONMENT), artifact)
     urls = tuple(

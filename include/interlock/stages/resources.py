@@ -6,7 +6,7 @@ Only tasks call these; importing a Dag file opens nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -20,7 +20,7 @@ from include.interlock.adapters.airflow_api import AirflowApi
 from include.interlock.adapters.artifacts import ArtifactStore, open_store
 from include.interlock.adapters.catalogue import load_service
 from include.interlock.adapters.execution_api import refuse_unguarded as refuse_unguarded_api
-from include.interlock.adapters.load_balancer import CLIENT_CONFIG, Groups, TargetGroup
+from include.interlock.adapters.load_balancer import CLIENT_CONFIG, Groups, TargetGroup, asking
 from include.interlock.adapters.registries import registry_of
 from include.interlock.adapters.signing import Signer, open_signer
 from include.interlock.domain.catalogue import BoardBook, Environment, Policy, Service
@@ -120,16 +120,25 @@ def aws(environment: Environment, client_type: str) -> Any:
     return AwsBaseHook(aws_conn_id=environment.aws, client_type=client_type, config=CLIENT_CONFIG).get_conn()
 
 
+def load_balancer(environment: Environment, may: Callable[[str], None]) -> Any:
+    """Return a client for an environment's load balancer, to change it with.
+
+    :param may: raises if what it is told about may not be done any more; asked just before each change is sent.
+    """
+    return asking(aws(environment, "elbv2"), may)
+
+
 def balancer(
-    environment: Environment, target_group: str | None, others: Sequence[str] = ()
+    environment: Environment, target_group: str | None, others: Sequence[str] = (), *, may: Callable[[str], None]
 ) -> TargetGroup | Groups | None:
     """Return the target group that hosts are drained from and given back to, if the environment has one.
 
     :param others: target groups that they may be in as well, and are not in afterwards.
+    :param may: as in :func:`load_balancer`.
     """
     if target_group is None:
         return None
-    client = aws(environment, "elbv2")
+    client = load_balancer(environment, may)
     home = TargetGroup(client, target_group)
     return Groups(home, [TargetGroup(client, other) for other in others]) if others else home
 

@@ -17,7 +17,7 @@ from include.interlock.domain.returning import RETURNED, Found, LeftOut, left_ou
 from include.interlock.domain.stops import stops_in_force
 
 from . import calendars, permits, resources, rolling
-from .evidence import this_task
+from .evidence import this_task, under
 from .policy import catalogue_digest
 from .taskflow import stage_task, this_run
 from .versions import standing
@@ -98,7 +98,7 @@ def _bring(service: Service, missed: LeftOut, hosts: list[Host]) -> list[str]:
         )
     report = WaveReport(number=len(plan.waves), of=len(plan.waves), release=plan.release, results=results)
     with resources.ledger() as ledger:
-        payload = {**report.to_xcom(), "digest": plan.bundle.sha256}
+        payload = {**report.to_xcom(), "digest": plan.bundle.sha256, **under(admission)}
         key = f"{RETURNED}/{'/'.join(this_run())}/{service.name}"
         entry = ledger.append(missed.chain, RETURNED, payload, actor=this_task(), key=key)
         ledger.sign_head(missed.chain, resources.signer(), seals=entry)

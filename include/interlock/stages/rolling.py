@@ -93,7 +93,7 @@ def deploy(
                 deployment,
                 login=resources.login(described),
                 admission=admission,
-                balancer=resources.balancer(described, target_group, others),
+                balancer=resources.balancer(described, target_group, others, may=admission.refuse_lost),
                 pace=pace,
             )
         )
@@ -118,7 +118,9 @@ def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tu
                 drain_timeout=described.drain_timeout,
                 login=resources.login(described),
                 admission=admission,
-                balancer=resources.balancer(described, plan.target_group, canary_groups(plan)),
+                balancer=resources.balancer(
+                    described, plan.target_group, canary_groups(plan), may=admission.refuse_lost
+                ),
                 concurrency=_at_a_time_back(plan, len(targets)),
             )
         )
@@ -152,7 +154,7 @@ def restart(
             drain_timeout=described.drain_timeout,
             login=resources.login(described),
             admission=admission,
-            balancer=resources.balancer(described, target_group, others),
+            balancer=resources.balancer(described, target_group, others, may=admission.refuse_lost),
         )
     )
     return _logged(results)

@@ -80,12 +80,14 @@ def switch_traffic(service: str, rollout: RolloutPlan) -> TrafficReport:
     policy, _, described = resources.catalogue_of(service)
     _refuse_other_way(described, rollout)
     put_off(service=described, policy=policy, environment=rollout.environment)
-    permits.permit_traffic(service, rollout, count(service, rollout, expired=True))
-    now = {"service": service, "environment": rollout.environment, "from": switch.live, "to": switch.idle}
-    history.append(SWITCHED, now, key=f"{SWITCHED}/{'/'.join(this_run())}", actor=this_task())
-    weights = {switch.idle: traffic.ALL}
-    record(SWITCHED, TrafficReport(weights=weights, changed=True))  # before: a try that dies is put right, too
-    return traffic.share(rollout, described, weights)
+    decision = count(service, rollout, expired=True)
+    with permits.admission_to_traffic(service, rollout, decision) as admission:
+        weights = {switch.idle: traffic.ALL}
+        told = TrafficReport(weights=weights, changed=True, entered=admission.entered)
+        record(SWITCHED, told)  # before: a try that dies is put right, too
+        now = {"service": service, "environment": rollout.environment, "from": switch.live, "to": switch.idle}
+        history.append(SWITCHED, now, key=f"{SWITCHED}/{'/'.join(this_run())}", actor=this_task())
+        return traffic.share(rollout, described, weights, admission)
 
 
 def _refuse_other_way(described: Service, rollout: RolloutPlan) -> None:

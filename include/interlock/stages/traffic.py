@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from include.interlock.adapters.load_balancer import Traffic
+from include.interlock.adapters.permits import Admission
 from include.interlock.domain.canary import TrafficReport
 from include.interlock.domain.catalogue import Service
 from include.interlock.domain.records import RolloutPlan
@@ -27,20 +28,22 @@ def groups_of(plan: RolloutPlan) -> tuple[str, ...]:
     return (plan.target_group, *own) if plan.target_group and own else ()
 
 
-def _traffic(plan: RolloutPlan, service: Service) -> Traffic:
-    return Traffic(resources.aws(service.environments[plan.environment], "elbv2"), groups_of(plan))
+def _traffic(plan: RolloutPlan, service: Service, admission: Admission) -> Traffic:
+    client = resources.load_balancer(service.environments[plan.environment], admission.refuse_lost)
+    return Traffic(client, groups_of(plan))
 
 
-def attach(plan: RolloutPlan, service: Service) -> None:
+def attach(plan: RolloutPlan, service: Service, admission: Admission) -> None:
     """Have the load balancer know all groups of a plan, so that it checks their hosts; no share changes."""
     if groups_of(plan):
-        traffic = _traffic(plan, service)
+        traffic = _traffic(plan, service, admission)
         traffic.share(traffic.shares())
 
 
-def share(plan: RolloutPlan, service: Service, weights: Mapping[str, int]) -> TrafficReport:
+def share(plan: RolloutPlan, service: Service, weights: Mapping[str, int], admission: Admission) -> TrafficReport:
     """Give each group its share."""
-    return TrafficReport(weights=dict(weights), changed=_traffic(plan, service).share(weights))
+    changed = _traffic(plan, service, admission).share(weights)
+    return TrafficReport(weights=dict(weights), changed=changed, entered=admission.entered)
 
 
 def as_before(plan: RolloutPlan) -> dict[str, int]:
@@ -53,5 +56,5 @@ def restore(plan: RolloutPlan, service: Service) -> None:
     """Give back all traffic to those that had it before the release, if the release moved it; needs a permit."""
     moved: list[Any] = [entry for entry in chain_entries() if entry.kind in (SHARED, SWITCHED)]
     if moved and groups_of(plan):
-        permits.permit_way_back(service.name, plan)
-        record(RESTORED, share(plan, service, as_before(plan)), seal=True)
+        with permits.admission_to_way_back(service.name, plan) as admission:
+            record(RESTORED, share(plan, service, as_before(plan), admission), seal=True)

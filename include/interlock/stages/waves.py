@@ -17,7 +17,7 @@ from include.interlock.domain.rollout import Pace, failed_elsewhere, is_held_bac
 
 from . import bookings, permits, resources, traffic
 from .calendars import put_off
-from .evidence import chain_entries, record
+from .evidence import chain_entries, record, under
 from .people import ask, question, votes_on
 from .quality import refuse_failed_hosts
 from .rolling import deploy, recorded_waves
@@ -63,7 +63,7 @@ def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
             put_off(service=described, policy=policy, environment=rollout.environment)
             raise
         if number == 1:
-            traffic.attach(rollout, described)
+            traffic.attach(rollout, described, admission)
         results = deploy(
             wave,
             described,
@@ -75,7 +75,7 @@ def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
             pace=_pace(rollout, number),
         )
     report = WaveReport(number=number, of=len(rollout.waves), release=rollout.release, results=results)
-    record("wave.deployed", {**report.to_xcom(), "digest": rollout.bundle.sha256})
+    record("wave.deployed", {**report.to_xcom(), "digest": rollout.bundle.sha256, **under(admission)})
     if _was_held_back(results):
         put_off(service=described, policy=policy, environment=rollout.environment)
     keep_result(report)

@@ -695,6 +695,7 @@ def check_permits(pack: Pack) -> str:
             check_permit(pack, where, entry, approved)
         elif kind == "permit.used":
             check_use(pack, where, entry, permits, used)
+            check_token(pack, where, payload["permit"], used)
             used[payload["permit"]["id"]] = payload["permit"]
         elif kind in EFFECTS and (kind not in MOVES or payload["weights"] != shares):
             purpose, shares = EFFECTS[kind], payload.get("weights", shares)
@@ -702,6 +703,9 @@ def check_permits(pack: Pack) -> str:
             own = [one for one in used.values() if (one["purpose"], one["wave"]) == (purpose, wave)]
             fresh = [one for one in own if one["id"] not in spent]
             (check_move if kind in MOVES else check_effect)(pack, where, entry, fresh)
+            tokens = [one.get("entered") for one in own]
+            known = rehearsed(pack.last("rollout.frozen")) or payload.get("entered") in (None, *tokens)
+            pack.expect(known, f"{where}: expected the token of a permit used before, found {payload.get('entered')}")
             spent |= {one["id"] for one in fresh}
     return f"{len(permits)} issued, {len(used)} used"
 
@@ -735,6 +739,18 @@ def check_use(
     pack.expect(permit["id"] not in used, f"{where}: the permit {permit['id']} was used before")
     in_time = instant(entry["at"]) <= instant(permit["expires_at"])
     pack.expect(in_time, f"{where}: expected its use until {permit['expires_at']}, found {entry['at']}")
+
+
+def check_token(pack: Pack, where: str, permit: dict[str, Any], used: dict[str, dict[str, Any]]) -> None:
+    """Check that whoever used a permit came after all who did before; permits of before there were tokens have none."""
+    entered = permit.get("entered")
+    before = [one["entered"]["token"] for one in used.values() if one.get("entered")]
+    if entered is None:
+        changes = permit["purpose"] != "inspect" and bool(before)
+        pack.expect(not changes, f"{where}: expected a token, as permits before it have, found none")
+    else:
+        grown = entered["token"] >= max(before, default=1)
+        pack.expect(grown, f"{where}: expected a token of {max(before, default=1)} or higher, found {entered['token']}")
 
 
 def check_effect(pack: Pack, where: str, entry: dict[str, Any], permits: list[dict[str, Any]]) -> None:

@@ -41,11 +41,11 @@ hooks:
 
 
 def test_a_session_is_opened_with_one_quoted_command() -> None:
-    words = shlex.split(session_command("the program", "h", SITE, CONTENTS, patience=30))
-    assert words[:4] == ["sh", "-c", "the program", "interlock"]
-    assert words[4:10] == ["session", "srv/shop", "shop", "production", "release_shop/manual__1", "30"]
-    assert words[10:13] == [CONTENTS.release, DIGEST, "7"]
-    assert json.loads(words[13]) == {
+    words = shlex.split(session_command("the program", "h", SITE, CONTENTS, patience=30, token=7, visit="v1"))
+    assert words[:6] == ["env", "INTERLOCK_VISIT=v1", "sh", "-c", "the program", "interlock"]
+    assert words[6:13] == ["session", "srv/shop", "shop", "production", "release_shop/manual__1", "7", "30"]
+    assert words[13:16] == [CONTENTS.release, DIGEST, "7"]
+    assert json.loads(words[16]) == {
         "service": "shop",
         "release": "1.1.0-0123456789ab",
         "version": "1.1.0",
@@ -55,17 +55,17 @@ def test_a_session_is_opened_with_one_quoted_command() -> None:
 
 
 def test_a_session_may_be_about_a_release_on_the_host_or_about_none() -> None:
-    assert shlex.split(session_command("", "h", SITE, OLD, patience=1))[-4:] == [OLD, "", "0", ""]
-    assert shlex.split(session_command("", "h", SITE, None, patience=1))[-4:] == ["-", "", "0", ""]
+    assert shlex.split(session_command("", "h", SITE, OLD, patience=1, token=0, visit="v1"))[-4:] == [OLD, "", "0", ""]
+    assert shlex.split(session_command("", "h", SITE, None, patience=1, token=0, visit="v1"))[-4:] == ["-", "", "0", ""]
 
 
 @given(st.text(), st.text())
 def test_no_value_becomes_shell_or_a_line(deployment: str, root: str) -> None:
     site = replace(SITE, deployment_id=deployment, deploy_root=root)
-    words = shlex.split(session_command("program", "h", site, None, patience=1))
-    assert (words[5], len(words)) == (root, 14)
-    assert "\n" not in words[8]
-    assert len(words[8]) == len(deployment)
+    words = shlex.split(session_command("program", "h", site, None, patience=1, token=0, visit="v1"))
+    assert (words[7], len(words)) == (root, 17)
+    assert "\n" not in words[10]
+    assert len(words[10]) == len(deployment)
 
 
 @pytest.mark.parametrize("name", ["", "-rf", "../etc", "a b", "a\nb", ".new", "a/b", "ä", "x" * 201])

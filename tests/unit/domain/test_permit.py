@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.interlock.domain.bookings import Entered
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry, next_entry
@@ -284,12 +285,23 @@ def permit(**changes: Any) -> Permit:
         "catalogue": "c" * 64,
         "issued_at": NOW,
         "expires_at": NOW + LONGEST,
+        "entered": Entered(place="booking/production/bike-shop", token=7),
     }
     return Permit(**{**fields, **changes})
 
 
 def use(given: Permit, *, environment: str = "production", now: datetime = NOW) -> None:
     refuse_unusable(given, purposes=("deploy",), environment=environment, now=now)
+
+
+def test_a_permit_that_changes_something_has_a_token_and_one_that_only_asks_needs_none() -> None:
+    with pytest.raises(PolicyViolation, match="its holder entered nowhere"):
+        use(permit(entered=None))
+    refuse_unusable(permit(entered=None, purpose="inspect"), purposes=("inspect",), environment="production", now=NOW)
+
+
+def test_a_permit_of_before_there_were_tokens_is_written_as_it_was() -> None:
+    assert "entered" not in permit(entered=None).model_dump(mode="json")
 
 
 def test_a_permit_is_for_its_purpose_its_environment_and_its_hosts() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from include.interlock.domain import board, ledger, permit, standard, voting, voting_faults, waivers
+from include.interlock.domain.bookings import Entered
 from include.interlock.domain.catalogue import BoardBook, ChangeType, Person, Policy
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.policy import resolve_policy
@@ -284,6 +285,7 @@ def of_permit() -> Said:
         catalogue=OTHER,
         issued_at=datetime.fromisoformat("2026-03-04T13:00:00+01:00"),
         expires_at=datetime.fromisoformat("2026-03-04T13:15:00+01:00"),
+        entered=Entered(place="booking/production/bike-shop", token=7),
     )
 
     def use(purpose: Any = "back_out", environment: str = "production", now: datetime = NOW, **changes: Any) -> str:
@@ -294,6 +296,7 @@ def of_permit() -> Said:
     yield "a permit for another environment", use(environment="staging")
     yield "a permit that holds too long", use(expires_at=given.expires_at + timedelta(seconds=1))
     yield "a permit that has ended", use(now=NOW + timedelta(minutes=15))
+    yield "a permit of somebody who entered nowhere", use(entered=None)
     yield "a permit of later", use(now=NOW - timedelta(seconds=1))
     yield "a permit for other hosts", refusal(lambda: permit.refuse_other_host(given, "127.20.0.12"))
 

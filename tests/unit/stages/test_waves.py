@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 
 from include.interlock.adapters.permits import Admission
+from include.interlock.domain.bookings import Entered
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.records import RolloutPlan, WaveReport
 from include.interlock.stages import bookings, permits, resources, rolling, traffic, verification, waves
@@ -19,6 +20,7 @@ from tests.factories import releases
 from tests.running_task import RunningTask
 
 PLAN = releases.rollout()
+ENTERED = Entered(place="booking/production/bike-shop", token=7)
 
 
 class Refused(Admission):
@@ -95,7 +97,7 @@ def test_a_wave_is_reported_when_its_hosts_were_changed(task: RunningTask, monke
 
     @contextmanager
     def admission(*_: Any) -> Iterator[Any]:
-        yield SimpleNamespace(begin=lambda: None)
+        yield SimpleNamespace(begin=lambda: None, entered=ENTERED)
 
     for room, name, value in (
         (permits, "admission_to_deploy", admission),
@@ -105,4 +107,5 @@ def test_a_wave_is_reported_when_its_hosts_were_changed(task: RunningTask, monke
         monkeypatch.setattr(room, name, value)
     report = WaveReport.from_xcom(waves.run_wave.function("bike-shop", 1, PLAN.to_xcom()))
     assert report.results == results
-    assert task.recorded[-1][0] == "wave.deployed"
+    kind, payload = task.recorded[-1]
+    assert (kind, payload["entered"]) == ("wave.deployed", {"place": "booking/production/bike-shop", "token": 7})

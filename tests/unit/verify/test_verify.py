@@ -617,6 +617,56 @@ def test_a_permit_that_holds_too_long_is_named(
     assert f"entry 10 (permit.issued): {expected}" in said
 
 
+def with_tokens(*tokens: int | None) -> make.Change:
+    """Have the waves' permits carry tokens, and their reports those of their permits."""
+
+    def change(many: list[make.Step]) -> list[make.Step]:
+        found: list[make.Step] = []
+        given = iter(tokens)
+        for kind, payload in many:
+            if kind == "permit.issued":
+                token = next(given)
+                entered = {"entered": {"place": "booking/production/bike-shop", "token": token}} if token else {}
+                found += make.issued_and_used({**payload["permit"], **entered}, make.signer())
+            elif kind == "wave.deployed":
+                found.append((kind, {**payload, **entered}))
+            elif kind != "permit.used":
+                found.append((kind, payload))
+        return found
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ((3, 7), ""),
+        ((7, 7), ""),
+        ((None, 7), ""),
+        ((None, None), ""),
+        ((7, 3), "(permit.used): expected a token of 7 or higher, found 3"),
+        ((7, None), "(permit.used): expected a token, as permits before it have, found none"),
+    ],
+    ids=["growing", "shared", "of an update in between", "of before there were any", "shrinking", "gone"],
+)
+def test_tokens_only_grow(tmp_path: Path, tokens: tuple[int | None, ...], expected: str) -> None:
+    proven, said = changed(tmp_path, with_tokens(*tokens))
+    assert proven is not bool(expected), said
+    assert expected in said
+
+
+def test_a_report_with_anothers_token_is_named(tmp_path: Path) -> None:
+    def other(many: list[make.Step]) -> list[make.Step]:
+        found = with_tokens(3, 7)(many)
+        place = next(number for number, (kind, _) in enumerate(found) if kind == "wave.deployed")
+        found[place] = (found[place][0], {**found[place][1], "entered": {"place": "booking/x", "token": 9}})
+        return found
+
+    proven, said = changed(tmp_path, other)
+    assert not proven
+    assert "(wave.deployed): expected the token of a permit used before, found" in said
+
+
 def failing(step: make.Step, **fields: Any) -> make.Step:
     """Make the last host of a report one that failed."""
     results = [dict(one) for one in step[1]["results"]]

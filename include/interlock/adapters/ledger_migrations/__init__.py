@@ -14,6 +14,8 @@ from sqlalchemy import Connection, text
 
 from include.interlock.domain.errors import AssetMissing
 
+from .rightful import FUNCTION, TRIGGER
+
 SCHEMA = "ledger"
 WRITER = "interlock_ledger_writer"
 
@@ -37,7 +39,7 @@ FROM pg_roles, pg_class WHERE rolname = :writer AND pg_class.oid = CAST(:name AS
 _TRIGGERS = """
 SELECT tgname FROM pg_trigger WHERE tgrelid = CAST(:name AS regclass) AND NOT tgisinternal AND tgenabled IN ('O', 'A')
 """
-_TABLES = {"ledger.entries": {"append_only", "linked"}, "ledger.heads": {"append_only"}}
+_TABLES = {"ledger.entries": {"append_only", "linked", TRIGGER}, "ledger.heads": {"append_only"}}
 
 
 def migrate(connection: Connection, writer: str = WRITER) -> str:
@@ -56,6 +58,7 @@ def migrate(connection: Connection, writer: str = WRITER) -> str:
         )
     connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
     command.upgrade(_config(connection), "head")
+    connection.execute(text(FUNCTION))  # of this version of the domain, whatever migrated before
     quote = connection.dialect.identifier_preparer.quote
     database = quote(connection.scalar(text("SELECT current_database()")))
     connection.execute(text(_GRANTS.format(writer=quote(writer), database=database)))

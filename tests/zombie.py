@@ -1,0 +1,224 @@
+"""A deployment under a permit in a process of its own, which stops itself at a step, and can be told to go on later.
+
+It does what a wave does: asks for a permit, visits hosts with a load balancer, reports to the ledger. The process that
+started it does meanwhile what others would do, in its own name, and looks at what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import psutil
+
+from include.interlock.adapters.hosts import Deployment, SshLogin, back_out_hosts, deploy_hosts
+from include.interlock.adapters.ledger import Ledger, open_ledger
+from include.interlock.adapters.load_balancer import TargetGroup, asking
+from include.interlock.adapters.permits import Admission, PermitOffice
+from include.interlock.adapters.signing import load_signer
+from include.interlock.domain.catalogue import Health
+from include.interlock.domain.errors import ReleaseError
+from include.interlock.domain.records import BackOutPlan, Host, HostResult
+from tests.integration.ledger_server import ledger_connection
+from tests.sshd import Fleet, wait_until
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class World:
+    """Where a deployment takes place."""
+
+    hosts: tuple[Host, ...]
+    login: SshLogin
+    ledger: Mapping[str, Any]
+    key: str
+    endpoint: str
+    group: str
+
+    def elbv2(self) -> Any:
+        """Return a client for the load balancer."""
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "eu-west-3"}
+        return boto3.session.Session().client("elbv2", endpoint_url=self.endpoint, **keys)
+
+    def open_ledger(self) -> Ledger:
+        """Open the ledger, as tasks do."""
+        return open_ledger(SimpleNamespace(**self.ledger))
+
+
+def world_of(fleet: Fleet, settings: Any, key: Path, endpoint: str, group: str) -> World:
+    """Return the world of a fleet, a ledger and a load balancer."""
+    return World(fleet.hosts, fleet.login, vars(ledger_connection(settings)), key.as_uri(), endpoint, group)
+
+
+class Stopping(Admission):
+    """An admission whose process stops at a step: before what may be done is asked, or just after the answer."""
+
+    at, when = "", ""
+
+    def _stop(self, what: str, when: str) -> None:
+        if self.at and self.at in what and self.when == when:
+            type(self).at = ""  # once
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    async def admit(self, address: str) -> None:
+        self._stop("admit", "before")
+        await super().admit(address)
+        self._stop("admit", "after")
+
+    async def hold(self, what: str) -> None:
+        self._stop(what, "before")
+        await super().hold(what)
+        self._stop(what, "after")
+
+    def refuse_lost(self, what: str) -> None:
+        if "load balancer" in what:
+            self._stop(what, "before")
+        super().refuse_lost(what)
+
+
+def work(
+    world: World,
+    deployment: Deployment,
+    chain: str,
+    *,
+    task: str = "release_shop/implementation.wave_1",
+    attempt: int = 1,
+    back: Mapping[str, str | None] | None = None,
+    purpose: Any = "deploy",
+) -> tuple[HostResult, ...]:
+    """Bring the hosts to a release, or back, under a permit, and report it, as a task of a release does."""
+    with world.open_ledger() as ledger:
+        office = PermitOffice(load_signer(world.key), ledger, actor=task, attempt=attempt)
+
+        def ask() -> dict[str, Any]:
+            return office.issue(
+                purpose=purpose,
+                chain=chain,
+                environment="production",
+                hosts=[host.address for host in world.hosts],
+                catalogue="c" * 64,
+                service="shop",
+                way_back=purpose == "back_out",
+            )
+
+        admission = Stopping.by_permit("production", office, ask, purpose)
+        admission.begin()
+        balancer = TargetGroup(asking(world.elbv2(), admission.refuse_lost), world.group)
+        results = asyncio.run(_visit(world, deployment, admission, balancer, back))
+        kind = "back_out.done" if purpose == "back_out" else "wave.deployed"
+        assert admission.entered is not None
+        told = {"entered": admission.entered.model_dump(mode="json"), "results": [one.outcome for one in results]}
+        with office.reporting(admission.held, f"record {kind}"):
+            admission._stop("record", "before")
+            ledger.append(chain, kind, told, actor=task, key=f"{kind}/{attempt}")
+    return results
+
+
+async def _visit(
+    world: World,
+    deployment: Deployment,
+    admission: Admission,
+    balancer: TargetGroup,
+    back: Mapping[str, str | None] | None,
+) -> tuple[HostResult, ...]:
+    if back is None:
+        return await deploy_hosts(world.hosts, deployment, login=world.login, admission=admission, balancer=balancer)
+    versions = {address: release and release.partition("-")[0] for address, release in back.items()}
+    return await back_out_hosts(
+        world.hosts,
+        BackOutPlan(releases=dict(back), versions=versions, on_hosts=True),
+        service=deployment.service,
+        environment=deployment.environment,
+        deployment_id=deployment.deployment_id,
+        deploy_root=deployment.deploy_root,
+        health=deployment.health,
+        drain_timeout=deployment.drain_timeout,
+        login=world.login,
+        admission=admission,
+        balancer=balancer,
+    )
+
+
+class Zombie:
+    """The process."""
+
+    def __init__(self, world: World, deployment: Deployment, chain: str, at: str = "", when: str = "before") -> None:
+        about = asdict(deployment) | {"health": deployment.health and deployment.health.model_dump(mode="json")}
+        about["drain_timeout"] = deployment.drain_timeout.total_seconds()
+        told = {
+            "world": asdict(world) | {"hosts": [host.model_dump(mode="json") for host in world.hosts]},
+            "deployment": about,
+            "chain": chain,
+            "stop": [at, when],
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.zombie"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(told, default=str).encode())
+        self._process.stdin.close()
+        self._process.stdin = None
+
+    def stop(self) -> None:
+        """Stop it, wherever it is."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def await_stopped(self) -> None:
+        """Wait until it has stopped."""
+        process = psutil.Process(self._process.pid)
+        wait_until(lambda: self._process.poll() is not None or process.status() == "stopped", "the stop", 60)
+        assert self._process.poll() is None, f"it ended: {self.said()}"
+
+    def go_on(self) -> str:
+        """Let it go on, and return what came of it."""
+        self._process.send_signal(signal.SIGCONT)
+        return self.said()
+
+    def said(self) -> str:
+        """Wait for its end, and return what came of it."""
+        return self._process.communicate(timeout=120)[0].decode().strip()
+
+    def end(self) -> None:
+        """End it, if it has not ended."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def main() -> None:
+    """Read from standard input what to do, do it, and say what came of it."""
+    told = json.load(sys.stdin)
+    world, release = told["world"], told["deployment"]
+    login = world["login"] | {"known_hosts": Path(world["login"]["known_hosts"])}
+    login["client_key"] = Path(login["client_key"])
+    release |= {"bundle": Path(release["bundle"]), "health": Health.model_validate(release["health"])}
+    release["drain_timeout"] = timedelta(seconds=release["drain_timeout"])
+    world |= {"hosts": tuple(Host(**host) for host in world["hosts"]), "login": SshLogin(**login)}
+    Stopping.at, Stopping.when = told["stop"]
+    try:
+        results = work(World(**world), Deployment(**release), told["chain"])
+    except ReleaseError as error:
+        print(f"{type(error).__name__}: {error}")
+    else:
+        print("; ".join(f"{one.outcome} {one.error}".strip() for one in results))
+
+
+if __name__ == "__main__":
+    main()
