@@ -280,9 +280,7 @@ def test_clock_far_from_the_servers_is_refused(server: Settings, chain: str, hou
 def test_an_emergency_stop_is_taken_with_every_clock(
     server: Settings, ledger: Ledger, chain: str, kind: str, hours: int
 ) -> None:
-    record(
-        at_offset(server, timedelta(minutes=4)), chain, "first"
-    )  # the others' clock stands in the future for this one
+    record(at_offset(server, timedelta(minutes=4)), chain, "first")
     one = at_offset(server, timedelta(hours=hours))
     entry = one.append_once(chain, kind, {"id": "x"}, actor="olga", key="stop")
     assert entry.at == ledger.entries(chain)[0].at, "the later ones are not kept out for long"

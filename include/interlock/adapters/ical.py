@@ -35,7 +35,7 @@ from .ical_text import (
 )
 from .yaml_files import refused
 
-LARGEST = 1024 * 1024
+LARGEST = 4 * 1024 * 1024
 """Bytes of an iCalendar file."""
 MOST_EVENTS = 5000
 MOST_A_YEAR = 100_000
@@ -384,7 +384,7 @@ class _Reading:
             if len(self.faults) >= MOST_FAULTS:
                 return
         if (times := sum(one.a_year for one in self.times)) > MOST_A_YEAR:
-            raise ValueError(f"its events come more than {times} times a year; allowed: {MOST_A_YEAR}")
+            raise ValueError(f"its events come {times} times a year; allowed: {MOST_A_YEAR}")
         if not self.entries and self._named is not None and self._named.entry.acts == "allow":
             self.entries.append(self._entry(self._named.entry.name, self._named.entry.title, []))
 

@@ -22,6 +22,7 @@ from include.interlock.domain.recurrence import Recurrence
 
 T = TypeVar("T")
 DEEPEST = 32
+LONGEST_LINE = 256 * 1024
 _READ = frozenset(
     (
         "UID",
@@ -182,6 +183,8 @@ def _begin(name: str, open_: list[Component], found: list[Component], number: in
 
 
 def _property(name: str, line: str) -> Property:
+    if len(line) > LONGEST_LINE:
+        return Property(name, "", wrong=f"found {len(line)} characters; allowed: {LONGEST_LINE}")
     try:
         _, params, value = Contentline(line).raw_parts()  # type: ignore[no-untyped-call]
     except ValueError:

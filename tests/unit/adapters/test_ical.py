@@ -186,6 +186,7 @@ REFUSED = {
     "no day": ("DTSTART:20260230T100000Z DURATION:PT1H", "DTSTART: found 20260230T100000Z: day"),
     "the year 0": ("DTSTART:00000101T100000Z DURATION:PT1H", "DTSTART: found 00000101T100000Z: year"),
     "a day that says that it is a time": ("DTSTART;VALUE=DATE-TIME:20261201", "with VALUE=DATE-TIME"),
+    "a line without an end": (f"{ONCE} EXDATE:{'20261201T100000Z,' * 20_000}", "EXDATE: found 340007 characters"),
     "a line that was cut": ("DTSTART DURATION:PT1H", "DTSTART: found DTSTART"),
     "no end": ("DTSTART:20261201T100000Z", "it ends when it begins"),
     "an end that is its start": ("DTSTART:20261201T100000Z DTEND:20261201T100000Z", "it ends when it begins"),
@@ -363,7 +364,7 @@ BROKEN = {
     "another calendar": (ics("CALSCALE:CHINESE\n", event(ONCE)).encode(), "CALSCALE: found CHINESE"),
     "what was taken back": (ics("METHOD:CANCEL\n", event(ONCE)).encode(), "METHOD: found CANCEL"),
     "two bytes for a character": (FINE.encode("utf-16"), "outside of VCALENDAR"),
-    "a hundred thousand events": (ics(event(ONCE) * 100_000).encode(), "found a larger file"),
+    "a hundred thousand events": (ics(event(ONCE) * 100_000).encode(), "found a larger file; allowed: 4096 KiB"),
     "many events": (ics("".join(f"BEGIN:VEVENT\nUID:{n}\nEND:VEVENT\n" for n in range(5001))).encode(), "5001 events"),
 }
 
