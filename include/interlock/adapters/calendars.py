@@ -1,6 +1,7 @@
 """The calendars in ``calendars/``: YAML files, and iCalendar files beside them or at URLs, as one to be asked.
 
-What cannot be read does not open anything: it is a fault, and with a fault everything is closed.
+What cannot be read does not open anything: it is a fault, which closes everything; of an iCalendar file that an entry
+names, it closes what that entry is about.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from include.interlock.domain.calendar import Calendars, Entry, EntryTimes, Source
+from include.interlock.domain.calendar import Calendars, Entry, EntryTimes, Fault, Source
 from include.interlock.domain.catalogue.calendar_file import CalendarEntry, CalendarFile, Feed, zone_of
 from include.interlock.domain.errors import CatalogueError
 
@@ -109,8 +110,6 @@ def _sources(path: Path, known: Known, copies: Copies, named: Collection[str]) -
         raise refused(
             _shown(path), [f"line 1: found a file named {path.name}; allowed: {path.stem}.yaml"], who="its author"
         )
-    if copies.fault:
-        raise CatalogueError(copies.fault)
     return _of_yaml(path, *_stamp(path), known, copies)
 
 
@@ -158,32 +157,37 @@ def _named_beside(paths: Iterable[Path]) -> set[str]:
     return {feed.file for feed in each if feed and feed.file}
 
 
-class Copies(NamedTuple):
-    """The iCalendar files that the entries of a YAML file mean.
+class Copy(NamedTuple):
+    """The iCalendar file that an entry of a YAML file means.
 
-    :param files: name of the entry, its file, and what changes when that does; none: left out.
-    :param fault: why one of them is not to be had.
+    :param path: none: left out.
+    :param stamp: what changes when it does.
+    :param problem: why it is not to be had.
     """
 
+    entry: str
+    path: Path | None
+    stamp: tuple[int, ...] = ()
+    problem: str = ""
+
+
+class Copies(NamedTuple):
+    """The iCalendar files that the entries of a YAML file mean."""
+
     file: str
-    files: tuple[tuple[str, Path | None, tuple[int, ...]], ...] = ()
-    fault: str = ""
+    files: tuple[Copy, ...] = ()
 
 
 def _copies(path: Path, copy_of: CopyOf | None) -> Copies:
-    found: list[tuple[str, Path | None, tuple[int, ...]]] = []
+    return Copies(path.name, tuple(_copy_for(path, entry, copy_of) for entry in _by_ical(path)))
+
+
+def _copy_for(path: Path, entry: CalendarEntry, copy_of: CopyOf | None) -> Copy:
     try:
-        for entry in _by_ical(path):
-            try:
-                copy = _copy(path, entry.ical, copy_of) if entry.ical else None
-                found.append((entry.name, copy, _stamp(copy) if copy else ()))
-            except CatalogueError:
-                if entry.acts != "none" or entry.kind is None:
-                    raise
-                found.append((entry.name, None, ()))  # what is only shown is shown where it can be read
+        copy = _copy(path, entry.ical, copy_of) if entry.ical else None
+        return Copy(entry.name, copy, _stamp(copy) if copy else ())
     except CatalogueError as error:
-        return Copies(path.name, fault=str(error))
-    return Copies(path.name, tuple(found))
+        return Copy(entry.name, None, problem=str(error))
 
 
 def _copy(path: Path, feed: Feed, copy_of: CopyOf | None) -> Path | None:
@@ -198,13 +202,13 @@ def _of_yaml(path: Path, mtime: int, size: int, known: Known, copies: Copies) ->
     if problems := [*_unknown_names(calendar, known), *_unknown_holidays(calendar)]:
         raise file.error(problems)
     zone = zone_of(calendar.time_zone)
-    by_name = {name: copy for name, copy, _ in copies.files}
+    by_name = {one.entry: (one.path, one.problem) for one in copies.files}
     sources: list[Source] = []
     for entry in calendar.entries:
         if entry.ical is None:
             sources.append(EntryTimes(entry, _entry(entry, file.shown), zone, public_holidays))
-        elif copy := by_name[entry.name]:
-            sources.append(_of_named(copy, known, entry, calendar, file.shown))
+        else:
+            sources.append(_of_named(*by_name[entry.name], known, entry, calendar, file.shown))
     return tuple(sources)
 
 
@@ -282,16 +286,28 @@ def _own_ical(path: Path, mtime: int, size: int, known: Known) -> Source:
     return _of_ical(path, known, None, None, _shown(path))
 
 
-def _of_named(path: Path, known: Known, entry: CalendarEntry, calendar: CalendarFile, shown: str) -> IcsTimes:
-    """Return the events of a file that an entry names; of one that is only shown and cannot be read, a note."""
+def _of_named(
+    path: Path | None, problem: str, known: Known, entry: CalendarEntry, calendar: CalendarFile, shown: str
+) -> IcsTimes:
+    """Return the events of a file that an entry names; if it cannot be read, why.
+
+    That closes what the entry is about; of one that is only shown, it closes nothing.
+
+    :param problem: why the file is not to be had.
+    :raises CatalogueError: it cannot be read, and only its events could say what they are about.
+    """
     from .ical import IcsTimes  # not at the top: for catalogues that have some
 
     try:
-        return _of_ical(path, known, entry, calendar, shown)
+        if path is not None:
+            return _of_ical(path, known, entry, calendar, shown)
     except CatalogueError as error:
-        if entry.acts != "none" or entry.kind is None:
-            raise
-        return IcsTimes((), (), [str(error)])
+        problem = str(error)
+    if entry.kind is None and problem:
+        raise CatalogueError(problem)
+    if entry.acts == "none" or not problem:
+        return IcsTimes(notes=[problem] if problem else ())
+    return IcsTimes(faults=[Fault(problem, entry.scope)])
 
 
 def _of_ical(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from include.interlock.domain.calendar import Entry, Occurrence
+from include.interlock.domain.calendar import Entry, Fault, Occurrence
 from include.interlock.domain.catalogue.calendar_file import EFFECTS, CalendarEntry, Kind, Scope
 from include.interlock.domain.recurrence import Recurrence
 
@@ -66,11 +66,19 @@ class IcsTimes:
     """The events of an iCalendar file.
 
     :ivar notes: what is wrong with events that can close nothing.
+    :ivar faults: why they cannot be read.
     """
 
-    def __init__(self, times: Iterable[_Times], entries: Iterable[Entry], notes: Iterable[str]) -> None:
+    def __init__(
+        self,
+        times: Iterable[_Times] = (),
+        entries: Iterable[Entry] = (),
+        *,
+        notes: Iterable[str] = (),
+        faults: Iterable[Fault] = (),
+    ) -> None:
         self._times = tuple(times)
-        self.entries, self.notes = tuple(entries), tuple(notes)
+        self.entries, self.notes, self.faults = tuple(entries), tuple(notes), tuple(faults)
 
     def between(self, begin: datetime, end: datetime) -> Iterator[Occurrence]:
         """Yield the events that go on at some time from an instant to before another."""
@@ -101,7 +109,7 @@ def read_ical(path: Path, named: Named | None, known: Mapping[str, Collection[st
         raise refused(shown, [str(error)], who=who) from None
     if reading.faults:
         raise refused(shown, reading.faults, who=who)
-    return IcsTimes(reading.times, reading.entries, reading.notes)
+    return IcsTimes(reading.times, reading.entries, notes=reading.notes)
 
 
 # --- events ----------------------------------------------------------------------------------------------------------

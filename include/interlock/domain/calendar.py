@@ -62,6 +62,14 @@ class Occurrence:
     title: str
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why something of the calendars cannot be read: it closes what it is about, which is known for certain."""
+
+    text: str
+    scope: Scope
+
+
 class Source(Protocol):
     """One calendar."""
 
@@ -72,6 +80,10 @@ class Source(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """What is wrong with it, and closes nothing."""
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """What cannot be read of it, and closes what it is about."""
 
     def between(self, begin: datetime, end: datetime) -> Iterable[Occurrence]:
         """Return what goes on at some time from an instant to before another."""
@@ -134,12 +146,17 @@ def _shown(at: datetime) -> str:
 class Calendars:
     """All calendars together; each is expanded once for each year that is asked about, if it matters.
 
-    :param faults: why some of them cannot be read; if there is one, everything is closed.
+    :param faults: why some of them cannot be read; each closes everything.
+    :ivar faults: all of them, also those of sources, which close what they are about.
     """
 
     def __init__(self, sources: Iterable[Source], faults: Iterable[str] = ()) -> None:
-        self.faults = tuple(sorted(faults))
         self._sources = tuple(sources)
+        self._faults = (
+            *(Fault(text, Scope()) for text in faults),
+            *(fault for source in self._sources for fault in source.faults),
+        )
+        self.faults = tuple(sorted(fault.text for fault in self._faults))
         self.notes = tuple(sorted(note for source in self._sources for note in source.notes))
         found = (entry for source in self._sources for entry in source.entries)
         self.entries = tuple(sorted(found, key=lambda entry: (entry.calendar, entry.key)))
@@ -152,6 +169,11 @@ class Calendars:
         self._years: dict[tuple[int, int], tuple[Occurrence, ...]] = {}
         self._rules: dict[tuple[frozenset[int], frozenset[str]], _Rules] = {}
         self._asked: dict[tuple[str, str | None, str, frozenset[str]], _Rules] = {}
+
+    def faults_about(self, service: Service, environment: str) -> tuple[str, ...]:
+        """Return why it cannot be said whether a service may change an environment; nothing: it can."""
+        asked = (service.name, service.business_unit, environment)
+        return tuple(sorted(fault.text for fault in self._faults if fault.scope.holds(*asked)))
 
     def about(self, service: Service, environment: str) -> tuple[Entry, ...]:
         """Return the entries that are about a service in an environment."""
@@ -214,8 +236,8 @@ def may_change(
     def answer(**found: Any) -> Answer:
         return Answer(service=service.name, environment=environment, at=at, **found)
 
-    if calendars.faults:
-        return answer(open=False, faults=calendars.faults)
+    if faults := calendars.faults_about(service, environment):
+        return answer(open=False, faults=faults)
     instant = at.astimezone(UTC)
     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
         return answer(open=False, faults=(f"Nobody can say what the year {instant.year} brings.",))
@@ -235,7 +257,7 @@ def opens_at(calendars: Calendars, service: Service, environment: str, at: datet
     What :func:`may_change` says, without a word: for whoever asks for a year.
     """
     instant = at.astimezone(UTC)
-    if calendars.faults or not FIRST_YEAR <= instant.year <= LAST_YEAR:
+    if calendars.faults_about(service, environment) or not FIRST_YEAR <= instant.year <= LAST_YEAR:
         return None
     return calendars.rules(service, environment, frozenset()).turn(instant, opens=True)
 
@@ -420,9 +442,10 @@ class EntryTimes:
 
     entries: tuple[Entry, ...]
     notes: tuple[str, ...]
+    faults: tuple[Fault, ...]
 
     def __init__(self, written: CalendarEntry, entry: Entry, zone: ZoneInfo, holidays: HolidaysOf) -> None:
-        self.entries, self.notes = (entry,), ()
+        self.entries, self.notes, self.faults = (entry,), (), ()
         self._written, self._entry, self._zone, self._holidays = written, entry, zone, holidays
         if written.from_ is None:
             return

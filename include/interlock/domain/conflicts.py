@@ -95,7 +95,7 @@ def _of_window(
     taken: Sequence[Taken],
 ) -> Iterator[Conflict]:
     answer = may_change(calendars, service, environment, start)
-    if calendars.faults:
+    if answer.faults:
         yield Conflict(kind="window", severity="severe", what=str(answer))
         return
     if not answer.open:

@@ -157,7 +157,7 @@ def opens(calendars: Calendars, services: Sequence[Service], environment: str) -
     """
 
     def first(at: datetime) -> datetime | None:
-        if calendars.faults or not services:
+        if all(calendars.faults_about(service, environment) for service in services):
             return at
         found: datetime | None = None
         for service in services:

@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from include.interlock.adapters import feeds, ical
 from include.interlock.adapters.calendars import Known, faults_of, load_calendars
 from include.interlock.adapters.catalogue import FOLDER, calendars_of, load_catalogue, main, what_is_wrong
-from include.interlock.domain.calendar import Answer, may_change
+from include.interlock.domain.calendar import Answer, may_change, opens_at
 from include.interlock.domain.catalogue.calendar_file import Feed
 from include.interlock.domain.errors import CatalogueError
+from include.interlock.domain.trains import opens
 
 SHOP = load_catalogue(FOLDER).services["bike-shop"]
 LOOPBACK = ip_network("127.0.0.0/8")
@@ -516,3 +517,27 @@ def test_an_error_that_nobody_foresaw_closes_everything_with_the_file(
     write(folder, "outlook.ics", ics(event("7", "CATEGORIES:freeze", "X-OWN:unforeseen")))
     monkeypatch.setattr(ical, "calendars_in", broken)
     assert "calendars/outlook.ics, cannot be read: RuntimeError('unforeseen')" in faults(folder)
+
+
+def test_a_named_calendar_that_cannot_be_read_closes_what_its_entry_is_about_and_no_more(folder: Path) -> None:
+    scope = "scope: { services: [bike-shop], environments: [production] }"
+    entry = f"  - {{ name: shop, title: Shop, kind: freeze, {scope}, ical: {{ file: shop.ics }} }}\n"
+    write(folder, "office.yaml", FREEZE + entry)
+    write(folder, "shop.ics", ics(event(end="20201212T100000Z")))
+    closed = ask(folder, "2026-06-01T12:00Z")
+    assert not closed.open
+    assert "calendars/shop.ics, event 1@example.com: it ends at" in str(closed)
+    assert closed.during_rollout is None
+    calendars = load_calendars(folder, KNOWN)
+    assert calendars.faults == closed.faults
+    assert ask(folder, "2026-06-01T12:00Z", "test").open
+    assert ask(folder, "2026-12-13T12:00Z", "test").place == "trade in calendars/office.yaml", "the rest of it holds"
+    other = SHOP.model_copy(update={"name": "till"})
+    june = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    assert may_change(calendars, other, "production", june).open
+    assert opens_at(calendars, other, "production", june) == june
+    assert opens_at(calendars, SHOP, "production", june) is None
+    assert opens(calendars, [SHOP, other], "production")(june) == june, "the other one departs"
+    trade = datetime(2026, 12, 13, 12, tzinfo=UTC)
+    assert opens(calendars, [SHOP, other], "production")(trade) == datetime(2026, 12, 14, 23, tzinfo=UTC)
+    assert opens(calendars, [SHOP], "production")(trade) == trade, "nothing is moved by what nobody can read"
