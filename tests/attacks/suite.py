@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import pytest
 
 ADMIN = "an administrator of Airflow"
+AUTHOR = "whoever may commit to a service's repository"
 CLERK = "whoever has the password of the board's clerk"
 CONDUCTOR = "whoever has the password of the trains' conductor"
 FREE = "whoever has the key that signs tasks' tokens"
@@ -29,6 +30,9 @@ WRITTEN = "an answer counts as it came in at the API, which is on record in the 
 
 GUARD = "the guard at the API refuses it, and records the attempt"
 """What stops requests that would change a run."""
+
+SANDBOX = "a build runs in a sandbox, in which nothing of the platform is"
+"""What stops the code of a commit."""
 
 Way = Literal["API", "database", "catalogue", "store", "ledger", "code", "clock"]
 

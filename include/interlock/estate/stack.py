@@ -20,6 +20,8 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from include.interlock.adapters import isolation
+
 from . import components, leftovers, memory, postgres, provision, roots
 from .airflow_home import airflow_environment, temporary_folder
 from .ports import check_ports
@@ -56,11 +58,20 @@ def begin(settings: Settings, environment: Mapping[str, str], steps: Steps) -> N
     with steps.step("Ports and leftovers"):
         leftovers.stop(settings.state)
         check_ports(settings)
+    tell_of_builds(environment, steps)
     try:
         start_all(settings, environment, steps)
     except BaseException:
         leftovers.stop(settings.state, patience=3)
         raise
+
+
+def tell_of_builds(environment: Mapping[str, str], steps: Steps) -> None:
+    """Say before anything else if no build can be isolated on this machine."""
+    maker, why_not = isolation.maker_of(environment)
+    if maker is None:
+        told = f"No build is isolated: {why_not}. {isolation.cannot_isolate(why_not).next_step}."
+        steps.console.print(f"[yellow]![/] {escape(told)}", highlight=False, soft_wrap=True)
 
 
 def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) -> None:
