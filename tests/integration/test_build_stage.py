@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from include.interlock.adapters import isolation
 from include.interlock.adapters.signing import verified_statement
 from include.interlock.domain.canonical import canonical_bytes, sha256_of
 from include.interlock.domain.records import Artifact, Blob
@@ -67,6 +69,10 @@ def test_the_provenance_names_the_bundle_and_what_else_the_build_left(artifact: 
         {"name": "bike-shop-1.1.0.tar.gz", "digest": {"sha256": artifact.bundle.sha256}},
     ]
     assert statement["predicate"]["runDetails"]["metadata"]["invocationId"] == "/".join(RUN)
+    ran = statement["predicate"]["buildDefinition"]["internalParameters"]["surroundings"]
+    assert ran == {"isolated": True, "how": str(isolation.maker_of(os.environ)[0]), "reaches": []}
+    assert artifact.surroundings is not None
+    assert artifact.surroundings.model_dump(mode="json") == ran
     bill, signed_bill, log = statement["predicate"]["runDetails"]["byproducts"]
     assert bill == {"name": "bom.cdx.json", "uri": artifact.bom.uri, "digest": {"sha256": artifact.bom.sha256}}
     assert signed_bill["name"] == "bom.dsse.json"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,9 @@ def test_a_tool_says_its_version(tool: str) -> None:
     assert tool_version("command", environ=ENVIRON) == "command"
 
 
-def test_a_tool_that_is_missing_says_how_to_install_it(tmp_path: Path) -> None:
+def test_a_tool_that_is_missing_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = replace(tools.TOOLS["gradle"], programs=(tools.Program(("no-such-gradle",), "Gradle"),))
+    monkeypatch.setattr(tools, "TOOLS", {**tools.TOOLS, "gradle": nowhere})
     with pytest.raises(AssetMissing, match=r"cannot build with gradle.*gradle\.org/install.*INTERLOCK_BUILD_TOOLS"):
         tool_version("gradle", environ={"PATH": str(tmp_path)})
     stand_in(tmp_path, "msbuild", "exit 1")
@@ -175,6 +178,8 @@ def stand_in(folder: Path, name: str, script: str) -> None:
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
+    for one in (folder, folder.parent):  # a build may be another user's
+        one.chmod(0o755)
 
 
 @pytest.mark.parametrize(

@@ -456,6 +456,16 @@ def test_a_folder_of_tools_that_holds_the_platform_is_refused(checkout: Path) ->
         build(checkout, spec, environ=WORKER | {TOOLS: str(PROJECT.parent)})
 
 
+def test_tools_that_a_build_cannot_read_are_not_missing_without_a_word(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "maker_of", lambda environ: (Maker("bwrap", "bubblewrap", own_user=True), ""))
+    spec = Build.model_validate({"tool": "command", "build": ("true",), "output": "out"})
+    (tmp_path / "tools").mkdir(mode=0o700)
+    with pytest.raises(AssetMissing, match=r"which builds cannot read.*chmod -R a\+rX"):
+        build(checkout, spec, environ={TOOLS: str(tmp_path / "tools")})
+
+
 def test_what_cannot_make_a_sandbox_says_why(tmp_path: Path) -> None:
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho bwrap: no namespaces here >&2; exit 1\n")

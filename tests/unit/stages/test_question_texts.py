@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from include.interlock.adapters.templates import render
 from include.interlock.domain.catalogue import Person, WaiverRule
 from include.interlock.domain.paths import quality_page
@@ -64,6 +66,15 @@ def test_the_question_about_a_waiver_calls_things_as_people_do() -> None:
     assert text.splitlines()[0].startswith("**Shall Bike shop 1.1.0 go on although it failed")
     assert "holds for 14 days at most" in text
     assert [line for line in text.splitlines() if line.startswith("### ")] == ["### Quality", "### What you decide on"]
+
+
+@pytest.mark.parametrize("question_of", ["acceptance", "ballot"])
+def test_who_decides_reads_that_a_build_was_not_isolated(question_of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Not isolated" not in bodies()[question_of]
+    report = releases.quality().model_copy(update={"not_isolated": ("the build: not isolated: no bubblewrap",)})
+    monkeypatch.setitem(COMMON, "report", report)
+    assert "**Not isolated.** This ran beside the platform" in bodies()[question_of]
+    assert "- the build: not isolated: no bubblewrap" in bodies()[question_of]
 
 
 def test_somebody_without_conditions_can_answer_and_somebody_without_a_reason_cannot() -> None:

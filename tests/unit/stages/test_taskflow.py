@@ -155,3 +155,11 @@ def test_who_waits_for_a_time_waits_at_the_triggerer_and_goes_on_at_once_when_it
     assert isinstance(deferred.value.trigger, DateTimeTrigger)
     assert deferred.value.trigger.moment == later
     taskflow.WaitUntil(task_id="wait", target_time=AT).execute({})
+
+
+def test_tasks_that_build_go_to_the_queue_that_is_named_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(taskflow.BUILD_QUEUE, raising=False)
+    assert taskflow.on_build_workers() == {}
+    monkeypatch.setenv(taskflow.BUILD_QUEUE, "builds")
+    made = taskflow.stage_task(**taskflow.on_build_workers())(lambda: None)
+    assert made.kwargs["queue"] == "builds"
