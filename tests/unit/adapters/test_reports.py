@@ -130,6 +130,17 @@ JEST = [
         pytest.param("pytest", PYTEST, id="pytest"),
         pytest.param("pytest-broken", [("test_broken", "error"), *PYTEST], id="pytest, a module that is broken"),
         pytest.param(
+            "pytest-subtests",
+            [
+                ("test_subs", "failed"),
+                ("test_good", "passed"),
+                ("test_skips", "skipped"),
+                ("test_u", "failed"),
+                ("test_flaky", "failed"),
+            ],
+            id="pytest, subtests",
+        ),
+        pytest.param(
             "node",
             [
                 ("/build/broken.test.js", "failed"),

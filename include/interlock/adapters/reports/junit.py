@@ -81,6 +81,8 @@ _NOT_STARTED = frozenset(
     }
 )
 """CTest's reasons of a test that could not be run; it fails for them, and its report calls the test skipped."""
+_PYTEST = ("pytest tests", "pytest")
+"""How pytest calls the whole of its report, and its suite if the project gives it no other name."""
 _TOTALS = re.compile(r"\s*(fail|cancelled) (\d{1,9})\s*", re.ASCII)
 """Node's totals, which it writes as comments."""
 
@@ -281,7 +283,8 @@ class _JUnit(Reader):
     def _open_suite(self, tag: str, attributes: Mapping[str, str]) -> None:
         name = _cut(attributes.get("name", "")) or (self._tallies[-1].name if self._tallies else self.path.stem)
         said = [(status, why) for status, why in self._said_of_suite(attributes) if status != "passed"]
-        tally = Tally(name, root=tag == "testsuites", said=said)
+        lists_all = name not in _PYTEST and (not self._tallies or self._tallies[-1].lists_all)
+        tally = Tally(name, root=tag == "testsuites", said=said, lists_all=lists_all)
         for key in Tally.COUNTS:
             if (text := attributes.get(key, "").strip()) and not tally.claims(key, text):
                 raise self.refused(f"{key}={text[:40]!r} is no count")

@@ -4,8 +4,9 @@ A reporter may count less than it lists: hooks that broke, disabled tests, a tes
 more: what was counted and is not listed is lost, and nobody knows how it ended. What each real reporter's counts are is
 known from samples (``tests/unit/adapters/reports``):
 
-- Surefire counts each attempt of a test that it runs again; pytest counts a test once more if its tear-down breaks, and
-  lists a test twice that fails and breaks.
+- Surefire counts each attempt of a test that it runs again.
+- pytest counts a test once more if its tear-down breaks, and lists a test twice that fails and breaks. Its tests are
+  what it reported, subtests and reruns included, of which it lists those that failed: so more is no contradiction.
 - PHPUnit's outer suites count those inside them; Node's count a suite inside as one test.
 - GoogleTest and CTest count disabled tests apart from skipped ones.
 - mocha-junit-reporter counts pending tests in the root, as skipped, and does not list them.
@@ -30,6 +31,7 @@ class Tally:
 
     :param root: it only holds suites: its counts are of all that is in them.
     :param said: what its attributes say of how it ended.
+    :param lists_all: it lists whatever it counts as a test.
     """
 
     COUNTS: ClassVar[tuple[str, ...]] = ("tests", *_BAD, *_SKIPPED)
@@ -37,6 +39,7 @@ class Tally:
     name: str
     root: bool
     said: Sequence[tuple[Status, str]] = ()
+    lists_all: bool = True
     claimed: dict[str, int] = field(default_factory=dict)
     cases: int = 0
     own: int = 0  # cases and suites directly in it
@@ -120,7 +123,7 @@ class Tally:
     def note_unlisted(self, place: str) -> None:
         """Note how many tests it counts and does not list."""
         most = self.cases + self.itself + self.attempts + self.broken + self.unlisted
-        if (missing := self.claimed.get("tests", 0) - most) > 0:
+        if self.lists_all and (missing := self.claimed.get("tests", 0) - most) > 0:
             self.unlisted += missing
             self.where = self.where or place
 

@@ -1,0 +1,113 @@
+"""The judgement of quality review, from the tables in an artifact store to its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from include.interlock.domain.canonical import Model
+from include.interlock.domain.catalogue import ChangeType
+from include.interlock.domain.policy import resolve_policy
+from include.interlock.domain.quality import CoverageRow, TestRow, rows_as_json
+from include.interlock.domain.records import LoadReport, LoadResult, QualityReport, Record, SuiteRuns
+from include.interlock.stages import quality, resources
+from tests.factories import releases
+from tests.running_task import running_task
+
+# Great Expectations and what it stands on warn of parts of each other that they will drop.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+COMPONENT = {"type": "library", "name": "flask", "version": "3.0", "licenses": [{"license": {"id": "BSD-3-Clause"}}]}
+LOAD = LoadResult(host="bike-shop-test-1", path="/", requests=50, errors=0, p50_ms=1, p95_ms=2, p99_ms=3)
+
+
+def rows_of(kind: str, number: int) -> list[TestRow]:
+    one = {"suite": "s", "classname": "c", "status": "passed", "seconds": 0, "kind": kind}
+    return [TestRow.model_validate({**one, "name": f"t{index}"}) for index in range(number)]
+
+
+def covered(file: str, lines: int, ran: int) -> CoverageRow:
+    return CoverageRow(file=file, lines=lines, covered=ran, percent=100 * ran / lines if lines else None)
+
+
+def judged(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    unit: int = 9,
+    coverage: Sequence[Model] = (covered("a.py", 10, 9),),
+    components: Sequence[dict[str, Any]] = (COMPONENT,),
+) -> QualityReport:
+    """Judge a release of the bike shop whose integration suite ran nine tests."""
+    key = tmp_path / "key.pem"
+    key.touch(mode=0o600)
+    key.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    connections: dict[str, dict[str, Any]] = {
+        resources.ARTIFACTS: {"conn_type": "fs", "extra": {"path": str(tmp_path / "store")}},
+        resources.SIGNING_KEY: {"conn_type": "generic", "host": f"file:{key}"},
+    }
+    for name, connection in connections.items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(connection))
+    store = resources.store()
+    policy, _, service = resources.catalogue_of("bike-shop")
+    plan = releases.plan()
+    artifact = releases.artifact().model_copy(
+        update={
+            "tests": store.put_bytes(rows_as_json(rows_of("unit", unit)), "unit-tests.json"),
+            "coverage": store.put_bytes(rows_as_json(coverage), "coverage.json"),
+            "bom": store.put_bytes(json.dumps({"components": components}).encode(), "bom.cdx.json"),
+        }
+    )
+    ran = store.put_bytes(rows_as_json(rows_of("integration", 9)), "suite-tests.json")
+    given: dict[str, Record] = {
+        "policy.resolved": resolve_policy(policy, service, ChangeType.NORMAL),
+        "plan.made": plan,
+        "artifact.built": artifact,
+        "suites.run": SuiteRuns(tests=ran, logs={}),
+        "test.loaded": LoadReport(moment="test", results=(LOAD,), seconds=1),
+    }
+    with running_task("quality.judge_quality", monkeypatch) as running:
+        for kind, record in given.items():
+            running.knows(kind, record)
+        found = quality.judge_quality.function("bike-shop", *(record.to_xcom() for record in given.values()))
+    return QualityReport.from_xcom(found)
+
+
+def failed(report: QualityReport) -> list[tuple[str, str]]:
+    return [(failure.suite, failure.expected) for failure in report.failures if failure.suite != "record"]
+
+
+def test_a_good_release_passes_and_nothing_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = judged(tmp_path, monkeypatch)
+    assert (failed(report), report.notes) == ([], ())
+    assert [suite.suite for suite in report.suites] == [
+        "tests",
+        "kinds",
+        "coverage",
+        "performance",
+        "components",
+        "record",
+    ]
+
+
+def test_a_suite_does_not_stand_in_for_unit_tests_that_vanished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert failed(judged(tmp_path, monkeypatch, unit=0)) == [("kinds", "of each kind, at least 4 tests ran")]
+
+
+def test_what_is_not_known_is_noted_and_is_no_coverage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = covered("__init__.py", 0, 0)
+    report = judged(tmp_path, monkeypatch, coverage=[empty], components=[])
+    assert failed(report) == [("coverage", "the coverage of at least 1 files was measured (found 0)")]
+    assert report.notes == (
+        "The coverage report lists no lines, so nothing is known of what the tests ran.",
+        "Coverage is unknown of files without lines: __init__.py.",
+        "Components and their licences are unknown: the bill of materials (names no component).",
+    )
