@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import httpx
 import pytest
 
 from include.interlock.adapters.airflow_api import AirflowApi
@@ -98,3 +100,26 @@ def test_an_edited_connection_is_seen_and_a_refused_edit_leaves_no_row(
         "admin deleted the connection interlock_hosts",
     ]
     assert "s3cret" not in rows[0].model_dump_json(), "Airflow masks it, and so what becomes evidence"
+
+
+def test_an_edit_that_the_audit_log_would_not_name_is_refused_and_defaults_are_no_edit(
+    console: Console, api: AirflowApi, began: datetime
+) -> None:
+    one = {"connection_id": "interlock_aws", "conn_type": "aws", "host": "evil"}
+    everything = {"actions": [{"action": "create", "entities": [one], "action_on_existence": "overwrite"}]}
+    for kind in ("application/x+json", None):
+        headers = {"Authorization": f"Bearer {console.token('admin')}"} | ({"Content-Type": kind} if kind else {})
+        hidden = httpx.patch(
+            f"{console.base}/api/v2/connections?connection_id=smtp_default",
+            content=json.dumps(everything),
+            headers=headers,
+            timeout=30,
+        )
+        assert hidden.status_code == 422, hidden.text
+        assert "audit log" in hidden.json()["detail"]
+    assert console.ask("admin", "GET", "/api/v2/connections/interlock_aws").status_code == 404
+    assert console.ask("admin", "POST", "/api/v2/connections/defaults").status_code == 204
+    rows = api.audit_log(began, event_pattern="connection")
+    assert "create_default_connections" in {row.event for row in rows}
+    ours = {"interlock_aws", "smtp_default"}
+    assert [row for row in interventions.connections_edited(rows, ours) if row.event != "post_connection"] == []

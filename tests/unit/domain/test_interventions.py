@@ -164,6 +164,7 @@ def test_edits_of_a_releases_connections_count_and_those_of_others_do_not() -> N
             actions=[{"action": "delete", "entities": ["interlock_aws"]}, {"entities": [{"connection_id": "x"}]}],
         ),
         connection("bulk_connections", method="PATCH", actions=[{"entities": ["warehouse"]}]),
+        connection("create_default_connections", method="POST"),
         connection("cli_connections_add", full_command="['airflow', 'connections', 'add']"),
         connection("cli_connections_list", full_command="…"),
         connection("patch_variable", method="PATCH", key="interlock_hosts"),
