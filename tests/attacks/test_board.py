@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from secrets import token_hex
 from typing import Any
@@ -10,6 +11,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from include.interlock.domain.accounts import DOUBTED
+from include.interlock.domain.ledger import INSTALLATION
+from include.interlock.estate.accounts import passwords
 from include.interlock.stages import people as questions
 from include.interlock.stages.rollout import count
 from tests.end_to_end.people import DAG, Colleague, Release, until
@@ -129,6 +133,64 @@ def test_nobody_says_what_production_runs(stack: Stack, at_board: Release) -> No
 def test_an_administrator_votes_for_nobody(stack: Stack, at_board: Release) -> None:
     for member in ("ben", "cora", "dan"):
         refused(answer(stack, at_board, "admin", ballot_of(at_board, member)), "admin")
+
+
+@attack(
+    "set a member's password, and vote as them",
+    by=ADMIN,
+    way="API",
+    stopped="an account that changed answers nothing until a second person vouches for it, and is a finding",
+)
+def test_an_administrator_who_sets_a_password_votes_for_nobody(
+    stack: Stack, at_board: Release, database: AirflowDatabase
+) -> None:
+    ((known,),) = database.run("SELECT password FROM ab_user WHERE username = 'dan'")
+    url, path = stack.settings.airflow_url, f"{at_board.path}/taskInstances/{BALLOT}/{ballot_of(at_board, 'dan')}"
+    login = {"username": "admin", "password": passwords(stack.settings)["admin"]}
+    token = httpx.post(f"{url}/auth/token", json=login, timeout=30, trust_env=False).json()["access_token"]
+    set_by_admin = httpx.patch(
+        f"{url}/auth/fab/v1/users/dan?update_mask=password",
+        json={"password": "the administrators"},
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=30,
+        trust_env=False,
+    )
+    assert set_by_admin.is_success, set_by_admin.text
+    try:
+        imposter = Colleague(url, "dan", "the administrators")
+        vote = {"chosen_options": ["Approve"], "params_input": {"comment": "Fine"}}
+        refused(imposter.send("PATCH", f"{path}/hitlDetails", vote), "dan", "The password of dan was set anew")
+        confirm = {"conf": {"user": "dan", "reason": "I am dan"}, "logical_date": None}
+        refused(imposter.send("POST", "dags/confirm_account/dagRuns", confirm), "dan", "was set anew")
+        imposter.close()
+    finally:
+        database.run("UPDATE ab_user SET password = %s WHERE username = 'dan' RETURNING id", known)
+    with wave.ledger() as ledger:
+        assert any(one.payload.get("found") == DOUBTED for one in ledger.entries(INSTALLATION, kind="finding"))
+
+
+@attack(
+    "edit a connection so that the audit log names another",
+    by=ADMIN,
+    way="API",
+    stopped="the door refuses what the audit log would not name",
+)
+@pytest.mark.parametrize("kind", ["application/x+json", "text/plain"])
+def test_no_edit_of_a_connection_hides(stack: Stack, at_board: Release, kind: str) -> None:
+    url = stack.settings.airflow_url
+    login = {"username": "admin", "password": passwords(stack.settings)["admin"]}
+    token = httpx.post(f"{url}/auth/token", json=login, timeout=30, trust_env=False).json()["access_token"]
+    entity = {"connection_id": "interlock_hosts", "conn_type": "ssh", "host": "127.0.0.1"}
+    content = {"actions": [{"action": "update", "entities": [entity]}]}
+    reply = httpx.patch(
+        f"{url}/api/v2/connections?connection_id=smtp_default",
+        content=json.dumps(content),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": kind},
+        timeout=30,
+        trust_env=False,
+    )
+    assert reply.status_code == 422, reply.text
+    assert "audit log" in reply.text
 
 
 @attack(
