@@ -186,6 +186,16 @@ def test_the_clerk_closes_a_ballot_and_can_do_nothing_else(airflow: str) -> None
     assert ask(airflow, "board_clerk", "GET", TASKS).status_code == 403
 
 
+def test_passwords_are_not_guessed_at_the_api_for_long(airflow: str) -> None:
+    def guess(user: str, password: str) -> int:
+        credentials = {"username": user, "password": password}
+        return httpx.post(f"{airflow}/auth/token", json=credentials, timeout=30).status_code
+
+    assert [guess("nobody-here", "x") for _ in range(6)] == [401, 401, 401, 401, 401, 429]
+    assert guess("board_clerk", "x") == 401
+    assert guess("board_clerk", "board_clerk") == 201
+
+
 def test_dags_that_release_nothing_are_left_to_airflows_own_rules(airflow: str) -> None:
     other = f"/api/v2/dags/{OTHER}/dagRuns/{RUN}/taskInstances/sweep"
     assert ask(airflow, "rita", "PATCH", other, {"note": "x"}).status_code == 403

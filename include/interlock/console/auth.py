@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
@@ -22,6 +23,7 @@ from .asked import Asked, under_way
 from .behind import dags_of_asset
 from .control import BREAK_GLASS, NEVER, is_controlled, is_refused, refusal
 from .guard import asset_of
+from .guesses import guesses
 from .routes import Deed
 from .verdict import bench
 from .witness import is_answer
@@ -64,6 +66,14 @@ class InterlockFabAuthManager(FabAuthManager):
                 if why := witness.objection(user.get_name(), asked):
                     raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, why)
         return was_asked
+
+    def create_token(self, headers: dict[str, str], body: dict[str, Any]) -> User | None:
+        """Log somebody in at the API, unless too many of their log-ins failed of late.
+
+        :raises HTTPException: 429: they did.
+        """
+        known, ask = guesses(), partial(super().create_token, headers, body)
+        return known.log_in(str(body.get("username") or ""), ask) if known else ask()
 
     def is_authorized_dag(
         self,

@@ -69,6 +69,8 @@ ROLES: dict[str, frozenset[Permission]] = {
     "board_clerk": WEBSITE | _all(READ, QUESTIONS) | _all(EDIT, QUESTIONS),
     CONDUCTOR: WEBSITE,
 }
+SERVICE_ACCOUNTS = ("interlock_reader", "board_clerk", CONDUCTOR)
+"""User names of Interlock's own, each with the role of its name."""
 RELEASED_BY = ("release_manager", CONDUCTOR)
 """Who triggers releases; the conductor only those of trains' passengers: the door and the release hold it to that."""
 
