@@ -67,7 +67,7 @@ def hosts_table(settings: Settings, kept: memory.Memory) -> Table:
     """List the hosts of the estate: what each is called, where it is, its tags, and the target groups it is in."""
     table = Table(title=f"Hosts of the estate in {settings.state}", title_justify="left")
     for column in ("host", "address", "state", "tags", "target groups"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("host", "address"))
     for one in sorted(kept.instances, key=lambda one: one.tags.get("Name", "")):
         tags = ", ".join(f"{key}: {value}" for key, value in one.tags.items() if key not in ("Name", aws.USE))
         groups = ", ".join(group.name for group in kept.groups if one.address in group.targets)
