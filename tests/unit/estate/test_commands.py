@@ -9,6 +9,7 @@ import pytest
 
 from include.interlock.adapters.catalogue import FOLDER
 from include.interlock.estate.__main__ import main
+from include.interlock.estate.memory import KeptGroup, KeptInstance, Memory
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,22 @@ def test_a_policy_is_tried_against_the_releases_that_are_named(
     (tmp_path / "none.jsonl").write_text("")
     assert main(["backtest", "--old", str(FOLDER), "--releases", str(tmp_path / "none.jsonl")]) == 0
     assert "0 releases tried" in capsys.readouterr().out
+
+
+def test_hosts_are_listed_with_where_they_are_and_who_sends_them_traffic(
+    no_stack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INTERLOCK_AWS_PORT", "5999")
+    tags = {"Name": "bakery-production-01", "App": "bakery"}
+    host = KeptInstance(address="127.20.0.101", tags=tags, type="t3.micro", zone="a", stopped=True)
+    group = KeptGroup(name="bakery", protocol="HTTP", port=80, path="/", targets=(host.address,))
+    (no_stack / "estate").mkdir(parents=True)
+    (no_stack / "estate" / "aws.json").write_text(Memory(instances=(host,), groups=(group,)).model_dump_json())
+    assert main(["hosts"]) == 1, "nothing runs"
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "bakery" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        *("bakery-production-01", "127.20.0.101", "stopped", "App: bakery", "bakery"),
+    ]
 
 
 def test_a_catalogue_whose_connections_are_all_there_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
