@@ -18,7 +18,18 @@ from .canonical import Sha256
 from .catalogue import BoardBook, Flow, UserName
 from .errors import PolicyViolation
 from .records import Decision, ReleasePlan, Vote
-from .voting import Demand, Seat, VotingRule, approvals, eligible_seats, lacking, listed, met, seat_of
+from .voting import (
+    Demand,
+    Seat,
+    VotingRule,
+    approvals,
+    careful_seats,
+    eligible_seats,
+    lacking,
+    listed,
+    met,
+    seat_of,
+)
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
 CHOICES = (APPROVE, REJECT, ABSTAIN)
@@ -68,6 +79,7 @@ def count_votes(
     *,
     digest: Sha256,
     requester: str,
+    asked_by: Collection[str] = (),
     excluded: Collection[str] = (),
     expired: bool,
 ) -> Decision | None:
@@ -77,10 +89,12 @@ def count_votes(
     hope for them, then the deadline: no decision in time is a rejection.
 
     :param rule: everything that matches the release, merged, from the board as it is today: who left has no seat.
-    :param excluded: further people who had a hand in the release: its authors, if the policy says so.
+    :param asked_by: further people who asked for it, as known for certain as the requester.
+    :param excluded: further people who had a hand in the release: its authors, if the policy says so. Of those with a
+        veto, a rejection counts, and nothing else.
     :param expired: whether the deadline has passed.
     """
-    count = _Count(rule, votes, barred={requester, *excluded})
+    count = _Count(rule, votes, asked_by={requester, *asked_by}, excluded=excluded)
     title = rule.title
 
     def decided(approved: bool, *sentences: str, late: bool = False) -> Decision:
@@ -105,27 +119,36 @@ class _Count:
     """The votes that count on a rule, each in its seat.
 
     :ivar eligible: the seats that may vote.
+    :ivar heard: those, and the seats of which a rejection counts.
     :ivar counted: seat: the vote that stands for it.
     """
 
-    def __init__(self, rule: VotingRule, votes: Iterable[Vote], *, barred: Collection[str]) -> None:
+    def __init__(
+        self, rule: VotingRule, votes: Iterable[Vote], *, asked_by: Collection[str], excluded: Collection[str]
+    ) -> None:
         self.rule = rule
-        self.eligible = eligible_seats(rule, barred=barred)
-        own = {seat.user for seat in self.eligible}
+        self._asked_by, self._barred = asked_by, {*asked_by, *excluded}
+        self.eligible = eligible_seats(rule, barred=self._barred)
+        careful = careful_seats(rule, asked_by=asked_by, excluded=excluded)
+        self.heard = tuple(seat for seat in rule.seats if seat in self.eligible or seat in careful)
+        # The record of an answer names who gave it, if the ballot was theirs to cast, and otherwise whose it was.
         valid = [
             (seat, vote)
             for vote in votes
-            if vote.user is not None and vote.user not in barred and vote.choice in CHOICES
-            # The record of an answer names who gave it, if the ballot was theirs to cast, and otherwise whose it was.
-            if (seat := seat_of(rule, vote.user, vote.at)) in own and vote.assigned in (seat, vote.user)
+            if vote.user is not None and (seat := seat_of(rule, vote.user, vote.at)) is not None
+            if self._counts(vote, seat) and vote.assigned in (seat, vote.user)
         ]
         self.counted = _most_careful(valid)
 
+    def _counts(self, vote: Vote, seat: str) -> bool:
+        if seat in {one.user for one in self.eligible}:
+            return vote.user not in self._barred and vote.choice in CHOICES
+        heard = seat in {one.user for one in self.heard}
+        return heard and vote.choice == REJECT and vote.user not in self._asked_by
+
     def seats(self, choice: str) -> list[Seat]:
         """Return the seats for which something was said."""
-        return [
-            seat for seat in self.eligible if seat.user in self.counted and self.counted[seat.user].choice == choice
-        ]
+        return [seat for seat in self.heard if seat.user in self.counted and self.counted[seat.user].choice == choice]
 
     @property
     def approving(self) -> list[Seat]:

@@ -181,7 +181,8 @@ def count_on_train(rule: VotingRule, rollout: RolloutPlan) -> Decision:
         in_time,
         digest=manifest.digest,
         requester=CONDUCTOR,
-        excluded=(*manifest.barred, *rollout.excluded),
+        asked_by=manifest.requested_by,
+        excluded=(*manifest.excluded, *rollout.excluded),
         expired=True,
     )
     if counted is None:

@@ -159,12 +159,19 @@ def prepare_ballots(
         answered_yes=[] if rollout.rolls_back else _answered_yes(policy, requested(service)),
         names=book.names,
         conflicts=noted(),
+        left_out=voting.left_out(
+            board,
+            asked_by=[plan.requested_by],
+            authors=[user for user in boards.authors_of(plan.wrote, book) if user in rollout.excluded],
+            excluded=rollout.excluded,
+        ),
         quality_page=quality_page(*this_run()),
     )
     subject = f"Vote: {described.title} {plan.version} to {rollout.environment}"
     boards.eligible_members(board, requester=plan.requested_by, excluded=rollout.excluded)  # enough of them
     barred = {plan.requested_by, *rollout.excluded}
-    to_cast = voting.ballots(board, barred=barred, since=datetime.now(UTC), until=rollout.decide_by)
+    careful = voting.careful_seats(board, asked_by=[plan.requested_by], excluded=rollout.excluded)
+    to_cast = voting.ballots(board, barred=barred, since=datetime.now(UTC), until=rollout.decide_by, careful=careful)
     return [question(subject, body, rollout.digest, persons(book, ballot.voters)) for ballot in to_cast]
 
 

@@ -524,11 +524,13 @@ def cast(
 ) -> tuple[list[dict[str, Any]], str, dict[str, Any]]:
     """Return the ballots that a decision counts, what they are about, and who of it does not vote, and until when."""
     if not plan.get("train"):
-        return read_json(pack.file(BALLOTS), BALLOTS)["ballots"], decision["digest"], plan
+        terms = {"asked_by": [plan["requested_by"]], "excluded": plan["excluded"], "decide_by": plan["decide_by"]}
+        return read_json(pack.file(BALLOTS), BALLOTS)["ballots"], decision["digest"], terms
     proof = pack.last("train.proven")
     manifest = [entry["payload"] for entry in proof["entries"] if entry["kind"] == "manifest.frozen"][-1]
-    barred = [*plan["excluded"], *manifest["excluded"], *manifest["requested_by"]]
-    terms = {"requested_by": plan["requested_by"], "excluded": barred, "decide_by": manifest["decide_by"]}
+    made = [*plan["excluded"], *manifest["excluded"]]
+    asked_by = [plan["requested_by"], *manifest["requested_by"]]
+    terms = {"asked_by": asked_by, "excluded": made, "decide_by": manifest["decide_by"]}
     return proof["ballots"], plan["train"]["manifest"], terms
 
 
@@ -642,10 +644,14 @@ def seat_of(rule: dict[str, Any], vote: dict[str, Any]) -> str | None:
 
 
 def recount(pack: Pack, where: str, decision: dict[str, Any], plan: dict[str, Any]) -> tuple[bool, str]:
-    """Count again: one vote a seat, in time, by none who asked for the release or made it; the most careful stands."""
+    """Count again: one vote a seat, in time, by none who asked for the release or made it; the most careful stands.
+
+    Of who made it and has a veto, a rejection counts: an author's name in a commit is no proof.
+    """
     stored, digest, terms = cast(pack, decision, plan)
     rule, order = decision["board"], ("Reject", "Abstain", "Approve")
-    barred = {terms["requested_by"], *terms["excluded"]}
+    asked_by, made = set(terms["asked_by"]), set(terms["excluded"])
+    vetoes = {user for demand in rule["demands"] for user in demand["veto"]}
     about = {(row["user"], row["at"], row["choice"]) for row in stored if digest in row["body"]}
     gone = not plan.get("train") and read_json(pack.file(RUN), RUN).get("known") is False
     if gone:
@@ -656,7 +662,10 @@ def recount(pack: Pack, where: str, decision: dict[str, Any], plan: dict[str, An
         pack.expect(known, f"{where}: expected the vote of {vote['user']} ({vote['choice']}) in {BALLOTS}, found none")
         seat = seat_of(rule, vote)
         in_time = not terms["decide_by"] or instant(vote["at"]) <= instant(terms["decide_by"])
-        counts = known and in_time and vote["assigned"] in (seat, vote["user"]) and not {seat, vote["user"]} & barred
+        voted = {seat, vote["user"]}
+        careful = vote["choice"] == "Reject" and seat in made & vetoes
+        valid = not voted & asked_by and (careful or not voted & made)
+        counts = known and in_time and vote["assigned"] in (seat, vote["user"]) and valid
         if seat and counts:
             answers = (vote["choice"], vote["user"]), said.get(seat, ("Approve", vote["user"]))
             said[seat] = min(answers, key=lambda answer: order.index(answer[0]))

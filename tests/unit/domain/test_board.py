@@ -167,10 +167,34 @@ def test_ineligible_votes_decide_nothing(on: Any, votes: list[Vote], stray: list
 
 
 @given(boards, any_votes, any_votes)
-def test_votes_of_the_excluded_decide_nothing(on: Any, votes: list[Vote], stray: list[Vote]) -> None:
-    theirs = [v for v in stray if v.user in ("ann", "ben")]
-    options = {"on": on, "requester": "ann", "excluded": ("ben",)}
+def test_votes_of_the_excluded_decide_nothing_but_the_rejection_of_who_has_a_veto(
+    on: Any, votes: list[Vote], stray: list[Vote]
+) -> None:
+    options = {"on": on, "requester": "ann", "excluded": ("ben", "ann")}
+    theirs = [v for v in stray if v.user == "ann" or (v.user == "ben" and (v.choice != REJECT or "ben" not in on.veto))]
     assert verdict(votes + theirs, **options) == verdict(votes, **options)
+
+
+def test_an_address_in_a_commit_takes_nobodys_veto() -> None:
+    """Whoever writes a commit names its authors: cora is named, and her rejection alone decides as the ballot says."""
+    approvals, cora = [vote("ben", APPROVE), vote("dan", APPROVE)], vote("cora", REJECT)
+    decision = counted([*approvals, cora], excluded=("cora",))
+    assert decision is not None
+    assert not decision.approved
+    assert decision.reason.startswith("CAB: rejected by Cora (cora), whose rejection alone decides.")
+    assert verdict([*approvals, vote("cora", APPROVE)], excluded=("cora",)) is True
+    assert verdict([approvals[0], vote("cora", APPROVE)], excluded=("cora",)) is None, "her approval does not count"
+    assert verdict([approvals[0], vote("cora", ABSTAIN)], excluded=("cora",)) is None, "nor is she waited for"
+
+
+def test_who_asked_for_the_release_has_no_veto_on_it() -> None:
+    approvals = [vote("ben", APPROVE), vote("dan", APPROVE)]
+    assert verdict([*approvals, vote("cora", REJECT)], requester="cora") is True
+    assert verdict([*approvals, vote("cora", REJECT)], asked_by=("cora",), excluded=("cora",)) is True
+
+
+def test_a_member_without_a_veto_who_made_it_does_not_reject_it_either() -> None:
+    assert verdict([vote("dan", REJECT)], excluded=("dan",)) is None
 
 
 @given(boards, any_votes, st.booleans())

@@ -14,12 +14,14 @@ from include.interlock.domain.voting import (
     VotingRule,
     ballots,
     board_rule,
+    careful_seats,
+    left_out,
     longest_deadline,
     merge,
     seat_of,
     voting_rule,
 )
-from tests.unit.domain.samples import FLOWS, ROLES, book, policy, service
+from tests.unit.domain.samples import FLOWS, ROLES, board, book, policy, service
 
 BOARDS = {
     "cab": {"title": "CAB", "members": ["ben", "cora", "dan"], "quorum": {"approvals": 2, "veto": ["cora"]}},
@@ -312,3 +314,21 @@ def test_who_stood_in_for_two_at_a_time_has_the_first_seat_only() -> None:
     twice = merge(delegated(AWAY), delegated(("ben", "eve", "2026-12-05", "2026-12-05")))
     assert seat_of(twice, "eve", NOW) == "ben"
     assert seat_of(twice, "eve", NOW + timedelta(days=1)) == "cora"
+
+
+def test_a_member_with_a_veto_who_is_named_in_commits_has_a_ballot_and_the_ballots_say_so() -> None:
+    rule = board()
+    careful = careful_seats(rule, asked_by=["rita"], excluded=["cora", "dan"])
+    assert [seat.user for seat in careful] == ["cora"]
+    handed_out = ballots(rule, barred={"rita", "cora", "dan"}, since=NOW, until=NOW, careful=careful)
+    assert [ballot.seat.user for ballot in handed_out] == ["ben", "cora"]
+    assert left_out(rule, asked_by=["ben"], authors=["cora"], excluded=["cora", "dan"]) == (
+        "Ben (ben) asked for it, and does not vote.",
+        "Cora (cora) is named as an author in its commits: their approval does not count, their rejection alone still "
+        "decides.",
+        "Dan (dan) had a hand in it, and does not vote.",
+    )
+    assert left_out(rule, asked_by=["cora"], authors=[], excluded=[]) == (
+        "Cora (cora) asked for it, and does not vote, and their rejection does not decide.",
+    )
+    assert careful_seats(rule, asked_by=["cora"], excluded=["cora"]) == ()

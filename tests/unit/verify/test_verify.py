@@ -1116,6 +1116,14 @@ def test_an_author_of_the_change_does_not_decide(tmp_path: Path) -> None:
     assert "1 of 2 approvals (dan Approve)" in said
 
 
+def test_the_rejection_of_a_member_with_a_veto_counts_although_a_commit_names_them(tmp_path: Path) -> None:
+    votes = with_votes(make.vote("ben"), make.vote("dan"), make.vote("cora", "Reject"))
+    proven, said = changed(tmp_path, votes, excluded=("cora",))
+    assert not proven
+    assert "veto of cora" in said
+    assert changed(tmp_path, lambda many: many, excluded=("cora",))[0]
+
+
 @pytest.mark.parametrize(
     ("first", "last", "proven"),
     [("2026-11-23", "2026-11-23", True), ("2026-11-01", "2026-11-22", False), ("2026-11-24", "2026-11-30", False)],

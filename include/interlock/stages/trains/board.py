@@ -53,10 +53,14 @@ def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
         names=catalogue.board.names,
         titles={service: one.title for service, one in catalogue.services.items()},
         conflicts=noted(),
+        left_out=voting.left_out(
+            rule, asked_by=manifest.requested_by, authors=manifest.excluded, excluded=manifest.excluded
+        ),
     )
     boards.eligible_members(rule, requester=CONDUCTOR, excluded=manifest.barred)  # enough of them
     barred = {CONDUCTOR, *manifest.barred}
-    to_cast = voting.ballots(rule, barred=barred, since=datetime.now(UTC), until=manifest.decide_by)
+    careful = voting.careful_seats(rule, asked_by=manifest.requested_by, excluded=manifest.excluded)
+    to_cast = voting.ballots(rule, barred=barred, since=datetime.now(UTC), until=manifest.decide_by, careful=careful)
     subject = f"Vote: {manifest.title}, {manifest.departure:%Y-%m-%d %H:%M} UTC"
     return [question(subject, body, manifest.digest, persons(catalogue.board, one.voters)) for one in to_cast]
 
@@ -73,7 +77,13 @@ def count(manifest: Manifest, rule: VotingRule | None, *, expired: bool) -> Deci
     votes = votes_on(ASK, manifest.digest)
     in_time = [one for one in votes if one.at and (manifest.decide_by is None or one.at <= manifest.decide_by)]
     return boards.count_votes(
-        rule, in_time, digest=manifest.digest, requester=CONDUCTOR, excluded=manifest.barred, expired=expired
+        rule,
+        in_time,
+        digest=manifest.digest,
+        requester=CONDUCTOR,
+        asked_by=manifest.requested_by,
+        excluded=manifest.excluded,
+        expired=expired,
     )
 
 
