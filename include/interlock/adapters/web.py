@@ -112,10 +112,25 @@ def _judged(body: bytes, key: str) -> _HealthAnswer:
         about = httpx.Response(200, content=body).json()
     except ValueError:
         return _HealthAnswer("status 200, and no JSON", well=True)
-    version = about.get(key) if isinstance(about, dict) else None
+    version = value_at(about, key)
     if not isinstance(version, str):
         return _HealthAnswer(f"status 200, and no {key}", well=True)
     return _HealthAnswer(f"{key} {version}", well=True, version=version)
+
+
+def value_at(answer: object, key: str) -> object:
+    """Return the value that a key of a JSON answer has, or a dotted path of keys, such as ``build.version``; or None.
+
+    A key that is there as it is written counts before a path.
+    """
+    if not isinstance(answer, dict):
+        return None
+    if key in answer:
+        return answer[key]
+    parts = key.split(".")
+    heads = (len(parts) - cut for cut in range(1, len(parts)))
+    found = (value_at(answer.get(".".join(parts[:head])), ".".join(parts[head:])) for head in heads)
+    return next((one for one in found if one is not None), None)
 
 
 def _not_well(address: str, health: Health, expected: str | None, answer: _HealthAnswer) -> DeployError:

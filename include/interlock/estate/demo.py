@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from include.interlock.adapters.catalogue import load_catalogue
+from include.interlock.adapters.web import value_at
 from include.interlock.domain.catalogue import Service
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.outcome import STAGE_TITLES
@@ -98,7 +99,7 @@ def demonstrate(settings: Settings, console: Console, version: str) -> bool:
     console.print(running_table(running, service))
     report_logins(settings, console, page)
     wanted = [
-        said.get(service.health.version_key) for host, said in running.items() if host.environment == "production"
+        value_at(said, service.health.version_key) for host, said in running.items() if host.environment == "production"
     ]
     return ended == "success" and all(found == version for found in wanted)
 
@@ -249,7 +250,8 @@ def answered(host: EstateHost, service: Service) -> dict[str, Any]:
 
 def version_of(host: EstateHost, service: Service) -> str | None:
     """Return the version that a host says it runs."""
-    return answered(host, service).get(service.health.version_key)
+    said = value_at(answered(host, service), service.health.version_key)
+    return said if isinstance(said, str) else None
 
 
 def running_table(running: Mapping[EstateHost, Mapping[str, Any]], service: Service) -> Table:
@@ -259,7 +261,7 @@ def running_table(running: Mapping[EstateHost, Mapping[str, Any]], service: Serv
         table.add_column(column, overflow="fold", no_wrap=column == "host")
     for host, said in running.items():
         address = f"{host.address}:{service.health.port}"
-        version = str(said.get(service.health.version_key, "no answer"))
+        version = str(value_at(said, service.health.version_key) or "no answer")
         table.add_row(host.name, host.environment, address, version, str(said.get("commit", ""))[:7])
     return table
 

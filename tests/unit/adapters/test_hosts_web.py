@@ -113,6 +113,26 @@ def test_a_host_with_another_answer_is_not_the_release(shop: Shop, answer: objec
         asyncio.run(await_health(HOST.address, health(shop.server_port, 0.3), "1.1.0"))
 
 
+@pytest.mark.parametrize(
+    ("key", "answer", "version"),
+    [
+        ("build.version", {"build": {"version": "1.1.0"}}, "1.1.0"),
+        ("git.build.version", {"git": {"build.version": "1.1.0"}}, "1.1.0"),
+        ("build.version", {"build.version": "1.1.0", "build": {"version": "1.0.0"}}, "1.1.0"),
+        ("a.b.c", {"a": {"b": {"c": "1.1.0"}, "x": 1}}, "1.1.0"),
+        ("build.version", {"build": "1.1.0"}, None),
+        ("build.version", {"build": {"version": {"text": "1.1.0"}}}, None),
+        ("build.version", {"version": "1.1.0"}, None),
+        ("build..version", {"build": {"version": "1.1.0"}}, None),
+        ("version", {"build": {"version": "1.1.0"}}, None),
+    ],
+)
+def test_the_version_may_be_within_other_keys(shop: Shop, key: str, answer: object, version: str | None) -> None:
+    shop.health = answer
+    asked = health(shop.server_port).model_copy(update={"version_key": key})
+    assert asyncio.run(ask_version(HOST.address, asked)) == version
+
+
 def test_any_version_will_do_when_none_is_expected(shop: Shop) -> None:
     shop.health = b"fine"
     asyncio.run(await_health(HOST.address, health(shop.server_port), None))

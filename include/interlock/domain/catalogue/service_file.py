@@ -107,7 +107,10 @@ class Health(Model):
     port: int = Field(ge=1, le=65535)
     path: UrlPath = "/health"
     version_key: str = Field(
-        "version", min_length=1, max_length=100, description="The key of the JSON answer that holds the version"
+        "version",
+        min_length=1,
+        max_length=100,
+        description="The key of the JSON answer that holds the version, or a path of keys: build.version",
     )
     timeout: Duration = Field(timedelta(seconds=30), description="Until a started host must be well")
 
