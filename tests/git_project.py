@@ -18,7 +18,7 @@ class GitProject:
     folder: Path
     count: int = 0
 
-    def git(self, *arguments: str, **environment: str) -> str:
+    def git(self, *arguments: str, given: bytes = b"", **environment: str) -> str:
         at = f"{START + 3600 * self.count} +0000"
         environ = {
             "PATH": os.environ["PATH"],
@@ -30,7 +30,8 @@ class GitProject:
             **environment,
         }
         command = ["git", "-C", str(self.folder), *arguments]
-        return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout.strip()
+        done = subprocess.run(command, env=environ, check=True, capture_output=True, input=given)
+        return done.stdout.decode().strip()
 
     def commit(self, files: Mapping[str, str | bytes], subject: str = "Change it") -> str:
         """Write files, commit all of them, and return the commit's id."""

@@ -4,13 +4,14 @@ and nothing of them left running when they are done."""
 from __future__ import annotations
 
 import os
+import resource
 import selectors
 import signal
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -81,6 +82,8 @@ def run(
     pass_fds: Collection[int] = (),
     around: Callable[[subprocess.Popen[bytes]], AbstractContextManager[None]] | None = None,
     watch: Callable[[subprocess.Popen[bytes]], str] | None = None,
+    largest: int | None = None,
+    stop: bool = False,
 ) -> Finished:
     """Run a command in a session of its own; OSError if it cannot be started.
 
@@ -90,6 +93,8 @@ def run(
     :param sweep: also end what it started in the background, even in sessions of its own.
     :param around: entered when it has been started, left when it has been ended.
     :param watch: asked again and again while it runs; what it says is the reason to stop it.
+    :param largest: bytes that a file which it writes may have; more ends it.
+    :param stop: end it as soon as its output is over the cap.
     """
     mark, start = uuid.uuid4().hex, time.monotonic()
     process = subprocess.Popen(
@@ -103,12 +108,14 @@ def run(
         umask=0o022,  # the same modes on every worker
         pass_fds=tuple(pass_fds),
     )
+    if largest is not None:
+        _limit(process, largest)
     kept = {pipe: _Kept(cap) for pipe in (process.stdout, process.stderr) if pipe}
     with ExitStack() as stack:
         try:
             if around:
                 stack.enter_context(around(process))
-            timed_out, stopped = _listen(process, kept, start + seconds, watch or (lambda _: ""))
+            timed_out, stopped = _listen(process, kept, start + seconds, watch or (lambda _: ""), stop=stop)
         finally:
             _end(process)
             if sweep:
@@ -120,11 +127,19 @@ def run(
     return Finished(process.returncode, output, errors, left_out, time.monotonic() - start, timed_out, stopped)
 
 
+def _limit(process: subprocess.Popen[bytes], largest: int) -> None:
+    """Limit the files of a command that has just begun, and of all that it starts."""
+    with suppress(ProcessLookupError):  # it is done already
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest, largest))
+
+
 def _listen(
     process: subprocess.Popen[bytes],
     kept: Mapping[IO[bytes], _Kept],
     deadline: float,
     watch: Callable[[subprocess.Popen[bytes]], str],
+    *,
+    stop: bool,
 ) -> tuple[bool, str]:
     """Collect output until the command ends; return whether its time is up, or why else it has to be stopped."""
     with selectors.DefaultSelector() as selector:
@@ -139,6 +154,8 @@ def _listen(
             # Short looks: a child in the background may keep the pipes open when the command itself is done, and a
             # command may close them long before its end.
             _read(selector, wait=0.05)
+            if stop and any(one.left_out for one in kept.values()):
+                return False, ""
         while _read(selector, wait=0):
             pass
     return False, ""

@@ -13,11 +13,12 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -33,6 +34,13 @@ _FETCH_SECONDS = 900.0
 _LOCAL_SECONDS = 120.0
 _OUTPUT_CAP = 64 * 1024 * 1024
 _FILE_CAP = 16 * 1024 * 1024
+LARGEST_CHECKOUT = 1024**3
+"""Bytes that the files of a commit may have together."""
+MOST_FILES = 200_000
+"""Files that a commit may have: as many as a bundle."""
+LARGEST_FETCH = 4 * 1024**3
+"""Bytes that one fetch of a repository may bring."""
+_LATEST = 4354819198  # 2107-12-31: the latest time that every archive format can write
 _PASSED_ON = ("PATH", "INTERLOCK_STATE", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _SCP_FORM = re.compile(
@@ -45,6 +53,7 @@ _HAD_A_HAND = re.compile(
 )
 """Trailers of a commit that name people who made it, and not only looked at it; a squash leaves them anywhere."""
 _ADDRESS = re.compile(r"[^\s<>,;()\"']+@[^\s<>,;()\"']+")
+_DUBIOUS = re.compile(r"dubious ownership in repository at '([^'\n]*)'")
 _SHA = re.compile(r"^[0-9a-f]{40}$")
 _NETWORK_TROUBLE = (
     "Could not resolve host",
@@ -155,8 +164,7 @@ class Repository:
 
         Every file has the commit's time as its own, so that archives made of them do not differ from build to build.
         """
-        self._present(sha)
-        self._refuse_submodules(sha)
+        self._refuse_contents(self._present(sha))
         if folder.exists() and any(folder.iterdir()):
             raise SourceError(f"{folder} is not empty.", rule="a build starts from a clean checkout")
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -233,9 +241,21 @@ class Repository:
             )
         return sha
 
-    def _refuse_submodules(self, sha: str) -> None:
-        entries = self._git("ls-tree", "-r", "-z", sha).split(b"\0")
-        found = [os.fsdecode(entry.partition(b"\t")[2]) for entry in entries if entry.startswith(b"160000 ")]
+    def _refuse_contents(self, sha: str) -> None:
+        """Refuse submodules, and more than a checkout may bring: a little of git can hide any amount of files."""
+        listing = [f"--git-dir={self.folder}", "ls-tree", "-r", "-l", "-z", sha]
+        listed = _run_git(listing, about=f"Commit {sha[:12]} of {self.url} has too many files", stop=True)
+        entries = [entry.partition(b"\t") for entry in listed.output.split(b"\0") if entry]
+        sizes = (fields.split()[3] for fields, _, _ in entries)
+        size = sum(int(one) for one in sizes if one.isdigit())  # a submodule has none
+        if size > LARGEST_CHECKOUT or len(entries) > MOST_FILES:
+            raise SourceError(
+                f"Commit {sha[:12]} of {self.url} has {len(entries):,} files with {size:,} bytes in all.",
+                rule=f"a checkout has at most {MOST_FILES:,} files and {LARGEST_CHECKOUT:,} bytes",
+                who="the service's team",
+                next_step="keep large files in a registry or an artifact store, and let the build fetch them by digest",
+            )
+        found = [os.fsdecode(name) for fields, _, name in entries if fields.startswith(b"160000 ")]
         if found:
             raise SourceError(
                 f"Commit {sha[:12]} of {self.url} has submodules: {', '.join(found)}.",
@@ -261,6 +281,7 @@ def open_repository(url: str, folder: Path, *, login: str | None = None, passwor
             f"--git-dir={folder}", "fetch", "--quiet", "--force", "--prune", "--no-tags", "--no-recurse-submodules",
             "--no-write-fetch-head", "--", address, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*",
             seconds=_FETCH_SECONDS,
+            largest=LARGEST_FETCH,
             environ=_credentials(address, login, password),
             about=f"{public_url(url)} cannot be fetched",
         )  # fmt: skip
@@ -280,17 +301,18 @@ def public_url(url: str) -> str:
 
 def commit_epoch(checkout: Path) -> int:
     """Return the time of the commit that is checked out, in seconds since 1970."""
-    return int(_git("-C", str(checkout), "log", "--max-count=1", "--format=%ct", "HEAD"))
+    told = _git("-C", str(checkout), "log", "--max-count=1", "--format=%ct", "HEAD").decode().strip()
+    return min(max(_whole(told), 0), _LATEST)
 
 
-_LOG_FORMAT = "--format=%H%x00%an%x00%ae%x00%cI%x00%s"
+_LOG_FORMAT = "--format=%H%x00%an%x00%ae%x00%cI %ct%x00%s"
 
 
 def _commits(listed: bytes) -> tuple[Commit, ...]:
     """Read what git printed in :data:`_LOG_FORMAT` with ``-z``: five fields for each commit, each ended by NUL."""
     fields = [field.decode(errors="replace") for field in listed.split(b"\0")[:-1]]
     return tuple(
-        Commit(sha=sha, author=author, email=email, at=datetime.fromisoformat(at), subject=subject)
+        Commit(sha=sha, author=author, email=email, at=_instant(at), subject=subject)
         for sha, author, email, at, subject in zip(*[iter(fields)] * 5, strict=True)
     )
 
@@ -312,6 +334,24 @@ def _changed(diff: Iterable[str]) -> dict[str, frozenset[int]]:
             left = removed + added
             found.setdefault(name, set()).update(range(int(hunk[2]), int(hunk[2]) + added))
     return {path: frozenset(numbers) for path, numbers in found.items() if numbers}
+
+
+def _instant(told: str) -> datetime:
+    """Read a commit's time, in ISO 8601 and in seconds; git holds times and time zones that Python cannot.
+
+    A time zone that is none is taken for UTC, and a time outside of the calendar for its first or last day: whatever a
+    commit's author writes there, the commit is released by its id, and nothing is decided by its time.
+    """
+    written, _, seconds = told.rpartition(" ")
+    try:
+        return datetime.fromisoformat(written)
+    except ValueError:
+        first, last = (datetime.combine(day, time(), UTC) for day in (date(1970, 1, 1), date.max))
+        return datetime.fromtimestamp(min(max(_whole(seconds), first.timestamp()), last.timestamp()), UTC)
+
+
+def _whole(text: str) -> int:
+    return int(text) if re.fullmatch(r"-?[0-9]{1,20}", text) else 0
 
 
 def _check_ref(ref: str) -> None:
@@ -425,12 +465,14 @@ def _git(
     seconds: float = _LOCAL_SECONDS,
     environ: Mapping[str, str] | None = None,
     about: str = "git could not do its work",
+    largest: int | None = None,
 ) -> bytes:
     """Run git and return what it printed.
 
     :param about: how a refusal begins.
+    :param largest: bytes that a file which it writes may have.
     """
-    return _run_git(arguments, seconds=seconds, environ=environ, about=about).output
+    return _run_git(arguments, seconds=seconds, environ=environ, about=about, largest=largest).output
 
 
 def _run_git(
@@ -440,6 +482,8 @@ def _run_git(
     seconds: float = _LOCAL_SECONDS,
     environ: Mapping[str, str] | None = None,
     about: str = "git could not do its work",
+    largest: int | None = None,
+    stop: bool = False,
 ) -> processes.Finished:
     if shutil.which("git") is None:
         raise AssetMissing("git is not on this machine.", next_step="install it (apt-get install git)")
@@ -450,14 +494,27 @@ def _run_git(
         environ=_environment() | dict(environ or {}),
         seconds=seconds,
         cap=_OUTPUT_CAP,
+        largest=largest,
+        stop=stop,
     )
     if done.left_out:
-        raise SourceError(f"{about}: git printed {done.left_out} bytes more than the {_OUTPUT_CAP} that are read.")
+        raise SourceError(f"{about}: git printed more than the {_OUTPUT_CAP:,} bytes that are read.")
+    if done.code not in allowed and _too_large(done):
+        raise SourceError(
+            f"{about}: it is more than {largest:,} bytes.",
+            rule="a fetch is bounded, so that no repository fills the disk",
+            who="whoever owns the repository",
+            next_step="take the large files out of its history (git filter-repo), and keep them in a registry",
+        )
     if done.timed_out:
         raise TransientError(f"{about}: git took longer than {seconds:.0f} s.", next_step="try again")
     if done.code not in allowed:
         raise _refusal(about, done.errors.decode(errors="replace"))
     return done
+
+
+def _too_large(done: processes.Finished) -> bool:
+    return done.code == -signal.SIGXFSZ or b"File too large" in done.errors or b"signal 25" in done.errors
 
 
 def _refusal(about: str, said: str) -> SourceError | TransientError:
@@ -466,8 +523,26 @@ def _refusal(about: str, said: str) -> SourceError | TransientError:
     text = f"{about}: {' '.join(lines[-4:]) or 'git gave no reason'}"
     if any(sign in said for sign in _NETWORK_TROUBLE):
         return TransientError(text, next_step="try again when the network is back")
+    if found := _DUBIOUS.search(said):
+        return _of_another(about, found[1])
     return SourceError(
         text,
         who="whoever may edit Airflow connections, or owns the repository",
         next_step="check the address, and that this machine may read it",
+    )
+
+
+def _of_another(about: str, place: str) -> SourceError:
+    """Explain why git does not read a repository of this machine; the settings that git names are not read here."""
+    path = Path(place)
+    try:
+        owner = f"account {path.owner()} ({path.stat().st_uid})"
+    except (KeyError, OSError):
+        owner = f"account {path.stat().st_uid}" if path.exists() else "another account"
+    return SourceError(
+        f"{about}: {place} belongs to {owner}, and Interlock runs as account {os.geteuid()}.",
+        rule="git reads a folder of this machine only if it belongs to who reads it: its settings could run commands",
+        who="the platform engineer",
+        next_step=f"give it to this account (chown --recursive {os.geteuid()} {place}), or name it in the connection "
+        "by ssh or https; git's own settings of safe folders are not read by Interlock",
     )

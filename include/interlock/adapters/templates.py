@@ -32,7 +32,11 @@ REFERENCES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
 """Written as references, which hold within tables, too."""
 LINKED = re.compile(r"(://|www(?=\.)|@)", re.IGNORECASE)
 """What Markdown on GitHub's lines makes links of by itself, even if it is escaped; an invisible joiner prevents it."""
+LEADS_SOMEWHERE = re.compile(r"(\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=[#A-Za-z]))")
+"""What begins the target of a link or an image, a tag, or a character by its number."""
 JOINER = "\N{WORD JOINER}"
+LONGEST_DOCUMENT = 20_000
+"""Characters of a document that are shown."""
 HIDDEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 """Unicode's control, format and private characters: nobody sees them, and they turn what people do see."""
 
@@ -125,9 +129,21 @@ def counted(number: int, noun: str) -> str:
 
 
 def quoted(text: str) -> Markdown:
-    """Return a document of somebody else's as a quotation, which it cannot end by itself."""
-    lines = (_visible(line.expandtabs(4)) for line in text.splitlines())
-    return Markdown("\n".join(f"> {line}".rstrip() for line in lines))
+    """Return a document of somebody else's as a quotation, which it cannot end by itself.
+
+    Its headings, lists and emphasis stay; its links, images and HTML are shown as they are written, and lead nowhere.
+    What is too long ends with a line that says so.
+    """
+    lines = (_inert(_visible(line.expandtabs(4))) for line in text[:LONGEST_DOCUMENT].splitlines())
+    said = [f"> {line}".rstrip() for line in lines]
+    if (more := len(text) - LONGEST_DOCUMENT) > 0:
+        said += [">", f"> … {more:,} more characters are in the document itself"]
+    return Markdown("\n".join(said))
+
+
+def _inert(line: str) -> str:
+    """Keep a line of Markdown from making links, images, references and HTML, as its reader sees it."""
+    return LINKED.sub(rf"\1{JOINER}", LEADS_SOMEWHERE.sub(rf"\1{JOINER}", line))
 
 
 def _said(value: Any) -> str:

@@ -135,6 +135,13 @@ def add_pipe(folder: Path) -> None:
     os.mkfifo(folder / "app" / "pipe")
 
 
+def hard_link_out(folder: Path) -> None:
+    secret = folder.parent / "secret"
+    secret.write_text("the platform's")
+    os.link(secret, folder / "app" / "secret")
+    os.link(secret, folder / "app" / "again")
+
+
 def write_latin1(folder: Path) -> None:
     (folder / "appspec.yml").write_bytes(b"version: 0.0\nos: linux # \xe4\n")
 
@@ -148,6 +155,7 @@ def write_latin1(folder: Path) -> None:
         (link_climbing, "app/out is a link that leaves"),
         (link_through_link, "is a link that leaves the folder through another link"),
         (script_outside, "scripts/start.sh, which is not there"),
+        (hard_link_out, "app/again is a hard link to a file that has further names outside of the folder"),
         (add_pipe, "app/pipe is neither a file nor a folder nor a link"),
         (write_latin1, "appspec.yml is not UTF-8"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from include.interlock.adapters import source
-from include.interlock.adapters.source import Repository, open_repository, public_url
+from include.interlock.adapters.source import Repository, commit_epoch, open_repository, public_url
 from include.interlock.domain.errors import SourceError, TransientError
 from tests.git_project import START, GitProject, git_project
 
@@ -187,6 +188,94 @@ def test_commits_since_one_that_is_gone_say_so(project: GitProject, tmp_path: Pa
         repository.commits("1" * 40, head)
     with pytest.raises(SourceError, match="not a full commit id"):
         repository.commits("--all", head)
+
+
+@pytest.mark.parametrize(
+    ("date", "year"),
+    [
+        pytest.param("1700000000 +051800", 2023, id="a time zone of seconds"),
+        pytest.param("1700000000 -7530", 2023, id="a time zone beyond the day"),
+        pytest.param("1700000000 +2400", 2023, id="a whole day"),
+        pytest.param("253402300800 +0000", 9999, id="the year 10000"),
+        pytest.param("99999999999999999999999 +0000", 1970, id="no time at all"),
+        pytest.param("18446744073709551615 +0000", 9999, id="the last second that git holds"),
+        pytest.param("1700000000 +0200", 2023, id="an ordinary one"),
+    ],
+)
+def test_a_commit_of_any_time_is_planned_checked_out_and_released(
+    project: GitProject, tmp_path: Path, date: str, year: int
+) -> None:
+    project.commit({"a.txt": "a"})
+    tree = project.git("rev-parse", "HEAD^{tree}")
+    raw = f"tree {tree}\nauthor A <a@example.com> {date}\ncommitter A <a@example.com> {date}\n\nodd\n"
+    sha = project.git("hash-object", "-t", "commit", "-w", "--stdin", "--literally", given=raw.encode())
+    later = project.git("commit-tree", tree, "-p", sha, "-m", "later")
+    project.git("update-ref", "refs/heads/odd", later)
+    project.git("update-ref", "refs/tags/odd-1", sha)
+    repository = opened(project, tmp_path)
+    ((_, odd), count) = repository.commits(None, later)
+    assert (count, odd.subject) == (2, "odd")
+    assert odd.at.year in {year, 1970, 9999}
+    assert repository.resolve("odd-1").sha == sha
+    repository.checkout(sha, tmp_path / "clone")
+    assert 0 <= commit_epoch(tmp_path / "clone") < 2**33
+
+
+def test_a_repository_of_another_account_is_refused_with_what_helps(
+    project: GitProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = source._environment
+    monkeypatch.setattr(source, "_environment", lambda: {**environment(), "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
+    with pytest.raises(SourceError) as refused:
+        opened(project, tmp_path)
+    assert f"belongs to account {project.folder.owner()}" in str(refused.value)
+    assert "chown" in str(refused.value)
+    assert "safe.directory" not in str(refused.value)
+
+
+def test_more_than_a_checkout_may_bring_is_refused_with_the_numbers(
+    project: GitProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A little of git is any amount of files: 2,000 zeros, ten times over, and once more below a folder."""
+    sha = project.commit({f"{where}{number}": "0" * 2000 for where in ("", "below/") for number in range(10)})
+    repository = opened(project, tmp_path)
+    monkeypatch.setattr(source, "LARGEST_CHECKOUT", 40_100)
+    repository.checkout(sha, tmp_path / "fits")
+    monkeypatch.setattr(source, "LARGEST_CHECKOUT", 39_999)
+    with pytest.raises(SourceError, match=r"has 2\d files with 40,0\d\d bytes in all"):
+        repository.checkout(sha, tmp_path / "clone")
+    assert not (tmp_path / "clone").exists()
+    monkeypatch.setattr(source, "LARGEST_CHECKOUT", 10**9)
+    monkeypatch.setattr(source, "MOST_FILES", 19)
+    with pytest.raises(SourceError, match=r"has 2\d files with"):
+        repository.checkout(sha, tmp_path / "clone")
+
+
+def test_trees_within_trees_are_not_counted_to_their_end(
+    project: GitProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten folders of ten folders, ten times: ten thousand million files in some hundred bytes."""
+    blob, kind = project.git("hash-object", "-w", "--stdin", given=b"x"), "100644 blob"
+    tree = ""
+    for _ in range(10):
+        rows = "".join(f"{kind} {tree or blob}\t{number}\n" for number in range(10))
+        tree, kind = project.git("mktree", given=rows.encode()), "040000 tree"
+    sha = project.git("commit-tree", tree, "-m", "bomb")
+    project.git("update-ref", "refs/heads/bomb", sha)
+    monkeypatch.setattr(source, "_OUTPUT_CAP", 1024 * 1024)
+    with pytest.raises(SourceError, match="has too many files"):
+        opened(project, tmp_path).checkout(sha, tmp_path / "clone")
+
+
+def test_a_repository_that_is_too_large_is_not_fetched_to_its_end(
+    project: GitProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.commit({"large.bin": random.Random(1).randbytes(300_000)})
+    monkeypatch.setattr(source, "LARGEST_FETCH", 100_000)
+    with pytest.raises(SourceError, match="cannot be fetched: it is more than 100,000 bytes"):
+        opened(project, tmp_path)
+    monkeypatch.setattr(source, "LARGEST_FETCH", 10_000_000)
+    assert opened(project, tmp_path).resolve("main")
 
 
 def test_ancestors_are_told_from_strangers(project: GitProject, tmp_path: Path) -> None:

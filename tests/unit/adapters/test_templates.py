@@ -33,6 +33,7 @@ from include.interlock.domain.paths import quality_page
 from include.interlock.domain.records import Decision, Vote, Waiver
 from include.interlock.domain.rollout import in_sentences
 from include.interlock.domain.train_manifest import LeftBehind
+from include.interlock.domain.voting import left_out
 from tests.factories import releases
 from tests.unit.domain.test_train_manifest import boarded, manifest, train
 
@@ -253,6 +254,14 @@ def test_no_words_from_outside_change_what_a_ballot_consists_of(said: str) -> No
     assert not [token for token in tokens(forged) if token.type == "text" and BARE_ADDRESS.search(token.content)]
 
 
+def test_a_ballot_says_who_does_not_vote_as_the_others_do_and_why() -> None:
+    board = releases.board()
+    sentences = left_out(board, asked_by=["rita"], authors=["cora"], excluded=["cora"])
+    said = words(ballot(given={"left_out": sentences}))
+    assert "Cora Lindqvist (cora) is named as an author in its commits: their approval does not count" in said
+    assert "who does not vote as the others do" not in words(ballot())
+
+
 def train_ballot(said: str) -> str:
     one = boarded("bike-shop", summary=said, tickets=(said,), ref=said, why=said, by=None)
     left = LeftBehind(service="till", late=True, why=said)
@@ -339,6 +348,47 @@ def test_training_material_stays_a_quotation_to_its_end() -> None:
         "blockquote_open",
         "paragraph_open",
     ]
+
+
+MALICIOUS = """\
+# How to sell
+
+![seen](https://evil.example/pixel.png) [our *portal*](https://evil.example/login) [a][b] [b] <https://evil.example>
+[b]: https://evil.example "x"
+<a href="https://evil.example">portal</a> <img src=x onerror=alert(1)> <!-- --> <script>alert(1)</script>
+https://evil.example www.evil.example me@evil.example https&#58;//evil.example h&#116;tps://evil.example [^1]
+
+[^1]: https://evil.example
+1. **Bold** stays, `a[0](1) && b < c` too
+"""
+
+
+def test_training_material_leads_nowhere_shows_no_pictures_and_holds_no_html() -> None:
+    text = quoted(MALICIOUS)
+    kinds = {token.type for token in tokens(text)}
+    assert not kinds & {"link_open", "image", "html_inline", "html_block"}
+    assert {"heading_open", "strong_open", "ordered_list_open", "code_inline"} <= kinds
+    said = "".join(token.content for token in tokens(text) if token.type in ("text", "text_special", "code_inline"))
+    assert not BARE_ADDRESS.search(said), "what makes links of bare addresses finds none"
+    assert "portal" in said
+    assert "https:" in said
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([*"[]()<>!&#;:/@ab1`~*_-|\"'\\ \n", "www.", "http"]), max_size=60).map("".join))
+@example("[a](b)")
+@example("[a](<b>)")
+@example("![a][a]\n\n[a]: b")
+@example("[a]\\(b)")
+def test_no_training_material_leads_anywhere(said: str) -> None:
+    kinds = {token.type for token in tokens(quoted(said))}
+    assert not kinds & {"link_open", "image", "html_inline", "html_block"}
+
+
+def test_training_material_that_is_too_long_is_cut_and_says_so() -> None:
+    text = quoted("word " * 10_000)
+    assert len(text) < 21_000
+    assert text.splitlines()[-1] == "> … 30,000 more characters are in the document itself"
 
 
 def test_every_template_is_used_by_a_test() -> None:
