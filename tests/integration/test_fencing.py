@@ -313,6 +313,19 @@ def test_a_release_that_failed_ends_anew_once_it_is_backed_out_and_then_for_good
         back.refuse_lost("switch a host")
 
 
+def test_what_the_database_cannot_read_as_json_is_looked_at_all_the_same(world: World) -> None:
+    zombie, noise = world.entered(world.old), "a hook printed \x00"
+    world.put(world.old, "hosts.smoked", {"what": noise})
+    world.put(world.old, "wave.deployed", {**told(zombie), "error": noise}, "one")
+    world.entered(world.new)
+    with pytest.raises(LostRight, match="came after it"):
+        world.put(world.old, "wave.deployed", {**told(zombie), "error": noise}, "two")
+    world.put(world.old, "release.closed", {"outcome": "failed", "reason": f'{noise} "outcome":"deployed"'})
+    world.put(world.old, "finding", {"what": noise})
+    with pytest.raises(LostRight, match="has ended"):
+        world.put(world.old, "host.returned", {"what": noise})
+
+
 def test_a_train_that_arrived_gets_nothing_added_but_findings(world: World) -> None:
     train = f"release/train_{world.service}/one"
     world.put(train, "train.arrived", {})

@@ -21,18 +21,23 @@ def _listed(kinds: Iterable[str]) -> str:
     return ", ".join(f"'{kind}'" for kind in kinds)
 
 
-FUNCTION = f"""
+_OUTCOME = """CASE kind WHEN 'release.closed' THEN substring(payload::text FROM '"outcome":"([a-z_]+)"') END"""
+
+FUNCTION = rf"""
 CREATE OR REPLACE FUNCTION ledger.refuse_lost() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
     last record;
     given record;
-    entered json := coalesce(NEW.payload -> 'entered', NEW.payload -> 'permit' -> 'entered');
-    place text := entered ->> 'place';
-    token bigint := (entered ->> 'token')::bigint;
-    holder text := NEW.payload ->> 'holder';
+    -- As it is written, not as JSON: what a hook printed may have characters that the database cannot read.
+    entered text[] := regexp_match(
+        NEW.payload::text, '"entered":\{{"place":"([^"\\]+)","token":([0-9]{{1,18}})\}}'
+    );
+    place text := entered[1];
+    token bigint := entered[2]::bigint;
+    holder text;
 BEGIN
     -- What has ended gets nothing added but what may follow its end.
-    SELECT kind, payload ->> 'outcome' AS outcome INTO last FROM ledger.entries
+    SELECT {_OUTCOME} AS outcome INTO last FROM ledger.entries
         WHERE chain = NEW.chain AND kind IN ({_listed(END)}) ORDER BY sequence DESC LIMIT 1;
     IF FOUND AND NOT (
         NEW.kind IN ({_listed(AFTER_END)})
@@ -43,7 +48,7 @@ BEGIN
     END IF;
 
     -- What a try records that entered an environment is written while nobody has entered it, or booked it, after.
-    IF json_typeof(entered) = 'object' THEN
+    IF entered IS NOT NULL THEN
         PERFORM pg_advisory_xact_lock(hashtextextended(place, 0));
         SELECT payload ->> 'purpose' AS purpose, payload ->> 'way_back' AS way_back INTO given FROM ledger.entries
             WHERE chain = place AND sequence = token AND kind = '{ENTERED}' AND payload ->> 'holder' = NEW.chain;
@@ -64,7 +69,8 @@ BEGIN
 
     -- Nobody enters whose release has ended, whose task was tried again, or has gone back, or who has not booked.
     IF NEW.kind = '{ENTERED}' THEN
-        SELECT payload ->> 'outcome' AS outcome INTO last FROM ledger.entries
+        holder := NEW.payload ->> 'holder';
+        SELECT {_OUTCOME} AS outcome INTO last FROM ledger.entries
             WHERE chain = holder AND kind IN ({_listed(END)}) ORDER BY sequence DESC LIMIT 1;
         IF FOUND AND NOT (
             (NEW.payload ->> 'purpose' = 'return' AND last.outcome = 'deployed')
