@@ -55,8 +55,8 @@ class World:
         self.place = place_of("production", name)
         self.old, self.new = f"{OLD}-{name}", f"{NEW}-{name}"
 
-    def office(self, task: str = "release_bike_shop/implementation.wave_1", attempt: int = 1, **clock: Any) -> Any:
-        return PermitOffice(self.signer, self.ledger, actor=task, attempt=attempt, **clock)
+    def office(self, task: str = "release_bike_shop/implementation.wave_1", attempt: int = 1, **more: Any) -> Any:
+        return PermitOffice(self.signer, self.ledger, actor=task, attempt=attempt, **more)
 
     def envelope(self, office: PermitOffice, chain: str, purpose: Any = "deploy", **changes: Any) -> dict[str, Any]:
         about = {"environment": "production", "hosts": [HOST], "catalogue": "c" * 64, "service": self.service}
@@ -229,6 +229,17 @@ def test_a_process_that_was_stopped_before_it_entered_enters_no_more(world: Worl
         world.entered(f"{world.old}-third")
     assert len(world.findings()) == 4
     assert [one.payload["attempt"] for one in world.ledger.entries(world.place, kind=ENTERED)] == [2, 1]
+
+
+def test_tries_of_a_task_are_counted_in_each_run_of_it(world: World) -> None:
+    """Hosts that return are brought to one release by many runs of another Dag."""
+    world.put(world.old, "release.closed", {"outcome": "deployed"})
+    about = {"environment": "production", "service": world.service, "chain": world.old, "purpose": "return"}
+    enter = {**about, "way_back": False, "permit": None}
+    world.office("return_hosts/bring_hosts_back", 2, run="monday").enter(**enter)
+    world.office("return_hosts/bring_hosts_back", 1, run="tuesday").enter(**enter)
+    with pytest.raises(LostRight, match="try 2 has entered it since"):
+        world.office("return_hosts/bring_hosts_back", 1, run="monday").enter(**enter)
 
 
 def test_the_traffic_is_given_back_by_two_of_a_release_and_neither_fences_off_the_other(world: World) -> None:

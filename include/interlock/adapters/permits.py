@@ -85,11 +85,14 @@ class PermitOffice:
     """Gives permits and takes them back used; each is an entry in its release's chain.
 
     :param actor: the task that asks, for the ledger; ``attempt``: which try of it.
+    :param run: its run, if that is not the release's own: tries of several runs are not tries of one task.
     """
 
-    def __init__(self, signer: Signer, ledger: Ledger, *, actor: str, attempt: int = 1, clock: Clock = _now) -> None:
+    def __init__(
+        self, signer: Signer, ledger: Ledger, *, actor: str, attempt: int = 1, run: str = "", clock: Clock = _now
+    ) -> None:
         self._signer, self._ledger, self._actor, self._clock = signer, ledger, actor, clock
-        self._attempt = attempt
+        self._attempt, self._task = attempt, f"{actor} in {run}" if run else actor
 
     def enter(
         self, *, environment: str, service: str, chain: str, purpose: str, way_back: bool, permit: str | None
@@ -100,7 +103,7 @@ class PermitOffice:
         """
         place = place_of(environment, service)
         by = Entrance(
-            holder=chain, task=self._actor, attempt=self._attempt, purpose=purpose, way_back=way_back, permit=permit
+            holder=chain, task=self._task, attempt=self._attempt, purpose=purpose, way_back=way_back, permit=permit
         )
         before = self._ledger.entries(place, kind=ENTERED)
         if token := shared_token(before[-1] if before else None, by):
@@ -201,7 +204,7 @@ class PermitOffice:
         if not there or there[0].sequence != permit.entered.token:
             raise DigestMismatch(f"The permit {permit.id[:8]} has a token that the ledger never gave.")
         by = Entrance.model_validate(there[0].payload)
-        mine = {"task": self._actor, "attempt": self._attempt, "purpose": permit.purpose, "permit": permit.id}
+        mine = {"task": self._task, "attempt": self._attempt, "purpose": permit.purpose, "permit": permit.id}
         return Held(permit.entered, by.model_copy(update=mine))
 
     def redeem(self, envelope: dict[str, Any], *, purposes: Sequence[Purpose], environment: str) -> Permit:

@@ -202,7 +202,7 @@ def admission_to_return(
     :param refuse_now: raises what speaks against it.
     """
     policy, _, described = resources.catalogue_of(service)
-    with _office() as office:
+    with _office(this_run()[1]) as office:
 
         def ask() -> Envelope:
             refuse_now()
@@ -406,6 +406,6 @@ def _sandbox(
 
 
 @contextmanager
-def _office() -> Iterator[PermitOffice]:
+def _office(run: str = "") -> Iterator[PermitOffice]:
     with resources.ledger() as ledger:
-        yield PermitOffice(resources.signer(), ledger, actor=this_task(), attempt=this_try())
+        yield PermitOffice(resources.signer(), ledger, actor=this_task(), attempt=this_try(), run=run)
