@@ -6,7 +6,9 @@ import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zoneinfo import ZoneInfo
 
+import pytest
 import recurring_ical_events
 from dateutil.rrule import rrulestr
 from hypothesis import assume, example, given, settings
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from icalendar import Calendar
 
 from include.interlock.adapters.ical import IcsTimes, Named, read_ical
+from include.interlock.adapters.ical_text import Zones, calendars_in
 from include.interlock.domain.calendar import Calendars, may_change
 from include.interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
 from include.interlock.domain.errors import CatalogueError
@@ -118,6 +121,39 @@ def test_recurring_ical_events_reads_the_same(events: list[str]) -> None:
         expected = theirs(text)
     found = read(text)
     assert within({(one.start, one.end) for one in found.between(BEGIN, END)}) == expected
+
+
+# --- against the zones of the world
+
+RULES = {
+    "Europe/Berlin": [("-1SU", 3, "020000", "+0100", "+0200"), ("-1SU", 10, "030000", "+0200", "+0100")],
+    "America/New_York": [("2SU", 3, "020000", "-0500", "-0400"), ("1SU", 11, "020000", "-0400", "-0500")],
+    "Australia/Lord_Howe": [("1SU", 10, "020000", "+1030", "+1100"), ("1SU", 4, "020000", "+1100", "+1030")],
+}
+"""When the clocks change there, as programs write it."""
+
+
+def zone_written(name: str) -> str:
+    parts = [
+        f"BEGIN:{half}\nDTSTART:16010101T{at}\nTZOFFSETFROM:{before}\nTZOFFSETTO:{after}\n"
+        f"RRULE:FREQ=YEARLY;BYDAY={day};BYMONTH={month}\nEND:{half}"
+        for half, (day, month, at, before, after) in zip(("DAYLIGHT", "STANDARD"), RULES[name], strict=True)
+    ]
+    return "\n".join(["BEGIN:VCALENDAR", "BEGIN:VTIMEZONE", "TZID:Own", *parts, "END:VTIMEZONE", "END:VCALENDAR"])
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_time_zone_that_a_file_defines_is_that_of_the_world(name: str) -> None:
+    own, theirs = Zones(calendars_in(zone_written(name).encode())[0]).of("Own"), ZoneInfo(name)
+    local = datetime(2026, 1, 1)
+    while local.year < 2028:
+        near_a_change = local.day < 16 or local.day > 22
+        local += timedelta(minutes=15) if near_a_change and local.weekday() == 6 else timedelta(hours=24)
+        instant = local.replace(tzinfo=theirs).astimezone(UTC)
+        assert local.replace(tzinfo=own).astimezone(UTC) == instant, local
+        assert local.replace(tzinfo=UTC).astimezone(own).replace(tzinfo=None) == local.replace(tzinfo=UTC).astimezone(
+            theirs
+        ).replace(tzinfo=None), local
 
 
 # --- against every start that there is
