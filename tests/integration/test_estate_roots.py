@@ -67,13 +67,34 @@ def test_a_root_that_cannot_be_mounted_is_told(tmp_path: Path) -> None:
         roots.open_root(tmp_path / "root", tmp_path / "home", {})
 
 
+@pytest.fixture
+def untried() -> Iterator[None]:
+    """Let the machine be tried in the test, and again after it."""
+    for tried in (roots.bubblewrap, roots._trial):
+        tried.cache_clear()
+    yield
+    for tried in (roots.bubblewrap, roots._trial):
+        tried.cache_clear()
+
+
+@pytest.mark.usefixtures("untried")
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert roots.why_not() == ""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert roots.why_not() == "bwrap is not installed (Debian and Ubuntu: apt-get install bubblewrap)"
-    for name in ("bwrap", "nsenter"):
-        (tmp_path / name).write_text("#!/bin/sh\necho no permission >&2\nexit 1\n")
-        (tmp_path / name).chmod(0o755)
-    roots.bubblewrap.cache_clear()
-    assert roots.why_not().endswith("no namespaces: no permission")
-    roots.bubblewrap.cache_clear()
+    (tmp_path / "bwrap").symlink_to("/usr/bin/bwrap")
+    assert roots.why_not() == "nsenter is not installed (Debian and Ubuntu: apt-get install util-linux)"
+
+
+@pytest.mark.usefixtures("untried")
+@pytest.mark.parametrize("refuses", ["bwrap", "nsenter"])
+def test_a_kernel_that_gives_no_namespaces_is_told_before_a_host_boots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    (tmp_path / refuses).write_text("#!/bin/sh\necho not permitted >&2\nexit 1\n")
+    (tmp_path / refuses).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert roots.why_not().endswith("no namespaces: not permitted")
+
+
+def test_this_machine_gives_hosts_their_own_roots() -> None:
+    assert roots.why_not() == ""

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from include.interlock.domain.errors import TransientError
+from include.interlock.domain.errors import ReleaseError, TransientError
 
 PATIENCE = 30
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -118,11 +118,25 @@ def why_not() -> str:
         if not _has(name):
             package = {"bwrap": "bubblewrap", "nsenter": "util-linux"}[name]
             return f"{name} is not installed (Debian and Ubuntu: apt-get install {package})"
-    try:
-        bubblewrap()
-    except NoNamespaces as error:
-        return f"this machine's kernel gives {getpass.getuser()} no namespaces: {error}"
-    return ""
+    said = _trial()
+    return f"this machine gives {getpass.getuser()} no namespaces: {said}" if said else ""
+
+
+@cache
+def _trial() -> str:
+    """Mount a root and enter it, and return what was in the way; nothing if it worked."""
+    with tempfile.TemporaryDirectory(prefix="interlock-root-") as folder:
+        home = Path(folder, "home")
+        home.mkdir()
+        environ = {"HOME": str(home), "PATH": os.environ.get("PATH", os.defpath)}
+        try:
+            root = open_root(Path(folder, "root"), home, environ)
+        except (NoNamespaces, ReleaseError, OSError) as error:
+            return str(error)
+        command = [*root.enter, "/bin/sh", "-c", ":"]
+        entered = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        root.close()
+    return "" if entered.returncode == 0 else entered.stderr.strip() or f"nsenter ended with {entered.returncode}"
 
 
 @cache
