@@ -4,6 +4,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from include.interlock.adapters import reports
 from include.interlock.domain.errors import QualityRejected
@@ -470,6 +472,38 @@ def test_a_report_that_says_more_than_its_rows_is_refused_with_the_place(tmp_pat
     with pytest.raises(QualityRejected, match=r"a\.xml cannot be read") as refusal:
         read(tmp_path, text)
     assert says in str(refusal.value)
+
+
+TAGS = st.sampled_from(["testsuites", "testsuite", "testsuite", "testcase", "testcase", "skipped", "system-out"])
+BAD_TAGS = st.sampled_from(["failure", "error", "rerunFailure"])
+ATTRIBUTES = st.dictionaries(
+    st.sampled_from(["name", "tests", "failures", "skipped", "time"]), st.sampled_from(["", "0", "1", "2"]), max_size=2
+)
+
+
+@st.composite
+def elements(draw: st.DrawFn, depth: int = 0, bad: bool = False) -> str:
+    """Draw an element with others inside it; one of them says that something failed if ``bad``."""
+    inside = [draw(elements(depth + 1)) for _ in range(draw(st.integers(0, 2)) if depth < 4 else 0)]
+    if bad and (depth == 4 or (depth and draw(st.booleans()))):
+        return f"<{draw(BAD_TAGS)}/>"
+    if bad:
+        inside.insert(draw(st.integers(0, len(inside))), draw(elements(depth + 1, bad=True)))
+    tag = draw(TAGS) if depth else draw(st.sampled_from(["testsuites", "testsuite"]))
+    said = "".join(f' {name}="{value}"' for name, value in draw(ATTRIBUTES).items())
+    return f"<{tag}{said}>{''.join(inside)}</{tag}>"
+
+
+@given(text=elements(bad=True))
+def test_wherever_a_failure_stands_it_is_seen_or_the_report_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = report(tmp_path_factory.mktemp("drawn"), text)
+    try:
+        rows = reports.junit_rows([path])
+    except QualityRejected:
+        return
+    assert any(row.status in ("failed", "error") for row in rows), text
 
 
 @pytest.mark.parametrize(

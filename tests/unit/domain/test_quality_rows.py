@@ -83,8 +83,13 @@ def test_rows_of_another_kind_are_refused() -> None:
 
 def test_each_kind_of_tests_is_counted_for_itself_also_one_that_vanished() -> None:
     rows = [
-        TestRow(suite="s", classname="", name="a", status=status, seconds=0, kind=kind)
-        for kind, status in (("integration", "passed"), ("integration", "failed"), ("unit", "skipped"))
+        TestRow(suite="s", classname="", name=name, status=status, seconds=0, kind=kind)
+        for kind, name, status in (
+            ("integration", "a", "passed"),
+            ("integration", "b", "failed"),
+            ("integration", "b", "failed"),  # listed twice
+            ("unit", "a", "skipped"),
+        )
     ]
     assert [(row.kind, row.ran) for row in kind_rows(rows, ["unit", "integration", "browser"])] == [
         ("unit", 0),

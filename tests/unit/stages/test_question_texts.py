@@ -77,6 +77,14 @@ def test_who_decides_reads_that_a_build_was_not_isolated(question_of: str, monke
     assert "- the build: not isolated: no bubblewrap" in bodies()[question_of]
 
 
+@pytest.mark.parametrize("question_of", ["acceptance", "ballot"])
+def test_who_decides_reads_what_was_not_judged(question_of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Not judged" not in bodies()[question_of]
+    report = releases.quality().model_copy(update={"notes": ("Components are unknown: app.jar.",)})
+    monkeypatch.setitem(COMMON, "report", report)
+    assert "Not judged: Components are unknown: app.jar." in bodies()[question_of]
+
+
 def test_somebody_without_conditions_can_answer_and_somebody_without_a_reason_cannot() -> None:
     assert "null" in CONDITIONS.schema["type"]
     assert COMMENT.schema["type"] == "string"
