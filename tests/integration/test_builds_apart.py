@@ -337,6 +337,14 @@ def test_a_build_reaches_the_registry_that_is_open_to_it_and_nothing_beside(chec
     assert result.surroundings.reaches == (f"http://localhost:{port}/simple/ (company_pypi)",)
 
 
+def test_a_build_that_fails_without_a_network_says_that_it_had_none(checkout_twice: tuple[Path, Path]) -> None:
+    with pytest.raises(BuildFailed, match="name the registries that it may reach"):
+        built(checkout_twice[0], "exit 1")
+    with pytest.raises(BuildFailed) as failed:
+        built(checkout_twice[1], "exit 1", confines=Confines(registries=(Registry("pypi", "http://localhost:1/"),)))
+    assert "registries" not in str(failed.value)
+
+
 @pytest.mark.usefixtures("maker")
 def test_pip_finds_the_registry_and_its_login_which_do_not_stand_in_the_log(checkout: Path) -> None:
     with server() as port:

@@ -171,8 +171,14 @@ class _Work:
         return self._error(
             f"{what}. The last lines of its log:\n{last}\n",
             who="the service's team",
-            next_step="correct it in the service's repository or YAML, and release the new commit",
+            next_step="correct it in the service's repository or YAML, and release the new commit" + self._offline(),
         )
+
+    def _offline(self) -> str:
+        """Say what a build or suite that fetches packages lacks, if it had no registry."""
+        if self._sandbox.confines.registries or not self._sandbox.surroundings.isolated:
+            return ""
+        return "; if it fetches packages, name the registries that it may reach (registries:), for it had none"
 
 
 def _steps(

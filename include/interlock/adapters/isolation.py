@@ -98,7 +98,6 @@ class Sandbox:
     :param inside: the same, as the commands see it.
     :param path: the PATH of the commands.
     :param environ: all their variables.
-    :param secrets: values that must not stand in a log.
     """
 
     folder: Path
@@ -106,13 +105,17 @@ class Sandbox:
     path: str
     environ: Mapping[str, str]
     surroundings: Surroundings
-    secrets: tuple[str, ...]
-    _rules: BuildRules
+    confines: Confines
     _own: Path
     _maker: Maker | None
     _prefix: tuple[str, ...] = ()
     _doors: tuple[Door, ...] = ()
     _worker: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must not stand in a log."""
+        return tuple(secret for one in self.confines.registries for secret in one.secrets)
 
     def run(self, command: Sequence[str], *, seconds: float, cap: int) -> processes.Finished:
         """Run a command to its end, its errors with its output; OSError if there is no such command.
@@ -133,7 +136,7 @@ class Sandbox:
         told, telling = os.pipe()
         waiting, going = os.pipe()
         held = _Held(told, telling, going, self._doors, self._worker)
-        watch = Watch(self._rules, (self.folder, self._own))
+        watch = Watch(self.confines.rules, (self.folder, self._own))
         try:
             return processes.run(
                 [*self._limits(), *_told(self._prefix, telling, waiting), *command],
@@ -174,8 +177,8 @@ class Sandbox:
         of_others = 0 if self._maker and self._maker.own_user else _threads_of(os.getuid())
         return [
             prlimit,
-            f"--nproc={self._rules.processes + of_others}",
-            f"--fsize={self._rules.disk_mib * _MIB}",
+            f"--nproc={self.confines.rules.processes + of_others}",
+            f"--fsize={self.confines.rules.disk_mib * _MIB}",
             f"--nofile={min(_OPEN_FILES, _hard_limit_of_files())}",
             "--core=0",
             "--",
@@ -261,8 +264,7 @@ def _sandbox(
         path=path,
         environ={**variables_of_all, "TMPDIR": str(temporary)},
         surroundings=Surroundings(isolated=False, how="", reaches=()),
-        secrets=tuple(secret for one in confines.registries for secret in one.secrets),
-        _rules=confines.rules,
+        confines=confines,
         _own=own,
         _maker=maker,
         _worker=environ,
