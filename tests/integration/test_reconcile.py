@@ -259,6 +259,18 @@ def test_a_dag_that_only_bears_the_name_is_found_and_gives_its_releases_no_permi
     assert len(list(checks.findings_about(ledger.entries(INSTALLATION, kind="finding"), CHAIN))) == 1
 
 
+def test_a_run_whose_tasks_were_another_bundles_is_found_although_the_dag_is_back(
+    airflow: AirflowServer, ledger: Ledger, run: Run
+) -> None:
+    record(ledger, "policy.resolved", releases.policy().to_xcom())
+    assert airflow.run is not None
+    airflow.run["dag_versions"] = [{"bundle_name": name} for name in ("dags-folder", "data-team", None)]
+    run(reconcile.check_releases)
+    assert run(reconcile.check_releases) == 0
+    found = [one.payload for one in ledger.entries(CHAIN, kind="finding") if one.payload["found"] == "dag_replaced"]
+    assert [one["evidence"]["bundle"] for one in found] == ["data-team"]
+
+
 def test_another_teams_runs_are_none_of_our_business(airflow: AirflowServer, ledger: Ledger, run: Run) -> None:
     airflow.more["/api/v2/dags/~/dagRuns"] = {
         "dag_runs": [{"dag_id": "release_tables", "dag_run_id": "r1"}, {"dag_id": "train_model", "dag_run_id": "~"}],

@@ -201,12 +201,19 @@ class AirflowApi:
 
     def run_state(self, dag_id: str, run_id: str) -> str | None:
         """Return the state of a run, such as running or success; None: Airflow has no such run."""
+        run = self.run_if_any(dag_id, run_id)
+        return None if run is None else str(run["state"])
+
+    def run_if_any(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
+        """Return a run as Airflow stored it; None: Airflow has no such run."""
         with _explained(f"read {dag_id}, run {run_id}"):
             reply = self._send("GET", _run(dag_id, run_id))
             if reply.status_code == httpx.codes.NOT_FOUND:
                 return None
             reply.raise_for_status()
-            return str(reply.json()["state"])
+            found = dict(reply.json())
+            _ = found["state"]  # or it is none of Airflow's
+            return found
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any], note: str = "") -> bool:
         """Start a run at the form; False: there is one with this id already."""

@@ -134,6 +134,7 @@ class RunSeen(Model):
     tasks: tuple[Task, ...] = ()
     given: tuple[Given, ...] = ()
     handed_on: tuple[HandedOn, ...] = ()
+    bundles: tuple[str, ...] = Field((), description="From where Airflow had the Dag, each time that tasks of it ran")
     at: AwareDatetime
 
 
@@ -208,6 +209,17 @@ def of_strangers(seen: Mapping[str, Place], home: Home, runs: Collection[tuple[s
         yield Finding(kind="dag_replaced", what=what, evidence=evidence, chain=INSTALLATION)
         for run in (run_id for one, run_id in runs if one == dag_id):
             yield Finding(kind="dag_replaced", what=what, evidence={**evidence, "run_id": run}, chain=INSTALLATION)
+
+
+def of_bundles(seen: RunSeen, home: Home) -> Iterator[Finding]:
+    """Yield the bundles of others from which tasks of a run were taken, also if Interlock's own is back by now."""
+    for bundle in sorted(set(seen.bundles) - {home.bundle}):
+        yield Finding(
+            kind="dag_replaced",
+            what=f"Tasks of the run {seen.run_id} of {seen.dag_id} were those of a Dag of the bundle {bundle}, and "
+            f"Interlock's Dags are in {home.bundle}: somebody's Dag bore its name.",
+            evidence={"dag_id": seen.dag_id, "run_id": seen.run_id, "bundle": bundle},
+        )
 
 
 def _unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding]:

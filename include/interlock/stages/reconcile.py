@@ -177,6 +177,7 @@ def _of_release(
     except LedgerBroken:
         return
     found = [*checks.of_run(seen, entries, ASKING), *checks.of_chain(entries)]
+    found += checks.of_bundles(seen, resources.home())
     if entries:
         found += _of_hands(ledger, api, dag_id, run_id, service, entries)
     if service is not None:
@@ -186,8 +187,8 @@ def _of_release(
 
 def _seen(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
     now = datetime.now(UTC)
-    state = api.run_state(dag_id, run_id)
-    if state is None:
+    run = api.run_if_any(dag_id, run_id)
+    if run is None:
         return RunSeen(dag_id=dag_id, run_id=run_id, state=None, at=now)
     rows = api.task_instances(dag_id, run_id)
     tasks = [
@@ -219,7 +220,8 @@ def _seen(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
     return RunSeen(
         dag_id=dag_id,
         run_id=run_id,
-        state=state,
+        state=str(run["state"]),
+        bundles=tuple(one["bundle_name"] for one in run.get("dag_versions") or () if one.get("bundle_name")),
         tasks=tuple(tasks),
         given=tuple(given),
         handed_on=tuple(results),
