@@ -298,8 +298,8 @@ class SsmProgram:
         words += _printed(short)
         if not words:
             return ":"
-        # A pipe that nobody reads cannot be opened to be written only: the program may have ended since.
-        # But who opens it to be read, too, does not see that the program ends under a long transfer.
+        # Only to be written, a pipe that nobody reads any more cannot be opened; but who opens it to be read, too, does
+        # not see that the program ends under a long transfer.
         into = ">in" if any(word.startswith("curl") for word in words) else "1<>in"
         all_of_it = shlex.quote(f"{{ {' && '.join(words)}; }} {into}")
         return f'if kill -0 "$(cat pid)" 2>/dev/null; then timeout {_TRANSFER} sh -c {all_of_it} || exit 8; fi'

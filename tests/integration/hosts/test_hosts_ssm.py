@@ -21,6 +21,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from include.interlock.adapters import ssm
 from include.interlock.adapters.hosts import Deployment, back_out_hosts, deploy_hosts, read_running
 from include.interlock.adapters.load_balancer import Balancer
 from include.interlock.adapters.permits import Admission
@@ -250,6 +251,25 @@ def test_a_bundle_is_in_memory_once_and_put_into_the_bucket_once(
     assert [answer.split()[0].decode() for answer in asyncio.run(send_to_two())] == [expected] * 2
     (sent,) = [body for body in put if len(body) > 10_000]
     assert sent is bundle
+
+
+def test_a_program_that_ends_when_it_is_spoken_to_holds_nobody_up(
+    machine: SshdHost, login: SsmLogin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssm, "_TRANSFER", 3)
+    # It has ended, and yet seems to be there: process 1 is in its place.
+    ends = 'echo 1 >"${0%/*}/pid"; echo bye'
+
+    async def talk() -> bytes:
+        door = SsmDoor(login, ADMITTED, {machine.address: machine.host.instance_id})
+        async with door.opened(machine.address) as connection:
+            program = await connection.start(ends)
+            said = await program.read()
+            await program.write(memoryview(b"hello\n"))
+            await program.close()
+        return said
+
+    assert asyncio.run(talk()) == b"bye\n"
 
 
 def test_no_permit_no_command(fleet: Fleet, agent: Agent, login: SsmLogin, tmp_path: Path) -> None:
