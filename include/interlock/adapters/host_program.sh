@@ -1,4 +1,4 @@
-# What Interlock runs on a host: POSIX sh, with flock, timeout, sha256sum, tar, mv -T, as every Linux has them.
+# What Interlock runs on a host: POSIX sh, with the tools of every Linux, GNU's or BusyBox's.
 # This text is constant. What differs comes as arguments, quoted, and as lines on standard input; the first of them is
 # the mark that each line of an answer begins with.
 #
@@ -11,17 +11,19 @@
 #     patch SHA256 N BASE       N bytes follow, what differs from BASE: make RELEASE, check each of its files
 #     hooks COUNT               COUNT lines follow, what releases' AppSpecs say: release, word, three values, the rest;
 #                               there is no answer
-#     prepare                   say whether the hooks may run as whom they are to, and the files be put where they belong
+#     prepare                   say whether the hooks may run as whom they are to, and the files be put in their places
 #     traffic EVENT RELEASE     run the hooks of an event around traffic
-#     activate                  switch to RELEASE, and back if a hook fails
+#     activate WHEN_STOP_FAILS  switch to RELEASE, and back if a hook fails; "go_on" or "refuse": when what runs cannot
+#                               be stopped by its own hooks
 #     settle RELEASE            switch to a release that is here ("-": to none), and stay there
+#     restore RELEASE           the same, whatever is in the way of its files
 #     leave                     end, as the end of standard input does
 #     finish KEEP PREVIOUS      the switch is done: forget it, and all but KEEP releases
 #
-# Answers are lines; the last one begins with "done", "failed", "busy" or "fenced", and names the current release next. Before it
-# may stand: "step" (what is done next), "wait" (this takes a while), "tail" (what a hook printed), "warn" (for the
-# log), "unfinished" (in the switch that was begun, what is current did not come to the end of its start), and "leave"
-# (this program has ended).
+# Answers are lines; the last one begins with "done", "failed", "busy" or "fenced", and names the current release next.
+# Before it may stand: "step" (what is done next), "wait" (this takes a while), "tail" (what a hook printed), "warn" (to
+# be logged), "unfinished" (in the switch that was begun, what is current did not come to the end of its start), and
+# "leave" (this program has ended).
 #
 # An answer is a line that begins with the mark, and nothing else is: what a login shell, a banner, a tool or a hook
 # prints does not have it. Nobody else can: it is new for each run, and stands in no argument and no environment.
@@ -104,10 +106,10 @@ session() {
     patience=$1 release=$2 sha256=$3 size=$4 meta=$5
     reason='' limit='' visit=${INTERLOCK_VISIT:-}
     now=- hooks='' hooks_run=0 turn=0
-    for tool in flock timeout sha256sum tar gzip sync readlink; do
-        command -v "$tool" >/dev/null || { answer "failed - the host lacks the command $tool" && exit; }
-    done
-    problem=$(mkdir -p -- "$root/.interlock/output" "$root/.interlock/manifests" "$root/.interlock/fence" "$root/releases" "$root/shared" 2>&1) && cd -P -- "$root" ||
+    has_tools || { answer "failed - the host lacks $lacks" && exit; }
+    set -- "$root/.interlock/output" "$root/.interlock/manifests" "$root/.interlock/fence" \
+        "$root/releases" "$root/shared"
+    problem=$(mkdir -p -- "$@" 2>&1) && cd -P -- "$root" ||
         { answer "failed - its folders cannot be made:" $problem && exit; }
     root=$PWD
     fence
@@ -144,8 +146,8 @@ session() {
             "hooks "*) read_hooks "$rest" ;;
             prepare) prepare ;;
             "traffic "*) if run "${rest#* }" "${rest%% *}"; then ended done; else ended failed "$reason"; fi ;;
-            activate) activate ;;
-            "settle "*) settle "$rest" ;;
+            "activate "*) activate "$rest" ;;
+            "settle "* | "restore "*) settle "$rest" "${line%% *}" ;;
             "finish "*) finish "${rest%% *}" "${rest#* }" ;;
             leave) break ;;
             *) ended failed "the host's program does not know the command $line" ;;
@@ -198,6 +200,29 @@ fence() { # write down the token, so that those with lower ones do nothing any m
     set -f
 }
 
+has_tools() { # or says in $lacks which one is not there
+    for lacks in flock timeout sha256sum tar gzip sync readlink dd mv cp find sort comm xargs grep sed tr base64 cmp \
+        stat; do
+        command -v "$lacks" >/dev/null || { lacks="the command $lacks" && return 1; }
+    done
+    # One program under many names, as BusyBox is: old ones do not know all that is asked of them.
+    where=$(command -v mv)
+    case $where in /*) [ -h "$where" ] || return 0 ;; esac
+    while IFS= read -r lacks; do
+        sh -c "$lacks" >/dev/null 2>&1 </dev/null || { lacks="a tool that can do this: $lacks" && return 1; }
+    done <<'EOF'
+timeout -k 1 60 true
+sync -f /
+dd if=/dev/null bs=1 count=1 iflag=fullblock,count_bytes status=none
+grep -lszxF -e x /dev/null || [ $? = 1 ]
+mv --help 2>&1 | grep -e -T -e '-[a-z]*T'
+cp --help 2>&1 | grep -e '-t '
+find / -maxdepth 0 -exec true '{}' +
+stat -c '%a %u:%g' /
+printf x | xargs -0 -r echo
+EOF
+}
+
 tidy() { # what an earlier session left half-way; what cannot be removed is in nobody's way
     set +f
     set -- .interlock/incoming releases/.new releases/.patch releases/.gone*
@@ -205,6 +230,7 @@ tidy() { # what an earlier session left half-way; what cannot be removed is in n
     for left in "$@"; do
         [ ! -e "$left" ] || { answer wait && rm -rf "$@"; break; }
     done
+    unstage
 }
 
 await() { # the next command
@@ -224,7 +250,7 @@ watch() {
             IFS= read -r said <.interlock/turn || exit
             # The lock is free, or another session's: this one has ended.
             case $said in "$$ "*) ! flock -n .interlock/lock true || exit ;; *) exit ;; esac
-            [ "$said" != "$seen" ] || [ "${said##* }" != waiting ] || kill -s KILL "$$"
+            [ "$said" != "$seen" ] || [ "${said##* }" != waiting ] || kill -KILL "$$"
             seen=$said
         done
     ) </dev/null >/dev/null 2>&1 8>&- 9>&- &
@@ -268,7 +294,7 @@ evict() { # kill all that runs of the visit that has the lock, and of the hook t
     for round in 1 2 3 4 5 6 7 8 9 10; do
         pids=$(carriers "INTERLOCK_VISIT=$running")
         [ -n "$pids" ] || break
-        kill -s KILL $pids 2>/dev/null
+        kill -KILL $pids 2>/dev/null
         sleep 0.1
     done
     [ -s .interlock/hook ] || return 0
@@ -279,7 +305,9 @@ evict() { # kill all that runs of the visit that has the lock, and of the hook t
 
 take() { # BYTES FILE: from standard input
     echo "$$ $turn taking" >.interlock/turn
-    problem=$(timeout "$((patience + $1 / slowest))" head -c "$1" 2>&1 >"$2" 9>&-) ||
+    # Not head: BusyBox's takes more from a pipe than it is told to.
+    problem=$(timeout "$((patience + $1 / slowest))" \
+        dd bs=65536 count="$1" iflag=fullblock,count_bytes status=none 2>&1 >"$2" 9>&-) ||
         { answer leave; ended failed "the bundle cannot be written: $problem"; exit; }
     echo "$$ $turn busy" >.interlock/turn
     rightful
@@ -299,7 +327,9 @@ EOF
 }
 
 digests() { # of the files whose names come, with a NUL at the end of each
-    if has_openssl "$size"; then xargs -0 -r openssl dgst -sha256 -r; else xargs -0 -r sha256sum -b --; fi
+    if has_openssl "$size"; then xargs -0 -r openssl dgst -sha256 -r; else
+        xargs -0 -r sha256sum -- | sed 's/^\([0-9a-f]*\)  /\1 */'
+    fi
 }
 
 manifest() { # RELEASE
@@ -359,11 +389,11 @@ assemble() { # SHA256 of the archive, its BYTES, BASE
     mkdir releases/.patch && tar -xzof .interlock/incoming -C releases/.patch || return 1
     new=releases/.patch/tree
     # Copied, not linked: a program that writes to its own files, or a hook that changes an owner, would change both.
-    (cd "releases/$3" && xargs -0 -r cp --parents --no-preserve=mode,ownership --reflink=auto -t ../.patch/tree -- \
-        <../.patch/copy) || return 1
+    (cd "releases/$3" && xargs -0 -r cp --parents --reflink=auto -t ../.patch/tree -- <../.patch/copy) &&
+        (cd "$new" && xargs -0 -r chmod 644 -- <../copy) || return 1
     while IFS=' ' read -r number start length path; do
         gzip -dc "releases/.patch/patch/$number" | dd of="$new/$path" bs=8192 seek="$start" \
-            iflag=fullblock conv=notrunc,sparse status=none || return 1
+            iflag=fullblock conv=notrunc status=none || return 1
         [ "$length" = - ] || truncate -s "$length" -- "$new/$path" || return 1
     done <releases/.patch/patches
     [ ! -s releases/.patch/executable ] || (cd "$new" && xargs -0 -r chmod 755 -- <../executable) || return 1
@@ -387,13 +417,13 @@ read_hooks() { # COUNT
 
 # --- switching --------------------------------------------------------------------------------------------------------
 
-activate() { # to $release; whatever happens, something whole runs at the end
+activate() { # WHEN_STOP_FAILS: to $release; whatever happens, something whole runs at the end
     from=$now reason='' stop_was_tried=-
     exists "$release" || { ended failed "$release is not on the host" && return; }
     begin "$from" "$release" || { ended failed "$reason" && return; }
     # What runs, and what ran until now, are the last that are removed.
     [ "$from" = - ] && touch "releases/$release" || touch "releases/$from" "releases/$release"
-    if stop_old && run "$release" BeforeInstall && place "$release" && run "$release" AfterInstall &&
+    if stop_old "$1" && run "$release" BeforeInstall && place "$release" && run "$release" AfterInstall &&
         switch "$release" && start "$release"; then
         ended done
         return
@@ -401,25 +431,34 @@ activate() { # to $release; whatever happens, something whole runs at the end
     rightful
     failure=$reason
     [ "$now" = "$release" ] || sweep "INTERLOCK_RELEASE=$root/releases/$release"
-    go_to "$from" || failure="$failure. On the way back: $reason"
+    go_to "$from" restore || failure="$failure. On the way back: $reason"
     ended failed "$failure"
 }
 
-stop_old() {
+stop_old() { # go_on | refuse: when its hooks fail
     stop_was_tried=$from
-    run "$from" ApplicationStop
+    run "$from" ApplicationStop && return
+    [ "$1" = go_on ] || { reason="$reason. Only with on_stop_failure: go_on is it ended without its hook" && return 1; }
+    answer "warn $reason. What $from had started was ended without it"
+    sweep "INTERLOCK_RELEASE=$root/releases/$from"
+    reason=''
 }
 
-settle() { # RELEASE, or - for none
+settle() { # RELEASE, or - for none; settle | restore
     reason='' stop_was_tried=-
     [ "$1" = - ] || exists "$1" || { ended failed "$1 is not on the host" && return; }
+    [ "$2" = restore ] || may_place "$1" settle || { ended failed "$reason" && return; }
     if [ -f .interlock/journal ]; then
         started=
         rm -f .interlock/started && sync .interlock
     else
         begin "$now" "$1" || { ended failed "$reason" && return; }
     fi
-    if go_to "$1"; then ended done; else ended failed "$reason"; fi
+    if go_to "$1" "$2"; then ended done && return; fi
+    failure=$reason
+    # What cannot be switched to leaves running what ran; what cannot be started stays, for the next try.
+    [ "$reached" = "$1" ] || go_to "$now" restore || failure="$failure. On the way back: $reason"
+    ended failed "$failure"
 }
 
 begin() { # FROM TO: write down what is begun, and take the space that the way there and back needs
@@ -444,14 +483,20 @@ switch() { # RELEASE: one rename
         problem=$({ link "$1" && mv -fT ".interlock/link.$1" current; } 2>&1)
     fi || { reason="the switch to $1 failed: $problem" && return 1; }
     now=$1
-    sync .
+    problem=$(sync . 2>&1) || { reason="the switch to $1 may not be on the disk: $problem" && return 1; }
 }
 
-go_to() { # RELEASE: stop what runs as well as it can be stopped, switch, start
+go_to() { # RELEASE, settle | restore: stop what runs as well as it can be stopped, switch, start
     rightful
     [ "$now" = "$stop_was_tried" ] || run "$now" ApplicationStop || answer "tail ($reason)"
+    stop_was_tried=$now reached=
     sweep "INTERLOCK_RELEASE=$root/releases/$now"
-    place "$1" back && { [ "$now" = "$1" ] || switch "$1"; } || return
+    if ! place "$1" "$2"; then
+        [ "$2" = restore ] || return
+        answer "tail ($reason)"
+    fi
+    [ "$now" = "$1" ] || switch "$1" || return
+    reached=$1
     start "$1"
 }
 
@@ -530,8 +575,8 @@ sweep() { # VARIABLE=VALUE: end every process that has it in its environment
         pids=$(carriers "$1")
         [ -n "$pids" ] || return 0
         case $round in
-            1) kill -s TERM $pids ;;
-            10 | 15) kill -s KILL $pids ;;
+            1) kill -TERM $pids ;;
+            10 | 15) kill -KILL $pids ;;
         esac
         sleep 0.2
     done
@@ -549,6 +594,10 @@ carriers() {
 # Each file is renamed into its place, so that it is always the old or the new one; all of them together are not: when
 # the host is switched off in between, the retry or the way back puts them right. There may be many thousands: a process
 # is started for each of them only if it stood there before all releases, and goes back.
+#
+# A folder gives way to a file, or a file to a folder, only if releases put there all that it is. What is somebody's is
+# in the way: a release that needs its place is refused before anything is stopped. When that is found out on the way
+# back to a release that ran, which had to live with it, it is left alone and told.
 
 entries() { # RELEASE WORD: what its AppSpec says, each as "value value value rest"
     while IFS=' ' read -r owner word rest; do
@@ -570,112 +619,226 @@ prepare() {
     done <<EOF
 $accounts
 EOF
-    if targets "$release" && strangers; then ended done; else ended failed "$reason"; fi
+    if may_place "$release"; then ended done; else ended failed "$reason"; fi
 }
 
-targets() { # RELEASE: write the names of the files that it puts somewhere
-    : >.interlock/placing && [ -e .interlock/placed ] || : >>.interlock/placed ||
-        { reason="the list of files cannot be written" && return 1; }
+may_place() { # RELEASE [settle | restore]
+    case $newline$hooks in *"$newline$1 files "*) list_files "$@" ;; esac
+}
+
+list_files() { # RELEASE [settle | restore]: what is to stand where; may it?
+    reason=
+    { targets "$1" && kinds "$1" "${2:-}" && strangers "${2:-}"; } 2>.interlock/problem && return
+    [ -n "$reason" ] || reason="the files of $1 cannot be listed: $(head -c 1000 .interlock/problem)"
+    return 1
+}
+
+# No list is made by a pipe: that one of its commands failed would not be seen, and what is not listed would be lost.
+
+targets() { # RELEASE: write the names of the files that it puts somewhere, and of the folders that these need
+    : >>.interlock/placed && : >>.interlock/made && entries "$1" files >.interlock/listed &&
+        : >.interlock/placing.new && : >.interlock/needed || return
     while IFS=' ' read -r none none none pair; do
-        [ -n "$pair" ] || continue
         destination=${pair#*"$tab"} source=${pair%%"$tab"*}
         if [ ! -d "releases/$1/$source" ]; then
-            say "$destination/${source##*/}"
+            say "$destination/${source##*/}" >>.interlock/placing.new &&
+                say "$destination" >>.interlock/needed || return
         else
-            (cd "releases/$1/$source" && find . ! -type d ! -path ./.interlock.json) |
-                while IFS= read -r name; do say "$destination/${name#./}"; done
+            below "releases/$1/$source" "$destination" ! -type d ! -path ./.interlock.json >>.interlock/placing.new &&
+                below "releases/$1/$source" "$destination" -type d >>.interlock/needed || return
         fi
-    done >.interlock/placing <<EOF
-$(entries "$1" files)
-EOF
+        while destination=${destination%/*} && [ -n "$destination" ]; do
+            say "$destination" >>.interlock/needed || return
+        done
+    done <.interlock/listed
+    sorted .interlock/placing.new >.interlock/placing && sorted .interlock/placed >.interlock/placed.new &&
+        sorted .interlock/made >.interlock/made.new
+}
+
+below() { # FOLDER START CONDITION...: what is there, START in the place of FOLDER
+    start=$2
+    (cd -- "$1" && shift 2 && find . "$@") >.interlock/below || return
+    while IFS= read -r name; do say "$start${name#.}" || return; done <.interlock/below
 }
 
 sorted() { LC_ALL=C sort -u "$@"; }
 
 both() { LC_ALL=C comm "$@"; } # sorted lists: -23 what is only in the first, -13 only in the second, -12 in both
 
-strangers() { # files that are there, and that no release put there, in .interlock/strangers; may they be?
-    sorted .interlock/placing >.interlock/placing.new && sorted .interlock/placed >.interlock/placed.new
-    both -23 .interlock/placing.new .interlock/placed.new | while IFS= read -r path; do
-        [ ! -e "$path" ] && [ ! -h "$path" ] || say "$path"
-    done >.interlock/strangers
-    behaviour=$(entries "$release" files | while IFS=' ' read -r word rest; do say "$word" && break; done)
-    [ "$behaviour" = DISALLOW ] && [ -s .interlock/strangers ] || return 0
-    IFS= read -r path <.interlock/strangers
-    reason="$path is there, no release put it there, and file_exists_behavior is DISALLOW"
+# What stands where another kind of thing is to stand: what is releases' own is in .interlock/giving, what is somebody's
+# in .interlock/blocked. What stays as it is, and is not placed, is in .interlock/spared.
+kinds() { # RELEASE [settle | restore]: may they be?
+    IFS=' ' read -r behaviour none <.interlock/listed || behaviour=
+    : >.interlock/spared && : >.interlock/giving && : >.interlock/blocked && : >.interlock/odd.new || return
+    while IFS= read -r path; do
+        [ -d "$path" ] && [ ! -h "$path" ] || { [ ! -e "$path" ] && [ ! -h "$path" ]; } || say "$path" || return
+    done <.interlock/needed >.interlock/odd.new
+    sorted .interlock/odd.new >.interlock/odd && both -23 .interlock/odd .interlock/placed.new >.interlock/odd.theirs &&
+        both -12 .interlock/odd .interlock/placed.new >.interlock/odd.own || return
+    while IFS= read -r path; do
+        [ -d "$path" ] || say "$path" || return # a link to a folder is one
+    done <.interlock/odd.theirs >.interlock/blocked
+    while IFS= read -r path; do own_or "$path" .interlock/blocked || return; done <.interlock/odd.own
+    in_the_way=.interlock/blocked
+    [ "$behaviour" != RETAIN ] || in_the_way=.interlock/spared
+    while IFS= read -r path; do
+        [ ! -d "$path" ] || [ -h "$path" ] || own_or "$path" "$in_the_way" || return
+    done <.interlock/placing
+    [ -s .interlock/blocked ] || return 0
+    [ "${2:-}" != restore ] || { spare; return; }
+    IFS= read -r path <.interlock/blocked
+    reason="$path is in the way: the release has a file where a folder stands, or a folder where a file stands, and no \
+release put there all that it is. Whatever file_exists_behavior says, the one is not replaced by the other"
     return 1
 }
 
-place() { # RELEASE [back]: its files in their places, and no other release's
+own_or() { # PATH LIST: note it as giving way, if releases put there all that it is; or else in LIST
+    all_below ".interlock/foreign$1" ! -type d >.interlock/others || return
+    if [ -d "$1" ] && [ ! -h "$1" ]; then
+        find "$1" ! -type d >.interlock/below && sorted .interlock/below >.interlock/below.new &&
+            both -23 .interlock/below.new .interlock/placed.new >>.interlock/others &&
+            find "$1" -type d >.interlock/below && sorted .interlock/below >.interlock/below.new &&
+            both -23 .interlock/below.new .interlock/made.new >>.interlock/others || return
+    fi
+    if [ -s .interlock/others ]; then say "$1" >>"$2"; else say "$1" >>.interlock/giving; fi
+}
+
+all_below() { # PATH CONDITION...: names of what is there, with itself
+    [ ! -e "$1" ] && [ ! -h "$1" ] || find "$@"
+}
+
+spare() { # leave alone what is blocked, and what would be below it
+    while IFS= read -r path; do
+        answer "tail $path is somebody's, and in the way of the release's files: it is left as it is"
+        say "$path" >>.interlock/spared || return
+        while IFS= read -r name; do
+            case $name in "$path" | "$path"/*) ;; *) say "$name" || return ;; esac
+        done <.interlock/placing >.interlock/placing.new
+        mv -f .interlock/placing.new .interlock/placing || return
+    done <.interlock/blocked
+}
+
+# Files that are there, and that no release put there, in .interlock/strangers.
+strangers() { # [settle | restore]: may they be?
+    both -23 .interlock/placing .interlock/placed.new >.interlock/placing.new || return
+    while IFS= read -r path; do
+        [ -d "$path" ] && [ ! -h "$path" ] || { [ ! -e "$path" ] && [ ! -h "$path" ]; } || say "$path" || return
+    done <.interlock/placing.new >.interlock/strangers
+    case $behaviour in
+        RETAIN)
+            sorted .interlock/strangers .interlock/spared >.interlock/spared.new &&
+                mv -f .interlock/spared.new .interlock/spared && : >.interlock/strangers &&
+                both -23 .interlock/placing .interlock/spared >.interlock/placing.new &&
+                mv -f .interlock/placing.new .interlock/placing
+            ;;
+        DISALLOW)
+            [ -z "${1:-}" ] && [ -s .interlock/strangers ] || return 0
+            IFS= read -r path <.interlock/strangers
+            reason="$path is there, no release put it there, and file_exists_behavior is DISALLOW"
+            return 1
+            ;;
+    esac
+}
+
+place() { # RELEASE [settle | restore]: its files in their places, and no other release's
     case $newline$hooks in *"$newline$1 files "*) ;; *) [ -s .interlock/placed ] || return 0 ;; esac
     rightful
     answer "step Install"
-    targets "$1" || return 1
-    strangers || [ -n "${2:-}" ] || return 1
-    problem=$(place_all "$1" 2>&1) || { rightful; reason="the files of $1 cannot be put in their places: $problem" && return 1; }
+    list_files "$@" || return
+    problem=$(place_all "$1" 2>&1) && return
+    rightful
+    unstage
+    reason="the files of $1 cannot be put in their places: $problem"
+    return 1
+}
+
+unstage() { # what was copied aside, and not moved into its place
+    [ -f .interlock/pairs ] || return 0
+    while IFS=' ' read -r none none none pair; do rm -rf -- "${pair#*"$tab"}/.interlock-new"; done <.interlock/pairs
+    rm -f .interlock/pairs
 }
 
 place_all() { # RELEASE
     # What is under way is noted first: a retry then knows these files for releases' own.
-    keep_strangers "$1" && sorted .interlock/placed .interlock/placing >.interlock/placed.new &&
-        mv -fT .interlock/placed.new .interlock/placed && sync .interlock/placed .interlock || return 1
-    entries "$1" files >.interlock/pairs
-    entries "$1" permission >.interlock/permissions
+    keep_strangers && sorted .interlock/placed .interlock/placing >.interlock/placed.new &&
+        mv -f .interlock/placed.new .interlock/placed && sync .interlock/placed .interlock || return 1
+    entries "$1" files >.interlock/pairs && entries "$1" permission >.interlock/permissions && give_way || return 1
     while IFS=' ' read -r none none none pair; do
+        ! is_spared "${pair#*"$tab"}" || continue
         rightful_still && stage "$1" "${pair%%"$tab"*}" "${pair#*"$tab"}" && permit_files "${pair#*"$tab"}" &&
             rightful_still && make_folders "${pair#*"$tab"}" && move_in "${pair#*"$tab"}" || return 1
     done <.interlock/pairs
-    sorted .interlock/placing >.interlock/placing.new
-    both -13 .interlock/placing.new .interlock/placed >.interlock/leaving
+    rm -f .interlock/pairs && both -13 .interlock/placing .interlock/placed >.interlock/leaving || return 1
     while IFS= read -r path; do
         rightful_still || return 1
         if [ -e ".interlock/foreign$path" ] || [ -h ".interlock/foreign$path" ]; then
-            mv -fT ".interlock/foreign$path" "$path" || return 1
-        else
-            say "$path" >&3
+            { [ ! -d "$path" ] || [ -h "$path" ]; } && mv -fT ".interlock/foreign$path" "$path" ||
+                answer "warn what stood at $path before cannot go back there: it is in .interlock/foreign"
+        elif [ -h "$path" ] || { [ -e "$path" ] && [ ! -d "$path" ]; }; then
+            say "$path" >&3 || return 1
         fi
     done <.interlock/leaving 3>.interlock/removed
-    rightful_still && each .interlock/removed rm -f && mv -fT .interlock/placing.new .interlock/placed
+    rightful_still && each .interlock/removed rm -f && mv -f .interlock/placing .interlock/placed
+}
+
+give_way() { # what releases put where another kind of thing is to stand now
+    while IFS= read -r path; do
+        rightful_still || return
+        if [ -h "$path" ] || [ ! -d "$path" ]; then
+            rm -f -- "$path" || return
+            continue
+        fi
+        find "$path" -type d >.interlock/gone.new && sorted .interlock/gone.new >.interlock/gone &&
+            find "$path" ! -type d -exec rm -f -- '{}' + &&
+            find "$path" -depth -type d -exec rmdir -- '{}' + || return
+        sorted .interlock/made >.interlock/made.old &&
+            both -23 .interlock/made.old .interlock/gone >.interlock/made.new &&
+            mv -f .interlock/made.new .interlock/made || return
+    done <.interlock/giving
+}
+
+is_spared() { # FOLDER: it, or one above it
+    while IFS= read -r path; do
+        case $1 in "$path" | "$path"/*) return 0 ;; esac
+    done <.interlock/spared
+    return 1
 }
 
 each() { # FILE COMMAND...: with the lines of a file, which are names and no options
     list=$1 && shift
-    tr '\n' '\0' <"$list" | xargs -0 -r "$@"
+    tr '\n' '\0' <"$list" >"$root/.interlock/names" && xargs -0 -r "$@" <"$root/.interlock/names"
 }
 
-keep_strangers() { # RELEASE: copy what is overwritten aside; what is retained is not placed
+keep_strangers() { # copy what is overwritten aside
     [ -s .interlock/strangers ] || return 0
-    if [ "$behaviour" = RETAIN ]; then
-        sorted .interlock/placing >.interlock/placing.new
-        both -23 .interlock/placing.new .interlock/strangers >.interlock/placing
-    else
-        # cp cannot do it with names that begin with a slash.
-        while IFS= read -r path; do say "./${path#/}"; done <.interlock/strangers >.interlock/kept
-        mkdir -p .interlock/foreign &&
-            (cd / && each "$root/.interlock/kept" cp -a --parents -t "$root/.interlock/foreign")
-    fi
+    # cp cannot do it with names that begin with a slash.
+    while IFS= read -r path; do say "./${path#/}" || return; done <.interlock/strangers >.interlock/kept
+    mkdir -p .interlock/foreign &&
+        (cd / && each "$root/.interlock/kept" cp -a --parents -t "$root/.interlock/foreign")
 }
 
 stage() { # RELEASE SOURCE DESTINATION: copy aside, in the destination
     way=$3
-    while [ -n "$way" ] && [ ! -d "$way" ]; do say "$way" && way=${way%/*}; done >>.interlock/made
+    while [ -n "$way" ] && [ ! -d "$way" ]; do
+        say "$way" >>.interlock/made || return
+        way=${way%/*}
+    done
     mkdir -p -- "$3" && rm -rf -- "$3/.interlock-new" && mkdir -- "$3/.interlock-new" || return 1
     if [ -d "releases/$1/$2" ]; then
         cp -a -- "releases/$1/$2/." "$3/.interlock-new/" && rm -f -- "$3/.interlock-new/.interlock.json"
     else
         cp -a -- "releases/$1/$2" "$3/.interlock-new/"
     fi || return 1
-    [ -s .interlock/strangers ] && [ "$behaviour" = RETAIN ] || return 0
+    [ -s .interlock/spared ] || return 0
     while IFS= read -r path; do
-        case $path in "$3"/*) say "$3/.interlock-new${path#"$3"}" ;; esac
-    done <.interlock/strangers >.interlock/retained
-    each .interlock/retained rm -f
+        case $path in "$3"/*) say "$3/.interlock-new${path#"$3"}" || return ;; esac
+    done <.interlock/spared >.interlock/retained
+    each .interlock/retained rm -rf
 }
 
 permit_files() { # DESTINATION: owners and modes of what is staged there
-    (cd -- "$1/.interlock-new" && find . -type f) |
-        while IFS= read -r name; do say "$1/${name#./}"; done >.interlock/things
-    permit file "$1" "$1/.interlock-new" && find "$1/.interlock-new" -type f -exec sync '{}' +
+    below "$1/.interlock-new" "$1" -type f >.interlock/things && permit file "$1" "$1/.interlock-new" &&
+        find "$1/.interlock-new" -type f -exec sync '{}' +
 }
 
 # A folder that was there before all releases is nobody's to change. One that was made for them is as the release that
@@ -686,7 +849,7 @@ make_folders() { # DESTINATION
     while IFS= read -r name; do
         path=$1${name#.}
         [ -d "$path" ] || { say "$path" >>.interlock/made && mkdir -p -- "$path" &&
-            chmod --reference="$staged/$name" -- "$path" && chown --reference="$staged/$name" -- "$path"; } || return 1
+            as "$staged/$name" chmod "$path" && as "$staged/$name" chown "$path"; } || return 1
     done <.interlock/folders
     : >>.interlock/made && sorted .interlock/made >.interlock/made.new && mv -fT .interlock/made.new .interlock/made &&
         : >>.interlock/permitted && sorted .interlock/permitted >.interlock/permitted.new || return 1
@@ -694,18 +857,26 @@ make_folders() { # DESTINATION
         way=$1
         while way=${way%/*} && [ -n "$way" ]; do say "$way"; done
         while IFS= read -r name; do say "$1${name#.}"; done <.interlock/folders
-    } | sorted | both -12 - .interlock/made >.interlock/things
-    both -12 .interlock/things .interlock/permitted.new >.interlock/undone
+    } >.interlock/things.new
+    sorted .interlock/things.new >.interlock/things.all &&
+        both -12 .interlock/things.all .interlock/made >.interlock/things &&
+        both -12 .interlock/things .interlock/permitted.new >.interlock/undone || return 1
     as_staged chown "$1" || return 1
     permit directory '' '' || return 1
-    sorted .interlock/moded | both -23 .interlock/undone - >.interlock/undone.new
-    mv -fT .interlock/undone.new .interlock/undone && as_staged chmod "$1"
+    sorted .interlock/moded >.interlock/moded.new &&
+        both -23 .interlock/undone .interlock/moded.new >.interlock/undone.new &&
+        mv -f .interlock/undone.new .interlock/undone && as_staged chmod "$1"
 }
 
 as_staged() { # chown|chmod DESTINATION: folders, as the release has them
     while IFS= read -r path; do
-        case $path in "$2" | "$2"/*) "$1" --reference="$2/.interlock-new${path#"$2"}" -- "$path" || return 1 ;; esac
+        case $path in "$2" | "$2"/*) as "$2/.interlock-new${path#"$2"}" "$1" "$path" || return 1 ;; esac
     done <.interlock/undone
+}
+
+as() { # EXAMPLE chmod|chown PATH
+    [ "$2" = chmod ] && format=%a || format=%u:%g
+    example=$(stat -c "$format" -- "$1") && "$2" "$example" -- "$3"
 }
 
 permit() { # file|directory START PLACE: what permissions say of .interlock/things; what begins with START is at PLACE
@@ -717,7 +888,7 @@ $rest
 EOF
         object=${object%/}
         while IFS= read -r path; do
-            ! is_meant "$1" "$path" || say "$3${path#"$2"}"
+            ! is_meant "$1" "$path" || say "$3${path#"$2"}" || return
         done <.interlock/things >.interlock/meant
         [ "$verb" != chmod ] || cat .interlock/meant >>.interlock/moded
         [ "$1" = file ] || cat .interlock/meant >>.interlock/permitted
@@ -759,9 +930,10 @@ finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it wa
     fi
     set +f
     rm -f .interlock/journal .interlock/started .interlock/link.*
-    set -- "$1" releases/*
     set -f
-    [ "$1" = 0 ] || [ "$#" -le "$(($1 + 1))" ] || prune "$1"
+    ls -1t releases >.interlock/releases
+    note_what_ran
+    prune "$1"
     set +f
     set -- releases/.gone*
     set -f
@@ -769,19 +941,41 @@ finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it wa
     ended done
 }
 
-prune() { # KEEP
+# Releases that ran, and were well, are in .interlock/ran; of those that are here from before there was such a list, all
+# may have.
+note_what_ran() {
+    ran=$newline
+    if [ -f .interlock/ran ]; then
+        while IFS= read -r name; do ! exists "$name" || ran=$ran$name$newline; done <.interlock/ran
+    else
+        while IFS= read -r name; do [ "$name" = "$release" ] || ran=$ran$name$newline; done <.interlock/releases
+    fi
+    [ "$now" = - ] || has_run "$now" || ran=$ran$now$newline
+    printf '%s' "${ran#"$newline"}" >.interlock/ran.new && mv -fT .interlock/ran.new .interlock/ran
+}
+
+has_run() { # RELEASE
+    case $ran in *"$newline$1$newline"*) ;; *) return 1 ;; esac
+}
+
+prune() { # KEEP of those that ran, 0: all; of the others only what this session brought stays, for a retry
     left=$1
     [ "$now" = - ] || left=$((left - 1))
     [ "$previous" = - ] || [ "$previous" = "$now" ] || left=$((left - 1))
-    ls -1t releases | while IFS= read -r name; do
+    while IFS= read -r name; do
         exists "$name" && [ "$name" != "$now" ] && [ "$name" != "$previous" ] || continue
-        left=$((left - 1))
-        [ "$left" -lt 0 ] && rightful_still || continue
+        if has_run "$name"; then
+            left=$((left - 1))
+            [ "$1" != 0 ] && [ "$left" -lt 0 ] || continue
+        elif [ "$name" = "$release" ]; then
+            continue
+        fi
+        rightful_still || continue
         problem=$(put_aside "$name" 2>&1) || { answer "warn $name cannot be removed:" $problem && continue; }
         set +f
         rm -f .interlock/output/"$name".* ".interlock/manifests/$name.gz"
         set -f
-    done
+    done <.interlock/releases
 }
 
 unset mark # what the environment has of that name would be handed to hooks

@@ -134,7 +134,7 @@ class HostSession:
 
     ``current`` is the release that the host named last; ``has_begun`` says that a switch is to be finished,
     ``is_settled`` that what is current came to the end of its start, ``has_left`` that the host's program has ended;
-    ``sent`` counts the bytes of releases that were sent.
+    ``sent`` counts the bytes of releases that were sent; ``warnings`` are what went wrong and does not decide.
     """
 
     def __init__(
@@ -156,6 +156,7 @@ class HostSession:
         self.is_settled = self.state.is_settled
         self.has_left = False
         self.sent = 0
+        self.warnings: list[str] = []
 
     async def receive(self, parcel: Parcel) -> None:
         """Send the release; the host checks its digest, unpacks it, and has it then.
@@ -222,14 +223,24 @@ class HostSession:
             self._watch.begin(str(event))
             await self._tell(specs, [f"traffic {event} {named(release)}"], event_seconds(spec, event))
 
-    async def activate(self, specs: Mapping[str, AppSpec]) -> None:
-        """Switch to the release; when one of its hooks fails, the host goes back by itself before it answers."""
+    async def activate(self, specs: Mapping[str, AppSpec], on_stop_failure: str) -> None:
+        """Switch to the release; when one of its hooks fails, the host goes back by itself before it answers.
+
+        :param on_stop_failure: ``go_on`` or ``refuse``: when what runs cannot be stopped by its own hooks.
+        """
         about = self._contents.release if isinstance(self._contents, Contents) else self._contents
-        await self._switch(["activate"], specs, about)
+        await self._switch([f"activate {on_stop_failure}"], specs, about)
 
     async def settle(self, release: str | None, specs: Mapping[str, AppSpec]) -> None:
-        """Switch to a release that is on the host, or to none, and stay there whatever its hooks say."""
+        """Switch to a release that is on the host, or to none, and stay there whatever its hooks say.
+
+        If its files cannot be put in their places, what runs goes on running.
+        """
         await self._switch([f"settle {named(release)}"], specs, release)
+
+    async def restore(self, release: str | None, specs: Mapping[str, AppSpec]) -> None:
+        """Switch back to what ran before, whatever is in the way of its files meanwhile."""
+        await self._switch([f"restore {named(release)}"], specs, release)
 
     async def finish(self, *, keep: int, previous: str | None = AS_NOTED) -> None:
         """End the switch: the host forgets it, and all releases but ``keep``.
@@ -265,6 +276,11 @@ class HostSession:
         await self._hold(f"have {self._channel.address} do: {command}")
         return "" if self._started is None else f"until {int(asked - self._started) + _HOLDS_SECONDS}\n"
 
+    def warn(self, what: str) -> None:
+        """Note what went wrong, and does not decide how the visit ends."""
+        log.warning("%s: %s", self._channel.address, what)
+        self.warnings.append(what)
+
     async def _done(self, limit: float) -> None:
         """Wait until the host has done what it was told; DeployError with its words if it could not."""
         answer = await self._channel.answer(limit)
@@ -274,7 +290,7 @@ class HostSession:
         self.has_left = answer.has("leave")
         for line in answer.lines:
             if line.startswith("warn "):
-                log.warning("%s: %s", self._channel.address, line.removeprefix("warn "))
+                self.warn(_printable(line.removeprefix("warn ")))
         if answer.word != "done":
             raise _refusal(self._channel.address, answer)
 

@@ -27,6 +27,9 @@ from .transport import Door
 
 log = logging.getLogger(__name__)
 
+StopFailure = Literal["go_on", "refuse"]
+"""What is done when a hook fails that is to stop what runs: its own, which the release that comes cannot mend."""
+
 _Outcome = Literal["deployed", "unchanged", "backed_out", "failed"]
 _MARGIN = 360.0  # seconds that a host waits for a command beyond what drain and health checks may take
 
@@ -69,6 +72,7 @@ class Delivery:
     parcel: Parcel
     appspec: AppSpec
     keep_releases: int
+    on_stop_failure: StopFailure = "go_on"
 
 
 class Visit:
@@ -85,6 +89,7 @@ class Visit:
         self._drained = False
         self._may_serve = True
         self._sent = 0
+        self._warnings: list[str] = []
 
     async def deploy(self, delivery: Delivery) -> HostResult:
         """Bring the host to a release; if that fails, the host is put back on the release that it had."""
@@ -104,7 +109,14 @@ class Visit:
         """Take the host back to a release that it still has, or to none."""
 
         async def take_back(session: HostSession) -> _Outcome:
-            return await self._take_back(session, release, version)
+            try:
+                return await self._take_back(session, release, version)
+            except HostUnreachable:
+                raise
+            except ReleaseError as error:
+                if not self._still_runs_what_ran(session):
+                    raise  # one that is where it was to go, and not well there, stays: a try goes on from that
+                raise DeployError(f"{error} {await self._put_back(session, self._specs())}") from error
 
         return await self._result(release, take_back)
 
@@ -140,9 +152,9 @@ class Visit:
         specs = self._specs(delivery)
         await session.prepare(delivery.appspec)
         await self._around.door.admit(self._host.address)  # while the bytes travelled, somebody may have said stop
-        await self._drain_with_hooks(session, specs)
+        await self._drain_with_hooks(session, specs, delivery.on_stop_failure)
         await self._around.door.admit(self._host.address)  # and while it was taken out of service
-        await (session.settle(release, specs) if arrived else session.activate(specs))
+        await (session.settle(release, specs) if arrived else session.activate(specs, delivery.on_stop_failure))
         await self._check(version)
         await self._restore_with_hooks(session, specs)
         await session.finish(keep=delivery.keep_releases, previous=self._ran_before(release))
@@ -165,7 +177,7 @@ class Visit:
         try:
             if session.current != before or not session.is_settled or not await self._is_well(version, before):
                 await self._drain_again()
-                await session.settle(before, specs)
+                await session.restore(before, specs)
             if before is not None:
                 await self._check(version)
                 await self._restore()
@@ -200,6 +212,10 @@ class Visit:
         await session.finish(keep=0, previous=None)
         return "backed_out"
 
+    def _still_runs_what_ran(self, session: HostSession) -> bool:
+        """Say whether the host was taken out of service for a way back that it did not go."""
+        return session.current is not None and session.current == self._before and (self._drained or session.has_begun)
+
     async def _confirm_back(self, session: HostSession) -> _Outcome:
         """Find the host back already: nothing to do, or the last steps of an earlier try."""
         if session.current is not None:
@@ -210,12 +226,26 @@ class Visit:
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    async def _drain_with_hooks(self, session: HostSession, specs: Mapping[str, AppSpec]) -> None:
+    async def _drain_with_hooks(
+        self, session: HostSession, specs: Mapping[str, AppSpec], on_failure: StopFailure
+    ) -> None:
         """Take the host out of the balancer; the hooks around it are the running release's, as in CodeDeploy."""
         if self._around.balancer is not None:
-            await session.traffic(Event.BEFORE_BLOCK_TRAFFIC, session.current, specs)
+            await self._block(session, Event.BEFORE_BLOCK_TRAFFIC, specs, on_failure)
             await self._drain()
-            await session.traffic(Event.AFTER_BLOCK_TRAFFIC, session.current, specs)
+            await self._block(session, Event.AFTER_BLOCK_TRAFFIC, specs, on_failure)
+
+    async def _block(
+        self, session: HostSession, event: Event, specs: Mapping[str, AppSpec], on_failure: StopFailure
+    ) -> None:
+        try:
+            await session.traffic(event, session.current, specs)
+        except HostUnreachable:
+            raise
+        except DeployError as error:
+            if on_failure == "refuse":
+                raise
+            session.warn(f"Went on, for the release that comes cannot mend it: {error}")
 
     async def _restore_with_hooks(self, session: HostSession, specs: Mapping[str, AppSpec]) -> None:
         if self._around.balancer is not None:
@@ -316,6 +346,7 @@ class Visit:
             finally:
                 self._after = session.current
                 self._sent += session.sent
+                self._warnings += session.warnings
 
     def _note(self, state: HostState, target: str | None) -> None:
         """Remember what ran before: before this visit, or before an earlier one that did not come to its end."""
@@ -349,6 +380,7 @@ class Visit:
             error=error,
             steps=self._watch.steps,
             sent=self._sent,
+            warnings=tuple(self._warnings),
         )
 
 

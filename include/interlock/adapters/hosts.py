@@ -19,7 +19,7 @@ from include.interlock.domain.records import BackOutPlan, Host, HostResult, Runn
 from include.interlock.domain.rollout import Pace
 
 from .host_session import ask_host
-from .host_visit import Delivery, Probe, Surroundings, Visit, visit_all, visit_at_pace
+from .host_visit import Delivery, Probe, StopFailure, Surroundings, Visit, visit_all, visit_at_pace
 from .load_balancer import Balancer
 from .parcel import Parcel
 from .permits import Admission
@@ -55,6 +55,7 @@ class Deployment:
 
     :param deploy_root: ``{host}`` in it stands for the host's address.
     :param health: none: the release's hooks alone say whether it is well.
+    :param on_stop_failure: what is done when a hook fails that is to stop what runs.
     """
 
     service: str
@@ -69,6 +70,7 @@ class Deployment:
     keep_releases: int
     health: Health | None
     drain_timeout: timedelta
+    on_stop_failure: StopFailure = "go_on"
 
 
 async def deploy_hosts(
@@ -253,6 +255,7 @@ def _delivery(deployment: Deployment) -> Delivery:
         ),
         appspec=_appspec(deployment.bundle),
         keep_releases=deployment.keep_releases,
+        on_stop_failure=deployment.on_stop_failure,
     )
 
 

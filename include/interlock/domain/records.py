@@ -241,6 +241,15 @@ class HostResult(Model):
     error: str = ""
     steps: tuple[tuple[str, float], ...] = Field((), description="Step: seconds")
     sent: int = Field(0, description="Bytes of the release that were sent to the host")
+    warnings: tuple[str, ...] = Field((), description="What went wrong and did not matter to the outcome")
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older results did not have, so that what was recorded keeps its digest."""
+        plain: dict[str, Any] = dump(self)
+        if not self.warnings:
+            del plain["warnings"]
+        return plain
 
 
 class TestDeployment(Record):

@@ -86,6 +86,7 @@ def deploy(
             keep_releases=described.keep_releases,
             health=service.health,
             drain_timeout=described.drain_timeout,
+            on_stop_failure=described.on_stop_failure,
         )
         results = asyncio.run(
             ssh_hosts.deploy_hosts(

@@ -6,7 +6,7 @@ import getpass
 import stat
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -286,6 +286,19 @@ def test_hooks_around_traffic_are_in_codedeploys_order(fleet: Fleet, machine: Ss
     second = (machine.root / "shared/events").read_text().splitlines()[-9:]
     assert [line.split()[0] for line in second] == EVENTS
     assert [line.split()[1] for line in second] == ["1.0.0"] * 3 + ["1.1.0"] * 6
+
+
+@pytest.mark.parametrize("event", ["BeforeBlockTraffic", "AfterBlockTraffic"])
+def test_a_broken_hook_of_the_release_that_runs_keeps_no_later_one_out(
+    fleet: Fleet, machine: SshdHost, builder: Builder, event: str
+) -> None:
+    balance = Balance()
+    deploy_one(fleet, builder.build("1.0.0", {}, hooks=on(event), script=FAIL), balance)
+    refused = deploy_one(fleet, replace(builder.build("1.1.0", {}), on_stop_failure="refuse"), balance)
+    assert (refused.outcome, balance.serving) == ("failed", {machine.host.instance_id})
+    result = deploy_one(fleet, builder.build("1.2.0", {}), balance)
+    assert (result.outcome, result.error, balance.serving) == ("deployed", "", {machine.host.instance_id})
+    assert f"the hook {event} (note)" in " ".join(result.warnings)
 
 
 def test_a_failing_hook_after_traffic_takes_the_host_back_out_of_service(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -47,10 +47,25 @@ def test_a_failing_hook_leaves_the_old_release_running(fleet: Fleet, tmp_path: P
     assert f"The host runs {failed.old.release}, as before, and is well." in failed.result.error
 
 
-def test_a_failing_stop_hook_leaves_the_old_release_running(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_release_that_cannot_be_stopped_is_ended_for_the_next_one(
+    fleet: Fleet, machine: SshdHost, tmp_path: Path
+) -> None:
+    deploy(fleet, make_release(fleet, tmp_path, "1.0.0", hooks={"ApplicationStop": FAIL}))
+    for version in ("1.0.1", "1.0.2"):
+        result = deploy_one(fleet, make_release(fleet, tmp_path, version, hooks={"ApplicationStop": FAIL}))
+        assert (result.outcome, result.error) == ("deployed", "")
+        (warning,) = result.warnings
+        assert "the hook ApplicationStop (hooks/ApplicationStop.sh) of 1.0." in warning
+        assert served(fleet, machine) == version
+
+
+def test_a_failing_stop_hook_leaves_the_old_release_running_where_that_is_asked_for(
+    fleet: Fleet, tmp_path: Path
+) -> None:
     old = make_release(fleet, tmp_path, "1.0.0", hooks={"ApplicationStop": FAIL})
-    failed = failed_upgrade(fleet, old, make_release(fleet, tmp_path, "1.1.0"))
+    failed = failed_upgrade(fleet, old, replace(make_release(fleet, tmp_path, "1.1.0"), on_stop_failure="refuse"))
     assert "the hook ApplicationStop" in failed.result.error
+    assert "on_stop_failure: go_on" in failed.result.error
 
 
 def test_a_hook_that_hangs_is_killed_with_what_it_started(fleet: Fleet, machine: SshdHost, tmp_path: Path) -> None:
@@ -64,7 +79,7 @@ def test_a_stop_hook_that_hangs_is_killed_and_the_old_release_runs(
     fleet: Fleet, machine: SshdHost, tmp_path: Path
 ) -> None:
     old = make_release(fleet, tmp_path, "1.0.0", hooks={"ApplicationStop": HANG}, timeouts={"ApplicationStop": 1})
-    failed_upgrade(fleet, old, make_release(fleet, tmp_path, "1.1.0"))
+    failed_upgrade(fleet, old, replace(make_release(fleet, tmp_path, "1.1.0"), on_stop_failure="refuse"))
     assert machine.processes("sleep", "1000") == []
 
 

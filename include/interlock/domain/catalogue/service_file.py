@@ -243,6 +243,11 @@ class Environment(Model):
         "release manager is asked",
     )
     guidance: Guidance | None = Field(None, description="With on_failure: ask")
+    on_stop_failure: Literal["go_on", "refuse"] = Field(
+        "go_on",
+        description="When a hook of the release that runs fails as it is stopped (ApplicationStop, BeforeBlockTraffic, "
+        "AfterBlockTraffic): go_on ends what it started, and lets the new one prove itself; refuse fails the host",
+    )
     deploy_root: Annotated[str, StringConstraints(pattern=_DEPLOY_ROOT, max_length=255)] = Field(
         description="Folder on the host: absolute, or under the login's home"
     )
