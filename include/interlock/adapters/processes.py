@@ -130,7 +130,9 @@ def run(
 def _limit(process: subprocess.Popen[bytes], largest: int) -> None:
     """Limit the files of a command that has just begun, and of all that it starts."""
     with suppress(ProcessLookupError):  # it is done already
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest, largest))
+        _, most = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        limit = largest if most == resource.RLIM_INFINITY else min(largest, most)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
 
 
 def _listen(

@@ -7,7 +7,8 @@ the same rounds. So a dead host is no average of three, and a dead hour is none 
 
 The risk of a false alarm is divided among all these tests. Two fleets that are alike, of which each request fails by
 itself and equally often on both, fail in at most :data:`RISK` of all canaries, whatever that share of errors is
-(Boole's inequality). What is too rare to be told from chance is not seen; ``docs/benchmarks.md`` has how much that is.
+(Boole's inequality); unless it is so high that the baseline answers nothing on a path by chance. What is too rare to be
+told from chance is not seen; ``docs/benchmarks.md`` has how much that is.
 
 Counts that cannot be compared prove nothing, and are never taken for good: none at all, hosts that were not asked
 alike, a host that answered nothing, a baseline of which one host fails more than the others.
