@@ -160,7 +160,7 @@ def test_an_agent_that_is_offline_is_a_host_that_cannot_be_reached(
     assert (result.outcome, machine.current) == ("failed", None)
 
 
-def test_the_admission_is_asked_when_a_host_is_begun_and_before_it_is_changed(
+def test_the_admission_is_asked_when_a_host_is_begun_before_it_is_taken_out_of_service_and_before_it_is_switched(
     fleet: Fleet, agent: Agent, login: SsmLogin, tmp_path: Path
 ) -> None:
     class Counting(Admission):
@@ -173,7 +173,7 @@ def test_the_admission_is_asked_when_a_host_is_begun_and_before_it_is_changed(
     admission = Counting.sandbox("test")
     deploy(fleet, make_release(fleet, tmp_path, "1.0.0"), login, admission)
     assert len(agent.commands) > 3
-    assert admission.asked == 2, "as over SSH"
+    assert admission.asked == 3, "as over SSH"
 
 
 @pytest.mark.parametrize(("script", "outcome"), [("exit 0", "deployed"), ("exit 1", "failed")])
