@@ -49,7 +49,8 @@ def secret_files(settings: Settings) -> list[Path]:
 
 
 def head(path: Path) -> str:
-    return path.open("rb").read(200).decode(errors="replace")
+    with path.open("rb") as file:
+        return file.read(200).decode(errors="replace")
 
 
 @attack("read and replace the platform's keys and passwords in a build", by=AUTHOR, way="code", stopped=SANDBOX)
