@@ -17,9 +17,12 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from include.interlock.domain.witness import GIVEN, GivenAnswer
+from include.interlock.domain.ledger import release_chain
+from include.interlock.domain.witness import GIVEN, WORDED, GivenAnswer
+from tests.witness import digest_of, given_payload, worded_payload
 
 RUN = ("release_bike_shop", "manual__2026-11-23T06:17:00+00:00")
+CHAIN = release_chain(*RUN)
 ACCOUNTS = {"reader": "r3ader", "board_clerk": "cl3rk", "interlock_conductor": "c0nductor"}
 _QUESTION = re.compile(r"/taskInstances/([^/]+)/(-?\d+)/hitlDetails$")
 _RUN = re.compile(r"/api/v2/dags/([^/]+)/dagRuns(?:/([^/]+)(/hitlDetails)?)?")
@@ -101,21 +104,26 @@ class AirflowServer(ThreadingHTTPServer):
         """Return what the ledger has of the answers: all of them came in at the API, but for those written past it."""
         with self.lock:
             given = [one for one in self.questions if one["responded_by_user"] and not one.get("written_past_the_api")]
-            return [
-                SimpleNamespace(
-                    kind=GIVEN,
-                    actor=one["responded_by_user"]["name"],
-                    at=datetime.fromisoformat(one["responded_at"] or datetime.now(UTC).isoformat()),
-                    payload=GivenAnswer(
-                        user=one["responded_by_user"]["name"],
-                        **one["task_instance"],
-                        choice=one["chosen_options"][0],
-                        comment=one["params_input"].get("comment", ""),
-                        conditions=one["params_input"].get("conditions", ""),
-                    ).model_dump(mode="json"),
-                )
-                for one in given
-            ]
+            return [*map(self._worded, self.questions), *map(self._given, given)]
+
+    def _worded(self, question: dict[str, Any]) -> SimpleNamespace:
+        """Return the entry that says that a question was worded so."""
+        payload = worded_payload(CHAIN, question["task_instance"]["task_id"], question)
+        return SimpleNamespace(kind=WORDED, chain=CHAIN, actor="a task", payload=payload)
+
+    def _given(self, question: dict[str, Any]) -> SimpleNamespace:
+        user = question["responded_by_user"]["name"]
+        at = datetime.fromisoformat(question["responded_at"] or datetime.now(UTC).isoformat())
+        given = GivenAnswer(
+            user=user,
+            **question["task_instance"],
+            choice=question["chosen_options"][0],
+            comment=question["params_input"].get("comment", ""),
+            conditions=question["params_input"].get("conditions", ""),
+            question=digest_of(question),
+        )
+        payload = given_payload(CHAIN, given, at)
+        return SimpleNamespace(kind=GIVEN, chain=CHAIN, actor=user, at=at, payload=payload)
 
     def forget_tokens(self) -> None:
         """Let every token be of the past."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import create_autospec
@@ -14,6 +15,7 @@ from airflow.sdk.types import RuntimeTaskInstanceProtocol
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.witness import ASKED, AskedRun
 from tests.memory_ledger import MemoryLedger
+from tests.witness import asked_payload
 
 
 @contextmanager
@@ -44,7 +46,8 @@ def dag_run(
     if ledger is not None and user is not None:
         asked = AskedRun(dag_id=ti.dag_id, run_id=run_id, user=user, conf=sha256_of(conf))
         if ledger.find(asked.chain, asked.key) is None:
-            ledger.append(asked.chain, ASKED, asked.model_dump(mode="json"), actor=user, key=asked.key)
+            payload = asked_payload(asked, datetime.now(UTC))
+            ledger.append(asked.chain, ASKED, payload, actor=user, key=asked.key)
     context: Any = {"ti": ti, "dag_run": runs, "params": dict(params or {})}
     with set_current_context(context):
         yield left

@@ -21,6 +21,7 @@ from include.interlock.domain.records import Record
 from include.interlock.domain.witness import ASKED, AskedRun
 from include.interlock.stages import resources
 from tests.airflow_server import RUN
+from tests.witness import SIGNER, asked_payload
 
 
 @dataclass
@@ -72,7 +73,7 @@ class RunningTask:
         if chain.startswith(PREFIX):
             return tuple(self._booked())
         recorded = (
-            SimpleNamespace(kind=kind, payload=payload, sequence=number)
+            SimpleNamespace(chain=chain, kind=kind, payload=payload, sequence=number)
             for number, (kind, payload) in enumerate(self.recorded, start=1)
         )
         return (*recorded, *self.answers())
@@ -105,7 +106,7 @@ def asked_at_the_api(ledger: Ledger, run: tuple[str, str], user: str | None) -> 
     """
     if user is not None:
         asked = asked_for(run, user)
-        ledger.append(asked.chain, ASKED, asked.model_dump(mode="json"), actor=user, key=asked.key)
+        ledger.append(asked.chain, ASKED, asked_payload(asked, datetime.now(UTC)), actor=user, key=asked.key)
     return SimpleNamespace(dag_id=run[0], run_id=run[1], triggering_user_name=user, conf=None)
 
 
@@ -118,6 +119,7 @@ def running_task(task_id: str, patch: pytest.MonkeyPatch) -> Iterator[RunningTas
     ti.xcom_pull.side_effect = lambda task_ids, key="return_value", **_: left.before.get((task_ids, key))
     ti.dag_id, ti.task_id, ti.map_index = RUN[0], task_id, -1
     ti.try_number = 1
+    patch.setattr(resources, "signer", lambda: SIGNER)
     patch.setattr(resources, "ledger", lambda: left)
     context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=RUN[0], run_id=RUN[1]), "params": {}}
     with set_current_context(context):

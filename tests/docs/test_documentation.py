@@ -106,6 +106,9 @@ def test_no_setting_is_described_that_does_not_exist() -> None:
         "INTERLOCK_LEDGER_OWNER_URL",
         "INTERLOCK_BUILD_TOOLS",
         "INTERLOCK_BUILD_QUEUE",
+        "INTERLOCK_WITNESS_KEY",
+        "INTERLOCK_WITNESS_LEDGER_URL_FILE",
+        "INTERLOCK_WITNESS_PUBLIC_KEY",
         "INTERLOCK_",
     }
     assert named - of_processes <= set(VARIABLES.values())

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ import httpx
 
 from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.domain.ledger import Entry
+from include.interlock.estate import witness
 from include.interlock.estate.settings import Settings
 from tests.integration.console_airflow import ROOT
 from tests.integration.ledger_server import ledger_connection, ledger_server
@@ -102,19 +103,20 @@ def console_server(home: Path, auth_manager: str = "ours") -> Iterator[Console]:
     with ledger_server(home / "state") as settings:
         connection = ledger_connection(settings)
         (home / "ledger.json").write_text(json.dumps({name: getattr(connection, name) for name in FIELDS}))
-        with _airflow(home, auth_manager) as base:
+        witness.prepare(settings)
+        with _airflow(home, auth_manager, witness.of_the_api_server(settings)) as base:
             yield Console(base, home, settings)
 
 
 @contextmanager
-def _airflow(home: Path, auth_manager: str) -> Iterator[str]:
+def _airflow(home: Path, auth_manager: str, variables: Mapping[str, str]) -> Iterator[str]:
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "INTERLOCK"))}
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.console_airflow", str(home), str(port), auth_manager],
             cwd=ROOT,
-            env={**environment, "PYTHONPATH": str(ROOT)},
+            env={**environment, **variables, "PYTHONPATH": str(ROOT)},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

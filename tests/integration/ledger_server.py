@@ -44,3 +44,9 @@ def ledger_connection(settings: Settings, **other: Any) -> SimpleNamespace:
         "extra_dejson": {},
     }
     return SimpleNamespace(**{**fields, **other})
+
+
+def witness_connection(settings: Settings) -> SimpleNamespace:
+    """Return how Airflow's API server logs in to the ledger."""
+    role = postgres.LEDGER_WITNESS
+    return ledger_connection(settings, login=role, password=postgres.ledger_password(settings, role))

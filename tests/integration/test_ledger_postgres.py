@@ -27,9 +27,10 @@ from include.interlock.domain.errors import (
     TransientError,
 )
 from include.interlock.domain.ledger import CLOCK_CORRECTED, IN_ANY_CASE, first_break
+from include.interlock.domain.witness import WITNESSED
 from include.interlock.estate import postgres
 from include.interlock.estate.settings import LOOPBACK, Settings
-from tests.integration.ledger_server import ledger_connection, ledger_server
+from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
 
 WRITERS = 8
 PAYLOAD = {
@@ -476,6 +477,49 @@ def test_writer_may_insert_and_read_and_nothing_else(server: Settings, statement
         run_as(server, postgres.LEDGER_WRITER, statement)
 
 
+@pytest.mark.parametrize("kind", WITNESSED)
+def test_what_came_in_at_the_api_is_appended_by_its_server_only(
+    server: Settings, ledger: Ledger, chain: str, kind: str
+) -> None:
+    with pytest.raises(LedgerError, match=r"database refused: .* is appended by Airflow's API server only"):
+        ledger.append(chain, kind, {}, actor="mallory", key="forged")
+    assert ledger.entries(chain) == ()
+    with open_ledger(witness_connection(server)) as witness:
+        witness.append(chain, kind, {}, actor="rita", key="real")
+    assert [entry.actor for entry in ledger.entries(chain)] == ["rita"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM ledger.entries",
+        "INSERT INTO ledger.heads (chain) VALUES ('installation')",
+        "ALTER TABLE ledger.entries DISABLE TRIGGER witnessed",
+        "CREATE OR REPLACE FUNCTION ledger.require_witness() RETURNS trigger LANGUAGE sql AS 'SELECT NULL'",
+    ],
+)
+def test_the_witness_may_insert_entries_and_read_and_nothing_else(server: Settings, statement: str) -> None:
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        run_as(server, postgres.LEDGER_WITNESS, statement)
+
+
+def test_the_api_servers_login_comes_from_a_file_and_from_no_connection(
+    server: Settings, chain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ledgers.WITNESS_URL_FILE, raising=False)
+    assert ledgers.open_as_witness() is None
+    file = tmp_path / "url"
+    file.write_text(postgres.ledger_url(server, postgres.LEDGER_WITNESS) + "\n")
+    monkeypatch.setenv(ledgers.WITNESS_URL_FILE, str(file))
+    opened = ledgers.open_as_witness()
+    assert opened is not None
+    with opened:
+        opened.append(chain, WITNESSED[0], {}, actor="rita", key="1")
+    file.unlink()
+    with pytest.raises(AssetMissing, match="cannot be read"):
+        ledgers.open_as_witness()
+
+
 def test_airflow_and_the_ledger_stay_out_of_each_others_database(server: Settings) -> None:
     airflow = (postgres.secrets_folder(server) / "postgres_airflow").read_text()
     writer = postgres.ledger_password(server, postgres.LEDGER_WRITER)
@@ -673,8 +717,11 @@ def test_command_without_a_database_says_what_to_do(
     assert "is not a URL" in capsys.readouterr().err
 
 
-def test_missing_writer_is_named_with_what_makes_one(owner_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ledgers.main(["migrate", "--writer", "somebody"]) == 2
+@pytest.mark.parametrize("option", ["--writer", "--witness"])
+def test_missing_role_is_named_with_what_makes_one(
+    owner_url: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ledgers.main(["migrate", option, "somebody"]) == 2
     assert "CREATE ROLE somebody LOGIN" in capsys.readouterr().err
 
 

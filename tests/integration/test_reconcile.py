@@ -37,7 +37,7 @@ from include.interlock.stages import history, permits, reconcile, resources, ret
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.deployments import served
 from tests.factories import releases
-from tests.integration.ledger_server import ledger_connection, ledger_server
+from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
 from tests.running_task import asked_at_the_api
 from tests.sshd import DEPLOY_ROOT, make_release, sshd_fleet
 
@@ -114,14 +114,21 @@ def signer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Signer:
 
 
 @pytest.fixture
-def run(signer: Signer, ledger: Ledger) -> Run:
+def witness(server: Settings, ledger: Ledger) -> Iterator[Ledger]:
+    """The same ledger, as Airflow's API server opens it."""
+    with open_ledger(witness_connection(server)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def run(signer: Signer, ledger: Ledger, witness: Ledger) -> Run:
     """Run a task's function as Airflow does."""
 
     def runs(task: Any, *args: Any, run_id: str = "look-1", looked: datetime | None = None, **params: Any) -> Any:
         ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
         ti.dag_id, ti.task_id, ti.map_index = "reconcile", task.function.__name__, -1
         ti.try_number = 1
-        known = asked_at_the_api(ledger, ("reconcile", run_id), "olga" if params else None)
+        known = asked_at_the_api(witness, ("reconcile", run_id), "olga" if params else None)
         context: Any = {
             "ti": ti,
             "dag_run": known,
@@ -283,13 +290,13 @@ def test_another_teams_runs_are_none_of_our_business(airflow: AirflowServer, led
 
 @pytest.mark.parametrize("name", [".", "..", "~"])
 def test_a_release_that_cannot_be_looked_at_is_a_finding_and_hides_no_other(
-    airflow: AirflowServer, ledger: Ledger, run: Run, name: str
+    airflow: AirflowServer, ledger: Ledger, witness: Ledger, run: Run, name: str
 ) -> None:
     airflow.more["/api/v2/dags/~/dagRuns"] = {
         "dag_runs": [{"dag_id": RUN[0], "dag_run_id": one} for one in (name, RUN[1])],
         "total_entries": 2,
     }
-    ledger.append(f"release/{RUN[0]}/{name}", "run.asked", {}, actor="rita", key="1")
+    witness.append(f"release/{RUN[0]}/{name}", "run.asked", {}, actor="rita", key="1")
     task(airflow, "policy.resolve_policy", "success")
     run(reconcile.check_releases)
     assert sorted(findings(ledger, INSTALLATION)) == ["chain_gone", "not_looked_at"]
@@ -312,13 +319,13 @@ def test_what_cannot_be_looked_at_now_is_looked_at_again_and_hides_no_other(
 
 
 def test_what_was_done_by_hand_is_found_once_the_guard_had_time_to_record_what_it_refused(
-    airflow: AirflowServer, ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
+    airflow: AirflowServer, ledger: Ledger, witness: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began(ledger)
     audited(airflow, "patch_task_instance")
     audited(airflow, "delete_xcom_entry", owner="mallory")
     named = {"user": "mallory", "entity": "XCOM", "dag_id": RUN[0], "run_id": RUN[1], "task_id": None}
-    record(ledger, "attempt.refused", {**named, "at": airflow.audit[1]["when"]}, INSTALLATION)
+    record(witness, "attempt.refused", {**named, "at": airflow.audit[1]["when"]}, INSTALLATION)
     assert run(reconcile.check_releases) == 0
     monkeypatch.setattr(interventions, "WINDOW", timedelta())
     monkeypatch.setattr(interventions, "SKEW", timedelta())
@@ -550,7 +557,7 @@ def test_what_was_done_by_hand_since_the_plan_was_frozen_stands_in_the_way_of_a_
 
 @pytest.mark.usefixtures("in_release")
 def test_what_the_guard_refused_does_not_even_if_it_is_recorded_a_little_later(
-    airflow: AirflowServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    airflow: AirflowServer, ledger: Ledger, witness: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began(ledger)
     audited(airflow, "patch_task_instance")
@@ -560,7 +567,7 @@ def test_what_the_guard_refused_does_not_even_if_it_is_recorded_a_little_later(
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
-        record(ledger, "attempt.refused", {**named, "first_at": at, "at": at}, INSTALLATION)
+        record(witness, "attempt.refused", {**named, "first_at": at, "at": at}, INSTALLATION)
 
     monkeypatch.setattr(permits, "sleep", sleep)
     assert by_hand(ledger) == ()

@@ -45,7 +45,7 @@ from include.interlock.stages import bookings, permits, planning, resources, rol
 from include.interlock.stages import policy as stages_policy
 from include.interlock.stages.acceptance import acceptance_digest
 from tests.factories import releases
-from tests.integration.ledger_server import ledger_connection, ledger_server
+from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
 from tests.running_task import asked_at_the_api
 
 BACK = ("rollback_bike_shop", "manual__2026-11-24")
@@ -71,8 +71,10 @@ def as_owner(settings: Settings, table: str, statement: str) -> None:
 class Office:
     """An installation in which releases were deployed, and what its tasks need."""
 
-    def __init__(self, ledger: Ledger, store: ArtifactStore, signer: Any, patch: pytest.MonkeyPatch) -> None:
-        self.ledger, self.store, self.signer, self.patch = ledger, store, signer, patch
+    def __init__(
+        self, ledger: Ledger, witness: Ledger, store: ArtifactStore, signer: Any, patch: pytest.MonkeyPatch
+    ) -> None:
+        self.ledger, self.witness, self.store, self.signer, self.patch = ledger, witness, store, signer, patch
         self.form: dict[str, Any] = {"version": "1.1.0", "reason": "The checkout is broken", "incident": "INC-7"}
         self.user: str | None = "rita"
         self.pushed: dict[str, Any] = {}
@@ -161,7 +163,7 @@ class Office:
         return self.within(lambda: task.function(*args), ti)
 
     def within(self, what: Callable[[], Any], ti: Any = None) -> Any:
-        dag_run = asked_at_the_api(self.ledger, BACK, self.user)
+        dag_run = asked_at_the_api(self.witness, BACK, self.user)
         context: Any = {"ti": ti, "dag_run": dag_run, "params": self.form}
         with set_current_context(context):
             return what()
@@ -214,8 +216,8 @@ def office(server: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (permits, "_done_by_hand", lambda *_: ()),
     ):
         monkeypatch.setattr(room, name, value)
-    with open_ledger(ledger_connection(server)) as ledger:
-        made = Office(ledger, store, signer, monkeypatch)
+    with open_ledger(ledger_connection(server)) as ledger, open_ledger(witness_connection(server)) as witness:
+        made = Office(ledger, witness, store, signer, monkeypatch)
         made.runs("1.3.0")
         yield made
 
@@ -351,7 +353,7 @@ def mark(office: Office, verdict: str, version: str = "1.1.0", *, run: str = "on
     ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
     ti.dag_id, ti.task_id, ti.map_index = "mark_version", "record_mark", -1
     ti.try_number = 1
-    dag_run = asked_at_the_api(office.ledger, ("mark_version", run), office.user)
+    dag_run = asked_at_the_api(office.witness, ("mark_version", run), office.user)
     context: Any = {"ti": ti, "dag_run": dag_run, "params": {**form, "reason": "It loses orders."}}
     with set_current_context(context):
         return versions.record_mark.function()

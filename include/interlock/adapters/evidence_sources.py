@@ -38,7 +38,7 @@ from . import attestation
 from .airflow_api import AirflowApi
 from .artifacts import ArtifactStore
 from .evidence import Evidence, SealedPack, build_pack
-from .signing import Signer
+from .signing import Signer, key_id
 
 if TYPE_CHECKING:
     from .ledger import Ledger  # brings SQLAlchemy, and the Dag files import this module
@@ -62,6 +62,7 @@ class Sources:
 
     :param signer: signs what follows from the chain, and the pack.
     :param suites: suite: SHA-256 of the file that says what it expects.
+    :param witness: the public key with which Airflow's API server signs answers, PEM; none: the pack does not bring it.
     """
 
     ledger: Ledger
@@ -69,6 +70,7 @@ class Sources:
     api: AirflowApi
     signer: Signer
     suites: Mapping[str, str]
+    witness: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evide
         hosts=_hosts(entries),
         quality=folder if found else None,
         logs=logs,
+        keys={key_id(sources.witness): sources.witness} if sources.witness else {},
     )
 
 

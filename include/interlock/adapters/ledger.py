@@ -51,7 +51,7 @@ from include.interlock.domain.ledger import (
     unsigned_since,
 )
 
-from .ledger_migrations import WRITER, migrate, open_doors
+from .ledger_migrations import WITNESS, WRITER, migrate, open_doors
 from .ledger_rows import (
     ENTRIES,
     HEADS,
@@ -74,6 +74,8 @@ from .ledger_rows import (
 from .signing import Signer, verify
 
 OWNER_URL = "INTERLOCK_LEDGER_OWNER_URL"
+WITNESS_URL_FILE = "INTERLOCK_WITNESS_LEDGER_URL_FILE"
+"""Environment variable of Airflow's API server alone: the file with the URL that it logs in to the ledger with."""
 ATTEMPTS = 6
 PATIENCE = "20s"
 """How long the database may make a statement wait."""
@@ -312,6 +314,24 @@ def open_ledger(connection: Any, *, clock: Callable[[], datetime] | None = None)
     return Ledger(_engine(url), **({"clock": clock} if clock else {}))
 
 
+def open_as_witness() -> Ledger | None:
+    """Open the ledger with the URL in the file that :data:`WITNESS_URL_FILE` names; None: it names none.
+
+    It is a file of its own, and no Airflow connection: tasks can ask Airflow for every connection.
+    """
+    path = os.environ.get(WITNESS_URL_FILE)
+    if not path:
+        return None
+    try:
+        return Ledger(_engine(_checked_url(Path(path).read_text("utf-8").strip(), WITNESS_URL_FILE)))
+    except OSError as error:
+        raise AssetMissing(
+            f"{path}, which {WITNESS_URL_FILE} names, cannot be read: {error.strerror}.",
+            who="the platform engineer",
+            next_step="make it readable for the user that Airflow's API server runs as, and for nobody else",
+        ) from error
+
+
 def _engine(url: URL) -> Engine:
     about = {"connect_timeout": 10, "application_name": "interlock"}
     return create_engine(url, poolclass=NullPool, json_serializer=_json, connect_args=about, use_native_hstore=False)
@@ -353,7 +373,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("migrate", "make or upgrade the tables and the writer's rights"),
         ("check", "prove all chains"),
     ):
-        actions.add_parser(name, help=about).add_argument("--writer", default=WRITER, help="the role that tasks use")
+        action = actions.add_parser(name, help=about)
+        action.add_argument("--writer", default=WRITER, help="the role that tasks use")
+        action.add_argument("--witness", default=WITNESS, help="the role that Airflow's API server uses")
     actions.choices["check"].add_argument(
         "--key", type=Path, action="append", default=[], help="public key that signs heads, PEM; may be given again"
     )
@@ -369,15 +391,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def migrate_database(url: str, writer: str = WRITER) -> str:
+def migrate_database(url: str, writer: str = WRITER, witness: str = WITNESS) -> str:
     """Bring the tables of a database to the newest version, as its owner; return the version."""
-    with explained(), _engine(_owner_url(url)).begin() as connection:
-        return migrate(connection, writer)
+    with explained(), _engine(_checked_url(url, OWNER_URL)).begin() as connection:
+        return migrate(connection, writer, witness)
 
 
 def _migrate(engine: Engine, given: argparse.Namespace) -> int:
     with explained(), engine.begin() as connection:
-        print(f"The ledger is at version {migrate(connection, given.writer)}.")
+        print(f"The ledger is at version {migrate(connection, given.writer, given.witness)}.")
     return 0
 
 
@@ -421,14 +443,14 @@ def _owner_engine() -> Engine:
     url = os.environ.get(OWNER_URL)
     if not url:
         raise AssetMissing(f"{OWNER_URL} is not set.", next_step="set it: postgresql://owner:password@host/database")
-    return _engine(_owner_url(url))
+    return _engine(_checked_url(url, OWNER_URL))
 
 
-def _owner_url(url: str) -> URL:
+def _checked_url(url: str, variable: str) -> URL:
     try:
         made = make_url(url)
     except ArgumentError as error:
-        raise AssetMissing(f"{OWNER_URL} is not a URL such as postgresql://owner:password@host/database.") from error
+        raise AssetMissing(f"{variable} is not a URL such as postgresql://role:password@host/database.") from error
     return made.set(drivername=_DRIVER)
 
 

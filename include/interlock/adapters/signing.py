@@ -89,6 +89,15 @@ def open_signer(connection: Any) -> Signer:
     return load_signer(uri, kms=aws_client(connection, "kms", region=region[1] if region else None))
 
 
+def open_key(uri: str) -> Signer:
+    """Open the private key that a URI names; of one in KMS, AWS's usual places say the credentials and the region."""
+    if urlsplit(uri).scheme != KMS:
+        return load_signer(uri)
+    import boto3  # not at the top: only for keys in KMS
+
+    return load_signer(uri, kms=boto3.client("kms"))
+
+
 def load_signer(uri: str, *, kms: Any = None) -> Signer:
     """Open the private key that a URI names; one in a file must be readable by its owner only.
 
@@ -136,6 +145,11 @@ def generate_key(path: Path) -> None:
     _write_once(path, private, 0o600)
     # From the file, not from memory: another process may have been first.
     _write_once(path.with_name(path.name + ".pub"), load_signer(path.absolute().as_uri()).public_key, 0o644)
+
+
+def key_id(public_key: bytes) -> str:
+    """Return what names a public key in PEM in envelopes."""
+    return str(_ours(load_pem_public_key(public_key)).keyid)
 
 
 def verify(envelope: Mapping[str, Any] | bytes, public_key: bytes) -> bytes:

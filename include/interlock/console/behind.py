@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from include.interlock.domain.canonical import Sha256
 from include.interlock.domain.dag_names import Place
+from include.interlock.domain.witness import question_digest
 
-from .asked import Scope
+from .asked import Asked, Scope
 
 _NUMBER = TypeAdapter(int)  # as Airflow reads it: "7" and 7.0 are the asset 7, too
 
@@ -115,6 +117,26 @@ def places_of(dag_id: str) -> tuple[Place, ...]:
     with create_session() as session:
         rows = session.execute(select(DagModel.bundle_name, DagModel.relative_fileloc).where(where)).all()
     return tuple(Place(bundle=bundle, file=file) for bundle, file in rows)
+
+
+def question_of(asked: Asked) -> Sha256 | None:
+    """Return the digest of the question that an answer is about, as Airflow has it; None if there is none."""
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    wanted = (
+        TaskInstance.dag_id == asked.names["dag_id"],
+        TaskInstance.run_id == asked.names["dag_run_id"],
+        TaskInstance.task_id == asked.names["task_id"],
+        TaskInstance.map_index == int(asked.names["map_index"]),
+    )
+    with create_session() as session:
+        found = session.scalar(select(HITLDetail).join(TaskInstance).where(*wanted))
+        if found is None:
+            return None
+        return question_digest(found.subject, found.body or "", [user["id"] for user in found.assigned_users])
 
 
 def _number(value: Any) -> int | None:

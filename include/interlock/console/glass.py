@@ -44,11 +44,16 @@ OpenLedger = Callable[[], AbstractContextManager[Book]]
 
 
 def configured_ledger() -> AbstractContextManager[Book]:
-    """Open the ledger of Airflow's connection, from inside the API server."""
+    """Open the ledger from inside the API server: as its witness, if the server was told how to.
+
+    Without, as tasks do it, by Airflow's connection: the ledger then takes nothing that only the witness may append.
+    """
     from airflow.models.connection import Connection
 
-    from include.interlock.adapters.ledger import open_ledger
+    from include.interlock.adapters.ledger import open_as_witness, open_ledger
 
+    if witness := open_as_witness():
+        return witness
     return open_ledger(Connection.get_connection_from_secrets(LEDGER))
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from include.interlock.adapters.signing import Signer
 from include.interlock.adapters.stops import declare, request_in
+from include.interlock.adapters.witness import as_witnessed, witness_signer
 from include.interlock.domain import stops
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import ReleaseError
@@ -19,6 +21,7 @@ from include.interlock.domain.ledger import release_chain
 from include.interlock.domain.witness import ASKED, GIVEN, AskedRun, GivenAnswer
 
 from .asked import Asked
+from .behind import question_of
 from .control import is_controlled
 from .glass import Book, OpenLedger, configured_ledger
 from .made import catalogue_folder
@@ -32,15 +35,27 @@ def is_answer(asked: Asked) -> bool:
     return asked.deed is Deed.ANSWER and is_controlled(asked.names.get("dag_id"))
 
 
-def objection(user: str, asked: Asked, open_ledger: OpenLedger = configured_ledger) -> str:
-    """Put an answer on record; say why it cannot be taken, or nothing if it can."""
+def objection(
+    user: str,
+    asked: Asked,
+    open_ledger: OpenLedger = configured_ledger,
+    *,
+    open_signer: Callable[[], Signer] = witness_signer,
+    question: Callable[[Asked], str | None] = question_of,
+) -> str:
+    """Put an answer on record, signed; say why it cannot be taken, or nothing if it can.
+
+    :param question: returns the digest of the question that is answered, as Airflow has it now.
+    """
     given = _answer(user, asked)
     if given is None:
         return ""  # Airflow says what is wrong with it
     chain = release_chain(asked.names["dag_id"], asked.names["dag_run_id"])
     try:
+        given = given.model_copy(update={"question": question(asked)})
+        payload = as_witnessed(GIVEN, chain, given, asked.at, open_signer())
         with open_ledger() as ledger:
-            ledger.append(chain, GIVEN, given.model_dump(mode="json"), actor=user, key=f"{GIVEN}/{asked.id}")
+            ledger.append(chain, GIVEN, payload, actor=user, key=f"{GIVEN}/{asked.id}")
     except Exception as error:  # whatever it is: what is not on record does not count
         log.exception("%s could not be recorded", given)
         why = str(error) if isinstance(error, ReleaseError) else type(error).__name__
@@ -51,8 +66,16 @@ def objection(user: str, asked: Asked, open_ledger: OpenLedger = configured_ledg
     return ""
 
 
-def note_run(user: str, dag_id: str, asked: Asked, reply: bytes, open_ledger: OpenLedger = configured_ledger) -> None:
-    """Put on record who asked for a run that Airflow has just made, and with what form.
+def note_run(
+    user: str,
+    dag_id: str,
+    asked: Asked,
+    reply: bytes,
+    open_ledger: OpenLedger = configured_ledger,
+    *,
+    open_signer: Callable[[], Signer] = witness_signer,
+) -> None:
+    """Put on record, signed, who asked for a run that Airflow has just made, and with what form.
 
     :param reply: Airflow's answer, which names the run.
     """
@@ -60,9 +83,12 @@ def note_run(user: str, dag_id: str, asked: Asked, reply: bytes, open_ledger: Op
         run, conf = json.loads(reply)["dag_run_id"], asked.content.get("conf") or {}
         known = AskedRun(dag_id=dag_id, run_id=run, user=user, conf=sha256_of(conf))
         with open_ledger() as ledger:
-            ledger.append(known.chain, ASKED, known.model_dump(mode="json"), actor=user, key=known.key)
-            if dag_id == stops.DAG:
-                _stop_at_once(ledger, user, run, conf)
+            try:
+                payload = as_witnessed(ASKED, known.chain, known, asked.at, open_signer())
+                ledger.append(known.chain, ASKED, payload, actor=user, key=known.key)
+            finally:  # a stop waits for no signature
+                if dag_id == stops.DAG:
+                    _stop_at_once(ledger, user, run, conf)
     except Exception:  # whatever it is: the run's first task says that it is not on record
         log.exception("Who asked for a run of %s could not be recorded", dag_id)
 

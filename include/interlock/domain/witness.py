@@ -6,16 +6,27 @@ ledger, too, from the moment in which it came; a run that is not there was not a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from .canonical import Model, Sha256
+from .canonical import Model, Sha256, sha256_of
 from .dag_names import RELEASES, ROLLBACKS
 from .errors import PolicyViolation
 from .ledger import INSTALLATION, Entry, release_chain
 
 ASKED = "run.asked"
 GIVEN = "answer.given"
+WORDED = "question.worded"
+"""The entry with the digests of the questions that a task worded, signed with the installation's key."""
+WITNESSED = (ASKED, GIVEN, "attempt.refused", "break_glass.used")
+"""Kinds that only Airflow's API server may append: the ledger's database refuses them to tasks' own role."""
+WITNESS_TYPE = "application/vnd.interlock.witness+json"
+"""Payload type of what the API server signs: what it was asked or told, in which chain, and when."""
+WORDED_TYPE = "application/vnd.interlock.questions+json"
+"""Payload type of the digests of questions, as the task that worded them signs them."""
+ENVELOPE = "envelope"
+"""The field of an entry that holds its signature; all others are what is signed."""
 SKEW = timedelta(minutes=1)
 """Between an answer's entry and its time by Airflow's record: machines' clocks, and a slow database."""
 
@@ -47,7 +58,7 @@ def refuse_unasked(run: AskedRun, entry: Entry | None) -> None:
     :param run: by Airflow's record.
     :param entry: what the ledger has of it; none: nothing.
     """
-    known = AskedRun.model_validate(entry.payload) if entry else None
+    known = AskedRun.model_validate(told(entry.payload)) if entry else None
     if known == run:
         return
     if known is None:
@@ -73,17 +84,53 @@ class GivenAnswer(Model):
     choice: str
     comment: str = ""
     conditions: str = ""
+    question: Sha256 | None = None
+    """Digest of the question as it was when it was answered; none: Airflow had no such question."""
 
     def __str__(self) -> str:
         """Say who answered what to what."""
         return f"{self.user}'s answer “{self.choice}” to {self.task_id}[{self.map_index}]"
 
 
+def told(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an entry says, without its signature."""
+    return {name: value for name, value in payload.items() if name != ENVELOPE}
+
+
+def question_digest(subject: str, body: str, assigned: Sequence[str]) -> Sha256:
+    """Return the digest of a question: its words, and the user names of those who may answer it."""
+    return sha256_of({"subject": subject, "body": body, "assigned": list(assigned)})
+
+
+def worded(task_id: str, entries: Iterable[Entry]) -> Iterator[Sha256]:
+    """Yield the digests of the questions that were worded for a task.
+
+    :param entries: of the release's chain; those of :data:`WORDED` that the installation signed.
+    """
+    for entry in entries:
+        if entry.kind == WORDED and entry.payload.get("task_id") == task_id:
+            yield from entry.payload["questions"]
+
+
+def refuse_unworded(task_id: str, digest: Sha256, entries: Iterable[Entry]) -> None:
+    """Raise a PolicyViolation unless a question is one that was worded for a task.
+
+    :param entries: as :func:`worded` takes them.
+    """
+    if digest not in worded(task_id, entries):
+        raise PolicyViolation(
+            f"A question of {task_id} is not what was worded: its text, or who may answer it, was changed.",
+            rule="people are asked what was worded for them, and their answers count for nothing else",
+            who="nobody; the finding stays on record",
+            next_step="find out in the audit log who changed it, and trigger the release again",
+        )
+
+
 def is_witnessed(answer: GivenAnswer, at: datetime | None, entries: Iterable[Entry], *, digest: Sha256) -> bool:
     """Say whether an answer came in at the API: just this, at about this time, and after what it is about was frozen.
 
     :param at: when it was given, by Airflow's record.
-    :param entries: the release's chain, in order.
+    :param entries: the release's chain, in order; of the answers, those that the witness signed.
     :param digest: of what it is about; a plan that was frozen after an answer was not what was answered to.
     """
     found = False
@@ -91,6 +138,6 @@ def is_witnessed(answer: GivenAnswer, at: datetime | None, entries: Iterable[Ent
         if entry.kind in ("rollout.frozen", "manifest.frozen") and entry.payload.get("digest") == digest:
             found = False
         elif entry.kind == GIVEN and entry.actor == answer.user:
-            same = entry.payload == answer.model_dump(mode="json")
+            same = told(entry.payload) == answer.model_dump(mode="json")
             found = found or (same and at is not None and abs(entry.at - at) <= SKEW)
     return found

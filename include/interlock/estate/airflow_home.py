@@ -12,6 +12,7 @@ from cryptography.fernet import Fernet
 
 from include.interlock.adapters.sandbox_view import TOOLS
 
+from . import witness
 from .leftovers import MARK
 from .postgres import connection_file, secrets_folder
 from .private_files import secret
@@ -43,6 +44,7 @@ def airflow_environment(settings: Settings, base: Mapping[str, str] | None = Non
         **places(settings),
         **speed(),
         **secrets_of(settings),
+        **witness.of_all(settings),
     }
 
 

@@ -13,12 +13,14 @@ import tempfile
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from include.interlock.domain.errors import ReleaseError, TransientError
 
-from . import postgres
+from . import postgres, witness
 from .private_files import write_private
 from .settings import PROJECT, Settings
 
@@ -31,6 +33,7 @@ class Component(NamedTuple):
 
     :param at_once: started with the supervisor; the others wait until the database is provisioned.
     :param seconds_to_stop: how long it may take to end by itself.
+    :param variables: that it has beside those of all, without secrets.
     """
 
     name: str
@@ -39,20 +42,26 @@ class Component(NamedTuple):
     at_once: bool = False
     seconds_to_stop: int = 5
     stop_signal: str = "TERM"
+    variables: Mapping[str, str] = MappingProxyType({})
 
 
 def components(settings: Settings) -> tuple[Component, ...]:
     """Return the processes of the stack, in the order in which they start."""
-    python = (sys.executable, "-m")
+    python, apart = (sys.executable, "-m"), partial(witness.apart, settings)
     airflow, preloaded = (*python, "airflow"), (*python, "include.interlock.estate.preloaded")
     return (
         Component("postgres", "PostgreSQL", tuple(postgres.server_command(settings)), True, 10, "INT"),
         Component("estate", "Embedded estate", (*python, "include.interlock.estate.servers"), True),
-        Component("api-server", "Airflow API server and UI", (*airflow, "api-server")),
+        Component(
+            "api-server",
+            "Airflow API server and UI",
+            (*airflow, "api-server"),
+            variables=witness.of_the_api_server(settings),
+        ),
         # Their log servers listen on every address of the machine; the API server reads the same files itself.
-        Component("scheduler", "Airflow scheduler", (*preloaded, "scheduler", "--skip-serve-logs")),
-        Component("dag-processor", "Airflow Dag processor", (*preloaded, "dag-processor")),
-        Component("triggerer", "Airflow triggerer", (*airflow, "triggerer", "--skip-serve-logs")),
+        Component("scheduler", "Airflow scheduler", apart((*preloaded, "scheduler", "--skip-serve-logs"))),
+        Component("dag-processor", "Airflow Dag processor", apart((*preloaded, "dag-processor"))),
+        Component("triggerer", "Airflow triggerer", apart((*airflow, "triggerer", "--skip-serve-logs"))),
     )
 
 
@@ -103,8 +112,10 @@ def supervisor_config(settings: Settings) -> str:
 def program_config(settings: Settings, component: Component, priority: int) -> dict[str, str]:
     """Return one component's part of the configuration."""
     alone = component.name == "postgres"  # the server tells its own workers to end
+    variables = ",".join(f'{name}="{escape(value)}"' for name, value in component.variables.items())
     return {
         "command": escape(shlex.join(component.command)),
+        **({"environment": variables} if variables else {}),
         "priority": str(priority),
         "autostart": "true" if component.at_once else "false",
         "autorestart": "true",

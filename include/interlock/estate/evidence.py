@@ -20,6 +20,7 @@ from include.interlock.adapters.evidence_sources import Packed, Sources, pack_na
 from include.interlock.adapters.expectations import suite_digests
 from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.signing import open_signer
+from include.interlock.adapters.witness import witness_key
 from include.interlock.domain.errors import AssetMissing, ReleaseError
 
 from .connections import stored_connection
@@ -54,6 +55,7 @@ def write(run: str, destination: Path) -> Packed:
             api=open_until_done.enter_context(AirflowApi(stored_connection("interlock_airflow"))),
             signer=open_signer(stored_connection("interlock_signing_key")),
             suites=suite_digests(),
+            witness=witness_key(),
         )
         before = sealed_packs(dag_id, run_id, ledger)
         packed = pack_release(dag_id, run_id, sources, file, actor=f"make evidence, {getpass.getuser()}")

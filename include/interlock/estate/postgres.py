@@ -26,6 +26,8 @@ from .settings import LOOPBACK, Settings
 OWNER, USER, DATABASE = "interlock", "airflow", "airflow"
 LEDGER, LEDGER_OWNER, LEDGER_WRITER = "interlock_ledger", "interlock_ledger_owner", "interlock_ledger_writer"
 """The ledger's database, the role that migrates it, and the role that tasks append with."""
+LEDGER_WITNESS = "interlock_ledger_witness"
+"""The role that the API server appends with."""
 SERVER_USER = "nobody"
 CAPABILITIES = ("dac_read_search", "dac_override")
 """Either lets a process into folders that are closed to its user; containers usually have only the second."""
@@ -189,6 +191,7 @@ def make_database(settings: Settings) -> None:
         make_role(cursor, USER, secret(secrets_folder(settings) / "postgres_airflow"))
         make_role(cursor, LEDGER_OWNER, ledger_password(settings, LEDGER_OWNER))
         make_role(cursor, LEDGER_WRITER, ledger_password(settings, LEDGER_WRITER))
+        make_role(cursor, LEDGER_WITNESS, ledger_password(settings, LEDGER_WITNESS))
         for database, owner, guest in ((DATABASE, USER, USER), (LEDGER, LEDGER_OWNER, LEDGER_WRITER)):
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
             if not cursor.fetchone():
@@ -214,8 +217,12 @@ def migrate_ledger(settings: Settings) -> None:
     """Bring the ledger's tables to what this version of the product needs."""
     from include.interlock.adapters.ledger import migrate_database
 
-    login = f"{LEDGER_OWNER}:{ledger_password(settings, LEDGER_OWNER)}"
-    migrate_database(f"postgresql://{login}@{LOOPBACK}:{settings.postgres_port}/{LEDGER}")
+    migrate_database(ledger_url(settings, LEDGER_OWNER))
+
+
+def ledger_url(settings: Settings, role: str) -> str:
+    """Return the URL with which one of the ledger's roles logs in, password included."""
+    return f"postgresql://{role}:{ledger_password(settings, role)}@{LOOPBACK}:{settings.postgres_port}/{LEDGER}"
 
 
 def wait_until_ready(settings: Settings, seconds: float = 30) -> None:

@@ -22,7 +22,7 @@ from rich.markup import escape
 
 from include.interlock.adapters import isolation
 
-from . import components, leftovers, memory, postgres, provision, roots
+from . import components, leftovers, memory, postgres, provision, roots, witness
 from .airflow_home import airflow_environment, temporary_folder
 from .ports import check_ports
 from .private_files import write_private
@@ -82,12 +82,15 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
     with steps.step("PostgreSQL"):
         if postgres.prepare(settings):
             (settings.run / "provisioned").unlink(missing_ok=True)
+        witness.prepare(settings)
         supervisor = components.start_supervisor(settings, environment)
         wait(settings, supervisor, "postgres", lambda: postgres.is_ready(settings), seconds=120)
         postgres.make_database(settings)
         postgres.migrate_ledger(settings)
     if provision_needed(settings):
         run_provision(settings, environment, steps)
+    if not witness.can_be_apart():
+        steps.console.print(f"[yellow]![/] {witness.TOGETHER}", highlight=False)
     with steps.step("Embedded estate: AWS, hosts, mail, source"):
         wait(settings, supervisor, "estate", settings.estate_ready.exists, seconds=180)
     if why := roots.why_not():

@@ -40,7 +40,7 @@ def _asked(in_force: PolicyInForce, plan: ReleasePlan) -> bool:
     return in_force.flow.acceptance and not plan.rehearsal
 
 
-@stage_task(task_display_name="Prepare the acceptance")
+@stage_task(task_display_name="Prepare the acceptance", words=ASK)
 def prepare_acceptance(
     service: str,
     in_force: PolicyInForce,

@@ -256,7 +256,7 @@ def _bring_home(described: Service, rollout: RolloutPlan, canary: CanaryPlan, ad
     asyncio.run(bring())
 
 
-@stage_task(task_display_name="Prepare the question about the canary")
+@stage_task(task_display_name="Prepare the question about the canary", words=ASK)
 def prepare_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> list[dict[str, Any]]:
     """Word the question to the release manager about a canary that is neither good nor bad."""
     if report.verdict != "marginal":

@@ -109,7 +109,8 @@ def _change_type(entries: Sequence[Entry]) -> str:
 def pack_evidence() -> Blob:
     """Put everything that proves this release into one signed archive in the artifact store: docs/evidence.md."""
     with resources.workspace() as folder, resources.ledger() as ledger, resources.airflow_api() as api:
-        sources = Sources(ledger, resources.store(), api, resources.signer(), suite_digests())
+        store, signer, witness = resources.store(), resources.signer(), resources.witness_key()
+        sources = Sources(ledger, store, api, signer, suite_digests(), witness)
         packed = pack_release(*this_run(), sources, folder / "pack.zip", actor=this_task())
     log.info("The evidence is in %s (%d files).", packed.blob.uri, packed.sealed.files)
     return packed.blob

@@ -69,7 +69,7 @@ def _material(described: Service, training: Training, commit: str) -> tuple[str,
     return material.decode("utf-8", errors="replace"), sha256(material).hexdigest()
 
 
-@stage_task(task_display_name="Prepare the training")
+@stage_task(task_display_name="Prepare the training", words=ASK)
 def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     """Prepare, for each support role that the service names, the training material to acknowledge."""
     policy, board, described = resources.catalogue_of(service)

@@ -11,12 +11,14 @@ from typing import Any, Literal
 from airflow.sdk import get_current_context
 
 from include.interlock.adapters.permits import Admission
-from include.interlock.domain.canonical import sha256_of
+from include.interlock.adapters.witness import as_worded, only_worded
+from include.interlock.domain.canonical import Sha256, sha256_of
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry, release_chain
 from include.interlock.domain.permit import refuse_ended
 from include.interlock.domain.records import Record, RolloutPlan
 from include.interlock.domain.train_manifest import Manifest
+from include.interlock.domain.witness import WORDED, question_digest, refuse_unworded
 
 from . import resources
 
@@ -69,6 +71,41 @@ def under(admission: Admission) -> dict[str, Any]:
     """Return what is recorded of something that was changed: where its task had entered, and with which token."""
     entered = admission.entered
     return {"entered": entered.model_dump(mode="json")} if entered else {}
+
+
+def record_worded(asks: str, questions: Sequence[Mapping[str, Any]]) -> None:
+    """Leave in the release's chain, signed, what people are to be asked: only that is asked, and counts.
+
+    :param asks: the task that asks.
+    :param questions: as :func:`people.question` makes them.
+    """
+    digests = [_digest_of(one["subject"], one["body"], one["assigned_users"]) for one in questions]
+    if digests:
+        payload = as_worded(this_chain(), asks, digests, resources.signer())
+        task, said = this_task(), sha256_of({"questions": digests})[:32]
+        with resources.ledger() as ledger:
+            if ledger.find(this_chain(), key := f"{WORDED}/{task}/{asks}/{said}") is None:
+                ledger.append(this_chain(), WORDED, payload, actor=task, key=key)
+
+
+def refuse_other_words(task_id: str, asked: Sequence[tuple[str, str, Sequence[str]]], entries: Sequence[Entry]) -> None:
+    """Refuse questions that are not as they were worded for a task; this is a finding, too.
+
+    :param asked: subject, body, and the user names of those who may answer.
+    :param entries: of the chain of the run in which it was asked.
+    :raises PolicyViolation: a text, or who may answer it, was changed after it was worded.
+    """
+    known = only_worded(entries, resources.signer().public_key)
+    for subject, body, assigned in asked:
+        try:
+            refuse_unworded(task_id, question_digest(subject, body, assigned), known)
+        except PolicyViolation as error:
+            record("finding", {"what": error.what}, seal=True)
+            raise
+
+
+def _digest_of(subject: str, body: str, assigned: Sequence[Mapping[str, str]]) -> Sha256:
+    return question_digest(subject, body, [user["id"] for user in assigned])
 
 
 def refuse_void(given: Iterable[Record], *, after_end: AfterEnd = "refuse") -> None:

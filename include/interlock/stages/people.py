@@ -16,16 +16,17 @@ from airflow.sdk import Param, TriggerRule, XComArg, chain
 from airflow.sdk.exceptions import TaskAwaitingInput
 
 from include.interlock.adapters.airflow_api import Answer
+from include.interlock.adapters.witness import only_witnessed
 from include.interlock.domain.accounts import CLERK
 from include.interlock.domain.catalogue import BoardBook, Person
 from include.interlock.domain.errors import PolicyViolation
 from include.interlock.domain.ledger import Entry
 from include.interlock.domain.records import Vote
-from include.interlock.domain.witness import GivenAnswer, is_witnessed
+from include.interlock.domain.witness import GivenAnswer, is_witnessed, question_digest
 
 from . import resources
-from .evidence import chain_entries, record
-from .taskflow import this_run
+from .evidence import chain_entries, record, refuse_other_words
+from .taskflow import reasons_kept, this_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -70,6 +71,9 @@ class Question(HITLOperator):
     def execute(self, context: Context) -> Any:
         """Ask; in a later try, go on waiting for the answer to what was asked, or end if it was answered."""
         ti: Any = context["ti"]
+        assigned = [user["id"] for user in self.assigned_users or ()]
+        with reasons_kept():
+            refuse_other_words(self.task_id, [(self.subject, self.body or "", assigned)], chain_entries())
         if ti.try_number > 1 and (asked := _request(self.task_id, ti.map_index)):
             if asked.answered:
                 self.log.info("Asked and answered in an earlier try.")
@@ -184,7 +188,9 @@ def votes_on(
     ending = BINDING.format(digest=digest)
     given = [answer for answer in answers if answer.answered and answer.body.rstrip().endswith(ending)]
     if any(answer.user for answer in given):
-        _refuse_written(given, chain_entries() if entries is None else entries, digest)
+        known = chain_entries() if entries is None else entries
+        refuse_other_words(task_id, [(one.subject, one.body, one.assigned) for one in given if one.user], known)
+        _refuse_written(given, only_witnessed(known, resources.witness_key()), digest)
     return tuple(answer.vote() for answer in given)
 
 
@@ -210,6 +216,7 @@ def _given(answer: Answer) -> GivenAnswer:
         choice=answer.choice or "",
         comment=answer.comment,
         conditions=answer.conditions,
+        question=question_digest(answer.subject, answer.body, answer.assigned),
     )
 
 

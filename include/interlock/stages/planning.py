@@ -175,7 +175,7 @@ def _authors(policy: Policy, service: Service, book: BoardBook, plan: ReleasePla
     return boards.barred_authors(flows_of(policy, service)[plan.change_type], plan, book)
 
 
-@stage_task(task_display_name="Prepare the plan's approval")
+@stage_task(task_display_name="Prepare the plan's approval", words=ASK)
 def prepare_approval(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     """Prepare the question to senior management, if the policy asks it for this release."""
     if not plan.plan_approval:

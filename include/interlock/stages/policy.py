@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.sdk import XComArg, get_current_context, task_group
 
+from include.interlock.adapters.witness import only_witnessed
 from include.interlock.domain import policy as rules
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import PolicyViolation
@@ -58,17 +59,17 @@ def requester() -> str:
     dag_run: Any = get_current_context()["dag_run"]
     user, form = dag_run.triggering_user_name or "", sha256_of(dag_run.conf or {})
     run = AskedRun(dag_id=dag_run.dag_id, run_id=dag_run.run_id, user=user, conf=form)
-    refuse_unasked(run, _asked(run))
+    refuse_unasked(run, next(iter(only_witnessed(_asked(run), resources.witness_key())), None))
     return user
 
 
-def _asked(run: AskedRun) -> Entry | None:
-    """Return what is on record of a run; a task may begin a moment before it is."""
+def _asked(run: AskedRun) -> tuple[Entry, ...]:
+    """Return what is on record of a run, if anything; a task may begin a moment before it is."""
     latest = monotonic() + PATIENCE
     with resources.ledger() as ledger:
         while (found := ledger.find(run.chain, run.key)) is None and monotonic() < latest:
             sleep(0.2)
-    return found
+    return (found,) if found else ()
 
 
 def catalogue_digest(service: str) -> str:

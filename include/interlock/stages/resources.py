@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 from airflow.sdk.configuration import conf
 
-from include.interlock.adapters import isolation, source
+from include.interlock.adapters import isolation, source, witness
 from include.interlock.adapters.airflow_api import AirflowApi
 from include.interlock.adapters.artifacts import ArtifactStore, open_store
 from include.interlock.adapters.catalogue import load_service
@@ -91,6 +91,11 @@ def store() -> ArtifactStore:
 def signer() -> Signer:
     """Return the signer of attestations."""
     return open_signer(BaseHook.get_connection(SIGNING_KEY))
+
+
+def witness_key() -> bytes:
+    """Return the public key with which Airflow's API server signs what it was asked and told, PEM."""
+    return witness.witness_key()
 
 
 def ledger() -> Ledger:

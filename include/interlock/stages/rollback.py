@@ -117,7 +117,7 @@ def policy_stage(service: str) -> XComArg:
 # --- 2 planning ------------------------------------------------------------------------------------------------------
 
 
-@stage_task(task_display_name="Offer what there is to go back to")
+@stage_task(task_display_name="Offer what there is to go back to", words=ASK)
 def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]]:
     """Prepare the question which release to go back to, if the form does not say it.
 

@@ -130,7 +130,7 @@ def prove_back_out(service: Service, environment: str, targets: tuple[Host, ...]
     return BackOutPlan(releases=releases, versions={host.host: host.version for host in running}, on_hosts=True)
 
 
-@stage_task(task_display_name="Prepare the ballots")
+@stage_task(task_display_name="Prepare the ballots", words=ASK)
 def prepare_ballots(
     service: str,
     plan: ReleasePlan,

@@ -25,7 +25,7 @@ from include.interlock.domain.canonical import Model
 from include.interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
 from include.interlock.domain.records import Record
 
-from .evidence import AfterEnd, record, refuse_void
+from .evidence import AfterEnd, record, record_worded, refuse_void
 
 REASON = "reason"
 """The XCom key under which a failed task leaves its reason."""
@@ -60,13 +60,14 @@ class WaitUntil(DateTimeSensorAsync):
 
 
 def stage_task(
-    *, evidence: str = "", seal: bool = False, after_end: AfterEnd = "refuse", **options: Any
+    *, evidence: str = "", seal: bool = False, after_end: AfterEnd = "refuse", words: str = "", **options: Any
 ) -> Callable[[Callable[..., Any]], Any]:
     """Make a task of a function of records; ``options`` are the task's own.
 
     :param evidence: the kind of entry that the result becomes in the release's chain of the ledger; none: not one.
     :param seal: sign the chain's head after it.
     :param after_end: what it does when the release has ended.
+    :param words: the task that asks people the questions which this one returns; their digests go on record, signed.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -85,6 +86,8 @@ def stage_task(
                 result = checked(*args, **kwargs)
                 if evidence:
                     record(evidence, result, seal=seal)
+                if words:
+                    record_worded(words, result)
                 return as_xcom(result)
 
         documented = {"doc_md": inspect.getdoc(function), "multiple_outputs": False}

@@ -26,7 +26,7 @@ PASSED = "quality.passed"
 """The entry of a release that the gate let pass."""
 
 
-@stage_task(task_display_name="Prepare the waivers")
+@stage_task(task_display_name="Prepare the waivers", words=ASK)
 def prepare_waivers(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport
 ) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from include.interlock.domain.rollout import Pace, failed_elsewhere, is_held_bac
 
 from . import bookings, permits, resources, traffic
 from .calendars import put_off
-from .evidence import chain_entries, record, under
+from .evidence import chain_entries, record, record_worded, under
 from .people import ask, question, votes_on
 from .quality import refuse_failed_hosts
 from .rolling import deploy, recorded_waves
@@ -137,7 +137,9 @@ def prepare_guidance(service: str, number: int, rollout: RolloutPlan, report: Wa
     )
     asked = [book.person(rollout.requested_by)]
     subject = f"{len(unwell)} hosts failed: {described.title} {rollout.version}, wave {number}"
-    return [question(subject, body, sha256_of(report), asked, options=options)]
+    questions = [question(subject, body, sha256_of(report), asked, options=options)]
+    record_worded(ASK.format(number=number), questions)
+    return questions
 
 
 @stage_task(evidence="failure.decided", seal=True, execution_timeout=timedelta(hours=6))

@@ -29,6 +29,8 @@ PLAN, BALLOTS, RUN = "plan.json", "ballots.json", "run.json"
 MANIFEST_TYPE = "application/vnd.interlock.manifest+json"
 HEAD_TYPE = "application/vnd.interlock.chain-head+json"
 PERMIT_TYPE = "application/vnd.interlock.permit+json"
+WITNESS_TYPE = "application/vnd.interlock.witness+json"
+WORDED_TYPE = "application/vnd.interlock.questions+json"
 IN_TOTO, PROVENANCE = "application/vnd.in-toto+json", "https://slsa.dev/provenance/v1"
 BOM = "https://cyclonedx.org/bom"
 FIELDS = {"chain", "sequence", "at", "actor", "kind", "key", "payload", "previous", "hash"}
@@ -259,6 +261,7 @@ class Pack:
         self.manifest: dict[str, Any] = {}
         self.keys: dict[str, bytes] = {}
         self.trusted: set[bytes] = set()
+        self.witnesses: set[bytes] = set()
         self.entries: list[dict[str, Any]] = []
         self.findings: list[str] = []
         self.notes: list[str] = []
@@ -289,15 +292,16 @@ class Pack:
         found = self.of(kind)
         return found[-1][1] if found else {}
 
-    def opened(self, envelope: Any, payload_type: str, where: str) -> bytes:
-        """Return what is in a DSSE envelope, if one of the trusted keys signed it."""
+    def opened(self, envelope: Any, payload_type: str, where: str, trusted: set[bytes] | None = None) -> bytes:
+        """Return what is in a DSSE envelope, if one of the trusted keys signed it; by default, the installation's."""
+        trusted = self.trusted if trusted is None else trusted
         signatures = envelope["signatures"] if set(envelope) == {"payload", "payloadType", "signatures"} else []
         if [set(signature) for signature in signatures] != [{"keyid", "sig"}]:
             raise Refused(f"{where}: expected a DSSE envelope with one signature")
         self.compare(where, envelope, payloadType=payload_type)
         signature = signatures[0]
         key = self.keys.get(signature["keyid"])
-        if key not in self.trusted:
+        if key not in trusted:
             known = f"of SHA-256 {sha256(key)}, which is not trusted" if key else "that is not in keys/"
             raise Refused(f"{where}: is signed with a key {known}: {signature['keyid']}")
         payload, kind = unbase64(envelope["payload"], where), envelope["payloadType"].encode()
@@ -341,10 +345,11 @@ def check_archive(pack: Pack, data: bytes) -> str:
     return f"{len(members)} files, {len(data)} bytes, nothing between or behind them"
 
 
-def check_keys(pack: Pack, given: list[bytes], fingerprints: Sequence[str]) -> str:
+def check_keys(pack: Pack, given: list[bytes], fingerprints: Sequence[str], witnesses: Sequence[bytes]) -> str:
     """Read the pack's public keys; if neither keys nor fingerprints were given, they are all there is to trust."""
     for path in sorted(path for path in pack.files if path.startswith("keys/")):
         pack.keys[path[5:].replace(".pem", "")] = read_pem(pack.files[path], path)
+    pack.witnesses = set(witnesses) or set(pack.keys.values())
     pack.trusted = {*given, *(key for key in pack.keys.values() if sha256(key) in fingerprints)}
     if given or fingerprints:
         pack.expect(bool(pack.trusted), "keys/: expected a key with a fingerprint that was given, found none")
@@ -609,6 +614,56 @@ def check_votes(pack: Pack) -> str:
     return "; ".join(texts) or "no board voted"
 
 
+def check_witness(pack: Pack) -> str:
+    """Check that Airflow's API server signed each answer that counts, and that it is to what was worded for people."""
+    texts = [check_answers(pack, CHAIN, pack.entries, DECISIONS)]
+    plan, proof = pack.last("rollout.frozen"), pack.last("train.proven")
+    if plan.get("train"):
+        texts.append(check_answers(pack, "train.proven", proof["entries"], ("board.decided",)))
+    worded = words_of(pack, CHAIN, pack.entries)
+    for row in read_json(pack.file(BALLOTS), BALLOTS)["ballots"] if worded else ():
+        question = {field: row[field] for field in ("subject", "body", "assigned")}
+        known = sha256(canonical(question)) in worded.get(row["task_id"], ())
+        place = f"{BALLOTS}, {row['task_id']}[{row['map_index']}]"
+        pack.expect(known or not row["user"], f"{place}: expected a question as it was worded, found another text")
+    return "; ".join(texts)
+
+
+def words_of(pack: Pack, place: str, entries: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Return the digests of the questions that were worded for each task, by entries that the installation signed."""
+    worded: dict[str, set[str]] = {}
+    for entry in (entry for entry in entries if entry["kind"] == "question.worded"):
+        where, payload = f"{place}, entry {entry['sequence']} (question.worded)", dict(entry["payload"])
+        signed = pack.opened(payload.pop("envelope"), WORDED_TYPE, where)
+        same = signed == canonical({"chain": entry["chain"], **payload})
+        pack.expect(same, f"{where}: expected the questions that were signed, found others")
+        worded.setdefault(payload["task_id"], set()).update(payload["questions"] if same else ())
+    return worded
+
+
+def check_answers(pack: Pack, place: str, entries: list[dict[str, Any]], decisions: Sequence[str]) -> str:
+    """Check the answers of a chain, and that each vote that a decision counts is one of them."""
+    worded, given = words_of(pack, place, entries), set()
+    for entry in (entry for entry in entries if entry["kind"] == "answer.given" and "envelope" in entry["payload"]):
+        where, payload = f"{place}, entry {entry['sequence']} (answer.given)", dict(entry["payload"])
+        claim = read_json(pack.opened(payload.pop("envelope"), WITNESS_TYPE, where, pack.witnesses), where)
+        said = {"kind": "answer.given", "chain": entry["chain"], "at": claim["at"], "what": payload}
+        known = payload["question"] in worded.get(payload["task_id"], ())
+        near = abs(span(claim["at"], entry["at"])) <= timedelta(minutes=1)
+        pack.expect(claim == said and near, f"{where}: expected the answer that was signed, found another")
+        pack.expect(known, f"{where}: expected an answer to a question as it was worded, found another text")
+        if claim == said and near and known:
+            given.add((payload["user"], payload["choice"]))
+    if not worded and not given:
+        return f"{place}: made before answers were signed"
+    for entry in (entry for entry in entries if entry["kind"] in decisions):
+        for vote in (vote for vote in entry["payload"]["votes"] if vote["user"]):
+            there = (vote["user"], vote["choice"]) in given
+            what = f"expected a signed answer of {vote['user']} ({vote['choice']}), as it came in; found none"
+            pack.expect(there, f"{place}, entry {entry['sequence']} ({entry['kind']}): {what}")
+    return f"{place}: {len(given)} answers, signed as they came in"
+
+
 def check_asked(pack: Pack, flow: dict[str, Any]) -> None:
     """Check that management and the functional approvers were asked, if the policy's flow asks them."""
     planned, asked = pack.last("plan.made"), {"acceptance.decided": flow.get("acceptance")}
@@ -855,12 +910,19 @@ CHECKS: dict[str, Callable[..., str]] = {
     "plan": check_plan,
     "quality": check_quality,
     "votes": check_votes,
+    "witness": check_witness,
     "permits": check_permits,
     "outcome": check_outcome,
 }
 
 
-def verify(data: bytes, keys: list[bytes], say: Callable[[str], None], fingerprints: Sequence[str] = ()) -> bool:
+def verify(
+    data: bytes,
+    keys: list[bytes],
+    say: Callable[[str], None],
+    fingerprints: Sequence[str] = (),
+    witnesses: Sequence[bytes] = (),
+) -> bool:
     """Check a pack's bytes, say what was found, and return whether nothing speaks against it.
 
     It is proven only if keys or fingerprints were given: else anybody may have signed it.
@@ -868,7 +930,7 @@ def verify(data: bytes, keys: list[bytes], say: Callable[[str], None], fingerpri
     pack, total = Pack(), 0
     for title, check in CHECKS.items():
         try:
-            text = check(pack, *{"archive": (data,), "keys": (keys, fingerprints)}.get(title, ()))
+            text = check(pack, *{"archive": (data,), "keys": (keys, fingerprints, witnesses)}.get(title, ()))
         except Refused as error:
             pack.findings.append(str(error))
         except Exception as error:  # whatever breaks a check is a pack that does not prove what it should
@@ -905,19 +967,26 @@ def main() -> int:
     parser.add_argument(
         "--fingerprint", action="append", default=[], help="the SHA-256 of a public key that you trust (its DER)"
     )
+    parser.add_argument(
+        "--witness",
+        action="append",
+        default=[],
+        help="the public key with which Airflow's API server signs answers (PEM); none: the keys in the pack",
+    )
     arguments = parser.parse_args()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     contents = {}
     try:
-        for path in (arguments.pack, *arguments.key):
+        for path in (arguments.pack, *arguments.key, *arguments.witness):
             with open(path, "rb") as file:
                 contents[path] = file.read()
         keys = [read_pem(contents[path], path) for path in arguments.key]
+        witnesses = [read_pem(contents[path], path) for path in arguments.witness]
         fingerprints = [read_fingerprint(text) for text in arguments.fingerprint]
     except (OSError, ValueError, Refused) as error:
         printed(f"Cannot begin: {error}")
         return 2
-    if not verify(contents[arguments.pack], keys, printed, fingerprints):
+    if not verify(contents[arguments.pack], keys, printed, fingerprints, witnesses):
         return 1
     return 0 if keys or fingerprints else 3
 

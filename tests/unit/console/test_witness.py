@@ -11,12 +11,17 @@ import pytest
 from include.interlock.console.asked import Asked
 from include.interlock.console.witness import is_answer, note_run, objection
 from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import TransientError
+from include.interlock.domain.errors import AssetMissing, TransientError
 from include.interlock.domain.stops import DECLARED, EmergencyStop, id_of
+from include.interlock.domain.witness import told
+from tests.witness import SIGNER
 
 RUN = "/api/v2/dags/release_bike_shop/dagRuns/manual__2026"
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 BALLOT = f"{RUN}/taskInstances/rollout.cast_ballot/1/hitlDetails"
+SHOWN = "5" * 64
+AS_WITNESS: dict[str, Any] = {"open_signer": lambda: SIGNER}
+SIGNED: dict[str, Any] = {**AS_WITNESS, "question": lambda asked: SHOWN}
 
 
 class Book:
@@ -42,14 +47,18 @@ def answered(content: Any, path: str = BALLOT) -> Asked:
     return Asked("PATCH", path, bytearray(json.dumps(content).encode()))
 
 
+def taken(user: str, asked: Asked, book: Book) -> str:
+    return objection(user, asked, book.opened, **SIGNED)
+
+
 def test_an_answer_is_recorded_in_the_releases_chain_by_whoever_gave_it() -> None:
     book = Book()
     asked = answered({"chosen_options": ["Approve"], "params_input": {"comment": "Fine", "conditions": None}})
-    assert objection("ben", asked, book.opened) == ""
+    assert taken("ben", asked, book) == ""
     said = {"user": "ben", "task_id": "rollout.cast_ballot", "map_index": 1, "choice": "Approve"}
     ((chain, kind, payload, actor, key),) = book.entries
     assert (chain, kind, actor) == ("release/release_bike_shop/manual__2026", "answer.given", "ben")
-    assert payload == {**said, "comment": "Fine", "conditions": ""}
+    assert told(payload) == {**said, "comment": "Fine", "conditions": "", "question": SHOWN}
     assert key == f"answer.given/{asked.id}"
 
 
@@ -59,7 +68,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_taken() -> None:
         raise TransientError("The ledger does not answer.")
         yield
 
-    why = objection("ben", answered({"chosen_options": ["Approve"]}), nowhere)
+    why = objection("ben", answered({"chosen_options": ["Approve"]}), nowhere, **SIGNED)
     assert "was not taken" in why
     assert "The ledger does not answer." in why
     assert "Next: answer again" in why
@@ -68,7 +77,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_taken() -> None:
 @pytest.mark.parametrize("content", [{}, [], {"chosen_options": []}, {"chosen_options": [7]}, {"chosen_options": "A"}])
 def test_what_is_no_answer_is_left_to_airflow(content: Any) -> None:
     book = Book()
-    assert objection("ben", answered(content), book.opened) == ""
+    assert taken("ben", answered(content), book) == ""
     assert book.entries == []
 
 
@@ -92,11 +101,13 @@ def triggered(dag_id: str, conf: Any) -> Asked:
 )
 def test_who_asked_for_a_run_is_recorded_with_the_digest_of_the_form(dag_id: str, chain: str) -> None:
     book = Book()
-    note_run("rita", dag_id, triggered(dag_id, {"ref": "1.1.0"}), b'{"dag_run_id": "manual__1"}', book.opened)
+    note_run(
+        "rita", dag_id, triggered(dag_id, {"ref": "1.1.0"}), b'{"dag_run_id": "manual__1"}', book.opened, **AS_WITNESS
+    )
     ((where, kind, payload, actor, key),) = book.entries
     assert (where, kind, actor, key) == (chain, "run.asked", "rita", f"run.asked/{dag_id}/manual__1")
     known = {"dag_id": dag_id, "run_id": "manual__1", "user": "rita"}
-    assert payload == {**known, "conf": sha256_of({"ref": "1.1.0"})}
+    assert told(payload) == {**known, "conf": sha256_of({"ref": "1.1.0"})}
 
 
 STOP = {"scope": "bike-shop", "reason": "Payments fail", "incident": None, "hours": 2}
@@ -104,9 +115,10 @@ STOP = {"scope": "bike-shop", "reason": "Payments fail", "incident": None, "hour
 
 def test_an_emergency_stop_is_declared_as_it_is_asked_for_and_waits_for_no_task() -> None:
     book = Book()
-    note_run("olga", "emergency_stop", triggered("emergency_stop", STOP), b'{"dag_run_id": "manual__1"}', book.opened)
-    asked, (chain, kind, payload, actor, key) = book.entries
-    assert asked[1] == "run.asked"
+    asked = triggered("emergency_stop", STOP)
+    note_run("olga", "emergency_stop", asked, b'{"dag_run_id": "manual__1"}', book.opened, **AS_WITNESS)
+    recorded, (chain, kind, payload, actor, key) = book.entries
+    assert recorded[1] == "run.asked"
     id = id_of("emergency_stop", "manual__1")
     assert (chain, kind, actor, key) == ("installation", DECLARED, "olga", f"{DECLARED}/{id}")
     stop = EmergencyStop.model_validate(payload)
@@ -117,7 +129,8 @@ def test_an_emergency_stop_is_declared_as_it_is_asked_for_and_waits_for_no_task(
 def test_what_declares_no_stop_is_left_to_its_run(change: dict[str, str]) -> None:
     book = Book()
     form = {**STOP, **change}
-    note_run("olga", "emergency_stop", triggered("emergency_stop", form), b'{"dag_run_id": "manual__1"}', book.opened)
+    asked = triggered("emergency_stop", form)
+    note_run("olga", "emergency_stop", asked, b'{"dag_run_id": "manual__1"}', book.opened, **AS_WITNESS)
     assert [kind for _, kind, _, _, _ in book.entries] == ["run.asked"]
 
 
@@ -135,3 +148,30 @@ def test_a_run_that_cannot_be_recorded_is_made_all_the_same_and_does_nothing_lat
         yield
 
     note_run("rita", "mark_version", triggered("mark_version", {}), b'{"dag_run_id": "r"}', nowhere)
+
+
+def test_an_answer_is_not_taken_by_a_server_that_was_given_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INTERLOCK_WITNESS_KEY", raising=False)
+    book = Book()
+    why = objection("ben", answered({"chosen_options": ["Approve"]}), book.opened, question=lambda asked: SHOWN)
+    assert "INTERLOCK_WITNESS_KEY names no key that can be used" in why
+    assert book.entries == []
+
+
+def test_an_answer_is_not_taken_when_the_question_cannot_be_read() -> None:
+    def unreadable(asked: Asked) -> str:
+        raise AssetMissing("Airflow's database does not answer.")
+
+    book = Book()
+    why = objection(
+        "ben", answered({"chosen_options": ["Approve"]}), book.opened, open_signer=lambda: SIGNER, question=unreadable
+    )
+    assert "Airflow's database does not answer." in why
+    assert book.entries == []
+
+
+def test_an_emergency_stop_waits_for_no_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INTERLOCK_WITNESS_KEY", raising=False)
+    book = Book()
+    note_run("olga", "emergency_stop", triggered("emergency_stop", STOP), b'{"dag_run_id": "manual__1"}', book.opened)
+    assert [kind for _, kind, _, _, _ in book.entries] == [DECLARED]

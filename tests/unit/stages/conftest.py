@@ -28,7 +28,6 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowServer]:
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[RunningTask]:
     """A task that is running, and what it leaves; the ledger has the answers that came in at Airflow's API."""
-    monkeypatch.setattr(resources, "signer", lambda: None)
     with running_task("rollout.await_board", monkeypatch) as task:
         if "airflow" in request.fixturenames:
             task.answers = request.getfixturevalue("airflow").witnessed

@@ -34,7 +34,6 @@ def plan(budget: int = 1, unanswered: str = "back_out") -> RolloutPlan:
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningTask]:
     monkeypatch.setattr(resources, "catalogue_of", lambda _: (None, BOOK, releases.service()))
-    monkeypatch.setattr(resources, "signer", lambda: None)
     with running_task("implementation.settle_wave_2", monkeypatch) as left:
         yield left
 

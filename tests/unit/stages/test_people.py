@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from airflow.providers.standard.operators import hitl
-from airflow.sdk.exceptions import TaskAwaitingInput
+from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
 from include.interlock.domain.accounts import CLERK
 from include.interlock.domain.catalogue import Person
-from include.interlock.domain.errors import TransientError
-from include.interlock.stages.people import Question, question
-from tests.airflow_server import AirflowServer
+from include.interlock.domain.errors import PolicyViolation, TransientError
+from include.interlock.domain.witness import WORDED, told
+from include.interlock.stages.people import BINDING, Question, question, votes_on
+from tests.airflow_server import CHAIN, AirflowServer
 from tests.running_task import RunningTask
+from tests.witness import worded_payload
 
 BEN = Person(user="ben", name="Ben Okafor", email="ben@example.com", role="operations")
 DIGEST = "0" * 64
@@ -40,6 +42,7 @@ def test_a_question_is_assigned_to_its_people_by_user_name_and_to_the_clerk_who_
 
 
 BALLOT = "rollout.cast_ballot"
+ASKED: dict[str, Any] = {"subject": "Release?", "body": "The plan.", "assigned_users": [{"id": "ben", "name": "Ben"}]}
 
 
 @pytest.fixture
@@ -47,13 +50,15 @@ def written(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The subjects of the requests that are written to Airflow; writing one again wipes its answer."""
     subjects: list[str] = []
     monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda subject, **_: subjects.append(subject))
+    running.recorded.append((WORDED, worded_payload(CHAIN, BALLOT, ASKED)))
     return subjects
 
 
-def run(try_number: int, map_index: int = 1) -> Any:
+def run(try_number: int, map_index: int = 1, **changes: Any) -> Any:
     """Run a question's task as its worker would."""
+    about = {**ASKED, **changes}
     asked = Question(
-        task_id=BALLOT, subject="Release?", options=["Approve"], defaults="Approve", response_timeout=timedelta(hours=1)
+        task_id=BALLOT, **about, options=["Approve"], defaults="Approve", response_timeout=timedelta(hours=1)
     )
     ti = SimpleNamespace(id="0190", try_number=try_number, map_index=map_index)
     return asked.execute({"ti": ti, "task_instance": ti})
@@ -101,3 +106,43 @@ def test_without_a_word_from_airflow_nothing_is_asked_again(airflow: AirflowServ
     with pytest.raises(TransientError):
         run(2)
     assert written == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"subject": "Lunch?"}, id="another subject"),
+        pytest.param({"body": "Another plan."}, id="another text"),
+        pytest.param({"assigned_users": [{"id": "mallory", "name": "Ben"}]}, id="somebody else"),
+    ],
+)
+def test_what_was_not_worded_is_not_asked_and_is_a_finding(
+    airflow: AirflowServer, written: list[str], running: RunningTask, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(AirflowFailException, match=r"A question of rollout\.cast_ballot is not what was worded"):
+        run(1, **changes)
+    assert written == []
+    assert [kind for kind, _ in running.recorded] == [WORDED, "finding"]
+
+
+def test_an_answer_to_a_text_that_was_changed_after_it_was_asked_does_not_count(
+    airflow: AirflowServer, running: RunningTask
+) -> None:
+    asked = airflow.ask(BALLOT, "ben", body=BINDING.format(digest=DIGEST))
+    airflow.answer(asked, "ben", "Approve")
+    entries = airflow.witnessed()
+    assert [vote.user for vote in votes_on(BALLOT, DIGEST, entries=entries)] == ["ben"]
+    asked["subject"] = "Something else"
+    with pytest.raises(PolicyViolation, match="is not what was worded"):
+        votes_on(BALLOT, DIGEST, entries=entries)
+
+
+def test_an_answer_that_the_api_server_did_not_sign_does_not_count(
+    airflow: AirflowServer, running: RunningTask
+) -> None:
+    asked = airflow.ask(BALLOT, "ben", body=BINDING.format(digest=DIGEST))
+    airflow.answer(asked, "ben", "Approve")
+    entries = airflow.witnessed()
+    entries[-1].payload = told(entries[-1].payload)
+    with pytest.raises(PolicyViolation, match="did not come in at Airflow's API"):
+        votes_on(BALLOT, DIGEST, entries=entries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from airflow.sdk import get_current_context
 
 from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.witness import AskedRun
+from include.interlock.domain.witness import ASKED, AskedRun
 from include.interlock.stages import policy
 from tests.airflow_server import RUN
 from tests.running_task import RunningTask, asked_for
+from tests.witness import asked_payload
 
 FORM = {
     "ref": "1.1.0",
@@ -36,7 +38,8 @@ def asked(running: RunningTask, user: str = "rita", **changes: Any) -> Any:
 
 
 def entry(run: AskedRun) -> SimpleNamespace:
-    return SimpleNamespace(payload=run.model_dump(mode="json"))
+    at = datetime.now(UTC)
+    return SimpleNamespace(kind=ASKED, chain=run.chain, at=at, payload=asked_payload(run, at))
 
 
 def by_airflow(**said: Any) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -41,7 +40,7 @@ from include.interlock.domain.train_manifest import (
     passenger_form,
     passenger_run,
 )
-from include.interlock.domain.witness import ASKED, GIVEN, AskedRun
+from include.interlock.domain.witness import ASKED, GIVEN, WORDED, AskedRun, GivenAnswer
 from include.interlock.stages import ballots, calendars, conflicts, passengers, planning, resources, rollout, trains
 from include.interlock.stages.people import BINDING
 from include.interlock.stages.trains import board, boarding, common, departure
@@ -49,6 +48,7 @@ from tests.airflow_server import AirflowServer
 from tests.dag_run import dag_run
 from tests.factories import releases
 from tests.memory_ledger import MemoryLedger
+from tests.witness import SIGNER, asked_payload, digest_of, given_payload, worded_payload
 
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 DAY = f"{NOW + timedelta(days=3):%a}".upper()
@@ -170,9 +170,13 @@ class Office:
             asked = self.airflow.ask(passengers.ASK, user, body=BINDING.format(digest=frozen.digest), map_index=index)
             self.airflow.answer(asked, user, choice)
             at = datetime.fromisoformat(asked["responded_at"])
-            given = {"user": user, "task_id": passengers.ASK, "map_index": index, "choice": choice}
-            told = {**given, "comment": "", "conditions": ""}
-            self.ledger.append(CHAIN, GIVEN, told, actor=user, key=f"vote-{user}-{choice}", at=at)
+            words = worded_payload(CHAIN, passengers.ASK, asked)
+            self.ledger.append(CHAIN, WORDED, words, actor="a task", key=f"words-{user}-{choice}-{at}", at=at)
+            given = GivenAnswer(
+                user=user, task_id=passengers.ASK, map_index=index, choice=choice, question=digest_of(asked)
+            )
+            told = given_payload(CHAIN, given, at)
+            self.ledger.append(CHAIN, GIVEN, told, actor=user, key=f"vote-{user}-{choice}-{at}", at=at)
 
     def decided(self, manifest: Any, *choices: tuple[str, str]) -> Any:
         self.vote(manifest, *(choices or (("ben", "Approve"), ("cora", "Approve"))))
@@ -231,7 +235,7 @@ def office(tmp_path: Path, url: str, airflow: AirflowServer, monkeypatch: pytest
     one = Office(copy, url, airflow)
     airflow.runs[RUN] = {"state": "running"}
     monkeypatch.setattr(resources, "ledger", lambda: one.ledger)
-    monkeypatch.setattr(resources, "signer", lambda: SimpleNamespace(public_key=b""))
+    monkeypatch.setattr(resources, "signer", lambda: SIGNER)
     monkeypatch.setattr(resources, "repository", one.opened)
     return one
 
@@ -486,12 +490,12 @@ def test_a_passenger_that_was_asked_for_before_a_crash_is_waited_for_whatever_ha
     office.airflow.runs[run] = {"state": "running"}
     office.stop()
     asked = AskedRun(dag_id=run[0], run_id=run[1], user=CONDUCTOR, conf=sha256_of({**form, "version": "1.0.0"}))
-    office.ledger.append(asked.chain, ASKED, asked.model_dump(mode="json"), actor=CONDUCTOR, key=asked.key)
+    office.ledger.append(asked.chain, ASKED, asked_payload(asked, datetime.now(UTC)), actor=CONDUCTOR, key=asked.key)
     with pytest.raises(AirflowFailException, match="there is an emergency stop"):
         office.send("stock", manifest)
     office.ledger.kept.pop(asked.chain)
     asked = asked.model_copy(update={"conf": sha256_of(form)})
-    office.ledger.append(asked.chain, ASKED, asked.model_dump(mode="json"), actor=CONDUCTOR, key=asked.key)
+    office.ledger.append(asked.chain, ASKED, asked_payload(asked, datetime.now(UTC)), actor=CONDUCTOR, key=asked.key)
     with pytest.raises(TaskDeferred):
         office.send("stock", manifest)
     assert office.kinds().count(LEFT) == 1

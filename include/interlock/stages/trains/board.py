@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LONGEST_VOTE = timedelta(days=30)
 
 
-@stage_task(task_display_name="Prepare the ballots")
+@stage_task(task_display_name="Prepare the ballots", words=ASK)
 def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
     """Prepare one ballot for each member of the boards who may vote on this manifest, or whoever stands in for them."""
     catalogue = catalogue_now()

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator, TriggerRule, XComArg, chain, task_group
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 
 from include.interlock.adapters.boarding import unusable
+from include.interlock.adapters.witness import only_witnessed
 from include.interlock.domain.calendar import Answer
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Catalogue
@@ -170,6 +171,7 @@ class SendPassenger(BaseOperator):
         with resources.ledger() as ledger:
             asked = ledger.entries(release_chain(dag_of(self.service), run_id), kind=ASKED)
         mine = (CONDUCTOR, sha256_of(form))
+        asked = only_witnessed(asked, resources.witness_key())
         return any((one.payload["user"], one.payload["conf"]) == mine for one in asked)
 
     def _refuse_or_wait(self, manifest: Manifest, one: Boarded, entries: Sequence[Entry]) -> None:

@@ -1,0 +1,115 @@
+"""The verifier on answers: Airflow's API server signed them as they came in, and they are to what was worded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.interlock.adapters.signing import Signer
+from include.interlock.adapters.witness import as_witnessed, as_worded
+from include.interlock.domain.witness import GIVEN, WORDED, GivenAnswer, question_digest
+from include.interlock.verify import __main__ as verifier
+from tests.factories import evidence as make
+
+WITNESS, MALLORY = make.signer(8), make.signer(9)
+BALLOT = "rollout.cast_ballot"
+Steps = list[make.Step]
+
+
+def texts(many: Steps) -> dict[str, str]:
+    """Return, for each voter, the digest of the ballot that Airflow has."""
+    plan = next(payload for kind, payload in many if kind == "rollout.frozen")
+    votes = next(payload["votes"] for kind, payload in many if kind == "board.decided")
+    return {
+        row.user or "": question_digest(row.subject, row.body, row.assigned)
+        for row in make.answers(votes, plan["digest"])
+    }
+
+
+def signed(
+    many: Steps, by: Signer = WITNESS, worded_by: Signer | None = None, voters: Sequence[str] = ("ben", "dan")
+) -> Steps:
+    """Return a release in which people were asked what was worded, and their answers came in."""
+    asked = texts(many)
+    place = 1 + [kind for kind, _ in many].index("rollout.frozen")
+    steps: Steps = [(WORDED, as_worded(make.CHAIN, BALLOT, sorted(asked.values()), worded_by or make.signer()))]
+    for number, user in enumerate(voters, place + 1):
+        index = ["ben", "dan"].index(user)
+        given = GivenAnswer(user=user, task_id=BALLOT, map_index=index, choice="Approve", question=asked[user])
+        steps.append((GIVEN, as_witnessed(GIVEN, make.CHAIN, given, make.AT + timedelta(minutes=number), by)))
+    return [*many[:place], *steps, *many[place:]]
+
+
+def told(tmp_path: Path, change: Callable[[Steps], Steps], witnesses: Sequence[bytes] = ()) -> tuple[bool, str]:
+    what = make.evidence(change)
+    keys = {one.key_id: one.public_key for one in (WITNESS, MALLORY)}
+    data = make.packed(tmp_path / "pack.zip", dataclasses.replace(what, keys=keys))
+    said: list[str] = []
+    key = verifier.read_pem(make.signer().public_key, "key")
+    return verifier.verify(data, [key], said.append, (), witnesses), "\n".join(said)
+
+
+DER = verifier.read_pem(WITNESS.public_key, "witness")
+
+
+@pytest.mark.parametrize("witnesses", [(), (DER,)])
+def test_votes_that_came_in_at_the_api_are_proven(tmp_path: Path, witnesses: Sequence[bytes]) -> None:
+    proven, said = told(tmp_path, signed, witnesses)
+    assert proven, said
+    assert "2 answers, signed as they came in" in said
+
+
+def test_a_release_of_before_answers_were_signed_stays_proven(tmp_path: Path) -> None:
+    proven, said = told(tmp_path, lambda many: many)
+    assert proven
+    assert "made before answers were signed" in said
+
+
+def edited(kind: str, **changes: Any) -> Callable[[Steps], Steps]:
+    """Return a change that edits the payload of entries of a kind after they were signed."""
+
+    def change(many: Steps) -> Steps:
+        return [(one, {**payload, **changes} if one == kind else payload) for one, payload in signed(many)]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param(lambda many: signed(many, voters=["ben"]), "a signed answer of dan (Approve)", id="no answer"),
+        pytest.param(edited(GIVEN, user="dan"), "expected the answer that was signed", id="somebody else's"),
+        pytest.param(edited(GIVEN, question="0" * 64), "to a question as it was worded", id="another question"),
+        pytest.param(edited(WORDED, questions=[]), "expected the questions that were signed", id="other questions"),
+        pytest.param(lambda many: signed(many, worded_by=MALLORY), "which is not trusted", id="worded by another"),
+    ],
+)
+def test_an_answer_that_does_not_hold_is_named(tmp_path: Path, change: Callable[[Steps], Steps], words: str) -> None:
+    proven, said = told(tmp_path, change)
+    assert not proven
+    assert words in said
+
+
+def test_with_the_witness_named_no_other_key_in_the_pack_makes_an_answer(tmp_path: Path) -> None:
+    def forged(many: Steps) -> Steps:
+        return signed(many, by=MALLORY)
+
+    assert told(tmp_path, forged)[0], "the pack's own keys are all there is to go by"
+    proven, said = told(tmp_path, forged, (DER,))
+    assert not proven
+    assert "which is not trusted" in said
+
+
+def test_a_ballot_whose_text_was_changed_in_airflow_is_named(tmp_path: Path) -> None:
+    what = make.evidence(signed)
+    ballots = [row.model_copy(update={"subject": "Lunch?"}) for row in what.ballots]
+    keys = {WITNESS.key_id: WITNESS.public_key}
+    data = make.packed(tmp_path / "pack.zip", dataclasses.replace(what, ballots=ballots, keys=keys))
+    said: list[str] = []
+    assert not verifier.verify(data, [], said.append)
+    assert "expected a question as it was worded" in "\n".join(said)
