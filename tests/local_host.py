@@ -59,6 +59,7 @@ class LocalHost:
     folder: Path
     path: str = field(default_factory=lambda: os.environ["PATH"])
     shell: str = "sh"
+    service: str = "shop"
     balance: Balance = field(default_factory=Balance)
 
     @property
@@ -126,7 +127,7 @@ class LocalHost:
 
     def _visit(self) -> Visit:
         host = Host(instance_id="i-00000000000000001", name="shop-1", address="localhost", zone="eu-central-1a")
-        site = Site("shop", "production", "release_shop/manual__1", str(self.root))
+        site = Site(self.service, "production", "release_shop/manual__1", str(self.root))
         return Visit(host, Surroundings(site, None, timedelta(seconds=1), self, self.balance, None))
 
 

@@ -29,6 +29,7 @@ from include.interlock.domain.catalogue.calendar_file import CalendarFile
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.dag_names import dags_named
 from include.interlock.domain.errors import CatalogueError, PolicyViolation
+from include.interlock.domain.places import shared_places
 
 from .calendars import CopyOf, Known, faults_of, load_calendars
 from .trains import Named, faults_of_trains
@@ -153,7 +154,8 @@ def _wrong_in_releases(folder: Path) -> list[str]:
     if rules:  # without them, the services can only be checked each in itself
         return [*rules, *(message for path in _service_files(folder) for message in _wrong(path, Service))]
     try:
-        return list(load_catalogue(folder).broken.values())
+        catalogue = load_catalogue(folder)
+        return [*catalogue.broken.values(), *shared_places(catalogue.services)]
     except CatalogueError as error:
         return [str(error)]
 

@@ -112,9 +112,14 @@ session() {
     problem=$(mkdir -p -- "$@" 2>&1) && cd -P -- "$root" ||
         { answer "failed - its folders cannot be made:" $problem && exit; }
     root=$PWD
+    owned # before the token is written: it is the environment's
     fence
     lock
     rightful
+    owned
+    [ -f .interlock/owner ] ||
+        { say "$service $environment" >.interlock/owner.new && mv -f .interlock/owner.new .interlock/owner; } ||
+        { ended failed "whose the folder is cannot be written" && exit; }
     # The end of the connection must not end what was begun. A handler, not '': hooks would inherit that.
     trap : HUP INT PIPE TERM
     tidy
@@ -154,6 +159,23 @@ session() {
         esac
     done
     kill "$watcher" 2>/dev/null
+}
+
+# A folder is one service's, in one environment. One from before that was written down is that of the service whose
+# release is current there.
+owned() {
+    owner='' of=
+    if [ -f .interlock/owner ]; then
+        IFS=' ' read -r owner of <.interlock/owner
+    elif [ -h current ] && [ -f current/.interlock.json ]; then
+        owner=$(sed -n 's/.*"service":"\([^"]*\)".*/\1/p' current/.interlock.json)
+    fi
+    [ -n "$owner" ] || return 0
+    [ "$owner ${of:-$environment}" = "$service $environment" ] || {
+        ended failed "the folder $root is that of $owner${of:+ in $of}, and not of $service in $environment. \
+Two services need a deploy_root each; if $owner has left this host, remove $root"
+        exit
+    }
 }
 
 uptime() { # counts while a process, or the whole machine, is stopped

@@ -494,3 +494,26 @@ def test_a_service_whose_coverage_is_demanded_has_to_name_its_report(folder: Pat
     assert "policy.yaml demands coverage of each source file (tier 2)" in str(error.value)
     edit(folder, "policy.yaml", ('"2": [each_file]', '"2": []'))
     assert load_service(folder, "bike-shop").services["bike-shop"].build.coverage is None
+
+
+@pytest.mark.parametrize(
+    ("root", "tag", "wrong"),
+    [
+        ("srv/bike-shop", "", True),
+        ("srv/bike-shop/inner", "", True),
+        ("srv", "", True),
+        ("srv/bike-shop-2", "", False),
+        ("srv/bike-shop", "-2", False),
+    ],
+    ids=["the same", "inside", "around", "another", "other hosts"],
+)
+def test_two_services_that_would_overwrite_each_other_are_refused(
+    folder: Path, root: str, tag: str, wrong: bool
+) -> None:
+    text = (folder / "services/bike-shop.yaml").read_text().replace("\nname: bike-shop", "\nname: other-shop")
+    text = text.replace("deploy_root: srv/bike-shop", f"deploy_root: {root}")
+    text = text.replace("Service: bike-shop,", f"Service: bike-shop{tag},")
+    (folder / "services/other-shop.yaml").write_text(text)
+    found = [one for one in what_is_wrong(folder) if "overwrite each other" in one]
+    assert bool(found) is wrong, text
+    assert all("bike-shop" in one and "other-shop" in one and "may have the same hosts" in one for one in found)
