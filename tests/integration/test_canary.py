@@ -249,7 +249,9 @@ def test_after_a_good_canary_both_serve_with_all_others(release: Release, client
         elbv2.register_targets(TargetGroupArn=group, Targets=[{"Id": host.instance_id}])
     tried = release.plan.canary.model_copy(update={"baseline": (hosts[1],)})  # type: ignore[union-attr]
     plan = release.plan.model_copy(update={"waves": ((hosts[0],), (hosts[1],)), "canary": tried})
-    canary._bring_home(release.service, plan, tried)
+    decision = Decision(subject="board", digest="f" * 64, approved=True, required=False, reason="")
+    with permits.admission_to_traffic("bike-shop", plan, decision) as admission:
+        canary._bring_home(release.service, plan, tried, admission)
     there = {
         group: {
             one["Target"]["Id"]
