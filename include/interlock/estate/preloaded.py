@@ -52,7 +52,6 @@ BY_TASKS = (
     "psutil",
     "pydantic",
     "pydantic_core",
-    "recurring_ical_events",
     "rich",
     "securesystemslib.signer",
     "semver",

@@ -1,9 +1,12 @@
 import ast
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from include.interlock.estate.preloaded import BY_TASKS
+from packaging.utils import canonicalize_name
+
+from include.interlock.estate.preloaded import BY_DAG_FILES, BY_TASKS
 
 PROJECT = Path(__file__).parents[3]
 ALREADY_THERE = {"airflow", "include", "__future__"}
@@ -14,6 +17,17 @@ def test_everything_that_tasks_import_of_others_is_loaded_before_they_are_forked
     used = {package for room in rooms for package in imported(ast.parse(room.read_text()))}
 
     assert used - sys.stdlib_module_names - ALREADY_THERE - {name.partition(".")[0] for name in BY_TASKS} == set()
+
+
+def test_what_is_loaded_is_installed_where_no_tests_are_run() -> None:
+    locked = {
+        canonicalize_name(line.partition("==")[0])
+        for line in (PROJECT / "requirements.lock").read_text().splitlines()
+        if "==" in line and not line.startswith((" ", "#"))
+    }
+    brought_by = packages_distributions()
+    names = {name.partition(".")[0] for name in (*BY_DAG_FILES, *BY_TASKS)}
+    assert [name for name in names if not locked & set(map(canonicalize_name, brought_by[name]))] == []
 
 
 LOOK = """
