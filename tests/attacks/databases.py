@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg2
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
+from include.interlock.adapters.ledger import Ledger
 from include.interlock.estate import postgres
 from include.interlock.estate.settings import LOOPBACK, Settings
 from tests.end_to_end.people import Release
@@ -141,6 +144,12 @@ class LedgerDatabase:
             with connection.cursor() as cursor:
                 cursor.execute(statement, values)
             connection.commit()
+
+    def as_superuser(self) -> Ledger:
+        """Open the ledger as somebody who may append anything."""
+        password = (postgres.secrets_folder(self._settings) / "postgres_owner").read_text()
+        login, place = f"{postgres.OWNER}:{password}", f"{LOOPBACK}:{self._settings.postgres_port}/{postgres.LEDGER}"
+        return Ledger(create_engine(f"postgresql+psycopg2://{login}@{place}", poolclass=NullPool))
 
     @contextmanager
     def opened(self) -> Iterator[None]:

@@ -11,16 +11,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
+import psycopg2
 import pytest
 
 from include.interlock.console.control import ROOTS
+from include.interlock.domain.ledger import release_chain
+from include.interlock.domain.witness import GIVEN, WITNESSED, GivenAnswer, question_digest
 from tests.end_to_end.people import Release, until
 from tests.end_to_end.stack import Stack
 
 from . import wave
-from .databases import AirflowDatabase
+from .databases import AirflowDatabase, LedgerDatabase
 from .people import BALLOT, BOARD, TAMPERED, TRAINING, accepted, at_the_training, go, refused, vote
-from .suite import ADMIN, OWNER, WRITTEN, attack
+from .suite import ADMIN, LEDGER_OWNER, LEDGER_WRITER, OWNER, WRITTEN, attack
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -76,6 +79,90 @@ def forged(stack: Stack, database: AirflowDatabase) -> Iterator[Release]:
 @attack("write approvals for members who did not vote", by=OWNER, way="database", stopped=WRITTEN)
 def test_an_approval_that_nobody_gave_does_not_count(forged: Release) -> None:
     ended_for_the_answer_of("ben", forged)
+
+
+@attack(
+    "append an answer to the ledger with the password that tasks have",
+    by=LEDGER_WRITER,
+    way="database",
+    stopped="the ledger's database takes what came in at the API from the API server's own role only",
+)
+@pytest.mark.parametrize("kind", WITNESSED)
+def test_the_writer_appends_no_answer(forged: Release, ledger_database: LedgerDatabase, kind: str) -> None:
+    with pytest.raises(psycopg2.Error, match="is appended by Airflow's API server only"):
+        ledger_database.as_writer(
+            "INSERT INTO ledger.entries (chain, sequence, at, actor, kind, key, payload, previous, hash)"
+            " SELECT chain, sequence + 1, now(), 'ben', %s, 'mine', '{}', hash, hash FROM ledger.entries"
+            " WHERE chain = %s ORDER BY sequence DESC LIMIT 1",
+            *(kind, release_chain(forged.dag_id, forged.id)),
+        )
+
+
+@pytest.fixture(scope="module")
+def forged_twice(stack: Stack, database: AirflowDatabase, ledger_database: LedgerDatabase) -> Iterator[Release]:
+    """A release whose approvals were written into Airflow's database, and into the ledger as well."""
+    release = accepted(stack)
+    chain = release_chain(release.dag_id, release.id)
+    ballots = [one for one in release.questions() if one["task_instance"]["task_id"] == BALLOT]
+    asked = {one["assigned_users"][0]["id"]: one for one in ballots}
+    with ledger_database.as_superuser() as ledger:
+        for member in ("ben", "cora"):
+            one = asked[member]
+            assigned = [user["id"] for user in one["assigned_users"]]
+            given = GivenAnswer(
+                user=member,
+                task_id=BALLOT,
+                map_index=one["task_instance"]["map_index"],
+                choice="Approve",
+                comment="Fine with me",
+                question=question_digest(one["subject"], one["body"], assigned),
+            )
+            ledger.append(chain, GIVEN, given.model_dump(mode="json"), actor=member, key=f"{GIVEN}/{member}")
+            database.write_answer(release, BALLOT, member, "Approve")
+    TAMPERED["votes, in both databases"] = release
+    settled(release)
+    yield release
+    end(stack, release)
+
+
+@attack(
+    "write approvals into Airflow's database and into the ledger, as its superuser",
+    by=LEDGER_OWNER,
+    way="database",
+    stopped="an answer counts if Airflow's API server signed it, with a key that no task can read",
+)
+def test_an_answer_that_nobody_signed_does_not_count(forged_twice: Release) -> None:
+    ended_for_the_answer_of("ben", forged_twice)
+
+
+@pytest.fixture(scope="module")
+def reworded(stack: Stack, database: AirflowDatabase) -> Iterator[Release]:
+    """A release whose ballots said something else when members voted; the digest's sentence was left."""
+    release = accepted(stack)
+    database.run(
+        "UPDATE hitl_detail SET body = 'A harmless change of a text. ' || body FROM task_instance t"
+        " WHERE t.id = ti_id AND t.dag_id = %s AND t.run_id = %s AND t.task_id = %s",
+        *(release.dag_id, release.id, BALLOT),
+    )
+    TAMPERED["the text of ballots"] = release
+    vote(stack, release, "ben", "Approve")
+    vote(stack, release, "cora", "Approve")
+    settled(release)
+    yield release
+    end(stack, release)
+
+
+@attack(
+    "have members approve something else than they read, by replacing the text of their ballots",
+    by=OWNER,
+    way="database",
+    stopped="a question is compared with what was worded and signed, before it is asked and before it counts",
+)
+def test_a_ballot_with_another_text_does_not_count(reworded: Release) -> None:
+    assert not is_approved(reworded)
+    reworded.finish()
+    assert f"A question of {BALLOT} is not what was worded" in reworded.outcome()["reason"]
+    assert any("is not what was worded" in what for what in wave.findings(reworded))
 
 
 @pytest.fixture(scope="module")
