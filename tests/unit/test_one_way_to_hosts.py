@@ -57,7 +57,7 @@ def test_commands_are_sent_through_ssm_in_one_place() -> None:
 def test_admissions_are_made_for_the_sandbox_or_by_permit_and_in_no_other_place() -> None:
     assert places({"Admission", "permits.Admission"}) == set()
     assert places({"Admission.by_permit"}) == {"permits.py"}
-    assert places({"Admission.sandbox"}) == {"permits.py", "quality.py"}
+    assert places({"Admission.sandbox"}) == {"permits.py"}
     assert places({"PermitOffice"}) == {"permits.py"}
 
 
