@@ -282,7 +282,7 @@ def test_an_emergency_stop_is_taken_with_every_clock(
     server: Settings, ledger: Ledger, chain: str, kind: str, hours: int
 ) -> None:
     record(at_offset(server, timedelta(minutes=4)), chain, "first")
-    one = at_offset(server, timedelta(hours=hours))
+    one = open_ledger(witness_connection(server), clock=lambda: datetime.now(UTC) + timedelta(hours=hours))
     entry = one.append_once(chain, kind, {"id": "x"}, actor="olga", key="stop")
     assert entry.at == ledger.entries(chain)[0].at, "the later ones are not kept out for long"
     assert ledger.check(chain) is None
