@@ -24,6 +24,8 @@ from include.interlock.domain.train_manifest import OPENED, Voyage
 from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, ROOT, RUN_ID
 from tests.integration.console_server import Console, console_server
 
+expect.set_options(timeout=30_000)  # what is awaited comes when the machine gets to it
+
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 BERLIN = ZoneInfo("Europe/Berlin")
 NEXT_WEEK = datetime.now(BERLIN).date() + timedelta(days=7 - datetime.now(BERLIN).weekday())

@@ -22,6 +22,8 @@ from include.interlock.domain.records import Blob, Communication
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, RUN_ID
 from tests.integration.console_server import Console
 
+expect.set_options(timeout=30_000)  # what is awaited comes when the machine gets to it
+
 RUN = quote(RUN_ID, safe="")
 DAG = f"/api/v2/dags/{RELEASE}"
 TASKS = f"{DAG}/dagRuns/{RUN}/taskInstances"
