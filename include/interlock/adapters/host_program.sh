@@ -897,7 +897,8 @@ as_staged() { # chown|chmod DESTINATION: folders, as the release has them
 }
 
 as() { # EXAMPLE chmod|chown PATH
-    [ "$2" = chmod ] && format=%a || format=%u:%g
+    # GNU's chmod leaves a folder's setgid as it is unless the mode has five digits.
+    [ "$2" = chmod ] && format=00%a || format=%u:%g
     example=$(stat -c "$format" -- "$1") && "$2" "$example" -- "$3"
 }
 
