@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.estate import components
+from include.interlock.estate import components, postgres
 from include.interlock.estate.settings import Settings
 
 
@@ -30,8 +30,18 @@ def test_database_is_asked_to_end_by_its_own_signal_and_alone(tmp_path: Path) ->
 
 
 def test_configuration_holds_no_secret(tmp_path: Path) -> None:
-    config = parsed(Settings(state=tmp_path))
-    assert not any("environment" in config[section] for section in config.sections())
+    settings = Settings(state=tmp_path)
+    password = postgres.ledger_password(settings, postgres.LEDGER_WITNESS)
+    assert password not in components.supervisor_config(settings)
+    config = parsed(settings)
+    having = {
+        section: config[section]["environment"] for section in config.sections() if "environment" in config[section]
+    }
+    assert list(having) == ["program:api-server"], "what signs answers is told to nobody else"
+    assert having["program:api-server"] == (
+        f'INTERLOCK_WITNESS_KEY="{(tmp_path / "witness" / "witness.pem").as_uri()}",'
+        f'INTERLOCK_WITNESS_LEDGER_URL_FILE="{tmp_path / "witness" / "ledger_url"}"'
+    )
 
 
 @pytest.mark.parametrize("name", ["with blanks", "50%", "it's", "ünïcode"])
