@@ -50,3 +50,9 @@ def witness_connection(settings: Settings) -> SimpleNamespace:
     """Return how Airflow's API server logs in to the ledger."""
     role = postgres.LEDGER_WITNESS
     return ledger_connection(settings, login=role, password=postgres.ledger_password(settings, role))
+
+
+def superuser_connection(settings: Settings) -> SimpleNamespace:
+    """Return how somebody logs in who may append what tasks and what the API server append."""
+    password = (postgres.secrets_folder(settings) / "postgres_owner").read_text()
+    return ledger_connection(settings, login=postgres.OWNER, password=password)

@@ -35,7 +35,7 @@ from include.interlock.estate.settings import PROJECT, Settings
 from tests.airflow_server import RUN, AirflowServer, airflow_server
 from tests.factories import evidence as make
 from tests.factories import releases
-from tests.integration.ledger_server import ledger_connection, ledger_server
+from tests.integration.ledger_server import ledger_connection, ledger_server, superuser_connection
 
 DAG = RUN[0]
 LOG = '{"event": "making the shop"}\n'
@@ -117,7 +117,7 @@ def world(
     monkeypatch.setattr("tests.airflow_server.RUN", run)
     generate_key(tmp_path / "key")
     store = ArtifactStore(Folder(tmp_path / "store"))
-    with open_ledger(ledger_connection(postgres)) as ledger, airflow_server() as airflow:
+    with open_ledger(superuser_connection(postgres)) as ledger, airflow_server() as airflow:
         airflow.run = {"dag_id": DAG, "dag_run_id": run[1], "triggering_user_name": "rita", "conf": {"ref": "1.1.0"}}
         airflow.tasks = [
             {"task_id": "build.build_artifact", "map_index": -1, "try_number": 2, "state": "success"},

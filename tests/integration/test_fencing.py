@@ -22,7 +22,7 @@ from include.interlock.domain.errors import LostRight, PolicyViolation
 from include.interlock.domain.fencing import place_of
 from include.interlock.domain.ledger import AFTER_DEPLOYMENT, AFTER_END, AFTER_FAILURE, INSTALLATION
 from include.interlock.domain.permit import LONGEST
-from tests.integration.ledger_server import ledger_connection, ledger_server
+from tests.integration.ledger_server import ledger_server, superuser_connection
 
 OLD, NEW = "release/release_bike_shop/old", "release/rollback_bike_shop/new"
 HOST = "127.20.0.11"
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def ledger(server: Any) -> Iterator[Ledger]:
-    with open_ledger(ledger_connection(server)) as opened:
+    with open_ledger(superuser_connection(server)) as opened:
         yield opened
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +14,9 @@ from include.interlock.console.control import OPEN_DEEDS, PAUSES
 from include.interlock.console.routes import ROUTES, Deed, Route, route_of
 from include.interlock.domain.accounts import CONFIRMED, DOUBTED
 from include.interlock.domain.ledger import INSTALLATION, release_chain
+from include.interlock.estate import witness
+from include.interlock.estate.postgres import LEDGER_WITNESS, ledger_url
+from include.interlock.estate.private_files import write_private
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, OTHERS, RELEASE, RUN_ID, STRANGER, WATCHMEN
 from tests.integration.console_server import Console
 
@@ -276,7 +277,6 @@ def test_the_grant_is_read_when_it_is_used(glass: Console) -> None:
 
 
 def test_what_cannot_be_recorded_is_not_done_and_comes_on_record_when_it_can(glass: Console) -> None:
-    port = glass.ask("admin", "GET", "/api/v2/connections/interlock_ledger").json()["port"]
     _ledger_is_at(glass, 1)
     started = time.monotonic()
     answer = glass.ask("gus", "PATCH", CLOSING, {"note": "unseen"})
@@ -284,15 +284,15 @@ def test_what_cannot_be_recorded_is_not_done_and_comes_on_record_when_it_can(gla
     assert "cannot be put on record" in answer.json()["detail"]
     assert glass.ask("cora", "DELETE", f"{DAG}/dagRuns/{RUN}").status_code == 403
     assert time.monotonic() - started < 15
-    _ledger_is_at(glass, port)
+    _ledger_is_at(glass, glass.postgres.postgres_port)
     assert glass.attempts(user="cora", entity="RUN", method="DELETE")
     assert glass.ask("audrey", "GET", CLOSING).json()["note"] != "unseen"
 
 
 def _ledger_is_at(glass: Console, port: int) -> None:
-    """Change where the ledger is, in Airflow's database: at its API nobody may."""
-    with closing(sqlite3.connect(glass.home / "airflow.db", timeout=30)) as database, database:
-        database.execute("UPDATE connection SET port = ? WHERE conn_id = 'interlock_ledger'", (port,))
+    """Change where the ledger is for the API server."""
+    elsewhere = glass.postgres.model_copy(update={"postgres_port": port})
+    write_private(witness.folder(glass.postgres) / "ledger_url", ledger_url(elsewhere, LEDGER_WITNESS))
 
 
 # --- Airflow's own audit log -----------------------------------------------------------------------------------------
