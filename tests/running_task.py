@@ -106,7 +106,8 @@ def asked_at_the_api(ledger: Ledger, run: tuple[str, str], user: str | None) -> 
     """
     if user is not None:
         asked = asked_for(run, user)
-        ledger.append(asked.chain, ASKED, asked_payload(asked, datetime.now(UTC)), actor=user, key=asked.key)
+        if ledger.find(asked.chain, asked.key) is None:
+            ledger.append(asked.chain, ASKED, asked_payload(asked, datetime.now(UTC)), actor=user, key=asked.key)
     return SimpleNamespace(dag_id=run[0], run_id=run[1], triggering_user_name=user, conf=None)
 
 
