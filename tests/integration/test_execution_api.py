@@ -21,6 +21,7 @@ from jwt.warnings import InsecureKeyLengthWarning
 
 from include.interlock.adapters.execution_api import refuse_unguarded
 from include.interlock.domain.errors import PolicyViolation
+from include.interlock.estate import witness
 from tests.integration.console_airflow import JWT_SECRET, RELEASE, ROOT, RUN_ID, settings_of
 from tests.integration.console_server import Console
 from tests.ports import free_port
@@ -41,7 +42,7 @@ def served(console: Console, plugins: Path) -> Iterator[str]:
         server = subprocess.Popen(
             [*command, "--port", str(port)],
             cwd=ROOT,
-            env={**kept, **settings, "PYTHONPATH": str(ROOT)},
+            env={**kept, **settings, **witness.of_the_api_server(console.postgres), "PYTHONPATH": str(ROOT)},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
