@@ -9,7 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import time_machine
 from hypothesis import HealthCheck, Phase, settings
+
+from tests.clock import NOW
 
 
 class _Guarded(BaseHTTPRequestHandler):
@@ -40,6 +43,13 @@ def guarded_execution_api() -> Iterator[None]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.fixture
+def clock() -> Iterator[None]:
+    """Set this process's clock to ``NOW``; it goes on from there."""
+    with time_machine.travel(NOW, tick=True):
+        yield
 
 
 LONGEST = Path(__file__).parent / "end_to_end"

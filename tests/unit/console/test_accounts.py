@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,10 +16,12 @@ from include.interlock.domain.accounts import CONFIRMED, KNOWN, Account, confirm
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import PolicyViolation, TransientError
 from include.interlock.domain.ledger import INSTALLATION
+from tests.clock import NOW
 from tests.memory_ledger import MemoryLedger
 
+pytestmark = pytest.mark.usefixtures("clock")
+
 BOARD = load_rules(FOLDER)[1]
-NOW = datetime.now(UTC)
 MADE = NOW - timedelta(days=30)
 BALLOT = "/api/v2/dags/release_bike_shop/dagRuns/r/taskInstances/rollout.cast_ballot/0/hitlDetails"
 CONFIRM = "/api/v2/dags/confirm_account/dagRuns"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,11 +20,14 @@ from include.interlock.stages import rollout as stage
 from include.interlock.stages.people import question
 from include.interlock.stages.triggers import AnswersTrigger, digest_of_answers
 from tests.airflow_server import RUN, AirflowServer
+from tests.clock import NOW
 from tests.factories import releases
 from tests.running_task import RunningTask
 
-SOON = datetime.now(UTC) + timedelta(days=2)
-LATE = datetime.now(UTC) - timedelta(minutes=1)
+pytestmark = pytest.mark.usefixtures("clock")
+
+SOON = NOW + timedelta(days=2)
+LATE = NOW - timedelta(minutes=1)
 CAB = ("ben", "cora", "dan")
 
 

@@ -16,8 +16,11 @@ from include.interlock.stages import calendars, resources
 from include.interlock.stages.policy import catalogue_digest
 from include.interlock.stages.taskflow import reasons_kept
 from include.interlock.stages.waves import _was_held_back
+from tests.clock import NOW
 from tests.dag_run import dag_run
 from tests.running_task import RunningTask
+
+pytestmark = pytest.mark.usefixtures("clock")
 
 HEAD = """\
 title: Calendar
@@ -33,7 +36,6 @@ FREEZE = """\
     until: {end:%Y-%m-%dT%H:%M}
     during_rollout: {during}
 """
-NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 END = NOW + timedelta(hours=5)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from airflow.sdk.exceptions import AirflowFailException
 from include.interlock.adapters.catalogue import FOLDER
 from include.interlock.domain.ledger import INSTALLATION, release_chain
 from include.interlock.stages import calendars, overrides, policy, resources
+from tests.clock import NOW
 from tests.dag_run import dag_run
 from tests.memory_ledger import MemoryLedger
 
-NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+pytestmark = pytest.mark.usefixtures("clock")
+
 CALENDAR = f"""\
 title: Calendar
 owner: the office

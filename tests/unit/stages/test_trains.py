@@ -45,12 +45,14 @@ from include.interlock.stages import ballots, calendars, conflicts, passengers, 
 from include.interlock.stages.people import BINDING
 from include.interlock.stages.trains import board, boarding, common, departure
 from tests.airflow_server import AirflowServer
+from tests.clock import NOW
 from tests.dag_run import dag_run
 from tests.factories import releases
 from tests.memory_ledger import MemoryLedger
 from tests.witness import SIGNER, asked_payload, digest_of, given_payload, worded_payload
 
-NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+pytestmark = pytest.mark.usefixtures("clock")
+
 DAY = f"{NOW + timedelta(days=3):%a}".upper()
 """Of the cadence: never today, whenever the tests run."""
 TRAIN = f"""\
