@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from include.interlock.domain.appspec import AppSpec, Event, parse_appspec
 from include.interlock.domain.catalogue import Health
-from include.interlock.domain.errors import DeployError, HostUnreachable, LostRight, ReleaseError
+from include.interlock.domain.errors import DeployError, HostUnreachable, LostRight, ReleaseError, TransientError
 from include.interlock.domain.host_commands import Contents, HostState, Site
 from include.interlock.domain.records import Host, HostResult
 from include.interlock.domain.rollout import Pace
@@ -327,7 +327,7 @@ class Visit:
                 self._after = None  # nobody knows: the host may have gone on by itself, or by somebody else's hand
             if not isinstance(error, LostRight):
                 await self._serve_again()
-            return self._as_result("failed", str(error))
+            return self._as_result("failed", str(error), may_pass=_may_pass(error))
         except Exception as error:
             # One host's surprise is that host's failure: the others' connections must not be cut by it.
             log.exception("The deployment to %s ended unexpectedly", self._host.address)
@@ -368,7 +368,7 @@ class Visit:
         except ReleaseError as error:
             log.warning("%s stays out of the load balancer: %s", self._host.address, error)
 
-    def _as_result(self, outcome: _Outcome, error: str = "") -> HostResult:
+    def _as_result(self, outcome: _Outcome, error: str = "", *, may_pass: bool = False) -> HostResult:
         self._watch.end()
         return HostResult(
             host=self._host.address,
@@ -381,7 +381,14 @@ class Visit:
             steps=self._watch.steps,
             sent=self._sent,
             warnings=tuple(self._warnings),
+            may_pass=may_pass,
         )
+
+
+def _may_pass(error: ReleaseError) -> bool:
+    """Tell whether something did not answer, be it that the host was put back after it."""
+    passing = (HostUnreachable, TransientError)
+    return isinstance(error, passing) or isinstance(error.__cause__, passing)
 
 
 async def visit_at_pace(visit: Callable[[Host], Awaitable[HostResult]], pace: Pace) -> dict[str, HostResult]:

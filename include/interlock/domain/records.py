@@ -242,13 +242,15 @@ class HostResult(Model):
     steps: tuple[tuple[str, float], ...] = Field((), description="Step: seconds")
     sent: int = Field(0, description="Bytes of the release that were sent to the host")
     warnings: tuple[str, ...] = Field((), description="What went wrong and did not matter to the outcome")
+    may_pass: bool = Field(False, description="The host or the load balancer did not answer: it may do so later")
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results did not have, so that what was recorded keeps its digest."""
         plain: dict[str, Any] = dump(self)
-        if not self.warnings:
-            del plain["warnings"]
+        for name in ("warnings", "may_pass"):
+            if not plain[name]:
+                del plain[name]
         return plain
 
 

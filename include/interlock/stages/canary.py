@@ -31,7 +31,7 @@ from include.interlock.domain.canary import (
 )
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.catalogue import Environment, Service
-from include.interlock.domain.errors import DeployError, GateRejected, VerificationFailed
+from include.interlock.domain.errors import GateRejected, VerificationFailed
 from include.interlock.domain.paths import docs_prefix, quality_page
 from include.interlock.domain.records import CanaryPlan, Decision, RolloutPlan
 from include.interlock.domain.rollout import canary_title
@@ -77,7 +77,8 @@ def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
     report = RestartReport(results=results, entered=admission.entered)
     if failed := [one for one in results if one.outcome == "failed"]:
         push_result(report, "baseline.restarted")
-        raise DeployError(
+        raise rolling.deploy_error(
+            failed,
             f"{len(failed)} hosts of the baseline could not be restarted: "
             + "; ".join(f"{one.host}: {one.error}" for one in failed),
             next_step="the release is backed out; look at the hosts named",

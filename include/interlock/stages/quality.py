@@ -12,7 +12,6 @@ from airflow.sdk import Asset, XComArg, chain, task_group
 from include.interlock.adapters import bom, builders, expectations, reports, tools, web
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Policy, Service
-from include.interlock.domain.errors import DeployError
 from include.interlock.domain.paths import docs_prefix
 from include.interlock.domain.quality import (
     UNIT,
@@ -40,7 +39,7 @@ from include.interlock.domain.records import (
 from . import permits, resources
 from .assets import deployed, environment_asset
 from .build import put_rows
-from .rolling import deploy
+from .rolling import deploy, deploy_error
 from .taskflow import on_build_workers, stage_task, this_run
 from .waivers import quality_gate
 
@@ -70,9 +69,13 @@ def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> Tes
 
 
 def refuse_failed_hosts(results: Sequence[HostResult], environment: str) -> None:
-    """Raise a DeployError that names each host which could not be brought to the release."""
+    """Raise a DeployError that names each host which could not be brought to the release.
+
+    :raises HostUnreachable: all that went wrong may pass, so that the task is to be tried again.
+    """
     if failed := [result for result in results if result.outcome in ("failed", "untouched")]:
-        raise DeployError(
+        raise deploy_error(
+            failed,
             f"{len(failed)} of {len(results)} hosts of {environment} did not come to it: "
             + "; ".join(f"{result.host}: {result.error}" for result in failed),
             next_step="look at the task's log for each host's steps",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from include.interlock.adapters import web
 from include.interlock.adapters.permits import Admission
 from include.interlock.domain.catalogue import Health, Service
+from include.interlock.domain.errors import DeployError, HostUnreachable
 from include.interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease, WaveReport
 from include.interlock.domain.rollout import Pace, tolerated
 
@@ -126,6 +127,16 @@ def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tu
             )
         )
     return _logged(results)
+
+
+def deploy_error(results: Iterable[HostResult], what: str, *, who: str = "", next_step: str = "") -> DeployError:
+    """Return the error about hosts that failed: HostUnreachable, after which Airflow tries again, if that may help.
+
+    It may if the hosts, or the load balancer, did not answer, and nothing else went wrong on any host.
+    """
+    failed = [result for result in results if result.outcome == "failed"]
+    may_help = bool(failed) and all(result.may_pass for result in failed)
+    return (HostUnreachable if may_help else DeployError)(what, who=who, next_step=next_step)
 
 
 MOST_BACK = 100

@@ -39,6 +39,9 @@ DEFAULT_ARGS: dict[str, Any] = {
 }
 """For every task of a release: each is safe to run again (design: "every step can be run again")."""
 
+WHILE_HOSTS_ARE_SILENT = 4
+"""Retries of a task that changes production: 75 s in all, in which a network, or a host's SSH server, comes back."""
+
 
 BUILD_QUEUE = "INTERLOCK_BUILD_QUEUE"
 """Variable of all components: the queue of tasks that need build tools and run others' code; none: the usual one."""

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include.interlock.adapters import expectations, web
 from include.interlock.domain.canonical import Model
 from include.interlock.domain.catalogue import Health, Service
-from include.interlock.domain.errors import DeployError, PolicyViolation, VerificationFailed
+from include.interlock.domain.errors import PolicyViolation, VerificationFailed
 from include.interlock.domain.paths import docs_prefix
 from include.interlock.domain.records import (
     Artifact,
@@ -29,7 +29,7 @@ from include.interlock.domain.verification import compare_hosts
 
 from . import permits, resources, rolling, traffic
 from .assets import changed, deployed, environment_asset
-from .taskflow import REASON, push_result, stage_task, this_run
+from .taskflow import REASON, WHILE_HOSTS_ARE_SILENT, push_result, stage_task, this_run
 from .versions import as_it_was
 
 
@@ -139,6 +139,7 @@ def _refuse_rehearsal(rollout: RolloutPlan) -> None:
     task_display_name="Back the release out",
     trigger_rule=TriggerRule.ONE_FAILED,
     execution_timeout=timedelta(hours=6),
+    retries=WHILE_HOSTS_ARE_SILENT,
     after_end="way_back",
 )
 def back_out(service: str) -> BackOutReport:
@@ -162,7 +163,8 @@ def back_out(service: str) -> BackOutReport:
     report = BackOutReport(because=_first_reason(ti), results=results, verified=not wrong)
     push_result(report, "back_out.done")
     if wrong:
-        raise DeployError(
+        raise rolling.deploy_error(
+            results,
             "The back-out did not bring back every host: "
             + ", ".join(f"{host} answers {version or 'nothing'}" for host, version in wrong.items()),
             who="the service's team and the platform engineer",

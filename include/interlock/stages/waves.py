@@ -23,13 +23,13 @@ from .quality import refuse_failed_hosts
 from .rolling import deploy, recorded_waves
 from .rollout import count
 from .switch import wait_until_kept
-from .taskflow import keep_result, push_result, stage_task
+from .taskflow import WHILE_HOSTS_ARE_SILENT, keep_result, push_result, stage_task
 
 ASK = "implementation.ask_wave_{number}"
 RETRY, EXCLUDE, BACK_OUT = "Try these hosts again", "Leave them out", "Back the release out"
 
 
-@stage_task(execution_timeout=timedelta(hours=6))
+@stage_task(execution_timeout=timedelta(hours=6), retries=WHILE_HOSTS_ARE_SILENT)
 def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     """Bring one wave's hosts to the release: drained, switched atomically, checked, and only then given back.
 

@@ -13,9 +13,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 
 from include.interlock.adapters.permits import Admission
 from include.interlock.domain.bookings import Entered
-from include.interlock.domain.errors import PolicyViolation
+from include.interlock.domain.errors import DeployError, HostUnreachable, PolicyViolation
 from include.interlock.domain.records import RolloutPlan, WaveReport
-from include.interlock.stages import bookings, permits, resources, rolling, traffic, verification, waves
+from include.interlock.stages import bookings, permits, quality, resources, rolling, traffic, verification, waves
 from tests.factories import releases
 from tests.running_task import RunningTask
 
@@ -109,3 +109,44 @@ def test_a_wave_is_reported_when_its_hosts_were_changed(task: RunningTask, monke
     assert report.results == results
     kind, payload = task.recorded[-1]
     assert (kind, payload["entered"]) == ("wave.deployed", {"place": "booking/production/bike-shop", "token": 7})
+
+
+SILENT = {"outcome": "failed", "error": "192.0.2.1 does not answer.", "may_pass": True}
+BROKEN = {"outcome": "failed", "error": "Its hook failed."}
+NOT_BEGUN = {"outcome": "untouched", "before": None, "after": None}
+
+
+@pytest.mark.parametrize(
+    ("found", "tried_again"),
+    [
+        pytest.param([SILENT], True, id="no-host-answers"),
+        pytest.param([{}, SILENT, NOT_BEGUN], True, id="one-host-does-not-answer"),
+        pytest.param([SILENT, BROKEN], False, id="one-host-failed"),
+        pytest.param([BROKEN], False, id="every-host-failed"),
+        pytest.param([NOT_BEGUN], False, id="none-was-begun"),
+    ],
+)
+def test_hosts_that_do_not_answer_are_tried_again_and_hosts_that_failed_are_not(
+    found: list[dict[str, Any]], tried_again: bool
+) -> None:
+    results = [releases.host_result(number, **one) for number, one in enumerate(found, 1)]
+    with pytest.raises(DeployError) as refused:
+        quality.refuse_failed_hosts(results, "production")
+    assert isinstance(refused.value, HostUnreachable) is tried_again
+
+
+def test_a_back_out_is_tried_again_while_hosts_do_not_answer(
+    task: RunningTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.recorded.append(("permit.used", {}))
+    for room, name, value in (
+        (permits, "came_to_its_target", lambda _: True),
+        (traffic, "restore", lambda *_: None),
+        (rolling, "back_out", lambda *_: (releases.host_result(1, **SILENT),)),
+        (rolling, "answered_versions", lambda *_: {}),
+        (verification, "_first_reason", lambda _: "wave 1 failed"),
+    ):
+        monkeypatch.setattr(room, name, value)
+    with pytest.raises(HostUnreachable, match="did not bring back every host"):
+        verification.back_out.function("bike-shop")
+    assert task.recorded[-1][0] == "back_out.done"
