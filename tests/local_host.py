@@ -60,11 +60,12 @@ class LocalHost:
     path: str = field(default_factory=lambda: os.environ["PATH"])
     shell: str = "sh"
     service: str = "shop"
+    deploy_root: str = "root"
     balance: Balance = field(default_factory=Balance)
 
     @property
     def root(self) -> Path:
-        return self.folder / "root"
+        return self.folder / self.deploy_root
 
     @property
     def www(self) -> Path:

@@ -113,6 +113,7 @@ session() {
         { answer "failed - its folders cannot be made:" $problem && exit; }
     root=$PWD
     owned # before the token is written: it is the environment's
+    apart
     fence
     lock
     rightful
@@ -120,6 +121,7 @@ session() {
     [ -f .interlock/owner ] ||
         { say "$service $environment" >.interlock/owner.new && mv -f .interlock/owner.new .interlock/owner; } ||
         { ended failed "whose the folder is cannot be written" && exit; }
+    enlist
     # The end of the connection must not end what was begun. A handler, not '': hooks would inherit that.
     trap : HUP INT PIPE TERM
     tidy
@@ -176,6 +178,32 @@ owned() {
 Two services need a deploy_root each; if $owner has left this host, remove $root"
         exit
     }
+}
+
+# .interlock-roots in the login's home names the folders of all services here, one a line: what one of them put
+# somewhere, no other takes, and no folder is inside another's. A login without a home keeps no such list.
+roots=${HOME:-/}/.interlock-roots
+
+enlist() { { is_listed || say "$root" >>"$roots"; } 2>/dev/null; }
+
+is_listed() { grep -qsxF -e "$root" "$roots"; }
+
+others() { # COMMAND...: with each folder that is another service's, which is in $theirs, and whose it is
+    [ -f "$roots" ] || return 0
+    while IFS= read -r there; do
+        [ "$there" != "$root" ] && [ -f "$there/.interlock/owner" ] || continue
+        IFS=' ' read -r theirs stage <"$there/.interlock/owner" && [ "$theirs $stage" != "$service $environment" ] || continue
+        "$@" || return
+    done <"$roots"
+}
+
+apart() { others is_apart || exit; }
+
+is_apart() {
+    case $there/ in "$root"/*) ;; *) case $root/ in "$there"/*) ;; *) return 0 ;; esac ;; esac
+    ended failed "the folder $root and that of $theirs in $stage, $there, are one inside the other. \
+Two services need a deploy_root each; if $theirs has left this host, remove $there"
+    return 1
 }
 
 uptime() { # counts while a process, or the whole machine, is stopped
@@ -644,8 +672,10 @@ EOF
     if may_place "$release"; then ended done; else ended failed "$reason"; fi
 }
 
-may_place() { # RELEASE [settle | restore]
-    case $newline$hooks in *"$newline$1 files "*) list_files "$@" ;; esac
+may_place() { # RELEASE [settle]
+    case $newline$hooks in *"$newline$1 files "*) ;; *) return 0 ;; esac
+    is_listed || answer "warn $roots cannot be written: that another service places the same file is not noticed here"
+    list_files "$@"
 }
 
 list_files() { # RELEASE [settle | restore]: what is to stand where; may it?
@@ -740,9 +770,24 @@ spare() { # leave alone what is blocked, and what would be below it
     done <.interlock/blocked
 }
 
+is_free() { # [settle | restore]: of what another service placed, its own stays; whoever needs its place is refused
+    [ -f "$there/.interlock/placed" ] || return 0
+    sorted "$there/.interlock/placed" >.interlock/theirs.new &&
+        both -12 .interlock/placing.new .interlock/theirs.new >.interlock/theirs || return
+    [ -s .interlock/theirs ] || return 0
+    [ -z "$1" ] || { cat .interlock/theirs >>.interlock/blocked && return; }
+    IFS= read -r path <.interlock/theirs
+    reason="$path was put there by a release of $theirs in $stage, whose folder is $there. Whatever file_exists_behavior \
+says, two services do not place the same file; if $theirs has left this host, remove $there"
+    return 1
+}
+
 # Files that are there, and that no release put there, in .interlock/strangers.
 strangers() { # [settle | restore]: may they be?
-    both -23 .interlock/placing .interlock/placed.new >.interlock/placing.new || return
+    both -23 .interlock/placing .interlock/placed.new >.interlock/placing.new && : >.interlock/blocked || return
+    [ "$behaviour" = RETAIN ] || others is_free "${1:-}" || return
+    [ ! -s .interlock/blocked ] || { spare && both -23 .interlock/placing .interlock/placed.new >.interlock/placing.new; } ||
+        return
     while IFS= read -r path; do
         [ -d "$path" ] && [ ! -h "$path" ] || { [ ! -e "$path" ] && [ ! -h "$path" ]; } || say "$path" || return
     done <.interlock/placing.new >.interlock/strangers
