@@ -13,11 +13,12 @@ from include.interlock.adapters.hosts import Deployment, back_out_hosts, deploy_
 from include.interlock.adapters.load_balancer import Balancer
 from include.interlock.adapters.permits import Admission
 from include.interlock.domain.errors import TransientError
+from include.interlock.domain.production import Production
 from include.interlock.domain.records import BackOutPlan, HostResult
 from tests.sshd import Fleet, SshdHost
 
 FAIL = "#!/bin/sh\necho the database is locked >&2\nexit 3\n"
-ADMITTED = Admission.sandbox("test")
+ADMITTED = Admission.sandbox("test", production=Production())
 """To every host: permits are what other tests are about."""
 
 

@@ -33,6 +33,7 @@ from include.interlock.adapters.hosts import Deployment, back_out_hosts, deploy_
 from include.interlock.adapters.permits import Admission
 from include.interlock.adapters.ssh import SshLogin
 from include.interlock.domain.appspec import APPSPEC
+from include.interlock.domain.production import Production
 from include.interlock.domain.records import BackOutPlan, Host, HostResult
 
 _APPSPEC = (
@@ -74,7 +75,7 @@ async def _deploy(environ: Mapping[str, str]) -> tuple[HostResult, ...]:
                 drain_timeout=timedelta(0),
             ),
             login=login_of(environ),
-            admission=Admission.sandbox("test"),
+            admission=Admission.sandbox("test", production=Production()),
             balancer=None,
         )
 
@@ -97,7 +98,7 @@ async def _back_out(environ: Mapping[str, str]) -> tuple[HostResult, ...]:
         health=None,
         drain_timeout=timedelta(0),
         login=login_of(environ),
-        admission=Admission.sandbox("test"),
+        admission=Admission.sandbox("test", production=Production()),
         balancer=None,
     )
 

@@ -20,6 +20,7 @@ from include.interlock.domain.canonical import canonical_bytes
 from include.interlock.domain.errors import ClockError, DigestMismatch, LostRight, PolicyViolation
 from include.interlock.domain.ledger import release_chain
 from include.interlock.domain.permit import LONGEST
+from include.interlock.domain.production import Production
 from include.interlock.estate.settings import SERVICE
 from include.interlock.stages import resources
 from tests.end_to_end.people import Release
@@ -209,6 +210,6 @@ def test_a_signed_head_is_no_permit(rejected: Release) -> None:
 @attack("call production a sandbox, which needs no permit", by=MANAGER, way="code", stopped="only test is a sandbox")
 def test_production_is_no_sandbox() -> None:
     with pytest.raises(PolicyViolation, match="production is not a sandbox"):
-        Admission.sandbox(PRODUCTION)
+        Admission.sandbox(PRODUCTION, production=Production())
     with pytest.raises(PolicyViolation, match="No permit was shown"):
         asyncio.run(Admission(PRODUCTION).admit("127.43.0.11"))

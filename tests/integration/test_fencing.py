@@ -22,6 +22,7 @@ from include.interlock.domain.errors import LostRight, PolicyViolation
 from include.interlock.domain.fencing import place_of
 from include.interlock.domain.ledger import AFTER_DEPLOYMENT, AFTER_END, AFTER_FAILURE, INSTALLATION
 from include.interlock.domain.permit import LONGEST
+from include.interlock.domain.production import Production
 from tests.integration.ledger_server import ledger_server, superuser_connection
 
 OLD, NEW = "release/release_bike_shop/old", "release/rollback_bike_shop/new"
@@ -283,9 +284,9 @@ def test_a_sandbox_needs_no_permit_and_who_entered_it_last_changes_it(world: Wor
             environment="test", service=world.service, chain=chain, purpose="deploy", way_back=False, permit=None
         )
 
-    first = Admission.sandbox("test", world.office(), enter(world.old))
+    first = Admission.sandbox("test", world.office(), enter(world.old), production=Production())
     asyncio.run(first.admit(HOST))
-    second = Admission.sandbox("test", world.office(), enter(world.new))
+    second = Admission.sandbox("test", world.office(), enter(world.new), production=Production())
     second.begin()
     assert second.token > first.token > 0
     with pytest.raises(PolicyViolation, match="entered at"):

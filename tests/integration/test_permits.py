@@ -18,6 +18,7 @@ from include.interlock.adapters.signing import Signer, generate_key, load_signer
 from include.interlock.adapters.ssh import SshDoor
 from include.interlock.domain.errors import DigestMismatch, PolicyViolation
 from include.interlock.domain.permit import LONGEST
+from include.interlock.domain.production import Production
 from tests.integration.ledger_server import ledger_connection, ledger_server
 
 CHAIN = "release/release_bike_shop/one"
@@ -191,7 +192,7 @@ def test_without_a_permit_a_wave_is_not_even_begun(office: PermitOffice, ledger:
     admission.begin()
     asyncio.run(admission.admit(HOST))
     assert asked == [1], "the permit with which it began is the one for its hosts"
-    Admission.sandbox("test").begin()
+    Admission.sandbox("test", production=Production()).begin()
 
 
 def test_an_admission_lets_to_no_host_that_its_permit_does_not_name(office: PermitOffice) -> None:
@@ -209,9 +210,9 @@ def test_a_refused_permit_opens_nothing(office: PermitOffice) -> None:
 
 
 def test_only_a_sandbox_is_entered_without_a_permit() -> None:
-    asyncio.run(Admission.sandbox("test").admit(HOST))
+    asyncio.run(Admission.sandbox("test", production=Production()).admit(HOST))
     with pytest.raises(PolicyViolation, match="production is not a sandbox"):
-        Admission.sandbox("production")
+        Admission.sandbox("production", production=Production())
     with pytest.raises(PolicyViolation, match="No permit was shown"):
         asyncio.run(Admission("production").admit(HOST))
 

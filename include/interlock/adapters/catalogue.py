@@ -29,7 +29,9 @@ from include.interlock.domain.catalogue.calendar_file import CalendarFile
 from include.interlock.domain.catalogue.train_file import Train
 from include.interlock.domain.dag_names import dags_named
 from include.interlock.domain.errors import CatalogueError, PolicyViolation
+from include.interlock.domain.permit import SANDBOXES
 from include.interlock.domain.places import shared_places
+from include.interlock.domain.production import trespasses
 
 from .calendars import CopyOf, Known, faults_of, load_calendars
 from .trains import Named, faults_of_trains
@@ -155,9 +157,19 @@ def _wrong_in_releases(folder: Path) -> list[str]:
         return [*rules, *(message for path in _service_files(folder) for message in _wrong(path, Service))]
     try:
         catalogue = load_catalogue(folder)
-        return [*catalogue.broken.values(), *shared_places(catalogue.services)]
+        return [*catalogue.broken.values(), *shared_places(catalogue.services), *_trespasses(folder)]
     except CatalogueError as error:
         return [str(error)]
+
+
+def _trespasses(folder: Path) -> Iterator[str]:
+    from .production import places_of  # not at the top: brings botocore, and each Dag file reads the catalogue
+
+    places = places_of(folder)
+    return trespasses(
+        [one for one in places if one.environment in SANDBOXES],
+        [one for one in places if one.environment not in SANDBOXES],
+    )
 
 
 def _wrong(path: Path, model: type[BaseModel]) -> Iterator[str]:

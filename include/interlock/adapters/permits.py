@@ -40,6 +40,7 @@ from include.interlock.domain.permit import (
     refuse_other_host,
     refuse_unusable,
 )
+from include.interlock.domain.production import Kind, Production
 from include.interlock.domain.reconcile import FINDING
 
 if TYPE_CHECKING:
@@ -259,9 +260,11 @@ class Admission:
         enter: Callable[[], Held] | None = None,
         purposes: Sequence[Purpose] = (),
         halt: Callable[[], None] | None = None,
+        production: Production | None = None,
         clock: Clock = _now,
     ) -> None:
         self.environment = environment
+        self._production = production
         self._office, self._ask, self._enter = office, ask, enter
         self._purposes, self._clock = tuple(purposes), clock
         self._halt, self._looked = halt, datetime.min.replace(tzinfo=UTC)
@@ -273,10 +276,16 @@ class Admission:
 
     @classmethod
     def sandbox(
-        cls, environment: str, office: PermitOffice | None = None, enter: Callable[[], Held] | None = None
+        cls,
+        environment: str,
+        office: PermitOffice | None = None,
+        enter: Callable[[], Held] | None = None,
+        *,
+        production: Production,
     ) -> Self:
         """Admit to the hosts of an environment that nobody depends on.
 
+        :param production: what belongs to production, and is not admitted to under whatever name.
         :raises PolicyViolation: it is not one of those.
         """
         if environment not in SANDBOXES:
@@ -285,7 +294,7 @@ class Admission:
                 rule=f"without a permit only {', '.join(sorted(SANDBOXES))} is reached",
                 who="nobody",
             )
-        return cls(environment, office=office, enter=enter)
+        return cls(environment, office=office, enter=enter, production=production)
 
     @classmethod
     def by_permit(
@@ -322,10 +331,19 @@ class Admission:
         """
         self._ready("begin")
 
+    def refuse_production(self, kind: Kind, name: str, what: str) -> None:
+        """Raise a PolicyViolation if there is no permit, and something belongs to production.
+
+        :param what: says in words what it is.
+        """
+        if self._production is not None:
+            self._production.refuse(kind, name, what)
+
     async def admit(self, address: str) -> None:
         """Let one connection to a host be opened, or its change begin, or raise: this is asked just before it is."""
         if self._office is None and self.environment not in SANDBOXES:
             raise PolicyViolation(f"No permit was shown for {address} of {self.environment}.")
+        self.refuse_production("address", address, f"the address {address}")
         if self._office is not None:
             await self._asked(self._ready, f"change {address}")
         if self._permit is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -103,6 +104,7 @@ class SshDoor:
             raise PolicyViolation("No connection to a host without an admission.", rule="no permit, no connection")
         # asyncssh logs each command whole, once per host: the log of a release is for people.
         asyncssh.set_log_level("WARNING")
+        admission.refuse_production("login key", login_key(login), "the key of the login")
         self._login = login
         self._admission = admission
         self._known = _read_known_hosts(login)
@@ -156,7 +158,7 @@ class SshDoor:
         try:
             # The time limits of asyncssh begin one after the other; this one is for all of it.
             async with asyncio.timeout(2 * self._login.connect_timeout):
-                return await asyncssh.connect(address, options=self._options, client_factory=lambda: seen)
+                connection = await asyncssh.connect(address, options=self._options, client_factory=lambda: seen)
         except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
             raise self._distrusted(address, seen, error) from error
         except asyncssh.PermissionDenied as error:
@@ -169,6 +171,18 @@ class SshDoor:
             raise self._silent(address, f"did not answer within {self._login.connect_timeout:g} s") from error
         except (OSError, asyncssh.Error) as error:
             raise self._silent(address, f"could not be connected to: {_reason(error)}") from error
+        try:
+            self._refuse_production(address, connection)
+        except PolicyViolation:
+            connection.abort()
+            raise
+        return connection
+
+    def _refuse_production(self, address: str, connection: asyncssh.SSHClientConnection) -> None:
+        """Refuse a host that shows a production host's key, whatever name or address it was reached by."""
+        if (key := connection.get_server_host_key()) is not None:
+            shown = f"the host key {key.get_fingerprint()} of {address}"
+            self._admission.refuse_production("host key", _public(key), shown)
 
     def _distrusted(self, address: str, seen: _ShownKey, error: asyncssh.Error) -> HostUnreachable:
         keys = asyncssh.match_known_hosts(self._known, address, "", self._login.port)[0]
@@ -258,6 +272,21 @@ class _ShownKey(asyncssh.SSHClient):
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.fingerprint = f"{key.get_algorithm()} {key.get_fingerprint()}"
         return False
+
+
+def login_key(login: SshLogin) -> str:
+    """Return the public key of a login."""
+    return _public(_read_key(login))
+
+
+def host_keys(login: SshLogin, address: str) -> tuple[str, ...]:
+    """Return the keys by which a login knows a host."""
+    keys, *_ = asyncssh.match_known_hosts(_read_known_hosts(login), address, "", login.port)
+    return tuple(_public(key) for key in keys)
+
+
+def _public(key: asyncssh.SSHKey) -> str:
+    return base64.b64encode(key.public_data).decode()
 
 
 def _read_key(login: SshLogin) -> asyncssh.SSHKey:

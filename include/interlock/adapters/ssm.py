@@ -117,6 +117,8 @@ class SsmDoor:
     def __init__(self, login: SsmLogin, admission: Admission, instances: Mapping[str, str]) -> None:
         if not isinstance(admission, Admission):
             raise PolicyViolation("No connection to a host without an admission.", rule="no permit, no connection")
+        for address, instance in instances.items():
+            admission.refuse_production("instance", instance, f"the instance {instance}, {address},")
         self._login, self._admission, self._instances = login, admission, dict(instances)
         self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="ssm")
         self._in_session: Counter[str] = Counter()

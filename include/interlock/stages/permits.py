@@ -21,6 +21,7 @@ from include.interlock.domain.errors import PolicyViolation, ReleaseError
 from include.interlock.domain.ledger import INSTALLATION, Entry, unsigned_since
 from include.interlock.domain.outcome import PRODUCTION
 from include.interlock.domain.permit import Circumstances, Purpose
+from include.interlock.domain.production import Production
 from include.interlock.domain.reconcile import findings_about, run_of
 from include.interlock.domain.records import Decision, Host, QualityReport, RolloutPlan, Waiver
 from include.interlock.domain.stops import EmergencyStop, refuse_halted, stops_in_force
@@ -54,7 +55,7 @@ def admission_to_inspect(service: str, environment: str, hosts: Sequence[Host]) 
             )
 
         if environment in permits.SANDBOXES:
-            yield Admission.sandbox(environment)
+            yield Admission.sandbox(environment, production=_production(service, environment))
         else:
             yield Admission.by_permit(environment, office, ask, "inspect")
 
@@ -76,10 +77,7 @@ def admission_to_watch(environment: str, hosts: Sequence[Host], catalogue: str) 
                 catalogue=catalogue,
             )
 
-        if environment in permits.SANDBOXES:
-            yield Admission.sandbox(environment)
-        else:
-            yield Admission.by_permit(environment, office, ask, "inspect")
+        yield Admission.by_permit(environment, office, ask, "inspect")
 
 
 @contextmanager
@@ -402,7 +400,11 @@ def _sandbox(
         way_back=way_back,
         permit=None,
     )
-    return Admission.sandbox(environment, office, enter)
+    return Admission.sandbox(environment, office, enter, production=_production(service, environment))
+
+
+def _production(service: str, environment: str) -> Production:
+    return resources.production(resources.catalogue_of(service)[2].environments[environment], service, environment)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.interlock.adapters import isolation, source, witness
 from include.interlock.adapters.airflow_api import AirflowApi
@@ -26,6 +27,7 @@ from include.interlock.adapters.signing import Signer, open_signer
 from include.interlock.domain.catalogue import BoardBook, Environment, Policy, Service
 from include.interlock.domain.dag_names import Home, home_of
 from include.interlock.domain.policy import build_rules_of
+from include.interlock.domain.production import Production
 
 if TYPE_CHECKING:
     from include.interlock.adapters.hosts import HostLogin
@@ -120,9 +122,45 @@ def login(environment: Environment) -> HostLogin:
 
 def aws(environment: Environment, client_type: str) -> Any:
     """Return a boto3 client for an environment's AWS account."""
+    return _aws(environment.aws, client_type)
+
+
+def _aws(connection: str, client_type: str) -> Any:
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-    return AwsBaseHook(aws_conn_id=environment.aws, client_type=client_type, config=CLIENT_CONFIG).get_conn()
+    return AwsBaseHook(aws_conn_id=connection, client_type=client_type, config=CLIENT_CONFIG).get_conn()
+
+
+def production(sandbox: Environment, service: str, name: str) -> Production:
+    """Return what belongs to the production environments of all services.
+
+    :param sandbox: the environment that is to be reached without a permit; ``name``: of ``service``.
+    :raises PolicyViolation: it has a target group of theirs. :raises TransientError: AWS does not say what is theirs.
+    """
+    from include.interlock.adapters import production as adapter
+
+    place = adapter.place_of(service, name, sandbox)
+
+    def client(connection: str, kind: str) -> Any:
+        return _aws(connection, kind) if _is_there(connection) else None
+
+    found = adapter.production_of(
+        adapter.production_places(catalogue_folder()),
+        groups=place.target_groups,
+        aws=client,
+        login=lambda one: adapter.shown_login(BaseHook.get_connection(one)) if _is_there(one) else None,
+    )
+    for group in place.target_groups:
+        if arn := adapter.group_arn(client(place.aws, "elbv2"), place.aws, group):
+            found.refuse("target group", arn, f"the target group {group} of {place}")
+    return found
+
+
+def _is_there(connection: str) -> bool:
+    try:
+        return BaseHook.get_connection(connection) is not None
+    except AirflowNotFoundException:
+        return False
 
 
 def load_balancer(environment: Environment, may: Callable[[str], None]) -> Any:

@@ -26,6 +26,7 @@ from pathlib import Path
 from include.interlock.adapters.hosts import Deployment, SshLogin, deploy_hosts
 from include.interlock.adapters.permits import Admission
 from include.interlock.domain.catalogue import Health
+from include.interlock.domain.production import Production
 from include.interlock.domain.records import Host
 
 told = json.load(sys.stdin)
@@ -34,7 +35,7 @@ login |= {"known_hosts": Path(login["known_hosts"]), "client_key": Path(login["c
 release |= {"bundle": Path(release["bundle"]), "health": Health(**release["health"])}
 release |= {"drain_timeout": timedelta(seconds=release["drain_timeout"])}
 hosts = [Host(**host) for host in told["hosts"]]
-admission = Admission.sandbox("test")
+admission = Admission.sandbox("test", production=Production())
 asyncio.run(deploy_hosts(hosts, Deployment(**release), login=SshLogin(**login), admission=admission, balancer=None))
 """
 

@@ -12,8 +12,9 @@ from include.interlock.adapters.hosts import ssh_login
 from include.interlock.adapters.permits import Admission
 from include.interlock.adapters.ssh import SshDoor
 from include.interlock.domain.errors import AssetMissing, PolicyViolation
+from include.interlock.domain.production import Production
 
-ADMITTED = Admission.sandbox("test")
+ADMITTED = Admission.sandbox("test", production=Production())
 EXTRA = {"key_file": "/keys/id", "known_hosts": "/keys/known_hosts"}
 
 
