@@ -7,14 +7,11 @@ started it does meanwhile what others would do, in its own name, and looks at wh
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import timedelta
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,13 +24,11 @@ from include.interlock.adapters.ledger import Ledger, open_ledger
 from include.interlock.adapters.load_balancer import TargetGroup, asking
 from include.interlock.adapters.permits import Admission, PermitOffice
 from include.interlock.adapters.signing import load_signer
-from include.interlock.domain.catalogue import Health
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.records import BackOutPlan, Host, HostResult
+from tests.forked import context
 from tests.integration.ledger_server import ledger_connection
 from tests.sshd import Fleet, wait_until
-
-ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -155,70 +150,50 @@ class Zombie:
     """The process."""
 
     def __init__(self, world: World, deployment: Deployment, chain: str, at: str = "", when: str = "before") -> None:
-        about = asdict(deployment) | {"health": deployment.health and deployment.health.model_dump(mode="json")}
-        about["drain_timeout"] = deployment.drain_timeout.total_seconds()
-        told = {
-            "world": asdict(world) | {"hosts": [host.model_dump(mode="json") for host in world.hosts]},
-            "deployment": about,
-            "chain": chain,
-            "stop": [at, when],
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.zombie"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(told, default=str).encode())
-        self._process.stdin.close()
-        self._process.stdin = None
+        self._said, theirs = context().Pipe(duplex=False)
+        self._process = context().Process(target=_live, args=(theirs, world, deployment, chain, at, when), daemon=True)
+        self._process.start()
+        theirs.close()
 
     def stop(self) -> None:
         """Stop it, wherever it is."""
-        self._process.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def await_stopped(self) -> None:
         """Wait until it has stopped."""
         process = psutil.Process(self._process.pid)
-        wait_until(lambda: self._process.poll() is not None or process.status() == "stopped", "the stop", 60)
-        assert self._process.poll() is None, f"it ended: {self.said()}"
+        wait_until(lambda: self._said.poll() or process.status() == "stopped", "the stop", 60)
+        assert not self._said.poll(), f"it ended: {self.said()}"
 
     def go_on(self) -> str:
         """Let it go on, and return what came of it."""
-        self._process.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)
         return self.said()
 
     def said(self) -> str:
         """Wait for its end, and return what came of it."""
-        return self._process.communicate(timeout=120)[0].decode().strip()
+        assert self._said.poll(120), "it does not end"
+        try:
+            return str(self._said.recv())
+        except EOFError:
+            return "it was killed, or ended without a word"
 
     def end(self) -> None:
         """End it, if it has not ended."""
         self._process.kill()
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._process.join()
+        self._said.close()
+
+    def _signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
 
 
-def main() -> None:
-    """Read from standard input what to do, do it, and say what came of it."""
-    told = json.load(sys.stdin)
-    world, release = told["world"], told["deployment"]
-    login = world["login"] | {"known_hosts": Path(world["login"]["known_hosts"])}
-    login["client_key"] = Path(login["client_key"])
-    release |= {"bundle": Path(release["bundle"]), "health": Health.model_validate(release["health"])}
-    release["drain_timeout"] = timedelta(seconds=release["drain_timeout"])
-    world |= {"hosts": tuple(Host(**host) for host in world["hosts"]), "login": SshLogin(**login)}
-    Stopping.at, Stopping.when = told["stop"]
+def _live(told: Connection, world: World, deployment: Deployment, chain: str, at: str, when: str) -> None:
+    Stopping.at, Stopping.when = at, when
     try:
-        results = work(World(**world), Deployment(**release), told["chain"])
+        results = work(world, deployment, chain)
     except ReleaseError as error:
-        print(f"{type(error).__name__}: {error}")
+        told.send(f"{type(error).__name__}: {error}")
     else:
-        print("; ".join(f"{one.outcome} {one.error}".strip() for one in results))
-
-
-if __name__ == "__main__":
-    main()
+        told.send("; ".join(f"{one.outcome} {one.error}".strip() for one in results))

@@ -10,7 +10,7 @@ import pytest
 
 from .suite import Suite
 
-TRIALS = int(os.environ.get("TRIALS", "200"))
+TRIALS = int(os.environ.get("TRIALS", "100"))
 SEED = int(os.environ.get("SEED", random.randrange(10**6)))
 PARTS = 5
 

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
 from include.interlock.adapters.hosts import Deployment, SshLogin, deploy_hosts
 from include.interlock.domain.records import Host
 from tests.deployments import WithToken
-
-
-def context() -> ForkServerContext:
-    """Return a context whose processes have all this imported before they start."""
-    started = multiprocessing.get_context("forkserver")
-    started.set_forkserver_preload(["tests.faults.worker"])
-    return started
+from tests.forked import context
 
 
 def start(hosts: tuple[Host, ...], deployment: Deployment, login: SshLogin, token: int) -> BaseProcess:

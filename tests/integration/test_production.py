@@ -173,9 +173,7 @@ def test_a_task_is_given_no_target_group_of_production(
     about = {"hosts": {"service": "till"}, "count": 1, "deploy_root": "srv/till", "aws": "another_name"}
     sandbox = Environment.model_validate({**about, "target_group": group})
     if refused:
-        with pytest.raises(
-            PolicyViolation, match="shop-web of test of till belongs to production of shop"
-        ):
+        with pytest.raises(PolicyViolation, match="shop-web of test of till belongs to production of shop"):
             resources.production(sandbox, "till", "test")
     else:
         assert ("address", "10.0.0.7") in resources.production(sandbox, "till", "test").owners

@@ -34,6 +34,7 @@ from include.interlock.domain.places import shared_places
 from include.interlock.domain.production import trespasses
 
 from .calendars import CopyOf, Known, faults_of, load_calendars
+from .tools import runs_unit_tests
 from .trains import Named, faults_of_trains
 from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
 
@@ -276,6 +277,7 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
             *_faulty_rules(service, policy, board),
             *_unknown_registries(service, policy),
             *_unmeasured(service, policy),
+            *_untested(service, policy),
         ],
     )
     return service
@@ -334,6 +336,13 @@ def _unmeasured(service: Service, policy: Policy) -> Iterator[Problem]:
     with suppress(PolicyViolation):
         if lacks := policies.unmeasured(policy, service):
             yield Problem(("build", "coverage"), "nothing", lacks)
+
+
+def _untested(service: Service, policy: Policy) -> Iterator[Problem]:
+    """Yield that a service has no tests of any kind, though some are demanded."""
+    with suppress(PolicyViolation):
+        if lacks := policies.untested(policy, service, has_unit_tests=runs_unit_tests(service.build)):
+            yield Problem(("build", "test"), "nothing", lacks)
 
 
 def _faulty_rules(service: Service, policy: Policy, board: BoardBook) -> Iterator[Problem]:

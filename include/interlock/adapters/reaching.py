@@ -134,8 +134,11 @@ def _listeners(process: int, doors: Sequence[Door]) -> list[socket.socket]:
 
 
 async def _serve(listening: socket.socket, door: Door, proxy: SplitResult | None) -> asyncio.Server:
+    # Python logs a handler that was cancelled, as an error; here that is the end of the build.
+    ended = (OSError, EOFError, ValueError, asyncio.TimeoutError, asyncio.CancelledError)
+
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer), suppress(OSError, EOFError, ValueError, asyncio.TimeoutError):
+        with closing(writer), suppress(*ended):
             async with asyncio.timeout(_SECONDS):
                 answers, questions = await _connection(door, proxy)
             with closing(questions):

@@ -215,6 +215,36 @@ def refuse_unmeasured(policy: Policy, service: Service) -> None:
         )
 
 
+def untested(policy: Policy, service: Service, *, has_unit_tests: bool) -> str:
+    """Say what a service lacks of which tests are demanded and that has none at all; empty: nothing.
+
+    :raises PolicyViolation: its policy cannot be resolved.
+    """
+    tightened = _resolved(policy, service)
+    fewest = tightened.thresholds.min_tests
+    if has_unit_tests or service.suites or not fewest:
+        return ""
+    return (
+        f"how the build runs its tests, or a suite, for {tightened.sources['thresholds', 'min_tests']} demands "
+        f"{fewest} tests of each kind, and at least one kind"
+    )
+
+
+def refuse_untested(policy: Policy, service: Service, *, has_unit_tests: bool) -> None:
+    """Refuse a release of a service that has no tests, if some are demanded.
+
+    :raises PolicyViolation: so it is.
+    """
+    if lacks := untested(policy, service, has_unit_tests=has_unit_tests):
+        raise PolicyViolation(
+            f"{service.name} has neither unit tests nor suites; its file has to name {lacks}.",
+            rule=f"min_tests, in {ENTERPRISE} and what tightens it",
+            who=f"{service.owner} for the service, {policy.owner} for {ENTERPRISE}",
+            next_step=f"name build.test, or a suite, in {place_of_service(service.name)}, or ask for min_tests to be 0 "
+            "for such services",
+        )
+
+
 def coverage_demanded(thresholds: Thresholds, demanded: Demanded) -> tuple[CoverageOf, ...]:
     """Return of what coverage is demanded; a minimum of 0 demands none."""
     return demanded.coverage if thresholds.min_line_coverage_percent else ()

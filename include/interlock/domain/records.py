@@ -300,6 +300,10 @@ class SuiteResult(Model):
     failed: int
 
 
+def _broken_by(failure: FailedExpectation) -> str:
+    return f"; broken by {', '.join(failure.rows)}" if failure.rows else ""
+
+
 class QualityReport(Record):
     """Stage 5: what Great Expectations said."""
 
@@ -322,7 +326,7 @@ class QualityReport(Record):
     def reason(self) -> str:
         """Say which rows broke which expectation, in one paragraph."""
         lines = [
-            f"{failure.suite}: {failure.expected}; broken by {', '.join(failure.rows) or 'the table as a whole'}"
+            f"{failure.suite}: {failure.expected}{_broken_by(failure)}"
             + (f" and {failure.row_count - len(failure.rows)} more" if failure.row_count > len(failure.rows) else "")
             for failure in self.failures
         ]
@@ -557,10 +561,7 @@ class VerificationReport(Record):
 
     def reason(self) -> str:
         """Say what is wrong in production, in one paragraph."""
-        return "; ".join(
-            f"{failure.suite}: {failure.expected}; broken by {', '.join(failure.rows) or 'the table as a whole'}"
-            for failure in self.failures
-        )
+        return "; ".join(f"{failure.suite}: {failure.expected}{_broken_by(failure)}" for failure in self.failures)
 
 
 class BackOutReport(Record):

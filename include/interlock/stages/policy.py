@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.sdk import XComArg, get_current_context, task_group
 
+from include.interlock.adapters.tools import runs_unit_tests
 from include.interlock.adapters.witness import only_witnessed
 from include.interlock.domain import policy as rules
 from include.interlock.domain.canonical import sha256_of
@@ -109,6 +110,7 @@ def resolve_policy(service: str) -> PolicyInForce:
     passengers.refuse_beside_its_train(policy, service, request, by)
     in_force = rules.resolve_policy(policy, described, request.change_type)
     rules.refuse_unmeasured(policy, described)
+    rules.refuse_untested(policy, described, has_unit_tests=runs_unit_tests(described.build))
     return in_force.model_copy(update={"digest": catalogue_digest(service)})
 
 

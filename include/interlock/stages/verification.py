@@ -102,7 +102,7 @@ def judge_verification(
             f"{service} {rollout.version} does not work in {rollout.environment}. {report.reason()}.",
             rule=f"thresholds of {', '.join(sorted(set(in_force.sources.values())))}",
             who="the service's team",
-            next_step="the release is backed out; mend what the rows name and release a new version",
+            next_step="the release is backed out; correct what failed and release a new version",
         )
     return report
 

@@ -72,7 +72,7 @@ def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: 
 
     What failed stays failed in the report; a release that does not pass ends with the rows that broke it.
     """
-    _, book, _ = resources.catalogue_of(service)
+    policy, book, _ = resources.catalogue_of(service)
     answers = [
         waivers.decide_waiver(
             in_force,
@@ -94,8 +94,8 @@ def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: 
             f"Quality review of {service} {plan.version} failed. {report.reason()}."
             + (f" Waivers: {'; '.join(refused)}." if asked and not plan.rehearsal else ""),
             rule=f"thresholds of {', '.join(sorted(set(in_force.sources.values())))}",
-            who="the service's team",
-            next_step="mend what the rows name and release a new version",
+            who=f"the service's team, for what failed; {policy.owner}, for the thresholds",
+            next_step="correct what failed and release a new version",
         )
     record(PASSED, {"digest": sha256_of(report), "waived": len(granted)})
     return granted

@@ -246,7 +246,7 @@ def test_many_files_are_placed_with_few_processes(fleet: Fleet, machine: SshdHos
         "file_exists_behavior: OVERWRITE\npermissions:\n"
         f"  - {{object: '{builder.www}', mode: 640, type: [file]}}\n  - {{object: '{builder.www}', mode: 750}}\n"
     )
-    files = {f"web/{number % 20}/file {number}": "x" for number in range(5000)}
+    files = {f"web/{number % 20}/file {number}": "x" for number in range(1500)}
     theirs = [name.removeprefix("web/") for name in files if name.startswith("web/7/")]
     for name in theirs:
         (builder.www / name).parent.mkdir(parents=True, exist_ok=True)

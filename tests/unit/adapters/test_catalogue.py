@@ -496,6 +496,34 @@ def test_a_service_whose_coverage_is_demanded_has_to_name_its_report(folder: Pat
     assert load_service(folder, "bike-shop").services["bike-shop"].build.coverage is None
 
 
+def test_a_service_without_tests_is_refused_if_some_are_demanded(folder: Path) -> None:
+    path = folder / "services/bike-shop.yaml"
+    about = yaml.safe_load(path.read_text())
+    about["build"] = {"tool": "command", "build": ["make"], "output": "build", "coverage": "coverage.xml"}
+    suites = about.pop("suites")
+    path.write_text(yaml.safe_dump(about))
+    with pytest.raises(CatalogueError) as error:
+        load_service(folder, "bike-shop")
+    assert "build.test: found nothing; allowed: how the build runs its tests, or a suite, for " in str(error.value)
+    assert "policy.yaml demands 4 tests" in str(error.value)
+    for more in ({"suites": suites}, {"build": about["build"] | {"test": ["make", "test"], "junit": ["junit.xml"]}}):
+        path.write_text(yaml.safe_dump(about | more))
+        assert load_service(folder, "bike-shop")
+    path.write_text(yaml.safe_dump(about))
+    edit(folder, "policy.yaml", ("min_tests: 4", "min_tests: 0"))
+    assert load_service(folder, "bike-shop")
+
+
+def test_a_sandbox_that_has_what_is_productions_is_refused(folder: Path) -> None:
+    text = (folder / "services/bike-shop.yaml").read_text().replace("\nname: bike-shop", "\nname: other-shop")
+    other = folder / "services/other-shop.yaml"
+    other.write_text(text.replace("Service: bike-shop,", "Service: other-shop,"))
+    assert what_is_wrong(folder) == []
+    edit(folder, "services/other-shop.yaml", ("ssh: interlock_test_hosts", "ssh: interlock_hosts"))
+    (found,) = what_is_wrong(folder)
+    assert "services/other-shop.yaml, environments.test.ssh: interlock_hosts is the login of production of" in found
+
+
 @pytest.mark.parametrize(
     ("root", "tag", "wrong"),
     [

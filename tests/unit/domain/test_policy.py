@@ -16,6 +16,7 @@ from include.interlock.domain.policy import (
     refusals_of_service,
     refusals_of_unit,
     refuse_unmeasured,
+    refuse_untested,
     refuse_waiver,
     resolve_policy,
     time_limits_of,
@@ -470,6 +471,14 @@ def test_whose_demand_counts_is_told() -> None:
     found = resolve_policy(rules, service(tier=2, policy={"coverage": ["each_file"]}), ChangeType.NORMAL)
     assert found.further_sources["coverage"] == "services/bike-shop.yaml"
     assert found.further_sources["unknown_components"] == "policy.yaml"
+
+
+def test_a_service_without_tests_is_refused_if_some_are_demanded() -> None:
+    untested = service(suites={})
+    with pytest.raises(PolicyViolation, match="bike-shop has neither unit tests nor suites; its file has to name how"):
+        refuse_untested(policy(), untested, has_unit_tests=False)
+    refuse_untested(policy(), untested, has_unit_tests=True)
+    refuse_untested(policy(thresholds={"min_tests": 0}), untested, has_unit_tests=False)
 
 
 UNMEASURED = {"tool": "maven", "output": "target"}
