@@ -24,6 +24,7 @@ from .behind import dags_of_asset
 from .control import BREAK_GLASS, NEVER, is_controlled, is_refused, refusal
 from .guard import asset_of
 from .guesses import guesses
+from .made import made
 from .routes import Deed
 from .verdict import bench
 from .witness import is_answer
@@ -37,6 +38,10 @@ EDITING_NOT_NEEDED = {("PUT", DagAccessEntity.HITL_DETAIL), ("POST", DagAccessEn
 """What FAB grants only with the right to edit the Dag, which is the right to pause it."""
 
 
+NOT_YET = (
+    "Airflow does not have the Dag {dag_id} yet: it reads a new file of the catalogue within a minute or so. "
+    "Next: try again then; if it is still not there, see the Dag import errors."
+)
 LONGEST_KEPT = 3
 """Seconds for which an account and what it may do are not read again. FAB keeps them for 30: so long a new Dag would
 answer 403 to those who may release it, and so long a role that was taken away would still be had."""
@@ -94,6 +99,8 @@ class InterlockFabAuthManager(FabAuthManager):
         asked = under_way()
         entity = access_entity.value if access_entity else None
         if not permitted:
+            if isinstance(asked, Asked) and asked.deed is Deed.TRIGGER and not made().is_there(dag_id):
+                raise HTTPException(status.HTTP_404_NOT_FOUND, NOT_YET.format(dag_id=dag_id))
             if isinstance(asked, Asked):
                 bench().refused(user.get_name(), asked, entity, dag_id, "role")
             return False

@@ -82,6 +82,14 @@ class Made:
             log.exception("Whose Dag %s is cannot be told", dag_id)
             return f"Whose Dag {dag_id} is cannot be told: {type(error).__name__}. Next: try again."
 
+    def is_there(self, dag_id: str) -> bool:
+        """Tell whether Airflow has a Dag; what cannot be told is."""
+        try:
+            return any(True for _ in self._places(dag_id))
+        except Exception:
+            log.exception("Whether Airflow has %s cannot be told", dag_id)
+            return True
+
     def _is_known(self, name: str) -> bool:
         """Tell whether a Dag that the catalogue does not name is Interlock's, by Airflow's record or by the ledger."""
         now = self._clock()

@@ -124,3 +124,11 @@ def test_every_dag_file_makes_the_dags_that_are_looked_for_there() -> None:
     assert dags_named(["a-b"], ["c"]) >= {"release_a_b", "rollback_a_b", "train_c"}
     assert Home(bundle="b").place_of("nightly") is None
     assert Home(bundle="b", folder="d").place_of("release_x") == Place(bundle="b", file="d/release.py")
+
+
+def test_a_dag_that_airflow_has_not_read_yet_is_told_from_one_that_it_has(airflows: Airflows) -> None:
+    assert not airflows.made.is_there("release_bike_shop")
+    airflows.has("release_bike_shop", "release.py")
+    assert airflows.made.is_there("release_bike_shop")
+    airflows.fails = True
+    assert airflows.made.is_there("release_bike_shop"), "what cannot be told is not denied"
