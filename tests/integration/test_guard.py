@@ -166,6 +166,17 @@ def test_so_is_one_that_the_role_forbids_and_a_vote_for_somebody_else(console: C
     assert console.attempts(user="fay", entity="HITL_DETAIL", by="assignment", task_id="rollout.cast_ballot")
 
 
+def test_a_dag_of_the_catalogue_that_airflow_has_not_read_yet_is_no_refusal(console: Console) -> None:
+    for user in ("rita", "ben"):
+        answer = console.ask(user, "POST", "/api/v2/dags/train_weekly/dagRuns", {"conf": {}, "logical_date": None})
+        assert answer.status_code == 404, answer.text
+        assert "Airflow does not have the Dag train_weekly yet" in answer.json()["detail"]
+    console.ask("olga", "DELETE", f"{DAG}/dagRuns/{RUN}")
+    console.attempts(user="olga", entity="RUN", method="DELETE")  # it came later, so the others would be there, too
+    refused = console.entries(INSTALLATION, "attempt.refused")
+    assert not [one for one in refused if one.payload["dag_id"] == "train_weekly"]
+
+
 def test_reading_and_previews_are_no_attempts_and_repetitions_make_one_entry(console: Console) -> None:
     for _ in range(3):
         console.ask("gil", "GET", "/ui/dags?limit=10")

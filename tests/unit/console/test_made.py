@@ -130,5 +130,10 @@ def test_a_dag_that_airflow_has_not_read_yet_is_told_from_one_that_it_has(airflo
     assert not airflows.made.is_there("release_bike_shop")
     airflows.has("release_bike_shop", "release.py")
     assert airflows.made.is_there("release_bike_shop")
-    airflows.fails = True
-    assert airflows.made.is_there("release_bike_shop"), "what cannot be told is not denied"
+
+
+def test_a_dag_of_which_airflow_cannot_be_asked_is_not_denied(airflows: Airflows) -> None:
+    def broken(dag_id: str) -> list[Place]:
+        raise TransientError("The database is away.")
+
+    assert Made(lambda: CATALOGUE, lambda: airflows.ledger, broken).is_there("release_bike_shop")
