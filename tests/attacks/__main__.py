@@ -12,12 +12,15 @@ import pytest
 
 from .suite import PAGE, Results, page, rows_of
 
+LONGEST = 900
+"""Seconds that an attack may take; the first one waits for the stack."""
+
 
 def main(arguments: list[str]) -> int:
     """Try the attacks; 1 if any got through or could not be tried."""
     results = Results()
     where = [] if any(Path(one.partition("::")[0]).exists() for one in arguments) else [str(Path(__file__).parent)]
-    ended = pytest.main(["-m", "attacks", *where, *arguments], plugins=[results])
+    ended = pytest.main(["-m", "attacks", f"--timeout={LONGEST}", *where, *arguments], plugins=[results])
     if where and results.is_complete:
         PAGE.write_text(page(results.withstood.items()), encoding="utf-8")
     elif not where and PAGE.exists():

@@ -63,6 +63,7 @@ class Table:
     :param name: how a row is called, from its fields.
     :param shown: further columns that the data docs show beside a row that broke an expectation.
     :param derived: columns that are computed from a row.
+    :param told: what is said of a row besides, after its name.
     :param of_all: columns that are computed from all rows, and the same in each.
     """
 
@@ -71,13 +72,14 @@ class Table:
     shown: tuple[str, ...] = ()
     derived: Mapping[str, Derive] = field(default_factory=dict)
     of_all: Mapping[str, DeriveOfAll] = field(default_factory=dict)
+    told: Callable[[Row], str] = lambda _: ""
 
     def frame(self, rows: Sequence[Model], thresholds: Thresholds) -> DataFrame:
         """Return the rows as a data frame whose column ``row`` names each."""
         import pandas
 
         plain = [row.model_dump(mode="json") for row in rows]
-        data: dict[str, list[object]] = {"row": [self.name.format_map(row).strip() for row in plain]}
+        data: dict[str, list[object]] = {"row": [self.name.format_map(row).strip() + self.told(row) for row in plain]}
         computed = {*self.derived, *self.of_all}
         data |= {column: [row[column] for row in plain] for column in self.columns if column not in computed}
         data |= {column: [derive(row, thresholds) for row in plain] for column, derive in self.derived.items()}
@@ -100,6 +102,12 @@ def _first_line(row: Row, _: Thresholds) -> str:
 
 def _error_percent(row: Row, _: Thresholds) -> float:
     return 100 * row["errors"] / row["requests"] if row["requests"] else 0.0
+
+
+def _failed_requests(row: Row) -> str:
+    """Say what failed requests met: the number of them alone does not tell overload from a defect."""
+    found: Mapping[str, int] = row.get("failures") or {}
+    return f": {', '.join(f'{count} times {what}' for what, count in found.items())}" if found else ""
 
 
 def _refused_licence(row: Row, thresholds: Thresholds) -> str:
@@ -160,6 +168,7 @@ TABLES = {
         {"requests": COUNT, "errors": COUNT, "p95_ms": NUMBER, "error_percent": NUMBER},
         name="GET {path} on {host}",
         derived={"error_percent": _error_percent},
+        told=_failed_requests,
     ),
     "components": Table(
         {"name": TEXT, "version": TEXT, "licence": TEXT, "purl": TEXT, "refused_licence": TEXT, "unknown": TEXT},
@@ -180,6 +189,7 @@ TABLES = {
         name="GET {path} on {host}",
         shown=("before_p95_ms", "after_p95_ms"),
         derived={"p95_ratio": _p95_ratio},
+        told=_failed_requests,
     ),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ _ASK_SECONDS = 5.0
 _SMOKE_SECONDS = 10.0
 _BODY_LIMIT = 1024 * 1024
 _NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, TimeoutError)
+_MOST_FAILURES, _LONGEST_FAILURE = 5, 100
+"""Kinds of failures that are told of a path of a host, and characters of each."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -182,7 +185,7 @@ class _Measured:
     address: str
     path: str
     times: list[float] = field(default_factory=list)
-    errors: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
 
 
 async def run_load(
@@ -205,7 +208,7 @@ async def run_load(
     async with _given(client, load.concurrency) as asking:
         await _spread((one for one in every), load.concurrency, port, seconds, asking)
         for one in every:
-            one.times, one.errors = [], 0
+            one.times, one.failures = [], Counter()
         started = monotonic()
         await _spread(_in_turn(measured, load.requests), load.concurrency, port, seconds, asking)
         return LoadReport(moment=moment, results=tuple(map(_result, every)), seconds=round(monotonic() - started, 3))
@@ -229,13 +232,15 @@ async def _spread(
 
 
 async def _measure(one: _Measured, port: int, seconds: float, client: httpx.AsyncClient) -> None:
-    started = monotonic()
+    started, failure = monotonic(), ""
     try:
         status, _ = await _get(client, url(one.address, port, one.path), seconds)
-    except _NO_ANSWER:
-        status = 0
+        failure = "" if 200 <= status < 400 else f"status {status}"
+    except _NO_ANSWER as error:
+        failure = _reason(error)[:_LONGEST_FAILURE]
     one.times.append(1000 * (monotonic() - started))
-    one.errors += not 200 <= status < 400
+    if failure:
+        one.failures[failure if failure in one.failures or len(one.failures) < _MOST_FAILURES else "others"] += 1
 
 
 def _result(one: _Measured) -> LoadResult:
@@ -244,10 +249,11 @@ def _result(one: _Measured) -> LoadResult:
         host=one.address,
         path=one.path,
         requests=len(times),
-        errors=one.errors,
+        errors=one.failures.total(),
         p50_ms=percentile(times, 50),
         p95_ms=percentile(times, 95),
         p99_ms=percentile(times, 99),
+        failures=dict(sorted(one.failures.items())),
     )
 
 

@@ -509,6 +509,15 @@ class LoadResult(Model):
     p50_ms: float
     p95_ms: float
     p99_ms: float
+    failures: dict[str, int] = Field({}, description="What failed requests met, such as a status: how many")
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older results did not have, so that what was recorded keeps its digest."""
+        plain: dict[str, Any] = dump(self)
+        if not self.failures:
+            del plain["failures"]
+        return plain
 
     @property
     def error_percent(self) -> float:

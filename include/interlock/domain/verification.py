@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -28,6 +29,8 @@ class LoadComparison(Model):
     """p95 after, as a multiple of before."""
     p95_rise_ms: float | None
     """How much longer p95 is than before, in milliseconds; negative if it is shorter."""
+    failures: dict[str, int] = {}
+    """What failed requests met after the release: how many."""
 
     @property
     def name(self) -> str:
@@ -82,6 +85,7 @@ def _added(one: LoadResult, other: LoadResult) -> LoadResult:
         p50_ms=max(one.p50_ms, other.p50_ms),
         p95_ms=max(one.p95_ms, other.p95_ms),
         p99_ms=max(one.p99_ms, other.p99_ms),
+        failures=dict(sorted((Counter(one.failures) + Counter(other.failures)).items())),
     )
 
 
@@ -100,6 +104,7 @@ def _compared(place: Place, earlier: dict[Place, LoadResult], later: dict[Place,
         after_error_percent=after.error_percent if after else None,
         p95_ratio=max(both[1], SHORTEST_MS) / max(both[0], SHORTEST_MS) if both else None,
         p95_rise_ms=both[1] - both[0] if both else None,
+        failures=after.failures if after else {},
     )
 
 

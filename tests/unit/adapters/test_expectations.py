@@ -33,9 +33,9 @@ def case(name: str, status: str = "passed", message: str = "") -> TestRow:
 
 
 def load(
-    path: str, p95: float = 100, *, errors: int = 0, requests: int = 50, host: str = "bike-shop-test-1"
+    path: str, p95: float = 100, *, errors: int = 0, requests: int = 50, host: str = "bike-shop-test-1", **more: Any
 ) -> LoadResult:
-    return LoadResult(host=host, path=path, requests=requests, errors=errors, p50_ms=1, p95_ms=p95, p99_ms=p95)
+    return LoadResult(host=host, path=path, requests=requests, errors=errors, p50_ms=1, p95_ms=p95, p99_ms=p95, **more)
 
 
 def component(name: str, licence: str = "MIT", version: str = "1.0") -> ComponentRow:
@@ -132,9 +132,9 @@ BAD = [
     ),
     pytest.param(
         "performance",
-        [load("/", errors=1)],
+        [load("/", errors=2, failures={"no answer in time": 1, "status 500": 1})],
         "error_percent is at most 0",
-        ["GET / on bike-shop-test-1 (2)"],
+        ["GET / on bike-shop-test-1: 1 times no answer in time, 1 times status 500 (4)"],
         id="failed requests",
     ),
     pytest.param(
@@ -178,9 +178,9 @@ BAD = [
     ),
     pytest.param(
         "load",
-        compare_loads([load("/")], [load("/", errors=5)]),
+        compare_loads([load("/")], [load("/", errors=5, failures={"status 503": 5})]),
         "the share of failed requests is at most 0 %",
-        ["GET / on bike-shop-test-1 (10)"],
+        ["GET / on bike-shop-test-1: 5 times status 503 (10)"],
         id="faulty after the release",
     ),
     pytest.param(

@@ -211,6 +211,9 @@ def test_errors_and_time_outs_are_counted_and_redirects_are_not(shop: Shop) -> N
         ("/moved", 2, 0),
         ("/slow", 2, 2),
     ]
+    broken, moved, slow = (one.failures for one in report.results)
+    assert (broken, moved, slow) == ({"status 500": 2}, {}, {"no answer in time": 2})
+    assert "failures" not in report.results[1].model_dump(mode="json")
 
 
 def test_a_load_on_a_dead_host_is_all_errors(shop: Shop) -> None:
