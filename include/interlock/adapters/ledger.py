@@ -7,13 +7,12 @@ the URL in ``INTERLOCK_LEDGER_OWNER_URL``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -29,7 +28,6 @@ from include.interlock.domain.errors import (
     AlreadyRecorded,
     AssetMissing,
     ClockError,
-    DigestMismatch,
     LedgerBroken,
     LedgerConflict,
     LedgerError,
@@ -71,7 +69,7 @@ from .ledger_rows import (
     stretch,
     tail_of,
 )
-from .signing import Signer, verify
+from .signing import Signer, said
 
 OWNER_URL = "INTERLOCK_LEDGER_OWNER_URL"
 WITNESS_URL_FILE = "INTERLOCK_WITNESS_LEDGER_URL_FILE"
@@ -349,11 +347,8 @@ def _wait_for(tail: Tail | None, now: datetime, kind: str) -> None:
 
 def _head_problem(head: SignedHead, keys: Sequence[bytes]) -> Break | None:
     """Say what is wrong with a head if none of the keys signed just this."""
-    claim = None
-    for key in keys:
-        with suppress(DigestMismatch):
-            claim = json.loads(verify(head.envelope, key))
-            break
+    claims = (said(head.envelope, key, HEAD_TYPE) for key in keys)
+    claim = next((one for one in claims if isinstance(one, dict)), None)
     wanted = {"chain": head.chain, "sequence": head.sequence, "hash": head.hash}
     if claim is not None and {name: claim.get(name) for name in wanted} == wanted:
         return None

@@ -62,16 +62,12 @@ def signed_permits(entries: Iterable[Entry], key: bytes) -> tuple[Permit, ...]:
 
     :param key: the installation's public key, PEM.
     """
-    from .signing import verify
+    from .signing import said
 
-    found: list[Permit] = []
-    for entry in entries:
-        envelope = entry.payload.get("envelope") if entry.kind == "permit.issued" else None
-        if isinstance(envelope, dict) and envelope.get("payloadType") == PERMIT_TYPE:
-            with suppress(DigestMismatch):
-                permit = Permit.model_validate(json.loads(verify(envelope, key)))
-                found += [permit] if permit.chain == entry.chain else []
-    return tuple(found)
+    issued = [entry for entry in entries if entry.kind == "permit.issued"]
+    signed = [(entry.chain, said(entry.payload.get("envelope"), key, PERMIT_TYPE)) for entry in issued]
+    permits = [(chain, Permit.model_validate(about)) for chain, about in signed if about is not None]
+    return tuple(permit for chain, permit in permits if permit.chain == chain)
 
 
 @dataclass(frozen=True, slots=True)

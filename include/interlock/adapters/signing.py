@@ -9,6 +9,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -169,6 +170,14 @@ def verify(envelope: Mapping[str, Any] | bytes, public_key: bytes) -> bytes:
             next_step="find out who changed it, or take the public key of the installation that signed it",
         ) from error
     return bytes(opened.payload)
+
+
+def said(envelope: Any, public_key: bytes, payload_type: str) -> Any:
+    """Return what the JSON in an envelope says; None: it is of another type, or the key did not sign it."""
+    if isinstance(envelope, dict) and envelope.get("payloadType") == payload_type:
+        with suppress(DigestMismatch, ValueError):
+            return json.loads(verify(envelope, public_key))
+    return None
 
 
 def verified_statement(envelope: Mapping[str, Any] | bytes, public_key: bytes) -> dict[str, Any]:

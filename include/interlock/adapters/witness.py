@@ -7,20 +7,18 @@ worded, with the installation's key.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from include.interlock.domain.canonical import Model, Sha256, canonical_bytes
-from include.interlock.domain.errors import AssetMissing, DigestMismatch
+from include.interlock.domain.errors import AssetMissing
 from include.interlock.domain.ledger import Entry, instant
 from include.interlock.domain.witness import ASKED, ENVELOPE, GIVEN, SKEW, WITNESS_TYPE, WORDED, WORDED_TYPE, told
 
-from .signing import Signer, open_key, verify
+from .signing import Signer, open_key, said
 
 KEY = "INTERLOCK_WITNESS_KEY"
 """Environment variable of the API server alone: the URI of the key that it signs with."""
@@ -104,8 +102,4 @@ def _holds(entry: Entry, key: bytes) -> bool:
 
 def _signed(entry: Entry, key: bytes, payload_type: str) -> Any:
     """Return what the signature of an entry is about; None: it has none that holds."""
-    envelope = entry.payload.get(ENVELOPE)
-    if isinstance(envelope, dict) and envelope.get("payloadType") == payload_type:
-        with suppress(DigestMismatch, ValueError):
-            return json.loads(verify(envelope, key))
-    return None
+    return said(entry.payload.get(ENVELOPE), key, payload_type)
