@@ -266,6 +266,14 @@ def test_values_that_the_service_asked_for_do_not_stand_in_the_log(checkout: Che
     assert result.log.splitlines()[-1] == b"token=***"
 
 
+def test_what_a_build_prints_is_in_the_tasks_log(checkout: Checkout, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    built(checkout({"appspec.yml": APPSPEC}), **command(f"{LEAVES} echo compiled; seq 2000; echo linked >&2"))
+    assert "(the last 1000 of 2002 lines):" in caplog.text
+    assert {"2000", "linked"} <= {*caplog.messages}
+    assert "compiled" not in caplog.messages
+
+
 def test_values_that_the_service_asked_for_do_not_stand_in_an_error(checkout: Checkout) -> None:
     folder, worker = checkout({"appspec.yml": APPSPEC}), ENVIRON | {"TOKEN": "s3cret-token"}
     with pytest.raises(BuildFailed, match=r"\*\*\*") as failure:

@@ -9,6 +9,7 @@ A tool whose output is only a package (Maven, Gradle, npm, ``python -m build``) 
 
 from __future__ import annotations
 
+import logging
 import shlex
 import shutil
 import time
@@ -29,8 +30,10 @@ from .tools import tool_version
 
 __all__ = ["BuildResult", "SuiteRun", "build", "run_suite", "tool_version"]
 
+log = logging.getLogger(__name__)
 _LOG_CAP = 8 * 1024 * 1024
-_LAST_LINES = 20
+_LAST_LINES, _TOLD_LINES = 20, 1000
+"""Lines of its log in the error about a command, and in the task's log."""
 _SECRET_LENGTH = 6
 
 
@@ -152,12 +155,22 @@ class _Work:
             done = self._sandbox.run(command, seconds=max(0.0, self._limit - self.seconds), cap=_LOG_CAP)
         except OSError as error:
             raise self.failure(f"{command[0]} cannot be started: {error.strerror}") from error
-        self.log += self._masked(done.output)
+        said = self._masked(done.output)
+        self.log += said
+        self._tell(command, said)
         if done.timed_out:
             raise self.failure(f"{shlex.join(command)} was stopped: the {what} took longer than {self._limit:g} s")
         if done.stopped:
             raise self.failure(f"{shlex.join(command)} was stopped: {done.stopped}")
         return done.code
+
+    def _tell(self, command: Sequence[str], said: bytes) -> None:
+        """Put what a command printed into the task's log, the last part if it is long."""
+        lines = said.decode(errors="replace").splitlines()
+        last = f" (the last {_TOLD_LINES} of {len(lines)} lines)" if len(lines) > _TOLD_LINES else ""
+        log.info("%s printed%s:", shlex.join(command), last)
+        for line in lines[-_TOLD_LINES:]:
+            log.info("%s", line)
 
     def _masked(self, output: bytes) -> bytes:
         """Hide logins to registries, and the values of variables that the service asked for: they may be ones."""

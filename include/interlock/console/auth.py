@@ -57,7 +57,8 @@ class InterlockFabAuthManager(FabAuthManager):
 
         Airflow asks this of an answer that nobody has given yet, and keeps it next; so here it is put on record.
 
-        :raises HTTPException: 503: it cannot be; 403: the account that answers is doubted.
+        :raises HTTPException: 422: it would not count; 503: it cannot be put on record; 403: the account that answers
+            is doubted.
         """
         name = getattr(user, "username", None)  # the public user has none
         was_asked = any(user.get_id() == one if one.isdigit() else name == one for one in assigned_users)
@@ -68,6 +69,8 @@ class InterlockFabAuthManager(FabAuthManager):
                 bench().refused(user.get_name(), asked, DagAccessEntity.HITL_DETAIL.value, dag_id, "assignment")
             elif is_answer(asked):
                 self._refuse_doubted(user, asked, DagAccessEntity.HITL_DETAIL.value, dag_id)
+                if why := witness.does_not_count(user.get_name(), asked):
+                    raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, why)
                 if why := witness.objection(user.get_name(), asked):
                     raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, why)
         return was_asked

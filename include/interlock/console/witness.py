@@ -18,6 +18,7 @@ from include.interlock.domain import stops
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.ledger import release_chain
+from include.interlock.domain.waivers import lacks_reason
 from include.interlock.domain.witness import ASKED, GIVEN, AskedRun, GivenAnswer
 
 from .asked import Asked
@@ -33,6 +34,17 @@ log = logging.getLogger(__name__)
 def is_answer(asked: Asked) -> bool:
     """Say whether a request answers a question of a Dag under control."""
     return asked.deed is Deed.ANSWER and is_controlled(asked.names.get("dag_id"))
+
+
+def does_not_count(user: str, asked: Asked) -> str:
+    """Say why an answer would not count, while it can still be given otherwise; empty: it would."""
+    given = _answer(user, asked)
+    if given is None or not lacks_reason(given.task_id, given.choice, given.comment):
+        return ""
+    return (
+        "Your answer was not taken: a waiver without a reason does not count. Rule: the reason of a waiver stands in "
+        "its comment. Next: write the reason into the comment and answer again."
+    )
 
 
 def objection(

@@ -17,6 +17,8 @@ from .policy import refuse_waiver, waiver_allowed
 from .records import FailedExpectation, PolicyInForce, QualityReport, Vote, Waiver
 
 REFUSE = "Do not waive"
+ASK = "quality.waive_expectation"
+"""The task that asks for waivers."""
 _OFFERED = tuple(timedelta(days=days) for days in (1, 7, 14, 30, 90))
 
 
@@ -24,6 +26,11 @@ def offered(longest: timedelta) -> dict[str, timedelta]:
     """Return the answers that grant a waiver, each with how long it holds, up to the longest that the policy allows."""
     lengths = [length for length in _OFFERED if length < longest] + [longest]
     return {f"Waive for {in_words(length)}": length for length in lengths}
+
+
+def lacks_reason(task_id: str, choice: str, comment: str) -> bool:
+    """Tell whether an answer to a question grants a waiver without a reason, which does not count."""
+    return task_id == ASK and choice != REFUSE and not comment.strip()
 
 
 def digest_of(report: QualityReport, failure: FailedExpectation) -> str:

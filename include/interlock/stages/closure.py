@@ -29,6 +29,7 @@ from include.interlock.domain.records import (
     VerificationReport,
     WaveReport,
 )
+from include.interlock.domain.waivers import ASK as ASK_WAIVERS
 
 from . import bookings, resources
 from .acceptance import ASK as ASK_APPROVERS
@@ -41,7 +42,6 @@ from .rollback import ASK as ASK_ROLLBACK
 from .rolling import answered_versions
 from .rollout import ASK as ASK_BOARD
 from .taskflow import REASON, keep_result, stage_task, this_run
-from .waivers import ASK as ASK_WAIVERS
 from .waves import ASK as ASK_WAVE
 
 log = logging.getLogger(__name__)

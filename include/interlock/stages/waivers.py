@@ -15,13 +15,13 @@ from include.interlock.domain.paths import quality_page
 from include.interlock.domain.policy import time_limits_of
 from include.interlock.domain.quality import SUITE_TITLES
 from include.interlock.domain.records import FailedExpectation, PolicyInForce, QualityReport, ReleasePlan, Waiver
+from include.interlock.domain.waivers import ASK
 
 from . import resources
 from .evidence import record
 from .people import ask, question, votes_on
 from .taskflow import stage_task, this_run
 
-ASK = "quality.waive_expectation"
 PASSED = "quality.passed"
 """The entry of a release that the gate let pass."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from include.interlock.console.asked import Asked
-from include.interlock.console.witness import is_answer, note_run, objection
+from include.interlock.console.witness import does_not_count, is_answer, note_run, objection
 from include.interlock.domain.canonical import sha256_of
 from include.interlock.domain.errors import AssetMissing, TransientError
 from include.interlock.domain.stops import DECLARED, EmergencyStop, id_of
@@ -60,6 +60,23 @@ def test_an_answer_is_recorded_in_the_releases_chain_by_whoever_gave_it() -> Non
     assert (chain, kind, actor) == ("release/release_bike_shop/manual__2026", "answer.given", "ben")
     assert told(payload) == {**said, "comment": "Fine", "conditions": "", "question": SHOWN}
     assert key == f"answer.given/{asked.id}"
+
+
+@pytest.mark.parametrize(
+    ("task", "choice", "comment", "counts"),
+    [
+        ("quality.waive_expectation", "Waive for 1 day", " ", False),
+        ("quality.waive_expectation", "Waive for 1 day", "The licence is bought", True),
+        ("quality.waive_expectation", "Do not waive", "", True),
+        ("rollout.cast_ballot", "Approve", "", True),
+    ],
+)
+def test_a_waiver_without_a_reason_is_refused_while_it_can_still_be_given_one(
+    task: str, choice: str, comment: str, counts: bool
+) -> None:
+    path = BALLOT.replace("rollout.cast_ballot", task)
+    asked = answered({"chosen_options": [choice], "params_input": {"comment": comment}}, path)
+    assert ("without a reason does not count" in does_not_count("cora", asked)) is not counts
 
 
 def test_an_answer_that_cannot_be_recorded_is_not_taken() -> None:
