@@ -28,7 +28,7 @@ from .airflow_home import airflow_environment
 from .astro_settings import read_astro_settings
 from .named_connections import faults_of, lacking_in_stack, named_by
 from .settings import PROJECT, Settings
-from .steps import StackError, Steps, show_failure
+from .steps import StackError, Steps, open_console, show_failure
 from .wanted import SETTINGS_FILE, wanted_of
 
 
@@ -217,7 +217,7 @@ MOST_ARGUMENTS = {"evidence": 2, "backtest": 6}
 
 def main(arguments: list[str]) -> int:
     """Run one of the commands; the exit code says whether it reached what it was for."""
-    console = Console()
+    console = open_console()
     name, given = "".join(arguments[:1]), arguments[1:]
     if name not in COMMANDS or len(given) > MOST_ARGUMENTS.get(name, 0):
         console.print(f"usage: python -m include.interlock.estate {{{'|'.join(COMMANDS)}}}", markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,15 @@ from include.interlock.domain.errors import ReleaseError
 
 TAIL = 20
 """Lines of a log that are shown when its component fails."""
+
+
+WIDE = 200
+"""Columns of what is written to a file or a pipe, which has no width of its own."""
+
+
+def open_console() -> Console:
+    """Return the console of a command: as wide as the terminal."""
+    return Console(width=None if sys.stdout.isatty() else WIDE)
 
 
 class StackError(ReleaseError):

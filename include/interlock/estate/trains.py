@@ -39,6 +39,7 @@ from include.interlock.domain.trains import cadence_in_words, closed_for, milest
 
 from .connections import stored_connection
 from .settings import Settings
+from .steps import open_console
 
 SHOWN = 3
 """How many departures of each train are shown."""
@@ -165,7 +166,7 @@ def main() -> int:
     """Show all trains, with who would board."""
     try:
         folder = Path(os.environ.get("INTERLOCK_CATALOGUE") or FOLDER)
-        return 0 if show(folder, Console(), with_ledger=True) else 1
+        return 0 if show(folder, open_console(), with_ledger=True) else 1
     except ReleaseError as error:
         print(error, file=sys.stderr)
         return 1
