@@ -118,7 +118,7 @@ def installed() -> str:
 def install(lock: Path, digest: str) -> None:
     """Install a lock, hashes checked; a half-made environment is made from scratch."""
     fresh = UNFINISHED.exists() or not STAMP.exists() or not suits(str(VENV / "bin/python")) or not has_pip()
-    print(f"interlock: {'making' if fresh else 'renewing'} .venv from {lock.name} (once; takes a minute or two, on a slow machine ten)")
+    print(f"interlock: {'making' if fresh else 'renewing'} .venv from {lock.name} (once; takes some minutes)")
     if fresh:
         run([sys.executable, "-m", "venv", "--clear", str(VENV)])
     UNFINISHED.touch()
