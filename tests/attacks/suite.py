@@ -128,9 +128,9 @@ class Results:
         return bool(self.known) and not self.untried and self.known == self.withstood.keys()
 
     def since(self, before: Iterable[tuple[Attack, bool]]) -> list[tuple[Attack, bool]]:
-        """Return what became of attacks before, with those that were tried again as they ended now."""
+        """Return what became of attacks before, with those that were tried again, or are new, as they ended now."""
         now = {one.what: (one, withstood) for one, withstood in self.withstood.items()}
-        return [now.get(one.what, (one, withstood)) for one, withstood in before]
+        return [*({one.what: (one, withstood) for one, withstood in before} | now).values()]
 
     def sentence(self) -> str:
         """Say how many attacks were tried and how many got through."""

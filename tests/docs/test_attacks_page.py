@@ -21,3 +21,10 @@ def test_what_is_tried_again_by_itself_replaces_its_row() -> None:
     again = Results()
     again.withstood[other] = True
     assert again.since(before) == [(one, True), (other, True)]
+
+
+def test_what_is_tried_for_the_first_time_by_itself_gets_a_row() -> None:
+    one, new = (Attack(what, ADMIN, "API", "the guard") for what in ("mark a ballot", "clear a ballot"))
+    first = Results()
+    first.withstood[new] = True
+    assert first.since([(one, True)]) == [(one, True), (new, True)]

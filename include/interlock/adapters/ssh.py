@@ -104,14 +104,15 @@ class SshDoor:
             raise PolicyViolation("No connection to a host without an admission.", rule="no permit, no connection")
         # asyncssh logs each command whole, once per host: the log of a release is for people.
         asyncssh.set_log_level("WARNING")
-        admission.refuse_production("login key", login_key(login), "the key of the login")
         self._login = login
         self._admission = admission
         self._known = _read_known_hosts(login)
+        key = _read_key(login)
+        admission.refuse_production("login key", _public(key), "the key of the login")
         self._options = asyncssh.SSHClientConnectionOptions(
             username=login.username,
             port=login.port,
-            client_keys=[_read_key(login)],
+            client_keys=[key],
             known_hosts=self._known,
             config=None,
             agent_path=None,
