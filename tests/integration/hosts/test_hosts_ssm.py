@@ -27,6 +27,7 @@ from include.interlock.adapters.load_balancer import Balancer
 from include.interlock.adapters.permits import Admission
 from include.interlock.adapters.ssm import SsmDoor, SsmLogin
 from include.interlock.domain.errors import HostUnreachable, PolicyViolation
+from include.interlock.domain.production import Production
 from include.interlock.domain.records import BackOutPlan, HostResult
 from tests.deployments import ADMITTED, FAIL, Balance, served
 from tests.sshd import Fleet, SshdHost, make_release
@@ -170,7 +171,7 @@ def test_the_admission_is_asked_when_a_host_is_begun_before_it_is_taken_out_of_s
             self.asked += 1
             await super().admit(address)
 
-    admission = Counting.sandbox("test")
+    admission = Counting.sandbox("test", production=Production())
     deploy(fleet, make_release(fleet, tmp_path, "1.0.0"), login, admission)
     assert len(agent.commands) > 3
     assert admission.asked == 3, "as over SSH"
@@ -192,14 +193,16 @@ def test_a_stop_in_the_middle_of_a_host_halts_before_the_next_one(
     deploy(fleet, old, login, balancer=balance)
     hook = f'#!/bin/sh\ntouch "$INTERLOCK_SHARED/stop"\n{script}\n'
     new = make_release(fleet, tmp_path, "1.1.0", hooks={"AfterInstall": hook})
-    result = deploy(fleet, new, login, Halting.sandbox("test"), balance)
+    result = deploy(fleet, new, login, Halting.sandbox("test", production=Production()), balance)
     runs = new if outcome == "deployed" else old
     assert (result.outcome, result.after, machine.current) == (outcome, runs.release, runs.release)
     assert "emergency stop" not in result.error
     assert served(fleet, machine) == runs.version
     assert balance.serving == {machine.host.instance_id}
     agent.commands.clear()
-    halted = deploy(fleet, make_release(fleet, tmp_path, "1.2.0"), login, Halting.sandbox("test"), balance)
+    halted = deploy(
+        fleet, make_release(fleet, tmp_path, "1.2.0"), login, Halting.sandbox("test", production=Production()), balance
+    )
     assert (halted.outcome, agent.commands) == ("failed", [])
     assert "emergency stop" in halted.error
 
@@ -277,5 +280,7 @@ def test_no_permit_no_command(fleet: Fleet, agent: Agent, login: SsmLogin, tmp_p
         async def admit(self, address: str) -> None:
             raise PolicyViolation("There is no permit.")
 
-    result = deploy(fleet, make_release(fleet, tmp_path, "1.0.0"), login, Refusing.sandbox("test"))
+    result = deploy(
+        fleet, make_release(fleet, tmp_path, "1.0.0"), login, Refusing.sandbox("test", production=Production())
+    )
     assert (result.outcome, agent.commands) == ("failed", [])
