@@ -22,6 +22,7 @@ from include.interlock.adapters.permits import PermitOffice
 from include.interlock.domain.errors import ReleaseError
 from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
 from include.interlock.domain.records import RolloutPlan
+from include.interlock.estate import witness
 from include.interlock.estate.accounts import passwords
 from include.interlock.estate.connections import embedded_connections
 from include.interlock.estate.postgres import LEDGER_WRITER, ledger_password
@@ -45,7 +46,8 @@ def connect(settings: Settings, patch: pytest.MonkeyPatch) -> None:
             "extra": entry.extra,
         }
         patch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps({key: one for key, one in fields.items() if one}))
-    patch.setenv("INTERLOCK_CATALOGUE", str(settings.catalogue))
+    for name, value in {"INTERLOCK_CATALOGUE": str(settings.catalogue), **witness.of_all(settings)}.items():
+        patch.setenv(name, value)
 
 
 @contextmanager
