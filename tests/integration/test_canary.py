@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         address = self.connection.getsockname()[0]
         self.server.asked[address] += 1
         body = f'{{"heap_mb": {self.server.heap[address]}, "name": "x"}}'.encode()
-        time.sleep(0.5 if address in self.server.slow else 0.0)
+        time.sleep(2.0 if address in self.server.slow else 0.0)  # much longer than a busy machine takes
         self.send_response(500 if address in self.server.broken and self.path != "/metrics" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -144,7 +144,7 @@ def described(port: int, environment: Environment) -> Service:
     service = releases.service()
     return service.model_copy(
         update={
-            "load": Load(paths=("/", "/x"), requests=20, concurrency=4, timeout=timedelta(seconds=5)),
+            "load": Load(paths=("/", "/x"), requests=20, concurrency=20, timeout=timedelta(seconds=20)),
             "health": Health(port=port),
             "environments": {**service.environments, "production": environment},
         }
