@@ -13,6 +13,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from include.interlock.adapters import ssh
 from include.interlock.adapters.hosts import read_running
 from include.interlock.adapters.permits import Admission
 from include.interlock.adapters.production import ShownLogin, group_arn, places_of, production_of, production_places
@@ -177,6 +178,23 @@ def test_a_task_is_given_no_target_group_of_production(
             resources.production(sandbox, "till", "test")
     else:
         assert ("address", "10.0.0.7") in resources.production(sandbox, "till", "test").owners
+
+
+def test_known_hosts_are_read_once_for_all_of_productions_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    def counted(login: ssh.SshLogin) -> Any:
+        reads.append(login)
+        return read(login)
+
+    read = ssh.read_known_hosts
+    monkeypatch.setattr(ssh, "read_known_hosts", counted)
+    with sshd_fleet(tmp_path, 2) as fleet:
+        shown = ShownLogin(fleet.login)
+        assert all(shown.keys_of(host.address) for host in fleet.hosts)
+    assert reads == [fleet.login]
 
 
 def test_ssm_does_not_reach_an_instance_of_production() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -174,14 +175,22 @@ class ShownLogin:
     """
 
     def __init__(self, settings: Any) -> None:
-        from .ssh import host_keys, login_key
+        from .ssh import login_key
 
-        self.public_key = login_key(settings)
-        self._keys, self._settings = host_keys, settings
+        self.public_key, self._settings = login_key(settings), settings
+
+    @cached_property
+    def _known(self) -> Any:
+        """What the file of known hosts says: read once, for however many hosts."""
+        from .ssh import read_known_hosts
+
+        return read_known_hosts(self._settings)
 
     def keys_of(self, address: str) -> tuple[str, ...]:
         """Return the keys by which a host is known."""
-        return self._keys(self._settings, address)
+        from .ssh import host_keys
+
+        return host_keys(self._settings, address, self._known)
 
 
 def shown_login(connection: Any) -> ShownLogin | None:

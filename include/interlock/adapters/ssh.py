@@ -106,7 +106,7 @@ class SshDoor:
         asyncssh.set_log_level("WARNING")
         self._login = login
         self._admission = admission
-        self._known = _read_known_hosts(login)
+        self._known = read_known_hosts(login)
         key = _read_key(login)
         admission.refuse_production("login key", _public(key), "the key of the login")
         self._options = asyncssh.SSHClientConnectionOptions(
@@ -280,9 +280,12 @@ def login_key(login: SshLogin) -> str:
     return _public(_read_key(login))
 
 
-def host_keys(login: SshLogin, address: str) -> tuple[str, ...]:
-    """Return the keys by which a login knows a host."""
-    keys, *_ = asyncssh.match_known_hosts(_read_known_hosts(login), address, "", login.port)
+def host_keys(login: SshLogin, address: str, known: asyncssh.SSHKnownHosts | None = None) -> tuple[str, ...]:
+    """Return the keys by which a login knows a host.
+
+    :param known: what its file of known hosts says; none: it is read.
+    """
+    keys, *_ = asyncssh.match_known_hosts(known or read_known_hosts(login), address, "", login.port)
     return tuple(_public(key) for key in keys)
 
 
@@ -304,7 +307,8 @@ def _read_key(login: SshLogin) -> asyncssh.SSHKey:
         ) from error
 
 
-def _read_known_hosts(login: SshLogin) -> asyncssh.SSHKnownHosts:
+def read_known_hosts(login: SshLogin) -> asyncssh.SSHKnownHosts:
+    """Read a login's file of known hosts."""
     try:
         return asyncssh.read_known_hosts(str(login.known_hosts))
     except (OSError, ValueError) as error:
