@@ -2,5 +2,5 @@
 # requirements.txt by itself, and copies the project to /usr/local/airflow.
 FROM astrocrpublic.azurecr.io/runtime:3.3-8
 
-ENV PYTHONPATH=/usr/local/airflow \
-    AIRFLOW__CORE__AUTH_MANAGER=include.interlock.console.auth.InterlockFabAuthManager
+ENV PYTHONPATH=/usr/local/airflow/include \
+    AIRFLOW__CORE__AUTH_MANAGER=interlock.console.auth.manager.InterlockFabAuthManager

@@ -8,9 +8,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 TESTED := .venv/.installed-test
-STACK := $(BIN)/python -m include.interlock.estate
+STACK := $(BIN)/python -m interlock.estate
 VENDOR := include/interlock/console/vendor
-export PYTHONPATH := $(CURDIR)
+export PYTHONPATH := $(CURDIR)/include
 define MAKE_ENVIRONMENT
 command -v $(PYTHON) > /dev/null || \
     { echo "interlock: no $(PYTHON) here; install Python 3.11 or name one: make up PYTHON=/path/to/python3.11" >&2; exit 1; }; \
@@ -100,7 +100,7 @@ trains: $(READY) ## print the next departures of each train, who would board now
 	@$(STACK) trains
 
 schemas: $(READY) ## write the JSON Schemas of the catalogue again
-	@$(BIN)/python -m include.interlock.adapters.catalogue schemas
+	@$(BIN)/python -m interlock.adapters.catalogue.catalogue schemas
 
 policy-backtest: $(READY) ## try the catalogue's changes against past releases (RELEASES=…, OLD=…, NEW=…)
 	@$(STACK) backtest $(if $(RELEASES),--releases '$(RELEASES)') $(if $(OLD),--old '$(OLD)') $(if $(NEW),--new '$(NEW)')

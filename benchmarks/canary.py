@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.table import machine, write_down
-from include.interlock.domain.error_counts import Count, compare
+from interlock.domain.canary.error_counts import Count, compare
 
 ROUNDS, PATHS, USUAL = 20, 2, 0.001
 """What every canary has, and the share of requests that fail anyway."""

@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import machine, write_down
-from include.interlock.adapters.catalogue import FOLDER, calendars_of, load_catalogue
-from include.interlock.adapters.trains import load_trains
-from include.interlock.domain.calendar import may_change
-from include.interlock.domain.catalogue import Service
-from include.interlock.domain.trains import departures_between, opens
+from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
+from interlock.adapters.catalogue.trains import load_trains
+from interlock.domain.calendars.calendar import may_change
+from interlock.domain.catalogue import Service
+from interlock.domain.trains.departures import departures_between, opens
+from interlock.locations import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -48,10 +49,10 @@ RULES = (
 def make_catalogue(folder: Path, services: int, trains: int, calendars: int) -> None:
     """Write a catalogue of some size into a folder."""
     for name in ("policy.yaml", "board.yaml"):
-        (folder / name).write_bytes((FOLDER / name).read_bytes())
+        (folder / name).write_bytes((CATALOGUE / name).read_bytes())
     for name in ("services", "trains", "calendars"):
         (folder / name).mkdir()
-    text = (FOLDER / "services" / "bike-shop.yaml").read_text()
+    text = (CATALOGUE / "services" / "bike-shop.yaml").read_text()
     for number in range(services):
         named = text.replace("name: bike-shop\n", f"name: {service(number)}\n").replace(
             "title: Bike shop\n", f"title: Service {number}\n"

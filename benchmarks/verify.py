@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import machine, write_down
-from include.interlock.adapters.signing import Signer
+from interlock.adapters.signing.signing import Signer
 from tests.factories import evidence as make
 from tests.factories import releases
 

@@ -6,10 +6,10 @@ working meanwhile.
 
 from __future__ import annotations
 
-from include.interlock.adapters.catalogue import load_catalogue
-from include.interlock.adapters.trains import load_trains
-from include.interlock.domain.errors import CatalogueError
-from include.interlock.stages.resources import catalogue_folder
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.adapters.catalogue.trains import load_trains
+from interlock.domain.errors import CatalogueError
+from interlock.locations import catalogue_folder
 
 catalogue = load_catalogue(catalogue_folder())
 trains = load_trains(catalogue_folder(), catalogue.policy, catalogue.board)

@@ -1,6 +1,6 @@
 """The Dag ``confirm_account``: an account that changed is as its owner left it, says a second person.
 
-Composition only: what it does is in ``include/interlock/stages/accounts.py``.
+Composition only: what it does is in ``include/interlock/stages/controls/accounts.py``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 
-from include.interlock.console.roles import dag_access
-from include.interlock.stages.accounts import confirm_params, record_confirmation
-from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.taskflow import DEFAULT_ARGS
+from interlock.console.auth.roles import dag_access
+from interlock.locations import catalogue_folder
+from interlock.stages.controls.accounts import confirm_params, record_confirmation
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """
 # Confirm an account

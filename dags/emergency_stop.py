@@ -1,6 +1,6 @@
 """The Dag ``emergency_stop``: halt every rollout in a scope, at once.
 
-Composition only: what it does is in ``include/interlock/stages/stops.py``.
+Composition only: what it does is in ``include/interlock/stages/controls/stops.py``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 
-from include.interlock.console.roles import dag_access
-from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.stops import stop_params, stop_tasks
-from include.interlock.stages.taskflow import DEFAULT_ARGS
+from interlock.console.auth.roles import dag_access
+from interlock.locations import catalogue_folder
+from interlock.stages.controls.stops import stop_params, stop_tasks
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """
 # Emergency stop

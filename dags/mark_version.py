@@ -1,6 +1,6 @@
 """The Dag ``mark_version``: a version is bad, or the only one that an environment takes.
 
-Composition only: what it does is in ``include/interlock/stages/versions.py``.
+Composition only: what it does is in ``include/interlock/stages/controls/marks.py``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 
-from include.interlock.console.roles import dag_access
-from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.taskflow import DEFAULT_ARGS
-from include.interlock.stages.versions import mark_params, record_mark
+from interlock.console.auth.roles import dag_access
+from interlock.locations import catalogue_folder
+from interlock.stages.controls.marks import mark_params, record_mark
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """
 # Mark version

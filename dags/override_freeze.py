@@ -1,6 +1,6 @@
 """The Dag ``override_freeze``: let one service change an environment although a calendar closes it.
 
-Composition only: what it does is in ``include/interlock/stages/overrides.py``.
+Composition only: what it does is in ``include/interlock/stages/controls/overrides.py``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 
-from include.interlock.console.roles import dag_access
-from include.interlock.stages.overrides import override_params, override_tasks
-from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.taskflow import DEFAULT_ARGS
+from interlock.console.auth.roles import dag_access
+from interlock.locations import catalogue_folder
+from interlock.stages.controls.overrides import override_params, override_tasks
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """
 # Override a freeze

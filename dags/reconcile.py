@@ -1,6 +1,6 @@
 """The Dag ``reconcile``: looks, every few minutes, whether anybody went round the release process.
 
-Composition only: what it compares is in ``include/interlock/stages/reconcile.py``.
+Composition only: what it compares is in ``include/interlock/stages/controls/reconcile.py``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 
-from include.interlock.console.roles import dag_access
-from include.interlock.stages.reconcile import reconcile_tasks, schedule
-from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.taskflow import DEFAULT_ARGS
+from interlock.console.auth.roles import dag_access
+from interlock.locations import catalogue_folder
+from interlock.stages.controls.reconcile import reconcile_tasks, schedule
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """
 # Reconcile

@@ -9,25 +9,25 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, chain, get_parsing_context
 
-from include.interlock.adapters.catalogue import load_catalogue, load_service
-from include.interlock.console.roles import RELEASED_BY, dag_access
-from include.interlock.domain.catalogue import BoardBook, Policy, Service
-from include.interlock.domain.dag_names import RELEASES
-from include.interlock.domain.voting import longest_deadline
-from include.interlock.stages.acceptance import acceptance_stage
-from include.interlock.stages.build import build_stage
-from include.interlock.stages.closure import closure_stage
-from include.interlock.stages.communication import communication_stage
-from include.interlock.stages.design import design_stage
-from include.interlock.stages.form import release_params
-from include.interlock.stages.implementation import implementation_stage
-from include.interlock.stages.planning import planning_stage
-from include.interlock.stages.policy import policy_stage
-from include.interlock.stages.quality import quality_stage
-from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.rollout import rollout_stage
-from include.interlock.stages.taskflow import DEFAULT_ARGS
-from include.interlock.stages.verification import verification_stage
+from interlock.adapters.catalogue.catalogue import load_catalogue, load_service
+from interlock.console.auth.roles import RELEASED_BY, dag_access
+from interlock.domain.board.voting import longest_deadline
+from interlock.domain.catalogue import BoardBook, Policy, Service
+from interlock.domain.dag_names import RELEASES
+from interlock.locations import catalogue_folder
+from interlock.stages.release.acceptance import acceptance_stage
+from interlock.stages.release.build import build_stage
+from interlock.stages.release.closure import closure_stage
+from interlock.stages.release.communication import communication_stage
+from interlock.stages.release.design import design_stage
+from interlock.stages.release.form import release_params
+from interlock.stages.release.implementation import implementation_stage
+from interlock.stages.release.planning import planning_stage
+from interlock.stages.release.policy import policy_stage
+from interlock.stages.release.quality import quality_stage
+from interlock.stages.release.rollout import rollout_stage
+from interlock.stages.release.verification import verification_stage
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """
 # Release {title}

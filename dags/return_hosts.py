@@ -1,6 +1,6 @@
 """Hosts that were down when a release came get it when they are back: ``return_hosts``.
 
-Composition only: what its task does is in ``include/interlock/stages/returning.py``.
+Composition only: what its task does is in ``include/interlock/stages/controls/returning.py``.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 
-from include.interlock.console.roles import dag_access
-from include.interlock.stages.reconcile import schedule
-from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.returning import bring_hosts_back
-from include.interlock.stages.taskflow import DEFAULT_ARGS
+from interlock.console.auth.roles import dag_access
+from interlock.locations import catalogue_folder
+from interlock.stages.controls.reconcile import schedule
+from interlock.stages.controls.returning import bring_hosts_back
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """
 # Return hosts

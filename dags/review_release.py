@@ -1,6 +1,6 @@
 """The Dag ``review_release``: put the post-implementation review of a release on record.
 
-Composition only: what it does is in ``include/interlock/stages/reviews.py``.
+Composition only: what it does is in ``include/interlock/stages/controls/reviews.py``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 
-from include.interlock.console.roles import dag_access
-from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.reviews import record_review, review_params
-from include.interlock.stages.taskflow import DEFAULT_ARGS
+from interlock.console.auth.roles import dag_access
+from interlock.locations import catalogue_folder
+from interlock.stages.controls.reviews import record_review, review_params
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """
 # Review release

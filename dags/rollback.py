@@ -9,15 +9,16 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, chain, get_parsing_context
 
-from include.interlock.adapters.catalogue import load_catalogue, load_service
-from include.interlock.console.roles import dag_access
-from include.interlock.domain.catalogue import BoardBook, Policy, Service
-from include.interlock.domain.dag_names import ROLLBACKS
-from include.interlock.domain.voting import longest_deadline
-from include.interlock.stages.closure import closure_stage
-from include.interlock.stages.implementation import implementation_stage
-from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.rollback import (
+from interlock.adapters.catalogue.catalogue import load_catalogue, load_service
+from interlock.console.auth.roles import dag_access
+from interlock.domain.board.voting import longest_deadline
+from interlock.domain.catalogue import BoardBook, Policy, Service
+from interlock.domain.dag_names import ROLLBACKS
+from interlock.locations import catalogue_folder
+from interlock.stages.release.closure import closure_stage
+from interlock.stages.release.implementation import implementation_stage
+from interlock.stages.release.verification import verification_stage
+from interlock.stages.rollback.rollback import (
     acceptance_stage,
     build_stage,
     communication_stage,
@@ -28,8 +29,7 @@ from include.interlock.stages.rollback import (
     rollback_params,
     rollout_stage,
 )
-from include.interlock.stages.taskflow import DEFAULT_ARGS
-from include.interlock.stages.verification import verification_stage
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """
 # Roll {title} back

@@ -9,24 +9,20 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, chain, get_parsing_context
 
-from include.interlock.adapters.catalogue import load_catalogue
-from include.interlock.adapters.trains import load_trains
-from include.interlock.console.roles import dag_access
-from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.dag_names import TRAINS
-from include.interlock.domain.errors import CatalogueError
-from include.interlock.domain.train_manifest import dag_of_train
-from include.interlock.stages.resources import catalogue_folder
-from include.interlock.stages.taskflow import DEFAULT_ARGS
-from include.interlock.stages.timetables import TrainTimetable
-from include.interlock.stages.trains import (
-    LONGEST_VOTE,
-    arrival_group,
-    board_group,
-    boarding_group,
-    departure_group,
-    train_params,
-)
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.adapters.catalogue.trains import load_trains
+from interlock.console.auth.roles import dag_access
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.dag_names import TRAINS
+from interlock.domain.errors import CatalogueError
+from interlock.domain.trains.manifest import dag_of_train
+from interlock.locations import catalogue_folder
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.trains.arrival import arrival_group
+from interlock.stages.trains.board import LONGEST_VOTE, board_group
+from interlock.stages.trains.boarding import boarding_group, train_params
+from interlock.stages.trains.departure import departure_group
+from interlock.stages.trains.timetables import TrainTimetable
 
 DOC = """
 # {title}

@@ -22,7 +22,7 @@ def guard_execution_api(module: Any) -> None:
 
     @wraps(create)
     def create_guarded(apps: str = "all") -> Any:
-        from include.interlock.console.door import ReleaseDoor
+        from interlock.console.control.middleware import ReleaseDoor
 
         app = create(apps)
         if not any(one.cls is ReleaseDoor for one in app.user_middleware):

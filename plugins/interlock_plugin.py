@@ -42,14 +42,14 @@ class InterlockPlugin(AirflowPlugin):
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:
         """The pages, mounted into Airflow's API server."""
-        from include.interlock.console.pages import PREFIX, create_app
+        from interlock.console.pages.pages import PREFIX, create_app
 
         return [{"app": create_app(), "url_prefix": PREFIX, "name": "Interlock"}]
 
     @cached_property
     def timetables(self) -> list[type]:
         """The timetable of trains."""
-        from include.interlock.stages.timetables import TrainTimetable
+        from interlock.stages.trains.timetables import TrainTimetable
 
         return [TrainTimetable]
 
@@ -58,8 +58,8 @@ class InterlockPlugin(AirflowPlugin):
         """The door, around Airflow's API server, and within it the guard, unless the auth manager is ours."""
         from airflow.api_fastapi.app import get_auth_manager_cls
 
-        from include.interlock.console.door import ReleaseDoor
-        from include.interlock.console.guard import ReleaseGuard, is_needed
+        from interlock.console.control.guard import ReleaseGuard, is_needed
+        from interlock.console.control.middleware import ReleaseDoor
 
         within = [ReleaseGuard] if is_needed(get_auth_manager_cls()) else []
         # Airflow puts each around those before it.

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from include.interlock.domain.ledger import release_chain
-from include.interlock.domain.witness import GIVEN, WORDED, GivenAnswer
+from interlock.domain.ledger.chain import release_chain
+from interlock.domain.ledger.witness import GIVEN, WORDED, GivenAnswer
 from tests.witness import digest_of, given_payload, worded_payload
 
 RUN = ("release_bike_shop", "manual__2026-11-23T06:17:00+00:00")

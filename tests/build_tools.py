@@ -5,6 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from include.interlock.adapters.sandbox_view import TOOLS
+from interlock.adapters.build.sandbox_view import TOOLS
 
 WORKER = {"PATH": os.environ["PATH"], TOOLS: f"{sys.prefix}/builds"}

@@ -14,6 +14,12 @@ from hypothesis import HealthCheck, Phase, settings
 
 from tests.clock import NOW
 
+PACKAGE = str(Path(__file__).parents[1] / "include")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    dict.fromkeys((PACKAGE, *os.environ.get("PYTHONPATH", PACKAGE).split(os.pathsep)))
+)
+"""Programs that tests start find the package, also where pytest is called without ``make``."""
+
 
 class _Guarded(BaseHTTPRequestHandler):
     """An execution API as far as releases look whether it is guarded."""

@@ -12,8 +12,8 @@ from unittest.mock import create_autospec
 from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.witness import ASKED, AskedRun
+from interlock.domain.canonical import sha256_of
+from interlock.domain.ledger.witness import ASKED, AskedRun
 from tests.memory_ledger import MemoryLedger
 from tests.witness import asked_payload
 

@@ -9,12 +9,12 @@ from datetime import timedelta
 
 import httpx
 
-from include.interlock.adapters.hosts import Deployment, back_out_hosts, deploy_hosts
-from include.interlock.adapters.load_balancer import Balancer
-from include.interlock.adapters.permits import Admission
-from include.interlock.domain.errors import TransientError
-from include.interlock.domain.production import Production
-from include.interlock.domain.records import BackOutPlan, HostResult
+from interlock.adapters.aws.load_balancer import Balancer
+from interlock.adapters.hosts.fleet import Deployment, back_out_hosts, deploy_hosts
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.errors import TransientError
+from interlock.domain.permits.production import Production
+from interlock.domain.records import BackOutPlan, HostResult
 from tests.sshd import Fleet, SshdHost
 
 FAIL = "#!/bin/sh\necho the database is locked >&2\nexit 3\n"

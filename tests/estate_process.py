@@ -18,9 +18,10 @@ from typing import Any
 
 import psutil
 
-from include.interlock.adapters.ssh import SshLogin
-from include.interlock.estate import aws, processes
-from include.interlock.estate.settings import PROJECT, HostEnvironment, Settings
+from interlock.adapters.hosts.ssh import SshLogin
+from interlock.estate.settings import HostEnvironment, Settings
+from interlock.estate.world import aws, processes
+from interlock.locations import PROJECT
 
 from .ports import free_network, free_port
 
@@ -96,7 +97,7 @@ class EstateProcess:
         self.settings.state.mkdir(parents=True, exist_ok=True)
         with self.log.open("a") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "include.interlock.estate.servers"],
+                [sys.executable, "-m", "interlock.estate.world.servers"],
                 cwd=PROJECT,
                 env={**os.environ, **self.settings.to_environment(), **self.environ},
                 stdout=output,

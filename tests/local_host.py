@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from include.interlock.adapters.bundle import pack
-from include.interlock.adapters.host_visit import Delivery, StopFailure, Surroundings, Visit
-from include.interlock.adapters.parcel import Parcel
-from include.interlock.domain.appspec import parse_appspec
-from include.interlock.domain.host_commands import Contents, Site
-from include.interlock.domain.records import Host, HostResult, release_name
+from interlock.adapters.artifacts.bundle import pack
+from interlock.adapters.hosts._parcel import Parcel
+from interlock.adapters.hosts._visit import Delivery, StopFailure, Surroundings, Visit
+from interlock.domain.hosts.appspec import parse_appspec
+from interlock.domain.hosts.commands import Contents, Site
+from interlock.domain.records import Host, HostResult, release_name
 
 from .deployments import Balance
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from include.interlock.domain.errors import AlreadyRecorded, LedgerConflict
-from include.interlock.domain.ledger import Break, Entry, SignedHead, first_break, next_entry, same_thing
+from interlock.domain.errors import AlreadyRecorded, LedgerConflict
+from interlock.domain.ledger.chain import Break, Entry, SignedHead, first_break, next_entry, same_thing
 
 
 class MemoryLedger:

@@ -14,12 +14,12 @@ import pytest
 from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
-from include.interlock.adapters.ledger import Ledger
-from include.interlock.domain.bookings import PREFIX
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.records import Record
-from include.interlock.domain.witness import ASKED, AskedRun
-from include.interlock.stages import resources
+from interlock.adapters.ledger.ledger import Ledger
+from interlock.domain.calendars.bookings import PREFIX
+from interlock.domain.canonical import sha256_of
+from interlock.domain.ledger.witness import ASKED, AskedRun
+from interlock.domain.records import Record
+from interlock.stages.runtime import resources
 from tests.airflow_server import RUN
 from tests.witness import SIGNER, asked_payload
 

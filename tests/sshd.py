@@ -29,10 +29,10 @@ from pathlib import Path
 
 import psutil
 
-from include.interlock.adapters.bundle import pack
-from include.interlock.adapters.hosts import Deployment, SshLogin
-from include.interlock.domain.catalogue import Health
-from include.interlock.domain.records import Host, release_name
+from interlock.adapters.artifacts.bundle import pack
+from interlock.adapters.hosts.fleet import Deployment, SshLogin
+from interlock.domain.catalogue import Health
+from interlock.domain.records import Host, release_name
 
 from .ports import free_network, free_port
 

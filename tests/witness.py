@@ -10,9 +10,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from include.interlock.adapters.signing import Signer
-from include.interlock.adapters.witness import PUBLIC_KEY, as_witnessed, as_worded
-from include.interlock.domain.witness import ASKED, GIVEN, AskedRun, GivenAnswer, question_digest
+from interlock.adapters.signing.signing import Signer
+from interlock.adapters.signing.witness import PUBLIC_KEY, as_witnessed, as_worded
+from interlock.domain.ledger.witness import ASKED, GIVEN, AskedRun, GivenAnswer, question_digest
 
 SIGNER = Signer(Ed25519PrivateKey.generate())
 """Signs as the API server and as the installation do; tests read its public key as both."""

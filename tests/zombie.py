@@ -19,13 +19,13 @@ from typing import Any
 import boto3
 import psutil
 
-from include.interlock.adapters.hosts import Deployment, SshLogin, back_out_hosts, deploy_hosts
-from include.interlock.adapters.ledger import Ledger, open_ledger
-from include.interlock.adapters.load_balancer import TargetGroup, asking
-from include.interlock.adapters.permits import Admission, PermitOffice
-from include.interlock.adapters.signing import load_signer
-from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.records import BackOutPlan, Host, HostResult
+from interlock.adapters.aws.load_balancer import TargetGroup, asking
+from interlock.adapters.hosts.fleet import Deployment, SshLogin, back_out_hosts, deploy_hosts
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.permits.issuer import Admission, PermitOffice
+from interlock.adapters.signing.signing import load_signer
+from interlock.domain.errors import ReleaseError
+from interlock.domain.records import BackOutPlan, Host, HostResult
 from tests.forked import context
 from tests.integration.ledger_server import ledger_connection
 from tests.sshd import Fleet, wait_until

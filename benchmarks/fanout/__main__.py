@@ -77,7 +77,7 @@ class Bench:
         self._run(work, INTERLOCK, [*ENGINE, "back-out"], old, check=old)
 
     def _run(self, work: str, name: str, command: Sequence[str], release: Release, check: Release | None) -> None:
-        environ = os.environ | self._fleet.environ | release.environ | {"PYTHONPATH": str(ROOT)}
+        environ = os.environ | self._fleet.environ | release.environ | {"PYTHONPATH": str(ROOT / "include")}
         with (self._folder / "log").open("w+b") as log:
             started, before = time.monotonic(), self._fleet.processor_seconds()
             process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=ROOT)

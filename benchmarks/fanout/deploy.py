@@ -29,12 +29,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from include.interlock.adapters.hosts import Deployment, back_out_hosts, deploy_hosts
-from include.interlock.adapters.permits import Admission
-from include.interlock.adapters.ssh import SshLogin
-from include.interlock.domain.appspec import APPSPEC
-from include.interlock.domain.production import Production
-from include.interlock.domain.records import BackOutPlan, Host, HostResult
+from interlock.adapters.hosts.fleet import Deployment, back_out_hosts, deploy_hosts
+from interlock.adapters.hosts.ssh import SshLogin
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.hosts.appspec import APPSPEC
+from interlock.domain.permits.production import Production
+from interlock.domain.records import BackOutPlan, Host, HostResult
 
 _APPSPEC = (
     b"version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: interlock-restart\n      timeout: 60\n"

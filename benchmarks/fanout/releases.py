@@ -8,9 +8,9 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from include.interlock.adapters.bundle import pack
-from include.interlock.domain.appspec import APPSPEC
-from include.interlock.domain.records import release_name
+from interlock.adapters.artifacts.bundle import pack
+from interlock.domain.hosts.appspec import APPSPEC
+from interlock.domain.records import release_name
 
 _FILES = 100
 _APPSPEC = "version: 0.0\nos: linux\nhooks: {ApplicationStart: [{location: restart, timeout: 60}]}\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.estate.settings import PROJECT
+from interlock.locations import PROJECT
 from tests.end_to_end.people import Release
 from tests.end_to_end.stack import Stack, running_stack
 

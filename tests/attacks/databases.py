@@ -12,9 +12,9 @@ import psycopg2
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from include.interlock.adapters.ledger import Ledger
-from include.interlock.estate import postgres
-from include.interlock.estate.settings import LOOPBACK, Settings
+from interlock.adapters.ledger.ledger import Ledger
+from interlock.estate.settings import LOOPBACK, Settings
+from interlock.estate.stack import postgres
 from tests.end_to_end.people import Release
 
 

@@ -11,7 +11,7 @@ import httpx
 import jwt
 from jwt.warnings import InsecureKeyLengthWarning
 
-from include.interlock.estate.postgres import secrets_folder
+from interlock.estate.stack.postgres import secrets_folder
 from tests.end_to_end.people import Release, until
 from tests.end_to_end.stack import Stack
 

@@ -11,11 +11,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from include.interlock.domain.accounts import DOUBTED
-from include.interlock.domain.ledger import INSTALLATION
-from include.interlock.estate.accounts import passwords
-from include.interlock.stages import people as questions
-from include.interlock.stages.rollout import count
+from interlock.domain.board.accounts import DOUBTED
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.estate.airflow.accounts import passwords
+from interlock.stages.approvals import people as questions
+from interlock.stages.release.rollout import count
 from tests.end_to_end.people import DAG, Colleague, Release, until
 from tests.end_to_end.stack import Stack
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from include.interlock.adapters.builders import build
-from include.interlock.domain.catalogue import Build
-from include.interlock.estate.airflow_home import airflow_environment
-from include.interlock.estate.leftovers import MARK
-from include.interlock.estate.settings import PROJECT, Settings
-from include.interlock.stages import resources
+from interlock.adapters.build.builders import build
+from interlock.domain.catalogue import Build
+from interlock.estate.airflow.home import airflow_environment
+from interlock.estate.settings import Settings
+from interlock.estate.stack.leftovers import MARK
+from interlock.locations import PROJECT
+from interlock.stages.runtime import resources
 from tests.end_to_end.stack import Stack
 from tests.git_project import git_project
 

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from include.interlock.domain.ledger import INSTALLATION
-from include.interlock.domain.stops import DECLARED, LIFTED, EmergencyStop
+from interlock.domain.calendars.stops import DECLARED, LIFTED, EmergencyStop
+from interlock.domain.ledger.chain import INSTALLATION
 from tests.end_to_end.people import Release
 from tests.end_to_end.stack import Stack
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import psycopg2
 import pytest
 
-from include.interlock.domain.ledger import START, Entry, entry_hash, release_chain
-from include.interlock.estate.connections import signing_key
-from include.interlock.estate.settings import PROJECT
+from interlock.domain.ledger.chain import START, Entry, entry_hash, release_chain
+from interlock.estate.airflow.connections import signing_key
+from interlock.locations import PROJECT
 from tests.end_to_end.people import Release
 from tests.end_to_end.stack import Stack
 
@@ -121,7 +121,7 @@ def checked(stack: Stack, database: LedgerDatabase) -> tuple[int, str]:
     """Have the ledger's own command check all chains."""
     key = signing_key(stack.settings).with_name("signing.pem.pub")
     done = subprocess.run(
-        [sys.executable, "-m", "include.interlock.adapters.ledger", "check", "--key", str(key)],
+        [sys.executable, "-m", "interlock.adapters.ledger.ledger", "check", "--key", str(key)],
         cwd=PROJECT,
         env={**os.environ, "INTERLOCK_LEDGER_OWNER_URL": database.owner_url, "PYTHONPATH": str(PROJECT)},
         capture_output=True,

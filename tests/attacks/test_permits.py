@@ -13,16 +13,16 @@ import pytest
 from airflow.sdk import BaseHook
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from include.interlock.adapters.ledger import open_ledger
-from include.interlock.adapters.permits import Admission, PermitOffice
-from include.interlock.adapters.signing import Signer
-from include.interlock.domain.canonical import canonical_bytes
-from include.interlock.domain.errors import ClockError, DigestMismatch, LostRight, PolicyViolation
-from include.interlock.domain.ledger import release_chain
-from include.interlock.domain.permit import LONGEST
-from include.interlock.domain.production import Production
-from include.interlock.estate.settings import SERVICE
-from include.interlock.stages import resources
+from interlock.adapters.ledger.ledger import open_ledger
+from interlock.adapters.permits.issuer import Admission, PermitOffice
+from interlock.adapters.signing.signing import Signer
+from interlock.domain.canonical import canonical_bytes
+from interlock.domain.errors import ClockError, DigestMismatch, LostRight, PolicyViolation
+from interlock.domain.ledger.chain import release_chain
+from interlock.domain.permits.permit import LONGEST
+from interlock.domain.permits.production import Production
+from interlock.estate.settings import SERVICE
+from interlock.stages.runtime import resources
 from tests.end_to_end.people import Release
 
 from . import wave

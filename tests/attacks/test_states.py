@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain.ledger import release_chain
-from include.interlock.domain.records import Waiver
+from interlock.domain.ledger.chain import release_chain
+from interlock.domain.records import Waiver
 from tests.end_to_end.people import Release, until
 from tests.end_to_end.stack import Stack
 

@@ -14,9 +14,9 @@ import httpx
 import psycopg2
 import pytest
 
-from include.interlock.console.control import ROOTS
-from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.witness import ASKED, GIVEN, WITNESSED, GivenAnswer, question_digest
+from interlock.console.control.rules import ROOTS
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.ledger.witness import ASKED, GIVEN, WITNESSED, GivenAnswer, question_digest
 from tests.end_to_end.people import Release, until
 from tests.end_to_end.stack import Stack
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.evidence_sources import Sources, pack_release
-from include.interlock.adapters.expectations import suite_digests
-from include.interlock.domain.ledger import release_chain
-from include.interlock.estate.settings import PROJECT
-from include.interlock.stages import resources
+from interlock.adapters.evidence.sources import Sources, pack_release
+from interlock.adapters.quality.expectations import suite_digests
+from interlock.domain.ledger.chain import release_chain
+from interlock.locations import PROJECT
+from interlock.stages.runtime import resources
 from tests.end_to_end.people import Release, until
 from tests.end_to_end.stack import Stack
 
@@ -112,7 +112,7 @@ def test_a_deleted_run_is_proven_all_the_same(
         pack_release(deployed.dag_id, deployed.id, sources, tmp_path / "pack.zip", actor="audrey")
     assert {"release.requested", "rollout.frozen", "board.decided", "wave.deployed", "release.closed"} <= kinds
     (tmp_path / "key.pem").write_bytes(resources.signer().public_key)
-    command = [sys.executable, "-m", "include.interlock.verify", str(tmp_path / "pack.zip")]
+    command = [sys.executable, "-m", "interlock.verify", str(tmp_path / "pack.zip")]
     command += ["--key", str(tmp_path / "key.pem")]
     said = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr

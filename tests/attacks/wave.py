@@ -17,18 +17,18 @@ import pytest
 from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
-from include.interlock.adapters.ledger import Ledger
-from include.interlock.adapters.permits import PermitOffice
-from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.ledger import INSTALLATION, Entry, release_chain
-from include.interlock.domain.records import RolloutPlan
-from include.interlock.estate import witness
-from include.interlock.estate.accounts import passwords
-from include.interlock.estate.connections import embedded_connections
-from include.interlock.estate.postgres import LEDGER_WRITER, ledger_password
-from include.interlock.estate.settings import SERVICE, Settings
-from include.interlock.stages import permits, resources
-from include.interlock.stages.rollout import count
+from interlock.adapters.ledger.ledger import Ledger
+from interlock.adapters.permits.issuer import PermitOffice
+from interlock.domain.errors import ReleaseError
+from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
+from interlock.domain.records import RolloutPlan
+from interlock.estate.airflow import witness
+from interlock.estate.airflow.accounts import passwords
+from interlock.estate.airflow.connections import embedded_connections
+from interlock.estate.settings import SERVICE, Settings
+from interlock.estate.stack.postgres import LEDGER_WRITER, ledger_password
+from interlock.stages.release.rollout import count
+from interlock.stages.runtime import permits, resources
 from tests.end_to_end.people import Release
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from include.interlock.console.control import is_controlled
-from include.interlock.console.roles import ROLES
-from include.interlock.domain.outcome import STAGES
-from include.interlock.domain.reconcile import LEAVES, WAVE
-from include.interlock.stages.closure import QUESTIONS
+from interlock.console.auth.roles import ROLES
+from interlock.console.control.rules import is_controlled
+from interlock.domain.ledger.reconcile import LEAVES, WAVE
+from interlock.domain.outcome.outcome import STAGES
+from interlock.stages.release.closure import QUESTIONS
 
 ROOT = Path(__file__).parents[2]
 CONTROL = [
@@ -37,7 +37,7 @@ def load(folder: Path, environment: dict[str, str], *options: str) -> dict[str, 
     """Load the Dags in a process of their own, as the Dag processor does."""
     done = subprocess.run(
         [sys.executable, str(LOADER), str(folder), *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "include"), **environment},
         capture_output=True,
         text=True,
         check=False,

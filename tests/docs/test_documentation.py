@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from include.interlock.adapters.catalogue import load_catalogue
-from include.interlock.console.roles import ROLES
-from include.interlock.domain.catalogue import Environment
-from include.interlock.domain.outcome import STAGES
-from include.interlock.domain.records import Outcome
-from include.interlock.estate.settings import VARIABLES, Settings
-from include.interlock.stages.resources import CONNECTIONS
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.console.auth.roles import ROLES
+from interlock.domain.catalogue import Environment
+from interlock.domain.outcome.outcome import STAGES
+from interlock.domain.records import Outcome
+from interlock.estate.settings import VARIABLES, Settings
+from interlock.stages.runtime.resources import CONNECTIONS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -138,7 +138,7 @@ def test_every_stage_and_every_task_of_a_release_is_in_the_architecture(tmp_path
         [sys.executable, "-c", TASKS.format(folder=str(ROOT / "dags"))],
         env={
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(ROOT / "include"),
             "AIRFLOW_HOME": str(tmp_path),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "INTERLOCK_CATALOGUE": "",

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from include.interlock.estate.client import ENDED, Person, Run
+from interlock.estate.commands.client import ENDED, Person, Run
 
 DAG = "release_bike_shop"
 FORM = {

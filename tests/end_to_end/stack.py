@@ -16,9 +16,10 @@ from typing import Any
 
 import httpx
 
-from include.interlock.estate import aws
-from include.interlock.estate.accounts import passwords
-from include.interlock.estate.settings import PROJECT, TARGET_GROUP, Settings
+from interlock.estate.airflow.accounts import passwords
+from interlock.estate.settings import TARGET_GROUP, Settings
+from interlock.estate.world import aws
+from interlock.locations import PROJECT
 from tests.ports import free_port
 
 from .people import Colleague
@@ -136,8 +137,8 @@ def running_stack(
             "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),
         }
     )
-    command = [sys.executable, "-m", "include.interlock.estate"]
-    environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-m", "interlock.estate"]
+    environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(PROJECT / "include")}
     try:
         subprocess.run([*command, "up"], env=environment, cwd=PROJECT, check=True)
         with closing(Stack(settings)) as running:

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from include.interlock.estate import aws
-from include.interlock.estate.settings import TARGET_GROUP
+from interlock.estate.settings import TARGET_GROUP
+from interlock.estate.world import aws
 
 from .people import DAG, Colleague, Release, until
 from .stack import Stack

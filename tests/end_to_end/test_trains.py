@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from include.interlock.estate.client import ENDED, Run
-from include.interlock.estate.settings import PROJECT
+from interlock.estate.commands.client import ENDED, Run
+from interlock.locations import PROJECT
 
 from .people import Colleague, Release, let_run, until
 from .stack import Stack, running_stack

@@ -12,15 +12,15 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from include.interlock.adapters import attestation
-from include.interlock.adapters.airflow_api import Answer
-from include.interlock.adapters.evidence import Evidence, build_pack
-from include.interlock.adapters.signing import Signer
-from include.interlock.domain.canonical import canonical_bytes, sha256_of
-from include.interlock.domain.catalogue import Build
-from include.interlock.domain.ledger import HEAD_TYPE, Entry, SignedHead, instant, next_entry
-from include.interlock.domain.permit import PERMIT_TYPE, Permit
-from include.interlock.domain.records import Blob, Decision, QualityReport, RolloutPlan, Vote
+from interlock.adapters.airflow.rest_api import Answer
+from interlock.adapters.evidence import attestation
+from interlock.adapters.evidence.pack import Evidence, build_pack
+from interlock.adapters.signing.signing import Signer
+from interlock.domain.canonical import canonical_bytes, sha256_of
+from interlock.domain.catalogue import Build
+from interlock.domain.ledger.chain import HEAD_TYPE, Entry, SignedHead, instant, next_entry
+from interlock.domain.permits.permit import PERMIT_TYPE, Permit
+from interlock.domain.records import Blob, Decision, QualityReport, RolloutPlan, Vote
 
 from . import releases
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from include.interlock.domain.catalogue import (
+from interlock.domain.board.voting import Demand, Seat, VotingRule
+from interlock.domain.catalogue import (
     Build,
     ChangeType,
     Environment,
@@ -17,7 +18,7 @@ from include.interlock.domain.catalogue import (
     Source,
     Thresholds,
 )
-from include.interlock.domain.records import (
+from interlock.domain.records import (
     Artifact,
     AssetReport,
     BackOutPlan,
@@ -45,7 +46,6 @@ from include.interlock.domain.records import (
     Vote,
     WaveReport,
 )
-from include.interlock.domain.voting import Demand, Seat, VotingRule
 
 AT = datetime(2026, 11, 23, 6, 17, tzinfo=UTC)
 SHA = "5f2d" + "0" * 36

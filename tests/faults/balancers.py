@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-from include.interlock.adapters.load_balancer import TargetGroup
+from interlock.adapters.aws.load_balancer import TargetGroup
 
 _THROTTLED = (
     b"<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error>"

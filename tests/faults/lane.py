@@ -18,10 +18,10 @@ from itertools import count
 from pathlib import Path
 from threading import Thread
 
-from include.interlock.adapters.bundle import pack
-from include.interlock.adapters.hosts import Deployment
-from include.interlock.domain.catalogue import Health
-from include.interlock.domain.records import release_name
+from interlock.adapters.artifacts.bundle import pack
+from interlock.adapters.hosts.fleet import Deployment
+from interlock.domain.catalogue import Health
+from interlock.domain.records import release_name
 from tests.sshd import DEPLOY_ROOT, Fleet, SshdHost, sshd_fleet
 
 HOSTS = 2

@@ -57,7 +57,7 @@ class Suite:
     def run(self) -> Tally:
         """Make all trials."""
         started = time.monotonic()
-        with _quiet("include.interlock"), balancers(random.Random(self._seed)) as found:
+        with _quiet("interlock"), balancers(random.Random(self._seed)) as found:
             ids = found.instances(self._lanes * HOSTS)
             threads = [
                 threading.Thread(target=self._work, args=(number, found, ids[number * HOSTS : (number + 1) * HOSTS]))

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from include.interlock.adapters.hosts import back_out_hosts, deploy_hosts, read_running
-from include.interlock.adapters.load_balancer import Balancer, TargetGroup
-from include.interlock.domain.records import BackOutPlan, HostResult
+from interlock.adapters.aws.load_balancer import Balancer, TargetGroup
+from interlock.adapters.hosts.fleet import back_out_hosts, deploy_hosts, read_running
+from interlock.domain.records import BackOutPlan, HostResult
 from tests.deployments import ADMITTED, WithToken
 from tests.sshd import SshdHost, kill
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from multiprocessing.process import BaseProcess
 
-from include.interlock.adapters.hosts import Deployment, SshLogin, deploy_hosts
-from include.interlock.domain.records import Host
+from interlock.adapters.hosts.fleet import Deployment, SshLogin, deploy_hosts
+from interlock.domain.records import Host
 from tests.deployments import WithToken
 from tests.forked import context
 

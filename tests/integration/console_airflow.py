@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from include.interlock.domain.paths import docs_prefix, quality_page
-from include.interlock.domain.records import Record
+from interlock.domain.paths import docs_prefix, quality_page
+from interlock.domain.records import Record
 from tests.factories import releases
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ BACKED_OUT_ID = "manual__2026-11-22T06:17:00+00:00"
 NUMBER_OF_BEN = "2"
 RELEASE, OTHER = "release_bike_shop", "nightly"
 WATCHMEN = ("emergency_stop", "reconcile")
-OURS = "include.interlock.console.auth.InterlockFabAuthManager"
+OURS = "interlock.console.auth.manager.InterlockFabAuthManager"
 SIMPLE = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 BALLOT = "rollout.cast_ballot"
 PEOPLE = {
@@ -48,7 +48,7 @@ PEOPLE = {
 IMPORTS = """
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, TaskGroup
-from include.interlock.console.roles import dag_access
+from interlock.console.auth.roles import dag_access
 """
 DAGS = {
     "release.py": """
@@ -125,7 +125,7 @@ def settings_of(home: Path, port: int, auth_manager: str = OURS) -> dict[str, st
 def make_people() -> None:
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 
-    from include.interlock.console.roles import sync_roles
+    from interlock.console.auth.roles import sync_roles
 
     with get_application_builder() as appbuilder:
         manager = appbuilder.sm
@@ -266,7 +266,7 @@ def ask(story: Story, session: Any) -> None:
 
 
 def ballot(story: Story) -> str:
-    from include.interlock.adapters.templates import render
+    from interlock.adapters.templates import render
 
     return render(
         "ballot.md.j2",
@@ -322,10 +322,10 @@ def leave_records(story: Story, session: Any) -> None:
 
 def leave_data_docs(store: Path) -> None:
     """Judge a table and leave its data docs where the quality stage would."""
-    from include.interlock.adapters.artifacts import ArtifactStore, Folder
-    from include.interlock.adapters.expectations import judge
-    from include.interlock.domain.catalogue import Thresholds
-    from include.interlock.domain.quality import TestRow
+    from interlock.adapters.artifacts.store import ArtifactStore, Folder
+    from interlock.adapters.quality.expectations import judge
+    from interlock.domain.catalogue import Thresholds
+    from interlock.domain.quality.rows import TestRow
 
     failed = TestRow(suite="unit", classname="shop", name="<img src=x onerror=alert(1)>", status="failed", seconds=1)
     store.mkdir()

@@ -18,10 +18,10 @@ from typing import Any
 
 import httpx
 
-from include.interlock.adapters.ledger import Ledger, open_ledger
-from include.interlock.domain.ledger import Entry
-from include.interlock.estate import witness
-from include.interlock.estate.settings import Settings
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.domain.ledger.chain import Entry
+from interlock.estate.airflow import witness
+from interlock.estate.settings import Settings
 from tests.integration.console_airflow import ROOT
 from tests.integration.ledger_server import ledger_connection, ledger_server
 from tests.ports import free_port
@@ -116,7 +116,7 @@ def _airflow(home: Path, auth_manager: str, variables: Mapping[str, str]) -> Ite
         server = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.console_airflow", str(home), str(port), auth_manager],
             cwd=ROOT,
-            env={**environment, **variables, "PYTHONPATH": str(ROOT)},
+            env={**environment, **variables, "PYTHONPATH": str(ROOT / "include")},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

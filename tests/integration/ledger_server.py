@@ -10,8 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from include.interlock.estate import postgres
-from include.interlock.estate.settings import LOOPBACK, Settings
+from interlock.estate.settings import LOOPBACK, Settings
+from interlock.estate.stack import postgres
 from tests.ports import free_port
 
 

@@ -11,9 +11,9 @@ import pytest
 from airflow.sdk import Connection
 from moto.server import ThreadedMotoServer
 
-from include.interlock.adapters.artifacts import ArtifactStore, open_store
-from include.interlock.domain.errors import AssetMissing, DigestMismatch, TransientError
-from include.interlock.domain.records import Blob
+from interlock.adapters.artifacts.store import ArtifactStore, open_store
+from interlock.domain.errors import AssetMissing, DigestMismatch, TransientError
+from interlock.domain.records import Blob
 
 CREDENTIALS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing-secret", "region_name": "eu-west-1"}
 

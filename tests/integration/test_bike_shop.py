@@ -19,19 +19,20 @@ from typing import NamedTuple
 
 import pytest
 
-from include.interlock.adapters.bom import bill_of_materials, component_rows
-from include.interlock.adapters.builders import BuildResult, build, run_suite
-from include.interlock.adapters.bundle import pack
-from include.interlock.adapters.catalogue import load_service
-from include.interlock.adapters.reports import coverage_rows, junit_rows
-from include.interlock.adapters.source import open_repository
-from include.interlock.adapters.web import smoke
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import Service
-from include.interlock.domain.records import Host, SmokeResult
-from include.interlock.estate import image
-from include.interlock.estate.sample import make_repository
-from include.interlock.estate.settings import DEPLOY_ROOT, PROJECT, SERVICE, EstateHost, HostEnvironment, Settings
+from interlock.adapters.artifacts.bom import bill_of_materials, component_rows
+from interlock.adapters.artifacts.bundle import pack
+from interlock.adapters.build.builders import BuildResult, build, run_suite
+from interlock.adapters.catalogue.catalogue import load_service
+from interlock.adapters.hosts.web import smoke
+from interlock.adapters.quality.reports import coverage_rows, junit_rows
+from interlock.adapters.source.git import open_repository
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Service
+from interlock.domain.records import Host, SmokeResult
+from interlock.estate.settings import DEPLOY_ROOT, SERVICE, EstateHost, HostEnvironment, Settings
+from interlock.estate.world import image
+from interlock.estate.world.sample import make_repository
+from interlock.locations import PROJECT
 from tests.build_tools import WORKER
 from tests.estate_process import is_open, status_of, wait_until
 from tests.ports import free_network

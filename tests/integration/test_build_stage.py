@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from include.interlock.adapters import isolation
-from include.interlock.adapters.signing import verified_statement
-from include.interlock.domain.canonical import canonical_bytes, sha256_of
-from include.interlock.domain.records import Artifact, Blob
-from include.interlock.stages import build, resources
+from interlock.adapters.build import isolation
+from interlock.adapters.signing.signing import verified_statement
+from interlock.domain.canonical import canonical_bytes, sha256_of
+from interlock.domain.records import Artifact, Blob
+from interlock.stages.release import build
+from interlock.stages.runtime import resources
 from tests.airflow_server import RUN
 from tests.factories import releases
 from tests.git_project import git_project

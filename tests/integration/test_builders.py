@@ -15,15 +15,16 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from include.interlock.adapters import bundle, tools
-from include.interlock.adapters.bom import bill_of_materials, component_rows
-from include.interlock.adapters.builders import BuildResult, SuiteRun, build, run_suite, tool_version
-from include.interlock.adapters.reports import coverage_rows, junit_rows
-from include.interlock.adapters.sandbox_view import TOOLS
-from include.interlock.adapters.source import Repository, open_repository
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import Build, Suite
-from include.interlock.domain.errors import AssetMissing, BuildFailed, QualityRejected
+from interlock.adapters.artifacts import bundle
+from interlock.adapters.artifacts.bom import bill_of_materials, component_rows
+from interlock.adapters.build import tools
+from interlock.adapters.build.builders import BuildResult, SuiteRun, build, run_suite, tool_version
+from interlock.adapters.build.sandbox_view import TOOLS
+from interlock.adapters.quality.reports import coverage_rows, junit_rows
+from interlock.adapters.source.git import Repository, open_repository
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Build, Suite
+from interlock.domain.errors import AssetMissing, BuildFailed, QualityRejected
 from tests.build_tools import WORKER
 from tests.git_project import GitProject, git_project
 

@@ -18,14 +18,15 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from include.interlock.adapters import bundle, isolation, tools
-from include.interlock.adapters.builders import BuildResult, build, run_suite
-from include.interlock.adapters.isolation import DEFAULT, Confines, Maker
-from include.interlock.adapters.registries import Registry
-from include.interlock.adapters.sandbox_view import TOOLS
-from include.interlock.domain.catalogue import Build, BuildRules, Suite
-from include.interlock.domain.errors import AssetMissing, BuildFailed
-from include.interlock.estate.settings import PROJECT
+from interlock.adapters.artifacts import bundle
+from interlock.adapters.build import isolation, tools
+from interlock.adapters.build.builders import BuildResult, build, run_suite
+from interlock.adapters.build.isolation import DEFAULT, Confines, Maker
+from interlock.adapters.build.registries import Registry
+from interlock.adapters.build.sandbox_view import TOOLS
+from interlock.domain.catalogue import Build, BuildRules, Suite
+from interlock.domain.errors import AssetMissing, BuildFailed
+from interlock.locations import PROJECT
 from tests.build_tools import WORKER
 from tests.git_project import git_project
 

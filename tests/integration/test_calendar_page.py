@@ -16,11 +16,11 @@ import pytest
 from icalendar import Calendar
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect, sync_playwright
 
-from include.interlock.adapters.feeds import path_of_copy
-from include.interlock.domain.bookings import BOOKED, booking_chain
-from include.interlock.domain.catalogue.calendar_file import Feed
-from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.train_manifest import OPENED, Voyage
+from interlock.adapters.calendars.feeds import path_of_copy
+from interlock.domain.calendars.bookings import BOOKED, booking_chain
+from interlock.domain.catalogue.calendar_file import Feed
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.trains.manifest import OPENED, Voyage
 from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, ROOT, RUN_ID
 from tests.integration.console_server import Console, console_server
 

@@ -16,25 +16,17 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 from moto.server import ThreadedMotoServer
 
-from include.interlock.adapters.artifacts import ArtifactStore, Folder
-from include.interlock.adapters.signing import generate_key, load_signer
-from include.interlock.domain.canary import CanaryReport, CanaryWatch
-from include.interlock.domain.catalogue import Canary, Environment, Health, Load, Service
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.paths import docs_prefix
-from include.interlock.domain.records import CanaryPlan, Decision, Host, RolloutPlan, Switch, Vote
-from include.interlock.domain.rollout import canary_question
-from include.interlock.stages import (
-    calendars,
-    canary,
-    fleets,
-    history,
-    permits,
-    resources,
-    switch,
-    traffic,
-    verification,
-)
+from interlock.adapters.artifacts.store import ArtifactStore, Folder
+from interlock.adapters.signing.signing import generate_key, load_signer
+from interlock.domain.canary.records import CanaryReport, CanaryWatch
+from interlock.domain.catalogue import Canary, Environment, Health, Load, Service
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.paths import docs_prefix
+from interlock.domain.records import CanaryPlan, Decision, Host, RolloutPlan, Switch, Vote
+from interlock.domain.rollout.rollout import canary_question
+from interlock.stages.release import verification
+from interlock.stages.runtime import calendars, history, permits, resources
+from interlock.stages.strategies import blue_green, canary, fleets, traffic
 from tests.airflow_server import RUN
 from tests.deployments import ADMITTED
 from tests.factories import releases
@@ -196,13 +188,13 @@ def release(
         (resources, "aws", lambda _, kind: clients[kind]),
         (permits, "refuse_emergency", lambda *_: None),
         (canary, "put_off", lambda **_: None),
-        (switch, "put_off", lambda **_: None),
+        (blue_green, "put_off", lambda **_: None),
         (permits, "refuse_unproven", lambda *_, **__: None),
         (permits, "catalogue_digest", lambda _: "c" * 64),
         (calendars, "answer_now", lambda *_: None),
         (permits, "overtaken", lambda *_: ""),
         (canary, "count", lambda *_, **__: None),
-        (switch, "count", lambda *_, **__: None),
+        (blue_green, "count", lambda *_, **__: None),
     ):
         monkeypatch.setattr(room, name, value)
     with running_task("implementation.watch_canary", monkeypatch) as left:
@@ -421,10 +413,10 @@ def two_fleets(release: Release, monkeypatch: pytest.MonkeyPatch, groups: list[s
 
 def test_the_traffic_goes_to_the_idle_fleet_and_back(two_fleets: Release) -> None:
     assert two_fleets.weights() == [1, 0]
-    told = switch.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
+    told = blue_green.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
     assert told["changed"]
     assert two_fleets.weights() == [0, 100]
-    switch.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
+    blue_green.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
     assert two_fleets.weights() == [0, 100], "again changes nothing"
     traffic.restore(two_fleets.plan, two_fleets.service)
     assert two_fleets.weights() == [100, 0]
@@ -432,7 +424,7 @@ def test_the_traffic_goes_to_the_idle_fleet_and_back(two_fleets: Release) -> Non
 
 @pytest.mark.parametrize("outcome", ["deployed", "backed_out", "rejected"])
 def test_a_release_that_has_ended_takes_no_traffic_back(two_fleets: Release, outcome: str) -> None:
-    switch.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
+    blue_green.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
     two_fleets.left.recorded.append(("release.closed", {"outcome": outcome}))
     before = len(two_fleets.left.recorded)
     with pytest.raises(PolicyViolation, match=f"by the ledger it has ended as {outcome}"):
@@ -447,7 +439,7 @@ def test_a_release_that_has_ended_takes_no_traffic_back(two_fleets: Release, out
 def test_a_release_that_was_overtaken_takes_no_traffic_back(
     two_fleets: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    switch.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
+    blue_green.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
     two_fleets.left.recorded.append(("release.closed", {"outcome": "failed"}))
     monkeypatch.setattr(permits, "overtaken", lambda *_: "release_bike_shop/later changed hosts of production.")
     with pytest.raises(AirflowFailException, match="hosts are taken back by the release that changed them last"):
@@ -456,7 +448,7 @@ def test_a_release_that_was_overtaken_takes_no_traffic_back(
 
 
 def test_the_way_back_of_the_traffic_has_a_permit_of_its_own(two_fleets: Release) -> None:
-    switch.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
+    blue_green.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
     traffic.restore(two_fleets.plan, two_fleets.service)
     used = [one["permit"]["purpose"] for one in kinds(two_fleets, "permit.used")[2:]]
     assert used == ["traffic", "traffic"], "one for the way there, one for the way back"
@@ -470,7 +462,7 @@ def test_without_a_switch_on_record_nothing_is_switched_back(two_fleets: Release
 def test_no_traffic_goes_to_a_fleet_that_does_not_work(two_fleets: Release, shop: Shop) -> None:
     shop.broken.add(TRIED.address)
     with pytest.raises(AirflowFailException, match=r"does not work on production's idle fleet: / on 127\.0\.0\.1"):
-        switch.verify_idle.function("bike-shop", two_fleets.plan.to_xcom())
+        blue_green.verify_idle.function("bike-shop", two_fleets.plan.to_xcom())
     assert two_fleets.weights() == [1, 0]
 
 
@@ -490,11 +482,11 @@ def test_a_fleet_that_is_kept_is_not_changed_but_by_a_rollback(
 
     monkeypatch.setattr(two_fleets.left, "entries", dated)
     with pytest.raises(AirflowRescheduleException) as put_off:
-        switch.wait_until_kept("bike-shop", plan, at + timedelta(minutes=59))
+        blue_green.wait_until_kept("bike-shop", plan, at + timedelta(minutes=59))
     assert put_off.value.reschedule_date == at + timedelta(hours=1)
-    switch.wait_until_kept("bike-shop", plan, at + timedelta(minutes=61))
+    blue_green.wait_until_kept("bike-shop", plan, at + timedelta(minutes=61))
     same = plan.back_out.model_copy(update={"releases": {TRIED.address: plan.release}})
-    switch.wait_until_kept("bike-shop", plan.model_copy(update={"back_out": same}), at)
+    blue_green.wait_until_kept("bike-shop", plan.model_copy(update={"back_out": same}), at)
 
 
 def test_a_canary_that_passed_serves_with_the_others_only_by_a_permit(

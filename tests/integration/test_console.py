@@ -16,9 +16,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from include.interlock.adapters.artifacts import ArtifactStore, Folder
-from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.records import Blob, Communication
+from interlock.adapters.artifacts.store import ArtifactStore, Folder
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.records import Blob, Communication
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, RUN_ID
 from tests.integration.console_server import Console
 

@@ -10,9 +10,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from include.interlock.adapters.ec2 import create_missing, find_hosts, find_instances, ready_hosts, start_stopped
-from include.interlock.domain.catalogue import Environment, Launch
-from include.interlock.domain.errors import AssetMissing, PolicyViolation
+from interlock.adapters.aws.ec2 import create_missing, find_hosts, find_instances, ready_hosts, start_stopped
+from interlock.domain.catalogue import Environment, Launch
+from interlock.domain.errors import AssetMissing, PolicyViolation
 
 
 @pytest.fixture(scope="module")

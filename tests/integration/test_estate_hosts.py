@@ -10,13 +10,13 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from include.interlock.adapters.bundle import pack
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.estate import hosts, image, processes
-from include.interlock.estate.aws import Instance
-from include.interlock.estate.hosts import Fleet
-from include.interlock.estate.image import Image
-from include.interlock.estate.settings import Settings, SettingsError
+from interlock.adapters.artifacts.bundle import pack
+from interlock.domain.canonical import sha256_of
+from interlock.estate.settings import Settings, SettingsError
+from interlock.estate.world import hosts, image, processes
+from interlock.estate.world.aws import Instance
+from interlock.estate.world.hosts import Fleet
+from interlock.estate.world.image import Image
 from tests.estate_process import is_open, lives, wait_until
 from tests.ports import free_network
 
@@ -276,7 +276,7 @@ def test_what_killed_servers_left_running_is_ended_at_boot(settings: Settings, r
 def test_taken_address_is_told_and_tried_again(
     settings: Settings, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("include.interlock.estate.hosts.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("interlock.estate.world.hosts.RETRY_SECONDS", 0.0)
 
     async def scenario(fleet: Fleet) -> None:
         taken = socket.create_server((f"{settings.network}.1", settings.ssh_port))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.domain.errors import TransientError
-from include.interlock.estate import roots
+from interlock.domain.errors import TransientError
+from interlock.estate.world import roots
 
 Host = Callable[[str], str]
 

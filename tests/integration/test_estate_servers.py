@@ -18,16 +18,17 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from include.interlock.adapters.builders import build
-from include.interlock.adapters.bundle import pack
-from include.interlock.adapters.hosts import Deployment, deploy_hosts, read_running
-from include.interlock.adapters.source import open_repository
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import Build, Health
-from include.interlock.domain.errors import HostUnreachable
-from include.interlock.domain.records import Host, release_name
-from include.interlock.estate import aws, processes
-from include.interlock.estate.settings import BUCKET, DEPLOY_ROOT, PROJECT, SERVICE, TARGET_GROUP
+from interlock.adapters.artifacts.bundle import pack
+from interlock.adapters.build.builders import build
+from interlock.adapters.hosts.fleet import Deployment, deploy_hosts, read_running
+from interlock.adapters.source.git import open_repository
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Build, Health
+from interlock.domain.errors import HostUnreachable
+from interlock.domain.records import Host, release_name
+from interlock.estate.settings import BUCKET, DEPLOY_ROOT, SERVICE, TARGET_GROUP
+from interlock.estate.world import aws, processes
+from interlock.locations import PROJECT
 from tests.deployments import ADMITTED
 from tests.estate_process import EstateProcess, estate_process, is_open, lives, status_of, wait_until
 from tests.ports import free_port

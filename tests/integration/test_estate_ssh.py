@@ -12,11 +12,11 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from include.interlock.estate import processes
-from include.interlock.estate.keys import key, write_known_hosts
-from include.interlock.estate.settings import Settings
-from include.interlock.estate.ssh import EmbeddedServer, Endpoint
-from include.interlock.estate.sshd import OpensshServer
+from interlock.estate.settings import Settings
+from interlock.estate.world import processes
+from interlock.estate.world.keys import key, write_known_hosts
+from interlock.estate.world.ssh import EmbeddedServer, Endpoint
+from interlock.estate.world.sshd import OpensshServer
 from tests.estate_process import is_open, lives, wait_until
 from tests.ports import free_network
 

@@ -19,19 +19,20 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.airflow_api import AirflowApi
-from include.interlock.adapters.artifacts import ArtifactStore, Folder
-from include.interlock.adapters.backtest import read_releases
-from include.interlock.adapters.evidence_sources import Packed, Sources, gather, pack_release, sealed_packs
-from include.interlock.adapters.ledger import Ledger, open_ledger
-from include.interlock.adapters.signing import Signer, generate_key, load_signer
-from include.interlock.domain.canonical import canonical_bytes, sha256_of
-from include.interlock.domain.errors import AssetMissing, TransientError
-from include.interlock.domain.ledger import INSTALLATION, SEALED, release_chain
-from include.interlock.domain.paths import docs_prefix
-from include.interlock.domain.records import FailedExpectation, QualityReport, Waiver
-from include.interlock.estate import postgres as server
-from include.interlock.estate.settings import PROJECT, Settings
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.artifacts.store import ArtifactStore, Folder
+from interlock.adapters.catalogue.backtest import read_releases
+from interlock.adapters.evidence.sources import Packed, Sources, gather, pack_release, sealed_packs
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.signing.signing import Signer, generate_key, load_signer
+from interlock.domain.canonical import canonical_bytes, sha256_of
+from interlock.domain.errors import AssetMissing, TransientError
+from interlock.domain.ledger.chain import INSTALLATION, SEALED, release_chain
+from interlock.domain.paths import docs_prefix
+from interlock.domain.records import FailedExpectation, QualityReport, Waiver
+from interlock.estate.settings import Settings
+from interlock.estate.stack import postgres as server
+from interlock.locations import PROJECT
 from tests.airflow_server import RUN, AirflowServer, airflow_server
 from tests.factories import evidence as make
 from tests.factories import releases
@@ -100,7 +101,7 @@ class World:
 
     def proof(self, file: str = "pack.zip") -> subprocess.CompletedProcess[str]:
         (self.folder / "key.pem").write_bytes(self.signer.public_key)
-        command = [sys.executable, "-m", "include.interlock.verify", str(self.folder / file), "--key"]
+        command = [sys.executable, "-m", "interlock.verify", str(self.folder / file), "--key"]
         return subprocess.run(
             [*command, str(self.folder / "key.pem")], cwd=PROJECT, capture_output=True, text=True, check=False
         )
@@ -374,7 +375,7 @@ def command(world: World, *words: str, module: str = "evidence") -> subprocess.C
     }
     connections["AIRFLOW"] |= {"password": "r3ader", "schema": "http"}
     return subprocess.run(
-        [sys.executable, "-m", f"include.interlock.estate.{module}", *words],
+        [sys.executable, "-m", f"interlock.estate.{module}", *words],
         cwd=PROJECT,
         env={
             **os.environ,

@@ -19,9 +19,9 @@ import jwt
 import pytest
 from jwt.warnings import InsecureKeyLengthWarning
 
-from include.interlock.adapters.execution_api import refuse_unguarded
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.estate import witness
+from interlock.adapters.airflow.execution_api import refuse_unguarded
+from interlock.domain.errors import PolicyViolation
+from interlock.estate.airflow import witness
 from tests.integration.console_airflow import JWT_SECRET, RELEASE, ROOT, RUN_ID, settings_of
 from tests.integration.console_server import Console
 from tests.ports import free_port
@@ -42,7 +42,12 @@ def served(console: Console, plugins: Path) -> Iterator[str]:
         server = subprocess.Popen(
             [*command, "--port", str(port)],
             cwd=ROOT,
-            env={**kept, **settings, **witness.of_the_api_server(console.postgres), "PYTHONPATH": str(ROOT)},
+            env={
+                **kept,
+                **settings,
+                **witness.of_the_api_server(console.postgres),
+                "PYTHONPATH": str(ROOT / "include"),
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

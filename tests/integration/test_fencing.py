@@ -13,16 +13,16 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from moto.server import ThreadedMotoServer
 
-from include.interlock.adapters.ledger import Ledger, open_ledger
-from include.interlock.adapters.load_balancer import TargetGroup, Traffic, asking
-from include.interlock.adapters.permits import Admission, Held, PermitOffice
-from include.interlock.adapters.signing import Signer, generate_key, load_signer
-from include.interlock.domain.bookings import BOOKED, ENTERED, FREED
-from include.interlock.domain.errors import LostRight, PolicyViolation
-from include.interlock.domain.fencing import place_of
-from include.interlock.domain.ledger import AFTER_DEPLOYMENT, AFTER_END, AFTER_FAILURE, INSTALLATION
-from include.interlock.domain.permit import LONGEST
-from include.interlock.domain.production import Production
+from interlock.adapters.aws.load_balancer import TargetGroup, Traffic, asking
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.permits.issuer import Admission, Held, PermitOffice
+from interlock.adapters.signing.signing import Signer, generate_key, load_signer
+from interlock.domain.calendars.bookings import BOOKED, ENTERED, FREED
+from interlock.domain.errors import LostRight, PolicyViolation
+from interlock.domain.ledger.chain import AFTER_DEPLOYMENT, AFTER_END, AFTER_FAILURE, INSTALLATION
+from interlock.domain.permits.fencing import place_of
+from interlock.domain.permits.permit import LONGEST
+from interlock.domain.permits.production import Production
 from tests.integration.ledger_server import ledger_server, superuser_connection
 
 OLD, NEW = "release/release_bike_shop/old", "release/rollback_bike_shop/new"

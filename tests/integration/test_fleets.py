@@ -11,10 +11,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowNotFoundException
 from moto.server import ThreadedMotoServer
 
-from include.interlock.adapters.load_balancer import Traffic
-from include.interlock.domain.catalogue import Environment
-from include.interlock.domain.errors import AssetMissing, DeployError
-from include.interlock.stages import fleets, resources
+from interlock.adapters.aws.load_balancer import Traffic
+from interlock.domain.catalogue import Environment
+from interlock.domain.errors import AssetMissing, DeployError
+from interlock.stages.runtime import resources
+from interlock.stages.strategies import fleets
 
 BLUE, GREEN = {"Service": "x", "Colour": "blue"}, {"Service": "x", "Colour": "green"}
 

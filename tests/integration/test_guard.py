@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
-from include.interlock.console.control import OPEN_DEEDS, PAUSES
-from include.interlock.console.routes import ROUTES, Deed, Route, route_of
-from include.interlock.domain.accounts import CONFIRMED, DOUBTED
-from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.estate import witness
-from include.interlock.estate.postgres import LEDGER_WITNESS, ledger_url
-from include.interlock.estate.private_files import write_private
+from interlock.console.control.routes import ROUTES, Deed, Route, route_of
+from interlock.console.control.rules import OPEN_DEEDS, PAUSES
+from interlock.domain.board.accounts import CONFIRMED, DOUBTED
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.estate.airflow import witness
+from interlock.estate.private_files import write_private
+from interlock.estate.stack.postgres import LEDGER_WITNESS, ledger_url
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, OTHERS, RELEASE, RUN_ID, STRANGER, WATCHMEN
 from tests.integration.console_server import Console
 
@@ -43,7 +43,7 @@ def test_of_every_route_of_this_airflow_that_changes_something_the_table_says_wh
     airflows = {(method, path) for method, path in console.known["routes"]}
     assert len(airflows) > 50
     known = {(route.method, route.template) for route in ROUTES}
-    assert not airflows - known, "say in include/interlock/console/routes.py what these do to a Dag under control"
+    assert not airflows - known, "say in interlock/console/control/routes.py what these do to a Dag under control"
     assert not known - airflows, "Airflow has these no more"
 
 

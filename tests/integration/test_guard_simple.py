@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from include.interlock.console.routes import Deed, Route
-from include.interlock.domain.ledger import INSTALLATION, release_chain
+from interlock.console.control.routes import Deed, Route
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from tests.integration.console_airflow import OTHER, RELEASE, RUN_ID, WATCHMEN
 from tests.integration.console_server import Console, console_server
 from tests.integration.test_guard import CLOSED, CLOSING, DAG, RUN, TASKS, body_of, names_of

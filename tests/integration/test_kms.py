@@ -23,11 +23,11 @@ from moto.server import ThreadedMotoServer
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
-from include.interlock.adapters import kms
-from include.interlock.adapters.evidence import build_pack
-from include.interlock.adapters.signing import Signer, generate_key, load_signer, open_signer, verify
-from include.interlock.domain.errors import AssetMissing, DigestMismatch, TransientError
-from include.interlock.estate.settings import PROJECT
+from interlock.adapters.evidence.pack import build_pack
+from interlock.adapters.signing import _kms
+from interlock.adapters.signing.signing import Signer, generate_key, load_signer, open_signer, verify
+from interlock.domain.errors import AssetMissing, DigestMismatch, TransientError
+from interlock.locations import PROJECT
 from tests.factories import evidence as make
 from tests.factories import releases
 
@@ -115,12 +115,12 @@ def test_the_region_is_the_arns_if_the_connection_names_none(endpoint: str, arn:
 def test_of_the_two_numbers_that_hold_the_lower_is_kept(signer: Signer) -> None:
     for number in range(12):
         signature = base64.b64decode(signer.sign(b"%d" % number, TYPE)["signatures"][0]["sig"])
-        assert decode_dss_signature(signature)[1] <= kms.ORDER // 2
+        assert decode_dss_signature(signature)[1] <= _kms.ORDER // 2
 
 
 @pytest.mark.usefixtures("digests_are_not_hashed_again")
 def test_what_is_longer_than_kms_takes_is_signed_by_its_digest(signer: Signer) -> None:
-    for size in (kms.LARGEST_MESSAGE - 100, kms.LARGEST_MESSAGE, 100_000):
+    for size in (_kms.LARGEST_MESSAGE - 100, _kms.LARGEST_MESSAGE, 100_000):
         assert verify(signer.sign(b"x" * size, TYPE), signer.public_key) == b"x" * size
 
 
@@ -134,7 +134,7 @@ def test_a_pack_signed_in_kms_is_proven_offline(
     (tmp_path / "key.pem").write_bytes(signer.public_key)
 
     def proof(file: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "include.interlock.verify", str(tmp_path / file)]
+        command = [sys.executable, "-m", "interlock.verify", str(tmp_path / file)]
         return subprocess.run(
             [*command, "--key", str(tmp_path / "key.pem")], cwd=PROJECT, capture_output=True, text=True, check=False
         )

@@ -12,11 +12,11 @@ import psycopg2
 import pytest
 from sqlalchemy import event
 
-from include.interlock.adapters import ledger as ledgers
-from include.interlock.adapters.ledger import Ledger, open_ledger
-from include.interlock.adapters.signing import Signer, generate_key, load_signer, verify
-from include.interlock.domain.canonical import canonical_bytes
-from include.interlock.domain.errors import (
+from interlock.adapters.ledger import ledger as ledgers
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.signing.signing import Signer, generate_key, load_signer, verify
+from interlock.domain.canonical import canonical_bytes
+from interlock.domain.errors import (
     AlreadyRecorded,
     AssetMissing,
     ClockError,
@@ -26,10 +26,10 @@ from include.interlock.domain.errors import (
     ReleaseError,
     TransientError,
 )
-from include.interlock.domain.ledger import CLOCK_CORRECTED, IN_ANY_CASE, first_break
-from include.interlock.domain.witness import WITNESSED
-from include.interlock.estate import postgres
-from include.interlock.estate.settings import LOOPBACK, Settings
+from interlock.domain.ledger.chain import CLOCK_CORRECTED, IN_ANY_CASE, first_break
+from interlock.domain.ledger.witness import WITNESSED
+from interlock.estate.settings import LOOPBACK, Settings
+from interlock.estate.stack import postgres
 from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
 
 WRITERS = 8

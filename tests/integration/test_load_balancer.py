@@ -16,8 +16,14 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from include.interlock.adapters.load_balancer import CLIENT_CONFIG, Groups, TargetGroup, Traffic, find_target_group
-from include.interlock.domain.errors import AssetMissing, DeployError, TransientError
+from interlock.adapters.aws.load_balancer import (
+    CLIENT_CONFIG,
+    Groups,
+    TargetGroup,
+    Traffic,
+    find_target_group,
+)
+from interlock.domain.errors import AssetMissing, DeployError, TransientError
 
 _REFUSED = (
     """<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"""

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.ledger import Ledger, open_ledger
-from include.interlock.adapters.permits import LOOK_AGAIN, Admission, PermitOffice
-from include.interlock.adapters.signing import Signer, generate_key, load_signer
-from include.interlock.adapters.ssh import SshDoor
-from include.interlock.domain.errors import DigestMismatch, PolicyViolation
-from include.interlock.domain.permit import LONGEST
-from include.interlock.domain.production import Production
+from interlock.adapters.hosts.ssh import SshDoor
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.permits.issuer import LOOK_AGAIN, Admission, PermitOffice
+from interlock.adapters.signing.signing import Signer, generate_key, load_signer
+from interlock.domain.errors import DigestMismatch, PolicyViolation
+from interlock.domain.permits.permit import LONGEST
+from interlock.domain.permits.production import Production
 from tests.integration.ledger_server import ledger_connection, ledger_server
 
 CHAIN = "release/release_bike_shop/one"

@@ -10,9 +10,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from include.interlock.estate import postgres
-from include.interlock.estate.private_files import write_private
-from include.interlock.estate.settings import LOOPBACK, Settings
+from interlock.estate.private_files import write_private
+from interlock.estate.settings import LOOPBACK, Settings
+from interlock.estate.stack import postgres
 from tests.ports import free_port
 
 

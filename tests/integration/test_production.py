@@ -13,16 +13,22 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from include.interlock.adapters import ssh
-from include.interlock.adapters.hosts import read_running
-from include.interlock.adapters.permits import Admission
-from include.interlock.adapters.production import ShownLogin, group_arn, places_of, production_of, production_places
-from include.interlock.adapters.ssh import host_keys, login_key
-from include.interlock.adapters.ssm import SsmDoor, SsmLogin
-from include.interlock.domain.catalogue import Environment
-from include.interlock.domain.errors import PolicyViolation, TransientError
-from include.interlock.domain.production import Kind, Place, Production
-from include.interlock.stages import resources
+from interlock.adapters.aws.production import (
+    ShownLogin,
+    group_arn,
+    places_of,
+    production_of,
+    production_places,
+)
+from interlock.adapters.hosts import ssh
+from interlock.adapters.hosts.fleet import read_running
+from interlock.adapters.hosts.ssh import host_keys, login_key
+from interlock.adapters.hosts.ssm import SsmDoor, SsmLogin
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.catalogue import Environment
+from interlock.domain.errors import PolicyViolation, TransientError
+from interlock.domain.permits.production import Kind, Place, Production
+from interlock.stages.runtime import resources
 from tests.sshd import sshd_fleet
 
 TAGS = {"service": "shop", "stage": "production"}

@@ -11,12 +11,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from include.interlock.domain.canonical import Model
-from include.interlock.domain.catalogue import ChangeType
-from include.interlock.domain.policy import resolve_policy
-from include.interlock.domain.quality import CoverageRow, TestRow, rows_as_json
-from include.interlock.domain.records import LoadReport, LoadResult, QualityReport, Record, SuiteRuns
-from include.interlock.stages import quality, resources
+from interlock.domain.canonical import Model
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.change.policy import resolve_policy
+from interlock.domain.quality.rows import CoverageRow, TestRow, rows_as_json
+from interlock.domain.records import LoadReport, LoadResult, QualityReport, Record, SuiteRuns
+from interlock.stages.release import quality
+from interlock.stages.runtime import resources
 from tests.factories import releases
 from tests.running_task import running_task
 

@@ -19,21 +19,30 @@ from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 from lazy_object_proxy import Proxy
 
-from include.interlock.adapters import ec2
-from include.interlock.adapters.artifacts import ArtifactStore, Folder
-from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.adapters.ledger import Ledger, open_ledger
-from include.interlock.adapters.past_releases import REVIEWED
-from include.interlock.adapters.signing import Signer, generate_key, load_signer
-from include.interlock.domain import interventions
-from include.interlock.domain import reconcile as checks
-from include.interlock.domain.errors import AssetMissing, PolicyViolation, TransientError
-from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry
-from include.interlock.domain.records import Blob, Host, HostResult, RolloutPlan, RunningRelease, Strategy, WaveReport
-from include.interlock.domain.stops import DECLARED, LIFTED
-from include.interlock.estate import postgres
-from include.interlock.estate.settings import Settings
-from include.interlock.stages import history, permits, reconcile, resources, returning, reviews, stops
+from interlock.adapters.artifacts.store import ArtifactStore, Folder
+from interlock.adapters.aws import ec2
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.ledger.past_releases import REVIEWED
+from interlock.adapters.signing.signing import Signer, generate_key, load_signer
+from interlock.domain.calendars.stops import DECLARED, LIFTED
+from interlock.domain.errors import AssetMissing, PolicyViolation, TransientError
+from interlock.domain.ledger import interventions
+from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry
+from interlock.domain.records import (
+    Blob,
+    Host,
+    HostResult,
+    RolloutPlan,
+    RunningRelease,
+    Strategy,
+    WaveReport,
+)
+from interlock.estate.settings import Settings
+from interlock.estate.stack import postgres
+from interlock.locations import CATALOGUE
+from interlock.stages.controls import reconcile, returning, reviews, stops
+from interlock.stages.runtime import history, permits, resources
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.deployments import served
 from tests.factories import releases
@@ -380,7 +389,7 @@ def test_a_chain_that_was_changed_is_found_in_the_installations(
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     """What the hosts of production say that they run."""
-    from include.interlock.adapters import hosts as ssh_hosts
+    from interlock.adapters.hosts import fleet as ssh_hosts
 
     runs: dict[str, str | None] = {releases.host(number).address: "1.0.0-0123456789ab" for number in (1, 2, 3)}
 
@@ -616,7 +625,7 @@ def lost(ledger: Ledger, signer: Signer, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture
 def brought(hosts: dict[str, str | None], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The hosts that were brought to a release; what happens on them is the fleet's tests."""
-    from include.interlock.adapters import hosts as ssh_hosts
+    from interlock.adapters.hosts import fleet as ssh_hosts
 
     came: list[str] = []
 
@@ -651,7 +660,7 @@ def test_a_real_host_that_was_down_serves_the_release_once_it_answers_again(
     ledger: Ledger, signer: Signer, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with sshd_fleet(tmp_path, 3) as fleet:
-        catalogue = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+        catalogue = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
         file = catalogue / "services" / "bike-shop.yaml"
         file.write_text(file.read_text().replace("port: 8400", f"port: {fleet.health_port}"))
         file.write_text(file.read_text().replace("deploy_root: srv/bike-shop", f"deploy_root: {DEPLOY_ROOT}"))
@@ -744,7 +753,7 @@ def test_while_a_release_is_under_way_no_host_is_touched(
 def test_each_version_of_the_catalogue_and_each_key_is_on_record(
     airflow: AirflowServer, ledger: Ledger, run: Run, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalogue = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    catalogue = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(catalogue))
     for _ in range(2):
         run(reconcile.check_ledger)

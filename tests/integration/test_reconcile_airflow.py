@@ -12,9 +12,9 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from include.interlock.adapters.airflow_api import AirflowApi
-from include.interlock.domain import interventions
-from include.interlock.domain.interventions import AuditRow
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.domain.ledger import interventions
+from interlock.domain.ledger.interventions import AuditRow
 from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, RUN_ID
 from tests.integration.console_server import Console
 

@@ -15,17 +15,17 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
-from include.interlock.adapters import ec2
-from include.interlock.adapters.artifacts import ArtifactStore, Folder
-from include.interlock.adapters.ledger import Ledger, open_ledger
-from include.interlock.adapters.permits import PermitOffice
-from include.interlock.adapters.signing import generate_key, load_signer
-from include.interlock.domain.bookings import BOOKED, Booking
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import LostRight
-from include.interlock.domain.ledger import ENDED, INSTALLATION, release_chain
-from include.interlock.domain.permit import objections
-from include.interlock.domain.records import (
+from interlock.adapters.artifacts.store import ArtifactStore, Folder
+from interlock.adapters.aws import ec2
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.permits.issuer import PermitOffice
+from interlock.adapters.signing.signing import generate_key, load_signer
+from interlock.domain.calendars.bookings import BOOKED, Booking
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import LostRight
+from interlock.domain.ledger.chain import ENDED, INSTALLATION, release_chain
+from interlock.domain.permits.permit import objections
+from interlock.domain.records import (
     BackOutPlan,
     FailedExpectation,
     LoadReport,
@@ -39,11 +39,13 @@ from include.interlock.domain.records import (
     Vote,
     Waiver,
 )
-from include.interlock.estate import postgres
-from include.interlock.estate.settings import Settings
-from include.interlock.stages import bookings, permits, planning, resources, rollback, rollout, versions
-from include.interlock.stages import policy as stages_policy
-from include.interlock.stages.acceptance import acceptance_digest
+from interlock.estate.settings import Settings
+from interlock.estate.stack import postgres
+from interlock.stages.controls import marks
+from interlock.stages.release import planning, rollout
+from interlock.stages.release.acceptance import acceptance_digest
+from interlock.stages.rollback import rollback
+from interlock.stages.runtime import bookings, permits, requests, resources, versions
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
 from tests.running_task import asked_at_the_api
@@ -356,7 +358,7 @@ def mark(office: Office, verdict: str, version: str = "1.1.0", *, run: str = "on
     dag_run = asked_at_the_api(office.witness, ("mark_version", run), office.user)
     context: Any = {"ti": ti, "dag_run": dag_run, "params": {**form, "reason": "It loses orders."}}
     with set_current_context(context):
-        return versions.record_mark.function()
+        return marks.record_mark.function()
 
 
 def test_what_is_marked_bad_is_refused_until_it_is_good_again(office: Office) -> None:
@@ -388,7 +390,7 @@ def test_a_mark_is_of_a_person_a_version_and_a_place_that_there_is(office: Offic
     with pytest.raises(AirflowFailException, match="Input should be"):
         mark(office, "worse")
     office.user = None
-    office.patch.setattr(stages_policy, "PATIENCE", 0)
+    office.patch.setattr(requests, "PATIENCE", 0)
     with pytest.raises(AirflowFailException, match="nobody asked for it at Airflow's API"):
         mark(office, "bad", run="two")
     assert office.ledger.entries(INSTALLATION, kind="version.*") == ()
@@ -445,7 +447,7 @@ def test_a_rollback_waits_until_the_release_that_is_under_way_has_ended(office: 
 def test_a_rollback_that_no_person_asked_for_is_refused(office: Office) -> None:
     office.deployed("1.1.0")
     office.user = None
-    office.patch.setattr(stages_policy, "PATIENCE", 0)
+    office.patch.setattr(requests, "PATIENCE", 0)
     with pytest.raises(AirflowFailException, match="nobody asked for it at Airflow's API"):
         office.planned()
 

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from include.interlock.adapters.source import open_repository
-from include.interlock.domain.errors import SourceError
-from include.interlock.stages import resources
+from interlock.adapters.source.git import open_repository
+from interlock.domain.errors import SourceError
+from interlock.stages.runtime import resources
 from tests.factories import releases
 from tests.git_project import git_project
 

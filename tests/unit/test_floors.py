@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ MAY_IMPORT = {
     "dags": {"stages", "console", "adapters", "domain"},
     "plugins": {"stages", "console", "adapters", "domain"},
 }
+BESIDE = {"locations"}
+"""What has no floor: where the package's own files lie."""
+MOST_MODULES = 14
+"""In one folder: a reader looks through all of them."""
 BANNED_IN_DOMAIN = {
     "airflow",
     "boto3",
@@ -41,6 +46,8 @@ def modules(floor: str) -> list[Path]:
 def imported(path: Path) -> Iterator[str]:
     """Name every module that a file imports, absolutely."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    if package[0] == "include":
+        package = package[1:]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -56,11 +63,11 @@ def test_a_floor_imports_only_from_itself_and_below(floor: str) -> None:
     paths = modules(floor)
     assert paths, f"{floor} is empty: this test would prove nothing"
     for path in paths:
-        above = {
-            name.split(".")[2]
-            for name in imported(path)
-            if name.startswith("include.interlock.") and name.count(".") >= 2
-        } - MAY_IMPORT[floor]
+        above = (
+            {name.split(".")[1] for name in imported(path) if name.startswith("interlock.")}
+            - MAY_IMPORT[floor]
+            - BESIDE
+        )
         assert not above, f"{path.relative_to(ROOT)} imports from {', '.join(sorted(above))}"
 
 
@@ -73,4 +80,27 @@ def test_the_domain_imports_nothing_of_the_outside_world() -> None:
 def test_nothing_above_knows_of_the_estate() -> None:
     for floor in ("dags", "plugins", "stages", "console", "adapters", "domain"):
         for path in modules(floor):
-            assert not any("interlock.estate" in name for name in imported(path)), path
+            assert not any(name.startswith("interlock.estate") for name in imported(path)), path
+
+
+def test_a_room_does_not_import_the_insides_of_another() -> None:
+    """A module whose name begins with an underscore is for its own room: the others use what that one offers."""
+    for path in [path for floor in MAY_IMPORT for path in modules(floor)]:
+        room = ".".join(("interlock", *path.parent.relative_to(HOUSE).parts)) if HOUSE in path.parents else ""
+        for name in imported(path):
+            parts = name.split(".")
+            inside = next((k for k, part in enumerate(parts) if k and part.startswith("_")), None)
+            if parts[0] == "interlock" and inside is not None:
+                assert ".".join(parts[:inside]) == room, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_every_room_says_what_lives_there() -> None:
+    for path in HOUSE.rglob("*.py"):
+        room = path.parent / "__init__.py"
+        assert room.exists(), f"{path.parent.relative_to(ROOT)} does not say what lives there"
+        assert ast.get_docstring(ast.parse(room.read_text())), room.relative_to(ROOT)
+
+
+def test_no_room_is_too_full_to_be_looked_through() -> None:
+    found = Counter(path.parent for path in HOUSE.rglob("*.py") if path.name != "__init__.py")
+    assert {str(room.relative_to(HOUSE)): count for room, count in found.items() if count > MOST_MODULES} == {}

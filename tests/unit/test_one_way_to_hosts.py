@@ -1,4 +1,4 @@
-"""There is one way to a host: through ``adapters/ssh.py``, which asks an admission first (docs/architecture.md)."""
+"""There is one way to a host: through ``adapters/hosts/ssh.py``, which asks an admission first (architecture.md)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONNECTING = {"connect", "connect_reverse", "create_connection", "get_server_hos
 def places(wanted: set[str]) -> set[str]:
     """Return the files in which something of these names is called."""
     return {
-        path.name
+        path.relative_to(HOUSE).as_posix()
         for path in CODE
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and called(node.func) in wanted
@@ -44,21 +44,25 @@ def called(function: ast.expr) -> str:
 
 
 def test_ssh_connections_are_opened_in_one_place() -> None:
-    assert places({f"asyncssh.{name}" for name in CONNECTING}) == {"ssh.py"}
-    assert places({"SshDoor", "ssh.SshDoor"}) == {"hosts.py"}
+    assert places({f"asyncssh.{name}" for name in CONNECTING}) == {"adapters/hosts/ssh.py"}
+    assert places({"SshDoor", "ssh.SshDoor"}) == {"adapters/hosts/fleet.py"}
 
 
 def test_commands_are_sent_through_ssm_in_one_place() -> None:
-    source = {path.name for path in CODE if "send_command" in path.read_text() or "start_session" in path.read_text()}
-    assert source == {"ssm.py"}
-    assert places({"SsmDoor", "ssm.SsmDoor"}) == {"hosts.py"}
+    source = {
+        path.relative_to(HOUSE).as_posix()
+        for path in CODE
+        if "send_command" in path.read_text() or "start_session" in path.read_text()
+    }
+    assert source == {"adapters/hosts/ssm.py"}
+    assert places({"SsmDoor", "ssm.SsmDoor"}) == {"adapters/hosts/fleet.py"}
 
 
 def test_admissions_are_made_for_the_sandbox_or_by_permit_and_in_no_other_place() -> None:
     assert places({"Admission", "permits.Admission"}) == set()
-    assert places({"Admission.by_permit"}) == {"permits.py"}
-    assert places({"Admission.sandbox"}) == {"permits.py"}
-    assert places({"PermitOffice"}) == {"permits.py"}
+    assert places({"Admission.by_permit"}) == {"stages/runtime/permits.py"}
+    assert places({"Admission.sandbox"}) == {"stages/runtime/permits.py"}
+    assert places({"PermitOffice"}) == {"stages/runtime/permits.py"}
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
 
-from include.interlock.domain.errors import ReleaseError, TransientError
+from interlock.domain.errors import ReleaseError, TransientError
 
 if TYPE_CHECKING:
     from airflow.providers.smtp.hooks.smtp import SmtpHook

@@ -1,4 +1,4 @@
-"""Texts for people, in Markdown, from the templates in ``include/templates/``.
+"""Texts for people, in Markdown, from the templates in ``templates/``.
 
 What a template puts out is escaped, unless the template says otherwise with a filter: commit messages, summaries and
 comments come from outside and must not be able to add a row to a table, a link, or a heading to what a board reads.
@@ -11,17 +11,16 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from include.interlock.domain.catalogue.values import in_words
-from include.interlock.domain.quality import SUITE_TITLES
+from interlock.domain.catalogue.values import in_words
+from interlock.domain.quality.rows import SUITE_TITLES
+from interlock.locations import TEMPLATES
 
-FOLDER = Path(__file__).parents[2] / "templates"
 LONGEST = 300
 """Characters of one value; the whole is in the records."""
 NOTHING = "—"
@@ -53,7 +52,7 @@ def render(name: str, **records: Any) -> str:
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(FOLDER),
+        loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         finalize=escape,
         trim_blocks=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .asked import Message, Receive, Send
+from interlock.console.control.current_request import Message, Receive, Send
 
 
 async def read_body(receive: Receive, largest: int) -> bytes | None:

@@ -31,7 +31,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .ledger import Break, Entry
+    from interlock.domain.ledger.chain import Break, Entry
 
 
 class ReleaseError(Exception):

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from .bookings import Under
+from interlock.domain.calendars.bookings import Under
+
 from .canonical import Model, Sha256, sha256_of
 from .catalogue import ChangeType, Demanded, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
 
@@ -401,7 +402,7 @@ class CanaryPlan(Model):
     percent: int | None = Field(None, description="Share of the traffic, and as much for the baseline")
     canary_group: str | None = Field(None, description="ARN of its target group; with a share of the traffic")
     baseline_group: str | None = None
-    question: dict[str, Any] = Field(description="What is measured, and how it is judged: domain/judge.py's Question")
+    question: dict[str, Any] = Field(description="What is measured, and how it is judged: Question in domain/canary")
     metrics_path: str | None = None
     marginal: Literal["ask", "fail"]
     answer_within: timedelta

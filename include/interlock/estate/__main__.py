@@ -1,6 +1,6 @@
 """The commands behind those of ``make`` that start, stop, show or ask the embedded stack.
 
-``python -m include.interlock.estate up``
+``python -m interlock.estate up``
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from include.interlock.adapters import backtest
-from include.interlock.adapters.catalogue import load_catalogue, what_is_wrong
-from include.interlock.domain.errors import ReleaseError
+from interlock.adapters.catalogue import backtest
+from interlock.adapters.catalogue.catalogue import load_catalogue, what_is_wrong
+from interlock.domain.errors import ReleaseError
+from interlock.estate.airflow.accounts import Account, accounts, passwords
+from interlock.estate.airflow.astro_settings import read_astro_settings
+from interlock.estate.airflow.home import airflow_environment
+from interlock.estate.airflow.named_connections import faults_of, lacking_in_stack, named_by
+from interlock.estate.world.wanted import SETTINGS_FILE, wanted_of
+from interlock.locations import PROJECT
 
-from . import aws, components, demo, leftovers, memory, postgres, stack, trains
-from .accounts import Account, accounts, passwords
-from .airflow_home import airflow_environment
-from .astro_settings import read_astro_settings
-from .named_connections import faults_of, lacking_in_stack, named_by
-from .settings import PROJECT, Settings
+from .commands import demo, trains
+from .settings import Settings
+from .stack import components, leftovers, postgres, stack
 from .steps import StackError, Steps, open_console, show_failure
-from .wanted import SETTINGS_FILE, wanted_of
+from .world import aws, memory
 
 
 def status_table(settings: Settings) -> Table:
@@ -163,14 +166,14 @@ def write_evidence(settings: Settings, console: Console, run: str = "", file: st
     destination = Path(file).absolute() if file else settings.state / "evidence"
     if not file:
         destination.mkdir(mode=0o700, exist_ok=True)
-    command = [sys.executable, "-m", "include.interlock.estate.evidence", run, str(destination)]
+    command = [sys.executable, "-m", "interlock.estate.commands.evidence", run, str(destination)]
     return subprocess.run(command, env=airflow_environment(settings), cwd=PROJECT, check=False).returncode == 0
 
 
 def try_policy(settings: Settings, console: Console, *arguments: str) -> bool:
     """Try a change of the policy against past releases: those of the ledger if the stack runs, else the sample's.
 
-    :param arguments: of ``include.interlock.adapters.backtest``.
+    :param arguments: of ``interlock.adapters.catalogue.backtest``.
     """
     if "--releases" in arguments:
         return backtest.main(arguments, console) == 0
@@ -179,7 +182,7 @@ def try_policy(settings: Settings, console: Console, *arguments: str) -> bool:
         if not (settings.state.exists() and postgres.is_ready(settings)):
             console.print("The stack does not run: these are the releases of the sample.", highlight=False)
             return backtest.main([*arguments, "--releases", str(SAMPLE_RELEASES)], console) == 0
-        command = [sys.executable, "-m", "include.interlock.estate.past_releases", str(releases)]
+        command = [sys.executable, "-m", "interlock.estate.commands.past_releases", str(releases)]
         if subprocess.run(command, env=airflow_environment(settings), cwd=PROJECT, check=False).returncode:
             return False
         if not releases.read_text(encoding="utf-8"):
@@ -193,7 +196,7 @@ def show_trains(settings: Settings, console: Console) -> bool:
     """Show the next departures; who would board now, too, if the stack runs."""
     if not (settings.state.exists() and postgres.is_ready(settings)):
         return trains.show(settings.catalogue, console, with_ledger=False)
-    command = [sys.executable, "-m", "include.interlock.estate.trains"]
+    command = [sys.executable, "-m", "interlock.estate.commands.trains"]
     return subprocess.run(command, env=airflow_environment(settings), cwd=PROJECT, check=False).returncode == 0
 
 
@@ -220,7 +223,7 @@ def main(arguments: list[str]) -> int:
     console = open_console()
     name, given = "".join(arguments[:1]), arguments[1:]
     if name not in COMMANDS or len(given) > MOST_ARGUMENTS.get(name, 0):
-        console.print(f"usage: python -m include.interlock.estate {{{'|'.join(COMMANDS)}}}", markup=False)
+        console.print(f"usage: python -m interlock.estate {{{'|'.join(COMMANDS)}}}", markup=False)
         return 2
     try:
         return 0 if COMMANDS[name](Settings.from_environment(os.environ), console, *given) else 1

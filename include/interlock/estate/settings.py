@@ -14,11 +14,11 @@ from typing import Annotated, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from include.interlock.domain.canonical import Model
-from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.networks import networks_in
+from interlock.domain.canonical import Model
+from interlock.domain.errors import ReleaseError
+from interlock.domain.networks import networks_in
+from interlock.locations import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[3]
 """The project's root folder."""
 LOOPBACK = "127.0.0.1"
 """Where everything but the hosts listens."""
@@ -77,7 +77,7 @@ class Settings(Model):
     smtp_port: PortNumber = 2525
     postgres_port: PortNumber = 5460
     airflow_port: PortNumber = 8080
-    calendar_networks: str = ""  # what adapters/feeds.py reads
+    calendar_networks: str = ""  # what adapters/calendars/feeds.py reads
 
     @field_validator("state", "catalogue")
     @classmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from include.interlock.domain.errors import ReleaseError
+from interlock.domain.errors import ReleaseError
 
 TAIL = 20
 """Lines of a log that are shown when its component fails."""

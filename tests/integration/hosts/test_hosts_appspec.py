@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.hosts import Deployment
-from include.interlock.domain import host_commands
-from include.interlock.domain.errors import BuildFailed, TransientError
+from interlock.adapters.hosts.fleet import Deployment
+from interlock.domain.errors import BuildFailed, TransientError
+from interlock.domain.hosts import commands
 from tests.deployments import FAIL, Balance, back_out, deploy_one
 from tests.integration.hosts.test_hosts_difference import deployment_of
 from tests.sshd import Fleet, SshdHost
@@ -264,7 +264,7 @@ def test_many_files_are_placed_with_few_processes(fleet: Fleet, machine: SshdHos
 def test_the_hooks_of_an_event_have_an_hour_together(
     fleet: Fleet, machine: SshdHost, builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_commands, "EVENT_SECONDS", 9)  # one and a half of them, however busy this machine is
+    monkeypatch.setattr(commands, "EVENT_SECONDS", 9)  # one and a half of them, however busy this machine is
     hooks = "hooks: {AfterInstall: [{location: note}, {location: note}, {location: note}]}\n"
     result = deploy_one(fleet, builder.build("1.0.0", {}, hooks=hooks, script=f"{NOTE}sleep 6\n"))
     assert result.outcome == "failed"

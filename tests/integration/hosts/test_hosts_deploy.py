@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from include.interlock.adapters.hosts import deploy_hosts, has_releases, read_running
-from include.interlock.domain.records import HostResult
+from interlock.adapters.hosts.fleet import deploy_hosts, has_releases, read_running
+from interlock.domain.records import HostResult
 from tests.deployments import ADMITTED, Balance, deploy, deploy_one, served
 from tests.sshd import Fleet, SshdHost, make_release, sshd_fleet
 
@@ -156,7 +156,7 @@ def warnings_of(work: Callable[[], HostResult]) -> list[str]:
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(record.getMessage())
 
-    listening, log = Listening(logging.WARNING), logging.getLogger("include.interlock.adapters")
+    listening, log = Listening(logging.WARNING), logging.getLogger("interlock.adapters")
     log.addHandler(listening)
     try:
         result = work()

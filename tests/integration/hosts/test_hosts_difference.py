@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.bundle import pack, unpack
-from include.interlock.adapters.hosts import Deployment, SshLogin, deploy_hosts
-from include.interlock.domain.records import HostResult, release_name
+from interlock.adapters.artifacts.bundle import pack, unpack
+from interlock.adapters.hosts.fleet import Deployment, SshLogin, deploy_hosts
+from interlock.domain.records import HostResult, release_name
 from tests.deployments import ADMITTED
 from tests.sshd import DEPLOY_ROOT, Fleet, SshdHost, make_release
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.hosts import Deployment
-from include.interlock.domain.records import HostResult
+from interlock.adapters.hosts.fleet import Deployment
+from interlock.domain.records import HostResult
 from tests.deployments import FAIL, Balance, deploy, deploy_one, served
 from tests.sshd import Fleet, SshdHost, make_release, sshd_fleet
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.hosts import Deployment
-from include.interlock.adapters.ledger import Ledger
-from include.interlock.adapters.signing import generate_key
-from include.interlock.domain.ledger import INSTALLATION
+from interlock.adapters.hosts.fleet import Deployment
+from interlock.adapters.ledger.ledger import Ledger
+from interlock.adapters.signing.signing import generate_key
+from interlock.domain.ledger.chain import INSTALLATION
 from tests.deployments import served
 from tests.faults.balancers import Balancers, balancers
 from tests.integration.ledger_server import ledger_server
@@ -262,9 +262,9 @@ def test_a_program_that_was_stopped_on_the_host_while_nobody_came_goes_on(story:
 
 def test_a_command_that_comes_too_late_is_refused_by_the_host(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process was stopped between the answer and the command; nobody came, so the token is the highest still."""
-    from include.interlock.adapters import host_session
+    from interlock.adapters.hosts import _session
 
-    monkeypatch.setattr(host_session, "_HOLDS_SECONDS", -5)
+    monkeypatch.setattr(_session, "_HOLDS_SECONDS", -5)
     (result,) = work(story.world, story.new, story.chain)
     assert result.outcome == "failed"
     assert "came too late" in result.error

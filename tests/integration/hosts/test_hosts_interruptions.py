@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.hosts import Deployment, deploy_hosts
-from include.interlock.domain.records import HostResult
+from interlock.adapters.hosts.fleet import Deployment, deploy_hosts
+from interlock.domain.records import HostResult
 from tests.deployments import ADMITTED, FAIL, Balance, back_out, deploy, deploy_one, served
 from tests.sshd import Fleet, SshdHost, kill, make_release, wait_until
 
@@ -23,11 +23,11 @@ _WORKER = """
 import asyncio, json, sys
 from datetime import timedelta
 from pathlib import Path
-from include.interlock.adapters.hosts import Deployment, SshLogin, deploy_hosts
-from include.interlock.adapters.permits import Admission
-from include.interlock.domain.catalogue import Health
-from include.interlock.domain.production import Production
-from include.interlock.domain.records import Host
+from interlock.adapters.hosts.fleet import Deployment, SshLogin, deploy_hosts
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.catalogue import Health
+from interlock.domain.permits.production import Production
+from interlock.domain.records import Host
 
 told = json.load(sys.stdin)
 login, release = told["login"], told["deployment"]
@@ -50,7 +50,10 @@ def start_worker(fleet: Fleet, deployment: Deployment) -> subprocess.Popen[bytes
     }
     root = Path(__file__).parents[3]
     worker = subprocess.Popen(
-        [sys.executable, "-c", _WORKER], stdin=subprocess.PIPE, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}
+        [sys.executable, "-c", _WORKER],
+        stdin=subprocess.PIPE,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root / "include")},
     )
     assert worker.stdin is not None
     worker.stdin.write(json.dumps(told, default=str).encode())

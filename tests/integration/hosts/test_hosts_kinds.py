@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.domain.records import HostResult
+from interlock.domain.records import HostResult
 from tests.local_host import LocalHost, LocalRelease, make, make_local_release, tree_of
 
 BEHAVIOURS = ("OVERWRITE", "DISALLOW", "RETAIN")

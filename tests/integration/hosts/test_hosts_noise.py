@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters import host_session
-from include.interlock.adapters.hosts import read_running
-from include.interlock.domain.errors import HostUnreachable
+from interlock.adapters.hosts import _session
+from interlock.adapters.hosts.fleet import read_running
+from interlock.domain.errors import HostUnreachable
 from tests.deployments import ADMITTED, Balance, deploy_one, served
 from tests.sshd import DEPLOY_ROOT, Fleet, SshdHost, make_release, sshd_fleet
 
@@ -61,7 +61,7 @@ def test_a_login_that_runs_no_command_is_refused_with_what_it_printed(tmp_path: 
 
 
 def test_a_login_that_takes_the_input_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_session, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(_session, "_ANSWER_SECONDS", 1.0)
     with sshd_fleet(tmp_path, limits="echo Which one?; read -r answer;") as fleet:
         with pytest.raises(HostUnreachable, match="Which one"):
             running(fleet)
@@ -95,7 +95,7 @@ def test_a_hook_cannot_answer_in_the_programs_name(
     fleet: Fleet, machine: SshdHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = secrets.token_hex(16)
-    monkeypatch.setattr(host_session, "_new_mark", lambda: mark.encode())
+    monkeypatch.setattr(_session, "_new_mark", lambda: mark.encode())
     release = make_release(fleet, tmp_path, "1.0.0", hooks={"BeforeInstall": LIAR})
     result = deploy_one(fleet, release)
     assert (result.outcome, result.error, result.after) == ("deployed", "", release.release)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from include.interlock.adapters.hosts import Deployment, Site, restart_hosts
-from include.interlock.domain.records import HostResult
+from interlock.adapters.hosts.fleet import Deployment, Site, restart_hosts
+from interlock.domain.records import HostResult
 from tests.deployments import ADMITTED, Balance, deploy, served
 from tests.sshd import Fleet, SshdHost, make_release
 

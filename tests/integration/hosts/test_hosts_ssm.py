@@ -21,14 +21,14 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from include.interlock.adapters import ssm
-from include.interlock.adapters.hosts import Deployment, back_out_hosts, deploy_hosts, read_running
-from include.interlock.adapters.load_balancer import Balancer
-from include.interlock.adapters.permits import Admission
-from include.interlock.adapters.ssm import SsmDoor, SsmLogin
-from include.interlock.domain.errors import HostUnreachable, PolicyViolation
-from include.interlock.domain.production import Production
-from include.interlock.domain.records import BackOutPlan, HostResult
+from interlock.adapters.aws.load_balancer import Balancer
+from interlock.adapters.hosts import ssm
+from interlock.adapters.hosts.fleet import Deployment, back_out_hosts, deploy_hosts, read_running
+from interlock.adapters.hosts.ssm import SsmDoor, SsmLogin
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.errors import HostUnreachable, PolicyViolation
+from interlock.domain.permits.production import Production
+from interlock.domain.records import BackOutPlan, HostResult
 from tests.deployments import ADMITTED, FAIL, Balance, served
 from tests.sshd import Fleet, SshdHost, make_release
 

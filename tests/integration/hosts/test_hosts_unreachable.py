@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.hosts import SshLogin, read_running
-from include.interlock.domain.errors import HostUnreachable
+from interlock.adapters.hosts.fleet import SshLogin, read_running
+from interlock.domain.errors import HostUnreachable
 from tests.deployments import ADMITTED, deploy
 from tests.sshd import Fleet, SshdHost, keygen, make_release, sshd_fleet
 

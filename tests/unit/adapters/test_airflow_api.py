@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from include.interlock.adapters.airflow_api import AirflowApi
-from include.interlock.domain.errors import ReleaseError, TransientError
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.domain.errors import ReleaseError, TransientError
 from tests.airflow_server import RUN, AirflowServer, airflow_server
 
 BALLOT = "rollout.cast_ballot"

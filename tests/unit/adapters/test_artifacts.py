@@ -7,11 +7,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from include.interlock.adapters import artifacts
-from include.interlock.adapters.artifacts import ArtifactStore, Folder, open_store
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import AssetMissing, DigestMismatch, RequestRefused
-from include.interlock.domain.records import Blob
+from interlock.adapters.artifacts import store as artifacts
+from interlock.adapters.artifacts.store import ArtifactStore, Folder, open_store
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import AssetMissing, DigestMismatch, RequestRefused
+from interlock.domain.records import Blob
 
 
 class Connection:

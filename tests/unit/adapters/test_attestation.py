@@ -11,9 +11,9 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 from packageurl import PackageURL
 
-from include.interlock.adapters import attestation
-from include.interlock.adapters.signing import IN_TOTO
-from include.interlock.domain.canonical import canonical_bytes
+from interlock.adapters.evidence import attestation
+from interlock.adapters.signing.signing import IN_TOTO
+from interlock.domain.canonical import canonical_bytes
 from tests.factories import evidence as make
 from tests.factories import releases
 

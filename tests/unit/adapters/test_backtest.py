@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from include.interlock.adapters.backtest import PROJECT, catalogue_folder, main, read_releases
-from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.domain.errors import RequestRefused
+from interlock.adapters.catalogue.backtest import catalogue_folder, main, read_releases
+from interlock.domain.errors import RequestRefused
+from interlock.locations import CATALOGUE, PROJECT
 
 SAMPLE = PROJECT / "include" / "samples" / "past_releases.jsonl"
 
@@ -17,7 +17,7 @@ SAMPLE = PROJECT / "include" / "samples" / "past_releases.jsonl"
 @pytest.fixture
 def changed(tmp_path: Path) -> Path:
     """A catalogue with a tighter policy than the project's."""
-    folder = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    folder = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     policy = folder / "policy.yaml"
     text = policy.read_text().replace("min_line_coverage_percent: 60", "min_line_coverage_percent: 65")
     policy.write_text(text.replace("plan_approval_from_risk: 60", "plan_approval_from_risk: 40"))
@@ -31,7 +31,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_it_says_what_would_have_been_stopped_and_how_that_ended(changed: Path) -> None:
-    code, said = run("--old", str(FOLDER), "--new", str(changed), "--releases", str(SAMPLE))
+    code, said = run("--old", str(CATALOGUE), "--new", str(changed), "--releases", str(SAMPLE))
     assert code == 0
     assert "stopped: min_line_coverage_percent is 65, found was 61" in said
     assert "asked, too: senior management approves the plan" in said
@@ -41,7 +41,7 @@ def test_it_says_what_would_have_been_stopped_and_how_that_ended(changed: Path) 
 
 
 def test_the_same_catalogue_changes_nothing() -> None:
-    code, said = run("--old", str(FOLDER), "--new", str(FOLDER), "--releases", str(SAMPLE))
+    code, said = run("--old", str(CATALOGUE), "--new", str(CATALOGUE), "--releases", str(SAMPLE))
     assert code == 0
     assert "bike-shop" not in said
     assert "0 releases asked more people by the new policy." in said
@@ -52,7 +52,7 @@ def test_a_line_that_is_no_release_is_named(tmp_path: Path) -> None:
     rows.write_text(SAMPLE.read_text().splitlines()[0] + '\n\n{"service": 1}\n')
     with pytest.raises(RequestRefused, match=r"rows\.jsonl, line 3, service: Input should be a valid string"):
         read_releases(rows)
-    code, said = run("--old", str(FOLDER), "--releases", str(rows))
+    code, said = run("--old", str(CATALOGUE), "--releases", str(rows))
     assert code == 1
     assert "line 3" in said
 

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters import source
-from include.interlock.adapters.boarding import NotReady, Platform, highest
-from include.interlock.adapters.catalogue import FOLDER, load_catalogue
-from include.interlock.domain.catalogue import Service
-from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.errors import SourceError, TransientError
-from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.train_manifest import Boarded, Found, LeftBehind
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.adapters.source import git as source
+from interlock.adapters.trains.boarding import NotReady, Platform, highest
+from interlock.domain.catalogue import Service
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.errors import SourceError, TransientError
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.trains.manifest import Boarded, Found, LeftBehind
+from interlock.locations import CATALOGUE
 from tests.memory_ledger import MemoryLedger
 
 TAGS = ("1.0.0", "1.1.0", "v1.2.0", "2.0.0-rc.1", "nightly")
@@ -58,7 +59,7 @@ class Office:
     def look(self, *, service: str = "bike-shop", **passenger: Any) -> Found:
         said = {"name": "weekly", "title": "Weekly", "owner": "o", "time_zone": "UTC", "cadence": {"cron": "0 1 * * *"}}
         train = Train.model_validate({**said, "passengers": [{"service": service, **passenger}]})
-        return Platform(load_catalogue(FOLDER), self.ledger, self.opened).look(train)[service]
+        return Platform(load_catalogue(CATALOGUE), self.ledger, self.opened).look(train)[service]
 
     def ended(self, tag: str, outcome: str = "deployed", run: str = "") -> None:
         version = tag.removeprefix("v")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.bom import bill_of_materials, component_rows, unknown_rows
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import BuildFailed
-from include.interlock.domain.quality import ComponentRow, unknown_notes
+from interlock.adapters.artifacts.bom import bill_of_materials, component_rows, unknown_rows
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import BuildFailed
+from interlock.domain.quality.rows import ComponentRow, unknown_notes
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 DIGEST = "ab" * 32

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.adapters import bundle
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import BuildFailed, DigestMismatch
+from interlock.adapters.artifacts import bundle
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import BuildFailed, DigestMismatch
 
 APPSPEC = "version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: scripts/start.sh\n      timeout: 30\n"
 

@@ -20,15 +20,16 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from include.interlock.adapters import feeds, ical
-from include.interlock.adapters.calendars import Known, faults_of, load_calendars
-from include.interlock.adapters.catalogue import FOLDER, calendars_of, load_catalogue, main, what_is_wrong
-from include.interlock.domain.calendar import Answer, may_change, opens_at
-from include.interlock.domain.catalogue.calendar_file import Feed
-from include.interlock.domain.errors import CatalogueError
-from include.interlock.domain.trains import opens
+from interlock.adapters.calendars import _ical, feeds
+from interlock.adapters.calendars.calendars import Known, faults_of, load_calendars
+from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, main, what_is_wrong
+from interlock.domain.calendars.calendar import Answer, may_change, opens_at
+from interlock.domain.catalogue.calendar_file import Feed
+from interlock.domain.errors import CatalogueError
+from interlock.domain.trains.departures import opens
+from interlock.locations import CATALOGUE
 
-SHOP = load_catalogue(FOLDER).services["bike-shop"]
+SHOP = load_catalogue(CATALOGUE).services["bike-shop"]
 LOOPBACK = ip_network("127.0.0.0/8")
 KNOWN = Known(frozenset({"bike-shop"}), frozenset({"retail"}))
 HEAD = "title: Calendar\nowner: the office\ntime_zone: Europe/Berlin\nentries:\n"
@@ -87,7 +88,7 @@ def test_a_file_that_is_changed_is_read_again_and_one_that_is_not_is_not(folder:
 
 
 def test_a_calendar_may_name_a_service_as_soon_as_its_file_is_there_and_no_longer(tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     services, policy = copy / "services", load_catalogue(copy).policy
     write(copy, "till.yaml", FREEZE.replace("}", ", scope: { services: [till] } }"))
 
@@ -154,7 +155,7 @@ def test_public_holidays_are_those_of_country_and_region(folder: Path) -> None:
 
 
 def test_the_catalogue_is_checked_with_its_calendars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     assert what_is_wrong(copy) == []
     write(copy, "more.yaml", FREEZE.replace("}", ", scope: { environments: [prod] } }"))
     (message,) = what_is_wrong(copy)
@@ -231,7 +232,7 @@ def test_rules_exceptions_moved_and_cancelled_events_are_kept(folder: Path) -> N
         ("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n", "not iCalendar"),
         ("<html>", "not iCalendar"),
         ("", "not iCalendar"),
-        ("X" * (ical.LARGEST + 1), "found a larger file"),
+        ("X" * (_ical.LARGEST + 1), "found a larger file"),
     ],
 )
 def test_an_icalendar_file_that_cannot_be_used_names_the_event_and_closes_everything(
@@ -355,7 +356,7 @@ def test_a_calendar_at_a_url_is_fetched_kept_and_fetched_again(
         ({"status": 404}, "its server answers 404"),
         ({"status": 302}, "its server answers 302"),
         ({"body": b"<html>sign in</html>"}, ""),
-        ({"body": b"X" * (ical.LARGEST + 1)}, "it is larger than"),
+        ({"body": b"X" * (_ical.LARGEST + 1)}, "it is larger than"),
     ],
 )
 def test_what_cannot_be_fetched_is_served_from_the_copy_until_that_is_too_old(
@@ -515,7 +516,7 @@ def test_an_error_that_nobody_foresaw_closes_everything_with_the_file(
         raise RuntimeError("unforeseen")
 
     write(folder, "outlook.ics", ics(event("7", "CATEGORIES:freeze", "X-OWN:unforeseen")))
-    monkeypatch.setattr(ical, "calendars_in", broken)
+    monkeypatch.setattr(_ical, "calendars_in", broken)
     assert "calendars/outlook.ics, cannot be read: RuntimeError('unforeseen')" in faults(folder)
 
 

@@ -8,8 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from include.interlock.adapters.catalogue import (
-    FOLDER,
+from interlock.adapters.catalogue.catalogue import (
     load_catalogue,
     load_service,
     main,
@@ -17,10 +16,11 @@ from include.interlock.adapters.catalogue import (
     what_is_wrong,
     write_schemas,
 )
-from include.interlock.domain.catalogue import ChangeType
-from include.interlock.domain.errors import CatalogueError
-from include.interlock.domain.policy import resolve_policy
-from include.interlock.domain.request import form_fields
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.change.policy import resolve_policy
+from interlock.domain.change.request import form_fields
+from interlock.domain.errors import CatalogueError
+from interlock.locations import CATALOGUE
 
 FILES = {
     "policy.yaml": "policy.schema.json",
@@ -32,7 +32,7 @@ FILES = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A catalogue of the test's own: the project's, to be changed."""
-    return Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    return Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
 
 
 def edit(folder: Path, name: str, *changes: tuple[str, str], to: str = "") -> Path:
@@ -54,7 +54,7 @@ def line_of(path: Path, words: str) -> int:
 
 
 def test_the_projects_catalogue_is_well() -> None:
-    catalogue = load_catalogue(FOLDER)
+    catalogue = load_catalogue(CATALOGUE)
     assert catalogue.broken == {}
     assert "bike-shop" in catalogue.services
     for service in catalogue.services.values():
@@ -64,7 +64,7 @@ def test_the_projects_catalogue_is_well() -> None:
 
 
 def test_the_sample_is_what_the_demo_needs() -> None:
-    catalogue = load_catalogue(FOLDER)
+    catalogue = load_catalogue(CATALOGUE)
     shop = catalogue.services["bike-shop"]
     assert {person.user for person in catalogue.board.people} >= {"rita", "ben", "cora", "dan", "maya", "fay", "sam"}
     flows = {kind.value: (flow.board, flow.acceptance) for kind, flow in catalogue.policy.change_types.items()}
@@ -76,17 +76,17 @@ def test_the_sample_is_what_the_demo_needs() -> None:
 
 
 def test_the_schemas_are_current() -> None:
-    found = {path.name: path.read_text() for path in (FOLDER / "schemas").glob("*.json")}
-    assert found == schema_texts(), "run: python -m include.interlock.adapters.catalogue schemas"
+    found = {path.name: path.read_text() for path in (CATALOGUE / "schemas").glob("*.json")}
+    assert found == schema_texts(), "run: python -m interlock.adapters.catalogue.catalogue schemas"
 
 
 @pytest.mark.parametrize(("name", "schema"), FILES.items())
 def test_editors_find_the_schema_and_agree_with_it(name: str, schema: str) -> None:
-    path = FOLDER / name
+    path = CATALOGUE / name
     marker, _, reference = path.read_text().splitlines()[0].partition("$schema=")
     assert marker == "# yaml-language-server: "
-    assert (path.parent / reference).resolve() == (FOLDER / "schemas" / schema).resolve()
-    validator = Draft202012Validator(json.loads((FOLDER / "schemas" / schema).read_text()))
+    assert (path.parent / reference).resolve() == (CATALOGUE / "schemas" / schema).resolve()
+    validator = Draft202012Validator(json.loads((CATALOGUE / "schemas" / schema).read_text()))
     validator.check_schema(validator.schema)
     assert list(validator.iter_errors(yaml.safe_load(path.read_text()))) == []
     assert not validator.is_valid({**yaml.safe_load(path.read_text()), "surprise": 1})

@@ -6,9 +6,9 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from include.interlock.adapters.copies import CopiesThere, copies_folder
-from include.interlock.adapters.feeds import path_of_copy
-from include.interlock.domain.catalogue.calendar_file import Feed
+from interlock.adapters.calendars.copies import CopiesThere, copies_folder
+from interlock.adapters.calendars.feeds import path_of_copy
+from interlock.domain.catalogue.calendar_file import Feed
 
 FEED = Feed(url="https://calendars.example/secret-of-theirs.ics")
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)

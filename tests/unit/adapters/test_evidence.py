@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters import evidence as packs
-from include.interlock.adapters.evidence import Evidence, build_pack, fingerprint
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import ReleaseError
-from include.interlock.verify.__main__ import read_pem, sha256, verify
+from interlock.adapters.evidence import pack as packs
+from interlock.adapters.evidence.pack import Evidence, build_pack, fingerprint
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import ReleaseError
+from interlock.verify.__main__ import read_pem, sha256, verify
 from tests.factories import evidence as make
 from tests.factories import releases
 

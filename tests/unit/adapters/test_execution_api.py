@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from include.interlock.adapters.execution_api import refuse_unguarded
-from include.interlock.domain.errors import PolicyViolation, TransientError
-from include.interlock.stages import permits, resources
+from interlock.adapters.airflow.execution_api import refuse_unguarded
+from interlock.domain.errors import PolicyViolation, TransientError
+from interlock.stages.runtime import permits, resources
 from tests.ports import free_port
 
 

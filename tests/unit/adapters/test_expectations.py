@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.adapters import expectations
-from include.interlock.adapters.expectations import SUITES, TABLES, Judgement, judge
-from include.interlock.domain.canonical import Model
-from include.interlock.domain.catalogue import Demanded, Thresholds
-from include.interlock.domain.errors import CatalogueError, ReleaseError
-from include.interlock.domain.quality import ComponentRow, CoverageRow, KindRow, RecordRow, TestRow
-from include.interlock.domain.records import LoadResult, SmokeResult
-from include.interlock.domain.verification import compare_loads
+from interlock.adapters.quality import expectations
+from interlock.adapters.quality.expectations import TABLES, Judgement, judge
+from interlock.domain.canonical import Model
+from interlock.domain.catalogue import Demanded, Thresholds
+from interlock.domain.errors import CatalogueError, ReleaseError
+from interlock.domain.quality.rows import ComponentRow, CoverageRow, KindRow, RecordRow, TestRow
+from interlock.domain.quality.verification import compare_loads
+from interlock.domain.records import LoadResult, SmokeResult
+from interlock.locations import EXPECTATIONS
 
 THRESHOLDS = Thresholds(min_tests=2, max_failed_tests=1, max_skipped_tests=1, max_p95_ms=500, max_p95_ratio=2)
 ATTACK = "<img src=x onerror=alert(1)><script>alert(2)</script>"
@@ -68,7 +69,7 @@ def judged(folder: Path, thresholds: Thresholds = THRESHOLDS, **tables: Sequence
 
 
 def test_each_suite_that_people_can_edit_has_a_table_and_a_good_one_passes(tmp_path: Path) -> None:
-    assert {path.stem for path in SUITES.glob("*.json")} == set(TABLES) == set(GOOD)
+    assert {path.stem for path in EXPECTATIONS.glob("*.json")} == set(TABLES) == set(GOOD)
     judgement = judged(tmp_path, **GOOD)
     assert judgement.success, judgement.failures
     assert [suite.suite for suite in judgement.suites] == list(GOOD)
@@ -368,7 +369,7 @@ def test_judging_sends_nothing_prints_nothing_and_writes_only_where_it_is_told(
 
 
 def suites_with(tmp_path: Path, change: Any) -> Path:
-    shutil.copytree(SUITES, tmp_path / "suites")
+    shutil.copytree(EXPECTATIONS, tmp_path / "suites")
     file = tmp_path / "suites" / "smoke.json"
     plain = json.loads(file.read_text())
     change(plain)
@@ -429,14 +430,14 @@ def test_an_expectation_that_cannot_be_judged_fails_and_says_why(tmp_path: Path)
 
 
 def test_pages_that_could_not_be_written_are_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.interlock.adapters.data_docs.TEMPLATES", tmp_path)
+    monkeypatch.setattr("interlock.adapters.quality._data_docs.TEMPLATES", tmp_path)
     (tmp_path / "index_page.j2").write_text("{{ 1 / 0 }}")
     with pytest.raises(ReleaseError, match="wrote 2 of 3 pages"):
         judged(tmp_path, smoke=GOOD["smoke"])
 
 
 def test_no_threshold_of_the_policy_is_written_down_a_second_time() -> None:
-    for file in SUITES.glob("*.json"):
+    for file in EXPECTATIONS.glob("*.json"):
         for expectation in json.loads(file.read_text())["expectations"]:
             numbers = [value for value in expectation["kwargs"].values() if isinstance(value, int | float)]
             assert set(numbers) <= {1}, f"{file.name}: {expectation['description']}"

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from include.interlock.adapters.host_session import MarkedLines
+from interlock.adapters.hosts._session import MarkedLines
 
 MARK = b"0123456789abcdef0123456789abcdef"
 NOISE = st.one_of(

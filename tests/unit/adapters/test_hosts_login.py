@@ -8,11 +8,11 @@ import asyncssh
 import pytest
 from airflow.sdk import Connection
 
-from include.interlock.adapters.hosts import ssh_login
-from include.interlock.adapters.permits import Admission
-from include.interlock.adapters.ssh import SshDoor
-from include.interlock.domain.errors import AssetMissing, PolicyViolation
-from include.interlock.domain.production import Production
+from interlock.adapters.hosts.fleet import ssh_login
+from interlock.adapters.hosts.ssh import SshDoor
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.errors import AssetMissing, PolicyViolation
+from interlock.domain.permits.production import Production
 
 ADMITTED = Admission.sandbox("test", production=Production())
 EXTRA = {"key_file": "/keys/id", "known_hosts": "/keys/known_hosts"}

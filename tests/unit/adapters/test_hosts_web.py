@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.adapters.web import ask_version, await_health, percentile, run_load, smoke, url
-from include.interlock.domain.catalogue import Health, Load, SmokeCheck
-from include.interlock.domain.errors import DeployError
-from include.interlock.domain.records import Host
+from interlock.adapters.hosts.web import ask_version, await_health, percentile, run_load, smoke, url
+from interlock.domain.catalogue import Health, Load, SmokeCheck
+from interlock.domain.errors import DeployError
+from interlock.domain.records import Host
 
 HOST = Host(instance_id="i-1", name="shop-1", address="127.0.0.1", zone="a")
 OTHER = Host(instance_id="i-2", name="shop-2", address="127.0.0.2", zone="a")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.ical import IcsTimes, Named, read_ical
-from include.interlock.domain.calendar import Calendars, may_change
-from include.interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
-from include.interlock.domain.errors import CatalogueError
+from interlock.adapters.calendars._ical import IcsTimes, Named, read_ical
+from interlock.domain.calendars.calendar import Calendars, may_change
+from interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
+from interlock.domain.errors import CatalogueError
 from tests.unit.domain.samples import service
 
 SHOP = service(business_unit="retail")
@@ -434,7 +434,7 @@ def test_more_times_than_anybody_could_mean_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_takes_too_long_to_work_out_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.interlock.adapters.ical.LONGEST_WORK", -1.0)
+    monkeypatch.setattr("interlock.adapters.calendars._ical.LONGEST_WORK", -1.0)
     assert "event a: up to it, the file takes longer than" in refusal(FINE, tmp_path)
 
 

@@ -15,12 +15,12 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from icalendar import Calendar
 
-from include.interlock.adapters.ical import IcsTimes, Named, read_ical
-from include.interlock.adapters.ical_text import Zones, calendars_in
-from include.interlock.domain.calendar import Calendars, may_change
-from include.interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
-from include.interlock.domain.errors import CatalogueError
-from include.interlock.domain.recurrence import Recurrence
+from interlock.adapters.calendars._ical import IcsTimes, Named, read_ical
+from interlock.adapters.calendars._ical_text import Zones, calendars_in
+from interlock.domain.calendars.calendar import Calendars, may_change
+from interlock.domain.calendars.recurrence import Recurrence
+from interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
+from interlock.domain.errors import CatalogueError
 from tests.unit.domain.samples import service
 
 SHOP = service(business_unit="retail")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.bundle import pack
-from include.interlock.adapters.parcel import Difference, Parcel
-from include.interlock.adapters.ssm import ssm_login
-from include.interlock.domain.errors import AssetMissing
-from include.interlock.domain.host_commands import Contents, InstalledRelease
+from interlock.adapters.artifacts.bundle import pack
+from interlock.adapters.hosts._parcel import Difference, Parcel
+from interlock.adapters.hosts.ssm import ssm_login
+from interlock.domain.errors import AssetMissing
+from interlock.domain.hosts.commands import Contents, InstalledRelease
 
 OLD = InstalledRelease("1.0.0-aaaaaaaaaaaa", "1.0.0", None, "a" * 64, has_manifest=True)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.artifacts import ArtifactStore, Folder
-from include.interlock.adapters.past_releases import REVIEWED, ended_releases, facts_of
-from include.interlock.domain.backtest import ReleaseFacts
-from include.interlock.domain.canonical import Model, canonical_bytes
-from include.interlock.domain.ledger import ENDED, INSTALLATION
-from include.interlock.domain.quality import CoverageRow, TestRow, rows_as_json
-from include.interlock.domain.records import LoadReport, LoadResult, SuiteRuns
+from interlock.adapters.artifacts.store import ArtifactStore, Folder
+from interlock.adapters.ledger.past_releases import REVIEWED, ended_releases, facts_of
+from interlock.domain.canonical import Model, canonical_bytes
+from interlock.domain.change.backtest import ReleaseFacts
+from interlock.domain.ledger.chain import ENDED, INSTALLATION
+from interlock.domain.quality.rows import CoverageRow, TestRow, rows_as_json
+from interlock.domain.records import LoadReport, LoadResult, SuiteRuns
 from tests.factories import evidence as make
 from tests.factories import releases
 from tests.memory_ledger import MemoryLedger

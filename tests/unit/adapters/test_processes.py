@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from include.interlock.adapters import processes
+from interlock.adapters import processes
 
 ENVIRON = {"PATH": os.environ["PATH"]}
 

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pytest
 from airflow.sdk.definitions.connection import Connection
 
-from include.interlock.adapters.reaching import Door, doors_to
-from include.interlock.adapters.registries import Registry, registry_of, variables, write_settings
-from include.interlock.domain.errors import AssetMissing
+from interlock.adapters.build._network_access import Door, doors_to
+from interlock.adapters.build.registries import Registry, registry_of, variables, write_settings
+from interlock.domain.errors import AssetMissing
 
 PASSWORD = 'p"a\\ss <&> word'
 

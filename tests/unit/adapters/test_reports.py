@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.adapters import reports
-from include.interlock.domain.errors import QualityRejected
-from include.interlock.domain.quality import CoverageRow, TestRow, coverage_notes
+from interlock.adapters.quality import reports
+from interlock.domain.errors import QualityRejected
+from interlock.domain.quality.rows import CoverageRow, TestRow, coverage_notes
 
 BOMB = """<?xml version="1.0"?>
 <!DOCTYPE testsuites [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>
@@ -89,7 +89,7 @@ def test_a_report_that_cannot_be_trusted_is_refused(tmp_path: Path, text: str, s
 def test_a_report_that_is_not_there_or_too_big_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(QualityRejected, match="No such file"):
         reports.junit_rows([tmp_path / "none.xml"])
-    monkeypatch.setattr("include.interlock.adapters.reports.untrusted.SIZE_CAP", 10)
+    monkeypatch.setattr("interlock.adapters.quality.reports._untrusted.SIZE_CAP", 10)
     with pytest.raises(QualityRejected, match="at most 10 are read"):
         reports.junit_rows([report(tmp_path, "<testsuite></testsuite>")])
 
@@ -558,7 +558,7 @@ def test_a_big_report_is_read_in_little_memory(tmp_path: Path) -> None:
 
 
 def test_more_test_cases_than_can_be_held_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.interlock.adapters.reports.junit.MOST_CASES", 2)
+    monkeypatch.setattr("interlock.adapters.quality.reports._junit.MOST_CASES", 2)
     text = '<testsuite><testcase name="a"/><testcase name="b"/></testsuite>'
     assert len(reports.junit_rows([report(tmp_path, text)])) == 2
     with pytest.raises(QualityRejected, match="more than 2 test cases"):
@@ -728,10 +728,10 @@ def test_a_coverage_report_that_is_not_there_or_too_long_is_refused(
 ) -> None:
     with pytest.raises(QualityRejected, match="No such file"):
         reports.coverage_rows(tmp_path / "none.xml")
-    monkeypatch.setattr("include.interlock.adapters.reports.coverage.MOST_LINES", 1)
+    monkeypatch.setattr("interlock.adapters.quality.reports._coverage.MOST_LINES", 1)
     with pytest.raises(QualityRejected, match="more than 1 lines"):
         reports.coverage_rows(SAMPLES / "coverage" / "jacoco.xml")
-    monkeypatch.setattr("include.interlock.adapters.reports.lcov.MOST_LINES", 1)
+    monkeypatch.setattr("interlock.adapters.quality.reports._lcov.MOST_LINES", 1)
     with pytest.raises(QualityRejected, match="more than 1 lines"):
         reports.coverage_rows(SAMPLES / "coverage" / "lcov-c8.info")
 

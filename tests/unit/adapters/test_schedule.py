@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from icalendar import Calendar
 
-from include.interlock.adapters.calendars import Known, load_calendars
-from include.interlock.adapters.catalogue import FOLDER, load_catalogue, load_rules
-from include.interlock.adapters.conflicts import conflicts_of_release, longest_of
-from include.interlock.adapters.schedule import Item, Schedule, as_ical, path_of
-from include.interlock.adapters.trains import load_trains
-from include.interlock.domain.bookings import BOOKED, booking_chain
-from include.interlock.domain.calendar import Calendars
-from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.train_manifest import (
+from interlock.adapters.calendars.calendars import Known, load_calendars
+from interlock.adapters.calendars.conflicts import conflicts_of_release, longest_of
+from interlock.adapters.calendars.schedule import Item, Schedule, as_ical, path_of
+from interlock.adapters.catalogue.catalogue import load_catalogue, load_rules
+from interlock.adapters.catalogue.trains import load_trains
+from interlock.domain.calendars.bookings import BOOKED, booking_chain
+from interlock.domain.calendars.calendar import Calendars
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.trains.manifest import (
     ARRIVED,
     DEPARTED,
     FROZEN,
@@ -27,6 +27,7 @@ from include.interlock.domain.train_manifest import (
     PassengerOutcome,
     Voyage,
 )
+from interlock.locations import CATALOGUE as FOLDER
 from tests.memory_ledger import MemoryLedger
 from tests.unit.domain.test_train_manifest import boarded, manifest
 

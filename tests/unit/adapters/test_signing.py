@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from include.interlock.adapters.attestation import provenance_statement, statement
-from include.interlock.adapters.signing import (
+from interlock.adapters.evidence.attestation import provenance_statement, statement
+from interlock.adapters.signing.signing import (
     IN_TOTO,
     Signer,
     generate_key,
@@ -22,9 +22,9 @@ from include.interlock.adapters.signing import (
     verified_statement,
     verify,
 )
-from include.interlock.domain.catalogue import Build
-from include.interlock.domain.errors import AssetMissing, DigestMismatch, PolicyViolation
-from include.interlock.domain.records import Blob
+from interlock.domain.catalogue import Build
+from interlock.domain.errors import AssetMissing, DigestMismatch, PolicyViolation
+from interlock.domain.records import Blob
 
 CLAIM = {"what": "bikes ✓"}
 

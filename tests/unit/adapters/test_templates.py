@@ -15,8 +15,7 @@ from jinja2 import UndefinedError
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from include.interlock.adapters.templates import (
-    FOLDER,
+from interlock.adapters.templates import (
     JOINER,
     LONGEST,
     Markdown,
@@ -28,12 +27,13 @@ from include.interlock.adapters.templates import (
     render,
     worded,
 )
-from include.interlock.domain.catalogue import WaiverRule
-from include.interlock.domain.paths import quality_page
-from include.interlock.domain.records import Decision, Vote, Waiver
-from include.interlock.domain.rollout import in_sentences
-from include.interlock.domain.train_manifest import LeftBehind
-from include.interlock.domain.voting import left_out
+from interlock.domain.board.voting import left_out
+from interlock.domain.catalogue import WaiverRule
+from interlock.domain.paths import quality_page
+from interlock.domain.records import Decision, Vote, Waiver
+from interlock.domain.rollout.rollout import in_sentences
+from interlock.domain.trains.manifest import LeftBehind
+from interlock.locations import TEMPLATES
 from tests.factories import releases
 from tests.unit.domain.test_train_manifest import boarded, manifest, train
 
@@ -392,7 +392,7 @@ def test_training_material_that_is_too_long_is_cut_and_says_so() -> None:
 
 
 def test_every_template_is_used_by_a_test() -> None:
-    assert {path.name for path in Path(FOLDER).glob("*.md.j2")} == {
+    assert {path.name for path in Path(TEMPLATES).glob("*.md.j2")} == {
         "ballot.md.j2",
         "plan_approval.md.j2",
         "acceptance.md.j2",

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.catalogue import FOLDER, load_rules, main, what_is_wrong
-from include.interlock.adapters.trains import load_train, load_trains
-from include.interlock.domain.errors import CatalogueError
+from interlock.adapters.catalogue.catalogue import load_rules, main, what_is_wrong
+from interlock.adapters.catalogue.trains import load_train, load_trains
+from interlock.domain.errors import CatalogueError
+from interlock.locations import CATALOGUE
 
-WEEKLY = (FOLDER / "trains" / "weekly.yaml").read_text()
+WEEKLY = (CATALOGUE / "trains" / "weekly.yaml").read_text()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    return Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
 
 
 def change(folder: Path, old: str, new: str) -> str:

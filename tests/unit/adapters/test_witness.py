@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from include.interlock.adapters.signing import Signer, generate_key
-from include.interlock.adapters.witness import (
+from interlock.adapters.signing.signing import Signer, generate_key
+from interlock.adapters.signing.witness import (
     KEY,
     PUBLIC_KEY,
     as_witnessed,
@@ -20,9 +20,16 @@ from include.interlock.adapters.witness import (
     witness_key,
     witness_signer,
 )
-from include.interlock.domain.errors import AssetMissing, PolicyViolation
-from include.interlock.domain.ledger import Entry, next_entry
-from include.interlock.domain.witness import ASKED, GIVEN, WORDED, GivenAnswer, question_digest, refuse_unworded
+from interlock.domain.errors import AssetMissing, PolicyViolation
+from interlock.domain.ledger.chain import Entry, next_entry
+from interlock.domain.ledger.witness import (
+    ASKED,
+    GIVEN,
+    WORDED,
+    GivenAnswer,
+    question_digest,
+    refuse_unworded,
+)
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 CHAIN = "release/release_bike_shop/one"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.console import control
-from include.interlock.console.made import Made
-from include.interlock.domain.dag_names import Place
+from interlock.console.control import rules
+from interlock.console.control.own_dags import Made
+from interlock.domain.dag_names import Place
 from tests.memory_ledger import MemoryLedger
 
 CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
@@ -37,6 +37,6 @@ class Airflows:
 def airflows(monkeypatch: pytest.MonkeyPatch) -> Airflows:
     """Have release control ask an Airflow without Dags, and the project's own catalogue."""
     airflows = Airflows()
-    monkeypatch.setattr(control, "made", lambda: airflows.made)
+    monkeypatch.setattr(rules, "made", lambda: airflows.made)
     monkeypatch.delenv("INTERLOCK_DAGS", raising=False)
     return airflows

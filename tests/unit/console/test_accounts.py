@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.catalogue import FOLDER, load_rules
-from include.interlock.console.accounts import is_vouched_for, objection
-from include.interlock.console.asked import Asked
-from include.interlock.domain.accounts import CONFIRMED, KNOWN, Account, confirmed
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import PolicyViolation, TransientError
-from include.interlock.domain.ledger import INSTALLATION
+from interlock.adapters.catalogue.catalogue import load_rules
+from interlock.console.auth.accounts import is_vouched_for, objection
+from interlock.console.control.current_request import Asked
+from interlock.domain.board.accounts import CONFIRMED, KNOWN, Account, confirmed
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import PolicyViolation, TransientError
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.locations import CATALOGUE
 from tests.clock import NOW
 from tests.memory_ledger import MemoryLedger
 
 pytestmark = pytest.mark.usefixtures("clock")
 
-BOARD = load_rules(FOLDER)[1]
+BOARD = load_rules(CATALOGUE)[1]
 MADE = NOW - timedelta(days=30)
 BALLOT = "/api/v2/dags/release_bike_shop/dagRuns/r/taskInstances/rollout.cast_ballot/0/hitlDetails"
 CONFIRM = "/api/v2/dags/confirm_account/dagRuns"

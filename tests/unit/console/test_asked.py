@@ -5,8 +5,16 @@ from typing import Any
 
 import pytest
 
-from include.interlock.console.asked import LARGEST_KEPT, READING, Asked, Target, asked_of, says, under_way
-from include.interlock.console.control import is_controlled
+from interlock.console.control.current_request import (
+    LARGEST_KEPT,
+    READING,
+    Asked,
+    Target,
+    asked_of,
+    says,
+    under_way,
+)
+from interlock.console.control.rules import is_controlled
 
 RELEASE, RUN = "release_bike_shop", "manual__2026"
 DAG = f"/api/v2/dags/{RELEASE}"

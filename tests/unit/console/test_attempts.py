@@ -12,9 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.console.asked import Asked
-from include.interlock.console.attempts import MOST_KINDS, SEVERAL, Attempt, AttemptLog, Row, Tally, attempt_of
-from include.interlock.domain.errors import LedgerConflict, TransientError
+from interlock.console.control.current_request import Asked
+from interlock.console.record.attempts import (
+    MOST_KINDS,
+    SEVERAL,
+    Attempt,
+    AttemptLog,
+    Row,
+    Tally,
+    attempt_of,
+)
+from interlock.domain.errors import LedgerConflict, TransientError
 
 AT = datetime(2026, 11, 23, 6, 17, tzinfo=UTC)
 ATTEMPT = Attempt("opal", "PATCH", "TASK_INSTANCE", "release_bike_shop", "release control", "/p", AT, "r", "t")

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from include.interlock.console.asked import READING, Asked
-from include.interlock.console.control import (
+from interlock.console.control.current_request import READING, Asked
+from interlock.console.control.routes import Deed
+from interlock.console.control.rules import (
     NEVER,
     goes_round,
     is_controlled,
@@ -15,7 +16,6 @@ from include.interlock.console.control import (
     refusal,
     service_of,
 )
-from include.interlock.console.routes import Deed
 
 ENTITIES = ["RUN", "TASK_INSTANCE", "XCOM", "TASK", "TASK_LOGS", "AUDIT_LOG", "SOMETHING_NEW"]
 RELEASE = "release_bike_shop"

@@ -9,16 +9,16 @@ import anyio
 import httpx
 import pytest
 
-from include.interlock.console import control
-from include.interlock.console.asked import READING, App, Asked, under_way
-from include.interlock.console.attempts import Attempt
-from include.interlock.console.door import LARGEST_BODY, ReleaseDoor
-from include.interlock.console.tasks import Knows
-from include.interlock.domain.errors import TransientError
-from include.interlock.domain.ledger import ENDED, INSTALLATION
-from include.interlock.domain.train_manifest import CONDUCTOR
-from include.interlock.domain.versions import BAD
-from include.interlock.stages import resources
+from interlock.console.control import rules
+from interlock.console.control.current_request import READING, App, Asked, under_way
+from interlock.console.control.middleware import LARGEST_BODY, ReleaseDoor
+from interlock.console.control.task_requests import Knows
+from interlock.console.record.attempts import Attempt
+from interlock.domain.errors import TransientError
+from interlock.domain.ledger.chain import ENDED, INSTALLATION
+from interlock.domain.outcome.versions import BAD
+from interlock.domain.trains.manifest import CONDUCTOR
+from interlock.stages.runtime import resources
 from tests.memory_ledger import MemoryLedger
 from tests.unit.console.conftest import Airflows
 from tests.unit.domain.test_train_manifest import boarded, manifest
@@ -380,9 +380,7 @@ def test_without_a_ledger_no_rollback_is_asked_for(behind: Behind) -> None:
 
 
 def test_a_service_may_be_named_like_a_rollback() -> None:
-    named = [
-        control.service_of(dag) for dag in ("release_rollback_tool", "rollback_release_notes", "Release_bike_shop")
-    ]
+    named = [rules.service_of(dag) for dag in ("release_rollback_tool", "rollback_release_notes", "Release_bike_shop")]
     assert named == ["rollback-tool", "release-notes", "bike-shop"]
 
 
@@ -559,4 +557,4 @@ def test_other_connections_are_airflows_business(behind: Behind) -> None:
 
 
 def test_the_connections_that_proof_rests_on_are_those_that_stages_use() -> None:
-    assert {*resources.CONNECTIONS} - {resources.ARTIFACTS, resources.SMTP} == control.ROOTS
+    assert {*resources.CONNECTIONS} - {resources.ARTIFACTS, resources.SMTP} == rules.ROOTS

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from include.interlock.console.asked import Asked
-from include.interlock.console.attempts import Attempt
-from include.interlock.console.glass import MOST_TARGETS, Glass, read_grants
-from include.interlock.console.made import catalogue_folder
-from include.interlock.console.verdict import Bench
-from include.interlock.domain.errors import TransientError
+from interlock.console.control.break_glass import MOST_TARGETS, Glass, read_grants
+from interlock.console.control.current_request import Asked
+from interlock.console.control.refusal import Bench
+from interlock.console.record.attempts import Attempt
+from interlock.domain.errors import TransientError
+from interlock.locations import catalogue_folder
 
 RELEASE = "release_bike_shop"
 TASK = f"/api/v2/dags/{RELEASE}/dagRuns/r/taskInstances/t"

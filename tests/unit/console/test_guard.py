@@ -8,10 +8,10 @@ import httpx
 import pytest
 from fastapi import HTTPException
 
-from include.interlock.console import guard as guards
-from include.interlock.console.asked import LARGEST_KEPT, Asked
-from include.interlock.console.attempts import Attempt
-from include.interlock.console.guard import ReleaseGuard, is_needed
+from interlock.console.control import guard as guards
+from interlock.console.control.current_request import LARGEST_KEPT, Asked
+from interlock.console.control.guard import ReleaseGuard, is_needed
+from interlock.console.record.attempts import Attempt
 
 RELEASE, RUN = "release_bike_shop", "manual__2026"
 DAG = f"/api/v2/dags/{RELEASE}"
@@ -190,7 +190,7 @@ def test_a_body_in_pieces_is_read_whole_and_a_client_that_goes_is_let_go(judge: 
 
 
 def test_it_is_needed_beside_every_auth_manager_but_ours() -> None:
-    ours = type("InterlockFabAuthManager", (), {"__module__": "include.interlock.console.auth"})
+    ours = type("InterlockFabAuthManager", (), {"__module__": "interlock.console.auth.manager"})
     assert not is_needed(ours)
     assert not is_needed(type("Theirs", (ours,), {}))
     assert is_needed(type("SimpleAuthManager", (), {}))

@@ -8,8 +8,8 @@ import pytest
 from fastapi import HTTPException
 from limits import parse
 
-from include.interlock.console import guesses
-from include.interlock.console.roles import SERVICE_ACCOUNTS
+from interlock.console.auth import guesses
+from interlock.console.auth.roles import SERVICE_ACCOUNTS
 
 RIGHT = "right"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from include.interlock.console import control
-from include.interlock.console.made import Made
-from include.interlock.domain.dag_names import Home, Place, dags_named, file_of, home_of
-from include.interlock.domain.errors import CatalogueError, TransientError
+from interlock.console.control import rules
+from interlock.console.control.own_dags import Made
+from interlock.domain.dag_names import Home, Place, dags_named, file_of, home_of
+from interlock.domain.errors import CatalogueError, TransientError
 from tests.unit.console.conftest import CATALOGUE, Airflows
 
 ELSEWHERE = [
@@ -27,11 +27,11 @@ ELSEWHERE = [
 def test_a_dag_of_others_is_not_under_control(
     airflows: Airflows, dag_id: str, file: str | None, bundle: str | None
 ) -> None:
-    assert not control.is_controlled(dag_id)
+    assert not rules.is_controlled(dag_id)
     airflows.has(dag_id, file, bundle)
     airflows.now += 60
-    assert not control.is_controlled(dag_id)
-    assert not control.is_refused("DELETE", "RUN", dag_id, None)
+    assert not rules.is_controlled(dag_id)
+    assert not rules.is_refused("DELETE", "RUN", dag_id, None)
 
 
 @pytest.mark.parametrize("dag_id", ["release_bike_shop", "rollback_bike_shop", "train_weekly", "reconcile"])
@@ -40,7 +40,7 @@ def test_a_dag_of_the_catalogue_stays_under_control_whoever_makes_it(
     airflows: Airflows, dag_id: str, file: str | None, bundle: str | None
 ) -> None:
     airflows.has(dag_id, file, bundle)
-    assert control.is_controlled(dag_id)
+    assert rules.is_controlled(dag_id)
     assert "none of Interlock's" in airflows.made.stranger(dag_id)
     assert "INTERLOCK_DAGS" in airflows.made.stranger(dag_id)
 
@@ -61,14 +61,14 @@ def test_a_service_that_left_the_catalogue_stays_under_control_by_its_file_and_b
     airflows: Airflows,
 ) -> None:
     airflows.has("release_car_shop", "release.py")
-    assert control.is_controlled("release_car_shop")
+    assert rules.is_controlled("release_car_shop")
     airflows.has("release_car_shop", "mine.py", "data-team")
-    assert control.is_controlled("release_car_shop")  # once known, never forgotten
+    assert rules.is_controlled("release_car_shop")  # once known, never forgotten
     airflows.ledger.append("release/release_boat_shop/r1", "run.asked", {}, actor="rita", key="1")
     airflows.has("release_boat_shop", "mine.py", "data-team")
-    assert control.is_controlled("release_boat_shop")
-    assert control.is_controlled("RELEASE_boat_shop")
-    assert not control.is_controlled("release_boat")
+    assert rules.is_controlled("release_boat_shop")
+    assert rules.is_controlled("RELEASE_boat_shop")
+    assert not rules.is_controlled("release_boat")
 
 
 def test_what_cannot_be_told_is_under_control_and_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,14 +85,14 @@ def test_what_cannot_be_told_is_under_control_and_is_not_trusted(monkeypatch: py
 
 def test_others_dags_are_looked_for_every_few_seconds_and_interlocks_at_once(airflows: Airflows) -> None:
     for _ in range(3):
-        assert not control.is_controlled("train_model")
+        assert not rules.is_controlled("train_model")
     assert airflows.asked == ["train_model"]
     airflows.has("train_model", "trains.py")
-    assert not control.is_controlled("train_model")
+    assert not rules.is_controlled("train_model")
     airflows.now += 6
-    assert control.is_controlled("train_model")
+    assert rules.is_controlled("train_model")
     airflows.asked.clear()
-    assert control.is_controlled("release_bike_shop")
+    assert rules.is_controlled("release_bike_shop")
     assert not airflows.asked
 
 

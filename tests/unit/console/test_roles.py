@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from include.interlock.console.roles import RELEASED_BY, ROLES, WEBSITE, dag_access, roles_table, sync_roles
-from include.interlock.domain.errors import ReleaseError
+from interlock.console.auth.roles import RELEASED_BY, ROLES, WEBSITE, dag_access, roles_table, sync_roles
+from interlock.domain.errors import ReleaseError
 
 CHANGES = {"can_create", "can_edit", "can_delete"}
 OWN_ACCOUNT = {("can_edit", "My Profile"), ("can_edit", "My Password")}
@@ -133,5 +133,5 @@ def test_a_role_that_fab_could_not_store_is_not_passed_over() -> None:
 
 
 def test_the_table_in_the_documentation_is_what_the_roles_are() -> None:
-    assert roles_table() in DOCS.read_text(), "run: python -m include.interlock.console.roles"
+    assert roles_table() in DOCS.read_text(), "run: python -m interlock.console.auth.roles"
     assert "| `board_clerk` | | | | yes | | | |" in roles_table()

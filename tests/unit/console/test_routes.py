@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from include.interlock.console.control import OPEN_DEEDS, PAUSES
-from include.interlock.console.routes import ROUTES, Deed, route_of
+from interlock.console.control.routes import ROUTES, Deed, route_of
+from interlock.console.control.rules import OPEN_DEEDS, PAUSES
 
 
 def test_the_table_has_each_route_once() -> None:

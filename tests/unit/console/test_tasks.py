@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from include.interlock.console.asked import Scope
-from include.interlock.console.behind import Asker
-from include.interlock.console.tasks import Knows, is_of_a_task, refused
+from interlock.console.control.current_request import Scope
+from interlock.console.control.lookups import Asker
+from interlock.console.control.task_requests import Knows, is_of_a_task, refused
 
 RELEASE = "release_bike_shop"
 OWN = Asker(RELEASE, "r1", "rollout.prepare_ballots", -1)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from include.interlock.console.asked import Asked
-from include.interlock.console.witness import does_not_count, is_answer, note_run, objection
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import AssetMissing, TransientError
-from include.interlock.domain.stops import DECLARED, EmergencyStop, id_of
-from include.interlock.domain.witness import told
+from interlock.console.control.current_request import Asked
+from interlock.console.record.witness import does_not_count, is_answer, note_run, objection
+from interlock.domain.calendars.stops import DECLARED, EmergencyStop, id_of
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import AssetMissing, TransientError
+from interlock.domain.ledger.witness import told
 from tests.witness import SIGNER
 
 RUN = "/api/v2/dags/release_bike_shop/dagRuns/manual__2026"

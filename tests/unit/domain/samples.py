@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import BoardBook, ChangeType, Policy, Service
-from include.interlock.domain.records import (
+from interlock.domain.board.voting import VotingRule, voting_rule
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import BoardBook, ChangeType, Policy, Service
+from interlock.domain.records import (
     BackOutPlan,
     BackOutReport,
     Blob,
@@ -22,7 +23,6 @@ from include.interlock.domain.records import (
     Vote,
     WaveReport,
 )
-from include.interlock.domain.voting import VotingRule, voting_rule
 
 DIGEST = "d" * 64
 BLOB = Blob(uri="file:///store/bundle.tar.gz", sha256="b" * 64, size=10)

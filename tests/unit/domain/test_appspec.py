@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.appspec import Event, Hook, parse_appspec, refuse_two_sources
-from include.interlock.domain.errors import BuildFailed
+from interlock.domain.errors import BuildFailed
+from interlock.domain.hosts.appspec import Event, Hook, parse_appspec, refuse_two_sources
 
 HEAD = "version: 0.0\nos: linux\n"
 FILES = "files: [{source: /, destination: /x}]\n"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.backtest import Comparison, ReleaseFacts, backtest, endings
-from include.interlock.domain.catalogue import Catalogue
+from interlock.domain.catalogue import Catalogue
+from interlock.domain.change.backtest import Comparison, ReleaseFacts, backtest, endings
 from tests.unit.domain.samples import FLOWS, book, policy, service
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.board import (
+from interlock.domain.board.decision import (
     ABSTAIN,
     APPROVE,
     CHOICES,
@@ -19,10 +19,10 @@ from include.interlock.domain.board import (
     decide_single,
     eligible_members,
 )
-from include.interlock.domain.catalogue import Flow
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.records import Decision, Vote
-from include.interlock.domain.voting import VotingRule, merge
+from interlock.domain.board.voting import VotingRule, merge
+from interlock.domain.catalogue import Flow
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.records import Decision, Vote
 from tests.factories import releases
 from tests.unit.domain.samples import DIGEST, board, book, vote
 

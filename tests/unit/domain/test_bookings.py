@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.bookings import (
+from interlock.domain.calendars.bookings import (
     BOOKED,
     EXTENDED,
     FREED,
@@ -21,8 +21,8 @@ from include.interlock.domain.bookings import (
     standing,
     verdict,
 )
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.ledger import Entry, next_entry
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import Entry, next_entry
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from include.interlock.adapters.yaml_files import read_yaml
-from include.interlock.domain.catalogue.break_glass_file import LONGEST_GRANT, BreakGlassBook, Grant
-from include.interlock.domain.errors import CatalogueError
+from interlock.adapters.catalogue.yaml_files import read_yaml
+from interlock.domain.catalogue.break_glass_file import LONGEST_GRANT, BreakGlassBook, Grant
+from interlock.domain.errors import CatalogueError
 
 BEGIN = datetime(2026, 12, 1, 18, tzinfo=UTC)
 GRANT = {"user": "olga", "from": "2026-12-01T18:00:00Z", "until": "2026-12-01T20:00:00Z", "reason": "The bake hangs"}

@@ -16,8 +16,16 @@ from hypothesis import strategies as st
 from icalendar import Calendar
 from pydantic import ValidationError
 
-from include.interlock.domain.calendar import HORIZON, Calendars, Entry, EntryTimes, may_change, merged, without
-from include.interlock.domain.catalogue.calendar_file import CalendarEntry
+from interlock.domain.calendars.calendar import (
+    HORIZON,
+    Calendars,
+    Entry,
+    EntryTimes,
+    may_change,
+    merged,
+    without,
+)
+from interlock.domain.catalogue.calendar_file import CalendarEntry
 
 from .samples import service
 

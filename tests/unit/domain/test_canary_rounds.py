@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain.canary import CanaryReport, CanaryRound, Judged, Question
-from include.interlock.domain.canary_rounds import judge_rounds
-from include.interlock.domain.catalogue.strategy_file import Canary
-from include.interlock.domain.records import Host, LoadResult
-from include.interlock.domain.rollout import canary_question
+from interlock.domain.canary.records import CanaryReport, CanaryRound, Judged, Question
+from interlock.domain.canary.rounds import judge_rounds
+from interlock.domain.catalogue.strategy_file import Canary
+from interlock.domain.records import Host, LoadResult
+from interlock.domain.rollout.rollout import canary_question
 
 AT = datetime(2026, 11, 28, tzinfo=UTC)
 PATHS = ("/", "/x")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from include.interlock.domain.catalogue import BoardBook, Duration, Policy, Quorum, Service, Thresholds, Wave
-from include.interlock.domain.catalogue.values import in_words
+from interlock.domain.catalogue import BoardBook, Duration, Policy, Quorum, Service, Thresholds, Wave
+from interlock.domain.catalogue.values import in_words
 from tests.unit.domain.samples import FLOWS, policy, service, service_data
 
 PEOPLE = [

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.interlock.adapters.calendars import public_holidays
-from include.interlock.domain.calendar import Calendars, Entry, EntryTimes, may_change
-from include.interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
-from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.conflicts import (
+from interlock.adapters.calendars.calendars import public_holidays
+from interlock.domain.calendars.calendar import Calendars, Entry, EntryTimes, may_change
+from interlock.domain.calendars.conflicts import (
     Taken,
     next_slot,
     of_line,
@@ -23,7 +21,9 @@ from include.interlock.domain.conflicts import (
     relations,
     slot_for_all,
 )
-from include.interlock.domain.trains import departures_between
+from interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.trains.departures import departures_between
 from tests.unit.domain import samples
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)

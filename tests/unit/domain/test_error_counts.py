@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
-from include.interlock.domain.error_counts import RISK, Count, Found, _chance, compare
+from interlock.domain.canary.error_counts import RISK, Count, Found, _chance, compare
 
 ROUNDS, EACH = 20, 20
 Failures = Callable[[int, int, int], float]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.appspec import AppSpec, Event, parse_appspec
-from include.interlock.domain.errors import DeployError
-from include.interlock.domain.host_commands import (
+from interlock.domain.errors import DeployError
+from interlock.domain.hosts.appspec import AppSpec, Event, parse_appspec
+from interlock.domain.hosts.commands import (
     Contents,
     HostState,
     InstalledRelease,

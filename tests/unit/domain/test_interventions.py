@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.interventions import (
+from interlock.domain.ledger.interventions import (
     SEVERAL,
     SKEW,
     WINDOW,

@@ -9,10 +9,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from include.interlock.domain.canary import EffectSize, Judged, Metric, Question
-from include.interlock.domain.canonical import canonical_bytes
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.judge import CONFIDENCE, judge, judge_metric, shift
+from interlock.domain.canary.judge import CONFIDENCE, judge, judge_metric, shift
+from interlock.domain.canary.records import EffectSize, Judged, Metric, Question
+from interlock.domain.canonical import canonical_bytes
+from interlock.domain.errors import PolicyViolation
 
 USUAL = [10.2, 9.8, 11.1, 10.7, 9.9, 10.4, 10.0, 9.5, 10.9, 10.3, 9.7, 10.6, 10.1, 9.6, 10.8]
 HIGHER = [value * 2 for value in USUAL]

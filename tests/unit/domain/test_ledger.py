@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from include.interlock.domain.canonical import canonical_bytes
-from include.interlock.domain.errors import ClockError, LedgerBroken, LedgerError
-from include.interlock.domain.ledger import (
+from interlock.domain.canonical import canonical_bytes
+from interlock.domain.errors import ClockError, LedgerBroken, LedgerError
+from interlock.domain.ledger.chain import (
     CLOCK_CORRECTED,
     DEEPEST_PAYLOAD,
     IN_ANY_CASE,

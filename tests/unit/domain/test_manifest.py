@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.manifest import LARGE, Manifest, block_digests, block_size, entry_of, parse_manifest
+from interlock.domain.hosts.manifest import (
+    LARGE,
+    Manifest,
+    block_digests,
+    block_size,
+    entry_of,
+    parse_manifest,
+)
 
 NAMES = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="\\"), min_size=1)
 

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from include.interlock.domain.networks import may_be_asked, networks_in
+from interlock.domain.networks import may_be_asked, networks_in
 
 OFFICE = networks_in("10.20.0.0/16, 127.0.0.0/8 fd00::/8,0.0.0.0/0 ::/0")
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from include.interlock.domain.catalogue import Audience
-from include.interlock.domain.notes import announcement, escaped, one_line, release_notes
+from interlock.domain.catalogue import Audience
+from interlock.domain.outcome.notes import announcement, escaped, one_line, release_notes
 from tests.unit.domain.samples import plan, service
 
 CUSTOMERS = Audience(name="customers", title="Customers", email=("customers@example.com",))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.outcome import STAGES, FailedTask, decide_outcome
-from include.interlock.domain.records import (
+from interlock.domain.canonical import sha256_of
+from interlock.domain.outcome.outcome import STAGES, FailedTask, decide_outcome
+from interlock.domain.records import (
     BackOutPlan,
     Communication,
     FailedExpectation,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain.calendar import Answer, Entry
-from include.interlock.domain.catalogue import Person
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.ledger import INSTALLATION, next_entry
-from include.interlock.domain.ledger import Entry as LedgerEntry
-from include.interlock.domain.overrides import OVERRIDDEN, overridden, override
+from interlock.domain.calendars.calendar import Answer, Entry
+from interlock.domain.calendars.overrides import OVERRIDDEN, overridden, override
+from interlock.domain.catalogue import Person
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import INSTALLATION, next_entry
+from interlock.domain.ledger.chain import Entry as LedgerEntry
 
 NOW = datetime(2026, 12, 13, 12, tzinfo=UTC)
 BEN = Person(user="ben", name="Ben", email="ben@example.com", role="operations")

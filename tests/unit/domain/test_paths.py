@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.paths import docs_prefix, quality_page, run_slug
+from interlock.domain.paths import docs_prefix, quality_page, run_slug
 
 RUN = "manual__2026-11-23T06:17:00.123456+00:00"
 

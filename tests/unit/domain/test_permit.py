@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.bookings import Entered
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.ledger import Entry, next_entry
-from include.interlock.domain.permit import (
+from interlock.domain.calendars.bookings import Entered
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import Entry, next_entry
+from interlock.domain.permits.permit import (
     LONGEST,
     Circumstances,
     Permit,
@@ -23,7 +23,7 @@ from include.interlock.domain.permit import (
     refuse_other_host,
     refuse_unusable,
 )
-from include.interlock.domain.records import (
+from interlock.domain.records import (
     Blob,
     Decision,
     FailedExpectation,

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from include.interlock.domain.catalogue import ChangeType, Demanded, Person, Thresholds
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.policy import (
+from interlock.domain.catalogue import ChangeType, Demanded, Person, Thresholds
+from interlock.domain.change.policy import (
     build_rules_of,
     flows_of,
     refusals_of_service,
@@ -22,7 +21,8 @@ from include.interlock.domain.policy import (
     time_limits_of,
     waiver_allowed,
 )
-from include.interlock.domain.records import FailedExpectation, PolicyInForce, Waiver
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.records import FailedExpectation, PolicyInForce, Waiver
 from tests.unit.domain.samples import policy, service
 
 ENTERPRISE = Thresholds(min_tests=10, max_p95_ms=1000, allowed_licences=("MIT", "ISC", "Apache-2.0"))

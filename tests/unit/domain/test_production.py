@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.production import Place, Production, trespasses
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.permits.production import Place, Production, trespasses
 
 SHOP = Place("shop", "production", ({"service": "shop", "stage": "production"},), "aws", "hosts", ("shop-web",))
 TEST = Place("till", "test", ({"service": "till", "stage": "test"},), "aws", "test_hosts", ("till-test",))

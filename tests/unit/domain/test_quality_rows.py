@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from include.interlock.domain.quality import (
+from interlock.domain.quality.rows import (
     ComponentRow,
     CoverageRow,
     TestRow,
@@ -16,7 +16,7 @@ from include.interlock.domain.quality import (
     rows_as_json,
     rows_from_json,
 )
-from include.interlock.domain.records import Blob, QualityReport, SuiteRuns, Surroundings
+from interlock.domain.records import Blob, QualityReport, SuiteRuns, Surroundings
 from tests.factories import releases
 
 ALLOWED = ("MIT", "Apache-2.0", "Our own terms")

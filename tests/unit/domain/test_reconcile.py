@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain import reconcile as checks
-from include.interlock.domain.ledger import INSTALLATION, Entry, next_entry
-from include.interlock.domain.reconcile import Finding, Given, HandedOn, RunSeen, Task
-from include.interlock.domain.records import Record
+from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger.chain import INSTALLATION, Entry, next_entry
+from interlock.domain.ledger.reconcile import Finding, Given, HandedOn, RunSeen, Task
+from interlock.domain.records import Record
 from tests.factories import releases
 
 DAG, RUN = "release_bike_shop", "manual__1"

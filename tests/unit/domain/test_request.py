@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from semver import Version
 
-from include.interlock.domain.catalogue import ChangeType
-from include.interlock.domain.errors import RequestRefused
-from include.interlock.domain.request import ReleaseRequest, form_fields, parse_request
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.change.request import ReleaseRequest, form_fields, parse_request
+from interlock.domain.errors import RequestRefused
 from tests.unit.domain.samples import book, policy, service
 
 QUESTIONS = [

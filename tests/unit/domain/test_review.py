@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain.catalogue import ChangeType
-from include.interlock.domain.errors import PolicyViolation, RequestRefused
-from include.interlock.domain.policy import flows_of
-from include.interlock.domain.records import PastRelease
-from include.interlock.domain.review import find_ended, parse_review, refuse_unreviewed
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.change.policy import flows_of
+from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.outcome.review import find_ended, parse_review, refuse_unreviewed
+from interlock.domain.records import PastRelease
 from tests.unit.domain.samples import FLOWS, policy, service
 
 FLOWS_OF_ALL = flows_of(policy(change_types={**FLOWS, "emergency": {"review_within": "P5D"}}), service())

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.catalogue import RiskFormula, RiskLevel, RiskQuestion
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.records import PastRelease, RiskTerm
-from include.interlock.domain.risk import assess
+from interlock.domain.catalogue import RiskFormula, RiskLevel, RiskQuestion
+from interlock.domain.change.risk import assess
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.records import PastRelease, RiskTerm
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.catalogue import Environment, Wave
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.permit import NO_PERMIT
-from include.interlock.domain.records import CanaryPlan, Host, Strategy, WaveReport
-from include.interlock.domain.rollout import (
+from interlock.domain.calendars.stops import HALTED
+from interlock.domain.catalogue import Environment, Wave
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.permits.permit import NO_PERMIT
+from interlock.domain.records import CanaryPlan, Host, Strategy, WaveReport
+from interlock.domain.rollout.rollout import (
     AT_A_TIME,
     Pace,
     failed_elsewhere,
@@ -22,7 +23,6 @@ from include.interlock.domain.rollout import (
     tolerated,
     wave_title,
 )
-from include.interlock.domain.stops import HALTED
 from tests.unit.domain.samples import host_result, hosts, rollout
 
 waves = st.lists(

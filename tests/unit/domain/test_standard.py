@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.standard import template_for
+from interlock.domain.change.standard import template_for
+from interlock.domain.errors import PolicyViolation
 from tests.unit.domain.samples import policy, service
 
 NOW = datetime(2026, 3, 4, 23, tzinfo=UTC)

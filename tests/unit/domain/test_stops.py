@@ -9,10 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.catalogue import Catalogue
-from include.interlock.domain.errors import PolicyViolation, RequestRefused
-from include.interlock.domain.ledger import INSTALLATION, Entry, next_entry
-from include.interlock.domain.stops import (
+from interlock.domain.calendars.stops import (
     DECLARED,
     EVERYTHING,
     LIFTED,
@@ -22,6 +19,9 @@ from include.interlock.domain.stops import (
     stop_to_lift,
     stops_in_force,
 )
+from interlock.domain.catalogue import Catalogue
+from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.ledger.chain import INSTALLATION, Entry, next_entry
 from tests.unit.domain.samples import book, policy, service
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

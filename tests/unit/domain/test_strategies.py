@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from include.interlock.domain.canary import Question
-from include.interlock.domain.catalogue import Environment, Service
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.records import AssetReport, RolloutPlan, Switch
-from include.interlock.domain.rollout import canary_title, course_of, in_sentences, wave_titles
+from interlock.domain.canary.records import Question
+from interlock.domain.catalogue import Environment, Service
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.records import AssetReport, RolloutPlan, Switch
+from interlock.domain.rollout.rollout import canary_title, course_of, in_sentences, wave_titles
 from tests.unit.domain.samples import hosts, rollout, service_data
 
 CANARY = {"bake": "PT10M", "traffic": "10%", "target_group": "shop-canary", "baseline_target_group": "shop-baseline"}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.ledger import Entry, next_entry, release_chain
-from include.interlock.domain.train_manifest import (
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import Entry, next_entry, release_chain
+from interlock.domain.trains.manifest import (
     BACK,
     CONDUCTOR,
     DEPARTED,

@@ -15,8 +15,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from include.interlock.domain.catalogue.train_file import Target, Train
-from include.interlock.domain.trains import (
+from interlock.domain.catalogue.train_file import Target, Train
+from interlock.domain.trains.departures import (
     cadence_in_words,
     departures,
     departures_between,

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.records import LoadResult
-from include.interlock.domain.verification import LoadComparison, compare_hosts, compare_loads
+from interlock.domain.quality.verification import LoadComparison, compare_hosts, compare_loads
+from interlock.domain.records import LoadResult
 
 
 def load(path: str = "/", p95: float = 10, requests: int = 100, errors: int = 0, host: str = "one") -> LoadResult:

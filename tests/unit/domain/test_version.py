@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.errors import RequestRefused
-from include.interlock.domain.version import bump, contradicts, is_version, parse_version, version_in
+from interlock.domain.change.semver import bump, contradicts, is_version, parse_version, version_in
+from interlock.domain.errors import RequestRefused
 
 numbers = st.integers(0, 12)
 pre_releases = st.sampled_from(["", "-rc.1", "-rc.2", "-alpha", "-0"])

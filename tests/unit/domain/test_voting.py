@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.catalogue import ChangeType
-from include.interlock.domain.voting import (
+from interlock.domain.board.voting import (
     Ballot,
     Seat,
     VotingRule,
@@ -21,6 +20,7 @@ from include.interlock.domain.voting import (
     seat_of,
     voting_rule,
 )
+from interlock.domain.catalogue import ChangeType
 from tests.unit.domain.samples import FLOWS, ROLES, board, book, policy, service
 
 BOARDS = {

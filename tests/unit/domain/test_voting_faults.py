@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain.voting_faults import Fault, faults_of_book, faults_of_level, faults_of_policy
+from interlock.domain.board.voting_faults import Fault, faults_of_book, faults_of_level, faults_of_policy
 from tests.unit.domain.samples import FLOWS, book, policy, service
 
 CAB: dict[str, Any] = {"title": "CAB", "members": ["ben", "cora", "dan"], "quorum": {"approvals": 1}}

@@ -8,11 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import ChangeType, Person
-from include.interlock.domain.policy import resolve_policy
-from include.interlock.domain.records import Blob, FailedExpectation, PolicyInForce, QualityReport, Vote, Waiver
-from include.interlock.domain.waivers import REFUSE, can_be_waived, decide_waiver, digest_of, may_waive, offered
+from interlock.domain.board.waivers import (
+    REFUSE,
+    can_be_waived,
+    decide_waiver,
+    digest_of,
+    may_waive,
+    offered,
+)
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import ChangeType, Person
+from interlock.domain.change.policy import resolve_policy
+from interlock.domain.records import Blob, FailedExpectation, PolicyInForce, QualityReport, Vote, Waiver
 from tests.unit.domain.samples import policy, service
 
 AT = datetime(2026, 3, 4, 12, tzinfo=UTC)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.ledger import INSTALLATION, Entry, next_entry
-from include.interlock.domain.witness import (
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import INSTALLATION, Entry, next_entry
+from interlock.domain.ledger.witness import (
     ASKED,
     GIVEN,
     SKEW,

@@ -18,14 +18,18 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain import board, ledger, permit, standard, voting, voting_faults, waivers
-from include.interlock.domain.bookings import Entered
-from include.interlock.domain.catalogue import BoardBook, ChangeType, Person, Policy
-from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.policy import resolve_policy
-from include.interlock.domain.records import Decision, RollBack, RolloutPlan, Vote, Waiver
-from include.interlock.domain.voting import VotingRule
-from include.interlock.domain.witness import ASKED, AskedRun, GivenAnswer, refuse_unasked
+from interlock.domain.board import decision as board
+from interlock.domain.board import voting, voting_faults, waivers
+from interlock.domain.board.voting import VotingRule
+from interlock.domain.calendars.bookings import Entered
+from interlock.domain.catalogue import BoardBook, ChangeType, Person, Policy
+from interlock.domain.change import standard
+from interlock.domain.change.policy import resolve_policy
+from interlock.domain.errors import ReleaseError
+from interlock.domain.ledger import chain as ledger
+from interlock.domain.ledger.witness import ASKED, AskedRun, GivenAnswer, refuse_unasked
+from interlock.domain.permits import permit
+from interlock.domain.records import Decision, RollBack, RolloutPlan, Vote, Waiver
 from tests.unit.domain import samples
 from tests.unit.domain.samples import vote
 from tests.unit.domain.test_permit import FAILURE, circumstances, decision, planned, report, waiver

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.catalogue import load_catalogue
-from include.interlock.console.roles import ROLES
-from include.interlock.domain.catalogue import BoardRule, Catalogue, Delegation, RuleQuorum, Tightening
-from include.interlock.domain.errors import ReleaseError
-from include.interlock.domain.train_manifest import CONDUCTOR
-from include.interlock.estate.accounts import CLERK, READER, accounts, keep_passwords, logins_file, passwords
-from include.interlock.estate.settings import PROJECT, Settings
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.console.auth.roles import ROLES
+from interlock.domain.catalogue import BoardRule, Catalogue, Delegation, RuleQuorum, Tightening
+from interlock.domain.errors import ReleaseError
+from interlock.domain.trains.manifest import CONDUCTOR
+from interlock.estate.airflow.accounts import CLERK, READER, accounts, keep_passwords, logins_file, passwords
+from interlock.estate.settings import Settings
+from interlock.locations import PROJECT
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from include.interlock.adapters.sandbox_view import TOOLS
-from include.interlock.estate.airflow_home import airflow_environment
-from include.interlock.estate.postgres import connection_file, secrets_folder
-from include.interlock.estate.private_files import write_private
-from include.interlock.estate.settings import Settings
+from interlock.adapters.build.sandbox_view import TOOLS
+from interlock.estate.airflow.home import airflow_environment
+from interlock.estate.private_files import write_private
+from interlock.estate.settings import Settings
+from interlock.estate.stack.postgres import connection_file, secrets_folder
 
 
 def test_environment_does_not_depend_on_who_starts_the_stack(tmp_path: Path) -> None:

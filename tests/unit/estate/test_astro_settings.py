@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.estate.astro_settings import (
+from interlock.estate.airflow.astro_settings import (
     AstroSettings,
     AstroSettingsError,
     PoolEntry,

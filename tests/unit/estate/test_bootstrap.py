@@ -9,8 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from include.interlock.estate import bootstrap
-from include.interlock.estate.settings import PROJECT
+from interlock.estate import bootstrap
+from interlock.locations import PROJECT
 
 LOCKS = {
     "requirements.txt": "requirements.lock",

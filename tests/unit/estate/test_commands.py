@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.estate.__main__ import main
-from include.interlock.estate.memory import KeptGroup, KeptInstance, Memory
+from interlock.estate.__main__ import main
+from interlock.estate.world.memory import KeptGroup, KeptInstance, Memory
+from interlock.locations import CATALOGUE
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def test_evidence_of_a_stack_that_does_not_run_is_refused_with_what_to_do(
 
 
 def test_without_a_stack_a_policy_is_tried_against_the_sample(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["backtest", "--old", str(FOLDER), "--new", str(FOLDER)]) == 0
+    assert main(["backtest", "--old", str(CATALOGUE), "--new", str(CATALOGUE)]) == 0
     said = capsys.readouterr().out
     assert "these are the releases of the sample" in said
     assert "10 releases" in said
@@ -40,7 +40,7 @@ def test_a_policy_is_tried_against_the_releases_that_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "none.jsonl").write_text("")
-    assert main(["backtest", "--old", str(FOLDER), "--releases", str(tmp_path / "none.jsonl")]) == 0
+    assert main(["backtest", "--old", str(CATALOGUE), "--releases", str(tmp_path / "none.jsonl")]) == 0
     assert "0 releases tried" in capsys.readouterr().out
 
 
@@ -62,13 +62,13 @@ def test_hosts_are_listed_with_where_they_are_and_who_sends_them_traffic(
 
 def test_a_catalogue_whose_connections_are_all_there_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["catalogue"]) == 0
-    assert capsys.readouterr().out == f"OK: {FOLDER}\n"
+    assert capsys.readouterr().out == f"OK: {CATALOGUE}\n"
 
 
 def test_a_connection_that_nothing_brings_is_doubtful_as_long_as_airflow_cannot_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(FOLDER, tmp_path / "catalogue")
+    shutil.copytree(CATALOGUE, tmp_path / "catalogue")
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(tmp_path / "catalogue"))
     file = tmp_path / "catalogue" / "services" / "bike-shop.yaml"
     file.write_text(file.read_text().replace("bike_shop_source", "bike_shop_sorce"))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.estate import components, postgres
-from include.interlock.estate.settings import Settings
+from interlock.estate.settings import Settings
+from interlock.estate.stack import components, postgres
 
 
 def parsed(settings: Settings) -> configparser.RawConfigParser:

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.domain.errors import AssetMissing
-from include.interlock.estate.astro_settings import read_astro_settings
-from include.interlock.estate.connections import (
+from interlock.domain.errors import AssetMissing
+from interlock.estate.airflow.astro_settings import read_astro_settings
+from interlock.estate.airflow.connections import (
     actual,
     delivered_connections,
     embedded_connections,
     stored_connection,
 )
-from include.interlock.estate.provision import SETTINGS_FILE
-from include.interlock.estate.settings import Settings
+from interlock.estate.airflow.provision import SETTINGS_FILE
+from interlock.estate.settings import Settings
 
 PASSWORDS = {"interlock_reader": "read-me", "board_clerk": "clerk-me"}
 

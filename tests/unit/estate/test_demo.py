@@ -12,12 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from rich.console import Console
 
-from include.interlock.adapters.catalogue import load_catalogue
-from include.interlock.domain.errors import ReleaseError, TransientError
-from include.interlock.estate import demo
-from include.interlock.estate.client import NotThere, Person, Run
-from include.interlock.estate.release_view import stage_lines
-from include.interlock.estate.settings import PROJECT, Settings
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.domain.errors import ReleaseError, TransientError
+from interlock.estate.commands import demo
+from interlock.estate.commands.client import NotThere, Person, Run
+from interlock.estate.commands.release_view import stage_lines
+from interlock.estate.settings import Settings
+from interlock.locations import PROJECT
 
 LONG_AGO = "2026-01-01T00:00:00Z"
 

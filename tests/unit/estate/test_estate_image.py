@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.adapters.bundle import pack
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import DigestMismatch
-from include.interlock.estate import image
-from include.interlock.estate.image import Image
-from include.interlock.estate.settings import Settings
+from interlock.adapters.artifacts.bundle import pack
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import DigestMismatch
+from interlock.estate.settings import Settings
+from interlock.estate.world import image
+from interlock.estate.world.image import Image
 
 
 @pytest.fixture

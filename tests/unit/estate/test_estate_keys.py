@@ -4,7 +4,7 @@ from pathlib import Path
 
 import asyncssh
 
-from include.interlock.estate.keys import key, write_known_hosts
+from interlock.estate.world.keys import key, write_known_hosts
 
 
 def test_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiosmtpd.smtp import Envelope
 
-from include.interlock.estate import mail
+from interlock.estate.world import mail
 
 
 def message(subject: str) -> EmailMessage:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.estate import processes
+from interlock.estate.world import processes
 
 SLEEPER = [sys.executable, "-S", "-c", "print(1, flush=True); input()"]
 STUBBORN = [

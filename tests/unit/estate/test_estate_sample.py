@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.domain.errors import SourceError
-from include.interlock.estate.sample import SAMPLE, make_repository, read_history, tagged_commits
+from interlock.domain.errors import SourceError
+from interlock.estate.world.sample import SAMPLE, make_repository, read_history, tagged_commits
 
 
 def git(repository: Path, *arguments: str) -> str:

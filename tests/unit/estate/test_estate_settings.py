@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from include.interlock.estate.settings import LOOPBACK, PROJECT, VARIABLES, Settings, SettingsError
+from interlock.estate.settings import LOOPBACK, VARIABLES, Settings, SettingsError
+from interlock.locations import PROJECT
 
 
 def test_defaults_need_no_environment() -> None:

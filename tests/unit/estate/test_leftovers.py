@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from include.interlock.estate.leftovers import MARK, of_stack, stop
+from interlock.estate.stack.leftovers import MARK, of_stack, stop
 
 Start = Callable[..., "subprocess.Popen[str]"]
 WAIT = "import sys, time; print('up', flush=True); time.sleep(600)"
@@ -98,9 +98,9 @@ def test_caller_and_what_started_it_are_spared(tmp_path: Path, start: Start) -> 
     """As when somebody calls make down from a shell that the stack itself has marked."""
     asking = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+sys.path.insert(0, {str(Path(__file__).parents[3] / "include")!r})
 from pathlib import Path
-from include.interlock.estate.leftovers import stop
+from interlock.estate.stack.leftovers import stop
 print("up", flush=True)
 print(stop(Path({str(tmp_path)!r})))
 """

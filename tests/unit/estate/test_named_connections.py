@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from include.interlock.adapters.catalogue import FOLDER, load_catalogue
-from include.interlock.estate.astro_settings import ConnectionEntry
-from include.interlock.estate.named_connections import Named, faults_of, named_by
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.estate.airflow.astro_settings import ConnectionEntry
+from interlock.estate.airflow.named_connections import Named, faults_of, named_by
+from interlock.locations import CATALOGUE
 
 SOURCE = Named("shop_source", "services/shop.yaml: source.connection", "source")
 AWS = Named("company_aws", "services/shop.yaml: environments.production.aws", "aws")
@@ -19,7 +20,7 @@ def nobody_to_ask(names: Sequence[str]) -> None:
 
 
 def test_every_connection_of_a_service_is_named_with_its_place() -> None:
-    named = list(named_by([load_catalogue(FOLDER).services["bike-shop"]]))
+    named = list(named_by([load_catalogue(CATALOGUE).services["bike-shop"]]))
     assert {one.conn_id for one in named} == {
         "bike_shop_source",
         "interlock_aws",

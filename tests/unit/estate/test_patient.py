@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from include.interlock.estate.settings import PROJECT
+from interlock.locations import PROJECT
 
 CONFIG = """\
 [supervisord]
@@ -27,7 +27,7 @@ stdout_logfile_maxbytes = 0
 
 
 def patient(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "include.interlock.estate.patient", *arguments]
+    return [sys.executable, "-m", "interlock.estate.stack.patient", *arguments]
 
 
 def test_a_full_disk_does_not_end_the_supervisor(tmp_path: Path) -> None:

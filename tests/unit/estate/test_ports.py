@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.estate.ports import PortsTaken, check_ports
-from include.interlock.estate.settings import Settings
+from interlock.estate.settings import Settings
+from interlock.estate.stack.ports import PortsTaken, check_ports
 from tests.ports import free_network, free_port
 
 
@@ -60,7 +60,7 @@ def test_hosts_whose_addresses_are_taken_move_to_another_network(settings: Setti
 
 
 def test_port_that_a_user_may_not_have_is_told_so(settings: Settings) -> None:
-    from include.interlock.estate.ports import holder
+    from interlock.estate.stack.ports import holder
 
     port = settings.ports()[0]
     assert holder(port, [], PermissionError(13, "Permission denied")) == "not to be had: Permission denied"

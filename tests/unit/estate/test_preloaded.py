@@ -6,10 +6,10 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from include.interlock.estate.preloaded import BY_DAG_FILES, BY_TASKS
+from interlock.estate.stack.preloaded import BY_DAG_FILES, BY_TASKS
 
 PROJECT = Path(__file__).parents[3]
-ALREADY_THERE = {"airflow", "include", "__future__"}
+ALREADY_THERE = {"airflow", "interlock", "__future__"}
 
 
 def test_everything_that_tasks_import_of_others_is_loaded_before_they_are_forked() -> None:
@@ -33,7 +33,7 @@ def test_what_is_loaded_is_installed_where_no_tests_are_run() -> None:
 LOOK = """
 import importlib.util, pathlib, sys
 import airflow.dag_processing.processor
-from include.interlock.estate.preloaded import preload
+from interlock.estate.stack.preloaded import preload
 preload("dag-processor")
 before = {name.partition(".")[0] for name in sys.modules}
 for path in pathlib.Path("dags").glob("*.py"):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.interlock.domain.outcome import STAGES
-from include.interlock.estate.release_view import (
+from interlock.domain.outcome.outcome import STAGES
+from interlock.estate.commands.release_view import (
     decision_in,
     scheduling_seconds,
     stage_line,

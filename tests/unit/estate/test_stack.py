@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from include.interlock.estate import stack
-from include.interlock.estate.__main__ import main
-from include.interlock.estate.airflow_home import airflow_environment
-from include.interlock.estate.settings import Settings
-from include.interlock.estate.steps import StackError, Steps, show_failure
+from interlock.estate.__main__ import main
+from interlock.estate.airflow.home import airflow_environment
+from interlock.estate.settings import Settings
+from interlock.estate.stack import stack
+from interlock.estate.steps import StackError, Steps, show_failure
 
 
 def console() -> Console:

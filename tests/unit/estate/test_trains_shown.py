@@ -12,14 +12,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from rich.console import Console
 
-from include.interlock.adapters.catalogue import FOLDER, load_rules
-from include.interlock.adapters.feeds import path_of_copy
-from include.interlock.adapters.trains import load_train
-from include.interlock.domain.catalogue.calendar_file import Feed
-from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.train_manifest import OPENED, Boarded, LeftBehind, Voyage
-from include.interlock.estate import trains
-from include.interlock.estate.__main__ import main
+from interlock.adapters.calendars.feeds import path_of_copy
+from interlock.adapters.catalogue.catalogue import load_rules
+from interlock.adapters.catalogue.trains import load_train
+from interlock.domain.catalogue.calendar_file import Feed
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.trains.manifest import OPENED, Boarded, LeftBehind, Voyage
+from interlock.estate.__main__ import main
+from interlock.estate.commands import trains
+from interlock.locations import CATALOGUE
 from tests.git_project import GitProject, git_project
 from tests.memory_ledger import MemoryLedger
 
@@ -71,7 +72,7 @@ def test_without_a_stack_the_departures_are_shown(
 
 
 def test_a_broken_train_is_named_and_the_others_are_shown(tmp_path: Path, console: Console) -> None:
-    folder = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    folder = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     (folder / "trains" / "daily.yaml").write_text("name: daily\n")
     assert trains.show(folder, console, with_ledger=False) is False
     assert "trains/daily.yaml" in text(console)
@@ -79,7 +80,7 @@ def test_a_broken_train_is_named_and_the_others_are_shown(tmp_path: Path, consol
 
 
 def test_an_enterprise_release_shows_its_milestones(tmp_path: Path, console: Console) -> None:
-    folder = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    folder = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     target = """target:
   at: 2099-03-03T20:00
   holidays: { country: DE, region: BY }
@@ -96,7 +97,7 @@ def test_an_enterprise_release_shows_its_milestones(tmp_path: Path, console: Con
 
 
 def test_it_says_who_would_board_and_why_anybody_would_not(console: Console) -> None:
-    train = load_train(FOLDER, *load_rules(FOLDER), "weekly")
+    train = load_train(CATALOGUE, *load_rules(CATALOGUE), "weekly")
     one = Boarded(
         service="bike-shop",
         version="1.1.0",
@@ -129,7 +130,7 @@ def next_tuesday() -> datetime:
 def test_calendars_at_urls_are_shown_as_they_were_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console, fetched: bool
 ) -> None:
-    folder = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    folder = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     (folder / "calendars" / "audit.yaml").write_text(AT_A_URL)
     monkeypatch.setenv("INTERLOCK_STATE", str(tmp_path / "state"))
     (tmp_path / "state" / "calendars").mkdir(parents=True)
@@ -181,7 +182,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
 
 def test_with_a_ledger_it_shows_who_would_board(stack: Stack, console: Console) -> None:
     stack.deployed("1.0.0")
-    assert trains.show(FOLDER, console, with_ledger=True)
+    assert trains.show(CATALOGUE, console, with_ledger=True)
     said = text(console)
     assert said.count("departs Tue ") == 3
     row = next(line for line in said.splitlines() if "bike-shop" in line)
@@ -193,7 +194,7 @@ def test_with_a_ledger_it_shows_who_would_board(stack: Stack, console: Console) 
 
 def test_with_a_ledger_it_shows_that_what_would_board_runs_already(stack: Stack, console: Console) -> None:
     stack.deployed("1.1.0")
-    assert trains.show(FOLDER, console, with_ledger=True)
+    assert trains.show(CATALOGUE, console, with_ledger=True)
     assert "nothing new" in text(console)
     assert "1.1.0 runs already, and is what would board" in text(console)
     assert "nobody would be on board" in text(console)
@@ -204,10 +205,10 @@ def test_with_a_ledger_it_shows_which_trains_are_paused_and_under_way(stack: Sta
     voyage = Voyage(train="weekly", departure=at, cut_off=at - timedelta(hours=2), asked_by="rita")
     stack.ledger.append(release_chain("train_weekly", "manual__1"), OPENED, voyage.to_xcom(), actor="x", key="1")
     stack.unpaused, stack.running = set(), {"train_weekly/manual__1"}
-    assert trains.show(FOLDER, console, with_ledger=True)
+    assert trains.show(CATALOGUE, console, with_ledger=True)
     assert "paused: nothing departs before somebody unpauses its Dag, train_weekly" in text(console)
     assert "under way: departs Sat 2099-03-07 11:00 CET, sent by rita (train_weekly/manual__1)" in text(console)
     stack.running = set()  # it was deleted, or ended without saying so
     shown = Console(file=io.StringIO(), width=250)
-    assert trains.show(FOLDER, shown, with_ledger=True)
+    assert trains.show(CATALOGUE, shown, with_ledger=True)
     assert "under way" not in text(shown)

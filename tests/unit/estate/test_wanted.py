@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.catalogue import load_catalogue
-from include.interlock.domain.catalogue import Service
-from include.interlock.estate.memory import KeptGroup, KeptInstance, KeptListener, Memory, file_of, read_memory
-from include.interlock.estate.settings import PROJECT, Settings
-from include.interlock.estate.wanted import embedded_aws, signature, wanted, wanted_of
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.domain.catalogue import Service
+from interlock.estate.settings import Settings
+from interlock.estate.world.memory import KeptGroup, KeptInstance, KeptListener, Memory, file_of, read_memory
+from interlock.estate.world.wanted import embedded_aws, signature, wanted, wanted_of
+from interlock.locations import PROJECT
 
 EMBEDDED = frozenset({"interlock_aws"})
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from supervisor.states import ProcessStates
 
-from include.interlock.estate import watch
-from include.interlock.estate.settings import Settings
+from interlock.estate.settings import Settings
+from interlock.estate.stack import watch
 
 HEALTHY = {
     "scheduler": {"status": "healthy"},

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from include.interlock.estate import postgres, witness
-from include.interlock.estate.settings import Settings
+from interlock.estate.airflow import witness
+from interlock.estate.settings import Settings
+from interlock.estate.stack import postgres
 
 
 @pytest.fixture

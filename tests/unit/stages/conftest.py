@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from include.interlock.stages import resources
+from interlock.stages.runtime import resources
 from tests.airflow_server import ACCOUNTS, AirflowServer, airflow_server
 from tests.running_task import RunningTask, running_task
 

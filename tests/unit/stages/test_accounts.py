@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.domain.accounts import CONFIRMED, DOUBTED
-from include.interlock.domain.ledger import INSTALLATION
-from include.interlock.stages import accounts, policy, resources
+from interlock.domain.board.accounts import CONFIRMED, DOUBTED
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.locations import CATALOGUE
+from interlock.stages.controls import accounts
+from interlock.stages.runtime import requests, resources
 from tests.dag_run import dag_run
 from tests.memory_ledger import MemoryLedger
 
@@ -28,7 +29,7 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
         )
     monkeypatch.setattr(resources, "ledger", lambda: kept)
     monkeypatch.setattr(resources, "signer", lambda: None)
-    monkeypatch.setattr(policy, "PATIENCE", 0.0)
+    monkeypatch.setattr(requests, "PATIENCE", 0.0)
     return kept
 
 
@@ -65,5 +66,5 @@ def test_everything_else_is_refused_with_its_reason(
 
 
 def test_the_form_offers_the_people_of_the_board_book_and_takes_any_name_without_it(tmp_path: Path) -> None:
-    assert "ben" in accounts.confirm_params(FOLDER)["user"].schema["enum"]
+    assert "ben" in accounts.confirm_params(CATALOGUE)["user"].schema["enum"]
     assert "enum" not in accounts.confirm_params(tmp_path)["user"].schema

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from include.interlock.adapters.airflow_api import AirflowApi
-from include.interlock.domain.accounts import CLERK
-from include.interlock.domain.catalogue import ChangeType
-from include.interlock.domain.errors import TransientError
-from include.interlock.domain.records import Decision, RolloutPlan
-from include.interlock.stages import ballots as ballot_box
-from include.interlock.stages import resources
-from include.interlock.stages import rollout as stage
-from include.interlock.stages.people import question
-from include.interlock.stages.triggers import AnswersTrigger, digest_of_answers
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.domain.board.accounts import CLERK
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.errors import TransientError
+from interlock.domain.records import Decision, RolloutPlan
+from interlock.stages.approvals import ballots as ballot_box
+from interlock.stages.approvals.people import question
+from interlock.stages.release import rollout as stage
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.triggers import AnswersTrigger, digest_of_answers
 from tests.airflow_server import RUN, AirflowServer
 from tests.clock import NOW
 from tests.factories import releases

@@ -10,12 +10,20 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
-from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.domain.bookings import BOOKED, EXTENDED, FREED, QUEUED, RECOVERED, Booking, booking_chain
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.overrides import OVERRIDDEN
-from include.interlock.stages import bookings, resources
+from interlock.domain.calendars.bookings import (
+    BOOKED,
+    EXTENDED,
+    FREED,
+    QUEUED,
+    RECOVERED,
+    Booking,
+    booking_chain,
+)
+from interlock.domain.calendars.overrides import OVERRIDDEN
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.locations import CATALOGUE, catalogue_folder
+from interlock.stages.runtime import bookings, resources
 from tests.airflow_server import AirflowServer
 from tests.dag_run import dag_run
 from tests.factories import releases
@@ -29,7 +37,7 @@ FIRST, SECOND, THIRD = (("release_bike_shop", "one"), ("rollback_bike_shop", "tw
 @pytest.fixture
 def ledger(tmp_path: Path, airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
     """A ledger, a catalogue of its own, and three releases that are under way."""
-    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(copy))
     kept = MemoryLedger()
     monkeypatch.setattr(resources, "ledger", lambda: kept)
@@ -66,7 +74,7 @@ def hold_in(task: str, run: tuple[str, str]) -> Any:
 
 def in_the_calendar(kind: str, start: timedelta, end: timedelta) -> None:
     """Write the one entry that there is, by when it begins and ends from now on."""
-    folder, now = resources.catalogue_folder() / "calendars", datetime.now(UTC)
+    folder, now = catalogue_folder() / "calendars", datetime.now(UTC)
     for file in folder.iterdir():
         file.unlink()
     times = f"from: {now + start:%Y-%m-%dT%H:%M}, until: {now + end:%Y-%m-%dT%H:%M}"
@@ -106,7 +114,7 @@ def test_who_plans_by_what_the_hosts_run_waits_for_the_end_of_a_release_or_is_re
     book(FIRST, ledger)
     with pytest.raises(AirflowRescheduleException):
         plan()
-    policy = resources.catalogue_folder() / "policy.yaml"
+    policy = catalogue_folder() / "policy.yaml"
     text = policy.read_text()
     policy.write_text(text.replace("second: wait", "second: refuse"))
     with pytest.raises(PolicyViolation, match="is booked by release_bike_shop/one"):
@@ -218,7 +226,7 @@ def test_a_release_that_was_closed_holds_nothing(ledger: MemoryLedger) -> None:
 
 
 def test_by_policy_the_second_is_refused(ledger: MemoryLedger) -> None:
-    file = resources.catalogue_folder() / "policy.yaml"
+    file = catalogue_folder() / "policy.yaml"
     assert file.read_text().count("second: wait") == 1
     file.write_text(file.read_text().replace("second: wait", "second: refuse"))
     book(FIRST, ledger)

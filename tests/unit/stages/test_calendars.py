@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.domain.overrides import OVERRIDDEN, Override
-from include.interlock.domain.records import HostResult
-from include.interlock.stages import calendars, resources
-from include.interlock.stages.policy import catalogue_digest
-from include.interlock.stages.taskflow import reasons_kept
-from include.interlock.stages.waves import _was_held_back
+from interlock.domain.calendars.overrides import OVERRIDDEN, Override
+from interlock.domain.records import HostResult
+from interlock.locations import CATALOGUE
+from interlock.stages.runtime import calendars, resources
+from interlock.stages.runtime.catalogue import catalogue_digest
+from interlock.stages.runtime.taskflow import reasons_kept
+from interlock.stages.strategies.waves import _was_held_back
 from tests.clock import NOW
 from tests.dag_run import dag_run
 from tests.running_task import RunningTask
@@ -42,7 +42,7 @@ END = NOW + timedelta(hours=5)
 @pytest.fixture
 def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: RunningTask) -> Path:
     """A catalogue without calendars."""
-    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     shutil.rmtree(copy / "calendars")
     (copy / "calendars").mkdir()
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(copy))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from include.interlock.domain.ledger import ENDED
-from include.interlock.stages import closure
-from include.interlock.stages.rollout import ASK
+from interlock.domain.ledger.chain import ENDED
+from interlock.stages.release import closure
+from interlock.stages.release.rollout import ASK
 from tests.airflow_server import AirflowServer
 from tests.factories import releases
 from tests.running_task import RunningTask

@@ -10,9 +10,18 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.interlock.domain.catalogue import Person
-from include.interlock.domain.records import Decision, GuidancePlan, HostResult, RolloutPlan, Strategy, Vote, WaveReport
-from include.interlock.stages import resources, waves
+from interlock.domain.catalogue import Person
+from interlock.domain.records import (
+    Decision,
+    GuidancePlan,
+    HostResult,
+    RolloutPlan,
+    Strategy,
+    Vote,
+    WaveReport,
+)
+from interlock.stages.runtime import resources
+from interlock.stages.strategies import waves
 from tests.factories import releases
 from tests.running_task import RunningTask, running_task
 

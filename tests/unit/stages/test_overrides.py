@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.stages import calendars, overrides, policy, resources
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.locations import CATALOGUE, catalogue_folder
+from interlock.stages.controls import overrides
+from interlock.stages.runtime import calendars, requests, resources
 from tests.clock import NOW
 from tests.dag_run import dag_run
 from tests.memory_ledger import MemoryLedger
@@ -37,7 +38,7 @@ FORM = {"service": "bike-shop", "environment": "production", "reason": "The till
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
     """A ledger, and a catalogue with a freeze."""
-    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     shutil.rmtree(copy / "calendars")
     (copy / "calendars").mkdir()
     (copy / "calendars" / "office.yaml").write_text(CALENDAR)
@@ -45,7 +46,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
     kept = MemoryLedger()
     monkeypatch.setattr(resources, "ledger", lambda: kept)
     monkeypatch.setattr(resources, "signer", lambda: None)
-    monkeypatch.setattr(policy, "PATIENCE", 0.0)
+    monkeypatch.setattr(requests, "PATIENCE", 0.0)
     return kept
 
 
@@ -122,7 +123,7 @@ def test_the_mail_says_what_else_closes_it(ledger: MemoryLedger, monkeypatch: py
         return ["audrey@example.com"]
 
     monkeypatch.setattr(overrides, "notify", notify)
-    folder = resources.catalogue_folder() / "calendars"
+    folder = catalogue_folder() / "calendars"
     (folder / "payroll.yaml").write_text(CALENDAR.replace("trade", "payroll").replace("Christmas trade", "Payroll"))
     given = ask(ledger)
     with dag_run("override_freeze/tell_of_override"):

@@ -10,11 +10,11 @@ import pytest
 from airflow.providers.standard.operators import hitl
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
-from include.interlock.domain.accounts import CLERK
-from include.interlock.domain.catalogue import Person
-from include.interlock.domain.errors import PolicyViolation, TransientError
-from include.interlock.domain.witness import WORDED, told
-from include.interlock.stages.people import BINDING, Question, question, votes_on
+from interlock.domain.board.accounts import CLERK
+from interlock.domain.catalogue import Person
+from interlock.domain.errors import PolicyViolation, TransientError
+from interlock.domain.ledger.witness import WORDED, told
+from interlock.stages.approvals.people import BINDING, Question, question, votes_on
 from tests.airflow_server import CHAIN, AirflowServer
 from tests.running_task import RunningTask
 from tests.witness import worded_payload

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.catalogue import FOLDER, load_catalogue
-from include.interlock.adapters.source import Repository, open_repository
-from include.interlock.domain.errors import RequestRefused
-from include.interlock.domain.request import ReleaseRequest, parse_request
-from include.interlock.stages.planning import _refuse_contradictions, _refuse_second_commit
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.adapters.source.git import Repository, open_repository
+from interlock.domain.change.request import ReleaseRequest, parse_request
+from interlock.domain.errors import RequestRefused
+from interlock.locations import CATALOGUE
+from interlock.stages.release.planning import _refuse_contradictions, _refuse_second_commit
 from tests.git_project import GitProject, git_project
 
 
@@ -28,7 +29,7 @@ def opened(project: GitProject, tmp_path: Path) -> Repository:
 
 def asked(ref: str, version: str, **more: Any) -> ReleaseRequest:
     form = {"ref": ref, "version": version, "summary": "A summary", **more}
-    return parse_request(form, policy=load_catalogue(FOLDER).policy)
+    return parse_request(form, policy=load_catalogue(CATALOGUE).policy)
 
 
 @pytest.mark.parametrize("tag", ["1.2.0", "v1.2.0", "shop-1.2.0", "shop-v1.2.0", "shop/v1.2.0"])

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from airflow.sdk import get_current_context
 
-from include.interlock.domain.errors import PolicyViolation
-from include.interlock.domain.witness import ASKED, AskedRun
-from include.interlock.stages import policy
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.witness import ASKED, AskedRun
+from interlock.stages.release import policy
+from interlock.stages.runtime import requests
 from tests.airflow_server import RUN
 from tests.running_task import RunningTask, asked_for
 from tests.witness import asked_payload
@@ -82,23 +83,23 @@ def test_a_run_whose_row_in_airflows_database_was_edited_does_nothing(
     running: RunningTask, said: dict[str, Any], problem: str
 ) -> None:
     asked(running)
-    assert policy.requester() == "rita"
+    assert requests.requester() == "rita"
     by_airflow(**said)
     with pytest.raises(PolicyViolation, match=problem):
-        policy.requester()
+        requests.requester()
 
 
 def test_a_run_that_was_written_into_airflows_database_does_nothing(
     running: RunningTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(policy, "PATIENCE", 0.01)
+    monkeypatch.setattr(requests, "PATIENCE", 0.01)
     by_airflow(triggering_user_name="rita", conf=None)
     with pytest.raises(PolicyViolation, match="nobody asked for it at Airflow's API; by Airflow's record, rita did"):
-        policy.requester()
+        requests.requester()
 
 
 def test_a_task_waits_for_the_record_of_who_asked(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> None:
     by_airflow(triggering_user_name="rita", conf=None)
     found = iter([None, None, entry(asked_for(RUN, "rita"))])
     monkeypatch.setattr(running, "find", lambda *_: next(found))
-    assert policy.requester() == "rita"
+    assert requests.requester() == "rita"

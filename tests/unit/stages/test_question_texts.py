@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from include.interlock.adapters.templates import render
-from include.interlock.domain.catalogue import Person, WaiverRule
-from include.interlock.domain.paths import quality_page
-from include.interlock.stages.people import COMMENT, CONDITIONS, question
+from interlock.adapters.templates import render
+from interlock.domain.catalogue import Person, WaiverRule
+from interlock.domain.paths import quality_page
+from interlock.stages.approvals.people import COMMENT, CONDITIONS, question
 from tests.factories import releases
 
 BEN = Person(user="ben", name="Ben Adler", email="ben@example.com", role="operations")

@@ -13,10 +13,11 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
 from airflow.sdk.exceptions import TaskDeferred
 
-from include.interlock.domain.records import RolloutPlan
-from include.interlock.stages import reminders, resources
-from include.interlock.stages import rollout as stage
-from include.interlock.stages.people import question
+from interlock.domain.records import RolloutPlan
+from interlock.stages.approvals import reminders
+from interlock.stages.approvals.people import question
+from interlock.stages.release import rollout as stage
+from interlock.stages.runtime import resources
 from tests.airflow_server import RUN, AirflowServer
 from tests.factories import releases
 from tests.ports import free_port

@@ -9,9 +9,9 @@ import pytest
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from include.interlock.domain.errors import HostUnreachable, PolicyViolation, TransientError
-from include.interlock.domain.records import Decision, Waiver
-from include.interlock.stages import taskflow
+from interlock.domain.errors import HostUnreachable, PolicyViolation, TransientError
+from interlock.domain.records import Decision, Waiver
+from interlock.stages.runtime import taskflow
 from tests.running_task import RunningTask
 
 DECISION = Decision(subject="board", digest="a" * 64, approved=True, required=True, reason="2 of 3 approved")

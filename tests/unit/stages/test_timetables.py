@@ -13,9 +13,9 @@ from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
 from airflow.utils.types import DagRunType
 from pendulum import instance
 
-from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.stages.timetables import TrainTimetable
+from interlock.domain.catalogue.train_file import Train
+from interlock.locations import CATALOGUE
+from interlock.stages.trains.timetables import TrainTimetable
 
 SAID: dict[str, Any] = {
     "name": "weekly",
@@ -44,7 +44,7 @@ entries:
 @pytest.fixture
 def calendars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A catalogue without calendars."""
-    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     shutil.rmtree(copy / "calendars")
     (copy / "calendars").mkdir()
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(copy))

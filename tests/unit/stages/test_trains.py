@@ -21,15 +21,15 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 
-from include.interlock.adapters import source
-from include.interlock.adapters.catalogue import FOLDER
-from include.interlock.domain.bookings import BOOKED, booking_chain
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.errors import PolicyViolation, TransientError
-from include.interlock.domain.ledger import INSTALLATION, release_chain
-from include.interlock.domain.records import RolloutPlan, TrainTicket
-from include.interlock.domain.request import parse_request
-from include.interlock.domain.train_manifest import (
+from interlock.adapters.source import git
+from interlock.domain.calendars.bookings import BOOKED, booking_chain
+from interlock.domain.canonical import sha256_of
+from interlock.domain.change.request import parse_request
+from interlock.domain.errors import PolicyViolation, TransientError
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.ledger.witness import ASKED, GIVEN, WORDED, AskedRun, GivenAnswer
+from interlock.domain.records import RolloutPlan, TrainTicket
+from interlock.domain.trains.manifest import (
     ARRIVED,
     BACK,
     CONDUCTOR,
@@ -40,10 +40,12 @@ from include.interlock.domain.train_manifest import (
     passenger_form,
     passenger_run,
 )
-from include.interlock.domain.witness import ASKED, GIVEN, WORDED, AskedRun, GivenAnswer
-from include.interlock.stages import ballots, calendars, conflicts, passengers, planning, resources, rollout, trains
-from include.interlock.stages.people import BINDING
-from include.interlock.stages.trains import board, boarding, common, departure
+from interlock.locations import CATALOGUE
+from interlock.stages.approvals import ballots
+from interlock.stages.approvals.people import BINDING
+from interlock.stages.release import planning, rollout
+from interlock.stages.runtime import calendars, conflicts, resources
+from interlock.stages.trains import arrival, board, boarding, common, departure, passengers
 from tests.airflow_server import AirflowServer
 from tests.clock import NOW
 from tests.dag_run import dag_run
@@ -98,16 +100,16 @@ class Office:
         self.ledger = MemoryLedger()
         self.results: dict[Any, Any] = {}
         self.left: dict[Any, Any] = {}
-        self.repository: source.Repository | None = None
+        self.repository: git.Repository | None = None
         self.troubles: dict[str, Exception] = {}
         """Service: what its repository answers."""
 
     @contextmanager
-    def opened(self, service: Any) -> Iterator[source.Repository]:
+    def opened(self, service: Any) -> Iterator[git.Repository]:
         if service is not None and service.name in self.troubles:
             raise self.troubles[service.name]
         if self.repository is None:
-            self.repository = source.open_repository(self.url, self.catalogue.parent / "repository.git")
+            self.repository = git.open_repository(self.url, self.catalogue.parent / "repository.git")
         yield self.repository
 
     def change(self, old: str, new: str) -> None:
@@ -162,8 +164,8 @@ class Office:
             return operator.execute({})
 
     def manifest(self, **run: Any) -> dict[str, Any]:
-        voyage = self.run(trains.open_train, "shops", **run)
-        return dict(self.run(trains.freeze_manifest, "shops", voyage))
+        voyage = self.run(boarding.open_train, "shops", **run)
+        return dict(self.run(boarding.freeze_manifest, "shops", voyage))
 
     def vote(self, manifest: Any, *choices: tuple[str, str]) -> None:
         """Have people answer their ballots, at Airflow's API."""
@@ -183,16 +185,16 @@ class Office:
     def decided(self, manifest: Any, *choices: tuple[str, str]) -> Any:
         self.vote(manifest, *(choices or (("ben", "Approve"), ("cora", "Approve"))))
         ballots: list[Any] = [{}] * len(self.airflow.questions)
-        return self.execute(trains.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=ballots))
+        return self.execute(board.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=ballots))
 
     def departed(self, **run: Any) -> dict[str, Any]:
         manifest = self.manifest(**run)
         self.decided(manifest)
-        return dict(self.run(trains.depart, "shops", manifest))
+        return dict(self.run(departure.depart, "shops", manifest))
 
     def send(self, service: str, manifest: Any) -> Any:
         task = f"departure.send_{service.replace('-', '_')}"
-        return self.execute(trains.SendPassenger(task_id=task, train="shops", service=service, manifest=manifest))
+        return self.execute(departure.SendPassenger(task_id=task, train="shops", service=service, manifest=manifest))
 
     def ends(self, service: str, outcome: str, manifest: Any, *, train: str = CHAIN, by: str = CONDUCTOR) -> None:
         """Let the release of a passenger end."""
@@ -225,7 +227,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def office(tmp_path: Path, url: str, airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch) -> Office:
-    copy = Path(shutil.copytree(FOLDER, tmp_path / "catalogue"))
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     shutil.rmtree(copy / "calendars")
     (copy / "calendars").mkdir()
     text = (copy / "services" / "bike-shop.yaml").read_text()
@@ -247,7 +249,7 @@ def office(tmp_path: Path, url: str, airflow: AirflowServer, monkeypatch: pytest
 
 def test_a_scheduled_train_departs_at_the_end_of_its_interval(office: Office) -> None:
     at = NOW + timedelta(days=2)
-    voyage = office.run(trains.open_train, "shops", run_type=DagRunType.SCHEDULED, data_interval_end=at, user=None)
+    voyage = office.run(boarding.open_train, "shops", run_type=DagRunType.SCHEDULED, data_interval_end=at, user=None)
     assert datetime.fromisoformat(voyage["departure"]) == at
     assert datetime.fromisoformat(voyage["cut_off"]) == at - timedelta(hours=2)
     assert voyage["asked_by"] == ""
@@ -255,20 +257,20 @@ def test_a_scheduled_train_departs_at_the_end_of_its_interval(office: Office) ->
 
 def test_a_train_that_is_sent_by_hand_departs_when_the_form_says_and_once(office: Office) -> None:
     at = NOW + timedelta(days=9)
-    voyage = office.run(trains.open_train, "shops", params={"departure": at.isoformat()})
+    voyage = office.run(boarding.open_train, "shops", params={"departure": at.isoformat()})
     assert (datetime.fromisoformat(voyage["departure"]), voyage["asked_by"]) == (at, "rita")
-    assert office.run(trains.open_train, "shops", params={}) == voyage, "tried again, it is the same departure"
+    assert office.run(boarding.open_train, "shops", params={}) == voyage, "tried again, it is the same departure"
 
 
 @pytest.mark.parametrize("departure", ["tomorrow", "2027-01-01T10:00:00", "2099-01-01T10:00:00Z"])
 def test_a_departure_that_cannot_be_is_refused(office: Office, departure: str) -> None:
     with pytest.raises(AirflowFailException, match="is no departure"):
-        office.run(trains.open_train, "shops", params={"departure": departure})
+        office.run(boarding.open_train, "shops", params={"departure": departure})
 
 
 def test_a_backfill_sends_no_train(office: Office) -> None:
     with pytest.raises(AirflowFailException, match=r"The train shops is not sent by a backfill.*Rule: .*Next: send it"):
-        office.run(trains.open_train, "shops", run_type=DagRunType.BACKFILL, data_interval_end=NOW)
+        office.run(boarding.open_train, "shops", run_type=DagRunType.BACKFILL, data_interval_end=NOW)
 
 
 def test_the_manifest_names_commits_in_the_order_of_what_depends_on_what(office: Office) -> None:
@@ -312,30 +314,30 @@ def test_a_train_stops_for_who_is_late(office: Office) -> None:
 
 
 def test_a_train_whose_file_changed_since_boarding_opened_freezes_no_manifest(office: Office) -> None:
-    voyage = office.run(trains.open_train, "shops")
+    voyage = office.run(boarding.open_train, "shops")
     office.change(f'"0 20 * * {DAY}"', f'"0 21 * * {DAY}"')
     with pytest.raises(
         AirflowFailException, match=r"shops\.yaml changed since boarding opened.*Rule: .*the office.*Next"
     ):
-        office.run(trains.freeze_manifest, "shops", voyage)
+        office.run(boarding.freeze_manifest, "shops", voyage)
     assert FROZEN not in office.kinds()
 
 
 def test_a_voyage_that_was_opened_before_it_named_its_file_goes_on(office: Office) -> None:
-    opened = {name: one for name, one in office.run(trains.open_train, "shops").items() if name != "file"}
+    opened = {name: one for name, one in office.run(boarding.open_train, "shops").items() if name != "file"}
     office.ledger.kept.pop(CHAIN)
     office.ledger.append(CHAIN, "train.opened", opened, actor="x", key="old")
-    assert office.run(trains.open_train, "shops") == opened
-    assert office.run(trains.freeze_manifest, "shops", opened)["passengers"]
+    assert office.run(boarding.open_train, "shops") == opened
+    assert office.run(boarding.freeze_manifest, "shops", opened)["passengers"]
 
 
 def test_a_train_waits_no_longer_than_its_patience(office: Office) -> None:
     office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*", late: wait }')
     office.change("passengers:", "patience: PT1S\npassengers:")
-    voyage = office.run(trains.open_train, "shops")
+    voyage = office.run(boarding.open_train, "shops")
     past = {**voyage, "cut_off": f"{NOW - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"}
     office.ledger.append(CHAIN, "train.opened", past, actor="x", key="past")
-    assert Manifest.from_xcom(office.run(trains.freeze_manifest, "shops", past)).passengers[0].service == "bike-shop"
+    assert Manifest.from_xcom(office.run(boarding.freeze_manifest, "shops", past)).passengers[0].service == "bike-shop"
 
 
 def test_whom_a_freeze_keeps_from_departing_stays_behind(office: Office) -> None:
@@ -364,13 +366,13 @@ def test_whose_freeze_is_overridden_boards(office: Office) -> None:
 
 def test_a_repository_that_does_not_answer_leaves_its_passenger_behind_and_nobody_else(office: Office) -> None:
     office.troubles["bike-shop"] = TransientError("Its repository does not answer.")
-    voyage = office.run(trains.open_train, "shops")
+    voyage = office.run(boarding.open_train, "shops")
     with pytest.raises(AirflowRescheduleException) as again:
-        office.run(trains.freeze_manifest, "shops", voyage)
+        office.run(boarding.freeze_manifest, "shops", voyage)
     assert again.value.reschedule_date <= datetime.now(UTC) + MINUTE
     past = {**voyage, "cut_off": f"{NOW - timedelta(hours=5):%Y-%m-%dT%H:%M:%SZ}"}
     office.ledger.append(CHAIN, "train.opened", past, actor="x", key="past")
-    manifest = Manifest.from_xcom(office.run(trains.freeze_manifest, "shops", past))
+    manifest = Manifest.from_xcom(office.run(boarding.freeze_manifest, "shops", past))
     assert [one.service for one in manifest.passengers] == ["stock", "till"]
     assert manifest.why_left("bike-shop") == "Its repository does not answer"
 
@@ -387,7 +389,7 @@ def test_a_repository_without_a_connection_leaves_its_passenger_behind(office: O
 
 def test_each_member_gets_one_ballot_for_the_whole_train(office: Office) -> None:
     manifest = office.manifest()
-    ballots = office.run(trains.prepare_ballots, "shops", manifest)
+    ballots = office.run(board.prepare_ballots, "shops", manifest)
     assert [one["assigned_users"][0]["id"] for one in ballots] == ["ben", "cora"], "dan wrote it"
     body = ballots[0]["body"]
     assert Manifest.from_xcom(manifest).digest in body
@@ -398,7 +400,7 @@ def test_each_member_gets_one_ballot_for_the_whole_train(office: Office) -> None
 def test_a_board_that_cannot_come_to_its_quorum_is_refused(office: Office) -> None:
     manifest = office.manifest(user="ben")
     with pytest.raises(AirflowFailException, match="cannot decide on this release"):
-        office.run(trains.prepare_ballots, "shops", manifest)
+        office.run(board.prepare_ballots, "shops", manifest)
 
 
 def test_the_board_decides_on_the_manifest(office: Office) -> None:
@@ -435,8 +437,8 @@ def test_a_passenger_whose_file_is_broken_while_the_board_votes_decides_nothing(
 def test_a_standard_train_asks_nobody(office: Office) -> None:
     office.change("cadence:", "change_type: standard\ncadence:")
     manifest = office.manifest()
-    assert office.run(trains.prepare_ballots, "shops", manifest) == []
-    task = trains.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=[])
+    assert office.run(board.prepare_ballots, "shops", manifest) == []
+    task = board.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=[])
     assert office.execute(task)["required"] is False
 
 
@@ -602,14 +604,14 @@ def test_a_freeze_that_was_added_after_boarding_makes_the_train_wait_or_stops_it
     end = NOW + timedelta(hours=5)
     office.freeze(NOW - timedelta(hours=1), end)
     with pytest.raises(AirflowRescheduleException) as put_off:
-        office.run(trains.depart, "shops", manifest)
+        office.run(departure.depart, "shops", manifest)
     assert put_off.value.reschedule_date <= datetime.now(UTC) + MINUTE, "a freeze may be lifted before its end"
     with clock_at(end - MINUTE / 2), pytest.raises(AirflowRescheduleException) as put_off:
-        office.run(trains.depart, "shops", manifest)
+        office.run(departure.depart, "shops", manifest)
     assert put_off.value.reschedule_date == end
     office.freeze(NOW - timedelta(hours=1), NOW + timedelta(days=3))
     with pytest.raises(AirflowFailException, match=r"does not depart: .* closed by Audit"):
-        office.run(trains.depart, "shops", manifest)
+        office.run(departure.depart, "shops", manifest)
     assert DEPARTED not in office.kinds()
 
 
@@ -619,7 +621,7 @@ def test_an_override_ends_the_wait_for_a_freeze(office: Office) -> None:
     with pytest.raises(AirflowRescheduleException):
         office.send("stock", manifest)
     office.override("stock", NOW + timedelta(hours=2))
-    assert office.run(trains.depart, "shops", manifest) == manifest
+    assert office.run(departure.depart, "shops", manifest) == manifest
     with pytest.raises(TaskDeferred):
         office.send("stock", manifest)
 
@@ -634,7 +636,7 @@ def test_a_departure_waits_for_no_freeze_that_lasts_up_to_the_next_date(
     office.decided(manifest)
     office.freeze(NOW - timedelta(hours=1), following + minutes * MINUTE)
     with pytest.raises(AirflowRescheduleException if waits else AirflowFailException):
-        office.run(trains.depart, "shops", manifest)
+        office.run(departure.depart, "shops", manifest)
 
 
 def test_calendars_that_cannot_be_read_are_looked_at_again_for_as_long_as_it_could_depart(office: Office) -> None:
@@ -642,31 +644,31 @@ def test_calendars_that_cannot_be_read_are_looked_at_again_for_as_long_as_it_cou
     office.decided(manifest)
     (office.catalogue / "calendars" / "office.yaml").write_text("title: [")
     with pytest.raises(AirflowRescheduleException) as again:
-        office.run(trains.depart, "shops", manifest)
+        office.run(departure.depart, "shops", manifest)
     assert again.value.reschedule_date <= datetime.now(UTC) + MINUTE
     later = clock_at(Manifest.from_xcom(manifest).departure + timedelta(days=1))
     why = "does not depart: The calendars cannot be read"
     with later, pytest.raises(AirflowFailException, match=why):
-        office.run(trains.depart, "shops", manifest)
+        office.run(departure.depart, "shops", manifest)
 
 
 def test_a_train_does_not_depart_before_its_time(office: Office) -> None:
-    departure = NOW + timedelta(hours=20)
-    manifest = office.manifest(params={"departure": departure.isoformat()})
+    at = NOW + timedelta(hours=20)
+    manifest = office.manifest(params={"departure": at.isoformat()})
     office.decided(manifest)
     with pytest.raises(AirflowRescheduleException) as early:
-        office.run(trains.depart, "shops", manifest)
-    assert early.value.reschedule_date == departure
+        office.run(departure.depart, "shops", manifest)
+    assert early.value.reschedule_date == at
     assert DEPARTED not in office.kinds()
     with clock_at(departure):
-        assert office.run(trains.depart, "shops", manifest)
+        assert office.run(departure.depart, "shops", manifest)
 
 
 def test_a_passenger_whose_file_is_broken_after_the_cut_off_is_held_back_and_nobody_else(office: Office) -> None:
     manifest = office.manifest()
     office.decided(manifest)
     office.break_file("stock")
-    assert office.run(trains.depart, "shops", manifest)
+    assert office.run(departure.depart, "shops", manifest)
     with pytest.raises(AirflowFailException, match=r"stock does not depart: .*services/stock\.yaml.*Next"):
         office.send("stock", manifest)
     with pytest.raises(TaskDeferred):
@@ -674,7 +676,7 @@ def test_a_passenger_whose_file_is_broken_after_the_cut_off_is_held_back_and_nob
     for service in ("till", "bike-shop"):
         office.break_file(service)
     with pytest.raises(AirflowFailException, match=r"The shops' train does not depart: .*services/stock\.yaml"):
-        office.run(trains.depart, "shops", manifest)
+        office.run(departure.depart, "shops", manifest)
 
 
 def test_an_emergency_stop_keeps_train_and_passengers(office: Office) -> None:
@@ -683,7 +685,7 @@ def test_an_emergency_stop_keeps_train_and_passengers(office: Office) -> None:
     with pytest.raises(AirflowFailException, match="emergency stop: everything, by ben"):
         office.send("stock", manifest)
     with pytest.raises(AirflowFailException, match="does not depart: there is an emergency stop"):
-        office.run(trains.depart, "shops", manifest)
+        office.run(departure.depart, "shops", manifest)
 
 
 def test_a_train_whose_file_changed_does_not_depart(office: Office) -> None:
@@ -691,7 +693,7 @@ def test_a_train_whose_file_changed_does_not_depart(office: Office) -> None:
     office.decided(manifest)
     office.change("title: The shops' train", "title: Another")
     with pytest.raises(AirflowFailException, match=r"trains/shops\.yaml changed since the manifest was frozen"):
-        office.run(trains.depart, "shops", manifest)
+        office.run(departure.depart, "shops", manifest)
 
 
 def test_votes_that_are_gone_at_departure_keep_the_train(office: Office) -> None:
@@ -699,7 +701,7 @@ def test_votes_that_are_gone_at_departure_keep_the_train(office: Office) -> None
     office.decided(manifest)
     office.airflow.questions.pop()
     with pytest.raises(AirflowFailException, match="Change Advisory Board"):
-        office.run(trains.depart, "shops", manifest)
+        office.run(departure.depart, "shops", manifest)
 
 
 def test_a_manifest_that_was_edited_on_its_way_is_refused(office: Office) -> None:
@@ -728,7 +730,7 @@ def test_the_arrival_says_what_became_of_each_and_the_run_fails_if_somebody_is_m
     with pytest.raises(AirflowFailException):
         office.send("stock", manifest)
     office.send("bike-shop", manifest)
-    came = office.run(trains.record_arrival, "shops")
+    came = office.run(arrival.record_arrival, "shops")
     assert {one["service"]: one["outcome"] for one in came["passengers"]} == {
         "stock": "backed_out",
         "till": "not departed",
@@ -736,14 +738,14 @@ def test_the_arrival_says_what_became_of_each_and_the_run_fails_if_somebody_is_m
     }
     assert ARRIVED in office.kinds()
     with pytest.raises(AirflowFailException, match=r"backed_out\. It was slow\.; till 1\.2\.0: not departed"):
-        office.run(trains.close_train)
+        office.run(arrival.close_train)
 
 
 def test_a_passenger_that_the_train_did_not_see_end_is_under_way(office: Office) -> None:
     manifest = office.departed()
     with pytest.raises(TaskDeferred):
         office.send("stock", manifest)
-    came = {one["service"]: one for one in office.run(trains.record_arrival, "shops")["passengers"]}
+    came = {one["service"]: one for one in office.run(arrival.record_arrival, "shops")["passengers"]}
     assert (came["stock"]["outcome"], came["till"]["outcome"]) == ("under way", "not departed")
     assert came["stock"]["run"] == office.ledger.entries(CHAIN, kind=LEFT)[0].payload["run"]
     assert "did not see it end" in came["stock"]["reason"]
@@ -752,9 +754,9 @@ def test_a_passenger_that_the_train_did_not_see_end_is_under_way(office: Office)
 def test_a_train_that_did_not_depart_fails_with_the_reason(office: Office) -> None:
     office.manifest()
     office.results[("board.await_board", "reason")] = "Rejected by Cora."
-    office.run(trains.record_arrival, "shops")
+    office.run(arrival.record_arrival, "shops")
     with pytest.raises(AirflowFailException, match=r"did not depart\. Rejected by Cora"):
-        office.run(trains.close_train)
+        office.run(arrival.close_train)
 
 
 def test_a_train_with_nobody_on_board_arrives(office: Office) -> None:
@@ -764,11 +766,11 @@ def test_a_train_with_nobody_on_board_arrives(office: Office) -> None:
         office.deployed(name, "1.2.0", sha)
     manifest = office.manifest()
     assert manifest["passengers"] == []
-    assert office.run(trains.prepare_ballots, "shops", manifest) == []
-    office.execute(trains.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=[]))
-    office.run(trains.depart, "shops", manifest)
-    office.run(trains.record_arrival, "shops")
-    assert office.run(trains.close_train)["departed"]
+    assert office.run(board.prepare_ballots, "shops", manifest) == []
+    office.execute(board.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=[]))
+    office.run(departure.depart, "shops", manifest)
+    office.run(arrival.record_arrival, "shops")
+    assert office.run(arrival.close_train)["departed"]
 
 
 # --- a passenger's release -------------------------------------------------------------------------------------------
@@ -909,7 +911,7 @@ def test_a_train_whose_change_type_has_no_one_decision_gives_no_ticket(office: O
     request = parse_request(passenger_form(manifest, one, CHAIN), policy=policy)
     assert passengers.ticket("bike-shop", request) is None
     assert passengers.had_a_hand(CHAIN) == ("rita",)
-    assert office.run(trains.prepare_ballots, "shops", manifest.to_xcom()) == []
+    assert office.run(board.prepare_ballots, "shops", manifest.to_xcom()) == []
 
 
 # --- conflicts -------------------------------------------------------------------------------------------------------
@@ -928,14 +930,14 @@ def test_a_train_that_clashes_with_another_says_so_when_boarding_opens_and_on_th
     assert "Another train (nightly) departs at" in said
     assert "both with stock, till, bike-shop" in said
     assert "Next free slot" in said
-    assert "Another train" in office.run(trains.prepare_ballots, "shops", manifest)[0]["body"]
+    assert "Another train" in office.run(board.prepare_ballots, "shops", manifest)[0]["body"]
 
 
 def test_a_board_that_could_not_come_to_its_quorum_is_found_when_boarding_opens(office: Office) -> None:
     named = "named: { ref: 1.1.0, version: 1.1.0, by: ben }"
     office.change('{ service: stock, tags: "1.*" }', f"{{ service: stock, {named} }}")
     office.change('{ service: till, tags: "1.*"', f"{{ service: till, {named.replace('ben', 'dan')}")
-    voyage = office.run(trains.open_train, "shops")
+    voyage = office.run(boarding.open_train, "shops")
     (said,) = voyage["conflicts"]
     assert said.startswith("severe: The board Change Advisory Board cannot decide on this release")
 
@@ -956,7 +958,7 @@ def test_a_departure_says_what_each_passenger_clashes_with(office: Office) -> No
     for kind, at in (("baseline.measured", NOW), ("release.closed", NOW + timedelta(hours=3))):
         office.ledger.append(chain, kind, {}, actor="x", key=kind, at=at + timedelta(days=1))
     office.freeze(departure + timedelta(hours=2), departure + timedelta(hours=4), "{ services: [till] }")
-    office.run(trains.open_train, "shops", params={"departure": departure.isoformat()})
+    office.run(boarding.open_train, "shops", params={"departure": departure.isoformat()})
     found = noted(office)
     assert [kind for kind, _ in found] == ["environment", "window", "dependency"]
     assert "production of stock is taken then" in found[0][1]
@@ -968,7 +970,7 @@ def test_a_departure_by_hand_clashes_with_other_trains_and_the_next_free_slot_is
     another_train(office)
     tomorrow = (NOW + timedelta(days=1)).replace(hour=20, minute=0)
     office.freeze(tomorrow + timedelta(hours=1), tomorrow + timedelta(hours=3), "{ services: [till] }")
-    voyage = office.run(trains.open_train, "shops", params={"departure": tomorrow.isoformat()})
+    voyage = office.run(boarding.open_train, "shops", params={"departure": tomorrow.isoformat()})
     (said,) = voyage["conflicts"]
     assert f"The shops' train (shops) at {tomorrow:%Y-%m-%d} 20:00 UTC" in said
     assert said.endswith(f"Next free slot: {tomorrow:%Y-%m-%d} 23:00 UTC.")
@@ -976,7 +978,7 @@ def test_a_departure_by_hand_clashes_with_other_trains_and_the_next_free_slot_is
 
 def test_who_sends_a_train_and_who_wrote_what_boards_do_not_come_to_its_quorum(office: Office) -> None:
     """Dan wrote the commits, so Ben and Cora are two; and Ben sends it."""
-    office.run(trains.open_train, "shops", user="ben")
+    office.run(boarding.open_train, "shops", user="ben")
     ((kind, what),) = noted(office)
     assert kind == "quorum"
     assert "and only Cora Lindqvist (cora) may vote" in what
@@ -985,25 +987,25 @@ def test_who_sends_a_train_and_who_wrote_what_boards_do_not_come_to_its_quorum(o
 def test_a_release_that_is_under_way_is_a_conflict_of_the_train_as_far_as_airflow_says(office: Office) -> None:
     in_line(office)
     office.ledger.kept.pop(CHAIN)
-    office.run(trains.open_train, "shops")
+    office.run(boarding.open_train, "shops")
     ((kind, what),) = noted(office)
     assert (kind, what.partition(";")[0]) == ("line", "stock is being released by manual__2")
     office.ledger.kept.pop(CHAIN)
     office.airflow.accounts.clear()
     office.airflow.forget_tokens()
-    office.run(trains.open_train, "shops")
+    office.run(boarding.open_train, "shops")
     assert noted(office) == []
 
 
 def test_calendars_that_cannot_be_read_are_one_conflict(office: Office) -> None:
     (office.catalogue / "calendars" / "office.yaml").write_text("title: [")
-    office.run(trains.open_train, "shops")
+    office.run(boarding.open_train, "shops")
     assert [kind for kind, _ in noted(office)] == ["window"]
 
 
 def test_a_release_that_is_planned_says_what_it_clashes_with(office: Office) -> None:
     another_train(office)
-    departure = office.run(trains.open_train, "shops", params={})["departure"]
+    departure = office.run(boarding.open_train, "shops", params={})["departure"]
     assert departure
     tonight = NOW.replace(hour=20, minute=30) + timedelta(days=2)
     plan = releases.plan(not_before=tonight, requested_by="rita")

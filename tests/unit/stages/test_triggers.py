@@ -11,8 +11,8 @@ import pytest
 from airflow.sdk.module_loading import import_string
 from airflow.sdk.serde import deserialize, serialize
 
-from include.interlock.stages import resources, triggers
-from include.interlock.stages.triggers import AnswersTrigger, digest_of_answers
+from interlock.stages.runtime import resources, triggers
+from interlock.stages.runtime.triggers import AnswersTrigger, digest_of_answers
 from tests.airflow_server import RUN, AirflowServer
 
 BALLOT = "rollout.cast_ballot"

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 
-from include.interlock.adapters.permits import Admission
-from include.interlock.domain.bookings import Entered
-from include.interlock.domain.errors import DeployError, HostUnreachable, PolicyViolation
-from include.interlock.domain.records import RolloutPlan, WaveReport
-from include.interlock.stages import bookings, permits, quality, resources, rolling, traffic, verification, waves
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.calendars.bookings import Entered
+from interlock.domain.errors import DeployError, HostUnreachable, PolicyViolation
+from interlock.domain.records import RolloutPlan, WaveReport
+from interlock.stages.release import verification
+from interlock.stages.runtime import bookings, permits, resources
+from interlock.stages.strategies import rolling, traffic, waves
 from tests.factories import releases
 from tests.running_task import RunningTask
 
@@ -131,7 +133,7 @@ def test_hosts_that_do_not_answer_are_tried_again_and_hosts_that_failed_are_not(
 ) -> None:
     results = [releases.host_result(number, **one) for number, one in enumerate(found, 1)]
     with pytest.raises(DeployError) as refused:
-        quality.refuse_failed_hosts(results, "production")
+        rolling.refuse_failed_hosts(results, "production")
     assert isinstance(refused.value, HostUnreachable) is tried_again
 
 

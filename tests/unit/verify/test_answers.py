@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from include.interlock.adapters.signing import Signer
-from include.interlock.adapters.witness import as_witnessed, as_worded
-from include.interlock.domain.witness import GIVEN, WORDED, GivenAnswer, question_digest
-from include.interlock.verify import __main__ as verifier
+from interlock.adapters.signing.signing import Signer
+from interlock.adapters.signing.witness import as_witnessed, as_worded
+from interlock.domain.ledger.witness import GIVEN, WORDED, GivenAnswer, question_digest
+from interlock.verify import __main__ as verifier
 from tests.factories import evidence as make
 
 WITNESS, MALLORY = make.signer(8), make.signer(9)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain.ledger import Entry, next_entry
-from include.interlock.domain.records import TrainTicket
-from include.interlock.domain.train_manifest import CONDUCTOR, Manifest
-from include.interlock.verify import __main__ as verifier
+from interlock.domain.ledger.chain import Entry, next_entry
+from interlock.domain.records import TrainTicket
+from interlock.domain.trains.manifest import CONDUCTOR, Manifest
+from interlock.verify import __main__ as verifier
 from tests.factories import evidence as make
 from tests.factories import releases
 from tests.unit.domain.test_train_manifest import boarded, manifest

@@ -20,11 +20,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from include.interlock.adapters import attestation
-from include.interlock.domain.canonical import canonical_bytes, sha256_of
-from include.interlock.domain.ledger import next_entry
-from include.interlock.domain.records import CanaryPlan, Strategy, Waiver
-from include.interlock.verify import __main__ as verifier
+from interlock.adapters.evidence import attestation
+from interlock.domain.canonical import canonical_bytes, sha256_of
+from interlock.domain.ledger.chain import next_entry
+from interlock.domain.records import CanaryPlan, Strategy, Waiver
+from interlock.verify import __main__ as verifier
 from tests.factories import evidence as make
 from tests.factories import releases
 
@@ -1481,7 +1481,7 @@ def test_what_cannot_be_opened_ends_with_2(alone: Path, arguments: tuple[str, ..
 
 
 def test_it_runs_as_a_module_of_the_project(alone: Path) -> None:
-    command = [sys.executable, "-m", "include.interlock.verify", str(alone / "pack.zip")]
+    command = [sys.executable, "-m", "interlock.verify", str(alone / "pack.zip")]
     command += ["--key", str(alone / "key.pem")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, env={**os.environ})
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from include.interlock.domain.ledger import Entry, SignedHead, next_entry
-from include.interlock.domain.records import RollBack, Strategy
-from include.interlock.verify import __main__ as verifier
+from interlock.domain.ledger.chain import Entry, SignedHead, next_entry
+from interlock.domain.records import RollBack, Strategy
+from interlock.verify import __main__ as verifier
 from tests.factories import evidence as make
 from tests.factories import releases
 

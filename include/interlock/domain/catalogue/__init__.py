@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from include.interlock.domain.canonical import Model
+from interlock.domain.canonical import Model
 
 from .board_file import (
     DEFAULT_DEADLINE,

@@ -9,9 +9,21 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from include.interlock.domain.canonical import Model
+from interlock.domain.canonical import Model
 
-from .values import ChangeType, Day, Duration, Email, Identifier, Line, People, Roles, UserName, in_words, named_twice
+from .values import (
+    ChangeType,
+    Day,
+    Duration,
+    Email,
+    Identifier,
+    Line,
+    People,
+    Roles,
+    UserName,
+    in_words,
+    named_twice,
+)
 
 
 class Person(Model):

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from include.interlock.domain.canonical import Model
+from interlock.domain.canonical import Model
 
 from .values import Instant, Line, UserName, named_twice
 

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from include.interlock.domain.canonical import Model
-from include.interlock.domain.recurrence import Recurrence
+from interlock.domain.calendars.recurrence import Recurrence
+from interlock.domain.canonical import Model
 
 from .values import Duration, Identifier, Line, Roles, each_once, named_twice
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, model_validator
 
-from include.interlock.domain.canonical import Model
+from interlock.domain.canonical import Model
 
 from .board_file import BoardRule, refuse_rules_twice
 from .values import (

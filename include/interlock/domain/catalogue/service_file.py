@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from include.interlock.domain.canonical import Model
+from interlock.domain.canonical import Model
 
 from .policy_file import Registries, Tightening
 from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, StrategyName, TargetGroupName

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
-from include.interlock.domain.canonical import Model
+from interlock.domain.canonical import Model
 
 from .values import Duration, TagName, TagValue, UrlPath
 

@@ -13,8 +13,8 @@ from typing import Annotated, Literal, Self
 from croniter import CroniterError, croniter
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from include.interlock.domain.canonical import Model
-from include.interlock.domain.version import LONGEST_VERSION, is_version
+from interlock.domain.canonical import Model
+from interlock.domain.change.semver import LONGEST_VERSION, is_version
 
 from .calendar_file import Holidays, Rule, TimeZone, moment_of, repeated
 from .values import ChangeType, Duration, Identifier, Line, UserName, each_once, named_twice

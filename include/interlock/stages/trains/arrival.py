@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TriggerRule, XComArg, chain, get_current_context, task_group
 
-from include.interlock.domain.ledger import Entry
-from include.interlock.domain.train_manifest import (
-    ARRIVED,
-    LEFT,
-    Arrival,
-    Boarded,
-    arrival,
-    manifest_in,
-)
-from include.interlock.stages.evidence import chain_entries
-from include.interlock.stages.taskflow import REASON, keep_result, stage_task
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.trains.manifest import ARRIVED, LEFT, Arrival, Boarded, arrival, manifest_in
+from interlock.stages.runtime.evidence import chain_entries
+from interlock.stages.runtime.taskflow import REASON, keep_result, stage_task
 
 from .common import PassengerLost, of_passenger, task_of
 

@@ -9,30 +9,27 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import XComArg, chain, task_group
 
-from include.interlock.adapters.boarding import unusable
-from include.interlock.adapters.templates import render
-from include.interlock.domain import board as boards
-from include.interlock.domain import voting
-from include.interlock.domain.catalogue import Catalogue
-from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.records import Decision
-from include.interlock.domain.train_manifest import (
-    CONDUCTOR,
-    Manifest,
-)
-from include.interlock.domain.voting import VotingRule
-from include.interlock.stages.ballots import AwaitBallots
-from include.interlock.stages.conflicts import noted
-from include.interlock.stages.evidence import refuse_void
-from include.interlock.stages.passengers import ASK
-from include.interlock.stages.people import ask_board, persons, question, votes_on
-from include.interlock.stages.planning import settled
-from include.interlock.stages.taskflow import stage_task
+from interlock.adapters.templates import render
+from interlock.adapters.trains.boarding import unusable
+from interlock.domain.board import decision as boards
+from interlock.domain.board import voting
+from interlock.domain.board.voting import VotingRule
+from interlock.domain.catalogue import Catalogue
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.records import Decision
+from interlock.domain.trains.manifest import CONDUCTOR, Manifest
+from interlock.stages.approvals.ballots import AwaitBallots
+from interlock.stages.approvals.decisions import settled
+from interlock.stages.approvals.people import ask_board, persons, question, votes_on
+from interlock.stages.runtime.conflicts import noted
+from interlock.stages.runtime.evidence import refuse_void
+from interlock.stages.runtime.taskflow import stage_task
 
 from .common import AGAIN, catalogue_now, train_now, train_rule, without_file
+from .passengers import ASK
 
 if TYPE_CHECKING:
-    from include.interlock.adapters.airflow_api import Answer as Cast
+    from interlock.adapters.airflow.rest_api import Answer as Cast
 
 LONGEST_VOTE = timedelta(days=30)
 

@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Param, XComArg, chain, get_current_context, task_group
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from include.interlock.adapters.boarding import Platform
-from include.interlock.domain import voting
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import Catalogue
-from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.errors import (
-    HostUnreachable,
-    PolicyViolation,
-    RequestRefused,
-    TransientError,
-)
-from include.interlock.domain.ledger import INSTALLATION
-from include.interlock.domain.overrides import OVERRIDDEN, overridden
-from include.interlock.domain.policy import flows_of
-from include.interlock.domain.train_manifest import (
+from interlock.adapters.trains.boarding import Platform
+from interlock.domain.board import voting
+from interlock.domain.board.voting import VotingRule
+from interlock.domain.calendars.overrides import OVERRIDDEN, overridden
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Catalogue
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.change.policy import flows_of
+from interlock.domain.errors import HostUnreachable, PolicyViolation, RequestRefused, TransientError
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.trains.departures import closed_for
+from interlock.domain.trains.manifest import (
     FROZEN,
     OPENED,
     Boarded,
@@ -36,22 +33,13 @@ from include.interlock.domain.train_manifest import (
     manifest_in,
     when_late,
 )
-from include.interlock.domain.trains import closed_for
-from include.interlock.domain.voting import VotingRule
-from include.interlock.stages import calendars, resources
-from include.interlock.stages.conflicts import note_of_train
-from include.interlock.stages.evidence import chain_entries, record
-from include.interlock.stages.policy import requester
-from include.interlock.stages.taskflow import WaitUntil, stage_task
+from interlock.stages.runtime import calendars, resources
+from interlock.stages.runtime.conflicts import note_of_train
+from interlock.stages.runtime.evidence import chain_entries, record
+from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.taskflow import WaitUntil, stage_task
 
-from .common import (
-    AGAIN,
-    catalogue_now,
-    look_again,
-    refuse_changed,
-    train_now,
-    train_rule,
-)
+from .common import AGAIN, catalogue_now, look_again, refuse_changed, train_now, train_rule
 
 if TYPE_CHECKING:
     pass

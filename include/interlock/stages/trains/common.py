@@ -7,22 +7,18 @@ from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, NoReturn
 
-from include.interlock.adapters.catalogue import load_catalogue
-from include.interlock.adapters.trains import load_train
-from include.interlock.domain import voting
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import Catalogue
-from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.errors import (
-    PolicyViolation,
-    ReleaseError,
-)
-from include.interlock.domain.ledger import Entry
-from include.interlock.domain.train_manifest import (
-    Boarded,
-)
-from include.interlock.domain.voting import VotingRule
-from include.interlock.stages import calendars, resources
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.adapters.catalogue.trains import load_train
+from interlock.domain.board import voting
+from interlock.domain.board.voting import VotingRule
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Catalogue
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.errors import PolicyViolation, ReleaseError
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.trains.manifest import Boarded
+from interlock.locations import catalogue_folder
+from interlock.stages.runtime import calendars
 
 if TYPE_CHECKING:
     pass
@@ -33,12 +29,12 @@ AGAIN = timedelta(minutes=1)
 
 def catalogue_now() -> Catalogue:
     """Return the catalogue as it is now."""
-    return load_catalogue(resources.catalogue_folder())
+    return load_catalogue(catalogue_folder())
 
 
 def train_now(name: str, catalogue: Catalogue) -> Train:
     """Return a train's file as it is now."""
-    return load_train(resources.catalogue_folder(), catalogue.policy, catalogue.board, name)
+    return load_train(catalogue_folder(), catalogue.policy, catalogue.board, name)
 
 
 def refuse_changed(train: Train, digest: str, since: str) -> None:

@@ -9,22 +9,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseOperator, TriggerRule, XComArg, chain, task_group
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 
-from include.interlock.adapters.boarding import unusable
-from include.interlock.adapters.witness import only_witnessed
-from include.interlock.domain.calendar import Answer
-from include.interlock.domain.canonical import sha256_of
-from include.interlock.domain.catalogue import Catalogue
-from include.interlock.domain.catalogue.train_file import Train
-from include.interlock.domain.catalogue.values import in_words
-from include.interlock.domain.errors import (
-    GateRejected,
-    PolicyViolation,
-)
-from include.interlock.domain.ledger import ENDED, INSTALLATION, Entry, release_chain
-from include.interlock.domain.reconcile import dag_of
-from include.interlock.domain.records import Outcome
-from include.interlock.domain.stops import stops_in_force
-from include.interlock.domain.train_manifest import (
+from interlock.adapters.signing.witness import only_witnessed
+from interlock.adapters.trains.boarding import unusable
+from interlock.domain.calendars.calendar import Answer
+from interlock.domain.calendars.stops import stops_in_force
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Catalogue
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.catalogue.values import in_words
+from interlock.domain.errors import GateRejected, PolicyViolation
+from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry, release_chain
+from interlock.domain.ledger.reconcile import dag_of
+from interlock.domain.ledger.witness import ASKED
+from interlock.domain.records import Outcome
+from interlock.domain.trains.departures import planned
+from interlock.domain.trains.manifest import (
     BACK,
     CONDUCTOR,
     DEPARTED,
@@ -35,14 +34,11 @@ from include.interlock.domain.train_manifest import (
     passenger_form,
     passenger_run,
 )
-from include.interlock.domain.trains import planned
-from include.interlock.domain.witness import ASKED
-from include.interlock.stages import calendars, resources
-from include.interlock.stages.evidence import chain_entries, record, refuse_void, this_chain
-from include.interlock.stages.passengers import refuse_replaced, running
-from include.interlock.stages.policy import REQUESTED
-from include.interlock.stages.taskflow import WaitUntil, reasons_kept, stage_task
-from include.interlock.stages.triggers import RunTrigger
+from interlock.stages.runtime import calendars, resources
+from interlock.stages.runtime.evidence import chain_entries, record, refuse_void, this_chain
+from interlock.stages.runtime.requests import REQUESTED
+from interlock.stages.runtime.taskflow import WaitUntil, reasons_kept, stage_task
+from interlock.stages.runtime.triggers import RunTrigger
 
 from .board import count, rule_now
 from .common import (
@@ -55,6 +51,7 @@ from .common import (
     train_now,
     without_file,
 )
+from .passengers import refuse_replaced, running
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

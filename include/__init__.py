@@ -1,1 +1,0 @@
-"""The project, as Airflow imports it."""

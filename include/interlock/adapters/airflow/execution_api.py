@@ -1,0 +1,47 @@
+"""Airflow's execution API, which tasks of every Dag talk to: whether release control stands in front of it."""
+
+from __future__ import annotations
+
+import httpx
+
+from interlock.domain.errors import PolicyViolation, TransientError
+
+TIMEOUT = httpx.Timeout(20)
+PLACE = "interlock"
+"""Where the door answers below the API's address; Airflow has nothing there."""
+
+
+def refuse_unguarded(url: str) -> None:
+    """Refuse an execution API at which a task of another Dag may start a release, clear it or write its results.
+
+    :raises PolicyViolation: release control does not stand in front of it.
+    :raises TransientError: it does not answer now.
+    """
+    address = f"{url.rstrip('/')}/{PLACE}"
+    try:
+        reply = httpx.get(address, timeout=TIMEOUT)
+    except httpx.RequestError as error:
+        what = str(error) or type(error).__name__
+        raise TransientError(f"Whether Airflow's execution API is guarded cannot be told: {address}: {what}") from error
+    if reply.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        raise TransientError(
+            f"Whether Airflow's execution API is guarded cannot be told: {address} {reply.status_code}"
+        )
+    if not _is_guarded(reply):
+        raise PolicyViolation(
+            f"Airflow's execution API at {url} is not guarded: any task may start and clear releases there, and write "
+            f"what their stages hand on (it answered {reply.status_code}).",
+            rule="no release while others could go round the process (interlock/console/control/task_requests.py)",
+            who="the platform engineer",
+            next_step="serve it with the project's plugins/ folder in [core] plugins_folder, and if there is an "
+            "airflow_local_settings.py of your own, load the project's in it "
+            "(docs/platform-engineer.md); then trigger the release again",
+        )
+
+
+def _is_guarded(reply: httpx.Response) -> bool:
+    try:
+        said = reply.json()
+    except ValueError:
+        return False
+    return reply.status_code == httpx.codes.OK and isinstance(said, dict) and said.get("detail") == "guarded"

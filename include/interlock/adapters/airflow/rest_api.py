@@ -1,0 +1,371 @@
+"""Airflow's public REST API, with an account of its own: the primary record of who answered what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NoReturn, Protocol, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import Field
+
+from interlock.domain.canonical import Model
+from interlock.domain.dag_names import Place
+from interlock.domain.errors import AssetMissing, ReleaseError, TransientError
+from interlock.domain.ledger.interventions import AuditRow, audit_row
+from interlock.domain.records import Vote
+
+TIMEOUT = httpx.Timeout(20)
+OLD_TOKEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+"""What Airflow answers to a token that has expired, or that it signed before its secret was changed."""
+AMBIGUOUS = ("", ".", "..", "~")
+"""What stands in an address for something else than itself: nothing, this place, the one above; Airflow's wildcard."""
+PASSING = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS)
+"""Refusals that another try may not meet; all other answers from 300 to 499 are final."""
+
+
+class Login(Protocol):
+    """The fields of an Airflow connection that name a server and an account."""
+
+    host: str | None
+    port: int | None
+    schema: str | None
+    login: str | None
+    password: str | None
+
+
+class Answer(Model):
+    """One human-in-the-loop request as Airflow stored it, answered or not."""
+
+    task_id: str
+    map_index: int
+    subject: str
+    body: str
+    assigned: tuple[str, ...]
+    answered: bool
+    user: str | None
+    choice: str | None
+    comment: str
+    conditions: str = ""
+    at: datetime | None
+
+    def vote(self) -> Vote:
+        """Return the answer as a vote: of whoever answered, if it was theirs to answer."""
+        assigned = self.user if self.user in self.assigned else next(iter(self.assigned), "nobody")
+        return Vote(
+            user=self.user,
+            assigned=assigned,
+            choice=self.choice or "",
+            comment=self.comment,
+            conditions=self.conditions,
+            at=self.at,
+        )
+
+
+class DagSeen(Model):
+    """A Dag as Airflow lists it."""
+
+    is_paused: bool
+    is_stale: bool = Field(False, description="Its file is gone, or makes it no more")
+    place: Place
+
+
+class TaskState(Model):
+    """Where a task instance stands, by Airflow's own record."""
+
+    task_id: str
+    map_index: int
+    state: str | None
+    start: datetime | None
+    end: datetime | None
+
+
+class AirflowApi:
+    """A logged-in client of the public REST API; it logs in again when its token is not taken any more.
+
+    :param connection: an Airflow connection: host, port, schema (http or https), login and password.
+    """
+
+    def __init__(self, connection: Login) -> None:
+        if not (connection.host and connection.login and connection.password):
+            raise ReleaseError(
+                "The Airflow connection to the REST API lacks its host, login or password.",
+                who="the platform engineer",
+                next_step="set them in the connection that the release uses to read its votes",
+            )
+        port = f":{connection.port}" if connection.port else ""
+        self._base = f"{connection.schema or 'http'}://{connection.host}{port}"
+        self._account = {"username": connection.login, "password": connection.password}
+        self._client = httpx.Client(base_url=self._base, timeout=TIMEOUT)
+
+    def __enter__(self) -> Self:
+        """Log in."""
+        try:
+            return self.log_in()
+        except ReleaseError:
+            self.close()
+            raise
+
+    def log_in(self) -> Self:
+        """Get a token for the account."""
+        with _explained(f"log in to Airflow's API at {self._base} as {self._account['username']}"):
+            self._client.headers.pop("Authorization", None)
+            answer = self._client.post("/auth/token", json=self._account)
+            answer.raise_for_status()
+            self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def answers(self, dag_id: str, run_id: str, task_id: str | None = None) -> tuple[Answer, ...]:
+        """Return the human-in-the-loop requests of a run, or of one of its tasks, in the order of their map index."""
+        with _explained(f"read the answers given in {dag_id}, run {run_id}"):
+            found = [_answer(detail) for detail in self._pages(f"{_run(dag_id, run_id)}/hitlDetails", "hitl_details")]
+        asked = (answer for answer in found if task_id in (None, answer.task_id))
+        return tuple(sorted(asked, key=lambda answer: (answer.task_id, answer.map_index)))
+
+    def task_states(self, dag_id: str, run_id: str) -> tuple[TaskState, ...]:
+        """Return the state of each task instance of a run."""
+        with _explained(f"read the task states of {dag_id}, run {run_id}"):
+            return tuple(
+                TaskState(
+                    task_id=row["task_id"],
+                    map_index=row["map_index"],
+                    state=row["state"],
+                    start=row["start_date"],
+                    end=row["end_date"],
+                )
+                for row in self._pages(f"{_run(dag_id, run_id)}/taskInstances", "task_instances")
+            )
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return a run as Airflow stored it; AssetMissing if Airflow does not have it, or not any more."""
+        with _explained(f"read {dag_id}, run {run_id}"):
+            reply = self._send("GET", _run(dag_id, run_id))
+            reply.raise_for_status()
+            return dict(reply.json())
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run as Airflow stored them, in the order of task and map index."""
+        with _explained(f"read the tasks of {dag_id}, run {run_id}"):
+            rows = list(self._pages(f"{_run(dag_id, run_id)}/taskInstances", "task_instances"))
+            return sorted(rows, key=lambda row: (row["task_id"], row["map_index"]))
+
+    def log(self, dag_id: str, run_id: str, task_id: str, map_index: int, number: int) -> str:
+        """Return what a try of a task logged, a JSON object in each line."""
+        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/logs/{number}"
+        with _explained(f"read the log of {task_id}, try {number}"):
+            reply = self._send(
+                "GET",
+                path,
+                params={"map_index": map_index, "full_content": True},
+                headers={"Accept": "application/x-ndjson"},
+            )
+            if reply.status_code == httpx.codes.NOT_FOUND:
+                return ""
+            reply.raise_for_status()
+            return reply.text
+
+    def interventions(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return what people asked Airflow to do to a run, by its audit log; done or refused, it does not say."""
+        with _explained(f"read the audit log of {dag_id}, run {run_id}"):
+            return list(self._pages("/api/v2/eventLogs", "event_logs", dag_id=dag_id, run_id=run_id))
+
+    def audit_log(self, after: datetime, **wanted: str) -> tuple[AuditRow, ...]:
+        """Return the rows of the audit log since an instant, the oldest first.
+
+        :param wanted: such as ``dag_id`` or ``event_pattern``.
+        """
+        with _explained("read the audit log"):
+            rows = self._pages(
+                "/api/v2/eventLogs", "event_logs", after=after.isoformat(), order_by="event_log_id", **wanted
+            )
+            return tuple(audit_row(row) for row in rows)
+
+    def runs(self, dag_prefix: str, since: datetime) -> tuple[tuple[str, str], ...]:
+        """Return Dag and run of every run since an instant of the Dags whose names begin so."""
+        with _explained(f"read the runs of {dag_prefix}…"):
+            rows = self._pages(
+                "/api/v2/dags/~/dagRuns", "dag_runs", dag_id_prefix_pattern=dag_prefix, run_after_gte=since.isoformat()
+            )
+            return tuple((row["dag_id"], row["dag_run_id"]) for row in rows)
+
+    def run_state(self, dag_id: str, run_id: str) -> str | None:
+        """Return the state of a run, such as running or success; None: Airflow has no such run."""
+        run = self.run_if_any(dag_id, run_id)
+        return None if run is None else str(run["state"])
+
+    def run_if_any(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
+        """Return a run as Airflow stored it; None: Airflow has no such run."""
+        with _explained(f"read {dag_id}, run {run_id}"):
+            reply = self._send("GET", _run(dag_id, run_id))
+            if reply.status_code == httpx.codes.NOT_FOUND:
+                return None
+            reply.raise_for_status()
+            found = dict(reply.json())
+            _ = found["state"]  # or it is none of Airflow's
+            return found
+
+    def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any], note: str = "") -> bool:
+        """Start a run at the form; False: there is one with this id already."""
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf), "note": note}
+        with _explained(f"start {dag_id}, run {run_id}"):
+            reply = self._send("POST", f"{_dag(dag_id)}/dagRuns", json=body)
+            if reply.status_code == httpx.codes.CONFLICT:
+                return False
+            reply.raise_for_status()
+            return True
+
+    def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> tuple[str | None, ...]:
+        """Return the state in which each try of a task ended, the first one first."""
+        task = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}"
+        path = f"{task}/{map_index}/tries" if map_index >= 0 else f"{task}/tries"
+        with _explained(f"read the tries of {task_id}"):
+            rows = list(self._pages(path, "task_instances"))
+            return tuple(row["state"] for row in sorted(rows, key=lambda row: row["try_number"]))
+
+    def result(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+        """Return what a task handed on; None: nothing."""
+        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/xcomEntries/return_value"
+        with _explained(f"read the result of {task_id}"):
+            reply = self._send("GET", path, params={"map_index": map_index})
+            if reply.status_code == httpx.codes.NOT_FOUND:
+                return None
+            reply.raise_for_status()
+            value = reply.json()["value"]
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+
+    def dags(self) -> dict[str, DagSeen]:
+        """Return every Dag that this account may see, also one whose file is gone."""
+        with _explained("read the Dags"):
+            rows = self._pages("/api/v2/dags", "dags", exclude_stale="false", order_by="dag_id")
+            return {
+                row["dag_id"]: DagSeen(
+                    is_paused=row["is_paused"],
+                    is_stale=row["is_stale"],
+                    place=Place(bundle=row["bundle_name"], file=row["relative_fileloc"]),
+                )
+                for row in rows
+            }
+
+    def is_paused(self, dag_id: str) -> bool:
+        """Tell whether a Dag is paused; one that Airflow does not know, or not yet, is not."""
+        with _explained(f"read the Dag {dag_id}"):
+            reply = self._send("GET", _dag(dag_id))
+            if reply.status_code in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
+                return False
+            reply.raise_for_status()
+            return bool(reply.json()["is_paused"])
+
+    def close_question(self, dag_id: str, run_id: str, answer: Answer, *, choice: str, comment: str) -> bool:
+        """Answer an open request so that nobody is asked any more; False if somebody was faster."""
+        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(answer.task_id)}/{answer.map_index}/hitlDetails"
+        with _explained(f"close the open request {answer.task_id}[{answer.map_index}]"):
+            body = {"chosen_options": [choice], "params_input": {"comment": comment}}
+            reply = self._send("PATCH", path, json=body)
+            if reply.status_code == httpx.codes.CONFLICT:
+                return False
+            reply.raise_for_status()
+            return True
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Send a request; if the token may be too old for it, log in again and send it once more."""
+        reply = self._client.request(method, path, **content)
+        if reply.status_code in OLD_TOKEN:
+            self.log_in()
+            reply = self._client.request(method, path, **content)
+        return reply
+
+    def _pages(self, path: str, key: str, **wanted: str) -> Iterator[dict[str, Any]]:
+        seen = 0
+        while True:
+            reply = self._send("GET", path, params={**wanted, "limit": 100, "offset": seen})
+            reply.raise_for_status()
+            page = reply.json()
+            yield from page[key]
+            seen += len(page[key])
+            if not page[key] or seen >= page["total_entries"]:
+                return
+
+
+def _dag(dag_id: str) -> str:
+    return f"/api/v2/dags/{_part(dag_id)}"
+
+
+def _run(dag_id: str, run_id: str) -> str:
+    return f"{_dag(dag_id)}/dagRuns/{_part(run_id)}"
+
+
+def _part(name: str) -> str:
+    """Return a name as a part of a path; refuse one with which the path would be about something else."""
+    if name in AMBIGUOUS:
+        raise ReleaseError(
+            f"Airflow cannot be asked about {name!r}: in an address it stands for something else.",
+            rule=f"none of {', '.join(AMBIGUOUS)} is the name of a run or of a Dag (adapters/airflow/rest_api.py)",
+            who="whoever gave it that name",
+            next_step="delete it in Airflow, and ask for another one with a name that says what it is, or without any",
+        )
+    return quote(name, safe="")
+
+
+def _answer(detail: dict[str, Any]) -> Answer:
+    by = detail.get("responded_by_user")
+    chosen = detail.get("chosen_options") or [None]
+    return Answer(
+        task_id=detail["task_instance"]["task_id"],
+        map_index=detail["task_instance"]["map_index"],
+        subject=detail["subject"],
+        body=detail.get("body") or "",
+        assigned=tuple(user["id"] for user in detail.get("assigned_users") or ()),
+        answered=detail["response_received"],
+        user=by["name"] if by else None,
+        choice=chosen[0],
+        comment=_words(detail.get("params_input"), "comment"),
+        conditions=_words(detail.get("params_input"), "conditions"),
+        at=detail.get("responded_at"),
+    )
+
+
+def _words(form: Any, field: str) -> str:
+    """Return a text of an answer's form; Airflow does not hold what comes by REST against the form's schema."""
+    words = form.get(field) if isinstance(form, dict) else None
+    return words if isinstance(words, str) else ""
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn HTTP failures into sentences: what Airflow refuses is final, all others may pass."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        _refused(what, error)
+    except httpx.RequestError as error:
+        raise TransientError(f"Could not {what}: {str(error) or type(error).__name__}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # Something between us and Airflow answered in its place: a proxy's page, say.
+        message = f"Could not {what}: the answer is not one of Airflow's API ({type(error).__name__}: {error})"
+        raise TransientError(message[:1000]) from error
+
+
+def _refused(what: str, error: httpx.HTTPStatusError) -> NoReturn:
+    status = error.response.status_code
+    message = f"Could not {what}: Airflow answered {status} {error.response.text[:300]}"
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in PASSING:
+        raise TransientError(message) from error
+    raise (AssetMissing if status == httpx.codes.NOT_FOUND else ReleaseError)(
+        message,
+        who="the platform engineer",
+        next_step="check address, account and password of the Airflow connection, and the account's role",
+    ) from error

@@ -1,0 +1,256 @@
+"""The bundle: the folder that a build left, as one archive that is the same bytes whenever the folder is the same.
+
+A gzipped tar of files, folders and links that stay inside. Names are sorted; times, owners and modes are fixed, so that
+only content counts. Unpacking trusts nothing of it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from interlock.domain.errors import BuildFailed, DigestMismatch
+from interlock.domain.hosts.appspec import APPSPEC, AppSpec, parse_appspec, refuse_two_sources
+
+SIZE_CAP = 4 * 1024 * 1024 * 1024
+"""Bytes that a bundle may have when it is unpacked."""
+
+ENTRY_CAP = 200_000
+"""Files, folders and links that a bundle may have."""
+
+_MTIME = 315532800  # 1980-01-01: the oldest time that every archive format can write
+_READ_CAP = 1024 * 1024
+_OVERHEAD = ENTRY_CAP * 2048  # headers and padding of the archive
+
+
+def check(folder: Path) -> AppSpec:
+    """Return the folder's AppSpec; BuildFailed if the folder cannot be a bundle."""
+    path = folder / APPSPEC
+    if path.is_symlink() or not path.is_file():
+        raise _refusal(f"it has no {APPSPEC} at its top")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _refusal(f"{APPSPEC} is not UTF-8") from error
+    spec = parse_appspec(text)
+    for location in sorted(spec.locations):
+        script = folder / location
+        if not script.is_file() or not script.resolve().is_relative_to(folder.resolve()):
+            raise _refusal(f"{APPSPEC} names the script {location}, which is not there")
+    for mapping in spec.files:
+        source = folder / mapping.source
+        if not source.exists() or not source.resolve().is_relative_to(folder.resolve()):
+            raise _refusal(f"{APPSPEC} names the source {mapping.source} of files, which is not there")
+        if any(not str(path).isprintable() for path in (source, *source.rglob("*"))):
+            raise _refusal(f"{mapping.source} has a file whose name is not printable, which files: cannot copy")
+    files = (one.relative_to(folder).as_posix() for one in sorted(folder.rglob("*")) if not one.is_dir())
+    refuse_two_sources(spec, list(files) if spec.files else [])
+    return spec
+
+
+def pack(folder: Path, destination: Path) -> None:
+    """Write a folder that passes :func:`check` as a bundle; the scripts of its hooks become executable in it."""
+    scripts = frozenset(_real_name(folder, location) for location in check(folder).locations)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, aside = tempfile.mkstemp(dir=destination.parent, prefix=f".{destination.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            with (
+                gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as zipped,
+                tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+            ):
+                _write(archive, folder, scripts)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, destination)
+    finally:
+        Path(aside).unlink(missing_ok=True)
+
+
+def unpack(bundle: Path, folder: Path) -> None:
+    """Write the contents of a bundle to ``folder``, which must not exist or be empty; all of it or nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as aside:
+        contents = Path(aside) / "contents"
+        contents.mkdir()
+        try:
+            with gzip.open(bundle, "rb") as zipped:
+                _extract_all(bundle, _Meter(zipped), contents)
+        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+            raise _distrust(bundle, str(error)) from error
+        os.replace(contents, folder)
+
+
+def _real_name(folder: Path, location: str) -> str:
+    """Return the name of the file that a hook's script is, if that is a link."""
+    return (folder / location).resolve().relative_to(folder.resolve()).as_posix()
+
+
+def _write(archive: tarfile.TarFile, folder: Path, scripts: frozenset[str]) -> None:
+    total = 0
+    names = _names_in(folder)
+    for number, path in enumerate(_entries(folder)):
+        name = path.relative_to(folder).as_posix()
+        info = _header(folder, path, name, executable=name in scripts)
+        total += info.size
+        if total > SIZE_CAP or number >= ENTRY_CAP:
+            raise _refusal(f"it has more than {ENTRY_CAP} entries or {SIZE_CAP} bytes")
+        if info.isreg():
+            _refuse_names_outside(path, name, names)
+            with open(path, "rb") as content:
+                archive.addfile(info, content)
+        else:
+            archive.addfile(info)
+
+
+def _names_in(folder: Path) -> Counter[tuple[int, int]]:
+    """Count how many names each file has in the folder."""
+    found = (path.lstat() for path in _entries(folder))
+    return Counter((status.st_dev, status.st_ino) for status in found if stat.S_ISREG(status.st_mode))
+
+
+def _refuse_names_outside(path: Path, name: str, names: Counter[tuple[int, int]]) -> None:
+    """Refuse a file that has a name elsewhere, too: it may be somebody else's, or be changed there."""
+    status = path.lstat()
+    if status.st_nlink > names[status.st_dev, status.st_ino]:
+        raise _refusal(f"{name} is a hard link to a file that has further names outside of the folder; copy it instead")
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Give everything below the folder, sorted by name, folders before what is in them."""
+    for entry in sorted(os.scandir(folder), key=lambda one: os.fsencode(one.name)):
+        yield Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _entries(Path(entry.path))
+
+
+def _header(folder: Path, path: Path, name: str, *, executable: bool) -> tarfile.TarInfo:
+    """Describe one entry by name, kind and content only."""
+    status = path.lstat()
+    info = tarfile.TarInfo(name)
+    info.mtime, info.mode = _MTIME, 0o644
+    if stat.S_ISDIR(status.st_mode):
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+    elif stat.S_ISLNK(status.st_mode):
+        info.type, info.linkname, info.mode = tarfile.SYMTYPE, _link(folder, path), 0o777
+    elif stat.S_ISREG(status.st_mode):
+        info.size = status.st_size
+        if executable or status.st_mode & stat.S_IXUSR:
+            info.mode = 0o755
+    else:
+        raise _refusal(f"{name} is neither a file nor a folder nor a link")
+    return info
+
+
+def _link(folder: Path, path: Path) -> str:
+    """Return what a link says, if it stays inside the folder on its way and at its end."""
+    target = os.readlink(path)
+    if not _stays_inside(path.relative_to(folder).as_posix(), target):
+        raise _refusal(f"{path.relative_to(folder)} is a link that leaves the folder: {target}")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise _refusal(f"{path.relative_to(folder)} is a link that leaves the folder through another link")
+    return target
+
+
+def _stays_inside(name: str, target: str) -> bool:
+    if target.startswith("/"):
+        return False
+    depth = len(PurePosixPath(name).parts) - 1
+    for part in PurePosixPath(target).parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            return False
+    return True
+
+
+def _extract_all(bundle: Path, stream: Any, contents: Path) -> None:
+    with tarfile.open(fileobj=stream, mode="r:") as archive:
+        for number, member in enumerate(archive):
+            if number >= ENTRY_CAP:
+                raise _distrust(bundle, f"it has more than {ENTRY_CAP} entries")
+            _extract(bundle, archive, member, contents)
+    while stream.read(_READ_CAP):  # gzip's checksum stands at its end
+        pass
+
+
+def _extract(bundle: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, contents: Path) -> None:
+    """Write one entry, if it is of a kind and at a place that a bundle may have."""
+    target = _place(bundle, member, contents)
+    if member.isdir():
+        target.mkdir(mode=0o755, exist_ok=True)
+    elif target.exists():
+        raise _distrust(bundle, f"{member.name!r} stands twice")
+    elif member.issym() and _stays_inside(member.name, member.linkname):
+        os.symlink(member.linkname, target)
+    elif member.isreg() and not member.issparse() and (source := archive.extractfile(member)):
+        with source, open(target, "xb") as file:
+            shutil.copyfileobj(source, file)
+        os.chmod(target, 0o755 if member.mode & stat.S_IXUSR else 0o644)
+    else:
+        raise _distrust(bundle, f"{member.name!r} is a device, a hard link, or a link that leaves it")
+
+
+def _place(bundle: Path, member: tarfile.TarInfo, contents: Path) -> Path:
+    """Return where an entry goes, its parent made; never through a link or a file that came before it."""
+    parts = PurePosixPath(member.name).parts
+    if not parts or member.name.startswith("/") or ".." in parts:
+        raise _distrust(bundle, f"{member.name!r} is not a name inside it")
+    place = contents
+    for part in parts[:-1]:
+        place = place / part
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise _distrust(bundle, f"{member.name!r} goes through something that is no folder")
+    place.mkdir(parents=True, exist_ok=True)
+    target = place / parts[-1]
+    if target.is_symlink() or (member.isdir() and target.is_file()):
+        raise _distrust(bundle, f"{member.name!r} stands twice")
+    return target
+
+
+class _Meter:
+    """A stream that gives only so many bytes, a little at a time: gzip can hide any amount in a few of them."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        if size > _READ_CAP:
+            raise tarfile.ReadError("it asks for more memory than any bundle needs")
+        if self._stream.tell() + size > SIZE_CAP + _OVERHEAD:
+            raise tarfile.ReadError(f"it has more than {SIZE_CAP} bytes")
+        return self._stream.read(size)
+
+    def seek(self, position: int) -> int:
+        if position > SIZE_CAP + _OVERHEAD:
+            raise tarfile.ReadError(f"it has more than {SIZE_CAP} bytes")
+        return self._stream.seek(position)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
+def _refusal(what: str) -> BuildFailed:
+    return BuildFailed(
+        f"What the build left cannot be a bundle: {what}.",
+        rule=f"a bundle has an {APPSPEC}, the scripts that it names, and files, folders and links that stay inside",
+        who="the service's team",
+        next_step="correct the build, or output: in the service's YAML",
+    )
+
+
+def _distrust(bundle: Path, what: str) -> DigestMismatch:
+    return DigestMismatch(
+        f"{bundle.name} is not a bundle that Interlock packed: {what}.",
+        rule="a bundle has only files, folders and links that stay inside",
+        next_step="build the release again",
+    )

@@ -1,0 +1,198 @@
+"""What a build without a network may reach all the same: named places, each by a door of its own.
+
+A door is a socket that listens inside the build's network namespace and is served from outside: whoever connects there
+is connected to that one host and port, and to nothing else. To the build it looks like the place itself (its name
+stands in the build's ``/etc/hosts``), so no tool has to be told of a proxy, and TLS is between the tool and the place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import subprocess
+import sys
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+from interlock.domain.errors import AssetMissing
+
+_SECONDS = 30.0
+_MOST_BYTES = 65536
+_Given = TypeVar("_Given")
+_FIRST_OF_NAMES = IPv4Address("127.64.0.1")
+
+
+@dataclass(frozen=True)
+class Door:
+    """A place that a build may reach.
+
+    :param host: its name or address, as the build calls it.
+    :param inside: the address at which it is found inside.
+    """
+
+    host: str
+    port: int
+    inside: str
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the build calls it by a name."""
+        return self.host != self.inside
+
+
+def doors_to(urls: Sequence[str]) -> tuple[Door, ...]:
+    """Return a door for each host and port that URLs name."""
+    places = dict.fromkeys(place_of(url) for url in urls)
+    names = dict.fromkeys(host for host, _ in places if not _is_address(host) and host != "localhost")
+    inside = {name: str(_FIRST_OF_NAMES + number) for number, name in enumerate(names)} | {"localhost": "127.0.0.1"}
+    return tuple(Door(host, port, inside.get(host, host)) for host, port in places)
+
+
+def place_of(url: str) -> tuple[str, int]:
+    """Return the host and the port of a URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        parts, port = SplitResult("", "", "", "", ""), None
+    if not parts.hostname or not port or ":" in parts.hostname:
+        raise AssetMissing(
+            f"{_without_login(url)!r} is no address that a build can be given.",
+            rule="a registry is an http or https URL with a name or an IPv4 address",
+            who="whoever may edit Airflow connections",
+            next_step="correct the host of the registry's connection",
+        )
+    return parts.hostname, port
+
+
+def _without_login(url: str) -> str:
+    return url.rpartition("@")[2]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ip_address(host))
+    except ValueError:
+        return False
+
+
+@contextmanager
+def opened(process: int, doors: Sequence[Door], environ: Mapping[str, str]) -> Iterator[None]:
+    """Open doors in the network namespace of a process for as long as this lasts.
+
+    :param environ: the worker's; if it names a proxy, places are reached through that.
+    """
+    if not doors:
+        yield
+        return
+    listening = _listeners(process, doors)
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, name="doors of a build", daemon=True)
+    thread.start()
+    servers: list[asyncio.Server] = []
+    try:
+        for one, door in zip(listening, doors, strict=True):
+            servers.append(_in(loop, _serve(one, door, _proxy(door.host, environ))))
+        yield
+    finally:
+        _in(loop, _close(servers))
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        for one in listening:
+            one.close()
+
+
+def _in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _Given]) -> _Given:
+    return asyncio.run_coroutine_threadsafe(work, loop).result(_SECONDS)
+
+
+def _listeners(process: int, doors: Sequence[Door]) -> list[socket.socket]:
+    """Return sockets that listen inside; a program of its own makes them."""
+    ours, theirs = socket.socketpair()
+    program = Path(__file__).with_name("_namespace_listeners.py")
+    addresses = [f"{door.inside}:{door.port}" for door in doors]
+    command = [sys.executable, "-I", "-S", str(program), str(theirs.fileno()), str(process), *addresses]
+    with ours, theirs:
+        done = subprocess.run(command, pass_fds=[theirs.fileno()], capture_output=True, timeout=_SECONDS, check=False)
+        if done.returncode:
+            raise AssetMissing(
+                "No door could be opened for the build: " + done.stderr.decode(errors="replace").strip()[-500:],
+                who="whoever runs the worker",
+                next_step="let the worker enter the network namespaces of its own processes",
+            )
+        _, found, _, _ = socket.recv_fds(ours, 64, len(doors))
+    return [socket.socket(fileno=one) for one in found]
+
+
+async def _serve(listening: socket.socket, door: Door, proxy: SplitResult | None) -> asyncio.Server:
+    # Python logs a handler that was cancelled, as an error; here that is the end of the build.
+    ended = (OSError, EOFError, ValueError, asyncio.TimeoutError, asyncio.CancelledError)
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(*ended):
+            async with asyncio.timeout(_SECONDS):
+                answers, questions = await _connection(door, proxy)
+            with closing(questions):
+                await asyncio.gather(_pump(reader, questions), _pump(answers, writer))
+
+    return await asyncio.start_server(connect, sock=listening)
+
+
+async def _connection(door: Door, proxy: SplitResult | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a place: straight, or through the machine's own proxy."""
+    if proxy is None:
+        return await asyncio.open_connection(door.host, door.port)
+    reader, writer = await asyncio.open_connection(proxy.hostname, proxy.port or 80)
+    login = f"{unquote(proxy.username or '')}:{unquote(proxy.password or '')}"
+    shown = f"Proxy-Authorization: Basic {base64.b64encode(login.encode()).decode()}\r\n" if proxy.username else ""
+    place = f"{door.host}:{door.port}"
+    writer.write(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{shown}\r\n".encode())
+    try:
+        answer = await reader.readuntil(b"\r\n\r\n")
+    except BaseException:
+        writer.close()
+        raise
+    if answer.split(b" ", 2)[1:2] != [b"200"]:
+        writer.close()
+        raise ConnectionRefusedError(f"the proxy refused {place}")
+    return reader, writer
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry bytes one way until there are no more."""
+    try:
+        while data := await reader.read(_MOST_BYTES):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        with suppress(OSError, RuntimeError):
+            writer.write_eof()
+
+
+async def _close(servers: Sequence[asyncio.Server]) -> None:
+    for server in servers:
+        server.close()
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0)  # for what was closed to be closed
+
+
+def _proxy(host: str, environ: Mapping[str, str]) -> SplitResult | None:
+    """Return the proxy that the worker's environment names for a host, if it names one."""
+    named = {name.lower(): value for name, value in environ.items() if name.lower() in ("https_proxy", "no_proxy")}
+    url = named.get("https_proxy")
+    if not url or proxy_bypass_environment(host, {"no": named.get("no_proxy", "")}):
+        return None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    return parts if parts.hostname else None

@@ -1,0 +1,329 @@
+"""The calendars in ``calendars/``: YAML files, and iCalendar files beside them or at URLs, as one to be asked.
+
+What cannot be read does not open anything: it is a fault, which closes everything; of an iCalendar file that an entry
+names, it closes what that entry is about.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from interlock.adapters.catalogue.yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
+from interlock.domain.calendars.calendar import Calendars, Entry, EntryTimes, Fault, Source
+from interlock.domain.catalogue.calendar_file import CalendarEntry, CalendarFile, Feed, zone_of
+from interlock.domain.errors import CatalogueError
+
+if TYPE_CHECKING:
+    from ._ical import IcsTimes
+
+log = logging.getLogger(__name__)
+CopyOf = Callable[[Feed], Path | None]
+"""Gives the copy of what is at a URL, or raises a CatalogueError; none: it is to be left out."""
+_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names that a calendar may use; none: not looked at."""
+
+    services: frozenset[str] | None = None
+    business_units: frozenset[str] | None = None
+    environments: frozenset[str] | None = None
+    roles: frozenset[str] | None = None
+
+
+def load_calendars(folder: Path, known: Known, copy_of: CopyOf | None = None) -> Calendars:
+    """Read the calendars of a catalogue; what was read and has not changed is not read again.
+
+    This is asked before every wave and between two hosts. So when no file has changed, it is one look at the folder.
+
+    :param copy_of: gives the calendars that are at URLs; none: they are left out, which is for checking files only.
+    """
+    looked = _look(folder / "calendars")
+    copies = tuple(_copies(path, copy_of) for path in _naming_ical(folder, looked))
+    return _loaded(folder, looked, known, copies)
+
+
+Look = tuple[tuple[str, tuple[int, ...]], ...]
+"""The files of a folder by name, each with what changes when it does; nothing: it cannot be read."""
+
+
+def _look(folder: Path) -> Look:
+    """Look at the files of calendars, also those with the wrong ending."""
+    where = str(folder)  # a Path for each would take longer than the look
+    return tuple((name, _stamp_of(f"{where}/{name}")) for name in names_in(folder, ".yaml", ".yml", ".ics"))
+
+
+def _stamp_of(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=_KEPT)
+def _loaded(folder: Path, looked: Look, known: Known, copies: tuple[Copies, ...]) -> Calendars:
+    paths = [folder / "calendars" / name for name, _ in looked]
+    by_file = {one.file: one for one in copies}
+    named = _named_beside(paths)
+    sources: list[Source] = []
+    faults: list[str] = []
+    for path in paths:
+        try:
+            sources += _sources(path, known, by_file.get(path.name, Copies(path.name)), named)
+        except CatalogueError as error:
+            faults.append(str(error))
+        except Exception as error:  # whatever a file holds, nobody's question ends in an error that they cannot read
+            log.exception("The calendar %s cannot be read", path.name)
+            faults.append(str(refused(_shown(path), [f"cannot be read: {error!r}"], who="its author")))
+    return _together(tuple(sources), tuple(faults))
+
+
+def faults_of(folder: Path, known: Known | None) -> Iterator[str]:
+    """Yield everything that is wrong with the calendars of a catalogue; what is at URLs is not looked at.
+
+    :param known: none: the files are checked each in itself.
+    """
+    calendars = load_calendars(folder, known or Known())
+    yield from (*calendars.faults, *calendars.notes)
+
+
+@lru_cache(maxsize=_KEPT)
+def _together(sources: tuple[Source, ...], faults: tuple[str, ...]) -> Calendars:
+    return Calendars(sources, faults)
+
+
+def _sources(path: Path, known: Known, copies: Copies, named: Collection[str]) -> tuple[Source, ...]:
+    """Return the sources of one file; of iCalendar files that a YAML file names, none by themselves."""
+    if path.suffix == ".ics":
+        return () if path.name in named else (_of_own(path, known),)
+    if path.suffix == ".yml":
+        raise refused(
+            _shown(path), [f"line 1: found a file named {path.name}; allowed: {path.stem}.yaml"], who="its author"
+        )
+    return _of_yaml(path, *_stamp(path), known, copies)
+
+
+def _shown(path: Path) -> str:
+    return f"calendars/{path.name}"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a file does."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise refused(_shown(path), [f"line 1: cannot be read: {error.strerror}"], who="its author") from None
+    return found.st_mtime_ns, found.st_size
+
+
+# --- YAML ------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def _read(path: Path, *stamp: int) -> tuple[YamlFile, CalendarFile]:
+    file = read_yaml(path, shown=_shown(path))
+    return file, file.parse(CalendarFile)
+
+
+def _by_ical(path: Path) -> list[CalendarEntry]:
+    """Return the entries of a YAML file that mean an iCalendar file; of a broken file, which is a fault, none."""
+    try:
+        _, calendar = _read(path, *_stamp(path))
+    except CatalogueError:
+        return []
+    return [entry for entry in calendar.entries if entry.ical is not None]
+
+
+@lru_cache(maxsize=_KEPT)
+def _naming_ical(folder: Path, looked: Look) -> tuple[Path, ...]:
+    """Return the YAML files that name iCalendar files."""
+    paths = [folder / "calendars" / name for name, _ in looked]
+    return tuple(path for path in paths if path.suffix == ".yaml" and _by_ical(path))
+
+
+def _named_beside(paths: Iterable[Path]) -> set[str]:
+    """Return the iCalendar files beside them that YAML files name."""
+    each = (entry.ical for path in paths if path.suffix == ".yaml" for entry in _by_ical(path))
+    return {feed.file for feed in each if feed and feed.file}
+
+
+class Copy(NamedTuple):
+    """The iCalendar file that an entry of a YAML file means.
+
+    :param path: none: left out.
+    :param stamp: what changes when it does.
+    :param problem: why it is not to be had.
+    """
+
+    entry: str
+    path: Path | None
+    stamp: tuple[int, ...] = ()
+    problem: str = ""
+
+
+class Copies(NamedTuple):
+    """The iCalendar files that the entries of a YAML file mean."""
+
+    file: str
+    files: tuple[Copy, ...] = ()
+
+
+def _copies(path: Path, copy_of: CopyOf | None) -> Copies:
+    return Copies(path.name, tuple(_copy_for(path, entry, copy_of) for entry in _by_ical(path)))
+
+
+def _copy_for(path: Path, entry: CalendarEntry, copy_of: CopyOf | None) -> Copy:
+    try:
+        copy = _copy(path, entry.ical, copy_of) if entry.ical else None
+        return Copy(entry.name, copy, _stamp(copy) if copy else ())
+    except CatalogueError as error:
+        return Copy(entry.name, None, problem=str(error))
+
+
+def _copy(path: Path, feed: Feed, copy_of: CopyOf | None) -> Path | None:
+    if feed.file:
+        return path.parent / feed.file
+    return copy_of(feed) if copy_of else None
+
+
+@lru_cache(maxsize=4096)
+def _of_yaml(path: Path, mtime: int, size: int, known: Known, copies: Copies) -> tuple[Source, ...]:
+    file, calendar = _read(path, mtime, size)
+    if problems := [*_unknown_names(calendar, known), *_unknown_holidays(calendar)]:
+        raise file.error(problems)
+    zone = zone_of(calendar.time_zone)
+    by_name = {one.entry: (one.path, one.problem) for one in copies.files}
+    sources: list[Source] = []
+    for entry in calendar.entries:
+        if entry.ical is None:
+            sources.append(EntryTimes(entry, _entry(entry, file.shown), zone, public_holidays))
+        else:
+            sources.append(_of_named(*by_name[entry.name], known, entry, calendar, file.shown))
+    return tuple(sources)
+
+
+def _entry(written: CalendarEntry, shown: str) -> Entry:
+    if written.kind is None:
+        raise ValueError(f"{written.name} of {shown} has no kind")
+    return Entry(
+        calendar=shown,
+        key=written.name,
+        title=written.title,
+        kind=written.kind,
+        effect=written.acts,
+        scope=written.scope,
+        during_rollout=written.during_rollout,
+        override_by=written.override_by,
+    )
+
+
+def _unknown_names(calendar: CalendarFile, known: Known) -> Iterator[Problem]:
+    """Find names that nobody has: a freeze of a service that is spelled wrong would freeze nothing."""
+    for index, entry in enumerate(calendar.entries):
+        at = ("entries", index)
+        scope = entry.scope
+        yield from _strangers((*at, "scope", "services"), scope.services, known.services, "service")
+        yield from _strangers((*at, "scope", "business_units"), scope.business_units, known.business_units, "unit")
+        yield from _strangers((*at, "scope", "environments"), scope.environments, known.environments, "environment")
+        yield from _strangers((*at, "override_by"), entry.override_by, known.roles, "role of board.yaml")
+
+
+def _strangers(
+    place: tuple[str | int, ...], names: Iterable[str], known: frozenset[str] | None, what: str
+) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        if known is not None and name not in known:
+            shown = ", ".join(sorted(known)[:30]) or "there is none"
+            yield Problem((*place, index), quoted(name), f"a {what} that there is: {shown}")
+
+
+# --- public holidays -------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def public_holidays(country: str, region: str | None, year: int) -> Mapping[date, str]:
+    """Return the public holidays of a country or one of its regions in a year, by day, with English names."""
+    import holidays  # not at the top: half a second, for calendars that have some
+
+    return dict(holidays.country_holidays(country, subdiv=region, years=year, language="en_US"))
+
+
+def unknown_holidays(place: tuple[str | int, ...], country: str, region: str | None, year: int) -> Iterator[Problem]:
+    """Yield what is wrong with a country or region in a file: that nothing is known of its holidays."""
+    try:
+        public_holidays(country, region, year)
+    except (NotImplementedError, ValueError) as error:
+        yield Problem(place, "", f"the package holidays says: {error}".rstrip("."))
+
+
+def _unknown_holidays(calendar: CalendarFile) -> Iterator[Problem]:
+    for index, entry in enumerate(calendar.entries):
+        if entry.holidays is None:
+            continue
+        place, year = ("entries", index, "holidays"), datetime.now(UTC).year
+        yield from unknown_holidays(place, entry.holidays.country, entry.holidays.region, year)
+
+
+# --- iCalendar -------------------------------------------------------------------------------------------------------
+
+
+def _of_own(path: Path, known: Known) -> Source:
+    return _own_ical(path, *_stamp(path), known)
+
+
+@lru_cache(maxsize=1024)
+def _own_ical(path: Path, mtime: int, size: int, known: Known) -> Source:
+    return _of_ical(path, known, None, None, _shown(path))
+
+
+def _of_named(
+    path: Path | None, problem: str, known: Known, entry: CalendarEntry, calendar: CalendarFile, shown: str
+) -> IcsTimes:
+    """Return the events of a file that an entry names; if it cannot be read, why.
+
+    That closes what the entry is about; of one that is only shown, it closes nothing.
+
+    :param problem: why the file is not to be had.
+    :raises CatalogueError: it cannot be read, and only its events could say what they are about.
+    """
+    from ._ical import IcsTimes  # not at the top: for catalogues that have some
+
+    try:
+        if path is not None:
+            return _of_ical(path, known, entry, calendar, shown)
+    except CatalogueError as error:
+        problem = str(error)
+    if entry.kind is None and problem:
+        raise CatalogueError(problem)
+    if entry.acts == "none" or not problem:
+        return IcsTimes(notes=[problem] if problem else ())
+    return IcsTimes(faults=[Fault(problem, entry.scope)])
+
+
+def _of_ical(
+    path: Path, known: Known, entry: CalendarEntry | None, calendar: CalendarFile | None, shown: str
+) -> IcsTimes:
+    from ._ical import Named, read_ical  # not at the top: for catalogues that have some
+
+    named = None
+    if entry is not None and calendar is not None:
+        named = Named(entry, shown, zone_of(calendar.time_zone))
+    places: dict[str, Collection[str] | None] = {
+        "service": known.services,
+        "business-unit": known.business_units,
+        "environment": known.environments,
+    }
+    return read_ical(path, named, places, shown=_shown(path) if entry is None or not _url(entry) else _url(entry))
+
+
+def _url(entry: CalendarEntry) -> str:
+    return (entry.ical.url or "") if entry.ical else ""

@@ -1,0 +1,389 @@
+"""What the release calendar shows: departures, calendars, bookings, conflicts and past releases; also as a feed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Literal
+
+from icalendar import Calendar as ICalendar
+from icalendar import Event
+from pydantic import AwareDatetime, Field
+
+from interlock.adapters.trains.history import (
+    Journey,
+    id_of,
+    id_of_departure,
+    journeys,
+    made_up_to,
+    planned_as,
+)
+from interlock.domain.calendars.bookings import PREFIX, standing
+from interlock.domain.calendars.calendar import Calendars, in_utc
+from interlock.domain.calendars.conflicts import USUAL
+from interlock.domain.canonical import Model
+from interlock.domain.catalogue import Catalogue
+from interlock.domain.catalogue.calendar_file import zone_of
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains
+from interlock.domain.ledger.reconcile import run_of
+from interlock.domain.trains.departures import Departure, milestones
+from interlock.domain.trains.manifest import Voyage, dag_of_train, manifest_in
+
+from ._clashes import Clash, clashes_of_trains, lengths_of, noted_clashes
+from .calendars import public_holidays
+from .conflicts import AHEAD, slots_by, upcoming
+
+Kind = Literal[
+    "departure",
+    "freeze",
+    "window",
+    "maintenance",
+    "event",
+    "holiday",
+    "booking",
+    "release",
+    "train",
+    "milestone",
+    "conflict",
+]
+LONGEST = timedelta(days=800)
+"""Nobody is shown more than this at once."""
+A_WHILE = timedelta(minutes=30)
+"""How long something is drawn that has no length."""
+A_DAY = timedelta(days=1)
+
+
+class Item(Model):
+    """Something that goes on at some time."""
+
+    id: str
+    kind: Kind
+    title: str
+    start: AwareDatetime
+    end: AwareDatetime
+    about: str = ""
+    state: str = ""
+    dag_id: str = ""
+    run_id: str = ""
+    all_day: bool = False
+    day: date | None = Field(None, description="Of what is due on a day: that day, wherever it is looked at")
+
+
+class Schedule:
+    """What goes on, by the catalogue and its calendars, the ledger, and what Airflow has under way.
+
+    :param unpaused: the Dags of trains that make runs; none: not known.
+    :param under_way: Dag and run of all runs that have not ended; none: what the ledger says is taken for it.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        calendars: Calendars,
+        ledger: Chains,
+        trains: Mapping[str, Train],
+        *,
+        now: datetime,
+        unpaused: Collection[str] | None = None,
+        under_way: Collection[str] | None = None,
+    ) -> None:
+        self._catalogue, self._calendars, self._ledger, self._trains = catalogue, calendars, ledger, trains
+        self._now, self._under_way = now, under_way
+        self._paused = {name for name in trains if unpaused is not None and dag_of_train(name) not in unpaused}
+        self._went = journeys(ledger)
+        self._going = [one for one in self._went if one.arrival is None and (under_way is None or one.run in under_way)]
+        self._lengths = lengths_of(ledger, trains)
+
+    def items(self, begin: datetime, end: datetime) -> list[Item]:
+        """Return what goes on from an instant to before another, by its start."""
+        end = min(end, begin + LONGEST)
+        to_come = self._to_come(begin, end)
+        found = [
+            *_of_calendars(self._calendars, begin, end),
+            *_departures(self._trains, to_come, self._paused),
+            *_under_way(
+                self._ledger, self._went, self._trains, self._paused, {one.chain for one in self._going}, self._now
+            ),
+            *_arrived(self._went, self._trains),
+            *_milestones(self._trains),
+            *_bookings(self._ledger, self._under_way, self._now),
+            *_releases(self._ledger),
+            *map(_conflict, self._clashes(to_come)),
+        ]
+        within = [one for one in found if one.start < end and one.end > begin]
+        return sorted(within, key=lambda one: (one.start, one.end, one.id))
+
+    def conflicts(self) -> list[Item]:
+        """Return the conflicts of the time to come; of two trains that clash again and again, the first one."""
+        end = self._now + AHEAD
+        coming = (
+            one for one in self._clashes(self._to_come(self._now, end)) if self._now < one.end and one.start < end
+        )
+        first: dict[str, Clash] = {}
+        for one in sorted(coming, key=lambda one: one.start):
+            first.setdefault(one.of, one)
+        return [_conflict(one) for one in first.values()]
+
+    def _to_come(self, begin: datetime, end: datetime) -> dict[str, list[Departure]]:
+        """Return the departures that have no run yet; also those before, as long as they can clash with a later one."""
+        since = max(begin - max(self._lengths.values(), default=USUAL), self._now)
+        ahead = upcoming(self._catalogue, self._calendars, self._trains, since, end)
+        made = made_up_to(self._went)
+        return {
+            name: [one for one in each if name not in made or one.planned > made[name]] for name, each in ahead.items()
+        }
+
+    def _clashes(self, to_come: Mapping[str, Sequence[Departure]]) -> Iterator[Clash]:
+        departures = _with_journeys(to_come, self._going, self._trains)
+        free = slots_by(self._catalogue, self._calendars)
+        yield from clashes_of_trains(self._trains, departures, self._lengths, self._paused, free)
+        yield from noted_clashes(self._ledger, self._going, self._under_way)
+
+
+def _of_calendars(calendars: Calendars, begin: datetime, end: datetime) -> Iterator[Item]:
+    seen = set()
+    for year in range(begin.year, end.year + 1):
+        for one in calendars.occurrences(year):
+            id = f"{one.entry.place}/{one.start.isoformat()}"
+            if id in seen:
+                continue
+            seen.add(id)
+            scope = one.entry.scope
+            named = ", ".join((*scope.services, *scope.business_units, *scope.environments)) or "everything"
+            does = {"deny": "Nothing is changed", "allow": "May be changed"}.get(one.entry.effect, "Shown only")
+            yield Item(
+                id=id,
+                kind=one.entry.kind,
+                title=one.title,
+                start=one.start,
+                end=one.end,
+                about=f"{does}: {named} ({one.entry.place})",
+                state=one.entry.effect,
+                all_day=one.end - one.start >= timedelta(hours=23),
+            )
+
+
+# --- trains ----------------------------------------------------------------------------------------------------------
+
+
+def _with_journeys(
+    to_come: Mapping[str, Sequence[Departure]], going: Iterable[Journey], trains: Mapping[str, Train]
+) -> dict[str, list[Departure]]:
+    """Return departures with those that are under way, of which some were sent by hand."""
+    found = {name: list(each) for name, each in to_come.items()}
+    for voyage in (one.voyage for one in going if one.voyage is not None):
+        if voyage.train in found:
+            found[voyage.train].append(Departure(planned_as(voyage, trains), voyage.departure))
+    return {name: sorted(each, key=lambda one: one.at) for name, each in found.items()}
+
+
+def _departures(
+    trains: Mapping[str, Train], to_come: Mapping[str, Sequence[Departure]], paused: Collection[str]
+) -> Iterator[Item]:
+    for name, each in to_come.items():
+        train = trains[name]
+        for one in each:
+            moved = f"; moved from {one.planned:%Y-%m-%d %H:%M} UTC by a calendar" if one.is_moved else ""
+            yield Item(
+                id=id_of_departure(name, one.planned),
+                kind="departure",
+                title=_title(train.title, name in paused),
+                start=one.at,
+                end=one.at + A_WHILE,
+                about=f"With {', '.join(train.services)}, as far as they are ready{moved}{_if_paused(name in paused)}",
+                state="paused" if name in paused else "moved" if one.is_moved else "planned",
+                dag_id=dag_of_train(name),
+            )
+
+
+def _name(train: str, trains: Mapping[str, Train]) -> str:
+    """Return how people call a train; of one whose file is gone, its name."""
+    return trains[train].title if train in trains else train
+
+
+def _title(title: str, paused: bool, *, by_hand: bool = False) -> str:
+    marks = ", ".join(what for what, so in (("by hand", by_hand), ("paused", paused)) if so)
+    return f"{title} ({marks})" if marks else title
+
+
+def _if_paused(paused: bool) -> str:
+    return "; paused: it departs only if somebody unpauses its Dag before" if paused else ""
+
+
+def _under_way(
+    ledger: Chains,
+    went: Iterable[Journey],
+    trains: Mapping[str, Train],
+    paused: Collection[str],
+    going: Collection[str],
+    now: datetime,
+) -> Iterator[Item]:
+    """Yield the journeys that have not arrived; also those that never will, for their run has ended without saying."""
+    for one in went:
+        if one.voyage is None or one.arrival is not None:
+            continue
+        voyage, lost = one.voyage, one.chain not in going
+        is_paused = voyage.train in paused and not lost
+        title = _name(voyage.train, trains)
+        until = voyage.departure + A_WHILE
+        yield Item(
+            id=id_of(one, trains),
+            kind="train" if lost or one.departed else "departure",
+            title=f"{title}: its run ended without an arrival"
+            if lost
+            else _title(title, is_paused, by_hand=bool(voyage.asked_by)),
+            start=voyage.departure,
+            end=until if lost else max(until, now),
+            about=_on_board(ledger, one, voyage) + _if_paused(is_paused),
+            state="failed" if lost else "paused" if is_paused else "running" if one.departed else "boarding",
+            dag_id=one.dag_id,
+            run_id=one.run_id,
+        )
+
+
+def _on_board(ledger: Chains, one: Journey, voyage: Voyage) -> str:
+    """Say who sent a train, and who is on it."""
+    sent = f"Sent by {voyage.asked_by}" if voyage.asked_by else "By its timetable"
+    manifest = manifest_in(ledger.entries(one.chain))
+    if manifest is None:
+        return f"{sent}; manifest frozen at {voyage.cut_off:%Y-%m-%d %H:%M} UTC"
+    boarded = ", ".join(f"{each.service} {each.version}" for each in manifest.passengers) or "nobody"
+    return f"{sent}; on board: {boarded}"
+
+
+def _arrived(went: Iterable[Journey], trains: Mapping[str, Train]) -> Iterator[Item]:
+    for one in went:
+        if one.arrival is None or one.ended is None:
+            continue
+        came = one.arrival
+        each = "; ".join(f"{who.service} {who.version}: {who.outcome}".strip() for who in came.passengers)
+        whole = came.departed and not came.missing
+        yield Item(
+            id=id_of(one, trains),
+            kind="train",
+            title=f"{_name(came.train, trains)}: {'arrived' if whole else 'not everybody arrived'}",
+            start=came.departure if came.departure and came.departure < one.ended else one.ended - A_WHILE,
+            end=one.ended,
+            about=each or came.reason,
+            state="deployed" if whole else "failed",
+            dag_id=one.dag_id,
+            run_id=one.run_id,
+        )
+
+
+def _milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
+    for name, train in trains.items():
+        if train.target is None:
+            continue
+        zone = zone_of(train.time_zone)
+        for day, key, title in milestones(train.target, public_holidays):
+            start, end = (in_utc(datetime.combine(one, time()), zone) for one in (day, day + A_DAY))
+            yield Item(
+                id=f"milestone/{name}/{key}",
+                kind="milestone",
+                title=f"{train.title}: {title}",
+                start=start,
+                end=end,
+                about=f"Due before {train.title} departs, {train.target.at.replace('T', ' ')} {train.time_zone}",
+                dag_id=dag_of_train(name),
+                all_day=True,
+                day=day,
+            )
+
+
+# --- releases --------------------------------------------------------------------------------------------------------
+
+
+def _bookings(ledger: Chains, under_way: Collection[str] | None, now: datetime) -> Iterator[Item]:
+    """Yield what is booked; a holder has it as long as it is under way, and no longer."""
+    for chain in ledger.chains():
+        booking = standing(ledger.entries(chain)).booking if chain.startswith(PREFIX) else None
+        run = run_of(booking.holder) if booking is not None else None
+        is_held = run is not None and (under_way is None or "/".join(run) in under_way)
+        if booking is not None and run is not None and is_held:
+            yield Item(
+                id=chain,
+                kind="booking",
+                title=f"{booking.service} in {booking.environment} is booked",
+                start=booking.since,
+                end=booking.until if under_way is None else max(booking.until, now),
+                about=str(booking),
+                state="running",
+                dag_id=run[0],
+                run_id=run[1],
+            )
+
+
+def _releases(ledger: Chains) -> Iterator[Item]:
+    for entry in ledger.entries(INSTALLATION, kind=ENDED):
+        told = entry.payload
+        dag_id, _, run_id = str(told["run"]).partition("/")
+        yield Item(
+            id=str(told["run"]),
+            kind="release",
+            title=f"{told['service']} {told['version']}: {str(told['outcome']).replace('_', ' ')}",
+            start=entry.at - A_WHILE,
+            end=entry.at,
+            about=f"A {told['change_type']} change",
+            state=str(told["outcome"]),
+            dag_id=dag_id,
+            run_id=run_id,
+        )
+
+
+def _conflict(one: Clash) -> Item:
+    free = one.conflict.next_free
+    following = f"Next free slot: {free.astimezone(UTC):%Y-%m-%d %H:%M} UTC." if free else ""
+    dag_id, _, run_id = one.run.partition("/")
+    return Item(
+        id=f"conflict/{one.of}/{one.key}".rstrip("/"),
+        kind="conflict",
+        title=f"{one.conflict.severity.capitalize()}: {one.conflict.what}",
+        start=one.start,
+        end=one.end,
+        about=" ".join(filter(None, (following, one.note))),
+        state="paused" if one.idle else one.conflict.severity,
+        dag_id=dag_id,
+        run_id=run_id,
+    )
+
+
+# --- the feed --------------------------------------------------------------------------------------------------------
+
+
+def as_ical(found: Sequence[Item], *, address: str, now: datetime) -> bytes:
+    """Return items as an iCalendar file to subscribe to.
+
+    :param address: Airflow's own, for links to runs.
+    """
+    calendar = ICalendar()
+    for name, value in (
+        ("prodid", "-//Interlock//Release calendar//EN"),
+        ("version", "2.0"),
+        ("x-wr-calname", "Releases"),
+        ("refresh-interval;value=duration", "PT15M"),
+        ("x-published-ttl", "PT15M"),
+    ):
+        calendar.add(name, value)
+    for one in found:
+        event = Event()
+        event.add("uid", f"{one.id}@interlock")
+        event.add("dtstamp", now.astimezone(UTC))
+        event.add("dtstart", one.day or one.start.astimezone(UTC))
+        event.add("dtend", one.day + A_DAY if one.day else one.end.astimezone(UTC))
+        event.add("summary", one.title)
+        event.add("description", one.about)
+        event.add("categories", [one.kind, one.state] if one.state else [one.kind])
+        event.add("transp", "OPAQUE" if one.kind in ("freeze", "booking") else "TRANSPARENT")
+        if path := path_of(one):
+            event.add("url", f"{address.rstrip('/')}/{path}")
+        calendar.add_component(event)
+    return bytes(calendar.to_ical())
+
+
+def path_of(one: Item) -> str:
+    """Return where an item is in Airflow's UI; empty: nowhere."""
+    if not one.dag_id:
+        return ""
+    return f"dags/{one.dag_id}/runs/{one.run_id}" if one.run_id else f"dags/{one.dag_id}"

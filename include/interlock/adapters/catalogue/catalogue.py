@@ -1,0 +1,428 @@
+"""The catalogue as it is on disk: ``policy.yaml``, ``board.yaml`` and ``services/*.yaml``, read and checked.
+
+``python -m interlock.adapters.catalogue.catalogue check`` says what is wrong with it; ``schemas``
+in its place writes the JSON schemas, with which editors check the files, from the models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from interlock.adapters.build.tools import runs_unit_tests
+from interlock.adapters.calendars.calendars import CopyOf, Known, faults_of, load_calendars
+from interlock.domain.board import voting_faults
+from interlock.domain.calendars.calendar import Calendars
+from interlock.domain.catalogue import BoardBook, Catalogue, Identifier, Policy, Service
+from interlock.domain.catalogue.break_glass_file import BreakGlassBook
+from interlock.domain.catalogue.calendar_file import CalendarFile
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.change import policy as policies
+from interlock.domain.dag_names import dags_named
+from interlock.domain.errors import CatalogueError, PolicyViolation
+from interlock.domain.hosts.places import shared_places
+from interlock.domain.permits.permit import SANDBOXES
+from interlock.domain.permits.production import trespasses
+from interlock.locations import CATALOGUE
+
+from .trains import Named, faults_of_trains
+from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
+
+"""The project's own catalogue."""
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "policy": Policy,
+    "board": BoardBook,
+    "service": Service,
+    "break_glass": BreakGlassBook,
+    "calendar": CalendarFile,
+    "train": Train,
+}
+MOST_NAMES = 30
+
+_NAME = TypeAdapter(Identifier)
+
+
+def load_catalogue(folder: Path) -> Catalogue:
+    """Read the whole catalogue. A service file that is wrong is left out, and told of in ``broken``.
+
+    :raises CatalogueError: ``policy.yaml`` or ``board.yaml`` is wrong.
+    """
+    policy, board = _load_rules(folder)
+    services: dict[str, Service] = {}
+    broken: dict[str, str] = {}
+    for path in _service_files(folder):
+        name = path.stem if path.suffix == ".yaml" else path.name
+        try:
+            services[name] = _load_service(path, policy, board)
+        except CatalogueError as error:
+            broken[name] = str(error)
+    return Catalogue(policy=policy, board=board, services=services, broken=broken)
+
+
+def load_service(folder: Path, name: str) -> Catalogue:
+    """Read the policy, the board and one service, and no other file.
+
+    :raises CatalogueError: one of the three is wrong, or there is no such service.
+    """
+    path = folder / "services" / f"{name}.yaml"
+    if not _is_name(name) or not path.is_file():
+        known = _listed(sorted(path.stem for path in _service_files(folder)))
+        raise CatalogueError(
+            f"There is no service {quoted(name)} in the catalogue; there is {known}.",
+            rule="a service is a file services/<name>.yaml",
+            who="the service's team",
+            next_step="add the file, or name a service that is there",
+        )
+    policy, board = _load_rules(folder)
+    return Catalogue(policy=policy, board=board, services={name: _load_service(path, policy, board)})
+
+
+def load_rules(folder: Path) -> tuple[Policy, BoardBook]:
+    """Read the policy and the board, and no service.
+
+    :raises CatalogueError: one of the two is wrong.
+    """
+    return _load_rules(folder)
+
+
+def calendars_of(folder: Path, policy: Policy, copy_of: CopyOf) -> Calendars:
+    """Return the calendars of a catalogue, to be asked; what is wrong with them closes everything.
+
+    :param copy_of: gives those that are at URLs.
+    """
+    units = frozenset(policy.business_units)
+    return load_calendars(folder, Known(services=_names_of(folder / "services"), business_units=units), copy_of)
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a catalogue, by its path; of what cannot be read, none."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix in (".yaml", ".yml", ".ics") and not path.name.startswith("."):
+            with suppress(OSError):
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def what_is_wrong(folder: Path) -> list[str]:
+    """Return everything that is wrong with a catalogue; if nothing is, all is well."""
+    grants = folder / "break_glass.yaml"
+    others = [*(_wrong(grants, BreakGlassBook) if grants.exists() else ()), *_wrong_in_calendars(folder)]
+    others += _wrong_in_trains(folder)
+    return [*_wrong_in_releases(folder), *others]
+
+
+def _wrong_in_calendars(folder: Path) -> Iterator[str]:
+    """Yield what is wrong with the calendars; names in them are checked if those who have them can be read."""
+    try:
+        catalogue = load_catalogue(folder)
+    except CatalogueError:
+        return faults_of(folder, None)
+    environments = {name for service in catalogue.services.values() for name in service.environments}
+    return faults_of(
+        folder,
+        Known(
+            services=_names_of(folder / "services"),
+            business_units=frozenset(catalogue.policy.business_units),
+            environments=frozenset(environments) if not catalogue.broken else None,
+            roles=frozenset(person.role for person in catalogue.board.people),
+        ),
+    )
+
+
+def _wrong_in_trains(folder: Path) -> Iterator[str]:
+    """Yield what is wrong with the trains; names in them are checked if those who have them can be read."""
+    try:
+        named = Named.by(*_load_rules(folder), _names_of(folder / "services"))
+    except CatalogueError:
+        named = Named()
+    return faults_of_trains(folder, named)
+
+
+def _wrong_in_releases(folder: Path) -> list[str]:
+    """Return what is wrong with the files that a release is planned from."""
+    rules = [*_wrong(folder / "policy.yaml", Policy), *_wrong(folder / "board.yaml", BoardBook)]
+    if rules:  # without them, the services can only be checked each in itself
+        return [*rules, *(message for path in _service_files(folder) for message in _wrong(path, Service))]
+    try:
+        catalogue = load_catalogue(folder)
+        return [*catalogue.broken.values(), *shared_places(catalogue.services), *_trespasses(folder)]
+    except CatalogueError as error:
+        return [str(error)]
+
+
+def _trespasses(folder: Path) -> Iterator[str]:
+    # Not at the top: it brings botocore, and each Dag file reads the catalogue.
+    from interlock.adapters.aws.production import places_of
+
+    places = places_of(folder)
+    return trespasses(
+        [one for one in places if one.environment in SANDBOXES],
+        [one for one in places if one.environment not in SANDBOXES],
+    )
+
+
+def _wrong(path: Path, model: type[BaseModel]) -> Iterator[str]:
+    try:
+        _read(path).parse(model)
+    except CatalogueError as error:
+        yield str(error)
+
+
+def _read(path: Path) -> YamlFile:
+    return read_yaml(path, shown=f"services/{path.name}" if path.parent.name == "services" else path.name)
+
+
+# --- the rules: policy.yaml and board.yaml ---------------------------------------------------------------------------
+
+
+def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
+    policy_file, board_file = _read(folder / "policy.yaml"), _read(folder / "board.yaml")
+    policy, board = policy_file.parse(Policy), board_file.parse(BoardBook)
+    services = [path.stem for path in _service_files(folder)]
+    of_boards = _problems(voting_faults.faults_of_policy(policy, board, services=services))
+    _refuse(policy_file, [*of_boards, *_loosening_units(policy), *_unknown_recipients(policy, board)])
+    of_book = voting_faults.faults_of_book(board, units=policy.business_units.keys(), services=services)
+    _refuse(board_file, [*_missing_management(policy, board), *_problems(of_book)])
+    return policy, board
+
+
+def _problems(faults: Iterable[voting_faults.Fault]) -> Iterator[Problem]:
+    return (Problem(fault.place, fault.found, fault.allowed) for fault in faults)
+
+
+def _loosening_units(policy: Policy) -> Iterator[Problem]:
+    for unit in policy.business_units:
+        for refusal in policies.refusals_of_unit(policy, unit):
+            place = ("business_units", unit, *refusal.path)
+            yield Problem(place, policies.shown(refusal.found), refusal.allowed)
+
+
+def _unknown_recipients(policy: Policy, board: BoardBook) -> Iterator[Problem]:
+    people = {person.user for person in board.people}
+    for index, name in enumerate(policy.findings.notify):
+        if "@" not in name and name not in people:
+            allowed = f"an e-mail address, or somebody among the people of board.yaml: {_listed(people)}"
+            yield Problem(("findings", "notify", index), quoted(name), allowed)
+
+
+def _missing_management(policy: Policy, board: BoardBook) -> Iterator[Problem]:
+    asking = [
+        kind.value
+        for kind, flow in policy.change_types.items()
+        if flow.plan_approval_for_major or flow.plan_approval_from_risk <= 100
+    ]
+    if asking and not board.senior_management:
+        allowed = f"at least one person, for policy.yaml has plans of {', '.join(asking)} changes approved by them"
+        yield Problem(("senior_management",), "nobody", allowed)
+
+
+# --- services/*.yaml -------------------------------------------------------------------------------------------------
+
+
+def _service_files(folder: Path) -> list[Path]:
+    """Return the files of services by name, also those with the wrong ending."""
+    return [folder / "services" / name for name in names_in(folder / "services", ".yaml", ".yml")]
+
+
+def dags_of_catalogue(folder: Path) -> frozenset[str]:
+    """Return the names of all Dags of Interlock's: those of the files that there are, also of broken ones."""
+    return dags_named(_names_of(folder / "services"), _names_of(folder / "trains"))
+
+
+def _names_of(folder: Path) -> frozenset[str]:
+    """Return the names of a folder's files; one that has not changed since is not listed again."""
+    try:
+        changed = os.stat(folder).st_mtime_ns
+    except FileNotFoundError:
+        return frozenset()
+    # A file that comes within the clock's tick of the last look would not show: what is that new is looked at again.
+    settled = time.time_ns() - changed > _TICK
+    return _names_at(folder, changed) if settled else _names_at.__wrapped__(folder, changed)
+
+
+_TICK = 1_000_000_000
+"""Nanoseconds that a folder's time of change may be behind."""
+
+
+@lru_cache(maxsize=8)
+def _names_at(folder: Path, changed: int) -> frozenset[str]:
+    return frozenset(name.rpartition(".")[0] for name in names_in(folder, ".yaml", ".yml"))
+
+
+def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
+    if path.suffix != ".yaml":
+        listed = [f"line 1: found a file named {path.name}; allowed: {path.stem}.yaml"]
+        raise refused(f"services/{path.name}", listed, who="its author")
+    file = _read(path)
+    service = file.parse(Service)
+    _refuse(
+        file,
+        [
+            *_other_name(service, path.stem),
+            *_unknown_unit(service, policy),
+            *_unknown_people(service, board),
+            *_loosening_service(service, policy),
+            *_faulty_rules(service, policy, board),
+            *_unknown_registries(service, policy),
+            *_unmeasured(service, policy),
+            *_untested(service, policy),
+        ],
+    )
+    return service
+
+
+def _other_name(service: Service, stem: str) -> Iterator[Problem]:
+    if service.name != stem:
+        yield Problem(("name",), quoted(service.name), f"the name of the file without .yaml, {stem}")
+
+
+def _unknown_unit(service: Service, policy: Policy) -> Iterator[Problem]:
+    if service.business_unit is not None and service.business_unit not in policy.business_units:
+        allowed = f"a business unit of policy.yaml: {_listed(policy.business_units)}"
+        yield Problem(("business_unit",), quoted(service.business_unit), allowed)
+
+
+def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
+    people = {person.user for person in board.people}
+    named: list[tuple[tuple[str | int, ...], Sequence[str]]] = [
+        (("functional_approvers",), service.functional_approvers)
+    ]
+    if service.training is not None:
+        acknowledge = service.training.acknowledge.items()
+        named += [(("training", "acknowledge", role), users) for role, users in acknowledge]
+    for place, users in named:
+        for index, user in enumerate(users):
+            if user not in people:
+                yield Problem(
+                    (*place, index), quoted(user), f"somebody among the people of board.yaml: {_listed(people)}"
+                )
+
+
+def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:
+    if service.business_unit is not None and service.business_unit not in policy.business_units:
+        return
+    for refusal in policies.refusals_of_service(policy, service):
+        yield Problem(("policy", *refusal.path), policies.shown(refusal.found), refusal.allowed)
+
+
+def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
+    """Yield registries that the policy does not open for the service's builds."""
+    if any(_unknown_unit(service, policy)) or any(_loosening_service(service, policy)):
+        return
+    allowed = policies.build_rules_of(policy, service).registries
+    named: list[tuple[tuple[str, ...], Sequence[str]]] = [(("build", "registries"), service.build.registries)]
+    named += [(("suites", name, "registries"), suite.registries) for name, suite in service.suites.items()]
+    for place, registries in named:
+        for index, registry in enumerate(registries):
+            if registry not in allowed:
+                words = f"a registry that builds.registries of policy.yaml opens for it: {_listed(allowed)}"
+                yield Problem((*place, index), quoted(registry), words)
+
+
+def _unmeasured(service: Service, policy: Policy) -> Iterator[Problem]:
+    """Yield that a service lacks what its coverage is read from; a policy that does not hold is told of elsewhere."""
+    with suppress(PolicyViolation):
+        if lacks := policies.unmeasured(policy, service):
+            yield Problem(("build", "coverage"), "nothing", lacks)
+
+
+def _untested(service: Service, policy: Policy) -> Iterator[Problem]:
+    """Yield that a service has no tests of any kind, though some are demanded."""
+    with suppress(PolicyViolation):
+        if lacks := policies.untested(policy, service, has_unit_tests=runs_unit_tests(service.build)):
+            yield Problem(("build", "test"), "nothing", lacks)
+
+
+def _faulty_rules(service: Service, policy: Policy, board: BoardBook) -> Iterator[Problem]:
+    units = policy.business_units.keys()
+    return _problems(
+        voting_faults.faults_of_level(service.policy, board, ("policy",), units=units, services=[service.name])
+    )
+
+
+def _refuse(file: YamlFile, problems: Iterable[Problem]) -> None:
+    if found := list(problems):
+        raise file.error(found)
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = sorted(names)[:MOST_NAMES]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return (", ".join(shown) or "none") + more
+
+
+def _is_name(name: str) -> bool:
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        return False
+    return True
+
+
+# --- the JSON schemas ------------------------------------------------------------------------------------------------
+
+
+def schema_texts() -> dict[str, str]:
+    """Return the JSON schemas of the catalogue's files, as they are to stand in ``schemas/``, by file name."""
+    return {f"{name}.schema.json": _schema_text(model) for name, model in SCHEMAS.items()}
+
+
+def _schema_text(model: type[BaseModel]) -> str:
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write the JSON schemas that are not up to date; return which those were."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stale = [
+        (folder / name, text)
+        for name, text in schema_texts().items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
+    ]
+    for path, text in stale:
+        _write_whole(path, text)
+    return [path for path, _ in stale]
+
+
+def _write_whole(path: Path, text: str) -> None:
+    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the catalogue, or write its schemas."""
+    parser = argparse.ArgumentParser(prog="python -m interlock.adapters.catalogue.catalogue", description=__doc__)
+    parser.add_argument("action", choices=["check", "schemas"])
+    parser.add_argument(
+        "--folder", type=Path, default=CATALOGUE, help="the catalogue's folder (default: the project's own)"
+    )
+    given = parser.parse_args(arguments)
+    if given.action == "schemas":
+        written = write_schemas(given.folder / "schemas")
+        print(f"Written: {', '.join(path.name for path in written)}." if written else "The schemas are up to date.")
+        return 0
+    wrong = what_is_wrong(given.folder)
+    print("\n\n".join(wrong) if wrong else f"OK: {given.folder}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""Where the evidence of a release comes from: the ledger, the artifact store, and Airflow's record of the run.
+
+What only Airflow has (answers, task history, logs) may be gone one day, with its run; a pack made then says so, and
+proves what the ledger and the store prove.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.artifacts.store import ArtifactStore
+from interlock.adapters.signing.signing import Signer, key_id
+from interlock.domain.errors import AssetMissing, DigestMismatch, LedgerBroken, RequestRefused
+from interlock.domain.hosts.returning import RETURNED
+from interlock.domain.ledger.chain import INSTALLATION, Entry, instant, release_chain, unsigned_since
+from interlock.domain.paths import docs_prefix, run_slug
+from interlock.domain.records import (
+    Artifact,
+    BackOutReport,
+    Blob,
+    HostResult,
+    Outcome,
+    QualityReport,
+    Record,
+    ReleasePlan,
+    RolloutPlan,
+    RunningRelease,
+    WaveReport,
+)
+
+from . import attestation
+from .pack import Evidence, SealedPack, build_pack
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger  # brings SQLAlchemy, and the Dag files import this module
+
+SEALED = "pack.sealed"
+"""The kind of the entry that the installation's chain has of each pack."""
+
+TOUCHED: dict[str, type[WaveReport] | type[BackOutReport]] = {
+    "wave.deployed": WaveReport,
+    "back_out.done": BackOutReport,
+    RETURNED: WaveReport,
+}
+"""The kinds of entries that say what came of hosts."""
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where evidence comes from.
+
+    :param signer: signs what follows from the chain, and the pack.
+    :param suites: suite: SHA-256 of the file that says what it expects.
+    :param witness: the public key with which Airflow's API server signs answers, PEM; none: the pack does not bring it.
+    """
+
+    ledger: Ledger
+    store: ArtifactStore
+    api: AirflowApi
+    signer: Signer
+    suites: Mapping[str, str]
+    witness: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A pack that is in the store and on record.
+
+    :param known: Airflow still had the run.
+    """
+
+    blob: Blob
+    sealed: SealedPack
+    known: bool
+
+
+def pack_release(dag_id: str, run_id: str, sources: Sources, destination: Path, *, actor: str) -> Packed:
+    """Write everything that proves a release into one archive, keep it in the store, and record it.
+
+    :param actor: who asks for it.
+    """
+    _seal_tail(release_chain(dag_id, run_id), sources)
+    with TemporaryDirectory(prefix="interlock-") as folder:
+        evidence = gather(dag_id, run_id, sources, folder=Path(folder, "quality"))
+        sealed = build_pack(destination, evidence, sources.signer, created=datetime.now(UTC))
+    blob = sources.store.put_file(destination, pack_name(dag_id, run_id))
+    sources.ledger.append(
+        INSTALLATION,
+        SEALED,
+        {**sealed.model_dump(mode="json"), "uri": blob.uri},
+        actor=actor,
+        key=f"{SEALED}/{sealed.sha256}",
+    )
+    return Packed(blob, sealed, known=evidence.run.get("known") is not False)
+
+
+def _seal_tail(chain: str, sources: Sources) -> None:
+    """Vouch for what came after the last signed head, as reconcile does: a release that is under way, a late finding.
+
+    Only if every decision before it is vouched for by whoever made it: else the chain may have been written anew.
+    """
+    entries, heads = sources.ledger.entries(chain), sources.ledger.heads(chain)
+    sealed = max((head.sequence for head in heads), default=0)
+    if len(entries) > sealed and unsigned_since(chain, entries, heads) is None:
+        with suppress(LedgerBroken):  # a head is not ours: nothing is added, and the verifier says so
+            sources.ledger.sign_head(chain, sources.signer, seals=entries[-1])
+
+
+def pack_name(dag_id: str, run_id: str) -> str:
+    """Return what the file of a release's pack is called."""
+    return f"evidence-{dag_id}-{run_slug(run_id)}.zip"
+
+
+def sealed_packs(dag_id: str, run_id: str, ledger: Ledger) -> tuple[Blob, ...]:
+    """Return the packs of a release that were made, the newest last."""
+    chain = release_chain(dag_id, run_id)
+    return tuple(
+        Blob(**{field: entry.payload[field] for field in ("uri", "sha256", "size")})
+        for entry in ledger.entries(INSTALLATION, kind=SEALED)
+        if entry.payload["chain"] == chain
+    )
+
+
+def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evidence:
+    """Gather what is known of a release.
+
+    :param folder: where files that the pack will hold are put meanwhile.
+    :raises AssetMissing: there has been no such release.
+    """
+    chain, ledger, store = release_chain(dag_id, run_id), sources.ledger, sources.store
+    entries = ledger.entries(chain)
+    if not entries:
+        raise AssetMissing(
+            f"The ledger has nothing of a release {dag_id}/{run_id}.",
+            rule="a release leaves its chain in the ledger, from its first task on",
+            next_step="name it by Dag and run as Airflow does: release_bike_shop/manual__2026-…",
+        )
+    found = store.get_tree(docs_prefix(dag_id, run_id, "quality"), folder)
+    run, logs = _of_airflow(sources.api, dag_id, run_id)
+    return Evidence(
+        chain=chain,
+        entries=entries,
+        heads=ledger.heads(chain),
+        attestations=dict(_attestations(entries, store, sources.signer, sources.suites)),
+        plan=_plan(entries),
+        ballots=sources.api.answers(dag_id, run_id) if run.get("known") is not False else (),
+        run=run,
+        hosts=_hosts(entries),
+        quality=folder if found else None,
+        logs=logs,
+        keys={key_id(sources.witness): sources.witness} if sources.witness else {},
+    )
+
+
+def _of_airflow(api: AirflowApi, dag_id: str, run_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the run as Airflow has it, and the logs of its tasks; an Airflow that is only out of reach is waited for.
+
+    :raises TransientError: Airflow does not say whether it has the run.
+    """
+    try:
+        run = api.run(dag_id, run_id)
+    except AssetMissing as error:
+        return {"dag_id": dag_id, "run_id": run_id, "known": False, "why": error.what}, {}
+    tasks, logs = api.task_instances(dag_id, run_id), {}
+    for task in tasks:
+        name = task["task_id"] if task["map_index"] < 0 else f"{task['task_id']}.{task['map_index']}"
+        for number in range(1, (task["try_number"] or 0) + 1):
+            text = api.log(dag_id, run_id, task["task_id"], task["map_index"], number)
+            logs[f"{name}/{number}"] = text.encode()
+    return {**run, "tasks": tasks}, logs
+
+
+def _hosts(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what the hosts said last: after the last wave, back-out or return, else when the release was planned."""
+    planned = _last(entries, "plan.made", ReleasePlan)
+    before = planned.running if planned else ()
+    results = _last_results(entries)
+    if not results:
+        return _said(entries, ("plan.made",), before) if planned else {"running": []}
+    versions = _payload(entries, "release.closed").get("running", {})
+    plan = _plan(entries)
+    commits = {one.release: one.commit for one in before}
+    if plan is not None:
+        commits[plan.release] = plan.commit
+        came = [host for host, one in _last_results(entries, RETURNED).items() if one.after == plan.release]
+        versions = versions | dict.fromkeys(came, plan.version)  # after it was closed
+    running = [
+        RunningRelease(
+            host=host,
+            release=one.after,
+            version=versions.get(host),
+            commit=commits.get(one.after) if one.after else None,
+        )
+        for host, one in sorted(results.items())
+    ]
+    return _said(entries, (*TOUCHED, "release.closed"), running)
+
+
+def _said(entries: Sequence[Entry], kinds: Sequence[str], running: Sequence[RunningRelease]) -> dict[str, Any]:
+    at = next(entry.at for entry in reversed(entries) if entry.kind in kinds)
+    return {"at": instant(at), "running": [one.model_dump(mode="json") for one in running]}
+
+
+def _last_results(entries: Sequence[Entry], *kinds: str) -> dict[str, HostResult]:
+    """Return for each host that was touched what came of it last.
+
+    :param kinds: of the entries that count; none: of all that touch hosts.
+    """
+    reports = [_read(TOUCHED[entry.kind], entry.payload) for entry in entries if entry.kind in (kinds or TOUCHED)]
+    return {one.host: one for report in reports for one in report.results if one.outcome != "untouched"}
+
+
+def _attestations(
+    entries: Sequence[Entry], store: ArtifactStore, signer: Signer, suites: Mapping[str, str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield what is attested of the artifact, in envelopes: the build's own, and what follows from the chain."""
+    artifact = _last(entries, "artifact.built", Artifact)
+    if artifact is None:
+        return
+    name = Path(artifact.bundle.uri).name
+    with suppress(AssetMissing, DigestMismatch, RequestRefused):  # the verifier misses it, and says so
+        provenance = store.get_bytes(artifact.provenance)
+        yield "provenance", provenance
+        for bill in _left(provenance, attestation.SIGNED_BOM):
+            yield "bom", store.get_bytes(bill)
+    if report := _last(entries, "quality.judged", QualityReport):
+        judged = attestation.test_result_statement(
+            artifact=artifact.bundle, name=name, report=report, expectations=suites
+        )
+        yield "test-result", signer.envelope(judged)
+    outcome, plan = _last(entries, "release.closed", Outcome), _plan(entries)
+    if outcome is None or plan is None:
+        return
+    if outcome.outcome == "deployed":
+        released = attestation.release_statement(
+            artifact=artifact.bundle, name=name, service=plan.service, version=plan.version
+        )
+        yield "release", signer.envelope(released)
+    closed = next(entry.at for entry in reversed(entries) if entry.kind == "release.closed")
+    summary = attestation.verification_summary_statement(
+        plan=plan, name=name, outcome=outcome, verified=closed, inputs=(artifact.provenance,)
+    )
+    yield "verification-summary", signer.envelope(summary)
+
+
+def _left(provenance: bytes, name: str) -> Iterator[Blob]:
+    """Yield what the build left by a name, by its provenance, which does not say how large it is."""
+    statement = json.loads(base64.b64decode(json.loads(provenance)["payload"]))
+    for left in statement["predicate"]["runDetails"]["byproducts"]:
+        if left["name"] == name:
+            yield Blob(uri=left["uri"], sha256=left["digest"]["sha256"], size=0)
+
+
+def _payload(entries: Sequence[Entry], kind: str) -> dict[str, Any]:
+    return next((entry.payload for entry in reversed(entries) if entry.kind == kind), {})
+
+
+def _last(entries: Sequence[Entry], kind: str, model: type[R]) -> R | None:
+    found = _payload(entries, kind)
+    return _read(model, found) if found else None
+
+
+def _read(model: type[R], payload: dict[str, Any]) -> R:
+    """Read a record of a payload that may say more than the record."""
+    return model.model_validate(payload, extra="ignore")
+
+
+def _plan(entries: Sequence[Entry]) -> RolloutPlan | None:
+    return _last(entries, "rollout.frozen", RolloutPlan)

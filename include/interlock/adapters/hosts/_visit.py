@@ -1,0 +1,439 @@
+"""One host's deployment from beginning to end: what is done, in which order, and what happens when something fails.
+
+Bytes travel and are checked while the host still serves; only then it is drained, switched, checked and given back.
+Every visit goes on from what the host says, so that a visit can be made again after any interruption.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, Protocol
+
+from interlock.adapters.aws.load_balancer import Balancer
+from interlock.domain.catalogue import Health
+from interlock.domain.errors import DeployError, HostUnreachable, LostRight, ReleaseError, TransientError
+from interlock.domain.hosts.appspec import AppSpec, Event, parse_appspec
+from interlock.domain.hosts.commands import Contents, HostState, Site
+from interlock.domain.records import Host, HostResult
+from interlock.domain.rollout.rollout import Pace
+
+from ._parcel import Parcel
+from ._session import AS_NOTED, HostSession, Stopwatch, host_session
+from .transport import Door
+
+log = logging.getLogger(__name__)
+
+StopFailure = Literal["go_on", "refuse"]
+"""What is done when a hook fails that is to stop what runs: its own, which the release that comes cannot mend."""
+
+_Outcome = Literal["deployed", "unchanged", "backed_out", "failed"]
+_MARGIN = 360.0  # seconds that a host waits for a command beyond what drain and health checks may take
+
+
+class Probe(Protocol):
+    """Asks hosts whether they are well."""
+
+    async def version(self, address: str) -> str | None:
+        """Return the version that a host says it runs; None if it is not well."""
+
+    async def await_version(self, address: str, version: str | None) -> None:
+        """Wait until a host is well and runs a version; DeployError when its time is up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all visits of one deployment share.
+
+    :param probe: none: a release's hooks alone say whether it is well.
+    """
+
+    site: Site
+    health: Health | None
+    drain_timeout: timedelta
+    door: Door
+    balancer: Balancer | None
+    probe: Probe | None
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a host that hears nothing gives its lock back."""
+        healthy = self.health.timeout.total_seconds() if self.health else 0
+        return self.drain_timeout.total_seconds() + 2 * healthy + _MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A release on its way to hosts."""
+
+    parcel: Parcel
+    appspec: AppSpec
+    keep_releases: int
+    on_stop_failure: StopFailure = "go_on"
+
+
+class Visit:
+    """A deployment to one host, or a back-out of one."""
+
+    def __init__(self, host: Host, around: Surroundings) -> None:
+        self._host = host
+        self._around = around
+        self._watch = Stopwatch()
+        self._state = HostState()
+        self._before: str | None = None
+        self._after: str | None = None
+        self._was_there = False
+        self._drained = False
+        self._may_serve = True
+        self._sent = 0
+        self._warnings: list[str] = []
+
+    async def deploy(self, delivery: Delivery) -> HostResult:
+        """Bring the host to a release; if that fails, the host is put back on the release that it had."""
+
+        async def bring(session: HostSession) -> _Outcome:
+            try:
+                return await self._bring(session, delivery)
+            except (HostUnreachable, LostRight):  # who has lost the right does not put back either
+                raise
+            except ReleaseError as error:
+                back = await self._put_back(session, self._specs(delivery))
+                raise DeployError(f"{error} {back}") from error
+
+        return await self._result(delivery.parcel.contents, bring)
+
+    async def back_out(self, release: str | None, version: str | None) -> HostResult:
+        """Take the host back to a release that it still has, or to none."""
+
+        async def take_back(session: HostSession) -> _Outcome:
+            try:
+                return await self._take_back(session, release, version)
+            except HostUnreachable:
+                raise
+            except ReleaseError as error:
+                if not self._still_runs_what_ran(session):
+                    raise  # one that is where it was to go, and not well there, stays: a try goes on from that
+                raise DeployError(f"{error} {await self._put_back(session, self._specs())}") from error
+
+        return await self._result(release, take_back)
+
+    async def restart(self, release: str) -> HostResult:
+        """Stop and start the release that the host runs, in service after it; a host with another one fails."""
+
+        async def again(session: HostSession) -> _Outcome:
+            if session.current != release:
+                raise DeployError(
+                    f"{self._host.address} runs {session.current or 'nothing'}, and {release} was to be restarted.",
+                    rule="what is restarted is what the frozen plan says that the host runs",
+                    who="the release manager",
+                    next_step="find out who changed the host, then trigger the release again",
+                )
+            await self._drain()
+            await session.settle(release, self._specs())
+            await self._check(self._version(release))
+            await self._restore()
+            await session.finish(keep=0)
+            return "unchanged"
+
+        return await self._result(release, again)
+
+    # --- forward -----------------------------------------------------------------------------------------------------
+
+    async def _bring(self, session: HostSession, delivery: Delivery) -> _Outcome:
+        release, version = delivery.parcel.contents.release, delivery.parcel.contents.version
+        arrived = session.current == release
+        if arrived and session.is_settled and self._is_whole(release) and await self._is_well(version):
+            return await self._confirm(session, delivery)
+        if not self._is_whole(release):
+            await session.receive(delivery.parcel)
+        specs = self._specs(delivery)
+        await session.prepare(delivery.appspec)
+        await self._around.door.admit(self._host.address)  # while the bytes travelled, somebody may have said stop
+        await self._drain_with_hooks(session, specs, delivery.on_stop_failure)
+        await self._around.door.admit(self._host.address)  # and while it was taken out of service
+        await (session.settle(release, specs) if arrived else session.activate(specs, delivery.on_stop_failure))
+        await self._check(version)
+        await self._restore_with_hooks(session, specs)
+        await session.finish(keep=delivery.keep_releases, previous=self._ran_before(release))
+        return "deployed"
+
+    async def _confirm(self, session: HostSession, delivery: Delivery) -> _Outcome:
+        """Find the release running already: nothing to do, or the last steps of an earlier try."""
+        release = delivery.parcel.contents.release
+        await (self._restore_with_hooks(session, self._specs(delivery)) if self._state.begun else self._restore())
+        if self._state.begun is not None:
+            await session.finish(keep=delivery.keep_releases, previous=self._ran_before(release))
+        return "unchanged" if self._before == release else "deployed"
+
+    def _ran_before(self, release: str) -> str | None:
+        return AS_NOTED if self._before == release else self._before
+
+    async def _put_back(self, session: HostSession, specs: Mapping[str, AppSpec]) -> str:
+        """Make sure that the host runs what it ran before, give it back to the balancer, and say so."""
+        before, version = self._before, self._version(self._before)
+        try:
+            if session.current != before or not session.is_settled or not await self._is_well(version, before):
+                await self._drain_again()
+                await session.restore(before, specs)
+            if before is not None:
+                await self._check(version)
+                await self._restore()
+            if session.has_begun and not session.has_left:
+                await session.finish(keep=0)
+        except (HostUnreachable, LostRight):
+            raise
+        except ReleaseError as error:
+            return (
+                f"And {before or 'the empty host'}, as it was before, could not be brought back into service: {error}"
+            )
+        return f"The host runs {before}, as before, and is well." if before else "The host runs nothing, as before."
+
+    # --- back --------------------------------------------------------------------------------------------------------
+
+    async def _take_back(self, session: HostSession, release: str | None, version: str | None) -> _Outcome:
+        if session.current == release and session.is_settled and await self._is_well(version, release):
+            return await self._confirm_back(session)
+        if release is not None and not self._is_whole(release):
+            raise DeployError(
+                f"{self._host.address} no longer has {release}, to which it was to go back.",
+                rule="a back-out uses what is on the hosts",
+                who="the release manager",
+                next_step="release that version again",
+            )
+        specs = self._specs()
+        await self._drain()
+        await session.settle(release, specs)
+        if release is not None:
+            await self._check(version)
+            await self._restore_with_hooks(session, specs)
+        await session.finish(keep=0, previous=None)
+        return "backed_out"
+
+    def _still_runs_what_ran(self, session: HostSession) -> bool:
+        """Say whether the host was taken out of service for a way back that it did not go."""
+        return session.current is not None and session.current == self._before and (self._drained or session.has_begun)
+
+    async def _confirm_back(self, session: HostSession) -> _Outcome:
+        """Find the host back already: nothing to do, or the last steps of an earlier try."""
+        if session.current is not None:
+            await (self._restore_with_hooks(session, self._specs()) if self._state.begun else self._restore())
+        if self._state.begun is not None:
+            await session.finish(keep=0, previous=None)
+        return "unchanged" if self._before == session.current else "backed_out"
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    async def _drain_with_hooks(
+        self, session: HostSession, specs: Mapping[str, AppSpec], on_failure: StopFailure
+    ) -> None:
+        """Take the host out of the balancer; the hooks around it are the running release's, as in CodeDeploy."""
+        if self._around.balancer is not None:
+            await self._block(session, Event.BEFORE_BLOCK_TRAFFIC, specs, on_failure)
+            await self._drain()
+            await self._block(session, Event.AFTER_BLOCK_TRAFFIC, specs, on_failure)
+
+    async def _block(
+        self, session: HostSession, event: Event, specs: Mapping[str, AppSpec], on_failure: StopFailure
+    ) -> None:
+        try:
+            await session.traffic(event, session.current, specs)
+        except HostUnreachable:
+            raise
+        except DeployError as error:
+            if on_failure == "refuse":
+                raise
+            session.warn(f"Went on, for the release that comes cannot mend it: {error}")
+
+    async def _restore_with_hooks(self, session: HostSession, specs: Mapping[str, AppSpec]) -> None:
+        if self._around.balancer is not None:
+            await session.traffic(Event.BEFORE_ALLOW_TRAFFIC, session.current, specs)
+            await self._restore()
+            await session.traffic(Event.AFTER_ALLOW_TRAFFIC, session.current, specs)
+
+    async def _drain(self) -> None:
+        if self._around.balancer is not None:
+            self._watch.begin("drain")
+            self._drained = True
+            await self._around.balancer.drain(self._host.instance_id, self._around.drain_timeout)
+            self._may_serve = False
+            self._watch.end()
+
+    async def _drain_again(self) -> None:
+        """Drain a host that is to go back, if it may be in service; a balancer that fails does not keep it from it."""
+        try:
+            if self._may_serve:
+                await self._drain()
+        except LostRight:
+            raise
+        except ReleaseError as error:
+            log.warning("%s goes back, and may be in service meanwhile: %s", self._host.address, error)
+
+    async def _restore(self) -> None:
+        if self._around.balancer is not None:
+            self._watch.begin("restore")
+            self._may_serve = True
+            await self._around.balancer.restore(self._host.instance_id)
+            self._drained = False
+            self._watch.end()
+
+    async def _check(self, version: str | None) -> None:
+        if self._around.probe is not None:
+            self._watch.begin("health")
+            await self._around.probe.await_version(self._host.address, version)
+            self._watch.end()
+
+    async def _is_well(self, version: str | None, release: str | None = "") -> bool:
+        if release is None or self._around.probe is None:  # without a probe its hooks say it, and came to their end
+            return True
+        try:
+            await self._check(version)
+        except DeployError:
+            return False
+        return True
+
+    def _is_whole(self, release: str) -> bool:
+        found = self._state.releases.get(release)
+        return found is not None and found.is_whole
+
+    def _version(self, release: str | None) -> str | None:
+        found = self._state.releases.get(release or "")
+        return found.version if found else None
+
+    def _specs(self, delivery: Delivery | None = None) -> dict[str, AppSpec]:
+        """Return the hooks of every release that the visit may start or stop."""
+        installed = {name: found.appspec for name, found in self._state.releases.items() if found.appspec}
+        specs = {name: parse_appspec(text, installed=True) for name, text in installed.items()}
+        return specs | ({delivery.parcel.contents.release: delivery.appspec} if delivery else {})
+
+    # --- result ------------------------------------------------------------------------------------------------------
+
+    async def _result(
+        self, contents: Contents | str | None, visit: Callable[[HostSession], Awaitable[_Outcome]]
+    ) -> HostResult:
+        """Make the visit, and once more if the connection broke on the way; whatever happens is the result."""
+        try:
+            try:
+                outcome = await self._once(contents, visit)
+            except HostUnreachable:
+                if not self._was_there:
+                    raise
+                outcome = await self._once(contents, visit)
+            return self._as_result(outcome)
+        except ReleaseError as error:
+            if isinstance(error, HostUnreachable | LostRight):
+                self._after = None  # nobody knows: the host may have gone on by itself, or by somebody else's hand
+            if not isinstance(error, LostRight):
+                await self._serve_again()
+            return self._as_result("failed", str(error), may_pass=_may_pass(error))
+        except Exception as error:
+            # One host's surprise is that host's failure: the others' connections must not be cut by it.
+            log.exception("The deployment to %s ended unexpectedly", self._host.address)
+            return self._as_result("failed", f"{self._host.address}: {type(error).__name__}: {error}")
+
+    async def _once(
+        self, contents: Contents | str | None, visit: Callable[[HostSession], Awaitable[_Outcome]]
+    ) -> _Outcome:
+        around = self._around
+        async with host_session(
+            around.door, self._host.address, around.site, contents, patience=around.patience, watch=self._watch
+        ) as session:
+            self._note(session.state, contents.release if isinstance(contents, Contents) else contents)
+            try:
+                return await visit(session)
+            finally:
+                self._after = session.current
+                self._sent += session.sent
+                self._warnings += session.warnings
+
+    def _note(self, state: HostState, target: str | None) -> None:
+        """Remember what ran before: before this visit, or before an earlier one that did not come to its end."""
+        self._state = state
+        self._after = state.current
+        if not self._was_there:
+            ours = state.begun is not None and state.begun[1] == state.current == target
+            self._before = state.begun[0] if ours and state.begun else state.current
+        self._was_there = True
+
+    async def _serve_again(self) -> None:
+        """Give a host back to the balancer that cannot be reached over SSH any more, but runs what it ran before."""
+        if not self._drained or self._before is None or self._around.probe is None:
+            return
+        try:
+            version = await self._around.probe.version(self._host.address)
+            if version is not None and version == self._version(self._before):
+                await self._restore()
+        except ReleaseError as error:
+            log.warning("%s stays out of the load balancer: %s", self._host.address, error)
+
+    def _as_result(self, outcome: _Outcome, error: str = "", *, may_pass: bool = False) -> HostResult:
+        self._watch.end()
+        return HostResult(
+            host=self._host.address,
+            instance_id=self._host.instance_id,
+            outcome=outcome,
+            before=self._before,
+            after=self._after,
+            seconds=self._watch.seconds,
+            error=error,
+            steps=self._watch.steps,
+            sent=self._sent,
+            warnings=tuple(self._warnings),
+            may_pass=may_pass,
+        )
+
+
+def _may_pass(error: ReleaseError) -> bool:
+    """Tell whether something did not answer, be it that the host was put back after it."""
+    passing = (HostUnreachable, TransientError)
+    return isinstance(error, passing) or isinstance(error.__cause__, passing)
+
+
+async def visit_at_pace(visit: Callable[[Host], Awaitable[HostResult]], pace: Pace) -> dict[str, HostResult]:
+    """Make visits as the pace says: the next one begins as soon as there is room; by instance, what came of each.
+
+    A host that the pace did not let begin is untouched, which is a result, too.
+    """
+    under_way: dict[asyncio.Task[HostResult], Host] = {}
+    found: dict[str, HostResult] = {}
+    try:
+        while True:
+            while (host := pace.begin()) is not None:
+                under_way[asyncio.ensure_future(visit(host))] = host
+            if not under_way:
+                break
+            done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                host = under_way.pop(one)
+                result = found[host.instance_id] = one.result()
+                pace.end(host, failed=result.outcome == "failed")
+    finally:
+        for one in under_way:
+            one.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+    return found | {host.instance_id: _untouched(host) for host in pace.untouched}
+
+
+def _untouched(host: Host) -> HostResult:
+    return HostResult(
+        host=host.address,
+        instance_id=host.instance_id,
+        outcome="untouched",
+        before=None,
+        after=None,
+        seconds=0,
+        error="Not begun: too many hosts had failed, or too few would have stayed in service.",
+    )
+
+
+async def visit_all(visits: list[Callable[[], Awaitable[HostResult]]], concurrency: int) -> tuple[HostResult, ...]:
+    """Make visits, so many at a time; each gives a result."""
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(visit: Callable[[], Awaitable[HostResult]]) -> HostResult:
+        async with slots:
+            return await visit()
+
+    return tuple(await asyncio.gather(*(one(visit) for visit in visits)))

@@ -1,0 +1,270 @@
+"""Deploying to hosts over SSH: many at a time, each whole at every instant, with a result for each."""
+
+from __future__ import annotations
+
+import asyncio
+import tarfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from interlock.adapters.aws.load_balancer import Balancer
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.catalogue import Health
+from interlock.domain.errors import DeployError, DigestMismatch, HostUnreachable
+from interlock.domain.hosts.appspec import APPSPEC, AppSpec, parse_appspec
+from interlock.domain.hosts.commands import Contents, HostState, Site
+from interlock.domain.records import BackOutPlan, Host, HostResult, RunningRelease, Strategy
+from interlock.domain.rollout.rollout import Pace
+
+from ._parcel import Parcel
+from ._session import ask_host
+from ._visit import Delivery, Probe, StopFailure, Surroundings, Visit, visit_all, visit_at_pace
+from .ssh import SshDoor, SshLogin, ssh_login
+from .ssm import SsmDoor, SsmLogin
+from .transport import Door
+
+__all__ = [
+    "CONCURRENCY",
+    "Deployment",
+    "HostLogin",
+    "Site",
+    "SshLogin",
+    "SsmLogin",
+    "back_out_hosts",
+    "deploy_hosts",
+    "has_releases",
+    "read_running",
+    "restart_hosts",
+    "ssh_login",
+]
+
+HostLogin = SshLogin | SsmLogin
+"""How to reach the hosts of an environment."""
+
+CONCURRENCY = 40
+"""Hosts that are changed or asked at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A release, and where and how it is to run.
+
+    :param deploy_root: ``{host}`` in it stands for the host's address.
+    :param health: none: the release's hooks alone say whether it is well.
+    :param on_stop_failure: what is done when a hook fails that is to stop what runs.
+    """
+
+    service: str
+    environment: str
+    deployment_id: str
+    deploy_root: str
+    release: str
+    version: str
+    commit: str
+    sha256: str
+    bundle: Path
+    keep_releases: int
+    health: Health | None
+    drain_timeout: timedelta
+    on_stop_failure: StopFailure = "go_on"
+
+
+async def deploy_hosts(
+    hosts: Sequence[Host],
+    deployment: Deployment,
+    *,
+    login: HostLogin,
+    admission: Admission,
+    balancer: Balancer | None,
+    pace: Pace | None = None,
+) -> tuple[HostResult, ...]:
+    """Bring hosts to a release and return what happened on each, in their order.
+
+    A host that fails is put back on the release that it had, and its result says why. Whether others are begun after it
+    is the pace's to say; those that are not are untouched. Doing it again changes only what is not done.
+
+    :param pace: of these hosts; none: :data:`CONCURRENCY` at a time, and all of them, whatever fails.
+    """
+    delivery = await asyncio.to_thread(_delivery, deployment)
+    delivery.parcel.begin()
+    site = Site(deployment.service, deployment.environment, deployment.deployment_id, deployment.deploy_root)
+    door = _door(login, admission, hosts)
+    async with _surroundings(site, deployment.health, deployment.drain_timeout, door, balancer) as around:
+        found = await visit_at_pace(lambda host: Visit(host, around).deploy(delivery), pace or _all_of(hosts))
+    return tuple(found[host.instance_id] for host in hosts)
+
+
+def _door(login: HostLogin, admission: Admission, hosts: Sequence[Host]) -> Door:
+    if isinstance(login, SsmLogin):
+        return SsmDoor(login, admission, {host.address: host.instance_id for host in hosts})
+    return SshDoor(login, admission)
+
+
+def _all_of(hosts: Sequence[Host]) -> Pace:
+    every = Strategy(window=CONCURRENCY, max_failed=len(hosts), min_healthy=0, by_zone=False)
+    return Pace(hosts, every, fleet=hosts)
+
+
+async def back_out_hosts(
+    hosts: Sequence[Host],
+    plan: BackOutPlan,
+    *,
+    service: str,
+    environment: str,
+    deployment_id: str,
+    deploy_root: str,
+    health: Health | None,
+    drain_timeout: timedelta,
+    login: HostLogin,
+    admission: Admission,
+    balancer: Balancer | None,
+    concurrency: int = CONCURRENCY,
+) -> tuple[HostResult, ...]:
+    """Take hosts back to the releases that the plan names for their addresses; nothing is transferred.
+
+    A host that runs its release already is left alone; one that is to run none is stopped and emptied.
+    """
+    if strangers := sorted(host.address for host in hosts if host.address not in plan.releases):
+        raise DeployError(
+            f"The back-out plan does not say what {', '.join(strangers)} goes back to.",
+            rule="a back-out goes where its plan says",
+            who="the release manager",
+        )
+    site = Site(service, environment, deployment_id, deploy_root)
+    door = _door(login, admission, hosts)
+    async with _surroundings(site, health, drain_timeout, door, balancer) as around:
+        visits = [
+            partial(Visit(host, around).back_out, plan.releases[host.address], plan.versions.get(host.address))
+            for host in hosts
+        ]
+        return await visit_all([*visits], concurrency)
+
+
+async def restart_hosts(
+    hosts: Sequence[Host],
+    releases: Mapping[str, str],
+    *,
+    site: Site,
+    health: Health,
+    drain_timeout: timedelta,
+    login: HostLogin,
+    admission: Admission,
+    balancer: Balancer | None,
+    concurrency: int = CONCURRENCY,
+) -> tuple[HostResult, ...]:
+    """Restart what hosts run, drained meanwhile: afterwards they are as old as hosts that were changed just now.
+
+    :param releases: a host's address: the release that it runs.
+    """
+    door = _door(login, admission, hosts)
+    async with _surroundings(site, health, drain_timeout, door, balancer) as around:
+        visits = [partial(Visit(host, around).restart, releases[host.address]) for host in hosts]
+        return await visit_all([*visits], concurrency)
+
+
+async def read_running(
+    hosts: Sequence[Host],
+    deploy_root: str,
+    *,
+    login: HostLogin,
+    admission: Admission,
+    concurrency: int = CONCURRENCY,
+) -> tuple[RunningRelease, ...]:
+    """Ask hosts what they run; HostUnreachable names those that cannot be asked."""
+    states = await _ask_all(hosts, deploy_root, {}, _door(login, admission, hosts), concurrency)
+    return tuple(state.running(host.address) for host, state in zip(hosts, states, strict=True))
+
+
+async def has_releases(
+    hosts: Sequence[Host],
+    deploy_root: str,
+    releases: Mapping[str, str | None],
+    *,
+    login: HostLogin,
+    admission: Admission,
+    concurrency: int = CONCURRENCY,
+) -> dict[str, bool]:
+    """Say of each host's address whether the release that ``releases`` names for it is there, whole.
+
+    A host for which it names none needs none.
+    """
+    states = await _ask_all(hosts, deploy_root, releases, _door(login, admission, hosts), concurrency)
+    return {host.address: _has(state, releases.get(host.address)) for host, state in zip(hosts, states, strict=True)}
+
+
+def _has(state: HostState, release: str | None) -> bool:
+    return release is None or (release in state.releases and state.releases[release].is_whole)
+
+
+async def _ask_all(
+    hosts: Sequence[Host], deploy_root: str, releases: Mapping[str, str | None], door: Door, concurrency: int
+) -> list[HostState]:
+    slots = asyncio.Semaphore(concurrency)
+
+    async def ask(host: Host) -> HostState | DeployError:
+        async with slots:
+            try:
+                return await ask_host(door, host.address, deploy_root, [releases.get(host.address)])
+            except DeployError as error:
+                return error
+
+    answers = await asyncio.gather(*(ask(host) for host in hosts))
+    failed = [answer for answer in answers if isinstance(answer, DeployError)]
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        raise HostUnreachable(
+            f"{len(failed)} of {len(hosts)} hosts cannot be asked what they run: {' '.join(map(str, failed))}"
+        )
+    return [answer for answer in answers if isinstance(answer, HostState)]
+
+
+@asynccontextmanager
+async def _surroundings(
+    site: Site, health: Health | None, drain_timeout: timedelta, door: Door, balancer: Balancer | None
+) -> AsyncIterator[Surroundings]:
+    async with _probe(health) as probe:
+        yield Surroundings(site, health, drain_timeout, door, balancer, probe)
+
+
+def _probe(health: Health | None) -> AbstractAsyncContextManager[Probe | None]:
+    if health is None:
+        return nullcontext()
+    from .web import health_probe
+
+    return health_probe(health)
+
+
+def _delivery(deployment: Deployment) -> Delivery:
+    """Read the bundle once for all hosts; that its bytes are right is checked on each host."""
+    bundle = deployment.bundle.read_bytes()
+    return Delivery(
+        parcel=Parcel(
+            Contents(
+                release=deployment.release,
+                version=deployment.version,
+                commit=deployment.commit,
+                sha256=deployment.sha256,
+                size=len(bundle),
+            ),
+            bundle,
+        ),
+        appspec=_appspec(deployment.bundle),
+        keep_releases=deployment.keep_releases,
+        on_stop_failure=deployment.on_stop_failure,
+    )
+
+
+def _appspec(bundle: Path) -> AppSpec:
+    try:
+        with tarfile.open(bundle, "r:gz") as archive:
+            for member in archive:
+                if member.name.removeprefix("./") == APPSPEC and (file := archive.extractfile(member)):
+                    return parse_appspec(file.read().decode())
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise DigestMismatch(f"{bundle.name} is not a bundle: {error}.", next_step="build the release again") from error
+    raise DigestMismatch(f"{bundle.name} is not a bundle: it has no {APPSPEC}.", next_step="build the release again")

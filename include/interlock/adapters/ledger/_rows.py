@@ -1,0 +1,176 @@
+"""The ledger's rows in PostgreSQL: how they are read, checked while they are, and what the database's errors mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import JSON, BigInteger, Column, Connection, DateTime, MetaData, Table, Text, cast, func, select
+from sqlalchemy.exc import DBAPIError
+
+from interlock.adapters.ledger.migrations.rightful import LOST
+from interlock.domain.errors import AssetMissing, LedgerError, LostRight, ReleaseError, TransientError
+from interlock.domain.ledger.chain import Break, Entry, SignedHead, broken_by, first_break, read_entry
+from interlock.domain.permits.fencing import LOST_RULE
+
+from .migrations import SCHEMA
+
+SETTINGS = "the connection interlock_ledger"
+PROGRAM = "interlock.adapters.ledger.ledger"
+
+_AGAIN = ("40001", "40P01", "23505")  # serialization, deadlock, somebody else was first
+_NOT_THERE = ("42501", "42P01", "3F000", "28000", "28P01", "3D000")
+
+_METADATA = MetaData(schema=SCHEMA)
+ENTRIES = Table(
+    "entries",
+    _METADATA,
+    *(Column(name, Text) for name in ("chain", "actor", "kind", "key", "previous", "hash")),
+    Column("sequence", BigInteger),
+    Column("at", DateTime(timezone=True)),
+    Column("payload", JSON),
+)
+HEADS = Table(
+    "heads",
+    _METADATA,
+    *(Column(name, Text) for name in ("chain", "hash", "key_id")),
+    Column("sequence", BigInteger),
+    Column("envelope", JSON),
+)
+# As text: the driver would stumble over JSON that is only there to make it stumble.
+ENTRY_ROWS = select(*(c for c in ENTRIES.c if c.name != "payload"), cast(ENTRIES.c.payload, Text).label("payload"))
+_HEAD_ROWS = select(*(c for c in HEADS.c if c.name != "envelope"), cast(HEADS.c.envelope, Text).label("envelope"))
+
+
+class Tail(NamedTuple):
+    """So much of the last entry as the next one needs: that it was tampered with must not keep a finding out."""
+
+    sequence: int
+    at: datetime
+    hash: str
+
+
+def rows_of_chain(chain: str) -> Any:
+    """Return the query for a chain's rows, in order."""
+    return ENTRY_ROWS.where(ENTRIES.c.chain == chain).order_by(ENTRIES.c.sequence)
+
+
+def parsed(row: Any) -> dict[str, Any]:
+    """Return a row with its payload read; None stands for one that cannot be."""
+    fields = dict(row._mapping)
+    try:
+        fields["payload"] = json.loads(fields["payload"])
+    except (ValueError, RecursionError):
+        fields["payload"] = None
+    return fields
+
+
+def stretch(connection: Connection, chain: str, after: int) -> tuple[Entry, ...]:
+    """Return what follows an entry, checked from that entry on; from the start, if it is not there or not good."""
+    rows = [parsed(row) for row in connection.execute(rows_of_chain(chain).where(ENTRIES.c.sequence >= after))]
+    known = read_entry(rows[0]) if after and rows and rows[0]["sequence"] == after else None
+    if known is None and after:
+        rows = [parsed(row) for row in connection.execute(rows_of_chain(chain))]
+    found = first_break(chain, rows[1:] if known else rows, heads=heads_of(connection, chain), after=known)
+    if found:
+        raise broken_by(found)
+    return tuple(read_entry(row) for row in rows if row["sequence"] > after)
+
+
+def entries_of_kind(connection: Connection, chain: str, kind: str, after: int) -> tuple[Entry, ...]:
+    """Return the entries of a kind, or of all kinds that begin alike, each checked by itself."""
+    wanted = ENTRIES.c.kind.startswith(kind[:-1], autoescape=True) if kind.endswith(".*") else ENTRIES.c.kind == kind
+    rows = connection.execute(rows_of_chain(chain).where(ENTRIES.c.sequence > after, wanted))
+    return tuple(read_entry(parsed(row)) for row in rows)
+
+
+def has_gaps(connection: Connection, chain: str) -> bool:
+    """Say whether there are fewer entries than there were."""
+    counted = select(func.count(), func.coalesce(func.max(ENTRIES.c.sequence), 0)).where(ENTRIES.c.chain == chain)
+    count, last = connection.execute(counted).one()
+    signed = select(func.coalesce(func.max(HEADS.c.sequence), 0)).where(HEADS.c.chain == chain)
+    return bool(count != last or connection.scalar(signed) > last)
+
+
+def entry_with_key(connection: Connection, chain: str, key: str) -> Entry | None:
+    """Return the entry with a key, checked by itself."""
+    row = connection.execute(rows_of_chain(chain).where(ENTRIES.c.key == key).limit(1)).one_or_none()
+    return read_entry(parsed(row)) if row else None
+
+
+def last_entry(connection: Connection, chain: str) -> Entry | None:
+    """Return the last entry of a chain, checked by itself."""
+    newest = ENTRY_ROWS.where(ENTRIES.c.chain == chain).order_by(ENTRIES.c.sequence.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
+    return read_entry(parsed(row)) if row else None
+
+
+def tail_of(connection: Connection, chain: str) -> Tail | None:
+    """Return what the next entry is linked to."""
+    columns = select(ENTRIES.c.sequence, ENTRIES.c.at, ENTRIES.c.hash).where(ENTRIES.c.chain == chain)
+    row = connection.execute(columns.order_by(ENTRIES.c.sequence.desc()).limit(1)).one_or_none()
+    return Tail(*row) if row else None
+
+
+def heads_of(
+    connection: Connection, chain: str, key_id: str | None = None, sequence: int | None = None
+) -> tuple[SignedHead, ...]:
+    """Return a chain's signed heads, in order; who signed them is not checked."""
+    query = _HEAD_ROWS.where(HEADS.c.chain == chain).order_by(HEADS.c.sequence, HEADS.c.key_id)
+    if key_id is not None:
+        query = query.where(HEADS.c.key_id == key_id)
+    if sequence is not None:
+        query = query.where(HEADS.c.sequence == sequence)
+    return tuple(_head(row) for row in connection.execute(query))
+
+
+def _head(row: Any) -> SignedHead:
+    fields = {name: getattr(row, name) for name in ("chain", "sequence", "hash")}
+    try:
+        return SignedHead(**fields, envelope=json.loads(row.envelope))
+    except (ValueError, RecursionError) as error:  # pydantic's ValidationError is a ValueError
+        sentence = f"Entry {row.sequence} of the chain {row.chain} has a signed head that cannot be read."
+        raise broken_by(Break(chain=row.chain, sequence=row.sequence, what="head", sentence=sentence)) from error
+
+
+# --- what a database says --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn a database's errors into errors for people."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise in_words(error) from error
+
+
+def may_pass(error: DBAPIError) -> bool:
+    """Say whether the same again may succeed at once: somebody was first, or the connection was lost."""
+    code = _code(error)
+    return code in _AGAIN or code.startswith(("08", "57P")) or not code
+
+
+def in_words(error: DBAPIError) -> ReleaseError:
+    """Return the error for people: is it worth trying again later, or is something not set up?"""
+    said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+    code = _code(error)
+    if code == LOST:
+        return LostRight(f"The ledger takes no entry of this process any more: {said}.", rule=LOST_RULE, who="nobody")
+    if code in _NOT_THERE:
+        return AssetMissing(
+            f"The ledger cannot be used: {said}.",
+            rule="what is decided is recorded in the ledger, or it is not done",
+            who="whoever runs the ledger's PostgreSQL",
+            next_step=f"python -m {PROGRAM} migrate makes tables and rights; then look at {SETTINGS}",
+        )
+    if code in _AGAIN or code.startswith(("08", "53", "55", "57")) or not code:
+        return TransientError(f"The ledger does not answer: {said}.", next_step=f"try again, or look at {SETTINGS}")
+    return LedgerError(f"The ledger's database refused: {said}.")
+
+
+def _code(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "pgcode", None) or "")

@@ -1,0 +1,453 @@
+"""The ledger: what was decided and done, append-only, in chains of hashes, in a PostgreSQL database of its own.
+
+``python -m interlock.adapters.ledger.ledger migrate`` makes the tables, ``check`` proves all chains; both log in with
+the URL in ``INTERLOCK_LEDGER_OWNER_URL``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import Connection, Engine, create_engine, func, select, union
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
+
+from interlock.adapters.signing.signing import Signer, said
+from interlock.domain.canonical import canonical_bytes
+from interlock.domain.errors import (
+    AlreadyRecorded,
+    AssetMissing,
+    ClockError,
+    LedgerBroken,
+    LedgerConflict,
+    LedgerError,
+    ReleaseError,
+    TransientError,
+)
+from interlock.domain.ledger.chain import (
+    CLOCK_CORRECTED,
+    HEAD_TYPE,
+    IN_ANY_CASE,
+    Break,
+    Entry,
+    SignedHead,
+    broken_by,
+    first_break,
+    instant,
+    next_entry,
+    same_thing,
+    unsigned_since,
+)
+
+from ._rows import (
+    ENTRIES,
+    HEADS,
+    PROGRAM,
+    SETTINGS,
+    Tail,
+    entries_of_kind,
+    entry_with_key,
+    explained,
+    has_gaps,
+    heads_of,
+    in_words,
+    last_entry,
+    may_pass,
+    parsed,
+    rows_of_chain,
+    stretch,
+    tail_of,
+)
+from .migrations import WITNESS, WRITER, migrate, open_doors
+
+OWNER_URL = "INTERLOCK_LEDGER_OWNER_URL"
+WITNESS_URL_FILE = "INTERLOCK_WITNESS_LEDGER_URL_FILE"
+"""Environment variable of Airflow's API server alone: the file with the URL that it logs in to the ledger with."""
+ATTEMPTS = 6
+PATIENCE = "20s"
+"""How long the database may make a statement wait."""
+SKEW = timedelta(seconds=2)
+"""Machines' clocks differ by so much: an entry waits until its own clock has passed its predecessor's time."""
+FARTHEST = timedelta(minutes=5)
+"""How far a clock may be from the database server's."""
+
+BEING_SIGNED = timedelta(seconds=10)
+"""So long after an entry, its head may not be signed yet."""
+
+DATABASE = "interlock_ledger"
+
+_DRIVER = "postgresql+psycopg2"
+_SSL = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+
+
+class _NotYet(Exception):
+    """Another machine's clock is a little ahead."""
+
+
+class Ledger:
+    """Chains of entries, and their signed heads; safe with many writers, in threads and on machines."""
+
+    def __init__(self, engine: Engine, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._engine, self._clock = engine, clock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def append(self, chain: str, kind: str, payload: Mapping[str, Any], *, actor: str, key: str) -> Entry:
+        """Record something; again: the entry that is there. LedgerConflict if its key stands for something else."""
+        entry, is_new = self._record(chain, kind, payload, actor, key)
+        if is_new or same_thing(entry, actor=actor, kind=kind, payload=payload):
+            return entry
+        raise LedgerConflict(
+            f"{kind} cannot be recorded as {key!r} in the chain {chain}: entry {entry.sequence} there, {entry.kind} by "
+            f"{entry.actor} at {instant(entry.at)}, has that key and says something else.",
+            rule="what is in the ledger is never changed",
+            next_step="compare with that entry: what is being done now is not what was recorded then",
+        )
+
+    def append_once(self, chain: str, kind: str, payload: Mapping[str, Any], *, actor: str, key: str) -> Entry:
+        """Record something that may happen once; AlreadyRecorded if its key is there, from whomever."""
+        entry, is_new = self._record(chain, kind, payload, actor, key)
+        if is_new:
+            return entry
+        raise AlreadyRecorded(
+            f"{key!r} is in the chain {chain} already: entry {entry.sequence}, {entry.kind} by {entry.actor} at "
+            f"{instant(entry.at)}.",
+            entry=entry,
+            rule=f"{kind} happens once",
+        )
+
+    def sign_head(self, chain: str, signer: Signer, *, seals: Entry | None = None) -> SignedHead:
+        """Check the chain from its last head on, and vouch for its last entry; again: the head that is kept.
+
+        :param seals: vouch for this entry, and for nothing after it. Refused, with LedgerBroken, if what was decided
+            before it is not signed: its heads were taken away, or somebody else wrote it, and may have written more.
+        """
+        keys = [signer.public_key]
+        with self._reading() as connection:
+            if seals is not None:
+                signed = [head for head in heads_of(connection, chain) if not _head_problem(head, keys)]
+                before = stretch(connection, chain, 0)[: seals.sequence - 1]
+                if gap := unsigned_since(chain, before, signed):
+                    raise broken_by(gap)
+            own = heads_of(connection, chain, signer.key_id)
+            trusted = own[-1] if own and not _head_problem(own[-1], keys) else None
+            new = stretch(connection, chain, trusted.sequence if trusted else 0)
+            new = new if seals is None else tuple(one for one in new if one.sequence <= seals.sequence)
+        if not new:
+            if trusted:
+                return trusted
+            raise LedgerError(f"The chain {chain} has no entries: there is nothing to sign.")
+        claim = {"chain": chain, "sequence": new[-1].sequence, "hash": new[-1].hash}
+        envelope = signer.sign(canonical_bytes({**claim, "at": instant(self._clock())}), HEAD_TYPE)
+        row = {**claim, "key_id": signer.key_id, "envelope": envelope}
+        with explained(), self._engine.begin() as connection:
+            connection.execute(insert(HEADS).values(row).on_conflict_do_nothing())
+            kept = heads_of(connection, chain, signer.key_id, new[-1].sequence)[0]
+        if problem := _head_problem(kept, keys):
+            raise broken_by(problem)
+        return kept
+
+    def _record(self, chain: str, kind: str, payload: Mapping[str, Any], actor: str, key: str) -> tuple[Entry, bool]:
+        """Return the entry with the key, and whether it was written here."""
+        tried: set[str] = set()
+        for attempt in range(ATTEMPTS):
+            try:
+                with self._engine.begin() as connection:
+                    now = self._hold(connection, chain, kind)
+                    known = entry_with_key(connection, chain, key)
+                    if known is not None:
+                        # Ours, if the connection was lost after it was written and before that was said.
+                        return known, known.hash in tried
+                    tail = tail_of(connection, chain)
+                    _wait_for(tail, now, kind)
+                    entry = next_entry(tail, chain=chain, at=now, actor=actor, kind=kind, key=key, payload=payload)
+                    tried.add(entry.hash)
+                    connection.execute(ENTRIES.insert(), entry.model_dump())
+                return entry, True
+            except _NotYet as early:
+                time.sleep(float(early.args[0]))
+            except DBAPIError as error:
+                if not may_pass(error) or attempt == ATTEMPTS - 1:
+                    raise in_words(error) from error
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))
+        raise TransientError(f"{kind} could not be recorded in the chain {chain}: its last entry is always from later.")
+
+    def now(self) -> datetime:
+        """Return what time it is; if this machine's clock and the database's do not agree, the later of both."""
+        with self._reading() as connection:
+            theirs: datetime = connection.scalar(select(func.clock_timestamp()))
+        return max(self._clock(), theirs.astimezone(UTC))
+
+    def _hold(self, connection: Connection, chain: str, kind: str) -> datetime:
+        """Keep all others from writing to the chain until the transaction ends; return what time it is."""
+        settled = select(
+            func.set_config("lock_timeout", PATIENCE, True), func.set_config("statement_timeout", PATIENCE, True)
+        )
+        connection.execute(settled)
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(chain, 0))))
+        theirs, ours = connection.scalar(select(func.clock_timestamp())), self._clock()
+        if abs(ours - theirs) > FARTHEST:
+            if kind in IN_ANY_CASE:
+                return datetime.fromtimestamp(min(ours, theirs).timestamp(), UTC)
+            raise ClockError(
+                f"The clock of this machine says {instant(ours)}, that of the ledger's database {instant(theirs)}.",
+                rule=f"the two are at most {FARTHEST} apart (include/interlock/adapters/ledger/ledger.py)",
+                who="whoever runs these machines",
+                next_step="set the wrong one right and try again",
+            )
+        return ours
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def entries(self, chain: str, *, kind: str | None = None, after: int = 0) -> tuple[Entry, ...]:
+        """Return the entries of a chain after a sequence; LedgerBroken if they or the signed heads do not hold.
+
+        :param kind: only those of this kind, or, with ``.*`` at its end, of these. Then each entry is checked by itself
+            and the chain for gaps only, which stays quick when the chain is long.
+        """
+        with self._reading() as connection:
+            if kind is None:
+                return stretch(connection, chain, after)
+            if has_gaps(connection, chain):
+                stretch(connection, chain, 0)  # says where
+            return entries_of_kind(connection, chain, kind, after)
+
+    def look(self, *asked: tuple[str, str, int]) -> tuple[datetime, tuple[tuple[Entry, ...], ...]]:
+        """Return what time it is by the database, and what chains have of a kind after a sequence, all at one moment.
+
+        :param asked: chain, kind (as in :meth:`entries`) and sequence.
+        """
+        with self._reading() as connection:
+            found = tuple(entries_of_kind(connection, *one) for one in asked)
+            return connection.scalar(select(func.clock_timestamp())), found
+
+    def find(self, chain: str, key: str) -> Entry | None:
+        """Return the entry with a key."""
+        with self._reading() as connection:
+            return entry_with_key(connection, chain, key)
+
+    def last(self, chain: str) -> Entry | None:
+        """Return the last entry of a chain."""
+        with self._reading() as connection:
+            return last_entry(connection, chain)
+
+    def chains(self, beginning: str = "") -> tuple[str, ...]:
+        """Return the names of all chains, or of those that begin so."""
+        tables = (ENTRIES.c.chain, HEADS.c.chain)
+        both = union(*(select(one).where(one.startswith(beginning, autoescape=True)) for one in tables))
+        with self._reading() as connection:
+            return tuple(sorted(connection.scalars(both)))
+
+    def heads(self, chain: str) -> tuple[SignedHead, ...]:
+        """Return the signed heads of a chain, in order; who signed them is not checked here."""
+        with self._reading() as connection:
+            return heads_of(connection, chain)
+
+    def check(self, chain: str, keys: Sequence[bytes] = ()) -> Break | None:
+        """Return the first place where a chain does not hold, or None if all of it does.
+
+        :param keys: public keys, PEM; with any, each head must be signed by one of them.
+        """
+        try:
+            with self._reading() as connection:
+                heads = heads_of(connection, chain)
+                rows = [parsed(row) for row in connection.execute(rows_of_chain(chain))]
+        except LedgerBroken as error:
+            return error.broken
+        problems = (_head_problem(head, keys) for head in heads) if keys else ()
+        found = [first_break(chain, rows, heads=heads), *problems]
+        return min(filter(None, found), key=lambda problem: problem.sequence, default=None)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """Open a snapshot of the database: what is written meanwhile is not there."""
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with explained(), self._engine.connect().execution_options(**options) as connection, connection.begin():
+            yield connection
+
+
+def open_ledger(connection: Any, *, clock: Callable[[], datetime] | None = None) -> Ledger:
+    """Open the ledger that an Airflow connection of type ``postgres`` names.
+
+    :param clock: what time it is, for tests.
+    """
+    if not connection.host or not connection.login:
+        raise AssetMissing(
+            "The ledger has no address: its connection lacks the host or the login.",
+            rule="what is decided is recorded in the ledger, or it is not done",
+            who="whoever may edit Airflow connections",
+            next_step=f"correct {SETTINGS}",
+        )
+    extra = connection.extra_dejson
+    url = URL.create(
+        _DRIVER,
+        username=connection.login,
+        password=connection.password or None,
+        host=connection.host,
+        port=connection.port or 5432,
+        database=connection.schema or DATABASE,
+        query={name: str(extra[name]) for name in _SSL if extra.get(name)},
+    )
+    return Ledger(_engine(url), **({"clock": clock} if clock else {}))
+
+
+def open_as_witness() -> Ledger | None:
+    """Open the ledger with the URL in the file that :data:`WITNESS_URL_FILE` names; None: it names none.
+
+    It is a file of its own, and no Airflow connection: tasks can ask Airflow for every connection.
+    """
+    path = os.environ.get(WITNESS_URL_FILE)
+    if not path:
+        return None
+    try:
+        return Ledger(_engine(_checked_url(Path(path).read_text("utf-8").strip(), WITNESS_URL_FILE)))
+    except OSError as error:
+        raise AssetMissing(
+            f"{path}, which {WITNESS_URL_FILE} names, cannot be read: {error.strerror}.",
+            who="the platform engineer",
+            next_step="make it readable for the user that Airflow's API server runs as, and for nobody else",
+        ) from error
+
+
+def _engine(url: URL) -> Engine:
+    about = {"connect_timeout": 10, "application_name": "interlock"}
+    return create_engine(url, poolclass=NullPool, json_serializer=_json, connect_args=about, use_native_hstore=False)
+
+
+def _json(value: dict[str, Any]) -> str:
+    return canonical_bytes(value).decode()
+
+
+def _wait_for(tail: Tail | None, now: datetime, kind: str) -> None:
+    """Tell the caller to wait if the last entry's clock was a little ahead; much ahead is for the domain to refuse."""
+    if tail and kind != CLOCK_CORRECTED and timedelta() < tail.at - now <= SKEW:
+        raise _NotYet((tail.at - now).total_seconds())
+
+
+def _head_problem(head: SignedHead, keys: Sequence[bytes]) -> Break | None:
+    """Say what is wrong with a head if none of the keys signed just this."""
+    claims = (said(head.envelope, key, HEAD_TYPE) for key in keys)
+    claim = next((one for one in claims if isinstance(one, dict)), None)
+    wanted = {"chain": head.chain, "sequence": head.sequence, "hash": head.hash}
+    if claim is not None and {name: claim.get(name) for name in wanted} == wanted:
+        return None
+    what = "has a signed head that says something else" if claim else "has a signed head that no known key signed"
+    sentence = f"Entry {head.sequence} of the chain {head.chain} {what}."
+    return Break(chain=head.chain, sequence=head.sequence, what="head", sentence=sentence)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the ledger's tables, check all its chains, or record that a clock was wrong."""
+    parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name, about in (
+        ("migrate", "make or upgrade the tables and the writer's rights"),
+        ("check", "prove all chains"),
+    ):
+        action = actions.add_parser(name, help=about)
+        action.add_argument("--writer", default=WRITER, help="the role that tasks use")
+        action.add_argument("--witness", default=WITNESS, help="the role that Airflow's API server uses")
+    actions.choices["check"].add_argument(
+        "--key", type=Path, action="append", default=[], help="public key that signs heads, PEM; may be given again"
+    )
+    clock = actions.add_parser("correct-clock", help="let a chain go on after an entry with a time in the future")
+    clock.add_argument("chain")
+    for name in ("--actor", "--reason"):
+        clock.add_argument(name, required=True)
+    given = parser.parse_args(arguments)
+    try:
+        return _COMMANDS[given.action](_owner_engine(), given)
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def migrate_database(url: str, writer: str = WRITER, witness: str = WITNESS) -> str:
+    """Bring the tables of a database to the newest version, as its owner; return the version."""
+    with explained(), _engine(_checked_url(url, OWNER_URL)).begin() as connection:
+        return migrate(connection, writer, witness)
+
+
+def _migrate(engine: Engine, given: argparse.Namespace) -> int:
+    with explained(), engine.begin() as connection:
+        print(f"The ledger is at version {migrate(connection, given.writer, given.witness)}.")
+    return 0
+
+
+def _check(engine: Engine, given: argparse.Namespace) -> int:
+    """Print what each chain is like; 1 if any does not hold."""
+    keys = [path.read_bytes() for path in given.key]
+    with explained(), engine.connect() as connection:
+        problems = [f"{door}." for door in open_doors(connection, given.writer)]
+    with Ledger(engine) as ledger:
+        for chain in ledger.chains():
+            found, last = ledger.check(chain, keys), ledger.heads(chain)
+            entries = () if found else ledger.entries(chain)
+            settled = [entry for entry in entries if datetime.now(UTC) - entry.at > BEING_SIGNED]
+            if found := found or unsigned_since(chain, settled, last):
+                problems.append(found.sentence)
+                continue
+            print(f"{chain}: {len(entries)} entries, signed up to {last[-1].sequence if last else 0}")
+    if not keys:
+        print("Signatures were not checked: name the public keys with --key.")
+    for problem in problems:
+        print(f"BROKEN: {problem}")
+    return 1 if problems else 0
+
+
+def _correct_clock(engine: Engine, given: argparse.Namespace) -> int:
+    with Ledger(engine) as ledger:
+        last = ledger.last(given.chain)
+        if last is None:
+            raise LedgerError(f"There is no chain {given.chain}.")
+        payload = {"reason": given.reason, "was": instant(last.at)}
+        key = f"{CLOCK_CORRECTED}/{last.sequence}"
+        entry = ledger.append(given.chain, CLOCK_CORRECTED, payload, actor=given.actor, key=key)
+    print(f"Entry {entry.sequence} of {entry.chain} says that the clock was wrong.")
+    return 0
+
+
+_COMMANDS = {"migrate": _migrate, "check": _check, "correct-clock": _correct_clock}
+
+
+def _owner_engine() -> Engine:
+    url = os.environ.get(OWNER_URL)
+    if not url:
+        raise AssetMissing(f"{OWNER_URL} is not set.", next_step="set it: postgresql://owner:password@host/database")
+    return _engine(_checked_url(url, OWNER_URL))
+
+
+def _checked_url(url: str, variable: str) -> URL:
+    try:
+        made = make_url(url)
+    except ArgumentError as error:
+        raise AssetMissing(f"{variable} is not a URL such as postgresql://role:password@host/database.") from error
+    return made.set(drivername=_DRIVER)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The ledger's schema, a module for each change of it."""

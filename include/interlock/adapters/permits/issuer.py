@@ -1,0 +1,409 @@
+"""Permits: given, signed, used once; and the admission without which nothing connects to a host."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Self
+
+from interlock.domain.calendars.bookings import ENTERED, Entered
+from interlock.domain.calendars.calendar import Answer
+from interlock.domain.canonical import Sha256, canonical_bytes
+from interlock.domain.errors import AlreadyRecorded, DigestMismatch, LostRight, PolicyViolation, ReleaseError
+from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.reconcile import FINDING
+from interlock.domain.permits.fencing import (
+    NEWS,
+    Entrance,
+    ended_with,
+    finding,
+    lost,
+    place_of,
+    shared_token,
+    where,
+    why_lost,
+)
+from interlock.domain.permits.permit import (
+    LONGEST,
+    PERMIT_TYPE,
+    SANDBOXES,
+    Permit,
+    Purpose,
+    refuse_other_host,
+    refuse_unusable,
+)
+from interlock.domain.permits.production import Kind, Production
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
+    from interlock.adapters.signing.signing import Signer
+
+log = logging.getLogger(__name__)
+Clock = Callable[[], datetime]
+LOOK_AGAIN = timedelta(seconds=2)
+"""After so long, what halts a rollout is looked for again before the next host."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def signed_permits(entries: Iterable[Entry], key: bytes) -> tuple[Permit, ...]:
+    """Return the permits in a chain that the installation signed: whoever may write to the ledger cannot make one.
+
+    :param key: the installation's public key, PEM.
+    """
+    from interlock.adapters.signing.signing import said
+
+    issued = [entry for entry in entries if entry.kind == "permit.issued"]
+    signed = [(entry.chain, said(entry.payload.get("envelope"), key, PERMIT_TYPE)) for entry in issued]
+    permits = [(chain, Permit.model_validate(about)) for chain, about in signed if about is not None]
+    return tuple(permit for chain, permit in permits if permit.chain == chain)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody's right to change something: who entered, and with which token."""
+
+    entered: Entered
+    by: Entrance
+
+
+class PermitOffice:
+    """Gives permits and takes them back used; each is an entry in its release's chain.
+
+    :param actor: the task that asks, for the ledger; ``attempt``: which try of it.
+    :param run: its run, if that is not the release's own: tries of several runs are not tries of one task.
+    """
+
+    def __init__(
+        self, signer: Signer, ledger: Ledger, *, actor: str, attempt: int = 1, run: str = "", clock: Clock = _now
+    ) -> None:
+        self._signer, self._ledger, self._actor, self._clock = signer, ledger, actor, clock
+        self._attempt, self._task = attempt, f"{actor} in {run}" if run else actor
+
+    def enter(
+        self, *, environment: str, service: str, chain: str, purpose: str, way_back: bool, permit: str | None
+    ) -> Held:
+        """Enter an environment of a service: from now on its newest token is this one's.
+
+        :raises LostRight: the release has ended, or another try or another release came after; that is a finding.
+        """
+        place = place_of(environment, service)
+        by = Entrance(
+            holder=chain, task=self._task, attempt=self._attempt, purpose=purpose, way_back=way_back, permit=permit
+        )
+        before = self._ledger.entries(place, kind=ENTERED)
+        if token := shared_token(before[-1] if before else None, by):
+            return Held(Entered(place=place, token=token), by)
+        try:
+            entry = self._ledger.append_once(
+                place,
+                ENTERED,
+                by.model_dump(mode="json"),
+                actor=self._actor,
+                key=f"{ENTERED}/{permit or token_hex(16)}",
+            )
+        except LostRight as error:
+            self._report(by, place, f"enter {where(place)}", str(error.what).rstrip("."))
+            raise
+        return Held(Entered(place=place, token=entry.sequence), by)
+
+    def refuse_lost(self, held: Held, what: str) -> datetime:
+        """Return what time it is by the ledger, if nobody came after and the release has not ended; a finding if not.
+
+        :param what: is about to be done. :raises LostRight: somebody came after, or the release has ended.
+        """
+        entered, by = held.entered, held.by
+        now, (news, ends) = self._ledger.look((entered.place, NEWS, entered.token), (by.holder, "release.closed", 0))
+        if why := why_lost(entered, by, news, ended_with(ends)):
+            self._report(by, entered.place, what, why, entered.token)
+            raise lost(entered, by, what, why)
+        return now
+
+    @contextmanager
+    def reporting(self, held: Held | None, what: str) -> Iterator[None]:
+        """Leave a finding if the ledger refuses an entry because its writer has lost the right to it."""
+        try:
+            yield
+        except LostRight as error:
+            if held is not None:
+                self._report(held.by, held.entered.place, what, error.what.rstrip("."), held.entered.token)
+            raise
+
+    def _report(self, by: Entrance, place: str, what: str, why: str, token: int | None = None) -> None:
+        worker = f"{socket.gethostname()}, process {os.getpid()}"
+        found = finding(by, place, what, why, worker=worker, token=token)
+        log.warning("%s", found.what)
+        with suppress(ReleaseError):  # what cannot be put on record is refused all the same
+            self._ledger.append_once(INSTALLATION, FINDING, found.payload, actor=self._actor, key=found.key)
+
+    def issue(
+        self,
+        *,
+        purpose: Purpose,
+        chain: str,
+        environment: str,
+        hosts: Sequence[str],
+        catalogue: Sha256,
+        service: str = "",
+        way_back: bool = False,
+        wave: int | None = None,
+        plan: Sha256 | None = None,
+        bundle: Sha256 | None = None,
+        calendar: Answer | None = None,
+    ) -> dict[str, Any]:
+        """Write, sign and record a permit; return its envelope. That it may be given is the caller's to have proven.
+
+        :param service: whose hosts it is to change; none: it changes nothing, and gets no token.
+        """
+        id, held = token_hex(16), None
+        if service:
+            held = self.enter(
+                environment=environment, service=service, chain=chain, purpose=purpose, way_back=way_back, permit=id
+            )
+        now = self._clock()
+        permit = Permit(
+            id=id,
+            purpose=purpose,
+            chain=chain,
+            environment=environment,
+            wave=wave,
+            hosts=tuple(hosts),
+            plan=plan,
+            bundle=bundle,
+            catalogue=catalogue,
+            calendar=calendar,
+            issued_at=now,
+            expires_at=now + LONGEST,
+            entered=held.entered if held else None,
+        )
+        envelope = self._signer.sign(canonical_bytes(permit), PERMIT_TYPE)
+        told = {"permit": permit.model_dump(mode="json"), "envelope": envelope}
+        with self.reporting(held, "be given a permit"):
+            self._ledger.append(chain, "permit.issued", told, actor=self._actor, key=f"permit.issued/{permit.id}")
+        return envelope
+
+    def held_by(self, permit: Permit) -> Held | None:
+        """Return what a permit gives the right to, as whoever shows it; none: it changes nothing."""
+        if permit.entered is None:
+            return None
+        _, (there,) = self._ledger.look((permit.entered.place, ENTERED, permit.entered.token - 1))
+        if not there or there[0].sequence != permit.entered.token:
+            raise DigestMismatch(f"The permit {permit.id[:8]} has a token that the ledger never gave.")
+        by = Entrance.model_validate(there[0].payload)
+        mine = {"task": self._task, "attempt": self._attempt, "purpose": permit.purpose, "permit": permit.id}
+        return Held(permit.entered, by.model_copy(update=mine))
+
+    def redeem(self, envelope: dict[str, Any], *, purposes: Sequence[Purpose], environment: str) -> Permit:
+        """Return the permit in an envelope if it is ours, for this, in time and not used before; now it is used.
+
+        :raises DigestMismatch: it was not signed with the installation's key, or is something else.
+        :raises PolicyViolation: it is for something else, too old, or used.
+        """
+        from interlock.adapters.signing.signing import verify
+
+        payload = verify(envelope, self._signer.public_key)
+        if envelope.get("payloadType") != PERMIT_TYPE:
+            raise DigestMismatch("What was shown as a permit is signed, and is something else.")
+        permit = Permit.model_validate(json.loads(payload))
+        refuse_unusable(permit, purposes=purposes, environment=environment, now=self._clock())
+        try:
+            with self.reporting(self.held_by(permit), "use a permit"):
+                self._ledger.append_once(
+                    permit.chain,
+                    "permit.used",
+                    {"permit": permit.model_dump(mode="json")},
+                    actor=self._actor,
+                    key=f"permit.used/{permit.id}",
+                )
+        except AlreadyRecorded as error:
+            raise PolicyViolation(
+                f"The permit {permit.id[:8]} was used already: by {error.entry.actor}, {error.entry.at:%H:%M:%S} UTC.",
+                rule="a permit is used once",
+                who="the release manager",
+                next_step="run the task again: it asks for a new permit",
+            ) from error
+        return permit
+
+
+class Admission:
+    """What every connection to a host is asked for: made by :meth:`sandbox` or :meth:`by_permit`, and by nothing else.
+
+    It is asked three things: whether a host may be changed (:meth:`admit`), whether what was begun may go on
+    (:meth:`hold`), and, by what cannot wait, the same again (:meth:`refuse_lost`).
+
+    :param ask: asks for a permit; again when the one before has ended.
+    :param enter: enters a sandbox, which asks for no permit.
+    :param halt: raises if what was begun must not go on; asked between two hosts.
+    """
+
+    def __init__(
+        self,
+        environment: str,
+        *,
+        office: PermitOffice | None = None,
+        ask: Callable[[], dict[str, Any]] | None = None,
+        enter: Callable[[], Held] | None = None,
+        purposes: Sequence[Purpose] = (),
+        halt: Callable[[], None] | None = None,
+        production: Production | None = None,
+        clock: Clock = _now,
+    ) -> None:
+        self.environment = environment
+        self._production = production
+        self._office, self._ask, self._enter = office, ask, enter
+        self._purposes, self._clock = tuple(purposes), clock
+        self._halt, self._looked = halt, datetime.min.replace(tzinfo=UTC)
+        self._permit: Permit | None = None
+        self._held: Held | None = None
+        self._one = threading.Lock()
+        self._turn: asyncio.Lock | None = None
+        self._coming: dict[Callable[[str], None], asyncio.Task[None]] = {}
+
+    @classmethod
+    def sandbox(
+        cls,
+        environment: str,
+        office: PermitOffice | None = None,
+        enter: Callable[[], Held] | None = None,
+        *,
+        production: Production,
+    ) -> Self:
+        """Admit to the hosts of an environment that nobody depends on.
+
+        :param production: what belongs to production, and is not admitted to under whatever name.
+        :raises PolicyViolation: it is not one of those.
+        """
+        if environment not in SANDBOXES:
+            raise PolicyViolation(
+                f"{environment} is not a sandbox: its hosts are reached with a permit only.",
+                rule=f"without a permit only {', '.join(sorted(SANDBOXES))} is reached",
+                who="nobody",
+            )
+        return cls(environment, office=office, enter=enter, production=production)
+
+    @classmethod
+    def by_permit(
+        cls,
+        environment: str,
+        office: PermitOffice,
+        ask: Callable[[], dict[str, Any]],
+        *purposes: Purpose,
+        halt: Callable[[], None] | None = None,
+        clock: Clock = _now,
+    ) -> Self:
+        """Admit to the hosts that a permit names, for one of some purposes, until something halts it."""
+        return cls(environment, office=office, ask=ask, purposes=purposes, halt=halt, clock=clock)
+
+    @property
+    def held(self) -> Held | None:
+        """Who has entered where, and with which token; none: nobody yet, or nothing is changed."""
+        return self._held
+
+    @property
+    def entered(self) -> Entered | None:
+        """Where something is changed, and with which token: what is recorded of it carries this."""
+        return self._held.entered if self._held else None
+
+    @property
+    def token(self) -> int:
+        """The token that hosts are shown; 0: none, and no host that has seen one lets it change anything."""
+        return self._held.entered.token if self._held else 0
+
+    def begin(self) -> None:
+        """Get the permit before anything is prepared for its hosts; without one nothing is touched.
+
+        :raises PolicyViolation: none is given, and why.
+        """
+        self._ready("begin")
+
+    def refuse_production(self, kind: Kind, name: str, what: str) -> None:
+        """Raise a PolicyViolation if there is no permit, and something belongs to production.
+
+        :param what: says in words what it is.
+        """
+        if self._production is not None:
+            self._production.refuse(kind, name, what)
+
+    async def admit(self, address: str) -> None:
+        """Let one connection to a host be opened, or its change begin, or raise: this is asked just before it is."""
+        if self._office is None and self.environment not in SANDBOXES:
+            raise PolicyViolation(f"No permit was shown for {address} of {self.environment}.")
+        self.refuse_production("address", address, f"the address {address}")
+        if self._office is not None:
+            await self._asked(self._ready, f"change {address}")
+        if self._permit is not None:
+            async with self._queue():
+                await self._look_again()
+            refuse_unusable(self._permit, purposes=self._purposes, environment=self.environment, now=self._clock())
+            refuse_other_host(self._permit, address)
+
+    async def hold(self, what: str) -> None:
+        """Raise a LostRight if what was begun may not go on: somebody came after, or the release has ended.
+
+        What halts a rollout, and the end of a permit, is not asked here: a host that is being changed comes to an end.
+
+        :param what: is about to be done.
+        """
+        if self._office is not None:
+            await self._asked(self.refuse_lost, what)
+
+    def refuse_lost(self, what: str) -> None:
+        """Do as :meth:`hold` does, at once and in any thread.
+
+        :param what: is about to be done.
+        """
+        with self._one:
+            self._stand(what)
+
+    def _ready(self, what: str) -> None:
+        with self._one:
+            self._renew(self._stand(what))
+
+    def _stand(self, what: str) -> datetime:
+        """Return what time it is by the ledger, if the right is still there; if there is none yet, any time."""
+        if self._office is None or self._held is None:
+            return datetime.min.replace(tzinfo=UTC)
+        return self._office.refuse_lost(self._held, what)
+
+    def _renew(self, now: datetime) -> None:
+        """Get the first permit, or another if the one before has ended by this machine's clock or by the ledger's."""
+        if self._office is None:
+            return
+        if self._enter is not None:
+            self._held = self._held or self._enter()
+        elif self._ask is not None and (self._permit is None or max(now, self._clock()) >= self._permit.expires_at):
+            self._permit = self._office.redeem(self._ask(), purposes=self._purposes, environment=self.environment)
+            self._held = self._office.held_by(self._permit)
+            self._looked = self._clock()  # all that a permit needs was looked at just now
+
+    async def _asked(self, look: Callable[[str], None], what: str) -> None:
+        """Look once for all who ask until the look begins: each is answered by how things stand after they asked."""
+        if look not in self._coming:
+            self._coming[look] = asyncio.ensure_future(self._look(look, what))
+        await asyncio.shield(self._coming[look])
+
+    async def _look(self, look: Callable[[str], None], what: str) -> None:
+        async with self._queue():
+            del self._coming[look]  # whoever asks from now on needs another
+            await asyncio.to_thread(look, what)
+
+    def _queue(self) -> asyncio.Lock:
+        self._turn = self._turn or asyncio.Lock()
+        return self._turn
+
+    async def _look_again(self) -> None:
+        """Raise if something halts the rollout now; one look serves the hosts of the next two seconds."""
+        if self._halt is not None and self._clock() - self._looked > LOOK_AGAIN:
+            await asyncio.to_thread(self._halt)
+            self._looked = self._clock()

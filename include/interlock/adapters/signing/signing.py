@@ -1,0 +1,245 @@
+"""Signatures over DSSE envelopes: Ed25519 by a key in a file that only its owner can read, or ECDSA by one in KMS."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import FormatError, VerificationError
+from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]  # its __init__ has no __all__
+
+from interlock.adapters.aws.clients import aws_client
+from interlock.domain.canonical import canonical_bytes
+from interlock.domain.errors import AssetMissing, DigestMismatch, PolicyViolation
+
+from ._kms import KmsKey
+
+IN_TOTO = "application/vnd.in-toto+json"
+"""Payload type of in-toto statements."""
+
+KMS = "awskms"
+"""The scheme of the URIs of keys in AWS KMS."""
+
+_SETTINGS = "the connection interlock_signing_key"
+_KMS_KEY = re.compile(
+    r"[A-Za-z0-9-]{1,64}|alias/[\w/-]{1,250}|arn:[\w-]+:kms:[\w-]+:\d{12}:(?:key|alias)/[\w/-]{1,250}", re.ASCII
+)
+
+
+class Signer:
+    """Signs what the release process claims."""
+
+    def __init__(self, key: Ed25519PrivateKey | KmsKey) -> None:
+        self._signer = key if isinstance(key, KmsKey) else CryptoSigner(key)
+        public = key.key if isinstance(key, KmsKey) else key.public_key()
+        self.public_key: bytes = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        """The public key, as PEM: what :func:`verify` takes."""
+
+    @property
+    def key_id(self) -> str:
+        """What names the key in an envelope."""
+        return str(self._signer.public_key.keyid)
+
+    def sign(self, payload: bytes, payload_type: str) -> dict[str, Any]:
+        """Return a DSSE envelope around bytes."""
+        envelope = Envelope(payload, payload_type, {})
+        envelope.sign(self._signer)
+        return dict(envelope.to_dict())
+
+    def envelope(self, statement: dict[str, Any]) -> bytes:
+        """Return an in-toto statement in its DSSE envelope, as JSON."""
+        return canonical_bytes(self.sign(canonical_bytes(statement), IN_TOTO))
+
+
+def open_signer(connection: Any) -> Signer:
+    """Open the private key that an Airflow connection names by the URI in its host.
+
+    Of a key in KMS, the connection is of type ``aws`` and says the rest: credentials, region, endpoint, role.
+    """
+    uri = str(connection.host or "")
+    if urlsplit(uri).scheme != KMS:
+        return load_signer(uri)
+    if connection.conn_type != "aws":
+        raise AssetMissing(
+            f"The key {uri} is in KMS, and {_SETTINGS} is of type {connection.conn_type}, not aws.",
+            who="whoever may edit Airflow connections",
+            next_step="make its type aws, with region_name in its extra",
+        )
+    region = re.match(r"arn:[^:]*:kms:([^:]+):", kms_key_id(uri))
+    return load_signer(uri, kms=aws_client(connection, "kms", region=region[1] if region else None))
+
+
+def open_key(uri: str) -> Signer:
+    """Open the private key that a URI names; of one in KMS, AWS's usual places say the credentials and the region."""
+    if urlsplit(uri).scheme != KMS:
+        return load_signer(uri)
+    import boto3  # not at the top: only for keys in KMS
+
+    return load_signer(uri, kms=boto3.client("kms"))
+
+
+def load_signer(uri: str, *, kms: Any = None) -> Signer:
+    """Open the private key that a URI names; one in a file must be readable by its owner only.
+
+    :param uri: ``file:`` and the absolute path of a PEM file with an Ed25519 key, or ``awskms:///`` and key id, alias
+        (``alias/…``), or the ARN of either.
+    :param kms: boto3's client, for a key in KMS.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == KMS and kms is not None:
+        return Signer(KmsKey(kms, kms_key_id(uri)))
+    path = Path(unquote(parts.path))
+    if parts.scheme != "file" or parts.netloc or not path.is_absolute():
+        raise AssetMissing(
+            f"{uri!r} does not name a signing key: it must be file: and an absolute path, or awskms:/// and a key.",
+            who="whoever may edit Airflow connections",
+            next_step=f"correct the host of {_SETTINGS}",
+        )
+    pem = _read_private(path)
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _no_key(path, "is not an unencrypted private key in PEM") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _no_key(path, "is not an Ed25519 key")
+    return Signer(key)
+
+
+def kms_key_id(uri: str) -> str:
+    """Return what KMS calls the key that a URI names; AssetMissing if it names none."""
+    parts = urlsplit(uri)
+    key_id = unquote(parts.path).lstrip("/")
+    if parts.netloc or parts.query or parts.fragment or not _KMS_KEY.fullmatch(key_id):
+        raise AssetMissing(
+            f"{uri!r} does not name a key in KMS: it must be awskms:/// and key id, alias/…, or the ARN of either.",
+            who="whoever may edit Airflow connections",
+            next_step=f"correct the host of {_SETTINGS}",
+        )
+    return key_id
+
+
+def generate_key(path: Path) -> None:
+    """Write a new private key with mode 600 and its public key beside it as ``.pub``; a key that is there stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    private = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    _write_once(path, private, 0o600)
+    # From the file, not from memory: another process may have been first.
+    _write_once(path.with_name(path.name + ".pub"), load_signer(path.absolute().as_uri()).public_key, 0o644)
+
+
+def key_id(public_key: bytes) -> str:
+    """Return what names a public key in PEM in envelopes."""
+    return str(_ours(load_pem_public_key(public_key)).keyid)
+
+
+def verify(envelope: Mapping[str, Any] | bytes, public_key: bytes) -> bytes:
+    """Return an envelope's payload if the key signed it; DigestMismatch if not.
+
+    :param envelope: as JSON, or read from it.
+    :param public_key: PEM.
+    """
+    try:
+        key = load_pem_public_key(public_key)
+        opened = _opened(envelope)
+        opened.verify([_ours(key)], threshold=1)
+    except (VerificationError, FormatError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DigestMismatch(
+            f"The signature does not hold: {error}.",
+            rule="a record counts only as it was signed",
+            next_step="find out who changed it, or take the public key of the installation that signed it",
+        ) from error
+    return bytes(opened.payload)
+
+
+def said(envelope: Any, public_key: bytes, payload_type: str) -> Any:
+    """Return what the JSON in an envelope says; None: it is of another type, or the key did not sign it."""
+    if isinstance(envelope, dict) and envelope.get("payloadType") == payload_type:
+        with suppress(DigestMismatch, ValueError):
+            return json.loads(verify(envelope, public_key))
+    return None
+
+
+def verified_statement(envelope: Mapping[str, Any] | bytes, public_key: bytes) -> dict[str, Any]:
+    """Return the in-toto statement in an envelope that the key signed."""
+    payload = verify(envelope, public_key)
+    if _opened(envelope).payload_type != IN_TOTO:
+        raise DigestMismatch(f"The envelope does not hold {IN_TOTO}.")
+    statement: dict[str, Any] = json.loads(payload)
+    return statement
+
+
+def _opened(envelope: Mapping[str, Any] | bytes) -> Envelope:
+    # Copied: reading changes what is read.
+    return Envelope.from_dict(json.loads(envelope) if isinstance(envelope, bytes) else copy.deepcopy(dict(envelope)))
+
+
+def _ours(key: object) -> SSlibKey:
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        return SSlibKey.from_crypto(key)
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("records are signed with Ed25519 or ECDSA on P-256, and the public key is of another kind")
+    return SSlibKey.from_crypto(key)
+
+
+def _read_private(path: Path) -> bytes:
+    """Read a file that nobody but its owner may read; what is checked is what is read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _no_key(path, f"cannot be opened: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if mode & 0o077:
+            raise PolicyViolation(
+                f"The signing key {path} has mode {mode:o}: others than its owner may read or change it.",
+                rule="a signing key has mode 600",
+                who="whoever runs this installation",
+                next_step="make a new key: this one may be known to others; then chmod 600",
+            )
+        return file.read(65536)
+
+
+def _write_once(path: Path, data: bytes, mode: int) -> None:
+    """Write a file, whole or not at all, if there is none yet."""
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    finally:
+        os.unlink(aside)
+
+
+def _no_key(path: Path, what: str) -> AssetMissing:
+    return AssetMissing(
+        f"The signing key {path} {what}.",
+        rule="what is built and decided is signed",
+        who="whoever runs this installation",
+        next_step=f"make one with the set-up, or correct the host of {_SETTINGS}",
+    )

@@ -1,0 +1,1 @@
+"""Git: what a ref means, what changed between commits, and a clean checkout."""

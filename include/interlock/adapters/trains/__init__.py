@@ -1,0 +1,1 @@
+"""Release trains: which versions would board now, and how past trains went."""

@@ -1,0 +1,207 @@
+"""Which version of a service would board a train now: by the tags of its repository, or by the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from semver import Version
+
+from interlock.adapters.ledger.past_releases import ended_releases
+from interlock.domain.board.decision import authors_of
+from interlock.domain.catalogue import Catalogue, Service
+from interlock.domain.catalogue.train_file import Train, TrainPassenger
+from interlock.domain.change.risk import assess
+from interlock.domain.change.semver import bump, is_version
+from interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
+from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains, release_chain
+from interlock.domain.ledger.reconcile import dag_of, run_of
+from interlock.domain.outcome import versions
+from interlock.domain.records import Commit
+from interlock.domain.trains.manifest import FROZEN, LEFT, Boarded, Found, LeftBehind, dag_of_train
+
+if TYPE_CHECKING:
+    from interlock.adapters.source.git import Repository
+
+
+OpenRepository = Callable[[Service], AbstractContextManager["Repository"]]
+
+
+class NotReady(Exception):
+    """A passenger is not ready; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What would board: where it was found, and why just that."""
+
+    ref: str
+    version: str
+    why: str
+    by: str | None = None
+
+
+class Platform:
+    """Where passengers are looked for.
+
+    :param opens: opens the repository of a service.
+    """
+
+    def __init__(self, catalogue: Catalogue, ledger: Chains, opens: OpenRepository) -> None:
+        self._catalogue, self._ledger, self._opens = catalogue, ledger, opens
+
+    def look(self, train: Train) -> dict[str, Found]:
+        """Say of each service of a train which version would board now, or why none would."""
+        return {one.service: self.look_for(train, one) for one in train.passengers}
+
+    def look_for(self, train: Train, passenger: TrainPassenger) -> Found:
+        """Say which version of one service would board now, or why none would.
+
+        :raises TransientError: its repository cannot be reached.
+        """
+        service = self._catalogue.services.get(passenger.service)
+        if service is None:
+            return LeftBehind(service=passenger.service, late=True, why=unusable(self._catalogue, passenger.service))
+        try:
+            with self._opens(service) as repository:
+                choice = self._choice(train, passenger, repository)
+                return self._boarded(train, passenger, service, choice, repository)
+        except NotReady as error:
+            return LeftBehind(service=passenger.service, late=True, why=str(error))
+        except (TransientError, HostUnreachable):
+            raise
+        except ReleaseError as error:
+            return LeftBehind(service=passenger.service, late=True, why=error.what.rstrip("."))
+
+    def _choice(self, train: Train, passenger: TrainPassenger, repository: Repository) -> Choice:
+        if passenger.named is not None:
+            named = passenger.named
+            return Choice(named.ref, named.version, f"the train's file names it, by {named.by}", named.by)
+        if passenger.tags is not None:
+            return highest(repository.tags(), passenger.tags)
+        return self._accepted(train, passenger.service)
+
+    def _accepted(self, train: Train, service: str) -> Choice:
+        """Return what was accepted last, or rehearsed, since the train took the service last."""
+        since = self._taken_last(train, service)
+        found: tuple[datetime, Choice] | None = None
+        for chain in self._ledger.chains():
+            if (run := run_of(chain)) is None or run[0] != dag_of(service):
+                continue
+            entries = self._ledger.entries(chain)
+            at = next((one.at for one in entries if one.kind == "acceptance.decided" and one.payload["approved"]), None)
+            plan = next((one.payload for one in entries if one.kind == "plan.made"), None)
+            if at and plan and (since is None or at > since) and (found is None or at > found[0]):
+                why = f"accepted at {at:%Y-%m-%d %H:%M} UTC, by {chain}"
+                found = at, Choice(plan["commit"]["sha"], plan["version"], why)
+        if found is None:
+            after = f" since the train took it, at {since:%Y-%m-%d %H:%M} UTC" if since else ""
+            raise NotReady(f"nothing of it was accepted{after}")
+        return found[1]
+
+    def _taken_last(self, train: Train, service: str) -> datetime | None:
+        """Return when the manifest was frozen with which the train sent a service last; None: it never did."""
+        dag_id = dag_of_train(train.name)
+        found = []
+        for chain in self._ledger.chains():
+            if (run := run_of(chain)) and run[0] == dag_id:
+                entries = self._ledger.entries(chain)
+                if any(one.kind == LEFT and one.payload["service"] == service for one in entries):
+                    found += [one.at for one in entries if one.kind == FROZEN]
+        return max(found, default=None)
+
+    def _boarded(
+        self, train: Train, passenger: TrainPassenger, service: Service, choice: Choice, repository: Repository
+    ) -> Found:
+        commit = repository.resolve(choice.ref)
+        runs = deployed_last(self._ledger, service.name)
+        if runs is not None and (why := _nothing_new(choice, commit, runs)):
+            return LeftBehind(service=service.name, late=False, why=why)
+        marks = self._ledger.entries(INSTALLATION, kind=versions.MARKS)
+        if marked := versions.why_not(marks, service.name, train.environment, choice.version):
+            raise NotReady(marked.rstrip("."))
+        before = _known(repository, runs)
+        _, count = repository.commits(before, commit.sha)
+        policy = self._catalogue.policy
+        answers = {one.key: passenger.risk.get(one.key, False) for one in policy.risk.questions}
+        risk = assess(
+            policy.risk,
+            answers=answers,
+            commits=count,
+            tier=service.tier,
+            bump=bump(runs[0] if runs else None, choice.version),
+            history=ended_releases(self._ledger, service.name),
+        )
+        return Boarded(
+            service=service.name,
+            version=choice.version,
+            ref=choice.ref,
+            commit=commit.sha,
+            replaces=runs[0] if runs else None,
+            commits=count,
+            risk=risk.score,
+            answers=answers,
+            summary=passenger.summary or f"{service.title} {choice.version}, on {train.title}"[:200],
+            tickets=passenger.tickets,
+            after=passenger.after,
+            why=choice.why,
+            authors=authors_of(repository.authors(before, commit.sha), self._catalogue.board),
+            by=choice.by,
+        )
+
+
+def deployed_last(ledger: Chains, service: str) -> tuple[str, str] | None:
+    """Return version and commit of what was deployed last, by the ledger; None: nothing was."""
+    deployed = versions.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
+    if not deployed:
+        return None
+    told = deployed[-1]
+    made = ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind="plan.made")
+    return (told["version"], made[-1].payload["commit"]["sha"]) if made else None
+
+
+def unusable(catalogue: Catalogue, service: str) -> str:
+    """Say why a service's file cannot be used; empty: it can."""
+    if service in catalogue.services:
+        return ""
+    return f"its file cannot be used: {catalogue.broken.get(service, 'there is no such service')}"
+
+
+def highest(tags: Sequence[str], pattern: str) -> Choice:
+    """Return the highest version among the tags like a pattern; NotReady if none is.
+
+    A tag may begin with v; pre-releases board only if the pattern says so, with a hyphen.
+    """
+    found = [
+        (Version.parse(tag.removeprefix("v")), tag)
+        for tag in tags
+        if fnmatchcase(tag, pattern) and is_version(tag.removeprefix("v"))
+    ]
+    final = [one for one in found if not one[0].prerelease or "-" in pattern]
+    if not final:
+        raise NotReady(f"no tag like {pattern} is a version")
+    version, tag = max(final)
+    return Choice(tag, str(version), f"the highest version among the tags like {pattern}")
+
+
+def _nothing_new(choice: Choice, commit: Commit, runs: tuple[str, str]) -> str:
+    version, deployed = runs
+    if (choice.version, commit.sha) == (version, deployed):
+        return f"{version} runs already, and is what would board"
+    if is_version(version) and bump(version, choice.version) == "downgrade":
+        return f"{version} runs already, and {choice.version} is what would board"
+    return ""
+
+
+def _known(repository: Repository, runs: tuple[str, str] | None) -> str | None:
+    """Return the commit that runs, if the repository still has it."""
+    if runs is None:
+        return None
+    try:
+        return repository.resolve(runs[1]).sha
+    except ReleaseError:
+        return None

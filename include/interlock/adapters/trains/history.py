@@ -1,0 +1,99 @@
+"""The journeys of trains, as the ledger has them: when each was to depart, whether it did, and how it arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.dag_names import TRAINS
+from interlock.domain.ledger.chain import Chains, Entry
+from interlock.domain.ledger.reconcile import run_of
+from interlock.domain.trains.departures import planned
+from interlock.domain.trains.manifest import ARRIVED, DEPARTED, OPENED, Arrival, Voyage
+
+KINDS = "train.*"
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """A run of a train.
+
+    :ivar voyage: none: it never opened boarding.
+    :ivar departed: when it did; none: it did not, or not yet.
+    :ivar arrival: what became of it; none: that is not on record.
+    :ivar ended: when that was recorded.
+    """
+
+    chain: str
+    dag_id: str
+    run_id: str
+    voyage: Voyage | None = None
+    departed: datetime | None = None
+    arrival: Arrival | None = None
+    ended: datetime | None = None
+
+    @property
+    def run(self) -> str:
+        """Dag and run."""
+        return f"{self.dag_id}/{self.run_id}"
+
+
+def journeys(ledger: Chains) -> list[Journey]:
+    """Return all journeys of trains that left anything."""
+    runs = ((chain, run_of(chain)) for chain in ledger.chains())
+    each = ((chain, run) for chain, run in runs if run is not None and run[0].startswith(TRAINS))
+    return [_journey(chain, *run, ledger.entries(chain, kind=KINDS)) for chain, run in each]
+
+
+def _journey(chain: str, dag_id: str, run_id: str, entries: Sequence[Entry]) -> Journey:
+    last = {entry.kind: entry for entry in entries}
+    opened, departed, arrived = (last.get(kind) for kind in (OPENED, DEPARTED, ARRIVED))
+    return Journey(
+        chain=chain,
+        dag_id=dag_id,
+        run_id=run_id,
+        voyage=Voyage.from_xcom(opened.payload) if opened else None,
+        departed=departed.at if departed else None,
+        arrival=Arrival.from_xcom(arrived.payload) if arrived else None,
+        ended=arrived.at if arrived else None,
+    )
+
+
+def made_up_to(found: Iterable[Journey]) -> dict[str, datetime]:
+    """Return, by the train's name, the last departure for which its timetable made a run.
+
+    What the cadence planned up to then is over, also if it was moved: the timetable makes no run for it again.
+    """
+    made: dict[str, datetime] = {}
+    for one in found:
+        if one.voyage is not None and not one.voyage.asked_by:
+            name = one.voyage.train
+            made[name] = max(made.get(name, one.voyage.departure), one.voyage.departure)
+    return made
+
+
+def id_of(one: Journey, trains: Mapping[str, Train]) -> str:
+    """Return what names a journey in a calendar: of one that the timetable made, the departure that it was planned as.
+
+    So what was planned, is under way and has arrived is one event, also for whoever subscribed to it.
+    """
+    if one.voyage is None or one.voyage.asked_by:
+        return one.chain
+    return id_of_departure(one.voyage.train, planned_as(one.voyage, trains))
+
+
+def id_of_departure(train: str, plan: datetime) -> str:
+    """Return what names a departure in a calendar: by when it was planned, so that one that is moved stays the same."""
+    return f"train/{train}/{plan.astimezone(UTC).isoformat()}"
+
+
+def planned_as(voyage: Voyage, trains: Mapping[str, Train]) -> datetime:
+    """Return when a departure was planned, by the cadence as it is now: a moved one never comes up to the next one."""
+    train, at = trains.get(voyage.train), voyage.departure
+    if train is None or voyage.asked_by:
+        return at
+    before = planned(train, at - train.freeze.farthest - timedelta(microseconds=1))
+    return max(takewhile(lambda plan: plan <= at, before), default=at)

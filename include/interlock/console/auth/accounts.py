@@ -1,0 +1,122 @@
+"""The accounts of those who answer, as FAB keeps them: what is doubted about one is on record, and not taken.
+
+Other auth managers keep accounts elsewhere; what becomes of them there is for whoever keeps them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from interlock.console.control.break_glass import FINDING, Book, OpenLedger, configured_ledger
+from interlock.console.control.current_request import Asked
+from interlock.console.control.routes import Deed
+from interlock.console.record.witness import is_answer
+from interlock.domain.board.accounts import CLERK, CONFIRMED, DAG, DOUBTED, KNOWN, Account, doubt, refusal
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import ReleaseError
+from interlock.domain.ledger.chain import INSTALLATION, Entry
+
+from .roles import ROLES
+
+log = logging.getLogger(__name__)
+
+
+def is_vouched_for(asked: Asked) -> bool:
+    """Tell whether a request is what only an account does that nobody doubts: answer, or vouch for another one."""
+    return is_answer(asked) or (asked.deed is Deed.TRIGGER and asked.names.get("dag_id") == DAG)
+
+
+def objection(
+    user: str,
+    asked: Asked,
+    open_ledger: OpenLedger = configured_ledger,
+    accounts: Callable[[], list[Account]] = lambda: accounts_of_ours(),
+    asked_at: Callable[[Mapping[str, str]], datetime | None] = lambda names: question_of(names),
+) -> str:
+    """Say why an account's answer is not taken; empty: nothing speaks against the account, or it is the clerk's.
+
+    Accounts that are not on record yet are noted as they are: from then on, what changes about them shows.
+    """
+    if user == CLERK:
+        return ""
+    try:
+        with open_ledger() as ledger:
+            entries = _about_accounts(ledger)
+            at = asked_at(asked.names) if is_answer(asked) else _last_doubt(entries)
+            everybody = {one.user: one for one in accounts()}
+            why = _doubt_of(ledger, everybody.get(user), user, at or datetime.now(UTC), entries)
+            _note_new(ledger, everybody, entries)
+    except Exception as error:  # whatever it is: an account that cannot be looked at is doubted
+        log.exception("The account of %s could not be looked at", user)
+        said = str(error) if isinstance(error, ReleaseError) else type(error).__name__
+        return refusal(f"The account of {user} cannot be looked at: {said}.")
+    return refusal(why) if why else ""
+
+
+def _doubt_of(ledger: Book, account: Account | None, user: str, at: datetime, entries: list[Entry]) -> str:
+    """Return what is doubted about an account, and put it on record."""
+    if account is None:
+        return f"The account of {user} has none of Interlock's roles."
+    why = doubt(account, at, entries)
+    if why:
+        evidence = account.payload()
+        key = f"{FINDING}/{DOUBTED}/{sha256_of({**evidence, 'why': why})[:32]}"
+        finding = {"what": f"{why} It tried to answer, and was not taken.", "found": DOUBTED, "evidence": evidence}
+        ledger.append(INSTALLATION, FINDING, finding, actor=user, key=key)
+    return why
+
+
+def _note_new(ledger: Book, everybody: Mapping[str, Account], entries: list[Entry]) -> None:
+    known = {entry.payload["user"] for entry in entries if entry.kind in (KNOWN, CONFIRMED)}
+    for user in sorted(everybody.keys() - known):
+        ledger.append(INSTALLATION, KNOWN, everybody[user].payload(), actor="interlock", key=f"{KNOWN}/{user}")
+
+
+def _about_accounts(ledger: Book) -> list[Entry]:
+    found = [*ledger.entries(INSTALLATION, kind="account.*"), *ledger.entries(INSTALLATION, kind=FINDING)]
+    return [one for one in found if one.kind != FINDING or one.payload.get("found") == DOUBTED]
+
+
+def _last_doubt(entries: list[Entry]) -> datetime | None:
+    return max((one.at for one in entries if one.kind == FINDING), default=None)
+
+
+def accounts_of_ours() -> list[Account]:
+    """Return the accounts that have a role of Interlock's, as FAB's tables have them now."""
+    from airflow.providers.fab.auth_manager.models import Role, User
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    wanted = select(User.username, User.id, User.created_on, User.password).where(User.roles.any(Role.name.in_(ROLES)))
+    with create_session() as session:
+        return [_account(*row) for row in session.execute(wanted)]
+
+
+def _account(user: str, number: int, since: datetime | None, password: str | None) -> Account:
+    return Account(
+        user=user,
+        number=str(number),
+        since=since.astimezone(UTC) if since else None,  # FAB writes this machine's time, and no zone
+        secret=sha256_of(password.encode()) if password else None,
+    )
+
+
+def question_of(names: Mapping[str, str]) -> datetime | None:
+    """Return when a question was asked; none: there is no such question."""
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    one = TaskInstance
+    of_names = (one.dag_id, one.run_id, one.task_id, one.map_index)
+    values: tuple[Any, ...] = (names["dag_id"], names["dag_run_id"], names["task_id"], int(names["map_index"]))
+    wanted = select(HITLDetail.created_at).join(one, one.id == HITLDetail.ti_id)
+    for column, value in zip(of_names, values, strict=True):
+        wanted = wanted.where(column == value)
+    with create_session() as session:
+        found: datetime | None = session.scalars(wanted).first()
+    return found

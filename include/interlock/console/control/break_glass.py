@@ -1,0 +1,137 @@
+"""Breaking the glass: what nobody may do to a release, done by name, for a reason, and on record before it is done.
+
+It takes a grant in the catalogue and, with our auth manager, the role; and a ledger that takes the record. Without the
+record there is no use.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from interlock.adapters.catalogue.yaml_files import read_yaml
+from interlock.domain.catalogue.break_glass_file import BreakGlassBook, Grant
+from interlock.domain.errors import ReleaseError
+from interlock.domain.ledger.chain import INSTALLATION, instant, release_chain
+
+from .current_request import Asked, Target
+from .rules import BREAK_GLASS, NEVER, refusal
+
+log = logging.getLogger(__name__)
+
+FILE = "break_glass.yaml"
+LEDGER = "interlock_ledger"
+USED, FINDING = "break_glass.used", "finding"
+MOST_TARGETS = 50
+"""What one request with a broken glass may name: a repair is small."""
+
+
+class Book(Protocol):
+    """The part of the ledger that is written here."""
+
+    def append(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Any: ...  # noqa: D102
+    def append_once(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Any: ...  # noqa: D102
+    def now(self) -> datetime: ...  # noqa: D102
+    def entries(self, chain: str, *, kind: str | None = None) -> Any: ...  # noqa: D102
+    def chains(self, beginning: str = "") -> Any: ...  # noqa: D102
+
+
+OpenLedger = Callable[[], AbstractContextManager[Book]]
+
+
+def configured_ledger() -> AbstractContextManager[Book]:
+    """Open the ledger from inside the API server: as its witness, if the server was told how to.
+
+    Without, as tasks do it, by Airflow's connection: the ledger then takes nothing that only the witness may append.
+    """
+    from airflow.models.connection import Connection
+
+    from interlock.adapters.ledger.ledger import open_as_witness, open_ledger
+
+    if witness := open_as_witness():
+        return witness
+    return open_ledger(Connection.get_connection_from_secrets(LEDGER))
+
+
+class Glass:
+    """The grants of a catalogue, and the record of their use."""
+
+    def __init__(self, folder: Callable[[], Path], open_ledger: OpenLedger = configured_ledger) -> None:
+        self._folder, self._open_ledger = folder, open_ledger
+
+    def refusal(self, user: str, asked: Asked, entity: str | None, dag_id: str) -> str:
+        """Say why this user may not break the glass for this; empty: they may, and it is on record."""
+        if asked.deed in NEVER:
+            return refusal(entity, dag_id, asked.deed)
+        try:
+            grant = self._grant(user, dag_id, asked.at)
+            if grant is None:
+                return f"{refusal(entity, dag_id)} No grant names {user} for {dag_id} at {instant(asked.at)}."
+            targets = asked.targets_of(dag_id)
+            if problem := _too_vague(asked, entity, targets):
+                return f"{refusal(entity, dag_id)} {problem}"
+            if not asked.previews:
+                self._record(user, asked, entity, targets, grant)
+        except Exception as error:  # whatever it is: what is not on record is not done
+            log.exception("The use of %s on %s by %s could not be decided or recorded", BREAK_GLASS, dag_id, user)
+            said = str(error) if isinstance(error, ReleaseError) else type(error).__name__
+            return f"{refusal(entity, dag_id)} The glass is not broken, for its use cannot be put on record: {said}"
+        return ""
+
+    def _grant(self, user: str, dag_id: str, at: datetime) -> Grant | None:
+        return next((one for one in read_grants(self._folder()) if one.holds(user, dag_id, at)), None)
+
+    def _record(self, user: str, asked: Asked, entity: str | None, targets: Iterable[Target], grant: Grant) -> None:
+        with self._open_ledger() as ledger:
+            for number, target in enumerate(targets):
+                use = _use(user, asked, entity, target, grant)
+                key = f"{USED}/{asked.id}/{entity or 'DAG'}/{number}"
+                ledger.append(INSTALLATION, USED, use, actor=user, key=key)
+                if target.dag_id and target.run_id:
+                    chain = release_chain(target.dag_id, target.run_id)
+                    ledger.append(chain, FINDING, {**use, "what": _sentence(use)}, actor=user, key=key)
+
+
+def read_grants(folder: Path) -> tuple[Grant, ...]:
+    """Return the grants as the file has them now; none if there is no file.
+
+    :raises CatalogueError: the file is wrong: nothing of it is used.
+    """
+    path = folder / FILE
+    return read_yaml(path, shown=FILE).parse(BreakGlassBook).grants if path.exists() else ()
+
+
+def _too_vague(asked: Asked, entity: str | None, targets: tuple[Target, ...]) -> str:
+    """Say why what is asked for cannot be put on record, for it could be more than it says."""
+    if asked.reaches_further:
+        return "With the glass broken, name each run: include_past and include_future are refused."
+    if len(targets) > MOST_TARGETS:
+        return f"With the glass broken, at most {MOST_TARGETS} tasks or runs are changed at once."
+    if entity is not None and any(target.run_id is None for target in targets):
+        return "With the glass broken, name the run that is to be changed."
+    return ""
+
+
+def _use(user: str, asked: Asked, entity: str | None, target: Target, grant: Grant) -> dict[str, Any]:
+    return {
+        "user": user,
+        "method": asked.method,
+        "entity": entity or "DAG",
+        "dag_id": target.dag_id,
+        "run_id": target.run_id,
+        "task_id": target.task_id,
+        "path": asked.path,
+        "reason": grant.reason,
+        "grant": grant.model_dump(mode="json"),
+        "at": instant(asked.at),
+    }
+
+
+def _sentence(use: dict[str, Any]) -> str:
+    where = f" of {use['task_id']}" if use["task_id"] else ""
+    what = use["entity"].lower().replace("_", " ")
+    return f"{use['user']} broke the glass: {use['method']} {what}{where} of {use['dag_id']}, for: {use['reason']}"

@@ -1,0 +1,134 @@
+"""The guard where Airflow's auth manager is not ours: the same refusals, in front of any of them.
+
+A pure ASGI middleware within the door's. Airflow decides who may do what as it always does; what nobody may do to a Dag
+under control does not reach it, whether the Dag is named in the path, in the body, or by an asset's or a backfill's
+number. Who asks is found out as Airflow itself does, from its own token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from anyio import to_thread
+
+from interlock.console.messages import answer, body_within, read_body, replay
+from interlock.console.record.witness import is_answer, objection
+from interlock.domain.dag_names import WATCHMEN
+
+from .current_request import LARGEST_KEPT, App, Asked, Receive, Scope, Send, let_in, says, under_way
+from .lookups import dags_of_asset, dags_of_backfill, user_of
+from .refusal import Bench, bench
+from .routes import Deed
+from .rules import OPEN_DEEDS, is_controlled, is_open
+
+PARTS = ("api", "ui")
+"""First words of the paths of Airflow's own API."""
+PAUSES = (Deed.PAUSE, Deed.PAUSE_MANY)
+
+
+OURS = "interlock.console.auth.manager"
+"""Where our auth manager is; it cannot be imported where FAB is not installed."""
+
+
+def is_needed(auth_manager: type) -> bool:
+    """Tell whether an auth manager leaves a release open, being neither ours nor made from it."""
+    return not any(one.__module__ == OURS for one in auth_manager.__mro__)
+
+
+class ReleaseGuard:
+    """Refuse what nobody may do to a Dag under control.
+
+    Who breaks the glass needs a grant here and no role: other auth managers know none.
+
+    :param put_on_record: records an answer, and says why it cannot be taken, or nothing.
+    """
+
+    def __init__(
+        self, app: App, judges: Callable[[], Bench] = bench, put_on_record: Callable[[str, Asked], str] = objection
+    ) -> None:
+        self.app, self._judges, self._put_on_record = app, judges, put_on_record
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass, or answer it with 403 and the reason."""
+        asked = under_way()
+        if scope["type"] == "http" and asked is None:
+            await let_in(self, scope, receive, send)
+        elif isinstance(asked, Asked) and is_answer(asked):
+            await self._witness(asked, scope, receive, send)
+        elif isinstance(asked, Asked) and _may_matter(asked):
+            await self._judge(asked, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _judge(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        if asked.route is None or asked.route.in_body or asked.deed in PAUSES:
+            body = await body_within(receive, send, LARGEST_KEPT, "A request that may name Dags")
+            if body is None:
+                return
+            receive = replay(body, receive)
+        dags = await to_thread.run_sync(dags_of, asked)
+        refused = [dag_id for dag_id in sorted(dags) if is_controlled(dag_id) and not is_open(asked, dag_id)]
+        status, why = await self._objection(asked, scope, refused) if refused else (200, "")
+        if why:
+            await answer(send, status, why)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _witness(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        """Put an answer on record before Airflow takes it; whether it was theirs to give, Airflow decides next."""
+        from fastapi import HTTPException
+
+        body = await read_body(receive, LARGEST_KEPT)
+        if body is None:
+            return  # the client has gone
+        try:
+            why = await to_thread.run_sync(self._put_on_record, await user_of(scope), asked)
+        except HTTPException:
+            why = ""  # nobody: Airflow says so
+        if why:
+            await answer(send, 503, why)
+        else:
+            await self.app(scope, replay(body, receive), send)
+
+    async def _objection(self, asked: Asked, scope: Scope, refused: list[str]) -> tuple[int, str]:
+        """Return how to answer, and why; without a why, the glass is broken."""
+        from fastapi import HTTPException
+
+        try:
+            user = await user_of(scope)
+        except HTTPException as error:
+            return error.status_code, str(error.detail)
+        entity = asked.route.entity if asked.route else None
+
+        def judge() -> str:
+            found = (self._judges().objection(user, asked, entity, dag_id, may_break=True) for dag_id in refused)
+            return next((why for why in found if why), "")
+
+        return 403, await to_thread.run_sync(judge)
+
+
+def dags_of(asked: Asked) -> set[str]:
+    """Return the Dags that a request is about; of an unknown one, whatever Dag under control it names."""
+    if asked.route is None:
+        parts = asked.path.split("/")
+        return {one for one in (*parts, *says(asked.content, is_controlled)) if is_controlled(one)}
+    if asked.deed is Deed.PAUSE_MANY:  # a pattern may name them
+        return set(WATCHMEN)
+    dags = {target.dag_id for target in asked.targets if target.dag_id}
+    if "backfill_id" in asked.names:
+        dags |= dags_of_backfill(asked.names["backfill_id"])
+    if asked.route.entity == "ASSET":
+        dags |= dags_of_asset(asset_of(asked))
+    return dags
+
+
+def asset_of(asked: Asked) -> Any:
+    """Return the number of the asset that a request names, in its path or in its body."""
+    content = asked.content
+    return asked.names.get("asset_id", content.get("asset_id") if isinstance(content, dict) else None)
+
+
+def _may_matter(asked: Asked) -> bool:
+    first = asked.path.lstrip("/").partition("/")[0].lower()
+    return first in PARTS and asked.deed not in OPEN_DEEDS and asked.deed is not Deed.ELSEWHERE

@@ -1,0 +1,146 @@
+"""What is behind a request, as Airflow knows it: who sends it, and which Dags it names by a number."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from interlock.domain.canonical import Sha256
+from interlock.domain.dag_names import Place
+from interlock.domain.ledger.witness import question_digest
+
+from .current_request import Asked, Scope
+
+_NUMBER = TypeAdapter(int)  # as Airflow reads it: "7" and 7.0 are the asset 7, too
+
+
+async def user_of(scope: Scope) -> str:
+    """Return the name of who asks, as Airflow's own routes find it out; HTTPException if nobody is known."""
+    from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
+    from fastapi import Request
+
+    request = Request(scope)
+    user = await get_user(request, None, await bearer_scheme(request))
+    return str(user.get_name())
+
+
+def dags_of_asset(asset_id: Any) -> set[str]:
+    """Return the Dags that an asset comes from, and those that wait for it; none for what is no asset's number."""
+    from airflow.models.asset import DagScheduleAssetReference, TaskOutletAssetReference
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    number = _number(asset_id)
+    if number is None:
+        return set()
+    tables = (TaskOutletAssetReference, DagScheduleAssetReference)
+    with create_session() as session:
+        found = [session.scalars(select(one.dag_id).where(one.asset_id == number)).all() for one in tables]
+    return {dag_id for dag_ids in found for dag_id in dag_ids}
+
+
+def dags_of_backfill(backfill_id: Any) -> set[str]:
+    """Return the Dag of a backfill; none if there is no such backfill."""
+    from airflow.models.backfill import Backfill
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    number = _number(backfill_id)
+    if number is None:
+        return set()
+    with create_session() as session:
+        return set(session.scalars(select(Backfill.dag_id).where(Backfill.id == number)))
+
+
+def dags_of_named_asset(by: str, value: str) -> set[str]:
+    """Return the Dags of the assets of a name, or of a URI.
+
+    :param by: ``name`` or ``uri``.
+    """
+    from airflow.models.asset import AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    column = AssetModel.name if by == "name" else AssetModel.uri
+    with create_session() as session:
+        numbers = session.scalars(select(AssetModel.id).where(column == value)).all()
+    return {dag_id for number in numbers for dag_id in dags_of_asset(number)}
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The task that sends a request, or the one that a request names."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int | None
+
+
+def asker_of(scope: Scope) -> Asker | None:
+    """Return the task that a token of the execution API is for; none if there is no such task, or not any more.
+
+    The token is not proven here: whoever goes by what it says hands the request on to Airflow, which proves it.
+    """
+    import jwt
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from starlette.requests import Request
+
+    _, _, token = Request(scope).headers.get("authorization", "").partition(" ")
+    try:
+        number = uuid.UUID(str(jwt.decode(token.strip(), options={"verify_signature": False}).get("sub")))
+    except (jwt.InvalidTokenError, ValueError):
+        return None
+    one = TaskInstance
+    with create_session() as session:
+        row = session.execute(
+            select(one.dag_id, one.run_id, one.task_id, one.map_index).where(one.id == number)
+        ).first()
+    return Asker(*row) if row else None
+
+
+def places_of(dag_id: str) -> tuple[Place, ...]:
+    """Return where Airflow has a Dag from, also a Dag that is gone; several, if case alone tells them apart.
+
+    :param dag_id: in any case of letters.
+    """
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import func, select
+
+    where = func.lower(DagModel.dag_id) == dag_id.lower()
+    with create_session() as session:
+        rows = session.execute(select(DagModel.bundle_name, DagModel.relative_fileloc).where(where)).all()
+    return tuple(Place(bundle=bundle, file=file) for bundle, file in rows)
+
+
+def question_of(asked: Asked) -> Sha256 | None:
+    """Return the digest of the question that an answer is about, as Airflow has it; None if there is none."""
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    wanted = (
+        TaskInstance.dag_id == asked.names["dag_id"],
+        TaskInstance.run_id == asked.names["dag_run_id"],
+        TaskInstance.task_id == asked.names["task_id"],
+        TaskInstance.map_index == int(asked.names["map_index"]),
+    )
+    with create_session() as session:
+        found = session.scalar(select(HITLDetail).join(TaskInstance).where(*wanted))
+        if found is None:
+            return None
+        return question_digest(found.subject, found.body or "", [user["id"] for user in found.assigned_users])
+
+
+def _number(value: Any) -> int | None:
+    try:
+        return _NUMBER.validate_python(value)
+    except ValidationError:
+        return None

@@ -1,0 +1,256 @@
+"""The door of Airflow's API: it knows what each request would change, and which release cannot be asked for.
+
+A pure ASGI middleware around Airflow's API. Each request that changes something is left where the auth manager finds it
+(``asked``). The body of a request that starts a release or a rollback is read and handed on untouched; what cannot be
+released, or gone back to, is refused, with its reason, before a run exists. That is for people: the first task checks
+the same again, whichever way a run was started. Who asked for a run under control is put on record before they hear
+that there is one. What tasks may not do at the execution API stands in ``tasks``: a train's conductor asks for its
+passengers' releases at this door, and is let in for what a frozen manifest names. Nobody changes the connections here
+on which all proof rests; and nobody talks to a Dag here that only bears the name of one of Interlock's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+
+from interlock.adapters.catalogue.catalogue import load_service
+from interlock.console.messages import answer, body_within, read_body, replay
+from interlock.console.record import witness
+from interlock.console.record.attempts import Note, attempt_by_task, attempt_of
+from interlock.domain.change.request import parse_request
+from interlock.domain.dag_names import RELEASES, ROLLBACKS, unsafe_run
+from interlock.domain.errors import ReleaseError, RequestRefused
+from interlock.domain.ledger.chain import ENDED, INSTALLATION
+from interlock.domain.outcome.outcome import PRODUCTION
+from interlock.domain.outcome.versions import MARKS, parse_rollback, refuse_unknown
+from interlock.locations import catalogue_folder
+
+from .break_glass import OpenLedger, configured_ledger
+from .current_request import (
+    LARGEST_KEPT,
+    App,
+    Asked,
+    Message,
+    Reading,
+    Receive,
+    Scope,
+    Send,
+    let_in,
+    path_of,
+    says,
+    under_way,
+    unique,
+)
+from .lookups import user_of
+from .refusal import bench
+from .routes import Deed
+from .rules import is_controlled, is_root, refusal_of_root, service_of
+from .task_requests import GUARDED, Knows, is_of_a_task, refused
+from .train_requests import not_on_the_train
+
+NoteRun = Callable[[str, str, Asked, bytes], None]
+
+LARGEST_BODY = 64 * 1024
+"""Bytes; the largest request that the form can make is a few kilobytes."""
+
+# Looser than Airflow's own routes: what only looks like the route is answered here, and never reaches Airflow unread.
+TRIGGER = re.compile(r"(?:.*/)?api/+v2/+dags/+(?P<dag>[^/]+)/+dagruns/*", re.IGNORECASE | re.DOTALL)
+CONNECTION = re.compile(r"(?:.*/)?api/+v2/+connections(?:/+(?P<id>[^/]+))?/*", re.IGNORECASE | re.DOTALL)
+
+
+class ReleaseDoor:
+    """Refuse what cannot be released, and hand on the rest.
+
+    :param catalogue: the catalogue's folder; by default ``INTERLOCK_CATALOGUE``, or the project's own.
+    :param note: takes a refused attempt of a task.
+    :param note_run: takes who asked for a run under control: their name, the Dag, the request, and Airflow's answer.
+    :param user: says who sends a request.
+    :param open_ledger: opens the ledger, in which the manifests of trains are.
+    :param knows: looks up what matters to the requests of tasks, and whether a Dag is what its name says.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        catalogue: Path | None = None,
+        note: Note | None = None,
+        note_run: NoteRun = witness.note_run,
+        user: Callable[[Scope], Awaitable[str]] = user_of,
+        open_ledger: OpenLedger = configured_ledger,
+        knows: Knows | None = None,
+    ) -> None:
+        self.app, self.catalogue, self._note = app, catalogue, note
+        self._note_run, self._user, self._open_ledger = note_run, user, open_ledger
+        self._knows = knows or Knows()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass, or answer it with 422 and the reason."""
+        if scope["type"] == "http":
+            await let_in(self._enter, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = under_way()
+        if isinstance(asked, Asked) and (named := CONNECTION.fullmatch(asked.path)):
+            await self._connection(named["id"], asked, scope, receive, send)
+            return
+        if is_of_a_task(path_of(scope)):
+            await self._task(asked, scope, receive, send)
+        elif isinstance(asked, Asked) and (dag_id := await to_thread.run_sync(_talked_to, asked)):
+            await self._talk(dag_id, asked, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _task(self, asked: Asked | Reading | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what a task asks the execution API for, unless tasks may not."""
+        path = path_of(scope)
+        if GUARDED.fullmatch(path):
+            await answer(send, 200, "guarded")
+            return
+        found = await to_thread.run_sync(refused, scope["method"], path, scope, self._knows)
+        if found is None:
+            await self.app(scope, receive, send)
+            return
+        as_asked = asked if isinstance(asked, Asked) else Asked(scope["method"], path)
+        (self._note or bench().note)(attempt_by_task(as_asked, found.entity, found.dag_id, found.run_id))
+        await answer(send, 403, found.why)
+
+    async def _talk(self, dag_id: str, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what asks for a run of a Dag under control, or answers it, if it is the Dag that its name says."""
+        if why := await to_thread.run_sync(self._knows.stranger, dag_id):
+            user, entity = await self._who(scope), asked.route.entity if asked.route else "RUN"
+            (self._note or bench().note)(attempt_of(user, asked, entity, dag_id, "release control"))
+            await answer(send, 403, why)
+        elif asked.deed is Deed.ANSWER:
+            await self.app(scope, receive, send)
+        else:
+            await self._ask(dag_id, scope, receive, self._on_record(dag_id, asked, scope, send))
+
+    async def _connection(self, named: str | None, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what would change a connection, unless all proof rests on it."""
+        body = await body_within(receive, send, LARGEST_KEPT, "A request about connections")
+        if body is None:
+            return
+        roots = sorted({named} if named and is_root(named) else says(asked.content, is_root))
+        if roots:
+            user = await self._who(scope)
+            (self._note or bench().note)(attempt_of(user, asked, "CONNECTION", roots[0], "release control"))
+            await answer(send, 403, refusal_of_root(roots[0]))
+        elif why := _hidden(asked, body, scope):
+            await answer(send, 422, why)
+        else:
+            await self.app(scope, replay(body, receive), send)
+
+    def _on_record(self, dag_id: str, asked: Asked, scope: Scope, send: Send) -> Send:
+        """Return a ``send`` that gives Airflow's answer when it is on record who asked for the run that it made."""
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+            if message["type"] != "http.response.start" and not message.get("more_body"):
+                if held[0].get("status") in (200, 201):
+                    reply = b"".join(one.get("body", b"") for one in held)
+                    await to_thread.run_sync(self._note_run, await self._user(scope), dag_id, asked, reply)
+                for one in held:
+                    await send(one)
+
+        return hold
+
+    async def _ask(self, dag_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(receive, LARGEST_BODY)
+        if body is None:
+            return  # the client has gone
+        why = await to_thread.run_sync(self._refusal, dag_id, body)
+        if why:
+            await answer(send, 422, why)
+        elif dag_id.lower().startswith(RELEASES) and (why := await self._of_a_train(dag_id, body, scope)):
+            await answer(send, 403, why)
+        else:
+            await self.app(scope, replay(body, receive), send)
+
+    def _refusal(self, dag_id: str, body: bytes) -> str:
+        """Say why this request is refused; empty: it is not."""
+        if len(body) > LARGEST_BODY:
+            return f"The request is larger than {LARGEST_BODY} bytes."
+        try:
+            asked = json.loads(body, object_pairs_hook=unique)
+            if not isinstance(asked, dict):
+                raise ValueError("it is not an object")
+        except (ValueError, RecursionError) as error:
+            return f"The request is not JSON that can be read: {error}."
+        return unsafe_run(asked.get("dag_run_id")) or self._judge(dag_id, asked.get("conf"))
+
+    def _judge(self, dag_id: str, conf: Any) -> str:
+        if not dag_id.lower().startswith((RELEASES, ROLLBACKS)):
+            return ""  # its first task reads the form
+        if not isinstance(conf, dict):
+            return "The request has no conf with the fields of the trigger form."
+        of_one = self._of_a_release if dag_id.lower().startswith(RELEASES) else self._of_a_rollback
+        return of_one(dag_id, conf)
+
+    def _of_a_release(self, dag_id: str, conf: Mapping[str, Any]) -> str:
+        folder = self.catalogue or catalogue_folder()
+        try:
+            parse_request(conf, policy=load_service(folder, service_of(dag_id)).policy)
+        except RequestRefused as error:
+            return str(error)
+        except ReleaseError as error:
+            return f"No release can be asked for while its catalogue is wrong. {error}"
+        return ""
+
+    def _of_a_rollback(self, dag_id: str, conf: Mapping[str, Any]) -> str:
+        try:
+            version = parse_rollback(conf).version
+            if version:
+                with self._open_ledger() as ledger:
+                    known = [one for kind in (ENDED, MARKS) for one in ledger.entries(INSTALLATION, kind=kind)]
+                refuse_unknown(version, known, service_of(dag_id), PRODUCTION)
+        except ReleaseError as error:
+            return str(error)
+        return ""
+
+    async def _of_a_train(self, dag_id: str, body: bytes, scope: Scope) -> str:
+        """Say why this is no train's passenger although it is asked for as one, or by the conductor; empty: fine."""
+        conf, user = json.loads(body)["conf"], await self._who(scope)
+        service = service_of(dag_id)
+        return await to_thread.run_sync(not_on_the_train, user, service, conf, self._open_ledger)
+
+    async def _who(self, scope: Scope) -> str:
+        """Return the name of who asks; empty if Airflow knows nobody: it says so itself."""
+        from fastapi import HTTPException
+
+        try:
+            return await self._user(scope)
+        except HTTPException:
+            return ""
+
+
+def _hidden(asked: Asked, body: bytes, scope: Scope) -> str:
+    """Say why the audit log would not say which connections a request changes; empty: it would.
+
+    Airflow keeps a body that is called JSON, and if none is, what stands in the address; it reads others as well.
+    """
+    if not body:
+        return ""
+    kind = next((value for name, value in scope.get("headers", ()) if name.lower() == b"content-type"), b"")
+    if asked.content is None:
+        return "The request is not JSON that can be read."
+    if asked.method == "DELETE":
+        return "What deletes a connection has no body: Airflow's audit log would name what the body says."
+    if b"application/json" not in kind:
+        return "A request about connections is sent as application/json: Airflow's audit log keeps no other body."
+    return ""
+
+
+def _talked_to(asked: Asked) -> str:
+    """Return the Dag under control that a request asks for a run, or answers; empty: it does neither."""
+    triggered = TRIGGER.fullmatch(asked.path) if asked.method == "POST" else None
+    dag_id = triggered["dag"] if triggered else asked.names.get("dag_id", "") if asked.deed is Deed.ANSWER else ""
+    return dag_id if is_controlled(dag_id) else ""

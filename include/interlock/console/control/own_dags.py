@@ -1,0 +1,112 @@
+"""Which Dags Interlock made: those of its catalogue, of its own files, and those that have a chain in the ledger.
+
+Whoever could take a Dag out of release control by a name, a tag or another file would go round the board. So what
+decides is nothing that a Dag says of itself: the catalogue names the Dags that there are; Airflow's own record says
+from which file of which bundle it has a Dag; and what once was released stays in the ledger. What cannot be told of a
+Dag whose name could be Interlock's is taken as Interlock's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interlock.adapters.catalogue.catalogue import dags_of_catalogue
+from interlock.domain.dag_names import Home, Place, file_of, home_of, stranger
+from interlock.domain.ledger.chain import release_chain
+from interlock.locations import catalogue_folder
+
+from .lookups import places_of
+
+if TYPE_CHECKING:
+    from .break_glass import OpenLedger
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 5.0
+"""Seconds for which a Dag of somebody else's is not looked for again; Interlock's are never forgotten."""
+MOST_REMEMBERED = 10_000
+
+
+def home() -> Home:
+    """Return where Interlock's Dag files are: ``INTERLOCK_DAGS``, or the bundle that Airflow brings."""
+    return home_of(os.environ.get("INTERLOCK_DAGS"))
+
+
+class Made:
+    """Tells Interlock's Dags from those of others.
+
+    :param folder: returns the catalogue's folder.
+    :param places: returns where Airflow has a Dag from.
+    """
+
+    def __init__(
+        self,
+        folder: Callable[[], Path],
+        open_ledger: OpenLedger,
+        places: Callable[[str], Iterable[Place]] = places_of,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder, self._open_ledger, self._places, self._clock = folder, open_ledger, places, clock
+        self._ours: set[str] = set()
+        self._others: dict[str, float] = {}
+
+    def has(self, dag_id: str) -> bool:
+        """Tell whether a Dag is Interlock's, or bears the name of one that is."""
+        name = dag_id.lower()
+        if file_of(name) is None:
+            return False
+        if name in self._ours:
+            return True
+        try:
+            return name in dags_of_catalogue(self._folder()) or self._is_known(name)
+        except Exception:  # whatever it is: what cannot be told is under control
+            log.exception("Whether %s is a Dag of Interlock's cannot be told", name)
+            return True
+
+    def stranger(self, dag_id: str) -> str:
+        """Say why a Dag that bears a name of Interlock's is none of Interlock's; empty: it is, or is not there."""
+        try:
+            where = home()
+            return next((why for place in self._places(dag_id) if (why := stranger(dag_id, place, where))), "")
+        except Exception as error:  # whatever it is: what cannot be told is not trusted
+            log.exception("Whose Dag %s is cannot be told", dag_id)
+            return f"Whose Dag {dag_id} is cannot be told: {type(error).__name__}. Next: try again."
+
+    def is_there(self, dag_id: str) -> bool:
+        """Tell whether Airflow has a Dag; what cannot be told is."""
+        try:
+            return any(True for _ in self._places(dag_id))
+        except Exception:
+            log.exception("Whether Airflow has %s cannot be told", dag_id)
+            return True
+
+    def _is_known(self, name: str) -> bool:
+        """Tell whether a Dag that the catalogue does not name is Interlock's, by Airflow's record or by the ledger."""
+        now = self._clock()
+        if self._others.get(name, now) > now:
+            return False
+        if home().place_of(name) in tuple(self._places(name)) or self._was_released(name):
+            self._ours.add(name)
+            return True
+        if len(self._others) >= MOST_REMEMBERED:
+            self._others.clear()
+        self._others[name] = now + REMEMBERED
+        return False
+
+    def _was_released(self, name: str) -> bool:
+        with self._open_ledger() as ledger:
+            return bool(ledger.chains(release_chain(name, "")))
+
+
+@cache
+def made() -> Made:
+    """Return the one of this process."""
+    from .break_glass import configured_ledger  # not at the top: the glass asks what is under control
+
+    return Made(catalogue_folder, configured_ledger)

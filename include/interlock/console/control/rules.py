@@ -1,0 +1,134 @@
+"""Which Dags are under release control, and what nobody may do to them.
+
+A release is decided by records of people's answers; whoever could mark a ballot as done, clear it, edit what a stage
+handed on or delete the run could go round the board. Hence no role may, an administrator's included; breaking the glass
+is the one exception. Triggering a release and answering what one is asked stay open to those whose role has them.
+
+Under control is what Interlock made (``made``), whatever others call their Dags; and what bears the name of a Dag of
+Interlock's, whoever made it.
+"""
+
+from __future__ import annotations
+
+from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
+
+from .current_request import Asked, Reading
+from .own_dags import made
+from .routes import Deed
+
+BREAK_GLASS = "break_glass"
+ROOTS = frozenset(
+    {
+        "interlock_airflow",
+        "interlock_board_clerk",
+        "interlock_conductor",
+        "interlock_ledger",
+        "interlock_signing_key",
+    }
+)
+"""The connections on which all proof rests: where answers are read, where they are recorded, and what signs."""
+
+READ = "GET"
+STAYS_OPEN = {("POST", "RUN"), ("PUT", "HITL_DETAIL"), ("PUT", None)}
+"""Trigger a release, answer a question, pause or unpause the Dag: each still needs its permission.
+
+In Airflow's words: its methods, where PUT is every change, and its ``DagAccessEntity``, where none is the Dag itself.
+"""
+OPEN_DEEDS = {Deed.TRIGGER, Deed.ANSWER, Deed.LIST, Deed.OWN, Deed.PARSE}
+"""What somebody with the permission may do to any Dag under control."""
+PAUSES = {Deed.PAUSE, Deed.PAUSE_MANY}
+NEVER = {Deed.START, Deed.ASSET} | PAUSES
+"""What no broken glass opens either: there is no repair that needs it."""
+
+
+def is_controlled(dag_id: str | None) -> bool:
+    """Tell whether a Dag is under release control."""
+    return dag_id is not None and made().has(dag_id)
+
+
+def is_release(dag_id: str) -> bool:
+    """Tell whether a Dag releases a service."""
+    return dag_id.lower().startswith(RELEASES) and is_controlled(dag_id)
+
+
+def is_rollback(dag_id: str) -> bool:
+    """Tell whether a Dag takes a service back to an earlier release."""
+    return dag_id.lower().startswith(ROLLBACKS) and is_controlled(dag_id)
+
+
+def is_train(dag_id: str) -> bool:
+    """Tell whether a Dag is a release train."""
+    return dag_id.lower().startswith(TRAINS) and is_controlled(dag_id)
+
+
+def goes_round(method: str, entity: str | None, dag_id: str | None) -> bool:
+    """Tell whether this would go round the decisions of a release; what Airflow has not thought of yet would, too."""
+    return is_controlled(dag_id) and method != READ and (method, entity) not in STAYS_OPEN
+
+
+def is_refused(method: str, entity: str | None, dag_id: str, asked: Asked | Reading | None) -> bool:
+    """Tell whether nobody may do this to a Dag, by what Airflow asks for and by what the request really does.
+
+    :param asked: the request that is under way; None: it cannot be told, for it did not come in by the door.
+    """
+    if not is_controlled(dag_id):
+        return False
+    if isinstance(asked, Asked):
+        return not is_open(asked, dag_id) or goes_round(method, entity, dag_id)
+    if asked is None and method != READ and (method, entity) != ("PUT", "HITL_DETAIL"):
+        return True
+    return goes_round(method, entity, dag_id)
+
+
+def is_open(asked: Asked, dag_id: str) -> bool:
+    """Tell whether a request does to a Dag under control only what may be done to it; an unknown one does not."""
+    if asked.deed in PAUSES:
+        return is_release(dag_id) or is_train(dag_id) or asked.unpauses
+    return asked.deed in OPEN_DEEDS
+
+
+def refusal(entity: str | None, dag_id: str, deed: Deed | None = None) -> str:
+    """Say why what goes round the decisions of a release is refused."""
+    if deed in NEVER:
+        return f"{dag_id} is under release control: {_NEVER[deed]}"
+    what = f"the {entity.lower().replace('_', ' ')}s" if entity else "the history"
+    return (
+        f"{dag_id} is under release control: nobody marks, clears, edits or deletes {what} of a release, "
+        "administrators included. Rule: a release is decided by the people who were asked. "
+        f"Who can: holders of the role {BREAK_GLASS}, while a grant in break_glass.yaml of the catalogue names them. "
+        "Next: let the release go on or fail, and trigger it again."
+    )
+
+
+_PAUSED = (
+    "it is not paused. Rule: what stops releases and what watches over them is always ready. "
+    "Next: pause the Dag of a single release, or stop all with emergency_stop."
+)
+_NEVER = {
+    Deed.START: "it is asked for at its trigger form, once; it is not backfilled, materialised or started by other "
+    "Dags. Next: trigger it at its form.",
+    Deed.ASSET: "its assets say what an environment runs, and only its runs say that. Next: release what is to run.",
+    Deed.PAUSE: _PAUSED,
+    Deed.PAUSE_MANY: _PAUSED,
+}
+
+
+def is_root(connection_id: str) -> bool:
+    """Tell whether a connection is one on which all proof rests."""
+    return connection_id.lower() in ROOTS
+
+
+def refusal_of_root(connection_id: str) -> str:
+    """Say why a connection on which all proof rests is not changed at Airflow's API."""
+    return (
+        f"The connection {connection_id} is what every release is proven by: nobody changes it here, administrators "
+        "included. Rule: who could have votes read, recorded or signed elsewhere could go round the board. "
+        "Who can: whoever deploys Airflow. Next: change it where connections are set up (airflow_settings.yaml, the "
+        "environment, a secrets backend)."
+    )
+
+
+def service_of(dag_id: str) -> str:
+    """Return the name of the service that a Dag releases, or takes back."""
+    name = dag_id.lower()
+    return name.removeprefix(ROLLBACKS if name.startswith(ROLLBACKS) else RELEASES).replace("_", "-")

@@ -1,0 +1,124 @@
+"""What tasks ask Airflow's execution API for, and may not: the runs, the results and the keys of release control.
+
+Airflow lets each task do there what any task may: start and clear runs of every Dag, write results in the name of any
+task, read every connection. A task of somebody else's does none of that to a Dag under control. Which task asks is read
+from its token; that the token is true, Airflow finds out next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
+
+from .current_request import SAFE_METHODS, Scope
+from .lookups import Asker, asker_of, dags_of_named_asset
+from .own_dags import made
+from .routes import Deed
+from .rules import ROOTS, is_controlled, refusal
+
+# Looser than Airflow's own routes, as the door's are.
+_API = r"/*execution/+"
+RUNS = re.compile(rf"{_API}dag-runs/+(?P<dag>[^/]+)/+(?P<run>[^/]+)(?P<clear>/+clear)?/*", re.IGNORECASE | re.DOTALL)
+RESULTS = re.compile(rf"{_API}xcoms/+(?P<dag>[^/]+)/+(?P<run>[^/]+)/+(?P<task>[^/]+)/.+", re.IGNORECASE | re.DOTALL)
+KEYS = re.compile(rf"{_API}connections/+(?P<id>[^/]+)/*", re.IGNORECASE | re.DOTALL)
+ASSETS = re.compile(rf"{_API}store/+asset/+by-(?P<by>name|uri)/.*", re.IGNORECASE | re.DOTALL)
+GUARDED = re.compile(rf"{_API}interlock/*", re.IGNORECASE | re.DOTALL)
+"""Where a release asks whether this API is guarded; Airflow has nothing there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What a task asked for and may not."""
+
+    dag_id: str
+    run_id: str
+    entity: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Knows:
+    """What has to be looked up about a task's request.
+
+    :param asker: returns the task whose request it is; none: it cannot be told.
+    :param of_asset: returns the Dags of an asset, by its ``name`` or its ``uri``.
+    :param stranger: says why a Dag that bears a name of Interlock's is none of its; empty: it is.
+    """
+
+    asker: Callable[[Scope], Asker | None] = asker_of
+    of_asset: Callable[[str, str], Iterable[str]] = dags_of_named_asset
+    stranger: Callable[[str], str] = lambda dag_id: made().stranger(dag_id)
+
+
+def is_of_a_task(path: str) -> bool:
+    """Tell whether a request is to the execution API."""
+    return path.lstrip("/").lower().startswith("execution/")
+
+
+def refused(method: str, path: str, scope: Scope, knows: Knows) -> Refused | None:
+    """Return what is refused of a task's request; none: nothing is."""
+    reads = method in SAFE_METHODS
+    if not reads and (found := RUNS.fullmatch(path)):
+        return _of_runs(found["dag"], found["run"], clear=bool(found["clear"]))
+    if not reads and (found := RESULTS.fullmatch(path)):
+        return _of_results(Asker(found["dag"], found["run"], found["task"], _map_index(scope)), knows.asker(scope))
+    if found := KEYS.fullmatch(path):
+        return _of_keys(found["id"].lower(), scope, knows)
+    if not reads and (found := ASSETS.fullmatch(path)):
+        return _of_assets(found["by"].lower(), scope, knows)
+    return None
+
+
+def _of_runs(dag_id: str, run_id: str, *, clear: bool) -> Refused | None:
+    starts = dag_id.lower().startswith((RELEASES, ROLLBACKS, TRAINS))
+    if not (starts or clear) or not is_controlled(dag_id):
+        return None
+    return Refused(dag_id, run_id, "RUN", refusal("RUN", dag_id, None if clear else Deed.START))
+
+
+def _of_results(target: Asker, asker: Asker | None) -> Refused | None:
+    if asker == target or not is_controlled(target.dag_id):
+        return None
+    return Refused(target.dag_id, target.run_id, "XCOM", refusal("XCOM", target.dag_id))
+
+
+def _of_keys(connection_id: str, scope: Scope, knows: Knows) -> Refused | None:
+    if connection_id not in ROOTS:
+        return None
+    asker = knows.asker(scope)
+    if asker is not None and is_controlled(asker.dag_id) and not knows.stranger(asker.dag_id):
+        return None
+    why = (
+        f"The connection {connection_id} is what every release is proven by: only tasks of Interlock's own Dags read "
+        "it. Rule: who could read or record votes elsewhere could go round the board. Who can change it: nobody. "
+        "Next: use a connection of your own."
+    )
+    return Refused(asker.dag_id if asker else "unknown", asker.run_id if asker else "unknown", "CONNECTION", why)
+
+
+def _of_assets(by: str, scope: Scope, knows: Knows) -> Refused | None:
+    names = [value for key, value in _query(scope) if key == by]
+    dags = {dag_id for name in names for dag_id in knows.of_asset(by, name)}
+    controlled = sorted(filter(is_controlled, dags))
+    asker = knows.asker(scope) if controlled else None
+    if not controlled or (asker is not None and asker.dag_id in controlled):
+        return None
+    return Refused(controlled[0], "", "ASSET", refusal("ASSET", controlled[0], Deed.ASSET))
+
+
+def _map_index(scope: Scope) -> int | None:
+    """Return the map index for which a result is; none: not a single one, so that it is nobody's own."""
+    given = [value for key, value in _query(scope) if key == "map_index"]
+    if not given:
+        return -1
+    return int(given[0]) if len(given) == 1 and re.fullmatch(r"-?[0-9]+", given[0]) else None
+
+
+def _query(scope: Scope) -> list[tuple[str, str]]:
+    raw: Any = scope.get("query_string", b"")
+    return parse_qsl(raw.decode("latin-1"), keep_blank_values=True)

@@ -1,0 +1,49 @@
+"""The conductor of trains at the door: who asks for a passenger's release, and whether a frozen manifest names it.
+
+The conductor is a service account. It may ask for releases and for nothing else, and only for those that the manifest
+of a train names, which the board decided on; and nobody else asks in a train's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from interlock.domain.errors import ReleaseError
+from interlock.domain.trains.manifest import CONDUCTOR, manifest_in, objection
+
+from .break_glass import OpenLedger
+
+
+def not_on_the_train(user: str, service: str, conf: Mapping[str, Any], open_ledger: OpenLedger) -> str:
+    """Say why a release is none of a train's passengers; empty: it is, or is none and asked for by somebody else.
+
+    :param conf: the form of the release, found to be right.
+    """
+    chain = conf.get("train")
+    if chain is None:
+        if user != CONDUCTOR:
+            return ""
+        return f"{CONDUCTOR} asks for the releases of a train's passengers only, and this one names no train."
+    why = f"only {CONDUCTOR} asks for the releases of a train, and {user or 'nobody known'} asked for this one"
+    if user == CONDUCTOR:
+        try:
+            with open_ledger() as ledger:
+                manifest = manifest_in(ledger.entries(chain))
+        except ReleaseError as error:
+            return f"Whether this is a train's passenger cannot be told: {error}"
+        why = objection(
+            manifest,
+            chain=chain,
+            service=service,
+            version=conf["version"],
+            commit=conf["ref"],
+            change_type=conf.get("change_type", "normal"),
+            requester=user,
+        )
+    return (
+        f"This release is no passenger of a train: {why}. Rule: a train's releases are what its frozen manifest names, "
+        "and its conductor asks for them. Next: release it outside of the train."
+        if why
+        else ""
+    )

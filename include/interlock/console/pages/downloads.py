@@ -1,0 +1,110 @@
+"""What a release leaves to be read: its release notes and its evidence pack, from the artifact store.
+
+Which bytes these are is asked of the ledger, never of the request: that names a Dag and a run, and nothing else. They
+are read by content, so what was changed in the store is refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from fastapi import BackgroundTasks, Depends, HTTPException, Request, Response, status
+from fastapi.responses import FileResponse
+
+from interlock.adapters.artifacts.store import ArtifactStore
+from interlock.adapters.evidence.sources import pack_name, sealed_packs
+from interlock.domain.errors import ReleaseError
+from interlock.domain.ledger.chain import release_chain
+from interlock.domain.records import Blob, Communication
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
+
+T = TypeVar("T")
+NOTES, EVIDENCE = "notes", "evidence"
+INERT = "sandbox; default-src 'none'; "
+
+
+def opened_store(request: Request) -> ArtifactStore:
+    """Open the artifact store; each request does, so that a changed connection counts at once."""
+    store: ArtifactStore = request.app.state.open_artifacts()
+    return store
+
+
+def ledger_opener(request: Request) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what opens the ledger."""
+    opener: Callable[[], AbstractContextManager[Any]] = request.app.state.open_ledger
+    return opener
+
+
+Store = Annotated[ArtifactStore, Depends(opened_store)]
+OpenLedger = Annotated[Callable[[], AbstractContextManager[Any]], Depends(ledger_opener)]
+
+
+def left_by(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]:
+    """Say which files a release has left: size and digest of each."""
+    found = _files(dag_id, run_id, open_ledger)
+    return {name: {"size": blob.size, "sha256": blob.sha256} for name, blob in found.items()}
+
+
+def notes(dag_id: str, run_id: str, store: Store, open_ledger: OpenLedger) -> Response:
+    """Return the release notes, as they are written: Markdown."""
+    data = _or_refused(lambda: store.get_bytes(_blob(dag_id, run_id, open_ledger, NOTES)))
+    headers = {"Content-Security-Policy": f"{INERT}frame-ancestors 'self'", **_SAFE}
+    return Response(data, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+def evidence(
+    dag_id: str, run_id: str, store: Store, open_ledger: OpenLedger, afterwards: BackgroundTasks
+) -> FileResponse:
+    """Return the evidence pack that was made last, to be kept as a file."""
+    blob = _blob(dag_id, run_id, open_ledger, EVIDENCE)
+    folder = Path(tempfile.mkdtemp(prefix="interlock-"))
+    afterwards.add_task(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        path = _or_refused(lambda: store.get_file(blob, folder / "pack.zip"))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    headers = {"Content-Security-Policy": INERT, **_SAFE}
+    return FileResponse(path, media_type="application/zip", filename=pack_name(dag_id, run_id), headers=headers)
+
+
+_SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Cache-Control": "no-store"}
+
+
+def _blob(dag_id: str, run_id: str, open_ledger: OpenLedger, name: str) -> Blob:
+    found = _files(dag_id, run_id, open_ledger)
+    if name not in found:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"{dag_id}, run {run_id}, has left no {name}, or none yet.")
+    return found[name]
+
+
+def _files(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Blob]:
+    """Return what the ledger knows of the files of a release."""
+
+    def known() -> dict[str, Blob]:
+        with open_ledger() as ledger:
+            written = _notes(dag_id, run_id, ledger)
+            packs = sealed_packs(dag_id, run_id, ledger)
+        return {**({NOTES: written} if written else {}), **({EVIDENCE: packs[-1]} if packs else {})}
+
+    return _or_refused(known)
+
+
+def _notes(dag_id: str, run_id: str, ledger: Ledger) -> Blob | None:
+    entries = ledger.entries(release_chain(dag_id, run_id), kind="notes.written")
+    return Communication.model_validate(entries[-1].payload, extra="ignore").notes if entries else None
+
+
+def _or_refused(read: Callable[[], T]) -> T:
+    """Turn what stands in the way into an answer that says so."""
+    try:
+        return read()
+    except ReleaseError as error:
+        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error

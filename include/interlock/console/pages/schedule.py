@@ -1,0 +1,166 @@
+"""The release calendar: a page in Airflow's UI, what it shows as JSON, and the feed to subscribe to.
+
+Everybody who is logged in sees the calendars; runs are shown to those who may read their Dags. Programs that subscribe
+cannot log in: the feed takes a token, which the page gives to its reader and which says nothing but whose it is.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import HTTPException, Query, Request, Response, status
+
+from interlock.adapters.calendars.copies import CopiesThere, copies_folder
+from interlock.adapters.calendars.schedule import Item, Schedule, as_ical, path_of
+from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
+from interlock.adapters.catalogue.trains import load_trains
+from interlock.console.control.open_runs import runs_under_way, unpaused
+from interlock.domain.errors import ReleaseError
+from interlock.domain.trains.manifest import dag_of_train
+from interlock.locations import catalogue_folder
+
+BEHIND, AHEAD = timedelta(days=90), timedelta(days=366)
+"""What the feed has: so far back, and so far ahead."""
+TOKEN_HOLDS = timedelta(days=366)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What goes on, and what is to be known of it.
+
+    :ivar conflicts: of the time to come, whatever is looked at.
+    :ivar faults: what closes everything, or is left out because its file is wrong.
+    :ivar notes: what is not shown as it may be by now.
+    """
+
+    items: list[Item]
+    conflicts: list[Item]
+    faults: list[str]
+    notes: list[str]
+
+
+def shown(request: Request, user: GetUserDep, start: datetime, end: datetime) -> dict[str, Any]:
+    """Return what the page shows of a time, what clashes, and where the reader's feed is."""
+    if start.tzinfo is None or end.tzinfo is None or end <= start:
+        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "start and end are instants with a time zone")
+    found = _look(request, user, start, end, clashing=True)
+    token = token_of(user.get_name(), datetime.now(UTC) + TOKEN_HOLDS)
+    return {
+        "items": [_told(one) for one in found.items],
+        "conflicts": [_told(one) for one in found.conflicts],
+        "faults": found.faults,
+        "notes": found.notes,
+        "feed": f"interlock/calendar.ics?token={token}" if token else "",
+    }
+
+
+def _told(one: Item) -> dict[str, Any]:
+    return {**one.model_dump(mode="json"), "path": path_of(one)}
+
+
+def feed(request: Request, token: Annotated[str, Query(max_length=300)]) -> Response:
+    """Return the calendar as an iCalendar file, for whoever a token is of."""
+    user = _user_of(token)
+    if user is None:
+        raise HTTPException(status.HTTP_401_UNAUTHORIZED, "This address is not valid any more: take a new one")
+    now = datetime.now(UTC)
+    found = _look(request, user, now - BEHIND, now + AHEAD)
+    data = as_ical(found.items, address=str(request.base_url).partition("/interlock")[0], now=now)
+    return Response(data, media_type="text/calendar", headers={"Cache-Control": "private, max-age=300"})
+
+
+def _look(request: Request, user: Any, start: datetime, end: datetime, *, clashing: bool = False) -> Seen:
+    """Look at what goes on.
+
+    :param clashing: look for the conflicts of the time to come, too.
+    """
+    now = datetime.now(UTC)
+    try:
+        found = _found(request, start, end, now, clashing=clashing)
+    except ReleaseError as error:
+        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error
+    return replace(found, items=_readable(found.items, user), conflicts=_readable(found.conflicts, user))
+
+
+def _found(request: Request, start: datetime, end: datetime, now: datetime, *, clashing: bool) -> Seen:
+    folder = catalogue_folder()
+    catalogue = load_catalogue(folder)
+    copies = CopiesThere(copies_folder(), now=now)
+    calendars = calendars_of(folder, catalogue.policy, copies)
+    table = load_trains(folder, catalogue.policy, catalogue.board)
+    with request.app.state.open_ledger() as ledger:
+        schedule = Schedule(
+            catalogue,
+            calendars,
+            ledger,
+            table.trains,
+            now=now,
+            unpaused=unpaused([dag_of_train(name) for name in table.trains]),
+            under_way=runs_under_way(),
+        )
+        found, conflicts = schedule.items(start, end), schedule.conflicts() if clashing else []
+    return Seen(
+        items=found,
+        conflicts=conflicts,
+        faults=[*calendars.faults, *table.broken.values(), *catalogue.broken.values()],
+        notes=[*copies.notes, *calendars.notes],
+    )
+
+
+def _readable(found: Sequence[Item], user: Any) -> list[Item]:
+    """Return what a user may see: of runs, those of Dags that they may read; a departure leads to a readable Dag.
+
+    That a train departs is no secret, also if it has its run already: then it is said without anything of the run.
+    """
+    readable = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+    seen = (one for one in found if not one.run_id or one.dag_id in readable or one.kind == "departure")
+    return [one if one.dag_id in readable else one.model_copy(update=_nothing_of_run(one)) for one in seen]
+
+
+def _nothing_of_run(one: Item) -> dict[str, str]:
+    return {"dag_id": "", "run_id": "", "about": ""} if one.run_id else {"dag_id": ""}
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def token_of(user: str, until: datetime) -> str:
+    """Return the token with which a user's feed is read until an instant; empty: Airflow has no secret for it."""
+    said = f"{user}~{until:%Y%m%d}"
+    mark = _mark(said)
+    return f"{said}~{mark}" if mark else ""
+
+
+def name_in(token: str, now: datetime) -> str:
+    """Return whose token this is; empty: nobody's, or not any more."""
+    said, _, mark = token.rpartition("~")
+    user, _, until = said.rpartition("~")
+    expected = _mark(said)
+    if not expected or not user or not hmac.compare_digest(mark.encode(), expected.encode()):
+        return ""
+    return user if f"{now:%Y%m%d}" <= until else ""
+
+
+def _mark(said: str) -> str:
+    from airflow.configuration import conf
+
+    secret = conf.get("api_auth", "jwt_secret", fallback="") or conf.get("core", "fernet_key", fallback="")
+    return hmac.new(f"interlock-calendar {secret}".encode(), said.encode(), sha256).hexdigest() if secret else ""
+
+
+def _user_of(token: str) -> Any:
+    """Return the user whose token this is, if Airflow still lets them log in."""
+    name = name_in(token, datetime.now(UTC))
+    manager: Any = get_auth_manager()
+    known = getattr(manager, "security_manager", None)
+    if not name or known is None:
+        return None
+    user = known.find_user(username=name)
+    return user if user is not None and user.is_active else None

@@ -1,0 +1,135 @@
+"""The witness: who asks for a run, and what somebody answers to a question of a release, on record as it comes in.
+
+What is not on record does not count (``domain/ledger/witness.py``). So an answer that cannot be recorded is not taken.
+A run has its name only when Airflow has made it: one that cannot be recorded then refuses to do anything.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from interlock.adapters.ledger.stops import declare, request_in
+from interlock.adapters.signing.signing import Signer
+from interlock.adapters.signing.witness import as_witnessed, witness_signer
+from interlock.console.control.break_glass import Book, OpenLedger, configured_ledger
+from interlock.console.control.current_request import Asked
+from interlock.console.control.lookups import question_of
+from interlock.console.control.routes import Deed
+from interlock.console.control.rules import is_controlled
+from interlock.domain.board.waivers import lacks_reason
+from interlock.domain.calendars import stops
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import ReleaseError
+from interlock.domain.ledger.chain import release_chain
+from interlock.domain.ledger.witness import ASKED, GIVEN, AskedRun, GivenAnswer
+from interlock.locations import catalogue_folder
+
+log = logging.getLogger(__name__)
+
+
+def is_answer(asked: Asked) -> bool:
+    """Say whether a request answers a question of a Dag under control."""
+    return asked.deed is Deed.ANSWER and is_controlled(asked.names.get("dag_id"))
+
+
+def does_not_count(user: str, asked: Asked) -> str:
+    """Say why an answer would not count, while it can still be given otherwise; empty: it would."""
+    given = _answer(user, asked)
+    if given is None or not lacks_reason(given.task_id, given.choice, given.comment):
+        return ""
+    return (
+        "Your answer was not taken: a waiver without a reason does not count. Rule: the reason of a waiver stands in "
+        "its comment. Next: write the reason into the comment and answer again."
+    )
+
+
+def objection(
+    user: str,
+    asked: Asked,
+    open_ledger: OpenLedger = configured_ledger,
+    *,
+    open_signer: Callable[[], Signer] = witness_signer,
+    question: Callable[[Asked], str | None] = question_of,
+) -> str:
+    """Put an answer on record, signed; say why it cannot be taken, or nothing if it can.
+
+    :param question: returns the digest of the question that is answered, as Airflow has it now.
+    """
+    given = _answer(user, asked)
+    if given is None:
+        return ""  # Airflow says what is wrong with it
+    chain = release_chain(asked.names["dag_id"], asked.names["dag_run_id"])
+    try:
+        given = given.model_copy(update={"question": question(asked)})
+        payload = as_witnessed(GIVEN, chain, given, asked.at, open_signer())
+        with open_ledger() as ledger:
+            ledger.append(chain, GIVEN, payload, actor=user, key=f"{GIVEN}/{asked.id}")
+    except Exception as error:  # whatever it is: what is not on record does not count
+        log.exception("%s could not be recorded", given)
+        why = str(error) if isinstance(error, ReleaseError) else type(error).__name__
+        return (
+            f"Your answer was not taken, for it cannot be put on record: {why} Rule: an answer counts if the ledger "
+            "has it. Who can change it: the platform engineer. Next: answer again when the ledger is there."
+        )
+    return ""
+
+
+def note_run(
+    user: str,
+    dag_id: str,
+    asked: Asked,
+    reply: bytes,
+    open_ledger: OpenLedger = configured_ledger,
+    *,
+    open_signer: Callable[[], Signer] = witness_signer,
+) -> None:
+    """Put on record, signed, who asked for a run that Airflow has just made, and with what form.
+
+    :param reply: Airflow's answer, which names the run.
+    """
+    try:
+        run, conf = json.loads(reply)["dag_run_id"], asked.content.get("conf") or {}
+        known = AskedRun(dag_id=dag_id, run_id=run, user=user, conf=sha256_of(conf))
+        with open_ledger() as ledger:
+            try:
+                payload = as_witnessed(ASKED, known.chain, known, asked.at, open_signer())
+                ledger.append(known.chain, ASKED, payload, actor=user, key=known.key)
+            finally:  # a stop waits for no signature
+                if dag_id == stops.DAG:
+                    _stop_at_once(ledger, user, run, conf)
+    except Exception:  # whatever it is: the run's first task says that it is not on record
+        log.exception("Who asked for a run of %s could not be recorded", dag_id)
+
+
+def _stop_at_once(ledger: Book, user: str, run: str, form: Mapping[str, Any]) -> None:
+    """Declare an emergency stop as it is asked for: it waits for no scheduler, no pool and no worker.
+
+    Its run's task finds it, tells people, and declares it if that was not possible here.
+    """
+    request = request_in(form, catalogue_folder())
+    if not request.lift:
+        declare(ledger, request, user, (stops.DAG, run), actor=user)
+
+
+def _answer(user: str, asked: Asked) -> GivenAnswer | None:
+    content = asked.content
+    chosen = content.get("chosen_options") if isinstance(content, dict) else None
+    if not isinstance(chosen, list) or not chosen or not isinstance(chosen[0], str):
+        return None
+    form: Any = content.get("params_input")
+    words = form if isinstance(form, dict) else {}
+    return GivenAnswer(
+        user=user,
+        task_id=asked.names["task_id"],
+        map_index=int(asked.names["map_index"]),
+        choice=chosen[0],
+        comment=_text(words.get("comment")),
+        conditions=_text(words.get("conditions")),
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

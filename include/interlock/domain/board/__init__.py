@@ -1,0 +1,1 @@
+"""Who decides: boards and their votes, waivers, and whose account may answer."""

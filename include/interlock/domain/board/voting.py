@@ -1,0 +1,378 @@
+"""Who must agree to a release: the boards and rules that match it, merged into one rule.
+
+Each makes a demand: so many approvals by its own members, so many of them in a role, whose rejection decides, by when.
+Merging keeps every demand, so what one rule asks of its members cannot be given by another rule's. Seen from
+outside that is the union of members and of vetoes, the highest minimum, in total and of each role, and the shortest
+deadline; in which order rules are merged, and how often, makes no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial, reduce
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, Field
+
+from interlock.domain.canonical import Model, canonical_bytes
+from interlock.domain.catalogue import (
+    DEFAULT_DEADLINE,
+    Board,
+    BoardBook,
+    BoardRule,
+    ChangeType,
+    Condition,
+    Delegation,
+    Demands,
+    Duration,
+    Policy,
+    UserName,
+)
+from interlock.domain.catalogue.values import in_words
+from interlock.domain.change.policy import Governed, flows_of, levels
+
+BOOK = "board.yaml"
+
+M = TypeVar("M", bound=Model)
+
+
+class Seat(Model):
+    """Somebody who may vote, and in which role."""
+
+    user: UserName
+    name: str
+    role: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.user})"
+
+
+class Demand(Model):
+    """What one board or rule asks of its own members."""
+
+    title: str
+    place: str = Field(description="Where it is written: the file, and the part of it")
+    members: tuple[UserName, ...]
+    approvals: int
+    require: dict[str, int] = Field({}, description="Role: fewest approvals of members with it")
+    veto: tuple[UserName, ...] = Field((), description="Whose rejection alone decides; also those who have it by role")
+    deadline: Duration | None = None
+    remind_before: Duration | None = None
+
+    def __str__(self) -> str:
+        """Say what it asks, in words."""
+        roles = "".join(f", {number} by {role}" for role, number in sorted(self.require.items()))
+        return f"{approvals(self.approvals)} of {len(self.members)}{roles}"
+
+
+class Ballot(Model):
+    """The ballot of one seat.
+
+    :ivar voters: who may cast it: the member, and whoever stands in for them meanwhile.
+    """
+
+    seat: Seat
+    voters: tuple[UserName, ...]
+
+
+def _each_once(key: Callable[[M], str], models: tuple[M, ...]) -> tuple[M, ...]:
+    """Bring models into their one order, each once: so a rule is the same whatever it was merged from."""
+    by_place = {(key(model), canonical_bytes(model)): model for model in models}
+    return tuple(by_place[place] for place in sorted(by_place))
+
+
+class VotingRule(Model):
+    """Everything that the boards and rules that match a release ask."""
+
+    demands: Annotated[tuple[Demand, ...], AfterValidator(partial(_each_once, lambda demand: demand.place))] = Field(
+        min_length=1
+    )
+    seats: Annotated[tuple[Seat, ...], AfterValidator(partial(_each_once, lambda seat: seat.user))]
+    delegations: Annotated[
+        tuple[Delegation, ...],
+        AfterValidator(partial(_each_once, lambda delegation: f"{delegation.for_} {delegation.from_}")),
+    ] = ()
+    delegates: Annotated[tuple[Seat, ...], AfterValidator(partial(_each_once, lambda seat: seat.user))] = Field(
+        (), description="Who stands in for somebody, and what they are called"
+    )
+
+    @property
+    def title(self) -> str:
+        """What people call those who decide."""
+        return listed([demand.title for demand in self.demands])
+
+    @property
+    def members(self) -> tuple[UserName, ...]:
+        """Everybody who votes: the members of every demand."""
+        return tuple(seat.user for seat in self.seats)
+
+    @property
+    def approvals(self) -> int:
+        """The fewest approvals that may suffice: the highest minimum."""
+        return max(demand.approvals for demand in self.demands)
+
+    @property
+    def require(self) -> dict[str, int]:
+        """Role: the highest minimum of approvals in it."""
+        every = sorted((role, number) for demand in self.demands for role, number in demand.require.items())
+        return dict(every)  # of several numbers for a role, the last and highest stays
+
+    @property
+    def veto(self) -> tuple[UserName, ...]:
+        """Everybody whose rejection alone decides."""
+        return tuple(sorted({user for demand in self.demands for user in demand.veto}))
+
+    @property
+    def deadline(self) -> timedelta:
+        """How long they have: the shortest of the deadlines."""
+        return min((demand.deadline for demand in self.demands if demand.deadline), default=DEFAULT_DEADLINE)
+
+    @property
+    def remind_before(self) -> timedelta:
+        """How long before the deadline who has not voted is reminded: the longest that is asked and possible."""
+        asked = (demand.remind_before for demand in self.demands)
+        possible = (length for length in asked if length and length < self.deadline)
+        return max(possible, default=self.deadline / 4)
+
+    def seat(self, user: str) -> Seat:
+        """Return the seat of a member; KeyError for anybody else."""
+        return {seat.user: seat for seat in self.seats}[user]
+
+    def lines(self) -> tuple[str, ...]:
+        """Say in words what is asked, a line for each demand with its place, and one for what they come to."""
+        each = [f"{demand.title} ({demand.place}): {demand}{self._limits(demand)}" for demand in self.demands]
+        away = [
+            f"{self.called(delegation.to)} may vote in place of {self.called(delegation.for_)} "
+            f"from {delegation.from_} until {delegation.until}"
+            for delegation in self.delegations
+        ]
+        if len(each) == 1:
+            return (*each, *away)
+        roles = "".join(f", {number} by {role}" for role, number in self.require.items())
+        all_of_it = f"together: {len(self.seats)} may vote, at least {approvals(self.approvals)}{roles}, each line kept"
+        return (*each, f"{all_of_it}; within {in_words(self.deadline)}", *away)
+
+    def _limits(self, demand: Demand) -> str:
+        veto = f"; a rejection by {listed([str(self.seat(user)) for user in demand.veto], 'or')} alone decides"
+        within = f"; within {in_words(demand.deadline)}" if demand.deadline else ""
+        return f"{veto if demand.veto else ''}{within}"
+
+    def called(self, user: str) -> str:
+        """Return how people call a member or a delegate."""
+        return next(str(seat) for seat in (*self.seats, *self.delegates) if seat.user == user)
+
+
+def merge(one: VotingRule, other: VotingRule) -> VotingRule:
+    """Return the rule that holds where both match."""
+    return VotingRule(
+        demands=(*one.demands, *other.demands),
+        seats=(*one.seats, *other.seats),
+        delegations=(*one.delegations, *other.delegations),
+        delegates=(*one.delegates, *other.delegates),
+    )
+
+
+def voting_rule(
+    policy: Policy, book: BoardBook, service: Governed, *, change_type: ChangeType, risk: int
+) -> VotingRule | None:
+    """Return what the boards and rules that match a release ask, merged; None if none does: it is pre-authorised."""
+    matching = [_rule(book, demand) for demand in _demands(policy, book, service, change_type=change_type, risk=risk)]
+    return reduce(merge, matching) if matching else None
+
+
+def board_rule(book: BoardBook, name: str) -> VotingRule:
+    """Return what one board of the board book asks, whatever it votes on."""
+    return _rule(book, _of_board(book, name))
+
+
+def longest_deadline(policy: Policy, book: BoardBook, service: Governed) -> timedelta | None:
+    """Return the longest that the people who vote on a service's releases may have; None: nobody ever votes."""
+    every = [
+        demand.deadline or DEFAULT_DEADLINE
+        for kind in policy.change_types
+        for demand in _demands(policy, book, service, change_type=kind, risk=100)
+    ]
+    return max(every, default=None)
+
+
+def rules_of(policy: Policy, book: BoardBook, service: Governed) -> Iterator[tuple[str, BoardRule]]:
+    """Yield every rule on a service's releases, of every level, and where it is written."""
+    yield from ((f"{BOOK} rules.{rule.name}", rule) for rule in book.rules)
+    for place, level in levels(policy, service):
+        yield from ((f"{place} board_rules.{rule.name}", rule) for rule in level.board_rules)
+
+
+def matches(when: Condition, service: Governed, *, change_type: ChangeType, risk: int) -> bool:
+    """Say whether a rule is about a release: everything that it names holds."""
+    named: list[tuple[Collection[object], object]] = [
+        (when.change_types, change_type),
+        (when.tiers, service.tier),
+        (when.business_units, service.business_unit),
+        (when.services, service.name),
+    ]
+    return risk >= when.risk_from and all(not allowed or found in allowed for allowed, found in named)
+
+
+def _demands(
+    policy: Policy, book: BoardBook, service: Governed, *, change_type: ChangeType, risk: int
+) -> Iterator[Demand]:
+    flow = flows_of(policy, service)[change_type]
+    for name in dict.fromkeys(filter(None, (flow.board, *flow.further_boards))):
+        yield _of_board(book, name)
+    for place, rule in rules_of(policy, book, service):
+        if matches(rule.when, service, change_type=change_type, risk=risk):
+            yield from demands_of_rule(book, rule, place)
+
+
+def demands_of_rule(book: BoardBook, rule: BoardRule, place: str) -> Iterator[Demand]:
+    """Yield what a rule asks: its board's own quorum, and the rule's of the same members or of its own."""
+    if rule.board is not None:
+        yield _of_board(book, rule.board)
+    if rule.quorum is not None:
+        board = book.boards[rule.board] if rule.board is not None else None
+        title = f"{board.title}, by the rule {rule.name}" if board else f"Rule {rule.name}"
+        members = board.members if board else rule.members
+        yield _demand(book, members, rule.quorum, title=title, place=place)
+
+
+def _of_board(book: BoardBook, name: str) -> Demand:
+    board: Board = book.boards[name]
+    place = f"{BOOK} boards.{name}"
+    return _demand(book, board.members, board.quorum, title=board.title, place=place)
+
+
+def _demand(book: BoardBook, members: Sequence[str], asked: Demands, *, title: str, place: str) -> Demand:
+    by_role = (user for user in members if book.person(user).role in asked.veto_roles)
+    return Demand(
+        title=title,
+        place=place,
+        members=tuple(sorted(members)),
+        approvals=asked.approvals,
+        require=dict(sorted(asked.require.items())),
+        veto=tuple(sorted({*asked.veto, *by_role})),
+        deadline=asked.deadline,
+        remind_before=asked.remind_before,
+    )
+
+
+def _rule(book: BoardBook, demand: Demand) -> VotingRule:
+    away = tuple(delegation for delegation in book.delegates if delegation.for_ in demand.members)
+    return VotingRule(
+        demands=(demand,),
+        seats=tuple(_seat(book, user) for user in demand.members),
+        delegations=away,
+        delegates=tuple(_seat(book, delegation.to) for delegation in away),
+    )
+
+
+def _seat(book: BoardBook, user: str) -> Seat:
+    person = book.person(user)
+    return Seat(user=person.user, name=person.name, role=person.role)
+
+
+# --- who may vote ----------------------------------------------------------------------------------------------------
+
+
+def seat_of(rule: VotingRule, user: str, at: datetime | None) -> UserName | None:
+    """Return in whose seat somebody votes at an instant; None if they may not vote.
+
+    A member votes for themselves, even while somebody made them a delegate: nobody has two votes.
+    """
+    if user in rule.members:
+        return user
+    held = (delegation for delegation in rule.delegations if delegation.to == user and at and delegation.holds(at))
+    return min((delegation.for_ for delegation in held), default=None)
+
+
+def eligible_seats(rule: VotingRule, *, barred: Collection[str]) -> tuple[Seat, ...]:
+    """Return the seats whose votes count on a release: of those who neither asked for it nor made it."""
+    return tuple(seat for seat in rule.seats if seat.user not in barred)
+
+
+def careful_seats(rule: VotingRule, *, asked_by: Collection[str], excluded: Collection[str]) -> tuple[Seat, ...]:
+    """Return the seats with a veto of which only a rejection counts: of members who are said to have made the release.
+
+    Whoever writes a commit names its authors, and nobody proves them. So a name in it takes an approval from a member,
+    which can only stop a release, and never their veto, which could let one through.
+
+    :param asked_by: who asked for the release: that is known for certain, and they have no vote of any kind.
+    :param excluded: who is said to have had a hand in it.
+    """
+    return tuple(
+        seat for seat in rule.seats if seat.user in rule.veto and seat.user in excluded and seat.user not in asked_by
+    )
+
+
+def left_out(
+    rule: VotingRule, *, asked_by: Collection[str], authors: Collection[str], excluded: Collection[str]
+) -> tuple[str, ...]:
+    """Say who of the members and delegates does not vote, or only against it, and why: a sentence each.
+
+    :param authors: whom the addresses in its commits name.
+    :param excluded: everybody who is said to have had a hand in it.
+    """
+    careful = [seat.user for seat in careful_seats(rule, asked_by=asked_by, excluded=(*authors, *excluded))]
+    hand = dict.fromkeys(excluded, "had a hand in it") | dict.fromkeys(authors, "is named as an author in its commits")
+    why = hand | dict.fromkeys(asked_by, "asked for it")
+
+    def sentence(seat: Seat) -> str:
+        if seat.user in careful:
+            return f"{seat} {why[seat.user]}: their approval does not count, their rejection alone still decides."
+        if seat.user not in rule.members:
+            return f"{seat} {why[seat.user]}, and votes in nobody's place."
+        no_veto = ", and their rejection does not decide" if seat.user in rule.veto else ""
+        return f"{seat} {why[seat.user]}, and does not vote{no_veto}."
+
+    return tuple(dict.fromkeys(sentence(seat) for seat in (*rule.seats, *rule.delegates) if seat.user in why))
+
+
+def ballots(
+    rule: VotingRule, *, barred: Collection[str], since: datetime, until: datetime, careful: Collection[Seat] = ()
+) -> tuple[Ballot, ...]:
+    """Return the ballots to hand out: one for each seat that may vote.
+
+    :param barred: who asked for the release or made it: they vote neither for themselves nor for others.
+    :param careful: seats of them that vote nevertheless, for their rejection counts.
+    :param since: when voting begins; with ``until``, it says which delegates may come to vote.
+    """
+    days = tuple(at.astimezone(UTC).date().isoformat() for at in (since, until))
+
+    def stand_ins(user: str) -> Iterator[str]:
+        for delegation in rule.delegations:
+            meanwhile = delegation.from_ <= days[1] and days[0] <= delegation.until
+            if delegation.for_ == user and meanwhile and delegation.to not in {*rule.members, *barred}:
+                yield delegation.to
+
+    return tuple(
+        Ballot(seat=seat, voters=tuple(dict.fromkeys((seat.user, *stand_ins(seat.user)))))
+        for seat in rule.seats
+        if seat.user not in barred or seat in careful
+    )
+
+
+def met(demand: Demand, approving: Collection[Seat]) -> bool:
+    """Say whether approvals are what a demand asks."""
+    return lacking(demand, approving) == {}
+
+
+def lacking(demand: Demand, approving: Collection[Seat]) -> dict[str, tuple[int, int]]:
+    """Return what a demand lacks: a role, or nothing for the total, with the approvals there are and should be."""
+    own = [seat for seat in approving if seat.user in demand.members]
+    found = {"": (len(own), demand.approvals)}
+    found |= {role: (sum(seat.role == role for seat in own), number) for role, number in demand.require.items()}
+    return {role: numbers for role, numbers in found.items() if numbers[0] < numbers[1]}
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def approvals(number: int) -> str:
+    """Return a number of approvals in words."""
+    return "1 approval" if number == 1 else f"{number} approvals"
+
+
+def listed(names: Iterable[str], joined_by: str = "and") -> str:
+    """Return names as people list them, each once."""
+    each = list(dict.fromkeys(names))
+    return f" {joined_by} ".join(filter(None, (", ".join(each[:-1]), *each[-1:])))

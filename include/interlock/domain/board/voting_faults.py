@@ -1,0 +1,131 @@
+"""What cannot be right about boards, rules and delegates: found when the catalogue is read, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from interlock.domain.catalogue import (
+    BoardBook,
+    BoardRule,
+    Demands,
+    Flow,
+    FlowTightening,
+    Policy,
+    Tightening,
+)
+
+from .voting import approvals, listed
+
+Keys = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A value that cannot be right.
+
+    :param place: the keys and indexes that lead to it in its file.
+    """
+
+    place: Keys
+    found: str
+    allowed: str
+
+
+def faults_of_book(book: BoardBook, *, units: Collection[str], services: Collection[str]) -> Iterator[Fault]:
+    """Yield what is wrong with boards, rules and delegates.
+
+    :param units: the business units that there are.
+    :param services: the services that there are.
+    """
+    for name, board in book.boards.items():
+        yield from _of_demands(book, board.members, board.quorum, ("boards", name, "quorum"))
+    for index, rule in enumerate(book.rules):
+        yield from faults_of_rule(book, rule, ("rules", index), units=units, services=services)
+    yield from _of_delegates(book)
+
+
+def faults_of_policy(policy: Policy, book: BoardBook, *, services: Collection[str]) -> Iterator[Fault]:
+    """Yield which boards a policy names that there are not, and what is wrong with the rules of its business units."""
+    for kind, flow in policy.change_types.items():
+        yield from _of_flow(book, flow, ("change_types", kind.value))
+    for unit, level in policy.business_units.items():
+        place = ("business_units", unit)
+        yield from faults_of_level(level, book, place, units=policy.business_units.keys(), services=services)
+
+
+def faults_of_level(
+    level: Tightening, book: BoardBook, place: Keys, *, units: Collection[str], services: Collection[str]
+) -> Iterator[Fault]:
+    """Yield what is wrong with the boards that a lower level names, and with its rules."""
+    for kind, flow in level.change_types.items():
+        yield from _of_flow(book, flow, (*place, "change_types", kind.value))
+    for index, rule in enumerate(level.board_rules):
+        yield from faults_of_rule(book, rule, (*place, "board_rules", index), units=units, services=services)
+
+
+def faults_of_rule(
+    book: BoardBook, rule: BoardRule, place: Keys, *, units: Collection[str], services: Collection[str]
+) -> Iterator[Fault]:
+    """Yield what is wrong with a rule: a name that nothing has, or more votes than there are people."""
+    yield from _of_board(book, rule.board, (*place, "board"))
+    for key, asked, known in (
+        ("business_units", rule.when.business_units, units),
+        ("services", rule.when.services, services),
+    ):
+        for index, name in enumerate(asked):
+            if name not in known:
+                allowed = f"one of {listed(sorted(known), 'or')}" if known else "nothing, for there is none"
+                yield Fault((*place, "when", key, index), name, allowed)
+    people = book.names
+    strangers = [
+        Fault((*place, "members", index), user, _PEOPLE)
+        for index, user in enumerate(rule.members)
+        if user not in people
+    ]
+    yield from strangers
+    members = book.boards[rule.board].members if rule.board in book.boards else rule.members
+    if rule.quorum is not None and members and not strangers:
+        yield from _of_demands(book, members, rule.quorum, (*place, "quorum"))
+
+
+_PEOPLE = "somebody among the people of board.yaml"
+
+
+def _of_flow(book: BoardBook, flow: Flow | FlowTightening, place: Keys) -> Iterator[Fault]:
+    yield from _of_board(book, flow.board, (*place, "board"))
+    for index, name in enumerate(flow.further_boards):
+        yield from _of_board(book, name, (*place, "further_boards", index))
+
+
+def _of_board(book: BoardBook, name: str | None, place: Keys) -> Iterator[Fault]:
+    if name is not None and name not in book.boards:
+        yield Fault(place, f'"{name}"', f"a board of board.yaml: {listed(sorted(book.boards), 'or')}")
+
+
+def _of_demands(book: BoardBook, members: Sequence[str], asked: Demands, place: Keys) -> Iterator[Fault]:
+    """Yield where more is asked than the members can give."""
+    roles = [book.person(user).role for user in members]
+    if asked.approvals > len(members):
+        allowed = f"at most {len(members)} (members: {listed(members)})"
+        yield Fault((*place, "approvals"), approvals(asked.approvals), allowed)
+    for role, number in asked.require.items():
+        if number > roles.count(role):
+            holders = listed(user for user in members if book.person(user).role == role)
+            allowed = f"at most {roles.count(role)} (members in the role {role}: {holders or 'none'})"
+            yield Fault((*place, "require", role), approvals(number), allowed)
+    for index, user in enumerate(asked.veto):
+        if user not in members:
+            yield Fault((*place, "veto", index), user, f"a member: {listed(members, 'or')}")
+    for index, role in enumerate(asked.veto_roles):
+        if role not in roles:
+            yield Fault((*place, "veto_roles", index), role, f"a role of a member: {listed(roles, 'or')}")
+
+
+def _of_delegates(book: BoardBook) -> Iterator[Fault]:
+    """Yield delegates who have a vote of their own where they should stand in: nobody votes twice."""
+    groups = [board.members for board in book.boards.values()] + [rule.members for rule in book.rules]
+    for index, delegate in enumerate(book.delegates):
+        if any(delegate.for_ in group and delegate.to in group for group in groups):
+            allowed = f"somebody who does not sit beside {delegate.for_}: nobody has two votes"
+            yield Fault(("delegates", index, "to"), delegate.to, allowed)

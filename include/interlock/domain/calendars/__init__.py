@@ -1,0 +1,1 @@
+"""When production may change: calendars, bookings, conflicts, overrides and emergency stops."""

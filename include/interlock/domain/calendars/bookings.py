@@ -1,0 +1,141 @@
+"""Bookings: one release at a time changes an environment of a service, from implementation until it is verified.
+
+A booking is an entry of the chain ``booking/<environment>/<service>``: who holds it, since when, until when. Who comes
+second stands in line. A holder that has died holds nothing any more: the next one says so and takes its place. Until
+when it is booked is what others may expect: a release that is still under way, such as one that waits in a freeze,
+keeps what it booked beyond that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from interlock.domain.canonical import Model
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import Entry
+
+QUEUED, BOOKED, EXTENDED = "environment.queued", "environment.booked", "environment.extended"
+FREED, RECOVERED = "environment.freed", "environment.recovered"
+ENTERED = "environment.entered"
+"""Somebody enters it in order to change it: see :mod:`fencing`."""
+PREFIX = "booking/"
+DEAD = "its release is not under way any more"
+"""Why a booking is recovered."""
+
+
+class Booking(Model):
+    """An environment of a service is one release's, for a time."""
+
+    environment: str
+    service: str
+    holder: str = Field(description="The chain of the release")
+    version: str
+    by: str = Field(description="User name of who asked for that release")
+    since: AwareDatetime
+    until: AwareDatetime = Field(description="So long it is expected to last; its holder has it until it has ended")
+
+    def __str__(self) -> str:
+        """Say who holds what, since when, until when."""
+        return (
+            f"{self.environment} of {self.service} is booked by {self.holder.removeprefix('release/')} "
+            f"({self.version}, asked for by {self.by}) since {_shown(self.since)}, until {_shown(self.until)}"
+        )
+
+
+class Entered(Model):
+    """In what place somebody may change something, and with which token; what is recorded of it carries it."""
+
+    place: str = Field(description="The chain of the environment's bookings")
+    token: int = Field(ge=1)
+
+
+Under = Annotated[Entered | None, Field(exclude_if=lambda entered: entered is None)]
+"""Where something was done and with which token, in a record of it; records of before there were tokens have none."""
+
+
+class Standing(Model):
+    """How things stand with one environment of a service."""
+
+    booking: Booking | None = Field(None, description="The last one that was neither freed nor recovered")
+    line: tuple[str, ...] = Field((), description="The chains of the releases that wait, the first one first")
+    made: int = Field(0, description="How many bookings there were")
+
+
+class Verdict(Model):
+    """What a release that wants an environment is to do."""
+
+    then: Literal["held", "book", "wait"]
+    why: str = Field("", description="What it waits for")
+    dead: Booking | None = Field(None, description="A booking that holds nothing any more: its holder has died")
+
+
+def booking_chain(environment: str, service: str) -> str:
+    """Return the name of the chain with an environment's bookings."""
+    return f"{PREFIX}{environment}/{service}"
+
+
+def standing(entries: Iterable[Entry]) -> Standing:
+    """Return how things stand by the chain of an environment."""
+    booking: Booking | None = None
+    line: list[str] = []
+    made = 0
+    for entry in entries:
+        holder = str(entry.payload.get("holder"))
+        if entry.kind == BOOKED:
+            booking, made = Booking.model_validate(entry.payload), made + 1
+        elif entry.kind == EXTENDED and booking is not None and booking.holder == holder:
+            booking = booking.model_copy(update={"until": datetime.fromisoformat(entry.payload["until"])})
+        elif entry.kind in (FREED, RECOVERED) and booking is not None and booking.holder == holder:
+            booking = None
+        if entry.kind == QUEUED and holder not in line:
+            line.append(holder)
+        elif entry.kind in (BOOKED, FREED) and holder in line:
+            line.remove(holder)
+    return Standing(booking=booking, line=tuple(line), made=made)
+
+
+def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> Verdict:
+    """Say what a release is to do.
+
+    :param holder: the release's chain.
+    :param is_alive: says whether the release of a chain is still under way.
+    """
+    booking = found.booking
+    if booking is not None and booking.holder == holder:
+        return Verdict(then="held")
+    if booking is not None and is_alive(booking.holder):
+        return Verdict(then="wait", why=f"{booking}.")
+    before = _first(found.line, holder, is_alive)
+    if before:
+        return Verdict(then="wait", why=f"{before.removeprefix('release/')} is before it in line.")
+    return Verdict(then="book", dead=booking)
+
+
+def _first(line: Sequence[str], holder: str, is_alive: Callable[[str], bool]) -> str:
+    """Return who is before a release in line; empty: nobody who is alive."""
+    before = line[: line.index(holder)] if holder in line else line
+    return next((one for one in before if is_alive(one)), "")
+
+
+def held_by_other(found: Standing, holder: str) -> str:
+    """Say who else holds an environment, dead or alive; empty: nobody."""
+    booking = found.booking
+    return f"{booking}." if booking is not None and booking.holder != holder else ""
+
+
+def refuse_taken(why: str) -> None:
+    """Raise a PolicyViolation: the environment is taken, and the policy lets nobody wait."""
+    raise PolicyViolation(
+        f"The environment is taken: {why}",
+        rule="bookings.second of policy.yaml: a second release is refused",
+        who="whoever asked for the release that holds it",
+        next_step="trigger the release again when the other one has ended",
+    )
+
+
+def _shown(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"

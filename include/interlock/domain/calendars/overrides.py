@@ -1,0 +1,117 @@
+"""What closes an environment can be overridden: for one service, by those whom the entry names, on record."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import AwareDatetime, Field, ValidationError, field_validator
+
+from interlock.domain.canonical import Model
+from interlock.domain.catalogue import Person
+from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.ledger.chain import Entry
+
+from .calendar import Answer
+
+OVERRIDDEN = "freeze.overridden"
+LONGEST = timedelta(hours=24)
+"""No override lasts longer: whoever needs more asks again."""
+
+
+class Override(Model):
+    """An entry of a calendar does not count for one service in one environment, for a time."""
+
+    place: str = Field(description="The entry: its name and its file")
+    service: str
+    environment: str
+    reason: str = Field(min_length=5, max_length=1000)
+    by: str = Field(description="User name of who overrode it")
+    role: str = Field(description="The role by which they might")
+    until: AwareDatetime
+
+
+class OverrideRequest(Model):
+    """What was asked for at the form."""
+
+    service: str
+    environment: str
+    reason: str = Field(min_length=5, max_length=1000)
+    hours: int = Field(2, ge=1, le=round(LONGEST.total_seconds() / 3600))
+
+    @field_validator("reason", mode="before")
+    @classmethod
+    def _stripped(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value
+
+
+def parse_override(form: Mapping[str, Any], places: Mapping[str, Collection[str]]) -> OverrideRequest:
+    """Read the form; RequestRefused with every field that is wrong.
+
+    :param places: the services, and the environments of each.
+    """
+    try:
+        found = {name: form[name] for name in OverrideRequest.model_fields if form.get(name) is not None}
+        request = OverrideRequest.model_validate(found)
+    except ValidationError as error:
+        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
+        raise RequestRefused(f"This is no override: {wrong}.", next_step="correct the form") from error
+    if request.environment not in places.get(request.service, ()):
+        known = "; ".join(f"{name}: {', '.join(sorted(found))}" for name, found in sorted(places.items()))
+        raise RequestRefused(
+            f"There is no {request.service} in {request.environment}: there is {known or 'nothing'}.",
+            next_step="correct service and environment",
+        )
+    return request
+
+
+def override(
+    answer: Answer, person: Person, *, reason: str, lasts: timedelta, requester: str = "", now: datetime
+) -> Override:
+    """Return the override of what closes an environment now.
+
+    :param requester: who asked for the release that waits; overrides nothing.
+    :raises PolicyViolation: nothing closes it, nobody may override that, or not this person.
+    """
+    if answer.by is None:
+        said = "is open" if answer.open else "is closed because the calendars cannot be read"
+        raise _refused(f"{answer.environment} {said} for {answer.service}.", "the calendar's keeper")
+    allowed = ", ".join(answer.by.override_by) or "nobody"
+    if person.role not in answer.by.override_by:
+        raise _refused(f"{person.name} ({person.role}) may not override {answer.title} ({answer.place}).", allowed)
+    if person.user == requester:
+        raise _refused(f"{person.name} asked for the release, and overrides nothing for it.", allowed)
+    if not timedelta() < lasts <= LONGEST:
+        raise _refused(f"An override lasts at most {LONGEST.total_seconds() / 3600:.0f} hours.", allowed)
+    return Override(
+        place=answer.place,
+        service=answer.service,
+        environment=answer.environment,
+        reason=reason,
+        by=person.user,
+        role=person.role,
+        until=now + lasts,
+    )
+
+
+def _refused(what: str, who: str) -> PolicyViolation:
+    return PolicyViolation(
+        what,
+        rule="what a calendar closes is overridden by the roles in its override_by, with a reason, for hours",
+        who=who,
+        next_step="wait until it is open, or ask somebody with such a role",
+    )
+
+
+def overridden(
+    entries: Iterable[Entry], service: str, environment: str, now: datetime, *, requester: str = ""
+) -> frozenset[str]:
+    """Return the places of entries that are overridden for a service in an environment.
+
+    :param entries: the installation's chain.
+    :param requester: who asked for the release that asks: what they overrode, before or since, does not count for it.
+    """
+    each = (Override.model_validate(entry.payload) for entry in entries if entry.kind == OVERRIDDEN)
+    mine = (one for one in each if (one.service, one.environment) == (service, environment))
+    return frozenset(one.place for one in mine if now < one.until and (not requester or one.by != requester))

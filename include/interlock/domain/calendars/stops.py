@@ -1,0 +1,147 @@
+"""Emergency stops, by the ledger: what holds releases back at once; what is planned is in the calendars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from pydantic import AwareDatetime, Field, ValidationError, field_validator
+
+from interlock.domain.canonical import Model
+from interlock.domain.catalogue import Catalogue, Service
+from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.ledger.chain import Entry
+
+HALTED = "The wave is halted:"
+"""What the results of hosts begin with that a wave did not come to."""
+DECLARED, LIFTED = "emergency_stop.declared", "emergency_stop.lifted"
+DAG = "emergency_stop"
+EVERYTHING = "everything"
+LONGEST_HOURS = 24 * 14
+"""An emergency stop lifts itself after two weeks at the latest: what has to last longer is a freeze."""
+
+
+class EmergencyStop(Model):
+    """Nothing in its scope is rolled out while it lasts."""
+
+    id: str
+    scope: str = Field(description="everything, or the name of a business unit or of a service")
+    reason: str = Field(min_length=5, max_length=1000)
+    incident: str = Field("", max_length=100)
+    by: str = Field(description="User name of who declared it")
+    until: AwareDatetime
+
+    def __str__(self) -> str:
+        """Say what is stopped, by whom, why and until when."""
+        incident = f" ({self.incident})" if self.incident else ""
+        return f"{self.scope}, by {self.by}: {self.reason}{incident}; until {self.until:%Y-%m-%d %H:%M} UTC."
+
+
+class StopRequest(Model):
+    """What was asked for at the form: an emergency stop, or that one is lifted."""
+
+    scope: str = EVERYTHING
+    reason: str = Field(min_length=5, max_length=1000)
+    incident: str = Field("", max_length=100)
+    hours: int = Field(24, ge=1, le=LONGEST_HOURS)
+    lift: str = Field("", max_length=64, description="The id of the stop to lift; empty: a stop is declared")
+
+    @field_validator("reason", "incident", "lift", mode="before")
+    @classmethod
+    def _stripped(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value
+
+    def declared(self, id: str, by: str, now: datetime) -> EmergencyStop:
+        """Return the stop that this asks for."""
+        return EmergencyStop(
+            id=id,
+            scope=self.scope,
+            reason=self.reason,
+            incident=self.incident,
+            by=by,
+            until=now + timedelta(hours=self.hours),
+        )
+
+
+def id_of(dag_id: str, run_id: str) -> str:
+    """Return the id of the stop that a run declares."""
+    return sha256(f"{dag_id}/{run_id}".encode()).hexdigest()[:8]
+
+
+def parse_stop(form: Mapping[str, Any], scopes: Sequence[str]) -> StopRequest:
+    """Read the form; RequestRefused with every field that is wrong.
+
+    :param scopes: what can be stopped.
+    """
+    try:
+        request = StopRequest.model_validate({name: form[name] for name in StopRequest.model_fields if name in form})
+    except ValidationError as error:
+        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
+        raise RequestRefused(f"This is no emergency stop: {wrong}.", next_step="correct the form") from error
+    if not request.lift and request.scope not in scopes:
+        raise RequestRefused(
+            f"There is no {request.scope!r} to stop: there is {', '.join(scopes)}.", next_step="correct the scope"
+        )
+    return request
+
+
+def scopes_of(catalogue: Catalogue) -> tuple[str, ...]:
+    """Return what can be stopped: everything, a business unit, a service."""
+    names = (EVERYTHING, *sorted(catalogue.policy.business_units), *sorted(catalogue.services))
+    return tuple(dict.fromkeys(names))
+
+
+def stop_to_lift(entries: Iterable[Entry], id: str) -> EmergencyStop:
+    """Return the stop with an id; PolicyViolation if there is none, or if it was lifted.
+
+    :param entries: the installation's chain.
+    """
+    found = list(entries)
+    lifted = {entry.payload.get("id"): entry for entry in found if entry.kind == LIFTED}
+    stops = {entry.payload["id"]: EmergencyStop.model_validate(entry.payload) for entry in found if _declares(entry)}
+    if id in stops and id not in lifted:
+        return stops[id]
+    known = ", ".join(f"{one.id} ({one.scope})" for one in stops.values() if one.id not in lifted) or "none"
+    what = f"was lifted by {lifted[id].payload.get('by')} already" if id in lifted else "is not known"
+    raise PolicyViolation(
+        f"The emergency stop {id} {what}. Not lifted: {known}.",
+        rule="a stop is lifted by its id",
+        who="whoever may trigger emergency_stop",
+        next_step="take the id from the mail about the stop, or from the list above",
+    )
+
+
+def refuse_halted(stops: Iterable[EmergencyStop], closed: Iterable[str]) -> None:
+    """Raise a PolicyViolation if something stops a wave that is under way: no further host is touched.
+
+    :param closed: what the calendars say, in words.
+    """
+    reasons = [*(f"emergency stop of {stop}" for stop in stops), *(f"calendar: {reason}" for reason in closed)]
+    if reasons:
+        raise PolicyViolation(
+            f"{HALTED} {' '.join(reasons)}",
+            rule="an emergency stop, and what closes a calendar, halt a rollout between two hosts",
+            who="whoever may lift the stop, or keeps include/catalogue/calendars",
+            next_step="the release is backed out, or waits if the calendar says so; trigger it again when it may go on",
+        )
+
+
+def _declares(entry: Entry) -> bool:
+    return entry.kind == DECLARED
+
+
+def stops_in_force(entries: Iterable[Entry], service: Service, now: datetime) -> Iterator[EmergencyStop]:
+    """Yield the emergency stops that hold a service back: declared, not lifted, not over.
+
+    :param entries: the installation's chain.
+    """
+    found = list(entries)
+    lifted = {entry.payload.get("id") for entry in found if entry.kind == LIFTED}
+    for entry in found:
+        if entry.kind != DECLARED or entry.payload.get("id") in lifted:
+            continue
+        stop = EmergencyStop.model_validate(entry.payload)
+        if now < stop.until and stop.scope in (EVERYTHING, service.business_unit, service.name):
+            yield stop

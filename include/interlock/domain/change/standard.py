@@ -1,0 +1,53 @@
+"""Standard changes: authorised beforehand, by a template, and only what is like the template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from interlock.domain.board.voting import listed
+from interlock.domain.catalogue import Policy, Service, StandardChange
+from interlock.domain.errors import PolicyViolation
+
+
+def template_for(
+    policy: Policy, service: Service, *, bump: str, risk: int, answers: Mapping[str, bool], now: datetime
+) -> StandardChange:
+    """Return the first template that a release is like, in the order of the policy.
+
+    :param bump: how far the version goes, as :func:`interlock.domain.change.semver.bump` says it.
+    :param answers: of the risk questions.
+    :raises PolicyViolation: it is like none, so it is not pre-authorised; says of each template why.
+    """
+    against = {}
+    for template in policy.standard_changes:
+        reasons = list(_against(template, service, bump, risk, answers, now))
+        if not reasons:
+            return template
+        against[template.name] = reasons
+    why = " ".join(f"Template {name}: {'; '.join(reasons)}." for name, reasons in against.items())
+    raise PolicyViolation(
+        f"This is no standard change of {service.name}. {why or 'The policy has no template.'}",
+        rule="a standard change is like one of standard_changes, in policy.yaml; any other is decided by a board",
+        who=policy.owner,
+        next_step="release it as a normal change",
+    )
+
+
+def _against(
+    template: StandardChange, service: Service, bump: str, risk: int, answers: Mapping[str, bool], now: datetime
+) -> Iterator[str]:
+    """Say in what a release is not like a template."""
+    if template.services and service.name not in template.services:
+        yield f"it is for {listed(template.services, 'or')}"
+    if template.tiers and service.tier not in template.tiers:
+        yield f"it is not for services of tier {service.tier}"
+    if bump not in template.steps:
+        yield f"it is for steps of the kind {listed(template.steps, 'or')}, and this one is {bump}"
+    if risk > template.risk_up_to:
+        yield f"it is for a risk of {template.risk_up_to} at most, and this is {risk}"
+    for key in template.answered_no:
+        if answers.get(key, True):
+            yield f"{key} was answered with yes" if key in answers else f"{key} was not answered"
+    if template.until is not None and now.astimezone(UTC).date().isoformat() > template.until:
+        yield f"it ended on {template.until}"

@@ -1,0 +1,106 @@
+"""Hosts that were down when a release came, and have returned: what they missed, and whether they may have it now.
+
+Nothing new is decided: a host gets what the release brought to all others, by the plan that was frozen, the decision on
+it and the bytes of then, all proven again from the release's own chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from interlock.domain.canonical import Model
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.permits.permit import Objection
+from interlock.domain.records import Decision, Host, Outcome, RolloutPlan, WaveReport
+from interlock.domain.rollout.rollout import tolerated
+
+RETURNED = "host.returned"
+"""Such a host was brought to the release, or could not be: it is tried once."""
+_WHO = "the release manager"
+_AGAIN = "release the version again, as a standard change"
+
+
+class LeftOut(Model):
+    """A release that was deployed, and the hosts that it could not reach."""
+
+    chain: str
+    plan: RolloutPlan
+    hosts: tuple[Host, ...]
+
+
+def left_out(entries: Sequence[Entry]) -> LeftOut | None:
+    """Return the hosts that a release could not reach and has not been brought to since; none if there are none.
+
+    A host that was reached and failed is not among them: what is wrong with it is for people to find out.
+
+    :param entries: the release's chain, proven.
+    """
+    frozen = [entry.payload for entry in entries if entry.kind == "rollout.frozen"]
+    closed = [entry.payload for entry in entries if entry.kind == "release.closed"]
+    if not frozen or not closed or closed[-1].get("outcome") != "deployed":
+        return None
+    plan = RolloutPlan.from_xcom({key: value for key, value in frozen[-1].items() if key != "digest"})
+    waves = [_wave(entry) for entry in entries if entry.kind == "wave.deployed"]
+    borne = tolerated(plan, waves)
+    last = {result.instance_id: result for wave in waves for result in wave.results}
+    tried = {one["instance_id"] for entry in entries if entry.kind == RETURNED for one in entry.payload["results"]}
+    lost = {instance for instance in borne - tried if last[instance].after is None}
+    hosts = tuple(host for host in plan.hosts if host.instance_id in lost)
+    return LeftOut(chain=entries[-1].chain, plan=plan, hosts=hosts) if hosts else None
+
+
+def _wave(entry: Entry) -> WaveReport:
+    return WaveReport.model_validate(entry.payload, extra="ignore")
+
+
+class Found(Model):
+    """What is found just before such a host is brought to its release, each from its primary record."""
+
+    broken: str = ""
+    bundle: str | None = None
+    marked: str = ""
+    overtaken: str = ""
+    stops: tuple[str, ...] = ()
+    freezes: tuple[str, ...] = ()
+
+
+def objections_to(missed: LeftOut, entries: Sequence[Entry], found: Found) -> tuple[Objection, ...]:
+    """Return every reason against bringing hosts to the release that they missed; none: a permit may be given.
+
+    :param entries: the release's chain.
+    """
+    return tuple(_objection(*one) for one in (*_of_chain(missed.plan, entries, found), *_of_now(missed, found)))
+
+
+def _of_chain(plan: RolloutPlan, entries: Sequence[Entry], found: Found) -> Iterator[tuple[str, str]]:
+    if found.broken:
+        yield found.broken, "what was decided is proven from the release's own chain"
+    decided = [Decision.model_validate(one.payload, extra="ignore") for one in _all(entries, "board.decided")]
+    if not decided or not decided[-1].approved or decided[-1].digest != plan.digest:
+        yield "The decision on record is not an approval of this plan.", "nothing is deployed that was not decided on"
+    outcomes = [Outcome.model_validate(one.payload, extra="ignore") for one in _all(entries, "release.closed")]
+    if not outcomes or outcomes[-1].outcome != "deployed":
+        yield "The release was not deployed.", "a host gets what all others run"
+    for entry in _all(entries, "finding"):
+        yield f"There is a finding about the release: {entry.payload.get('what')}", "with a finding there is no permit"
+
+
+def _all(entries: Iterable[Entry], kind: str) -> list[Entry]:
+    return [entry for entry in entries if entry.kind == kind]
+
+
+def _of_now(missed: LeftOut, found: Found) -> Iterator[tuple[str, str]]:
+    if found.bundle != missed.plan.bundle.sha256:
+        yield "The bundle is not what was approved.", "the bytes that were approved are the bytes that are deployed"
+    if found.marked:
+        yield found.marked, "a version that is marked bad is not rolled out"
+    if found.overtaken:
+        yield found.overtaken, "a host gets the last release that came to the others"
+    for stop in found.stops:
+        yield f"Emergency stop: {stop}", "an emergency stop halts every rollout in its scope"
+    for freeze in found.freezes:
+        yield f"Calendar: {freeze}", "nothing is changed while the calendars close it"
+
+
+def _objection(what: str, rule: str) -> Objection:
+    return Objection(what=what, rule=rule, who=_WHO, next_step=_AGAIN)

@@ -1,0 +1,144 @@
+"""What people ask for and answer, on record: what came in at Airflow's API, so that what was written past it shows.
+
+Airflow keeps runs and answers as rows of a database, which its owner can write. What came in at the API is in the
+ledger, too, from the moment in which it came; a run that is not there was not asked for, an answer was not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from interlock.domain.canonical import Model, Sha256, sha256_of
+from interlock.domain.dag_names import RELEASES, ROLLBACKS
+from interlock.domain.errors import PolicyViolation
+
+from .chain import INSTALLATION, Entry, release_chain
+
+ASKED = "run.asked"
+GIVEN = "answer.given"
+WORDED = "question.worded"
+"""The entry with the digests of the questions that a task worded, signed with the installation's key."""
+WITNESSED = (ASKED, GIVEN, "attempt.refused", "break_glass.used")
+"""Kinds that only Airflow's API server may append: the ledger's database refuses them to tasks' own role."""
+WITNESS_TYPE = "application/vnd.interlock.witness+json"
+"""Payload type of what the API server signs: what it was asked or told, in which chain, and when."""
+WORDED_TYPE = "application/vnd.interlock.questions+json"
+"""Payload type of the digests of questions, as the task that worded them signs them."""
+ENVELOPE = "envelope"
+"""The field of an entry that holds its signature; all others are what is signed."""
+SKEW = timedelta(minutes=1)
+"""Between an answer's entry and its time by Airflow's record: machines' clocks, and a slow database."""
+
+
+class AskedRun(Model):
+    """That somebody asked for a run of a Dag under release control, with its form."""
+
+    dag_id: str
+    run_id: str
+    user: str
+    conf: Sha256
+    """Digest of the form as it was sent."""
+
+    @property
+    def chain(self) -> str:
+        """Where it is on record: with its release, or with what concerns the installation."""
+        is_releases = self.dag_id.startswith((RELEASES, ROLLBACKS))
+        return release_chain(self.dag_id, self.run_id) if is_releases else INSTALLATION
+
+    @property
+    def key(self) -> str:
+        """What the entry of a run is found by."""
+        return f"{ASKED}/{self.dag_id}/{self.run_id}"
+
+
+def refuse_unasked(run: AskedRun, entry: Entry | None) -> None:
+    """Raise a PolicyViolation unless a run is what somebody asked for at the API, and was asked for by them.
+
+    :param run: by Airflow's record.
+    :param entry: what the ledger has of it; none: nothing.
+    """
+    known = AskedRun.model_validate(told(entry.payload)) if entry else None
+    if known == run:
+        return
+    if known is None:
+        problem = f"nobody asked for it at Airflow's API; by Airflow's record, {run.user or 'nobody'} did"
+    elif known.user != run.user:
+        problem = f"{known.user} asked for it; by Airflow's record, {run.user or 'nobody'} did"
+    else:
+        problem = f"what {known.user} asked for is not what Airflow has as its form"
+    raise PolicyViolation(
+        f"The run {run.run_id} of {run.dag_id} does nothing: by the ledger, {problem}.",
+        rule="a run under release control does what a person asked for at its form",
+        who="nobody",
+        next_step="trigger it at its form; if you did, find out who wrote into Airflow's database",
+    )
+
+
+class GivenAnswer(Model):
+    """What somebody answered to a question of a release."""
+
+    user: str
+    task_id: str
+    map_index: int
+    choice: str
+    comment: str = ""
+    conditions: str = ""
+    question: Sha256 | None = None
+    """Digest of the question as it was when it was answered; none: Airflow had no such question."""
+
+    def __str__(self) -> str:
+        """Say who answered what to what."""
+        return f"{self.user}'s answer “{self.choice}” to {self.task_id}[{self.map_index}]"
+
+
+def told(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an entry says, without its signature."""
+    return {name: value for name, value in payload.items() if name != ENVELOPE}
+
+
+def question_digest(subject: str, body: str, assigned: Sequence[str]) -> Sha256:
+    """Return the digest of a question: its words, and the user names of those who may answer it."""
+    return sha256_of({"subject": subject, "body": body, "assigned": list(assigned)})
+
+
+def worded(task_id: str, entries: Iterable[Entry]) -> Iterator[Sha256]:
+    """Yield the digests of the questions that were worded for a task.
+
+    :param entries: of the release's chain; those of :data:`WORDED` that the installation signed.
+    """
+    for entry in entries:
+        if entry.kind == WORDED and entry.payload.get("task_id") == task_id:
+            yield from entry.payload["questions"]
+
+
+def refuse_unworded(task_id: str, digest: Sha256, entries: Iterable[Entry]) -> None:
+    """Raise a PolicyViolation unless a question is one that was worded for a task.
+
+    :param entries: as :func:`worded` takes them.
+    """
+    if digest not in worded(task_id, entries):
+        raise PolicyViolation(
+            f"A question of {task_id} is not what was worded: its text, or who may answer it, was changed.",
+            rule="people are asked what was worded for them, and their answers count for nothing else",
+            who="nobody; the finding stays on record",
+            next_step="find out in the audit log who changed it, and trigger the release again",
+        )
+
+
+def is_witnessed(answer: GivenAnswer, at: datetime | None, entries: Iterable[Entry], *, digest: Sha256) -> bool:
+    """Say whether an answer came in at the API: just this, at about this time, and after what it is about was frozen.
+
+    :param at: when it was given, by Airflow's record.
+    :param entries: the release's chain, in order; of the answers, those that the witness signed.
+    :param digest: of what it is about; a plan that was frozen after an answer was not what was answered to.
+    """
+    found = False
+    for entry in entries:
+        if entry.kind in ("rollout.frozen", "manifest.frozen") and entry.payload.get("digest") == digest:
+            found = False
+        elif entry.kind == GIVEN and entry.actor == answer.user:
+            same = told(entry.payload) == answer.model_dump(mode="json")
+            found = found or (same and at is not None and abs(entry.at - at) <= SKEW)
+    return found

@@ -1,0 +1,1 @@
+"""How a release ended: its outcome, its review, release notes, and the history of versions."""

@@ -1,0 +1,98 @@
+"""What people are told of a release: notes from its commits and tickets, and a message to each audience."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC
+
+from interlock.domain.catalogue import Audience, Service
+from interlock.domain.records import Commit, ReleasePlan
+
+_CONVENTIONAL = re.compile(
+    r"(?P<kind>build|chore|ci|docs|feat|fix|perf|refactor|revert|style|test)"
+    r"(?:\((?P<scope>[^()]*)\))?(?P<breaking>!)?: +(?P<text>\S.*)",
+    re.IGNORECASE,
+)
+"""How a commit's subject begins by conventionalcommits.org; any other is taken as it is."""
+_GROUPS = {"feat": "New", "fix": "Fixed"}
+_OTHER = "Also changed"
+_BREAKING = "Needs your attention"
+_ORDER = (_BREAKING, *_GROUPS.values(), _OTHER)
+
+_SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$@]|(?<=[a-z]):(?=//)|(?<=www)\.", re.IGNORECASE)
+_AT_THE_START = re.compile(r"(?P<number>[0-9]{0,9})(?P<mark>#{1,6}(?= |$)|[+-](?= |$)|-(?=-)|(?<=[0-9])[.)](?= |$))")
+"""What would begin a heading, a list or a rule."""
+
+
+def release_notes(plan: ReleasePlan, service: Service) -> str:
+    """Return the release notes as Markdown: what is new, the tickets, when, and whom to ask."""
+    sections = [
+        f"# {escaped(service.title)} {escaped(plan.version)}",
+        escaped(plan.summary),
+        *_changes(plan),
+        *_tickets(plan.tickets),
+        f"## When\n\n{_when(plan)}",
+        f"## Whom to ask\n\n{escaped(service.owner)}; the release was requested by {escaped(plan.requested_by)}.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def announcement(plan: ReleasePlan, service: Service, audience: Audience, notes: str) -> tuple[str, str]:
+    """Return subject and text of the message that tells an audience of a release."""
+    rehearsal = "[Rehearsal] " if plan.rehearsal else ""
+    subject = one_line(f"{rehearsal}{service.title} {plan.version}: {plan.summary}")
+    text = [
+        f"To {one_line(audience.title)}:",
+        f"{service.title} {plan.version} is about to be released: what it brings, when, and whom to ask.",
+        notes.strip(),
+    ]
+    return subject, "\n\n".join(text) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return words of an author's as Markdown that shows exactly them, on one line, and is no link."""
+    line = _SPECIAL.sub(lambda found: f"\\{found[0]}", one_line(text))
+    return _AT_THE_START.sub(r"\g<number>\\\g<mark>", line, count=1) if _AT_THE_START.match(line) else line
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks, control characters and repeated spaces."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def _changes(plan: ReleasePlan) -> Iterator[str]:
+    since = f" since {escaped(plan.previous_version)}" if plan.previous_version else ""
+    if not plan.commits:
+        yield f"Nothing has changed{since}."
+        return
+    groups: dict[str, list[str]] = {}
+    for commit in plan.commits:
+        group, line = _change(commit)
+        groups.setdefault(group, []).append(line)
+    for heading in filter(groups.__contains__, _ORDER):
+        yield f"## {heading}\n\n" + "\n".join(groups[heading])
+    if (more := plan.commit_count - len(plan.commits)) > 0:
+        yield f"…and {more} earlier {'change' if more == 1 else 'changes'}{since}."
+
+
+def _change(commit: Commit) -> tuple[str, str]:
+    """Return under which heading a commit goes, and its line there."""
+    found = _CONVENTIONAL.fullmatch(one_line(commit.subject))
+    short = f"({commit.sha[:10]})"
+    if found is None:
+        return _OTHER, f"- {escaped(commit.subject)} {short}"
+    heading = _BREAKING if found["breaking"] else _GROUPS.get(found["kind"].lower(), _OTHER)
+    scope = f"{escaped(found['scope'])}: " if found["scope"] else ""
+    return heading, f"- {scope}{escaped(found['text'])} {short}"
+
+
+def _tickets(tickets: Sequence[str]) -> Iterable[str]:
+    return [f"## Tickets\n\n{', '.join(map(escaped, tickets))}"] if tickets else []
+
+
+def _when(plan: ReleasePlan) -> str:
+    where = "In the test environment only, as a rehearsal" if plan.rehearsal else "In production"
+    if plan.not_before is None:
+        return f"{where}, shortly: it is approved." if not plan.rehearsal else f"{where}."
+    return f"{where}, not before {plan.not_before.astimezone(UTC):%Y-%m-%d %H:%M} UTC."

@@ -1,0 +1,307 @@
+"""How a release ended: decided from what the stages left, none of which is trusted to be there.
+
+A release is ``deployed`` (or ``rehearsed``) only if every record that proves it is there and says so, and every host
+says so itself. Losing a record never makes an outcome better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from interlock.domain.canonical import Model, sha256_of
+from interlock.domain.records import (
+    BackOutReport,
+    Communication,
+    Decision,
+    Host,
+    Outcome,
+    QualityReport,
+    RolloutPlan,
+    VerificationReport,
+    WaveReport,
+)
+from interlock.domain.rollout.rollout import tolerated
+
+Verdict = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
+
+STAGE_TITLES = {
+    "policy": "Release policy",
+    "planning": "Release planning",
+    "design": "Hardware and software design",
+    "build": "Build and configure",
+    "quality": "Quality review",
+    "acceptance": "Release accepted",
+    "rollout": "Rollout plan and CAB",
+    "communication": "Communicate and train",
+    "implementation": "Implement release",
+    "verification": "Verify implementation",
+    "closure": "Closure",
+}
+"""The stages of a release as people call them, in their order; the last one decides the outcome."""
+STAGES = tuple(STAGE_TITLES)
+
+PRODUCTION = "production"
+"""The environment that a release is for; a rehearsal is for any other."""
+
+GATES = {"plan": "planning", "acceptance": "acceptance", "board": "rollout"}
+"""What people decide on: the stage in which they do."""
+
+
+class FailedTask(Model):
+    """A task that failed, and the reason that it left."""
+
+    stage: str
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a release ended by one finding, and the stage that the finding comes from.
+
+    :param proven: something is on record; otherwise something is not, which is often the consequence of the former.
+    """
+
+    stage: str
+    verdict: Verdict
+    reason: str
+    proven: bool = True
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        """What is on record decides before what is not, an earlier stage before a later one."""
+        return not self.proven, _rank(self.stage)
+
+
+def decide_outcome(
+    *,
+    service: str,
+    version: str,
+    failed: Sequence[FailedTask],
+    decisions: Sequence[Decision],
+    quality: QualityReport | None,
+    rollout: RolloutPlan | None,
+    communication: Communication | None,
+    waves: Sequence[WaveReport],
+    verification: VerificationReport | None,
+    back_out: BackOutReport | None,
+    running: Mapping[str, str | None],
+) -> Outcome:
+    """Decide how a release ended, and which stage decided it.
+
+    :param version: what was asked for.
+    :param failed: the tasks that failed; those of one stage in the order in which they did.
+    :param decisions: on the plan, on the acceptance, and the board's; also those where nobody had to be asked.
+    :param running: host, by name or address: the version it answers with now.
+    """
+    of_decisions = list(_of_decisions(decisions, rollout, changed=bool(waves) or back_out is not None))
+    if back_out is not None:
+        ending = _breached(of_decisions, _taken_back(back_out, failed, rollout, running))
+    else:
+        findings = (
+            *of_decisions,
+            *_of_tasks(failed),
+            *_of_quality(quality, rollout),
+            *_of_plan(service, version, rollout),
+            *_of_communication(communication),
+            *_of_waves(rollout, waves),
+            *_of_verification(verification),
+            *_of_hosts(version, rollout, waves, running),
+        )
+        ending = min(findings, key=lambda finding: finding.order, default=_arrived(version, rollout, waves))
+    return Outcome(
+        outcome=ending.verdict,
+        stage=ending.stage,
+        reason=ending.reason,
+        service=service,
+        version=version,
+        running=dict(running),
+    )
+
+
+def _arrived(version: str, rollout: RolloutPlan | None, waves: Sequence[WaveReport]) -> _Ending:
+    if rollout is None:
+        return _Ending("rollout", "failed", "There is no rollout plan on record.", proven=False)
+    number, left = len(rollout.hosts), _left_behind(rollout, waves)
+    hosts = f"{number - len(left)} of {number} hosts" if left else f"All {number} hosts"
+    hosts = "The one host" if number == 1 else hosts
+    answer = f"{hosts} of {rollout.environment} {'answers' if number == 1 else 'answer'} with {version}"
+    if left:
+        answer += f" ({', '.join(left)} failed, which the error budget of the plan bears)"
+    if rollout.rehearsal:
+        return _Ending("verification", "rehearsed", f"{answer}; production was not touched.")
+    return _Ending("verification", "deployed", f"{answer}, and the verification found nothing against it.")
+
+
+def _left_behind(rollout: RolloutPlan, waves: Sequence[WaveReport]) -> list[str]:
+    borne = tolerated(rollout, waves)
+    return [host.name for host in rollout.hosts if host.instance_id in borne]
+
+
+def _taken_back(
+    back_out: BackOutReport,
+    failed: Sequence[FailedTask],
+    rollout: RolloutPlan | None,
+    running: Mapping[str, str | None],
+) -> _Ending:
+    stage = "implementation" if any(task.stage == "implementation" for task in failed) else "verification"
+    because = back_out.because.rstrip(".")
+    if trouble := _not_back(back_out, rollout, running):
+        return _Ending(stage, "failed", f"The back-out did not succeed: {trouble}. It was begun because: {because}.")
+    return _Ending(stage, "backed_out", f"Backed out, and every host answers as before the release: {because}.")
+
+
+def _not_back(back_out: BackOutReport, rollout: RolloutPlan | None, running: Mapping[str, str | None]) -> str:
+    """Say what speaks against a back-out: its own report, or what the hosts answer now."""
+    if broken := [result.host for result in back_out.results if result.outcome == "failed"]:
+        return f"{', '.join(broken)} failed"
+    if not back_out.verified:
+        return "not every host answers as before the release"
+    if rollout is None:
+        return "there is no rollout plan on record that says what the hosts ran before"
+    if wrong := [host.name for host in rollout.hosts if not _is_back(host, rollout, running)]:
+        return f"{', '.join(wrong)} does not answer as before the release"
+    return ""
+
+
+def _is_back(host: Host, rollout: RolloutPlan, running: Mapping[str, str | None]) -> bool:
+    """Say whether a host answers with the version before; one that ran nothing may answer anything but the release."""
+    if host.name not in running and host.address not in running:
+        return False
+    before, found = rollout.back_out.versions.get(host.address), _answer(host, running)
+    return found == before if before else found != rollout.version
+
+
+def _answer(host: Host, running: Mapping[str, str | None]) -> str | None:
+    return running.get(host.name, running.get(host.address))
+
+
+def _breached(of_decisions: Sequence[_Ending], taken_back: _Ending) -> _Ending:
+    """Return how a back-out ended; that it should never have come to one is the graver finding."""
+    if not of_decisions:
+        return taken_back
+    first = min(of_decisions, key=lambda finding: finding.order)
+    return _Ending(first.stage, "failed", f"{first.reason} {taken_back.reason}")
+
+
+def _of_decisions(decisions: Sequence[Decision], rollout: RolloutPlan | None, *, changed: bool) -> Iterator[_Ending]:
+    """Give what is wrong with the decisions.
+
+    :param changed: whether hosts were changed.
+    """
+    for decision in decisions:
+        stage = GATES[decision.subject]
+        if not decision.approved and changed:
+            yield _Ending(stage, "failed", f"Hosts were changed although this was not approved: {decision.reason}")
+        elif not decision.approved:
+            yield _Ending(stage, "expired" if decision.expired else "rejected", decision.reason)
+        elif rollout is not None:
+            yield from _of_approval(decision, rollout)
+    for subject in GATES.keys() - {decision.subject for decision in decisions}:
+        reason = f"There is no record of what was decided in the stage {GATES[subject]}."
+        yield _Ending(GATES[subject], "failed", reason, proven=False)
+
+
+def _of_approval(decision: Decision, rollout: RolloutPlan) -> Iterator[_Ending]:
+    """Hold an approval against the plan that was rolled out: it may be of something else."""
+    stage = GATES[decision.subject]
+    if decision.subject == "board" and decision.digest != rollout.digest:
+        which = f"{decision.digest[:12]}, and the plan on record is {rollout.digest[:12]}"
+        yield _Ending(stage, "failed", f"The board decided on the rollout plan {which}.")
+    elif decision.subject == "board" and rollout.decide_by is not None and not decision.required:
+        reason = "The rollout plan was for a board to decide, and the decision on record says that nobody is asked."
+        yield _Ending(stage, "failed", reason)
+    elif decision.subject == "acceptance" and decision.digest != rollout.acceptance_digest:
+        which = f"{decision.digest[:12]}, and the plan on record is of what was accepted as"
+        yield _Ending(stage, "failed", f"What was accepted is {which} {rollout.acceptance_digest[:12]}.")
+
+
+def _of_tasks(failed: Sequence[FailedTask]) -> Iterator[_Ending]:
+    """Give the reason of the task that failed first, and of those that failed after it."""
+    if not failed:
+        return
+    first, *others = sorted(failed, key=lambda task: _rank(task.stage))
+    then = [f"Then {task.task} failed: {_reason(task)}" for task in others]
+    yield _Ending(first.stage, "failed", " ".join([_reason(first), *then]))
+
+
+def _reason(task: FailedTask) -> str:
+    return task.reason or f"{task.task} did not say why."
+
+
+def _rank(stage: str) -> int:
+    return STAGES.index(stage) if stage in STAGES else len(STAGES)
+
+
+def _of_quality(quality: QualityReport | None, rollout: RolloutPlan | None) -> Iterator[_Ending]:
+    if quality is None:
+        yield _Ending("quality", "failed", "There is no quality report on record.", proven=False)
+        return
+    waived = {(waiver.suite, waiver.expectation) for waiver in rollout.waivers} if rollout else set()
+    standing = [failure for failure in quality.failures if (failure.suite, failure.expected) not in waived]
+    if standing or not (quality.success or quality.failures):
+        yield _Ending("quality", "failed", quality.reason() or "The quality review did not succeed.")
+    elif rollout is not None and sha256_of(quality) != rollout.quality_digest:
+        yield _Ending("quality", "failed", "The quality report on record is not the one that the rollout plan names.")
+
+
+def _of_plan(service: str, version: str, rollout: RolloutPlan | None) -> Iterator[_Ending]:
+    if rollout is None:
+        yield _Ending("rollout", "failed", "There is no rollout plan on record.", proven=False)
+    elif (rollout.service, rollout.version) != (service, version):
+        found = f"{rollout.service} {rollout.version}"
+        yield _Ending("rollout", "failed", f"The rollout plan on record is of {found}, not of {service} {version}.")
+    elif rollout.rehearsal == (rollout.environment == PRODUCTION):
+        what = "a rehearsal" if rollout.rehearsal else "a release"
+        yield _Ending("rollout", "failed", f"The rollout plan on record is {what}, and is of {rollout.environment}.")
+    elif not rollout.hosts:
+        yield _Ending("rollout", "failed", "The rollout plan on record names no host.")
+
+
+def _of_communication(communication: Communication | None) -> Iterator[_Ending]:
+    if communication is None:
+        reason = "There is no record that those concerned were told, and that support knows the release."
+        yield _Ending("communication", "failed", reason, proven=False)
+
+
+def _of_waves(rollout: RolloutPlan | None, waves: Sequence[WaveReport]) -> Iterator[_Ending]:
+    if rollout is None:
+        return
+    brought = {
+        result.instance_id
+        for wave in waves
+        for result in wave.results
+        if wave.release == rollout.release
+        and result.after == rollout.release
+        and result.outcome in ("deployed", "unchanged")
+    }
+    brought -= {result.instance_id for wave in waves for result in wave.results if result.outcome == "failed"}
+    brought |= tolerated(rollout, waves)
+    if lacking := [host.name for host in rollout.hosts if host.instance_id not in brought]:
+        reason = f"There is no record that {', '.join(lacking)} came to {rollout.release}."
+        yield _Ending("implementation", "failed", reason, proven=False)
+
+
+def _of_verification(verification: VerificationReport | None) -> Iterator[_Ending]:
+    if verification is None:
+        yield _Ending("verification", "failed", "There is no verification report on record.", proven=False)
+    elif not verification.success or verification.failures:
+        yield _Ending("verification", "failed", verification.reason() or "The verification did not succeed.")
+    elif wrong := [result for result in verification.smoke if not result.passed]:
+        asked = ", ".join(f"{result.path} on {result.host} ({result.found})" for result in wrong)
+        yield _Ending("verification", "failed", f"Smoke requests were not answered as expected: {asked}.")
+
+
+def _of_hosts(
+    version: str, rollout: RolloutPlan | None, waves: Sequence[WaveReport], running: Mapping[str, str | None]
+) -> Iterator[_Ending]:
+    borne = tolerated(rollout, waves) if rollout else frozenset()
+    for host in rollout.hosts if rollout else ():
+        if host.instance_id in borne:
+            continue
+        found = _answer(host, running)
+        if found != version:
+            answer = f"answers with {found}" if found else "does not say which version it runs"
+            yield _Ending("verification", "failed", f"{host.name} {answer}; it should run {version}.", proven=False)

@@ -1,0 +1,107 @@
+"""The post-implementation review: what was released in a hurry is looked at before the service goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from interlock.domain.canonical import Model
+from interlock.domain.catalogue import ChangeType, Flow
+from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.records import PastRelease
+
+
+def unreviewed(previous: Sequence[PastRelease], flows: Mapping[ChangeType, Flow]) -> tuple[PastRelease, ...]:
+    """Return the deployed releases whose flow asks for a review that has not been held; the oldest first."""
+    due = (
+        release
+        for release in previous
+        if release.outcome == "deployed"
+        and not release.reviewed
+        and flows[release.change_type].review_within is not None
+    )
+    return tuple(sorted(due, key=lambda release: (release.at, release.run)))
+
+
+def refuse_unreviewed(
+    previous: Sequence[PastRelease],
+    *,
+    service: str,
+    change_type: ChangeType,
+    flows: Mapping[ChangeType, Flow],
+    now: datetime,
+) -> None:
+    """Refuse a release of a service while the review of an earlier one is owed.
+
+    An emergency is never refused: what is broken can be mended. ``review_within`` says by when the review is due; the
+    next release waits for it from the beginning.
+
+    :param previous: releases that have ended; those of other services do not matter.
+    :param flows: what each change type asks, as :func:`interlock.domain.change.policy.flows_of` has it.
+    :raises PolicyViolation: a review is owed.
+    """
+    if change_type is ChangeType.EMERGENCY:
+        return
+    owed = unreviewed([release for release in previous if release.service == service], flows)
+    if owed:
+        each = "; ".join(_owed(release, flows[release.change_type], now) for release in owed)
+        raise PolicyViolation(
+            f"{service} cannot have a {change_type} release yet: {each}.",
+            rule="review_within of its change type, in policy.yaml: it is reviewed before the service's next release",
+            who="the release manager",
+            next_step="hold the review and put it on record, then trigger the release again",
+        )
+
+
+def _owed(release: PastRelease, flow: Flow, now: datetime) -> str:
+    due = release.at + (flow.review_within or now - now)
+    when = f"{due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    named = f"{release.version} (run {release.run})" if release.version else f"of the run {release.run}"
+    since = "was due on" if due <= now else "is due on"
+    return f"the {release.change_type} release {named} has not been reviewed, which {since} {when}"
+
+
+class Review(Model):
+    """A post-implementation review as somebody wrote it."""
+
+    service: str
+    run: str = Field(min_length=1, max_length=300, description="Of the release: its run id, or Dag and run")
+    went_well: str = Field(min_length=5, max_length=4000)
+    to_change: str = Field(min_length=5, max_length=4000)
+    participants: tuple[str, ...] = Field(min_length=1)
+    reviewer: str = Field(description="User name of who put it on record")
+
+
+def parse_review(form: Mapping[str, Any], reviewer: str) -> Review:
+    """Read the form; RequestRefused with every field that is wrong.
+
+    :param reviewer: who triggered it.
+    """
+    texts = {name: str(form.get(name) or "").strip() for name in Review.model_fields}
+    names = tuple(name for line in texts["participants"].splitlines() if (name := line.strip()))
+    try:
+        return Review.model_validate({**texts, "participants": names, "reviewer": reviewer})
+    except ValidationError as error:
+        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
+        raise RequestRefused(f"This is no review: {wrong}.", next_step="correct the form") from error
+
+
+def find_ended(previous: Sequence[PastRelease], service: str, run: str) -> PastRelease:
+    """Return the ended release with a run id; RequestRefused if there is none.
+
+    :param previous: the service's releases that have ended.
+    :param run: its run id, or Dag and run.
+    """
+    for release in previous:
+        if run in (release.run, release.run.partition("/")[2]):
+            return release
+    owed = ", ".join(release.run.partition("/")[2] for release in previous if not release.reviewed) or "none"
+    raise RequestRefused(
+        f"No release of {service} with the run {run} has ended.",
+        rule="what is reviewed is a release whose end is in the ledger",
+        who="the release manager",
+        next_step=f"take the run id from the run's page; ended and not reviewed: {owed}",
+    )

@@ -1,0 +1,143 @@
+"""Fencing: who may change an environment of a service now, and that everybody who might before may not any more.
+
+A process can be stopped between any two of its steps and go on an hour later, believing what was true then. So whoever
+is to change an environment enters it first: an entry in the chain of its bookings, whose place in that chain is the
+token. Tokens only grow. A host keeps the highest that it has seen and refuses lower ones; the load balancer cannot, so
+each call to it is preceded by the question whether the token is still the newest; and what a try records carries its
+token, which the ledger's database compares as it writes the entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from pydantic import Field
+
+from interlock.domain.calendars.bookings import BOOKED, ENTERED, FREED, RECOVERED, Entered, booking_chain
+from interlock.domain.canonical import Model
+from interlock.domain.errors import LostRight
+from interlock.domain.ledger.chain import END, Entry, instant
+from interlock.domain.ledger.reconcile import Finding
+
+NEWS = "environment.*"
+"""The kinds in the chain of an environment's bookings."""
+RIGHT_LOST = "right_lost"
+"""The kind of the finding about what a process tried that had lost its right."""
+
+LOST_RULE = "who entered an environment last changes it, while its release has not ended and holds its booking"
+
+
+class Entrance(Model):
+    """That somebody enters an environment of a service in order to change it: the entry that gives the token."""
+
+    holder: str = Field(description="The chain of the release")
+    task: str = Field(description="The task, as the ledger names it")
+    attempt: int = Field(ge=0, description="Which try of the task it is, by Airflow")
+    purpose: str
+    way_back: bool = Field(False, description="It takes back what the release changed")
+    permit: str | None = Field(None, description="Id of the permit; none: a sandbox, which needs none")
+
+    def __str__(self) -> str:
+        """Say who enters."""
+        return f"{self.holder.removeprefix('release/')} ({self.task}, try {self.attempt}, to {self.purpose})"
+
+
+def place_of(environment: str, service: str) -> str:
+    """Return where tokens for an environment of a service are given."""
+    return booking_chain(environment, service)
+
+
+def shared_token(newest: Entry | None, wanted: Entrance) -> int | None:
+    """Return the token that somebody takes over instead of entering anew; none: they enter.
+
+    A canary's end and a back-out, which may run at once, both give the traffic back: neither is to fence off the other.
+    """
+    if newest is None or not wanted.way_back or wanted.purpose != "traffic":
+        return None
+    there = Entrance.model_validate(newest.payload)
+    return newest.sequence if there.way_back and there.holder == wanted.holder else None
+
+
+def why_lost(entered: Entered, by: Entrance, since: Iterable[Entry], ends: Sequence[Entry]) -> str:
+    """Say why somebody who entered may change nothing any more; empty: they still may.
+
+    :param since: what the chain of the place has after their token.
+    :param ends: the entries with which the chain of their release ended, in order.
+    """
+    for entry in since:
+        if problem := _ousted(entry, by):
+            return problem
+    if not ends or by.purpose == "return":
+        return ""
+    outcome = ends[-1].payload.get("outcome")
+    if by.way_back and outcome == "failed":  # it may still be taken back
+        return ""
+    how = f" as {str(outcome).replace('_', ' ')}" if outcome else ""
+    return f"its release ended{how} at {_shown(ends[-1].at)}"
+
+
+def _ousted(entry: Entry, by: Entrance) -> str:
+    holder, at = entry.payload.get("holder"), _shown(entry.at)
+    if entry.kind == ENTERED:
+        there = Entrance.model_validate(entry.payload)
+        together = by.purpose == "traffic" and by.way_back and there.way_back and there.holder == by.holder
+        return "" if together else f"{there} entered at {at} with the token {entry.sequence}"
+    if entry.kind == BOOKED and holder != by.holder:
+        return f"{str(holder).removeprefix('release/')} booked the environment at {at}"
+    if entry.kind in (FREED, RECOVERED) and holder == by.holder:
+        return f"its booking of the environment ended at {at}"
+    return ""
+
+
+def lost(entered: Entered, by: Entrance, what: str, why: str) -> LostRight:
+    """Return the error of somebody who is about to change something and may not any more.
+
+    :param what: they were about to do.
+    """
+    return LostRight(
+        f"{by} entered {where(entered.place)} with the token {entered.token} and may change nothing there any more: "
+        f"{why}. It was about to {what}; that was not done.",
+        rule=LOST_RULE,
+        who="nobody",
+        next_step="nothing is to be done: who came after goes on",
+    )
+
+
+def finding(by: Entrance, place: str, what: str, why: str, *, worker: str, token: int | None = None) -> Finding:
+    """Return the finding about what was tried by a process that had lost its right: what is known, and no more.
+
+    It belongs to the installation, and names no chain as its evidence: the release that it began in may be in the
+    right hands, and is not to be held up by it.
+
+    :param what: it was about to do. :param worker: the machine and the process.
+    """
+    held = f" with the token {token}" if token else ""
+    return Finding(
+        kind=RIGHT_LOST,
+        what=f"A process that had lost its right went on, and was refused: {by}, on {worker}, in {where(place)}{held}. "
+        f"It was about to {what}. Why it had lost it: {why}.",
+        evidence={
+            "release": by.holder,
+            "task": by.task,
+            "attempt": by.attempt,
+            "place": place,
+            "token": token,
+            "worker": worker,
+        },
+    )
+
+
+def where(place: str) -> str:
+    """Return a place as people call it."""
+    environment, _, service = place.partition("/")[2].partition("/")
+    return f"{environment} of {service}"
+
+
+def ended_with(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return the entries with which a chain ended."""
+    return tuple(entry for entry in entries if entry.kind in END)
+
+
+def _shown(at: datetime) -> str:
+    return f"{instant(at)[:19].replace('T', ' ')} UTC"

@@ -1,0 +1,1 @@
+"""How a fleet is changed: waves, and how many hosts at a time."""

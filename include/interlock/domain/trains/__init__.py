@@ -1,0 +1,1 @@
+"""Release trains: when they depart, and the frozen manifest of their passengers."""

@@ -1,0 +1,1 @@
+"""Airflow on the embedded stack: its settings, accounts and connections."""

@@ -1,0 +1,121 @@
+"""Who can log in to the embedded Airflow, in which roles, with which password.
+
+The people and their roles follow from the catalogue: whoever is on a board, approves, or acknowledges training has an
+account. Beside them are those whom the catalogue does not name, and the service accounts of the releases.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from interlock.domain.canonical import Model
+from interlock.domain.catalogue import Board, Catalogue
+from interlock.domain.errors import ReleaseError
+from interlock.domain.trains.manifest import CONDUCTOR
+from interlock.estate.private_files import write_private
+from interlock.estate.settings import Settings
+
+READER, CLERK = "interlock_reader", "board_clerk"
+"""Service accounts: one reads who answered what, the other closes ballots that nobody needs any more."""
+
+
+class Account(Model):
+    """Someone, or something, that logs in to Airflow."""
+
+    user: str
+    name: str
+    email: str
+    roles: tuple[str, ...]
+    title: str = ""
+
+    @property
+    def is_service(self) -> bool:
+        """Say whether this is a program's account and nobody's."""
+        return self.user in (READER, CLERK, CONDUCTOR)
+
+
+STAFF = (
+    Account(
+        user="rita", name="Rita Reyes", email="rita@example.com", roles=("release_manager",), title="release manager"
+    ),
+    Account(user="audrey", name="Audrey Osei", email="audrey@example.com", roles=("auditor",), title="auditor"),
+    Account(
+        user="olga", name="Olga Petrenko", email="olga@example.com", roles=("operator",), title="operator of Airflow"
+    ),
+    Account(
+        user="admin", name="Ada Min", email="admin@example.com", roles=("Admin",), title="administrator of Airflow"
+    ),
+    Account(user=READER, name="Interlock reader", email="reader@example.com", roles=(READER,)),
+    Account(user=CLERK, name="Board clerk", email="clerk@example.com", roles=(CLERK,)),
+    Account(user=CONDUCTOR, name="Conductor of trains", email="conductor@example.com", roles=(CONDUCTOR,)),
+)
+
+
+def accounts(catalogue: Catalogue) -> tuple[Account, ...]:
+    """Return everybody who can log in; somebody with several positions has all their roles."""
+    people = {person.user: (person.name, person.email) for person in catalogue.board.people}
+    staff = {account.user: (account.name, account.email) for account in STAFF}
+    held: dict[str, list[tuple[str, str]]] = {}
+    for user, role, title in positions(catalogue):
+        held.setdefault(user, []).append((role, title))
+    result = []
+    for user, ranks in held.items():
+        name, email = people.get(user) or staff[user]
+        roles = tuple(dict.fromkeys(role for role, _ in ranks))
+        titles = ", ".join(dict.fromkeys(title for _, title in ranks))
+        result.append(Account(user=user, name=name, email=email, roles=roles, title=titles))
+    return tuple(result)
+
+
+def positions(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
+    """Yield who is in which role, and what people call that; the release manager first."""
+    yield from ((account.user, account.roles[0], account.title) for account in STAFF[:1])
+    for board in catalogue.board.boards.values():
+        for user in board.members:
+            yield user, "board_member", f"{board.title}{' (veto)' if _vetoes(catalogue, board, user) else ''}"
+    for user in catalogue.voters:
+        if not any(user in board.members for board in catalogue.board.boards.values()):
+            yield user, "board_member", "board member by rule or as a delegate"
+    for user in catalogue.board.senior_management:
+        yield user, "senior_management", "senior management"
+    for service in catalogue.services.values():
+        for user in service.functional_approvers:
+            yield user, "functional_approver", f"accepts {service.title}"
+        for role, users in (service.training.acknowledge if service.training else {}).items():
+            for user in users:
+                yield user, "support", role.replace("-", " ")
+    yield from ((account.user, account.roles[0], account.title) for account in STAFF[1:])
+
+
+def _vetoes(catalogue: Catalogue, board: Board, user: str) -> bool:
+    return user in board.quorum.veto or catalogue.board.person(user).role in board.quorum.veto_roles
+
+
+# --- logins.json -----------------------------------------------------------------------------------------------------
+
+
+def logins_file(settings: Settings) -> Path:
+    """Return the file with the passwords."""
+    return settings.state / "logins.json"
+
+
+def passwords(settings: Settings) -> dict[str, str]:
+    """Return the password of every account of a stack that has been started."""
+    try:
+        return {user: str(password) for user, password in json.loads(logins_file(settings).read_text()).items()}
+    except FileNotFoundError:
+        raise ReleaseError(
+            f"Nobody has a login yet: there is no {logins_file(settings)}.", next_step="make up makes the accounts"
+        ) from None
+
+
+def keep_passwords(settings: Settings, everybody: Iterable[Account]) -> dict[str, str]:
+    """Give a password to everybody who has none, and return all, of people who are gone too."""
+    known = passwords(settings) if logins_file(settings).exists() else {}
+    kept = known | {user: secrets.token_urlsafe(9) for account in everybody if (user := account.user) not in known}
+    if kept != known:
+        write_private(logins_file(settings), json.dumps(kept, indent=2) + "\n")
+    return kept

@@ -1,0 +1,127 @@
+"""The connections that services name: is there each, and can it be what it is named for?
+
+``airflow_settings.yaml`` and the environment say what ``make up`` brings; Airflow may have others, from its UI or a
+secrets backend. It is asked if the stack runs (``python -m interlock.estate.airflow.named_connections NAME …`` prints
+those that it lacks); if it does not, what the file lacks is doubtful and not wrong.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from interlock.domain.catalogue import Service
+from interlock.domain.errors import AssetMissing
+from interlock.estate.settings import Settings
+from interlock.estate.stack import postgres
+from interlock.locations import PROJECT
+
+from .astro_settings import ConnectionEntry
+from .connections import stored_connection
+from .home import airflow_environment
+
+FILE = "airflow_settings.yaml"
+VARIABLE = "AIRFLOW_CONN_"
+TYPES = {"aws": ("aws",), "ssh": ("ssh", "aws")}
+"""Key of an environment: the types that its connection may have."""
+
+
+class Named(NamedTuple):
+    """A connection that a service names, and where."""
+
+    conn_id: str
+    place: str
+    kind: str
+
+
+class Faults(NamedTuple):
+    """What can never work, and what may not."""
+
+    wrong: tuple[str, ...]
+    doubtful: tuple[str, ...]
+
+
+def named_by(services: Iterable[Service]) -> Iterator[Named]:
+    """Yield every connection that services name."""
+    for service in services:
+        file = f"services/{service.name}.yaml"
+        yield Named(service.source.connection, f"{file}: source.connection", "source")
+        for name, environment in service.environments.items():
+            yield Named(environment.aws, f"{file}: environments.{name}.aws", "aws")
+            yield Named(environment.ssh, f"{file}: environments.{name}.ssh", "ssh")
+
+
+def faults_of(
+    named: Sequence[Named],
+    entries: Iterable[ConnectionEntry],
+    environ: Mapping[str, str],
+    lacks: Callable[[Sequence[str]], frozenset[str] | None],
+) -> Faults:
+    """Say which connections there are not, and which cannot be what they are named for.
+
+    :param entries: what ``make up`` brings into Airflow.
+    :param lacks: tells which of some Airflow lacks; nothing if it cannot be asked.
+    """
+    known = {entry.conn_id: entry for entry in entries}
+    missing = [one for one in named if one.conn_id not in known and f"{VARIABLE}{one.conn_id.upper()}" not in environ]
+    lacking = lacks(sorted({one.conn_id for one in missing})) if missing else frozenset()
+    unfit = [_unfit(one, known[one.conn_id]) for one in named if one.conn_id in known]
+    if lacking is None:
+        return Faults(tuple(filter(None, unfit)), tuple(_missing(one, certain=False) for one in missing))
+    gone = [_missing(one, certain=True) for one in missing if one.conn_id in lacking]
+    return Faults((*gone, *filter(None, unfit)), ())
+
+
+def _missing(one: Named, *, certain: bool) -> str:
+    says = (
+        f"there is no connection {one.conn_id}, neither in {FILE} nor in Airflow"
+        if certain
+        else f"{FILE} has no connection {one.conn_id}; unless Airflow has it from elsewhere, nothing can be released"
+    )
+    return f"{one.place}: {says}. Next: add it to {FILE}, or correct the name"
+
+
+def _unfit(one: Named, entry: ConnectionEntry) -> str:
+    if entry.uri:  # which has its type and host inside
+        return ""
+    if one.kind == "source":
+        lacks = "" if entry.host else "has no conn_host, which is the repository's URL"
+    else:
+        allowed = TYPES[one.kind]
+        lacks = "" if entry.type in allowed else f"has the conn_type {entry.type}; allowed: {' or '.join(allowed)}"
+    return f"{one.place}: the connection {one.conn_id} of {FILE} {lacks}" if lacks else ""
+
+
+def lacking_in_stack(settings: Settings, names: Sequence[str]) -> frozenset[str] | None:
+    """Return which connections the Airflow of a stack lacks; None if it does not run, or does not say."""
+    if not (settings.state.exists() and postgres.is_ready(settings)):
+        return None
+    command = [sys.executable, "-m", __name__, *names]
+    asked = subprocess.run(
+        command, env=airflow_environment(settings), cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    said = [line.removeprefix(ANSWER) for line in asked.stdout.splitlines() if line.startswith(ANSWER)]
+    return frozenset(said[0].split()) if asked.returncode == 0 and said else None
+
+
+ANSWER = "lacking:"
+
+
+def main(names: Sequence[str]) -> int:
+    """Print which connections Airflow lacks."""
+    print(ANSWER, *(name for name in names if not _is_stored(name)))
+    return 0
+
+
+def _is_stored(name: str) -> bool:
+    try:
+        stored_connection(name)
+    except AssetMissing:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

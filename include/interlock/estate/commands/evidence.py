@@ -1,0 +1,87 @@
+"""Write the evidence pack of a release to a file: ``make evidence RUN=<dag id>/<run id>``.
+
+Runs where Airflow is configured, and with the connections that releases have there: the embedded stack's command starts
+it in the stack's environment, anybody else runs ``python -m interlock.estate.commands.evidence`` in theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.artifacts.store import open_store
+from interlock.adapters.evidence.pack import fingerprint
+from interlock.adapters.evidence.sources import Packed, Sources, pack_name, pack_release, sealed_packs
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.quality.expectations import suite_digests
+from interlock.adapters.signing.signing import open_signer
+from interlock.adapters.signing.witness import witness_key
+from interlock.domain.errors import AssetMissing, ReleaseError
+from interlock.estate.airflow.connections import stored_connection
+
+PREFIX = "release/"
+SHOWN = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the pack and say what is in it; problems go to the standard error as one sentence."""
+    parser = argparse.ArgumentParser(description="Write the evidence pack of a release to a file.")
+    parser.add_argument("run", help="the release: <dag id>/<run id>, or the name of its chain in the ledger")
+    parser.add_argument("file", type=Path, help="the file to write, or a folder for it")
+    given = parser.parse_args(arguments)
+    try:
+        write(given.run, given.file)
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def write(run: str, destination: Path) -> Packed:
+    """Write the pack of a release, keep it in the store as well, and say so."""
+    with ExitStack() as open_until_done:
+        ledger = open_until_done.enter_context(open_ledger(stored_connection("interlock_ledger")))
+        dag_id, run_id = parsed(run, ledger)
+        file = destination / pack_name(dag_id, run_id) if destination.is_dir() else destination
+        sources = Sources(
+            ledger=ledger,
+            store=open_store(stored_connection("interlock_artifacts")),
+            api=open_until_done.enter_context(AirflowApi(stored_connection("interlock_airflow"))),
+            signer=open_signer(stored_connection("interlock_signing_key")),
+            suites=suite_digests(),
+            witness=witness_key(),
+        )
+        before = sealed_packs(dag_id, run_id, ledger)
+        packed = pack_release(dag_id, run_id, sources, file, actor=f"make evidence, {getpass.getuser()}")
+    print(f"{file}: {packed.sealed.files} files, {packed.sealed.size} bytes, SHA-256 {packed.sealed.sha256}")
+    if not packed.known:
+        print("Airflow does not have this run any more: no answers, task history and logs of its own are in the pack.")
+        for blob in before:
+            print(f"  a pack that was made before is in {blob.uri}")
+    print(f"Signed with the key {fingerprint(sources.signer.public_key)}. Prove it:")
+    print(f"  python -m interlock.verify {file} --key …   (or --fingerprint …, as you have it from elsewhere)")
+    return packed
+
+
+def parsed(run: str, ledger: Ledger) -> tuple[str, str]:
+    """Return Dag id and run id of a release that has a chain; AssetMissing names those that there are."""
+    chain = PREFIX + run.strip().removeprefix(PREFIX)
+    there = [name for name in ledger.chains() if name.startswith(PREFIX)]
+    if chain not in there:
+        listed = "".join(f"  {name.removeprefix(PREFIX)}\n" for name in there[-SHOWN:])
+        raise AssetMissing(
+            (f"The ledger has no release {run!r}." if run else "No release was named.")
+            + (f" There are:\n{listed}" if listed else " There is none yet."),
+            next_step="name one with RUN=…" if listed else "make a release first",
+        )
+    dag_id, _, run_id = chain.removeprefix(PREFIX).partition("/")
+    return dag_id, run_id
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Show the next departures of every train, who would board now, and why anybody would not: ``make trains``.
+
+Who would board is said by the ledger and the services' repositories, so it is said only where Airflow is configured:
+the embedded stack's command starts this in the stack's environment, anybody else runs
+``python -m interlock.estate.commands.trains`` in theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from interlock.adapters.calendars.calendars import public_holidays
+from interlock.adapters.calendars.conflicts import conflicts_of_trains
+from interlock.adapters.calendars.copies import CopiesThere, copies_folder
+from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
+from interlock.adapters.catalogue.trains import load_trains
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.source import git
+from interlock.adapters.trains.boarding import Platform
+from interlock.adapters.trains.history import Journey, journeys
+from interlock.console.control.open_runs import runs_under_way, unpaused
+from interlock.domain.calendars.calendar import Calendars
+from interlock.domain.catalogue import Catalogue, Service
+from interlock.domain.catalogue.train_file import Train
+from interlock.domain.errors import ReleaseError
+from interlock.domain.trains.departures import (
+    cadence_in_words,
+    closed_for,
+    milestones,
+    next_departures,
+    opens,
+)
+from interlock.domain.trains.manifest import Boarded, Found, boarding, dag_of_train, when_late
+from interlock.estate.airflow.connections import stored_connection
+from interlock.estate.settings import Settings
+from interlock.estate.steps import open_console
+from interlock.locations import catalogue_folder
+
+SHOWN = 3
+"""How many departures of each train are shown."""
+
+
+def show(folder: Path, console: Console, *, with_ledger: bool) -> bool:
+    """Show all trains; say whether all their files are well.
+
+    :param with_ledger: this runs in the environment of an Airflow, whose ledger can be asked.
+    """
+    catalogue = load_catalogue(folder)
+    table = load_trains(folder, catalogue.policy, catalogue.board)
+    copies = CopiesThere(copies_folder(os.environ if with_ledger else _environment_of_stack()))
+    calendars = calendars_of(folder, catalogue.policy, copies)
+    for fault in (*calendars.faults, *table.broken.values()):
+        console.print(f"[red]✗[/] {escape(fault)}", highlight=False)
+    for note in copies.notes:
+        console.print(f"[yellow]![/] {escape(note)}", highlight=False)
+    if not table.trains:
+        console.print("There is no train: each is a file include/catalogue/trains/<name>.yaml.")
+    if not with_ledger:
+        console.print("The stack does not run: who would board now is said by its ledger.", style="yellow")
+        for train in table.trains.values():
+            show_departures(train, catalogue, calendars, console)
+        show_conflicts(catalogue, calendars, None, table.trains, console)
+        return not table.broken
+    makes_runs = unpaused([dag_of_train(name) for name in table.trains])
+    with open_ledger(stored_connection("interlock_ledger")) as ledger:
+        platform = Platform(catalogue, ledger, opened)
+        alive = runs_under_way()
+        going = [one for one in journeys(ledger) if one.arrival is None and one.run in alive]
+        for train in table.trains.values():
+            show_departures(train, catalogue, calendars, console)
+            show_what_runs(train, going, console, is_paused=dag_of_train(train.name) not in makes_runs)
+            show_boarding(train, platform.look(train), console)
+        show_conflicts(catalogue, calendars, ledger, table.trains, console)
+    return not table.broken
+
+
+def _environment_of_stack() -> Mapping[str, str]:
+    """Return the variables that the stack's processes would have: it keeps the copies of calendars in its state."""
+    return Settings.from_environment(os.environ).to_environment()
+
+
+def show_departures(train: Train, catalogue: Catalogue, calendars: Calendars, console: Console) -> None:
+    """Show when a train departs next, what moves it, and whom the calendars leave behind."""
+    services = [catalogue.services[name] for name in train.services if name in catalogue.services]
+    console.print(
+        f"\n[bold]{escape(train.title)}[/] ({train.name}): {escape(cadence_in_words(train))}", highlight=False
+    )
+    found = next_departures(train, opens(calendars, services, train.environment), datetime.now(UTC), SHOWN)
+    if not found:
+        console.print("  no departure: there is none to come, or the calendars let none depart", highlight=False)
+    for one in found:
+        moved = f"  (moved from {_local(one.planned, train)} by a calendar)" if one.is_moved else ""
+        closing = _local(one.at - train.boarding.cut_off, train)
+        console.print(f"  departs {_local(one.at, train)}, manifest frozen {closing}{moved}", highlight=False)
+        for name, answer in closed_for(calendars, services, train.environment, one.at, lambda _: frozenset()).items():
+            console.print(f"    without {name}: {escape(str(answer))}", highlight=False)
+    for day, name, title in milestones(train.target, public_holidays) if train.target else ():
+        console.print(f"  {day:%a %Y-%m-%d}  {escape(title)} ({name})", highlight=False)
+
+
+def show_what_runs(train: Train, going: Iterable[Journey], console: Console, *, is_paused: bool) -> None:
+    """Show the departures that have their run already, and whether there will be others."""
+    if is_paused:
+        dag_id = dag_of_train(train.name)
+        console.print(f"  paused: nothing departs before somebody unpauses its Dag, {dag_id}", style="yellow")
+    for one in going:
+        if one.voyage is not None and one.voyage.train == train.name:
+            does = "departed" if one.departed else "departs"
+            sent = f", sent by {one.voyage.asked_by}" if one.voyage.asked_by else ""
+            said = f"  under way: {does} {_local(one.departed or one.voyage.departure, train)}{sent} ({one.run})"
+            console.print(escape(said), highlight=False)
+
+
+def show_conflicts(
+    catalogue: Catalogue, calendars: Calendars, ledger: Ledger | None, trains: Mapping[str, Train], console: Console
+) -> None:
+    """Show where trains clash with each other."""
+    for one in conflicts_of_trains(catalogue, calendars, ledger, trains, datetime.now(UTC)):
+        console.print(f"[yellow]![/] {escape(str(one))}", highlight=False)
+
+
+def show_boarding(train: Train, found: dict[str, Found], console: Console) -> None:
+    """Show who would board a train now, and why anybody would not."""
+    boarded, left = boarding(train, found)
+    shown = Table(title="If the manifest were frozen now", title_justify="left")
+    for column in ("service", "boards", "replaces", "risk", "why"):
+        shown.add_column(column, overflow="fold")
+    for one in boarded:
+        why = f"{one.why}; after {', '.join(one.after)}" if one.after else one.why
+        shown.add_row(one.service, one.version, one.replaces or "", str(one.risk), escape(why))
+    for missing in left:
+        state = "[yellow]stays behind[/]" if missing.late else "nothing new"
+        shown.add_row(missing.service, state, "", "", escape(missing.why))
+    console.print(shown)
+    late = when_late(train, tuple(found.values()))
+    if late.then != "depart":
+        who = ", ".join(one.service for one in late.because)
+        console.print(f"  the train would {late.then}, for {who}", highlight=False)
+    if not any(isinstance(one, Boarded) for one in found.values()):
+        console.print("  nobody would be on board", highlight=False)
+
+
+@contextmanager
+def opened(service: Service) -> Iterator[git.Repository]:
+    """Open the repository of a service, as its connection in Airflow says."""
+    connection = stored_connection(service.source.connection)
+    with TemporaryDirectory(prefix="interlock-") as folder:
+        yield git.open_repository(
+            str(connection.host),
+            Path(folder) / "repository.git",
+            login=connection.login or None,
+            password=connection.password or None,
+        )
+
+
+def _local(at: datetime, train: Train) -> str:
+    return f"{at.astimezone(ZoneInfo(train.time_zone)):%a %Y-%m-%d %H:%M %Z}"
+
+
+def main() -> int:
+    """Show all trains, with who would board."""
+    try:
+        folder = catalogue_folder()
+        return 0 if show(folder, open_console(), with_ledger=True) else 1
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

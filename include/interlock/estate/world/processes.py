@@ -1,0 +1,54 @@
+"""Processes of the estate's hosts: each carries the state folder and its host's name in its environment."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from interlock.estate.stack.leftovers import alive, end
+
+PATIENCE = 2.0
+ROUNDS = 5
+
+
+def of_hosts(state: Path, host: str | None = None) -> Iterator[psutil.Process]:
+    """Yield the processes that run on one host of the estate, or on any."""
+    for process in psutil.process_iter():
+        try:
+            environ = process.environ()
+        except (psutil.Error, OSError):  # ended meanwhile, or somebody else's
+            continue
+        name = environ.get("INTERLOCK_HOST")
+        if name and alive(process) and environ.get("INTERLOCK_STATE") == str(state) and host in (None, name):
+            yield process
+
+
+def end_sshd(config: Path) -> None:
+    """End the daemon with this configuration, its connections, and what they run."""
+    end(list(sshd_with(config)), signal.SIGKILL, PATIENCE)
+
+
+def sshd_with(config: Path) -> Iterator[psutil.Process]:
+    """Yield the daemon with this configuration and what descends from it: sshd writes over its own environment."""
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "sshd" and any(str(config) in word for word in process.cmdline()):
+                yield from (process, *process.children(recursive=True))
+        except psutil.Error:
+            continue
+
+
+def end_all(state: Path, host: str | None = None, *, gently: bool = False) -> None:
+    """End everything that runs on one host, or on any, until nothing does: what is ended may have begun something.
+
+    :param gently: ask first, and kill only what does not end in time.
+    """
+    for _ in range(ROUNDS):
+        # Twice: one that was begun during the first look by another that ended in it was not seen.
+        found = list(of_hosts(state, host)) or list(of_hosts(state, host))
+        if not found:
+            return
+        end(found, signal.SIGTERM if gently else signal.SIGKILL, PATIENCE)

@@ -1,0 +1,1 @@
+"""Questions to people: ballots, waivers, reminders, and what was answered."""

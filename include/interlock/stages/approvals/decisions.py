@@ -1,0 +1,24 @@
+"""A decision that people made, put on record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interlock.domain.errors import GateRejected
+from interlock.domain.records import Decision
+from interlock.stages.runtime.evidence import record
+from interlock.stages.runtime.taskflow import keep_result
+
+
+def settled(decision: Decision | None, **about: Any) -> Decision:
+    """Record a decision and return it if it is an approval; leave a rejection as the task's result and fail with it.
+
+    :param about: what else the ledger is to say of it.
+    """
+    if decision is None:
+        raise GateRejected("Nobody who may decide has answered.", next_step="trigger the release again")
+    record(f"{decision.subject}.decided", {**decision.to_xcom(), **about}, seal=True)
+    if not decision.approved:
+        keep_result(decision)
+        raise GateRejected(decision.reason)
+    return decision

@@ -1,0 +1,109 @@
+"""The reminder before the board's deadline: one mail to each who has not voted, on record, and holding nobody up.
+
+The wait for the board wakes when it is due; what is on record as sent is not sent again, whatever the task went
+through.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from interlock.adapters import mail
+from interlock.adapters.airflow.rest_api import Answer
+from interlock.adapters.templates import Markdown, render
+from interlock.domain.board.accounts import CLERK
+from interlock.domain.board.voting import VotingRule, seat_of
+from interlock.domain.catalogue import BoardBook, Person, Service
+from interlock.domain.paths import question_page
+from interlock.domain.records import RolloutPlan
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.evidence import chain_entries, record
+from interlock.stages.runtime.taskflow import this_run
+
+from .people import BINDING
+
+if TYPE_CHECKING:
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+log = logging.getLogger(__name__)
+
+REMINDED = "board.reminded"
+AGAIN = timedelta(minutes=5)
+"""When it is tried again, after what is needed for a reminder was not there."""
+
+
+def remind_in_time(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer]) -> datetime | None:
+    """Remind who has not voted, if it is time to; return when there is something to do again.
+
+    :param ballots: all of them, as Airflow has them now.
+    """
+    if rollout.decide_by is None:
+        return None
+    now = datetime.now(UTC)
+    due = rollout.decide_by - rule.remind_before
+    if now < due:
+        return due
+    try:
+        _remind(rule, rollout, [ballot for ballot in ballots if not ballot.answered], now)
+    except Exception:  # whatever keeps a mail from being sent must not keep the board from deciding
+        log.exception("Not everybody who has not voted could be reminded; this is tried again in %s", AGAIN)
+        return min(now + AGAIN, rollout.decide_by)
+    return rollout.decide_by
+
+
+def _remind(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer], now: datetime) -> None:
+    _, book, service = resources.catalogue_of(rollout.service)
+    done = {
+        entry.payload["user"]
+        for entry in chain_entries()
+        if entry.kind == REMINDED and entry.payload["digest"] == rollout.digest
+    }
+    missing = [
+        (book.person(user), ballot)
+        for ballot in ballots
+        if ballot.body.rstrip().endswith(BINDING.format(digest=rollout.digest))
+        for user in ballot.assigned
+        # A delegate whose days are others has no vote now.
+        if user not in {CLERK, *done} and seat_of(rule, user, now)
+    ]
+    if not missing:
+        return
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+    with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
+        for person, ballot in missing:
+            _send(smtp, person, ballot, rule, rollout, service, book)
+
+
+def _send(
+    smtp: SmtpHook,
+    person: Person,
+    ballot: Answer,
+    rule: VotingRule,
+    rollout: RolloutPlan,
+    service: Service,
+    book: BoardBook,
+) -> None:
+    """Send a reminder and record it; a crash between the two sends it twice, under one message id."""
+    page = question_page(*this_run(), ballot.task_id, ballot.map_index)
+    told: dict[str, Any] = {"service": service, "rollout": rollout, "board": rule, "names": book.names}
+    same = sha256("/".join((*this_run(), rollout.digest, person.user)).encode()).hexdigest()[:32]
+    mail.send(
+        smtp,
+        to=[person.email],
+        subject=f"Your vote is missing: {service.title} {rollout.version} to {rollout.environment}",
+        text=render("reminder.md.j2", voter=person.name, page=Markdown(f"<{_base_url()}/{page}>"), **told),
+        message_id=f"<{same}@interlock>",
+    )
+    record(REMINDED, {"user": person.user, "digest": rollout.digest, "ballot": ballot.map_index})
+
+
+def _base_url() -> str:
+    """Return Airflow's own address, as people reach it."""
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get("api", "base_url", fallback="")).rstrip("/")

@@ -1,0 +1,117 @@
+"""The quality gate: what failed ends the release, unless those whom the policy names waive every failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import XComArg, chain
+
+from interlock.adapters.templates import render
+from interlock.domain.board import waivers
+from interlock.domain.board.waivers import ASK
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import BoardBook, Policy, Service
+from interlock.domain.change.policy import time_limits_of
+from interlock.domain.errors import QualityRejected
+from interlock.domain.paths import quality_page
+from interlock.domain.quality.rows import SUITE_TITLES
+from interlock.domain.records import FailedExpectation, PolicyInForce, QualityReport, ReleasePlan, Waiver
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.evidence import record
+from interlock.stages.runtime.taskflow import stage_task, this_run
+
+from .people import ask, question, votes_on
+
+PASSED = "quality.passed"
+"""The entry of a release that the gate let pass."""
+
+
+@stage_task(task_display_name="Prepare the waivers", words=ASK)
+def prepare_waivers(
+    service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport
+) -> list[dict[str, Any]]:
+    """Prepare a question for each failed expectation, if the policy names people who may waive every one of them."""
+    _, book, described = resources.catalogue_of(service)
+    if plan.rehearsal or not waivers.can_be_waived(in_force, book.people, report, requester=plan.requested_by):
+        return []
+    return [_waiver_question(described, book, in_force, plan, report, failure) for failure in report.failures]
+
+
+def _waiver_question(
+    service: Service,
+    book: BoardBook,
+    in_force: PolicyInForce,
+    plan: ReleasePlan,
+    report: QualityReport,
+    failure: FailedExpectation,
+) -> dict[str, Any]:
+    rule = in_force.waivers[failure.suite]
+    body = render(
+        "waiver.md.j2",
+        plan=plan,
+        service=service,
+        report=report,
+        failure=failure,
+        rule=rule,
+        names=book.names,
+        quality_page=quality_page(*this_run()),
+    )
+    suite = SUITE_TITLES.get(failure.suite, failure.suite)
+    return question(
+        f"Waive for {service.title} {plan.version}? {suite}: {failure.expected}",
+        body,
+        waivers.digest_of(report, failure),
+        waivers.may_waive(in_force, book.people, failure.suite, requester=plan.requested_by),
+        options=[*waivers.offered(rule.longest), waivers.REFUSE],
+    )
+
+
+@stage_task(task_display_name="Quality gate")
+def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport) -> list[Waiver]:
+    """Let the release pass if nothing failed, or if each failed expectation was waived; return the waivers.
+
+    What failed stays failed in the report; a release that does not pass ends with the rows that broke it.
+    """
+    policy, book, _ = resources.catalogue_of(service)
+    answers = [
+        waivers.decide_waiver(
+            in_force,
+            book.people,
+            failure,
+            votes_on(ASK, waivers.digest_of(report, failure)),
+            requester=plan.requested_by,
+        )
+        for failure in report.failures
+    ]
+    answered = list(zip(report.failures, answers, strict=True))
+    granted = [answer for answer in answers if isinstance(answer, Waiver)]
+    for waiver in granted:
+        record("quality.waived", waiver, actor=waiver.by, seal=True)
+    if not report.success and not (report.failures and len(granted) == len(report.failures)):
+        refused = [f"{failure.suite}: {said}" for failure, said in answered if isinstance(said, str)]
+        asked = waivers.can_be_waived(in_force, book.people, report, requester=plan.requested_by)
+        raise QualityRejected(
+            f"Quality review of {service} {plan.version} failed. {report.reason()}."
+            + (f" Waivers: {'; '.join(refused)}." if asked and not plan.rehearsal else ""),
+            rule=f"thresholds of {', '.join(sorted(set(in_force.sources.values())))}",
+            who=f"the service's team, for what failed; {policy.owner}, for the thresholds",
+            next_step="correct what failed and release a new version",
+        )
+    record(PASSED, {"digest": sha256_of(report), "waived": len(granted)})
+    return granted
+
+
+def quality_gate(service: Service, policy: Policy, in_force: XComArg, plan: XComArg, report: XComArg) -> XComArg:
+    """Ask about what failed, if that may be waived, and pass or not; return the waivers."""
+    prepared = prepare_waivers(service.name, in_force, plan, report)
+    asked = ask(
+        prepared,
+        task_id="waive_expectation",
+        title="Waive a failed expectation",
+        default=waivers.REFUSE,
+        within=time_limits_of(policy, service).acceptance,
+        doc_md="One question for each failed expectation, to those whom the policy names. Silence waives nothing.",
+    )
+    passed: XComArg = pass_gate(service.name, in_force, plan, report)
+    chain([prepared, asked], passed)
+    return passed

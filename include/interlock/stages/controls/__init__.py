@@ -1,0 +1,1 @@
+"""The Dags that look after releases: emergency stops, overrides, marks, reviews, returning hosts, reconcile."""

@@ -1,0 +1,75 @@
+"""The Dag ``mark_version``: a version is bad, or pinned, or neither; on record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Param, get_current_context
+
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.domain.errors import CatalogueError
+from interlock.domain.outcome import versions
+from interlock.locations import catalogue_folder
+from interlock.stages.runtime import history
+from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.taskflow import stage_task, this_run
+
+
+def mark_params(folder: Path) -> dict[str, Param]:
+    """Return the form of a mark."""
+    places = places_of(folder)
+    environments = sorted({name for found in places.values() for name in found} or {"production"})
+    return {
+        "service": Param(type="string", enum=sorted(places), title="Service", description="Whose version it is."),
+        "environment": Param(
+            "production" if "production" in environments else environments[0],
+            type="string",
+            enum=environments,
+            title="Environment",
+            description="Where this holds.",
+        ),
+        "version": Param(type="string", minLength=5, maxLength=64, title="Version", description="Such as 1.4.0."),
+        "verdict": Param(
+            "bad",
+            type="string",
+            enum=["bad", "good", "pin", "unpin"],
+            values_display={
+                "bad": "bad: it is not rolled out there any more, and nothing goes back to it",
+                "good": "good: it is not bad after all",
+                "pin": "pin: no other version is rolled out there",
+                "unpin": "unpin: others may be rolled out again",
+            },
+            title="Verdict",
+            description="What is said of it; what was said last holds.",
+        ),
+        "reason": Param(
+            type="string",
+            minLength=5,
+            maxLength=1000,
+            title="Reason",
+            description="Why. It stands in every refusal, and on record.",
+        ),
+    }
+
+
+def places_of(folder: Path) -> dict[str, list[str]]:
+    """Return each service and its environments; of a broken catalogue, whatever has a file and production."""
+    try:
+        return {name: sorted(one.environments) for name, one in load_catalogue(folder).services.items()}
+    except CatalogueError:
+        return {path.stem: ["production"] for path in folder.glob("services/*.yaml")}
+
+
+@stage_task(task_display_name="Record the mark")
+def record_mark() -> dict[str, Any]:
+    """Put into the installation's chain what somebody says of a version: bad, good, pinned or not.
+
+    From then on no permit is given for a version that is marked bad, nor for any other than the one that is pinned.
+    """
+    by = requester()
+    form = {name: value for name, value in get_current_context()["params"].items() if value is not None}
+    mark = versions.parse_mark(form, by, places_of(catalogue_folder()))
+    payload = mark.model_dump(mode="json")
+    history.append(mark.kind, payload, key=f"{mark.kind}/{'/'.join(this_run())}", actor=by)
+    return {"kind": mark.kind, **payload}

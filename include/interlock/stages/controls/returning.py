@@ -1,0 +1,125 @@
+"""The Dag ``return_hosts``: a host that was down when a release came gets it when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.domain.calendars.stops import stops_in_force
+from interlock.domain.catalogue import Service
+from interlock.domain.errors import DeployError, LedgerBroken, PolicyViolation
+from interlock.domain.hosts.returning import RETURNED, Found, LeftOut, left_out, objections_to
+from interlock.domain.ledger.chain import ENDED, INSTALLATION, unsigned_since
+from interlock.domain.ledger.reconcile import dags_of, run_of
+from interlock.domain.permits.permit import refuse
+from interlock.domain.records import Host, WaveReport
+from interlock.locations import catalogue_folder
+from interlock.stages.runtime import calendars, permits, resources
+from interlock.stages.runtime.catalogue import catalogue_digest
+from interlock.stages.runtime.evidence import this_task, under
+from interlock.stages.runtime.taskflow import stage_task, this_run
+from interlock.stages.runtime.versions import standing
+from interlock.stages.strategies import rolling
+
+log = logging.getLogger(__name__)
+
+
+@stage_task(task_display_name="Bring returned hosts to their release")
+def bring_hosts_back() -> list[str]:
+    """Bring hosts that were down when the last release of their service came to it, if they answer now.
+
+    Needs a permit for exactly that release: its plan, the decision on it, its bytes and its chain are proven again, and
+    nothing may have changed its hosts since. A host is tried once; what fails is for people. Returns those that came.
+    """
+    came: list[str] = []
+    refused: list[str] = []
+    for service in load_catalogue(catalogue_folder()).services.values():
+        missed = _missed(service)
+        if missed is None:
+            continue
+        back = [host for host in missed.hosts if _answers(service, missed, host)]
+        try:
+            came += _bring(service, missed, back) if back else []
+        except PolicyViolation as error:
+            refused.append(f"{service.name}: {error}")
+    if refused:
+        raise PolicyViolation(
+            f"Some hosts have returned and stay as they are. {' '.join(refused)}",
+            rule="a host that returns gets the last release under a permit of its own",
+            who="the release manager",
+            next_step="release the version again as a standard change, or wait until what closes it is over",
+        )
+    return came
+
+
+def _missed(service: Service) -> LeftOut | None:
+    """Return what hosts of a service missed by its newest deployment; nothing while a release is under way."""
+    dags = dags_of(service.name)
+    with resources.ledger() as ledger:
+        ended = {str(entry.payload["run"]): entry for entry in ledger.entries(INSTALLATION, kind=ENDED)}
+        runs = {"/".join(run): chain for chain in ledger.chains() if (run := run_of(chain)) and run[0] in dags}
+        under_way = set(runs) - set(ended)
+        deployed = [run for run, entry in ended.items() if run in runs and entry.payload["outcome"] == "deployed"]
+        if under_way or not deployed:
+            return None
+        try:
+            return left_out(ledger.entries(runs[max(deployed, key=lambda run: ended[run].at)]))
+        except LedgerBroken:  # reconcile says so
+            return None
+
+
+def _answers(service: Service, missed: LeftOut, host: Host) -> bool:
+    """Say whether a host can be asked what it runs."""
+    from interlock.adapters.hosts import fleet as ssh_hosts  # not at the top: see rolling.py
+
+    described = service.environments[missed.plan.environment]
+    digest = catalogue_digest(service.name)
+    try:
+        with permits.admission_to_watch(missed.plan.environment, [host], digest) as admission:
+            login = resources.login(described)
+            asyncio.run(ssh_hosts.read_running([host], described.deploy_root, login=login, admission=admission))
+    except DeployError as error:
+        log.info("%s has not returned: %s", host.name, error)
+        return False
+    return True
+
+
+def _bring(service: Service, missed: LeftOut, hosts: list[Host]) -> list[str]:
+    plan = missed.plan
+
+    def refuse_now() -> None:
+        with resources.ledger() as ledger:
+            refuse(objections_to(missed, ledger.entries(missed.chain), _found(service, missed)))
+
+    with permits.admission_to_return(service.name, plan, missed.chain, hosts, refuse_now) as admission:
+        results = rolling.deploy(
+            hosts, service, plan.environment, plan, target_group=plan.target_group, admission=admission
+        )
+    report = WaveReport(number=len(plan.waves), of=len(plan.waves), release=plan.release, results=results)
+    with resources.ledger() as ledger:
+        payload = {**report.to_xcom(), "digest": plan.bundle.sha256, **under(admission)}
+        key = f"{RETURNED}/{'/'.join(this_run())}/{service.name}"
+        entry = ledger.append(missed.chain, RETURNED, payload, actor=this_task(), key=key)
+        ledger.sign_head(missed.chain, resources.signer(), seals=entry)
+    return [one.host for one in results if one.after == plan.release]
+
+
+def _found(service: Service, missed: LeftOut) -> Found:
+    plan, now = missed.plan, datetime.now(UTC)
+    policy, _, described = resources.catalogue_of(service.name)
+    with resources.ledger() as ledger:
+        broken = ledger.check(missed.chain, [resources.signer().public_key])
+        entries = () if broken else ledger.entries(missed.chain)
+        broken = broken or unsigned_since(missed.chain, entries, ledger.heads(missed.chain))
+        of_version = standing(ledger, plan, missed.chain, entries)
+        stops = stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, now)
+    return Found(
+        broken=broken.sentence if broken else "",
+        bundle=resources.store().digest_of(plan.bundle),
+        marked=of_version["marked"],
+        overtaken=of_version["overtaken"],
+        stops=tuple(map(str, stops)),
+        freezes=calendars.closed_now(policy, described, plan.environment),
+    )

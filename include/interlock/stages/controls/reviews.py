@@ -1,0 +1,60 @@
+"""The Dag ``review_release``: the post-implementation review of a release that has ended, on record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Param, get_current_context
+
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.adapters.ledger.past_releases import REVIEWED
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import CatalogueError
+from interlock.domain.outcome.review import Review, find_ended, parse_review
+from interlock.stages.runtime import history
+from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.taskflow import stage_task
+
+
+def review_params(folder: Path) -> dict[str, Param]:
+    """Return the form of a review."""
+    try:
+        services = sorted(load_catalogue(folder).services)
+    except CatalogueError:
+        services = sorted(path.stem for path in folder.glob("services/*.yaml"))
+    words: dict[str, Any] = {"type": "string", "format": "multiline", "minLength": 5, "maxLength": 4000}
+    return {
+        "service": Param(type="string", enum=services, title="Service", description="Whose release was reviewed."),
+        "run": Param(
+            type="string",
+            minLength=1,
+            maxLength=300,
+            title="Run",
+            description="The run id of the release, as its page in Airflow shows it: manual__2026-…",
+        ),
+        "went_well": Param(title="What went well", description="On record, for the next release.", **words),
+        "to_change": Param(title="What to change", description="And who sees to it.", **words),
+        "participants": Param(
+            type="string",
+            format="multiline",
+            minLength=1,
+            maxLength=2000,
+            title="Participants",
+            description="Who took part in the review; one on each line.",
+        ),
+    }
+
+
+@stage_task(task_display_name="Record the review")
+def record_review() -> dict[str, Any]:
+    """Put a review into the installation's chain, by whoever triggered this; the service may then go on releasing.
+
+    Refuses a release that is not on record as ended.
+    """
+    reviewer = requester()
+    review: Review = parse_review(dict(get_current_context()["params"]), reviewer)
+    ended = find_ended(history.past_releases(review.service), review.service, review.run)
+    payload = {**review.model_dump(mode="json"), "run": ended.run, "version": ended.version}
+    history.append(REVIEWED, payload, key=f"{REVIEWED}/{sha256_of(payload)[:32]}", actor=reviewer)
+    return payload

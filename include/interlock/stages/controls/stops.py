@@ -1,0 +1,129 @@
+"""The Dag ``emergency_stop``: halt every rollout in a scope, or lift such a stop; and tell people."""
+
+from __future__ import annotations
+
+import logging
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Param, chain, get_current_context
+
+from interlock.adapters.ledger.stops import declare, request_in, scopes
+from interlock.domain.calendars import stops
+from interlock.domain.calendars.stops import EVERYTHING, LIFTED, EmergencyStop, StopRequest
+from interlock.domain.errors import AlreadyRecorded, ReleaseError
+from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.locations import catalogue_folder
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.evidence import this_task
+from interlock.stages.runtime.notices import notify
+from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.taskflow import stage_task, this_run
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+
+def stop_params(folder: Path) -> dict[str, Param]:
+    """Return the form of an emergency stop."""
+    return {
+        "scope": Param(
+            EVERYTHING,
+            type="string",
+            enum=list(scopes(folder)),
+            title="What to stop",
+            description="Everything, a business unit, or a service. Ignored when a stop is lifted.",
+        ),
+        "reason": Param(
+            type="string",
+            minLength=5,
+            maxLength=1000,
+            title="Reason",
+            description="Why. It stands in every refusal, and on record.",
+        ),
+        "incident": Param(
+            "", type=["string", "null"], maxLength=100, title="Incident", description="Its number, if there is one."
+        ),
+        "hours": Param(
+            24,
+            type="integer",
+            minimum=1,
+            maximum=stops.LONGEST_HOURS,
+            title="Hours",
+            description="After so many hours the stop lifts itself.",
+        ),
+        "lift": Param(
+            "",
+            type=["string", "null"],
+            maxLength=64,
+            title="Lift a stop",
+            description="The id of a stop to lift, from the mail about it. Empty: a stop is declared.",
+        ),
+    }
+
+
+@stage_task(task_display_name="Declare or lift the stop")
+def record_stop() -> dict[str, Any]:
+    """Put an emergency stop, or that it is lifted, into the installation's chain, by whoever triggered this.
+
+    From then on no permit is given in its scope, and a wave that is under way halts before its next host.
+    """
+    request = request_in(get_current_context()["params"], catalogue_folder())
+    by = requester()
+    with resources.ledger() as ledger:
+        if request.lift:
+            entry = _lift(ledger, request, by)
+        else:
+            entry = declare(ledger, request, by, this_run(), actor=by or this_task())
+        try:
+            ledger.sign_head(INSTALLATION, resources.signer())
+        except ReleaseError:  # it holds all the same, people are told of it, and then it is signed or this run fails
+            log.exception("%s could not be signed yet", entry.key)
+    return {"kind": entry.kind, **entry.payload}
+
+
+def _lift(ledger: Ledger, request: StopRequest, by: str) -> Entry:
+    if known := ledger.find(INSTALLATION, f"{LIFTED}/{request.lift}/{'/'.join(this_run())}"):
+        return known  # by an earlier try of this task
+    stop = stops.stop_to_lift(ledger.entries(INSTALLATION, kind="emergency_stop.*"), request.lift)
+    payload = {"id": stop.id, "scope": stop.scope, "by": by, "reason": request.reason}
+    return _once(ledger, LIFTED, payload, by, f"{stop.id}/{'/'.join(this_run())}")
+
+
+def _once(ledger: Ledger, kind: str, payload: dict[str, Any], by: str, key: str) -> Entry:
+    """Append; a task that runs again finds what it wrote, with the time that it had then."""
+    try:
+        return ledger.append_once(INSTALLATION, kind, payload, actor=by or this_task(), key=f"{kind}/{key}")
+    except AlreadyRecorded as error:
+        return error.entry
+
+
+@stage_task(task_display_name="Tell people")
+def tell_of_stop(recorded: dict[str, Any]) -> list[str]:
+    """Send a mail about it to those whom the policy names for findings."""
+    kind = recorded["kind"]
+    told = {name: value for name, value in recorded.items() if name != "kind"}
+    same = sha256("/".join((*this_run(), kind)).encode()).hexdigest()[:32]
+    if kind == LIFTED:
+        subject = f"Emergency stop {told['id']} of {told['scope']} lifted"
+        text = f"{told['by']} lifted the emergency stop {told['id']} of {told['scope']}: {told['reason']}"
+    else:
+        stop = EmergencyStop.model_validate(told)
+        subject = f"Emergency stop of {stop.scope}"
+        text = (
+            f"Emergency stop of {stop}\n\nNo release in its scope gets a permit, and waves that are under way halt. "
+            f"To lift it, trigger emergency_stop with its id: {stop.id}"
+        )
+    told_to = list(notify(subject, text, same=same))
+    with resources.ledger() as ledger:
+        ledger.sign_head(INSTALLATION, resources.signer())
+    return told_to
+
+
+def stop_tasks() -> None:
+    """Record the stop, then tell people."""
+    recorded = record_stop()
+    chain(recorded, tell_of_stop(recorded))

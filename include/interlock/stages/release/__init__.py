@@ -1,0 +1,1 @@
+"""The ten stages of a release and its closure, a module each."""

@@ -1,0 +1,134 @@
+"""Stage 6, release accepted: the functional team validates what runs on test."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import XComArg, chain, task_group
+
+from interlock.adapters.templates import render
+from interlock.domain.board import decision as boards
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Policy, Service
+from interlock.domain.change.policy import time_limits_of
+from interlock.domain.paths import quality_page
+from interlock.domain.records import (
+    Artifact,
+    Decision,
+    PolicyInForce,
+    QualityReport,
+    ReleasePlan,
+    TestDeployment,
+    Waiver,
+)
+from interlock.stages.approvals.decisions import settled
+from interlock.stages.approvals.people import APPROVE, REJECT, ask, persons, question, votes_on
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.taskflow import stage_task, this_run
+
+ASK = "acceptance.ask_approver"
+
+
+def acceptance_digest(artifact: Artifact, report: QualityReport) -> str:
+    """Return the digest of what is accepted: these bytes, with this quality report."""
+    return sha256_of({"artifact": artifact.bundle.sha256, "quality": sha256_of(report)})
+
+
+def _asked(in_force: PolicyInForce, plan: ReleasePlan) -> bool:
+    return in_force.flow.acceptance and not plan.rehearsal
+
+
+@stage_task(task_display_name="Prepare the acceptance", words=ASK)
+def prepare_acceptance(
+    service: str,
+    in_force: PolicyInForce,
+    plan: ReleasePlan,
+    artifact: Artifact,
+    report: QualityReport,
+    waivers: list[Waiver],
+    deployment: TestDeployment,
+) -> list[dict[str, Any]]:
+    """Prepare the question to the functional approvers, with the quality report in it."""
+    if not _asked(in_force, plan):
+        return []
+    _, board, described = resources.catalogue_of(service)
+    digest = acceptance_digest(artifact, report)
+    body = render(
+        "acceptance.md.j2",
+        plan=plan,
+        service=described,
+        artifact=artifact,
+        waivers=waivers,
+        report=report,
+        deployment=deployment,
+        answer_by=datetime.now(UTC) + in_force.time_limits.acceptance,
+        names=board.names,
+        quality_page=quality_page(*this_run()),
+    )
+    subject = f"Accept {described.title} {plan.version} as it runs on test"
+    asked = boards.others(
+        described.functional_approvers, {plan.requested_by, *boards.barred_authors(in_force.flow, plan, board)}
+    )
+    return [question(subject, body, digest, persons(board, asked))] if asked else []
+
+
+@stage_task(task_display_name="Decide on the acceptance")
+def decide_acceptance(
+    service: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, report: QualityReport
+) -> Decision:
+    """Read what the functional approver answered; a rejection goes back to the development team with its reasons."""
+    digest = acceptance_digest(artifact, report)
+    if not _asked(in_force, plan):
+        why = (
+            "a rehearsal asks nobody"
+            if plan.rehearsal
+            else f"the policy asks nobody to accept a {plan.change_type} change"
+        )
+        return settled(
+            Decision(subject="acceptance", digest=digest, approved=True, required=False, reason=f"{why.capitalize()}.")
+        )
+    _, book, described = resources.catalogue_of(service)
+    return settled(
+        boards.decide_single(
+            described.functional_approvers,
+            votes_on(ASK, digest),
+            subject="acceptance",
+            digest=digest,
+            requester=plan.requested_by,
+            excluded=boards.barred_authors(in_force.flow, plan, book),
+            expired=True,
+            names=book.names,
+        )
+    )
+
+
+@task_group(
+    group_id="acceptance",
+    group_display_name="6 Release accepted",
+    tooltip="Release accepted: the functional team validates",
+)
+def acceptance_stage(
+    service: Service,
+    policy: Policy,
+    in_force: XComArg,
+    plan: XComArg,
+    artifact: XComArg,
+    deployment: XComArg,
+    report: XComArg,
+    waivers: XComArg,
+) -> XComArg:
+    """Ask the functional approvers, and decide."""
+    prepared = prepare_acceptance(service.name, in_force, plan, artifact, report, waivers, deployment)
+    asked = ask(
+        prepared,
+        task_id="ask_approver",
+        title="Accept the release (functional approver)",
+        options=[APPROVE, REJECT],
+        default=REJECT,
+        within=time_limits_of(policy, service).acceptance,
+        doc_md="The functional team validates the release on the test environment. Silence is a rejection.",
+    )
+    decision = decide_acceptance(service.name, in_force, plan, artifact, report)
+    chain([prepared, asked], decision)
+    return decision

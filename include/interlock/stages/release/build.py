@@ -1,0 +1,145 @@
+"""Stage 4, build and configure: one immutable bundle, made from a clean checkout by the service's own tool."""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from airflow.sdk import XComArg, task_group
+
+from interlock.adapters.artifacts import bom, bundle
+from interlock.adapters.artifacts.store import ArtifactStore
+from interlock.adapters.build import builders
+from interlock.adapters.evidence import attestation
+from interlock.adapters.quality import reports
+from interlock.adapters.source.git import Repository
+from interlock.domain.canonical import Model
+from interlock.domain.catalogue import Service
+from interlock.domain.change.policy import resolve_policy
+from interlock.domain.hosts.appspec import APPSPEC
+from interlock.domain.quality.rows import UNIT, rows_as_json
+from interlock.domain.records import Artifact, Blob, ReleasePlan
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.taskflow import on_build_workers, stage_task, this_run
+
+log = logging.getLogger(__name__)
+
+
+@stage_task(
+    task_display_name="Build, test and pack",
+    evidence="artifact.built",
+    execution_timeout=timedelta(hours=2),
+    **on_build_workers(),
+)
+def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
+    """Build and unit-test the pinned commit in a clean clone, and put the bundle into the artifact store.
+
+    With it go a bill of materials (CycloneDX) and provenance (SLSA v1), each signed (in-toto, DSSE), the test results,
+    the coverage and the build's log; each by its digest.
+    """
+    policy, _, described = resources.catalogue_of(service)
+    confines = resources.confines(policy, described, described.build.registries)
+    store = resources.store()
+    began = datetime.now(UTC)
+    with resources.build_workspace() as folder, resources.repository(described) as repository:
+        checkout = folder / "checkout"
+        repository.checkout(plan.commit.sha, checkout)
+        built = builders.build(checkout, described.build, environ=os.environ, confines=confines)
+        notes = bundle.check(built.output).notes
+        packed = folder / "bundle.tar.gz"
+        bundle.pack(built.output, packed)
+        blob = store.put_file(packed, f"{service}-{plan.version}.tar.gz")
+        bill, signed = _put_bom(store, built, plan, blob)
+        for note in notes:
+            log.warning("%s: %s", APPSPEC, note)
+        said = store.put_bytes(built.log + "".join(f"{APPSPEC}: {note}\n" for note in notes).encode(), "build.log")
+        return Artifact(
+            service=service,
+            version=plan.version,
+            commit=plan.commit.sha,
+            bundle=blob,
+            bom=bill,
+            provenance=_put_provenance(store, described, plan, built, blob, began, byproducts=(bill, signed, said)),
+            tests=put_rows(store, reports.junit_rows(built.junit, UNIT), "unit-tests.json"),
+            coverage=_put_coverage(store, built, repository, plan),
+            log=said,
+            tool=built.tool,
+            seconds=round(built.seconds, 3),
+            surroundings=built.surroundings,
+        )
+
+
+def _put_coverage(
+    store: ArtifactStore, built: builders.BuildResult, repository: Repository, plan: ReleasePlan
+) -> Blob | None:
+    """Put the coverage into the store, with what of it the release changes if that is what the policy asks for."""
+    if built.coverage is None:
+        return None
+    policy, _, described = resources.catalogue_of(plan.service)
+    demanded = resolve_policy(policy, described, plan.change_type).demanded.coverage
+    changed = repository.changed_lines(plan.previous_commit, plan.commit.sha) if "changed_lines" in demanded else {}
+    return put_rows(store, reports.coverage_rows(built.coverage, changed), "coverage.json")
+
+
+def put_rows(store: ArtifactStore, rows: tuple[Model, ...], name: str) -> Blob:
+    """Put a table of rows into the artifact store."""
+    return store.put_bytes(rows_as_json(rows), name)
+
+
+def _put_bom(store: ArtifactStore, built: builders.BuildResult, plan: ReleasePlan, packed: Blob) -> tuple[Blob, Blob]:
+    """Put the bill of materials into the store, by itself and as a signed statement; the provenance names both."""
+    bill = bom.bill_of_materials(
+        built.output,
+        name=plan.service,
+        version=plan.version,
+        commit=plan.commit.sha,
+        sha256=packed.sha256,
+        at=plan.commit.at,
+        own=built.bom,
+    )
+    statement = attestation.bom_statement(artifact=packed, name=_file_name(packed), bom=bill)
+    signed = store.put_bytes(resources.signer().envelope(statement), attestation.SIGNED_BOM)
+    return store.put_bytes(bill, "bom.cdx.json"), signed
+
+
+def _put_provenance(
+    store: ArtifactStore,
+    described: Service,
+    plan: ReleasePlan,
+    built: builders.BuildResult,
+    blob: Blob,
+    began: datetime,
+    *,
+    byproducts: tuple[Blob, ...],
+) -> Blob:
+    statement = attestation.provenance_statement(
+        artifact=blob,
+        name=_file_name(blob),
+        repository=resources.repository_url(described),
+        ref=plan.ref,
+        commit=plan.commit.sha,
+        build=described.build,
+        tool=built.tool,
+        surroundings=built.surroundings,
+        invocation="/".join(this_run()),
+        started=began,
+        finished=datetime.now(UTC),
+        byproducts={_file_name(left): left for left in byproducts},
+    )
+    return store.put_bytes(resources.signer().envelope(statement), "provenance.dsse.json")
+
+
+def _file_name(blob: Blob) -> str:
+    return Path(blob.uri).name
+
+
+@task_group(
+    group_id="build",
+    group_display_name="4 Build and configure",
+    tooltip="Build and configure: one immutable bundle with its provenance",
+)
+def build_stage(service: Service, plan: XComArg) -> XComArg:
+    """Build the bundle."""
+    return build_artifact(service.name, plan)

@@ -1,0 +1,149 @@
+"""Stage 8, communicate and train: release notes, announcements, and training that support has acknowledged."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from airflow.sdk import XComArg, chain, get_current_context, task_group
+
+from interlock.adapters import mail
+from interlock.adapters.templates import render
+from interlock.domain.catalogue import Audience, Policy, Service, Training
+from interlock.domain.change.policy import time_limits_of
+from interlock.domain.errors import GateRejected
+from interlock.domain.outcome.notes import announcement, release_notes
+from interlock.domain.records import Communication, Decision, ReleasePlan
+from interlock.stages.approvals.people import ACKNOWLEDGE, NOT_READY, ask, persons, question, votes_on
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.taskflow import stage_task, this_run
+
+ASK = "communication.acknowledge_training"
+
+
+@stage_task(task_display_name="Write the release notes", evidence="notes.written")
+def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communication:
+    """Write the release notes from the commits and tickets since what production runs."""
+    _, _, described = resources.catalogue_of(service)
+    notes = release_notes(plan, described)
+    return Communication(
+        notes=resources.store().put_bytes(notes.encode(), "release-notes.md"), sent={}, acknowledged={}
+    )
+
+
+@stage_task(task_display_name="Announce the release", evidence="release.announced")
+def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communication:
+    """Send each audience its announcement by e-mail; one that was sent is not sent again when the task is retried."""
+    _, _, described = resources.catalogue_of(service)
+    if plan.rehearsal or not described.audiences:
+        return notes
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+    text = resources.store().get_bytes(notes.notes).decode()
+    done = get_current_context()["task_state_store"]
+    sent = {}
+    with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
+        for audience in described.audiences:
+            if not done.get(f"sent:{audience.name}"):
+                _send(smtp, plan, described, audience, text)
+                done.set(f"sent:{audience.name}", True)
+            sent[audience.name] = audience.email
+    return notes.model_copy(update={"sent": sent})
+
+
+def _send(smtp: Any, plan: ReleasePlan, described: Service, audience: Audience, text: str) -> None:
+    subject, body = announcement(plan, described, audience, text)
+    same = sha256("/".join((*this_run(), audience.name)).encode()).hexdigest()[:32]
+    mail.send(smtp, to=audience.email, subject=subject, text=body, message_id=f"<{same}@interlock>")
+
+
+def _training(plan: ReleasePlan, described: Service) -> Training | None:
+    return None if plan.rehearsal else described.training
+
+
+def _material(described: Service, training: Training, commit: str) -> tuple[str, str]:
+    with resources.repository(described) as repository:
+        material = repository.read(commit, training.material)
+    return material.decode("utf-8", errors="replace"), sha256(material).hexdigest()
+
+
+@stage_task(task_display_name="Prepare the training", words=ASK)
+def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
+    """Prepare, for each support role that the service names, the training material to acknowledge."""
+    policy, board, described = resources.catalogue_of(service)
+    if (training := _training(plan, described)) is None:
+        return []
+    material, digest = _material(described, training, plan.commit.sha)
+    told = {
+        "plan": plan,
+        "service": described,
+        "material": material,
+        "digest": digest,
+        "names": board.names,
+        "answer_by": datetime.now(UTC) + time_limits_of(policy, described).acknowledgement,
+    }
+    return [
+        question(
+            f"Training for {described.title} {plan.version}: {role.replace('-', ' ')}",
+            render("acknowledgement.md.j2", role=role, **told),
+            _role_digest(digest, role),
+            persons(board, users),
+        )
+        for role, users in training.acknowledge.items()
+    ]
+
+
+def _role_digest(material: str, role: str) -> str:
+    return sha256(f"{material} {role}".encode()).hexdigest()
+
+
+@stage_task(task_display_name="Record who was told", evidence="communication.recorded")
+def record_communication(service: str, plan: ReleasePlan, announced: Communication) -> Communication:
+    """Read from Airflow who acknowledged the training; without every role's acknowledgement the release stops."""
+    _, _, described = resources.catalogue_of(service)
+    if (training := _training(plan, described)) is None:
+        return announced
+    _, digest = _material(described, training, plan.commit.sha)
+    acknowledged = {}
+    for role, users in training.acknowledge.items():
+        votes = [vote for vote in votes_on(ASK, _role_digest(digest, role)) if vote.user in users]
+        if not votes or votes[0].choice != ACKNOWLEDGE or votes[0].user is None:
+            raise GateRejected(
+                f"{role} has not acknowledged the training material {training.material}."
+                + (
+                    f" {votes[0].user}: {votes[0].comment or votes[0].choice}."
+                    if votes
+                    else " Nobody answered in time."
+                ),
+                rule=f"training.acknowledge of services/{service}.yaml",
+                who="the service's team",
+                next_step=f"settle it with {', '.join(users)} and trigger the release again",
+            )
+        acknowledged[role] = votes[0].user
+    return announced.model_copy(update={"acknowledged": acknowledged})
+
+
+@task_group(
+    group_id="communication",
+    group_display_name="8 Communicate and train",
+    tooltip="Communicate and train: notes, announcements, acknowledged training",
+)
+def communication_stage(service: Service, policy: Policy, plan: XComArg, decision: XComArg) -> XComArg:
+    """Write the notes, announce, train, and record it."""
+    notes = write_notes(service.name, plan, decision)
+    announced = announce(service.name, plan, notes)
+    training = prepare_training(service.name, plan)
+    asked = ask(
+        training,
+        task_id="acknowledge_training",
+        title="Acknowledge the training (support)",
+        options=[ACKNOWLEDGE, NOT_READY],
+        default=NOT_READY,
+        within=time_limits_of(policy, service).acknowledgement,
+        doc_md="Each support role confirms that it has read the training material of this release.",
+    )
+    told = record_communication(service.name, plan, announced)
+    chain(notes, training)
+    chain([training, asked], told)
+    return told

@@ -1,0 +1,52 @@
+"""Stage 3, hardware and software design: what the release needs, against what EC2 and this machine really have."""
+
+from __future__ import annotations
+
+import logging
+
+from airflow.sdk import XComArg, task_group
+
+from interlock.adapters.build.builders import tool_version
+from interlock.domain.catalogue import Service
+from interlock.domain.change.policy import build_rules_of
+from interlock.domain.outcome.outcome import PRODUCTION
+from interlock.domain.records import AssetReport, ReleasePlan
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.taskflow import on_build_workers, stage_task
+from interlock.stages.strategies import fleets
+
+log = logging.getLogger(__name__)
+
+
+@stage_task(task_display_name="Check hosts, load balancer and tools", evidence="assets.checked", **on_build_workers())
+def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
+    """Compare the hosts, the load balancer and the build tool with what there is.
+
+    Starts hosts that are stopped, and creates missing ones where the catalogue says so. A rehearsal changes nothing in
+    production: it looks at it, and says what a release would not find.
+    """
+    policy, _, described = resources.catalogue_of(service)
+    lacking = fleets.lacking(described.environments[PRODUCTION]) if plan.target != PRODUCTION else None
+    for sentence in lacking or ():
+        log.warning("In production: %s", sentence)
+    found = [fleets.ready(service, name, described.environments[name]) for name in sorted({"test", plan.target})]
+    return AssetReport(
+        hosts={name: hosts for one in found for name, hosts in one.hosts.items()},
+        target_groups={name: group for one in found for name, group in one.target_groups.items()},
+        tools={described.build.tool: tool_version(described.build.tool, rules=build_rules_of(policy, described))},
+        started=tuple(instance for one in found for instance in one.started),
+        created=tuple(instance for one in found for instance in one.created),
+        switches={name: switch for one in found for name, switch in one.switches.items()},
+        canary_groups=tuple(group for one in found for group in one.canary_groups),
+        lacking=lacking,
+    )
+
+
+@task_group(
+    group_id="design",
+    group_display_name="3 Hardware and software design",
+    tooltip="Hardware and software design: the assets that the release needs",
+)
+def design_stage(service: Service, plan: XComArg) -> XComArg:
+    """Check the assets."""
+    return check_assets(service.name, plan)

@@ -1,0 +1,71 @@
+"""Stage 9, implement release: wait for the time and the window, measure the load before, then wave after wave."""
+
+from __future__ import annotations
+
+import asyncio
+
+from airflow.sdk import XComArg, chain, task_group
+
+from interlock.adapters.hosts import web
+from interlock.domain.catalogue import Service
+from interlock.domain.records import LoadReport, RolloutPlan
+from interlock.domain.rollout.rollout import wave_titles
+from interlock.stages.runtime import bookings, permits, resources
+from interlock.stages.runtime.taskflow import WaitUntil, stage_task
+from interlock.stages.runtime.versions import as_it_was
+from interlock.stages.strategies.blue_green import switch_tasks
+from interlock.stages.strategies.canary import canary_tasks
+from interlock.stages.strategies.waves import guidance_tasks, run_wave
+
+from .rollout import count
+
+START = "{{ ti.xcom_pull(task_ids='rollout.freeze_plan')['not_before'] or dag_run.run_after.isoformat() }}"
+"""Not before what the plan says; without that, the time has come already."""
+
+
+@stage_task(task_display_name="Measure the load before", evidence="baseline.measured")
+def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
+    """Put the synthetic load on the target as it is, to compare with after the release.
+
+    The first thing that touches the target; so what a permit needs must hold here already.
+    """
+    permits.refuse_unproven(service, rollout, count(service, rollout, expired=True))
+    described = as_it_was(resources.catalogue_of(service)[2], rollout)
+    hosts = rollout.switch.live_hosts if rollout.switch else rollout.hosts
+    return asyncio.run(web.run_load(hosts, described.load, described.health.port, moment="before"))
+
+
+@task_group(
+    group_id="implementation", group_display_name="9 Implement release", tooltip="Implement release: wave after wave"
+)
+def implementation_stage(service: Service, rollout: XComArg) -> tuple[WaitUntil, XComArg, list[XComArg]]:
+    """Wait, measure, and run the waves; return the first task, the baseline, and what changes the target.
+
+    If one of the latter fails, the release is backed out; the last of them is what verification follows.
+    """
+    wait = WaitUntil(
+        task_id="await_start",
+        task_display_name="Wait for the start",
+        target_time=START,
+        execution_timeout=None,
+        doc_md="Wait, without a worker, until the time before which the release must not reach its target.",
+    )
+    booked = bookings.book_environment(service.name, rollout)
+    baseline = measure_baseline(service.name, rollout)
+    environment = service.environments["production"]
+    steps: list[XComArg] = []
+    last = baseline
+    for number, title in enumerate(wave_titles(environment), start=1):
+        wave = run_wave.override(task_id=f"wave_{number}", task_display_name=title)(service.name, number, rollout)
+        chain(last, wave)
+        steps, last = [*steps, wave], wave
+        if environment.guided:
+            last = guidance_tasks(service, number, rollout, wave)
+            steps = [*steps, last]
+        if number == 1 and environment.canary:
+            tried, last = canary_tasks(service, rollout, last)
+            steps = [*steps, *tried]
+    if environment.blue_green:
+        steps = [*steps, *switch_tasks(service, rollout, last)]
+    chain(wait, booked, baseline)
+    return wait, baseline, steps

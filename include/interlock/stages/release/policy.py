@@ -1,0 +1,75 @@
+"""Stage 1, release policy: is this a release that may be asked for, and which rules hold for it?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import XComArg, get_current_context, task_group
+
+from interlock.adapters.build.tools import runs_unit_tests
+from interlock.domain.change import policy as rules
+from interlock.domain.change.request import ReleaseRequest, parse_request
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.records import PolicyInForce
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.catalogue import catalogue_digest
+from interlock.stages.runtime.evidence import chain_entries, record
+from interlock.stages.runtime.requests import REQUESTED, requester
+from interlock.stages.runtime.taskflow import stage_task
+from interlock.stages.trains import passengers
+
+
+def requested(service: str) -> ReleaseRequest:
+    """Read what was asked for at the trigger form; a run that was started past the form is checked just the same.
+
+    :raises PolicyViolation: it is no longer what was asked for when the release began, or by whom.
+    """
+    policy, _, _ = resources.catalogue_of(service)
+    request = parse_request(dict(get_current_context()["params"]), policy=policy)
+    first = next((entry.payload for entry in chain_entries() if entry.kind == REQUESTED), None)
+    if first is not None and first != as_asked(service, request):
+        what = f"The run of {service} no longer asks for what it asked for when it began, or not for the same person."
+        record("finding", {"what": what, "asked": as_asked(service, request)})
+        raise PolicyViolation(
+            what,
+            rule="a release ends as what it began as; its run's configuration is not edited",
+            who="nobody; the finding stays on record",
+            next_step="find out who edited Airflow's database, and trigger the release again",
+        )
+    return request
+
+
+def as_asked(service: str, request: ReleaseRequest) -> dict[str, Any]:
+    """Return a request as the ledger has it."""
+    plain = request.model_dump(mode="json", exclude={"train"} if request.train is None else None)
+    return {"service": service, "requested_by": requester(), **plain}
+
+
+@stage_task(task_display_name="Resolve the policy in force", evidence="policy.resolved")
+def resolve_policy(service: str) -> PolicyInForce:
+    """Resolve the enterprise's policy, tightened by the business unit's and the service's, for this change type.
+
+    Refuses a request that breaks the form's rules, whoever sent it and by whatever way; and any, where tasks of other
+    Dags could interfere with the release.
+    """
+    resources.refuse_unguarded()
+    policy, _, described = resources.catalogue_of(service)
+    request = requested(service)
+    asked = as_asked(service, request)
+    by = asked["requested_by"]
+    record(REQUESTED, asked, actor=by)
+    passengers.refuse_beside_its_train(policy, service, request, by)
+    in_force = rules.resolve_policy(policy, described, request.change_type)
+    rules.refuse_unmeasured(policy, described)
+    rules.refuse_untested(policy, described, has_unit_tests=runs_unit_tests(described.build))
+    return in_force.model_copy(update={"digest": catalogue_digest(service)})
+
+
+@task_group(
+    group_id="policy",
+    group_display_name="1 Release policy",
+    tooltip="Release policy: which rules hold for this release",
+)
+def policy_stage(service: str) -> XComArg:
+    """Resolve the policy in force."""
+    return resolve_policy(service)

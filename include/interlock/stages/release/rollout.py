@@ -1,0 +1,307 @@
+"""Stage 7, rollout plan and CAB: waves and a proven back-out, frozen; then the board votes on exactly that digest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import XComArg, chain, task_group
+
+from interlock.adapters.airflow.rest_api import Answer
+from interlock.adapters.templates import render
+from interlock.domain.board import decision as boards
+from interlock.domain.board import voting
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Policy, Service
+from interlock.domain.change.request import ReleaseRequest
+from interlock.domain.errors import AssetMissing, GateRejected
+from interlock.domain.paths import quality_page
+from interlock.domain.records import (
+    Artifact,
+    AssetReport,
+    BackOutPlan,
+    Decision,
+    Host,
+    PolicyInForce,
+    QualityReport,
+    ReleasePlan,
+    RolloutPlan,
+    Waiver,
+)
+from interlock.domain.rollout.rollout import course_of, in_sentences
+from interlock.stages.approvals.ballots import AwaitBallots
+from interlock.stages.approvals.decisions import settled
+from interlock.stages.approvals.people import ask_board, persons, question, votes_on
+from interlock.stages.approvals.reminders import remind_in_time
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.calendars import foreseen
+from interlock.stages.runtime.conflicts import noted
+from interlock.stages.runtime.evidence import refuse_void
+from interlock.stages.runtime.taskflow import stage_task, this_run
+from interlock.stages.strategies.rolling import hosts_lacking, what_runs
+from interlock.stages.trains import passengers
+
+from .acceptance import acceptance_digest
+from .policy import requested
+
+ASK = "rollout.cast_ballot"
+
+
+@stage_task(task_display_name="Freeze the rollout plan", evidence="rollout.frozen", seal=True)
+def freeze_plan(
+    service: str,
+    in_force: PolicyInForce,
+    plan: ReleasePlan,
+    assets: AssetReport,
+    artifact: Artifact,
+    report: QualityReport,
+    waivers: list[Waiver],
+    acceptance: Decision,
+) -> RolloutPlan:
+    """Fix hosts, waves, bundle and back-out; the digest of this record is what the board decides on.
+
+    The back-out is proven first: every host still has the release that it would go back to.
+    """
+    _, board, described = resources.catalogue_of(service)
+    if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
+        raise GateRejected("What was accepted, if anything, is not this artifact with this quality report.")
+    targets, production = assets.hosts[plan.target], described.environments["production"]
+    # A rehearsal on test goes through production's waves: the graph is the same.
+    course = course_of(production, assets, plan.target, described.load.paths)
+    asked, asked_for = rule_of(service, plan), requested(service)
+    ticket = passengers.ticket(service, asked_for)
+    resources.store().get_bytes(artifact.bundle)  # the bytes are there, and are those that were recorded
+    return RolloutPlan(
+        service=service,
+        version=plan.version,
+        commit=plan.commit.sha,
+        change_type=plan.change_type,
+        environment=plan.target,
+        rehearsal=plan.rehearsal,
+        summary=plan.summary,
+        tickets=plan.tickets,
+        requested_by=plan.requested_by,
+        excluded=tuple(
+            dict.fromkeys(
+                (
+                    *boards.barred_authors(in_force.flow, plan, board),
+                    *passengers.had_a_hand(asked_for.train),
+                )
+            )
+        ),
+        risk=plan.risk.score,
+        bundle=artifact.bundle,
+        **course.fields(),
+        not_before=plan.not_before,
+        decide_by=datetime.now(UTC) + asked.deadline if asked and not ticket else None,
+        train=ticket,
+        back_out=prove_back_out(described, plan.target, targets),
+        policy_digest=in_force.digest,
+        quality_digest=sha256_of(report),
+        waivers=tuple(waivers),
+        acceptance_digest=acceptance.digest,
+    )
+
+
+def rule_of(service: str, plan: ReleasePlan | RolloutPlan) -> voting.VotingRule | None:
+    """Return what the boards and rules that match a release ask, merged; None if nobody votes on it."""
+    policy, book, described = resources.catalogue_of(service)
+    risk = plan.risk if isinstance(plan.risk, int) else plan.risk.score
+    return (
+        None if plan.rehearsal else voting.voting_rule(policy, book, described, change_type=plan.change_type, risk=risk)
+    )
+
+
+def prove_back_out(service: Service, environment: str, targets: tuple[Host, ...]) -> BackOutPlan:
+    """Find what each host would go back to, and check that it is still there, whole.
+
+    :raises AssetMissing: a host no longer has the release that it runs.
+    """
+    running = what_runs(service, environment, targets)
+    releases = {host.host: host.release for host in running}
+    if lacking := hosts_lacking(service, environment, targets, releases):
+        raise AssetMissing(
+            f"No back-out is possible: {', '.join(lacking)} of {environment} no longer has the release that it runs.",
+            rule="a rollout plan is frozen only with a back-out that can be done",
+            who="the service's team",
+            next_step="repair those hosts, then trigger the release again",
+        )
+    return BackOutPlan(releases=releases, versions={host.host: host.version for host in running}, on_hosts=True)
+
+
+@stage_task(task_display_name="Prepare the ballots", words=ASK)
+def prepare_ballots(
+    service: str,
+    plan: ReleasePlan,
+    report: QualityReport,
+    rollout: RolloutPlan,
+    acceptance: Decision,
+) -> list[dict[str, Any]]:
+    """Prepare one ballot for each member of the board who may vote on this release, or whoever stands in for them."""
+    policy, book, described = resources.catalogue_of(service)
+    board = rule_of(service, rollout)
+    if board is None or rollout.decide_by is None:  # nobody is asked, or a train's board was
+        return []
+    moments = {"at its start": rollout.not_before, "at the deadline of this vote": rollout.decide_by}
+    coming = {moment: at for moment, at in moments.items() if at is not None}
+    body = render(
+        "ballot.md.j2",
+        plan=plan,
+        calendars=foreseen(policy, described, rollout.environment, coming),
+        service=described,
+        report=report,
+        rollout=rollout,
+        waivers=rollout.waivers,
+        strategy=in_sentences(rollout),
+        board=board,
+        acceptance=acceptance,
+        answered_yes=[] if rollout.rolls_back else _answered_yes(policy, requested(service)),
+        names=book.names,
+        conflicts=noted(),
+        left_out=voting.left_out(
+            board,
+            asked_by=[plan.requested_by],
+            authors=[user for user in boards.authors_of(plan.wrote, book) if user in rollout.excluded],
+            excluded=rollout.excluded,
+        ),
+        quality_page=quality_page(*this_run()),
+    )
+    subject = f"Vote: {described.title} {plan.version} to {rollout.environment}"
+    boards.eligible_members(board, requester=plan.requested_by, excluded=rollout.excluded)  # enough of them
+    barred = {plan.requested_by, *rollout.excluded}
+    careful = voting.careful_seats(board, asked_by=[plan.requested_by], excluded=rollout.excluded)
+    to_cast = voting.ballots(board, barred=barred, since=datetime.now(UTC), until=rollout.decide_by, careful=careful)
+    return [question(subject, body, rollout.digest, persons(book, ballot.voters)) for ballot in to_cast]
+
+
+def _answered_yes(policy: Policy, request: ReleaseRequest) -> list[str]:
+    return [question.question for question in policy.risk.questions if request.risk.get(question.key)]
+
+
+def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | None:
+    """Count the ballots of this run from Airflow's record of them; None while the board is still open."""
+    board = rule_of(service, rollout)
+    if board is None:
+        why = (
+            "A rehearsal asks no board."
+            if rollout.rehearsal
+            else f"The policy asks no board for a {rollout.change_type} change."
+        )
+        return Decision(subject="board", digest=rollout.digest, approved=True, required=False, reason=why)
+    if rollout.train is not None:
+        return passengers.count_on_train(board, rollout)
+    in_time = [
+        vote
+        for vote in votes_on(ASK, rollout.digest)
+        if vote.at is not None and (rollout.decide_by is None or vote.at <= rollout.decide_by)
+    ]
+    return boards.count_votes(
+        board,
+        in_time,
+        digest=rollout.digest,
+        requester=rollout.requested_by,
+        excluded=rollout.excluded,
+        expired=expired,
+    )
+
+
+class AwaitBoard(AwaitBallots):
+    """Wait, without a worker, until the board has decided or its time is up; then close the ballots left open.
+
+    Before its time is up, those who have not voted are reminded once, by mail.
+
+    :param service: the service's name.
+    :param rollout: the frozen rollout plan.
+    :param ballots: the prepared ballots; none: nobody is asked.
+    """
+
+    template_fields = ("rollout", "ballots")
+    asks = ASK
+
+    def __init__(self, *, service: str, rollout: Any, ballots: Any, **kwargs: Any) -> None:
+        super().__init__(ballots=ballots, **kwargs)
+        self.service = service
+        self.rollout = rollout
+
+    @property
+    def plan(self) -> RolloutPlan:
+        """The frozen rollout plan."""
+        return RolloutPlan.from_xcom(self.rollout)
+
+    @property
+    def decide_by(self) -> datetime | None:
+        """The board's deadline; none: nobody is asked."""
+        return self.plan.decide_by
+
+    def count(self, *, expired: bool) -> Decision | None:
+        """Count the votes on the plan, if it is the one on record; None while the board is still open."""
+        plan = self.plan
+        refuse_void([plan])
+        return count(self.service, plan, expired=expired)
+
+    def next_look(self, cast: Sequence[Answer]) -> datetime | None:
+        """Remind who has not voted, if it is time to; return when to look next."""
+        rule = rule_of(self.service, self.plan)
+        return remind_in_time(rule, self.plan, cast) if rule else self.decide_by
+
+    def settled(self, decision: Decision) -> dict[str, Any]:
+        """Record the decision with the rule by which it was made; raise GateRejected if the board rejected."""
+        rule = rule_of(self.service, self.plan)
+        return settled(decision, board=rule and rule.model_dump(mode="json"), **_about(self.plan, rule)).to_xcom()
+
+
+def _about(rollout: RolloutPlan, rule: voting.VotingRule | None) -> dict[str, Any]:
+    """Return what the ledger is to say of a decision beside it: of a passenger, whose votes were counted."""
+    if rollout.train is None or rule is None:
+        return {}
+    passengers.keep_proof(rollout)
+    return {"train": rollout.train.model_dump(mode="json")}
+
+
+@task_group(
+    group_id="rollout",
+    group_display_name="7 Rollout plan and CAB",
+    tooltip="Rollout plan and CAB: frozen, then voted on by its digest",
+)
+def rollout_stage(
+    service: Service,
+    deadline: timedelta | None,
+    in_force: XComArg,
+    plan: XComArg,
+    assets: XComArg,
+    artifact: XComArg,
+    report: XComArg,
+    waivers: XComArg,
+    acceptance: XComArg,
+) -> tuple[XComArg, XComArg, EmptyOperator | None]:
+    """Freeze the plan, ask the board and wait for it; return the plan, the decision, and the end of the ballots.
+
+    :param deadline: the longest that a board may take; none: no change type asks one.
+    """
+    rollout = freeze_plan(service.name, in_force, plan, assets, artifact, report, waivers, acceptance)
+    ballots = prepare_ballots(service.name, plan, report, rollout, acceptance)
+    doc = "One ballot for each member of the board, on the digest of the frozen rollout plan."
+    return rollout, *board_decides(service, rollout, ballots, deadline, doc_md=doc)
+
+
+def board_decides(
+    service: Service, rollout: XComArg, ballots: XComArg, deadline: timedelta | None, *, doc_md: str
+) -> tuple[XComArg, EmptyOperator | None]:
+    """Ask the board about a frozen plan and wait for it; return the decision, and the end of the ballots.
+
+    :param deadline: the longest that a board may take; none: no change type asks one.
+    """
+    over = ask_board(ballots, deadline, doc_md=doc_md)
+    decision = AwaitBoard(
+        task_id="await_board",
+        task_display_name="Wait for the board",
+        service=service.name,
+        rollout=rollout,
+        ballots=ballots,
+        retries=5,
+        doc_md=AwaitBoard.__doc__,
+    )
+    chain(rollout, ballots, decision)
+    return decision.output, over

@@ -1,0 +1,1 @@
+"""The rollback of a service to a release that it ran before."""

@@ -1,0 +1,1 @@
+"""What every stage uses: resources, how functions become tasks, evidence, permits and bookings."""

@@ -1,0 +1,173 @@
+"""Booking an environment for the running release, and freeing it again."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from interlock.domain.calendars import bookings
+from interlock.domain.calendars.bookings import (
+    BOOKED,
+    DEAD,
+    EXTENDED,
+    FREED,
+    QUEUED,
+    RECOVERED,
+    Booking,
+    Standing,
+    booking_chain,
+)
+from interlock.domain.catalogue import Policy
+from interlock.domain.errors import AlreadyRecorded, TransientError
+from interlock.domain.ledger.reconcile import run_of
+from interlock.domain.records import RolloutPlan
+
+from . import resources
+from .calendars import await_window, wait
+from .evidence import this_chain, this_task
+from .taskflow import stage_task
+from .triggers import UNDER_WAY
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+AGAIN = timedelta(seconds=15)
+"""So often who waits in line looks again."""
+ATTEMPTS = 8
+
+
+@stage_task(task_display_name="Book the environment")
+def book_environment(service: str, rollout: RolloutPlan) -> dict[str, Any]:
+    """Book the environment for this release, until its verification has ended; nobody else changes it meanwhile.
+
+    While no change window is open, it waits without a worker, and books nothing. If another release holds the
+    environment, this one waits in line, or is refused, as the policy says. A dead holder's booking is recovered.
+    """
+    policy, _, described = resources.catalogue_of(service)
+    await_window(described, policy, rollout.environment)
+    return hold(policy, rollout).model_dump(mode="json")
+
+
+def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
+    """Return the running release's booking of its environment: made now, or extended if it has it already.
+
+    :raises AirflowRescheduleException: another release holds it, and this one is to look again.
+    :raises PolicyViolation: another release holds it, and the policy lets nobody wait.
+    """
+    chain, holder = booking_chain(rollout.environment, rollout.service), this_chain()
+    with resources.ledger() as ledger:
+        for _ in range(ATTEMPTS):
+            now = datetime.now(UTC)
+            found = bookings.standing(ledger.entries(chain))
+            verdict = bookings.verdict(found, holder, is_under_way)
+            if verdict.then == "wait":
+                _stand_in_line(ledger, policy, chain, found, verdict.why)
+            if verdict.then == "held" and found.booking is not None:
+                return _extended(ledger, policy, chain, found.booking, now)
+            if verdict.dead is not None:
+                _recover(ledger, chain, verdict.dead, key=f"{RECOVERED}/{found.made}")
+            booking = Booking(
+                environment=rollout.environment,
+                service=rollout.service,
+                holder=holder,
+                version=rollout.version,
+                by=rollout.requested_by,
+                since=now,
+                until=now + policy.bookings.longest,
+            )
+            try:
+                # Whoever else saw it free at the same time has the same key: one of them gets it.
+                ledger.append_once(
+                    chain, BOOKED, booking.model_dump(mode="json"), actor=this_task(), key=f"{BOOKED}/{found.made + 1}"
+                )
+            except AlreadyRecorded:
+                continue
+            ledger.sign_head(chain, resources.signer())
+            return booking
+    raise TransientError(f"{rollout.environment} of {rollout.service} could not be booked: others are always faster.")
+
+
+def _recover(ledger: Ledger, chain: str, dead: Booking, *, key: str) -> None:
+    with suppress(AlreadyRecorded):  # by another newcomer: who books first has it
+        ledger.append_once(chain, RECOVERED, {"holder": dead.holder, "because": DEAD}, actor=this_chain(), key=key)
+        log.warning("%s, and %s: recovered.", dead, DEAD)
+
+
+def _stand_in_line(ledger: Ledger, policy: Policy, chain: str, found: Standing, why: str) -> NoReturn:
+    if policy.bookings.second == "refuse":
+        bookings.refuse_taken(why)
+    holder = this_chain()
+    if holder not in found.line:
+        # Once for each turn: who had the environment and lost it comes to the end of the line.
+        key = f"{QUEUED}/{holder}/{found.made}"
+        with suppress(AlreadyRecorded):
+            ledger.append_once(chain, QUEUED, {"holder": holder}, actor=this_task(), key=key)
+    wait(why, datetime.now(UTC) + AGAIN)
+
+
+def _extended(ledger: Ledger, policy: Policy, chain: str, booking: Booking, now: datetime) -> Booking:
+    """Extend a booking of which less than half is left."""
+    if booking.until - now > policy.bookings.longest / 2:
+        return booking
+    until = now + policy.bookings.longest
+    told = {"holder": booking.holder, "until": until.isoformat()}
+    ledger.append(chain, EXTENDED, told, actor=this_task(), key=f"{EXTENDED}/{booking.holder}/{until.isoformat()}")
+    return booking.model_copy(update={"until": until})
+
+
+def free(service: str, environment: str) -> None:
+    """Give back what the running release holds, or its place in line."""
+    chain, holder = booking_chain(environment, service), this_chain()
+    with resources.ledger() as ledger:
+        found = bookings.standing(ledger.entries(chain))
+        holds = found.booking is not None and found.booking.holder == holder
+        if holds or holder in found.line:
+            ledger.append(chain, FREED, {"holder": holder}, actor=this_task(), key=f"{FREED}/{holder}/{found.made}")
+            ledger.sign_head(chain, resources.signer())
+
+
+def taken(service: str, environment: str, holder: str) -> str:
+    """Say who else than a release holds an environment now; empty: nobody, or somebody who has died."""
+    with resources.ledger() as ledger:
+        found = bookings.standing(ledger.entries(booking_chain(environment, service)))
+    other = bookings.held_by_other(found, holder)
+    return other if other and found.booking is not None and is_under_way(found.booking.holder) else ""
+
+
+def make_way(service: str, environment: str) -> None:
+    """Recover an environment that a release holds which has died: it keeps nobody from entering."""
+    chain = booking_chain(environment, service)
+    with resources.ledger() as ledger:
+        found = bookings.standing(ledger.entries(chain))
+        booking = found.booking
+        if booking is not None and booking.holder != this_chain() and not is_under_way(booking.holder):
+            _recover(ledger, chain, booking, key=f"{RECOVERED}/{found.made}")
+
+
+def await_others(policy: Policy, service: str, environment: str) -> None:
+    """Put the running task off, without a worker, while another release holds an environment.
+
+    For who plans by what the hosts run: a plan that was made before the other release has ended gets no permit.
+
+    :raises AirflowRescheduleException: another release holds it, and this one is to look again.
+    :raises PolicyViolation: another release holds it, and the policy lets nobody wait.
+    """
+    if why := taken(service, environment, this_chain()):
+        if policy.bookings.second == "refuse":
+            bookings.refuse_taken(why)
+        wait(why, datetime.now(UTC) + AGAIN)
+
+
+def is_under_way(chain: str) -> bool:
+    """Tell whether the release of a chain is still under way, by the ledger and by Airflow."""
+    run = run_of(chain)
+    if run is None:
+        return False
+    with resources.ledger() as ledger:
+        if ledger.entries(chain, kind="release.closed"):
+            return False
+    with resources.airflow_api() as api:
+        return api.run_state(*run) in UNDER_WAY

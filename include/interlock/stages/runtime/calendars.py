@@ -1,0 +1,128 @@
+"""The calendars for the running release: read now, whatever they said when it was planned.
+
+They are no part of the catalogue's digest: a freeze that is added while a release is under way has to bite as a freeze,
+with its name, and not as a changed catalogue. Each permit has the answer that it was given with.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from interlock.adapters.calendars.copies import copies_folder
+from interlock.adapters.catalogue.catalogue import calendars_of
+from interlock.domain.calendars.calendar import Answer, Calendars, may_change
+from interlock.domain.calendars.overrides import OVERRIDDEN, overridden
+from interlock.domain.catalogue import Policy, Service
+from interlock.domain.catalogue.calendar_file import Feed
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.locations import catalogue_folder
+
+from . import resources
+from .evidence import this_chain
+
+if TYPE_CHECKING:
+    from interlock.adapters.calendars.feeds import Copies
+
+log = logging.getLogger(__name__)
+AGAIN = timedelta(minutes=1)
+"""So often who waits for the calendars looks again: a freeze may be shortened, or overridden, meanwhile."""
+SOONEST = timedelta(seconds=5)
+WAITS = "waits_for"
+"""The XCom under which a task that waits says for what."""
+
+
+@lru_cache(maxsize=1)
+def _copies(folder: Path) -> Copies:
+    # Not at the top: for catalogues that name a URL.
+    from interlock.adapters.calendars.feeds import Copies, networks_of, web_client
+
+    return Copies(folder, web_client, networks=networks_of)
+
+
+def calendars_now(policy: Policy) -> Calendars:
+    """Return the calendars as they are now; what cannot be read of them closes everything."""
+
+    def copy_of(feed: Feed) -> Path:
+        return _copies(copies_folder()).copy_of(feed)
+
+    return calendars_of(catalogue_folder(), policy, copy_of)
+
+
+def answer_now(policy: Policy, service: Service, environment: str) -> Answer:
+    """Say whether a service may change an environment now, what was overridden for it left out."""
+    now = datetime.now(UTC)
+    with resources.ledger() as ledger:
+        entries = ledger.entries(INSTALLATION, kind=OVERRIDDEN)
+        asked = ledger.entries(this_chain(), kind="release.requested") if entries else ()
+    by = str(asked[-1].payload.get("requested_by", "")) if asked else ""
+    lifted = overridden(entries, service.name, environment, now, requester=by)
+    return may_change(calendars_now(policy), service, environment, now, overridden=lifted)
+
+
+def foreseen(
+    policy: Policy, service: Service, environment: str, moments: Mapping[str, datetime]
+) -> list[tuple[str, Answer]]:
+    """Return what the calendars, as they are now, say of some moments; those that are over are left out.
+
+    :param moments: for people, and when: ``at its start``.
+    """
+    known, now = calendars_now(policy), datetime.now(UTC)
+    coming = {"now": now} | {name: at for name, at in moments.items() if at > now}
+    return [(name, may_change(known, service, environment, at)) for name, at in coming.items()]
+
+
+def closed_now(policy: Policy, service: Service, environment: str, *, under_way: bool = False) -> tuple[str, ...]:
+    """Return, in words, what closes an environment to a service now; nothing if it is open.
+
+    :param under_way: a wave has begun; what lets it come to its end closes nothing.
+    """
+    answer = answer_now(policy, service, environment)
+    finishes = under_way and answer.during_rollout == "finish"
+    return () if answer.open or finishes else (str(answer),)
+
+
+def put_off(service: Service, policy: Policy, environment: str) -> None:
+    """Put the running task off, without a worker, if a rollout that is under way has to wait for its calendars.
+
+    It waits if what closes the environment says ``stop`` or ``finish``; by ``back_out``, it does not go on.
+
+    :raises AirflowRescheduleException: it is to look again: when the environment opens, or before.
+    """
+    answer = answer_now(policy, service, environment)
+    if answer.during_rollout in ("stop", "finish") and answer.next is not None:
+        _wait_for(answer, answer.next)
+
+
+def await_window(service: Service, policy: Policy, environment: str) -> None:
+    """Put the running task off, without a worker, while no change window is open.
+
+    A freeze, and a window that does not come within the horizon, are not waited for: they refuse the permit.
+
+    :raises AirflowRescheduleException: it is to look again: when the window opens, or before.
+    """
+    answer = answer_now(policy, service, environment)
+    if answer.by is not None and answer.by.effect == "allow" and answer.next is not None:
+        _wait_for(answer, answer.next)
+
+
+def _wait_for(answer: Answer, opening: datetime) -> NoReturn:
+    wait(str(answer), min(opening, datetime.now(UTC) + AGAIN))
+
+
+def wait(why: str, until: datetime) -> NoReturn:
+    """Put the running task off, without a worker; its log and its XCom ``waits_for`` say why.
+
+    Never for less than :data:`SOONEST`: a task that is due again before Airflow's scheduler has heard from its executor
+    that the try before is over is taken for one that was killed, and costs one of its retries.
+    """
+    log.info("Waiting: %s", why)
+    get_current_context()["ti"].xcom_push(key=WAITS, value=why)
+    raise AirflowRescheduleException(max(until, datetime.now(UTC) + SOONEST))

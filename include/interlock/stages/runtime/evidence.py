@@ -1,0 +1,151 @@
+"""What a stage leaves in the release's chain of the ledger: the thing itself, where and when it happens.
+
+A task that runs again does not write twice; one that comes to another result leaves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from airflow.sdk import get_current_context
+
+from interlock.adapters.permits.issuer import Admission
+from interlock.adapters.signing.witness import as_worded, only_worded
+from interlock.domain.canonical import Sha256, sha256_of
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import Entry, release_chain
+from interlock.domain.ledger.witness import WORDED, question_digest, refuse_unworded
+from interlock.domain.permits.permit import refuse_ended
+from interlock.domain.records import Record, RolloutPlan
+from interlock.domain.trains.manifest import Manifest
+
+from . import resources
+
+AfterEnd = Literal["refuse", "way_back", "go_on"]
+"""What a task does when its release has ended: nothing; go on if the release failed; go on, as part of the end."""
+SEVERAL = ("quality.waived", "wave.deployed")
+"""Kinds of which a release has several that hold: each waiver, and each wave."""
+
+
+def this_chain() -> str:
+    """Return the name of the running release's chain."""
+    dag_run: Any = get_current_context()["dag_run"]
+    return release_chain(dag_run.dag_id, dag_run.run_id)
+
+
+def this_task() -> str:
+    """Return the running task as the ledger names it: Dag, task, and which of its mapped instances."""
+    ti: Any = get_current_context()["ti"]
+    mapped = f"[{ti.map_index}]" if (ti.map_index or 0) > 0 else ""
+    return f"{ti.dag_id}/{ti.task_id}{mapped}"
+
+
+def this_try() -> int:
+    """Return which try of the running task this is, by Airflow."""
+    ti: Any = get_current_context()["ti"]
+    return int(ti.try_number)
+
+
+def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal: bool = False) -> Entry:
+    """Leave something in the release's chain.
+
+    :param kind: such as ``board.decided``.
+    :param actor: who did it; none: the running task.
+    :param seal: sign the head of the chain after it.
+    """
+    payload = what.to_xcom() if isinstance(what, Record) else dict(what)
+    if isinstance(what, RolloutPlan | Manifest):
+        payload["digest"] = what.digest
+    task = this_task()
+    with resources.ledger() as ledger:
+        entry = ledger.append(
+            this_chain(), kind, payload, actor=actor or task, key=f"{kind}/{task}/{sha256_of(payload)[:32]}"
+        )
+        if seal:
+            ledger.sign_head(this_chain(), resources.signer(), seals=entry)
+    return entry
+
+
+def under(admission: Admission) -> dict[str, Any]:
+    """Return what is recorded of something that was changed: where its task had entered, and with which token."""
+    entered = admission.entered
+    return {"entered": entered.model_dump(mode="json")} if entered else {}
+
+
+def record_worded(asks: str, questions: Sequence[Mapping[str, Any]]) -> None:
+    """Leave in the release's chain, signed, what people are to be asked: only that is asked, and counts.
+
+    :param asks: the task that asks.
+    :param questions: as :func:`people.question` makes them.
+    """
+    digests = [_digest_of(one["subject"], one["body"], one["assigned_users"]) for one in questions]
+    if digests:
+        payload = as_worded(this_chain(), asks, digests, resources.signer())
+        task, said = this_task(), sha256_of({"questions": digests})[:32]
+        with resources.ledger() as ledger:
+            if ledger.find(this_chain(), key := f"{WORDED}/{task}/{asks}/{said}") is None:
+                ledger.append(this_chain(), WORDED, payload, actor=task, key=key)
+
+
+def refuse_other_words(task_id: str, asked: Sequence[tuple[str, str, Sequence[str]]], entries: Sequence[Entry]) -> None:
+    """Refuse questions that are not as they were worded for a task; this is a finding, too.
+
+    :param asked: subject, body, and the user names of those who may answer.
+    :param entries: of the chain of the run in which it was asked.
+    :raises PolicyViolation: a text, or who may answer it, was changed after it was worded.
+    """
+    known = only_worded(entries, resources.signer().public_key)
+    for subject, body, assigned in asked:
+        try:
+            refuse_unworded(task_id, question_digest(subject, body, assigned), known)
+        except PolicyViolation as error:
+            record("finding", {"what": error.what}, seal=True)
+            raise
+
+
+def _digest_of(subject: str, body: str, assigned: Sequence[Mapping[str, str]]) -> Sha256:
+    return question_digest(subject, body, [user["id"] for user in assigned])
+
+
+def refuse_void(given: Iterable[Record], *, after_end: AfterEnd = "refuse") -> None:
+    """Refuse what is not to be done: by a record that no task of this release left, or when it has ended.
+
+    XComs can be edited: a record has to be the last of its kind in the release's chain; of some kinds, there may be
+    several. And a task that runs again after the end would change what was closed, and blemish what proves it.
+
+    :param after_end: what the task does when the release has ended.
+    :raises PolicyViolation: a record is not on record, which is a finding, too; or the release has ended.
+    """
+    entries = chain_entries()
+    _refuse_unrecorded(given, entries)
+    if after_end != "go_on":
+        refuse_ended(this_task(), entries, way_back=after_end == "way_back")
+
+
+def _refuse_unrecorded(records: Iterable[Record], entries: Sequence[Entry]) -> None:
+    known = [*{entry.kind: entry.payload for entry in entries}.values()]
+    known += [entry.payload for entry in entries if entry.kind in SEVERAL]
+    for one in records:
+        plain = one.to_xcom()
+        if not any(plain.items() <= payload.items() for payload in known):
+            what = f"{this_task()} was given a {type(one).__name__} that is not the one on record."
+            record("finding", {"what": what, "given": sha256_of(plain)}, seal=True)
+            raise PolicyViolation(
+                what,
+                rule="a stage goes on with what those before it left in the ledger; an XCom that was edited is void",
+                who="nobody; the finding stays on record",
+                next_step="find out in the audit log who edited it, and trigger the release again",
+            )
+
+
+def chain_entries() -> tuple[Entry, ...]:
+    """Return the release's chain, proven on the way."""
+    with resources.ledger() as ledger:
+        return ledger.entries(this_chain())
+
+
+def plan_in(entries: Sequence[Entry]) -> RolloutPlan | None:
+    """Return the plan that was frozen last, as the ledger has it; none: none was."""
+    found = next((entry.payload for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
+    return None if found is None else RolloutPlan.from_xcom({k: v for k, v in found.items() if k != "digest"})

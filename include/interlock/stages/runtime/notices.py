@@ -1,0 +1,37 @@
+"""Mail to those whom the policy names for findings and emergency stops."""
+
+from __future__ import annotations
+
+import logging
+
+from interlock.adapters import mail
+from interlock.adapters.catalogue.catalogue import load_rules
+from interlock.domain.catalogue import BoardBook, Policy
+from interlock.locations import catalogue_folder
+
+from . import resources
+
+log = logging.getLogger(__name__)
+
+
+def recipients(policy: Policy, board: BoardBook) -> tuple[str, ...]:
+    """Return the addresses of those whom ``findings.notify`` of the policy names."""
+    found = (name if "@" in name else board.person(name).email for name in policy.findings.notify)
+    return tuple(dict.fromkeys(address for address in found if address))
+
+
+def notify(subject: str, text: str, *, same: str) -> tuple[str, ...]:
+    """Send one message to those whom the policy names; return their addresses.
+
+    :param text: Markdown.
+    :param same: makes a message that is sent again recognisable as the same.
+    """
+    to = recipients(*load_rules(catalogue_folder()))
+    if not to:
+        log.warning("Nobody is told: findings.notify in policy.yaml names nobody. %s", subject)
+        return ()
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+    with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
+        mail.send(smtp, to=to, subject=subject, text=text, message_id=f"<{same}@interlock>")
+    return to

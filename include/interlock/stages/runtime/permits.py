@@ -1,0 +1,413 @@
+"""Permits for the running release: what is found just before a wave, and the admission to hosts.
+
+Everything is read from its primary record: the votes from Airflow's record of them, the plan and the quality report
+from the ledger, the bundle's bytes from the store, the catalogue from its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from time import sleep
+from typing import Any
+
+from interlock.adapters.permits.issuer import Admission, PermitOffice
+from interlock.domain.calendars.stops import EmergencyStop, refuse_halted, stops_in_force
+from interlock.domain.catalogue import Service
+from interlock.domain.errors import PolicyViolation, ReleaseError
+from interlock.domain.ledger import interventions
+from interlock.domain.ledger.chain import INSTALLATION, Entry, unsigned_since
+from interlock.domain.ledger.reconcile import findings_about, run_of
+from interlock.domain.outcome.outcome import PRODUCTION
+from interlock.domain.permits import permit as permits
+from interlock.domain.permits.permit import Circumstances, Purpose
+from interlock.domain.permits.production import Production
+from interlock.domain.records import Decision, Host, QualityReport, RolloutPlan, Waiver
+
+from . import bookings, calendars, resources
+from .catalogue import catalogue_digest
+from .evidence import chain_entries, plan_in, record, this_chain, this_task, this_try
+from .taskflow import this_run
+from .versions import overtaken, standing
+
+Envelope = dict[str, Any]
+PATIENCE = 8
+"""Seconds that the guard may take to record what it refused; until then it looks as if it had been done."""
+REFUSED = "attempt.refused"
+REFUSED_PERMIT = "permit.refused"
+"""The entry with everything that spoke against changing an environment."""
+
+
+@contextmanager
+def admission_to_inspect(service: str, environment: str, hosts: Sequence[Host]) -> Iterator[Admission]:
+    """Admit to hosts to ask what they run; a sandbox asks for no permit."""
+    with _office() as office:
+
+        def ask() -> Envelope:
+            return office.issue(
+                purpose="inspect",
+                chain=this_chain(),
+                environment=environment,
+                hosts=_addresses(hosts),
+                catalogue=catalogue_digest(service),
+            )
+
+        if environment in permits.SANDBOXES:
+            yield Admission.sandbox(environment, production=_production(service, environment))
+        else:
+            yield Admission.by_permit(environment, office, ask, "inspect")
+
+
+@contextmanager
+def admission_to_watch(environment: str, hosts: Sequence[Host], catalogue: str) -> Iterator[Admission]:
+    """Admit to hosts of any services to ask what they run, for no release; each day's permits have a chain.
+
+    :param catalogue: digest of what the catalogue says about the services.
+    """
+    with _office() as office:
+
+        def ask() -> Envelope:
+            return office.issue(
+                purpose="inspect",
+                chain=f"reconcile/{datetime.now(UTC):%Y-%m-%d}",
+                environment=environment,
+                hosts=_addresses(hosts),
+                catalogue=catalogue,
+            )
+
+        yield Admission.by_permit(environment, office, ask, "inspect")
+
+
+@contextmanager
+def admission_to_sandbox(service: str, environment: str) -> Iterator[Admission]:
+    """Admit to the hosts of a sandbox in order to bring them to what is to be tested."""
+    with _office() as office:
+        yield _sandbox(office, service, environment, "deploy")
+
+
+@contextmanager
+def admission_to_deploy(
+    service: str, plan: RolloutPlan, wave: int, count: Callable[[], Decision | None]
+) -> Iterator[Admission]:
+    """Admit to the hosts of a wave, if all that was approved holds now.
+
+    :param count: counts the votes on the plan from Airflow's record.
+    :raises PolicyViolation: no permit can be given, and why.
+    """
+    with _office() as office:
+        under_way = False
+
+        def ask() -> Envelope:
+            nonlocal under_way
+            refuse_unproven(service, plan, count(), under_way=under_way)
+            under_way = True
+            return _issue(office, service, "deploy", plan, plan.waves[wave - 1], wave)
+
+        if plan.environment in permits.SANDBOXES:
+            refuse_unproven(service, plan, count())
+        yield _admission(plan, office, ask, "deploy", halt=partial(refuse_stopped, service, plan.environment))
+
+
+@contextmanager
+def admission_to_restart(
+    service: str, plan: RolloutPlan, hosts: Sequence[Host], count: Callable[[], Decision | None]
+) -> Iterator[Admission]:
+    """Admit to hosts in order to restart what they run, if all that was approved holds now."""
+    with _office() as office:
+
+        def ask() -> Envelope:
+            refuse_unproven(service, plan, count(), under_way=True)
+            return _issue(office, service, "restart", plan, hosts, None)
+
+        yield _admission(plan, office, ask, "restart", halt=partial(refuse_stopped, service, plan.environment))
+
+
+@contextmanager
+def admission_to_traffic(service: str, plan: RolloutPlan, decision: Decision | None) -> Iterator[Admission]:
+    """Get and use a permit to let the load balancer send the hosts of a plan another share of the traffic.
+
+    :raises PolicyViolation: no permit can be given, and why.
+    """
+    with _office() as office:
+
+        def ask() -> Envelope:
+            refuse_unproven(service, plan, decision, under_way=True)
+            return _issue(office, service, "traffic", plan, plan.hosts, None)
+
+        admission = _admission(plan, office, ask, "traffic")
+        admission.begin()
+        yield admission
+
+
+@contextmanager
+def admission_to_way_back(service: str, plan: RolloutPlan) -> Iterator[Admission]:
+    """Get and use a permit to give the traffic back to those that had it; what stops a release does not stop that.
+
+    :raises PolicyViolation: the release changed nothing, or has ended.
+    """
+    with _office() as office:
+
+        def ask() -> Envelope:
+            _refuse_way_back(plan)
+            return _issue(office, service, "traffic", plan, plan.hosts, None, way_back=True)
+
+        admission = _admission(plan, office, ask, "traffic", way_back=True)
+        admission.begin()
+        yield admission
+
+
+def _refuse_way_back(plan: RolloutPlan) -> None:
+    with resources.ledger() as ledger:
+        entries = ledger.entries(this_chain())
+        unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
+        passed = overtaken(ledger, plan, this_chain(), entries)
+    permits.refuse_back_out(plan, entries, unsigned=unsigned.sentence if unsigned else "", overtaken=passed)
+
+
+def came_to_its_target(plan: RolloutPlan) -> bool:
+    """Tell whether hosts may have been changed by a plan, by the ledger."""
+    entries = chain_entries()
+    if plan.environment in permits.SANDBOXES:
+        return any(entry.kind == "baseline.measured" for entry in entries)
+    return permits.had_permit(plan, entries)
+
+
+@contextmanager
+def admission_to_back_out(service: str, plan: RolloutPlan) -> Iterator[Admission]:
+    """Admit to the hosts of a frozen plan in order to take them back to what it says they had.
+
+    A back-out is not stopped by what stops a release: it needs the plan that was frozen, a permit to deploy by it that
+    was used, and a release that has not ended and was not overtaken by another.
+    """
+    with _office() as office:
+
+        def ask() -> Envelope:
+            _refuse_way_back(plan)
+            return _issue(office, service, "back_out", plan, plan.hosts, None, way_back=True)
+
+        yield _admission(plan, office, ask, "back_out", way_back=True)
+
+
+@contextmanager
+def admission_to_return(
+    service: str, plan: RolloutPlan, chain: str, hosts: Sequence[Host], refuse_now: Callable[[], None]
+) -> Iterator[Admission]:
+    """Admit to hosts that were down when a release came, in order to bring them to it; for no run of that release.
+
+    :param chain: of the release; what is done stands in it.
+    :param refuse_now: raises what speaks against it.
+    """
+    policy, _, described = resources.catalogue_of(service)
+    with _office(this_run()[1]) as office:
+
+        def ask() -> Envelope:
+            refuse_now()
+            return office.issue(
+                purpose="return",
+                chain=chain,
+                environment=plan.environment,
+                hosts=_addresses(hosts),
+                catalogue=catalogue_digest(service),
+                service=service,
+                plan=plan.digest,
+                bundle=plan.bundle.sha256,
+                calendar=calendars.answer_now(policy, described, plan.environment),
+            )
+
+        yield _admission(plan, office, ask, "return", halt=partial(refuse_stopped, service, plan.environment))
+
+
+def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False) -> None:
+    """Raise a PolicyViolation with every reason against changing an environment by this plan now.
+
+    :param decision: the votes on the plan, counted just now.
+    :param under_way: the wave has begun.
+    """
+    found = circumstances(service, plan, decision, under_way=under_way)
+    objections = permits.objections(plan, found, datetime.now(UTC))
+    if objections and not found.closed:
+        with suppress(ReleaseError):  # what cannot be put on record is refused all the same
+            record(REFUSED_PERMIT, {"because": [one.what for one in objections], "plan": plan.digest})
+    permits.refuse(objections)
+
+
+def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
+    """Raise a PolicyViolation if an emergency stop, or what halts a wave that is under way, is in force now."""
+    policy, _, described = resources.catalogue_of(service)
+    closed = calendars.closed_now(policy, described, environment, under_way=True)
+    refuse_halted(_stops(described), closed)
+
+
+def refuse_emergency(service: str) -> None:
+    """Raise a PolicyViolation if an emergency stop is in force now; for what goes on without changing anything."""
+    refuse_halted(_stops(resources.catalogue_of(service)[2]), ())
+
+
+def _stops(described: Service) -> tuple[EmergencyStop, ...]:
+    with resources.ledger() as ledger:
+        return tuple(
+            stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, datetime.now(UTC))
+        )
+
+
+def frozen_plan() -> RolloutPlan | None:
+    """Return the plan that was frozen, as the ledger has it; none: none was."""
+    return plan_in(chain_entries())
+
+
+def circumstances(
+    service: str, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False
+) -> Circumstances:
+    """Find out, from the primary records, what matters to whether a wave may begin."""
+    now = datetime.now(UTC)
+    policy, _, described = resources.catalogue_of(service)
+    with resources.ledger() as ledger:
+        broken = ledger.check(this_chain(), [resources.signer().public_key])
+        entries = () if broken else ledger.entries(this_chain())
+        unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
+        stops = stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, now)
+        about = findings_about(ledger.entries(INSTALLATION, kind="finding"), this_chain())
+        of_version = standing(ledger, plan, this_chain(), entries)
+    frozen = plan_in(entries)
+    quality = [entry for entry in entries if entry.kind == "quality.judged"]
+    return Circumstances(
+        frozen=frozen.digest if frozen else None,
+        decision=decision,
+        catalogue=catalogue_digest(service),
+        bundle=resources.store().digest_of(plan.bundle),
+        quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
+        waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == "quality.waived"),
+        closed=any(entry.kind == "release.closed" for entry in entries),
+        unsigned=unsigned.sentence if unsigned else "",
+        stops=tuple(map(str, stops)),
+        freezes=calendars.closed_now(policy, described, plan.environment, under_way=under_way),
+        interventions=(*_done_by_hand(described, entries), *_done_to_train(plan)),
+        findings=(
+            *_of_the_api(),
+            *([broken.sentence] if broken else ()),
+            *(str(entry.payload.get("what")) for entry in (*entries, *about) if entry.kind == "finding"),
+        ),
+        booked=bookings.taken(service, plan.environment, this_chain()),
+        **of_version,
+    )
+
+
+def _of_the_api() -> tuple[str, ...]:
+    """Return, in words, that tasks of other Dags could interfere with this release; empty: they could not."""
+    try:
+        resources.refuse_unguarded()
+    except PolicyViolation as error:
+        return (str(error),)
+    return ()
+
+
+def _done_by_hand(service: Service, entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Return, in words, what was done by hand to this run since its plan was frozen, and to its connections."""
+    frozen = next((entry.at for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
+    if frozen is None:
+        return ()
+    with resources.airflow_api() as api:
+        rows = api.audit_log(frozen - interventions.SKEW, dag_id=this_run()[0])
+        edits = api.audit_log(entries[0].at, event_pattern="connection")
+    done = _not_refused(rows)
+    return tuple(map(str, (*done, *interventions.connections_edited(edits, resources.connections_of(service)))))
+
+
+def _done_to_train(plan: RolloutPlan) -> tuple[str, ...]:
+    """Return, in words, what was done by hand to the run of a passenger's train since its manifest was frozen."""
+    run = run_of(plan.train.chain) if plan.train is not None else None
+    if plan.train is None or run is None:
+        return ()
+    with resources.ledger() as ledger:
+        frozen = ledger.entries(plan.train.chain, kind="manifest.frozen")
+    with resources.airflow_api() as api:
+        rows = api.audit_log(frozen[-1].at - interventions.SKEW, dag_id=run[0]) if frozen else ()
+    return tuple(map(str, _not_refused(rows, run)))
+
+
+def _not_refused(
+    rows: Sequence[interventions.AuditRow], run: tuple[str, str] | None = None
+) -> tuple[interventions.AuditRow, ...]:
+    """Return what the guard did not refuse; it may need some seconds to record what it did."""
+    dag_id, run_id = run or this_run()
+    for _ in range(PATIENCE):
+        with resources.ledger() as ledger:
+            refused = [interventions.refusal(one.payload) for one in ledger.entries(INSTALLATION, kind=REFUSED)]
+        done = interventions.done_by_hand(rows, refused, dag_id=dag_id, run_id=run_id)
+        if not interventions.may_be_refused_yet(done, datetime.now(UTC)):
+            break
+        sleep(1)
+    return done
+
+
+def _issue(
+    office: PermitOffice,
+    service: str,
+    purpose: Purpose,
+    plan: RolloutPlan,
+    hosts: Sequence[Host],
+    wave: int | None,
+    *,
+    way_back: bool = False,
+) -> Envelope:
+    policy, _, described = resources.catalogue_of(service)
+    bookings.make_way(service, plan.environment)
+    return office.issue(
+        purpose=purpose,
+        chain=this_chain(),
+        environment=plan.environment,
+        hosts=_addresses(hosts),
+        catalogue=catalogue_digest(service),
+        service=service,
+        way_back=way_back,
+        wave=wave,
+        plan=plan.digest,
+        bundle=plan.bundle.sha256,
+        calendar=calendars.answer_now(policy, described, plan.environment) if purpose != "back_out" else None,
+    )
+
+
+def _addresses(hosts: Sequence[Host]) -> list[str]:
+    return [host.address for host in hosts]
+
+
+def _admission(
+    plan: RolloutPlan,
+    office: PermitOffice,
+    ask: Callable[[], Envelope],
+    purpose: Purpose,
+    *,
+    halt: Callable[[], None] | None = None,
+    way_back: bool = False,
+) -> Admission:
+    if plan.environment in permits.SANDBOXES:
+        return _sandbox(office, plan.service, plan.environment, purpose, way_back=way_back)
+    return Admission.by_permit(plan.environment, office, ask, purpose, halt=halt)
+
+
+def _sandbox(
+    office: PermitOffice, service: str, environment: str, purpose: Purpose, *, way_back: bool = False
+) -> Admission:
+    """Admit to a sandbox, which asks for no permit; but who entered it last is the one who changes it, there too."""
+    enter = partial(
+        office.enter,
+        environment=environment,
+        service=service,
+        chain=this_chain(),
+        purpose=purpose,
+        way_back=way_back,
+        permit=None,
+    )
+    return Admission.sandbox(environment, office, enter, production=_production(service, environment))
+
+
+def _production(service: str, environment: str) -> Production:
+    return resources.production(resources.catalogue_of(service)[2].environments[environment], service, environment)
+
+
+@contextmanager
+def _office(run: str = "") -> Iterator[PermitOffice]:
+    with resources.ledger() as ledger:
+        yield PermitOffice(resources.signer(), ledger, actor=this_task(), attempt=this_try(), run=run)

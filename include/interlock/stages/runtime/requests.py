@@ -1,0 +1,40 @@
+"""Who asked for the running run, by the ledger."""
+
+from __future__ import annotations
+
+from time import monotonic, sleep
+from typing import Any
+
+from airflow.sdk import get_current_context
+
+from interlock.adapters.signing.witness import only_witnessed
+from interlock.domain.canonical import sha256_of
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.witness import AskedRun, refuse_unasked
+
+from . import resources
+
+REQUESTED = "release.requested"
+PATIENCE = 10.0
+"""Seconds in which the API's server puts on record who asked for a run that it has just made."""
+
+
+def requester() -> str:
+    """Return the user name of who asked for the running run, at its form.
+
+    :raises PolicyViolation: by the ledger nobody did, somebody else did, or for something else.
+    """
+    dag_run: Any = get_current_context()["dag_run"]
+    user, form = dag_run.triggering_user_name or "", sha256_of(dag_run.conf or {})
+    run = AskedRun(dag_id=dag_run.dag_id, run_id=dag_run.run_id, user=user, conf=form)
+    refuse_unasked(run, next(iter(only_witnessed(_asked(run), resources.witness_key())), None))
+    return user
+
+
+def _asked(run: AskedRun) -> tuple[Entry, ...]:
+    """Return what is on record of a run, if anything; a task may begin a moment before it is."""
+    latest = monotonic() + PATIENCE
+    with resources.ledger() as ledger:
+        while (found := ledger.find(run.chain, run.key)) is None and monotonic() < latest:
+            sleep(0.2)
+    return (found,) if found else ()

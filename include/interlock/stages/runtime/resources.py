@@ -1,0 +1,222 @@
+"""What a task needs from its surroundings: the catalogue, and clients made from Airflow's connections.
+
+Only tasks call these; importing a Dag file opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from interlock.adapters.airflow.execution_api import refuse_unguarded as refuse_unguarded_api
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.artifacts.store import ArtifactStore, open_store
+from interlock.adapters.aws.load_balancer import CLIENT_CONFIG, Groups, TargetGroup, asking
+from interlock.adapters.build import isolation
+from interlock.adapters.build.registries import registry_of
+from interlock.adapters.catalogue.catalogue import load_service
+from interlock.adapters.signing import witness
+from interlock.adapters.signing.signing import Signer, open_signer
+from interlock.adapters.source import git
+from interlock.domain.catalogue import BoardBook, Environment, Policy, Service
+from interlock.domain.change.policy import build_rules_of
+from interlock.domain.dag_names import Home, home_of
+from interlock.domain.permits.production import Production
+from interlock.locations import PROJECT, catalogue_folder
+
+if TYPE_CHECKING:
+    from interlock.adapters.hosts.fleet import HostLogin
+    from interlock.adapters.ledger.ledger import Ledger
+
+ARTIFACTS = "interlock_artifacts"
+AIRFLOW = "interlock_airflow"
+BOARD_CLERK = "interlock_board_clerk"
+CONDUCTOR = "interlock_conductor"
+LEDGER = "interlock_ledger"
+SIGNING_KEY = "interlock_signing_key"
+SMTP = "interlock_smtp"
+CONNECTIONS = (ARTIFACTS, AIRFLOW, BOARD_CLERK, CONDUCTOR, LEDGER, SIGNING_KEY, SMTP)
+"""The connections of the installation; services and environments name theirs in the catalogue."""
+
+
+def home() -> Home:
+    """Return where Interlock's Dag files are: ``INTERLOCK_DAGS``, or the bundle that Airflow brings."""
+    return home_of(os.environ.get("INTERLOCK_DAGS"))
+
+
+def catalogue_of(service: str) -> tuple[Policy, BoardBook, Service]:
+    """Read what the catalogue says now about one service."""
+    catalogue = load_service(catalogue_folder(), service)
+    return catalogue.policy, catalogue.board, catalogue.services[service]
+
+
+def connections_of(service: Service) -> frozenset[str]:
+    """Return the connections that a release of a service uses."""
+    of_environments = (name for one in service.environments.values() for name in (one.aws, one.ssh))
+    of_suites = (name for suite in service.suites.values() for name in suite.registries)
+    return frozenset((*CONNECTIONS, service.source.connection, *of_environments, *service.build.registries, *of_suites))
+
+
+def confines(policy: Policy, service: Service, registries: Sequence[str]) -> isolation.Confines:
+    """Return what a build or a suite of a service is held to, with the registries that it names."""
+    found = [registry_of(BaseHook.get_connection(name)) for name in registries]
+    return isolation.Confines(rules=build_rules_of(policy, service), registries=tuple(found))
+
+
+def refuse_unguarded() -> None:
+    """Refuse to go on where tasks of other Dags may do to a release what they like.
+
+    :raises PolicyViolation: the execution API that this task talks to is not guarded.
+    """
+    served = conf.get("api", "base_url", fallback="/")
+    base = f"http://localhost:8080{served}" if served.startswith("/") else served  # as Airflow's executors have it
+    refuse_unguarded_api(conf.get("core", "execution_api_server_url", fallback=f"{base.rstrip('/')}/execution/"))
+
+
+def store() -> ArtifactStore:
+    """Return the artifact store."""
+    return open_store(BaseHook.get_connection(ARTIFACTS))
+
+
+def signer() -> Signer:
+    """Return the signer of attestations."""
+    return open_signer(BaseHook.get_connection(SIGNING_KEY))
+
+
+def witness_key() -> bytes:
+    """Return the public key with which Airflow's API server signs what it was asked and told, PEM."""
+    return witness.witness_key()
+
+
+def ledger() -> Ledger:
+    """Return the ledger, to append to and to read; use it as a context manager."""
+    from interlock.adapters.ledger.ledger import open_ledger  # not at the top: brings SQLAlchemy
+
+    return open_ledger(BaseHook.get_connection(LEDGER))
+
+
+def login(environment: Environment) -> HostLogin:
+    """Return the login of an environment's hosts: over SSH, or through SSM if the connection's type is aws."""
+    from interlock.adapters.hosts.ssh import ssh_login  # not at the top: see rolling.py
+
+    connection = BaseHook.get_connection(environment.ssh)
+    if connection.conn_type != "aws":
+        return ssh_login(connection)
+    from interlock.adapters.aws.clients import aws_client
+    from interlock.adapters.hosts.ssm import ssm_login
+
+    return ssm_login(connection, lambda service: aws_client(connection, service))
+
+
+def aws(environment: Environment, client_type: str) -> Any:
+    """Return a boto3 client for an environment's AWS account."""
+    return _aws(environment.aws, client_type)
+
+
+def _aws(connection: str, client_type: str) -> Any:
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+    return AwsBaseHook(aws_conn_id=connection, client_type=client_type, config=CLIENT_CONFIG).get_conn()
+
+
+def production(sandbox: Environment, service: str, name: str) -> Production:
+    """Return what belongs to the production environments of all services.
+
+    :param sandbox: the environment that is to be reached without a permit; ``name``: of ``service``.
+    :raises PolicyViolation: it has a target group of theirs. :raises TransientError: AWS does not say what is theirs.
+    """
+    from interlock.adapters.aws import production as adapter
+
+    place = adapter.place_of(service, name, sandbox)
+
+    def client(connection: str, kind: str) -> Any:
+        return _aws(connection, kind) if _is_there(connection) else None
+
+    found = adapter.production_of(
+        adapter.production_places(catalogue_folder()),
+        groups=place.target_groups,
+        aws=client,
+        login=lambda one: adapter.shown_login(BaseHook.get_connection(one)) if _is_there(one) else None,
+    )
+    for group in place.target_groups:
+        if arn := adapter.group_arn(client(place.aws, "elbv2"), place.aws, group):
+            found.refuse("target group", arn, f"the target group {group} of {place}")
+    return found
+
+
+def _is_there(connection: str) -> bool:
+    try:
+        return BaseHook.get_connection(connection) is not None
+    except AirflowNotFoundException:
+        return False
+
+
+def load_balancer(environment: Environment, may: Callable[[str], None]) -> Any:
+    """Return a client for an environment's load balancer, to change it with.
+
+    :param may: raises if what it is told about may not be done any more; asked just before each change is sent.
+    """
+    return asking(aws(environment, "elbv2"), may)
+
+
+def balancer(
+    environment: Environment, target_group: str | None, others: Sequence[str] = (), *, may: Callable[[str], None]
+) -> TargetGroup | Groups | None:
+    """Return the target group that hosts are drained from and given back to, if the environment has one.
+
+    :param others: target groups that they may be in as well, and are not in afterwards.
+    :param may: as in :func:`load_balancer`.
+    """
+    if target_group is None:
+        return None
+    client = load_balancer(environment, may)
+    home = TargetGroup(client, target_group)
+    return Groups(home, [TargetGroup(client, other) for other in others]) if others else home
+
+
+def airflow_api(connection: str = AIRFLOW) -> AirflowApi:
+    """Return a client of Airflow's public API, under a service account of its own; use it as a context manager."""
+    return AirflowApi(BaseHook.get_connection(connection))
+
+
+def repository_url(service: Service) -> str:
+    """Return the URL of a service's repository: the host of its connection, as it is written there."""
+    return str(BaseHook.get_connection(service.source.connection).host)
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """Give a task a folder of its own that is gone when the task ends."""
+    with TemporaryDirectory(prefix="interlock-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def build_workspace() -> Iterator[Path]:
+    """Give a build a folder of its own, outside of the project: tools look for settings in the folders above theirs."""
+    places = (gettempdir(), "/var/tmp", "/tmp")
+    outside = [place for place in places if not Path(place).resolve().is_relative_to(PROJECT.resolve())]
+    place = next((place for place in outside if os.access(place, os.W_OK)), None)
+    with TemporaryDirectory(prefix="interlock-build-", dir=place) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def repository(service: Service) -> Iterator[git.Repository]:
+    """Open a service's repository for as long as a task reads it; login and password are for https."""
+    connection = BaseHook.get_connection(service.source.connection)
+    with workspace() as folder:
+        yield git.open_repository(
+            str(connection.host),
+            folder / "repository.git",
+            login=connection.login or None,
+            password=connection.password or None,
+        )

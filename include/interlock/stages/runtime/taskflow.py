@@ -1,0 +1,162 @@
+"""How a function of records becomes a task.
+
+A stage's function takes the records before it and returns its own; :func:`stage_task` reads them from plain JSON,
+refuses those that the release's chain does not have, writes the result there and as plain JSON, and turns errors into
+what Airflow does with them: a final error fails the task at once, any other is tried again. Either way the reason stays
+beside the task as the XCom ``reason``, for the closing stage and for people.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
+from airflow.sdk import Context, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
+from pydantic import ValidationError, validate_call
+
+from interlock.domain.canonical import Model
+from interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
+from interlock.domain.records import Record
+
+from .evidence import AfterEnd, record, record_worded, refuse_void
+
+REASON = "reason"
+"""The XCom key under which a failed task leaves its reason."""
+
+DEFAULT_ARGS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=2),
+    "execution_timeout": timedelta(minutes=30),
+}
+"""For every task of a release: each is safe to run again (design: "every step can be run again")."""
+
+WHILE_HOSTS_ARE_SILENT = 4
+"""Retries of a task that changes production: 75 s in all, in which a network, or a host's SSH server, comes back."""
+
+
+BUILD_QUEUE = "INTERLOCK_BUILD_QUEUE"
+"""Variable of all components: the queue of tasks that need build tools and run others' code; none: the usual one."""
+
+
+def on_build_workers() -> dict[str, Any]:
+    """Return the options of a task that builds, or looks at what there is to build with."""
+    queue = os.environ.get(BUILD_QUEUE)
+    return {"queue": queue} if queue else {}
+
+
+class WaitUntil(DateTimeSensorAsync):
+    """Wait for a time without a worker; if it has come, go on without the seconds that the triggerer takes."""
+
+    def execute(self, context: Context) -> None:
+        """Hand over to the triggerer, unless the time has come."""
+        if not self.poke(context):
+            super().execute(context)
+
+
+def stage_task(
+    *, evidence: str = "", seal: bool = False, after_end: AfterEnd = "refuse", words: str = "", **options: Any
+) -> Callable[[Callable[..., Any]], Any]:
+    """Make a task of a function of records; ``options`` are the task's own.
+
+    :param evidence: the kind of entry that the result becomes in the release's chain of the ledger; none: not one.
+    :param seal: sign the chain's head after it.
+    :param after_end: what it does when the release has ended.
+    :param words: the task that asks people the questions which this one returns; their digests go on record, signed.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        def proven(*args: Any, **kwargs: Any) -> Any:
+            given = [*_records((*args, *kwargs.values()))]
+            if given or evidence or after_end == "way_back":
+                refuse_void(given, after_end=after_end)
+            return function(*args, **kwargs)
+
+        checked = validate_call(config={"arbitrary_types_allowed": True})(proven)
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with reasons_kept():
+                result = checked(*args, **kwargs)
+                if evidence:
+                    record(evidence, result, seal=seal)
+                if words:
+                    record_worded(words, result)
+                return as_xcom(result)
+
+        documented = {"doc_md": inspect.getdoc(function), "multiple_outputs": False}
+        return task(**{**documented, **options})(run)
+
+    return decorate
+
+
+def _records(values: Iterable[Any]) -> Iterator[Record]:
+    for value in values:
+        if isinstance(value, Record):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _records(value)
+
+
+@contextmanager
+def reasons_kept() -> Iterator[None]:
+    """Leave the reason of a failure beside the task, and tell Airflow whether trying again can help."""
+    try:
+        yield
+    except (TransientError, HostUnreachable) as error:
+        _keep(str(error))
+        raise
+    except ReleaseError as error:
+        _keep(str(error))
+        raise AirflowFailException(str(error)) from error
+    except ValidationError as error:
+        reason = f"A record that this task was given is not one that a task wrote: {error}"
+        _keep(reason)
+        raise AirflowFailException(reason) from error
+    except AirflowFailException as error:
+        _keep(str(error))
+        raise
+    except AirflowRescheduleException:  # nothing failed: the task is run again later
+        raise
+    except Exception as error:
+        _keep(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _keep(reason: str) -> None:
+    get_current_context()["ti"].xcom_push(key=REASON, value=reason[:4000])
+
+
+def as_xcom(value: Any) -> Any:
+    """Return records, and lists of them, as plain JSON."""
+    if isinstance(value, Model):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [as_xcom(item) for item in value]
+    return value
+
+
+def push_result(result: Record, kind: str, *, seal: bool = False) -> None:
+    """Leave a record in the ledger and as the task's result before the task fails: evidence first, failure second."""
+    record(kind, result, seal=seal)
+    keep_result(result)
+
+
+def keep_result(result: Record) -> None:
+    """Leave a record as the task's result before the task fails; the ledger has it already."""
+    get_current_context()["ti"].xcom_push(key="return_value", value=result.to_xcom())
+
+
+def this_run() -> tuple[str, str]:
+    """Return the running task's Dag id and run id."""
+    dag_run: Any = get_current_context()["dag_run"]
+    return dag_run.dag_id, dag_run.run_id

@@ -1,0 +1,132 @@
+"""What the triggerer watches for a waiting release."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing, closing
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import Connection
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from interlock.adapters.airflow.rest_api import AirflowApi, Answer
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import ReleaseError, TransientError
+
+UNDER_WAY = ("queued", "running")
+"""States of a run that has not ended."""
+POLL = 2.0
+"""Seconds between two looks at the answers."""
+
+
+class RunTrigger(BaseTrigger):
+    """Fire when a run of a Dag has ended, or when it is gone.
+
+    It fires too when Airflow's API refuses to say: the waiting task then asks itself, and fails with the reason.
+
+    :param connection: the Airflow connection of the service account that reads.
+    """
+
+    def __init__(self, *, dag_id: str, run_id: str, connection: str) -> None:
+        super().__init__()
+        self.dag_id, self.run_id, self.connection = dag_id, run_id, connection
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {"dag_id": self.dag_id, "run_id": self.run_id, "connection": self.connection},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look at the run until it has ended."""
+        while True:
+            try:
+                connection = await Connection.async_get(self.connection)
+                with closing(await asyncio.to_thread(AirflowApi, connection)) as api:
+                    await asyncio.to_thread(api.log_in)
+                    while (state := await asyncio.to_thread(api.run_state, self.dag_id, self.run_id)) in UNDER_WAY:
+                        await asyncio.sleep(POLL)
+                yield TriggerEvent({"why": f"the run is {state or 'gone'}"})
+                return
+            except TransientError as error:
+                self.log.warning("%s", error)
+                await asyncio.sleep(POLL)
+            except ReleaseError as error:
+                yield TriggerEvent({"why": str(error)})
+                return
+
+
+def digest_of_answers(answers: Iterable[Answer]) -> str:
+    """Return a digest of what was answered: another answer, one more, one less, and it is another."""
+    told = [one.model_dump(mode="json", exclude={"body", "subject"}) for one in answers if one.answered]
+    return sha256_of({"answers": sorted(told, key=lambda one: int(one["map_index"]))})
+
+
+class AnswersTrigger(BaseTrigger):
+    """Fire when the answers to a run's questions are others than those that are known, or when the time is up.
+
+    It fires too when Airflow's API refuses to say: the waiting task then asks itself, and fails with the reason.
+
+    :param known: the answers that are known already, by :func:`digest_of_answers`.
+    :param until: when the time is up; none: never.
+    :param connection: the Airflow connection of the service account that reads.
+    """
+
+    def __init__(
+        self, *, dag_id: str, run_id: str, task_id: str, known: str, until: datetime | None, connection: str
+    ) -> None:
+        super().__init__()
+        self.dag_id, self.run_id, self.question_id = dag_id, run_id, task_id
+        self.known, self.until, self.connection = known, until, connection
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "dag_id": self.dag_id,
+                "run_id": self.run_id,
+                "task_id": self.question_id,
+                "known": self.known,
+                "until": self.until,
+                "connection": self.connection,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look at the answers until there is something to count."""
+        while not self._time_is_up():
+            try:
+                if (answers := await self._others()) is not None:
+                    yield TriggerEvent({"why": f"{sum(one.answered for one in answers)} answers"})
+                    return
+            except TransientError as error:
+                self.log.warning("%s", error)
+                await asyncio.sleep(POLL)
+            except ReleaseError as error:
+                yield TriggerEvent({"why": str(error)})
+                return
+        yield TriggerEvent({"why": "the time is up"})
+
+    async def _others(self) -> tuple[Answer, ...] | None:
+        """Return the answers as soon as they are others than those known; None when the time is up."""
+        async with aclosing(self._looks()) as looks:
+            async for answers in looks:
+                if digest_of_answers(answers) != self.known:
+                    return answers
+        return None
+
+    async def _looks(self) -> AsyncGenerator[tuple[Answer, ...], None]:
+        """Log in once and read the answers every few seconds, until the time is up."""
+        connection = await Connection.async_get(self.connection)  # each time: its password may have been changed
+        with closing(await asyncio.to_thread(AirflowApi, connection)) as api:
+            await asyncio.to_thread(api.log_in)
+            while not self._time_is_up():
+                yield await asyncio.to_thread(api.answers, self.dag_id, self.run_id, self.question_id)
+                await asyncio.sleep(POLL)
+
+    def _time_is_up(self) -> bool:
+        return self.until is not None and datetime.now(UTC) >= self.until

@@ -1,0 +1,134 @@
+"""What the ledger says of versions: which releases were deployed, which versions are marked bad or pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from interlock.adapters.hosts import web
+from interlock.adapters.permits.issuer import signed_permits
+from interlock.domain.catalogue import Policy, Service
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry, release_chain, unsigned_since
+from interlock.domain.ledger.reconcile import dags_of, run_of
+from interlock.domain.outcome import versions
+from interlock.domain.outcome.versions import MARKS, DeployedRelease
+from interlock.domain.records import RolloutPlan
+
+from . import resources
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
+
+MOST_OFFERED = 20
+"""How many of a service's last deployments are offered to go back to; an older one is named in the form."""
+
+
+def deployed_releases(service: str, version: str = "") -> tuple[DeployedRelease, ...]:
+    """Return the last releases of a service that were deployed, the oldest first; each by its own chain, proven.
+
+    A chain that does not hold, or lacks a record, is as if it were not there: nothing goes back to it.
+
+    :param version: a version whose releases are wanted, however long ago they were.
+    """
+    with resources.ledger() as ledger:
+        ended = versions.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
+        wanted = [one for one in ended[:-MOST_OFFERED] if one["version"] == version] + ended[-MOST_OFFERED:]
+        found = [_proven(ledger, release_chain(*one["run"].split("/", 1))) for one in wanted]
+    return tuple(one for one in found if one is not None)
+
+
+def deployed_release(chain: str) -> DeployedRelease | None:
+    """Return the release of a chain if it was deployed and its chain holds."""
+    with resources.ledger() as ledger:
+        return _proven(ledger, chain)
+
+
+def _proven(ledger: Ledger, chain: str) -> DeployedRelease | None:
+    """Return the release of a chain that holds and whose decisions are signed, if it was deployed."""
+    key = resources.signer().public_key
+    if ledger.check(chain, [key]):
+        return None
+    entries = ledger.entries(chain)
+    if unsigned_since(chain, entries, ledger.heads(chain)):
+        return None
+    return versions.deployed_release(entries, signed_permits(entries, key))
+
+
+def answers_since(release: DeployedRelease, policy: Policy) -> dict[str, bool]:
+    """Return the answers to the risk questions of all releases that going back to a release undoes: one yes is a yes.
+
+    They are those that came to hosts after it: deployed, or failed on the way.
+    """
+    answers = {question.key: False for question in policy.risk.questions}
+    with resources.ledger() as ledger:
+        for entry in ledger.entries(INSTALLATION, kind=ENDED):
+            told = entry.payload
+            if (
+                told["service"] == release.service
+                and entry.at > release.at
+                and told["outcome"] in ("deployed", "failed")
+            ):
+                chain = release_chain(*told["run"].split("/", 1))
+                for asked in ledger.entries(chain, kind="release.requested"):
+                    said = asked.payload.get("risk", {})
+                    answers = {key: answer or said.get(key) is True for key, answer in answers.items()}
+    return answers
+
+
+def marks() -> tuple[Entry, ...]:
+    """Return what was said of versions, in the installation's chain."""
+    with resources.ledger() as ledger:
+        return ledger.entries(INSTALLATION, kind=MARKS)
+
+
+def refuse_marked(service: str, environment: str, version: str) -> None:
+    """Raise a PolicyViolation if a version is marked bad, or if the environment is pinned to another one."""
+    versions.refuse_marked(marks(), service, environment, version)
+
+
+def standing(ledger: Ledger, plan: RolloutPlan, own: str, entries: tuple[Entry, ...]) -> dict[str, Any]:
+    """Return what the ledger says of a plan's version and hosts, as a permit asks it.
+
+    :param own: the chain of the release that is running.
+    :param entries: that chain.
+    """
+    back = plan.rolls_back
+    return {
+        "marked": versions.why_not(
+            ledger.entries(INSTALLATION, kind=MARKS), plan.service, plan.environment, plan.version
+        ),
+        "ran_before": back is not None and versions.is_proven(plan, _proven(ledger, back.chain)),
+        "overtaken": overtaken(ledger, plan, own, entries),
+    }
+
+
+def overtaken(ledger: Ledger, plan: RolloutPlan, own: str, entries: Sequence[Entry]) -> str:
+    """Say which other release changed hosts of a plan since it was frozen; empty: none did.
+
+    :param own: the chain of the release that is running; ``entries``: of it.
+    """
+    frozen = next((entry.at for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
+    return versions.touched_since(_used_by_others(ledger, plan, own, frozen), plan, frozen) if frozen else ""
+
+
+def _used_by_others(ledger: Ledger, plan: RolloutPlan, own: str, since: datetime) -> Iterator[Entry]:
+    """Yield the permits that releases and rollbacks of the service used which had not ended by then; not its own."""
+    dags = dags_of(plan.service)
+    ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=ENDED) if one.at <= since}
+    for chain in ledger.chains():
+        run = run_of(chain)
+        if chain != own and run is not None and run[0] in dags and "/".join(run) not in ended:
+            yield from ledger.entries(chain, kind="permit.used")
+
+
+def as_it_was(described: Service, rollout: RolloutPlan) -> Service:
+    """Return a service as a rollback asks for it: with the smoke requests and paths that the release answered then."""
+    if rollout.rolls_back is None:
+        return described
+    release = deployed_release(rollout.rolls_back.chain)
+    if release is None:
+        raise PolicyViolation(f"The record of {rollout.rolls_back.chain} does not hold: nothing goes back to it.")
+    expected = {(check.path, web.expectation(check)): check for check in described.smoke}
+    return versions.as_it_was(described, release, expected)

@@ -1,0 +1,1 @@
+"""How a release reaches hosts: waves, canary, blue/green, and the traffic between them."""

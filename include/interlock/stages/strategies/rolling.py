@@ -1,0 +1,224 @@
+"""What the stages share that touch hosts: asking what they run, bringing them to a release, and back.
+
+The hosts' adapter is imported by the tasks that use it, not with the Dag file: asyncssh runs ldconfig and gcc when it
+is imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from interlock.adapters.hosts import web
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.catalogue import Health, Service
+from interlock.domain.errors import DeployError, HostUnreachable
+from interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease, WaveReport
+from interlock.domain.rollout.rollout import Pace, tolerated
+from interlock.stages.runtime import permits, resources
+from interlock.stages.runtime.evidence import chain_entries
+from interlock.stages.runtime.taskflow import this_run
+
+log = logging.getLogger(__name__)
+
+
+def what_runs(service: Service, environment: str, targets: Sequence[Host]) -> tuple[RunningRelease, ...]:
+    """Ask hosts what they run."""
+    from interlock.adapters.hosts import fleet as ssh_hosts
+
+    described = service.environments[environment]
+    with permits.admission_to_inspect(service.name, environment, targets) as admission:
+        return asyncio.run(
+            ssh_hosts.read_running(
+                targets, described.deploy_root, login=resources.login(described), admission=admission
+            )
+        )
+
+
+def hosts_lacking(
+    service: Service, environment: str, targets: Sequence[Host], releases: Mapping[str, str | None]
+) -> list[str]:
+    """Return the addresses of the hosts that do not have the release named for them, whole."""
+    from interlock.adapters.hosts import fleet as ssh_hosts
+
+    described = service.environments[environment]
+    with permits.admission_to_inspect(service.name, environment, targets) as admission:
+        there = asyncio.run(
+            ssh_hosts.has_releases(
+                targets, described.deploy_root, releases, login=resources.login(described), admission=admission
+            )
+        )
+    return sorted(host for host, has in there.items() if not has)
+
+
+def deploy(
+    targets: Sequence[Host],
+    service: Service,
+    environment: str,
+    artifact: Artifact | RolloutPlan,
+    *,
+    target_group: str | None,
+    admission: Admission,
+    pace: Pace | None = None,
+    others: Sequence[str] = (),
+) -> tuple[HostResult, ...]:
+    """Bring hosts to a release and return what happened on each; the bundle's bytes are checked on the way.
+
+    :param target_group: the one that they serve in afterwards; ``others``: those that they may be in before.
+    :param pace: how many of them at a time, and when no more; none: all, whatever fails.
+    """
+    from interlock.adapters.hosts import fleet as ssh_hosts
+
+    described = service.environments[environment]
+    with resources.workspace() as folder:
+        bundle = resources.store().get_file(artifact.bundle, folder / "bundle.tar.gz")
+        deployment = ssh_hosts.Deployment(
+            service=service.name,
+            environment=environment,
+            deployment_id="/".join(this_run()),
+            deploy_root=described.deploy_root,
+            release=artifact.release,
+            version=artifact.version,
+            commit=artifact.commit,
+            sha256=artifact.bundle.sha256,
+            bundle=bundle,
+            keep_releases=described.keep_releases,
+            health=service.health,
+            drain_timeout=described.drain_timeout,
+            on_stop_failure=described.on_stop_failure,
+        )
+        results = asyncio.run(
+            ssh_hosts.deploy_hosts(
+                targets,
+                deployment,
+                login=resources.login(described),
+                admission=admission,
+                balancer=resources.balancer(described, target_group, others, may=admission.refuse_lost),
+                pace=pace,
+            )
+        )
+    return _logged(results)
+
+
+def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tuple[HostResult, ...]:
+    """Take hosts back to the releases that the plan names, from what is on them."""
+    from interlock.adapters.hosts import fleet as ssh_hosts
+
+    described = service.environments[plan.environment]
+    with permits.admission_to_back_out(service.name, plan) as admission:
+        results = asyncio.run(
+            ssh_hosts.back_out_hosts(
+                targets,
+                plan.back_out,
+                service=service.name,
+                environment=plan.environment,
+                deployment_id="/".join(this_run()),
+                deploy_root=described.deploy_root,
+                health=service.health,
+                drain_timeout=described.drain_timeout,
+                login=resources.login(described),
+                admission=admission,
+                balancer=resources.balancer(
+                    described, plan.target_group, canary_groups(plan), may=admission.refuse_lost
+                ),
+                concurrency=_at_a_time_back(plan, len(targets)),
+            )
+        )
+    return _logged(results)
+
+
+def deploy_error(results: Iterable[HostResult], what: str, *, who: str = "", next_step: str = "") -> DeployError:
+    """Return the error about hosts that failed: HostUnreachable, after which Airflow tries again, if that may help.
+
+    It may if the hosts, or the load balancer, did not answer, and nothing else went wrong on any host.
+    """
+    failed = [result for result in results if result.outcome == "failed"]
+    may_help = bool(failed) and all(result.may_pass for result in failed)
+    return (HostUnreachable if may_help else DeployError)(what, who=who, next_step=next_step)
+
+
+MOST_BACK = 100
+"""Hosts that are taken back at a time, at most."""
+
+
+def _at_a_time_back(plan: RolloutPlan, hosts: int) -> int:
+    """Return how many hosts are taken back at a time: a third of those that serve, so that two thirds do."""
+    return max(1, min(hosts if plan.switch else -(-hosts // 3), MOST_BACK))
+
+
+def restart(
+    plan: RolloutPlan, service: Service, targets: Sequence[Host], *, target_group: str | None, admission: Admission
+) -> tuple[HostResult, ...]:
+    """Restart what hosts run, which is what the plan says that they ran; they serve in a target group afterwards."""
+    from interlock.adapters.hosts import fleet as ssh_hosts
+
+    described = service.environments[plan.environment]
+    running = {host.address: plan.back_out.releases[host.address] or "" for host in targets}
+    others = [group for group in (plan.target_group, *canary_groups(plan)) if group and group != target_group]
+    results = asyncio.run(
+        ssh_hosts.restart_hosts(
+            targets,
+            running,
+            site=ssh_hosts.Site(service.name, plan.environment, "/".join(this_run()), described.deploy_root),
+            health=service.health,
+            drain_timeout=described.drain_timeout,
+            login=resources.login(described),
+            admission=admission,
+            balancer=resources.balancer(described, target_group, others, may=admission.refuse_lost),
+        )
+    )
+    return _logged(results)
+
+
+def canary_groups(plan: RolloutPlan) -> tuple[str, ...]:
+    """Return the target groups of a plan's canary and baseline, if they have any."""
+    canary = plan.canary
+    return tuple(one for one in (canary.canary_group, canary.baseline_group) if one) if canary else ()
+
+
+def recorded_waves() -> tuple[WaveReport, ...]:
+    """Return what the ledger has of the waves of this release, in its order."""
+    return tuple(
+        WaveReport.model_validate(entry.payload, extra="ignore")
+        for entry in chain_entries()
+        if entry.kind == "wave.deployed"
+    )
+
+
+def hosts_to_verify(plan: RolloutPlan) -> tuple[Host, ...]:
+    """Return the hosts that have to run the release: all but those that failed and that the error budget bears."""
+    borne = tolerated(plan, recorded_waves())
+    return tuple(host for host in plan.hosts if host.instance_id not in borne)
+
+
+def answered_versions(targets: Sequence[Host], health: Health) -> dict[str, str | None]:
+    """Ask hosts over HTTP which version they run; by address, none for a host that is not well."""
+
+    async def ask() -> list[str | None]:
+        return await asyncio.gather(*(web.ask_version(host.address, health) for host in targets))
+
+    return dict(zip((host.address for host in targets), asyncio.run(ask()), strict=True))
+
+
+def _logged(results: tuple[HostResult, ...]) -> tuple[HostResult, ...]:
+    for result in results:
+        steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in result.steps)
+        log.info(
+            "%s: %s, %s -> %s (%s) %s", result.host, result.outcome, result.before, result.after, steps, result.error
+        )
+    return results
+
+
+def refuse_failed_hosts(results: Sequence[HostResult], environment: str) -> None:
+    """Raise a DeployError that names each host which could not be brought to the release.
+
+    :raises HostUnreachable: all that went wrong may pass, so that the task is to be tried again.
+    """
+    if failed := [result for result in results if result.outcome in ("failed", "untouched")]:
+        raise deploy_error(
+            failed,
+            f"{len(failed)} of {len(results)} hosts of {environment} did not come to it: "
+            + "; ".join(f"{result.host}: {result.error}" for result in failed),
+            next_step="look at the task's log for each host's steps",
+        )

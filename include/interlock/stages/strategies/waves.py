@@ -1,0 +1,201 @@
+"""The waves of a release: each brings its hosts to it under a permit; and what is done about hosts that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import XComArg, chain
+
+from interlock.adapters.templates import escape
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Service
+from interlock.domain.errors import GateRejected, PolicyViolation
+from interlock.domain.records import Decision, HostResult, RolloutPlan, WaveReport
+from interlock.domain.rollout.rollout import Pace, failed_elsewhere, is_held_back, tolerated
+from interlock.stages.approvals.people import ask, question, votes_on
+from interlock.stages.release.rollout import count
+from interlock.stages.runtime import bookings, permits, resources
+from interlock.stages.runtime.calendars import put_off
+from interlock.stages.runtime.evidence import chain_entries, record, record_worded, under
+from interlock.stages.runtime.taskflow import WHILE_HOSTS_ARE_SILENT, keep_result, push_result, stage_task
+
+from . import traffic
+from .blue_green import wait_until_kept
+from .rolling import deploy, recorded_waves, refuse_failed_hosts
+
+ASK = "implementation.ask_wave_{number}"
+RETRY, EXCLUDE, BACK_OUT = "Try these hosts again", "Leave them out", "Back the release out"
+
+
+@stage_task(execution_timeout=timedelta(hours=6), retries=WHILE_HOSTS_ARE_SILENT)
+def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
+    """Bring one wave's hosts to the release: drained, switched atomically, checked, and only then given back.
+
+    Needs a permit: votes, plan, bundle, quality report, catalogue and the ledger are checked again before the first
+    host. Once more hosts failed than the plan bears, no other is begun. Running it again goes on from what the hosts
+    say, with another permit. If the calendars close in the middle of a rollout, it waits until they open, or is taken
+    back, as the calendar's entry says.
+    """
+    report = deploy_wave(service, number, rollout)
+    if rollout.guidance is None:
+        _refuse_beyond_budget(rollout, report)
+    return report
+
+
+def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
+    """Bring one wave's hosts to the release and record what happened on each."""
+    policy, _, described = resources.catalogue_of(service)
+    done = {entry.kind for entry in chain_entries()}
+    bookings.hold(policy, rollout)
+    if number > 1 or "wave.deployed" in done:
+        put_off(service=described, policy=policy, environment=rollout.environment)
+    if number == 1:
+        wait_until_kept(service, rollout, datetime.now(UTC))
+    wave, canary = rollout.waves[number - 1], rollout.canary if number == 1 else None
+    with permits.admission_to_deploy(
+        service, rollout, number, lambda: count(service, rollout, expired=True)
+    ) as admission:
+        try:
+            admission.begin()
+        except PolicyViolation:
+            put_off(service=described, policy=policy, environment=rollout.environment)
+            raise
+        if number == 1:
+            traffic.attach(rollout, described, admission)
+        results = deploy(
+            wave,
+            described,
+            rollout.environment,
+            rollout,
+            target_group=(canary.canary_group if canary else None) or rollout.target_group,
+            others=[rollout.target_group] if canary and canary.canary_group and rollout.target_group else [],
+            admission=admission,
+            pace=_pace(rollout, number),
+        )
+    report = WaveReport(number=number, of=len(rollout.waves), release=rollout.release, results=results)
+    record("wave.deployed", {**report.to_xcom(), "digest": rollout.bundle.sha256, **under(admission)})
+    if _was_held_back(results):
+        put_off(service=described, policy=policy, environment=rollout.environment)
+    keep_result(report)
+    return report
+
+
+def _pace(rollout: RolloutPlan, number: int) -> Pace | None:
+    """Return the pace of a wave; what other waves took of the error budget is gone."""
+    if rollout.strategy is None:
+        return None
+    failed = failed_elsewhere(recorded_waves(), number)
+    return Pace(rollout.waves[number - 1], rollout.strategy, fleet=rollout.hosts, failed=failed)
+
+
+def _refuse_beyond_budget(rollout: RolloutPlan, report: WaveReport) -> None:
+    """Raise a DeployError if hosts failed, or were not begun, beyond what the error budget of the plan bears."""
+    borne = tolerated(rollout, (*recorded_waves(), report))
+    refuse_failed_hosts([one for one in report.results if one.instance_id not in borne], rollout.environment)
+
+
+def _was_held_back(results: Sequence[HostResult]) -> bool:
+    """Say whether nothing went wrong with the hosts but that some were not to be touched any more."""
+    failed = [result for result in results if result.outcome == "failed"]
+    return bool(failed) and all(map(is_held_back, failed))
+
+
+# --- guided failure ---------------------------------------------------------------------------------------------------
+
+
+def _unwell(report: WaveReport) -> list[HostResult]:
+    return [one for one in report.results if one.outcome in ("failed", "untouched")]
+
+
+def answers_to(rollout: RolloutPlan, waves: Sequence[WaveReport], report: WaveReport) -> tuple[str, ...]:
+    """Return what the release manager may answer; to leave hosts out only as far as the error budget bears them."""
+    borne = tolerated(rollout, (*waves, report))
+    left_out = all(one.instance_id in borne for one in _unwell(report))
+    return (RETRY, EXCLUDE, BACK_OUT) if left_out else (RETRY, BACK_OUT)
+
+
+@stage_task()
+def prepare_guidance(service: str, number: int, rollout: RolloutPlan, report: WaveReport) -> list[dict[str, Any]]:
+    """Word the question to the release manager about the hosts of a wave that failed; none if none did."""
+    unwell, guidance = _unwell(report), rollout.guidance
+    _, book, described = resources.catalogue_of(service)
+    if not unwell or guidance is None or rollout.requested_by not in book.names:
+        return []
+    options = answers_to(rollout, recorded_waves(), report)
+    budget = rollout.strategy.max_failed if rollout.strategy else 0
+    rows = "\n".join(f"| {escape(one.host)} | {one.outcome} | {escape(one.error)} |" for one in unwell)
+    silent = EXCLUDE if guidance.unanswered == "exclude" and EXCLUDE in options else BACK_OUT
+    body = (
+        f"In wave {number} of {len(rollout.waves)} of **{escape(described.title)} {escape(rollout.version)}** "
+        f"{len(unwell)} of {len(report.results)} hosts did not come to it. Each runs what it ran before, unless it "
+        f"says otherwise.\n\n| host | outcome | why |\n| --- | --- | --- |\n{rows}\n\n"
+        f"- *{RETRY}*: once more, under a new permit.\n"
+        + (f"- *{EXCLUDE}*: the release goes on without them; {budget} may fail.\n" if EXCLUDE in options else "")
+        + f"- *{BACK_OUT}*: every host goes back.\n\nWithout an answer in time: *{silent}*."
+    )
+    asked = [book.person(rollout.requested_by)]
+    subject = f"{len(unwell)} hosts failed: {described.title} {rollout.version}, wave {number}"
+    questions = [question(subject, body, sha256_of(report), asked, options=options)]
+    record_worded(ASK.format(number=number), questions)
+    return questions
+
+
+@stage_task(evidence="failure.decided", seal=True, execution_timeout=timedelta(hours=6))
+def settle_wave(service: str, number: int, rollout: RolloutPlan, report: WaveReport) -> Decision:
+    """Do about the hosts that failed what the release manager said, by Airflow's record, or what the plan says.
+
+    They are tried again once, under a new permit; if some fail again, the error budget decides.
+    """
+    digest = sha256_of(report)
+    if not _unwell(report):
+        why = f"All hosts of wave {number} came to the release."
+        return Decision(subject="failure", digest=digest, approved=True, required=False, reason=why)
+    said = [vote for vote in votes_on(ASK.format(number=number), digest) if vote.user == rollout.requested_by]
+    silent = EXCLUDE if rollout.guidance and rollout.guidance.unanswered == "exclude" else BACK_OUT
+    choice = said[0].choice if said else silent
+    who = f"{rollout.requested_by} answered" if said else "Nobody answered in time, so"
+    decision = Decision(
+        subject="failure",
+        digest=digest,
+        approved=choice != BACK_OUT,
+        required=True,
+        expired=not said,
+        reason=f"{who}: {choice}.",
+        votes=tuple(said),
+    )
+    push_result(decision, "failure.decided", seal=True)
+    if choice == BACK_OUT:
+        names = "; ".join(f"{one.host}: {one.error}" for one in _unwell(report))
+        raise GateRejected(
+            f"{decision.reason} These hosts failed: {names}",
+            rule="on_failure: ask (the environment, in the service's YAML)",
+            who="the release manager",
+            next_step="the release is backed out; look at the hosts named",
+        )
+    _refuse_beyond_budget(rollout, deploy_wave(service, number, rollout) if choice == RETRY else report)
+    return decision
+
+
+def guidance_tasks(service: Service, number: int, rollout: XComArg, wave: XComArg) -> XComArg:
+    """Ask about a wave's hosts that failed and do what was answered; return what the next step follows."""
+    guided = service.environments["production"].guided
+    if guided is None:
+        raise ValueError("the release manager is not asked about hosts that fail")
+    asked = prepare_guidance.override(
+        task_id=f"prepare_wave_{number}", task_display_name=f"Word the question about wave {number}"
+    )(service.name, number, rollout, wave)
+    over = ask(
+        asked,
+        task_id=ASK.format(number=number).partition(".")[2],
+        title=f"Hosts of wave {number} failed: what now?",
+        default=BACK_OUT,
+        within=guided.answer_within,
+        doc_md="Asked of whoever asked for the release, if hosts of the wave failed. Who chose is on record.",
+    )
+    settled: XComArg = settle_wave.override(task_id=f"settle_wave_{number}", task_display_name=f"Settle wave {number}")(
+        service.name, number, rollout, wave
+    )
+    chain(wave, over, settled)
+    return settled

@@ -1,0 +1,207 @@
+"""A release that is a train's passenger: it is what the train's frozen manifest names, and its board is the train's.
+
+The train's decision is never taken over: its votes are counted again, from Airflow's record of the train's run, by what
+the rules ask of this release; and the chain of the train is proven each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from interlock.adapters.catalogue.catalogue import load_rules
+from interlock.adapters.catalogue.trains import load_trains
+from interlock.adapters.trains.boarding import deployed_last
+from interlock.domain.board import decision as boards
+from interlock.domain.board.voting import VotingRule
+from interlock.domain.catalogue import Policy
+from interlock.domain.change.request import ReleaseRequest
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry, unsigned_since
+from interlock.domain.ledger.reconcile import dag_of, run_of
+from interlock.domain.records import Decision, RolloutPlan, TrainTicket
+from interlock.domain.trains.manifest import (
+    BACK,
+    CONDUCTOR,
+    Boarded,
+    Manifest,
+    manifest_in,
+    objection,
+    objection_to_plan,
+    refuse_stranger,
+)
+from interlock.locations import catalogue_folder
+from interlock.stages.approvals.people import votes_on
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.evidence import record
+
+ASK = "board.cast_ballot"
+"""The task of a train that asks its board."""
+PROVEN = "train.proven"
+"""The entry of a passenger with what proves the train's decision, in the entries of the train's own chain."""
+
+
+class TrainRun(NamedTuple):
+    """A run of a train: its chain, proven, and its manifest."""
+
+    dag_id: str
+    run_id: str
+    entries: Sequence[Entry]
+    manifest: Manifest | None
+
+
+def train_run(chain: str) -> TrainRun:
+    """Return what the ledger has of a train's run.
+
+    :raises PolicyViolation: its chain does not hold, is not signed, or has a finding.
+    """
+    run = run_of(chain)
+    if run is None:
+        refuse_stranger(f"{chain} is no train's chain")
+        raise ValueError(chain)
+    keys = [resources.signer().public_key]
+    with resources.ledger() as ledger:
+        broken = ledger.check(chain, keys)
+        entries = () if broken else ledger.entries(chain)
+        broken = broken or unsigned_since(chain, entries, ledger.heads(chain))
+    findings = [str(one.payload.get("what")) for one in entries if one.kind == "finding"]
+    if broken or findings:
+        raise PolicyViolation(
+            f"The record of the train does not hold: {broken.sentence if broken else ' '.join(findings)}",
+            rule="what was frozen and decided on a train is in a signed chain without findings",
+            who="those whom the policy names for findings",
+            next_step="find out what happened; then release outside of the train, or take the next one",
+        )
+    return TrainRun(*run, entries, manifest_in(entries))
+
+
+def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseRequest, requester: str) -> None:
+    """Refuse a release that says it is a passenger and is not, or that has to take its service's train.
+
+    :raises PolicyViolation: why.
+    """
+    if request.train is not None:
+        train = train_run(request.train)
+        refuse_stranger(
+            objection(
+                train.manifest,
+                chain=request.train,
+                service=service,
+                version=request.version,
+                commit=request.ref,
+                change_type=request.change_type,
+                requester=requester,
+            )
+            or _given_up(train.entries, service)
+        )
+        if train.manifest and (one := train.manifest.passenger(service)):
+            refuse_replaced(one)
+        return
+    if requester == CONDUCTOR:
+        refuse_stranger(f"{CONDUCTOR} asked for it, and it names no train")
+    if request.rehearsal or request.change_type in policy.trains.outside:
+        return
+    carrying = load_trains(catalogue_folder(), *load_rules(catalogue_folder())).carrying(service)
+    if carrying:
+        raise PolicyViolation(
+            f"A {request.change_type} change of {service} takes its train: "
+            f"{', '.join(f'{train.title} ({train.name})' for train in carrying)}.",
+            rule="trains.outside of policy.yaml names the change types that may be released outside of trains",
+            who=policy.owner,
+            next_step="let it board (make trains says when), or release it as another change type",
+        )
+
+
+def _given_up(entries: Sequence[Entry], service: str) -> str:
+    """Say why a train does not wait for a passenger any more; empty: it does."""
+    back = next((one.payload for one in entries if one.kind == BACK and one.payload.get("service") == service), None)
+    return f"the train gave it up: {str(back['reason']).rstrip('.')}" if back else ""
+
+
+def refuse_replaced(one: Boarded) -> None:
+    """Refuse a passenger if what it replaces, by the manifest, is not what was deployed last any more.
+
+    :raises PolicyViolation: it would undo what was deployed since.
+    """
+    with resources.ledger() as ledger:
+        last = deployed_last(ledger, one.service)
+    version = last[0] if last else None
+    if version != one.replaces and last != (one.version, one.commit):
+        raise PolicyViolation(
+            f"{one.service} {one.version} is held back: {version or 'nothing'} was deployed last, and when the "
+            f"manifest was frozen that was {one.replaces or 'nothing'}.",
+            rule="a passenger replaces what its board read that it replaces",
+            who="the service's team",
+            next_step="let it take the next train, which boards by what was deployed, or release it by itself",
+        )
+
+
+def running(service: str) -> list[str]:
+    """Return the runs that release a service now, by the ledger and by Airflow."""
+    dag_id = dag_of(service)
+    with resources.ledger() as ledger:
+        ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=ENDED)}
+        runs = [run[1] for chain in ledger.chains() if (run := run_of(chain)) and run[0] == dag_id]
+    with resources.airflow_api() as api:
+        return [run for run in runs if f"{dag_id}/{run}" not in ended and api.run_state(dag_id, run) == "running"]
+
+
+def ticket(service: str, request: ReleaseRequest) -> TrainTicket | None:
+    """Return by which train's decision a release goes; none: by its own board's."""
+    if request.train is None:
+        return None
+    manifest = train_run(request.train).manifest
+    if manifest is None or not manifest.one_decision:
+        return None
+    return TrainTicket(chain=request.train, manifest=manifest.digest)
+
+
+def had_a_hand(chain: str | None) -> tuple[str, ...]:
+    """Return who had a hand in who boards a train: they do not vote on its passengers, either."""
+    manifest = train_run(chain).manifest if chain is not None else None
+    return manifest.requested_by if manifest is not None else ()
+
+
+def count_on_train(rule: VotingRule, rollout: RolloutPlan) -> Decision:
+    """Count the votes on a train's manifest by what the rules ask of one passenger; a decision on its plan.
+
+    :raises PolicyViolation: the train's record does not hold, or the plan is not of what the manifest names.
+    """
+    if rollout.train is None:
+        raise ValueError("no train's passenger")
+    train = train_run(rollout.train.chain)
+    refuse_stranger(objection_to_plan(train.manifest, rollout))
+    manifest = train.manifest
+    if manifest is None:
+        raise ValueError("refused before")
+    votes = votes_on(ASK, manifest.digest, run=(train.dag_id, train.run_id), entries=train.entries)
+    in_time = [one for one in votes if one.at and (manifest.decide_by is None or one.at <= manifest.decide_by)]
+    counted = boards.count_votes(
+        rule,
+        in_time,
+        digest=manifest.digest,
+        requester=CONDUCTOR,
+        asked_by=manifest.requested_by,
+        excluded=(*manifest.excluded, *rollout.excluded),
+        expired=True,
+    )
+    if counted is None:
+        raise ValueError("what has expired is decided")
+    decided = [one.payload for one in train.entries if one.kind == "board.decided"]
+    approved = counted.approved and bool(decided) and decided[-1].get("approved") is True
+    reason = f"By the votes on the manifest {manifest.digest[:12]} of {manifest.title}: {counted.reason}"
+    return counted.model_copy(update={"digest": rollout.digest, "approved": approved, "reason": reason})
+
+
+def keep_proof(rollout: RolloutPlan) -> None:
+    """Leave in the passenger's chain what proves the train's decision: its entries, their heads, and the answers."""
+    if rollout.train is None:
+        return
+    train = train_run(rollout.train.chain)
+    with resources.ledger() as ledger:
+        heads = [head.envelope for head in ledger.heads(rollout.train.chain)]
+    with resources.airflow_api() as api:
+        answers = [one.model_dump(mode="json") for one in api.answers(train.dag_id, train.run_id, ASK)]
+    decided = max((one.sequence for one in train.entries if one.kind == "board.decided"), default=0)
+    entries = [one.model_dump(mode="json") for one in train.entries if one.sequence <= decided]
+    record(PROVEN, {"chain": rollout.train.chain, "entries": entries, "heads": heads, "ballots": answers})
