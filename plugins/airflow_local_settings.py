@@ -22,11 +22,11 @@ def guard_execution_api(module: Any) -> None:
 
     @wraps(create)
     def create_guarded(apps: str = "all") -> Any:
-        from interlock.console.control.middleware import ReleaseDoor
+        from interlock.console.control.middleware import ReleaseControl
 
         app = create(apps)
-        if not any(one.cls is ReleaseDoor for one in app.user_middleware):
-            app.add_middleware(ReleaseDoor)
+        if not any(one.cls is ReleaseControl for one in app.user_middleware):
+            app.add_middleware(ReleaseControl)
         return app
 
     module.create_app = create_guarded

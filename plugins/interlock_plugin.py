@@ -59,8 +59,10 @@ class InterlockPlugin(AirflowPlugin):
         from airflow.api_fastapi.app import get_auth_manager_cls
 
         from interlock.console.control.guard import ReleaseGuard, is_needed
-        from interlock.console.control.middleware import ReleaseDoor
+        from interlock.console.control.middleware import ReleaseControl
 
         within = [ReleaseGuard] if is_needed(get_auth_manager_cls()) else []
         # Airflow puts each around those before it.
-        return [{"middleware": one, "args": [], "kwargs": {}, "name": one.__name__} for one in (*within, ReleaseDoor)]
+        return [
+            {"middleware": one, "args": [], "kwargs": {}, "name": one.__name__} for one in (*within, ReleaseControl)
+        ]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from interlock.adapters.artifacts.bundle import pack
 from interlock.adapters.hosts._parcel import Parcel
-from interlock.adapters.hosts._visit import Delivery, StopFailure, Surroundings, Visit
+from interlock.adapters.hosts._visit import Delivery, StopFailure, Visit, VisitContext
 from interlock.domain.hosts.appspec import parse_appspec
 from interlock.domain.hosts.commands import Contents, Site
 from interlock.domain.records import Host, HostResult, release_name
@@ -129,7 +129,7 @@ class LocalHost:
     def _visit(self) -> Visit:
         host = Host(instance_id="i-00000000000000001", name="shop-1", address="localhost", zone="eu-central-1a")
         site = Site(self.service, "production", "release_shop/manual__1", str(self.root))
-        return Visit(host, Surroundings(site, None, timedelta(seconds=1), self, self.balance, None))
+        return Visit(host, VisitContext(site, None, timedelta(seconds=1), self, self.balance, None))
 
 
 EVENTS = ("ApplicationStop", "BeforeInstall", "AfterInstall", "ApplicationStart", "ValidateService")

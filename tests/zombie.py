@@ -22,7 +22,7 @@ import psutil
 from interlock.adapters.aws.load_balancer import TargetGroup, asking
 from interlock.adapters.hosts.fleet import Deployment, SshLogin, back_out_hosts, deploy_hosts
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
-from interlock.adapters.permits.issuer import Admission, PermitOffice
+from interlock.adapters.permits.issuer import Admission, PermitIssuer
 from interlock.adapters.signing.signing import load_signer
 from interlock.domain.errors import ReleaseError
 from interlock.domain.records import BackOutPlan, Host, HostResult
@@ -95,7 +95,7 @@ def work(
 ) -> tuple[HostResult, ...]:
     """Bring the hosts to a release, or back, under a permit, and report it, as a task of a release does."""
     with world.open_ledger() as ledger:
-        office = PermitOffice(load_signer(world.key), ledger, actor=task, attempt=attempt)
+        office = PermitIssuer(load_signer(world.key), ledger, actor=task, attempt=attempt)
 
         def ask() -> dict[str, Any]:
             return office.issue(

@@ -51,7 +51,7 @@ class Runs:
         return statistics.median(self.seconds)
 
 
-class Bench:
+class RefusedRequests:
     """One fleet, and what was measured on it: by work, then by contender."""
 
     def __init__(self, fleet: Fleet, folder: Path) -> None:
@@ -118,7 +118,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="interlock-bench-", dir=options.folder) as name:
         folder = Path(name)
         with started(folder, options.hosts) as fleet:
-            bench = Bench(fleet, folder)
+            bench = RefusedRequests(fleet, folder)
             for size in options.mib:
                 _measure(bench, folder / str(size), size, options.rounds)
     text = report(bench.found, options.hosts, options.rounds)
@@ -142,7 +142,7 @@ def _sizes(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
 
-def _measure(bench: Bench, folder: Path, mib: float, rounds: int) -> None:
+def _measure(bench: RefusedRequests, folder: Path, mib: float, rounds: int) -> None:
     label = f"{mib:g} MiB" if mib >= 1 else f"{mib * 1024:g} KiB"
     old = first(folder, mib)
     new = second(folder)

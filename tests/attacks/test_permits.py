@@ -14,7 +14,7 @@ from airflow.sdk import BaseHook
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from interlock.adapters.ledger.ledger import open_ledger
-from interlock.adapters.permits.issuer import Admission, PermitOffice
+from interlock.adapters.permits.issuer import Admission, PermitIssuer
 from interlock.adapters.signing.signing import Signer
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.errors import ClockError, DigestMismatch, LostRight, PolicyViolation
@@ -38,7 +38,7 @@ OPEN = "release/attack/open"
 """A chain that has not ended: one that has gets no permit at all."""
 
 
-def issued(office: PermitOffice, release: Release, *, wave_number: int = 1, chain: str = OPEN) -> Envelope:
+def issued(office: PermitIssuer, release: Release, *, wave_number: int = 1, chain: str = OPEN) -> Envelope:
     """Return a permit for one wave of a release, as if all had held."""
     plan = wave.plan_of(release)
     return office.issue(
@@ -146,7 +146,7 @@ def test_a_clock_that_was_rolled_back_revives_no_permit(rejected: Release) -> No
         old = issued(before, rejected)
     back = rolled(timedelta(minutes=-10))
     with open_ledger(BaseHook.get_connection(resources.LEDGER), clock=back) as ledger:
-        office = PermitOffice(resources.signer(), ledger, actor="attacker", clock=back)
+        office = PermitIssuer(resources.signer(), ledger, actor="attacker", clock=back)
         with pytest.raises(ClockError, match="clock of this machine"):
             office.redeem(old, **DEPLOY)
 
@@ -178,7 +178,7 @@ def test_an_entry_is_not_dated_back(rejected: Release) -> None:
 )
 def test_anothers_permit_is_none(rejected: Release) -> None:
     with wave.ledger() as ledger:
-        theirs = issued(PermitOffice(Signer(Ed25519PrivateKey.generate()), ledger, actor="another"), rejected)
+        theirs = issued(PermitIssuer(Signer(Ed25519PrivateKey.generate()), ledger, actor="another"), rejected)
     with wave.office() as office, pytest.raises(DigestMismatch, match="signature does not hold"):
         office.redeem(theirs, **DEPLOY)
 

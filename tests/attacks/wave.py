@@ -18,7 +18,7 @@ from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from interlock.adapters.ledger.ledger import Ledger
-from interlock.adapters.permits.issuer import PermitOffice
+from interlock.adapters.permits.issuer import PermitIssuer
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
 from interlock.domain.records import RolloutPlan
@@ -82,10 +82,10 @@ def plan_of(release: Release) -> RolloutPlan:
 
 
 @contextmanager
-def office(**clock: Any) -> Iterator[PermitOffice]:
+def office(**clock: Any) -> Iterator[PermitIssuer]:
     """Open the installation's permit office, with its real key and its real ledger."""
     with ledger() as opened:
-        yield PermitOffice(resources.signer(), opened, actor="attacker", **clock)
+        yield PermitIssuer(resources.signer(), opened, actor="attacker", **clock)
 
 
 def ledger() -> Ledger:

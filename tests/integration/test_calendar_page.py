@@ -20,7 +20,7 @@ from interlock.adapters.calendars.feeds import path_of_copy
 from interlock.domain.calendars.bookings import BOOKED, booking_chain
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.trains.manifest import OPENED, Voyage
+from interlock.domain.trains.manifest import OPENED, PlannedRun
 from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, ROOT, RUN_ID
 from tests.integration.console_server import Console, console_server
 
@@ -120,7 +120,7 @@ def furnish(console: Console) -> None:
     }
     sent = {"dag_run_id": BY_HAND, "logical_date": None, "conf": {"departure": SATURDAY.isoformat()}}
     assert console.ask("rita", "POST", "/api/v2/dags/train_weekly/dagRuns", sent).status_code == 200
-    voyage = Voyage(train="weekly", departure=SATURDAY, cut_off=SATURDAY - timedelta(hours=50), asked_by="rita")
+    voyage = PlannedRun(train="weekly", departure=SATURDAY, cut_off=SATURDAY - timedelta(hours=50), asked_by="rita")
     with console.ledger() as ledger:
         for run_id, version, outcome in ((RUN_ID, "1.1.0", "backed_out"), (BACKED_OUT_ID, "1.0.0", "deployed")):
             run = f"{RELEASE}/{run_id}"

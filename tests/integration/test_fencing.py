@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from interlock.adapters.aws.load_balancer import TargetGroup, Traffic, asking
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
-from interlock.adapters.permits.issuer import Admission, Held, PermitOffice
+from interlock.adapters.permits.issuer import Admission, Held, PermitIssuer
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
 from interlock.domain.calendars.bookings import BOOKED, ENTERED, FREED
 from interlock.domain.errors import LostRight, PolicyViolation
@@ -57,9 +57,9 @@ class World:
         self.old, self.new = f"{OLD}-{name}", f"{NEW}-{name}"
 
     def office(self, task: str = "release_bike_shop/implementation.wave_1", attempt: int = 1, **more: Any) -> Any:
-        return PermitOffice(self.signer, self.ledger, actor=task, attempt=attempt, **more)
+        return PermitIssuer(self.signer, self.ledger, actor=task, attempt=attempt, **more)
 
-    def envelope(self, office: PermitOffice, chain: str, purpose: Any = "deploy", **changes: Any) -> dict[str, Any]:
+    def envelope(self, office: PermitIssuer, chain: str, purpose: Any = "deploy", **changes: Any) -> dict[str, Any]:
         about = {"environment": "production", "hosts": [HOST], "catalogue": "c" * 64, "service": self.service}
         return office.issue(**{"purpose": purpose, "chain": chain, **about, **changes})
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from interlock.console.control.routes import Deed, Route
+from interlock.console.control.routes import RequestKind, Route
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from tests.integration.console_airflow import OTHER, RELEASE, RUN_ID, WATCHMEN
 from tests.integration.console_server import Console, console_server
@@ -75,4 +75,9 @@ def test_strangers_are_told_so_and_a_grant_breaks_the_glass(simple: Console) -> 
     assert finding.payload["task_id"] == "closure.close_release"
     simple.tokens["nobody"] = "not a token"
     assert simple.ask("nobody", "DELETE", DAG).status_code in (401, 403)
-    assert {route.deed for route in CLOSED} <= {Deed.EDIT, Deed.PREVIEW, Deed.START, Deed.ASSET}
+    assert {route.request_kind for route in CLOSED} <= {
+        RequestKind.EDIT,
+        RequestKind.PREVIEW,
+        RequestKind.START,
+        RequestKind.ASSET,
+    }

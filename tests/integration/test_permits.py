@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from interlock.adapters.hosts.ssh import SshDoor
+from interlock.adapters.hosts.ssh import SshTransport
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
-from interlock.adapters.permits.issuer import LOOK_AGAIN, Admission, PermitOffice
+from interlock.adapters.permits.issuer import LOOK_AGAIN, Admission, PermitIssuer
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
 from interlock.domain.errors import DigestMismatch, PolicyViolation
 from interlock.domain.permits.permit import LONGEST
@@ -39,11 +39,11 @@ def signer(tmp_path: Path) -> Signer:
 
 
 @pytest.fixture
-def office(ledger: Ledger, signer: Signer) -> PermitOffice:
-    return PermitOffice(signer, ledger, actor="release_bike_shop/implementation.wave_1")
+def office(ledger: Ledger, signer: Signer) -> PermitIssuer:
+    return PermitIssuer(signer, ledger, actor="release_bike_shop/implementation.wave_1")
 
 
-def issue(office: PermitOffice, **changes: Any) -> dict[str, Any]:
+def issue(office: PermitIssuer, **changes: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "purpose": "deploy",
         "chain": CHAIN,
@@ -58,11 +58,11 @@ def issue(office: PermitOffice, **changes: Any) -> dict[str, Any]:
     return office.issue(**{**fields, **changes})
 
 
-def redeem(office: PermitOffice, envelope: dict[str, Any], *, environment: str = "production") -> Any:
+def redeem(office: PermitIssuer, envelope: dict[str, Any], *, environment: str = "production") -> Any:
     return office.redeem(envelope, purposes=("deploy",), environment=environment)
 
 
-def test_a_permit_is_used_once_and_both_are_in_the_chain(office: PermitOffice, ledger: Ledger) -> None:
+def test_a_permit_is_used_once_and_both_are_in_the_chain(office: PermitIssuer, ledger: Ledger) -> None:
     envelope = issue(office)
     permit = redeem(office, envelope)
     assert (permit.wave, permit.hosts, permit.chain) == (1, (HOST,), CHAIN)
@@ -75,7 +75,7 @@ def test_a_permit_is_used_once_and_both_are_in_the_chain(office: PermitOffice, l
     assert len(ledger.entries(CHAIN, kind="permit.used")) == len({permit.id})
 
 
-def test_of_many_who_show_one_permit_at_once_one_gets_in(office: PermitOffice) -> None:
+def test_of_many_who_show_one_permit_at_once_one_gets_in(office: PermitIssuer) -> None:
     envelope = issue(office)
 
     def tries(_: int) -> bool:
@@ -88,7 +88,7 @@ def test_of_many_who_show_one_permit_at_once_one_gets_in(office: PermitOffice) -
         assert sum(pool.map(tries, range(6))) == 1
 
 
-def test_a_permit_for_something_else_is_refused_and_stays_unused(office: PermitOffice) -> None:
+def test_a_permit_for_something_else_is_refused_and_stays_unused(office: PermitIssuer) -> None:
     envelope = issue(office)
     with pytest.raises(PolicyViolation, match="given for production"):
         redeem(office, envelope, environment="staging")
@@ -98,7 +98,7 @@ def test_a_permit_for_something_else_is_refused_and_stays_unused(office: PermitO
 
 
 def test_a_permit_that_was_changed_or_signed_by_another_is_refused(
-    office: PermitOffice, ledger: Ledger, tmp_path: Path
+    office: PermitIssuer, ledger: Ledger, tmp_path: Path
 ) -> None:
     envelope = issue(office)
     changed = copy.deepcopy(envelope)
@@ -106,19 +106,19 @@ def test_a_permit_that_was_changed_or_signed_by_another_is_refused(
     with pytest.raises(DigestMismatch):
         redeem(office, changed)
     generate_key(tmp_path / "forger")
-    forger = PermitOffice(load_signer((tmp_path / "forger").as_uri()), ledger, actor="mallory")
+    forger = PermitIssuer(load_signer((tmp_path / "forger").as_uri()), ledger, actor="mallory")
     with pytest.raises(DigestMismatch):
         redeem(office, issue(forger))
 
 
-def test_something_else_that_was_signed_is_no_permit(office: PermitOffice, signer: Signer) -> None:
+def test_something_else_that_was_signed_is_no_permit(office: PermitIssuer, signer: Signer) -> None:
     with pytest.raises(DigestMismatch, match="is something else"):
         redeem(office, signer.sign(b"{}", "application/vnd.in-toto+json"))
 
 
-def test_a_permit_that_was_kept_too_long_is_refused(ledger: Ledger, signer: Signer, office: PermitOffice) -> None:
+def test_a_permit_that_was_kept_too_long_is_refused(ledger: Ledger, signer: Signer, office: PermitIssuer) -> None:
     envelope = issue(office)
-    later = PermitOffice(signer, ledger, actor="later", clock=lambda: datetime.now(UTC) + LONGEST)
+    later = PermitIssuer(signer, ledger, actor="later", clock=lambda: datetime.now(UTC) + LONGEST)
     with pytest.raises(PolicyViolation, match="it ended at"):
         redeem(later, envelope)
 
@@ -134,7 +134,7 @@ def test_what_halts_a_rollout_is_looked_for_between_two_hosts(ledger: Ledger, si
         if len(looks) == 2:
             raise PolicyViolation("The wave is halted.")
 
-    office = PermitOffice(signer, ledger, actor="wave", clock=clock)
+    office = PermitIssuer(signer, ledger, actor="wave", clock=clock)
     admission = Admission.by_permit(
         "production", office, lambda: issue(office, hosts=[HOST, OTHER_HOST]), "deploy", halt=halt, clock=clock
     )
@@ -157,7 +157,7 @@ def test_an_admission_asks_for_one_permit_for_all_its_hosts_and_for_another_when
     def clock() -> datetime:
         return datetime.now(UTC) + late
 
-    office = PermitOffice(signer, ledger, actor="wave", clock=clock)
+    office = PermitIssuer(signer, ledger, actor="wave", clock=clock)
     asked = []
 
     def ask() -> dict[str, Any]:
@@ -176,7 +176,7 @@ def test_an_admission_asks_for_one_permit_for_all_its_hosts_and_for_another_when
     assert len(asked) == 2
 
 
-def test_without_a_permit_a_wave_is_not_even_begun(office: PermitOffice, ledger: Ledger) -> None:
+def test_without_a_permit_a_wave_is_not_even_begun(office: PermitIssuer, ledger: Ledger) -> None:
     def refuse() -> dict[str, Any]:
         raise PolicyViolation("No permit: everything is frozen.")
 
@@ -195,13 +195,13 @@ def test_without_a_permit_a_wave_is_not_even_begun(office: PermitOffice, ledger:
     Admission.sandbox("test", production=Production()).begin()
 
 
-def test_an_admission_lets_to_no_host_that_its_permit_does_not_name(office: PermitOffice) -> None:
+def test_an_admission_lets_to_no_host_that_its_permit_does_not_name(office: PermitIssuer) -> None:
     admission = Admission.by_permit("production", office, lambda: issue(office), "deploy")
     with pytest.raises(PolicyViolation, match=r"does not name 127\.20\.0\.12"):
         asyncio.run(admission.admit(OTHER_HOST))
 
 
-def test_a_refused_permit_opens_nothing(office: PermitOffice) -> None:
+def test_a_refused_permit_opens_nothing(office: PermitIssuer) -> None:
     def ask() -> dict[str, Any]:
         raise PolicyViolation("No permit: The release has ended.")
 
@@ -219,4 +219,4 @@ def test_only_a_sandbox_is_entered_without_a_permit() -> None:
 
 def test_the_door_to_hosts_opens_for_nobody_without_an_admission() -> None:
     with pytest.raises(PolicyViolation, match="without an admission"):
-        SshDoor(None, object())  # type: ignore[arg-type]
+        SshTransport(None, object())  # type: ignore[arg-type]

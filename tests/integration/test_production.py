@@ -23,7 +23,7 @@ from interlock.adapters.aws.production import (
 from interlock.adapters.hosts import ssh
 from interlock.adapters.hosts.fleet import read_running
 from interlock.adapters.hosts.ssh import host_keys, login_key
-from interlock.adapters.hosts.ssm import SsmDoor, SsmLogin
+from interlock.adapters.hosts.ssm import SsmLogin, SsmTransport
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.catalogue import Environment
 from interlock.domain.errors import PolicyViolation, TransientError
@@ -208,4 +208,4 @@ def test_ssm_does_not_reach_an_instance_of_production() -> None:
     admission = Admission.sandbox("test", production=production)
     login = SsmLogin(None, None, "bucket", "prefix")
     with pytest.raises(PolicyViolation, match=r"the instance i-1, 10\.0\.0\.7, belongs to production of shop"):
-        SsmDoor(login, admission, {"10.0.0.7": "i-1"})
+        SsmTransport(login, admission, {"10.0.0.7": "i-1"})

@@ -18,7 +18,7 @@ from airflow.sdk.types import RuntimeTaskInstanceProtocol
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.adapters.aws import ec2
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
-from interlock.adapters.permits.issuer import PermitOffice
+from interlock.adapters.permits.issuer import PermitIssuer
 from interlock.adapters.signing.signing import generate_key, load_signer
 from interlock.domain.calendars.bookings import BOOKED, Booking
 from interlock.domain.canonical import sha256_of
@@ -123,7 +123,7 @@ class Office:
         self.put(chain, "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest}, seal=True)
         decided = releases.decision(digest=plan.digest, approved=board, required=True)
         self.put(chain, "board.decided", decided, seal=True)
-        desk = PermitOffice(self.signer, self.ledger, actor="a task")
+        desk = PermitIssuer(self.signer, self.ledger, actor="a task")
         for wave, hosts in enumerate(plan.waves if permits else (), start=1):
             desk.redeem(
                 desk.issue(
@@ -285,7 +285,7 @@ def test_what_no_board_approved_or_no_permit_let_in_was_not_deployed_whatever_it
 def test_a_permit_that_the_installation_did_not_sign_let_nobody_in(office: Office, tmp_path: Path) -> None:
     real = office.signer
     generate_key(tmp_path / "forger")
-    forged = PermitOffice(load_signer((tmp_path / "forger").as_uri()), office.ledger, actor="mallory")
+    forged = PermitIssuer(load_signer((tmp_path / "forger").as_uri()), office.ledger, actor="mallory")
     chain = office.deployed("1.1.0", permits=False)
     frozen = office.ledger.entries(chain, kind="rollout.frozen")[-1].payload
     for wave, hosts in enumerate(frozen["waves"], start=1):

@@ -45,7 +45,7 @@ def called(function: ast.expr) -> str:
 
 def test_ssh_connections_are_opened_in_one_place() -> None:
     assert places({f"asyncssh.{name}" for name in CONNECTING}) == {"adapters/hosts/ssh.py"}
-    assert places({"SshDoor", "ssh.SshDoor"}) == {"adapters/hosts/fleet.py"}
+    assert places({"SshTransport", "ssh.SshTransport"}) == {"adapters/hosts/fleet.py"}
 
 
 def test_commands_are_sent_through_ssm_in_one_place() -> None:
@@ -55,14 +55,14 @@ def test_commands_are_sent_through_ssm_in_one_place() -> None:
         if "send_command" in path.read_text() or "start_session" in path.read_text()
     }
     assert source == {"adapters/hosts/ssm.py"}
-    assert places({"SsmDoor", "ssm.SsmDoor"}) == {"adapters/hosts/fleet.py"}
+    assert places({"SsmTransport", "ssm.SsmTransport"}) == {"adapters/hosts/fleet.py"}
 
 
 def test_admissions_are_made_for_the_sandbox_or_by_permit_and_in_no_other_place() -> None:
     assert places({"Admission", "permits.Admission"}) == set()
     assert places({"Admission.by_permit"}) == {"stages/runtime/permits.py"}
     assert places({"Admission.sandbox"}) == {"stages/runtime/permits.py"}
-    assert places({"PermitOffice"}) == {"stages/runtime/permits.py"}
+    assert places({"PermitIssuer"}) == {"stages/runtime/permits.py"}
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))

@@ -189,7 +189,7 @@ class AssetReport(Record):
         return _without_nones(plain, frozenset({"lacking"}))
 
 
-class Surroundings(Model):
+class BuildEnvironment(Model):
     """Where a build or a suite ran, and what it could reach from there."""
 
     isolated: bool
@@ -211,7 +211,9 @@ class Artifact(Record):
     log: Blob = Field(description="What the build tool printed")
     tool: str
     seconds: float
-    surroundings: Surroundings | None = Field(None, description="Where it was built; none: an older release, unknown")
+    surroundings: BuildEnvironment | None = Field(
+        None, description="Where it was built; none: an older release, unknown"
+    )
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -270,7 +272,7 @@ class SuiteRuns(Record):
 
     tests: Blob = Field(description="JUnit results of every suite as rows: see adapters.reports")
     logs: dict[str, Blob] = Field(description="Suite: what it printed")
-    surroundings: dict[str, Surroundings] | None = Field(
+    surroundings: dict[str, BuildEnvironment] | None = Field(
         None, description="Suite: where it ran; none: an older release, unknown"
     )
 

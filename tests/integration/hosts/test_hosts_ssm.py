@@ -24,7 +24,7 @@ from moto.server import ThreadedMotoServer
 from interlock.adapters.aws.load_balancer import Balancer
 from interlock.adapters.hosts import ssm
 from interlock.adapters.hosts.fleet import Deployment, back_out_hosts, deploy_hosts, read_running
-from interlock.adapters.hosts.ssm import SsmDoor, SsmLogin
+from interlock.adapters.hosts.ssm import SsmLogin, SsmTransport
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.errors import HostUnreachable, PolicyViolation
 from interlock.domain.permits.production import Production
@@ -218,13 +218,13 @@ def test_a_host_on_which_a_release_failed_is_free_at_once(
 
 def test_no_command_outside_an_admitted_session(machine: SshdHost, agent: Agent, login: SsmLogin) -> None:
     async def before_and_after() -> None:
-        door = SsmDoor(login, ADMITTED, {machine.address: machine.host.instance_id})
+        transport = SsmTransport(login, ADMITTED, {machine.address: machine.host.instance_id})
         with pytest.raises(PolicyViolation, match="no session"):
-            await door.run(machine.address, "true", 5)
-        async with door.opened(machine.address):
-            await door.run(machine.address, "true", 5)
+            await transport.run(machine.address, "true", 5)
+        async with transport.opened(machine.address):
+            await transport.run(machine.address, "true", 5)
         with pytest.raises(PolicyViolation, match="no session"):
-            await door.run(machine.address, "true", 5)
+            await transport.run(machine.address, "true", 5)
 
     asyncio.run(before_and_after())
     assert agent.commands == ["true"]
@@ -239,8 +239,8 @@ def test_a_bundle_is_in_memory_once_and_put_into_the_bucket_once(
     bundle = os.urandom(500_000)
 
     async def send_to_two() -> list[bytes]:
-        door = SsmDoor(login, ADMITTED, {machine.address: machine.host.instance_id})
-        async with door.opened(machine.address) as connection:
+        transport = SsmTransport(login, ADMITTED, {machine.address: machine.host.instance_id})
+        async with transport.opened(machine.address) as connection:
             programs = [await connection.start("head -c 500007 | sha256sum; head -n 1") for _ in range(2)]
             for program in programs:
                 for part in (b"before ", bundle):
@@ -264,8 +264,8 @@ def test_a_program_that_ends_when_it_is_spoken_to_holds_nobody_up(
     ends = 'echo 1 >"${0%/*}/pid"; echo bye'
 
     async def talk() -> bytes:
-        door = SsmDoor(login, ADMITTED, {machine.address: machine.host.instance_id})
-        async with door.opened(machine.address) as connection:
+        transport = SsmTransport(login, ADMITTED, {machine.address: machine.host.instance_id})
+        async with transport.opened(machine.address) as connection:
             program = await connection.start(ends)
             said = await program.read()
             await program.write(memoryview(b"hello\n"))

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import Connection
 
 from interlock.adapters.hosts.fleet import ssh_login
-from interlock.adapters.hosts.ssh import SshDoor
+from interlock.adapters.hosts.ssh import SshTransport
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.errors import AssetMissing, PolicyViolation
 from interlock.domain.permits.production import Production
@@ -68,19 +68,19 @@ def test_keys_that_cannot_be_read_are_told_before_any_host_is_asked(tmp_path: Pa
     known_hosts, key = tmp_path / "known_hosts", tmp_path / "id"
     login = ssh_login(connection(key_file=str(key), known_hosts=str(known_hosts)))
     with pytest.raises(AssetMissing, match=f"hosts' keys cannot be read from {known_hosts}"):
-        SshDoor(login, ADMITTED)
+        SshTransport(login, ADMITTED)
     known_hosts.write_text("")
     with pytest.raises(AssetMissing, match=f"cannot be read from {key}: No such file"):
-        SshDoor(login, ADMITTED)
+        SshTransport(login, ADMITTED)
     key.write_text("not a key")
     with pytest.raises(AssetMissing, match=f"cannot be read from {key}"):
-        SshDoor(login, ADMITTED)
+        SshTransport(login, ADMITTED)
 
 
 def test_a_key_with_a_passphrase_is_read(tmp_path: Path) -> None:
     (tmp_path / "known_hosts").write_text("")
     text = asyncssh.generate_private_key("ssh-ed25519").export_private_key("pkcs8-pem", "open").decode()
     extra = {"known_hosts": str(tmp_path / "known_hosts"), "key_file": "", "private_key": text}
-    assert SshDoor(ssh_login(connection(**extra, private_key_passphrase="open")), ADMITTED)
+    assert SshTransport(ssh_login(connection(**extra, private_key_passphrase="open")), ADMITTED)
     with pytest.raises(AssetMissing, match="the connection's private_key"):
-        SshDoor(ssh_login(connection(**extra, private_key_passphrase="shut")), ADMITTED)
+        SshTransport(ssh_login(connection(**extra, private_key_passphrase="shut")), ADMITTED)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from airflow.sdk.definitions.connection import Connection
 
-from interlock.adapters.build._network_access import Door, doors_to
+from interlock.adapters.build._network_access import Gateway, gateways_to
 from interlock.adapters.build.registries import Registry, registry_of, variables, write_settings
 from interlock.domain.errors import AssetMissing
 
@@ -92,7 +92,7 @@ def test_any_tool_can_read_the_variables() -> None:
 
 
 def test_names_get_an_address_each_and_addresses_stay() -> None:
-    found = doors_to(
+    found = gateways_to(
         [
             "https://a.example/x",
             "http://b.example:8081/",
@@ -102,9 +102,9 @@ def test_names_get_an_address_each_and_addresses_stay() -> None:
         ]
     )
     assert found == (
-        Door("a.example", 443, "127.64.0.1"),
-        Door("b.example", 8081, "127.64.0.2"),
-        Door("a.example", 80, "127.64.0.1"),
-        Door("10.0.0.7", 8400, "10.0.0.7"),
-        Door("localhost", 1, "127.0.0.1"),
+        Gateway("a.example", 443, "127.64.0.1"),
+        Gateway("b.example", 8081, "127.64.0.2"),
+        Gateway("a.example", 80, "127.64.0.1"),
+        Gateway("10.0.0.7", 8400, "10.0.0.7"),
+        Gateway("localhost", 1, "127.0.0.1"),
     )

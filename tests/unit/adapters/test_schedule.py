@@ -25,7 +25,7 @@ from interlock.domain.trains.manifest import (
     OPENED,
     Arrival,
     PassengerOutcome,
-    Voyage,
+    PlannedRun,
 )
 from interlock.locations import CATALOGUE as FOLDER
 from tests.memory_ledger import MemoryLedger
@@ -187,7 +187,7 @@ def another(**said: Any) -> Train:
 def opened(kept: MemoryLedger, run_id: str, departure: datetime, *, by: str = "") -> str:
     """Open boarding in a run of the weekly train."""
     chain = release_chain("train_weekly", run_id)
-    voyage = Voyage(train="weekly", departure=departure, cut_off=departure - 2 * HOUR, asked_by=by)
+    voyage = PlannedRun(train="weekly", departure=departure, cut_off=departure - 2 * HOUR, asked_by=by)
     kept.append(chain, OPENED, voyage.to_xcom(), actor="x", key="1", at=NOW)
     return chain
 

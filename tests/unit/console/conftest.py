@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from interlock.console.control import rules
-from interlock.console.control.own_dags import Made
+from interlock.console.control.own_dags import OwnDags
 from interlock.domain.dag_names import Place
 from tests.memory_ledger import MemoryLedger
 
@@ -22,7 +22,7 @@ class Airflows:
         self.ledger = MemoryLedger()
         self.asked: list[str] = []
         self.now = 0.0
-        self.made = Made(lambda: CATALOGUE, lambda: self.ledger, self._places, lambda: self.now)
+        self.made = OwnDags(lambda: CATALOGUE, lambda: self.ledger, self._places, lambda: self.now)
 
     def has(self, dag_id: str, file: str | None, bundle: str | None = "dags-folder") -> None:
         """Have Airflow know a Dag."""

@@ -11,7 +11,7 @@ import pytest
 
 from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.console.auth.accounts import is_vouched_for, objection
-from interlock.console.control.current_request import Asked
+from interlock.console.control.current_request import CurrentRequest
 from interlock.domain.board.accounts import CONFIRMED, KNOWN, Account, confirmed
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import PolicyViolation, TransientError
@@ -40,7 +40,11 @@ def ledger() -> MemoryLedger:
 @pytest.fixture
 def answers(ledger: MemoryLedger) -> Callable[..., str]:
     def answer(*accounts: Account, user: str = "ben", asked_at: datetime | None = NOW, confirms: bool = False) -> str:
-        asked = Asked("POST", CONFIRM) if confirms else Asked("PATCH", BALLOT, bytearray(json.dumps({}).encode()))
+        asked = (
+            CurrentRequest("POST", CONFIRM)
+            if confirms
+            else CurrentRequest("PATCH", BALLOT, bytearray(json.dumps({}).encode()))
+        )
         assert is_vouched_for(asked)
         return objection(user, asked, lambda: ledger, lambda: list(accounts), lambda names: asked_at)
 
@@ -134,12 +138,12 @@ def test_what_cannot_be_looked_at_is_doubted_and_the_clerk_is_let_alone(answers:
     def nowhere() -> Any:
         raise TransientError("no ledger")
 
-    said = objection("ben", Asked("PATCH", BALLOT), nowhere, list, lambda names: NOW)
+    said = objection("ben", CurrentRequest("PATCH", BALLOT), nowhere, list, lambda names: NOW)
     assert "cannot be looked at: no ledger" in said
-    assert objection("board_clerk", Asked("PATCH", BALLOT), nowhere, list, lambda names: NOW) == ""
+    assert objection("board_clerk", CurrentRequest("PATCH", BALLOT), nowhere, list, lambda names: NOW) == ""
     assert "none of Interlock's roles" in answers(user="opal")
 
 
 def test_only_answers_and_confirmations_are_vouched_for() -> None:
-    assert not is_vouched_for(Asked("POST", "/api/v2/dags/emergency_stop/dagRuns"))
-    assert not is_vouched_for(Asked("PATCH", BALLOT.replace("release_bike_shop", "nightly")))
+    assert not is_vouched_for(CurrentRequest("POST", "/api/v2/dags/emergency_stop/dagRuns"))
+    assert not is_vouched_for(CurrentRequest("PATCH", BALLOT.replace("release_bike_shop", "nightly")))

@@ -8,7 +8,7 @@ import pytest
 from interlock.console.control.current_request import (
     LARGEST_KEPT,
     READING,
-    Asked,
+    CurrentRequest,
     Target,
     asked_of,
     says,
@@ -21,9 +21,9 @@ DAG = f"/api/v2/dags/{RELEASE}"
 TASKS = f"{DAG}/dagRuns/{RUN}/taskInstances"
 
 
-def request(method: str, path: str, body: Any = None) -> Asked:
+def request(method: str, path: str, body: Any = None) -> CurrentRequest:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
-    return Asked(method, path, bytearray(raw))
+    return CurrentRequest(method, path, bytearray(raw))
 
 
 def bulk(*entities: Any) -> dict[str, Any]:
@@ -123,14 +123,14 @@ def test_a_body_that_cannot_be_read_may_say_anything() -> None:
 )
 def test_where_airflow_is_served_does_not_matter(root: str, path: str) -> None:
     asked = asked_of({"method": "PATCH", "path": path, "root_path": root})
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, CurrentRequest)
     assert asked.names == {"dag_id": RELEASE}
 
 
 def test_reading_changes_nothing_and_outside_of_a_request_there_is_none() -> None:
     for method in ("GET", "HEAD", "OPTIONS"):
         assert asked_of({"method": method, "path": DAG}) is READING
-    assert isinstance(asked_of({"method": "PURGE", "path": DAG}), Asked)
+    assert isinstance(asked_of({"method": "PURGE", "path": DAG}), CurrentRequest)
     assert under_way() is None
 
 

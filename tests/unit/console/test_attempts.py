@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.console.control.current_request import Asked
+from interlock.console.control.current_request import CurrentRequest
 from interlock.console.record.attempts import (
     MOST_KINDS,
     SEVERAL,
@@ -28,7 +28,7 @@ AT = datetime(2026, 11, 23, 6, 17, tzinfo=UTC)
 ATTEMPT = Attempt("opal", "PATCH", "TASK_INSTANCE", "release_bike_shop", "release control", "/p", AT, "r", "t")
 
 
-class Shelf:
+class BlobStore:
     """A ledger in memory that may not take anything, for a while."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Shelf:
         self.tried = threading.Event()
 
     @contextmanager
-    def open(self) -> Iterator[Shelf]:
+    def open(self) -> Iterator[BlobStore]:
         yield self
 
     def append(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> None:
@@ -53,8 +53,8 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def shelf() -> BlobStore:
+    return BlobStore()
 
 
 def wait_for(condition: Any) -> None:
@@ -110,7 +110,7 @@ def test_who_tries_very_many_things_at_once_is_counted_together() -> None:
     assert sum(row.count for row in tally.passed(1000)) == 100 - len(written)
 
 
-def test_an_attempt_is_recorded_without_anybody_waiting_for_it(shelf: Shelf) -> None:
+def test_an_attempt_is_recorded_without_anybody_waiting_for_it(shelf: BlobStore) -> None:
     log = AttemptLog(shelf.open)
     log.note(ATTEMPT)
     wait_for(lambda: shelf.entries)
@@ -133,7 +133,7 @@ def test_an_attempt_is_recorded_without_anybody_waiting_for_it(shelf: Shelf) -> 
     log.close()
 
 
-def test_what_was_counted_is_written_when_the_process_ends(shelf: Shelf) -> None:
+def test_what_was_counted_is_written_when_the_process_ends(shelf: BlobStore) -> None:
     log = AttemptLog(shelf.open)
     for _ in range(10):
         log.note(ATTEMPT)
@@ -145,7 +145,7 @@ def test_what_was_counted_is_written_when_the_process_ends(shelf: Shelf) -> None
     assert sum(shelf.counts) == 11
 
 
-def test_what_the_ledger_does_not_take_is_tried_again(shelf: Shelf) -> None:
+def test_what_the_ledger_does_not_take_is_tried_again(shelf: BlobStore) -> None:
     shelf.error = TransientError("The ledger's database does not answer.")
     log = AttemptLog(shelf.open, pause=0.01)
     log.note(ATTEMPT)
@@ -157,7 +157,7 @@ def test_what_the_ledger_does_not_take_is_tried_again(shelf: Shelf) -> None:
     assert shelf.counts == [1]
 
 
-def test_what_the_ledger_will_never_take_does_not_hold_up_the_rest(shelf: Shelf) -> None:
+def test_what_the_ledger_will_never_take_does_not_hold_up_the_rest(shelf: BlobStore) -> None:
     shelf.error = LedgerConflict("no")
     log = AttemptLog(shelf.open, pause=0.01)
     log.note(ATTEMPT)
@@ -170,7 +170,7 @@ def test_what_the_ledger_will_never_take_does_not_hold_up_the_rest(shelf: Shelf)
 
 def test_what_people_send_fits_into_an_entry() -> None:
     path = "/api/v2/dags/release_x/dagRuns/" + "r\n\x1b" * 1000
-    found = attempt_of("o\x00pal", Asked("DELETE", path), "RUN", "release_x", "role")
+    found = attempt_of("o\x00pal", CurrentRequest("DELETE", path), "RUN", "release_x", "role")
     assert found.user == "o?pal"
     assert found.run_id is not None
     assert found.run_id.isprintable()

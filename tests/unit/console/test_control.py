@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from interlock.console.control.current_request import READING, Asked
-from interlock.console.control.routes import Deed
+from interlock.console.control.current_request import READING, CurrentRequest
+from interlock.console.control.routes import RequestKind
 from interlock.console.control.rules import (
     NEVER,
     goes_round,
@@ -32,8 +32,8 @@ CONTROLLED = [
 ]
 
 
-def request(method: str, path: str, body: Any = None) -> Asked:
-    return Asked(method, path, bytearray(json.dumps(body).encode()) if body is not None else bytearray())
+def request(method: str, path: str, body: Any = None) -> CurrentRequest:
+    return CurrentRequest(method, path, bytearray(json.dumps(body).encode()) if body is not None else bytearray())
 
 
 @pytest.mark.parametrize("dag_id", CONTROLLED)
@@ -116,9 +116,9 @@ def test_a_refusal_says_what_why_who_and_what_next() -> None:
         assert part in said
 
 
-@pytest.mark.parametrize("deed", sorted(NEVER))
-def test_what_nothing_opens_says_what_to_do_in_its_place(deed: Deed) -> None:
-    said = refusal("RUN", RELEASE, deed)
+@pytest.mark.parametrize("request_kind", sorted(NEVER))
+def test_what_nothing_opens_says_what_to_do_in_its_place(request_kind: RequestKind) -> None:
+    said = refusal("RUN", RELEASE, request_kind)
     assert "under release control" in said
     assert "Next:" in said
     assert "break_glass" not in said

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from interlock.console.control import rules
-from interlock.console.control.current_request import READING, App, Asked, under_way
-from interlock.console.control.middleware import LARGEST_BODY, ReleaseDoor
-from interlock.console.control.task_requests import Knows
+from interlock.console.control.current_request import READING, App, CurrentRequest, under_way
+from interlock.console.control.middleware import LARGEST_BODY, ReleaseControl
+from interlock.console.control.task_requests import Lookups
 from interlock.console.record.attempts import Attempt
 from interlock.domain.errors import TransientError
 from interlock.domain.ledger.chain import ENDED, INSTALLATION
@@ -25,7 +25,7 @@ from tests.unit.domain.test_train_manifest import boarded, manifest
 
 CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
 ROUTE = "/api/v2/dags/release_bike_shop/dagRuns"
-OURS = Knows(asker=lambda scope: None, of_asset=lambda by, name: (), stranger=lambda dag_id: "")
+OURS = Lookups(source=lambda scope: None, of_asset=lambda by, name: (), stranger=lambda dag_id: "")
 """Every Dag is what its name says, and no task can be told by its token."""
 GOOD = {"ref": "1.1.0", "version": "1.1.0", "summary": "Sell bikes"}
 
@@ -76,14 +76,14 @@ def ask(
     note_run: Any = lambda *_: None,
     user: str = "rita",
     ledger: MemoryLedger | None = None,
-    knows: Knows = OURS,
+    lookups: Lookups = OURS,
     kind: str = "application/json",
 ) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def send() -> httpx.Response:
         ledgers = ledger or MemoryLedger()
-        door = ReleaseDoor(behind, catalogue, note, note_run, asked_by(user), lambda: ledgers, knows)
+        door = ReleaseControl(behind, catalogue, note, note_run, asked_by(user), lambda: ledgers, lookups)
         transport = httpx.ASGITransport(app=door)
         async with httpx.AsyncClient(transport=transport) as client:
             headers = {"Content-Type": kind} if kind else {}
@@ -189,7 +189,7 @@ def test_whoever_is_called_within_a_request_knows_what_it_would_change() -> None
     ask(app, "/api/v2/dags/nightly/dagRuns/r", {"state": "failed"}, method="PATCH")
     ask(app, "/api/v2/dags/nightly", method="GET")
     asked = seen[0][0]
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, CurrentRequest)
     assert (asked.method, asked.names, asked.content) == (
         "PATCH",
         {"dag_id": "nightly", "dag_run_id": "r"},
@@ -255,7 +255,7 @@ BALLOT = "/api/v2/dags/release_bike_shop/dagRuns/r/taskInstances/rollout.cast_ba
 def test_nobody_talks_to_a_dag_that_only_bears_the_name(behind: Behind, method: str, path: str) -> None:
     noted: list[Attempt] = []
     strangers = replace(OURS, stranger=lambda dag_id: f"{dag_id} is none of Interlock's.")
-    answer = ask(behind, path, {"conf": GOOD}, method=method, knows=strangers, note=noted.append)
+    answer = ask(behind, path, {"conf": GOOD}, method=method, lookups=strangers, note=noted.append)
     assert answer.status_code == 403
     assert "is none of Interlock's" in answer.json()["detail"]
     assert not behind.came
@@ -283,7 +283,7 @@ def test_a_body_in_pieces_is_read_whole_and_a_client_that_goes_is_let_go(behind:
             sent.append(message)
 
         scope = {"type": "http", "method": "POST", "path": ROUTE}
-        anyio.run(ReleaseDoor(behind, CATALOGUE, None, lambda *_: None, rita, knows=OURS), scope, receive, send)
+        anyio.run(ReleaseControl(behind, CATALOGUE, None, lambda *_: None, rita, lookups=OURS), scope, receive, send)
         return sent
 
     assert run([*pieces, {"type": "http.request", "body": b"", "more_body": False}])[0]["status"] == 200
@@ -299,7 +299,7 @@ def test_websockets_and_the_life_of_the_server_pass(behind: Behind) -> None:
         seen.append(scope["type"])
 
     for kind in ("websocket", "lifespan"):
-        anyio.run(ReleaseDoor(app, CATALOGUE), {"type": kind, "path": ROUTE}, None, None)
+        anyio.run(ReleaseControl(app, CATALOGUE), {"type": kind, "path": ROUTE}, None, None)
     assert seen == ["websocket", "lifespan"]
 
 
@@ -307,7 +307,7 @@ def test_the_catalogue_is_the_one_that_the_environment_names(
     behind: Behind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(tmp_path))
-    door = ReleaseDoor(behind)
+    door = ReleaseControl(behind)
     assert "catalogue" in door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode())
     monkeypatch.delenv("INTERLOCK_CATALOGUE")
     assert door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode()) == ""
@@ -443,7 +443,7 @@ def test_a_ledger_that_cannot_be_read_lets_no_passenger_in(behind: Behind) -> No
     assert "cannot be told: The ledger does not answer" in answer.json()["detail"]
 
 
-class Made:
+class OwnDags:
     """Airflow, which makes a run and answers in pieces, or does not make one."""
 
     def __init__(self, status: int = 200) -> None:
@@ -463,7 +463,7 @@ class Made:
 )
 def test_who_asked_for_a_run_is_on_record_before_they_hear_of_it(dag_id: str, conf: dict[str, Any]) -> None:
     noted: list[tuple[str, str, Any, bytes]] = []
-    answer = ask(Made(), f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf}, note_run=lambda *said: noted.append(said))
+    answer = ask(OwnDags(), f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf}, note_run=lambda *said: noted.append(said))
     assert (answer.status_code, answer.headers["x-kept"], answer.json()) == (200, "yes", {"dag_run_id": "manual__1"})
     ((user, dag, asked, reply),) = noted
     assert (user, dag, json.loads(reply)) == ("rita", dag_id, {"dag_run_id": "manual__1"})
@@ -474,7 +474,7 @@ def test_who_asked_for_a_run_is_on_record_before_they_hear_of_it(dag_id: str, co
 def test_what_made_no_run_under_control_is_not_on_record(dag_id: str, status: int) -> None:
     noted: list[Any] = []
     body = {"conf": GOOD}
-    answer = ask(Made(status), f"/api/v2/dags/{dag_id}/dagRuns", body, note_run=lambda *said: noted.append(said))
+    answer = ask(OwnDags(status), f"/api/v2/dags/{dag_id}/dagRuns", body, note_run=lambda *said: noted.append(said))
     assert answer.status_code == status
     assert not noted
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from interlock.console.control.break_glass import MOST_TARGETS, Glass, read_grants
-from interlock.console.control.current_request import Asked
-from interlock.console.control.refusal import Bench
+from interlock.console.control.break_glass import MOST_TARGETS, BreakGlass, read_grants
+from interlock.console.control.current_request import CurrentRequest
+from interlock.console.control.refusal import RefusedRequests
 from interlock.console.record.attempts import Attempt
 from interlock.domain.errors import TransientError
 from interlock.locations import catalogue_folder
@@ -20,7 +20,7 @@ RELEASE = "release_bike_shop"
 TASK = f"/api/v2/dags/{RELEASE}/dagRuns/r/taskInstances/t"
 
 
-class Shelf:
+class BlobStore:
     """A ledger in memory that may stop taking anything."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Shelf:
         self.error: Exception = TransientError("The ledger's database does not answer.")
 
     @contextmanager
-    def open(self) -> Iterator[Shelf]:
+    def open(self) -> Iterator[BlobStore]:
         yield self
 
     def append(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> None:
@@ -39,14 +39,14 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def shelf() -> BlobStore:
+    return BlobStore()
 
 
 @pytest.fixture
-def glass(tmp_path: Path, shelf: Shelf) -> Glass:
+def glass(tmp_path: Path, shelf: BlobStore) -> BreakGlass:
     write(tmp_path)
-    return Glass(lambda: tmp_path, shelf.open)
+    return BreakGlass(lambda: tmp_path, shelf.open)
 
 
 def write(folder: Path, **other: Any) -> None:
@@ -61,11 +61,11 @@ def write(folder: Path, **other: Any) -> None:
     (folder / "break_glass.yaml").write_text(json.dumps({"grants": [grant]}))
 
 
-def request(method: str = "PATCH", path: str = TASK, body: Any = None) -> Asked:
-    return Asked(method, path, bytearray(json.dumps(body or {}).encode()))
+def request(method: str = "PATCH", path: str = TASK, body: Any = None) -> CurrentRequest:
+    return CurrentRequest(method, path, bytearray(json.dumps(body or {}).encode()))
 
 
-def test_a_use_is_on_record_in_the_installation_and_in_the_run(glass: Glass, shelf: Shelf) -> None:
+def test_a_use_is_on_record_in_the_installation_and_in_the_run(glass: BreakGlass, shelf: BlobStore) -> None:
     assert glass.refusal("gus", request(), "TASK_INSTANCE", RELEASE) == ""
     (used, finding) = shelf.entries
     assert used[:2] == ("installation", "break_glass.used")
@@ -86,7 +86,9 @@ def test_a_use_is_on_record_in_the_installation_and_in_the_run(glass: Glass, she
 
 @pytest.mark.parametrize("takes", [0, 1])
 @pytest.mark.parametrize("error", [TransientError("It does not answer."), RuntimeError("boom")])
-def test_what_the_ledger_does_not_take_is_not_done(glass: Glass, shelf: Shelf, takes: int, error: Exception) -> None:
+def test_what_the_ledger_does_not_take_is_not_done(
+    glass: BreakGlass, shelf: BlobStore, takes: int, error: Exception
+) -> None:
     shelf.takes, shelf.error = takes, error
     assert "cannot be put on record" in glass.refusal("gus", request(), "TASK_INSTANCE", RELEASE)
 
@@ -100,32 +102,32 @@ def test_what_the_ledger_does_not_take_is_not_done(glass: Glass, shelf: Shelf, t
     ],
 )
 def test_without_a_grant_that_holds_there_is_no_use(
-    glass: Glass, shelf: Shelf, tmp_path: Path, user: str, dag_id: str, other: dict[str, Any]
+    glass: BreakGlass, shelf: BlobStore, tmp_path: Path, user: str, dag_id: str, other: dict[str, Any]
 ) -> None:
     write(tmp_path, **other)
     assert "No grant names" in glass.refusal(user, request(), "TASK_INSTANCE", dag_id)
     assert shelf.entries == []
 
 
-def test_what_could_be_more_than_it_says_is_refused(glass: Glass, shelf: Shelf) -> None:
+def test_what_could_be_more_than_it_says_is_refused(glass: BreakGlass, shelf: BlobStore) -> None:
     bulk = {"actions": [{"action": "delete", "entities": [f"t{number}" for number in range(MOST_TARGETS + 1)]}]}
     for asked, said in (
         (request(body={"include_future": True}), "include_future"),
         (request("PATCH", f"/api/v2/dags/{RELEASE}/dagRuns/r/taskInstances", bulk), "at most"),
         (request("POST", f"/api/v2/dags/{RELEASE}/clearTaskInstances"), "name the run"),
-        (Asked("PATCH", TASK, bytearray(b"{")), "include_past"),
+        (CurrentRequest("PATCH", TASK, bytearray(b"{")), "include_past"),
     ):
         assert said in glass.refusal("gus", asked, "TASK_INSTANCE", RELEASE)
     assert shelf.entries == []
 
 
-def test_a_dag_has_no_run_to_name(glass: Glass, shelf: Shelf) -> None:
+def test_a_dag_has_no_run_to_name(glass: BreakGlass, shelf: BlobStore) -> None:
     assert glass.refusal("gus", request("DELETE", f"/api/v2/dags/{RELEASE}"), None, RELEASE) == ""
     assert [kind for _, kind, *_ in shelf.entries] == ["break_glass.used"]
 
 
 @pytest.mark.parametrize("path", ["/api/v2/backfills", "/api/v2/assets/1/materialize", "/api/v2/assets/events"])
-def test_some_things_no_glass_opens(glass: Glass, shelf: Shelf, path: str) -> None:
+def test_some_things_no_glass_opens(glass: BreakGlass, shelf: BlobStore, path: str) -> None:
     assert "under release control" in glass.refusal("gus", request("POST", path), "RUN", RELEASE)
     assert shelf.entries == []
 
@@ -141,9 +143,9 @@ def test_grants_are_read_anew_when_they_change_and_none_is_no_error(tmp_path: Pa
 # --- the bench -------------------------------------------------------------------------------------------------------
 
 
-def test_one_matter_of_a_request_is_decided_and_recorded_once(glass: Glass, shelf: Shelf) -> None:
+def test_one_matter_of_a_request_is_decided_and_recorded_once(glass: BreakGlass, shelf: BlobStore) -> None:
     noted: list[Attempt] = []
-    bench, asked = Bench(glass, noted.append), request()
+    bench, asked = RefusedRequests(glass, noted.append), request()
     for _ in range(3):
         assert bench.objection("gus", asked, "TASK_INSTANCE", RELEASE, may_break=True) == ""
         assert "Rule:" in bench.objection("olga", asked, "TASK_INSTANCE", RELEASE, may_break=False)
@@ -151,16 +153,16 @@ def test_one_matter_of_a_request_is_decided_and_recorded_once(glass: Glass, shel
     assert [(one.user, one.by, one.task_id) for one in noted] == [("olga", "release control", "t")]
 
 
-def test_the_role_is_needed_beside_the_grant(glass: Glass, shelf: Shelf) -> None:
+def test_the_role_is_needed_beside_the_grant(glass: BreakGlass, shelf: BlobStore) -> None:
     noted: list[Attempt] = []
-    assert Bench(glass, noted.append).objection("gus", request(), "TASK_INSTANCE", RELEASE, may_break=False)
+    assert RefusedRequests(glass, noted.append).objection("gus", request(), "TASK_INSTANCE", RELEASE, may_break=False)
     assert shelf.entries == []
     assert len(noted) == 1
 
 
-def test_what_changes_nothing_is_no_attempt(glass: Glass) -> None:
+def test_what_changes_nothing_is_no_attempt(glass: BreakGlass) -> None:
     noted: list[Attempt] = []
-    bench = Bench(glass, noted.append)
+    bench = RefusedRequests(glass, noted.append)
     for asked in (
         request("PATCH", f"{TASK}/dry_run"),
         request("POST", f"/api/v2/dags/{RELEASE}/clearTaskInstances", {"dry_run": True}),

@@ -9,7 +9,7 @@ import pytest
 from fastapi import HTTPException
 
 from interlock.console.control import guard as guards
-from interlock.console.control.current_request import LARGEST_KEPT, Asked
+from interlock.console.control.current_request import LARGEST_KEPT, CurrentRequest
 from interlock.console.control.guard import ReleaseGuard, is_needed
 from interlock.console.record.attempts import Attempt
 
@@ -26,7 +26,7 @@ class Judge:
         self.asked: list[tuple[str, str | None, str]] = []
         self.noted: list[Attempt] = []
 
-    def objection(self, user: str, asked: Asked, entity: str | None, dag_id: str, *, may_break: bool) -> str:
+    def objection(self, user: str, asked: CurrentRequest, entity: str | None, dag_id: str, *, may_break: bool) -> str:
         self.asked.append((user, entity, dag_id))
         return "" if user == "gus" and may_break else f"{dag_id} is under release control"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from interlock.console.control import rules
-from interlock.console.control.own_dags import Made
+from interlock.console.control.own_dags import OwnDags
 from interlock.domain.dag_names import Home, Place, dags_named, file_of, home_of
 from interlock.domain.errors import CatalogueError, TransientError
 from tests.unit.console.conftest import CATALOGUE, Airflows
@@ -75,12 +75,12 @@ def test_what_cannot_be_told_is_under_control_and_is_not_trusted(monkeypatch: py
     def fail(*_: Any) -> Any:
         raise TransientError("no database")
 
-    made = Made(lambda: CATALOGUE, fail, fail)
+    made = OwnDags(lambda: CATALOGUE, fail, fail)
     assert made.has("release_tables")
     assert not made.has("nightly")
     assert "cannot be told" in made.stranger("release_bike_shop")
     monkeypatch.setenv("INTERLOCK_DAGS", ":folder")
-    assert "cannot be told" in Made(lambda: CATALOGUE, fail, lambda _: []).stranger("release_bike_shop")
+    assert "cannot be told" in OwnDags(lambda: CATALOGUE, fail, lambda _: []).stranger("release_bike_shop")
 
 
 def test_others_dags_are_looked_for_every_few_seconds_and_interlocks_at_once(airflows: Airflows) -> None:
@@ -100,7 +100,7 @@ def test_a_broken_file_of_the_catalogue_keeps_its_dags_under_control(tmp_path: P
     for folder, name in (("services", "car-shop.yaml"), ("trains", "Express.yml")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text("}{")
-    made = Made(lambda: tmp_path, lambda: airflows.ledger, lambda _: [])
+    made = OwnDags(lambda: tmp_path, lambda: airflows.ledger, lambda _: [])
     assert all(made.has(one) for one in ("release_car_shop", "rollback_car_shop", "train_express", "reconcile"))
     assert not made.has("release_bike_shop")
 
@@ -136,4 +136,4 @@ def test_a_dag_of_which_airflow_cannot_be_asked_is_not_denied(airflows: Airflows
     def broken(dag_id: str) -> list[Place]:
         raise TransientError("The database is away.")
 
-    assert Made(lambda: CATALOGUE, lambda: airflows.ledger, broken).is_there("release_bike_shop")
+    assert OwnDags(lambda: CATALOGUE, lambda: airflows.ledger, broken).is_there("release_bike_shop")

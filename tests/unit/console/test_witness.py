@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from interlock.console.control.current_request import Asked
+from interlock.console.control.current_request import CurrentRequest
 from interlock.console.record.witness import does_not_count, is_answer, note_run, objection
 from interlock.domain.calendars.stops import DECLARED, EmergencyStop, id_of
 from interlock.domain.canonical import sha256_of
@@ -43,11 +43,11 @@ class Book:
         yield self
 
 
-def answered(content: Any, path: str = BALLOT) -> Asked:
-    return Asked("PATCH", path, bytearray(json.dumps(content).encode()))
+def answered(content: Any, path: str = BALLOT) -> CurrentRequest:
+    return CurrentRequest("PATCH", path, bytearray(json.dumps(content).encode()))
 
 
-def taken(user: str, asked: Asked, book: Book) -> str:
+def taken(user: str, asked: CurrentRequest, book: Book) -> str:
     return objection(user, asked, book.opened, **SIGNED)
 
 
@@ -104,8 +104,8 @@ def test_only_answers_to_a_release_are_recorded() -> None:
     assert not is_answer(answered({}, f"{RUN}/taskInstances/rollout.cast_ballot/1"))
 
 
-def triggered(dag_id: str, conf: Any) -> Asked:
-    return Asked("POST", f"/api/v2/dags/{dag_id}/dagRuns", bytearray(json.dumps({"conf": conf}).encode()))
+def triggered(dag_id: str, conf: Any) -> CurrentRequest:
+    return CurrentRequest("POST", f"/api/v2/dags/{dag_id}/dagRuns", bytearray(json.dumps({"conf": conf}).encode()))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_an_answer_is_not_taken_by_a_server_that_was_given_no_key(monkeypatch: p
 
 
 def test_an_answer_is_not_taken_when_the_question_cannot_be_read() -> None:
-    def unreadable(asked: Asked) -> str:
+    def unreadable(asked: CurrentRequest) -> str:
         raise AssetMissing("Airflow's database does not answer.")
 
     book = Book()

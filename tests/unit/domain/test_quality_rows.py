@@ -16,7 +16,7 @@ from interlock.domain.quality.rows import (
     rows_as_json,
     rows_from_json,
 )
-from interlock.domain.records import Blob, QualityReport, SuiteRuns, Surroundings
+from interlock.domain.records import Blob, BuildEnvironment, QualityReport, SuiteRuns
 from tests.factories import releases
 
 ALLOWED = ("MIT", "Apache-2.0", "Our own terms")
@@ -120,8 +120,10 @@ def test_a_quality_report_without_notes_keeps_the_digest_that_it_had_before_ther
     assert QualityReport.from_xcom(noted.to_xcom()) == noted
 
 
-APART = Surroundings(isolated=True, how="bubblewrap 0.8.0, as user 60900")
-BESIDE = Surroundings(isolated=False, how="not isolated: bubblewrap (bwrap) is not installed", reaches=("everything",))
+APART = BuildEnvironment(isolated=True, how="bubblewrap 0.8.0, as user 60900")
+BESIDE = BuildEnvironment(
+    isolated=False, how="not isolated: bubblewrap (bwrap) is not installed", reaches=("everything",)
+)
 
 
 def test_what_was_not_isolated_is_named_with_the_reason() -> None:

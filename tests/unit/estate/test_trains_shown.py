@@ -17,7 +17,7 @@ from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.adapters.catalogue.trains import load_train
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.trains.manifest import OPENED, Boarded, LeftBehind, Voyage
+from interlock.domain.trains.manifest import OPENED, Boarded, LeftBehind, PlannedRun
 from interlock.estate.__main__ import main
 from interlock.estate.commands import trains
 from interlock.locations import CATALOGUE
@@ -202,7 +202,7 @@ def test_with_a_ledger_it_shows_that_what_would_board_runs_already(stack: Stack,
 
 def test_with_a_ledger_it_shows_which_trains_are_paused_and_under_way(stack: Stack, console: Console) -> None:
     at = datetime(2099, 3, 7, 10, tzinfo=UTC)
-    voyage = Voyage(train="weekly", departure=at, cut_off=at - timedelta(hours=2), asked_by="rita")
+    voyage = PlannedRun(train="weekly", departure=at, cut_off=at - timedelta(hours=2), asked_by="rita")
     stack.ledger.append(release_chain("train_weekly", "manual__1"), OPENED, voyage.to_xcom(), actor="x", key="1")
     stack.unpaused, stack.running = set(), {"train_weekly/manual__1"}
     assert trains.show(CATALOGUE, console, with_ledger=True)

@@ -660,7 +660,7 @@ def test_a_train_does_not_depart_before_its_time(office: Office) -> None:
         office.run(departure.depart, "shops", manifest)
     assert early.value.reschedule_date == at
     assert DEPARTED not in office.kinds()
-    with clock_at(departure):
+    with clock_at(at):
         assert office.run(departure.depart, "shops", manifest)
 
 

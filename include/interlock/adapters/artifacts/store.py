@@ -32,7 +32,7 @@ _GONE = ("404", "NoSuchKey", "NotFound")
 _SETTINGS = "the connection interlock_artifacts"
 
 
-class Shelf(Protocol):
+class BlobStore(Protocol):
     """What an artifact store stands on: whole files by a path below its root."""
 
     root: str
@@ -51,7 +51,7 @@ class Shelf(Protocol):
 class ArtifactStore:
     """Bytes by URI and SHA-256."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: BlobStore) -> None:
         self._shelf = shelf
 
     @property

@@ -31,7 +31,7 @@ _FIRST_OF_NAMES = IPv4Address("127.64.0.1")
 
 
 @dataclass(frozen=True)
-class Door:
+class Gateway:
     """A place that a build may reach.
 
     :param host: its name or address, as the build calls it.
@@ -48,12 +48,12 @@ class Door:
         return self.host != self.inside
 
 
-def doors_to(urls: Sequence[str]) -> tuple[Door, ...]:
+def gateways_to(urls: Sequence[str]) -> tuple[Gateway, ...]:
     """Return a door for each host and port that URLs name."""
     places = dict.fromkeys(place_of(url) for url in urls)
     names = dict.fromkeys(host for host, _ in places if not _is_address(host) and host != "localhost")
     inside = {name: str(_FIRST_OF_NAMES + number) for number, name in enumerate(names)} | {"localhost": "127.0.0.1"}
-    return tuple(Door(host, port, inside.get(host, host)) for host, port in places)
+    return tuple(Gateway(host, port, inside.get(host, host)) for host, port in places)
 
 
 def place_of(url: str) -> tuple[str, int]:
@@ -85,22 +85,22 @@ def _is_address(host: str) -> bool:
 
 
 @contextmanager
-def opened(process: int, doors: Sequence[Door], environ: Mapping[str, str]) -> Iterator[None]:
+def opened(process: int, gateways: Sequence[Gateway], environ: Mapping[str, str]) -> Iterator[None]:
     """Open doors in the network namespace of a process for as long as this lasts.
 
     :param environ: the worker's; if it names a proxy, places are reached through that.
     """
-    if not doors:
+    if not gateways:
         yield
         return
-    listening = _listeners(process, doors)
+    listening = _listeners(process, gateways)
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, name="doors of a build", daemon=True)
     thread.start()
     servers: list[asyncio.Server] = []
     try:
-        for one, door in zip(listening, doors, strict=True):
-            servers.append(_in(loop, _serve(one, door, _proxy(door.host, environ))))
+        for one, gateway in zip(listening, gateways, strict=True):
+            servers.append(_in(loop, _serve(one, gateway, _proxy(gateway.host, environ))))
         yield
     finally:
         _in(loop, _close(servers))
@@ -115,11 +115,11 @@ def _in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _Given]) -> _
     return asyncio.run_coroutine_threadsafe(work, loop).result(_SECONDS)
 
 
-def _listeners(process: int, doors: Sequence[Door]) -> list[socket.socket]:
+def _listeners(process: int, gateways: Sequence[Gateway]) -> list[socket.socket]:
     """Return sockets that listen inside; a program of its own makes them."""
     ours, theirs = socket.socketpair()
     program = Path(__file__).with_name("_namespace_listeners.py")
-    addresses = [f"{door.inside}:{door.port}" for door in doors]
+    addresses = [f"{gateway.inside}:{gateway.port}" for gateway in gateways]
     command = [sys.executable, "-I", "-S", str(program), str(theirs.fileno()), str(process), *addresses]
     with ours, theirs:
         done = subprocess.run(command, pass_fds=[theirs.fileno()], capture_output=True, timeout=_SECONDS, check=False)
@@ -129,32 +129,32 @@ def _listeners(process: int, doors: Sequence[Door]) -> list[socket.socket]:
                 who="whoever runs the worker",
                 next_step="let the worker enter the network namespaces of its own processes",
             )
-        _, found, _, _ = socket.recv_fds(ours, 64, len(doors))
+        _, found, _, _ = socket.recv_fds(ours, 64, len(gateways))
     return [socket.socket(fileno=one) for one in found]
 
 
-async def _serve(listening: socket.socket, door: Door, proxy: SplitResult | None) -> asyncio.Server:
+async def _serve(listening: socket.socket, gateway: Gateway, proxy: SplitResult | None) -> asyncio.Server:
     # Python logs a handler that was cancelled, as an error; here that is the end of the build.
     ended = (OSError, EOFError, ValueError, asyncio.TimeoutError, asyncio.CancelledError)
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer), suppress(*ended):
             async with asyncio.timeout(_SECONDS):
-                answers, questions = await _connection(door, proxy)
+                answers, questions = await _connection(gateway, proxy)
             with closing(questions):
                 await asyncio.gather(_pump(reader, questions), _pump(answers, writer))
 
     return await asyncio.start_server(connect, sock=listening)
 
 
-async def _connection(door: Door, proxy: SplitResult | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connection(gateway: Gateway, proxy: SplitResult | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to a place: straight, or through the machine's own proxy."""
     if proxy is None:
-        return await asyncio.open_connection(door.host, door.port)
+        return await asyncio.open_connection(gateway.host, gateway.port)
     reader, writer = await asyncio.open_connection(proxy.hostname, proxy.port or 80)
     login = f"{unquote(proxy.username or '')}:{unquote(proxy.password or '')}"
     shown = f"Proxy-Authorization: Basic {base64.b64encode(login.encode()).decode()}\r\n" if proxy.username else ""
-    place = f"{door.host}:{door.port}"
+    place = f"{gateway.host}:{gateway.port}"
     writer.write(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{shown}\r\n".encode())
     try:
         answer = await reader.readuntil(b"\r\n\r\n")

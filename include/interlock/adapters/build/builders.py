@@ -22,7 +22,7 @@ from interlock.adapters.source.git import commit_epoch
 from interlock.domain.catalogue import Build, Suite
 from interlock.domain.errors import BuildFailed, QualityRejected
 from interlock.domain.hosts.appspec import APPSPEC, OTHER_NAME, parse_appspec
-from interlock.domain.records import Surroundings
+from interlock.domain.records import BuildEnvironment
 
 from . import tools
 from .isolation import DEFAULT, Confines, Sandbox, sandbox
@@ -54,7 +54,7 @@ class BuildResult:
     log: bytes
     tool: str
     seconds: float
-    surroundings: Surroundings
+    surroundings: BuildEnvironment
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SuiteRun:
     log: bytes
     exit_code: int
     seconds: float
-    surroundings: Surroundings
+    surroundings: BuildEnvironment
 
 
 def build(checkout: Path, spec: Build, *, environ: Mapping[str, str], confines: Confines = DEFAULT) -> BuildResult:

@@ -30,9 +30,9 @@ from pathlib import Path
 from interlock.adapters import processes
 from interlock.domain.catalogue import BuildRules
 from interlock.domain.errors import AssetMissing
-from interlock.domain.records import Surroundings
+from interlock.domain.records import BuildEnvironment
 
-from ._network_access import Door, doors_to, opened
+from ._network_access import Gateway, gateways_to, opened
 from ._usage import Watch
 from .registries import Registry, variables, write_settings
 from .sandbox_view import DEFAULT_PATH, TOOLS, machine_shown, passable, path_of, tools_of, tools_shown
@@ -104,12 +104,12 @@ class Sandbox:
     inside: Path
     path: str
     environ: Mapping[str, str]
-    surroundings: Surroundings
+    surroundings: BuildEnvironment
     confines: Confines
     _own: Path
     _maker: Maker | None
     _prefix: tuple[str, ...] = ()
-    _doors: tuple[Door, ...] = ()
+    _gateways: tuple[Gateway, ...] = ()
     _worker: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -135,7 +135,7 @@ class Sandbox:
             )
         told, telling = os.pipe()
         waiting, going = os.pipe()
-        held = _Held(told, telling, going, self._doors, self._worker)
+        held = _Held(told, telling, going, self._gateways, self._worker)
         watch = Watch(self.confines.rules, (self.folder, self._own))
         try:
             return processes.run(
@@ -208,7 +208,7 @@ def sandbox(
         raise cannot_isolate(why_not)
     urls = [*reaches, *(url for one in confines.registries for url in one.urls)]
     with tempfile.TemporaryDirectory(prefix="interlock-sandbox-", ignore_cleanup_errors=True) as own:
-        made = _sandbox(checkout, Path(own), maker, environ, names, confines, doors_to(urls))
+        made = _sandbox(checkout, Path(own), maker, environ, names, confines, gateways_to(urls))
         yield replace(
             made,
             environ={**made.environ, **variables(confines.registries), **(more or {})},
@@ -227,11 +227,13 @@ def cannot_isolate(why: str) -> AssetMissing:
     )
 
 
-def _surroundings(maker: Maker | None, why_not: str, confines: Confines, reaches: Sequence[str]) -> Surroundings:
+def _surroundings(maker: Maker | None, why_not: str, confines: Confines, reaches: Sequence[str]) -> BuildEnvironment:
     places = (*reaches, *(f"{one.url} ({one.name})" for one in confines.registries))
     if maker is None:
-        return Surroundings(isolated=False, how=f"not isolated: {why_not}", reaches=("everything that the worker can",))
-    return Surroundings(isolated=True, how=str(maker), reaches=tuple(places))
+        return BuildEnvironment(
+            isolated=False, how=f"not isolated: {why_not}", reaches=("everything that the worker can",)
+        )
+    return BuildEnvironment(isolated=True, how=str(maker), reaches=tuple(places))
 
 
 # --- the two kinds of sandboxes --------------------------------------------------------------------------------------
@@ -244,7 +246,7 @@ def _sandbox(
     environ: Mapping[str, str],
     names: Sequence[str],
     confines: Confines,
-    doors: tuple[Door, ...],
+    gateways: tuple[Gateway, ...],
 ) -> Sandbox:
     for name in ("home", "tmp", "shm", "etc"):
         (own / name).mkdir(mode=0o755)
@@ -263,7 +265,7 @@ def _sandbox(
         inside=CHECKOUT if maker else checkout,
         path=path,
         environ={**variables_of_all, "TMPDIR": str(temporary)},
-        surroundings=Surroundings(isolated=False, how="", reaches=()),
+        surroundings=BuildEnvironment(isolated=False, how="", reaches=()),
         confines=confines,
         _own=own,
         _maker=maker,
@@ -271,11 +273,11 @@ def _sandbox(
     )
     if maker is None:
         return made
-    _write_etc(own / "etc", doors)
+    _write_etc(own / "etc", gateways)
     if maker.own_user:
         for folder in (checkout, own / "home", own / "tmp"):
             _give(folder, USER)
-    return replace(made, _prefix=_prefix(maker, checkout, own, tools, environ), _doors=doors)
+    return replace(made, _prefix=_prefix(maker, checkout, own, tools, environ), _gateways=gateways)
 
 
 def _refuse_unreadable(tools: Sequence[Path]) -> None:
@@ -289,9 +291,9 @@ def _refuse_unreadable(tools: Sequence[Path]) -> None:
         )
 
 
-def _write_etc(folder: Path, doors: Sequence[Door]) -> None:
+def _write_etc(folder: Path, gateways: Sequence[Gateway]) -> None:
     """Write what a sandbox has in ``/etc`` instead of the machine's: an account, and the names of what it may reach."""
-    names = "".join(f"{door.inside} {door.host}\n" for door in doors if door.is_named)
+    names = "".join(f"{gateway.inside} {gateway.host}\n" for gateway in gateways if gateway.is_named)
     files = {
         "passwd": f"root:x:0:0::/:/bin/false\nbuild:x:{USER}:{USER}::{HOME}:/bin/sh\n",
         "group": f"root:x:0:\nbuild:x:{USER}:\n",
@@ -439,8 +441,10 @@ def _problem(maker: Maker) -> str:
 class _Held:
     """A sandbox's first process, held until its doors are open, and ended with everything in the sandbox."""
 
-    def __init__(self, told: int, telling: int, going: int, doors: Sequence[Door], worker: Mapping[str, str]) -> None:
-        self._told, self._telling, self._going, self._doors, self._worker = told, telling, going, doors, worker
+    def __init__(
+        self, told: int, telling: int, going: int, gateways: Sequence[Gateway], worker: Mapping[str, str]
+    ) -> None:
+        self._told, self._telling, self._going, self._gateways, self._worker = told, telling, going, gateways, worker
         self._first: int | None = None
 
     @contextmanager
@@ -456,7 +460,7 @@ class _Held:
         with suppress(OSError):  # when memory runs out, a build goes before the platform
             Path(f"/proc/{child}/oom_score_adj").write_text("500")
         try:
-            with opened(child, self._doors, self._worker):
+            with opened(child, self._gateways, self._worker):
                 os.write(self._going, b"!")
                 yield
         finally:

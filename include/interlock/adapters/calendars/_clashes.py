@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import combinations
 from typing import Any
 
-from interlock.adapters.trains.history import Journey
+from interlock.adapters.trains.history import TrainHistory
 from interlock.domain.calendars.conflicts import USUAL, Conflict, Free, of_trains
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import TRAINS
@@ -101,7 +101,7 @@ def _of_pair(
         )
 
 
-def noted_clashes(ledger: Chains, going: Iterable[Journey], under_way: Collection[str] | None) -> Iterator[Clash]:
+def noted_clashes(ledger: Chains, going: Iterable[TrainHistory], under_way: Collection[str] | None) -> Iterator[Clash]:
     """Yield what releases and trains that have not ended noted when they were planned.
 
     Of trains, what is not about other trains: that is found anew each time.

@@ -11,7 +11,7 @@ from icalendar import Event
 from pydantic import AwareDatetime, Field
 
 from interlock.adapters.trains.history import (
-    Journey,
+    TrainHistory,
     id_of,
     id_of_departure,
     journeys,
@@ -28,7 +28,7 @@ from interlock.domain.catalogue.train_file import Train
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains
 from interlock.domain.ledger.reconcile import run_of
 from interlock.domain.trains.departures import Departure, milestones
-from interlock.domain.trains.manifest import Voyage, dag_of_train, manifest_in
+from interlock.domain.trains.manifest import PlannedRun, dag_of_train, manifest_in
 
 from ._clashes import Clash, clashes_of_trains, lengths_of, noted_clashes
 from .calendars import public_holidays
@@ -168,7 +168,7 @@ def _of_calendars(calendars: Calendars, begin: datetime, end: datetime) -> Itera
 
 
 def _with_journeys(
-    to_come: Mapping[str, Sequence[Departure]], going: Iterable[Journey], trains: Mapping[str, Train]
+    to_come: Mapping[str, Sequence[Departure]], going: Iterable[TrainHistory], trains: Mapping[str, Train]
 ) -> dict[str, list[Departure]]:
     """Return departures with those that are under way, of which some were sent by hand."""
     found = {name: list(each) for name, each in to_come.items()}
@@ -213,7 +213,7 @@ def _if_paused(paused: bool) -> str:
 
 def _under_way(
     ledger: Chains,
-    went: Iterable[Journey],
+    went: Iterable[TrainHistory],
     trains: Mapping[str, Train],
     paused: Collection[str],
     going: Collection[str],
@@ -242,7 +242,7 @@ def _under_way(
         )
 
 
-def _on_board(ledger: Chains, one: Journey, voyage: Voyage) -> str:
+def _on_board(ledger: Chains, one: TrainHistory, voyage: PlannedRun) -> str:
     """Say who sent a train, and who is on it."""
     sent = f"Sent by {voyage.asked_by}" if voyage.asked_by else "By its timetable"
     manifest = manifest_in(ledger.entries(one.chain))
@@ -252,7 +252,7 @@ def _on_board(ledger: Chains, one: Journey, voyage: Voyage) -> str:
     return f"{sent}; on board: {boarded}"
 
 
-def _arrived(went: Iterable[Journey], trains: Mapping[str, Train]) -> Iterator[Item]:
+def _arrived(went: Iterable[TrainHistory], trains: Mapping[str, Train]) -> Iterator[Item]:
     for one in went:
         if one.arrival is None or one.ended is None:
             continue

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interlock.domain.change.backtest import Comparison, ReleaseFacts, Verdict, backtest, endings
+from interlock.domain.change.backtest import BacktestResult, Comparison, ReleaseFacts, backtest, endings
 from interlock.domain.errors import CatalogueError, ReleaseError, RequestRefused
 from interlock.locations import CATALOGUE, PROJECT
 
@@ -136,7 +136,7 @@ def _changes(comparison: Comparison) -> Iterator[str]:
         yield from (f"no longer asked: {who}" for who in comparison.asked_less)
 
 
-def _why(verdict: Verdict) -> str:
+def _why(verdict: BacktestResult) -> str:
     return "; ".join(verdict.stopped)
 
 

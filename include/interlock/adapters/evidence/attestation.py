@@ -14,7 +14,7 @@ from packageurl import PackageURL
 
 from interlock.adapters.source.git import public_url
 from interlock.domain.catalogue import Build
-from interlock.domain.records import Blob, Outcome, QualityReport, RolloutPlan, Surroundings
+from interlock.domain.records import Blob, BuildEnvironment, Outcome, QualityReport, RolloutPlan
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
@@ -58,7 +58,7 @@ def provenance_statement(
     invocation: str,
     started: datetime,
     finished: datetime,
-    surroundings: Surroundings | None = None,
+    surroundings: BuildEnvironment | None = None,
     builder: str = BUILDER,
     byproducts: Mapping[str, Blob] | None = None,
 ) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from interlock.domain.hosts.commands import (
 from interlock.domain.permits.fencing import LOST_RULE
 
 from ._parcel import Parcel
-from .transport import Connection, Door, Program
+from .transport import Connection, Program, Transport
 
 log = logging.getLogger(__name__)
 
@@ -117,10 +117,12 @@ class _Answer:
         return " | ".join(line for line in lines if line)[-_SAID_LIMIT:]
 
 
-async def ask_host(door: Door, address: str, deploy_root: str, releases: Iterable[str | None] = ()) -> HostState:
+async def ask_host(
+    transport: Transport, address: str, deploy_root: str, releases: Iterable[str | None] = ()
+) -> HostState:
     """Ask a host what is current, and about releases, without locking it."""
     async with (
-        door.opened(address) as connection,
+        transport.opened(address) as connection,
         _started(connection, address, ask_command(program(), root_on(deploy_root, address), releases)) as channel,
     ):
         answer = await channel.answer(_ANSWER_SECONDS)
@@ -297,25 +299,31 @@ class HostSession:
 
 @asynccontextmanager
 async def host_session(
-    door: Door, address: str, site: Site, contents: Contents | str | None, *, patience: float, watch: Stopwatch
+    transport: Transport,
+    address: str,
+    site: Site,
+    contents: Contents | str | None,
+    *,
+    patience: float,
+    watch: Stopwatch,
 ) -> AsyncIterator[HostSession]:
     """Lock a host for a deployment; DeployError names the deployment that has it already.
 
     :param patience: seconds without a command after which the host gives the lock back, in case this side is gone.
     """
     watch.begin("connect")
-    async with door.opened(address) as connection:
+    async with transport.opened(address) as connection:
         watch.begin("lock")
         visit = secrets.token_hex(8)
         command = session_command(
-            program(), address, site, contents, patience=int(patience), token=door.token, visit=visit
+            program(), address, site, contents, patience=int(patience), token=transport.token, visit=visit
         )
         async with _started(connection, address, command, watch) as channel:
             opening = await channel.answer(patience + _ANSWER_SECONDS)
             watch.end()
             if opening.word != "done":
                 raise _refusal(address, opening)
-            yield HostSession(channel, contents, opening, watch, door.hold)
+            yield HostSession(channel, contents, opening, watch, transport.hold)
 
 
 def _refusal(address: str, answer: _Answer) -> ReleaseError:

@@ -23,7 +23,7 @@ from interlock.domain.rollout.rollout import Pace
 
 from ._parcel import Parcel
 from ._session import AS_NOTED, HostSession, Stopwatch, host_session
-from .transport import Door
+from .transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Probe(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class VisitContext:
     """What all visits of one deployment share.
 
     :param probe: none: a release's hooks alone say whether it is well.
@@ -54,7 +54,7 @@ class Surroundings:
     site: Site
     health: Health | None
     drain_timeout: timedelta
-    door: Door
+    transport: Transport
     balancer: Balancer | None
     probe: Probe | None
 
@@ -78,7 +78,7 @@ class Delivery:
 class Visit:
     """A deployment to one host, or a back-out of one."""
 
-    def __init__(self, host: Host, around: Surroundings) -> None:
+    def __init__(self, host: Host, around: VisitContext) -> None:
         self._host = host
         self._around = around
         self._watch = Stopwatch()
@@ -151,9 +151,9 @@ class Visit:
             await session.receive(delivery.parcel)
         specs = self._specs(delivery)
         await session.prepare(delivery.appspec)
-        await self._around.door.admit(self._host.address)  # while the bytes travelled, somebody may have said stop
+        await self._around.transport.admit(self._host.address)  # while the bytes travelled, somebody may have said stop
         await self._drain_with_hooks(session, specs, delivery.on_stop_failure)
-        await self._around.door.admit(self._host.address)  # and while it was taken out of service
+        await self._around.transport.admit(self._host.address)  # and while it was taken out of service
         await (session.settle(release, specs) if arrived else session.activate(specs, delivery.on_stop_failure))
         await self._check(version)
         await self._restore_with_hooks(session, specs)
@@ -338,7 +338,7 @@ class Visit:
     ) -> _Outcome:
         around = self._around
         async with host_session(
-            around.door, self._host.address, around.site, contents, patience=around.patience, watch=self._watch
+            around.transport, self._host.address, around.site, contents, patience=around.patience, watch=self._watch
         ) as session:
             self._note(session.state, contents.release if isinstance(contents, Contents) else contents)
             try:

@@ -22,10 +22,10 @@ from interlock.domain.rollout.rollout import Pace
 
 from ._parcel import Parcel
 from ._session import ask_host
-from ._visit import Delivery, Probe, StopFailure, Surroundings, Visit, visit_all, visit_at_pace
-from .ssh import SshDoor, SshLogin, ssh_login
-from .ssm import SsmDoor, SsmLogin
-from .transport import Door
+from ._visit import Delivery, Probe, StopFailure, Visit, VisitContext, visit_all, visit_at_pace
+from .ssh import SshLogin, SshTransport, ssh_login
+from .ssm import SsmLogin, SsmTransport
+from .transport import Transport
 
 __all__ = [
     "CONCURRENCY",
@@ -92,16 +92,16 @@ async def deploy_hosts(
     delivery = await asyncio.to_thread(_delivery, deployment)
     delivery.parcel.begin()
     site = Site(deployment.service, deployment.environment, deployment.deployment_id, deployment.deploy_root)
-    door = _door(login, admission, hosts)
-    async with _surroundings(site, deployment.health, deployment.drain_timeout, door, balancer) as around:
+    transport = _door(login, admission, hosts)
+    async with _surroundings(site, deployment.health, deployment.drain_timeout, transport, balancer) as around:
         found = await visit_at_pace(lambda host: Visit(host, around).deploy(delivery), pace or _all_of(hosts))
     return tuple(found[host.instance_id] for host in hosts)
 
 
-def _door(login: HostLogin, admission: Admission, hosts: Sequence[Host]) -> Door:
+def _door(login: HostLogin, admission: Admission, hosts: Sequence[Host]) -> Transport:
     if isinstance(login, SsmLogin):
-        return SsmDoor(login, admission, {host.address: host.instance_id for host in hosts})
-    return SshDoor(login, admission)
+        return SsmTransport(login, admission, {host.address: host.instance_id for host in hosts})
+    return SshTransport(login, admission)
 
 
 def _all_of(hosts: Sequence[Host]) -> Pace:
@@ -135,8 +135,8 @@ async def back_out_hosts(
             who="the release manager",
         )
     site = Site(service, environment, deployment_id, deploy_root)
-    door = _door(login, admission, hosts)
-    async with _surroundings(site, health, drain_timeout, door, balancer) as around:
+    transport = _door(login, admission, hosts)
+    async with _surroundings(site, health, drain_timeout, transport, balancer) as around:
         visits = [
             partial(Visit(host, around).back_out, plan.releases[host.address], plan.versions.get(host.address))
             for host in hosts
@@ -160,8 +160,8 @@ async def restart_hosts(
 
     :param releases: a host's address: the release that it runs.
     """
-    door = _door(login, admission, hosts)
-    async with _surroundings(site, health, drain_timeout, door, balancer) as around:
+    transport = _door(login, admission, hosts)
+    async with _surroundings(site, health, drain_timeout, transport, balancer) as around:
         visits = [partial(Visit(host, around).restart, releases[host.address]) for host in hosts]
         return await visit_all([*visits], concurrency)
 
@@ -201,14 +201,14 @@ def _has(state: HostState, release: str | None) -> bool:
 
 
 async def _ask_all(
-    hosts: Sequence[Host], deploy_root: str, releases: Mapping[str, str | None], door: Door, concurrency: int
+    hosts: Sequence[Host], deploy_root: str, releases: Mapping[str, str | None], transport: Transport, concurrency: int
 ) -> list[HostState]:
     slots = asyncio.Semaphore(concurrency)
 
     async def ask(host: Host) -> HostState | DeployError:
         async with slots:
             try:
-                return await ask_host(door, host.address, deploy_root, [releases.get(host.address)])
+                return await ask_host(transport, host.address, deploy_root, [releases.get(host.address)])
             except DeployError as error:
                 return error
 
@@ -225,10 +225,10 @@ async def _ask_all(
 
 @asynccontextmanager
 async def _surroundings(
-    site: Site, health: Health | None, drain_timeout: timedelta, door: Door, balancer: Balancer | None
-) -> AsyncIterator[Surroundings]:
+    site: Site, health: Health | None, drain_timeout: timedelta, transport: Transport, balancer: Balancer | None
+) -> AsyncIterator[VisitContext]:
     async with _probe(health) as probe:
-        yield Surroundings(site, health, drain_timeout, door, balancer, probe)
+        yield VisitContext(site, health, drain_timeout, transport, balancer, probe)
 
 
 def _probe(health: Health | None) -> AbstractAsyncContextManager[Probe | None]:

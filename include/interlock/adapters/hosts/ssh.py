@@ -92,7 +92,7 @@ def _lacking(connection: str, what: str) -> AssetMissing:
     return AssetMissing(f"The connection {connection} lacks {what}.", who=_KEEPER, next_step="add it to the connection")
 
 
-class SshDoor:
+class SshTransport:
     """Opens connections for one login; keys and known hosts are read once, however many hosts there are.
 
     The only place from which a host is connected to: each connection is first asked of the admission.

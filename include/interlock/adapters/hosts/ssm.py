@@ -107,7 +107,7 @@ def ssm_login(connection: SsmConnectionSettings, client: Callable[[str], Any]) -
     return SsmLogin(client("ssm"), client("s3"), str(extra["transfer_bucket"]), prefix)
 
 
-class SsmDoor:
+class SsmTransport:
     """Talks to hosts through SSM.
 
     :param instances: address: the instance that has it.
@@ -225,8 +225,8 @@ class SsmDoor:
 class SsmConnection:
     """A host that commands can be sent to."""
 
-    def __init__(self, door: SsmDoor, address: str) -> None:
-        self._door, self._address = door, address
+    def __init__(self, transport: SsmTransport, address: str) -> None:
+        self._door, self._address = transport, address
 
     async def start(self, command: str) -> SsmProgram:
         """Start a command of the shell, which goes on when this call ends."""
@@ -240,8 +240,8 @@ class SsmConnection:
 class SsmProgram:
     """A program that runs on a host, with its input and output in a folder there."""
 
-    def __init__(self, door: SsmDoor, address: str, place: str) -> None:
-        self._door, self._address, self._place = door, address, place
+    def __init__(self, transport: SsmTransport, address: str, place: str) -> None:
+        self._door, self._address, self._place = transport, address, place
         self._unsent: list[memoryview] = []
         self._offset = 0
         self._ended = False

@@ -33,7 +33,7 @@ class Connection(Protocol):
         """Start a command of the shell."""
 
 
-class Door(Protocol):
+class Transport(Protocol):
     """The way to the hosts of one environment."""
 
     @property

@@ -23,7 +23,7 @@ from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.reconcile import FINDING
 from interlock.domain.permits.fencing import (
     NEWS,
-    Entrance,
+    Admittance,
     ended_with,
     finding,
     lost,
@@ -75,10 +75,10 @@ class Held:
     """Somebody's right to change something: who entered, and with which token."""
 
     entered: Entered
-    by: Entrance
+    by: Admittance
 
 
-class PermitOffice:
+class PermitIssuer:
     """Gives permits and takes them back used; each is an entry in its release's chain.
 
     :param actor: the task that asks, for the ledger; ``attempt``: which try of it.
@@ -99,7 +99,7 @@ class PermitOffice:
         :raises LostRight: the release has ended, or another try or another release came after; that is a finding.
         """
         place = place_of(environment, service)
-        by = Entrance(
+        by = Admittance(
             holder=chain, task=self._task, attempt=self._attempt, purpose=purpose, way_back=way_back, permit=permit
         )
         before = self._ledger.entries(place, kind=ENTERED)
@@ -140,7 +140,7 @@ class PermitOffice:
                 self._report(held.by, held.entered.place, what, error.what.rstrip("."), held.entered.token)
             raise
 
-    def _report(self, by: Entrance, place: str, what: str, why: str, token: int | None = None) -> None:
+    def _report(self, by: Admittance, place: str, what: str, why: str, token: int | None = None) -> None:
         worker = f"{socket.gethostname()}, process {os.getpid()}"
         found = finding(by, place, what, why, worker=worker, token=token)
         log.warning("%s", found.what)
@@ -200,7 +200,7 @@ class PermitOffice:
         _, (there,) = self._ledger.look((permit.entered.place, ENTERED, permit.entered.token - 1))
         if not there or there[0].sequence != permit.entered.token:
             raise DigestMismatch(f"The permit {permit.id[:8]} has a token that the ledger never gave.")
-        by = Entrance.model_validate(there[0].payload)
+        by = Admittance.model_validate(there[0].payload)
         mine = {"task": self._task, "attempt": self._attempt, "purpose": permit.purpose, "permit": permit.id}
         return Held(permit.entered, by.model_copy(update=mine))
 
@@ -251,7 +251,7 @@ class Admission:
         self,
         environment: str,
         *,
-        office: PermitOffice | None = None,
+        office: PermitIssuer | None = None,
         ask: Callable[[], dict[str, Any]] | None = None,
         enter: Callable[[], Held] | None = None,
         purposes: Sequence[Purpose] = (),
@@ -274,7 +274,7 @@ class Admission:
     def sandbox(
         cls,
         environment: str,
-        office: PermitOffice | None = None,
+        office: PermitIssuer | None = None,
         enter: Callable[[], Held] | None = None,
         *,
         production: Production,
@@ -296,7 +296,7 @@ class Admission:
     def by_permit(
         cls,
         environment: str,
-        office: PermitOffice,
+        office: PermitIssuer,
         ask: Callable[[], dict[str, Any]],
         *purposes: Purpose,
         halt: Callable[[], None] | None = None,

@@ -12,13 +12,13 @@ from interlock.domain.dag_names import TRAINS
 from interlock.domain.ledger.chain import Chains, Entry
 from interlock.domain.ledger.reconcile import run_of
 from interlock.domain.trains.departures import planned
-from interlock.domain.trains.manifest import ARRIVED, DEPARTED, OPENED, Arrival, Voyage
+from interlock.domain.trains.manifest import ARRIVED, DEPARTED, OPENED, Arrival, PlannedRun
 
 KINDS = "train.*"
 
 
 @dataclass(frozen=True, slots=True)
-class Journey:
+class TrainHistory:
     """A run of a train.
 
     :ivar voyage: none: it never opened boarding.
@@ -30,7 +30,7 @@ class Journey:
     chain: str
     dag_id: str
     run_id: str
-    voyage: Voyage | None = None
+    voyage: PlannedRun | None = None
     departed: datetime | None = None
     arrival: Arrival | None = None
     ended: datetime | None = None
@@ -41,28 +41,28 @@ class Journey:
         return f"{self.dag_id}/{self.run_id}"
 
 
-def journeys(ledger: Chains) -> list[Journey]:
+def journeys(ledger: Chains) -> list[TrainHistory]:
     """Return all journeys of trains that left anything."""
     runs = ((chain, run_of(chain)) for chain in ledger.chains())
     each = ((chain, run) for chain, run in runs if run is not None and run[0].startswith(TRAINS))
     return [_journey(chain, *run, ledger.entries(chain, kind=KINDS)) for chain, run in each]
 
 
-def _journey(chain: str, dag_id: str, run_id: str, entries: Sequence[Entry]) -> Journey:
+def _journey(chain: str, dag_id: str, run_id: str, entries: Sequence[Entry]) -> TrainHistory:
     last = {entry.kind: entry for entry in entries}
     opened, departed, arrived = (last.get(kind) for kind in (OPENED, DEPARTED, ARRIVED))
-    return Journey(
+    return TrainHistory(
         chain=chain,
         dag_id=dag_id,
         run_id=run_id,
-        voyage=Voyage.from_xcom(opened.payload) if opened else None,
+        voyage=PlannedRun.from_xcom(opened.payload) if opened else None,
         departed=departed.at if departed else None,
         arrival=Arrival.from_xcom(arrived.payload) if arrived else None,
         ended=arrived.at if arrived else None,
     )
 
 
-def made_up_to(found: Iterable[Journey]) -> dict[str, datetime]:
+def made_up_to(found: Iterable[TrainHistory]) -> dict[str, datetime]:
     """Return, by the train's name, the last departure for which its timetable made a run.
 
     What the cadence planned up to then is over, also if it was moved: the timetable makes no run for it again.
@@ -75,7 +75,7 @@ def made_up_to(found: Iterable[Journey]) -> dict[str, datetime]:
     return made
 
 
-def id_of(one: Journey, trains: Mapping[str, Train]) -> str:
+def id_of(one: TrainHistory, trains: Mapping[str, Train]) -> str:
     """Return what names a journey in a calendar: of one that the timetable made, the departure that it was planned as.
 
     So what was planned, is under way and has arrived is one event, also for whoever subscribed to it.
@@ -90,7 +90,7 @@ def id_of_departure(train: str, plan: datetime) -> str:
     return f"train/{train}/{plan.astimezone(UTC).isoformat()}"
 
 
-def planned_as(voyage: Voyage, trains: Mapping[str, Train]) -> datetime:
+def planned_as(voyage: PlannedRun, trains: Mapping[str, Train]) -> datetime:
     """Return when a departure was planned, by the cadence as it is now: a moved one never comes up to the next one."""
     train, at = trains.get(voyage.train), voyage.departure
     if train is None or voyage.asked_by:

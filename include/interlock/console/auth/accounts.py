@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from interlock.console.control.break_glass import FINDING, Book, OpenLedger, configured_ledger
-from interlock.console.control.current_request import Asked
-from interlock.console.control.routes import Deed
+from interlock.console.control.current_request import CurrentRequest
+from interlock.console.control.routes import RequestKind
 from interlock.console.record.witness import is_answer
 from interlock.domain.board.accounts import CLERK, CONFIRMED, DAG, DOUBTED, KNOWN, Account, doubt, refusal
 from interlock.domain.canonical import sha256_of
@@ -24,14 +24,14 @@ from .roles import ROLES
 log = logging.getLogger(__name__)
 
 
-def is_vouched_for(asked: Asked) -> bool:
+def is_vouched_for(asked: CurrentRequest) -> bool:
     """Tell whether a request is what only an account does that nobody doubts: answer, or vouch for another one."""
-    return is_answer(asked) or (asked.deed is Deed.TRIGGER and asked.names.get("dag_id") == DAG)
+    return is_answer(asked) or (asked.request_kind is RequestKind.TRIGGER and asked.names.get("dag_id") == DAG)
 
 
 def objection(
     user: str,
-    asked: Asked,
+    asked: CurrentRequest,
     open_ledger: OpenLedger = configured_ledger,
     accounts: Callable[[], list[Account]] = lambda: accounts_of_ours(),
     asked_at: Callable[[Mapping[str, str]], datetime | None] = lambda names: question_of(names),

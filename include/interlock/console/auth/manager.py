@@ -15,12 +15,12 @@ from airflow.providers.fab.www.security.permissions import RESOURCE_DAG_RUN, RES
 from cachetools import TTLCache
 from fastapi import HTTPException, status
 
-from interlock.console.control.current_request import Asked, under_way
+from interlock.console.control.current_request import CurrentRequest, under_way
 from interlock.console.control.guard import asset_of
 from interlock.console.control.lookups import dags_of_asset
 from interlock.console.control.own_dags import made
 from interlock.console.control.refusal import bench
-from interlock.console.control.routes import Deed
+from interlock.console.control.routes import RequestKind
 from interlock.console.control.rules import BREAK_GLASS, NEVER, is_controlled, is_refused, refusal
 from interlock.console.record import witness
 from interlock.console.record.witness import is_answer
@@ -64,8 +64,8 @@ class InterlockFabAuthManager(FabAuthManager):
         name = getattr(user, "username", None)  # the public user has none
         was_asked = any(user.get_id() == one if one.isdigit() else name == one for one in assigned_users)
         asked = under_way()
-        dag_id = asked.names.get("dag_id") if isinstance(asked, Asked) else None
-        if isinstance(asked, Asked) and dag_id is not None and is_controlled(dag_id):
+        dag_id = asked.names.get("dag_id") if isinstance(asked, CurrentRequest) else None
+        if isinstance(asked, CurrentRequest) and dag_id is not None and is_controlled(dag_id):
             if not was_asked:
                 bench().refused(user.get_name(), asked, DagAccessEntity.HITL_DETAIL.value, dag_id, "assignment")
             elif is_answer(asked):
@@ -103,16 +103,24 @@ class InterlockFabAuthManager(FabAuthManager):
         asked = under_way()
         entity = access_entity.value if access_entity else None
         if not permitted:
-            if isinstance(asked, Asked) and asked.deed is Deed.TRIGGER and not made().is_there(dag_id):
+            if (
+                isinstance(asked, CurrentRequest)
+                and asked.request_kind is RequestKind.TRIGGER
+                and not made().is_there(dag_id)
+            ):
                 raise HTTPException(status.HTTP_404_NOT_FOUND, NOT_YET.format(dag_id=dag_id))
-            if isinstance(asked, Asked):
+            if isinstance(asked, CurrentRequest):
                 bench().refused(user.get_name(), asked, entity, dag_id, "role")
             return False
         if not is_refused(method, entity, dag_id, asked):
-            if isinstance(asked, Asked) and asked.deed is Deed.TRIGGER and is_vouched_for(asked):
+            if (
+                isinstance(asked, CurrentRequest)
+                and asked.request_kind is RequestKind.TRIGGER
+                and is_vouched_for(asked)
+            ):
                 self._refuse_doubted(user, asked, entity, dag_id)
             return True
-        if asked is not None and not isinstance(asked, Asked):
+        if asked is not None and not isinstance(asked, CurrentRequest):
             return False  # only a question; nothing is attempted
         self._refuse_or_break(user, asked, entity, dag_id)
         return True
@@ -121,7 +129,7 @@ class InterlockFabAuthManager(FabAuthManager):
         """Tell whether a user may do this to an asset; what a release leaves, only a release does."""
         asked = under_way()
         permitted = bool(super().is_authorized_asset(method=method, user=user, details=details))
-        if permitted and isinstance(asked, Asked) and asked.deed in NEVER:
+        if permitted and isinstance(asked, CurrentRequest) and asked.request_kind in NEVER:
             for dag_id in sorted(filter(is_controlled, dags_of_asset(asset_of(asked)))):
                 self._refuse_or_break(user, asked, "ASSET", dag_id)
         return permitted
@@ -130,17 +138,17 @@ class InterlockFabAuthManager(FabAuthManager):
         """Return the Dags to which a user may do this: whoever pauses by a pattern does not pause what watches."""
         dag_ids: set[str] = super().get_authorized_dag_ids(user=user, method=method, **more)
         asked = under_way()
-        if method == "GET" or (isinstance(asked, Asked) and asked.unpauses):
+        if method == "GET" or (isinstance(asked, CurrentRequest) and asked.unpauses):
             return dag_ids
         return dag_ids - WATCHMEN
 
-    def _refuse_doubted(self, user: User, asked: Asked, entity: str | None, dag_id: str) -> None:
+    def _refuse_doubted(self, user: User, asked: CurrentRequest, entity: str | None, dag_id: str) -> None:
         """Refuse what only an account may do that nobody doubts."""
         if why := accounts.objection(user.get_name(), asked):
             bench().refused(user.get_name(), asked, entity, dag_id, "account")
             raise HTTPException(status.HTTP_403_FORBIDDEN, why)
 
-    def _refuse_or_break(self, user: User, asked: Asked | None, entity: str | None, dag_id: str) -> None:
+    def _refuse_or_break(self, user: User, asked: CurrentRequest | None, entity: str | None, dag_id: str) -> None:
         """Refuse a request, unless its user breaks the glass."""
         if asked is None:
             why = f"{refusal(entity, dag_id)} Interlock's plugin is not loaded: this did not come in by its door."

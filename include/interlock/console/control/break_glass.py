@@ -18,7 +18,7 @@ from interlock.domain.catalogue.break_glass_file import BreakGlassBook, Grant
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, instant, release_chain
 
-from .current_request import Asked, Target
+from .current_request import CurrentRequest, Target
 from .rules import BREAK_GLASS, NEVER, refusal
 
 log = logging.getLogger(__name__)
@@ -57,16 +57,16 @@ def configured_ledger() -> AbstractContextManager[Book]:
     return open_ledger(Connection.get_connection_from_secrets(LEDGER))
 
 
-class Glass:
+class BreakGlass:
     """The grants of a catalogue, and the record of their use."""
 
     def __init__(self, folder: Callable[[], Path], open_ledger: OpenLedger = configured_ledger) -> None:
         self._folder, self._open_ledger = folder, open_ledger
 
-    def refusal(self, user: str, asked: Asked, entity: str | None, dag_id: str) -> str:
+    def refusal(self, user: str, asked: CurrentRequest, entity: str | None, dag_id: str) -> str:
         """Say why this user may not break the glass for this; empty: they may, and it is on record."""
-        if asked.deed in NEVER:
-            return refusal(entity, dag_id, asked.deed)
+        if asked.request_kind in NEVER:
+            return refusal(entity, dag_id, asked.request_kind)
         try:
             grant = self._grant(user, dag_id, asked.at)
             if grant is None:
@@ -85,7 +85,9 @@ class Glass:
     def _grant(self, user: str, dag_id: str, at: datetime) -> Grant | None:
         return next((one for one in read_grants(self._folder()) if one.holds(user, dag_id, at)), None)
 
-    def _record(self, user: str, asked: Asked, entity: str | None, targets: Iterable[Target], grant: Grant) -> None:
+    def _record(
+        self, user: str, asked: CurrentRequest, entity: str | None, targets: Iterable[Target], grant: Grant
+    ) -> None:
         with self._open_ledger() as ledger:
             for number, target in enumerate(targets):
                 use = _use(user, asked, entity, target, grant)
@@ -105,7 +107,7 @@ def read_grants(folder: Path) -> tuple[Grant, ...]:
     return read_yaml(path, shown=FILE).parse(BreakGlassBook).grants if path.exists() else ()
 
 
-def _too_vague(asked: Asked, entity: str | None, targets: tuple[Target, ...]) -> str:
+def _too_vague(asked: CurrentRequest, entity: str | None, targets: tuple[Target, ...]) -> str:
     """Say why what is asked for cannot be put on record, for it could be more than it says."""
     if asked.reaches_further:
         return "With the glass broken, name each run: include_past and include_future are refused."
@@ -116,7 +118,7 @@ def _too_vague(asked: Asked, entity: str | None, targets: tuple[Target, ...]) ->
     return ""
 
 
-def _use(user: str, asked: Asked, entity: str | None, target: Target, grant: Grant) -> dict[str, Any]:
+def _use(user: str, asked: CurrentRequest, entity: str | None, target: Target, grant: Grant) -> dict[str, Any]:
     return {
         "user": user,
         "method": asked.method,

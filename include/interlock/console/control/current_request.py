@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from .routes import Deed, Route, route_of
+from .routes import RequestKind, Route, route_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -47,7 +47,7 @@ READING: Final = Reading()
 
 
 @dataclass(slots=True)
-class Asked:
+class CurrentRequest:
     """A request that would change something.
 
     :param path: below the place where Airflow is served.
@@ -67,9 +67,9 @@ class Asked:
         self.route, self.names = route_of(self.method, self.path)
 
     @property
-    def deed(self) -> Deed | None:
+    def request_kind(self) -> RequestKind | None:
         """What it does; None: nobody has said of this route what it does."""
-        return self.route.deed if self.route else None
+        return self.route.request_kind if self.route else None
 
     @property
     def content(self) -> Any:
@@ -89,7 +89,7 @@ class Asked:
     def previews(self) -> bool:
         """Tell whether it only shows what it would change."""
         if self.route is None or not self.route.may_preview:
-            return self.deed is Deed.PREVIEW
+            return self.request_kind is RequestKind.PREVIEW
         content = self.content
         return isinstance(content, dict) and content.get("dry_run") is True
 
@@ -121,10 +121,10 @@ class Asked:
         return tuple(target for target in self.targets if target.dag_id == dag_id) or (Target(dag_id),)
 
 
-_UNDER_WAY: ContextVar[Asked | Reading | None] = ContextVar("interlock_request", default=None)
+_UNDER_WAY: ContextVar[CurrentRequest | Reading | None] = ContextVar("interlock_request", default=None)
 
 
-def under_way() -> Asked | Reading | None:
+def under_way() -> CurrentRequest | Reading | None:
     """Return the request within which this is called; None: there is none, or it did not come in by the door."""
     return _UNDER_WAY.get()
 
@@ -134,16 +134,16 @@ async def let_in(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     asked = asked_of(scope)
     token = _UNDER_WAY.set(asked)
     try:
-        await app(scope, _kept(asked, receive) if isinstance(asked, Asked) else receive, send)
+        await app(scope, _kept(asked, receive) if isinstance(asked, CurrentRequest) else receive, send)
     finally:
         _UNDER_WAY.reset(token)
 
 
-def asked_of(scope: Scope) -> Asked | Reading:
+def asked_of(scope: Scope) -> CurrentRequest | Reading:
     """Return what a request is, without its body."""
     if scope["method"] in SAFE_METHODS:
         return READING
-    return Asked(scope["method"], path_of(scope))
+    return CurrentRequest(scope["method"], path_of(scope))
 
 
 def path_of(scope: Scope) -> str:
@@ -152,7 +152,7 @@ def path_of(scope: Scope) -> str:
     return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
-def _kept(asked: Asked, receive: Receive) -> Receive:
+def _kept(asked: CurrentRequest, receive: Receive) -> Receive:
     """Return a ``receive`` that keeps the beginning of what the app reads through it."""
 
     async def keep() -> Message:

@@ -16,15 +16,15 @@ from interlock.console.messages import answer, body_within, read_body, replay
 from interlock.console.record.witness import is_answer, objection
 from interlock.domain.dag_names import WATCHMEN
 
-from .current_request import LARGEST_KEPT, App, Asked, Receive, Scope, Send, let_in, says, under_way
+from .current_request import LARGEST_KEPT, App, CurrentRequest, Receive, Scope, Send, let_in, says, under_way
 from .lookups import dags_of_asset, dags_of_backfill, user_of
-from .refusal import Bench, bench
-from .routes import Deed
+from .refusal import RefusedRequests, bench
+from .routes import RequestKind
 from .rules import OPEN_DEEDS, is_controlled, is_open
 
 PARTS = ("api", "ui")
 """First words of the paths of Airflow's own API."""
-PAUSES = (Deed.PAUSE, Deed.PAUSE_MANY)
+PAUSES = (RequestKind.PAUSE, RequestKind.PAUSE_MANY)
 
 
 OURS = "interlock.console.auth.manager"
@@ -45,7 +45,10 @@ class ReleaseGuard:
     """
 
     def __init__(
-        self, app: App, judges: Callable[[], Bench] = bench, put_on_record: Callable[[str, Asked], str] = objection
+        self,
+        app: App,
+        judges: Callable[[], RefusedRequests] = bench,
+        put_on_record: Callable[[str, CurrentRequest], str] = objection,
     ) -> None:
         self.app, self._judges, self._put_on_record = app, judges, put_on_record
 
@@ -54,15 +57,15 @@ class ReleaseGuard:
         asked = under_way()
         if scope["type"] == "http" and asked is None:
             await let_in(self, scope, receive, send)
-        elif isinstance(asked, Asked) and is_answer(asked):
+        elif isinstance(asked, CurrentRequest) and is_answer(asked):
             await self._witness(asked, scope, receive, send)
-        elif isinstance(asked, Asked) and _may_matter(asked):
+        elif isinstance(asked, CurrentRequest) and _may_matter(asked):
             await self._judge(asked, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    async def _judge(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
-        if asked.route is None or asked.route.in_body or asked.deed in PAUSES:
+    async def _judge(self, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        if asked.route is None or asked.route.in_body or asked.request_kind in PAUSES:
             body = await body_within(receive, send, LARGEST_KEPT, "A request that may name Dags")
             if body is None:
                 return
@@ -75,7 +78,7 @@ class ReleaseGuard:
         else:
             await self.app(scope, receive, send)
 
-    async def _witness(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _witness(self, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send) -> None:
         """Put an answer on record before Airflow takes it; whether it was theirs to give, Airflow decides next."""
         from fastapi import HTTPException
 
@@ -91,7 +94,7 @@ class ReleaseGuard:
         else:
             await self.app(scope, replay(body, receive), send)
 
-    async def _objection(self, asked: Asked, scope: Scope, refused: list[str]) -> tuple[int, str]:
+    async def _objection(self, asked: CurrentRequest, scope: Scope, refused: list[str]) -> tuple[int, str]:
         """Return how to answer, and why; without a why, the glass is broken."""
         from fastapi import HTTPException
 
@@ -108,12 +111,12 @@ class ReleaseGuard:
         return 403, await to_thread.run_sync(judge)
 
 
-def dags_of(asked: Asked) -> set[str]:
+def dags_of(asked: CurrentRequest) -> set[str]:
     """Return the Dags that a request is about; of an unknown one, whatever Dag under control it names."""
     if asked.route is None:
         parts = asked.path.split("/")
         return {one for one in (*parts, *says(asked.content, is_controlled)) if is_controlled(one)}
-    if asked.deed is Deed.PAUSE_MANY:  # a pattern may name them
+    if asked.request_kind is RequestKind.PAUSE_MANY:  # a pattern may name them
         return set(WATCHMEN)
     dags = {target.dag_id for target in asked.targets if target.dag_id}
     if "backfill_id" in asked.names:
@@ -123,12 +126,12 @@ def dags_of(asked: Asked) -> set[str]:
     return dags
 
 
-def asset_of(asked: Asked) -> Any:
+def asset_of(asked: CurrentRequest) -> Any:
     """Return the number of the asset that a request names, in its path or in its body."""
     content = asked.content
     return asked.names.get("asset_id", content.get("asset_id") if isinstance(content, dict) else None)
 
 
-def _may_matter(asked: Asked) -> bool:
+def _may_matter(asked: CurrentRequest) -> bool:
     first = asked.path.lstrip("/").partition("/")[0].lower()
-    return first in PARTS and asked.deed not in OPEN_DEEDS and asked.deed is not Deed.ELSEWHERE
+    return first in PARTS and asked.request_kind not in OPEN_DEEDS and asked.request_kind is not RequestKind.ELSEWHERE

@@ -12,7 +12,7 @@ from interlock.domain.canonical import Sha256
 from interlock.domain.dag_names import Place
 from interlock.domain.ledger.witness import question_digest
 
-from .current_request import Asked, Scope
+from .current_request import CurrentRequest, Scope
 
 _NUMBER = TypeAdapter(int)  # as Airflow reads it: "7" and 7.0 are the asset 7, too
 
@@ -71,7 +71,7 @@ def dags_of_named_asset(by: str, value: str) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class RequestSource:
     """The task that sends a request, or the one that a request names."""
 
     dag_id: str
@@ -80,7 +80,7 @@ class Asker:
     map_index: int | None
 
 
-def asker_of(scope: Scope) -> Asker | None:
+def source_of(scope: Scope) -> RequestSource | None:
     """Return the task that a token of the execution API is for; none if there is no such task, or not any more.
 
     The token is not proven here: whoever goes by what it says hands the request on to Airflow, which proves it.
@@ -101,7 +101,7 @@ def asker_of(scope: Scope) -> Asker | None:
         row = session.execute(
             select(one.dag_id, one.run_id, one.task_id, one.map_index).where(one.id == number)
         ).first()
-    return Asker(*row) if row else None
+    return RequestSource(*row) if row else None
 
 
 def places_of(dag_id: str) -> tuple[Place, ...]:
@@ -119,7 +119,7 @@ def places_of(dag_id: str) -> tuple[Place, ...]:
     return tuple(Place(bundle=bundle, file=file) for bundle, file in rows)
 
 
-def question_of(asked: Asked) -> Sha256 | None:
+def question_of(asked: CurrentRequest) -> Sha256 | None:
     """Return the digest of the question that an answer is about, as Airflow has it; None if there is none."""
     from airflow.models.hitl import HITLDetail
     from airflow.models.taskinstance import TaskInstance

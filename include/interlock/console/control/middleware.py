@@ -35,7 +35,7 @@ from .break_glass import OpenLedger, configured_ledger
 from .current_request import (
     LARGEST_KEPT,
     App,
-    Asked,
+    CurrentRequest,
     Message,
     Reading,
     Receive,
@@ -49,12 +49,12 @@ from .current_request import (
 )
 from .lookups import user_of
 from .refusal import bench
-from .routes import Deed
+from .routes import RequestKind
 from .rules import is_controlled, is_root, refusal_of_root, service_of
-from .task_requests import GUARDED, Knows, is_of_a_task, refused
+from .task_requests import GUARDED, Lookups, is_of_a_task, refused
 from .train_requests import not_on_the_train
 
-NoteRun = Callable[[str, str, Asked, bytes], None]
+NoteRun = Callable[[str, str, CurrentRequest, bytes], None]
 
 LARGEST_BODY = 64 * 1024
 """Bytes; the largest request that the form can make is a few kilobytes."""
@@ -64,7 +64,7 @@ TRIGGER = re.compile(r"(?:.*/)?api/+v2/+dags/+(?P<dag>[^/]+)/+dagruns/*", re.IGN
 CONNECTION = re.compile(r"(?:.*/)?api/+v2/+connections(?:/+(?P<id>[^/]+))?/*", re.IGNORECASE | re.DOTALL)
 
 
-class ReleaseDoor:
+class ReleaseControl:
     """Refuse what cannot be released, and hand on the rest.
 
     :param catalogue: the catalogue's folder; by default ``INTERLOCK_CATALOGUE``, or the project's own.
@@ -83,11 +83,11 @@ class ReleaseDoor:
         note_run: NoteRun = witness.note_run,
         user: Callable[[Scope], Awaitable[str]] = user_of,
         open_ledger: OpenLedger = configured_ledger,
-        knows: Knows | None = None,
+        lookups: Lookups | None = None,
     ) -> None:
         self.app, self.catalogue, self._note = app, catalogue, note
         self._note_run, self._user, self._open_ledger = note_run, user, open_ledger
-        self._knows = knows or Knows()
+        self._knows = lookups or Lookups()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it with 422 and the reason."""
@@ -98,17 +98,17 @@ class ReleaseDoor:
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = under_way()
-        if isinstance(asked, Asked) and (named := CONNECTION.fullmatch(asked.path)):
+        if isinstance(asked, CurrentRequest) and (named := CONNECTION.fullmatch(asked.path)):
             await self._connection(named["id"], asked, scope, receive, send)
             return
         if is_of_a_task(path_of(scope)):
             await self._task(asked, scope, receive, send)
-        elif isinstance(asked, Asked) and (dag_id := await to_thread.run_sync(_talked_to, asked)):
+        elif isinstance(asked, CurrentRequest) and (dag_id := await to_thread.run_sync(_talked_to, asked)):
             await self._talk(dag_id, asked, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    async def _task(self, asked: Asked | Reading | None, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _task(self, asked: CurrentRequest | Reading | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on what a task asks the execution API for, unless tasks may not."""
         path = path_of(scope)
         if GUARDED.fullmatch(path):
@@ -118,22 +118,24 @@ class ReleaseDoor:
         if found is None:
             await self.app(scope, receive, send)
             return
-        as_asked = asked if isinstance(asked, Asked) else Asked(scope["method"], path)
+        as_asked = asked if isinstance(asked, CurrentRequest) else CurrentRequest(scope["method"], path)
         (self._note or bench().note)(attempt_by_task(as_asked, found.entity, found.dag_id, found.run_id))
         await answer(send, 403, found.why)
 
-    async def _talk(self, dag_id: str, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _talk(self, dag_id: str, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on what asks for a run of a Dag under control, or answers it, if it is the Dag that its name says."""
         if why := await to_thread.run_sync(self._knows.stranger, dag_id):
             user, entity = await self._who(scope), asked.route.entity if asked.route else "RUN"
             (self._note or bench().note)(attempt_of(user, asked, entity, dag_id, "release control"))
             await answer(send, 403, why)
-        elif asked.deed is Deed.ANSWER:
+        elif asked.request_kind is RequestKind.ANSWER:
             await self.app(scope, receive, send)
         else:
             await self._ask(dag_id, scope, receive, self._on_record(dag_id, asked, scope, send))
 
-    async def _connection(self, named: str | None, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _connection(
+        self, named: str | None, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Hand on what would change a connection, unless all proof rests on it."""
         body = await body_within(receive, send, LARGEST_KEPT, "A request about connections")
         if body is None:
@@ -148,7 +150,7 @@ class ReleaseDoor:
         else:
             await self.app(scope, replay(body, receive), send)
 
-    def _on_record(self, dag_id: str, asked: Asked, scope: Scope, send: Send) -> Send:
+    def _on_record(self, dag_id: str, asked: CurrentRequest, scope: Scope, send: Send) -> Send:
         """Return a ``send`` that gives Airflow's answer when it is on record who asked for the run that it made."""
         held: list[Message] = []
 
@@ -232,7 +234,7 @@ class ReleaseDoor:
             return ""
 
 
-def _hidden(asked: Asked, body: bytes, scope: Scope) -> str:
+def _hidden(asked: CurrentRequest, body: bytes, scope: Scope) -> str:
     """Say why the audit log would not say which connections a request changes; empty: it would.
 
     Airflow keeps a body that is called JSON, and if none is, what stands in the address; it reads others as well.
@@ -249,8 +251,14 @@ def _hidden(asked: Asked, body: bytes, scope: Scope) -> str:
     return ""
 
 
-def _talked_to(asked: Asked) -> str:
+def _talked_to(asked: CurrentRequest) -> str:
     """Return the Dag under control that a request asks for a run, or answers; empty: it does neither."""
     triggered = TRIGGER.fullmatch(asked.path) if asked.method == "POST" else None
-    dag_id = triggered["dag"] if triggered else asked.names.get("dag_id", "") if asked.deed is Deed.ANSWER else ""
+    dag_id = (
+        triggered["dag"]
+        if triggered
+        else asked.names.get("dag_id", "")
+        if asked.request_kind is RequestKind.ANSWER
+        else ""
+    )
     return dag_id if is_controlled(dag_id) else ""

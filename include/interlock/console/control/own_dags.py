@@ -38,7 +38,7 @@ def home() -> Home:
     return home_of(os.environ.get("INTERLOCK_DAGS"))
 
 
-class Made:
+class OwnDags:
     """Tells Interlock's Dags from those of others.
 
     :param folder: returns the catalogue's folder.
@@ -105,8 +105,8 @@ class Made:
 
 
 @cache
-def made() -> Made:
+def made() -> OwnDags:
     """Return the one of this process."""
     from .break_glass import configured_ledger  # not at the top: the glass asks what is under control
 
-    return Made(catalogue_folder, configured_ledger)
+    return OwnDags(catalogue_folder, configured_ledger)

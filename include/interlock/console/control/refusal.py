@@ -7,25 +7,25 @@ from functools import cache
 from interlock.console.record.attempts import AttemptLog, Note, attempt_of
 from interlock.locations import catalogue_folder
 
-from .break_glass import Glass
-from .current_request import Asked
-from .routes import Deed
+from .break_glass import BreakGlass
+from .current_request import CurrentRequest
+from .routes import RequestKind
 from .rules import refusal
 
-NO_ATTEMPTS = {Deed.LIST, Deed.OWN, Deed.PARSE, Deed.ELSEWHERE}
+NO_ATTEMPTS = {RequestKind.LIST, RequestKind.OWN, RequestKind.PARSE, RequestKind.ELSEWHERE}
 """What changes no Dag: whoever may not do it has attempted nothing."""
 
 
-class Bench:
+class RefusedRequests:
     """Decides, and has what it refuses recorded.
 
     :param note: takes a refused attempt; it neither waits nor fails.
     """
 
-    def __init__(self, glass: Glass, note: Note) -> None:
+    def __init__(self, glass: BreakGlass, note: Note) -> None:
         self._glass, self.note = glass, note
 
-    def objection(self, user: str, asked: Asked, entity: str | None, dag_id: str, *, may_break: bool) -> str:
+    def objection(self, user: str, asked: CurrentRequest, entity: str | None, dag_id: str, *, may_break: bool) -> str:
         """Say why a user's request is refused; empty: it is not, for they break the glass.
 
         :param may_break: they have what it takes beside a grant.
@@ -33,19 +33,19 @@ class Bench:
         matter = (user, entity, dag_id, may_break)
         if matter not in asked.decided:
             glass = self._glass.refusal if may_break else None
-            why = glass(user, asked, entity, dag_id) if glass else refusal(entity, dag_id, asked.deed)
+            why = glass(user, asked, entity, dag_id) if glass else refusal(entity, dag_id, asked.request_kind)
             asked.decided[matter] = why
             if why:
                 self.refused(user, asked, entity, dag_id, "release control")
         return asked.decided[matter]
 
-    def refused(self, user: str, asked: Asked, entity: str | None, dag_id: str, by: str) -> None:
+    def refused(self, user: str, asked: CurrentRequest, entity: str | None, dag_id: str, by: str) -> None:
         """Have an attempt recorded, unless it would have changed nothing."""
-        if asked.deed not in NO_ATTEMPTS and not asked.previews:
+        if asked.request_kind not in NO_ATTEMPTS and not asked.previews:
             self.note(attempt_of(user, asked, entity, dag_id, by))
 
 
 @cache
-def bench() -> Bench:
+def bench() -> RefusedRequests:
     """Return the one of this process: it counts attempts, so there is only one."""
-    return Bench(Glass(catalogue_folder), AttemptLog().note)
+    return RefusedRequests(BreakGlass(catalogue_folder), AttemptLog().note)

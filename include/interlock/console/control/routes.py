@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cache
 
 
-class Deed(StrEnum):
+class RequestKind(StrEnum):
     """What a request does to a Dag, its runs and what they left."""
 
     TRIGGER = "asks for a run at the form"
@@ -42,7 +42,7 @@ class Route:
 
     method: str
     template: str
-    deed: Deed
+    request_kind: RequestKind
     entity: str | None = None
     in_body: bool = False
     may_preview: bool = False
@@ -63,58 +63,58 @@ def _routes() -> Iterator[Route]:
 
 
 def _of_dags() -> Iterator[Route]:
-    yield Route("PATCH", "/api/v2/dags", Deed.PAUSE_MANY)
-    yield Route("PATCH", DAG, Deed.PAUSE)
-    yield Route("DELETE", DAG, Deed.EDIT)
-    yield Route("POST", f"{DAG}/favorite", Deed.OWN)
-    yield Route("POST", f"{DAG}/unfavorite", Deed.OWN)
-    yield Route("PUT", "/api/v2/parseDagFile/{file_token}", Deed.PARSE)
+    yield Route("PATCH", "/api/v2/dags", RequestKind.PAUSE_MANY)
+    yield Route("PATCH", DAG, RequestKind.PAUSE)
+    yield Route("DELETE", DAG, RequestKind.EDIT)
+    yield Route("POST", f"{DAG}/favorite", RequestKind.OWN)
+    yield Route("POST", f"{DAG}/unfavorite", RequestKind.OWN)
+    yield Route("PUT", "/api/v2/parseDagFile/{file_token}", RequestKind.PARSE)
 
 
 def _of_runs() -> Iterator[Route]:
-    yield Route("POST", f"{DAG}/dagRuns", Deed.TRIGGER, "RUN")
-    yield Route("POST", f"{DAG}/dagRuns/list", Deed.LIST, "RUN")
-    yield Route("PATCH", f"{DAG}/dagRuns", Deed.EDIT, "RUN", in_body=True)
-    yield Route("POST", f"{DAG}/clearDagRuns", Deed.EDIT, "RUN", in_body=True, may_preview=True)
-    yield Route("POST", f"{DAG}/clearPartitions", Deed.EDIT, "RUN", may_preview=True)
-    yield Route("PATCH", RUN, Deed.EDIT, "RUN")
-    yield Route("DELETE", RUN, Deed.EDIT, "RUN")
-    yield Route("POST", f"{RUN}/clear", Deed.EDIT, "RUN", may_preview=True)
-    yield Route("POST", "/api/v2/backfills", Deed.START, "RUN", in_body=True)
-    yield Route("POST", "/api/v2/backfills/dry_run", Deed.START, "RUN", in_body=True)
+    yield Route("POST", f"{DAG}/dagRuns", RequestKind.TRIGGER, "RUN")
+    yield Route("POST", f"{DAG}/dagRuns/list", RequestKind.LIST, "RUN")
+    yield Route("PATCH", f"{DAG}/dagRuns", RequestKind.EDIT, "RUN", in_body=True)
+    yield Route("POST", f"{DAG}/clearDagRuns", RequestKind.EDIT, "RUN", in_body=True, may_preview=True)
+    yield Route("POST", f"{DAG}/clearPartitions", RequestKind.EDIT, "RUN", may_preview=True)
+    yield Route("PATCH", RUN, RequestKind.EDIT, "RUN")
+    yield Route("DELETE", RUN, RequestKind.EDIT, "RUN")
+    yield Route("POST", f"{RUN}/clear", RequestKind.EDIT, "RUN", may_preview=True)
+    yield Route("POST", "/api/v2/backfills", RequestKind.START, "RUN", in_body=True)
+    yield Route("POST", "/api/v2/backfills/dry_run", RequestKind.START, "RUN", in_body=True)
     for change in ("pause", "unpause", "cancel"):
-        yield Route("PUT", f"{BACKFILL}/{change}", Deed.START, "RUN")
+        yield Route("PUT", f"{BACKFILL}/{change}", RequestKind.START, "RUN")
 
 
 def _of_tasks() -> Iterator[Route]:
-    yield Route("POST", f"{DAG}/clearTaskInstances", Deed.EDIT, "TASK_INSTANCE", in_body=True, may_preview=True)
-    yield Route("PATCH", f"{RUN}/taskInstances", Deed.EDIT, "TASK_INSTANCE", in_body=True)
-    yield Route("POST", f"{RUN}/taskInstances/list", Deed.LIST, "TASK_INSTANCE")
-    yield Route("PATCH", TASK, Deed.EDIT, "TASK_INSTANCE")
-    yield Route("DELETE", TASK, Deed.EDIT, "TASK_INSTANCE")
-    yield Route("PATCH", f"{TASK}/dry_run", Deed.PREVIEW, "TASK_INSTANCE")
-    yield Route("PATCH", f"{TASK}/{{map_index}}", Deed.EDIT, "TASK_INSTANCE")
-    yield Route("PATCH", f"{TASK}/{{map_index}}/dry_run", Deed.PREVIEW, "TASK_INSTANCE")
-    yield Route("PATCH", f"{TASK}/{{map_index}}/hitlDetails", Deed.ANSWER, "HITL_DETAIL")
-    yield Route("PATCH", GROUP, Deed.EDIT, "TASK_INSTANCE")
-    yield Route("PATCH", f"{GROUP}/dry_run", Deed.PREVIEW, "TASK_INSTANCE")
-    yield Route("POST", XCOM, Deed.EDIT, "XCOM")
-    yield Route("PATCH", f"{XCOM}/{{xcom_key:path}}", Deed.EDIT, "XCOM")
-    yield Route("DELETE", f"{XCOM}/{{xcom_key:path}}", Deed.EDIT, "XCOM")
-    yield Route("DELETE", STATE, Deed.EDIT, "TASK_INSTANCE")
+    yield Route("POST", f"{DAG}/clearTaskInstances", RequestKind.EDIT, "TASK_INSTANCE", in_body=True, may_preview=True)
+    yield Route("PATCH", f"{RUN}/taskInstances", RequestKind.EDIT, "TASK_INSTANCE", in_body=True)
+    yield Route("POST", f"{RUN}/taskInstances/list", RequestKind.LIST, "TASK_INSTANCE")
+    yield Route("PATCH", TASK, RequestKind.EDIT, "TASK_INSTANCE")
+    yield Route("DELETE", TASK, RequestKind.EDIT, "TASK_INSTANCE")
+    yield Route("PATCH", f"{TASK}/dry_run", RequestKind.PREVIEW, "TASK_INSTANCE")
+    yield Route("PATCH", f"{TASK}/{{map_index}}", RequestKind.EDIT, "TASK_INSTANCE")
+    yield Route("PATCH", f"{TASK}/{{map_index}}/dry_run", RequestKind.PREVIEW, "TASK_INSTANCE")
+    yield Route("PATCH", f"{TASK}/{{map_index}}/hitlDetails", RequestKind.ANSWER, "HITL_DETAIL")
+    yield Route("PATCH", GROUP, RequestKind.EDIT, "TASK_INSTANCE")
+    yield Route("PATCH", f"{GROUP}/dry_run", RequestKind.PREVIEW, "TASK_INSTANCE")
+    yield Route("POST", XCOM, RequestKind.EDIT, "XCOM")
+    yield Route("PATCH", f"{XCOM}/{{xcom_key:path}}", RequestKind.EDIT, "XCOM")
+    yield Route("DELETE", f"{XCOM}/{{xcom_key:path}}", RequestKind.EDIT, "XCOM")
+    yield Route("DELETE", STATE, RequestKind.EDIT, "TASK_INSTANCE")
     for method in ("PUT", "PATCH", "DELETE"):
-        yield Route(method, f"{STATE}/{{key:path}}", Deed.EDIT, "TASK_INSTANCE")
+        yield Route(method, f"{STATE}/{{key:path}}", RequestKind.EDIT, "TASK_INSTANCE")
 
 
 def _of_assets() -> Iterator[Route]:
-    yield Route("POST", "/api/v2/assets/events", Deed.ASSET, "ASSET", in_body=True)
-    yield Route("POST", f"{ASSET}/materialize", Deed.START, "ASSET")
-    yield Route("DELETE", f"{ASSET}/queuedEvents", Deed.ASSET, "ASSET")
-    yield Route("DELETE", f"{ASSET}/state-store", Deed.ASSET, "ASSET")
+    yield Route("POST", "/api/v2/assets/events", RequestKind.ASSET, "ASSET", in_body=True)
+    yield Route("POST", f"{ASSET}/materialize", RequestKind.START, "ASSET")
+    yield Route("DELETE", f"{ASSET}/queuedEvents", RequestKind.ASSET, "ASSET")
+    yield Route("DELETE", f"{ASSET}/state-store", RequestKind.ASSET, "ASSET")
     for method in ("PUT", "DELETE"):
-        yield Route(method, f"{ASSET}/state-store/{{key:path}}", Deed.ASSET, "ASSET")
-    yield Route("DELETE", f"{DAG}/assets/queuedEvents", Deed.ASSET, "ASSET")
-    yield Route("DELETE", f"{DAG}/assets/{{asset_id}}/queuedEvents", Deed.ASSET, "ASSET")
+        yield Route(method, f"{ASSET}/state-store/{{key:path}}", RequestKind.ASSET, "ASSET")
+    yield Route("DELETE", f"{DAG}/assets/queuedEvents", RequestKind.ASSET, "ASSET")
+    yield Route("DELETE", f"{DAG}/assets/{{asset_id}}/queuedEvents", RequestKind.ASSET, "ASSET")
 
 
 def _of_the_rest() -> Iterator[Route]:
@@ -128,13 +128,13 @@ def _of_the_rest() -> Iterator[Route]:
         ("pools", "pool_name:path"),
         ("variables", "variable_key:path"),
     ):
-        yield Route("POST", f"/api/v2/{kind}", Deed.ELSEWHERE)
-        yield Route("PATCH", f"/api/v2/{kind}", Deed.ELSEWHERE)
+        yield Route("POST", f"/api/v2/{kind}", RequestKind.ELSEWHERE)
+        yield Route("PATCH", f"/api/v2/{kind}", RequestKind.ELSEWHERE)
         for method in ("PATCH", "DELETE"):
-            yield Route(method, f"/api/v2/{kind}/{{{name}}}", Deed.ELSEWHERE)
+            yield Route(method, f"/api/v2/{kind}/{{{name}}}", RequestKind.ELSEWHERE)
     for action in ("test", "enqueue-test", "defaults"):
-        yield Route("POST", f"/api/v2/connections/{action}", Deed.ELSEWHERE)
-    yield Route("POST", "/ui/auth/token", Deed.ELSEWHERE)
+        yield Route("POST", f"/api/v2/connections/{action}", RequestKind.ELSEWHERE)
+    yield Route("POST", "/ui/auth/token", RequestKind.ELSEWHERE)
 
 
 ROUTES = tuple(_routes())

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
 
-from .current_request import Asked, Reading
+from .current_request import CurrentRequest, Reading
 from .own_dags import made
-from .routes import Deed
+from .routes import RequestKind
 
 BREAK_GLASS = "break_glass"
 ROOTS = frozenset(
@@ -34,10 +34,10 @@ STAYS_OPEN = {("POST", "RUN"), ("PUT", "HITL_DETAIL"), ("PUT", None)}
 
 In Airflow's words: its methods, where PUT is every change, and its ``DagAccessEntity``, where none is the Dag itself.
 """
-OPEN_DEEDS = {Deed.TRIGGER, Deed.ANSWER, Deed.LIST, Deed.OWN, Deed.PARSE}
+OPEN_DEEDS = {RequestKind.TRIGGER, RequestKind.ANSWER, RequestKind.LIST, RequestKind.OWN, RequestKind.PARSE}
 """What somebody with the permission may do to any Dag under control."""
-PAUSES = {Deed.PAUSE, Deed.PAUSE_MANY}
-NEVER = {Deed.START, Deed.ASSET} | PAUSES
+PAUSES = {RequestKind.PAUSE, RequestKind.PAUSE_MANY}
+NEVER = {RequestKind.START, RequestKind.ASSET} | PAUSES
 """What no broken glass opens either: there is no repair that needs it."""
 
 
@@ -66,31 +66,31 @@ def goes_round(method: str, entity: str | None, dag_id: str | None) -> bool:
     return is_controlled(dag_id) and method != READ and (method, entity) not in STAYS_OPEN
 
 
-def is_refused(method: str, entity: str | None, dag_id: str, asked: Asked | Reading | None) -> bool:
+def is_refused(method: str, entity: str | None, dag_id: str, asked: CurrentRequest | Reading | None) -> bool:
     """Tell whether nobody may do this to a Dag, by what Airflow asks for and by what the request really does.
 
     :param asked: the request that is under way; None: it cannot be told, for it did not come in by the door.
     """
     if not is_controlled(dag_id):
         return False
-    if isinstance(asked, Asked):
+    if isinstance(asked, CurrentRequest):
         return not is_open(asked, dag_id) or goes_round(method, entity, dag_id)
     if asked is None and method != READ and (method, entity) != ("PUT", "HITL_DETAIL"):
         return True
     return goes_round(method, entity, dag_id)
 
 
-def is_open(asked: Asked, dag_id: str) -> bool:
+def is_open(asked: CurrentRequest, dag_id: str) -> bool:
     """Tell whether a request does to a Dag under control only what may be done to it; an unknown one does not."""
-    if asked.deed in PAUSES:
+    if asked.request_kind in PAUSES:
         return is_release(dag_id) or is_train(dag_id) or asked.unpauses
-    return asked.deed in OPEN_DEEDS
+    return asked.request_kind in OPEN_DEEDS
 
 
-def refusal(entity: str | None, dag_id: str, deed: Deed | None = None) -> str:
+def refusal(entity: str | None, dag_id: str, request_kind: RequestKind | None = None) -> str:
     """Say why what goes round the decisions of a release is refused."""
-    if deed in NEVER:
-        return f"{dag_id} is under release control: {_NEVER[deed]}"
+    if request_kind in NEVER:
+        return f"{dag_id} is under release control: {_NEVER[request_kind]}"
     what = f"the {entity.lower().replace('_', ' ')}s" if entity else "the history"
     return (
         f"{dag_id} is under release control: nobody marks, clears, edits or deletes {what} of a release, "
@@ -105,11 +105,12 @@ _PAUSED = (
     "Next: pause the Dag of a single release, or stop all with emergency_stop."
 )
 _NEVER = {
-    Deed.START: "it is asked for at its trigger form, once; it is not backfilled, materialised or started by other "
-    "Dags. Next: trigger it at its form.",
-    Deed.ASSET: "its assets say what an environment runs, and only its runs say that. Next: release what is to run.",
-    Deed.PAUSE: _PAUSED,
-    Deed.PAUSE_MANY: _PAUSED,
+    RequestKind.START: "it is asked for at its trigger form, once; it is not backfilled, materialised or started by "
+    "other Dags. Next: trigger it at its form.",
+    RequestKind.ASSET: "its assets say what an environment runs, and only its runs say that. "
+    "Next: release what is to run.",
+    RequestKind.PAUSE: _PAUSED,
+    RequestKind.PAUSE_MANY: _PAUSED,
 }
 
 

@@ -16,9 +16,9 @@ from urllib.parse import parse_qsl
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
 
 from .current_request import SAFE_METHODS, Scope
-from .lookups import Asker, asker_of, dags_of_named_asset
+from .lookups import RequestSource, dags_of_named_asset, source_of
 from .own_dags import made
-from .routes import Deed
+from .routes import RequestKind
 from .rules import ROOTS, is_controlled, refusal
 
 # Looser than Airflow's own routes, as the door's are.
@@ -42,7 +42,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Knows:
+class Lookups:
     """What has to be looked up about a task's request.
 
     :param asker: returns the task whose request it is; none: it cannot be told.
@@ -50,7 +50,7 @@ class Knows:
     :param stranger: says why a Dag that bears a name of Interlock's is none of its; empty: it is.
     """
 
-    asker: Callable[[Scope], Asker | None] = asker_of
+    source: Callable[[Scope], RequestSource | None] = source_of
     of_asset: Callable[[str, str], Iterable[str]] = dags_of_named_asset
     stranger: Callable[[str], str] = lambda dag_id: made().stranger(dag_id)
 
@@ -60,17 +60,19 @@ def is_of_a_task(path: str) -> bool:
     return path.lstrip("/").lower().startswith("execution/")
 
 
-def refused(method: str, path: str, scope: Scope, knows: Knows) -> Refused | None:
+def refused(method: str, path: str, scope: Scope, lookups: Lookups) -> Refused | None:
     """Return what is refused of a task's request; none: nothing is."""
     reads = method in SAFE_METHODS
     if not reads and (found := RUNS.fullmatch(path)):
         return _of_runs(found["dag"], found["run"], clear=bool(found["clear"]))
     if not reads and (found := RESULTS.fullmatch(path)):
-        return _of_results(Asker(found["dag"], found["run"], found["task"], _map_index(scope)), knows.asker(scope))
+        return _of_results(
+            RequestSource(found["dag"], found["run"], found["task"], _map_index(scope)), lookups.source(scope)
+        )
     if found := KEYS.fullmatch(path):
-        return _of_keys(found["id"].lower(), scope, knows)
+        return _of_keys(found["id"].lower(), scope, lookups)
     if not reads and (found := ASSETS.fullmatch(path)):
-        return _of_assets(found["by"].lower(), scope, knows)
+        return _of_assets(found["by"].lower(), scope, lookups)
     return None
 
 
@@ -78,37 +80,37 @@ def _of_runs(dag_id: str, run_id: str, *, clear: bool) -> Refused | None:
     starts = dag_id.lower().startswith((RELEASES, ROLLBACKS, TRAINS))
     if not (starts or clear) or not is_controlled(dag_id):
         return None
-    return Refused(dag_id, run_id, "RUN", refusal("RUN", dag_id, None if clear else Deed.START))
+    return Refused(dag_id, run_id, "RUN", refusal("RUN", dag_id, None if clear else RequestKind.START))
 
 
-def _of_results(target: Asker, asker: Asker | None) -> Refused | None:
-    if asker == target or not is_controlled(target.dag_id):
+def _of_results(target: RequestSource, source: RequestSource | None) -> Refused | None:
+    if source == target or not is_controlled(target.dag_id):
         return None
     return Refused(target.dag_id, target.run_id, "XCOM", refusal("XCOM", target.dag_id))
 
 
-def _of_keys(connection_id: str, scope: Scope, knows: Knows) -> Refused | None:
+def _of_keys(connection_id: str, scope: Scope, lookups: Lookups) -> Refused | None:
     if connection_id not in ROOTS:
         return None
-    asker = knows.asker(scope)
-    if asker is not None and is_controlled(asker.dag_id) and not knows.stranger(asker.dag_id):
+    source = lookups.source(scope)
+    if source is not None and is_controlled(source.dag_id) and not lookups.stranger(source.dag_id):
         return None
     why = (
         f"The connection {connection_id} is what every release is proven by: only tasks of Interlock's own Dags read "
         "it. Rule: who could read or record votes elsewhere could go round the board. Who can change it: nobody. "
         "Next: use a connection of your own."
     )
-    return Refused(asker.dag_id if asker else "unknown", asker.run_id if asker else "unknown", "CONNECTION", why)
+    return Refused(source.dag_id if source else "unknown", source.run_id if source else "unknown", "CONNECTION", why)
 
 
-def _of_assets(by: str, scope: Scope, knows: Knows) -> Refused | None:
+def _of_assets(by: str, scope: Scope, lookups: Lookups) -> Refused | None:
     names = [value for key, value in _query(scope) if key == by]
-    dags = {dag_id for name in names for dag_id in knows.of_asset(by, name)}
+    dags = {dag_id for name in names for dag_id in lookups.of_asset(by, name)}
     controlled = sorted(filter(is_controlled, dags))
-    asker = knows.asker(scope) if controlled else None
-    if not controlled or (asker is not None and asker.dag_id in controlled):
+    source = lookups.source(scope) if controlled else None
+    if not controlled or (source is not None and source.dag_id in controlled):
         return None
-    return Refused(controlled[0], "", "ASSET", refusal("ASSET", controlled[0], Deed.ASSET))
+    return Refused(controlled[0], "", "ASSET", refusal("ASSET", controlled[0], RequestKind.ASSET))
 
 
 def _map_index(scope: Scope) -> int | None:

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any
 
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
-from interlock.console.control.current_request import Asked
+from interlock.console.control.current_request import CurrentRequest
 from interlock.domain.errors import LedgerConflict, LedgerError
 from interlock.domain.ledger.chain import INSTALLATION, instant
 
@@ -63,7 +63,7 @@ class Attempt:
         return (self.user, self.method, self.entity, self.dag_id, self.run_id, self.task_id, self.by)
 
 
-def attempt_of(user: str, asked: Asked, entity: str | None, dag_id: str, by: str) -> Attempt:
+def attempt_of(user: str, asked: CurrentRequest, entity: str | None, dag_id: str, by: str) -> Attempt:
     """Return what a request tried to do to a Dag."""
     targets = asked.targets_of(dag_id)
     return Attempt(
@@ -80,7 +80,7 @@ def attempt_of(user: str, asked: Asked, entity: str | None, dag_id: str, by: str
     )
 
 
-def attempt_by_task(asked: Asked, entity: str, dag_id: str, run_id: str) -> Attempt:
+def attempt_by_task(asked: CurrentRequest, entity: str, dag_id: str, run_id: str) -> Attempt:
     """Return what a task tried to do to another Dag's run; that it is who its token says, only Airflow can tell."""
     said = attempt_of("a task", asked, entity, dag_id, "release control")
     return replace(said, run_id=_short(run_id) or None)

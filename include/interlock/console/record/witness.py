@@ -15,9 +15,9 @@ from interlock.adapters.ledger.stops import declare, request_in
 from interlock.adapters.signing.signing import Signer
 from interlock.adapters.signing.witness import as_witnessed, witness_signer
 from interlock.console.control.break_glass import Book, OpenLedger, configured_ledger
-from interlock.console.control.current_request import Asked
+from interlock.console.control.current_request import CurrentRequest
 from interlock.console.control.lookups import question_of
-from interlock.console.control.routes import Deed
+from interlock.console.control.routes import RequestKind
 from interlock.console.control.rules import is_controlled
 from interlock.domain.board.waivers import lacks_reason
 from interlock.domain.calendars import stops
@@ -30,12 +30,12 @@ from interlock.locations import catalogue_folder
 log = logging.getLogger(__name__)
 
 
-def is_answer(asked: Asked) -> bool:
+def is_answer(asked: CurrentRequest) -> bool:
     """Say whether a request answers a question of a Dag under control."""
-    return asked.deed is Deed.ANSWER and is_controlled(asked.names.get("dag_id"))
+    return asked.request_kind is RequestKind.ANSWER and is_controlled(asked.names.get("dag_id"))
 
 
-def does_not_count(user: str, asked: Asked) -> str:
+def does_not_count(user: str, asked: CurrentRequest) -> str:
     """Say why an answer would not count, while it can still be given otherwise; empty: it would."""
     given = _answer(user, asked)
     if given is None or not lacks_reason(given.task_id, given.choice, given.comment):
@@ -48,11 +48,11 @@ def does_not_count(user: str, asked: Asked) -> str:
 
 def objection(
     user: str,
-    asked: Asked,
+    asked: CurrentRequest,
     open_ledger: OpenLedger = configured_ledger,
     *,
     open_signer: Callable[[], Signer] = witness_signer,
-    question: Callable[[Asked], str | None] = question_of,
+    question: Callable[[CurrentRequest], str | None] = question_of,
 ) -> str:
     """Put an answer on record, signed; say why it cannot be taken, or nothing if it can.
 
@@ -80,7 +80,7 @@ def objection(
 def note_run(
     user: str,
     dag_id: str,
-    asked: Asked,
+    asked: CurrentRequest,
     reply: bytes,
     open_ledger: OpenLedger = configured_ledger,
     *,
@@ -114,7 +114,7 @@ def _stop_at_once(ledger: Book, user: str, run: str, form: Mapping[str, Any]) ->
         declare(ledger, request, user, (stops.DAG, run), actor=user)
 
 
-def _answer(user: str, asked: Asked) -> GivenAnswer | None:
+def _answer(user: str, asked: CurrentRequest) -> GivenAnswer | None:
     content = asked.content
     chosen = content.get("chosen_options") if isinstance(content, dict) else None
     if not isinstance(chosen, list) or not chosen or not isinstance(chosen[0], str):

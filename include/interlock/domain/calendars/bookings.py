@@ -65,7 +65,7 @@ class Standing(Model):
     made: int = Field(0, description="How many bookings there were")
 
 
-class Verdict(Model):
+class BookingDecision(Model):
     """What a release that wants an environment is to do."""
 
     then: Literal["held", "book", "wait"]
@@ -98,7 +98,7 @@ def standing(entries: Iterable[Entry]) -> Standing:
     return Standing(booking=booking, line=tuple(line), made=made)
 
 
-def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> Verdict:
+def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> BookingDecision:
     """Say what a release is to do.
 
     :param holder: the release's chain.
@@ -106,13 +106,13 @@ def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> Ve
     """
     booking = found.booking
     if booking is not None and booking.holder == holder:
-        return Verdict(then="held")
+        return BookingDecision(then="held")
     if booking is not None and is_alive(booking.holder):
-        return Verdict(then="wait", why=f"{booking}.")
+        return BookingDecision(then="wait", why=f"{booking}.")
     before = _first(found.line, holder, is_alive)
     if before:
-        return Verdict(then="wait", why=f"{before.removeprefix('release/')} is before it in line.")
-    return Verdict(then="book", dead=booking)
+        return BookingDecision(then="wait", why=f"{before.removeprefix('release/')} is before it in line.")
+    return BookingDecision(then="book", dead=booking)
 
 
 def _first(line: Sequence[str], holder: str, is_alive: Callable[[str], bool]) -> str:

@@ -33,7 +33,7 @@ class ReleaseFacts(PastRelease):
     )
 
 
-class Verdict(Model):
+class BacktestResult(Model):
     """What a policy makes of a release."""
 
     risk: int
@@ -45,8 +45,8 @@ class Comparison(Model):
     """A past release by two policies."""
 
     release: ReleaseFacts
-    old: Verdict
-    new: Verdict
+    old: BacktestResult
+    new: BacktestResult
 
     @property
     def newly_stopped(self) -> bool:
@@ -87,7 +87,7 @@ def backtest(old: Catalogue, new: Catalogue, releases: Sequence[ReleaseFacts]) -
     )
 
 
-def judge(catalogue: Catalogue, release: ReleaseFacts, before: Sequence[PastRelease]) -> Verdict:
+def judge(catalogue: Catalogue, release: ReleaseFacts, before: Sequence[PastRelease]) -> BacktestResult:
     """Say what a catalogue makes of a release.
 
     :param before: the releases that had ended then, of any service.
@@ -114,9 +114,9 @@ def judge(catalogue: Catalogue, release: ReleaseFacts, before: Sequence[PastRele
             now=release.at,
         )
     except PolicyViolation as refused:
-        return Verdict(risk=risk, stopped=(refused.what,), asked=())
+        return BacktestResult(risk=risk, stopped=(refused.what,), asked=())
     asked = (*_asked(in_force.flow, release, risk), *_voting(catalogue, subject, release, risk))
-    return Verdict(risk=risk, stopped=tuple(_broken(in_force, release.quality)), asked=asked)
+    return BacktestResult(risk=risk, stopped=tuple(_broken(in_force, release.quality)), asked=asked)
 
 
 class _Subject(Model):

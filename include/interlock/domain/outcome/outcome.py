@@ -24,7 +24,7 @@ from interlock.domain.records import (
 )
 from interlock.domain.rollout.rollout import tolerated
 
-Verdict = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
+ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
 
 STAGE_TITLES = {
     "policy": "Release policy",
@@ -65,7 +65,7 @@ class _Ending:
     """
 
     stage: str
-    verdict: Verdict
+    verdict: ReleaseOutcome
     reason: str
     proven: bool = True
 

@@ -28,7 +28,7 @@ RIGHT_LOST = "right_lost"
 LOST_RULE = "who entered an environment last changes it, while its release has not ended and holds its booking"
 
 
-class Entrance(Model):
+class Admittance(Model):
     """That somebody enters an environment of a service in order to change it: the entry that gives the token."""
 
     holder: str = Field(description="The chain of the release")
@@ -48,18 +48,18 @@ def place_of(environment: str, service: str) -> str:
     return booking_chain(environment, service)
 
 
-def shared_token(newest: Entry | None, wanted: Entrance) -> int | None:
+def shared_token(newest: Entry | None, wanted: Admittance) -> int | None:
     """Return the token that somebody takes over instead of entering anew; none: they enter.
 
     A canary's end and a back-out, which may run at once, both give the traffic back: neither is to fence off the other.
     """
     if newest is None or not wanted.way_back or wanted.purpose != "traffic":
         return None
-    there = Entrance.model_validate(newest.payload)
+    there = Admittance.model_validate(newest.payload)
     return newest.sequence if there.way_back and there.holder == wanted.holder else None
 
 
-def why_lost(entered: Entered, by: Entrance, since: Iterable[Entry], ends: Sequence[Entry]) -> str:
+def why_lost(entered: Entered, by: Admittance, since: Iterable[Entry], ends: Sequence[Entry]) -> str:
     """Say why somebody who entered may change nothing any more; empty: they still may.
 
     :param since: what the chain of the place has after their token.
@@ -77,10 +77,10 @@ def why_lost(entered: Entered, by: Entrance, since: Iterable[Entry], ends: Seque
     return f"its release ended{how} at {_shown(ends[-1].at)}"
 
 
-def _ousted(entry: Entry, by: Entrance) -> str:
+def _ousted(entry: Entry, by: Admittance) -> str:
     holder, at = entry.payload.get("holder"), _shown(entry.at)
     if entry.kind == ENTERED:
-        there = Entrance.model_validate(entry.payload)
+        there = Admittance.model_validate(entry.payload)
         together = by.purpose == "traffic" and by.way_back and there.way_back and there.holder == by.holder
         return "" if together else f"{there} entered at {at} with the token {entry.sequence}"
     if entry.kind == BOOKED and holder != by.holder:
@@ -90,7 +90,7 @@ def _ousted(entry: Entry, by: Entrance) -> str:
     return ""
 
 
-def lost(entered: Entered, by: Entrance, what: str, why: str) -> LostRight:
+def lost(entered: Entered, by: Admittance, what: str, why: str) -> LostRight:
     """Return the error of somebody who is about to change something and may not any more.
 
     :param what: they were about to do.
@@ -104,7 +104,7 @@ def lost(entered: Entered, by: Entrance, what: str, why: str) -> LostRight:
     )
 
 
-def finding(by: Entrance, place: str, what: str, why: str, *, worker: str, token: int | None = None) -> Finding:
+def finding(by: Admittance, place: str, what: str, why: str, *, worker: str, token: int | None = None) -> Finding:
     """Return the finding about what was tried by a process that had lost its right: what is known, and no more.
 
     It belongs to the installation, and names no chain as its evidence: the release that it began in may be in the

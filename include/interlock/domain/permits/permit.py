@@ -91,7 +91,7 @@ def objections(plan: RolloutPlan, found: Circumstances, now: datetime) -> tuple[
     """Return every reason against changing production by this plan now; none: a permit may be given."""
     return tuple(
         objection
-        for check in (_of_the_plan, _of_the_version, _of_the_board, _of_the_quality, _of_the_time, _of_hands)
+        for check in (_check_plan, _check_version, _check_board, _check_quality, _check_time, _check_interventions)
         for objection in check(plan, found, now)
     )
 
@@ -148,7 +148,7 @@ def _unusable(permit: Permit, problem: str) -> PolicyViolation:
 # --- the checks ------------------------------------------------------------------------------------------------------
 
 
-def _of_the_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+def _check_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     again = "trigger the release again: what was decided is void"
     if plan.rehearsal != (plan.environment in SANDBOXES):
         says = "a rehearsal" if plan.rehearsal else "no rehearsal"
@@ -190,7 +190,7 @@ def _of_the_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
         )
 
 
-def _of_the_version(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+def _check_version(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     if found.marked:
         yield Objection(
             what=found.marked,
@@ -214,7 +214,7 @@ def _of_the_version(plan: RolloutPlan, found: Circumstances, now: datetime) -> I
         )
 
 
-def _of_the_board(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+def _check_board(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     decision = found.decision
     if decision is None:
         what = "The board has not decided."
@@ -229,7 +229,7 @@ def _of_the_board(plan: RolloutPlan, found: Circumstances, now: datetime) -> Ite
     )
 
 
-def _of_the_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+def _check_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     who, again = "the service's team", "trigger the release again, and let it be reviewed"
     if found.quality is None or sha256_of(found.quality) != plan.quality_digest:
         yield Objection(
@@ -252,7 +252,7 @@ def _of_the_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> I
         )
 
 
-def _of_the_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+def _check_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     if plan.not_before and now < plan.not_before:
         yield Objection(
             what=f"The rollout is not to begin before {_utc(plan.not_before)}.",
@@ -341,7 +341,7 @@ def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry], *, unsigned: st
     )
 
 
-def _of_hands(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+def _check_interventions(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     if found.unsigned:
         yield Objection(
             what=found.unsigned,

@@ -64,7 +64,7 @@ class LeftBehind(Model):
 Found = Boarded | LeftBehind
 
 
-class Voyage(Record):
+class PlannedRun(Record):
     """When a train takes passengers and departs."""
 
     train: str

@@ -28,7 +28,7 @@ from interlock.adapters.catalogue.trains import load_trains
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.source import git
 from interlock.adapters.trains.boarding import Platform
-from interlock.adapters.trains.history import Journey, journeys
+from interlock.adapters.trains.history import TrainHistory, journeys
 from interlock.console.control.open_runs import runs_under_way, unpaused
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import Catalogue, Service
@@ -109,7 +109,7 @@ def show_departures(train: Train, catalogue: Catalogue, calendars: Calendars, co
         console.print(f"  {day:%a %Y-%m-%d}  {escape(title)} ({name})", highlight=False)
 
 
-def show_what_runs(train: Train, going: Iterable[Journey], console: Console, *, is_paused: bool) -> None:
+def show_what_runs(train: Train, going: Iterable[TrainHistory], console: Console, *, is_paused: bool) -> None:
     """Show the departures that have their run already, and whether there will be others."""
     if is_paused:
         dag_id = dag_of_train(train.name)

@@ -179,7 +179,7 @@ def _of_release(
     found = [*checks.of_run(seen, entries, ASKING), *checks.of_chain(entries)]
     found += checks.of_bundles(seen, resources.home())
     if entries:
-        found += _of_hands(ledger, api, dag_id, run_id, service, entries)
+        found += _interventions(ledger, api, dag_id, run_id, service, entries)
     if service is not None:
         found += checks.of_catalogue(entries, catalogue_digest(service.name))
     yield from (one.model_copy(update={"chain": chain if entries else INSTALLATION}) for one in found)
@@ -229,7 +229,7 @@ def _seen(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
     )
 
 
-def _of_hands(
+def _interventions(
     ledger: Ledger, api: AirflowApi, dag_id: str, run_id: str, service: Service | None, entries: Sequence[Entry]
 ) -> Iterator[Finding]:
     """Yield what was done by hand since the release began, by Airflow's audit log."""

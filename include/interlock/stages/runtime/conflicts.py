@@ -18,7 +18,7 @@ from interlock.domain.calendars.conflicts import Conflict, of_line, of_quorum
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import ReleaseError
 from interlock.domain.records import PolicyInForce, ReleasePlan
-from interlock.domain.trains.manifest import CONDUCTOR, Voyage
+from interlock.domain.trains.manifest import CONDUCTOR, PlannedRun
 from interlock.locations import catalogue_folder
 from interlock.stages.trains.passengers import running
 
@@ -63,7 +63,7 @@ def note_of_release(plan: ReleasePlan, in_force: PolicyInForce, *, by_train: boo
     return found
 
 
-def note_of_train(train: Train, voyage: Voyage, rule: VotingRule | None, authors: Sequence[str]) -> list[Conflict]:
+def note_of_train(train: Train, voyage: PlannedRun, rule: VotingRule | None, authors: Sequence[str]) -> list[Conflict]:
     """Find what a departure clashes with when boarding opens, if everybody boards.
 
     That is other trains, what each passenger clashes with, releases that are under way, and a board that cannot come to

@@ -13,7 +13,7 @@ from functools import partial
 from time import sleep
 from typing import Any
 
-from interlock.adapters.permits.issuer import Admission, PermitOffice
+from interlock.adapters.permits.issuer import Admission, PermitIssuer
 from interlock.domain.calendars.stops import EmergencyStop, refuse_halted, stops_in_force
 from interlock.domain.catalogue import Service
 from interlock.domain.errors import PolicyViolation, ReleaseError
@@ -343,7 +343,7 @@ def _not_refused(
 
 
 def _issue(
-    office: PermitOffice,
+    office: PermitIssuer,
     service: str,
     purpose: Purpose,
     plan: RolloutPlan,
@@ -375,7 +375,7 @@ def _addresses(hosts: Sequence[Host]) -> list[str]:
 
 def _admission(
     plan: RolloutPlan,
-    office: PermitOffice,
+    office: PermitIssuer,
     ask: Callable[[], Envelope],
     purpose: Purpose,
     *,
@@ -388,7 +388,7 @@ def _admission(
 
 
 def _sandbox(
-    office: PermitOffice, service: str, environment: str, purpose: Purpose, *, way_back: bool = False
+    office: PermitIssuer, service: str, environment: str, purpose: Purpose, *, way_back: bool = False
 ) -> Admission:
     """Admit to a sandbox, which asks for no permit; but who entered it last is the one who changes it, there too."""
     enter = partial(
@@ -408,6 +408,6 @@ def _production(service: str, environment: str) -> Production:
 
 
 @contextmanager
-def _office(run: str = "") -> Iterator[PermitOffice]:
+def _office(run: str = "") -> Iterator[PermitIssuer]:
     with resources.ledger() as ledger:
-        yield PermitOffice(resources.signer(), ledger, actor=this_task(), attempt=this_try(), run=run)
+        yield PermitIssuer(resources.signer(), ledger, actor=this_task(), attempt=this_try(), run=run)

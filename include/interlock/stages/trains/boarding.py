@@ -28,7 +28,7 @@ from interlock.domain.trains.manifest import (
     Found,
     LeftBehind,
     Manifest,
-    Voyage,
+    PlannedRun,
     boarding,
     manifest_in,
     when_late,
@@ -59,11 +59,11 @@ def train_params() -> dict[str, Param]:
 
 
 @stage_task(task_display_name="Open boarding")
-def open_train(name: str) -> Voyage:
+def open_train(name: str) -> PlannedRun:
     """Say when this departure is, and when its manifest is frozen."""
     known = next((one.payload for one in chain_entries() if one.kind == OPENED), None)
     if known is not None:
-        return Voyage.from_xcom(known)  # by an earlier try of this task
+        return PlannedRun.from_xcom(known)  # by an earlier try of this task
     resources.refuse_unguarded()
     catalogue = catalogue_now()
     train = train_now(name, catalogue)
@@ -71,7 +71,7 @@ def open_train(name: str) -> Voyage:
     dag_run: Any = get_current_context()["dag_run"]
     by_hand = _is_by_hand(name, dag_run.run_type)
     departure = _asked_departure(now) if by_hand else dag_run.data_interval_end
-    voyage = Voyage(
+    voyage = PlannedRun(
         train=name,
         departure=departure,
         cut_off=max(now, departure - train.boarding.cut_off),
@@ -135,7 +135,7 @@ def _asked_departure(now: datetime) -> datetime:
 
 
 @stage_task(task_display_name="Freeze the manifest", evidence=FROZEN, seal=True)
-def freeze_manifest(name: str, voyage: Voyage) -> Manifest:
+def freeze_manifest(name: str, voyage: PlannedRun) -> Manifest:
     """Say who is on board: exactly which commit of which service; the digest of this is what the board decides on.
 
     Waits, without a worker, for passengers that the train waits for, and for repositories that do not answer.
@@ -206,7 +206,7 @@ def _open_at(catalogue: Catalogue, train: Train, found: Mapping[str, Found], at:
     return {**found, **behind}
 
 
-def _wait_for_late(train: Train, found: Mapping[str, Found], voyage: Voyage) -> None:
+def _wait_for_late(train: Train, found: Mapping[str, Found], voyage: PlannedRun) -> None:
     """Go on, look again in a minute, or fail, as the rules of those who are late say."""
     late = when_late(train, tuple(found.values()))
     said = "; ".join(f"{one.service}: {one.why}" for one in late.because)
