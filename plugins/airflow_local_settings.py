@@ -1,32 +1,7 @@
-"""Put the door in front of Airflow's execution API where it is served alone: `airflow api-server --apps execution`.
-
-There Airflow loads no plugin, but these settings, as in each of its processes: ``plugins/`` is on their path, behind
-all else. An installation with settings of its own loads this file in them, or releases find out that their execution
-API is not guarded, and do not start (docs/platform-engineer.md).
-"""
+"""Load Interlock's part of Airflow's settings. The plugins folder is on Airflow's path, behind all else."""
 
 from __future__ import annotations
 
-from functools import wraps
-from typing import Any
-
-import wrapt
+import interlock.airflow_settings  # noqa: F401
 
 __all__: list[str] = []
-
-
-@wrapt.when_imported("airflow.api_fastapi.app")
-def guard_execution_api(module: Any) -> None:
-    """Have Airflow's app made with the door around it, also without plugins."""
-    create = module.create_app
-
-    @wraps(create)
-    def create_guarded(apps: str = "all") -> Any:
-        from interlock.console.control.middleware import ReleaseControl
-
-        app = create(apps)
-        if not any(one.cls is ReleaseControl for one in app.user_middleware):
-            app.add_middleware(ReleaseControl)
-        return app
-
-    module.create_app = create_guarded

@@ -1,68 +1,7 @@
-"""What Airflow is told of Interlock: the door in front of its API, and the pages of a release.
-
-Airflow executes this file in every process, each task's too; what only its API server needs is imported there alone.
-"""
+"""Tell Airflow of Interlock's plugin where the package was not installed, and so has no entry point."""
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any, ClassVar
+from interlock.plugin import InterlockPlugin
 
-from airflow.plugins_manager import AirflowPlugin
-
-RUN = "dag_id={DAG_ID}&run_id={RUN_ID}"
-
-
-class InterlockPlugin(AirflowPlugin):
-    """Release management on Airflow."""
-
-    name = "interlock"
-
-    external_views: ClassVar[list[dict[str, Any]]] = [
-        {
-            "name": "Release",
-            "href": f"interlock/release?{RUN}",
-            "destination": "dag_run",
-            "url_route": "release",
-        },
-        {
-            "name": "Quality report",
-            "href": f"interlock/quality?{RUN}",
-            "destination": "dag_run",
-            "url_route": "quality-report",
-        },
-        {
-            "name": "Release calendar",
-            "href": "interlock/calendar",
-            "destination": "nav",
-            "url_route": "release-calendar",
-        },
-    ]
-
-    @cached_property
-    def fastapi_apps(self) -> list[dict[str, Any]]:
-        """The pages, mounted into Airflow's API server."""
-        from interlock.console.pages.pages import PREFIX, create_app
-
-        return [{"app": create_app(), "url_prefix": PREFIX, "name": "Interlock"}]
-
-    @cached_property
-    def timetables(self) -> list[type]:
-        """The timetable of trains."""
-        from interlock.stages.trains.timetables import TrainTimetable
-
-        return [TrainTimetable]
-
-    @cached_property
-    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:
-        """The door, around Airflow's API server, and within it the guard, unless the auth manager is ours."""
-        from airflow.api_fastapi.app import get_auth_manager_cls
-
-        from interlock.console.control.guard import ReleaseGuard, is_needed
-        from interlock.console.control.middleware import ReleaseControl
-
-        within = [ReleaseGuard] if is_needed(get_auth_manager_cls()) else []
-        # Airflow puts each around those before it.
-        return [
-            {"middleware": one, "args": [], "kwargs": {}, "name": one.__name__} for one in (*within, ReleaseControl)
-        ]
+__all__ = ["InterlockPlugin"]

@@ -33,8 +33,8 @@ def refuse_unguarded(url: str) -> None:
             f"what their stages hand on (it answered {reply.status_code}).",
             rule="no release while others could go round the process (interlock/console/control/task_requests.py)",
             who="the platform engineer",
-            next_step="serve it with the project's plugins/ folder in [core] plugins_folder, and if there is an "
-            "airflow_local_settings.py of your own, load the project's in it "
+            next_step="serve it with the project's plugins/ folder in [core] plugins_folder, or write "
+            "import interlock.airflow_settings into your own airflow_local_settings.py "
             "(docs/platform-engineer.md); then trigger the release again",
         )
 
