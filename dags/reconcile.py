@@ -1,6 +1,6 @@
 """The Dag ``reconcile``: looks, every few minutes, whether anybody went round the release process.
 
-Composition only: what it compares is in ``include/interlock/stages/controls/reconcile.py``.
+Composition only: what it compares is in ``include/interlock/stages/controls/reconcile_*.py``.
 """
 
 from __future__ import annotations

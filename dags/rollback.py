@@ -18,17 +18,11 @@ from interlock.locations import catalogue_folder
 from interlock.stages.release.closure import closure_stage
 from interlock.stages.release.implementation import implementation_stage
 from interlock.stages.release.verification import verification_stage
-from interlock.stages.rollback.rollback import (
-    acceptance_stage,
-    build_stage,
-    communication_stage,
-    design_stage,
-    planning_stage,
-    policy_stage,
-    quality_stage,
-    rollback_params,
-    rollout_stage,
-)
+from interlock.stages.rollback.communication import communication_stage
+from interlock.stages.rollback.earlier_release import acceptance_stage, build_stage, design_stage, quality_stage
+from interlock.stages.rollback.planning import planning_stage
+from interlock.stages.rollback.policy import policy_stage, rollback_params
+from interlock.stages.rollback.rollout import rollout_stage
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """

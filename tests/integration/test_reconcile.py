@@ -41,8 +41,10 @@ from interlock.domain.records import (
 from interlock.estate.settings import Settings
 from interlock.estate.stack import postgres
 from interlock.locations import CATALOGUE
-from interlock.stages.controls import reconcile, returning, reviews, stops
+from interlock.stages.controls import findings as controls_findings
+from interlock.stages.controls import reconcile_hosts, reconcile_ledger, reconcile_releases, returning, reviews, stops
 from interlock.stages.runtime import history, permits, resources
+from interlock.stages.runtime.catalogue import catalogue_digest
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.deployments import served
 from tests.factories import releases
@@ -158,7 +160,7 @@ def mails(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         sent.append((subject, text))
         return ("audrey@example.com",)
 
-    monkeypatch.setattr(reconcile, "notify", notify)
+    monkeypatch.setattr(controls_findings, "notify", notify)
     monkeypatch.setattr(stops, "notify", notify)
     return sent
 
@@ -169,7 +171,7 @@ def record(ledger: Ledger, kind: str, payload: dict[str, Any], chain: str = CHAI
 
 def began(ledger: Ledger, **changes: Any) -> None:
     """Let a release of the bike shop be frozen, by the catalogue as it is."""
-    digest = reconcile.catalogue_digest("bike-shop")
+    digest = catalogue_digest("bike-shop")
     record(ledger, "policy.resolved", releases.policy().model_copy(update={"digest": digest}).to_xcom())
     plan = releases.rollout(**changes)
     record(ledger, "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest})
@@ -210,7 +212,7 @@ def task(airflow: AirflowServer, task_id: str, state: str, result: Any = None, t
 def test_a_release_by_the_book_has_no_finding(airflow: AirflowServer, ledger: Ledger, run: Run) -> None:
     began(ledger)
     task(airflow, "policy.resolve_policy", "success", ledger.entries(CHAIN)[0].payload)
-    assert run(reconcile.check_releases) == 0
+    assert run(reconcile_releases.check_releases) == 0
     assert findings(ledger) == findings(ledger, INSTALLATION) == []
 
 
@@ -220,9 +222,9 @@ def test_each_contradiction_is_one_finding_however_often_it_is_looked_at(
     began(ledger)
     task(airflow, "policy.resolve_policy", "success", {"schema_version": 1, "forged": True}, ("success", "success"))
     task(airflow, "rollout.await_board", "success")
-    assert run(reconcile.check_releases) == 3
+    assert run(reconcile_releases.check_releases) == 3
     assert sorted(findings(ledger)) == ["task_cleared", "task_marked", "xcom_edited"]
-    assert run(reconcile.check_releases, run_id="look-2") == 0
+    assert run(reconcile_releases.check_releases, run_id="look-2") == 0
     assert len(findings(ledger)) == 3
     assert ledger.heads(CHAIN)[-1].sequence == ledger.entries(CHAIN)[-1].sequence, "what was found is signed"
 
@@ -231,7 +233,7 @@ def test_a_deleted_run_and_a_changed_catalogue_are_found(airflow: AirflowServer,
     record(ledger, "policy.resolved", releases.policy().to_xcom())
     airflow.more["/api/v2/dags/~/dagRuns"] = {"dag_runs": [], "total_entries": 0}
     airflow.knows_run = False
-    run(reconcile.check_releases)
+    run(reconcile_releases.check_releases)
     assert findings(ledger) == ["run_gone", "catalogue_changed"]
 
 
@@ -239,7 +241,7 @@ def test_a_run_whose_chain_is_gone_is_found_in_the_installations(
     airflow: AirflowServer, ledger: Ledger, run: Run
 ) -> None:
     task(airflow, "policy.resolve_policy", "success")
-    run(reconcile.check_releases)
+    run(reconcile_releases.check_releases)
     assert findings(ledger, INSTALLATION) == ["chain_gone"]
     assert CHAIN not in ledger.chains()
 
@@ -248,8 +250,8 @@ def test_a_paused_dag_is_found_with_who_paused_it(airflow: AirflowServer, ledger
     dags_seen(airflow, (RUN[0], "release.py", True))
     paused = json.dumps({"method": "PATCH", "is_paused": True})
     audited(airflow, "patch_dag", run_id=None, task_id=None, extra=paused)
-    run(reconcile.check_releases)
-    assert run(reconcile.check_releases) == 0
+    run(reconcile_releases.check_releases)
+    assert run(reconcile_releases.check_releases) == 0
     (found,) = ledger.entries(INSTALLATION, kind="finding")
     assert "release_bike_shop is paused. olga paused the Dag" in found.payload["what"]
 
@@ -264,8 +266,8 @@ def test_a_dag_that_only_bears_the_name_is_found_and_gives_its_releases_no_permi
         ("reconcile", "mine.py", False),
         ("release_tables", "team/tables.py", False),
     )
-    run(reconcile.check_releases)
-    assert run(reconcile.check_releases) == 0
+    run(reconcile_releases.check_releases)
+    assert run(reconcile_releases.check_releases) == 0
     found = [
         one.payload for one in ledger.entries(INSTALLATION, kind="finding") if one.payload["found"] == "dag_replaced"
     ]
@@ -281,8 +283,8 @@ def test_a_run_whose_tasks_were_another_bundles_is_found_although_the_dag_is_bac
     record(ledger, "policy.resolved", releases.policy().to_xcom())
     assert airflow.run is not None
     airflow.run["dag_versions"] = [{"bundle_name": name} for name in ("dags-folder", "data-team", None)]
-    run(reconcile.check_releases)
-    assert run(reconcile.check_releases) == 0
+    run(reconcile_releases.check_releases)
+    assert run(reconcile_releases.check_releases) == 0
     found = [one.payload for one in ledger.entries(CHAIN, kind="finding") if one.payload["found"] == "dag_replaced"]
     assert [one["evidence"]["bundle"] for one in found] == ["data-team"]
 
@@ -293,7 +295,7 @@ def test_another_teams_runs_are_none_of_our_business(airflow: AirflowServer, led
         "total_entries": 2,
     }
     airflow.asked.clear()
-    assert run(reconcile.check_releases) == 0
+    assert run(reconcile_releases.check_releases) == 0
     assert not [path for _, path in airflow.asked if "release_tables" in path or "train_model" in path]
 
 
@@ -307,9 +309,9 @@ def test_a_release_that_cannot_be_looked_at_is_a_finding_and_hides_no_other(
     }
     witness.append(f"release/{RUN[0]}/{name}", "run.asked", {}, actor="rita", key="1")
     task(airflow, "policy.resolve_policy", "success")
-    run(reconcile.check_releases)
+    run(reconcile_releases.check_releases)
     assert sorted(findings(ledger, INSTALLATION)) == ["chain_gone", "not_looked_at"]
-    assert run(reconcile.check_releases) == 0
+    assert run(reconcile_releases.check_releases) == 0
     assert not [path for _, path in airflow.asked if unquote(path).rstrip("/").endswith(f"/dagRuns/{name}")]
 
 
@@ -323,7 +325,7 @@ def test_what_cannot_be_looked_at_now_is_looked_at_again_and_hides_no_other(
     airflow.runs[RUN[0], "odd"] = {"no": "state"}  # something answers in Airflow's place
     task(airflow, "policy.resolve_policy", "success")
     with pytest.raises(TransientError, match="not one of Airflow's API"):
-        run(reconcile.check_releases)
+        run(reconcile_releases.check_releases)
     assert findings(ledger, INSTALLATION) == ["chain_gone"]
 
 
@@ -335,10 +337,10 @@ def test_what_was_done_by_hand_is_found_once_the_guard_had_time_to_record_what_i
     audited(airflow, "delete_xcom_entry", owner="mallory")
     named = {"user": "mallory", "entity": "XCOM", "dag_id": RUN[0], "run_id": RUN[1], "task_id": None}
     record(witness, "attempt.refused", {**named, "at": airflow.audit[1]["when"]}, INSTALLATION)
-    assert run(reconcile.check_releases) == 0
+    assert run(reconcile_releases.check_releases) == 0
     monkeypatch.setattr(interventions, "WINDOW", timedelta())
     monkeypatch.setattr(interventions, "SKEW", timedelta())
-    assert run(reconcile.check_releases) == 1
+    assert run(reconcile_releases.check_releases) == 1
     (found,) = ledger.entries(CHAIN, kind="finding")
     assert found.payload["what"].startswith("Airflow's audit log: olga marked rollout.await_board at ")
 
@@ -352,11 +354,11 @@ def test_what_holds_is_signed_and_a_signature_that_was_removed_is_found(
     record(ledger, "policy.resolved", releases.policy().to_xcom())
     record(ledger, "plan.made", releases.plan().to_xcom())
     record(ledger, "key.added", {"key": "one"}, INSTALLATION)
-    assert run(reconcile.check_ledger) == 0
+    assert run(reconcile_ledger.check_ledger) == 0
     for chain in (CHAIN, INSTALLATION):
         assert ledger.heads(chain)[-1].sequence == ledger.entries(chain)[-1].sequence
     _as_owner(server, "DELETE FROM ledger.heads")
-    assert run(reconcile.check_ledger, looked=datetime.now(UTC)) == 2
+    assert run(reconcile_ledger.check_ledger, looked=datetime.now(UTC)) == 2
     assert findings(ledger, INSTALLATION) == ["signature_gone", "signature_gone"]
 
 
@@ -364,10 +366,10 @@ def test_a_decision_that_is_not_signed_is_found_and_not_signed_by_looking_at_it(
     airflow: AirflowServer, ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(ledger, "board.decided", releases.decision().to_xcom())
-    assert run(reconcile.check_ledger) == 0, "the task that decided may be about to sign it"
+    assert run(reconcile_ledger.check_ledger) == 0, "the task that decided may be about to sign it"
     assert ledger.heads(CHAIN) == (), "and nobody else does"
-    monkeypatch.setattr(reconcile, "SEALING", timedelta())
-    assert run(reconcile.check_ledger) == 1
+    monkeypatch.setattr(reconcile_ledger, "MAX_SEALING_TIME", timedelta())
+    assert run(reconcile_ledger.check_ledger) == 1
     assert findings(ledger, INSTALLATION) == ["seal_missing"]
     assert ledger.heads(CHAIN) == ()
 
@@ -377,8 +379,8 @@ def test_a_chain_that_was_changed_is_found_in_the_installations(
 ) -> None:
     began(ledger)
     _as_owner(server, "UPDATE ledger.entries SET actor = 'mallory' WHERE sequence = 1")
-    assert run(reconcile.check_ledger) == 1
-    assert run(reconcile.check_ledger) == 0
+    assert run(reconcile_ledger.check_ledger) == 1
+    assert run(reconcile_ledger.check_ledger) == 0
     (found,) = ledger.entries(INSTALLATION, kind="finding")
     assert found.payload["what"].startswith(f"Entry 1 of the chain {CHAIN} was changed")
 
@@ -409,12 +411,12 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 def test_a_host_that_no_release_touched_is_a_baseline_once_and_a_change_of_it_a_finding(
     ledger: Ledger, run: Run, hosts: dict[str, str | None]
 ) -> None:
-    assert run(reconcile.check_hosts) == 0
+    assert run(reconcile_hosts.check_hosts) == 0
     assert len(ledger.entries(INSTALLATION, kind="baseline.seen")) == 3
-    assert run(reconcile.check_hosts) == 0
+    assert run(reconcile_hosts.check_hosts) == 0
     hosts[releases.host(2).address] = "9.9.9-deadbeef"
-    assert run(reconcile.check_hosts) == 1
-    assert run(reconcile.check_hosts) == 0
+    assert run(reconcile_hosts.check_hosts) == 1
+    assert run(reconcile_hosts.check_hosts) == 0
     (found,) = ledger.entries(INSTALLATION, kind="finding")
     assert "runs 9.9.9-deadbeef of bike-shop, and by the ledger it runs 1.0.0-0123456789ab" in found.payload["what"]
     asked = [chain for chain in ledger.chains() if chain.startswith("reconcile/")]
@@ -424,22 +426,22 @@ def test_a_host_that_no_release_touched_is_a_baseline_once_and_a_change_of_it_a_
 def test_a_host_that_was_changed_during_a_release_gives_that_release_no_permit(
     ledger: Ledger, run: Run, hosts: dict[str, str | None]
 ) -> None:
-    run(reconcile.check_hosts)
+    run(reconcile_hosts.check_hosts)
     record(ledger, "plan.made", releases.plan().to_xcom())
     hosts[releases.host(3).address] = "9.9.9-deadbeef"
-    run(reconcile.check_hosts)
+    run(reconcile_hosts.check_hosts)
     assert findings(ledger) == ["host_changed"]
     assert findings(ledger, INSTALLATION) == []
 
 
 def test_what_a_release_brought_is_what_a_host_runs(ledger: Ledger, run: Run, hosts: dict[str, str | None]) -> None:
-    run(reconcile.check_hosts)
+    run(reconcile_hosts.check_hosts)
     began(ledger)
     record(ledger, "wave.deployed", releases.wave(1, releases.host_result(1)).to_xcom())
     hosts[releases.host(1).address] = f"1.1.0-{'a' * 12}"
-    assert run(reconcile.check_hosts) == 0
+    assert run(reconcile_hosts.check_hosts) == 0
     hosts[releases.host(1).address] = "1.0.0-0123456789ab"
-    assert run(reconcile.check_hosts) == 1, "a host that somebody took back by hand"
+    assert run(reconcile_hosts.check_hosts) == 1, "a host that somebody took back by hand"
 
 
 # --- telling people
@@ -450,8 +452,8 @@ def test_people_are_told_of_each_finding_once_whoever_left_it(
 ) -> None:
     record(ledger, "finding", {"what": "olga broke the glass"})
     record(ledger, "finding", {"what": "a chain is broken"}, INSTALLATION)
-    assert run(reconcile.tell_people) == ["audrey@example.com"]
-    assert run(reconcile.tell_people) == []
+    assert run(controls_findings.tell_people) == ["audrey@example.com"]
+    assert run(controls_findings.tell_people) == []
     ((subject, text),) = mails
     assert subject.startswith("2 findings about releases")
     assert "olga broke the glass" in text
@@ -653,7 +655,7 @@ def test_a_host_that_was_down_gets_the_release_when_it_is_back_and_once(
     assert [(one["purpose"], one["hosts"]) for one in used] == [("return", [lost.address])]
     for number in (1, 2):
         hosts[releases.host(number).address] = hosts[lost.address]
-    assert run(reconcile.check_hosts) == 0, "what it runs is what the ledger says"
+    assert run(reconcile_hosts.check_hosts) == 0, "what it runs is what the ledger says"
 
 
 def test_a_real_host_that_was_down_serves_the_release_once_it_answers_again(
@@ -756,14 +758,14 @@ def test_each_version_of_the_catalogue_and_each_key_is_on_record(
     catalogue = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(catalogue))
     for _ in range(2):
-        run(reconcile.check_ledger)
+        run(reconcile_ledger.check_ledger)
     (first,) = ledger.entries(INSTALLATION, kind="catalogue.changed")
     assert {"policy.yaml", "board.yaml", "services/bike-shop.yaml"} <= first.payload["files"].keys()
     board = catalogue / "board.yaml"
     before = board.read_text()
     for text in (f"{before}# another\n", before):
         board.write_text(text)
-        run(reconcile.check_ledger)
+        run(reconcile_ledger.check_ledger)
     entries = ledger.entries(INSTALLATION, kind="catalogue.changed")
     assert len(entries) == 3, "back to what it was is a change, too"
     assert entries[0].payload == entries[2].payload != entries[1].payload

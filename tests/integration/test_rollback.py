@@ -44,7 +44,10 @@ from interlock.estate.stack import postgres
 from interlock.stages.controls import marks
 from interlock.stages.release import planning, rollout
 from interlock.stages.release.acceptance import acceptance_digest
-from interlock.stages.rollback import rollback
+from interlock.stages.rollback import earlier_release
+from interlock.stages.rollback import planning as rollback_planning
+from interlock.stages.rollback import policy as rollback_policy
+from interlock.stages.rollback import rollout as rollback_rollout
 from interlock.stages.runtime import bookings, permits, requests, resources, versions
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
@@ -154,7 +157,7 @@ class Office:
             RunningRelease(host=host.address, release=f"{version}-{'9' * 12}", version=version, commit="c" * 40)
             for host in HOSTS
         )
-        self.patch.setattr(rollback, "what_runs", lambda *_: said)
+        self.patch.setattr(rollback_planning, "what_runs", lambda *_: said)
 
     def task(self, task: Any, *args: Any) -> Any:
         """Run a task's function as Airflow does."""
@@ -171,8 +174,8 @@ class Office:
             return what()
 
     def planned(self) -> tuple[Any, Any]:
-        in_force = self.task(rollback.resolve_rollback, "bike-shop")
-        return in_force, self.task(rollback.plan_rollback, "bike-shop", in_force)
+        in_force = self.task(rollback_policy.resolve_rollback, "bike-shop")
+        return in_force, self.task(rollback_planning.plan_rollback, "bike-shop", in_force)
 
     def frozen(self) -> RolloutPlan:
         """Go as far as the frozen plan."""
@@ -180,12 +183,12 @@ class Office:
         self.task(planning.decide_plan, "bike-shop", plan)
         assets = releases.assets()
         self.put(release_chain(*BACK), "assets.checked", assets)
-        artifact = self.task(rollback.take_artifact, "bike-shop", plan)
-        report = self.task(rollback.take_report, artifact)
-        waivers = self.task(rollback.take_waivers, report)
-        accepted = self.task(rollback.take_acceptance, artifact, report)
+        artifact = self.task(earlier_release.take_artifact, "bike-shop", plan)
+        report = self.task(earlier_release.take_report, artifact)
+        waivers = self.task(earlier_release.take_waivers, report)
+        accepted = self.task(earlier_release.take_acceptance, artifact, report)
         facts = ("bike-shop", in_force, plan, assets.to_xcom(), artifact, report, waivers, accepted)
-        return RolloutPlan.from_xcom(self.task(rollback.freeze_rollback, *facts))
+        return RolloutPlan.from_xcom(self.task(rollback_rollout.freeze_rollback, *facts))
 
     def said(self, plan: RolloutPlan) -> str:
         """Say what speaks against a permit for the plan now."""
@@ -214,7 +217,7 @@ def office(server: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (resources, "store", lambda: store),
         (resources, "aws", lambda *_: None),
         (ec2, "find_hosts", lambda *_: HOSTS),
-        (rollback, "prove_back_out", lambda *_: back),  # what hosts say of themselves is the fleet's tests
+        (rollback_rollout, "prove_back_out", lambda *_: back),  # what hosts say of themselves is the fleet's tests
         (permits, "_done_by_hand", lambda *_: ()),
     ):
         monkeypatch.setattr(room, name, value)
@@ -344,10 +347,10 @@ def test_bytes_that_are_gone_or_others_are_refused(office: Office, tmp_path: Pat
     stored.chmod(0o644)
     stored.write_bytes(b"other bytes")
     with pytest.raises(AirflowFailException):
-        office.task(rollback.take_artifact, "bike-shop", plan)
+        office.task(earlier_release.take_artifact, "bike-shop", plan)
     shutil.rmtree(stored.parent)
     with pytest.raises(AirflowFailException):
-        office.task(rollback.take_artifact, "bike-shop", plan)
+        office.task(earlier_release.take_artifact, "bike-shop", plan)
 
 
 def mark(office: Office, verdict: str, version: str = "1.1.0", *, run: str = "one") -> Any:
@@ -406,26 +409,28 @@ def test_without_a_version_whoever_asks_is_shown_what_there_is(office: Office) -
     office.deployed("1.1.0")
     office.deployed("1.2.0", outcome="backed_out")
     office.form["version"] = None
-    in_force = office.task(rollback.resolve_rollback, "bike-shop")
-    (asked,) = office.task(rollback.offer_releases, "bike-shop", in_force)
+    in_force = office.task(rollback_policy.resolve_rollback, "bike-shop")
+    (asked,) = office.task(rollback_planning.offer_releases, "bike-shop", in_force)
     offered, last, cancel = (option.partition(" · ")[0] for option in asked["options"])
-    assert (offered, last, cancel) == ("1.1.0", "1.0.5", rollback.CANCEL)
+    assert (offered, last, cancel) == ("1.1.0", "1.0.5", rollback_planning.CANCEL)
     assert [user["id"] for user in asked["assigned_users"]] == ["rita", "board_clerk"]
 
     def answered(user: str, choice: str) -> None:
-        office.patch.setattr(rollback, "votes_on", lambda *_: (Vote(user=user, assigned="rita", choice=choice),))
+        office.patch.setattr(
+            rollback_planning, "votes_on", lambda *_: (Vote(user=user, assigned="rita", choice=choice),)
+        )
 
-    for user, choice in (("olga", asked["options"][1]), ("rita", rollback.CANCEL)):
+    for user, choice in (("olga", asked["options"][1]), ("rita", rollback_planning.CANCEL)):
         answered(user, choice)
         with pytest.raises(AirflowFailException, match="No release was chosen"):
-            office.task(rollback.plan_rollback, "bike-shop", in_force)
+            office.task(rollback_planning.plan_rollback, "bike-shop", in_force)
     answered("rita", asked["options"][1])
-    assert office.task(rollback.plan_rollback, "bike-shop", in_force)["version"] == "1.0.5"
+    assert office.task(rollback_planning.plan_rollback, "bike-shop", in_force)["version"] == "1.0.5"
 
 
 def test_a_rollback_waits_until_the_release_that_is_under_way_has_ended(office: Office) -> None:
     office.deployed("1.0.5")
-    in_force = office.task(rollback.resolve_rollback, "bike-shop")
+    in_force = office.task(rollback_policy.resolve_rollback, "bike-shop")
     office.patch.setattr(bookings, "is_under_way", lambda chain: chain == "release/release_bike_shop/other")
     since = datetime.now(UTC)
     other = Booking(
@@ -439,9 +444,9 @@ def test_a_rollback_waits_until_the_release_that_is_under_way_has_ended(office: 
     )
     office.put("booking/production/bike-shop", BOOKED, other.model_dump(mode="json"))
     with pytest.raises(AirflowRescheduleException):
-        office.task(rollback.offer_releases, "bike-shop", in_force)
+        office.task(rollback_planning.offer_releases, "bike-shop", in_force)
     office.patch.setattr(bookings, "is_under_way", lambda chain: False)
-    assert office.task(rollback.offer_releases, "bike-shop", in_force) == []
+    assert office.task(rollback_planning.offer_releases, "bike-shop", in_force) == []
 
 
 def test_a_rollback_that_no_person_asked_for_is_refused(office: Office) -> None:
@@ -545,9 +550,9 @@ def test_a_rollback_asks_only_for_what_the_release_answered_then(office: Office)
 def test_a_decision_of_then_about_other_bytes_is_refused(office: Office) -> None:
     office.deployed("1.1.0")
     _, plan = office.planned()
-    artifact = office.task(rollback.take_artifact, "bike-shop", plan)
-    report = office.task(rollback.take_report, artifact)
+    artifact = office.task(earlier_release.take_artifact, "bike-shop", plan)
+    report = office.task(earlier_release.take_report, artifact)
     other = {**report, "docs": "elsewhere"}
     office.put(release_chain(*BACK), "quality.judged", other)
     with pytest.raises(AirflowFailException, match="not this artifact with this quality report"):
-        office.task(rollback.take_acceptance, artifact, other)
+        office.task(earlier_release.take_acceptance, artifact, other)

@@ -30,7 +30,7 @@ from interlock.domain.records import (
     VerificationReport,
     WaveReport,
 )
-from interlock.stages.rollback.rollback import ASK as ASK_ROLLBACK
+from interlock.stages.rollback.planning import ASK as ASK_ROLLBACK
 from interlock.stages.runtime import bookings, resources
 from interlock.stages.runtime.evidence import chain_entries, plan_in, record, this_task
 from interlock.stages.runtime.history import remember

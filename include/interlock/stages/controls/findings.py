@@ -1,0 +1,65 @@
+"""The Dag ``reconcile``: records findings in the ledger and tells people about them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow.sdk import TriggerRule
+
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import AlreadyRecorded, LedgerBroken
+from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.reconcile import FINDING, TOLD, Finding
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.evidence import this_task
+from interlock.stages.runtime.notices import notify
+from interlock.stages.runtime.taskflow import stage_task, this_run
+
+from .watched_releases import watched_chains
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+
+def record_findings(ledger: Ledger, found: Iterable[Finding]) -> int:
+    """Put findings on record that are not there yet, and sign; return how many were new."""
+    new: dict[str, list[Entry]] = {}
+    for finding in found:
+        chain = finding.chain or INSTALLATION
+        with suppress(AlreadyRecorded):
+            entry = ledger.append_once(chain, FINDING, finding.payload, actor=this_task(), key=finding.key)
+            new.setdefault(chain, []).append(entry)
+            log.warning("Finding in %s: %s", chain, finding.what)
+    for chain, entries in new.items():
+        with suppress(LedgerBroken):  # a chain that does not hold is not signed; that it does not is a finding
+            ledger.sign_head(chain, resources.signer(), seals=entries[-1])
+    return sum(map(len, new.values()))
+
+
+@stage_task(task_display_name="Tell people", trigger_rule=TriggerRule.ALL_DONE)
+def tell_people() -> list[str]:
+    """Send one mail about the findings that nobody has been told of, whoever left them, to those the policy names."""
+    now = datetime.now(UTC)
+    with resources.ledger() as ledger:
+        told = {(one.payload["chain"], one.payload["key"]) for one in ledger.entries(INSTALLATION, kind=TOLD)}
+        new: list[Entry] = []
+        for chain in (INSTALLATION, *watched_chains(ledger, now)):
+            with suppress(LedgerBroken):
+                new += [one for one in ledger.entries(chain, kind=FINDING) if (chain, one.key) not in told]
+        if not new:
+            return []
+        same = sha256_of({"told": [one.hash for one in new]})[:32]
+        subject = f"{len(new)} finding{'s' if len(new) > 1 else ''} about releases: {'/'.join(this_run())}"
+        to = notify(subject, checks.mail_text(new), same=same)
+        for one in new:
+            about = {"chain": one.chain, "key": one.key, "to": list(to)}
+            ledger.append(INSTALLATION, TOLD, about, actor=this_task(), key=f"{TOLD}/{one.hash}")
+        ledger.sign_head(INSTALLATION, resources.signer())
+    return list(to)

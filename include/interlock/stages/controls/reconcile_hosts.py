@@ -1,0 +1,220 @@
+"""The Dag ``reconcile``: compares what hosts run with what the ledger says.
+
+Hosts are read before the ledger: what a release does is in the ledger before a host shows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow.sdk import TriggerRule
+
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Environment, Service
+from interlock.domain.errors import AlreadyRecorded, DeployError, LedgerBroken
+from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.reconcile import BASELINE, Finding
+from interlock.domain.permits.permit import SANDBOXES
+from interlock.domain.records import Host
+from interlock.locations import catalogue_folder
+from interlock.stages.runtime import permits, resources
+from interlock.stages.runtime.catalogue import catalogue_digest
+from interlock.stages.runtime.evidence import this_task
+from interlock.stages.runtime.taskflow import stage_task
+from interlock.stages.strategies import fleets as hosts_of
+
+from .findings import record_findings
+from .watched_releases import WATCH_WITHOUT_END, ends_of_releases
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+
+class Fleet(NamedTuple):
+    """The hosts of one environment of a service."""
+
+    service: Service
+    described: Environment
+    hosts: tuple[Host, ...]
+
+
+class RecordedReleases(NamedTuple):
+    """What a host may run, and the chain that says so."""
+
+    allowed: frozenset[str | None]
+    chain: str
+
+
+Runs = dict[tuple[str, str], str | None]
+"""Service and host's address: the release that the host says it runs."""
+Records = dict[tuple[str, str], RecordedReleases]
+
+
+@stage_task(task_display_name="Compare hosts with the ledger", trigger_rule=TriggerRule.ALL_DONE)
+def check_hosts() -> int:
+    """Ask every host beyond the sandboxes what it runs, and compare it with what releases brought there.
+
+    A host that no release has touched is recorded once with what it runs, as a baseline; from then on any change
+    without a permit is a finding. A host that cannot be asked is none. Returns the number of new findings.
+    """
+    services = load_catalogue(catalogue_folder()).services.values()
+    found: list[Finding] = []
+    for environment in sorted({name for one in services for name in one.environments} - SANDBOXES):
+        fleets = [
+            Fleet(one, described, hosts_of.every_host(described))
+            for one in services
+            if (described := one.environments.get(environment))
+        ]
+        if any(fleet.hosts for fleet in fleets):
+            found += _compare_fleets(environment, fleets)
+    with resources.ledger() as ledger:
+        return record_findings(ledger, found)
+
+
+def _compare_fleets(environment: str, fleets: Sequence[Fleet]) -> Iterator[Finding]:
+    """Yield the hosts of an environment that run what the ledger knew neither before nor after they were asked."""
+    before = _read_records(environment, fleets)
+    runs = _ask_fleets(environment, fleets)
+    after = _read_records(environment, fleets)
+    for (service, host), release in runs.items():
+        place = (service, host)
+        if place not in after:
+            _record_baseline(environment, service, host, release)
+            continue
+        allowed = after[place].allowed | (before[place].allowed if place in before else frozenset())
+        for finding in checks.of_host(
+            service=service,
+            environment=environment,
+            host=host,
+            runs=release,
+            allowed=allowed,
+            source=after[place].chain,
+        ):
+            yield finding.model_copy(update={"chain": _find_chain(service, host, release)})
+
+
+def _ask_fleets(environment: str, fleets: Sequence[Fleet]) -> Runs:
+    hosts = [host for fleet in fleets for host in fleet.hosts]
+    digest = sha256_of({fleet.service.name: catalogue_digest(fleet.service.name) for fleet in fleets})
+    logins = [resources.login(fleet.described) for fleet in fleets]
+
+    async def ask_all(admission: Admission) -> Runs:
+        asked = (_ask_fleet(fleet, login, admission) for fleet, login in zip(fleets, logins, strict=True))
+        return {place: release for fleet in await asyncio.gather(*asked) for place, release in fleet.items()}
+
+    with permits.admission_to_watch(environment, hosts, digest) as admission:
+        return asyncio.run(ask_all(admission))
+
+
+async def _ask_fleet(fleet: Fleet, login: Any, admission: Admission) -> Runs:
+    """Ask the hosts of one service; if one of them cannot be asked, the others are asked one by one."""
+    from interlock.adapters.hosts import fleet as ssh_hosts  # not at the top: see rolling.py
+
+    async def ask(hosts: Sequence[Host]) -> Runs:
+        running = await ssh_hosts.read_running(hosts, fleet.described.deploy_root, login=login, admission=admission)
+        return {(fleet.service.name, one.host): one.release for one in running}
+
+    with suppress(DeployError):
+        return await ask(fleet.hosts)
+    runs: Runs = {}
+    for host in fleet.hosts:
+        try:
+            runs |= await ask([host])
+        except DeployError as error:
+            log.warning("%s (%s) cannot be asked what it runs: %s", host.address, host.name, error)
+    return runs
+
+
+def _read_records(environment: str, fleets: Sequence[Fleet]) -> Records:
+    """Return what hosts may run by the newest release that touched them, or by the baseline if that is newer."""
+    found: Records = {}
+    with resources.ledger() as ledger:
+        ended = ends_of_releases(ledger)
+        baselines = {
+            (one.payload["service"], one.payload["host"]): one
+            for one in ledger.entries(INSTALLATION, kind=BASELINE)
+            if one.payload["environment"] == environment
+        }
+        chains = [chain for chain in ledger.chains() if checks.run_of(chain)]
+        for fleet in fleets:
+            places = {(fleet.service.name, host.address) for host in fleet.hosts}
+            found |= _read_chains(ledger, environment, places, _newest_chains(chains, fleet.service, ended), baselines)
+    return found
+
+
+def _newest_chains(
+    chains: Sequence[str], service: Service, ended: Mapping[str, datetime]
+) -> list[tuple[str, datetime | None]]:
+    """Return the chains of a service's releases and when each ended, the newest first; those under way before all."""
+    dags = checks.dags_of(service.name)
+    runs = {chain: run for chain in chains if (run := checks.run_of(chain)) and run[0] in dags}
+    dated = [(chain, ended.get("/".join(run))) for chain, run in runs.items()]
+    return sorted(dated, key=lambda one: one[1] or datetime.max.replace(tzinfo=UTC), reverse=True)
+
+
+def _read_chains(
+    ledger: Ledger,
+    environment: str,
+    places: Collection[tuple[str, str]],
+    chains: Sequence[tuple[str, datetime | None]],
+    baselines: Mapping[tuple[str, str], Entry],
+) -> Records:
+    found: Records = {}
+    for chain, ended in chains:
+        found |= {
+            place: RecordedReleases(frozenset({one.payload["release"]}), INSTALLATION)
+            for place in set(places) - set(found)
+            if (one := baselines.get(place)) and ended and one.at > ended
+        }
+        if not set(places) - set(found):
+            return found
+        with suppress(LedgerBroken):  # check_ledger says so
+            touched = checks.releases_allowed(ledger.entries(chain), environment)
+            found |= {
+                (service, host): RecordedReleases(touched[host], chain)
+                for service, host in set(places) - set(found)
+                if host in touched
+            }
+    left = {place: baselines[place] for place in set(places) - set(found) if place in baselines}
+    return found | {
+        place: RecordedReleases(frozenset({one.payload["release"]}), INSTALLATION) for place, one in left.items()
+    }
+
+
+def _record_baseline(environment: str, service: str, host: str, release: str | None) -> None:
+    seen = {"service": service, "environment": environment, "host": host, "release": release}
+    log.warning("%s of %s runs %s; no release has touched it: this is its baseline", host, environment, release)
+    with resources.ledger() as ledger, suppress(AlreadyRecorded):
+        ledger.append_once(
+            INSTALLATION, BASELINE, seen, actor=this_task(), key=f"{BASELINE}/{service}/{environment}/{host}"
+        )
+
+
+def _find_chain(service: str, host: str, release: str | None) -> str:
+    """Return the chain of the release under way during which a host was changed; else the installation's.
+
+    A release that found the host so when it was planned may be what is to mend it.
+    """
+    with resources.ledger() as ledger:
+        ended = ends_of_releases(ledger)
+        for chain in ledger.chains():
+            run = checks.run_of(chain)
+            if run is None or run[0] not in checks.dags_of(service) or "/".join(run) in ended:
+                continue
+            with suppress(LedgerBroken):
+                entries = ledger.entries(chain)
+                if entries[-1].at > datetime.now(UTC) - WATCH_WITHOUT_END and not checks.ran_before(
+                    entries, host, release
+                ):
+                    return chain
+    return INSTALLATION

@@ -1,0 +1,126 @@
+"""The Dag ``reconcile``: proves the chains of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
+
+from airflow.sdk import TriggerRule, get_current_context
+
+from interlock.adapters.catalogue.catalogue import digests_of
+from interlock.domain.canonical import sha256_of
+from interlock.domain.errors import AlreadyRecorded
+from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger.chain import INSTALLATION, Break, unsigned_since
+from interlock.domain.ledger.reconcile import Finding
+from interlock.locations import catalogue_folder
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.evidence import this_task
+from interlock.stages.runtime.taskflow import stage_task
+
+from .findings import record_findings
+from .watched_releases import watched_chains
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
+CATALOGUE, KEY = "catalogue.changed", "key.used"
+"""Entries of the installation: what the catalogue's files are from then on, and the key that signs from then on."""
+MAX_SEALING_TIME = timedelta(minutes=10)
+"""So long a task may take, tries and all, from a decision's entry to the signed head after it."""
+LEDGER_PARTS = 288
+"""All other chains are proven in so many parts, one with each look: with a look every five minutes, each once a day."""
+
+
+@stage_task(task_display_name="Prove the ledger's chains", trigger_rule=TriggerRule.ALL_DONE)
+def check_ledger() -> int:
+    """Prove the chains of recent releases and of the installation, and a part of all others; return the new findings.
+
+    What holds is signed up to its last entry, so that nothing can be cut off from there on. Entries that were there at
+    the last look and have no signed head now had one, and it was removed.
+    """
+    now = datetime.now(UTC)
+    looked = _last_check()
+    found: list[Finding] = []
+    with resources.ledger() as ledger:
+        _record_catalogue_and_key(ledger)
+        chains = ledger.chains()
+        watched = [chain for chain in (INSTALLATION, *watched_chains(ledger, now)) if chain in chains]
+        others = [chain for chain in chains if chain not in watched and _is_due(chain, now)]
+        for chain in (*watched, *others):
+            if broken := ledger.check(chain, [resources.signer().public_key]):
+                evidence = broken.model_dump(mode="json")
+                found.append(Finding(kind="chain_broken", what=broken.sentence, evidence=evidence, chain=INSTALLATION))
+                continue
+            removed = [*_find_removed_heads(ledger, chain, looked)] if chain in watched and looked is not None else []
+            lacking = _find_unsealed_decision(ledger, chain)
+            found += [*removed, *_find_overdue_seal(chain, lacking, now)]
+            if not removed and lacking is None:  # what may have been written anew is not vouched for
+                ledger.sign_head(chain, resources.signer())
+        return record_findings(ledger, found)
+
+
+def _record_catalogue_and_key(ledger: Ledger) -> None:
+    """Put on record which catalogue holds, file by file, if it is another than before; and the key that signs."""
+    signer = resources.signer()
+    key = {"key_id": signer.key_id, "public_key": signer.public_key.decode()}
+    ledger.append(INSTALLATION, KEY, key, actor="interlock", key=f"{KEY}/{signer.key_id}")
+    files = digests_of(catalogue_folder())
+    before = ledger.entries(INSTALLATION, kind=CATALOGUE)
+    if not before or before[-1].payload["files"] != files:
+        told = {"files": files, "digest": sha256_of(files)}
+        with suppress(AlreadyRecorded):  # another look was faster
+            ledger.append_once(INSTALLATION, CATALOGUE, told, actor=this_task(), key=f"{CATALOGUE}/{len(before) + 1}")
+
+
+def _last_check() -> datetime | None:
+    """Return when the last look that succeeded began; None: there was none."""
+    at: Any = get_current_context().get("prev_start_date_success")  # Airflow's stand-in for it, also for None
+    return datetime.fromisoformat(at.isoformat()) if at else None
+
+
+def _is_due(chain: str, now: datetime) -> bool:
+    """Tell whether a chain is in the part that is proven with this look."""
+    look = int(now.timestamp() // 300)
+    return crc32(chain.encode()) % LEDGER_PARTS == look % LEDGER_PARTS
+
+
+def _find_removed_heads(ledger: Ledger, chain: str, looked: datetime) -> Iterator[Finding]:
+    """Yield a finding if a chain is not signed up to what was there when it was last looked at, and signed."""
+    signed = max((head.sequence for head in ledger.heads(chain)), default=0)
+    lost = [entry for entry in ledger.entries(chain, after=signed) if entry.at < looked]
+    if lost:
+        yield Finding(
+            kind="signature_gone",
+            what=f"The chain {chain} was signed up to entry {lost[-1].sequence}, and is signed up to {signed} now: "
+            "signed heads were removed.",
+            evidence={"chain": chain, "signed_up_to": signed, "was": lost[-1].sequence},
+            chain=INSTALLATION,
+        )
+
+
+class UnsealedDecision(NamedTuple):
+    """A decision in a release's chain that is not signed; whoever made it signs it, and nobody else.
+
+    :param at: when it was made.
+    """
+
+    where: Break
+    at: datetime
+
+
+def _find_unsealed_decision(ledger: Ledger, chain: str) -> UnsealedDecision | None:
+    if checks.run_of(chain) is None:
+        return None
+    entries = ledger.entries(chain)
+    lacking = unsigned_since(chain, entries, ledger.heads(chain))
+    return UnsealedDecision(lacking, entries[lacking.sequence - 1].at) if lacking is not None else None
+
+
+def _find_overdue_seal(chain: str, lacking: UnsealedDecision | None, now: datetime) -> Iterator[Finding]:
+    """Yield a finding if a decision has not been signed for longer than a task may take."""
+    if lacking is not None and lacking.at < now - MAX_SEALING_TIME:
+        evidence = lacking.where.model_dump(mode="json")
+        yield Finding(kind="seal_missing", what=lacking.where.sentence, evidence=evidence, chain=INSTALLATION)

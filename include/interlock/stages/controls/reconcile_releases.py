@@ -1,0 +1,200 @@
+"""The Dag ``reconcile``: compares the chains of releases with Airflow's record of their runs.
+
+Airflow is read before the ledger: what a run does is in the ledger before Airflow shows it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.catalogue.catalogue import dags_of_catalogue, load_catalogue
+from interlock.domain.catalogue import Service
+from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
+from interlock.domain.errors import CatalogueError, LedgerBroken, TransientError
+from interlock.domain.ledger import interventions
+from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
+from interlock.domain.ledger.reconcile import Finding, RunSeen
+from interlock.locations import catalogue_folder
+from interlock.stages.release.closure import QUESTIONS
+from interlock.stages.runtime import permits, resources
+from interlock.stages.runtime.catalogue import catalogue_digest
+from interlock.stages.runtime.taskflow import stage_task
+from interlock.stages.trains.passengers import ASK as ASK_TRAIN
+
+from .findings import record_findings
+from .watched_releases import WATCH_AFTER_END, watched_chains
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+QUESTION_TASKS = QUESTIONS | {ASK_TRAIN}
+"""The tasks of releases and of trains that ask people."""
+
+
+@stage_task(task_display_name="Compare releases with Airflow's record")
+def check_releases() -> int:
+    """Compare each release that is under way or ended recently with Airflow's record of it; return the new findings.
+
+    Tasks marked or cleared by hand, answers that are gone, edited results, deleted runs, paused Dags, Dags of others
+    with names of Interlock's, edited connections, a changed catalogue.
+    """
+    now = datetime.now(UTC)
+    services = {dag_id: service for service in _load_services() for dag_id in checks.dags_of(service.name)}
+    with resources.ledger() as ledger, resources.airflow_api() as api:
+        ours, seen = _find_own_dags(ledger), api.dags()
+        runs = _find_releases(ledger, api, ours, now)
+        found, passing = _compare_releases(ledger, api, runs, services)
+        paused = [dag_id for dag_id in (*services, "emergency_stop") if dag_id in seen and seen[dag_id].is_paused]
+        found += _find_paused_dags(api, paused, now - WATCH_AFTER_END)
+        found += checks.of_strangers({one: seen[one].place for one in ours if one in seen}, resources.home(), runs)
+        new = record_findings(ledger, found)
+    if passing is not None:  # all else has been looked at; what this was about is looked at again
+        raise passing
+    return new
+
+
+def _find_own_dags(ledger: Ledger) -> frozenset[str]:
+    """Return the Dags that are Interlock's: by the catalogue's files, also broken ones, and by the ledger."""
+    released = (run for chain in ledger.chains() if (run := checks.run_of(chain)))
+    return dags_of_catalogue(catalogue_folder()) | {dag_id for dag_id, _ in released}
+
+
+def _compare_releases(
+    ledger: Ledger, api: AirflowApi, runs: Iterable[tuple[str, str]], services: Mapping[str, Service]
+) -> tuple[list[Finding], TransientError | None]:
+    """Return what contradicts the chains of releases, and what kept one from being looked at that may pass.
+
+    What cannot be looked at is a finding, and keeps no other from being looked at.
+    """
+    found: list[Finding] = []
+    passing: TransientError | None = None
+    for dag_id, run_id in runs:
+        try:
+            found += _compare_release(ledger, api, dag_id, run_id, services.get(dag_id))
+        except TransientError as error:
+            log.warning("%s, run %s, cannot be looked at now: %s", dag_id, run_id, error)
+            passing = error
+        except Exception as error:  # whatever it is: it must not hide the others
+            log.exception("%s, run %s, cannot be looked at", dag_id, run_id)
+            found.append(checks.not_looked_at(dag_id, run_id, error))
+    return found, passing
+
+
+def _load_services() -> tuple[Service, ...]:
+    """Return the services; none while policy.yaml or board.yaml is broken: all else is looked at nevertheless."""
+    try:
+        return tuple(load_catalogue(catalogue_folder()).services.values())
+    except CatalogueError as error:
+        log.error("Releases cannot be compared with the catalogue, for it is broken: %s", error)
+        return ()
+
+
+def _find_releases(ledger: Ledger, api: AirflowApi, ours: Collection[str], now: datetime) -> list[tuple[str, str]]:
+    """Return Dag and run of the releases to look at, by the ledger and by Airflow; what others call so is theirs."""
+    runs = [run for beginning in (RELEASES, ROLLBACKS, TRAINS) for run in api.runs(beginning, now - WATCH_AFTER_END)]
+    known = [run for chain in watched_chains(ledger, now) if (run := checks.run_of(chain))]
+    return list(dict.fromkeys((*known, *(run for run in runs if run[0] in ours))))
+
+
+def _compare_release(
+    ledger: Ledger, api: AirflowApi, dag_id: str, run_id: str, service: Service | None
+) -> Iterator[Finding]:
+    """Yield what contradicts the chain of a release; a chain that does not hold is check_ledger's."""
+    chain = release_chain(dag_id, run_id)
+    seen = _read_run(api, dag_id, run_id)
+    try:
+        entries = ledger.entries(chain)
+    except LedgerBroken:
+        return
+    found = [*checks.of_run(seen, entries, QUESTION_TASKS), *checks.of_chain(entries)]
+    found += checks.of_bundles(seen, resources.home())
+    if entries:
+        found += _find_interventions(ledger, api, dag_id, run_id, service, entries)
+    if service is not None:
+        found += checks.of_catalogue(entries, catalogue_digest(service.name))
+    yield from (one.model_copy(update={"chain": chain if entries else INSTALLATION}) for one in found)
+
+
+def _read_run(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
+    now = datetime.now(UTC)
+    run = api.run_if_any(dag_id, run_id)
+    if run is None:
+        return RunSeen(dag_id=dag_id, run_id=run_id, state=None, at=now)
+    rows = api.task_instances(dag_id, run_id)
+    tasks = [
+        checks.Task(
+            task_id=row["task_id"],
+            map_index=row["map_index"],
+            state=row["state"],
+            tries=api.tries(dag_id, run_id, row["task_id"], row["map_index"]) if (row["try_number"] or 0) > 1 else (),
+        )
+        for row in rows
+    ]
+    results = [
+        checks.HandedOn(task_id=one.task_id, map_index=one.map_index, value=value)
+        for one in tasks
+        if one.task_id not in QUESTION_TASKS and one.state in ("success", "failed")
+        if (value := api.result(dag_id, run_id, one.task_id, one.map_index)) is not None
+    ]
+    given = [
+        checks.Given(
+            task_id=one.task_id,
+            map_index=one.map_index,
+            answered=one.answered,
+            user=one.user,
+            choice=one.choice,
+            at=one.at,
+        )
+        for one in api.answers(dag_id, run_id)
+    ]
+    return RunSeen(
+        dag_id=dag_id,
+        run_id=run_id,
+        state=str(run["state"]),
+        bundles=tuple(one["bundle_name"] for one in run.get("dag_versions") or () if one.get("bundle_name")),
+        tasks=tuple(tasks),
+        given=tuple(given),
+        handed_on=tuple(results),
+        at=now,
+    )
+
+
+def _find_interventions(
+    ledger: Ledger, api: AirflowApi, dag_id: str, run_id: str, service: Service | None, entries: Sequence[Entry]
+) -> Iterator[Finding]:
+    """Yield what was done by hand since the release began, by Airflow's audit log."""
+    now, began = datetime.now(UTC), entries[0].at
+    rows = interventions.settled(api.audit_log(began - interventions.SKEW, dag_id=dag_id), now)
+    edits = api.audit_log(began, event_pattern="connection") if service else ()
+    accounted = [
+        interventions.refusal(entry.payload)
+        for kind in (permits.REFUSED, "break_glass.used")  # the latter is a finding already
+        for entry in ledger.entries(INSTALLATION, kind=kind)
+    ]
+    done = interventions.done_by_hand(rows, accounted, dag_id=dag_id, run_id=run_id)
+    closed = next((entry.at for entry in entries if entry.kind == "release.closed"), now)
+    connections = resources.connections_of(service) if service else ()
+    edited = [row for row in interventions.connections_edited(edits, connections) if row.at < closed]
+    for row in (*done, *edited):
+        yield Finding(
+            kind="by_hand", what=f"Airflow's audit log: {row}.", evidence={"row": row.model_dump(mode="json")}
+        )
+
+
+def _find_paused_dags(api: AirflowApi, dags: Iterable[str], since: datetime) -> Iterator[Finding]:
+    """Yield the Dags that are paused, with who asked for it last."""
+    for dag_id in dags:
+        rows = [row for row in api.audit_log(since, dag_id=dag_id, event="patch_dag") if row.changes]
+        by = f" {rows[-1]}." if rows else ""
+        yield Finding(
+            kind="dag_paused",
+            what=f"The Dag {dag_id} is paused.{by}",
+            evidence={"dag_id": dag_id, "row": rows[-1].model_dump(mode="json") if rows else f"{since:%Y-%m-%d}"},
+            chain=INSTALLATION,
+        )

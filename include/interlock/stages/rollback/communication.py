@@ -1,0 +1,39 @@
+"""The eighth stage of a rollback: people are told what production goes back to, and why."""
+
+from __future__ import annotations
+
+from airflow.sdk import XComArg, task_group
+
+from interlock.domain.catalogue import Service
+from interlock.domain.outcome import versions
+from interlock.domain.records import Communication, Decision, ReleasePlan
+from interlock.stages.release.communication import announce
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.taskflow import stage_task
+
+from .earlier_release import read_earlier_release
+
+
+@stage_task(task_display_name="Write what people are told", evidence="notes.written")
+def write_rollback_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communication:
+    """Write for those concerned what production goes back to, and why."""
+    _, _, described = resources.catalogue_of(service)
+    notes = versions.rollback_notes(described, plan, read_earlier_release())
+    return Communication(notes=resources.store().put_bytes(notes.encode(), "rollback.md"), sent={}, acknowledged={})
+
+
+@stage_task(task_display_name="Record who was told", evidence="communication.recorded")
+def record_told(announced: Communication) -> Communication:
+    """Record who was told; nobody is trained again for what they worked with before."""
+    return announced
+
+
+@task_group(
+    group_id="communication",
+    group_display_name="8 Communicate and train",
+    tooltip="Communicate: those concerned are told, while production goes back already",
+)
+def communication_stage(service: Service, plan: XComArg, decision: XComArg) -> XComArg:
+    """Tell people."""
+    notes = write_rollback_notes(service.name, plan, decision)
+    return record_told(announce(service.name, plan, notes))

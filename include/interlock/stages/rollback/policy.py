@@ -1,0 +1,65 @@
+"""The first stage of a rollback: its form, and the policy that is in force for it."""
+
+from __future__ import annotations
+
+from airflow.sdk import Param, XComArg, get_current_context, task_group
+
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.change import policy as rules
+from interlock.domain.outcome import versions
+from interlock.domain.outcome.versions import RollbackRequest
+from interlock.domain.records import PolicyInForce
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.catalogue import catalogue_digest
+from interlock.stages.runtime.evidence import record
+from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.taskflow import stage_task
+
+
+def rollback_params() -> dict[str, Param]:
+    """Return the form of a rollback."""
+    return {
+        "version": Param(
+            "",
+            type=["string", "null"],
+            maxLength=64,
+            title="Back to version",
+            description="A version that production ran before, such as 1.4.0. Empty: you are shown which there are, by "
+            "the ledger, and choose one under Required Actions.",
+        ),
+        "reason": Param(
+            type="string",
+            minLength=5,
+            maxLength=200,
+            title="Reason",
+            description="Why production goes back. Everybody who is told reads it, and it goes on record.",
+        ),
+        "incident": Param(
+            "", type=["string", "null"], maxLength=100, title="Incident", description="Its number, if there is one."
+        ),
+    }
+
+
+def read_request() -> RollbackRequest:
+    """Read what was asked for at the form of the rollback, or past it."""
+    return versions.parse_rollback(dict(get_current_context()["params"]))
+
+
+@stage_task(task_display_name="Resolve the policy in force", evidence="policy.resolved")
+def resolve_rollback(service: str) -> PolicyInForce:
+    """Resolve the policy for standard changes; refuse what breaks the form's rules, and what no person asked for."""
+    resources.refuse_unguarded()
+    policy, _, described = resources.catalogue_of(service)
+    request, by = read_request(), requester()
+    asked = {"service": service, "requested_by": by, "change_type": ChangeType.STANDARD.value, "rollback": True}
+    record("release.requested", {**asked, **request.model_dump(mode="json")}, actor=by)
+    in_force = rules.resolve_policy(policy, described, ChangeType.STANDARD)
+    return in_force.model_copy(update={"digest": catalogue_digest(service)})
+
+
+@task_group(
+    group_id="policy", group_display_name="1 Release policy", tooltip="Release policy: which rules hold for a rollback"
+)
+def policy_stage(service: str) -> XComArg:
+    """Resolve the policy in force."""
+    return resolve_rollback(service)
