@@ -19,7 +19,7 @@ from interlock.adapters.signing.signing import Signer
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.errors import ClockError, DigestMismatch, LostRight, PolicyViolation
 from interlock.domain.ledger.chain import release_chain
-from interlock.domain.permits.permit import LONGEST
+from interlock.domain.permits.permit import MAX_PERMIT_AGE
 from interlock.domain.permits.production import Production
 from interlock.estate.settings import SERVICE
 from interlock.stages.runtime import resources
@@ -117,7 +117,7 @@ def test_a_permit_is_for_its_environment(rejected: Release) -> None:
 def test_a_permit_ends(rejected: Release) -> None:
     with wave.office() as office:
         permit = issued(office, rejected)
-    late = rolled(LONGEST + timedelta(seconds=1))
+    late = rolled(MAX_PERMIT_AGE + timedelta(seconds=1))
     with wave.office(clock=late) as later, pytest.raises(PolicyViolation, match="it ended at"):
         later.redeem(permit, **DEPLOY)
 
@@ -142,7 +142,7 @@ def test_a_permit_from_later_is_none(rejected: Release) -> None:
     stopped="its use must be recorded, and the ledger takes no time that is not its database's",
 )
 def test_a_clock_that_was_rolled_back_revives_no_permit(rejected: Release) -> None:
-    with wave.office(clock=rolled(-LONGEST - timedelta(minutes=1))) as before:
+    with wave.office(clock=rolled(-MAX_PERMIT_AGE - timedelta(minutes=1))) as before:
         old = issued(before, rejected)
     back = rolled(timedelta(minutes=-10))
     with open_ledger(BaseHook.get_connection(resources.LEDGER), clock=back) as ledger:

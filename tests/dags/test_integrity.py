@@ -15,7 +15,7 @@ import pytest
 
 from interlock.console.auth.roles import ROLES
 from interlock.console.control.rules import is_controlled
-from interlock.domain.ledger.reconcile import LEAVES, WAVE
+from interlock.domain.ledger.airflow_record import LEAVES, WAVE
 from interlock.domain.outcome.outcome import STAGES
 from interlock.stages.release.closure import QUESTIONS
 

@@ -21,7 +21,7 @@ from interlock.domain.calendars.bookings import BOOKED, ENTERED, FREED
 from interlock.domain.errors import LostRight, PolicyViolation
 from interlock.domain.ledger.chain import AFTER_DEPLOYMENT, AFTER_END, AFTER_FAILURE, INSTALLATION
 from interlock.domain.permits.fencing import place_of
-from interlock.domain.permits.permit import LONGEST
+from interlock.domain.permits.permit import MAX_PERMIT_AGE
 from interlock.domain.permits.production import Production
 from tests.integration.ledger_server import ledger_server, superuser_connection
 
@@ -261,7 +261,7 @@ def test_the_traffic_is_given_back_by_two_of_a_release_and_neither_fences_off_th
 
 def test_a_permit_that_ended_by_the_ledgers_clock_is_asked_for_anew(world: World) -> None:
     """A process that was stopped, and whose machine's clock stood still meanwhile, does not know that it ended."""
-    early, asked = datetime.now(UTC) - LONGEST + timedelta(seconds=1), 0
+    early, asked = datetime.now(UTC) - MAX_PERMIT_AGE + timedelta(seconds=1), 0
     slow = world.office(clock=lambda: early)
 
     def ask() -> dict[str, Any]:

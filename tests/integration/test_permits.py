@@ -17,7 +17,7 @@ from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.permits.issuer import LOOK_AGAIN, Admission, PermitIssuer
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
 from interlock.domain.errors import DigestMismatch, PolicyViolation
-from interlock.domain.permits.permit import LONGEST
+from interlock.domain.permits.permit import MAX_PERMIT_AGE
 from interlock.domain.permits.production import Production
 from tests.integration.ledger_server import ledger_connection, ledger_server
 
@@ -118,7 +118,7 @@ def test_something_else_that_was_signed_is_no_permit(office: PermitIssuer, signe
 
 def test_a_permit_that_was_kept_too_long_is_refused(ledger: Ledger, signer: Signer, office: PermitIssuer) -> None:
     envelope = issue(office)
-    later = PermitIssuer(signer, ledger, actor="later", clock=lambda: datetime.now(UTC) + LONGEST)
+    later = PermitIssuer(signer, ledger, actor="later", clock=lambda: datetime.now(UTC) + MAX_PERMIT_AGE)
     with pytest.raises(PolicyViolation, match="it ended at"):
         redeem(later, envelope)
 
@@ -171,7 +171,7 @@ def test_an_admission_asks_for_one_permit_for_all_its_hosts_and_for_another_when
 
     asyncio.run(both())
     assert len(asked) == 1
-    late = LONGEST
+    late = MAX_PERMIT_AGE
     asyncio.run(admission.admit(HOST))
     assert len(asked) == 2
 

@@ -26,8 +26,8 @@ from interlock.adapters.ledger.past_releases import REVIEWED
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
 from interlock.domain.calendars.stops import DECLARED, LIFTED
 from interlock.domain.errors import AssetMissing, PolicyViolation, TransientError
+from interlock.domain.ledger import findings as ledger_findings
 from interlock.domain.ledger import interventions
-from interlock.domain.ledger import reconcile as checks
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry
 from interlock.domain.records import (
     Blob,
@@ -274,7 +274,7 @@ def test_a_dag_that_only_bears_the_name_is_found_and_gives_its_releases_no_permi
     where = {(one["evidence"]["dag_id"], one["evidence"].get("run_id", "")) for one in found}
     assert where == {("reconcile", ""), (RUN[0], ""), RUN}
     assert "team/release.py of the bundle dags-folder" in "".join(one["what"] for one in found)
-    assert len(list(checks.findings_about(ledger.entries(INSTALLATION, kind="finding"), CHAIN))) == 1
+    assert len(list(ledger_findings.findings_about(ledger.entries(INSTALLATION, kind="finding"), CHAIN))) == 1
 
 
 def test_a_run_whose_tasks_were_another_bundles_is_found_although_the_dag_is_back(
@@ -781,5 +781,5 @@ def test_a_finding_about_a_release_stops_it_wherever_it_stands(ledger: Ledger) -
     finding({"dag_id": RUN[0], "run_id": RUN[1]})
     finding({"chain": "release/release_bike_shop/another"})
     finding({"dag_id": RUN[0], "row": "paused"})
-    about = checks.findings_about(ledger.entries(INSTALLATION, kind="finding"), CHAIN)
+    about = ledger_findings.findings_about(ledger.entries(INSTALLATION, kind="finding"), CHAIN)
     assert [one.payload["evidence"] for one in about] == [{"chain": CHAIN}, {"dag_id": RUN[0], "run_id": RUN[1]}]

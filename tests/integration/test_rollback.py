@@ -24,7 +24,7 @@ from interlock.domain.calendars.bookings import BOOKED, Booking
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import LostRight
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, release_chain
-from interlock.domain.permits.permit import objections
+from interlock.domain.permits.objections import objections
 from interlock.domain.records import (
     BackOutPlan,
     FailedExpectation,

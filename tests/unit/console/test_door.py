@@ -16,7 +16,7 @@ from interlock.console.control.task_requests import Lookups
 from interlock.console.record.attempts import Attempt
 from interlock.domain.errors import TransientError
 from interlock.domain.ledger.chain import ENDED, INSTALLATION
-from interlock.domain.outcome.versions import BAD
+from interlock.domain.outcome.marks import BAD
 from interlock.domain.trains.manifest import CONDUCTOR
 from interlock.stages.runtime import resources
 from tests.memory_ledger import MemoryLedger

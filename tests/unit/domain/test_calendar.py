@@ -16,15 +16,10 @@ from hypothesis import strategies as st
 from icalendar import Calendar
 from pydantic import ValidationError
 
-from interlock.domain.calendars.calendar import (
-    HORIZON,
-    Calendars,
-    Entry,
-    EntryTimes,
-    may_change,
-    merged,
-    without,
-)
+from interlock.domain.calendars.calendar import HORIZON, Calendars, may_change
+from interlock.domain.calendars.entries import Entry
+from interlock.domain.calendars.entry_times import EntryTimes
+from interlock.domain.calendars.spans import merge_spans, subtract_spans
 from interlock.domain.catalogue.calendar_file import CalendarEntry
 
 from .samples import service
@@ -507,9 +502,9 @@ def test_what_is_left_of_spans_is_what_counting_gives(
     epoch = datetime(2026, 1, 1, tzinfo=UTC)
 
     def times(pairs: list[tuple[int, int]]) -> list[tuple[datetime, datetime]]:
-        return merged((epoch + timedelta(hours=a), epoch + timedelta(hours=b)) for a, b in pairs)
+        return merge_spans((epoch + timedelta(hours=a), epoch + timedelta(hours=b)) for a, b in pairs)
 
-    left = list(without(times(some), times(others)))
-    assert left == merged(left)
+    left = list(subtract_spans(times(some), times(others)))
+    assert left == merge_spans(left)
     inside = {hour for a, b in some for hour in range(a, b)} - {hour for a, b in others for hour in range(a, b)}
     assert {hour for hour in range(60) if any(a <= epoch + timedelta(hours=hour) < b for a, b in left)} == inside

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.adapters.calendars.calendars import public_holidays
-from interlock.domain.calendars.calendar import Calendars, Entry, EntryTimes, may_change
+from interlock.domain.calendars.calendar import Calendars, may_change
 from interlock.domain.calendars.conflicts import (
     Taken,
     next_slot,
@@ -21,6 +21,8 @@ from interlock.domain.calendars.conflicts import (
     relations,
     slot_for_all,
 )
+from interlock.domain.calendars.entries import Entry
+from interlock.domain.calendars.entry_times import EntryTimes
 from interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.trains.departures import departures_between

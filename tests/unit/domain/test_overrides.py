@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from interlock.domain.calendars.calendar import Answer, Entry
+from interlock.domain.calendars.calendar import Answer
+from interlock.domain.calendars.entries import Entry
 from interlock.domain.calendars.overrides import OVERRIDDEN, overridden, override
 from interlock.domain.catalogue import Person
 from interlock.domain.errors import PolicyViolation

@@ -12,17 +12,9 @@ from interlock.domain.calendars.bookings import Entered
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry, next_entry
-from interlock.domain.permits.permit import (
-    LONGEST,
-    Circumstances,
-    Permit,
-    objections,
-    refuse,
-    refuse_back_out,
-    refuse_ended,
-    refuse_other_host,
-    refuse_unusable,
-)
+from interlock.domain.permits.ended_releases import refuse_back_out, refuse_ended
+from interlock.domain.permits.objections import Circumstances, objections, refuse
+from interlock.domain.permits.permit import MAX_PERMIT_AGE, Permit, refuse_other_host, refuse_unusable
 from interlock.domain.records import (
     Blob,
     Decision,
@@ -284,7 +276,7 @@ def permit(**changes: Any) -> Permit:
         "bundle": "b" * 64,
         "catalogue": "c" * 64,
         "issued_at": NOW,
-        "expires_at": NOW + LONGEST,
+        "expires_at": NOW + MAX_PERMIT_AGE,
         "entered": Entered(place="booking/production/bike-shop", token=7),
     }
     return Permit(**{**fields, **changes})
@@ -318,23 +310,23 @@ def test_a_permit_is_for_its_purpose_its_environment_and_its_hosts() -> None:
 
 
 def test_a_permit_is_neither_too_old_nor_from_later_nor_longer_than_allowed() -> None:
-    use(permit(), now=NOW + LONGEST - timedelta(microseconds=1))
+    use(permit(), now=NOW + MAX_PERMIT_AGE - timedelta(microseconds=1))
     with pytest.raises(PolicyViolation, match="it ended at 2026-03-04 12:15:00 UTC"):
-        use(permit(), now=NOW + LONGEST)
+        use(permit(), now=NOW + MAX_PERMIT_AGE)
     with pytest.raises(PolicyViolation, match="later than now"):
         use(permit(), now=NOW - timedelta(microseconds=1))
     with pytest.raises(PolicyViolation, match="holds for more than 15 minutes"):
-        use(permit(expires_at=NOW + LONGEST + timedelta(microseconds=1)))
+        use(permit(expires_at=NOW + MAX_PERMIT_AGE + timedelta(microseconds=1)))
 
 
 def test_a_permit_is_at_most_a_quarter_of_an_hour_old() -> None:
-    assert timedelta(minutes=15) == LONGEST
+    assert timedelta(minutes=15) == MAX_PERMIT_AGE
 
 
 @pytest.mark.usefixtures("far_east")
 def test_times_are_told_in_utc_wherever_that_is() -> None:
     with pytest.raises(PolicyViolation, match="it ended at 2026-03-04 12:15:00 UTC"):
-        use(permit(expires_at=datetime.fromisoformat("2026-03-04T13:15+01:00")), now=NOW + LONGEST)
+        use(permit(expires_at=datetime.fromisoformat("2026-03-04T13:15+01:00")), now=NOW + MAX_PERMIT_AGE)
 
 
 def test_only_a_test_environment_is_rehearsed_in() -> None:

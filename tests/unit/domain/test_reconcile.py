@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger import airflow_record, host_record
+from interlock.domain.ledger import findings as ledger_findings
+from interlock.domain.ledger import runs as ledger_runs
+from interlock.domain.ledger.airflow_record import Given, HandedOn, RunSeen, Task
 from interlock.domain.ledger.chain import INSTALLATION, Entry, next_entry
-from interlock.domain.ledger.reconcile import Finding, Given, HandedOn, RunSeen, Task
+from interlock.domain.ledger.findings import Finding
 from interlock.domain.records import Record
 from tests.factories import releases
 
@@ -95,13 +98,13 @@ def seen(**changes: Any) -> RunSeen:
 
 
 def found(run: RunSeen, entries: list[Entry] | None = None) -> list[str]:
-    return [one.kind for one in checks.of_run(run, by_the_book() if entries is None else entries, ASKING)]
+    return [one.kind for one in airflow_record.check_run(run, by_the_book() if entries is None else entries, ASKING)]
 
 
 def test_a_release_by_the_book_has_no_finding() -> None:
     assert found(seen()) == []
-    assert [*checks.of_chain(by_the_book())] == []
-    assert [*checks.of_catalogue(by_the_book(), releases.policy().digest)] == []
+    assert [*airflow_record.check_decisions(by_the_book())] == []
+    assert [*airflow_record.check_catalogue(by_the_book(), releases.policy().digest)] == []
 
 
 def test_a_ballot_that_is_success_without_an_answer_was_marked() -> None:
@@ -127,7 +130,7 @@ def test_a_ballot_that_nobody_answered_in_time_was_not_marked() -> None:
 )
 def test_a_task_that_is_success_and_left_nothing_was_marked(task: str, without: str) -> None:
     entries = [one for one in by_the_book() if one.kind != without]
-    marked = [one for one in checks.of_run(seen(handed_on=()), entries, ASKING) if one.kind == "task_marked"]
+    marked = [one for one in airflow_record.check_run(seen(handed_on=()), entries, ASKING) if one.kind == "task_marked"]
     assert [one.evidence for one in marked] == [{"task": task}]
 
 
@@ -201,7 +204,7 @@ def test_a_run_that_ended_without_being_closed_left_things_as_they_were(
 )
 def test_traffic_that_nobody_put_back_is_told(traffic: tuple[str, ...], said: bool) -> None:
     entries = chain(used("deploy", 1), *((f"traffic.{one}", {"weights": {}}) for one in traffic))
-    (finding,) = checks.of_run(seen(state="failed", tasks=(), given=(), handed_on=()), entries, ASKING)
+    (finding,) = airflow_record.check_run(seen(state="failed", tasks=(), given=(), handed_on=()), entries, ASKING)
     assert ("The load balancer still shares the traffic" in finding.what) is said
 
 
@@ -213,15 +216,15 @@ def test_a_run_whose_chain_is_gone_is_one_finding() -> None:
 def test_a_board_that_decided_anew_and_otherwise_is_found_in_the_chain() -> None:
     rejected = releases.decision(approved=False)
     again = chain(("board.decided", rejected), ("board.decided", releases.decision()))
-    assert [one.kind for one in checks.of_chain(again)] == ["decided_again"]
-    assert [*checks.of_chain(chain(("board.decided", rejected), ("board.decided", rejected)))] == []
+    assert [one.kind for one in airflow_record.check_decisions(again)] == ["decided_again"]
+    assert [*airflow_record.check_decisions(chain(("board.decided", rejected), ("board.decided", rejected)))] == []
 
 
 def test_a_catalogue_that_changed_is_found_while_the_release_is_under_way() -> None:
-    assert [one.kind for one in checks.of_catalogue(by_the_book(), "e" * 64)] == ["catalogue_changed"]
+    assert [one.kind for one in airflow_record.check_catalogue(by_the_book(), "e" * 64)] == ["catalogue_changed"]
     closed = [*by_the_book(), *chain(("release.closed", releases.outcome()))]
-    assert [*checks.of_catalogue(closed, "e" * 64)] == []
-    assert [*checks.of_catalogue([], "e" * 64)] == []
+    assert [*airflow_record.check_catalogue(closed, "e" * 64)] == []
+    assert [*airflow_record.check_catalogue([], "e" * 64)] == []
 
 
 # --- hosts
@@ -253,20 +256,20 @@ def result(number: int = 1, **changes: Any) -> tuple[str, Record]:
 def test_what_a_host_may_run_follows_from_permits_and_results(
     entries: list[tuple[str, Any]], allowed: set[str] | None
 ) -> None:
-    found = checks.releases_allowed(chain(("rollout.frozen", frozen()), *entries), "production")
+    found = host_record.releases_allowed(chain(("rollout.frozen", frozen()), *entries), "production")
     assert found.get(HOST) == (None if allowed is None else frozenset(allowed))
 
 
 def test_a_rehearsal_touches_no_host_of_production() -> None:
     plan = frozen(rehearsal=True, environment="test")
     entries = chain(("rollout.frozen", plan), used("deploy", 1), result())
-    assert checks.releases_allowed(entries, "production") == {}
+    assert host_record.releases_allowed(entries, "production") == {}
 
 
 @given(st.sampled_from([OLD, NEW, "9.9.9-deadbeef", None]), st.sets(st.sampled_from([OLD, NEW, None])))
 def test_a_host_is_found_if_and_only_if_it_runs_what_it_may_not(runs: str | None, allowed: set[str | None]) -> None:
     findings = [
-        *checks.of_host(
+        *host_record.check_host(
             service="bike-shop", environment="production", host=HOST, runs=runs, allowed=allowed, source=CHAIN
         )
     ]
@@ -275,9 +278,9 @@ def test_a_host_is_found_if_and_only_if_it_runs_what_it_may_not(runs: str | None
 
 def test_a_release_that_found_a_host_so_is_not_blamed_for_it() -> None:
     entries = by_the_book()
-    assert checks.ran_before(entries, HOST, OLD)
-    assert not checks.ran_before(entries, HOST, "9.9.9-deadbeef")
-    assert checks.ran_before([], HOST, "9.9.9-deadbeef")
+    assert host_record.ran_before(entries, HOST, OLD)
+    assert not host_record.ran_before(entries, HOST, "9.9.9-deadbeef")
+    assert host_record.ran_before([], HOST, "9.9.9-deadbeef")
 
 
 # --- findings
@@ -293,13 +296,13 @@ def test_the_same_thing_has_the_same_key_however_it_is_said() -> None:
 
 @pytest.mark.parametrize("chain_name", ["installation", "reconcile/2026-11-23", "release/x", "release_x/y"])
 def test_a_chain_that_is_no_releases_has_no_run(chain_name: str) -> None:
-    assert checks.run_of(chain_name) is None
+    assert ledger_runs.run_of(chain_name) is None
 
 
 def test_a_releases_chain_names_its_run_whatever_is_in_the_name() -> None:
-    assert checks.run_of("release/release_bike_shop/manual__a/b") == ("release_bike_shop", "manual__a/b")
+    assert ledger_runs.run_of("release/release_bike_shop/manual__a/b") == ("release_bike_shop", "manual__a/b")
 
 
 def test_the_mail_says_what_was_found_and_renders_nothing_of_it() -> None:
     entry = chain(("finding", {"what": "olga cleared <b>a_b</b>\n# x"}))[0]
-    assert f"- olga cleared \\<b\\>a\\_b\\</b\\> \\# x (entry 1 of `{CHAIN}`)" in checks.mail_text([entry])
+    assert f"- olga cleared \\<b\\>a\\_b\\</b\\> \\# x (entry 1 of `{CHAIN}`)" in ledger_findings.mail_text([entry])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from interlock.domain.calendars.stops import HALTED
 from interlock.domain.catalogue import Environment, Wave
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.permits.permit import NO_PERMIT
+from interlock.domain.permits.objections import NO_PERMIT
 from interlock.domain.records import CanaryPlan, Host, Strategy, WaveReport
 from interlock.domain.rollout.rollout import (
     AT_A_TIME,

@@ -28,7 +28,8 @@ from interlock.domain.change.policy import resolve_policy
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger import chain as ledger
 from interlock.domain.ledger.witness import ASKED, AskedRun, GivenAnswer, refuse_unasked
-from interlock.domain.permits import permit
+from interlock.domain.permits import ended_releases, permit
+from interlock.domain.permits import objections as permits_objections
 from interlock.domain.records import Decision, RollBack, RolloutPlan, Vote, Waiver
 from tests.unit.domain import samples
 from tests.unit.domain.samples import vote
@@ -229,14 +230,14 @@ def of_permit() -> Said:
     plan = planned()
 
     def objection(on: RolloutPlan = plan, **found: Any) -> str:
-        objections = permit.objections(on, circumstances(on, **found), NOW)
+        objections = permits_objections.objections(on, circumstances(on, **found), NOW)
         assert len(objections) == 1
         # Digests of records change with the records, and are no words.
-        return refusal(lambda: permit.refuse(objections)).replace(on.digest[:12], "dddddddddddd")
+        return refusal(lambda: permits_objections.refuse(objections)).replace(on.digest[:12], "dddddddddddd")
 
     def ended(kind: str, payload: dict[str, Any]) -> str:
         end = entry(1, kind=kind, payload=payload)
-        return refusal(lambda: permit.refuse_ended("implementation.wave_1", [end]))
+        return refusal(lambda: ended_releases.refuse_ended("implementation.wave_1", [end]))
 
     yield "a rehearsal in production", objection(planned(rehearsal=True))
     yield "no rehearsal in a sandbox", objection(planned(environment="test"))
@@ -276,8 +277,10 @@ def of_permit() -> Said:
     yield "it has ended", ended("release.closed", {"outcome": "backed_out"})
     yield "it has ended, nobody knows how", ended("release.closed", {})
     yield "its train has arrived", ended("train.arrived", {})
-    several = permit.objections(plan, circumstances(plan, closed=True, decision=None, stops=("a", "b")), NOW)
-    yield "several objections", refusal(lambda: permit.refuse(several))
+    several = permits_objections.objections(
+        plan, circumstances(plan, closed=True, decision=None, stops=("a", "b")), NOW
+    )
+    yield "several objections", refusal(lambda: permits_objections.refuse(several))
 
     given = permit.Permit(
         id="a" * 32,
@@ -306,7 +309,7 @@ def of_permit() -> Said:
 
     def back_out(*things: tuple[str, dict[str, Any]]) -> str:
         entries = [entry(number, kind=kind, payload=payload) for number, (kind, payload) in enumerate(things, 1)]
-        return refusal(lambda: permit.refuse_back_out(plan, entries))
+        return refusal(lambda: ended_releases.refuse_back_out(plan, entries))
 
     frozen = ("rollout.frozen", {"digest": plan.digest})
     used = ("permit.used", {"permit": {"purpose": "deploy", "plan": plan.digest}})
@@ -321,10 +324,13 @@ def of_permit() -> Said:
         ),
         ("overtaken", "release/release_bike_shop/two changed hosts of production at 2026-03-04 12:00:00 UTC."),
     ):
-        yield f"a back-out of what is {name}", refusal(lambda: permit.refuse_back_out(plan, chain, **{name: why}))  # noqa: B023
+        title = f"a back-out of what is {name}"
+        yield title, refusal(lambda: ended_releases.refuse_back_out(plan, chain, **{name: why}))  # noqa: B023
 
     def ended(kind: str, **payload: str) -> str:
-        return refusal(lambda: permit.refuse_ended("quality.run_suites", [entry(1, kind=kind, payload=payload)]))
+        return refusal(
+            lambda: ended_releases.refuse_ended("quality.run_suites", [entry(1, kind=kind, payload=payload)])
+        )
 
     yield "a task after a release's end", ended("release.closed", outcome="backed_out")
     yield "a task after a train's arrival", ended("train.arrived")

@@ -15,7 +15,7 @@ from interlock.domain.calendars.conflicts import USUAL, Conflict, Free, of_train
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import TRAINS
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains
-from interlock.domain.ledger.reconcile import run_of
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.trains.departures import Departure
 from interlock.domain.trains.manifest import dag_of_train
 

@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from interlock.adapters.catalogue.yaml_files import refused
-from interlock.domain.calendars.calendar import Entry, Fault, Occurrence
+from interlock.domain.calendars.entries import Entry, Fault, Occurrence
 from interlock.domain.calendars.recurrence import Recurrence
 from interlock.domain.catalogue.calendar_file import EFFECTS, CalendarEntry, Kind, Scope
 

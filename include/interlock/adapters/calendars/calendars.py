@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from interlock.adapters.catalogue.yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
-from interlock.domain.calendars.calendar import Calendars, Entry, EntryTimes, Fault, Source
+from interlock.domain.calendars.calendar import Calendars
+from interlock.domain.calendars.entries import Entry, Fault, Source
+from interlock.domain.calendars.entry_times import EntryTimes
 from interlock.domain.catalogue.calendar_file import CalendarEntry, CalendarFile, Feed, zone_of
 from interlock.domain.errors import CatalogueError
 

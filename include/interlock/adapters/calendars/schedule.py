@@ -10,23 +10,17 @@ from icalendar import Calendar as ICalendar
 from icalendar import Event
 from pydantic import AwareDatetime, Field
 
-from interlock.adapters.trains.history import (
-    TrainHistory,
-    id_of,
-    id_of_departure,
-    journeys,
-    made_up_to,
-    planned_as,
-)
+from interlock.adapters.trains.history import TrainHistory, id_of, id_of_departure, journeys, made_up_to, planned_as
 from interlock.domain.calendars.bookings import PREFIX, standing
-from interlock.domain.calendars.calendar import Calendars, in_utc
+from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.calendars.conflicts import USUAL
+from interlock.domain.calendars.entry_times import in_utc
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.calendar_file import zone_of
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains
-from interlock.domain.ledger.reconcile import run_of
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.trains.departures import Departure, milestones
 from interlock.domain.trains.manifest import PlannedRun, dag_of_train, manifest_in
 

@@ -20,7 +20,7 @@ from interlock.domain.calendars.calendar import Answer
 from interlock.domain.canonical import Sha256, canonical_bytes
 from interlock.domain.errors import AlreadyRecorded, DigestMismatch, LostRight, PolicyViolation, ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry
-from interlock.domain.ledger.reconcile import FINDING
+from interlock.domain.ledger.findings import FINDING
 from interlock.domain.permits.fencing import (
     NEWS,
     Admittance,
@@ -33,7 +33,7 @@ from interlock.domain.permits.fencing import (
     why_lost,
 )
 from interlock.domain.permits.permit import (
-    LONGEST,
+    MAX_PERMIT_AGE,
     PERMIT_TYPE,
     SANDBOXES,
     Permit,
@@ -184,7 +184,7 @@ class PermitIssuer:
             catalogue=catalogue,
             calendar=calendar,
             issued_at=now,
-            expires_at=now + LONGEST,
+            expires_at=now + MAX_PERMIT_AGE,
             entered=held.entered if held else None,
         )
         envelope = self._signer.sign(canonical_bytes(permit), PERMIT_TYPE)

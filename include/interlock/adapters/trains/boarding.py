@@ -19,8 +19,9 @@ from interlock.domain.change.risk import assess
 from interlock.domain.change.semver import bump, is_version
 from interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains, release_chain
-from interlock.domain.ledger.reconcile import dag_of, run_of
-from interlock.domain.outcome import versions
+from interlock.domain.ledger.runs import dag_of, run_of
+from interlock.domain.outcome import deployments
+from interlock.domain.outcome import marks as outcome_marks
 from interlock.domain.records import Commit
 from interlock.domain.trains.manifest import FROZEN, LEFT, Boarded, Found, LeftBehind, dag_of_train
 
@@ -121,8 +122,8 @@ class Platform:
         runs = deployed_last(self._ledger, service.name)
         if runs is not None and (why := _nothing_new(choice, commit, runs)):
             return LeftBehind(service=service.name, late=False, why=why)
-        marks = self._ledger.entries(INSTALLATION, kind=versions.MARKS)
-        if marked := versions.why_not(marks, service.name, train.environment, choice.version):
+        marks = self._ledger.entries(INSTALLATION, kind=outcome_marks.MARKS)
+        if marked := outcome_marks.describe_block(marks, service.name, train.environment, choice.version):
             raise NotReady(marked.rstrip("."))
         before = _known(repository, runs)
         _, count = repository.commits(before, commit.sha)
@@ -156,7 +157,7 @@ class Platform:
 
 def deployed_last(ledger: Chains, service: str) -> tuple[str, str] | None:
     """Return version and commit of what was deployed last, by the ledger; None: nothing was."""
-    deployed = versions.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
+    deployed = deployments.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
     if not deployed:
         return None
     told = deployed[-1]

@@ -10,7 +10,7 @@ from itertools import takewhile
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import TRAINS
 from interlock.domain.ledger.chain import Chains, Entry
-from interlock.domain.ledger.reconcile import run_of
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.trains.departures import planned
 from interlock.domain.trains.manifest import ARRIVED, DEPARTED, OPENED, Arrival, PlannedRun
 

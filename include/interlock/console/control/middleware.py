@@ -27,8 +27,9 @@ from interlock.domain.change.request import parse_request
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, unsafe_run
 from interlock.domain.errors import ReleaseError, RequestRefused
 from interlock.domain.ledger.chain import ENDED, INSTALLATION
+from interlock.domain.outcome.marks import MARKS
 from interlock.domain.outcome.outcome import PRODUCTION
-from interlock.domain.outcome.versions import MARKS, parse_rollback, refuse_unknown
+from interlock.domain.outcome.rollback import parse_rollback, refuse_unknown
 from interlock.locations import catalogue_folder
 
 from .break_glass import OpenLedger, configured_ledger

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from interlock.domain.canonical import Model
 from interlock.domain.ledger.chain import Entry
-from interlock.domain.permits.permit import Objection
+from interlock.domain.permits.objections import Objection
 from interlock.domain.records import Decision, Host, Outcome, RolloutPlan, WaveReport
 from interlock.domain.rollout.rollout import tolerated
 

@@ -18,7 +18,7 @@ from interlock.domain.calendars.bookings import BOOKED, ENTERED, FREED, RECOVERE
 from interlock.domain.canonical import Model
 from interlock.domain.errors import LostRight
 from interlock.domain.ledger.chain import END, Entry, instant
-from interlock.domain.ledger.reconcile import Finding
+from interlock.domain.ledger.findings import Finding
 
 NEWS = "environment.*"
 """The kinds in the chain of an environment's bookings."""

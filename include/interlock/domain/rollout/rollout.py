@@ -12,7 +12,8 @@ from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Canary, Environment, Wave
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.permits.permit import NO_PERMIT, SANDBOXES
+from interlock.domain.permits.objections import NO_PERMIT
+from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.records import (
     AssetReport,
     CanaryPlan,

@@ -19,15 +19,8 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter
 
-from interlock.domain.calendars.calendar import (
-    HORIZON,
-    Answer,
-    Calendars,
-    HolidaysOf,
-    in_utc,
-    may_change,
-    opens_at,
-)
+from interlock.domain.calendars.calendar import HORIZON, Answer, Calendars, may_change, opens_at
+from interlock.domain.calendars.entry_times import HolidaysOf, in_utc
 from interlock.domain.calendars.recurrence import Recurrence
 from interlock.domain.catalogue import Service
 from interlock.domain.catalogue.calendar_file import zone_of

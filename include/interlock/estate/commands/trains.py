@@ -34,13 +34,7 @@ from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import Catalogue, Service
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import ReleaseError
-from interlock.domain.trains.departures import (
-    cadence_in_words,
-    closed_for,
-    milestones,
-    next_departures,
-    opens,
-)
+from interlock.domain.trains.departures import cadence_in_words, closed_for, milestones, next_departures, opens
 from interlock.domain.trains.manifest import Boarded, Found, boarding, dag_of_train, when_late
 from interlock.estate.airflow.connections import stored_connection
 from interlock.estate.settings import Settings

@@ -12,9 +12,9 @@ from airflow.sdk import TriggerRule
 
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import AlreadyRecorded, LedgerBroken
-from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger import findings
 from interlock.domain.ledger.chain import INSTALLATION, Entry
-from interlock.domain.ledger.reconcile import FINDING, TOLD, Finding
+from interlock.domain.ledger.findings import FINDING, TOLD, Finding
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
 from interlock.stages.runtime.notices import notify
@@ -57,7 +57,7 @@ def tell_people() -> list[str]:
             return []
         same = sha256_of({"told": [one.hash for one in new]})[:32]
         subject = f"{len(new)} finding{'s' if len(new) > 1 else ''} about releases: {'/'.join(this_run())}"
-        to = notify(subject, checks.mail_text(new), same=same)
+        to = notify(subject, findings.mail_text(new), same=same)
         for one in new:
             about = {"chain": one.chain, "key": one.key, "to": list(to)}
             ledger.append(INSTALLATION, TOLD, about, actor=this_task(), key=f"{TOLD}/{one.hash}")

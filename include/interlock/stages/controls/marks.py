@@ -9,7 +9,7 @@ from airflow.sdk import Param, get_current_context
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.errors import CatalogueError
-from interlock.domain.outcome import versions
+from interlock.domain.outcome import marks
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import history
 from interlock.stages.runtime.requests import requester
@@ -69,7 +69,7 @@ def record_mark() -> dict[str, Any]:
     """
     by = requester()
     form = {name: value for name, value in get_current_context()["params"].items() if value is not None}
-    mark = versions.parse_mark(form, by, places_of(catalogue_folder()))
+    mark = marks.parse_mark(form, by, places_of(catalogue_folder()))
     payload = mark.model_dump(mode="json")
     history.append(mark.kind, payload, key=f"{mark.kind}/{'/'.join(this_run())}", actor=by)
     return {"kind": mark.kind, **payload}

@@ -15,7 +15,7 @@ from interlock.domain.calendars.overrides import LONGEST, OVERRIDDEN, Override
 from interlock.domain.catalogue import BoardBook, Person
 from interlock.domain.errors import AlreadyRecorded, PolicyViolation
 from interlock.domain.ledger.chain import ENDED, INSTALLATION
-from interlock.domain.ledger.reconcile import dags_of, run_of
+from interlock.domain.ledger.runs import dags_of, run_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import answer_now

@@ -19,9 +19,11 @@ from interlock.adapters.permits.issuer import Admission
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Environment, Service
 from interlock.domain.errors import AlreadyRecorded, DeployError, LedgerBroken
-from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger import host_record
+from interlock.domain.ledger import runs as ledger_runs
 from interlock.domain.ledger.chain import INSTALLATION, Entry
-from interlock.domain.ledger.reconcile import BASELINE, Finding
+from interlock.domain.ledger.findings import Finding
+from interlock.domain.ledger.host_record import BASELINE
 from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.records import Host
 from interlock.locations import catalogue_folder
@@ -92,7 +94,7 @@ def _compare_fleets(environment: str, fleets: Sequence[Fleet]) -> Iterator[Findi
             _record_baseline(environment, service, host, release)
             continue
         allowed = after[place].allowed | (before[place].allowed if place in before else frozenset())
-        for finding in checks.of_host(
+        for finding in host_record.check_host(
             service=service,
             environment=environment,
             host=host,
@@ -145,7 +147,7 @@ def _read_records(environment: str, fleets: Sequence[Fleet]) -> Records:
             for one in ledger.entries(INSTALLATION, kind=BASELINE)
             if one.payload["environment"] == environment
         }
-        chains = [chain for chain in ledger.chains() if checks.run_of(chain)]
+        chains = [chain for chain in ledger.chains() if ledger_runs.run_of(chain)]
         for fleet in fleets:
             places = {(fleet.service.name, host.address) for host in fleet.hosts}
             found |= _read_chains(ledger, environment, places, _newest_chains(chains, fleet.service, ended), baselines)
@@ -156,8 +158,8 @@ def _newest_chains(
     chains: Sequence[str], service: Service, ended: Mapping[str, datetime]
 ) -> list[tuple[str, datetime | None]]:
     """Return the chains of a service's releases and when each ended, the newest first; those under way before all."""
-    dags = checks.dags_of(service.name)
-    runs = {chain: run for chain in chains if (run := checks.run_of(chain)) and run[0] in dags}
+    dags = ledger_runs.dags_of(service.name)
+    runs = {chain: run for chain in chains if (run := ledger_runs.run_of(chain)) and run[0] in dags}
     dated = [(chain, ended.get("/".join(run))) for chain, run in runs.items()]
     return sorted(dated, key=lambda one: one[1] or datetime.max.replace(tzinfo=UTC), reverse=True)
 
@@ -179,7 +181,7 @@ def _read_chains(
         if not set(places) - set(found):
             return found
         with suppress(LedgerBroken):  # check_ledger says so
-            touched = checks.releases_allowed(ledger.entries(chain), environment)
+            touched = host_record.releases_allowed(ledger.entries(chain), environment)
             found |= {
                 (service, host): RecordedReleases(touched[host], chain)
                 for service, host in set(places) - set(found)
@@ -208,12 +210,12 @@ def _find_chain(service: str, host: str, release: str | None) -> str:
     with resources.ledger() as ledger:
         ended = ends_of_releases(ledger)
         for chain in ledger.chains():
-            run = checks.run_of(chain)
-            if run is None or run[0] not in checks.dags_of(service) or "/".join(run) in ended:
+            run = ledger_runs.run_of(chain)
+            if run is None or run[0] not in ledger_runs.dags_of(service) or "/".join(run) in ended:
                 continue
             with suppress(LedgerBroken):
                 entries = ledger.entries(chain)
-                if entries[-1].at > datetime.now(UTC) - WATCH_WITHOUT_END and not checks.ran_before(
+                if entries[-1].at > datetime.now(UTC) - WATCH_WITHOUT_END and not host_record.ran_before(
                     entries, host, release
                 ):
                     return chain

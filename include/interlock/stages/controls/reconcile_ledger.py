@@ -13,9 +13,9 @@ from airflow.sdk import TriggerRule, get_current_context
 from interlock.adapters.catalogue.catalogue import digests_of
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import AlreadyRecorded
-from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger import runs
 from interlock.domain.ledger.chain import INSTALLATION, Break, unsigned_since
-from interlock.domain.ledger.reconcile import Finding
+from interlock.domain.ledger.findings import Finding
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
@@ -112,7 +112,7 @@ class UnsealedDecision(NamedTuple):
 
 
 def _find_unsealed_decision(ledger: Ledger, chain: str) -> UnsealedDecision | None:
-    if checks.run_of(chain) is None:
+    if runs.run_of(chain) is None:
         return None
     entries = ledger.entries(chain)
     lacking = unsigned_since(chain, entries, ledger.heads(chain))

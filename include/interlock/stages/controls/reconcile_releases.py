@@ -15,10 +15,11 @@ from interlock.adapters.catalogue.catalogue import dags_of_catalogue, load_catal
 from interlock.domain.catalogue import Service
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
 from interlock.domain.errors import CatalogueError, LedgerBroken, TransientError
-from interlock.domain.ledger import interventions
-from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger import airflow_record, interventions
+from interlock.domain.ledger import runs as ledger_runs
+from interlock.domain.ledger.airflow_record import RunSeen
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
-from interlock.domain.ledger.reconcile import Finding, RunSeen
+from interlock.domain.ledger.findings import Finding
 from interlock.locations import catalogue_folder
 from interlock.stages.release.closure import QUESTIONS
 from interlock.stages.runtime import permits, resources
@@ -45,14 +46,16 @@ def check_releases() -> int:
     with names of Interlock's, edited connections, a changed catalogue.
     """
     now = datetime.now(UTC)
-    services = {dag_id: service for service in _load_services() for dag_id in checks.dags_of(service.name)}
+    services = {dag_id: service for service in _load_services() for dag_id in ledger_runs.dags_of(service.name)}
     with resources.ledger() as ledger, resources.airflow_api() as api:
         ours, seen = _find_own_dags(ledger), api.dags()
         runs = _find_releases(ledger, api, ours, now)
         found, passing = _compare_releases(ledger, api, runs, services)
         paused = [dag_id for dag_id in (*services, "emergency_stop") if dag_id in seen and seen[dag_id].is_paused]
         found += _find_paused_dags(api, paused, now - WATCH_AFTER_END)
-        found += checks.of_strangers({one: seen[one].place for one in ours if one in seen}, resources.home(), runs)
+        found += airflow_record.check_replaced_dags(
+            {one: seen[one].place for one in ours if one in seen}, resources.home(), runs
+        )
         new = record_findings(ledger, found)
     if passing is not None:  # all else has been looked at; what this was about is looked at again
         raise passing
@@ -61,7 +64,7 @@ def check_releases() -> int:
 
 def _find_own_dags(ledger: Ledger) -> frozenset[str]:
     """Return the Dags that are Interlock's: by the catalogue's files, also broken ones, and by the ledger."""
-    released = (run for chain in ledger.chains() if (run := checks.run_of(chain)))
+    released = (run for chain in ledger.chains() if (run := ledger_runs.run_of(chain)))
     return dags_of_catalogue(catalogue_folder()) | {dag_id for dag_id, _ in released}
 
 
@@ -82,7 +85,7 @@ def _compare_releases(
             passing = error
         except Exception as error:  # whatever it is: it must not hide the others
             log.exception("%s, run %s, cannot be looked at", dag_id, run_id)
-            found.append(checks.not_looked_at(dag_id, run_id, error))
+            found.append(airflow_record.describe_failed_check(dag_id, run_id, error))
     return found, passing
 
 
@@ -98,7 +101,7 @@ def _load_services() -> tuple[Service, ...]:
 def _find_releases(ledger: Ledger, api: AirflowApi, ours: Collection[str], now: datetime) -> list[tuple[str, str]]:
     """Return Dag and run of the releases to look at, by the ledger and by Airflow; what others call so is theirs."""
     runs = [run for beginning in (RELEASES, ROLLBACKS, TRAINS) for run in api.runs(beginning, now - WATCH_AFTER_END)]
-    known = [run for chain in watched_chains(ledger, now) if (run := checks.run_of(chain))]
+    known = [run for chain in watched_chains(ledger, now) if (run := ledger_runs.run_of(chain))]
     return list(dict.fromkeys((*known, *(run for run in runs if run[0] in ours))))
 
 
@@ -112,12 +115,12 @@ def _compare_release(
         entries = ledger.entries(chain)
     except LedgerBroken:
         return
-    found = [*checks.of_run(seen, entries, QUESTION_TASKS), *checks.of_chain(entries)]
-    found += checks.of_bundles(seen, resources.home())
+    found = [*airflow_record.check_run(seen, entries, QUESTION_TASKS), *airflow_record.check_decisions(entries)]
+    found += airflow_record.check_bundles(seen, resources.home())
     if entries:
         found += _find_interventions(ledger, api, dag_id, run_id, service, entries)
     if service is not None:
-        found += checks.of_catalogue(entries, catalogue_digest(service.name))
+        found += airflow_record.check_catalogue(entries, catalogue_digest(service.name))
     yield from (one.model_copy(update={"chain": chain if entries else INSTALLATION}) for one in found)
 
 
@@ -128,7 +131,7 @@ def _read_run(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
         return RunSeen(dag_id=dag_id, run_id=run_id, state=None, at=now)
     rows = api.task_instances(dag_id, run_id)
     tasks = [
-        checks.Task(
+        airflow_record.Task(
             task_id=row["task_id"],
             map_index=row["map_index"],
             state=row["state"],
@@ -137,13 +140,13 @@ def _read_run(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
         for row in rows
     ]
     results = [
-        checks.HandedOn(task_id=one.task_id, map_index=one.map_index, value=value)
+        airflow_record.HandedOn(task_id=one.task_id, map_index=one.map_index, value=value)
         for one in tasks
         if one.task_id not in QUESTION_TASKS and one.state in ("success", "failed")
         if (value := api.result(dag_id, run_id, one.task_id, one.map_index)) is not None
     ]
     given = [
-        checks.Given(
+        airflow_record.Given(
             task_id=one.task_id,
             map_index=one.map_index,
             answered=one.answered,

@@ -12,8 +12,8 @@ from interlock.domain.catalogue import Service
 from interlock.domain.errors import DeployError, LedgerBroken, PolicyViolation
 from interlock.domain.hosts.returning import RETURNED, Found, LeftOut, left_out, objections_to
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, unsigned_since
-from interlock.domain.ledger.reconcile import dags_of, run_of
-from interlock.domain.permits.permit import refuse
+from interlock.domain.ledger.runs import dags_of, run_of
+from interlock.domain.permits.objections import refuse
 from interlock.domain.records import Host, WaveReport
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import calendars, permits, resources

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from interlock.domain.errors import LedgerBroken
-from interlock.domain.ledger import reconcile as checks
+from interlock.domain.ledger import runs
 from interlock.domain.ledger.chain import ENDED, INSTALLATION
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def watched_chains(ledger: Ledger, now: datetime) -> list[str]:
     return [
         chain
         for chain in ledger.chains()
-        if (run := checks.run_of(chain)) and _is_watched(ledger, chain, run, ended, now)
+        if (run := runs.run_of(chain)) and _is_watched(ledger, chain, run, ended, now)
     ]
 
 

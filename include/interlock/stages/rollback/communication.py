@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import XComArg, task_group
 
 from interlock.domain.catalogue import Service
-from interlock.domain.outcome import versions
+from interlock.domain.outcome import rollback
 from interlock.domain.records import Communication, Decision, ReleasePlan
 from interlock.stages.release.communication import announce
 from interlock.stages.runtime import resources
@@ -18,7 +18,7 @@ from .earlier_release import read_earlier_release
 def write_rollback_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communication:
     """Write for those concerned what production goes back to, and why."""
     _, _, described = resources.catalogue_of(service)
-    notes = versions.rollback_notes(described, plan, read_earlier_release())
+    notes = rollback.rollback_notes(described, plan, read_earlier_release())
     return Communication(notes=resources.store().put_bytes(notes.encode(), "rollback.md"), sent={}, acknowledged={})
 
 

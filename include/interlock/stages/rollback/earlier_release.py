@@ -12,7 +12,7 @@ from airflow.sdk import XComArg, task_group
 
 from interlock.domain.catalogue import Service
 from interlock.domain.errors import DigestMismatch, GateRejected, PolicyViolation
-from interlock.domain.outcome.versions import DeployedRelease
+from interlock.domain.outcome.deployments import DeployedRelease
 from interlock.domain.records import Artifact, AssetReport, Decision, QualityReport, ReleasePlan, Waiver
 from interlock.stages.release.acceptance import acceptance_digest
 from interlock.stages.runtime import resources

@@ -16,9 +16,9 @@ from interlock.domain.change.semver import bump
 from interlock.domain.change.standard import template_for
 from interlock.domain.errors import GateRejected, PolicyViolation
 from interlock.domain.ledger.chain import Entry
-from interlock.domain.outcome import versions
+from interlock.domain.outcome import rollback
+from interlock.domain.outcome.deployments import DeployedRelease
 from interlock.domain.outcome.outcome import PRODUCTION
-from interlock.domain.outcome.versions import DeployedRelease
 from interlock.domain.records import PolicyInForce, ReleasePlan, RunningRelease
 from interlock.stages.approvals.people import ask, question, votes_on
 from interlock.stages.release.planning import decide_plan
@@ -52,7 +52,7 @@ def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]
     if read_request().version:
         return []
     refuse_changed_catalogue(service, in_force.digest)
-    may = versions.offers(deployed_releases(service), _running_releases(service), marks(), PRODUCTION)
+    may = rollback.find_candidates(deployed_releases(service), _running_releases(service), marks(), PRODUCTION)
     if not may:
         raise PolicyViolation(
             f"By the ledger {PRODUCTION} of {service} ran no release before that it could go back to.",
@@ -62,9 +62,11 @@ def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]
         )
     body = (
         f"# {described.title}: back to which release?\n\nProduction ran these before, by the ledger:\n\n"
-        + "\n".join(f"- {versions.offer_line(one)}, commit `{one.commit.sha[:10]}`, `{one.chain}`" for one in may)
+        + "\n".join(
+            f"- {rollback.describe_candidate(one)}, commit `{one.commit.sha[:10]}`, `{one.chain}`" for one in may
+        )
     )
-    options = [*map(versions.offer_line, may), CANCEL]
+    options = [*map(rollback.describe_candidate, may), CANCEL]
     return [
         question(
             f"Choose the release to go back to: {described.title}",
@@ -95,8 +97,8 @@ def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
     policy, _, described = resources.catalogue_of(service)
     request, running, said = read_request(), _running_releases(service), marks()
     deployed = deployed_releases(service, request.version)
-    version = request.version or _chosen_version(versions.offers(deployed, running, said, PRODUCTION))
-    release = versions.choose(version, deployed, running, said, PRODUCTION, service)
+    version = request.version or _chosen_version(rollback.find_candidates(deployed, running, said, PRODUCTION))
+    release = rollback.choose_release(version, deployed, running, said, PRODUCTION, service)
     step = bump(_previous_version(running), version)
     answers = answers_since(release, policy)
     risk = assess(
@@ -145,7 +147,7 @@ def _chosen_version(may: Sequence[DeployedRelease]) -> str:
     """Return the version that whoever asked for the rollback chose, by Airflow's record of the answer."""
     by = requester()
     answers = [vote for vote in votes_on(ASK, _digest_of(may)) if vote.user == by]
-    chosen = [one.version for one in may for vote in answers[:1] if vote.choice == versions.offer_line(one)]
+    chosen = [one.version for one in may for vote in answers[:1] if vote.choice == rollback.describe_candidate(one)]
     if not chosen:
         raise GateRejected(
             "No release was chosen to go back to, or what there was to choose from has changed.",

@@ -6,8 +6,8 @@ from airflow.sdk import Param, XComArg, get_current_context, task_group
 
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change import policy as rules
-from interlock.domain.outcome import versions
-from interlock.domain.outcome.versions import RollbackRequest
+from interlock.domain.outcome import rollback
+from interlock.domain.outcome.rollback import RollbackRequest
 from interlock.domain.records import PolicyInForce
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.catalogue import catalogue_digest
@@ -42,7 +42,7 @@ def rollback_params() -> dict[str, Param]:
 
 def read_request() -> RollbackRequest:
     """Read what was asked for at the form of the rollback, or past it."""
-    return versions.parse_rollback(dict(get_current_context()["params"]))
+    return rollback.parse_rollback(dict(get_current_context()["params"]))
 
 
 @stage_task(task_display_name="Resolve the policy in force", evidence="policy.resolved")

@@ -21,7 +21,7 @@ from interlock.domain.calendars.bookings import (
 )
 from interlock.domain.catalogue import Policy
 from interlock.domain.errors import AlreadyRecorded, TransientError
-from interlock.domain.ledger.reconcile import run_of
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.records import RolloutPlan
 
 from . import resources

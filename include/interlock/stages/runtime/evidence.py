@@ -16,7 +16,7 @@ from interlock.domain.canonical import Sha256, sha256_of
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry, release_chain
 from interlock.domain.ledger.witness import WORDED, question_digest, refuse_unworded
-from interlock.domain.permits.permit import refuse_ended
+from interlock.domain.permits.ended_releases import refuse_ended
 from interlock.domain.records import Record, RolloutPlan
 from interlock.domain.trains.manifest import Manifest
 

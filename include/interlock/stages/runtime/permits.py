@@ -19,10 +19,13 @@ from interlock.domain.catalogue import Service
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger import interventions
 from interlock.domain.ledger.chain import INSTALLATION, Entry, unsigned_since
-from interlock.domain.ledger.reconcile import findings_about, run_of
+from interlock.domain.ledger.findings import findings_about
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.outcome.outcome import PRODUCTION
-from interlock.domain.permits import permit as permits
-from interlock.domain.permits.permit import Circumstances, Purpose
+from interlock.domain.permits import ended_releases, permit
+from interlock.domain.permits import objections as permits_objections
+from interlock.domain.permits.objections import Circumstances
+from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.production import Production
 from interlock.domain.records import Decision, Host, QualityReport, RolloutPlan, Waiver
 
@@ -54,7 +57,7 @@ def admission_to_inspect(service: str, environment: str, hosts: Sequence[Host]) 
                 catalogue=catalogue_digest(service),
             )
 
-        if environment in permits.SANDBOXES:
+        if environment in permit.SANDBOXES:
             yield Admission.sandbox(environment, production=_production(service, environment))
         else:
             yield Admission.by_permit(environment, office, ask, "inspect")
@@ -105,7 +108,7 @@ def admission_to_deploy(
             under_way = True
             return _issue(office, service, "deploy", plan, plan.waves[wave - 1], wave)
 
-        if plan.environment in permits.SANDBOXES:
+        if plan.environment in permit.SANDBOXES:
             refuse_unproven(service, plan, count())
         yield _admission(plan, office, ask, "deploy", halt=partial(refuse_stopped, service, plan.environment))
 
@@ -163,15 +166,15 @@ def _refuse_way_back(plan: RolloutPlan) -> None:
         entries = ledger.entries(this_chain())
         unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
         passed = overtaken(ledger, plan, this_chain(), entries)
-    permits.refuse_back_out(plan, entries, unsigned=unsigned.sentence if unsigned else "", overtaken=passed)
+    ended_releases.refuse_back_out(plan, entries, unsigned=unsigned.sentence if unsigned else "", overtaken=passed)
 
 
 def came_to_its_target(plan: RolloutPlan) -> bool:
     """Tell whether hosts may have been changed by a plan, by the ledger."""
     entries = chain_entries()
-    if plan.environment in permits.SANDBOXES:
+    if plan.environment in permit.SANDBOXES:
         return any(entry.kind == "baseline.measured" for entry in entries)
-    return permits.had_permit(plan, entries)
+    return ended_releases.had_permit(plan, entries)
 
 
 @contextmanager
@@ -226,11 +229,11 @@ def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, 
     :param under_way: the wave has begun.
     """
     found = circumstances(service, plan, decision, under_way=under_way)
-    objections = permits.objections(plan, found, datetime.now(UTC))
+    objections = permits_objections.objections(plan, found, datetime.now(UTC))
     if objections and not found.closed:
         with suppress(ReleaseError):  # what cannot be put on record is refused all the same
             record(REFUSED_PERMIT, {"because": [one.what for one in objections], "plan": plan.digest})
-    permits.refuse(objections)
+    permits_objections.refuse(objections)
 
 
 def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
@@ -382,7 +385,7 @@ def _admission(
     halt: Callable[[], None] | None = None,
     way_back: bool = False,
 ) -> Admission:
-    if plan.environment in permits.SANDBOXES:
+    if plan.environment in permit.SANDBOXES:
         return _sandbox(office, plan.service, plan.environment, purpose, way_back=way_back)
     return Admission.by_permit(plan.environment, office, ask, purpose, halt=halt)
 

@@ -11,9 +11,11 @@ from interlock.adapters.permits.issuer import signed_permits
 from interlock.domain.catalogue import Policy, Service
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry, release_chain, unsigned_since
-from interlock.domain.ledger.reconcile import dags_of, run_of
-from interlock.domain.outcome import versions
-from interlock.domain.outcome.versions import MARKS, DeployedRelease
+from interlock.domain.ledger.runs import dags_of, run_of
+from interlock.domain.outcome import deployments, rollback
+from interlock.domain.outcome import marks as outcome_marks
+from interlock.domain.outcome.deployments import DeployedRelease
+from interlock.domain.outcome.marks import MARKS
 from interlock.domain.records import RolloutPlan
 
 from . import resources
@@ -33,7 +35,7 @@ def deployed_releases(service: str, version: str = "") -> tuple[DeployedRelease,
     :param version: a version whose releases are wanted, however long ago they were.
     """
     with resources.ledger() as ledger:
-        ended = versions.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
+        ended = deployments.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
         wanted = [one for one in ended[:-MOST_OFFERED] if one["version"] == version] + ended[-MOST_OFFERED:]
         found = [_proven(ledger, release_chain(*one["run"].split("/", 1))) for one in wanted]
     return tuple(one for one in found if one is not None)
@@ -53,7 +55,7 @@ def _proven(ledger: Ledger, chain: str) -> DeployedRelease | None:
     entries = ledger.entries(chain)
     if unsigned_since(chain, entries, ledger.heads(chain)):
         return None
-    return versions.deployed_release(entries, signed_permits(entries, key))
+    return deployments.deployed_release(entries, signed_permits(entries, key))
 
 
 def answers_since(release: DeployedRelease, policy: Policy) -> dict[str, bool]:
@@ -85,7 +87,7 @@ def marks() -> tuple[Entry, ...]:
 
 def refuse_marked(service: str, environment: str, version: str) -> None:
     """Raise a PolicyViolation if a version is marked bad, or if the environment is pinned to another one."""
-    versions.refuse_marked(marks(), service, environment, version)
+    outcome_marks.refuse_marked(marks(), service, environment, version)
 
 
 def standing(ledger: Ledger, plan: RolloutPlan, own: str, entries: tuple[Entry, ...]) -> dict[str, Any]:
@@ -96,10 +98,10 @@ def standing(ledger: Ledger, plan: RolloutPlan, own: str, entries: tuple[Entry, 
     """
     back = plan.rolls_back
     return {
-        "marked": versions.why_not(
+        "marked": outcome_marks.describe_block(
             ledger.entries(INSTALLATION, kind=MARKS), plan.service, plan.environment, plan.version
         ),
-        "ran_before": back is not None and versions.is_proven(plan, _proven(ledger, back.chain)),
+        "ran_before": back is not None and rollback.is_proven(plan, _proven(ledger, back.chain)),
         "overtaken": overtaken(ledger, plan, own, entries),
     }
 
@@ -110,7 +112,7 @@ def overtaken(ledger: Ledger, plan: RolloutPlan, own: str, entries: Sequence[Ent
     :param own: the chain of the release that is running; ``entries``: of it.
     """
     frozen = next((entry.at for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
-    return versions.touched_since(_used_by_others(ledger, plan, own, frozen), plan, frozen) if frozen else ""
+    return deployments.describe_overtaking(_used_by_others(ledger, plan, own, frozen), plan, frozen) if frozen else ""
 
 
 def _used_by_others(ledger: Ledger, plan: RolloutPlan, own: str, since: datetime) -> Iterator[Entry]:
@@ -131,4 +133,4 @@ def as_it_was(described: Service, rollout: RolloutPlan) -> Service:
     if release is None:
         raise PolicyViolation(f"The record of {rollout.rolls_back.chain} does not hold: nothing goes back to it.")
     expected = {(check.path, web.expectation(check)): check for check in described.smoke}
-    return versions.as_it_was(described, release, expected)
+    return rollback.limit_checks(described, release, expected)

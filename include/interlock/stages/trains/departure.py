@@ -19,7 +19,7 @@ from interlock.domain.catalogue.train_file import Train
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import GateRejected, PolicyViolation
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry, release_chain
-from interlock.domain.ledger.reconcile import dag_of
+from interlock.domain.ledger.runs import dag_of
 from interlock.domain.ledger.witness import ASKED
 from interlock.domain.records import Outcome
 from interlock.domain.trains.departures import planned

@@ -18,7 +18,7 @@ from interlock.domain.catalogue import Policy
 from interlock.domain.change.request import ReleaseRequest
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry, unsigned_since
-from interlock.domain.ledger.reconcile import dag_of, run_of
+from interlock.domain.ledger.runs import dag_of, run_of
 from interlock.domain.records import Decision, RolloutPlan, TrainTicket
 from interlock.domain.trains.manifest import (
     BACK,

@@ -1,30 +1,23 @@
-"""The bypass detector: what contradicts the ledger in Airflow's records, on the hosts, or in the ledger itself.
+"""What contradicts the ledger in Airflow's records, and in the chain of a release itself.
 
-Each check compares what was found with what a release's chain says, and yields findings. A finding has a key made of
-what it is about, so that looking again finds the same one and not another.
+Each check compares what was found with what a release's chain says, and yields findings.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Model, sha256_of
-from interlock.domain.dag_names import RELEASES, ROLLBACKS, Home, Place, stranger
-from interlock.domain.records import Decision, RolloutPlan, Vote
+from interlock.domain.dag_names import Home, Place, stranger
+from interlock.domain.records import Decision, Vote
 
 from .chain import INSTALLATION, Entry
-
-FINDING = "finding"
-TOLD = "finding.told"
-"""Those whom the policy names have been told of a finding."""
-BASELINE = "baseline.seen"
-"""What a host ran when it was first looked at, and no release had touched it."""
-CHAINS = "release/"
+from .findings import Finding
 
 LEAVES = {
     "policy.resolve_policy": "policy.resolved",
@@ -74,25 +67,6 @@ WAVE = re.compile(r"implementation\.wave_(\d+)")
 DECISIONS = ("plan.decided", "acceptance.decided", "board.decided")
 
 
-class Finding(Model):
-    """Something that contradicts the ledger."""
-
-    kind: str
-    what: str
-    evidence: dict[str, Any]
-    chain: str = ""
-
-    @property
-    def key(self) -> str:
-        """Return what names it in a chain."""
-        return f"{FINDING}/{self.kind}/{sha256_of(self.evidence)[:32]}"
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """Return it as the ledger has it."""
-        return {"what": self.what, "found": self.kind, "evidence": self.evidence}
-
-
 class Task(Model):
     """A task instance as Airflow has it."""
 
@@ -139,34 +113,7 @@ class RunSeen(Model):
     at: AwareDatetime
 
 
-def dag_of(service: str) -> str:
-    """Return the Dag that releases a service."""
-    return RELEASES + service.replace("-", "_")
-
-
-def dags_of(service: str) -> tuple[str, str]:
-    """Return the Dags that change what hosts run of a service: the one that releases it, and the one that goes back."""
-    return dag_of(service), ROLLBACKS + service.replace("-", "_")
-
-
-def run_of(chain: str) -> tuple[str, str] | None:
-    """Return the Dag and the run of a release's chain; None: it is the chain of something else."""
-    dag_id, _, run_id = chain.removeprefix(CHAINS).partition("/")
-    return (dag_id, run_id) if chain.startswith(CHAINS) and run_id else None
-
-
-def findings_about(entries: Iterable[Entry], chain: str) -> Iterator[Entry]:
-    """Yield the findings in the installation's chain that are about a release's: that it does not hold, or its run."""
-    run = run_of(chain)
-    for entry in entries:
-        evidence = entry.payload.get("evidence")
-        if isinstance(evidence, Mapping) and (
-            evidence.get("chain") == chain or (run and (evidence.get("dag_id"), evidence.get("run_id")) == run)
-        ):
-            yield entry
-
-
-def of_run(seen: RunSeen, entries: Sequence[Entry], asking: Collection[str]) -> Iterator[Finding]:
+def check_run(seen: RunSeen, entries: Sequence[Entry], asking: Collection[str]) -> Iterator[Finding]:
     """Yield what contradicts the chain of a release in Airflow's record of its run.
 
     :param asking: the tasks that ask people.
@@ -178,15 +125,15 @@ def of_run(seen: RunSeen, entries: Sequence[Entry], asking: Collection[str]) -> 
             evidence={"dag_id": seen.dag_id, "run_id": seen.run_id},
         )
         return
-    yield from _unanswered(seen, asking)
-    yield from _unrecorded(seen, entries)
-    yield from _run_again(seen)
-    yield from _edited(seen, entries)
-    yield from _answers_gone(seen, entries)
-    yield from _left_open(seen, entries)
+    yield from _find_unanswered(seen, asking)
+    yield from _find_unrecorded(seen, entries)
+    yield from _find_cleared_tasks(seen)
+    yield from _find_edited_results(seen, entries)
+    yield from _find_removed_answers(seen, entries)
+    yield from _find_open_release(seen, entries)
 
 
-def not_looked_at(dag_id: str, run_id: str, error: Exception) -> Finding:
+def describe_failed_check(dag_id: str, run_id: str, error: Exception) -> Finding:
     """Return the finding that a release cannot be compared with Airflow's record of it."""
     return Finding(
         kind="not_looked_at",
@@ -196,7 +143,7 @@ def not_looked_at(dag_id: str, run_id: str, error: Exception) -> Finding:
     )
 
 
-def of_strangers(seen: Mapping[str, Place], home: Home, runs: Collection[tuple[str, str]]) -> Iterator[Finding]:
+def check_replaced_dags(seen: Mapping[str, Place], home: Home, runs: Collection[tuple[str, str]]) -> Iterator[Finding]:
     """Yield the Dags that bear a name of Interlock's and that Interlock did not make.
 
     :param seen: Dag, and where Airflow has it from.
@@ -212,7 +159,7 @@ def of_strangers(seen: Mapping[str, Place], home: Home, runs: Collection[tuple[s
             yield Finding(kind="dag_replaced", what=what, evidence={**evidence, "run_id": run}, chain=INSTALLATION)
 
 
-def of_bundles(seen: RunSeen, home: Home) -> Iterator[Finding]:
+def check_bundles(seen: RunSeen, home: Home) -> Iterator[Finding]:
     """Yield the bundles of others from which tasks of a run were taken, also if Interlock's own is back by now."""
     for bundle in sorted(set(seen.bundles) - {home.bundle}):
         yield Finding(
@@ -223,7 +170,7 @@ def of_bundles(seen: RunSeen, home: Home) -> Iterator[Finding]:
         )
 
 
-def _unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding]:
+def _find_unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding]:
     """Yield the questions whose task succeeded although nobody answered, not even the time that was up."""
     answered = {(one.task_id, one.map_index) for one in seen.given if one.answered}
     for task in seen.tasks:
@@ -235,7 +182,7 @@ def _unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding]:
             )
 
 
-def _unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
+def _find_unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
     """Yield the tasks that are success and did not leave what they leave."""
     if not entries:
         if any(task.task_id in LEAVES and task.state == "success" for task in seen.tasks):
@@ -246,7 +193,7 @@ def _unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
             )
         return
     for task in seen.tasks:
-        if task.state == "success" and not _left(task, entries):
+        if task.state == "success" and not _has_entry(task, entries):
             yield Finding(
                 kind="task_marked",
                 what=f"{task.name} is success in Airflow, and the ledger lacks what it leaves when it succeeds.",
@@ -254,7 +201,7 @@ def _unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
             )
 
 
-def _left(task: Task, entries: Sequence[Entry]) -> bool:
+def _has_entry(task: Task, entries: Sequence[Entry]) -> bool:
     if wave := WAVE.fullmatch(task.task_id):
         return any(one.kind == "wave.deployed" and one.payload.get("number") == int(wave[1]) for one in entries)
     kind = LEAVES.get(task.task_id)
@@ -263,7 +210,7 @@ def _left(task: Task, entries: Sequence[Entry]) -> bool:
     )
 
 
-def _run_again(seen: RunSeen) -> Iterator[Finding]:
+def _find_cleared_tasks(seen: RunSeen) -> Iterator[Finding]:
     for task in seen.tasks:
         if "success" in task.tries[:-1]:
             yield Finding(
@@ -273,7 +220,7 @@ def _run_again(seen: RunSeen) -> Iterator[Finding]:
             )
 
 
-def _edited(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
+def _find_edited_results(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
     """Yield the results that no task left: what is in Airflow differs from what is in the ledger."""
     payloads = [entry.payload for entry in entries]
     for handed in seen.handed_on:
@@ -290,14 +237,14 @@ def _edited(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
                 break
 
 
-def _answers_gone(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
+def _find_removed_answers(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
     """Yield the votes that decided and that Airflow does not have any more, or has otherwise."""
     given = {(one.user, one.choice, one.at) for one in seen.given if one.answered}
     for entry in entries:
         if entry.kind not in DECISIONS or entry.at >= seen.at or entry.payload.get("train"):
             continue  # what a train's board decided is held against the train's own run
         decision = Decision.model_validate(entry.payload, extra="ignore")
-        for vote in (vote for vote in decision.votes if vote.user is not None and _key(vote) not in given):
+        for vote in (vote for vote in decision.votes if vote.user is not None and _key_of_vote(vote) not in given):
             yield Finding(
                 kind="answer_gone",
                 what=f"By the ledger {vote.user} answered {vote.choice} ({decision.subject}), and Airflow has no such "
@@ -306,7 +253,7 @@ def _answers_gone(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
             )
 
 
-def _left_open(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
+def _find_open_release(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
     """Yield a run that ended as a whole, by its time limit or by force: nobody took back what it had changed."""
     kinds = [entry.kind for entry in entries]
     used = (entry.payload["permit"]["purpose"] for entry in entries if entry.kind == "permit.used")
@@ -322,11 +269,11 @@ def _left_open(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
     )
 
 
-def _key(vote: Vote) -> tuple[str | None, str, datetime | None]:
+def _key_of_vote(vote: Vote) -> tuple[str | None, str, datetime | None]:
     return vote.user, vote.choice, vote.at
 
 
-def of_chain(entries: Sequence[Entry]) -> Iterator[Finding]:
+def check_decisions(entries: Sequence[Entry]) -> Iterator[Finding]:
     """Yield what contradicts itself in a chain: a decision that was made anew, and otherwise."""
     for kind in DECISIONS:
         made = [entry for entry in entries if entry.kind == kind]
@@ -338,7 +285,7 @@ def of_chain(entries: Sequence[Entry]) -> Iterator[Finding]:
             )
 
 
-def of_catalogue(entries: Sequence[Entry], digest: str) -> Iterator[Finding]:
+def check_catalogue(entries: Sequence[Entry], digest: str) -> Iterator[Finding]:
     """Yield a finding if the catalogue is no longer the one with which a release began.
 
     :param digest: of the catalogue's part about the service, as it is now.
@@ -350,98 +297,3 @@ def of_catalogue(entries: Sequence[Entry], digest: str) -> Iterator[Finding]:
             what="The policy, the board or the service's file was changed while the release was under way.",
             evidence={"began_with": began, "now": digest},
         )
-
-
-# --- hosts -----------------------------------------------------------------------------------------------------------
-
-Allowed = Mapping[str, frozenset[str | None]]
-"""A host's address: the releases that it may run; None stands for nothing."""
-
-
-def releases_allowed(entries: Iterable[Entry], environment: str) -> dict[str, frozenset[str | None]]:
-    """Return what the hosts that a release touched may run, by its permits and by what it recorded.
-
-    While a wave is under way, a host may run what it had or what it gets.
-    """
-    allowed: dict[str, frozenset[str | None]] = {}
-    plan: RolloutPlan | None = None
-    for entry in entries:
-        if entry.kind == "rollout.frozen":
-            frozen = {key: value for key, value in entry.payload.items() if key != "digest"}
-            plan = RolloutPlan.from_xcom(frozen)
-        elif plan is None or plan.environment != environment:
-            continue
-        elif entry.kind == "permit.used":
-            allowed |= _by_permit(entry.payload["permit"], plan, allowed)
-        elif entry.kind in ("wave.deployed", "back_out.done", "host.returned"):
-            touched = [one for one in entry.payload["results"] if one["outcome"] != "untouched"]
-            allowed |= {one["host"]: _by_result(one, plan, allowed) for one in touched}
-    return allowed
-
-
-def _by_permit(permit: Mapping[str, Any], plan: RolloutPlan, allowed: Allowed) -> dict[str, frozenset[str | None]]:
-    if permit["purpose"] in ("inspect", "restart", "traffic"):
-        return {}
-    before = plan.back_out.releases
-    gets = {
-        host: plan.release if permit["purpose"] in ("deploy", "return") else before.get(host)
-        for host in permit["hosts"]
-    }
-    return {host: allowed.get(host, frozenset({before.get(host)})) | {release} for host, release in gets.items()}
-
-
-def _by_result(result: Mapping[str, Any], plan: RolloutPlan, allowed: Allowed) -> frozenset[str | None]:
-    """Return what one host may run after a wave or a back-out; if nobody knows what became of it, either."""
-    host, after = result["host"], result["after"]
-    if after is not None or result["outcome"] != "failed":
-        return frozenset({after})
-    return allowed.get(host, frozenset()) | {result["before"], plan.release, plan.back_out.releases.get(host)}
-
-
-def of_host(
-    *, service: str, environment: str, host: str, runs: str | None, allowed: Collection[str | None], source: str
-) -> Iterator[Finding]:
-    """Yield a finding if a host runs what nothing on record brought there.
-
-    :param source: the chain that says what it may run.
-    """
-    if runs not in allowed:
-        may = sorted(release or "nothing" for release in allowed)
-        yield Finding(
-            kind="host_changed",
-            what=f"{host} of {environment} runs {runs or 'nothing'} of {service}, and by the ledger it runs "
-            f"{' or '.join(may)}: somebody changed it without a permit.",
-            evidence={
-                "service": service,
-                "environment": environment,
-                "host": host,
-                "runs": runs,
-                "by_the_ledger": may,
-                "chain": source,
-            },
-        )
-
-
-def ran_before(entries: Iterable[Entry], host: str, runs: str | None) -> bool:
-    """Tell whether a release found on a host, when it was planned, what runs there now; or was not planned yet."""
-    planned = [entry.payload["running"] for entry in entries if entry.kind == "plan.made"]
-    return not planned or any(one["host"] == host and one["release"] == runs for one in planned[-1])
-
-
-def mail_text(findings: Sequence[Entry]) -> str:
-    """Return the text of the mail about findings, in Markdown."""
-    lines = [f"- {_plain(entry.payload.get('what'))} (entry {entry.sequence} of `{entry.chain}`)" for entry in findings]
-    return "\n".join(
-        [
-            "The ledger has new findings: somebody may have gone round the release process.",
-            "",
-            *lines,
-            "",
-            "A release with a finding gets no permit. Each entry has its evidence: see docs/auditor.md.",
-        ]
-    )
-
-
-def _plain(what: Any) -> str:
-    """Return a sentence as one line that Markdown leaves as it is."""
-    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(str(what or "A finding").split()))

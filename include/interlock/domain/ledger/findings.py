@@ -1,0 +1,68 @@
+"""Findings: what contradicts the ledger, and how people are told.
+
+A finding has a key that is made of what it is about, so that a second check finds the same finding again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from interlock.domain.canonical import Model, sha256_of
+
+from .chain import Entry
+from .runs import run_of
+
+FINDING = "finding"
+TOLD = "finding.told"
+"""Those whom the policy names have been told of a finding."""
+
+
+class Finding(Model):
+    """Something that contradicts the ledger."""
+
+    kind: str
+    what: str
+    evidence: dict[str, Any]
+    chain: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return what names it in a chain."""
+        return f"{FINDING}/{self.kind}/{sha256_of(self.evidence)[:32]}"
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """Return it as the ledger has it."""
+        return {"what": self.what, "found": self.kind, "evidence": self.evidence}
+
+
+def findings_about(entries: Iterable[Entry], chain: str) -> Iterator[Entry]:
+    """Yield the findings in the installation's chain that are about a release's: that it does not hold, or its run."""
+    run = run_of(chain)
+    for entry in entries:
+        evidence = entry.payload.get("evidence")
+        if isinstance(evidence, Mapping) and (
+            evidence.get("chain") == chain or (run and (evidence.get("dag_id"), evidence.get("run_id")) == run)
+        ):
+            yield entry
+
+
+def mail_text(findings: Sequence[Entry]) -> str:
+    """Return the text of the mail about findings, in Markdown."""
+    lines = [f"- {_plain(entry.payload.get('what'))} (entry {entry.sequence} of `{entry.chain}`)" for entry in findings]
+    return "\n".join(
+        [
+            "The ledger has new findings: somebody may have gone round the release process.",
+            "",
+            *lines,
+            "",
+            "A release with a finding gets no permit. Each entry has its evidence: see docs/auditor.md.",
+        ]
+    )
+
+
+def _plain(what: Any) -> str:
+    """Return a sentence as one line that Markdown leaves as it is."""
+    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(str(what or "A finding").split()))

@@ -1,0 +1,170 @@
+"""Which releases an environment ran, by the ledger.
+
+A release counts only if its chain says that it was approved, deployed there and closed as a success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pydantic import AwareDatetime, Field
+
+from interlock.domain.canonical import Model, Sha256, sha256_of
+from interlock.domain.ledger.chain import ENDED, Entry
+from interlock.domain.permits.permit import Permit
+from interlock.domain.records import (
+    Artifact,
+    Commit,
+    Decision,
+    LoadReport,
+    Outcome,
+    QualityReport,
+    Record,
+    ReleasePlan,
+    RolloutPlan,
+    SmokeReport,
+    Waiver,
+)
+
+R = TypeVar("R", bound=Record)
+
+
+def deployments(entries: Iterable[Entry], service: str) -> list[dict[str, Any]]:
+    """Return what the installation's chain says of each release of a service that was deployed; the oldest first."""
+    return [
+        one.payload
+        for one in entries
+        if one.kind == ENDED and (one.payload["service"], one.payload["outcome"]) == (service, "deployed")
+    ]
+
+
+class DeployedRelease(Model):
+    """A release that an environment ran, as its chain in the ledger has it; all that rolling back to it needs."""
+
+    chain: str
+    closed: Sha256 = Field(description="Hash of the entry that closed it: it holds the whole chain before it")
+    at: AwareDatetime = Field(description="When it was closed")
+    plan: ReleasePlan
+    rollout: RolloutPlan
+    artifact: Artifact
+    quality: QualityReport
+    waivers: tuple[Waiver, ...]
+    acceptance: Decision
+    smoked: tuple[tuple[str, str], ...] = Field(description="Path and expectation of what every host answered")
+    loaded: tuple[str, ...] = Field(description="The paths that were measured")
+
+    @property
+    def service(self) -> str:
+        """The service."""
+        return self.rollout.service
+
+    @property
+    def environment(self) -> str:
+        """The environment that ran it."""
+        return self.rollout.environment
+
+    @property
+    def version(self) -> str:
+        """The version."""
+        return self.rollout.version
+
+    @property
+    def release(self) -> str:
+        """Its name on a host."""
+        return self.rollout.release
+
+    @property
+    def commit(self) -> Commit:
+        """What it was built from."""
+        return self.plan.commit
+
+
+def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> DeployedRelease | None:
+    """Read from the chain of a release what was deployed; None if it was not, or if a record of it is missing.
+
+    Every record has to be the one that the frozen plan names; the board approved it; and each wave had a permit, which
+    only the installation's key can sign: whoever may write to the ledger makes no release deployed.
+
+    :param entries: the whole chain, proven.
+    :param permits: those in it that the installation signed.
+    """
+    outcome, rollout = (
+        _last_record(entries, "release.closed", Outcome),
+        _last_record(entries, "rollout.frozen", RolloutPlan),
+    )
+    if outcome is None or rollout is None or outcome.outcome != "deployed" or rollout.rehearsal:
+        return None
+    if not _is_approved_and_complete(entries, rollout, permits):
+        return None
+    plan, artifact = _last_record(entries, "plan.made", ReleasePlan), _last_record(entries, "artifact.built", Artifact)
+    quality, acceptance = (
+        _last_record(entries, "quality.judged", QualityReport),
+        _last_record(entries, "acceptance.decided", Decision),
+    )
+    if plan is None or artifact is None or quality is None or acceptance is None:
+        return None
+    same = (
+        (outcome.service, outcome.version) == (rollout.service, rollout.version) == (artifact.service, artifact.version)
+        and artifact.bundle.sha256 == rollout.bundle.sha256
+        and sha256_of(quality) == rollout.quality_digest
+        and acceptance.digest == rollout.acceptance_digest
+        and acceptance.approved
+    )
+    if not same:
+        return None
+    smoke, load = _last_record(entries, "hosts.smoked", SmokeReport), _last_record(entries, "load.measured", LoadReport)
+    closed = next(entry for entry in reversed(entries) if entry.kind == "release.closed")
+    failed = {(one.path, one.expected) for one in smoke.results if not one.passed} if smoke else set()
+    return DeployedRelease(
+        chain=closed.chain,
+        closed=closed.hash,
+        at=closed.at,
+        plan=plan,
+        rollout=rollout,
+        artifact=artifact,
+        quality=quality,
+        waivers=tuple(_read_record(Waiver, entry) for entry in entries if entry.kind == "quality.waived"),
+        acceptance=acceptance,
+        smoked=tuple(sorted({(one.path, one.expected) for one in smoke.results} - failed)) if smoke else (),
+        loaded=tuple(dict.fromkeys(one.path for one in load.results)) if load else (),
+    )
+
+
+def _is_approved_and_complete(entries: Sequence[Entry], rollout: RolloutPlan, permits: Iterable[Permit]) -> bool:
+    closed = [entry for entry in entries if entry.kind == "release.closed"]
+    board = _last_record(entries, "board.decided", Decision)
+    waves = {one.wave for one in permits if (one.purpose, one.plan) == ("deploy", rollout.digest)}
+    return (
+        len(closed) == 1
+        and board is not None
+        and (board.approved, board.digest) == (True, rollout.digest)
+        and waves >= set(range(1, len(rollout.waves) + 1))
+    )
+
+
+def _last_record(entries: Sequence[Entry], kind: str, model: type[R]) -> R | None:
+    found = next((entry for entry in reversed(entries) if entry.kind == kind), None)
+    return None if found is None else _read_record(model, found)
+
+
+def _read_record(model: type[R], entry: Entry) -> R:
+    """Read a record of a payload that may say more than the record."""
+    return model.model_validate(entry.payload, extra="ignore")
+
+
+def describe_overtaking(used: Iterable[Entry], plan: RolloutPlan, since: datetime) -> str:
+    """Say which other release changed hosts of a plan since then; empty: none did.
+
+    :param used: the permits that other releases used.
+    """
+    hosts = {host.address for host in plan.hosts}
+    for entry in used:
+        permit = entry.payload.get("permit", {})
+        changes = (
+            permit.get("purpose") in ("deploy", "back_out", "return") and permit.get("environment") == plan.environment
+        )
+        if changes and entry.at > since and hosts & set(permit.get("hosts", ())):
+            return f"{entry.chain} changed hosts of {plan.environment} at {entry.at:%Y-%m-%d %H:%M:%S} UTC."
+    return ""

@@ -1,0 +1,111 @@
+"""Marks: which versions are marked bad in an environment, and which version an environment is pinned to.
+
+A version that is marked bad is not rolled out to the environment. If a version is pinned, no other version is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from semver import Version
+
+from interlock.domain.canonical import Model
+from interlock.domain.change.semver import is_version
+from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.ledger.chain import Entry
+
+BAD, GOOD, PINNED, UNPINNED = "version.marked_bad", "version.marked_good", "version.pinned", "version.unpinned"
+MARKS = "version.*"
+"""The kinds of entries about versions in the installation's chain."""
+_KINDS = {"bad": BAD, "good": GOOD, "pin": PINNED, "unpin": UNPINNED}
+_RULE = "a version that is marked bad is not rolled out, and where one is pinned no other is"
+_WHO = "the release manager, with the Dag mark_version"
+
+
+class Mark(Model):
+    """What somebody says of a version in an environment."""
+
+    service: str
+    environment: str
+    version: str
+    verdict: Literal["bad", "good", "pin", "unpin"]
+    reason: str = Field(min_length=5, max_length=1000)
+    by: str
+
+    @field_validator("reason", mode="before")
+    @classmethod
+    def _stripped(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator("version")
+    @classmethod
+    def _is_a_version(cls, value: str) -> str:
+        if not is_version(value):
+            raise ValueError("not a semantic version, such as 1.4.0")
+        return value
+
+    @property
+    def kind(self) -> str:
+        """The kind of the entry that it becomes."""
+        return _KINDS[self.verdict]
+
+
+def parse_mark(form: Mapping[str, Any], by: str, places: Mapping[str, Sequence[str]]) -> Mark:
+    """Read the form of ``mark_version``; RequestRefused with every field that is wrong.
+
+    :param by: user name of who marks.
+    :param places: each service, and its environments.
+    """
+    fields = ("service", "environment", "version", "verdict", "reason")
+    try:
+        mark = Mark.model_validate({**{name: form[name] for name in fields if name in form}, "by": by})
+    except ValidationError as error:
+        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
+        raise RequestRefused(f"This says nothing of a version: {wrong}.", next_step="correct the form") from error
+    if mark.environment not in places.get(mark.service, ()):
+        known = ", ".join(f"{name} ({', '.join(places[name])})" for name in sorted(places)) or "no service"
+        raise RequestRefused(
+            f"There is no {mark.environment} of {mark.service}; there is {known}.", next_step="correct the form"
+        )
+    return mark
+
+
+def describe_block(entries: Iterable[Entry], service: str, environment: str, version: str) -> str:
+    """Return, in words, why a version must not be rolled out to an environment; empty: it may.
+
+    :param entries: of the installation's chain; what was said last holds.
+    """
+    said: dict[str, Entry] = {}
+    for entry in entries:
+        about = entry.payload
+        if (about.get("service"), about.get("environment")) != (service, environment):
+            continue
+        if entry.kind in (PINNED, UNPINNED):
+            said["pin"] = entry
+        elif entry.kind in (BAD, GOOD) and _is_same_version(str(about.get("version")), version):
+            said["mark"] = entry
+    reasons = []
+    if (mark := said.get("mark")) and mark.kind == BAD:
+        reasons.append(f"{version} of {service} is marked bad in {environment} {_describe_author(mark)}")
+    if (pin := said.get("pin")) and pin.kind == PINNED and not _is_same_version(str(pin.payload["version"]), version):
+        reasons.append(f"{environment} of {service} is pinned to {pin.payload['version']} {_describe_author(pin)}")
+    return " ".join(reasons)
+
+
+def refuse_marked(entries: Iterable[Entry], service: str, environment: str, version: str) -> None:
+    """Raise a PolicyViolation if a version must not be rolled out to an environment."""
+    if reason := describe_block(entries, service, environment, version):
+        raise PolicyViolation(reason, rule=_RULE, who=_WHO, next_step="take another version, or have the mark lifted")
+
+
+def _describe_author(entry: Entry) -> str:
+    return f"by {entry.payload['by']} on {entry.at:%Y-%m-%d}: {str(entry.payload['reason']).rstrip('.')}."
+
+
+def _is_same_version(one: str, other: str) -> bool:
+    """Say whether two versions are one; build metadata does not count, as semver.org has it."""
+    if not (is_version(one) and is_version(other)):
+        return one == other
+    return Version.parse(one).compare(Version.parse(other)) == 0

@@ -1,0 +1,188 @@
+"""Rollbacks: which releases an environment can go back to.
+
+Without a board, an environment goes back only to bytes that it ran before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+from semver import Version
+
+from interlock.domain.canonical import Model
+from interlock.domain.catalogue import Service
+from interlock.domain.change.semver import is_version
+from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.records import ReleasePlan, RolloutPlan, RunningRelease
+
+from .deployments import DeployedRelease, deployments
+from .marks import describe_block
+from .notes import escaped
+
+
+class RollbackRequest(Model):
+    """What somebody asks for at the form of a rollback."""
+
+    version: str = Field("", description="Empty: whoever asked is shown what there is")
+    reason: str = Field(min_length=5, max_length=200)
+    incident: str = Field("", max_length=100)
+
+    @field_validator("version", "reason", "incident", mode="before")
+    @classmethod
+    def _stripped(cls, value: Any) -> Any:
+        return "" if value is None else value.strip() if isinstance(value, str) else value
+
+    @field_validator("version")
+    @classmethod
+    def _is_a_version_or_nothing(cls, value: str) -> str:
+        if value and not is_version(value):
+            raise ValueError("not a semantic version, such as 1.4.0")
+        return value
+
+    @field_validator("reason", "incident")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("not one line of text")
+        return value
+
+
+def parse_rollback(form: Mapping[str, Any]) -> RollbackRequest:
+    """Read the form of a rollback; RequestRefused with every field that is wrong."""
+    try:
+        return RollbackRequest.model_validate(dict(form))
+    except ValidationError as error:
+        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
+        raise RequestRefused(
+            f"This rollback cannot be asked for: {wrong}.",
+            rule="the fields of the form",
+            who="the release manager",
+            next_step="correct these fields and trigger it again",
+        ) from None
+
+
+def refuse_unknown(version: str, entries: Sequence[Entry], service: str, environment: str) -> None:
+    """Refuse at the door what no rollback goes to, as far as the installation's chain tells: the proof comes later.
+
+    :param entries: of the installation's chain: how releases ended, and the marks.
+    :raises PolicyViolation: no release of the version was deployed, or it must not be rolled out.
+    """
+    deployed = dict.fromkeys(str(told["version"]) for told in reversed(deployments(entries, service)))
+    why = describe_block(entries, service, environment, version)
+    if not why and version not in deployed:
+        why = _describe_unknown(version, environment)
+    if why:
+        before = [*deployed][1:]  # the last one is what runs
+        may = [one for one in before if not describe_block(entries, service, environment, one)]
+        raise _refusal(service, version, why, may)
+
+
+def find_candidates(
+    deployed: Iterable[DeployedRelease], running: Sequence[RunningRelease], marks: Sequence[Entry], environment: str
+) -> tuple[DeployedRelease, ...]:
+    """Return the releases that an environment may go back to, the one that it ran last first; of each version one.
+
+    :param running: what its hosts run now.
+    :param marks: of the installation's chain.
+    """
+    found: dict[str, DeployedRelease] = {}
+    for one in sorted(deployed, key=lambda one: one.at, reverse=True):
+        if one.environment == environment and one.version not in found and not _describe_no_way_back(one, running):
+            found[one.version] = one
+    return tuple(one for one in found.values() if not describe_block(marks, one.service, environment, one.version))
+
+
+def choose_release(
+    version: str,
+    deployed: Sequence[DeployedRelease],
+    running: Sequence[RunningRelease],
+    marks: Sequence[Entry],
+    environment: str,
+    service: str,
+) -> DeployedRelease:
+    """Return the release that a version stands for.
+
+    :raises PolicyViolation: the environment never ran it by the ledger, it is marked bad, or it is no way back.
+    """
+    may = find_candidates(deployed, running, marks, environment)
+    chosen = next((one for one in may if one.version == version), None)
+    if chosen is not None:
+        return chosen
+    known = [one for one in deployed if one.version == version and one.environment == environment]
+    why = _describe_no_way_back(known[-1], running) if known else _describe_unknown(version, environment)
+    why = describe_block(marks, service, environment, version) or why
+    raise _refusal(service, version, why, [one.version for one in may])
+
+
+def _describe_unknown(version: str, environment: str) -> str:
+    return f"{environment} never ran {version} by the ledger"
+
+
+def _refusal(service: str, version: str, why: str, may: Sequence[str]) -> PolicyViolation:
+    return PolicyViolation(
+        f"{service} does not go back to {version}: {why.rstrip('.')}.",
+        rule="an environment goes back only to what it ran before, by the ledger, and what is not marked bad",
+        who="the release manager",
+        next_step=f"take one of {', '.join(may)}"
+        if may
+        else "there is no version to go back to; release one as a normal or an emergency change",
+    )
+
+
+def _describe_no_way_back(release: DeployedRelease, running: Sequence[RunningRelease]) -> str:
+    """Say why going to a release would be no way back; empty: it would."""
+    if running and all(host.release == release.release for host in running):
+        return f"every host runs {release.version} already"
+    versions = [Version.parse(host.version) for host in running if host.version and is_version(host.version)]
+    if versions and Version.parse(release.version) > max(versions):
+        return f"{release.version} is later than {max(versions)}, which runs"
+    return ""
+
+
+def is_proven(plan: RolloutPlan, found: DeployedRelease | None) -> bool:
+    """Say whether a plan goes back to exactly what was deployed there before.
+
+    :param found: what the chain that the plan names says was deployed; none: it proves nothing.
+    """
+    back = plan.rolls_back
+    if found is None or back is None:
+        return False
+    return (found.chain, found.closed) == (back.chain, back.closed) and (
+        (found.service, found.environment, found.version, found.rollout.bundle.sha256)
+        == (plan.service, plan.environment, plan.version, plan.bundle.sha256)
+    )
+
+
+def limit_checks(service: Service, release: DeployedRelease, expected: Mapping[tuple[str, str], Any]) -> Service:
+    """Return a service that is asked only what a release answered when it was deployed: later pages it does not have.
+
+    :param expected: path and expectation: the smoke request.
+    """
+    smoke = tuple(check for key, check in expected.items() if key in release.smoked)
+    paths = tuple(path for path in service.load.paths if path in release.loaded)
+    load = service.load.model_copy(update={"paths": paths}) if paths else service.load
+    return service.model_copy(update={"smoke": smoke or service.smoke, "load": load})
+
+
+def rollback_notes(service: Service, plan: ReleasePlan, release: DeployedRelease) -> str:
+    """Return what people are told of a rollback, as Markdown."""
+    return "\n\n".join(
+        [
+            f"# {escaped(service.title)} goes back to {escaped(plan.version)}",
+            escaped(plan.summary),
+            f"What {escaped(plan.previous_version or 'runs now')} brought is gone until it is released anew. "
+            f"{escaped(plan.version)} was in {plan.target} before: it was deployed on "
+            f"{release.at.astimezone(UTC):%Y-%m-%d}.",
+            f"## Whom to ask\n\n{escaped(service.owner)}; the rollback was asked for by {escaped(plan.requested_by)}.",
+            "",
+        ]
+    )
+
+
+def describe_candidate(release: DeployedRelease) -> str:
+    """Return how a release is offered to people: its version, and when it was deployed."""
+    return f"{release.version} · deployed {release.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,69 @@
+"""What a release may still do after its end: nothing, or go back if it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import END, Entry
+from interlock.domain.records import RolloutPlan
+
+from .permit import RELEASE_MANAGER
+
+
+def refuse_ended(task: str, entries: Sequence[Entry], *, way_back: bool = False) -> None:
+    """Raise a PolicyViolation if a release or a train has ended: its tasks do nothing any more, and add nothing.
+
+    :param task: that is to run.
+    :param entries: of the chain.
+    :param way_back: it is on the way back, which a release that failed is not at the end of.
+    """
+    end = next((entry for entry in reversed(entries) if entry.kind in END), None)
+    if end is None or (way_back and end.payload.get("outcome") == "failed"):
+        return
+    outcome = end.payload.get("outcome")
+    how = f", as {str(outcome).replace('_', ' ')}" if outcome else ""
+    raise PolicyViolation(
+        f"The release has ended{how}: {task} does nothing any more."
+        if end.kind == END[0]
+        else f"The train has arrived: {task} does nothing any more.",
+        rule="what has ended touches nothing, and nothing is added to its record",
+        who="nobody",
+        next_step="to change something again, trigger another run",
+    )
+
+
+def had_permit(plan: RolloutPlan, entries: Sequence[Entry]) -> bool:
+    """Tell whether a permit to deploy by a plan was used, by its release's chain: hosts may have been changed."""
+    permits = [entry.payload.get("permit", {}) for entry in entries if entry.kind == "permit.used"]
+    return any((one.get("purpose"), one.get("plan")) == ("deploy", plan.digest) for one in permits)
+
+
+def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry], *, unsigned: str = "", overtaken: str = "") -> None:
+    """Raise a PolicyViolation unless a release may take its hosts back: what stops a release does not stop that.
+
+    :param entries: the release's chain. It froze this plan, had a permit to deploy by it, and did not end since; a
+        release that failed is not at its end while its back-out is not done.
+    :param unsigned: what was decided in it and is not signed.
+    :param overtaken: which other release changed its hosts since its plan was frozen: they are that one's now.
+    """
+    frozen = [entry.payload.get("digest") for entry in entries if entry.kind == "rollout.frozen"]
+    closed = [entry.payload.get("outcome") for entry in entries if entry.kind == "release.closed"]
+    if not frozen or frozen[-1] != plan.digest:
+        problem, rule = "by the ledger its plan is not the one that was frozen", "it goes where the frozen plan says"
+    elif not had_permit(plan, entries):
+        problem, rule = "by the ledger it never had a permit to deploy", "only what was deployed is backed out"
+    elif closed and closed[-1] != "failed":
+        problem, rule = f"by the ledger it has ended as {closed[-1]}", "what has ended touches nothing any more"
+    elif unsigned:
+        problem, rule = unsigned.rstrip("."), "what was frozen and decided is signed with the installation's key"
+    elif overtaken:
+        problem, rule = overtaken.rstrip("."), "hosts are taken back by the release that changed them last"
+    else:
+        return
+    raise PolicyViolation(
+        f"No permit for a back-out of {plan.service} {plan.version}: {problem}.",
+        rule=rule,
+        who=RELEASE_MANAGER,
+        next_step="to go back to another version, release that version",
+    )
