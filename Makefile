@@ -57,8 +57,8 @@ reset: $(READY) ## stop everything and throw its state away
 evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag id>/<run id>, FILE=…)
 	@$(STACK) evidence '$(RUN)' $(if $(FILE),'$(FILE)')
 
-test: tools $(TESTED) ## run all tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST)
+test: tools $(TESTED) ## run all tests; the fifteen slowest are listed at the end
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15 $(PYTEST)
 
 tools: ## see that the machine has what the tests need; as root of a Debian, install it
 	@.ci/tools

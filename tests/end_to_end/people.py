@@ -10,12 +10,19 @@ import httpx
 
 from interlock.estate.commands.client import ENDED, Person, Run
 
+BIKE_SHOP = "bike-shop"
+
 DAG = "release_bike_shop"
 FORM = {
     "change_type": "normal",
     "summary": "The page that sells bikes",
     "tickets": ["SHOP-12"],
 }
+
+
+def dag_of(service: str, prefix: str = "release") -> str:
+    """Return the id of a service's Dag."""
+    return f"{prefix}_{service.replace('-', '_')}"
 
 
 def until(what: str, look: Callable[[], Any], *, within: float = 120.0) -> Any:
@@ -35,15 +42,20 @@ def let_run(person: Person, dag_id: str) -> None:
 
 
 class Colleague(Person):
-    """Somebody who releases the bike shop, or is asked about it."""
+    """A person who releases a service, or is asked about it."""
+
+    def __init__(self, url: str, user: str, password: str, service: str = BIKE_SHOP) -> None:
+        super().__init__(url, user, password)
+        self.dag = dag_of(service)
 
     def ask_for_release(self, conf: Mapping[str, Any]) -> httpx.Response:
         """Send the trigger form."""
-        return self.send_form(DAG, conf)
+        return self.send_form(self.dag, conf)
 
     def release(self, version: str, **conf: Any) -> Release:
         """Trigger a release that must be accepted."""
-        return Release(self, self.trigger(DAG, {"ref": version, "version": version, **FORM, **conf}).id)
+        form = {"ref": version, "version": version, **FORM, **conf}
+        return Release(self, self.trigger(self.dag, form).id)
 
     def decide(self, release: Release, task: str, option: str, comment: str = "", *, within: float = 240.0) -> None:
         """Answer the request of a task that is assigned to this person, once it is asked."""
@@ -63,10 +75,10 @@ class Colleague(Person):
 
 
 class Release(Run):
-    """A release of the bike shop, as its release manager sees it; or a rollback, or a train."""
+    """A release of a person's service, as its release manager sees it; or a rollback, or a train."""
 
-    def __init__(self, person: Person, run_id: str, dag_id: str = DAG) -> None:
-        super().__init__(person, dag_id, run_id)
+    def __init__(self, person: Colleague, run_id: str, dag_id: str = "") -> None:
+        super().__init__(person, dag_id or person.dag, run_id)
 
     def refuse_to_be_over(self) -> None:
         """Fail at once, with the reason, when the run has ended while somebody still waits for it."""

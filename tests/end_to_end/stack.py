@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 import os
 import shutil
 import subprocess
@@ -17,13 +18,15 @@ from typing import Any
 import httpx
 
 from interlock.estate.airflow.accounts import passwords
-from interlock.estate.settings import TARGET_GROUP, Settings
+from interlock.estate.settings import Settings
 from interlock.estate.world import aws
 from interlock.locations import PROJECT
 from tests.ports import free_port
 
-from .people import Colleague
+from .people import BIKE_SHOP, Colleague
 
+WHEEL_SHOP, CORNER_SHOP = "wheel-shop", "corner-shop"
+"""Services like the bike shop, with hosts of their own that have nothing yet."""
 PORTS = ("AIRFLOW", "POSTGRES", "AWS", "SMTP", "SSH")
 
 
@@ -37,16 +40,18 @@ class Mail:
 
 
 class Stack:
-    """The running stack, as its tests look at it from outside."""
+    """The running stack, as the tests of one of its services look at it from outside."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, service: str = BIKE_SHOP) -> None:
+        self.settings, self.service = settings, service
+        self.target_group = f"{service}-production"
         self._people: dict[str, Colleague] = {}
 
     def person(self, user: str) -> Colleague:
         """Return somebody, logged in."""
         if user not in self._people:
-            self._people[user] = Colleague(self.settings.airflow_url, user, passwords(self.settings)[user])
+            password = passwords(self.settings)[user]
+            self._people[user] = Colleague(self.settings.airflow_url, user, password, self.service)
         return self._people[user]
 
     def close(self) -> None:
@@ -63,26 +68,46 @@ class Stack:
 
     def production(self) -> set[str]:
         """Return the versions that the production hosts answer with."""
-        return self._versions("production")
+        return self.versions("production")
 
     def test_environment(self) -> set[str]:
         """Return the versions that the test hosts answer with."""
-        return self._versions("test")
+        return self.versions("test")
 
-    def _versions(self, environment: str) -> set[str]:
-        hosts = [host for host in self.settings.hosts() if host.environment == environment]
+    def versions(self, environment: str) -> set[str]:
+        """Return the versions that the hosts of an environment answer with."""
+        hosts = self.hosts(environment)
         assert hosts
         return {self.version_of(host.address) for host in hosts}
+
+    def hosts(self, environment: str) -> list[aws.Instance]:
+        """Return the service's hosts of an environment, by their tags."""
+        with closing(aws.client(self.settings, "ec2")) as ec2:
+            tags = {"Service": self.service, "Environment": environment}
+            return [one for one in aws.living(ec2) if tags.items() <= one.tags.items()]
 
     def version_of(self, address: str) -> str:
         """Return the version that a host answers with."""
         url = f"http://{address}:{self.settings.service_port}/health"
         return str(httpx.get(url, timeout=5, trust_env=False).json()["version"])
 
+    def configure(self) -> None:
+        """Write the configuration of the shop on each host of the service, as configuration management would."""
+        sample = {host.environment: host.name for host in self.settings.hosts()}
+        for environment in ("production", "production-green", "test"):
+            for host in self.hosts(environment):
+                given = json.loads(self._configuration(sample[environment.partition("-")[0]], BIKE_SHOP).read_text())
+                file = self._configuration(host.name, self.service)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps({**given, "host": host.name, "address": host.address}))
+
+    def _configuration(self, host: str, service: str) -> Path:
+        return self.settings.host_folder(host) / "srv" / service / "shared" / "shop.json"
+
     def in_service(self) -> int:
         """Return how many hosts the production target group has in service."""
         with closing(aws.client(self.settings, "elbv2")) as elbv2:
-            arn = elbv2.describe_target_groups(Names=[TARGET_GROUP])["TargetGroups"][0]["TargetGroupArn"]
+            arn = elbv2.describe_target_groups(Names=[self.target_group])["TargetGroups"][0]["TargetGroupArn"]
             health = elbv2.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
         return sum(target["TargetHealth"]["State"] == "healthy" for target in health)
 
@@ -109,13 +134,34 @@ class Stack:
 
 
 def impatient_catalogue(folder: Path) -> Path:
-    """Copy the catalogue, with an emergency board that has 20 seconds."""
+    """Copy the catalogue: an emergency board that has 20 seconds, and for each file of tests a service of its own."""
     shutil.copytree(PROJECT / "include" / "catalogue", folder)
     board = folder / "board.yaml"
     text = board.read_text()
     assert text.count("deadline: PT1H") == 1, "the emergency board's deadline is elsewhere now"
     board.write_text(text.replace("deadline: PT1H", "deadline: PT20S"))
+    add_service(folder, WHEEL_SHOP)
+    add_service(folder, CORNER_SHOP, **{"waves: [1, 100%]": "waves: [100%]\n    window: 1"})
     return folder
+
+
+def add_service(folder: Path, name: str, *, like: str = BIKE_SHOP, hosts: bool = True, **changes: str) -> None:
+    """Add a service to a catalogue: a copy of another, with a name of its own.
+
+    :param hosts: it has hosts of its own, too.
+    :param changes: what is replaced by what; each stands there once.
+    """
+    text = (folder / "services" / f"{like}.yaml").read_text()
+    titles = {f"title: {title(like)}\n": f"title: {title(name)}\n"}
+    for old, new in {**titles, f"name: {like}\n": f"name: {name}\n", **changes}.items():
+        assert text.count(old) == 1, f"{old} is elsewhere in {like}.yaml now"
+        text = text.replace(old, new)
+    (folder / "services" / f"{name}.yaml").write_text(text.replace(like, name) if hosts else text)
+
+
+def title(service: str) -> str:
+    """Return the title of a service by its name."""
+    return service.replace("-", " ").capitalize()
 
 
 @contextmanager

@@ -6,33 +6,33 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-import httpx
 import pytest
 
-from interlock.estate.settings import TARGET_GROUP
 from interlock.estate.world import aws
 
-from .people import DAG, Colleague, Release, until
-from .stack import Stack
+from .people import Colleague, Release, dag_of, until
+from .stack import WHEEL_SHOP, Stack
 from .test_release import accept, approve, train
 
 pytestmark = pytest.mark.timeout(1200)  # the first of them starts the stack, and releases twice
-BACK = "rollback_bike_shop"
+SERVICE = WHEEL_SHOP
+DAG, BACK = dag_of(SERVICE), dag_of(SERVICE, "rollback")
+BLUE = f"{SERVICE}-production"
 GOOD, PATCH = "1.1.0", "1.1.1"
-GREEN = "bike-shop-production-green"
+GREEN = f"{SERVICE}-production-green"
 BLUE_GREEN = f"""    strategy: blue_green
     blue_green:
-      hosts: {{ Service: bike-shop, Environment: production-green }}
+      hosts: {{ Service: {SERVICE}, Environment: production-green }}
       target_group: {GREEN}
       keep: PT1H
 """
-CANARY = """    strategy: canary
+CANARY = f"""    strategy: canary
     canary:
       bake: PT10S
       requests: 40
       traffic: 20%
-      target_group: bike-shop-production-canary
-      baseline_target_group: bike-shop-production-baseline
+      target_group: {SERVICE}-production-canary
+      baseline_target_group: {SERVICE}-production-baseline
       slower: 20 # the machine of the tests does much at once
 """
 
@@ -43,7 +43,7 @@ def rita(stack: Stack) -> Colleague:
 
 
 def rollback(person: Colleague, **form: str) -> Release:
-    """Trigger a rollback of the bike shop that must be accepted."""
+    """Trigger a rollback that must be accepted."""
     return Release(person, person.trigger(BACK, {"version": "", "incident": "", **form}).id, BACK)
 
 
@@ -91,7 +91,7 @@ def test_production_goes_back_to_the_release_that_is_chosen(stack: Stack, rita: 
     waves = [run.result(f"implementation.wave_{number}") for number in (1, 2)]
     steps = [{name for name, _ in host["steps"]} for wave in waves for host in wave["results"]]
     assert not any("transfer" in names for names in steps), "its bytes were on the hosts"
-    assert stack.events("bike-shop@production")[0]["extra"]["version"] == GOOD
+    assert stack.events(f"{SERVICE}@production")[0]["extra"]["version"] == GOOD
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def strategy(stack: Stack, rita: Colleague, settings: str, task: str) -> Iterato
 
     :param task: one that both have only with that strategy.
     """
-    path = stack.settings.catalogue / "services" / "bike-shop.yaml"
+    path = stack.settings.catalogue / "services" / f"{SERVICE}.yaml"
     before = path.read_text()
 
     def wait_for(there: bool) -> None:
@@ -123,40 +123,17 @@ def strategy(stack: Stack, rita: Colleague, settings: str, task: str) -> Iterato
 
 @pytest.fixture
 def two_fleets(stack: Stack, rita: Colleague) -> Iterator[None]:
-    """The catalogue asks for blue/green, and there is a second fleet."""
-    with closing(aws.client(stack.settings, "ec2")) as ec2:
-        for number in (1, 2, 3):
-            tags = {"Name": f"{GREEN}-{number}", "Service": "bike-shop", "Environment": "production-green"}
-            ec2.run_instances(
-                ImageId=aws.IMAGE,
-                MinCount=1,
-                MaxCount=1,
-                PrivateIpAddress=green_address(stack, number),
-                TagSpecifications=[
-                    {"ResourceType": "instance", "Tags": [{"Key": key, "Value": one} for key, one in tags.items()]}
-                ],
-            )
-    until("the second fleet to boot", lambda: versions_of_the_second_fleet(stack), within=60)
+    """The catalogue asks for blue/green, and there is a second fleet, which has nothing yet."""
     with strategy(stack, rita, BLUE_GREEN, "implementation.switch_traffic"):
+        until("the second fleet", lambda: len(stack.hosts("production-green")) == 3, within=60)
+        stack.configure()
         yield
-
-
-def green_address(stack: Stack, number: int) -> str:
-    return f"{stack.settings.network}.{30 + number}"
-
-
-def versions_of_the_second_fleet(stack: Stack) -> set[str]:
-    """Return what its hosts answer with; nothing as long as one of them says nothing."""
-    try:
-        return {stack.version_of(green_address(stack, number)) for number in (1, 2, 3)}
-    except httpx.HTTPError:
-        return set()
 
 
 def who_has_the_traffic(stack: Stack) -> list[str]:
     """Return the names of the target groups to which the listener sends requests."""
     with closing(aws.client(stack.settings, "elbv2")) as elbv2:
-        balancer = elbv2.describe_load_balancers(Names=[TARGET_GROUP])["LoadBalancers"][0]["LoadBalancerArn"]
+        balancer = elbv2.describe_load_balancers(Names=[BLUE])["LoadBalancers"][0]["LoadBalancerArn"]
         (listener,) = elbv2.describe_listeners(LoadBalancerArn=balancer)["Listeners"]
         action = listener["DefaultActions"][0]
         groups = action.get("ForwardConfig", {}).get("TargetGroups") or [action]
@@ -168,12 +145,12 @@ def who_has_the_traffic(stack: Stack) -> list[str]:
 @pytest.mark.usefixtures("patched", "two_fleets")
 def test_two_fleets_take_turns(stack: Stack, rita: Colleague) -> None:
     """A release goes to the one without traffic and then gets all of it; a rollback to what the other runs switches."""
-    assert who_has_the_traffic(stack) == [TARGET_GROUP]
+    assert who_has_the_traffic(stack) == [BLUE]
     run = rita.release(PATCH, change_type="standard", summary="The way from an empty basket", tickets=["SHOP-17"])
     train(stack, run)
     assert run.finish(within=900) == "success", run.outcome()
     assert who_has_the_traffic(stack) == [GREEN]
-    assert versions_of_the_second_fleet(stack) == {PATCH}
+    assert stack.versions("production-green") == {PATCH}
     assert stack.production() == {GOOD}, "the fleet before is kept as it was"
     order = sorted(
         (task["start_date"], task["task_id"]) for task in run.tasks() if task["task_id"].startswith("implementation.")
@@ -183,12 +160,12 @@ def test_two_fleets_take_turns(stack: Stack, rita: Colleague) -> None:
         "implementation.verify_idle",
         "implementation.switch_traffic",
     ]
-    assert stack.events("bike-shop@production")[0]["extra"]["version"] == PATCH
+    assert stack.events(f"{SERVICE}@production")[0]["extra"]["version"] == PATCH
 
     back = rollback(rita, version=GOOD, reason="The basket is broken")
     assert back.finish(within=600) == "success", back.outcome()
-    assert who_has_the_traffic(stack) == [TARGET_GROUP]
-    assert versions_of_the_second_fleet(stack) == {PATCH}
+    assert who_has_the_traffic(stack) == [BLUE]
+    assert stack.versions("production-green") == {PATCH}
     waves = [back.result(f"implementation.wave_{number}") for number in (1, 2)]
     assert {host["outcome"] for wave in waves for host in wave["results"]} == {"unchanged"}
     assert stack.production() == {GOOD}

@@ -1,14 +1,12 @@
 """Trains, calendars and stops, end to end: a real Airflow, its conductor, and people at the public REST API.
 
-Three services are on the train. The stock cannot be built, the till depends on the stock, and the bike shop is the
-sample, whose hosts are changed one after the other. A fourth has a train to itself, which departs meanwhile.
+Three services are on the train. The stock cannot be built, the till depends on the stock, and the corner shop can be
+released: its hosts are changed one after the other. A fourth has a train to itself, which departs meanwhile.
 """
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,12 +15,12 @@ import httpx
 import pytest
 
 from interlock.estate.commands.client import ENDED, Run
-from interlock.locations import PROJECT
 
-from .people import Colleague, Release, let_run, until
-from .stack import Stack, running_stack
+from .people import Colleague, Release, dag_of, let_run, until
+from .stack import CORNER_SHOP, Stack, add_service
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.end_to_end]
+SERVICE, DAG = CORNER_SHOP, dag_of(CORNER_SHOP)
 TRAIN, BALLOT, HOURLY = "train_shops", "board.cast_ballot", "hourly"
 FILE = """\
 name: shops
@@ -34,7 +32,7 @@ freeze: { then: drop }
 passengers:
   - { service: stock, tags: "1.0.*" }
   - { service: till, tags: "1.0.*", after: [stock] }
-  - { service: bike-shop, tags: "1.1.*" }
+  - { service: corner-shop, tags: "1.1.*" }
 """
 FREEZE = """\
 title: Calendar
@@ -44,39 +42,25 @@ entries:
   - name: audit
     title: The audit
     kind: freeze
-    scope: {{ services: [stock, till, bike-shop] }}
+    scope: {{ services: [stock, till, corner-shop] }}
     from: {start:%Y-%m-%dT%H:%M}
     until: {end:%Y-%m-%dT%H:%M}
 """
 
 
-def with_a_train(folder: Path) -> Path:
-    """Copy the catalogue, with three more services and a train."""
-    shutil.copytree(PROJECT / "include" / "catalogue", folder)
-    shop = folder / "services" / "bike-shop.yaml"
-    text = shop.read_text()
-    assert text.count("waves: [1, 100%]") == 1
-    text = text.replace("waves: [1, 100%]", "waves: [100%]\n    window: 1")
-    shop.write_text(text)
+@pytest.fixture(scope="module", autouse=True)
+def shops_train(stack: Stack) -> None:
+    """The services and the train, which is let run."""
+    folder = stack.settings.catalogue
     for name, target in (("stock", "no-such-target"), ("till", "build"), ("museum", "build")):
-        other = text.replace("name: bike-shop", f"name: {name}").replace("title: Bike shop", f"title: {name.title()}")
-        assert other.count("build: [build]") == 1
-        (folder / "services" / f"{name}.yaml").write_text(other.replace("build: [build]", f"build: [{target}]"))
-    (folder / "trains" / "weekly.yaml").unlink()
+        add_service(folder, name, like=SERVICE, hosts=False, **{"build: [build]": f"build: [{target}]"})
     (folder / "trains" / "shops.yaml").write_text(FILE)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own, with a train that is let run."""
-    with running_stack(tmp_path_factory.mktemp("trains"), with_a_train, network="127.44.0") as running:
-        let_run(running.person("rita"), TRAIN)
-        yield running
+    stack.parse("train_weekly")
+    let_run(stack.person("rita"), TRAIN)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def departure(stack: Stack) -> datetime:
+def departure(stack: Stack, shops_train: None) -> datetime:
     """When a train departs that Airflow's scheduler sends while other tests run; its one passenger is not there."""
     departure = datetime.now(UTC) + timedelta(minutes=4)
     text = FILE.replace("name: shops", f"name: {HOURLY}").replace("The shops' train", "The hourly train")
@@ -129,7 +113,7 @@ def test_a_train_departs_one_fails_its_dependant_stays_behind_and_the_third_arri
 ) -> None:
     train = send(rita)
     vote(stack, train, "ben", "cora")
-    running = until("the bike shop's release", lambda: rita.active_runs("release_bike_shop"))
+    running = until("the corner shop's release", lambda: rita.active_runs(DAG))
     release = Release(rita, running[0].id)
     assert release.id.startswith("train__shops__")
     stack.person("fay").decide(release, "acceptance.ask_approver", "Approve", "Works", within=480)
@@ -146,14 +130,14 @@ def test_a_train_departs_one_fails_its_dependant_stays_behind_and_the_third_arri
 
     assert ended(train) == "failed", "somebody on board did not arrive"
     found = states(train)
-    assert found["departure.send_bike_shop"] == "success"
+    assert found["departure.send_corner_shop"] == "success"
     assert found["departure.send_stock"] == "failed"
     assert found["departure.send_till"] == "upstream_failed"
     came = {one["service"]: one for one in train.result("arrival.record_arrival")["passengers"]}
     assert {name: one["outcome"] for name, one in came.items()} == {
         "stock": "failed",
         "till": "not departed",
-        "bike-shop": "deployed",
+        "corner-shop": "deployed",
     }
     assert "no-such-target" in came["stock"]["reason"]
     assert came["till"]["reason"] == "It is after stock, which did not arrive."
@@ -163,17 +147,17 @@ def test_nobody_but_the_conductor_asks_for_a_release_in_a_trains_name(stack: Sta
     newest = rita.get(f"dags/{TRAIN}/dagRuns", order_by="-run_after", limit=1)["dag_runs"][0]
     plan = Release(rita, newest["dag_run_id"])
     manifest = Run(rita, TRAIN, plan.id).result("boarding.freeze_manifest")
-    one = next(each for each in manifest["passengers"] if each["service"] == "bike-shop")
+    one = next(each for each in manifest["passengers"] if each["service"] == SERVICE)
     form = {"ref": one["commit"], "version": one["version"], "summary": "Sell bikes", "tickets": []}
     form["train"] = f"release/{TRAIN}/{plan.id}"
     for user in ("rita", "admin"):
-        reply = stack.person(user).send_form("release_bike_shop", form)
+        reply = stack.person(user).send_form(DAG, form)
         assert reply.status_code == 403, reply.text
         assert "only interlock_conductor asks" in reply.text
     conductor = stack.person("interlock_conductor")
     for changed, why in (({"version": "1.2.0"}, "and this is 1.2.0"), ({"train": None}, "train")):
         other = {key: value for key, value in {**form, **changed}.items() if value is not None}
-        reply = conductor.send_form("release_bike_shop", other)
+        reply = conductor.send_form(DAG, other)
         assert reply.status_code == 403, reply.text
         assert why in reply.text
     assert conductor.send_form(TRAIN, {}).status_code == 403
@@ -199,7 +183,7 @@ def test_a_freeze_that_is_added_after_boarding_stops_the_departure(stack: Stack,
 
 
 def tag_a_slow_patch(stack: Stack, folder: Path) -> str:
-    """Push another version of the bike shop, each of whose hosts takes twenty seconds to say that it is well."""
+    """Push another version of the shop, each of whose hosts takes twenty seconds to say that it is well."""
     version = "1.1.2"
     git("clone", "--quiet", "--branch", "1.1.1", str(stack.settings.repository), str(folder))
     validate = folder / "bin" / "validate"
@@ -216,10 +200,9 @@ def tag_a_slow_patch(stack: Stack, folder: Path) -> str:
 def hosts_with(stack: Stack, version: str) -> int:
     """Return how many production hosts answer with a version; one that is just being switched does not answer."""
     count = 0
-    for host in stack.settings.hosts():
-        if host.environment == "production":
-            with suppress(httpx.HTTPError):
-                count += stack.version_of(host.address) == version
+    for host in stack.hosts("production"):
+        with suppress(httpx.HTTPError):
+            count += stack.version_of(host.address) == version
     return count
 
 
@@ -231,7 +214,7 @@ def test_a_freeze_holds_a_rollout_between_two_hosts_and_an_emergency_stop_halts_
     stack: Stack, rita: Colleague, tmp_path: Path
 ) -> None:
     (before,) = stack.production()
-    slow = tag_a_slow_patch(stack, tmp_path / "bike-shop")
+    slow = tag_a_slow_patch(stack, tmp_path / "shop")
     run = rita.release(slow, change_type="standard", summary="Look twice", tickets=["SHOP-18"])
     stack.person("sam").decide(run, "communication.acknowledge_training", "Acknowledge", "Read", within=300)
     until("the first host to have it", lambda: hosts_with(stack, slow) == 1, within=300)
@@ -244,7 +227,7 @@ def test_a_freeze_holds_a_rollout_between_two_hosts_and_an_emergency_stop_halts_
     assert (hosts_with(stack, slow), hosts_with(stack, before)) == (1, 2), "one was finished, and no other begun"
     calendar.unlink()
     until("the second host to have it", lambda: hosts_with(stack, slow) == 2, within=120)
-    olga, form = stack.person("olga"), {"scope": "bike-shop", "reason": "The warehouse burns", "incident": "INC-9"}
+    olga, form = stack.person("olga"), {"scope": SERVICE, "reason": "The warehouse burns", "incident": "INC-9"}
     stop = Run(olga, "emergency_stop", olga.trigger("emergency_stop", {**form, "hours": 1, "lift": ""}).id)
     assert run.finish(within=600) == "failed"
     assert ended(stop) == "success"
@@ -252,14 +235,14 @@ def test_a_freeze_holds_a_rollout_between_two_hosts_and_an_emergency_stop_halts_
     results = run.result("implementation.wave_1")["results"]
     assert sorted(one["outcome"] for one in results) == ["deployed", "failed", "unchanged"]
     halted = next(one for one in results if one["outcome"] == "failed")
-    assert "The wave is halted: emergency stop of bike-shop, by olga: The warehouse burns" in halted["error"]
+    assert "The wave is halted: emergency stop of corner-shop, by olga: The warehouse burns" in halted["error"]
     assert halted["before"] == halted["after"], "a host that was held back was not changed"
     outcome = run.outcome()
     assert (outcome["outcome"], outcome["stage"]) == ("backed_out", "implementation")
     assert "The warehouse burns" in outcome["reason"]
     assert stack.production() == {before}
     assert stack.in_service() == 3
-    assert any("Emergency stop of bike-shop" in mail.subject for mail in stack.mails())
+    assert any("Emergency stop of corner-shop" in mail.subject for mail in stack.mails())
 
     lifted = olga.trigger("emergency_stop", {**form, "hours": 1, "lift": stop.result("record_stop")["id"]})
     assert ended(lifted) == "success"
