@@ -85,7 +85,7 @@ class Release(Run):
         if self.state in ENDED:
             raise AssertionError(f"the run is {self.state}: {self.outcome()}, {self.states()}")
 
-    def finish(self, *, within: float = 300.0) -> str:
+    def finish(self, *, within: float = 600.0) -> str:
         """Wait for the run's end and return its state."""
         until(f"{self.id} to end", lambda: self.state in ENDED, within=within)
         return self.state

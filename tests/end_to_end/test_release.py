@@ -12,7 +12,7 @@ import pytest
 from .people import DAG, Colleague, Release, until
 from .stack import Stack
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 OLD, NEW = "1.0.0", "1.1.0"
 
 
