@@ -8,7 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 TESTED := .venv/.installed-test
-STACK := $(BIN)/python -m interlock.estate
+INTERLOCK := $(BIN)/python -m interlock
+STACK := $(INTERLOCK) stack
 VENDOR := include/interlock/console/vendor
 export PYTHONPATH := $(CURDIR)/include
 define MAKE_ENVIRONMENT
@@ -55,7 +56,7 @@ reset: $(READY) ## stop everything and throw its state away
 	@$(STACK) reset
 
 evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag id>/<run id>, FILE=…)
-	@$(STACK) evidence '$(RUN)' $(if $(FILE),'$(FILE)')
+	@$(INTERLOCK) evidence --stack -- '$(RUN)' $(if $(FILE),'$(FILE)')
 
 test: tools $(TESTED) ## run all tests; the fifteen slowest are listed at the end
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15 $(PYTEST)
@@ -94,16 +95,16 @@ format: $(TESTED) ## put the code into shape
 	@$(BIN)/ruff format .
 
 catalogue: $(READY) ## say what is wrong in include/catalogue
-	@$(STACK) catalogue
+	@$(INTERLOCK) catalogue check --stack
 
 trains: $(READY) ## print the next departures of each train, who would board now, and why anybody would not
-	@$(STACK) trains
+	@$(INTERLOCK) trains --stack
 
 schemas: $(READY) ## write the JSON Schemas of the catalogue again
-	@$(BIN)/python -m interlock.adapters.catalogue.catalogue schemas
+	@$(INTERLOCK) catalogue schemas
 
 policy-backtest: $(READY) ## try the catalogue's changes against past releases (RELEASES=…, OLD=…, NEW=…)
-	@$(STACK) backtest $(if $(RELEASES),--releases '$(RELEASES)') $(if $(OLD),--old '$(OLD)') $(if $(NEW),--new '$(NEW)')
+	@$(INTERLOCK) policy-backtest --stack $(if $(RELEASES),--releases '$(RELEASES)') $(if $(OLD),--old '$(OLD)') $(if $(NEW),--new '$(NEW)')
 
 vendor: ## bring the console's JavaScript anew, as its package-lock.json says (needs npm)
 	@cd $(VENDOR) && npm ci --ignore-scripts --no-audit --no-fund

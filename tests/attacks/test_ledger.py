@@ -121,9 +121,9 @@ def checked(stack: Stack, database: LedgerDatabase) -> tuple[int, str]:
     """Have the ledger's own command check all chains."""
     key = signing_key(stack.settings).with_name("signing.pem.pub")
     done = subprocess.run(
-        [sys.executable, "-m", "interlock.adapters.ledger.ledger", "check", "--key", str(key)],
+        [sys.executable, "-m", "interlock", "ledger", "check", "--key", str(key)],
         cwd=PROJECT,
-        env={**os.environ, "INTERLOCK_LEDGER_OWNER_URL": database.owner_url, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "INTERLOCK_LEDGER_OWNER_URL": database.owner_url, "PYTHONPATH": str(PROJECT / "include")},
         capture_output=True,
         text=True,
         check=False,

@@ -183,7 +183,7 @@ def running_stack(
             "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),
         }
     )
-    command = [sys.executable, "-m", "interlock.estate"]
+    command = [sys.executable, "-m", "interlock", "stack"]
     environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(PROJECT / "include")}
     try:
         subprocess.run([*command, "up"], env=environment, cwd=PROJECT, check=True)

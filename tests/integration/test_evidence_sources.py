@@ -363,8 +363,8 @@ def test_a_provenance_that_was_changed_in_the_store_is_missed_by_the_verifier(wo
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-def command(world: World, *words: str, module: str = "evidence") -> subprocess.CompletedProcess[str]:
-    """Run a command as the embedded stack's does, in an environment that has Airflow's connections."""
+def command(world: World, *words: str, name: str = "evidence") -> subprocess.CompletedProcess[str]:
+    """Run a command in an environment that has Airflow's connections."""
     ledger = ledger_connection(world.postgres)
     fields = ("host", "port", "schema", "login", "password")
     connections: dict[str, dict[str, Any]] = {
@@ -375,7 +375,7 @@ def command(world: World, *words: str, module: str = "evidence") -> subprocess.C
     }
     connections["AIRFLOW"] |= {"password": "r3ader", "schema": "http"}
     return subprocess.run(
-        [sys.executable, "-m", f"interlock.estate.{module}", *words],
+        [sys.executable, "-m", "interlock", name, "--here", *words],
         cwd=PROJECT,
         env={
             **os.environ,
@@ -432,7 +432,7 @@ def test_past_releases_are_read_from_the_ledger_and_a_broken_chain_is_left_out_a
     world.ledger.append(broken, "release.requested", {"service": "x"}, actor="a", key="k")
     tamper(world.postgres, f"UPDATE ledger.entries SET payload = '{{}}' WHERE chain = '{broken}'")
     rows = world.folder / "releases.jsonl"
-    done = command(world, str(rows), module="past_releases")
+    done = command(world, str(rows), name="past-releases")
     assert done.returncode == 0, done.stderr
     assert f"{broken} is left out" in done.stderr
     found = {release.run: release for release in read_releases(rows)}

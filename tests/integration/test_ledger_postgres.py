@@ -13,8 +13,10 @@ import pytest
 from sqlalchemy import event
 
 from interlock.adapters.ledger import ledger as ledgers
+from interlock.adapters.ledger import owner
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer, verify
+from interlock.cli.app import main
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.errors import (
     AlreadyRecorded,
@@ -302,8 +304,8 @@ def test_chain_with_a_time_in_the_future_goes_on_when_somebody_says_why(
     future = record(at_offset(server, timedelta(minutes=4)), chain, "first")
     with pytest.raises(ClockError, match="correct-clock"):
         record(ledger, chain, "second")
-    command = ["correct-clock", chain, "--actor", "olga", "--reason", "the battery was empty"]
-    assert ledgers.main(command) == 0
+    command = ["ledger", "correct-clock", chain, "--actor", "olga", "--reason", "the battery was empty"]
+    assert main(command) == 0
     assert f"Entry 2 of {chain}" in capsys.readouterr().out
     correction = ledger.entries(chain)[1]
     assert correction.kind == CLOCK_CORRECTED
@@ -311,7 +313,7 @@ def test_chain_with_a_time_in_the_future_goes_on_when_somebody_says_why(
     assert correction.payload["reason"] == "the battery was empty"
     assert record(ledger, chain, "second").sequence == 3
     assert ledger.check(chain) is None
-    assert ledgers.main(["correct-clock", "release/none", "--actor", "olga", "--reason", "none"]) == 2
+    assert main(["ledger", "correct-clock", "release/none", "--actor", "olga", "--reason", "none"]) == 2
 
 
 # --- heads -----------------------------------------------------------------------------------------------------------
@@ -641,15 +643,15 @@ def test_migrating_again_changes_nothing(
     ledger: Ledger, chain: str, owner_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = record(ledger, chain, "first")
-    assert ledgers.main(["migrate"]) == 0
-    assert ledgers.main(["migrate"]) == 0
+    assert main(["ledger", "migrate"]) == 0
+    assert main(["ledger", "migrate"]) == 0
     assert capsys.readouterr().out == "The ledger is at version 0002.\n" * 2
     assert ledger.entries(chain) == (entry,)
 
 
 def test_migrating_gives_the_writer_no_more_than_it_needs(server: Settings, ledger: Ledger, owner_url: str) -> None:
     run_as(server, postgres.LEDGER_OWNER, "GRANT ALL ON ledger.entries TO interlock_ledger_writer")
-    assert ledgers.main(["migrate"]) == 0
+    assert main(["ledger", "migrate"]) == 0
     with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="permission denied"):
         run_as(server, postgres.LEDGER_WRITER, "UPDATE ledger.entries SET actor = 'mallory'")
 
@@ -663,8 +665,8 @@ def test_two_that_migrate_a_new_database_at_once_both_succeed(server: Settings, 
     )
     url = f"{owner_url.removesuffix(postgres.LEDGER)}another"
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(ledgers.migrate_database, url)
-        assert ledgers.migrate_database(url) == other.result(60) == "0002"
+        other = pool.submit(owner.migrate_database, url)
+        assert owner.migrate_database(url) == other.result(60) == "0002"
     with open_ledger(ledger_connection(server, schema="another")) as opened:
         assert record(opened, "installation", "first").sequence == 1
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
@@ -684,21 +686,21 @@ def test_check_prints_every_chain_and_names_the_break(
     key = str(tmp_path / "signing.pem.pub")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INTERLOCK_LEDGER_OWNER_URL", f"{owner_url.removesuffix(postgres.LEDGER)}checked")
-        assert ledgers.main(["migrate"]) == 0
+        assert main(["ledger", "migrate"]) == 0
         with open_ledger(ledger_connection(server, schema="checked")) as ledger:
             record(ledger, "installation", "first")
             record(ledger, "installation", "second")
             ledger.sign_head("installation", signer)
         capsys.readouterr()
-        assert ledgers.main(["check", "--key", key]) == 0
+        assert main(["ledger", "check", "--key", key]) == 0
         assert capsys.readouterr().out == "installation: 2 entries, signed up to 2\n"
-        assert ledgers.main(["check"]) == 0
+        assert main(["ledger", "check"]) == 0
         assert "Signatures were not checked" in capsys.readouterr().out
         with closing(postgres.connect(server, "checked")) as connection, connection.cursor() as cursor:
             cursor.execute("ALTER TABLE ledger.entries DISABLE TRIGGER append_only")
             cursor.execute("UPDATE ledger.entries SET actor = 'mallory' WHERE sequence = 1")
             cursor.execute("GRANT DELETE ON ledger.heads TO interlock_ledger_writer")
-        assert ledgers.main(["check", "--key", key]) == 1
+        assert main(["ledger", "check", "--key", key]) == 1
         assert capsys.readouterr().out.splitlines() == [
             "BROKEN: the trigger append_only of ledger.entries is gone or switched off.",
             "BROKEN: interlock_ledger_writer may change or remove rows of ledger.heads.",
@@ -710,10 +712,10 @@ def test_command_without_a_database_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("INTERLOCK_LEDGER_OWNER_URL", raising=False)
-    assert ledgers.main(["check"]) == 2
+    assert main(["ledger", "check"]) == 2
     assert "INTERLOCK_LEDGER_OWNER_URL is not set" in capsys.readouterr().err
     monkeypatch.setenv("INTERLOCK_LEDGER_OWNER_URL", "no url")
-    assert ledgers.main(["check"]) == 2
+    assert main(["ledger", "check"]) == 2
     assert "is not a URL" in capsys.readouterr().err
 
 
@@ -721,7 +723,7 @@ def test_command_without_a_database_says_what_to_do(
 def test_missing_role_is_named_with_what_makes_one(
     owner_url: str, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ledgers.main(["migrate", option, "somebody"]) == 2
+    assert main(["ledger", "migrate", option, "somebody"]) == 2
     assert "CREATE ROLE somebody LOGIN" in capsys.readouterr().err
 
 

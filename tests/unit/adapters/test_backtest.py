@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from interlock.adapters.catalogue.backtest import catalogue_folder, main, read_releases
+from interlock.adapters.catalogue.backtest import catalogue_folder, compare, read_releases
 from interlock.domain.errors import RequestRefused
 from interlock.locations import CATALOGUE, PROJECT
 
@@ -24,15 +24,15 @@ def changed(tmp_path: Path) -> Path:
     return folder
 
 
-def run(*arguments: str) -> tuple[int, str]:
-    """Return what the command says, on lines that are never broken."""
+def run(old: Path, new: Path = CATALOGUE, releases: Path = SAMPLE) -> str:
+    """Return what is printed, on lines that are never broken."""
     out = io.StringIO()
-    return main(arguments, Console(file=out, width=300)), out.getvalue()
+    compare(str(old), new, releases, Console(file=out, width=300))
+    return out.getvalue()
 
 
 def test_it_says_what_would_have_been_stopped_and_how_that_ended(changed: Path) -> None:
-    code, said = run("--old", str(CATALOGUE), "--new", str(changed), "--releases", str(SAMPLE))
-    assert code == 0
+    said = run(CATALOGUE, changed)
     assert "stopped: min_line_coverage_percent is 65, found was 61" in said
     assert "asked, too: senior management approves the plan" in said
     assert "10 releases (7 deployed, 1 backed out, 1 failed, 1 rejected) tried." in said
@@ -41,8 +41,7 @@ def test_it_says_what_would_have_been_stopped_and_how_that_ended(changed: Path) 
 
 
 def test_the_same_catalogue_changes_nothing() -> None:
-    code, said = run("--old", str(CATALOGUE), "--new", str(CATALOGUE), "--releases", str(SAMPLE))
-    assert code == 0
+    said = run(CATALOGUE)
     assert "bike-shop" not in said
     assert "0 releases asked more people by the new policy." in said
 
@@ -52,12 +51,11 @@ def test_a_line_that_is_no_release_is_named(tmp_path: Path) -> None:
     rows.write_text(SAMPLE.read_text().splitlines()[0] + '\n\n{"service": 1}\n')
     with pytest.raises(RequestRefused, match=r"rows\.jsonl, line 3, service: Input should be a valid string"):
         read_releases(rows)
-    code, said = run("--old", str(CATALOGUE), "--releases", str(rows))
-    assert code == 1
-    assert "line 3" in said
+    with pytest.raises(RequestRefused, match=r"The past releases cannot be read: .*No such file"):
+        read_releases(tmp_path / "none.jsonl")
 
 
 def test_the_old_catalogue_is_what_git_has_unless_another_is_named() -> None:
-    with catalogue_folder("git") as folder:
+    with catalogue_folder("git", CATALOGUE) as folder:
         assert (folder / "policy.yaml").is_file()
     assert not folder.exists()

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from interlock.adapters.calendars import _ical, feeds
 from interlock.adapters.calendars.calendars import Known, faults_of, load_calendars
-from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, main, what_is_wrong
+from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, what_is_wrong
+from interlock.cli.app import main
 from interlock.domain.calendars.calendar import Answer, may_change, opens_at
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.errors import CatalogueError
@@ -160,7 +161,7 @@ def test_the_catalogue_is_checked_with_its_calendars(tmp_path: Path, capsys: pyt
     write(copy, "more.yaml", FREEZE.replace("}", ", scope: { environments: [prod] } }"))
     (message,) = what_is_wrong(copy)
     assert message.startswith('calendars/more.yaml, line 5, entries.0.scope.environments.0: found "prod"; allowed: ')
-    assert main(["check", "--folder", str(copy)]) == 1
+    assert main(["catalogue", "check", "--here", "--folder", str(copy)]) == 1
     assert "more.yaml" in capsys.readouterr().out
     policy = load_catalogue(copy).policy
     calendars = calendars_of(copy, policy, lambda feed: Path("unused"))

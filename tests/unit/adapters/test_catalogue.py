@@ -11,11 +11,11 @@ from jsonschema import Draft202012Validator
 from interlock.adapters.catalogue.catalogue import (
     load_catalogue,
     load_service,
-    main,
     schema_texts,
     what_is_wrong,
     write_schemas,
 )
+from interlock.cli.app import main
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.change.request import form_fields
@@ -77,7 +77,7 @@ def test_the_sample_is_what_the_demo_needs() -> None:
 
 def test_the_schemas_are_current() -> None:
     found = {path.name: path.read_text() for path in (CATALOGUE / "schemas").glob("*.json")}
-    assert found == schema_texts(), "run: python -m interlock.adapters.catalogue.catalogue schemas"
+    assert found == schema_texts(), "run: make schemas"
 
 
 @pytest.mark.parametrize(("name", "schema"), FILES.items())
@@ -456,13 +456,22 @@ def test_one_service_is_read_without_the_others(folder: Path) -> None:
 
 
 def test_check_says_that_all_is_well(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "--folder", str(folder)]) == 0
+    assert main(["catalogue", "check", "--here", "--folder", str(folder)]) == 0
     assert capsys.readouterr().out == f"OK: {folder}\n"
+
+
+def test_a_catalogue_that_does_not_exist_is_refused_with_the_variable_to_set(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    (said,) = what_is_wrong(gone)
+    assert f"There is no catalogue in {gone}: the folder does not exist." in said
+    for read in (load_catalogue, lambda folder: load_service(folder, "bike-shop")):
+        with pytest.raises(CatalogueError, match="Next: set INTERLOCK_CATALOGUE to the catalogue's folder"):
+            read(gone)
 
 
 def test_check_says_everything_that_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(folder, "services/bike-shop.yaml", ("tier: 2", "tier: 9"))
-    assert main(["check", "--folder", str(folder)]) == 1
+    assert main(["catalogue", "check", "--here", "--folder", str(folder)]) == 1
     assert "tier: found 9" in capsys.readouterr().out
     edit(folder, "policy.yaml", ("board: cab", "board: bac"))
     assert len(what_is_wrong(folder)) == 1  # the services cannot be held against it before it is mended
@@ -479,8 +488,8 @@ def test_schemas_are_written_once(folder: Path, capsys: pytest.CaptureFixture[st
     assert write_schemas(folder / "schemas") == []
     (folder / "schemas" / "board.schema.json").write_text("{}")
     shutil.rmtree(folder / "services")
-    assert main(["schemas", "--folder", str(folder)]) == 0
-    assert main(["schemas", "--folder", str(folder)]) == 0
+    assert main(["catalogue", "schemas", "--folder", str(folder)]) == 0
+    assert main(["catalogue", "schemas", "--folder", str(folder)]) == 0
     assert capsys.readouterr().out == "Written: board.schema.json.\nThe schemas are up to date.\n"
     written = {path.name: path.read_text() for path in (folder / "schemas").iterdir()}
     assert written == schema_texts()

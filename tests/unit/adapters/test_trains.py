@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from interlock.adapters.catalogue.catalogue import load_rules, main, what_is_wrong
+from interlock.adapters.catalogue.catalogue import load_rules, what_is_wrong
 from interlock.adapters.catalogue.trains import load_train, load_trains
+from interlock.cli.app import main
 from interlock.domain.errors import CatalogueError
 from interlock.locations import CATALOGUE
 
@@ -94,7 +95,7 @@ def test_an_unknown_country_of_holidays_is_named(folder: Path) -> None:
 
 def test_the_check_of_the_catalogue_looks_at_trains(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(folder, "service: bike-shop", "service: till")
-    assert main(["check", "--folder", str(folder)]) == 1
+    assert main(["catalogue", "check", "--here", "--folder", str(folder)]) == 1
     assert "trains/weekly.yaml" in capsys.readouterr().out
 
 

@@ -133,5 +133,5 @@ def test_a_role_that_fab_could_not_store_is_not_passed_over() -> None:
 
 
 def test_the_table_in_the_documentation_is_what_the_roles_are() -> None:
-    assert roles_table() in DOCS.read_text(), "run: python -m interlock.console.auth.roles"
+    assert roles_table() in DOCS.read_text(), "run: interlock roles"
     assert "| `board_clerk` | | | | yes | | | |" in roles_table()

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from interlock.adapters.airflow.connections import stored_connection
 from interlock.domain.errors import AssetMissing
 from interlock.estate.airflow.astro_settings import read_astro_settings
 from interlock.estate.airflow.connections import (
     actual,
     delivered_connections,
     embedded_connections,
-    stored_connection,
 )
 from interlock.estate.airflow.provision import SETTINGS_FILE
 from interlock.estate.settings import Settings

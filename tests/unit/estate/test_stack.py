@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from interlock.estate.__main__ import main
+from interlock.cli.app import main
 from interlock.estate.airflow.home import airflow_environment
 from interlock.estate.settings import Settings
 from interlock.estate.stack import stack
@@ -104,14 +104,9 @@ def test_failed_step_is_not_ticked_off() -> None:
     assert "✓" not in printed(to)
 
 
-def test_unknown_command_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fly"]) == 2
-    assert "up|demo|down" in capsys.readouterr().out
-
-
 def test_wrong_setting_is_told_in_a_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INTERLOCK_AIRFLOW_PORT", "http")
-    assert main(["up"]) == 1
+    assert main(["stack", "up"]) == 1
     assert "INTERLOCK_AIRFLOW_PORT is 'http'" in capsys.readouterr().out

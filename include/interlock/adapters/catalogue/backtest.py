@@ -1,15 +1,13 @@
-"""Try a change of the policy against past releases: ``make policy-backtest``.
+"""Try a change of the policy against past releases: ``interlock policy-backtest``.
 
-The releases are lines of a JSON lines file (:class:`interlock.domain.change.backtest.ReleaseFacts`). The old catalogue
-is a folder, or what git has of the project's own; the new one is a folder, by default the project's own as it is now.
+The releases are lines of a JSON lines file (:class:`interlock.domain.change.backtest.ReleaseFacts`). The new catalogue
+is a folder; the old one is another, or what git has of the new one.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from interlock.domain.change.backtest import BacktestResult, Comparison, ReleaseFacts, backtest, endings
-from interlock.domain.errors import CatalogueError, ReleaseError, RequestRefused
-from interlock.locations import CATALOGUE, PROJECT
+from interlock.domain.errors import CatalogueError, RequestRefused
 
 from .catalogue import load_catalogue
 
@@ -35,9 +32,13 @@ COMMITTED = "git"
 def read_releases(path: Path) -> tuple[ReleaseFacts, ...]:
     """Read past releases, one on each line.
 
-    :raises RequestRefused: a line is not a release.
+    :raises RequestRefused: the file cannot be read, or a line is not a release.
     """
-    return tuple(_releases(path.name, path.read_text(encoding="utf-8").splitlines()))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestRefused(f"The past releases cannot be read: {error}.", next_step="name another file") from None
+    return tuple(_releases(path.name, lines))
 
 
 def _releases(shown: str, lines: Iterable[str]) -> Iterator[ReleaseFacts]:
@@ -58,28 +59,28 @@ def _releases(shown: str, lines: Iterable[str]) -> Iterator[ReleaseFacts]:
 
 
 @contextmanager
-def catalogue_folder(named: str) -> Iterator[Path]:
-    """Give the folder of a catalogue: a path, or ``git`` for what was committed last.
+def catalogue_folder(named: str, current: Path) -> Iterator[Path]:
+    """Give the folder of a catalogue: a path, or ``git`` for the current one as it was committed last.
 
     :raises CatalogueError: git has none.
     """
     if named != COMMITTED:
         yield Path(named)
         return
-    inside = CATALOGUE.relative_to(PROJECT).as_posix()
     with TemporaryDirectory(prefix="interlock-") as folder:
         done = subprocess.run(
-            ["git", "-C", str(PROJECT), "archive", "--format=tar", "HEAD", inside], capture_output=True, check=False
+            ["git", "-C", str(current), "archive", "--format=tar", "HEAD"], capture_output=True, check=False
         )
         if done.returncode:
             raise CatalogueError(
                 f"Git does not have the catalogue as it was: {done.stderr.decode(errors='replace').strip()}.",
                 who="you",
-                next_step="name the folder of the old catalogue: make policy-backtest OLD=path/to/catalogue",
+                next_step="name the folder of the old catalogue: make policy-backtest OLD=path/to/catalogue, "
+                "or interlock policy-backtest --old path/to/catalogue",
             )
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             archive.extractall(folder, filter="data")
-        yield Path(folder) / inside
+        yield Path(folder)
 
 
 def report(compared: Sequence[Comparison], console: Console) -> None:
@@ -140,24 +141,13 @@ def _why(verdict: BacktestResult) -> str:
     return "; ".join(verdict.stopped)
 
 
-def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
-    """Compare two catalogues over past releases."""
-    parser = argparse.ArgumentParser(prog="python -m interlock.adapters.catalogue.backtest", description=__doc__)
-    parser.add_argument("--old", default=COMMITTED, help="the old catalogue's folder (default: as committed in git)")
-    parser.add_argument("--new", default=str(CATALOGUE), help="the new catalogue's folder (default: the project's own)")
-    parser.add_argument("--releases", type=Path, required=True, help="a JSON lines file of past releases")
-    given = parser.parse_args(arguments)
-    out = console or Console()
-    try:
-        releases = read_releases(given.releases)
-        with catalogue_folder(given.old) as before, catalogue_folder(given.new) as after:
-            compared = backtest(load_catalogue(before), load_catalogue(after), releases)
-    except (ReleaseError, OSError) as error:
-        out.print(Text(str(error)))
-        return 1
-    report(compared, out)
-    return 0
+def compare(old: str, new: Path, releases: Path, console: Console) -> None:
+    """Print what a changed catalogue would have done to past releases.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    :param old: the folder of the old catalogue, or ``git`` for the new one as it was committed last.
+    :param releases: a JSON lines file of past releases.
+    :raises ReleaseError: a catalogue or the file cannot be used.
+    """
+    rows = read_releases(releases)
+    with catalogue_folder(old, new) as before:
+        report(backtest(load_catalogue(before), load_catalogue(new), rows), console)

@@ -1,16 +1,14 @@
 """The catalogue as it is on disk: ``policy.yaml``, ``board.yaml`` and ``services/*.yaml``, read and checked.
 
-``python -m interlock.adapters.catalogue.catalogue check`` says what is wrong with it; ``schemas``
-in its place writes the JSON schemas, with which editors check the files, from the models.
+``interlock catalogue check`` says what is wrong with it; ``interlock catalogue schemas`` writes the JSON schemas, with
+which editors check the files, from the models.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -34,12 +32,11 @@ from interlock.domain.errors import CatalogueError, PolicyViolation
 from interlock.domain.hosts.places import shared_places
 from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.permits.production import trespasses
-from interlock.locations import CATALOGUE
+from interlock.locations import CATALOGUE, INSTALLED
 
 from .trains import Named, faults_of_trains
 from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
 
-"""The project's own catalogue."""
 SCHEMAS: dict[str, type[BaseModel]] = {
     "policy": Policy,
     "board": BoardBook,
@@ -75,6 +72,7 @@ def load_service(folder: Path, name: str) -> Catalogue:
 
     :raises CatalogueError: one of the three is wrong, or there is no such service.
     """
+    _refuse_missing(folder)
     path = folder / "services" / f"{name}.yaml"
     if not _is_name(name) or not path.is_file():
         known = _listed(sorted(path.stem for path in _service_files(folder)))
@@ -118,6 +116,10 @@ def digests_of(folder: Path) -> dict[str, str]:
 
 def what_is_wrong(folder: Path) -> list[str]:
     """Return everything that is wrong with a catalogue; if nothing is, all is well."""
+    try:
+        _refuse_missing(folder)
+    except CatalogueError as error:
+        return [str(error)]
     grants = folder / "break_glass.yaml"
     others = [*(_wrong(grants, BreakGlassBook) if grants.exists() else ()), *_wrong_in_calendars(folder)]
     others += _wrong_in_trains(folder)
@@ -188,7 +190,23 @@ def _read(path: Path) -> YamlFile:
 # --- the rules: policy.yaml and board.yaml ---------------------------------------------------------------------------
 
 
+def _refuse_missing(folder: Path) -> None:
+    """Refuse a folder that does not exist: often it was never named."""
+    if folder.is_dir():
+        return
+    unnamed = INSTALLED and folder == CATALOGUE
+    raise CatalogueError(
+        "INTERLOCK_CATALOGUE is not set, and an installed package has no catalogue of its own."
+        if unnamed
+        else f"There is no catalogue in {folder}: the folder does not exist.",
+        rule="the catalogue is a folder with policy.yaml, board.yaml and services/",
+        who="the platform engineer",
+        next_step="set INTERLOCK_CATALOGUE to the catalogue's folder, for this command and for each Airflow component",
+    )
+
+
 def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
+    _refuse_missing(folder)
     policy_file, board_file = _read(folder / "policy.yaml"), _read(folder / "board.yaml")
     policy, board = policy_file.parse(Policy), board_file.parse(BoardBook)
     services = [path.stem for path in _service_files(folder)]
@@ -405,24 +423,3 @@ def _write_whole(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the catalogue, or write its schemas."""
-    parser = argparse.ArgumentParser(prog="python -m interlock.adapters.catalogue.catalogue", description=__doc__)
-    parser.add_argument("action", choices=["check", "schemas"])
-    parser.add_argument(
-        "--folder", type=Path, default=CATALOGUE, help="the catalogue's folder (default: the project's own)"
-    )
-    given = parser.parse_args(arguments)
-    if given.action == "schemas":
-        written = write_schemas(given.folder / "schemas")
-        print(f"Written: {', '.join(path.name for path in written)}." if written else "The schemas are up to date.")
-        return 0
-    wrong = what_is_wrong(given.folder)
-    print("\n\n".join(wrong) if wrong else f"OK: {given.folder}")
-    return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

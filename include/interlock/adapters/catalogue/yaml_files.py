@@ -92,7 +92,7 @@ def refused(shown: str, listed: list[str], *, who: str) -> CatalogueError:
         what,
         rule="the catalogue's schemas, in include/catalogue/schemas/",
         who=who,
-        next_step="correct the file, then run: python -m interlock.adapters.catalogue.catalogue check",
+        next_step="correct the file, then run: interlock catalogue check",
     )
 
 

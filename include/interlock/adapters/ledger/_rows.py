@@ -19,7 +19,6 @@ from interlock.domain.permits.fencing import LOST_RULE
 from .migrations import SCHEMA
 
 SETTINGS = "the connection interlock_ledger"
-PROGRAM = "interlock.adapters.ledger.ledger"
 
 _AGAIN = ("40001", "40P01", "23505")  # serialization, deadlock, somebody else was first
 _NOT_THERE = ("42501", "42P01", "3F000", "28000", "28P01", "3D000")
@@ -165,7 +164,7 @@ def in_words(error: DBAPIError) -> ReleaseError:
             f"The ledger cannot be used: {said}.",
             rule="what is decided is recorded in the ledger, or it is not done",
             who="whoever runs the ledger's PostgreSQL",
-            next_step=f"python -m {PROGRAM} migrate makes tables and rights; then look at {SETTINGS}",
+            next_step=f"interlock ledger migrate makes tables and rights; then look at {SETTINGS}",
         )
     if code in _AGAIN or code.startswith(("08", "53", "55", "57")) or not code:
         return TransientError(f"The ledger does not answer: {said}.", next_step=f"try again, or look at {SETTINGS}")

@@ -1,15 +1,12 @@
 """The ledger: what was decided and done, append-only, in chains of hashes, in a PostgreSQL database of its own.
 
-``python -m interlock.adapters.ledger.ledger migrate`` makes the tables, ``check`` proves all chains; both log in with
-the URL in ``INTERLOCK_LEDGER_OWNER_URL``.
+What the owner of the database does with it is in :mod:`.owner`.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +29,6 @@ from interlock.domain.errors import (
     LedgerBroken,
     LedgerConflict,
     LedgerError,
-    ReleaseError,
     TransientError,
 )
 from interlock.domain.ledger.chain import (
@@ -53,7 +49,6 @@ from interlock.domain.ledger.chain import (
 from ._rows import (
     ENTRIES,
     HEADS,
-    PROGRAM,
     SETTINGS,
     Tail,
     entries_of_kind,
@@ -69,9 +64,7 @@ from ._rows import (
     stretch,
     tail_of,
 )
-from .migrations import WITNESS, WRITER, migrate, open_doors
 
-OWNER_URL = "INTERLOCK_LEDGER_OWNER_URL"
 WITNESS_URL_FILE = "INTERLOCK_WITNESS_LEDGER_URL_FILE"
 """Environment variable of Airflow's API server alone: the file with the URL that it logs in to the ledger with."""
 ATTEMPTS = 6
@@ -321,7 +314,7 @@ def open_as_witness() -> Ledger | None:
     if not path:
         return None
     try:
-        return Ledger(_engine(_checked_url(Path(path).read_text("utf-8").strip(), WITNESS_URL_FILE)))
+        return Ledger(engine_of(Path(path).read_text("utf-8").strip(), WITNESS_URL_FILE))
     except OSError as error:
         raise AssetMissing(
             f"{path}, which {WITNESS_URL_FILE} names, cannot be read: {error.strerror}.",
@@ -357,97 +350,14 @@ def _head_problem(head: SignedHead, keys: Sequence[bytes]) -> Break | None:
     return Break(chain=head.chain, sequence=head.sequence, what="head", sentence=sentence)
 
 
-# --- the command -----------------------------------------------------------------------------------------------------
+def engine_of(url: str, variable: str) -> Engine:
+    """Return the engine of a database.
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the ledger's tables, check all its chains, or record that a clock was wrong."""
-    parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description=__doc__)
-    actions = parser.add_subparsers(dest="action", required=True)
-    for name, about in (
-        ("migrate", "make or upgrade the tables and the writer's rights"),
-        ("check", "prove all chains"),
-    ):
-        action = actions.add_parser(name, help=about)
-        action.add_argument("--writer", default=WRITER, help="the role that tasks use")
-        action.add_argument("--witness", default=WITNESS, help="the role that Airflow's API server uses")
-    actions.choices["check"].add_argument(
-        "--key", type=Path, action="append", default=[], help="public key that signs heads, PEM; may be given again"
-    )
-    clock = actions.add_parser("correct-clock", help="let a chain go on after an entry with a time in the future")
-    clock.add_argument("chain")
-    for name in ("--actor", "--reason"):
-        clock.add_argument(name, required=True)
-    given = parser.parse_args(arguments)
-    try:
-        return _COMMANDS[given.action](_owner_engine(), given)
-    except ReleaseError as error:
-        print(error, file=sys.stderr)
-        return 2
-
-
-def migrate_database(url: str, writer: str = WRITER, witness: str = WITNESS) -> str:
-    """Bring the tables of a database to the newest version, as its owner; return the version."""
-    with explained(), _engine(_checked_url(url, OWNER_URL)).begin() as connection:
-        return migrate(connection, writer, witness)
-
-
-def _migrate(engine: Engine, given: argparse.Namespace) -> int:
-    with explained(), engine.begin() as connection:
-        print(f"The ledger is at version {migrate(connection, given.writer, given.witness)}.")
-    return 0
-
-
-def _check(engine: Engine, given: argparse.Namespace) -> int:
-    """Print what each chain is like; 1 if any does not hold."""
-    keys = [path.read_bytes() for path in given.key]
-    with explained(), engine.connect() as connection:
-        problems = [f"{door}." for door in open_doors(connection, given.writer)]
-    with Ledger(engine) as ledger:
-        for chain in ledger.chains():
-            found, last = ledger.check(chain, keys), ledger.heads(chain)
-            entries = () if found else ledger.entries(chain)
-            settled = [entry for entry in entries if datetime.now(UTC) - entry.at > BEING_SIGNED]
-            if found := found or unsigned_since(chain, settled, last):
-                problems.append(found.sentence)
-                continue
-            print(f"{chain}: {len(entries)} entries, signed up to {last[-1].sequence if last else 0}")
-    if not keys:
-        print("Signatures were not checked: name the public keys with --key.")
-    for problem in problems:
-        print(f"BROKEN: {problem}")
-    return 1 if problems else 0
-
-
-def _correct_clock(engine: Engine, given: argparse.Namespace) -> int:
-    with Ledger(engine) as ledger:
-        last = ledger.last(given.chain)
-        if last is None:
-            raise LedgerError(f"There is no chain {given.chain}.")
-        payload = {"reason": given.reason, "was": instant(last.at)}
-        key = f"{CLOCK_CORRECTED}/{last.sequence}"
-        entry = ledger.append(given.chain, CLOCK_CORRECTED, payload, actor=given.actor, key=key)
-    print(f"Entry {entry.sequence} of {entry.chain} says that the clock was wrong.")
-    return 0
-
-
-_COMMANDS = {"migrate": _migrate, "check": _check, "correct-clock": _correct_clock}
-
-
-def _owner_engine() -> Engine:
-    url = os.environ.get(OWNER_URL)
-    if not url:
-        raise AssetMissing(f"{OWNER_URL} is not set.", next_step="set it: postgresql://owner:password@host/database")
-    return _engine(_checked_url(url, OWNER_URL))
-
-
-def _checked_url(url: str, variable: str) -> URL:
+    :param url: as the variable has it, which messages name.
+    :raises AssetMissing: it is no URL.
+    """
     try:
         made = make_url(url)
     except ArgumentError as error:
         raise AssetMissing(f"{variable} is not a URL such as postgresql://role:password@host/database.") from error
-    return made.set(drivername=_DRIVER)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return _engine(made.set(drivername=_DRIVER))

@@ -4,7 +4,7 @@ What a role may do to every Dag, to pages and to the installation stands in :dat
 releases is :func:`dag_access`, which each of these Dags takes as its ``access_control``. Nothing here lets
 anybody mark, clear or edit a release but :data:`~.control.BREAK_GLASS`.
 
-``python -m interlock.console.auth.roles`` prints it for people.
+``interlock roles`` prints it for people.
 """
 
 from __future__ import annotations
@@ -144,7 +144,3 @@ def _check(name: str, held: Collection[Permission]) -> None:
 
 def _not_of_one_dag(permissions: Iterable[Permission]) -> list[Permission]:
     return [(action, resource) for action, resource in permissions if not resource.startswith(("DAG:", "DAG Run:"))]
-
-
-if __name__ == "__main__":
-    print(roles_table())

@@ -171,7 +171,7 @@ def next_entry(
             rule="time does not go backwards in the ledger (include/interlock/domain/ledger/chain.py)",
             who="whoever runs the machine with the wrong clock",
             next_step="set the clock right and try again; if that earlier entry has the wrong time, record it with "
-            "python -m interlock.adapters.ledger.ledger correct-clock",
+            "interlock ledger correct-clock",
         )
     fields: dict[str, Any] = {
         "chain": chain,

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interlock.domain.errors import AssetMissing
 from interlock.domain.trains.manifest import CONDUCTOR
 from interlock.estate.settings import (
     ACCESS_KEY,
@@ -73,26 +72,6 @@ def _login(conn_id: str, environment: HostEnvironment, settings: Settings) -> Co
         "known_hosts": str(settings.known_hosts(environment)),
     }
     return ConnectionEntry(conn_id=conn_id, type="ssh", login=settings.ssh_login, port=settings.ssh_port, extra=extra)
-
-
-def stored_connection(conn_id: str) -> Any:
-    """Return a connection as Airflow has it now, whichever of its places it comes from.
-
-    For commands that run in the environment of an Airflow: it is Airflow's own, with the secrets in it.
-
-    :raises AssetMissing: Airflow has no such connection.
-    """
-    from airflow.exceptions import AirflowNotFoundException
-    from airflow.models.connection import Connection
-
-    try:
-        return Connection.get_connection_from_secrets(conn_id)
-    except AirflowNotFoundException as error:
-        raise AssetMissing(
-            f"Airflow here has no connection {conn_id}.",
-            who="the platform engineer",
-            next_step="run this where Airflow runs, with its configuration (docs/platform-engineer.md lists them)",
-        ) from error
 
 
 def signing_key(settings: Settings) -> Path:

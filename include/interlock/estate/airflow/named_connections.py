@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from interlock.adapters.airflow.connections import stored_connection
 from interlock.domain.catalogue import Service
 from interlock.domain.errors import AssetMissing
 from interlock.estate.settings import Settings
@@ -19,7 +20,6 @@ from interlock.estate.stack import postgres
 from interlock.locations import PROJECT
 
 from .astro_settings import ConnectionEntry
-from .connections import stored_connection
 from .home import airflow_environment
 
 FILE = "airflow_settings.yaml"

@@ -1,1 +1,1 @@
-"""The commands of the embedded stack that show or write something: demo, trains, evidence, past releases."""
+"""How the demo releases the sample: a client of Airflow, people who answer, and what is shown of the release."""

@@ -214,7 +214,7 @@ def ledger_password(settings: Settings, role: str) -> str:
 
 def migrate_ledger(settings: Settings) -> None:
     """Bring the ledger's tables to what this version of the product needs."""
-    from interlock.adapters.ledger.ledger import migrate_database
+    from interlock.adapters.ledger.owner import migrate_database
 
     migrate_database(ledger_url(settings, LEDGER_OWNER))
 

@@ -1,18 +1,15 @@
-"""Write the evidence pack of a release to a file: ``make evidence RUN=<dag id>/<run id>``.
+"""Write the evidence pack of a release to a file.
 
-Runs where Airflow is configured, and with the connections that releases have there: the embedded stack's command starts
-it in the stack's environment, anybody else runs ``python -m interlock.estate.commands.evidence`` in theirs.
+This runs where Airflow is configured, with the connections that releases have there.
 """
 
 from __future__ import annotations
 
-import argparse
 import getpass
-import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from interlock.adapters.airflow.connections import stored_connection
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.artifacts.store import open_store
 from interlock.adapters.evidence.pack import fingerprint
@@ -21,25 +18,10 @@ from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.quality.expectations import suite_digests
 from interlock.adapters.signing.signing import open_signer
 from interlock.adapters.signing.witness import witness_key
-from interlock.domain.errors import AssetMissing, ReleaseError
-from interlock.estate.airflow.connections import stored_connection
+from interlock.domain.errors import AssetMissing
 
 PREFIX = "release/"
 SHOWN = 20
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the pack and say what is in it; problems go to the standard error as one sentence."""
-    parser = argparse.ArgumentParser(description="Write the evidence pack of a release to a file.")
-    parser.add_argument("run", help="the release: <dag id>/<run id>, or the name of its chain in the ledger")
-    parser.add_argument("file", type=Path, help="the file to write, or a folder for it")
-    given = parser.parse_args(arguments)
-    try:
-        write(given.run, given.file)
-    except ReleaseError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
 
 
 def write(run: str, destination: Path) -> Packed:
@@ -81,7 +63,3 @@ def parsed(run: str, ledger: Ledger) -> tuple[str, str]:
         )
     dag_id, _, run_id = chain.removeprefix(PREFIX).partition("/")
     return dag_id, run_id
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,14 +1,10 @@
-"""Show the next departures of every train, who would board now, and why anybody would not: ``make trains``.
+"""Show the next departures of every train, who would board now, and why a service would stay behind.
 
-Who would board is said by the ledger and the services' repositories, so it is said only where Airflow is configured:
-the embedded stack's command starts this in the stack's environment, anybody else runs
-``python -m interlock.estate.commands.trains`` in theirs.
+The ledger and the services' repositories say who would board, so it is shown only where Airflow is configured.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,9 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from interlock.adapters.airflow.connections import stored_connection
 from interlock.adapters.calendars.calendars import public_holidays
 from interlock.adapters.calendars.conflicts import conflicts_of_trains
-from interlock.adapters.calendars.copies import CopiesThere, copies_folder
+from interlock.adapters.calendars.copies import CopiesThere
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
@@ -33,26 +30,28 @@ from interlock.console.control.open_runs import runs_under_way, unpaused
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import Catalogue, Service
 from interlock.domain.catalogue.train_file import Train
-from interlock.domain.errors import ReleaseError
-from interlock.domain.trains.departures import cadence_in_words, closed_for, milestones, next_departures, opens
+from interlock.domain.trains.departures import (
+    cadence_in_words,
+    closed_for,
+    milestones,
+    next_departures,
+    opens,
+)
 from interlock.domain.trains.manifest import Boarded, Found, boarding, dag_of_train, when_late
-from interlock.estate.airflow.connections import stored_connection
-from interlock.estate.settings import Settings
-from interlock.estate.steps import open_console
-from interlock.locations import catalogue_folder
 
 SHOWN = 3
 """How many departures of each train are shown."""
 
 
-def show(folder: Path, console: Console, *, with_ledger: bool) -> bool:
+def show(folder: Path, console: Console, *, with_ledger: bool, copies_in: Path) -> bool:
     """Show all trains; say whether all their files are well.
 
     :param with_ledger: this runs in the environment of an Airflow, whose ledger can be asked.
+    :param copies_in: the folder with the copies of calendars that are at URLs.
     """
     catalogue = load_catalogue(folder)
     table = load_trains(folder, catalogue.policy, catalogue.board)
-    copies = CopiesThere(copies_folder(os.environ if with_ledger else _environment_of_stack()))
+    copies = CopiesThere(copies_in)
     calendars = calendars_of(folder, catalogue.policy, copies)
     for fault in (*calendars.faults, *table.broken.values()):
         console.print(f"[red]✗[/] {escape(fault)}", highlight=False)
@@ -77,11 +76,6 @@ def show(folder: Path, console: Console, *, with_ledger: bool) -> bool:
             show_boarding(train, platform.look(train), console)
         show_conflicts(catalogue, calendars, ledger, table.trains, console)
     return not table.broken
-
-
-def _environment_of_stack() -> Mapping[str, str]:
-    """Return the variables that the stack's processes would have: it keeps the copies of calendars in its state."""
-    return Settings.from_environment(os.environ).to_environment()
 
 
 def show_departures(train: Train, catalogue: Catalogue, calendars: Calendars, console: Console) -> None:
@@ -160,17 +154,3 @@ def opened(service: Service) -> Iterator[git.Repository]:
 
 def _local(at: datetime, train: Train) -> str:
     return f"{at.astimezone(ZoneInfo(train.time_zone)):%a %Y-%m-%d %H:%M %Z}"
-
-
-def main() -> int:
-    """Show all trains, with who would board."""
-    try:
-        folder = catalogue_folder()
-        return 0 if show(folder, open_console(), with_ledger=True) else 1
-    except ReleaseError as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

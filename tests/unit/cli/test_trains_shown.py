@@ -15,15 +15,16 @@ from rich.console import Console
 from interlock.adapters.calendars.feeds import path_of_copy
 from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.adapters.catalogue.trains import load_train
+from interlock.cli import trains
+from interlock.cli.app import main
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.trains.manifest import OPENED, Boarded, LeftBehind, PlannedRun
-from interlock.estate.__main__ import main
-from interlock.estate.commands import trains
 from interlock.locations import CATALOGUE
 from tests.git_project import GitProject, git_project
 from tests.memory_ledger import MemoryLedger
 
+COPIES = Path("/nonexistent/calendars")
 AT_A_URL = """\
 title: Calendar
 owner: o
@@ -64,7 +65,7 @@ def test_without_a_stack_the_departures_are_shown(
 ) -> None:
     monkeypatch.setenv("INTERLOCK_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("COLUMNS", "300")
-    assert main(["trains"]) == 0
+    assert main(["trains", "--stack"]) == 0
     said = capsys.readouterr().out
     assert "The stack does not run" in said
     assert said.count("departs Tue ") == 3
@@ -74,7 +75,7 @@ def test_without_a_stack_the_departures_are_shown(
 def test_a_broken_train_is_named_and_the_others_are_shown(tmp_path: Path, console: Console) -> None:
     folder = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     (folder / "trains" / "daily.yaml").write_text("name: daily\n")
-    assert trains.show(folder, console, with_ledger=False) is False
+    assert trains.show(folder, console, with_ledger=False, copies_in=COPIES) is False
     assert "trains/daily.yaml" in text(console)
     assert "The weekly train" in text(console)
 
@@ -91,7 +92,7 @@ def test_an_enterprise_release_shows_its_milestones(tmp_path: Path, console: Con
     old = 'cadence:\n  cron: "0 20 * * TUE"'
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, target))
-    assert trains.show(folder, console, with_ledger=False)
+    assert trains.show(folder, console, with_ledger=False, copies_in=COPIES)
     assert "departs Tue 2099-03-03 20:00 CET" in text(console)
     assert "Tue 2099-02-17  Scope is fixed (scope)" in text(console)
 
@@ -127,19 +128,17 @@ def next_tuesday() -> datetime:
 
 
 @pytest.mark.parametrize("fetched", [True, False], ids=["a copy is there", "never fetched"])
-def test_calendars_at_urls_are_shown_as_they_were_fetched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console, fetched: bool
-) -> None:
+def test_calendars_at_urls_are_shown_as_they_were_fetched(tmp_path: Path, console: Console, fetched: bool) -> None:
     folder = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
     (folder / "calendars" / "audit.yaml").write_text(AT_A_URL)
-    monkeypatch.setenv("INTERLOCK_STATE", str(tmp_path / "state"))
-    (tmp_path / "state" / "calendars").mkdir(parents=True)
+    copies = tmp_path / "calendars"
+    copies.mkdir()
     tuesday = next_tuesday()
     if fetched:
-        copy = path_of_copy(tmp_path / "state" / "calendars", Feed(url="https://calendars.example/audit.ics"))
+        copy = path_of_copy(copies, Feed(url="https://calendars.example/audit.ics"))
         start = tuesday.astimezone(UTC) - timedelta(hours=2)
         copy.write_text(FREEZE.format(start=start, end=start + timedelta(hours=12)))
-    assert trains.show(folder, console, with_ledger=False)
+    assert trains.show(folder, console, with_ledger=False, copies_in=copies)
     moved = f"departs {tuesday + timedelta(hours=10):%a %Y-%m-%d} 06:00"
     assert (moved in text(console)) == fetched
     assert ("moved from Tue" in text(console)) == fetched
@@ -182,7 +181,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
 
 def test_with_a_ledger_it_shows_who_would_board(stack: Stack, console: Console) -> None:
     stack.deployed("1.0.0")
-    assert trains.show(CATALOGUE, console, with_ledger=True)
+    assert trains.show(CATALOGUE, console, with_ledger=True, copies_in=COPIES)
     said = text(console)
     assert said.count("departs Tue ") == 3
     row = next(line for line in said.splitlines() if "bike-shop" in line)
@@ -194,7 +193,7 @@ def test_with_a_ledger_it_shows_who_would_board(stack: Stack, console: Console) 
 
 def test_with_a_ledger_it_shows_that_what_would_board_runs_already(stack: Stack, console: Console) -> None:
     stack.deployed("1.1.0")
-    assert trains.show(CATALOGUE, console, with_ledger=True)
+    assert trains.show(CATALOGUE, console, with_ledger=True, copies_in=COPIES)
     assert "nothing new" in text(console)
     assert "1.1.0 runs already, and is what would board" in text(console)
     assert "nobody would be on board" in text(console)
@@ -205,10 +204,10 @@ def test_with_a_ledger_it_shows_which_trains_are_paused_and_under_way(stack: Sta
     voyage = PlannedRun(train="weekly", departure=at, cut_off=at - timedelta(hours=2), asked_by="rita")
     stack.ledger.append(release_chain("train_weekly", "manual__1"), OPENED, voyage.to_xcom(), actor="x", key="1")
     stack.unpaused, stack.running = set(), {"train_weekly/manual__1"}
-    assert trains.show(CATALOGUE, console, with_ledger=True)
+    assert trains.show(CATALOGUE, console, with_ledger=True, copies_in=COPIES)
     assert "paused: nothing departs before somebody unpauses its Dag, train_weekly" in text(console)
     assert "under way: departs Sat 2099-03-07 11:00 CET, sent by rita (train_weekly/manual__1)" in text(console)
     stack.running = set()  # it was deleted, or ended without saying so
     shown = Console(file=io.StringIO(), width=250)
-    assert trains.show(CATALOGUE, shown, with_ledger=True)
+    assert trains.show(CATALOGUE, shown, with_ledger=True, copies_in=COPIES)
     assert "under way" not in text(shown)

@@ -1,0 +1,137 @@
+"""Commands about releases and trains, which any installation has: they ask its Airflow and its ledger."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from interlock.locations import catalogue_folder
+
+from .where import Stack, asks_stack, end, failures_on_stderr, run_in_stack, runs, stack_settings
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to an app."""
+    app.command()(trains)
+    app.command()(evidence)
+    app.command("policy-backtest")(policy_backtest)
+    app.command("past-releases")(past_releases)
+    app.command()(roles)
+
+
+def trains(stack: Stack = None) -> None:
+    """Print the next departures of each train, who would board now, and why a service would stay behind.
+
+    Without a running stack, only the departures are printed.
+    """
+    if not asks_stack(stack):
+        with failures_on_stderr():
+            end(_show_trains(catalogue_folder(), os.environ.get("INTERLOCK_STATE"), with_ledger=True))
+        return
+    settings = stack_settings()
+    if runs(settings):
+        end(run_in_stack(settings, "trains", "--here") == 0)
+    else:
+        end(_show_trains(settings.catalogue, str(settings.state), with_ledger=False))
+
+
+def _show_trains(catalogue: Path, state: str | None, *, with_ledger: bool) -> bool:
+    from interlock.adapters.calendars.copies import copies_folder
+    from interlock.estate.steps import open_console
+
+    from .trains import show
+
+    copies = copies_folder({"INTERLOCK_STATE": state} if state else {})
+    return show(catalogue, open_console(), with_ledger=with_ledger, copies_in=copies)
+
+
+def evidence(
+    run: Annotated[
+        str, typer.Argument(help="The release: <dag id>/<run id>. Without it, the latest releases are listed.")
+    ] = "",
+    file: Annotated[
+        str,
+        typer.Argument(help="The file to write, or a folder for it. Default: a folder in the stack's state, or here."),
+    ] = "",
+    stack: Stack = None,
+) -> None:
+    """Write the evidence pack of a release to a file, and keep it in the artifact store as well."""
+    if not asks_stack(stack):
+        with failures_on_stderr():
+            from .evidence import write
+
+            write(run, Path(file or "."))
+        return
+    settings = stack_settings()
+    if not runs(settings):
+        from interlock.estate.steps import StackError
+
+        raise StackError("The stack does not run, and the ledger is in it.", next_step="make up")
+    destination = Path(file).absolute() if file else settings.state / "evidence"
+    if not file:
+        destination.mkdir(mode=0o700, exist_ok=True)
+    end(run_in_stack(settings, "evidence", "--here", "--", run, str(destination)) == 0)
+
+
+def policy_backtest(
+    releases: Annotated[
+        Path | None,
+        typer.Option(
+            help="A JSON lines file of past releases. Default: the releases in the ledger, or those of the sample "
+            "if the embedded stack does not run.",
+            show_default=False,
+        ),
+    ] = None,
+    old: Annotated[
+        str, typer.Option(help="The old catalogue's folder; git is the new catalogue as it was committed last.")
+    ] = "git",
+    new: Annotated[
+        Path | None,
+        typer.Option(
+            help="The new catalogue's folder. Default: INTERLOCK_CATALOGUE, or the project's.", show_default=False
+        ),
+    ] = None,
+    stack: Stack = None,
+) -> None:
+    """Try the catalogue's changes against past releases: which would have been stopped, who would have been asked."""
+    from tempfile import TemporaryDirectory
+
+    from interlock.adapters.catalogue.backtest import compare
+    from interlock.estate.steps import open_console
+
+    console, catalogue = open_console(), new or catalogue_folder()
+    if releases:
+        compare(old, catalogue, releases, console)
+        return
+    with TemporaryDirectory(prefix="interlock-") as folder:
+        found = Path(folder, "ledger.jsonl")
+        if asks_stack(stack):
+            from .stack_releases import releases_of_stack
+
+            compare(old, catalogue, releases_of_stack(stack_settings(), found, console), console)
+        else:
+            past_releases(found, stack=False)
+            compare(old, catalogue, found, console)
+
+
+def past_releases(
+    file: Annotated[Path, typer.Argument(help="The file to write, one JSON object in each line.")], stack: Stack = None
+) -> None:
+    """Write the past releases of the ledger to a file, which policy-backtest reads with --releases."""
+    if asks_stack(stack):
+        end(run_in_stack(stack_settings(), "past-releases", "--here", "--", str(file.absolute())) == 0)
+        return
+    with failures_on_stderr():
+        from .past_releases import write
+
+        write(file)
+
+
+def roles() -> None:
+    """Print the table of roles: who may see and do what in Airflow, in Markdown."""
+    from interlock.console.auth.roles import roles_table
+
+    print(roles_table())
