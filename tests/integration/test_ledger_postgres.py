@@ -739,7 +739,7 @@ def test_server_that_does_not_answer_is_worth_another_try(server: Settings, chai
 
 def test_ledger_without_tables_says_what_makes_them(server: Settings) -> None:
     run_as(server, postgres.OWNER, "DROP DATABASE IF EXISTS bare", "CREATE DATABASE bare")
-    with pytest.raises(AssetMissing, match=r"adapters.ledger migrate"):
+    with pytest.raises(AssetMissing, match="interlock ledger migrate"):
         record(open_ledger(ledger_connection(server, schema="bare")), "installation", "first")
 
 
