@@ -1,1 +1,1 @@
-"""What a release is, and every decision about one: no Airflow, no cloud, no network."""
+"""What a release is, and the rules for every decision about it: no Airflow, no cloud, no network."""

@@ -1,4 +1,4 @@
-"""One way to turn a record into bytes, and bytes into a digest."""
+"""Canonical JSON: the bytes of a record, and their digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which addresses are asked when somebody else's file says where something is: the Internet's, and what is named."""
+"""Addresses that may be contacted if a file of another organisation names them: the Internet, and named networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the pages of a run lie, in the artifact store and in Airflow's UI: one rule for writers and readers."""
+"""The paths of a run's pages, in the artifact store and in Airflow's UI: one rule for writers and readers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What each stage hands on: frozen records, small plain JSON, with a schema number.
+"""The record that each stage returns: frozen, small, plain JSON, with a schema number.
 
-A record travels as its task's XCom through :meth:`Record.to_xcom` and :meth:`Record.from_xcom`;
-bytes travel by URI and digest (:class:`Blob`).
+A record travels as its task's XCom through :meth:`Record.to_xcom` and :meth:`Record.from_xcom`. Files do not travel in
+records: a record names them by URI and digest (:class:`Blob`).
 """
 
 from __future__ import annotations

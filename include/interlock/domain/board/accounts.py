@@ -1,8 +1,9 @@
-"""Whose account answers: one that is newer than the question, or whose password somebody set anew, is doubted.
+"""Accounts that answer: an account is in doubt if it is newer than the question or has a new password.
 
-Whoever administers the accounts can be anybody: delete a member's account and make it anew, or set its password, and
-vote as them. The account's marks then are others than those on record. Who set a password cannot be told, so each new
-one is doubted until a second person confirms that it was its owner's doing; the answer is not taken before.
+The administrator of the accounts can act as any user: delete a member's account and create it again, or set its
+password, and vote as that member. The account then differs from the one on record. Interlock cannot tell who set a
+password. So each new password is in doubt until a second person confirms that the owner set it; answers are refused
+until then.
 """
 
 from __future__ import annotations

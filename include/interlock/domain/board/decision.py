@@ -1,12 +1,12 @@
-"""Who may decide, and what was decided: knows people, ballots and a digest, and no Dag.
+"""Who may decide, and what was decided: works with people, ballots and a digest, without a Dag.
 
-The decisions do not depend on the order of the votes. What a person may not say is not counted, however it got into the
-record: someone else's ballot, a vote of the requester or of a stranger, a word that is not on the ballot. If one person
-is on record with several answers, the most careful one stands.
+The decisions do not depend on the order of the votes. A vote without the right to it does not count, however it got
+into the record: a vote on another person's ballot, of the requester or of a stranger, or an answer that is not on the
+ballot. If a person is on record with several answers, the most cautious one counts.
 
-A delegate votes in the seat of the member whom they stand in for, in that member's role and with their veto, once. A
-member who was made a delegate votes for themselves only. If somebody stood in for two, one after the other, while a
-board was voting, one of their approvals counts, and the other is an abstention; each of their rejections counts.
+A delegate votes in the seat of the member whom they represent, in that member's role and with their veto, once. A
+member who was made a delegate votes for themselves only. If a person represented two members, one after the other,
+while a board was voting, one of their approvals counts, and the other is an abstention; each rejection counts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Who must agree to a release: the boards and rules that match it, merged into one rule.
 
-Each makes a demand: so many approvals by its own members, so many of them in a role, whose rejection decides, by when.
-Merging keeps every demand, so what one rule asks of its members cannot be given by another rule's. Seen from
-outside that is the union of members and of vetoes, the highest minimum, in total and of each role, and the shortest
-deadline; in which order rules are merged, and how often, makes no difference.
+Each makes a demand: how many approvals by its own members, how many of them in a role, whose rejection decides, and by
+when. Merging keeps every demand, so members of another rule cannot give the approvals that a rule demands of its own
+members. The result is the union of members and of vetoes, the highest minimum, in total and of each role, and the
+shortest deadline. The order in which rules are merged, and how often, makes no difference.
 """
 
 from __future__ import annotations

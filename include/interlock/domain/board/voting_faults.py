@@ -1,4 +1,4 @@
-"""What cannot be right about boards, rules and delegates: found when the catalogue is read, each with its place."""
+"""Errors in boards, rules and delegates: found when the catalogue is read, each with its place."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Waivers: who is asked to answer for a failed expectation, and what their answers come to.
+"""Waivers: who may waive a failed expectation, and what follows from their answers.
 
-An expectation that failed has failed; a waiver is a record beside it, by somebody whom the policy names, with a reason
-and an end.
+An expectation that failed stays failed. A waiver is a record next to it, by a person whom the policy names, with a
+reason and an end.
 """
 
 from __future__ import annotations

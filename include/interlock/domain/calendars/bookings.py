@@ -1,9 +1,9 @@
-"""Bookings: one release at a time changes an environment of a service, from implementation until it is verified.
+"""Bookings: only one release at a time changes an environment of a service, from implementation to verification.
 
-A booking is an entry of the chain ``booking/<environment>/<service>``: who holds it, since when, until when. Who comes
-second stands in line. A holder that has died holds nothing any more: the next one says so and takes its place. Until
-when it is booked is what others may expect: a release that is still under way, such as one that waits in a freeze,
-keeps what it booked beyond that.
+A booking is an entry of the chain ``booking/<environment>/<service>``: who holds it, since when, until when. The next
+release waits in the queue. If the holder's run no longer exists, its booking is void: the next release records this and
+takes its place. The end of a booking is an estimate for others: a release that is still under way, such as one that
+waits in a freeze, keeps its booking beyond it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""May this service change this environment at this instant; if not, by which entry, and when next?
+"""May this service change this environment at this time? If not, because of which entry, and when is the next time?
 
-It may if nothing that denies is going on, and something that allows is, or nothing that allows is about it at all. The
-question is asked of :class:`Calendars`: entries from any number of files, whose order makes no difference. Each is
-expanded once for a year, and merged once for all services and environments that are in the same scopes.
+It may if no entry that denies is in force, and an entry that allows is in force or no entry that allows applies to it.
+:class:`Calendars` answers: entries from any number of files, whose order makes no difference. Each entry is expanded
+once for a year, and merged once for all services and environments that are in the same scopes.
 """
 
 from __future__ import annotations

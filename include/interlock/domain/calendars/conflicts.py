@@ -1,7 +1,7 @@
-"""What a release or a train would clash with, found when it is planned; and when it would not.
+"""Conflicts of a release or a train, found when it is planned, and the next time without them.
 
-Nothing here refuses anything: what must not happen is refused where it would happen. A conflict says early what is
-coming, how bad it is, and the next time at which it would not be there.
+A conflict refuses nothing: each rule is enforced where the change would happen. A conflict says early what is coming,
+how severe it is, and when it would not occur.
 """
 
 from __future__ import annotations

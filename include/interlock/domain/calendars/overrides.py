@@ -1,4 +1,4 @@
-"""What closes an environment can be overridden: for one service, by those whom the entry names, on record."""
+"""Overrides: one service may change an environment although an entry closes it, if the entry names the person."""
 
 from __future__ import annotations
 

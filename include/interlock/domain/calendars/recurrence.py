@@ -1,7 +1,7 @@
-"""Recurrence rules of RFC 5545: hourly or rarer, read for certain, and worked out in bounded steps.
+"""Recurrence rules of RFC 5545: hourly or rarer, read with certainty, and computed in a limited number of steps.
 
-A rule is worked out by dateutil, in local time without a time zone. What dateutil would read in another way than the
-RFC, what would never end, and what nobody can mean is refused here. All errors are ValueErrors, for people.
+dateutil computes a rule, in local time without a time zone. Rules that dateutil reads differently from the RFC, that
+would never end, or that make no sense are refused here. All errors are ValueErrors, with a text for people.
 """
 
 from __future__ import annotations

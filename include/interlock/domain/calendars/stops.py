@@ -1,4 +1,4 @@
-"""Emergency stops, by the ledger: what holds releases back at once; what is planned is in the calendars."""
+"""Emergency stops in the ledger: they stop releases at once. Planned stops are in the calendars."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A canary judged beside its baseline: the rounds of measurements, error counts and the verdict."""
+"""A canary, judged next to its baseline: the rounds of measurements, error counts and the verdict."""

@@ -1,17 +1,17 @@
 """Does a canary fail more requests than its baseline? A test of counts: over all, by host, by path, and in time.
 
-Of each host, path and round it is known how many requests were made and how many failed. Fisher's exact test,
-one-sided, says whether the canary's failures are more than chance explains: of the whole fleet, of each host, of each
-path, of each path of each host, and of each of these in every run of rounds; each against all hosts of the baseline in
-the same rounds. So a dead host is no average of three, and a dead hour is none of a day.
+For each host, path and round, the number of requests and the number of failures are known. Fisher's exact test,
+one-sided, says whether the canary has more failures than chance explains: for the whole fleet, for each host, for each
+path, for each path of each host, and for each of these in every run of rounds; each against all hosts of the baseline
+in the same rounds. So a dead host does not disappear in an average, and a bad hour does not disappear in a day.
 
-The risk of a false alarm is divided among all these tests. Two fleets that are alike, of which each request fails by
-itself and equally often on both, fail in at most :data:`RISK` of all canaries, whatever that share of errors is
-(Boole's inequality); unless it is so high that the baseline answers nothing on a path by chance. What is too rare to be
-told from chance is not seen; ``docs/benchmarks.md`` has how much that is.
+The risk of a false alarm is divided among all these tests. If two fleets are alike, and each request fails
+independently and equally often on both, at most the share :data:`RISK` of all canaries fails, whatever the share of
+errors is (Boole's inequality). The exception is a share so high that the baseline answers nothing on a path by chance.
+Failures that are too rare to be told from chance are not found; ``docs/benchmarks.md`` says how many that is.
 
-Counts that cannot be compared prove nothing, and are never taken for good: none at all, hosts that were not asked
-alike, a host that answered nothing, a baseline of which one host fails more than the others.
+Counts that cannot be compared prove nothing, and never count as good: no counts at all, hosts that got different
+requests, a host that answered nothing, a baseline of which one host fails more than the others.
 """
 
 from __future__ import annotations

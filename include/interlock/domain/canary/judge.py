@@ -1,16 +1,15 @@
-"""Is a canary as good as its baseline? Judged metric by metric, by the method that Kayenta's NetflixACAJudge published.
+"""Is a canary as good as its baseline? Judged metric by metric, by the published method of Kayenta's NetflixACAJudge.
 
 Each metric was measured on the canary and, at the same time, on a fresh baseline of the old version. A Mann-Whitney U
 test at 98 % says whether canary and baseline differ at all; a dead zone of a quarter of the Hodges-Lehmann estimate,
 the metric's direction and its effect size say whether the difference matters. A group's score is the share of its
 metrics that pass; the groups' scores, weighted, are the canary's. A critical metric that fails makes it 0.
 
-Three things are not as in Kayenta. Failed requests are counted, not averaged: :mod:`error_counts` has the test. A
-metric that passes over all hosts has to pass on each of them, too. And nothing passes for want of data that it must
-have.
+Three things differ from Kayenta. Failed requests are counted, not averaged: :mod:`error_counts` has the test. A metric
+that passes over all hosts must also pass on each of them. And a metric does not pass if data that it needs is missing.
 
-Where Kayenta adds random noise to two constant series, the difference of the two constants is taken as it is, so that
-the same measurements always have the same judgement.
+Where Kayenta adds random noise to two constant series, the difference of the two constants is used, so that the same
+measurements always get the same judgement.
 """
 
 from __future__ import annotations

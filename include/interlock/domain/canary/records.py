@@ -1,4 +1,4 @@
-"""What is asked of a canary and what is answered: the records of its measurements and of its judgement.
+"""The records of a canary: its measurements, the question about it, and its judgement.
 
 Light to import, for Dag files: the statistics are in :mod:`judge`.
 """

@@ -1,4 +1,4 @@
-"""The rounds of a canary as series, and what came of them: whoever has the rounds has the verdict.
+"""The rounds of a canary as series, and the verdict, which follows from the rounds alone.
 
 The report of a release can be computed again from its rounds, which its chain names by digest.
 """

@@ -1,4 +1,4 @@
-"""``board.yaml``: the people, the boards that vote on rollout plans, who votes when, and who stands in for whom."""
+"""``board.yaml``: people, the boards that vote on rollout plans, the rules on who votes, and delegates."""
 
 from __future__ import annotations
 

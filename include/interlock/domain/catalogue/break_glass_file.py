@@ -1,4 +1,4 @@
-"""``break_glass.yaml``: who may, for some hours and for a reason, do to a release what nobody may."""
+"""``break_glass.yaml``: who may edit a release for some hours, and for which reason."""
 
 from __future__ import annotations
 

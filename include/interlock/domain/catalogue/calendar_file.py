@@ -1,4 +1,4 @@
-"""``calendars/*.yaml``: when what may be changed: freezes, change windows, maintenance, events, public holidays."""
+"""``calendars/*.yaml``: freezes, change windows, maintenance, events and public holidays."""
 
 from __future__ import annotations
 

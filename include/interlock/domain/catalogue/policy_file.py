@@ -1,4 +1,4 @@
-"""``policy.yaml``: what the enterprise demands of every release, and what its business units and services add."""
+"""``policy.yaml``: what the enterprise requires of every release, and what its business units and services add."""
 
 from __future__ import annotations
 

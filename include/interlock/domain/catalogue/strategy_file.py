@@ -1,4 +1,4 @@
-"""``environments.*`` of ``services/*.yaml``: by which strategy a fleet is changed, and what if a host fails."""
+"""``environments.*`` of ``services/*.yaml``: the strategy that changes a fleet, and what happens if a host fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``trains/*.yaml``: a release train: when it departs, who boards it and how, and what happens to who is late or fails.
+"""``trains/*.yaml``: a release train: when it departs, who boards it, and what happens to late or failed passengers.
 
 A train without a cadence is an enterprise release: it departs once, and its milestones are counted back from there.
 """

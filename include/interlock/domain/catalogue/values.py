@@ -1,4 +1,4 @@
-"""Values that the catalogue's files are written with: names, addresses, durations, lists in which each stands once."""
+"""Types of values in the catalogue's files: names, addresses, durations, lists without duplicates."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A change before it is planned: the request, the policy that holds for it, its risk and its version."""
+"""A change before it is planned: the request, the policy in force, its risk and its version."""

@@ -1,4 +1,4 @@
-"""What a change of the policy would have done to past releases: which it would have stopped, and whom it would ask."""
+"""The effect of a policy change on past releases: which it would have stopped, and who would have been asked."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Which rules hold for a release: the enterprise's, tightened by its business unit and by the service itself.
+"""Which rules apply to a release: the enterprise's, tightened by its business unit and by the service itself.
 
 A lower level may only tighten, each key in its own way (:func:`_way_of`): thresholds by name, flows by asking more
 people, time limits by shortening, waivers by fewer roles and less time, builds by isolation and fewer registries.
-Anything else is refused with both places and both values named. Rules on who votes need no such care: a lower level can
-only add some (:mod:`.voting`).
+Anything else is refused, with both places and both values. Rules on who votes need no check: a lower level can only add
+some (:mod:`.voting`).
 """
 
 from __future__ import annotations

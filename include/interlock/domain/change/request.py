@@ -1,7 +1,7 @@
-"""What is asked for at the trigger form, and what the form takes.
+"""The request of a release, and the fields of the trigger form.
 
-:func:`form_fields` describes the form as JSON-schema dictionaries, :func:`parse_request` holds what came in against the
-same rules, whichever way it came. Only what depends on today's date is checked in the latter alone.
+:func:`form_fields` describes the form as JSON-schema dictionaries. :func:`parse_request` checks a request by the same
+rules, however it came in. Only :func:`parse_request` checks what depends on today's date.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Semantic versions (semver.org): what is one, and how far one is from another."""
+"""Semantic versions (semver.org): whether a text is a version, and the step from one version to another."""
 
 from __future__ import annotations
 

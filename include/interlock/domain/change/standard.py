@@ -1,4 +1,4 @@
-"""Standard changes: authorised beforehand, by a template, and only what is like the template."""
+"""Standard changes: authorised beforehand by a template; a release must match the template."""
 
 from __future__ import annotations
 

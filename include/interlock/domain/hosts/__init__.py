@@ -1,1 +1,1 @@
-"""What a release puts on a host: AppSpec, commands and files; and what two services may not share."""
+"""What a release installs on a host: AppSpec, commands and files; and what two services must not share."""

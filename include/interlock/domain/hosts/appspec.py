@@ -1,8 +1,8 @@
 """CodeDeploy's AppSpec for EC2 and on-premises: ``files``, ``permissions``, ``file_exists_behavior`` and ``hooks``.
 
-What CodeDeploy's agent takes is taken, and means the same. A key that the agent does not know is ignored, as it does,
-and noted. What is not supported, and what the agent reads as something else than is written, is refused when the bundle
-is built, with a sentence that says what to write.
+What CodeDeploy's agent accepts is accepted, and means the same. A key that the agent does not know is ignored, as the
+agent does, and noted. Keys that are not supported, and values that the agent reads differently than written, are
+refused when the bundle is built, with a sentence that says what to write.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is said to a host, and what its answers mean: data, without a connection.
+"""Commands for a host, and the meaning of its answers: data, without a connection.
 
-The program that runs on a host is constant text (``adapters/hosts/program.sh``). What differs from host to host and
-from release to release travels as arguments, quoted in one place here, and as lines on the program's standard input.
+The program that runs on a host is constant text (``adapters/hosts/program.sh``). Everything that differs between hosts
+and releases is passed as arguments, quoted in one place here, and as lines on the program's standard input.
 """
 
 from __future__ import annotations

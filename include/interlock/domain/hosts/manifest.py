@@ -1,4 +1,4 @@
-"""What a release consists of, file by file, and what of it differs from another release.
+"""The files of a release, and how they differ from another release.
 
 A manifest is text:
 

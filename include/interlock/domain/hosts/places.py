@@ -1,9 +1,9 @@
-"""Places that two services would have in common: the same hosts, and the same folder on them.
+"""Places that two services could share by mistake: the same hosts, and the same folder on them.
 
-A release's folder is one service's, in one environment. Which hosts two services have in common is told by their tags:
-hosts that could carry both are taken for the same, in one account (``aws``). Which folders overlap is told by their
-names: the same one, or one inside the other. ``{host}`` and a folder under the login's home are compared as they are
-written; what only the host itself can tell is refused there.
+A release's folder belongs to one service in one environment. Tags tell which hosts two services share: in one account
+(``aws``), hosts that could carry both sets of tags count as the same. Names tell which folders overlap: the same one,
+or one inside the other. ``{host}`` and a folder under the login's home are compared as they are written; what only the
+host itself can tell is refused there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Hosts that were down when a release came, and have returned: what they missed, and whether they may have it now.
+"""Hosts that were down during a rollout and have returned: which release they missed, and whether they may get it now.
 
-Nothing new is decided: a host gets what the release brought to all others, by the plan that was frozen, the decision on
-it and the bytes of then, all proven again from the release's own chain.
+Nothing new is decided: a host gets what the release deployed to all other hosts, by the frozen plan, the decision on it
+and the released bytes, all proven again from the release's own chain.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What the ledger's entries mean: the chain, what people asked and answered, and what contradicts it."""
+"""The meaning of the ledger's entries: the chain, what people asked and answered, and what contradicts it."""

@@ -1,7 +1,7 @@
-"""The ledger's entries, and what makes a row of them a chain that nobody can change unnoticed.
+"""The ledger's entries, and the chain that makes a later change of them visible.
 
-An entry's hash is the SHA-256 of the canonical JSON of all its other fields, its predecessor's hash among them. So a
-chain proves its own order and wholeness up to its last entry; that one is proven by its signed head.
+An entry's hash is the SHA-256 of the canonical JSON of all its other fields, including its predecessor's hash. So a
+chain proves its own order and completeness up to its last entry. The signed head proves the last entry.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What people did by hand to a release, by Airflow's audit log.
+"""What people did to a release by hand, according to Airflow's audit log.
 
-The audit log has a row for each request that would change something, done or refused: it does not say which. What the
-guard refused is in the ledger as ``attempt.refused``; so a row that no such entry accounts for was done. What is
-unknown counts as a change.
+The audit log has a row for each request that would change something, and does not say whether the request was executed
+or refused. Refused requests are in the ledger as ``attempt.refused``, so a row without such an entry was executed. An
+unknown event counts as a change.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What people ask for and answer, on record: what came in at Airflow's API, so that what was written past it shows.
+"""Requests and answers on record as they came in at Airflow's API, so that a row written past the API is detected.
 
-Airflow keeps runs and answers as rows of a database, which its owner can write. What came in at the API is in the
-ledger, too, from the moment in which it came; a run that is not there was not asked for, an answer was not given.
+Airflow keeps runs and answers as rows of a database, which its owner can write. What comes in at the API is also in the
+ledger, from the moment it comes in. A run or an answer that is not in the ledger was not requested or given.
 """
 
 from __future__ import annotations

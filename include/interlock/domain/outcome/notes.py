@@ -1,4 +1,4 @@
-"""What people are told of a release: notes from its commits and tickets, and a message to each audience."""
+"""The release notes from commits and tickets, and the message to each audience."""
 
 from __future__ import annotations
 

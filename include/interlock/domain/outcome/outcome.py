@@ -1,7 +1,7 @@
-"""How a release ended: decided from what the stages left, none of which is trusted to be there.
+"""How a release ended: derived from the records of the stages, each of which may be missing.
 
-A release is ``deployed`` (or ``rehearsed``) only if every record that proves it is there and says so, and every host
-says so itself. Losing a record never makes an outcome better.
+A release is ``deployed`` (or ``rehearsed``) only if every record that proves it exists and says so, and every host says
+so. A missing record never improves the outcome.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The post-implementation review: what was released in a hurry is looked at before the service goes on."""
+"""The post-implementation review: an emergency release is reviewed before the service has other releases."""
 
 from __future__ import annotations
 

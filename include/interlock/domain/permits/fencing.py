@@ -1,10 +1,10 @@
-"""Fencing: who may change an environment of a service now, and that everybody who might before may not any more.
+"""Fencing: which process may change an environment of a service now; all processes before it no longer may.
 
-A process can be stopped between any two of its steps and go on an hour later, believing what was true then. So whoever
-is to change an environment enters it first: an entry in the chain of its bookings, whose place in that chain is the
-token. Tokens only grow. A host keeps the highest that it has seen and refuses lower ones; the load balancer cannot, so
-each call to it is preceded by the question whether the token is still the newest; and what a try records carries its
-token, which the ledger's database compares as it writes the entry.
+A process can be suspended between any two of its steps and resume an hour later, with outdated knowledge. So a process
+that is to change an environment enters it first: an entry in the chain of its bookings, whose position in that chain is
+the token. Tokens only grow. A host keeps the highest token that it has seen and refuses lower ones. The load balancer
+cannot, so each call to it is preceded by the question whether the token is still the newest. What a try records carries
+its token, which the ledger's database compares when it writes the entry.
 """
 
 from __future__ import annotations

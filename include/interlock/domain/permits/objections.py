@@ -1,4 +1,4 @@
-"""Why no permit is given: each reason against changing production now."""
+"""Objections: each reason to refuse a permit to change production now."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The permit: leave to open connections to some production hosts, for one purpose, once, and soon.
+"""The permit: permission to open connections to some production hosts, for one purpose, once, and for a short time.
 
-An approval can be days old when a wave begins. So just before it everything is checked again (:mod:`.objections`), and
-only what holds then is written into a permit, signed, and used once. Without one, no connection is opened.
+An approval can be days old when a wave begins. So everything is checked again immediately before the wave
+(:mod:`.objections`). Only what is true then is written into a permit, signed, and used once. Without a permit, no
+connection is opened.
 """
 
 from __future__ import annotations

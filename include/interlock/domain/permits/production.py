@@ -1,8 +1,8 @@
 """What belongs to production, whatever name it is reached by.
 
-A sandbox asks for no permit. So what it is given may not be production's: no host of a production environment of any
-service, by its instance, its address or its host key; no target group that such an environment serves in; no key that
-opens such a host.
+A sandbox needs no permit. So it must not get anything of production's: no host of a production environment of any
+service, by its instance, its address or its host key; no target group of such an environment; no key that opens such a
+host.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What quality review judges: rows of test results, and load measured before and after."""
+"""What quality review judges: rows of test results, and load measured before and after the release."""

@@ -1,4 +1,4 @@
-"""What a synthetic load measured before a release against what it measured after."""
+"""The synthetic load measured before a release, compared with the load measured after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a fleet is changed: cut into waves, and within a wave so many hosts at a time, as long as enough are well."""
+"""How a fleet is changed: divided into waves, with a limited number of hosts at a time, while enough are healthy."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""When a train departs: by its cadence, held against the calendars; and what is due before an enterprise release.
+"""When a train departs: by its cadence and the calendars; and the milestones of an enterprise release.
 
-A departure stands if at least one of the train's services may change the environment then; those that may not are
-left behind. If none may, the departure is moved to the first instant at which one may, or dropped, as the train says.
-A moved departure never comes up to the next one of the cadence: the next one takes its place.
+A departure takes place if at least one of the train's services may change the environment then; services that may not
+are left behind. If none may, the departure is moved to the first time at which one may, or dropped, as the train says.
+A moved departure never reaches the next one of the cadence: the next one takes its place.
 
-Times are those on the wall, as everywhere in the calendars: a time that the clocks skip is an hour later; of one that
-they have twice, the first is meant.
+Times are local times, as everywhere in the calendars: a time that the clocks skip is an hour later; for a time that
+occurs twice, the first is meant.
 """
 
 from __future__ import annotations

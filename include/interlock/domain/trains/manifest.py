@@ -1,8 +1,8 @@
 """Who boards a train: the manifest, frozen at the cut-off; its digest is what the board decides on.
 
-A passenger boards if there is a version of it that is ready and not what runs already. Who is not ready stays behind,
-or the train waits or stops, as its file says; what depends on somebody who stays behind stays behind, too. Somebody who
-has nothing new holds up nobody.
+A passenger boards if there is a version of it that is ready and that does not run already. A passenger that is not
+ready stays behind, or the train waits or does not depart, as its file says; passengers that depend on one that stays
+behind stay behind, too. A passenger with nothing new delays no other.
 """
 
 from __future__ import annotations
