@@ -26,6 +26,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 @pytest.fixture(scope="module")
 def stack(running: Settings, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """The stack, as the tests of a file's service see it."""
-    with closing(Stack(running, getattr(request.module, "SERVICE", BIKE_SHOP))) as stack:
-        stack.configure()
+    service = getattr(request.module, "SERVICE", BIKE_SHOP)
+    with closing(Stack(running, service)) as stack:
+        if service != BIKE_SHOP:
+            stack.configure()
         yield stack
