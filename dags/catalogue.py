@@ -1,7 +1,7 @@
-"""Say what is wrong with the catalogue, as an import error in the Airflow UI.
+"""Show the errors of the catalogue as an import error in the Airflow UI.
 
-It holds no Dag. The Dags of the services and trains that are well come from ``release.py`` and ``trains.py``, and go on
-working meanwhile.
+This file defines no Dag. The Dags of valid services and trains come from ``release.py`` and ``trains.py``, and are not
+affected.
 """
 
 from __future__ import annotations
@@ -14,4 +14,6 @@ from interlock.locations import catalogue_folder
 catalogue = load_catalogue(catalogue_folder())
 trains = load_trains(catalogue_folder(), catalogue.policy, catalogue.board)
 if broken := [*catalogue.broken.values(), *trains.broken.values()]:
-    raise CatalogueError("\n\n".join(broken), next_step="correct the files named; their Dags come back by themselves")
+    raise CatalogueError(
+        "\n\n".join(broken), next_step="correct the files that are named here; Airflow then adds their Dags again"
+    )

@@ -1,4 +1,4 @@
-"""The Dag ``confirm_account``: an account that changed is as its owner left it, says a second person.
+"""The Dag ``confirm_account``: a second person confirms an account that changed.
 
 Composition only: what it does is in ``include/interlock/stages/controls/accounts.py``.
 """
@@ -19,18 +19,19 @@ DOC = """
 
 ## What it does
 
-Puts on record that an account is as its owner left it, although its password was set anew or the account was made anew.
-Whoever administers accounts could answer as somebody else; so an account that changed answers nothing until somebody
-else has vouched for it.
+Confirms that an account is still controlled by its owner after its password was reset or the account was created
+again. A person who administers accounts could use such an account to answer for somebody else. Interlock therefore
+accepts no answers from a changed account until a second person confirms it.
 
 ## When it runs
 
-When somebody of `board.yaml` triggers it who has talked to the owner, and whose own account nobody doubts.
+Somebody listed in `board.yaml` triggers it after talking to the owner. Their own account must not be waiting for a
+confirmation.
 
 ## Parameters
 
-- **Account**: whose it is. It is confirmed as it was when it last tried to answer.
-- **How you know**: goes on record.
+- **Account**: the account to confirm, in the state in which it last tried to answer.
+- **How you verified it**: is recorded in the ledger.
 
 ## What it asks people
 
@@ -38,14 +39,14 @@ Nothing.
 
 ## What it will not do
 
-- Let anybody confirm their own account, or somebody confirm who is not in `board.yaml`.
-- Confirm what is changed about the account later: that is doubted again.
+- Let people confirm their own account, or let anybody confirm who is not listed in `board.yaml`.
+- Confirm later changes to the account: each change needs a confirmation of its own.
 
 ## If it fails
 
-Nothing is confirmed: the reason says why. Trigger it again.
+The account is not confirmed. The error says why. Correct the form and trigger it again.
 
-## Who keeps it
+## Owner
 
 The release management office.
 """
@@ -53,7 +54,7 @@ The release management office.
 with DAG(
     dag_id="confirm_account",
     dag_display_name="Confirm an account",
-    description="Say that an account that changed is as its owner left it",
+    description="Confirm that a changed account is still controlled by its owner",
     doc_md=DOC,
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),

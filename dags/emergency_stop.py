@@ -19,36 +19,36 @@ DOC = """
 
 ## What it does
 
-Declares that nothing in a scope is rolled out, or lifts such a stop. From the moment it is asked for, before this run
-begins, no release in that scope gets a permit, and a wave that is under way touches no further host; it fails, and the
-release is backed out. A back-out is never stopped.
+Stops all rollouts in a scope, or lifts an earlier stop. The stop takes effect when it is requested, before this run
+starts. No release in the scope gets a permit. A wave that is in progress changes no further hosts: it fails, and the
+release is backed out. A stop never blocks a back-out.
 
 ## When it runs
 
-When somebody with the role of release manager, board member, senior management or operator triggers it.
+A person with the role release manager, board member, senior management or operator triggers it.
 
 ## Parameters
 
 - **What to stop**: everything, a business unit, or a service.
-- **Reason** and **incident**: stand in every refusal, and on record.
-- **Hours**: after so many, the stop lifts itself.
-- **Lift a stop**: the id of a stop, to lift it; scope and hours then do not matter.
+- **Reason** and **incident**: appear in each refusal and are recorded in the ledger.
+- **Hours**: the stop expires after this time.
+- **Lift a stop**: the id of the stop to lift. Scope and hours are then ignored.
 
 ## What it asks people
 
-Nothing. It tells those whom `findings.notify` in `policy.yaml` names.
+Nothing. It sends an e-mail to the people listed under `findings.notify` in `policy.yaml`.
 
 ## What it will not do
 
-- Undo what was rolled out before.
-- Wait for anybody: the one who triggers it decides, and is on record.
+- Undo a rollout that is complete.
+- Wait for an approval: the person who triggers it decides, and their name is recorded.
 
 ## If it fails
 
-Nothing was stopped, nobody was told, or it is not signed: the failed task says which. If nothing was stopped, correct
+The failed task shows whether the stop was not recorded, not signed, or not announced. If it was not recorded, correct
 the form and trigger it again.
 
-## Who keeps it
+## Owner
 
 The platform engineers.
 """
@@ -56,7 +56,7 @@ The platform engineers.
 with DAG(
     dag_id="emergency_stop",
     dag_display_name="Emergency stop",
-    description="Halt every rollout in a scope, or lift such a stop",
+    description="Stop all rollouts in a scope, or lift a stop",
     doc_md=DOC,
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),

@@ -1,4 +1,4 @@
-"""The Dag ``mark_version``: a version is bad, or the only one that an environment takes.
+"""The Dag ``mark_version``: mark a version as bad, or pin an environment to it.
 
 Composition only: what it does is in ``include/interlock/stages/controls/marks.py``.
 """
@@ -19,19 +19,19 @@ DOC = """
 
 ## What it does
 
-Puts on record what holds for a version of a service in an environment: it is bad, so that it is not rolled out there
-any more and nothing goes back to it; or the environment is pinned to it, so that no other is rolled out there. Good
-and unpin lift that again; what was said last holds.
+Marks a version of a service in an environment. A version marked *bad* is not deployed to the environment any more, and
+no rollback returns to it. If the environment is *pinned* to a version, no other version is deployed to it. *Good* and
+*unpin* remove these marks. The latest mark applies.
 
 ## When it runs
 
-When a release manager triggers it.
+A release manager triggers it.
 
 ## Parameters
 
-- **Service**, **environment** and **version**: what is marked.
+- **Service**, **environment** and **version**: what to mark.
 - **Verdict**: bad, good, pin or unpin.
-- **Reason**: stands in every refusal, and on record.
+- **Reason**: appears in each refusal and is recorded in the ledger.
 
 ## What it asks people
 
@@ -39,14 +39,14 @@ Nothing.
 
 ## What it will not do
 
-- Change what hosts run: to leave a bad version, roll the service back or release another.
-- Stop a back-out: it goes where the frozen plan says.
+- Change hosts. To replace a bad version, roll the service back or release another version.
+- Block a back-out: a back-out returns to the version that the frozen plan names.
 
 ## If it fails
 
-Nothing is marked: the reason says which field is wrong. Trigger it again.
+Nothing is marked. The error names the field that is wrong. Correct it and trigger the Dag again.
 
-## Who keeps it
+## Owner
 
 The release management office.
 """
@@ -54,7 +54,7 @@ The release management office.
 with DAG(
     dag_id="mark_version",
     dag_display_name="Mark version",
-    description="Say that a version is bad, or the only one that an environment takes",
+    description="Mark a version as bad, or pin an environment to it",
     doc_md=DOC,
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),

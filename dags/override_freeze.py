@@ -1,4 +1,4 @@
-"""The Dag ``override_freeze``: let one service change an environment although a calendar closes it.
+"""The Dag ``override_freeze``: override a calendar freeze for one service.
 
 Composition only: what it does is in ``include/interlock/stages/controls/overrides.py``.
 """
@@ -19,35 +19,37 @@ DOC = """
 
 ## What it does
 
-Puts on record that what closes an environment now, by the calendars, does not count for one service, for some hours.
-Releases of that service then get their permits as if the calendar's entry were not there.
+Overrides the calendar entry that closes an environment now, for one service and a limited number of hours. Releases of
+that service then get permits as if the entry did not exist.
 
 ## When it runs
 
-When somebody triggers it whose role in `board.yaml` stands in the entry's `override_by`. Anybody else is refused, with
-the entry's name and the roles that it names.
+A person triggers it whose role in `board.yaml` is listed under `override_by` of the calendar entry. Other people are
+refused; the error names the entry and the roles that may override it.
 
 ## Parameters
 
-- **Service** and **environment**: what closes this environment to this service is overridden.
-- **Reason**: why it cannot wait. It stands in the mail about it, and on record.
-- **Hours**: 24 at most; who needs more asks again.
+- **Service** and **environment**: the freeze to override.
+- **Reason**: why the change cannot wait. It is sent by e-mail and recorded in the ledger.
+- **Hours**: 24 at most. Trigger it again to extend the override.
 
 ## What it asks people
 
-Nothing. It tells those whom `findings.notify` in `policy.yaml` names, and says what else closes the environment.
+Nothing. It sends an e-mail to the people listed under `findings.notify` in `policy.yaml`. The e-mail lists any other
+entries that close the environment.
 
 ## What it will not do
 
-- Override for a release that the same person asked for.
-- Override what has no `override_by`, calendars that cannot be read, or an emergency stop.
-- Start a release, or spare it its board.
+- Override a freeze for a release that the same person requested.
+- Override an entry without `override_by`, calendars that cannot be read, or an emergency stop.
+- Start a release, or replace the vote of its board.
 
 ## If it fails
 
-Nothing is overridden: the reason says who may, or that it is open. If only the mail failed, the override holds.
+Nothing is overridden. The error says who may override the entry, or that the environment is open. If only the e-mail
+failed, the override is in force.
 
-## Who keeps it
+## Owner
 
 The release management office.
 """
@@ -55,7 +57,7 @@ The release management office.
 with DAG(
     dag_id="override_freeze",
     dag_display_name="Override a freeze",
-    description="Let one service change an environment although a calendar closes it, for some hours",
+    description="Override a calendar freeze for one service, for a limited number of hours",
     doc_md=DOC,
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),

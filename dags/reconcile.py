@@ -1,4 +1,4 @@
-"""The Dag ``reconcile``: looks, every few minutes, whether anybody went round the release process.
+"""The Dag ``reconcile``: checks every few minutes whether a change bypassed the release process.
 
 Composition only: what it compares is in ``include/interlock/stages/controls/reconcile_*.py``.
 """
@@ -17,24 +17,24 @@ from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 DOC = """
 # Reconcile
 
-The bypass detector.
+Detects changes that bypassed the release process.
 
 ## What it does
 
-Compares what the ledger says with what is:
+Compares the ledger with the actual state:
 
-- **Releases**, under way or ended within seven days, with Airflow's record of them: a task marked or cleared by hand,
-  an answer that is gone, a result that was edited, a deleted run, a paused Dag, a connection or the catalogue edited
-  meanwhile.
-- **The ledger** with itself: chains that do not hold, signed heads that were removed. What holds is signed.
-- **Hosts** beyond the sandboxes with the releases that were brought there.
+- **Releases** that are in progress or ended within the last seven days, with the records in Airflow: tasks that were
+  marked or cleared manually, missing answers, edited results, deleted runs, paused Dags, and connections or catalogue
+  files that changed during the release.
+- **The ledger** with itself: broken chains and removed signatures. Chains that are intact are signed.
+- **Hosts** outside of the sandboxes, with the releases that were deployed to them.
 
-Each contradiction is a *finding*: one entry in the ledger, with its evidence, in the chain of the release it is about
-or in the installation's. A release with a finding gets no permit.
+Each contradiction is recorded as a *finding* with its evidence, in the chain of the affected release or in the chain
+of the installation. A release with a finding gets no permit.
 
 ## When it runs
 
-As often as `findings.every` in `policy.yaml` says; every five minutes by default. It may be triggered at any time.
+At the interval `findings.every` in `policy.yaml`; the default is five minutes. You can also trigger it manually.
 
 ## Parameters
 
@@ -42,19 +42,20 @@ None.
 
 ## What it asks people
 
-Nothing. It tells those whom `findings.notify` in `policy.yaml` names, once about each finding.
+Nothing. It sends one e-mail about each finding to the people listed under `findings.notify` in `policy.yaml`.
 
 ## What it will not do
 
 - Change a release, a run, a connection or a host.
-- Take a finding back: what becomes of it is for people.
+- Remove a finding: people decide how to handle it.
 
 ## If it fails
 
-Something could not be looked at: Airflow's API, the ledger, AWS. The task's reason says what. The next run looks at all
-of it again; nothing is lost. A host that does not answer fails nothing; the log names it.
+A check could not be completed, for example because the API of Airflow, the ledger or AWS was not available. The error
+of the task says which. The next run repeats all checks; nothing is lost. A host that does not answer does not fail the
+run; the log names it.
 
-## Who keeps it
+## Owner
 
 The platform engineers.
 """
@@ -62,7 +63,7 @@ The platform engineers.
 with DAG(
     dag_id="reconcile",
     dag_display_name="Reconcile",
-    description="Compare the ledger with Airflow, with itself and with the hosts; findings go on record",
+    description="Compare the ledger with Airflow, with itself and with the hosts, and record findings",
     doc_md=DOC,
     schedule=schedule(catalogue_folder()),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),

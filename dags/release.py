@@ -36,59 +36,59 @@ DOC = """
 
 ## What it does
 
-Takes one commit of {title} from its repository to production, through the ten stages of the release process:
+Releases one commit of {title} to production, through the ten stages of the release process:
 
-1. **Release policy**: which rules hold for this release.
-2. **Release planning**: what changes, how risky it is; senior management approves major and risky plans.
-3. **Hardware and software design**: the hosts and tools that it needs are there.
-4. **Build and configure**: one bundle, built and tested from the pinned commit, signed.
-5. **Quality review**: on the test environment, judged against the policy's thresholds.
-6. **Release accepted**: the functional approver tries it there.
-7. **Rollout plan and CAB**: hosts, waves and back-out, frozen; the board votes on exactly that.
-8. **Communicate and train**: release notes, announcements, training that support acknowledges.
-9. **Implement release**: production, wave after wave.
-10. **Verify implementation**: against what was measured before; if it fails, the release is taken back.
+1. **Release policy**: resolves the rules that apply to this release.
+2. **Release planning**: lists the changes and assesses the risk. Senior management approves major and risky plans.
+3. **Hardware and software design**: checks that the required hosts and tools are available.
+4. **Build and configure**: builds, tests and signs one bundle from the pinned commit.
+5. **Quality review**: deploys to the test environment and compares the results with the thresholds of the policy.
+6. **Release accepted**: the functional approver validates the release on the test environment.
+7. **Rollout plan and CAB**: freezes hosts, waves and back-out plan. The board votes on this frozen plan.
+8. **Communicate and train**: sends release notes and announcements. Support acknowledges the training.
+9. **Implement release**: deploys to production in waves.
+10. **Verify implementation**: compares production with the state before the release, and backs out on failure.
 
-The closure records how it ended, whatever happened.
+The closure always records the outcome.
 
 ## When it runs
 
-When a release manager triggers it. One release of a service at a time; the next one waits in line.
+A release manager triggers it. Each service has one active release at a time; further releases wait in the queue.
 
 ## Parameters
 
 - **Ref**: the tag, branch or commit to release.
-- **Version**: what it is called (semantic versioning).
-- **Change type**: standard, normal or emergency; it picks who is asked.
-- **Summary**, **tickets** and the **risk questions**: what the board reads.
-- **Not before**: production is not touched earlier.
-- **Rehearsal**: everything is done for real on the test environment, and nothing beyond it: nobody is asked, nobody is
-  told, production is not touched.
+- **Version**: the version number of the release (semantic versioning).
+- **Change type**: standard, normal or emergency. It determines which approvals are required.
+- **Summary**, **tickets** and the **risk questions**: information for the approvers.
+- **Not before**: the earliest start of the deployment to production.
+- **Rehearsal**: runs the whole release on the test environment only. No approvals are requested, no announcements are
+  sent, and production does not change.
 
 ## What it asks people
 
-Under *Required Actions*; silence is a rejection.
+Questions appear under *Required Actions*. No answer in time counts as a rejection.
 
-- Senior management: the plan of a major or risky release.
-- The functional approver: the release as it runs on test.
-- Each member of the board: the frozen rollout plan.
-- Each support role: whether the training material has been read.
+- Senior management: approve the plan of a major or risky release.
+- The functional approver: accept the release on the test environment.
+- Each member of the board: vote on the frozen rollout plan.
+- Each support role: confirm that the training material has been read.
 
 ## What it will not do
 
-- Deploy anything but the bytes that the board's votes name.
-- Go on after a rejection.
-- Leave a host half-way.
-- End green unless every host answers with the new version.
+- Deploy an artifact other than the one that the board approved.
+- Continue after a rejection.
+- Leave a host partly deployed.
+- Succeed unless every host answers with the new version.
 
 ## If it fails
 
-The tab *Release* of the run, and its last task, name the stage that decided and the reason. Nothing has to be cleaned
-up: trigger the release again when the reason is gone. A release that fails in production is taken back by itself.
+The tab *Release* of the run and its last task name the stage that failed and the reason. No cleanup is needed: fix the
+cause and trigger the release again. A release that fails in production is backed out automatically.
 
-## Who keeps it
+## Owner
 
-{owner}; what it is, is in `include/catalogue/services/{name}.yaml`.
+{owner}. The service is described in `include/catalogue/services/{name}.yaml`.
 """
 
 
@@ -97,7 +97,7 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
     with DAG(
         dag_id=RELEASES + service.name.replace("-", "_"),
         dag_display_name=f"Release {service.title}",
-        description=f"Take a commit of {service.title} to production, through ten stages and a board",
+        description=f"Release a commit of {service.title} to production, through ten stages and a board",
         doc_md=DOC.format(**service.model_dump(include={"title", "description", "owner", "name"})),
         schedule=None,
         start_date=datetime(2026, 1, 1, tzinfo=UTC),

@@ -1,4 +1,4 @@
-"""Hosts that were down when a release came get it when they are back: ``return_hosts``.
+"""The Dag ``return_hosts``: deploy a release to hosts that were unreachable during its rollout.
 
 Composition only: what its task does is in ``include/interlock/stages/controls/returning.py``.
 """
@@ -18,18 +18,18 @@ from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 DOC = """
 # Return hosts
 
-A host that was down when a release came, and that the release's error budget left out, gets it when it is back.
+Deploys the current release to hosts that were unreachable during its rollout and that the error budget left out.
 
 ## What it does
 
-For each service whose last deployment left hosts out because nobody could reach them: asks these hosts what they run.
-One that answers is brought to that release, drained and checked as in its wave. Nothing new is decided: the permit is
-for the plan that was frozen, the decision on it, and the bytes of then, all proven again from the release's own chain,
-in which the result stands as `host.returned`.
+For each service whose last deployment left out unreachable hosts, it asks these hosts which version they run. A host
+that answers gets the release, with the same drain and health checks as in a wave. No new decision is made: the permit
+covers the frozen plan, its decision and its artifact. All three are verified again from the chain of the release. The
+result is recorded in that chain as `host.returned`.
 
 ## When it runs
 
-As often as `findings.every` in `policy.yaml` says; every five minutes by default. It may be triggered at any time.
+At the interval `findings.every` in `policy.yaml`; the default is five minutes. You can also trigger it manually.
 
 ## Parameters
 
@@ -41,16 +41,16 @@ Nothing.
 
 ## What it will not do
 
-- Touch a host while a release of its service is under way, during an emergency stop or while the calendars close it.
-- Bring a version that is marked bad, or one that another release has changed hosts after.
-- Try a host again that was reached and failed: that is for people.
+- Change a host while a release of its service is in progress, during an emergency stop, or during a freeze.
+- Deploy a version that is marked bad, or a release whose hosts another release has changed since.
+- Retry a host that was reached and failed: a person has to handle it.
 
 ## If it fails
 
-A host has returned and may not be brought to its release; the reason says why. Release the version again as a standard
-change, or wait until what closes the environment is over.
+A host is reachable again, but the release may not be deployed to it. The error says why. Release the version again as
+a standard change, or wait until the environment is open.
 
-## Who keeps it
+## Owner
 
 The platform engineers.
 """
@@ -58,7 +58,7 @@ The platform engineers.
 with DAG(
     dag_id="return_hosts",
     dag_display_name="Return hosts",
-    description="Bring hosts that were down when a release came to it, under a permit for exactly that release",
+    description="Deploy the current release to hosts that were unreachable during its rollout",
     doc_md=DOC,
     schedule=schedule(catalogue_folder()),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),

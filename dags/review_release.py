@@ -1,4 +1,4 @@
-"""The Dag ``review_release``: put the post-implementation review of a release on record.
+"""The Dag ``review_release``: record the post-implementation review of a release.
 
 Composition only: what it does is in ``include/interlock/stages/controls/reviews.py``.
 """
@@ -19,17 +19,17 @@ DOC = """
 
 ## What it does
 
-Puts the review of a release that has ended into the ledger. After an emergency release the service has no other release
-but emergencies until this was done.
+Records the post-implementation review of a release that has ended. After an emergency release, the service can only
+make further emergency releases until the review is recorded.
 
 ## When it runs
 
-When a release manager triggers it.
+A release manager triggers it.
 
 ## Parameters
 
-- **Service** and **run**: which release was reviewed, by its run id.
-- **What went well**, **what to change**, **participants**: what the review found, and who held it.
+- **Service** and **run**: the release that was reviewed, by its run id.
+- **What went well**, **what to change**, **participants**: the result of the review, and who took part.
 
 ## What it asks people
 
@@ -37,14 +37,14 @@ Nothing.
 
 ## What it will not do
 
-- Review a release that has not ended.
-- Change how a release ended.
+- Record a review of a release that has not ended.
+- Change the outcome of a release.
 
 ## If it fails
 
-The review is not on record: the reason says which field is wrong. Trigger it again.
+The review is not recorded. The error names the field that is wrong. Correct it and trigger the Dag again.
 
-## Who keeps it
+## Owner
 
 The release management office.
 """
@@ -52,7 +52,7 @@ The release management office.
 with DAG(
     dag_id="review_release",
     dag_display_name="Review release",
-    description="Put the post-implementation review of a release on record",
+    description="Record the post-implementation review of a release",
     doc_md=DOC,
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),

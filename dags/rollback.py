@@ -30,39 +30,41 @@ DOC = """
 
 ## What it does
 
-Takes {title} in production back to a release that production ran before. Nothing is built: the bytes, the quality
-report, the waivers and the acceptance of that release are taken from the ledger, and each is proven again. Waves,
-permits, verification and closure are those of a release; if going back fails, every host gets back what it had.
+Returns {title} in production to a release that production ran before. Nothing is built: the artifact, the quality
+report, the waivers and the acceptance of that release are reused, and each is verified against the ledger. Waves,
+permits, verification and closure work as in a release. If the rollback fails, every host returns to the release that
+it ran before the rollback.
 
 ## When it runs
 
-When a release manager triggers it. It is a standard change: no board votes, unless the policy asks one.
+A release manager triggers it. It is a standard change: no board votes unless the policy requires a vote.
 
 ## Parameters
 
-- **Back to version**: a version that production ran before. Empty: you are shown which there are, by the ledger, and
-  choose one under *Required Actions*.
-- **Reason** and **incident**: everybody who is told reads them, and they go on record.
+- **Back to version**: a version that production ran before. If empty, you choose from a list under
+  *Required Actions*.
+- **Reason** and **incident**: are sent to everybody who is notified, and are recorded in the ledger.
 
 ## What it asks people
 
-- Whoever triggered it: which release to go back to, if the form does not say it.
-- Each member of the board, if the policy asks a board for standard changes of this service.
+- The person who triggered it: which release to return to, if the form does not name a version.
+- Each member of the board, if the policy requires a vote for standard changes of this service.
 
 ## What it will not do
 
-- Go to a version that production never ran by the ledger, that is marked bad (`mark_version`), or that is later than
-  what runs: that is a release, and a board decides on it.
-- Go back during an emergency stop or a freeze.
-- Wait for mail: people are told while the hosts change already.
+- Return to a version that production never ran according to the ledger, that is marked bad (`mark_version`), or that
+  is later than the current version. To deploy a later version, make a release, so that a board can decide.
+- Run during an emergency stop or a freeze.
+- Wait for e-mail: notifications are sent while the hosts change.
 
 ## If it fails
 
-The last task names the stage that decided and the reason. A rollback that fails on the hosts is taken back by itself.
+The last task names the stage that failed and the reason. A rollback that fails on the hosts is backed out
+automatically.
 
-## Who keeps it
+## Owner
 
-{owner}; the template that authorises it is in `standard_changes` of `include/catalogue/policy.yaml`.
+{owner}. The template that authorises the rollback is in `standard_changes` of `include/catalogue/policy.yaml`.
 """
 
 
@@ -71,7 +73,7 @@ def rollback_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
     with DAG(
         dag_id=ROLLBACKS + service.name.replace("-", "_"),
         dag_display_name=f"Roll {service.title} back",
-        description=f"Take {service.title} in production back to a release that it ran before",
+        description=f"Return {service.title} in production to a release that it ran before",
         doc_md=DOC.format(**service.model_dump(include={"title", "owner"})),
         schedule=None,
         start_date=datetime(2026, 1, 1, tzinfo=UTC),

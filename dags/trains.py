@@ -31,41 +31,43 @@ DOC = """
 
 ## What it does
 
-Takes the services that are ready to production together:
+Releases several services to production together:
 
-1. **Boarding**: until the cut-off. Then the manifest is frozen: exactly which commit of which service is on board.
-2. **One decision**: the boards of all passengers vote once, on the manifest's digest.
-3. **Departure**: the passengers' releases are asked for, each after what it depends on.
-4. **Arrival**: what became of each passenger.
+1. **Boarding**: stays open until the cut-off. Then the manifest is frozen: it names the commit of each service.
+2. **One decision**: the boards of all passengers vote once, on the digest of the manifest.
+3. **Departure**: starts the releases of the passengers, each after the passengers that it depends on.
+4. **Arrival**: records the outcome of each passenger.
 
-A passenger that fails leaves behind what depends on it, and nothing else.
+If the release of a passenger fails, only the passengers that depend on it stay behind.
 
 ## When it runs
 
-By its timetable, once it is unpaused: a new train is paused. A release manager may send it by hand at any time.
+On its schedule, once it is unpaused: a new train is paused. A release manager can also trigger it manually.
 
 ## Parameters
 
-- **Departure**: of a train that is sent by hand; empty: as soon as its board has decided.
+- **Departure**: the departure time of a train that is triggered manually. If empty, it departs as soon as its board
+  has decided.
 
 ## What it asks people
 
-Each member of the boards: the frozen manifest. Who named a version in the train's file, sent the train by hand, or (by
-the policy) wrote one of the commits, does not vote.
+Each member of the boards votes on the frozen manifest. A person does not vote who named a version in the file of the
+train, who triggered the train manually, or (if the policy says so) who wrote one of the commits.
 
 ## What it will not do
 
-- Release anything but the commits that the manifest names.
-- Spare a release anything but its own board's vote: build, quality review, acceptance, permits and freezes hold.
-- Depart in a freeze or during an emergency stop.
+- Release commits other than the ones in the manifest.
+- Replace anything but the board vote of a release: build, quality review, acceptance, permits and freezes still apply.
+- Depart during a freeze or an emergency stop.
 
 ## If it fails
 
-Its last task says who did not arrive, and why. Who stayed behind takes the next train, or is released by itself.
+Its last task names the passengers that did not arrive, and why. A passenger that stayed behind takes the next train, or
+is released on its own.
 
-## Who keeps it
+## Owner
 
-{owner}; what it is, is in `include/catalogue/trains/{name}.yaml`.
+{owner}. The train is described in `include/catalogue/trains/{name}.yaml`.
 """
 
 
@@ -74,7 +76,7 @@ def train_dag(train: Train) -> DAG:
     with DAG(
         dag_id=dag_of_train(train.name),
         dag_display_name=train.title,
-        description="Take the services that are ready to production together, by one decision",
+        description="Release several services to production together, with one decision",
         doc_md=DOC.format(**train.model_dump(include={"title", "description", "owner", "name"})),
         schedule=TrainTimetable(train),
         start_date=datetime(2026, 1, 1, tzinfo=UTC),

@@ -122,8 +122,8 @@ def test_nobody_says_what_production_runs(stack: Stack, at_board: Release) -> No
     admin = stack.person("admin")
     found = next(one for one in admin.get("assets", limit=100)["assets"] if one["name"] == "bike-shop@production")
     event = {"asset_id": found["id"], "extra": {"version": NEW}}
-    refused(admin.send("POST", "assets/events", event), "admin", "only its runs say that")
-    refused(admin.send("POST", f"assets/{found['id']}/materialize", {}), "admin", "started by other Dags")
+    refused(admin.send("POST", "assets/events", event), "admin", "only its runs can change its assets")
+    refused(admin.send("POST", f"assets/{found['id']}/materialize", {}), "admin", "other Dags cannot start them")
 
 
 # --- votes -----------------------------------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ def test_no_task_of_another_dag_reads_what_proof_rests_on(stack: Stack, at_board
     for name in ("interlock_ledger", "interlock_signing_key", "interlock_board_clerk", "INTERLOCK_LEDGER"):
         reply = as_task(stack, "GET", f"connections/{name}", str(uuid4()))
         assert reply.status_code == 403, reply.text
-        assert "what every release is proven by" in reply.text
+        assert "protects the release process" in reply.text
 
 
 @attack(
@@ -440,7 +440,7 @@ def test_a_rejection_stands_whatever_airflows_database_says(rejected: Release, d
     database.set_state(rejected, "success", BOARD, "implementation.await_start", "implementation.measure_baseline")
     refused_wave(rejected, database)
     counted = wave.refusal(rejected)
-    assert "ben's answer “Approve” to rollout.cast_ballot[0] did not come in at Airflow's API" in counted
+    assert "ben's answer “Approve” to rollout.cast_ballot[0] was not submitted through Airflow's API" in counted
     assert any("did not come in" in what for what in wave.findings(rejected))
 
 

@@ -58,5 +58,5 @@ def test_a_date_in_airflows_database_brings_no_release_back(expired: Release, da
     assert "The release has ended" in reason_of(expired, "implementation.wave_1")
     reason = wave.refusal(expired)
     assert "ben's answer “Approve” to rollout.cast_ballot[" in reason
-    assert "did not come in at Airflow's API" in reason
+    assert "was not submitted through Airflow's API" in reason
     expired.finish()

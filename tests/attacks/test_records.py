@@ -58,8 +58,8 @@ def test_a_release_with_an_edited_report_ends(misread: Release) -> None:
     assert misread.state == "failed"
     outcome = misread.outcome()
     assert (outcome["outcome"], outcome["stage"]) == ("failed", "acceptance")
-    assert "was given a QualityReport that is not the one on record" in outcome["reason"]
-    assert "an XCom that was edited is void" in outcome["reason"]
+    assert "received a QualityReport that differs from the record in the ledger" in outcome["reason"]
+    assert "an edited XCom is void" in outcome["reason"]
     assert any("QualityReport" in what for what in wave.findings(misread))
 
 
@@ -108,7 +108,7 @@ def test_edited_hosts_are_void(stack: Stack, misread: Release, database: Airflow
     database.write_xcom(release, ASSETS, {**report, "hosts": hosts})
     TAMPERED["the hosts"] = release
     assert release.finish() == "failed"
-    assert "was given a AssetReport that is not the one on record" in release.outcome()["reason"]
+    assert "received a AssetReport that differs from the record in the ledger" in release.outcome()["reason"]
     assert any("AssetReport" in what for what in wave.findings(release))
 
 
@@ -126,7 +126,7 @@ def refused_after_edit(
     finally:
         database.write_xcom(release, task, before)
         release.finish()
-    assert f"was given a {kind} that is not the one on record" in reason, reason
+    assert f"received a {kind} that differs from the record in the ledger" in reason, reason
     assert "trigger the release again" in reason
     assert len(wave.findings(release)) == found + 1
 
@@ -165,7 +165,7 @@ def test_a_release_with_another_plan_ends(misled: Release) -> None:
     assert misled.state == "failed"
     outcome = misled.outcome()
     assert (outcome["outcome"], outcome["stage"]) == ("failed", "implementation")
-    assert "was given a RolloutPlan that is not the one on record" in outcome["reason"]
+    assert "received a RolloutPlan that differs from the record in the ledger" in outcome["reason"]
     assert any("RolloutPlan" in what for what in wave.findings(misled))
     assert "There is a finding about this release" in wave.refusal(misled)
 

@@ -91,7 +91,8 @@ def test_a_decision_that_nobody_made_is_void(unvoted: Release, database: Airflow
     database.run_again(unvoted, "communication.write_notes")
     until("it to be refused", lambda: unvoted.states()["communication.write_notes"] == "failed", within=60)
     unvoted.finish()
-    assert "was given a Decision that is not the one on record" in reason_of(unvoted, "communication.write_notes")
+    reason = reason_of(unvoted, "communication.write_notes")
+    assert "received a Decision that differs from the record in the ledger" in reason
     assert any("Decision" in what for what in wave.findings(unvoted))
 
 

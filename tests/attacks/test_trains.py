@@ -155,7 +155,7 @@ def test_a_passenger_is_not_ahead_of_its_board(stack: Stack, open_train: Release
     assert release.finish() == "failed"
     outcome = release.outcome()
     assert outcome["stage"] == "rollout"
-    assert "By the votes on the manifest" in outcome["reason"], outcome["reason"]
+    assert "According to the votes on the manifest" in outcome["reason"], outcome["reason"]
     assert {one.payload["permit"]["purpose"] for one in wave.entries(release, "permit.used")} <= {"inspect"}
 
 
@@ -164,7 +164,7 @@ def test_written_approvals_send_no_train(open_train: Release, database: AirflowD
     for member in ("ben", "cora"):
         database.write_answer(open_train, BALLOT, member, "Approve")
     TAMPERED["a train's votes"] = open_train
-    did_not_depart(open_train, "did not come in at Airflow's API")
+    did_not_depart(open_train, "was not submitted through Airflow's API")
     assert any("did not come in" in what for what in wave.findings(open_train))
 
 
@@ -198,7 +198,7 @@ def test_a_manifest_that_was_edited_is_void(stack: Stack, open_train: Release, d
     manifest["passengers"][0] |= {"commit": "a" * 40, "ref": "a" * 40}
     database.write_xcom(train, FREEZE, manifest)
     TAMPERED["a manifest"] = train
-    did_not_depart(train, "is not the one on record")
+    did_not_depart(train, "differs from the record in the ledger")
 
 
 @attack(

@@ -48,7 +48,7 @@ def ended_for_the_answer_of(member: str, release: Release) -> None:
     outcome = release.outcome()
     assert (outcome["outcome"], outcome["stage"]) == ("failed", "rollout")
     assert f"{member}'s answer “Approve” to {BALLOT}[" in outcome["reason"]
-    assert "did not come in at Airflow's API" in outcome["reason"]
+    assert "was not submitted through Airflow's API" in outcome["reason"]
     assert any("did not come in" in what for what in wave.findings(release))
 
 
@@ -284,5 +284,5 @@ def test_nobody_edits_what_proof_rests_on(stack: Stack, name: str) -> None:
         ("DELETE", f"connections/{name}", None),
         ("POST", "connections", mine),
     ):
-        refused(admin.send(method, path, content), "admin", "is what every release is proven by")
+        refused(admin.send(method, path, content), "admin", "protects the release process")
     assert admin.get(f"connections/{name}") == before

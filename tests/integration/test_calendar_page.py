@@ -204,8 +204,8 @@ def test_a_train_sent_by_hand_is_shown_to_all_and_its_run_to_those_who_may_read_
         next(one for one in by_kind(schedule(console, user))["departure"] if at(one) == SATURDAY)
         for user in ("rita", "nora")
     )
-    assert (seen["title"], seen["path"]) == ("The weekly train (by hand, paused)", f"dags/train_weekly/runs/{BY_HAND}")
-    assert seen["about"].startswith("Sent by rita")
+    assert (seen["title"], seen["path"]) == ("The weekly train (manual, paused)", f"dags/train_weekly/runs/{BY_HAND}")
+    assert seen["about"].startswith("Triggered by rita")
     assert (blind["title"], blind["path"], blind["about"]) == (seen["title"], "", "")
 
 
@@ -328,7 +328,7 @@ def test_the_calendar_is_a_page_of_airflows_with_month_week_and_agenda(
     expect(shown.get_by_text("bike-shop in production is booked").first).to_be_visible()
     shown.get_by_role("tab", name="Agenda").click()
     expect(shown.get_by_text("The yearly audit").first).to_be_visible()
-    expect(shown.get_by_text("Nothing is changed: everything (audit in calendars/audit.yaml)").first).to_be_visible()
+    expect(shown.get_by_text("Closed: everything (audit in calendars/audit.yaml)").first).to_be_visible()
     expect(shown.get_by_role("link", name="iCalendar feed")).to_be_visible()
     page.screenshot(path=tmp_path / "calendar.png")
 
@@ -368,5 +368,5 @@ def test_a_click_leads_to_the_run(airflow: str, page: Page) -> None:
 def test_a_click_on_a_departure_sent_by_hand_leads_to_its_run(airflow: str, page: Page) -> None:
     shown = opened(airflow, page)
     next_week(shown)
-    shown.get_by_text("The weekly train (by hand, paused)").first.click()
+    shown.get_by_text("The weekly train (manual, paused)").first.click()
     page.wait_for_url(f"**/dags/train_weekly/runs/{BY_HAND}**")

@@ -357,9 +357,9 @@ def marginal(release: Release) -> CanaryReport:
 @pytest.mark.parametrize(
     ("votes", "said"),
     [
-        ((), "Nobody answered in time"),
+        ((), "No answer was given in time"),
         ((Vote(user="rita", assigned="rita", choice="Reject"),), "rita answered Reject"),
-        ((Vote(user="ben", assigned="rita", choice="Approve"),), "Nobody answered in time"),
+        ((Vote(user="ben", assigned="rita", choice="Approve"),), "No answer was given in time"),
     ],
 )
 def test_a_marginal_canary_is_not_followed_unless_the_release_manager_says_so(
@@ -461,7 +461,7 @@ def test_without_a_switch_on_record_nothing_is_switched_back(two_fleets: Release
 
 def test_no_traffic_goes_to_a_fleet_that_does_not_work(two_fleets: Release, shop: Shop) -> None:
     shop.broken.add(TRIED.address)
-    with pytest.raises(AirflowFailException, match=r"does not work on production's idle fleet: / on 127\.0\.0\.1"):
+    with pytest.raises(AirflowFailException, match=r"failed on the idle fleet of production: / on 127\.0\.0\.1"):
         blue_green.verify_idle.function("bike-shop", two_fleets.plan.to_xcom())
     assert two_fleets.weights() == [1, 0]
 

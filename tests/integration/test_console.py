@@ -398,19 +398,19 @@ def test_the_release_is_shown_at_a_glance_in_a_tab_of_its_run(airflow: str, page
     page.goto(airflow + tab("release"))
     shown = page.frame_locator("iframe[title=Release]")
     expect(shown.get_by_role("heading", name="Bike shop 1.1.0 running")).to_be_visible()
-    for text in ("Sell bikes", "a" * 64, "make, 3.2 s", "1.0.0 → 1.1.0, 2 commits, risk 12", "waits for people"):
+    for text in ("Sell bikes", "a" * 64, "make, 3.2 s", "1.0.0 → 1.1.0, 2 commits, risk 12", "waiting for answers"):
         expect(shown.get_by_text(text).first).to_be_visible()
     for title in (
         "Stages",
         "Hosts of production",
         "Decisions",
-        "What changes since 1.0.0",
+        "Changes since 1.0.0",
         "Quality",
         "Risk 12 of 100",
     ):
         expect(shown.get_by_role("heading", name=title, exact=True)).to_be_visible()
     expect(shown.get_by_text("GET /bikes on bike-shop-test-1 (1200.5)")).to_be_visible()
-    expect(shown.get_by_role("row", name="Fay CAB: release").get_by_text("waited for")).to_be_visible()
+    expect(shown.get_by_role("row", name="Fay CAB: release").get_by_text("waiting", exact=True)).to_be_visible()
     shown.get_by_role("link", name="Build and configure").click()
     page.wait_for_url("**/tasks/group/build**")
 
@@ -447,7 +447,7 @@ def test_a_ballot_that_was_marked_by_hand_is_shown_as_what_it_is(airflow: str, p
     page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
     asked = page.get_by_role("row", name="CAB: release")
     expect(asked.filter(has_text="(ben)")).to_contain_text("Approve, says ben")
-    expect(asked.filter(has_text="(cora)")).to_contain_text("marked by hand, no answer")
+    expect(asked.filter(has_text="(cora)")).to_contain_text("marked manually, no answer")
 
 
 def test_the_data_docs_of_the_run_are_read_in_a_tab_without_scripts(airflow: str, page: Page) -> None:
@@ -464,7 +464,7 @@ def test_the_data_docs_of_the_run_are_read_in_a_tab_without_scripts(airflow: str
 def test_a_ballot_leads_to_the_quality_report(airflow: str, page: Page) -> None:
     page.goto(f"{airflow}/dags/{RELEASE}/runs/{RUN}/tasks/rollout.cast_ballot/mapped/1/required_actions")
     expect(page.get_by_text("2 approvals of 3")).to_be_visible()
-    link = page.get_by_role("link", name="the quality report of this run")
+    link = page.get_by_role("link", name="quality report of this run")
     assert link.evaluate("anchor => anchor.href") == airflow + tab("quality-report")
 
 
@@ -478,6 +478,6 @@ def test_the_form_shows_why_a_release_cannot_be_asked_for(airflow: str, page: Pa
 
 def test_where_there_is_nothing_to_show_the_page_says_so(airflow: str, page: Page) -> None:
     page.goto(f"{airflow}/interlock/quality?dag_id={RELEASE}&run_id=none")
-    expect(page.get_by_text("No quality has been judged in this run yet.")).to_be_visible()
+    expect(page.get_by_text("This run has no quality report yet.")).to_be_visible()
     page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id=none")
     expect(page.get_by_text("was not found")).to_be_visible()

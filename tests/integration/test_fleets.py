@@ -128,15 +128,15 @@ def test_what_production_lacks_is_said_and_nothing_is_changed(clients: dict[str,
     before = ec2.describe_instances()["Reservations"]
     found = fleets.lacking(environment(count=3, **TWO))
     assert [sentence.partition(";")[0] for sentence in found[:3]] == [
-        "2 of 3 instances with Service=x, Colour=blue are there",
-        "blue-2 would have to be started.",
-        "2 of 3 instances with Service=x, Colour=green are there",
+        "2 of 3 instances with Service=x, Colour=blue exist",
+        "blue-2 would need to be started.",
+        "2 of 3 instances with Service=x, Colour=green exist",
     ]
     assert "2 of them have traffic" in found[3]
     canary = {"traffic": "10%", "target_group": "no-canary", "baseline_target_group": "no-baseline"}
     found = fleets.lacking(environment(strategy="canary", canary=canary, waves=[1, "100%"]))
     assert [sentence.partition(".")[0] for sentence in found] == [
-        "blue-2 would have to be started",
+        "blue-2 would need to be started",
         "There is no target group no-canary",
         "There is no target group no-baseline",
     ]

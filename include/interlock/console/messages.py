@@ -26,7 +26,7 @@ async def body_within(receive: Receive, send: Send, largest: int, what: str) -> 
     """
     body = await read_body(receive, largest)
     if body is not None and len(body) > largest:
-        await answer(send, 413, f"{what} has at most {largest} bytes.")
+        await answer(send, 413, f"{what} must not have more than {largest} bytes.")
         return None
     return body
 

@@ -6,6 +6,7 @@
     ├── CatalogueError        a YAML file of the catalogue is wrong (file, line, key, found, allowed)
     ├── RequestRefused        what was asked for at the trigger form cannot be released
     ├── PolicyViolation       a rule of the policy forbids this
+    │   ├── HeldBack          a rollout may not continue now: no permit, an emergency stop or a freeze
     │   └── LostRight         what was permitted then is not any more: others came, or the release has ended
     ├── SourceError           the repository, the ref or the commit is not what it should be
     ├── AssetMissing          a host, load balancer or tool that the release needs is not there
@@ -65,6 +66,10 @@ class RequestRefused(ReleaseError, ValueError):
 
 class PolicyViolation(ReleaseError, ValueError):
     """A rule of the policy forbids this."""
+
+
+class HeldBack(PolicyViolation):
+    """A rollout may not continue now: it gets no permit, or an emergency stop or a freeze halts it."""
 
 
 class LostRight(PolicyViolation):

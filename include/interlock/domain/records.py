@@ -246,12 +246,13 @@ class HostResult(Model):
     sent: int = Field(0, description="Bytes of the release that were sent to the host")
     warnings: tuple[str, ...] = Field((), description="What went wrong and did not matter to the outcome")
     may_pass: bool = Field(False, description="The host or the load balancer did not answer: it may do so later")
+    held_back: bool = Field(False, description="The host did not fail: no permit, an emergency stop or a freeze")
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older results did not have, so that what was recorded keeps its digest."""
         plain: dict[str, Any] = dump(self)
-        for name in ("warnings", "may_pass"):
+        for name in ("warnings", "may_pass", "held_back"):
             if not plain[name]:
                 del plain[name]
         return plain

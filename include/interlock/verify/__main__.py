@@ -46,7 +46,7 @@ EFFECTS = {  # what changes hosts or traffic: what its permit is for
     "back_out.done": "back_out",
     **dict.fromkeys(MOVES, "traffic"),
 }
-HELD_BACK = ("No permit:", "The wave is halted:")  # how the error of a host begins that nothing was done to
+HELD_BACK = ("No permit:", "The wave is halted:")  # in the errors of older packs, which have no held_back
 SHOWN = 20  # findings of one check: what is wrong a thousand times is wrong for one reason
 
 # --- Ed25519 (RFC 8032, section 5.1): points are (X, Y, Z, T) with x = X/Z, y = Y/Z, x*y = T/Z -----------------------
@@ -875,7 +875,7 @@ def check_outcome(pack: Pack) -> str:
 def tolerated(plan: dict[str, Any], last: dict[str, tuple[int, dict[str, Any]]]) -> set[str]:
     """Return the hosts that failed, if the plan bears so many: it bears none that was held back, and no canary."""
     failed = {instance: (number, one) for instance, (number, one) in last.items() if one["outcome"] == "failed"}
-    held = any(words in one["error"] for _, one in failed.values() for words in HELD_BACK)
+    held = any(one.get("held_back") or any(words in one["error"] for words in HELD_BACK) for _, one in failed.values())
     untried = bool(plan.get("canary")) and any(number == 1 for number, _ in failed.values())
     most = (plan.get("strategy") or {}).get("max_failed", 0)
     return set() if held or untried or len(failed) > most else set(failed)

@@ -9,7 +9,7 @@ import pytest
 
 from interlock.adapters.hosts.fleet import Deployment, deploy_hosts
 from interlock.adapters.permits.issuer import Admission
-from interlock.domain.errors import PolicyViolation
+from interlock.domain.errors import HeldBack
 from interlock.domain.records import HostResult, Strategy
 from interlock.domain.rollout.rollout import Pace
 from tests.deployments import ADMITTED, FAIL, Balance, deploy, served
@@ -63,7 +63,7 @@ class Halting(Admission):
     async def admit(self, address: str) -> None:
         self.asked += 1
         if self.asked > 1:
-            raise PolicyViolation("The wave is halted: emergency stop.")
+            raise HeldBack("The wave is halted: emergency stop.")
 
 
 def test_a_stop_that_is_declared_while_bytes_travel_leaves_the_host_as_it_is(
@@ -76,6 +76,7 @@ def test_a_stop_that_is_declared_while_bytes_travel_leaves_the_host_as_it_is(
     assert (result.outcome, halting.asked) == ("failed", 2)
     assert "The wave is halted: emergency stop." in result.error
     assert "runs 1.0.0" in result.error
+    assert result.held_back
     assert "drain" not in balance.told, "it is in service all the time"
     assert (machine.current, served(fleet, machine)) == (old.release, "1.0.0")
     assert new.release in machine.releases, "what has arrived need not travel again"

@@ -26,7 +26,7 @@ from interlock.adapters.hosts import ssm
 from interlock.adapters.hosts.fleet import Deployment, back_out_hosts, deploy_hosts, read_running
 from interlock.adapters.hosts.ssm import SsmLogin, SsmTransport
 from interlock.adapters.permits.issuer import Admission
-from interlock.domain.errors import HostUnreachable, PolicyViolation
+from interlock.domain.errors import HeldBack, HostUnreachable, PolicyViolation
 from interlock.domain.permits.production import Production
 from interlock.domain.records import BackOutPlan, HostResult
 from tests.deployments import ADMITTED, FAIL, Balance, served
@@ -186,7 +186,7 @@ def test_a_stop_in_the_middle_of_a_host_halts_before_the_next_one(
     class Halting(Admission):
         async def admit(self, address: str) -> None:
             if stop.exists():
-                raise PolicyViolation("The wave is halted: emergency stop.")
+                raise HeldBack("The wave is halted: emergency stop.")
 
     balance = Balance()
     old = make_release(fleet, tmp_path, "1.0.0")
@@ -205,6 +205,7 @@ def test_a_stop_in_the_middle_of_a_host_halts_before_the_next_one(
     )
     assert (halted.outcome, agent.commands) == ("failed", [])
     assert "emergency stop" in halted.error
+    assert (result.held_back, halted.held_back) == (False, True)
 
 
 def test_a_host_on_which_a_release_failed_is_free_at_once(

@@ -208,11 +208,11 @@ def test_the_page_tells_the_release(tmp_path: Path) -> None:
         "Change Advisory Board: approved",
         "I am ben",
         "I am dan",
-        "the rejection by cora alone decides",
+        "a rejection by cora is a veto",
         "Wave 1 of 2: 1.1.0-aaaaaaaaaaaa",
         "000000000000 deploy 1 127.20.0.11 2026-11-23 09:09:00 UTC 2026-11-23 09:24:00 UTC 2026-11-23 09:10:00 UTC",
-        "No finding is on record.",
-        "Nothing was waived.",
+        "No findings are recorded.",
+        "No expectation was waived.",
         "board.decided",
         "release.closed",
         fingerprint(make.signer().public_key),
@@ -235,7 +235,7 @@ def test_the_page_tells_findings_and_waivers(tmp_path: Path) -> None:
     assert "Somebody marked a task by hand" in text
     assert "The test host is slow" in text
     assert "2026-12-01 00:00:00 UTC" in text
-    assert "Nothing was waived." not in text
+    assert "No expectation was waived." not in text
 
 
 def everywhere(payload: Any) -> Any:

@@ -71,7 +71,7 @@ def test_it_holds_what_was_what_is_and_what_will_be(ledger: MemoryLedger) -> Non
     found = Schedule(CATALOGUE, CALENDARS, ledger, TRAINS, now=NOW).items(begin, NOW + timedelta(days=14))
     assert [(one.kind, one.title, one.state) for one in found if one.kind != "holiday"] == [
         ("release", "bike-shop 1.1.0: deployed", "deployed"),
-        ("train", "The weekly train: not everybody arrived", "failed"),
+        ("train", "The weekly train: some passengers did not arrive", "failed"),
         ("booking", "bike-shop in production is booked", "running"),
         ("departure", "The weekly train", "planned"),
         ("departure", "The weekly train", "planned"),
@@ -223,11 +223,11 @@ def test_a_train_that_was_sent_by_hand_is_shown_before_it_arrives() -> None:
     kept = MemoryLedger()
     opened(kept, "manual__1", SATURDAY, by="rita")
     (sent,) = [one for one in shown(kept=kept, end=NOW + 7 * DAY) if one.run_id]
-    assert (sent.kind, sent.title, sent.state) == ("departure", "The weekly train (by hand)", "boarding")
+    assert (sent.kind, sent.title, sent.state) == ("departure", "The weekly train (manual)", "boarding")
     assert (sent.start, path_of(sent)) == (SATURDAY, "dags/train_weekly/runs/manual__1")
     (held,) = [one for one in shown(kept=kept, unpaused=set(), end=NOW + 7 * DAY) if one.run_id]
-    assert (held.title, held.state) == ("The weekly train (by hand, paused)", "paused")
-    assert sent.about.startswith("Sent by rita; manifest frozen at 2027-03-06 08:00 UTC")
+    assert (held.title, held.state) == ("The weekly train (manual, paused)", "paused")
+    assert sent.about.startswith("Triggered by rita; manifest frozen at 2027-03-06 08:00 UTC")
 
 
 def test_a_departure_that_has_its_run_is_shown_once_and_leads_to_it() -> None:

@@ -139,9 +139,9 @@ def test_what_cannot_be_looked_at_is_doubted_and_the_clerk_is_let_alone(answers:
         raise TransientError("no ledger")
 
     said = objection("ben", CurrentRequest("PATCH", BALLOT), nowhere, list, lambda names: NOW)
-    assert "cannot be looked at: no ledger" in said
+    assert "cannot be checked: no ledger" in said
     assert objection("board_clerk", CurrentRequest("PATCH", BALLOT), nowhere, list, lambda names: NOW) == ""
-    assert "none of Interlock's roles" in answers(user="opal")
+    assert "does not have a role of Interlock" in answers(user="opal")
 
 
 def test_only_answers_and_confirmations_are_vouched_for() -> None:

@@ -146,7 +146,7 @@ def test_no_way_of_writing_the_path_slips_by(behind: Behind, path: str) -> None:
 def test_what_cannot_be_read_is_refused(behind: Behind, body: bytes) -> None:
     answer = ask(behind, ROUTE, body)
     assert answer.status_code == 422
-    assert "not JSON that can be read" in answer.json()["detail"]
+    assert "not valid JSON" in answer.json()["detail"]
     assert not behind.came
 
 
@@ -406,10 +406,10 @@ def test_the_conductor_is_let_in_for_what_a_frozen_manifest_names(behind: Behind
 @pytest.mark.parametrize(
     ("user", "changes", "why"),
     [
-        ("rita", {}, "only interlock_conductor asks for the releases of a train, and rita asked"),
-        ("", {}, "nobody known asked"),
-        ("admin", {}, "admin asked"),
-        (CONDUCTOR, {"train": None}, "this one names no train"),
+        ("rita", {}, "only interlock_conductor can request the releases of a train, but rita requested"),
+        ("", {}, "an unknown user requested"),
+        ("admin", {}, "admin requested"),
+        (CONDUCTOR, {"train": None}, "this request names no train"),
         (CONDUCTOR, {"version": "1.2.0"}, "and this is 1.2.0"),
         (CONDUCTOR, {"ref": "b" * 40}, "at bbbbbbbbbbbb"),
         (CONDUCTOR, {"change_type": "emergency"}, "change type is normal"),
@@ -440,7 +440,7 @@ def test_a_ledger_that_cannot_be_read_lets_no_passenger_in(behind: Behind) -> No
 
     answer = ask(behind, ROUTE, {"conf": PASSENGER}, user=CONDUCTOR, ledger=Broken())
     assert answer.status_code == 403
-    assert "cannot be told: The ledger does not answer" in answer.json()["detail"]
+    assert "cannot be checked: The ledger does not answer" in answer.json()["detail"]
 
 
 class OwnDags:
@@ -505,7 +505,7 @@ def test_the_connections_that_proof_rests_on_are_changed_by_nobody(
     noted: list[Attempt] = []
     answer = ask(behind, path, body, method=method, note=noted.append, user="admin")
     assert answer.status_code == 403
-    assert "is what every release is proven by" in answer.json()["detail"]
+    assert "protects the release process" in answer.json()["detail"]
     assert not behind.came
     (one,) = noted
     assert (one.user, one.entity, one.by) == ("admin", "CONNECTION", "release control")

@@ -71,7 +71,7 @@ def test_a_use_is_on_record_in_the_installation_and_in_the_run(glass: BreakGlass
     assert used[:2] == ("installation", "break_glass.used")
     assert finding[:2] == (f"release/{RELEASE}/r", "finding")
     assert used[3] == finding[3] == "gus"
-    assert finding[2]["what"] == f"gus broke the glass: PATCH task instance of t of {RELEASE}, for: It hangs"
+    assert finding[2]["what"] == f"gus used break-glass access: PATCH task instance of t of {RELEASE}. Reason: It hangs"
     assert used[2]["grant"]["user"] == "gus"
     assert {name: used[2][name] for name in ("user", "method", "entity", "dag_id", "run_id", "task_id", "path")} == {
         "user": "gus",
@@ -90,7 +90,7 @@ def test_what_the_ledger_does_not_take_is_not_done(
     glass: BreakGlass, shelf: BlobStore, takes: int, error: Exception
 ) -> None:
     shelf.takes, shelf.error = takes, error
-    assert "cannot be put on record" in glass.refusal("gus", request(), "TASK_INSTANCE", RELEASE)
+    assert "it cannot be recorded" in glass.refusal("gus", request(), "TASK_INSTANCE", RELEASE)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_without_a_grant_that_holds_there_is_no_use(
     glass: BreakGlass, shelf: BlobStore, tmp_path: Path, user: str, dag_id: str, other: dict[str, Any]
 ) -> None:
     write(tmp_path, **other)
-    assert "No grant names" in glass.refusal(user, request(), "TASK_INSTANCE", dag_id)
+    assert "No grant covers" in glass.refusal(user, request(), "TASK_INSTANCE", dag_id)
     assert shelf.entries == []
 
 

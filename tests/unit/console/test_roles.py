@@ -128,7 +128,7 @@ def test_syncing_takes_away_what_is_too_much_but_nothing_of_a_single_dag() -> No
 
 
 def test_a_role_that_fab_could_not_store_is_not_passed_over() -> None:
-    with pytest.raises(ReleaseError, match="The role release_manager could not be brought"):
+    with pytest.raises(ReleaseError, match="The permissions of the role release_manager could not be updated"):
         sync_roles(Fab(broken=True))
 
 

@@ -86,7 +86,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_taken() -> None:
         yield
 
     why = objection("ben", answered({"chosen_options": ["Approve"]}), nowhere, **SIGNED)
-    assert "was not taken" in why
+    assert "was not accepted" in why
     assert "The ledger does not answer." in why
     assert "Next: answer again" in why
 

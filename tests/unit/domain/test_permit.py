@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from interlock.domain.calendars.bookings import Entered
 from interlock.domain.canonical import sha256_of
-from interlock.domain.errors import PolicyViolation
+from interlock.domain.errors import HeldBack, PolicyViolation
 from interlock.domain.ledger.chain import Entry, next_entry
 from interlock.domain.permits.ended_releases import refuse_back_out, refuse_ended
 from interlock.domain.permits.objections import Circumstances, objections, refuse
@@ -234,7 +234,7 @@ def test_it_does_not_begin_before_its_time() -> None:
 
 def test_a_refusal_names_every_objection() -> None:
     plan = planned()
-    with pytest.raises(PolicyViolation) as refused:
+    with pytest.raises(HeldBack) as refused:
         refuse(objections(plan, circumstances(plan, closed=True, bundle=None, stops=("all", "more")), NOW))
     for what in ("The release has ended.", "The bundle is not in the artifact store", "stop: all", "stop: more"):
         assert what in refused.value.what

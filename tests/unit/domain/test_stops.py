@@ -20,7 +20,7 @@ from interlock.domain.calendars.stops import (
     stops_in_force,
 )
 from interlock.domain.catalogue import Catalogue
-from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.errors import HeldBack, PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import INSTALLATION, Entry, next_entry
 from tests.unit.domain.samples import book, policy, service
 
@@ -101,7 +101,7 @@ def test_what_can_be_stopped_is_everything_and_what_the_catalogue_names() -> Non
 def test_a_wave_is_halted_by_a_stop_or_a_freeze_and_by_nothing_else() -> None:
     refuse_halted([], [])
     stop = parse_stop(FORM, SCOPES).declared("a1", "olga", NOW)
-    with pytest.raises(PolicyViolation, match=r"The wave is halted: emergency stop of bike-shop, by olga: Payments"):
+    with pytest.raises(HeldBack, match=r"The wave is halted: emergency stop of bike-shop, by olga: Payments"):
         refuse_halted([stop], [])
-    with pytest.raises(PolicyViolation, match="calendar: Christmas"):
+    with pytest.raises(HeldBack, match="calendar: Christmas"):
         refuse_halted([], ["Christmas"])

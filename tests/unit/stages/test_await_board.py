@@ -63,8 +63,8 @@ def wait(planned: RolloutPlan, number: int = len(CAB)) -> Decision:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        pytest.param({"change_type": ChangeType.STANDARD}, "asks no board for a standard change", id="standard"),
-        pytest.param({"rehearsal": True, "environment": "test"}, "A rehearsal asks no board", id="rehearsal"),
+        pytest.param({"change_type": ChangeType.STANDARD}, "requires no vote for a standard change", id="standard"),
+        pytest.param({"rehearsal": True, "environment": "test"}, "A rehearsal needs no vote", id="rehearsal"),
     ],
 )
 def test_a_release_that_asks_no_board_is_approved_without_asking_airflow(
@@ -252,7 +252,7 @@ def test_a_plan_that_no_task_wrote_is_refused(airflow: AirflowServer) -> None:
     planned = releases.rollout(decide_by=SOON)
     operator = waiting(planned, 3)
     operator.rollout = {**planned.to_xcom(), "hosts": "all"}
-    with pytest.raises(AirflowFailException, match="not one that a task wrote"):
+    with pytest.raises(AirflowFailException, match="A record that this task received is not valid"):
         operator.execute({})
 
 
@@ -264,12 +264,14 @@ def test_an_approval_that_was_written_past_the_api_does_not_count_and_is_a_findi
     early = (LATE - timedelta(minutes=1)).isoformat()
     airflow.answer(ben, "ben", "Approve", responded_at=early)
     airflow.answer(cora, "cora", "Approve", responded_at=early, written_past_the_api=True)
-    with pytest.raises(AirflowFailException, match=r"cora's answer .* did not come in"):
+    with pytest.raises(AirflowFailException, match=r"cora's answer .* was not submitted"):
         wait(planned)
     (finding,) = {payload["what"] for kind, payload in running.recorded if kind == "finding"}
-    assert finding.startswith("cora's answer “Approve” to rollout.cast_ballot[1] did not come in at Airflow's API")
+    assert finding.startswith(
+        "cora's answer “Approve” to rollout.cast_ballot[1] was not submitted through Airflow's API"
+    )
     assert dan["responded_by_user"]["name"] == CLERK, "nobody waits for a vote on what cannot be approved any more"
-    assert "cannot be approved any more" in dan["params_input"]["comment"]
+    assert "can no longer be approved" in dan["params_input"]["comment"]
 
 
 def test_a_digest_that_a_ballot_only_mentions_is_not_what_it_is_about(airflow: AirflowServer) -> None:
@@ -292,7 +294,7 @@ def test_a_plan_that_is_not_the_one_on_record_is_not_decided_on(
     cast = ballots(airflow, planned)
     task = waiting(planned, 3)
     task.rollout = planned.model_copy(update=changes).to_xcom()
-    with pytest.raises(AirflowFailException, match="was given a RolloutPlan that is not the one on record"):
+    with pytest.raises(AirflowFailException, match="received a RolloutPlan that differs from the record in the ledger"):
         task.execute({})
     assert [kind for kind, _ in running.recorded] == ["rollout.frozen", "finding"]
     assert all(ballot["response_received"] for ballot in cast), "nobody needs to vote any more"

@@ -165,7 +165,7 @@ def test_a_calendar_is_no_part_of_what_was_voted_on(catalogue: Path) -> None:
 
 
 def test_a_wave_was_held_back_only_if_no_host_failed_by_itself() -> None:
-    def result(outcome: str, error: str = "") -> HostResult:
+    def result(outcome: str, error: str = "", *, held_back: bool = False) -> HostResult:
         return HostResult.model_validate(
             {
                 "host": "h",
@@ -175,21 +175,22 @@ def test_a_wave_was_held_back_only_if_no_host_failed_by_itself() -> None:
                 "after": None,
                 "seconds": 1,
                 "error": error,
+                "held_back": held_back,
             }
         )
 
-    halted = result("failed", "The wave is halted: freeze: Christmas trade.")
-    assert _was_held_back([result("deployed"), halted, result("failed", "No permit: Calendar: Christmas trade.")])
-    assert not _was_held_back([halted, result("failed", "h is not well")])
+    halted = result("failed", "The wave is halted: freeze: Christmas trade.", held_back=True)
+    assert _was_held_back([result("deployed"), halted, halted])
+    assert not _was_held_back([halted, result("failed", "The wave is halted: says a hook")])
     assert not _was_held_back([result("deployed")])
 
 
 def test_who_votes_is_told_what_the_calendars_say_of_what_is_to_come(catalogue: Path) -> None:
     freeze(catalogue, "stop")
     policy, _, service = resources.catalogue_of("bike-shop")
-    moments = {"at its start": END + timedelta(hours=1), "at the deadline": NOW - timedelta(hours=2)}
+    moments = {"at the planned start": END + timedelta(hours=1), "at the deadline": NOW - timedelta(hours=2)}
     (now, closed_by), (start, free) = calendars.foreseen(policy, service, "production", moments)
-    assert (now, start) == ("now", "at its start")
+    assert (now, start) == ("now", "at the planned start")
     assert "may not be changed: closed by Christmas trade" in str(closed_by)
     assert free.open
 

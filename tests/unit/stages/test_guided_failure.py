@@ -95,8 +95,8 @@ def test_who_asked_for_the_release_is_asked_with_what_each_answer_means(
     assert question["options"] == [waves.RETRY, waves.EXCLUDE, waves.BACK_OUT]
     assert question["assigned_users"][0]["id"] == "rita"
     assert "127.20.0.12 | failed | The disk &#124; is full." in question["body"]
-    assert "the release goes on without them; 1 may fail" in question["body"]
-    assert f"Without an answer in time: *{waves.BACK_OUT}*" in question["body"]
+    assert "the rollout continues without them; the error budget is 1" in question["body"]
+    assert f"If you do not answer in time: *{waves.BACK_OUT}*" in question["body"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_no_more_hosts_can_be_left_out_than_the_board_agreed_to(
     wave = Wave(task, monkeypatch, plan(budget), *results)
     assert wave.asked()[0]["options"] == [waves.RETRY, waves.BACK_OUT]
     wave.answer(waves.EXCLUDE)  # which the form does not offer
-    with pytest.raises(AirflowFailException, match="did not come to it"):
+    with pytest.raises(AirflowFailException, match="did not get the release"):
         wave.settle()
 
 
@@ -129,7 +129,7 @@ def test_hosts_are_tried_again_once_and_then_the_budget_decides(
     assert wave.settle().approved
     assert wave.again == 1
     wave.then = wave.report
-    with pytest.raises(AirflowFailException, match="1 of 2 hosts of production did not come to it"):
+    with pytest.raises(AirflowFailException, match="1 of 2 hosts of production did not get the release"):
         wave.settle()
 
 
@@ -149,6 +149,6 @@ def test_without_an_answer_the_plan_may_say_to_leave_them_out(
     task: RunningTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wave = Wave(task, monkeypatch, plan(unanswered="exclude"), failed(2), releases.host_result(3))
-    assert f"Without an answer in time: *{waves.EXCLUDE}*" in wave.asked()[0]["body"]
+    assert f"If you do not answer in time: *{waves.EXCLUDE}*" in wave.asked()[0]["body"]
     assert wave.settle().expired
     assert wave.again == 0

@@ -83,7 +83,7 @@ def test_a_task_that_runs_again_overrides_once(ledger: MemoryLedger) -> None:
     ("user", "changes", "why"),
     [
         ("cora", {}, r"Cora Lindqvist \(security\) may not override .* Who can change it: operations"),
-        ("olga", {}, "olga, who asks for this, is not among the people"),
+        ("olga", {}, "olga is not listed under people in board.yaml"),
         (None, {}, "nobody asked for"),
         ("ben", {"hours": 25}, "hours: Input should be less than or equal to 24"),
         ("ben", {"reason": "  x  "}, "reason: String should have at least 5"),
@@ -129,9 +129,9 @@ def test_the_mail_says_what_else_closes_it(ledger: MemoryLedger, monkeypatch: py
     with dag_run("override_freeze/tell_of_override"):
         assert overrides.tell_of_override.function(given) == ["audrey@example.com"]
     ((subject, text),) = sent
-    assert subject.startswith("Overridden for bike-shop: ")
+    assert subject.startswith("Freeze overridden for bike-shop: ")
     assert "The till is broken" in text
-    assert "The calendars now: bike-shop in production may not be changed: closed by" in text
+    assert "Current state of the calendars: bike-shop in production may not be changed: closed by" in text
 
 
 def test_an_override_does_not_count_for_its_authors_own_release(ledger: MemoryLedger) -> None:

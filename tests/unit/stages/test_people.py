@@ -144,5 +144,5 @@ def test_an_answer_that_the_api_server_did_not_sign_does_not_count(
     airflow.answer(asked, "ben", "Approve")
     entries = airflow.witnessed()
     entries[-1].payload = told(entries[-1].payload)
-    with pytest.raises(PolicyViolation, match="did not come in at Airflow's API"):
+    with pytest.raises(PolicyViolation, match="was not submitted through Airflow's API"):
         votes_on(BALLOT, DIGEST, entries=entries)

@@ -38,7 +38,7 @@ def test_a_version_whose_tag_is_another_commit_is_refused(project: GitProject, t
     tagged = project.git("rev-parse", "HEAD")
     head = project.commit({"a.txt": "a"})
     repository = opened(project, tmp_path)
-    with pytest.raises(RequestRefused, match=f"The tag {tag} is commit {tagged[:12]}, and main is {head[:12]}"):
+    with pytest.raises(RequestRefused, match=f"The tag {tag} is commit {tagged[:12]}, but main is commit {head[:12]}"):
         _refuse_second_commit(repository, asked("main", "1.2.0"), "shop", head)
     _refuse_second_commit(repository, asked("main", "1.2.0"), "shop", tagged)
     _refuse_second_commit(repository, asked("main", "1.3.0"), "shop", head)
@@ -57,5 +57,5 @@ def test_a_branch_that_is_called_like_a_version_is_released_as_any(project: GitP
     repository = opened(project, tmp_path)
     branch, tag = asked("django-4.2.0", "1.3.0"), asked("shop-4.2.0", "1.3.0")
     _refuse_contradictions(branch, "minor", same_commit=False, ref=repository.full_name(branch.ref))
-    with pytest.raises(RequestRefused, match=r"release it as 4\.2\.0.*if shop-4\.2\.0 is a branch, write refs/heads/"):
+    with pytest.raises(RequestRefused, match=r"release it as 4\.2\.0.*if shop-4\.2\.0 is a branch, enter refs/heads/"):
         _refuse_contradictions(tag, "minor", same_commit=False, ref=repository.full_name(tag.ref))

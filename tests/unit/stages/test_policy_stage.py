@@ -66,7 +66,7 @@ def test_a_run_that_was_edited_since_is_refused_and_that_is_a_finding(
     running: RunningTask, changes: dict[str, Any]
 ) -> None:
     begin(running)
-    with pytest.raises(PolicyViolation, match="no longer asks for what it asked for"):
+    with pytest.raises(PolicyViolation, match="was changed after the run started"):
         asked(running, **changes)
     assert running.recorded[-1][0] == "finding"
 

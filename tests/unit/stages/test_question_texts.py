@@ -63,8 +63,8 @@ def test_the_question_about_a_waiver_calls_things_as_people_do() -> None:
     text = bodies()["waiver"]
     assert "| Suite | Response times and errors |" in text
     assert "performance" not in text
-    assert text.splitlines()[0].startswith("**Shall Bike shop 1.1.0 go on although it failed")
-    assert "holds for 14 days at most" in text
+    assert text.splitlines()[0].startswith("**Waive a failed expectation of Bike shop 1.1.0?**")
+    assert "valid for 14 days at most" in text
     assert [line for line in text.splitlines() if line.startswith("### ")] == ["### Quality", "### What you decide on"]
 
 
@@ -73,16 +73,16 @@ def test_who_decides_reads_that_a_build_was_not_isolated(question_of: str, monke
     assert "Not isolated" not in bodies()[question_of]
     report = releases.quality().model_copy(update={"not_isolated": ("the build: not isolated: no bubblewrap",)})
     monkeypatch.setitem(COMMON, "report", report)
-    assert "**Not isolated.** This ran beside the platform" in bodies()[question_of]
+    assert "**Not isolated.** These steps ran without isolation" in bodies()[question_of]
     assert "- the build: not isolated: no bubblewrap" in bodies()[question_of]
 
 
 @pytest.mark.parametrize("question_of", ["acceptance", "ballot"])
 def test_who_decides_reads_what_was_not_judged(question_of: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Not judged" not in bodies()[question_of]
+    assert "Not evaluated" not in bodies()[question_of]
     report = releases.quality().model_copy(update={"notes": ("Components are unknown: app.jar.",)})
     monkeypatch.setitem(COMMON, "report", report)
-    assert "Not judged: Components are unknown: app.jar." in bodies()[question_of]
+    assert "Not evaluated: Components are unknown: app.jar." in bodies()[question_of]
 
 
 def test_somebody_without_conditions_can_answer_and_somebody_without_a_reason_cannot() -> None:

@@ -118,7 +118,7 @@ def test_a_reminder_leads_to_the_ballot_and_names_the_deadline(airflow: AirflowS
     cast(airflow, plan)
     woken_at(plan)
     _, message = mailbox.messages[1]
-    assert message["Subject"] == "Your vote is missing: Bike shop 1.1.0 to production"
+    assert message["Subject"] == "Reminder to vote: Bike shop 1.1.0 to production"
     text = message.get_body(("html",))
     assert text is not None
     words = text.get_content()

@@ -60,10 +60,10 @@ def test_a_record_that_is_not_the_last_on_record_is_refused_and_that_is_a_findin
     for reason in known:
         running.knows("board.decided", DECISION.model_copy(update={"reason": reason}))
     given = DECISION.model_copy(update={"reason": "older"} if len(known) == 2 else {})
-    with pytest.raises(AirflowFailException, match="was given a Decision that is not the one on record"):
+    with pytest.raises(AirflowFailException, match="received a Decision that differs from the record in the ledger"):
         run(confirm, [given.to_xcom()])
     assert running.recorded[-1][0] == "finding"
-    assert "was given a Decision" in running.xcoms["reason"]
+    assert "received a Decision" in running.xcoms["reason"]
 
 
 @pytest.mark.parametrize("after_end", ["refuse", "way_back", "go_on"])
@@ -94,7 +94,7 @@ def test_an_edited_record_is_a_finding_also_when_the_release_has_ended(running: 
     def confirm(decision: Decision) -> None:
         raise AssertionError("it went on")
 
-    with pytest.raises(AirflowFailException, match="is not the one on record"):
+    with pytest.raises(AirflowFailException, match="differs from the record in the ledger"):
         run(confirm, DECISION.to_xcom())
     assert running.recorded[-1][0] == "finding"
 
@@ -114,7 +114,7 @@ def test_a_record_that_was_altered_is_refused_for_good(left: dict[str, Any]) -> 
 
     with pytest.raises(AirflowFailException, match="approved_by"):
         run(confirm, {**DECISION.to_xcom(), "approved_by": "me"})
-    assert "not one that a task wrote" in left["reason"]
+    assert "A record that this task received is not valid" in left["reason"]
 
 
 @pytest.mark.parametrize(

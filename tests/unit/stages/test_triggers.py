@@ -100,10 +100,10 @@ def test_an_answer_in_place_of_one_that_was_wiped_fires_although_there_are_as_ma
 
 def test_the_deadline_fires(airflow: AirflowServer) -> None:
     airflow.ask(BALLOT, "ben")
-    assert fired(trigger(until=datetime.now(UTC) + timedelta(seconds=0.3))) == {"why": "the time is up"}
+    assert fired(trigger(until=datetime.now(UTC) + timedelta(seconds=0.3))) == {"why": "the deadline has passed"}
     past = trigger(until=datetime.now(UTC) - timedelta(days=1))
     before = len(airflow.asked)
-    assert fired(past) == {"why": "the time is up"}
+    assert fired(past) == {"why": "the deadline has passed"}
     assert len(airflow.asked) == before
 
 
@@ -122,7 +122,7 @@ def test_an_airflow_that_is_away_for_a_while_is_waited_for(airflow: AirflowServe
 
 def test_an_airflow_that_stays_away_does_not_hold_up_the_deadline(airflow: AirflowServer) -> None:
     airflow.troubles = [(500, b"broken")] * 10_000
-    assert fired(trigger(until=datetime.now(UTC) + timedelta(seconds=0.3))) == {"why": "the time is up"}
+    assert fired(trigger(until=datetime.now(UTC) + timedelta(seconds=0.3))) == {"why": "the deadline has passed"}
 
 
 def test_a_token_that_expires_leads_to_logging_in_again(airflow: AirflowServer) -> None:

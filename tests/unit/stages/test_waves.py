@@ -80,7 +80,7 @@ def test_a_wave_that_only_the_calendars_keep_waits_until_they_open(
 
 
 def test_a_release_that_never_had_a_permit_has_nothing_to_back_out(task: RunningTask) -> None:
-    with pytest.raises(AirflowSkipException, match="never came to its target"):
+    with pytest.raises(AirflowSkipException, match="did not change its target"):
         verification.back_out.function("bike-shop")
 
 
@@ -149,6 +149,6 @@ def test_a_back_out_is_tried_again_while_hosts_do_not_answer(
         (verification, "_first_reason", lambda _: "wave 1 failed"),
     ):
         monkeypatch.setattr(room, name, value)
-    with pytest.raises(HostUnreachable, match="did not bring back every host"):
+    with pytest.raises(HostUnreachable, match="did not restore every host"):
         verification.back_out.function("bike-shop")
     assert task.recorded[-1][0] == "back_out.done"

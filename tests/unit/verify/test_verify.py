@@ -767,22 +767,23 @@ def test_a_back_out_goes_where_the_plan_says_under_a_permit(tmp_path: Path, chan
 
 
 @pytest.mark.parametrize(
-    ("wave", "error", "canary", "proven"),
+    ("wave", "failure", "canary", "proven"),
     [
-        pytest.param(14, "it does not start", None, True, id="one that failed"),
-        pytest.param(14, "No permit: Emergency stop: stop", None, False, id="one without a permit"),
-        pytest.param(14, "127.20.0.13: The wave is halted: stop", None, False, id="one that was held back"),
-        pytest.param(14, "it does not start", CANARY, True, id="one beside a canary"),
-        pytest.param(11, "it does not start", CANARY, False, id="the canary itself"),
+        pytest.param(14, {"error": "it does not start"}, None, True, id="one that failed"),
+        pytest.param(14, {"error": "stopped", "held_back": True}, None, False, id="one that was held back"),
+        pytest.param(14, {"error": "No permit: Emergency stop: stop"}, None, False, id="an older one without a permit"),
+        pytest.param(14, {"error": "h: The wave is halted: stop"}, None, False, id="an older one that was held back"),
+        pytest.param(14, {"error": "it does not start"}, CANARY, True, id="one beside a canary"),
+        pytest.param(11, {"error": "it does not start"}, CANARY, False, id="the canary itself"),
     ],
 )
 def test_an_error_budget_bears_neither_what_was_held_back_nor_a_canary(
-    tmp_path: Path, wave: int, error: str, canary: CanaryPlan | None, proven: bool
+    tmp_path: Path, wave: int, failure: dict[str, Any], canary: CanaryPlan | None, proven: bool
 ) -> None:
     strategy = Strategy(window=1, max_failed=1, min_healthy=0, by_zone=False)
     holds, said = changed(
         tmp_path,
-        lambda many: [*many[:wave], failing(many[wave], error=error), *many[wave + 1 :]],
+        lambda many: [*many[:wave], failing(many[wave], **failure), *many[wave + 1 :]],
         strategy=strategy,
         canary=canary,
     )

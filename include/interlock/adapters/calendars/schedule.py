@@ -145,7 +145,7 @@ def _of_calendars(calendars: Calendars, begin: datetime, end: datetime) -> Itera
             seen.add(id)
             scope = one.entry.scope
             named = ", ".join((*scope.services, *scope.business_units, *scope.environments)) or "everything"
-            does = {"deny": "Nothing is changed", "allow": "May be changed"}.get(one.entry.effect, "Shown only")
+            does = {"deny": "Closed", "allow": "Open"}.get(one.entry.effect, "Information only")
             yield Item(
                 id=id,
                 kind=one.entry.kind,
@@ -197,12 +197,12 @@ def _name(train: str, trains: Mapping[str, Train]) -> str:
 
 
 def _title(title: str, paused: bool, *, by_hand: bool = False) -> str:
-    marks = ", ".join(what for what, so in (("by hand", by_hand), ("paused", paused)) if so)
+    marks = ", ".join(what for what, so in (("manual", by_hand), ("paused", paused)) if so)
     return f"{title} ({marks})" if marks else title
 
 
 def _if_paused(paused: bool) -> str:
-    return "; paused: it departs only if somebody unpauses its Dag before" if paused else ""
+    return "; paused: it departs only if its Dag is unpaused before" if paused else ""
 
 
 def _under_way(
@@ -224,7 +224,7 @@ def _under_way(
         yield Item(
             id=id_of(one, trains),
             kind="train" if lost or one.departed else "departure",
-            title=f"{title}: its run ended without an arrival"
+            title=f"{title}: the run ended without an arrival"
             if lost
             else _title(title, is_paused, by_hand=bool(voyage.asked_by)),
             start=voyage.departure,
@@ -238,11 +238,11 @@ def _under_way(
 
 def _on_board(ledger: Chains, one: TrainHistory, voyage: PlannedRun) -> str:
     """Say who sent a train, and who is on it."""
-    sent = f"Sent by {voyage.asked_by}" if voyage.asked_by else "By its timetable"
+    sent = f"Triggered by {voyage.asked_by}" if voyage.asked_by else "On schedule"
     manifest = manifest_in(ledger.entries(one.chain))
     if manifest is None:
         return f"{sent}; manifest frozen at {voyage.cut_off:%Y-%m-%d %H:%M} UTC"
-    boarded = ", ".join(f"{each.service} {each.version}" for each in manifest.passengers) or "nobody"
+    boarded = ", ".join(f"{each.service} {each.version}" for each in manifest.passengers) or "none"
     return f"{sent}; on board: {boarded}"
 
 
@@ -256,7 +256,7 @@ def _arrived(went: Iterable[TrainHistory], trains: Mapping[str, Train]) -> Itera
         yield Item(
             id=id_of(one, trains),
             kind="train",
-            title=f"{_name(came.train, trains)}: {'arrived' if whole else 'not everybody arrived'}",
+            title=f"{_name(came.train, trains)}: {'arrived' if whole else 'some passengers did not arrive'}",
             start=came.departure if came.departure and came.departure < one.ended else one.ended - A_WHILE,
             end=one.ended,
             about=each or came.reason,

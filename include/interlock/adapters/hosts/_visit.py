@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from interlock.adapters.aws.load_balancer import Balancer
 from interlock.domain.catalogue import Health
-from interlock.domain.errors import DeployError, HostUnreachable, LostRight, ReleaseError, TransientError
+from interlock.domain.errors import DeployError, HeldBack, HostUnreachable, LostRight, ReleaseError, TransientError
 from interlock.domain.hosts.appspec import AppSpec, Event, parse_appspec
 from interlock.domain.hosts.commands import Contents, HostState, Site
 from interlock.domain.records import Host, HostResult
@@ -327,7 +327,7 @@ class Visit:
                 self._after = None  # nobody knows: the host may have gone on by itself, or by somebody else's hand
             if not isinstance(error, LostRight):
                 await self._serve_again()
-            return self._as_result("failed", str(error), may_pass=_may_pass(error))
+            return self._as_result("failed", str(error), may_pass=_may_pass(error), held_back=_is_held_back(error))
         except Exception as error:
             # One host's surprise is that host's failure: the others' connections must not be cut by it.
             log.exception("The deployment to %s ended unexpectedly", self._host.address)
@@ -368,7 +368,9 @@ class Visit:
         except ReleaseError as error:
             log.warning("%s stays out of the load balancer: %s", self._host.address, error)
 
-    def _as_result(self, outcome: _Outcome, error: str = "", *, may_pass: bool = False) -> HostResult:
+    def _as_result(
+        self, outcome: _Outcome, error: str = "", *, may_pass: bool = False, held_back: bool = False
+    ) -> HostResult:
         self._watch.end()
         return HostResult(
             host=self._host.address,
@@ -382,6 +384,7 @@ class Visit:
             sent=self._sent,
             warnings=tuple(self._warnings),
             may_pass=may_pass,
+            held_back=held_back,
         )
 
 
@@ -389,6 +392,11 @@ def _may_pass(error: ReleaseError) -> bool:
     """Tell whether something did not answer, be it that the host was put back after it."""
     passing = (HostUnreachable, TransientError)
     return isinstance(error, passing) or isinstance(error.__cause__, passing)
+
+
+def _is_held_back(error: ReleaseError) -> bool:
+    """Tell whether the host was not to be changed, whether or not it was restored after that."""
+    return isinstance(error, HeldBack) or isinstance(error.__cause__, HeldBack)
 
 
 async def visit_at_pace(visit: Callable[[Host], Awaitable[HostResult]], pace: Pace) -> dict[str, HostResult]:

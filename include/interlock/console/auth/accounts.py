@@ -50,21 +50,21 @@ def objection(
             why = _doubt_of(ledger, everybody.get(user), user, at or datetime.now(UTC), entries)
             _note_new(ledger, everybody, entries)
     except Exception as error:  # whatever it is: an account that cannot be looked at is doubted
-        log.exception("The account of %s could not be looked at", user)
+        log.exception("The account of %s could not be checked", user)
         said = str(error) if isinstance(error, ReleaseError) else type(error).__name__
-        return refusal(f"The account of {user} cannot be looked at: {said}.")
+        return refusal(f"The account of {user} cannot be checked: {said}.")
     return refusal(why) if why else ""
 
 
 def _doubt_of(ledger: Book, account: Account | None, user: str, at: datetime, entries: list[Entry]) -> str:
     """Return what is doubted about an account, and put it on record."""
     if account is None:
-        return f"The account of {user} has none of Interlock's roles."
+        return f"The account of {user} does not have a role of Interlock."
     why = doubt(account, at, entries)
     if why:
         evidence = account.payload()
         key = f"{FINDING}/{DOUBTED}/{sha256_of({**evidence, 'why': why})[:32]}"
-        finding = {"what": f"{why} It tried to answer, and was not taken.", "found": DOUBTED, "evidence": evidence}
+        finding = {"what": f"{why} An answer of this account was refused.", "found": DOUBTED, "evidence": evidence}
         ledger.append(INSTALLATION, FINDING, finding, actor=user, key=key)
     return why
 

@@ -51,8 +51,8 @@ class Guesses:
         again = max(int(self._limiter.get_window_stats(self._limit, _key(user)).reset_time - time.time()) + 1, 1)
         raise HTTPException(
             status.HTTP_429_TOO_MANY_REQUESTS,
-            f"Too many log-ins of this user have failed ({self._limit}); try again in {again} seconds. "
-            "Rule: [fab] auth_rate_limit of Airflow's configuration.",
+            f"Too many failed logins of this user ({self._limit}). Rule: [fab] auth_rate_limit in Airflow's "
+            f"configuration. Next: try again in {again} seconds.",
             headers={"Retry-After": str(again)},
         )
 

@@ -40,8 +40,8 @@ EDITING_NOT_NEEDED = {("PUT", DagAccessEntity.HITL_DETAIL), ("POST", DagAccessEn
 
 
 NOT_YET = (
-    "Airflow does not have the Dag {dag_id} yet: it reads a new file of the catalogue within a minute or so. "
-    "Next: try again then; if it is still not there, see the Dag import errors."
+    "Airflow has not loaded the Dag {dag_id} yet. It loads new files of the catalogue within about a minute. "
+    "Next: try again in a minute. If the Dag is still missing, see the Dag import errors."
 )
 LONGEST_KEPT = 3
 """Seconds for which an account and what it may do are not read again. FAB keeps them for 30: so long a new Dag would
@@ -151,7 +151,7 @@ class InterlockFabAuthManager(FabAuthManager):
     def _refuse_or_break(self, user: User, asked: CurrentRequest | None, entity: str | None, dag_id: str) -> None:
         """Refuse a request, unless its user breaks the glass."""
         if asked is None:
-            why = f"{refusal(entity, dag_id)} Interlock's plugin is not loaded: this did not come in by its door."
+            why = f"{refusal(entity, dag_id)} The request did not pass Interlock's plugin, which is not loaded."
         else:
             why = bench().objection(user.get_name(), asked, entity, dag_id, may_break=_breaks_glass(user))
         if why:

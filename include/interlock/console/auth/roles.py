@@ -136,9 +136,9 @@ def _check(name: str, held: Collection[Permission]) -> None:
     """Refuse to go on with a role that is not as it should be: FAB logs what it could not store, and goes on."""
     if set(_not_of_one_dag(held)) != ROLES[name]:
         raise ReleaseError(
-            f"The role {name} could not be brought to what the table of roles says.",
+            f"The permissions of the role {name} could not be updated to the role table.",
             who="the platform engineer",
-            next_step="look for FAB's error in the log",
+            next_step="find the error of FAB in the log of the API server",
         )
 
 

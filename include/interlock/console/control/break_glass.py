@@ -70,7 +70,7 @@ class BreakGlass:
         try:
             grant = self._grant(user, dag_id, asked.at)
             if grant is None:
-                return f"{refusal(entity, dag_id)} No grant names {user} for {dag_id} at {instant(asked.at)}."
+                return f"{refusal(entity, dag_id)} No grant covers {user} and {dag_id} at {instant(asked.at)}."
             targets = asked.targets_of(dag_id)
             if problem := _too_vague(asked, entity, targets):
                 return f"{refusal(entity, dag_id)} {problem}"
@@ -79,7 +79,7 @@ class BreakGlass:
         except Exception as error:  # whatever it is: what is not on record is not done
             log.exception("The use of %s on %s by %s could not be decided or recorded", BREAK_GLASS, dag_id, user)
             said = str(error) if isinstance(error, ReleaseError) else type(error).__name__
-            return f"{refusal(entity, dag_id)} The glass is not broken, for its use cannot be put on record: {said}"
+            return f"{refusal(entity, dag_id)} Break-glass access was refused, as it cannot be recorded: {said}"
         return ""
 
     def _grant(self, user: str, dag_id: str, at: datetime) -> Grant | None:
@@ -110,11 +110,11 @@ def read_grants(folder: Path) -> tuple[Grant, ...]:
 def _too_vague(asked: CurrentRequest, entity: str | None, targets: tuple[Target, ...]) -> str:
     """Say why what is asked for cannot be put on record, for it could be more than it says."""
     if asked.reaches_further:
-        return "With the glass broken, name each run: include_past and include_future are refused."
+        return "With break-glass access, name each run: include_past and include_future are refused."
     if len(targets) > MOST_TARGETS:
-        return f"With the glass broken, at most {MOST_TARGETS} tasks or runs are changed at once."
+        return f"With break-glass access, one request can change at most {MOST_TARGETS} tasks or runs."
     if entity is not None and any(target.run_id is None for target in targets):
-        return "With the glass broken, name the run that is to be changed."
+        return "With break-glass access, name the run to change."
     return ""
 
 
@@ -136,4 +136,5 @@ def _use(user: str, asked: CurrentRequest, entity: str | None, target: Target, g
 def _sentence(use: dict[str, Any]) -> str:
     where = f" of {use['task_id']}" if use["task_id"] else ""
     what = use["entity"].lower().replace("_", " ")
-    return f"{use['user']} broke the glass: {use['method']} {what}{where} of {use['dag_id']}, for: {use['reason']}"
+    done = f"{use['method']} {what}{where} of {use['dag_id']}"
+    return f"{use['user']} used break-glass access: {done}. Reason: {use['reason']}"

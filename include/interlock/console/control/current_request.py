@@ -168,7 +168,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse an object with a key twice: whoever reads it next might take the other one."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("an object has a key twice")
+        raise ValueError("an object contains the same key twice")
     return found
 
 

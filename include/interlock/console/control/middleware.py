@@ -181,20 +181,20 @@ class ReleaseControl:
     def _refusal(self, dag_id: str, body: bytes) -> str:
         """Say why this request is refused; empty: it is not."""
         if len(body) > LARGEST_BODY:
-            return f"The request is larger than {LARGEST_BODY} bytes."
+            return f"The request body is larger than {LARGEST_BODY} bytes."
         try:
             asked = json.loads(body, object_pairs_hook=unique)
             if not isinstance(asked, dict):
-                raise ValueError("it is not an object")
+                raise ValueError("the body is not a JSON object")
         except (ValueError, RecursionError) as error:
-            return f"The request is not JSON that can be read: {error}."
+            return f"The request body is not valid JSON: {error}."
         return unsafe_run(asked.get("dag_run_id")) or self._judge(dag_id, asked.get("conf"))
 
     def _judge(self, dag_id: str, conf: Any) -> str:
         if not dag_id.lower().startswith((RELEASES, ROLLBACKS)):
             return ""  # its first task reads the form
         if not isinstance(conf, dict):
-            return "The request has no conf with the fields of the trigger form."
+            return "The request body has no conf object with the fields of the trigger form."
         of_one = self._of_a_release if dag_id.lower().startswith(RELEASES) else self._of_a_rollback
         return of_one(dag_id, conf)
 
@@ -205,7 +205,7 @@ class ReleaseControl:
         except RequestRefused as error:
             return str(error)
         except ReleaseError as error:
-            return f"No release can be asked for while its catalogue is wrong. {error}"
+            return f"The release cannot be requested, because the catalogue of its service is invalid. {error}"
         return ""
 
     def _of_a_rollback(self, dag_id: str, conf: Mapping[str, Any]) -> str:
@@ -244,11 +244,13 @@ def _hidden(asked: CurrentRequest, body: bytes, scope: Scope) -> str:
         return ""
     kind = next((value for name, value in scope.get("headers", ()) if name.lower() == b"content-type"), b"")
     if asked.content is None:
-        return "The request is not JSON that can be read."
+        return "The request body is not valid JSON."
     if asked.method == "DELETE":
-        return "What deletes a connection has no body: Airflow's audit log would name what the body says."
+        return (
+            "A request that deletes a connection must not have a body: Airflow's audit log would name the body instead."
+        )
     if b"application/json" not in kind:
-        return "A request about connections is sent as application/json: Airflow's audit log keeps no other body."
+        return "Send requests about connections as application/json. Airflow's audit log does not keep other bodies."
     return ""
 
 

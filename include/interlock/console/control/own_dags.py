@@ -66,7 +66,7 @@ class OwnDags:
         try:
             return name in dags_of_catalogue(self._folder()) or self._is_known(name)
         except Exception:  # whatever it is: what cannot be told is under control
-            log.exception("Whether %s is a Dag of Interlock's cannot be told", name)
+            log.exception("Could not determine whether %s is a Dag of Interlock", name)
             return True
 
     def stranger(self, dag_id: str) -> str:
@@ -75,15 +75,15 @@ class OwnDags:
             where = home()
             return next((why for place in self._places(dag_id) if (why := stranger(dag_id, place, where))), "")
         except Exception as error:  # whatever it is: what cannot be told is not trusted
-            log.exception("Whose Dag %s is cannot be told", dag_id)
-            return f"Whose Dag {dag_id} is cannot be told: {type(error).__name__}. Next: try again."
+            log.exception("Could not determine the origin of the Dag %s", dag_id)
+            return f"The origin of the Dag {dag_id} cannot be determined: {type(error).__name__}. Next: try again."
 
     def is_there(self, dag_id: str) -> bool:
         """Tell whether Airflow has a Dag; what cannot be told is."""
         try:
             return any(True for _ in self._places(dag_id))
         except Exception:
-            log.exception("Whether Airflow has %s cannot be told", dag_id)
+            log.exception("Could not determine whether Airflow has the Dag %s", dag_id)
             return True
 
     def _is_known(self, name: str) -> bool:

@@ -93,22 +93,22 @@ def refusal(entity: str | None, dag_id: str, request_kind: RequestKind | None = 
         return f"{dag_id} is under release control: {_NEVER[request_kind]}"
     what = f"the {entity.lower().replace('_', ' ')}s" if entity else "the history"
     return (
-        f"{dag_id} is under release control: nobody marks, clears, edits or deletes {what} of a release, "
-        "administrators included. Rule: a release is decided by the people who were asked. "
-        f"Who can: holders of the role {BREAK_GLASS}, while a grant in break_glass.yaml of the catalogue names them. "
-        "Next: let the release go on or fail, and trigger it again."
+        f"{dag_id} is under release control: users, including administrators, cannot mark, clear, edit or delete "
+        f"{what} of a release. Rule: only the approvers decide on a release. "
+        f"Who can: holders of the role {BREAK_GLASS} who have a current grant in break_glass.yaml of the catalogue. "
+        "Next: let the release continue or fail, and trigger it again."
     )
 
 
 _PAUSED = (
-    "it is not paused. Rule: what stops releases and what watches over them is always ready. "
-    "Next: pause the Dag of a single release, or stop all with emergency_stop."
+    "it cannot be paused. Rule: Dags that stop or monitor releases must always be able to run. "
+    "Next: pause the release Dag of a single service, or stop all rollouts with emergency_stop."
 )
 _NEVER = {
-    RequestKind.START: "it is asked for at its trigger form, once; it is not backfilled, materialised or started by "
-    "other Dags. Next: trigger it at its form.",
-    RequestKind.ASSET: "its assets say what an environment runs, and only its runs say that. "
-    "Next: release what is to run.",
+    RequestKind.START: "runs are started with the trigger form only. Backfills, asset materialisations and other "
+    "Dags cannot start them. Next: trigger the Dag with its form.",
+    RequestKind.ASSET: "only its runs can change its assets, because they show which version an "
+    "environment runs. Next: release the version that the environment should run.",
     RequestKind.PAUSE: _PAUSED,
     RequestKind.PAUSE_MANY: _PAUSED,
 }
@@ -122,10 +122,10 @@ def is_root(connection_id: str) -> bool:
 def refusal_of_root(connection_id: str) -> str:
     """Say why a connection on which all proof rests is not changed at Airflow's API."""
     return (
-        f"The connection {connection_id} is what every release is proven by: nobody changes it here, administrators "
-        "included. Rule: who could have votes read, recorded or signed elsewhere could go round the board. "
-        "Who can: whoever deploys Airflow. Next: change it where connections are set up (airflow_settings.yaml, the "
-        "environment, a secrets backend)."
+        f"The connection {connection_id} protects the release process: users, including administrators, cannot change "
+        "it here. Rule: a changed connection could redirect votes or signatures and bypass the board. "
+        "Who can: the people who deploy Airflow. Next: change it in the configuration of the deployment "
+        "(airflow_settings.yaml, environment variables, or the secrets backend)."
     )
 
 

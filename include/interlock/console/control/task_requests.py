@@ -96,9 +96,9 @@ def _of_keys(connection_id: str, scope: Scope, lookups: Lookups) -> Refused | No
     if source is not None and is_controlled(source.dag_id) and not lookups.stranger(source.dag_id):
         return None
     why = (
-        f"The connection {connection_id} is what every release is proven by: only tasks of Interlock's own Dags read "
-        "it. Rule: who could read or record votes elsewhere could go round the board. Who can change it: nobody. "
-        "Next: use a connection of your own."
+        f"The connection {connection_id} protects the release process: only tasks of Interlock's own Dags can read it. "
+        "Rule: a task that reads it could record votes and bypass the board. Who can change it: this rule is fixed. "
+        "Next: use another connection."
     )
     return Refused(source.dag_id if source else "unknown", source.run_id if source else "unknown", "CONNECTION", why)
 

@@ -24,14 +24,14 @@ def not_on_the_train(user: str, service: str, conf: Mapping[str, Any], open_ledg
     if chain is None:
         if user != CONDUCTOR:
             return ""
-        return f"{CONDUCTOR} asks for the releases of a train's passengers only, and this one names no train."
-    why = f"only {CONDUCTOR} asks for the releases of a train, and {user or 'nobody known'} asked for this one"
+        return f"{CONDUCTOR} can only request releases of passengers of a train, but this request names no train."
+    why = f"only {CONDUCTOR} can request the releases of a train, but {user or 'an unknown user'} requested this one"
     if user == CONDUCTOR:
         try:
             with open_ledger() as ledger:
                 manifest = manifest_in(ledger.entries(chain))
         except ReleaseError as error:
-            return f"Whether this is a train's passenger cannot be told: {error}"
+            return f"The train of this release cannot be checked: {error}"
         why = objection(
             manifest,
             chain=chain,
@@ -42,8 +42,8 @@ def not_on_the_train(user: str, service: str, conf: Mapping[str, Any], open_ledg
             requester=user,
         )
     return (
-        f"This release is no passenger of a train: {why}. Rule: a train's releases are what its frozen manifest names, "
-        "and its conductor asks for them. Next: release it outside of the train."
+        f"This release is not a passenger of a train: {why}. Rule: the conductor of a train requests the releases that "
+        "the frozen manifest names. Next: release it outside of the train."
         if why
         else ""
     )

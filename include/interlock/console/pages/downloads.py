@@ -81,7 +81,7 @@ _SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", 
 def _blob(dag_id: str, run_id: str, open_ledger: OpenLedger, name: str) -> Blob:
     found = _files(dag_id, run_id, open_ledger)
     if name not in found:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, f"{dag_id}, run {run_id}, has left no {name}, or none yet.")
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"{dag_id}, run {run_id}, has no {name} yet.")
     return found[name]
 
 

@@ -110,7 +110,7 @@ def names_of_people() -> dict[str, str]:
 def static_file(name: str) -> FileResponse:
     """Return a script or a style of our pages."""
     if name not in FILES:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, f"There is no {name}.")
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"The file {name} does not exist.")
     return FileResponse(FILES[name], headers={"Cache-Control": "no-cache", **_headers(OUR_PAGES)})
 
 
@@ -134,7 +134,7 @@ def reports(dag_id: str, run_id: str, store: Store) -> dict[str, list[str]]:
 def docs_index(stage: str) -> RedirectResponse:
     """Lead to the index page of the data docs, in whose folder its links begin."""
     if stage not in DOCS_STAGES:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, f"{stage} leaves no data docs.")
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"The stage {stage} has no data docs.")
     return RedirectResponse(f"{stage}/index.html")
 
 
@@ -142,7 +142,7 @@ def docs_page(dag_id: str, run_id: str, stage: str, page: str, store: Store) -> 
     """Return a page of the data docs."""
     data = _read(store, dag_id, run_id, stage, page)
     if data is None:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, f"{stage} of this release has left no page {page}.")
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"The data docs of the stage {stage} have no page {page}.")
     return Response(data, media_type=_media_type(page), headers=_headers(DATA_DOCS))
 
 

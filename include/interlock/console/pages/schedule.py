@@ -49,7 +49,9 @@ class Seen:
 def shown(request: Request, user: GetUserDep, start: datetime, end: datetime) -> dict[str, Any]:
     """Return what the page shows of a time, what clashes, and where the reader's feed is."""
     if start.tzinfo is None or end.tzinfo is None or end <= start:
-        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "start and end are instants with a time zone")
+        raise HTTPException(
+            status.HTTP_422_UNPROCESSABLE_CONTENT, "start and end must be times with a time zone, and end after start"
+        )
     found = _look(request, user, start, end, clashing=True)
     token = token_of(user.get_name(), datetime.now(UTC) + TOKEN_HOLDS)
     return {
@@ -69,7 +71,9 @@ def feed(request: Request, token: Annotated[str, Query(max_length=300)]) -> Resp
     """Return the calendar as an iCalendar file, for whoever a token is of."""
     user = _user_of(token)
     if user is None:
-        raise HTTPException(status.HTTP_401_UNAUTHORIZED, "This address is not valid any more: take a new one")
+        raise HTTPException(
+            status.HTTP_401_UNAUTHORIZED, "This address has expired. Copy a new address from the release calendar"
+        )
     now = datetime.now(UTC)
     found = _look(request, user, now - BEHIND, now + AHEAD)
     data = as_ical(found.items, address=str(request.base_url).partition("/interlock")[0], now=now)

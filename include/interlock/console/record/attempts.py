@@ -165,7 +165,7 @@ class AttemptLog:
         )
         with self._changed:
             if len(self._came) == MOST_WAITING:
-                log.error("More attempts are refused than can be recorded; the oldest is not")
+                log.error("Too many refused attempts to record: the oldest attempt was dropped")
             self._came.append(attempt)
             if self._thread is None or not self._thread.is_alive():
                 self._start()
@@ -219,9 +219,9 @@ class AttemptLog:
                     ledger.append(INSTALLATION, REFUSED, row.payload(), actor=row.first.user, key=row.key)
                     self._rows.popleft()
         except Exception as error:  # a thread that ends would lose all that come after
-            log.exception("%s entries of refused attempts wait, for the ledger does not take them", len(self._rows))
+            log.exception("%s entries of refused attempts wait, because the ledger is not available", len(self._rows))
             if type(error) in NOT_TAKEN:
-                log.error("One is given up: %s", self._rows.popleft().payload())
+                log.error("An entry was dropped: %s", self._rows.popleft().payload())
             return False
         return True
 

@@ -41,7 +41,7 @@ def does_not_count(user: str, asked: CurrentRequest) -> str:
     if given is None or not lacks_reason(given.task_id, given.choice, given.comment):
         return ""
     return (
-        "Your answer was not taken: a waiver without a reason does not count. Rule: the reason of a waiver stands in "
+        "Your answer was not accepted: a waiver without a reason does not count. Rule: the reason of a waiver is "
         "its comment. Next: write the reason into the comment and answer again."
     )
 
@@ -71,8 +71,8 @@ def objection(
         log.exception("%s could not be recorded", given)
         why = str(error) if isinstance(error, ReleaseError) else type(error).__name__
         return (
-            f"Your answer was not taken, for it cannot be put on record: {why} Rule: an answer counts if the ledger "
-            "has it. Who can change it: the platform engineer. Next: answer again when the ledger is there."
+            f"Your answer was not accepted, because it could not be recorded: {why} Rule: an answer counts only if the "
+            "ledger recorded it. Who can change it: the platform engineer. Next: answer again later."
         )
     return ""
 
@@ -101,7 +101,7 @@ def note_run(
                 if dag_id == stops.DAG:
                     _stop_at_once(ledger, user, run, conf)
     except Exception:  # whatever it is: the run's first task says that it is not on record
-        log.exception("Who asked for a run of %s could not be recorded", dag_id)
+        log.exception("The requester of a run of %s could not be recorded", dag_id)
 
 
 def _stop_at_once(ledger: Book, user: str, run: str, form: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ async function answered(path, kind) {
   const answer = await fetch(base + path, { headers: { Accept: kind } });
   if (answer.status === 401) {
     parent.location.reload(); // Airflow shows its login
-    throw new Error("You are not logged in any more.");
+    throw new Error("Your session has expired. Log in again.");
   }
   if (!answer.ok) {
     const body = await answer.json().catch(() => ({}));

@@ -18,7 +18,7 @@ const LEGEND = [
   ["bad", "freeze, failed"],
   ["clash", "conflict"],
   ["due", "milestone"],
-  ["calm", "shown only"],
+  ["calm", "information only"],
 ];
 const SHADES = { calm: "quiet", idle: "quiet" };
 const MOST_CONFLICTS = 5;
@@ -72,7 +72,7 @@ function say(found) {
   const feed = document.getElementById("feed");
   if (found.feed) {
     const address = new URL(base + found.feed, location.origin).href;
-    feed.replaceChildren("Subscribe to it, with an address that is yours alone: ", element("a", { href: address }, "iCalendar feed"));
+    feed.replaceChildren("Subscribe with your personal address (do not share it): ", element("a", { href: address }, "iCalendar feed"));
   }
 }
 

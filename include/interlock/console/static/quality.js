@@ -22,7 +22,7 @@ try {
   const { stages } = await read(`interlock/reports?${query}`);
   bar.append(...stages.map((stage) => element("button", { name: stage, onclick: () => show(stage) }, TITLES[stage])));
   if (stages.length) show(stages[0]);
-  else bar.append(element("p", { class: "quiet" }, "No quality has been judged in this run yet."));
+  else bar.append(element("p", { class: "quiet" }, "This run has no quality report yet."));
 } catch (error) {
-  bar.append(element("p", { class: "bad" }, `The quality report cannot be read: ${error.message}`));
+  bar.append(element("p", { class: "bad" }, `The quality report cannot be loaded: ${error.message}`));
 }

@@ -18,12 +18,12 @@ const STAGES = [
 const TITLES = Object.fromEntries(STAGES);
 const SUITES = {
   tests: "Tests",
-  coverage: "Coverage of the tests",
+  coverage: "Test coverage",
   performance: "Response times and errors",
   components: "Components and licences",
-  record: "The release's own records",
+  record: "Release record",
   smoke: "Smoke requests",
-  load: "Load, against before",
+  load: "Load, compared with before the release",
 };
 const CLERK = "board_clerk";
 const RECORDS = {
@@ -137,12 +137,12 @@ function took(tasks) {
 function stateOf(tasks) {
   const states = tasks.map((task) => task.state);
   if (states.includes("failed")) return "failed";
-  if (states.some((state) => state === "awaiting_input")) return "waits for people";
+  if (states.some((state) => state === "awaiting_input")) return "waiting for answers";
   if (states.some((state) => state && !ENDED.has(state))) return "running";
   if (states.some((state) => state === "upstream_failed")) return "not reached";
   if (states.length && states.every((state) => state === "skipped" || state === "removed")) return "skipped";
   if (states.length && states.every((state) => ENDED.has(state))) return "done";
-  return states.some(Boolean) ? "running" : "to come";
+  return states.some(Boolean) ? "running" : "pending";
 }
 
 const SAYS = {
@@ -161,10 +161,10 @@ const SAYS = {
   acceptance: ({ acceptance }) => acceptance?.reason,
   rollout: ({ rollout, board }) => board?.reason ?? (rollout && `frozen: ${plural(rollout.waves.length, "wave")}`),
   communication: ({ communication }) =>
-    communication && `told ${plural(Object.keys(communication.sent).length, "audience")}`,
+    communication && `${plural(Object.keys(communication.sent).length, "audience")} notified`,
   implementation: ({ waves, rollout }) => waves.length && `${waves.length} of ${plural(rollout?.waves.length ?? waves[0].of, "wave")}`,
   verification: ({ verification, backOut }) =>
-    backOut ? `backed out${backOut.verified ? ", verified" : ", NOT verified"}` : verification?.success && "production behaves as before",
+    backOut ? `backed out${backOut.verified ? ", verified" : ", NOT verified"}` : verification?.success && "verification passed",
   closure: ({ outcome }) => outcome && `recorded as ${outcome.outcome.replace("_", " ")}`,
 };
 
@@ -194,7 +194,7 @@ function waiting({ questions, records: { rollout } }) {
   const people = [...new Set(open.map((question) => asked(question).map((user) => user.name).join(" or ")))];
   const board = open.some((question) => question.task_instance.task_id.startsWith("rollout."));
   const until = board && rollout?.decide_by ? `, until ${when(rollout.decide_by)}` : "";
-  return element("p", { class: "reason wait" }, `Waits for ${people.join(", ")}${until}.`);
+  return element("p", { class: "reason wait" }, `Waiting for ${people.join(", ")}${until}.`);
 }
 
 function heading({ run, records, reasons, tasks, questions }) {
@@ -219,9 +219,9 @@ function glance({ run, records, names }) {
   const requester = plan?.requested_by ?? run.triggering_user_name;
   const facts = [
     ["Commit", plan && [code(short(plan.commit.sha)), ` ${plan.commit.subject}`]],
-    ["What", plan && code(plan.ref)],
+    ["Ref", plan && code(plan.ref)],
     ["Change type", plan?.change_type],
-    ["Asked for by", names.get(requester) ?? requester],
+    ["Requested by", names.get(requester) ?? requester],
     ["Target", plan && `${plan.target}${plan.rehearsal ? " (rehearsal)" : ""}`],
     ["Tickets", plan?.tickets.join(", ")],
     ["Not before", plan?.not_before && when(plan.not_before)],
@@ -247,7 +247,7 @@ function stages({ tasks, records, reasons }) {
     const name = own.length ? link(label, `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/group/${id}`) : label;
     return [name, pill(state), state === "not reached" ? "" : took(own), said.filter(Boolean).join(" — ")];
   });
-  return section("Stages", table(["Stage", "State", "Took", "What came of it"], rows, "", "stages"));
+  return section("Stages", table(["Stage", "State", "Duration", "Result"], rows, "", "stages"));
 }
 
 function decisions({ run, questions, records, names }) {
@@ -264,9 +264,9 @@ function decisions({ run, questions, records, names }) {
   ]);
   return section(
     "Decisions",
-    table(["Of", "Decision", "Reason", "Digest"], rows, "Nothing has been decided yet.", "decisions"),
-    element("h3", {}, "Who was asked, and what they answered"),
-    table(["Asked", "Question", "Answer", "By", "At", "Comment"], inOrder(questions).map(answer(names)), ENDED.has(run.state) ? "Nobody was asked." : "Nobody has been asked yet."),
+    table(["Decision on", "Result", "Reason", "Digest"], rows, "No decisions yet.", "decisions"),
+    element("h3", {}, "Questions and answers"),
+    table(["Assigned to", "Question", "Answer", "Answered by", "At", "Comment"], inOrder(questions).map(answer(names)), ENDED.has(run.state) ? "No questions were asked." : "No questions yet."),
   );
 }
 
@@ -289,21 +289,21 @@ const answer = (names) => (question) => {
   const closed = by === CLERK;
   const answered = question.response_received
     ? pill(closed ? "closed" : question.chosen_options.join(", "))
-    : pill(forged ? "marked by hand, no answer" : ENDED.has(task.state) ? "no answer" : "waited for");
+    : pill(forged ? "marked manually, no answer" : ENDED.has(task.state) ? "no answer" : "waiting");
   const path = `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/${encodeURIComponent(task.task_id)}`;
   const place = task.map_index >= 0 ? `${path}/mapped/${task.map_index}/required_actions` : `${path}/required_actions`;
   return [
     asked(question).map((user) => user.name).join(" or "),
     link(question.subject, place),
     answered,
-    closed ? "nobody: not needed any more" : by ? (names.get(by) ?? by) : question.response_received ? "nobody in time" : "",
+    closed ? "closed: no longer needed" : by ? (names.get(by) ?? by) : question.response_received ? "no answer in time" : "",
     question.responded_at ? when(question.responded_at) : "",
     closed ? "" : said(question.params_input),
   ];
 };
 
 function said(form) {
-  const conditions = form?.conditions ? [element("br"), `On condition: ${form.conditions}`] : [];
+  const conditions = form?.conditions ? [element("br"), `Conditions: ${form.conditions}`] : [];
   return [form?.comment ?? "", ...conditions];
 }
 
@@ -312,8 +312,8 @@ function changes({ records: { plan } }) {
   const rows = plan.commits.slice(0, 20).map((commit) => [code(short(commit.sha)), commit.subject, commit.author]);
   const more = plan.commit_count - rows.length;
   return section(
-    `What changes since ${plan.previous_version ?? "nothing"}`,
-    table(["Commit", "Subject", "Author"], rows, "Nothing: there are no commits since."),
+    plan.previous_version ? `Changes since ${plan.previous_version}` : "Changes",
+    table(["Commit", "Subject", "Author"], rows, "No commits since then."),
     more > 0 ? element("p", { class: "quiet" }, `… and ${plural(more, "more commit")}.`) : null,
   );
 }
@@ -321,7 +321,7 @@ function changes({ records: { plan } }) {
 function risk({ records: { plan } }) {
   if (!plan) return null;
   const rows = plan.risk.terms.map((term) => [term.name, String(term.points), term.why]);
-  return section(`Risk ${plan.risk.score} of 100`, table(["Term", "Points", "Why"], rows, "No term of the formula applies."));
+  return section(`Risk ${plan.risk.score} of 100`, table(["Factor", "Points", "Reason"], rows, "No risk factor applies."));
 }
 
 function failures(found) {
@@ -341,7 +341,7 @@ function waived(waivers, names) {
     when(one.until),
     one.reason,
   ]);
-  return [element("h3", {}, "Waived; what failed has failed"), table(["Expected", "By", "Until", "Because"], rows)];
+  return [element("h3", {}, "Waivers (the expectations still count as failed)"), table(["Expected", "By", "Until", "Reason"], rows)];
 }
 
 function quality({ names, records: { quality: report, verification, rollout } }) {
@@ -355,10 +355,10 @@ function quality({ names, records: { quality: report, verification, rollout } })
   const docs = `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/plugin/quality-report`;
   return section(
     "Quality",
-    table(["Suite", "Judgement", "Expectations met"], suites),
+    table(["Suite", "Result", "Expectations met"], suites),
     broken.length ? failures(broken) : null,
     rollout?.waivers?.length ? waived(rollout.waivers, names) : null,
-    element("p", {}, link("The quality report, row by row", docs)),
+    element("p", {}, link("Quality report with all rows", docs)),
   );
 }
 
@@ -379,13 +379,13 @@ function hosts({ run, records: { rollout, waves, backOut, outcome } }) {
         host.address,
         code(first?.before ?? goesBack),
         code(last?.after),
-        pill(last ? last.outcome : ended ? "not touched" : "to come"),
+        pill(last ? last.outcome : ended ? "not changed" : "pending"),
         runs ?? "",
         last?.error ?? "",
       ];
     }),
   );
-  const heads = ["Wave", "Host", "Address", "Before", "After", "Outcome", "Answers now", "Error"];
+  const heads = ["Wave", "Host", "Address", "Before", "After", "Outcome", "Current version", "Error"];
   return section(`Hosts of ${rollout.environment}`, table(heads, rows));
 }
 
@@ -393,7 +393,7 @@ function people({ names, records: { communication } }) {
   if (!communication) return null;
   const told = Object.entries(communication.sent).map(([name, addresses]) => [name, addresses.join(", ")]);
   const trained = Object.entries(communication.acknowledged).map(([role, user]) => [role, `acknowledged by ${names.get(user) ?? user}`]);
-  return section("People told", table(["Audience or role", "Who"], [...told, ...trained], "Nobody had to be told."));
+  return section("Notifications", table(["Audience or role", "Recipients"], [...told, ...trained], "No notifications were needed."));
 }
 
 const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
@@ -403,7 +403,7 @@ function documents({ files: { notes, evidence, problem } }) {
   const unfolded = page.querySelector("details")?.open; // as the reader left it
   return section(
     "Documents",
-    problem ? element("p", { class: "bad" }, `The documents cannot be shown: ${problem}`) : null,
+    problem ? element("p", { class: "bad" }, `The documents cannot be loaded: ${problem}`) : null,
     notes ? element("details", { open: unfolded && "" }, element("summary", {}, "Release notes"), element("pre", {}, notes.text)) : null,
     evidence
       ? element(
@@ -412,7 +412,7 @@ function documents({ files: { notes, evidence, problem } }) {
           element("a", { href: `${base}${filesPath}/evidence`, download: "" }, "Download the evidence pack"),
           ` (${size(evidence.size)}, sha256 `,
           code(evidence.sha256),
-          "): everything that proves this release, signed; docs/evidence.md says how to prove it offline.",
+          "): the signed evidence of this release. docs/evidence.md describes how to verify it offline.",
         )
       : null,
   );
@@ -427,12 +427,12 @@ function show(release) {
 
 async function refresh() {
   try {
-    if (!dagId.startsWith("release_")) throw new Error(`${dagId || "This"} is not a release.`);
+    if (!dagId.startsWith("release_")) throw new Error(`${dagId || "This page"} is not a release.`);
     const release = await readRelease();
     show(release);
     if (["queued", "running"].includes(release.run.state)) setTimeout(refresh, EVERY);
   } catch (error) {
-    page.replaceChildren(element("p", { class: "bad" }, `The release cannot be shown: ${error.message}`));
+    page.replaceChildren(element("p", { class: "bad" }, `The release cannot be loaded: ${error.message}`));
   }
 }
 

@@ -11,10 +11,9 @@ from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Catalogue, Service
-from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.errors import HeldBack, PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import Entry
 
-HALTED = "The wave is halted:"
 """What the results of hosts begin with that a wave did not come to."""
 DECLARED, LIFTED = "emergency_stop.declared", "emergency_stop.lifted"
 DAG = "emergency_stop"
@@ -114,14 +113,14 @@ def stop_to_lift(entries: Iterable[Entry], id: str) -> EmergencyStop:
 
 
 def refuse_halted(stops: Iterable[EmergencyStop], closed: Iterable[str]) -> None:
-    """Raise a PolicyViolation if something stops a wave that is under way: no further host is touched.
+    """Raise HeldBack if something stops a wave that is in progress: no further host is changed.
 
     :param closed: what the calendars say, in words.
     """
     reasons = [*(f"emergency stop of {stop}" for stop in stops), *(f"calendar: {reason}" for reason in closed)]
     if reasons:
-        raise PolicyViolation(
-            f"{HALTED} {' '.join(reasons)}",
+        raise HeldBack(
+            f"The wave is halted: {' '.join(reasons)}",
             rule="an emergency stop, and what closes a calendar, halt a rollout between two hosts",
             who="whoever may lift the stop, or keeps include/catalogue/calendars",
             next_step="the release is backed out, or waits if the calendar says so; trigger it again when it may go on",

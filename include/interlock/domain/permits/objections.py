@@ -8,12 +8,11 @@ from datetime import datetime
 from pydantic import Field
 
 from interlock.domain.canonical import Model, Sha256, sha256_of
-from interlock.domain.errors import PolicyViolation
+from interlock.domain.errors import HeldBack
 from interlock.domain.records import Decision, QualityReport, RolloutPlan, Waiver
 
 from .permit import RELEASE_MANAGER, SANDBOXES, utc_text
 
-NO_PERMIT = "No permit:"
 """What refusals begin with, and the results of hosts to which a wave had no permit."""
 
 _GATE = "before every wave, everything that was approved is proven again"
@@ -59,10 +58,10 @@ def objections(plan: RolloutPlan, found: Circumstances, now: datetime) -> tuple[
 
 
 def refuse(found: Sequence[Objection]) -> None:
-    """Raise a PolicyViolation that names every objection; nothing if there is none."""
+    """Raise HeldBack, which names every objection; nothing if there is none."""
     if found:
-        raise PolicyViolation(
-            f"{NO_PERMIT} " + " ".join(objection.what for objection in found),
+        raise HeldBack(
+            "No permit: " + " ".join(objection.what for objection in found),
             rule="; ".join(dict.fromkeys(objection.rule for objection in found)),
             who="; ".join(dict.fromkeys(objection.who for objection in found)),
             next_step="; ".join(dict.fromkeys(objection.next_step for objection in found)),

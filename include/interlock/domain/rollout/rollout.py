@@ -7,19 +7,16 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from interlock.domain.calendars.stops import HALTED
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Canary, Environment, Wave
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.permits.objections import NO_PERMIT
 from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.records import (
     AssetReport,
     CanaryPlan,
     GuidancePlan,
     Host,
-    HostResult,
     RolloutPlan,
     Strategy,
     Switch,
@@ -379,15 +376,10 @@ def tolerated(plan: RolloutPlan, waves: Iterable[WaveReport]) -> frozenset[str]:
     last = {result.instance_id: (wave.number, result) for wave in waves for result in wave.results}
     found = [last[host.instance_id] for host in plan.hosts if host.instance_id in last]
     failed = [(number, result) for number, result in found if result.outcome == "failed"]
-    unbearable = any(is_held_back(result) or (plan.canary and number == 1) for number, result in failed)
+    unbearable = any(result.held_back or (plan.canary and number == 1) for number, result in failed)
     if unbearable or not plan.strategy or len(failed) > plan.strategy.max_failed:
         return frozenset()
     return frozenset(result.instance_id for _, result in failed)
-
-
-def is_held_back(result: HostResult) -> bool:
-    """Tell whether nothing went wrong with a host but that it was not to be touched."""
-    return HALTED in result.error or NO_PERMIT in result.error
 
 
 def failed_elsewhere(waves: Iterable[WaveReport], number: int) -> frozenset[str]:

@@ -29,7 +29,7 @@ CLOSING_TIME = 60.0
 
 
 class AwaitBallots(BaseOperator):
-    """Wait, without a worker, until a board has decided or its time is up; then close the ballots left open.
+    """Wait until the board has decided or its deadline has passed, then close the open ballots. Uses no worker slot.
 
     :param ballots: the prepared ballots; none: nobody is asked.
     """
@@ -84,7 +84,7 @@ class AwaitBallots(BaseOperator):
         except (TransientError, HostUnreachable):
             raise  # it is tried again
         except ReleaseError:
-            self._close("this cannot be approved any more")
+            self._close("the release can no longer be approved")
             raise
 
     def _cast(self) -> tuple[Answer, ...]:
@@ -110,7 +110,7 @@ class AwaitBallots(BaseOperator):
         try:
             close_open_ballots(self.asks, len(self.ballots or ()), why)
         except ReleaseError as error:
-            self.log.warning("Some ballots stay open until their time is up: %s", error)
+            self.log.warning("Some ballots could not be closed. They expire at their deadline: %s", error)
 
 
 def close_open_ballots(asks: str, expected: int, why: str) -> None:
@@ -133,5 +133,5 @@ def close_open_ballots(asks: str, expected: int, why: str) -> None:
             if len(ballots) >= expected and all(ballot.answered for ballot in ballots):
                 return
             if monotonic() > give_up:
-                raise TransientError(f"{expected} ballots were to be closed, and some are still open.")
+                raise TransientError(f"Some of the {expected} ballots could not be closed.")
             sleep(0.5)

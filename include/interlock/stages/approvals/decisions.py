@@ -16,7 +16,7 @@ def settled(decision: Decision | None, **about: Any) -> Decision:
     :param about: what else the ledger is to say of it.
     """
     if decision is None:
-        raise GateRejected("Nobody who may decide has answered.", next_step="trigger the release again")
+        raise GateRejected("No approver answered in time.", next_step="trigger the release again")
     record(f"{decision.subject}.decided", {**decision.to_xcom(), **about}, seal=True)
     if not decision.approved:
         keep_result(decision)

@@ -43,7 +43,7 @@ COMMENT = Param(
     format="multiline",
     maxLength=4000,
     title="Comment",
-    description="Your reason. It goes on record with your answer.",
+    description="The reason for your answer. It is recorded in the ledger together with your answer.",
 )
 CONDITIONS = Param(
     "",
@@ -51,7 +51,7 @@ CONDITIONS = Param(
     format="multiline",
     maxLength=4000,
     title="Conditions",
-    description="On what your approval depends, if on anything.",
+    description="Conditions of your approval, if any.",
 )
 
 
@@ -104,7 +104,7 @@ def question(
         "body": f"{body.rstrip()}\n\n{BINDING.format(digest=digest)}",
         "assigned_users": [
             *({"id": person.user, "name": person.name} for person in people),
-            {"id": CLERK, "name": "Board clerk (closes what needs no answer any more)"},
+            {"id": CLERK, "name": "Board clerk (closes ballots that are no longer needed)"},
         ],
     }
 
@@ -145,9 +145,9 @@ def ask(
     ).expand_kwargs(questions)
     over = EmptyOperator(
         task_id=f"{task_id}_over",
-        task_display_name=f"{title}: over",
+        task_display_name=f"{title}: closed",
         trigger_rule=TriggerRule.ALL_DONE,
-        doc_md="Answered, out of time, or asked of nobody; what was answered is read from Airflow's record.",
+        doc_md="Runs when all questions are answered or have expired. The next task reads the answers from Airflow.",
     )
     chain(asked, over)
     return over
@@ -197,13 +197,13 @@ def _refuse_written(answers: Sequence[Answer], entries: Sequence[Entry], digest:
     """Refuse answers of people that are not on record as they came in; nobody's count for nobody."""
     said = [(_given(answer), answer.at) for answer in answers if answer.user is not None]
     for written in [one for one, at in said if not is_witnessed(one, at, entries, digest=digest)]:
-        what = f"{written} did not come in at Airflow's API: it is in its database only."
+        what = f"{written} was not submitted through Airflow's API: it exists only in Airflow's database."
         record("finding", {"what": what}, seal=True)
         raise PolicyViolation(
             what,
-            rule="an answer counts as it came in, which is on record in the ledger",
-            who="nobody; the finding stays on record",
-            next_step="find out who wrote it into Airflow's database, and trigger the release again",
+            rule="an answer counts only if the ledger recorded it when it was submitted",
+            who="this cannot be changed: the finding stays in the ledger",
+            next_step="have an auditor find out who wrote to Airflow's database, then trigger the release again",
         )
 
 

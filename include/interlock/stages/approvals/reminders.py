@@ -50,7 +50,7 @@ def remind_in_time(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Ans
     try:
         _remind(rule, rollout, [ballot for ballot in ballots if not ballot.answered], now)
     except Exception:  # whatever keeps a mail from being sent must not keep the board from deciding
-        log.exception("Not everybody who has not voted could be reminded; this is tried again in %s", AGAIN)
+        log.exception("Some reminders to vote could not be sent. The next attempt is in %s", AGAIN)
         return min(now + AGAIN, rollout.decide_by)
     return rollout.decide_by
 
@@ -95,7 +95,7 @@ def _send(
     mail.send(
         smtp,
         to=[person.email],
-        subject=f"Your vote is missing: {service.title} {rollout.version} to {rollout.environment}",
+        subject=f"Reminder to vote: {service.title} {rollout.version} to {rollout.environment}",
         text=render("reminder.md.j2", voter=person.name, page=Markdown(f"<{_base_url()}/{page}>"), **told),
         message_id=f"<{same}@interlock>",
     )

@@ -30,7 +30,7 @@ PASSED = "quality.passed"
 def prepare_waivers(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport
 ) -> list[dict[str, Any]]:
-    """Prepare a question for each failed expectation, if the policy names people who may waive every one of them."""
+    """Prepare one waiver question for each failed expectation, if the policy allows all of them to be waived."""
     _, book, described = resources.catalogue_of(service)
     if plan.rehearsal or not waivers.can_be_waived(in_force, book.people, report, requester=plan.requested_by):
         return []
@@ -68,9 +68,9 @@ def _waiver_question(
 
 @stage_task(task_display_name="Quality gate")
 def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport) -> list[Waiver]:
-    """Let the release pass if nothing failed, or if each failed expectation was waived; return the waivers.
+    """Let the release continue if all expectations passed or each failed expectation was waived; return the waivers.
 
-    What failed stays failed in the report; a release that does not pass ends with the rows that broke it.
+    A waiver does not change the quality report. A release that does not pass ends here and lists the failed rows.
     """
     policy, book, _ = resources.catalogue_of(service)
     answers = [
@@ -94,8 +94,8 @@ def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: 
             f"Quality review of {service} {plan.version} failed. {report.reason()}."
             + (f" Waivers: {'; '.join(refused)}." if asked and not plan.rehearsal else ""),
             rule=f"thresholds of {', '.join(sorted(set(in_force.sources.values())))}",
-            who=f"the service's team, for what failed; {policy.owner}, for the thresholds",
-            next_step="correct what failed and release a new version",
+            who=f"the service's team can fix the failures; {policy.owner} can change the thresholds",
+            next_step="fix the failures and release a new version",
         )
     record(PASSED, {"digest": sha256_of(report), "waived": len(granted)})
     return granted
@@ -110,7 +110,7 @@ def quality_gate(service: Service, policy: Policy, in_force: XComArg, plan: XCom
         title="Waive a failed expectation",
         default=waivers.REFUSE,
         within=time_limits_of(policy, service).acceptance,
-        doc_md="One question for each failed expectation, to those whom the policy names. Silence waives nothing.",
+        doc_md="One question for each failed expectation, to the people whom the policy names. No answer: no waiver.",
     )
     passed: XComArg = pass_gate(service.name, in_force, plan, report)
     chain([prepared, asked], passed)

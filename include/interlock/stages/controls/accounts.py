@@ -24,22 +24,22 @@ def confirm_params(folder: Path) -> dict[str, Param]:
     except CatalogueError:
         people = {}
     return {
-        "user": Param(type="string", title="Account", description="Whose account is as its owner left it.", **people),
+        "user": Param(type="string", title="Account", description="The account to confirm.", **people),
         "reason": Param(
             type="string",
             minLength=5,
             maxLength=1000,
-            title="How you know",
-            description="How its owner told you that they set the password, or have a new account. It goes on record.",
+            title="How you verified it",
+            description="How the owner confirmed that they reset the password or have a new account. It is recorded.",
         ),
     }
 
 
 @stage_task(task_display_name="Record the confirmation")
 def record_confirmation() -> dict[str, Any]:
-    """Put into the installation's chain that somebody's account, as it was doubted last, is as its owner left it.
+    """Record in the ledger that an account is controlled by its owner, in the state in which it last tried to answer.
 
-    Only another person of board.yaml may. What changes about the account later is doubted again.
+    Only another person listed in board.yaml may confirm it. Later changes to the account need a new confirmation.
     """
     key = f"{CONFIRMED}/{'/'.join(this_run())}"
     with resources.ledger() as ledger:
@@ -49,9 +49,9 @@ def record_confirmation() -> dict[str, Any]:
         user, reason = form.get("user"), form.get("reason")
         if not isinstance(user, str) or not isinstance(reason, str) or not 5 <= len(reason.strip()) <= 1000:
             raise RequestRefused(
-                "The form lacks the account, or how you know, in 5 to 1000 characters.",
-                who="whoever triggered it",
-                next_step="trigger it again",
+                "The form needs an account, and 5 to 1000 characters on how you verified it.",
+                who="the person who triggered confirm_account",
+                next_step="trigger confirm_account again with both fields",
             )
         book = load_rules(catalogue_folder())[1]
         said = confirmed(user, by, reason.strip(), book, ledger.entries(INSTALLATION, kind="finding"))

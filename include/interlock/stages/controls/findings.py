@@ -43,9 +43,9 @@ def record_findings(ledger: Ledger, found: Iterable[Finding]) -> int:
     return sum(map(len, new.values()))
 
 
-@stage_task(task_display_name="Tell people", trigger_rule=TriggerRule.ALL_DONE)
+@stage_task(task_display_name="Send notifications", trigger_rule=TriggerRule.ALL_DONE)
 def tell_people() -> list[str]:
-    """Send one mail about the findings that nobody has been told of, whoever left them, to those the policy names."""
+    """Send one e-mail about all findings that were not sent before to the people under findings.notify."""
     now = datetime.now(UTC)
     with resources.ledger() as ledger:
         told = {(one.payload["chain"], one.payload["key"]) for one in ledger.entries(INSTALLATION, kind=TOLD)}

@@ -21,34 +21,38 @@ def mark_params(folder: Path) -> dict[str, Param]:
     places = places_of(folder)
     environments = sorted({name for found in places.values() for name in found} or {"production"})
     return {
-        "service": Param(type="string", enum=sorted(places), title="Service", description="Whose version it is."),
+        "service": Param(
+            type="string", enum=sorted(places), title="Service", description="The service whose version you mark."
+        ),
         "environment": Param(
             "production" if "production" in environments else environments[0],
             type="string",
             enum=environments,
             title="Environment",
-            description="Where this holds.",
+            description="The environment to which the mark applies.",
         ),
-        "version": Param(type="string", minLength=5, maxLength=64, title="Version", description="Such as 1.4.0."),
+        "version": Param(
+            type="string", minLength=5, maxLength=64, title="Version", description="The version to mark, such as 1.4.0."
+        ),
         "verdict": Param(
             "bad",
             type="string",
             enum=["bad", "good", "pin", "unpin"],
             values_display={
-                "bad": "bad: it is not rolled out there any more, and nothing goes back to it",
-                "good": "good: it is not bad after all",
-                "pin": "pin: no other version is rolled out there",
-                "unpin": "unpin: others may be rolled out again",
+                "bad": "bad: do not deploy this version, and do not roll back to it",
+                "good": "good: remove the mark bad",
+                "pin": "pin: deploy only this version",
+                "unpin": "unpin: allow other versions again",
             },
             title="Verdict",
-            description="What is said of it; what was said last holds.",
+            description="The mark to set or remove. The latest mark applies.",
         ),
         "reason": Param(
             type="string",
             minLength=5,
             maxLength=1000,
             title="Reason",
-            description="Why. It stands in every refusal, and on record.",
+            description="Why you mark it. The reason appears in each refusal and is recorded in the ledger.",
         ),
     }
 
@@ -63,9 +67,9 @@ def places_of(folder: Path) -> dict[str, list[str]]:
 
 @stage_task(task_display_name="Record the mark")
 def record_mark() -> dict[str, Any]:
-    """Put into the installation's chain what somebody says of a version: bad, good, pinned or not.
+    """Record in the ledger that a version is bad, good, pinned or not pinned any more.
 
-    From then on no permit is given for a version that is marked bad, nor for any other than the one that is pinned.
+    Afterwards no release gets a permit for a version that is marked bad, or for a version other than the pinned one.
     """
     by = requester()
     form = {name: value for name, value in get_current_context()["params"].items() if value is not None}

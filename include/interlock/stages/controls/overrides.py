@@ -31,20 +31,22 @@ def override_params(folder: Path) -> dict[str, Param]:
     places = places_of(folder)
     environments = sorted({name for found in places.values() for name in found} or {"production"})
     return {
-        "service": Param(type="string", enum=sorted(places), title="Service", description="For whom it is."),
+        "service": Param(
+            type="string", enum=sorted(places), title="Service", description="The service that gets the override."
+        ),
         "environment": Param(
             "production" if "production" in environments else environments[0],
             type="string",
             enum=environments,
             title="Environment",
-            description="Where. What closes it now, by the calendars, is overridden.",
+            description="The environment. The calendar entry that closes it now is overridden.",
         ),
         "reason": Param(
             type="string",
             minLength=5,
             maxLength=1000,
             title="Reason",
-            description="Why it cannot wait. It is told to those whom the policy names, and goes on record.",
+            description="Why the change cannot wait. It is sent by e-mail and recorded in the ledger.",
         ),
         "hours": Param(
             2,
@@ -52,17 +54,17 @@ def override_params(folder: Path) -> dict[str, Param]:
             minimum=1,
             maximum=round(LONGEST.total_seconds() / 3600),
             title="Hours",
-            description="After so many the calendar holds again.",
+            description="The override expires after this time.",
         ),
     }
 
 
 @stage_task(task_display_name="Record the override")
 def record_override() -> dict[str, Any]:
-    """Put into the installation's chain that what closes an environment now does not count for one service.
+    """Record in the ledger that one service overrides the calendar entry that closes an environment now.
 
-    Only somebody whose role the calendar's entry names in ``override_by`` may, and not for a release that they asked
-    for. From then on permits are given as if the entry were not there, until its time is up.
+    Only a person with a role in ``override_by`` of the entry may override it, and not for a release that they
+    requested. Until the override expires, releases of the service get permits as if the entry did not exist.
     """
     key = f"{OVERRIDDEN}/{'/'.join(this_run())}"
     with resources.ledger() as ledger:
@@ -97,10 +99,10 @@ def _person(book: BoardBook, user: str) -> Person:
     found = next((person for person in book.people if person.user == user), None)
     if found is None:
         raise PolicyViolation(
-            f"{user}, who asks for this, is not among the people of board.yaml.",
-            rule="what a calendar closes is overridden by people with a role (override_by of its entry)",
-            who="whoever keeps board.yaml",
-            next_step="ask somebody whose role the entry names to trigger override_freeze",
+            f"{user} is not listed under people in board.yaml and cannot override a freeze.",
+            rule="a calendar entry is overridden by a person whose role is in its override_by",
+            who="the owner of board.yaml",
+            next_step="ask a person whose role the entry names to trigger override_freeze",
         )
     return found
 
@@ -116,18 +118,18 @@ def _requesters(service: str) -> Iterator[str]:
                     yield str(entry.payload.get("requested_by"))
 
 
-@stage_task(task_display_name="Tell people")
+@stage_task(task_display_name="Send notifications")
 def tell_of_override(recorded: dict[str, Any]) -> list[str]:
-    """Send a mail about it to those whom the policy names for findings; it says what else closes the environment."""
+    """E-mail the people under findings.notify of the policy, and list other entries that close the environment."""
     given = Override.model_validate(recorded)
     policy, _, service = resources.catalogue_of(given.service)
     answer = answer_now(policy, service, given.environment)
     text = (
-        f"{given.by} ({given.role}) overrode {given.place} for {given.service} in {given.environment}, until "
-        f"{given.until:%Y-%m-%d %H:%M} UTC: {given.reason}\n\nThe calendars now: {answer}"
+        f"{given.by} ({given.role}) overrode {given.place} for {given.service} in {given.environment} until "
+        f"{given.until:%Y-%m-%d %H:%M} UTC. Reason: {given.reason}\n\nCurrent state of the calendars: {answer}"
     )
     same = sha256("/".join((*this_run(), OVERRIDDEN)).encode()).hexdigest()[:32]
-    return list(notify(f"Overridden for {given.service}: {given.place}", text, same=same))
+    return list(notify(f"Freeze overridden for {given.service}: {given.place}", text, same=same))
 
 
 def override_tasks() -> None:

@@ -37,8 +37,8 @@ def reconcile_tasks() -> None:
     releases, ledger, hosts = check_releases(), check_ledger(), check_hosts()
     all_looked_at = EmptyOperator(
         task_id="all_looked_at",
-        task_display_name="All was looked at",
-        doc_md="Succeeds if releases, ledger and hosts could be looked at: telling people does not hide a failure.",
+        task_display_name="All checks completed",
+        doc_md="Succeeds if the checks of releases, ledger and hosts completed, even if a notification was sent.",
     )
     releases >> ledger >> hosts >> tell_people()
     [releases, ledger, hosts] >> all_looked_at

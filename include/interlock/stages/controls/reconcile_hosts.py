@@ -64,10 +64,10 @@ Records = dict[tuple[str, str], RecordedReleases]
 
 @stage_task(task_display_name="Compare hosts with the ledger", trigger_rule=TriggerRule.ALL_DONE)
 def check_hosts() -> int:
-    """Ask every host beyond the sandboxes what it runs, and compare it with what releases brought there.
+    """Ask every host outside of the sandboxes which release it runs, and compare the answer with the ledger.
 
-    A host that no release has touched is recorded once with what it runs, as a baseline; from then on any change
-    without a permit is a finding. A host that cannot be asked is none. Returns the number of new findings.
+    A host that no release has changed yet is recorded once as a baseline. Each later change without a permit is a
+    finding. A host that does not answer is not a finding. Returns the number of new findings.
     """
     services = load_catalogue(catalogue_folder()).services.values()
     found: list[Finding] = []
@@ -133,7 +133,7 @@ async def _ask_fleet(fleet: Fleet, login: Any, admission: Admission) -> Runs:
         try:
             runs |= await ask([host])
         except DeployError as error:
-            log.warning("%s (%s) cannot be asked what it runs: %s", host.address, host.name, error)
+            log.warning("%s (%s) does not answer which release it runs: %s", host.address, host.name, error)
     return runs
 
 
@@ -195,7 +195,12 @@ def _read_chains(
 
 def _record_baseline(environment: str, service: str, host: str, release: str | None) -> None:
     seen = {"service": service, "environment": environment, "host": host, "release": release}
-    log.warning("%s of %s runs %s; no release has touched it: this is its baseline", host, environment, release)
+    log.warning(
+        "%s of %s runs %s. No release has changed it yet, so this is recorded as its baseline",
+        host,
+        environment,
+        release,
+    )
     with resources.ledger() as ledger, suppress(AlreadyRecorded):
         ledger.append_once(
             INSTALLATION, BASELINE, seen, actor=this_task(), key=f"{BASELINE}/{service}/{environment}/{host}"

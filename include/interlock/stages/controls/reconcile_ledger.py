@@ -34,12 +34,12 @@ LEDGER_PARTS = 288
 """All other chains are proven in so many parts, one with each look: with a look every five minutes, each once a day."""
 
 
-@stage_task(task_display_name="Prove the ledger's chains", trigger_rule=TriggerRule.ALL_DONE)
+@stage_task(task_display_name="Verify the chains of the ledger", trigger_rule=TriggerRule.ALL_DONE)
 def check_ledger() -> int:
-    """Prove the chains of recent releases and of the installation, and a part of all others; return the new findings.
+    """Verify the chains of recent releases, of the installation, and a part of all others; return the new findings.
 
-    What holds is signed up to its last entry, so that nothing can be cut off from there on. Entries that were there at
-    the last look and have no signed head now had one, and it was removed.
+    An intact chain is signed up to its last entry, so that its end cannot be removed unnoticed. An entry that was
+    signed at the last check and has no signature now is a finding: the signature was removed.
     """
     now = datetime.now(UTC)
     looked = _last_check()
@@ -94,8 +94,8 @@ def _find_removed_heads(ledger: Ledger, chain: str, looked: datetime) -> Iterato
     if lost:
         yield Finding(
             kind="signature_gone",
-            what=f"The chain {chain} was signed up to entry {lost[-1].sequence}, and is signed up to {signed} now: "
-            "signed heads were removed.",
+            what=f"Signatures of the chain {chain} were removed: it was signed up to entry {lost[-1].sequence}, and is "
+            f"now signed up to entry {signed}.",
             evidence={"chain": chain, "signed_up_to": signed, "was": lost[-1].sequence},
             chain=INSTALLATION,
         )

@@ -40,10 +40,10 @@ QUESTION_TASKS = QUESTIONS | {ASK_TRAIN}
 
 @stage_task(task_display_name="Compare releases with Airflow's record")
 def check_releases() -> int:
-    """Compare each release that is under way or ended recently with Airflow's record of it; return the new findings.
+    """Compare each release that is in progress or ended recently with Airflow's records; return the new findings.
 
-    Tasks marked or cleared by hand, answers that are gone, edited results, deleted runs, paused Dags, Dags of others
-    with names of Interlock's, edited connections, a changed catalogue.
+    Detects tasks that were marked or cleared manually, missing answers, edited results, deleted runs, paused Dags,
+    foreign Dags with names of Interlock's Dags, edited connections, and a changed catalogue.
     """
     now = datetime.now(UTC)
     services = {dag_id: service for service in _load_services() for dag_id in ledger_runs.dags_of(service.name)}
@@ -81,10 +81,10 @@ def _compare_releases(
         try:
             found += _compare_release(ledger, api, dag_id, run_id, services.get(dag_id))
         except TransientError as error:
-            log.warning("%s, run %s, cannot be looked at now: %s", dag_id, run_id, error)
+            log.warning("%s, run %s, could not be checked now: %s", dag_id, run_id, error)
             passing = error
         except Exception as error:  # whatever it is: it must not hide the others
-            log.exception("%s, run %s, cannot be looked at", dag_id, run_id)
+            log.exception("%s, run %s, could not be checked", dag_id, run_id)
             found.append(airflow_record.describe_failed_check(dag_id, run_id, error))
     return found, passing
 
@@ -94,7 +94,7 @@ def _load_services() -> tuple[Service, ...]:
     try:
         return tuple(load_catalogue(catalogue_folder()).services.values())
     except CatalogueError as error:
-        log.error("Releases cannot be compared with the catalogue, for it is broken: %s", error)
+        log.error("Releases could not be compared with the catalogue, because the catalogue is invalid: %s", error)
         return ()
 
 

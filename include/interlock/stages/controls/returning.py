@@ -26,12 +26,12 @@ from interlock.stages.strategies import rolling
 log = logging.getLogger(__name__)
 
 
-@stage_task(task_display_name="Bring returned hosts to their release")
+@stage_task(task_display_name="Deploy to returned hosts")
 def bring_hosts_back() -> list[str]:
-    """Bring hosts that were down when the last release of their service came to it, if they answer now.
+    """Deploy the last release of a service to hosts that were unreachable during its rollout and answer now.
 
-    Needs a permit for exactly that release: its plan, the decision on it, its bytes and its chain are proven again, and
-    nothing may have changed its hosts since. A host is tried once; what fails is for people. Returns those that came.
+    Needs a permit for that release: plan, decision, artifact and chain are verified again, and no other release may
+    have changed its hosts since. Each host is tried once; a person handles failures. Returns the hosts that succeeded.
     """
     came: list[str] = []
     refused: list[str] = []
@@ -46,10 +46,10 @@ def bring_hosts_back() -> list[str]:
             refused.append(f"{service.name}: {error}")
     if refused:
         raise PolicyViolation(
-            f"Some hosts have returned and stay as they are. {' '.join(refused)}",
-            rule="a host that returns gets the last release under a permit of its own",
+            f"Some hosts are reachable again, but may not get the release now. {' '.join(refused)}",
+            rule="a host that returns gets the last release only with a permit of its own",
             who="the release manager",
-            next_step="release the version again as a standard change, or wait until what closes it is over",
+            next_step="release the version again as a standard change, or wait until the environment is open",
         )
     return came
 
@@ -81,7 +81,7 @@ def _answers(service: Service, missed: LeftOut, host: Host) -> bool:
             login = resources.login(described)
             asyncio.run(ssh_hosts.read_running([host], described.deploy_root, login=login, admission=admission))
     except DeployError as error:
-        log.info("%s has not returned: %s", host.name, error)
+        log.info("%s is still unreachable: %s", host.name, error)
         return False
     return True
 

@@ -25,32 +25,36 @@ def review_params(folder: Path) -> dict[str, Param]:
         services = sorted(path.stem for path in folder.glob("services/*.yaml"))
     words: dict[str, Any] = {"type": "string", "format": "multiline", "minLength": 5, "maxLength": 4000}
     return {
-        "service": Param(type="string", enum=services, title="Service", description="Whose release was reviewed."),
+        "service": Param(
+            type="string", enum=services, title="Service", description="The service whose release was reviewed."
+        ),
         "run": Param(
             type="string",
             minLength=1,
             maxLength=300,
             title="Run",
-            description="The run id of the release, as its page in Airflow shows it: manual__2026-…",
+            description="The run id of the release, as Airflow shows it on the page of the run: manual__2026-…",
         ),
-        "went_well": Param(title="What went well", description="On record, for the next release.", **words),
-        "to_change": Param(title="What to change", description="And who sees to it.", **words),
+        "went_well": Param(title="What went well", description="Recorded in the ledger for the next release.", **words),
+        "to_change": Param(
+            title="What to change", description="The improvements, and who is responsible for each.", **words
+        ),
         "participants": Param(
             type="string",
             format="multiline",
             minLength=1,
             maxLength=2000,
             title="Participants",
-            description="Who took part in the review; one on each line.",
+            description="Who took part in the review: one person per line.",
         ),
     }
 
 
 @stage_task(task_display_name="Record the review")
 def record_review() -> dict[str, Any]:
-    """Put a review into the installation's chain, by whoever triggered this; the service may then go on releasing.
+    """Record the review of a release in the ledger. The service can then make further releases.
 
-    Refuses a release that is not on record as ended.
+    A release that has not ended is refused.
     """
     reviewer = requester()
     review: Review = parse_review(dict(get_current_context()["params"]), reviewer)

@@ -35,17 +35,21 @@ def stop_params(folder: Path) -> dict[str, Param]:
             type="string",
             enum=list(scopes(folder)),
             title="What to stop",
-            description="Everything, a business unit, or a service. Ignored when a stop is lifted.",
+            description="Everything, a business unit, or a service. Ignored when you lift a stop.",
         ),
         "reason": Param(
             type="string",
             minLength=5,
             maxLength=1000,
             title="Reason",
-            description="Why. It stands in every refusal, and on record.",
+            description="Why you stop the rollouts. The reason appears in each refusal and is recorded in the ledger.",
         ),
         "incident": Param(
-            "", type=["string", "null"], maxLength=100, title="Incident", description="Its number, if there is one."
+            "",
+            type=["string", "null"],
+            maxLength=100,
+            title="Incident",
+            description="The incident number, if there is one.",
         ),
         "hours": Param(
             24,
@@ -53,23 +57,23 @@ def stop_params(folder: Path) -> dict[str, Param]:
             minimum=1,
             maximum=stops.LONGEST_HOURS,
             title="Hours",
-            description="After so many hours the stop lifts itself.",
+            description="The stop expires after this time.",
         ),
         "lift": Param(
             "",
             type=["string", "null"],
             maxLength=64,
             title="Lift a stop",
-            description="The id of a stop to lift, from the mail about it. Empty: a stop is declared.",
+            description="To lift a stop, enter its id from the e-mail. Leave empty to declare a stop.",
         ),
     }
 
 
 @stage_task(task_display_name="Declare or lift the stop")
 def record_stop() -> dict[str, Any]:
-    """Put an emergency stop, or that it is lifted, into the installation's chain, by whoever triggered this.
+    """Record in the ledger that an emergency stop is declared or lifted.
 
-    From then on no permit is given in its scope, and a wave that is under way halts before its next host.
+    While a stop is in force, no release in its scope gets a permit, and a wave in progress halts before its next host.
     """
     request = request_in(get_current_context()["params"], catalogue_folder())
     by = requester()
@@ -101,9 +105,9 @@ def _once(ledger: Ledger, kind: str, payload: dict[str, Any], by: str, key: str)
         return error.entry
 
 
-@stage_task(task_display_name="Tell people")
+@stage_task(task_display_name="Send notifications")
 def tell_of_stop(recorded: dict[str, Any]) -> list[str]:
-    """Send a mail about it to those whom the policy names for findings."""
+    """E-mail the people under findings.notify of the policy that a stop was declared or lifted."""
     kind = recorded["kind"]
     told = {name: value for name, value in recorded.items() if name != "kind"}
     same = sha256("/".join((*this_run(), kind)).encode()).hexdigest()[:32]
@@ -114,8 +118,8 @@ def tell_of_stop(recorded: dict[str, Any]) -> list[str]:
         stop = EmergencyStop.model_validate(told)
         subject = f"Emergency stop of {stop.scope}"
         text = (
-            f"Emergency stop of {stop}\n\nNo release in its scope gets a permit, and waves that are under way halt. "
-            f"To lift it, trigger emergency_stop with its id: {stop.id}"
+            f"Emergency stop of {stop}\n\nNo release in this scope gets a permit, and waves in progress halt. "
+            f"To lift the stop, trigger emergency_stop with its id: {stop.id}"
         )
     told_to = list(notify(subject, text, same=same))
     with resources.ledger() as ledger:

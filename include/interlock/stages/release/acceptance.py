@@ -39,7 +39,7 @@ def _asked(in_force: PolicyInForce, plan: ReleasePlan) -> bool:
     return in_force.flow.acceptance and not plan.rehearsal
 
 
-@stage_task(task_display_name="Prepare the acceptance", words=ASK)
+@stage_task(task_display_name="Prepare the acceptance question", words=ASK)
 def prepare_acceptance(
     service: str,
     in_force: PolicyInForce,
@@ -49,7 +49,7 @@ def prepare_acceptance(
     waivers: list[Waiver],
     deployment: TestDeployment,
 ) -> list[dict[str, Any]]:
-    """Prepare the question to the functional approvers, with the quality report in it."""
+    """Prepare the question to the functional approvers. It includes the quality report."""
     if not _asked(in_force, plan):
         return []
     _, board, described = resources.catalogue_of(service)
@@ -66,28 +66,26 @@ def prepare_acceptance(
         names=board.names,
         quality_page=quality_page(*this_run()),
     )
-    subject = f"Accept {described.title} {plan.version} as it runs on test"
+    subject = f"Accept {described.title} {plan.version} on the test environment"
     asked = boards.others(
         described.functional_approvers, {plan.requested_by, *boards.barred_authors(in_force.flow, plan, board)}
     )
     return [question(subject, body, digest, persons(board, asked))] if asked else []
 
 
-@stage_task(task_display_name="Decide on the acceptance")
+@stage_task(task_display_name="Decide on acceptance")
 def decide_acceptance(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, report: QualityReport
 ) -> Decision:
-    """Read what the functional approver answered; a rejection goes back to the development team with its reasons."""
+    """Read the answer of the functional approver. A rejection ends the release and is sent to the development team."""
     digest = acceptance_digest(artifact, report)
     if not _asked(in_force, plan):
         why = (
-            "a rehearsal asks nobody"
+            "A rehearsal needs no acceptance."
             if plan.rehearsal
-            else f"the policy asks nobody to accept a {plan.change_type} change"
+            else f"The policy requires no acceptance for a {plan.change_type} change."
         )
-        return settled(
-            Decision(subject="acceptance", digest=digest, approved=True, required=False, reason=f"{why.capitalize()}.")
-        )
+        return settled(Decision(subject="acceptance", digest=digest, approved=True, required=False, reason=why))
     _, book, described = resources.catalogue_of(service)
     return settled(
         boards.decide_single(
@@ -106,7 +104,7 @@ def decide_acceptance(
 @task_group(
     group_id="acceptance",
     group_display_name="6 Release accepted",
-    tooltip="Release accepted: the functional team validates",
+    tooltip="Release accepted: the functional approver validates the release on the test environment",
 )
 def acceptance_stage(
     service: Service,
@@ -127,7 +125,7 @@ def acceptance_stage(
         options=[APPROVE, REJECT],
         default=REJECT,
         within=time_limits_of(policy, service).acceptance,
-        doc_md="The functional team validates the release on the test environment. Silence is a rejection.",
+        doc_md="The functional approver validates the release on test. No answer in time counts as a rejection.",
     )
     decision = decide_acceptance(service.name, in_force, plan, artifact, report)
     chain([prepared, asked], decision)

@@ -28,16 +28,16 @@ log = logging.getLogger(__name__)
 
 
 @stage_task(
-    task_display_name="Build, test and pack",
+    task_display_name="Build, test and package",
     evidence="artifact.built",
     execution_timeout=timedelta(hours=2),
     **on_build_workers(),
 )
 def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
-    """Build and unit-test the pinned commit in a clean clone, and put the bundle into the artifact store.
+    """Build and unit-test the pinned commit in a clean clone, and upload the bundle to the artifact store.
 
-    With it go a bill of materials (CycloneDX) and provenance (SLSA v1), each signed (in-toto, DSSE), the test results,
-    the coverage and the build's log; each by its digest.
+    The task also uploads a bill of materials (CycloneDX) and provenance (SLSA v1), each signed (in-toto, DSSE), the
+    test results, the coverage and the build log. Each file is recorded with its digest.
     """
     policy, _, described = resources.catalogue_of(service)
     confines = resources.confines(policy, described, described.build.registries)
@@ -138,7 +138,7 @@ def _file_name(blob: Blob) -> str:
 @task_group(
     group_id="build",
     group_display_name="4 Build and configure",
-    tooltip="Build and configure: one immutable bundle with its provenance",
+    tooltip="Build and configure: build one immutable bundle with its provenance",
 )
 def build_stage(service: Service, plan: XComArg) -> XComArg:
     """Build the bundle."""

@@ -54,15 +54,15 @@ R = TypeVar("R", bound=Record)
 
 
 class ReleaseFailed(ReleaseError):
-    """The release did not end as a deployment, nor as the rehearsal that it was to be."""
+    """The release did not end as deployed or rehearsed."""
 
 
 @stage_task(task_display_name="Record the outcome", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
 def record_outcome(service: str) -> Outcome:
-    """Record how the release ended and which stage decided it.
+    """Record the outcome of the release, and the stage that determined it.
 
-    Derived from the release's chain in the ledger, from what Airflow's API says of the tasks, and from what the hosts
-    answer now. A release that has ended stays as it ended; one that failed may be backed out afterwards.
+    The outcome is derived from the chain of the release, the task states in Airflow, and the versions that the hosts
+    report now. A recorded outcome does not change, except that a failed release can still be backed out.
     """
     entries = chain_entries()
     known = _last_in(entries, "release.closed", Outcome)
@@ -105,26 +105,26 @@ def _change_type(entries: Sequence[Entry]) -> str:
     return str(asked.get("change_type") or ChangeType.NORMAL.value)
 
 
-@stage_task(task_display_name="Pack the evidence", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
+@stage_task(task_display_name="Create the evidence pack", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
 def pack_evidence() -> Blob:
-    """Put everything that proves this release into one signed archive in the artifact store: docs/evidence.md."""
+    """Upload the evidence of this release as one signed archive to the artifact store. See docs/evidence.md."""
     with resources.workspace() as folder, resources.ledger() as ledger, resources.airflow_api() as api:
         store, signer, witness = resources.store(), resources.signer(), resources.witness_key()
         sources = Sources(ledger, store, api, signer, suite_digests(), witness)
         packed = pack_release(*this_run(), sources, folder / "pack.zip", actor=this_task())
-    log.info("The evidence is in %s (%d files).", packed.blob.uri, packed.sealed.files)
+    log.info("The evidence pack is %s (%d files).", packed.blob.uri, packed.sealed.files)
     return packed.blob
 
 
 @stage_task(task_display_name="Close the release", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
 def close_release(service: str) -> Outcome:
-    """End the run as the release ended: it fails for every outcome but deployed and rehearsed, by the ledger's record.
+    """Fail the run unless the ledger recorded the outcome of the release as deployed or rehearsed.
 
-    :raises ReleaseFailed: the release did not end well, or no outcome is on record.
+    :raises ReleaseFailed: the release has another outcome, or no outcome is recorded.
     """
     outcome = _last_in(chain_entries(), "release.closed", Outcome)
     if outcome is None:
-        raise ReleaseFailed(f"It is not on record how the release of {service} ended.")
+        raise ReleaseFailed(f"The ledger has no outcome of this release of {service}.")
     keep_result(outcome)
     if outcome.outcome not in ("deployed", "rehearsed"):
         raise ReleaseFailed(
@@ -176,7 +176,7 @@ def _running(service: str, rollout: RolloutPlan | None) -> dict[str, str | None]
     try:
         _, _, described = resources.catalogue_of(service)
     except CatalogueError as error:
-        log.error("Nobody can be asked what it runs: %s", error)
+        log.error("The hosts cannot be asked which version they run: %s", error)
         return {}
     return answered_versions(rollout.hosts, described.health)
 
@@ -184,7 +184,7 @@ def _running(service: str, rollout: RolloutPlan | None) -> dict[str, str | None]
 @task_group(
     group_id="closure",
     group_display_name="Closure",
-    tooltip="Closure: recorded whatever happened; never turns a failed release green",
+    tooltip="Closure: always records the outcome; a failed release stays failed",
 )
 def closure_stage(service: Service) -> XComArg:
     """Record the outcome, pack the evidence and close the release; return the first task."""

@@ -24,7 +24,7 @@ ASK = "communication.acknowledge_training"
 
 @stage_task(task_display_name="Write the release notes", evidence="notes.written")
 def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communication:
-    """Write the release notes from the commits and tickets since what production runs."""
+    """Write the release notes from the commits and tickets since the version that production runs."""
     _, _, described = resources.catalogue_of(service)
     notes = release_notes(plan, described)
     return Communication(
@@ -34,7 +34,7 @@ def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communic
 
 @stage_task(task_display_name="Announce the release", evidence="release.announced")
 def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communication:
-    """Send each audience its announcement by e-mail; one that was sent is not sent again when the task is retried."""
+    """E-mail the announcement to each audience. A retry of the task does not send an announcement twice."""
     _, _, described = resources.catalogue_of(service)
     if plan.rehearsal or not described.audiences:
         return notes
@@ -68,9 +68,9 @@ def _material(described: Service, training: Training, commit: str) -> tuple[str,
     return material.decode("utf-8", errors="replace"), sha256(material).hexdigest()
 
 
-@stage_task(task_display_name="Prepare the training", words=ASK)
+@stage_task(task_display_name="Prepare the training questions", words=ASK)
 def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
-    """Prepare, for each support role that the service names, the training material to acknowledge."""
+    """Prepare the training material for each support role that the service names."""
     policy, board, described = resources.catalogue_of(service)
     if (training := _training(plan, described)) is None:
         return []
@@ -98,9 +98,9 @@ def _role_digest(material: str, role: str) -> str:
     return sha256(f"{material} {role}".encode()).hexdigest()
 
 
-@stage_task(task_display_name="Record who was told", evidence="communication.recorded")
+@stage_task(task_display_name="Record the communication", evidence="communication.recorded")
 def record_communication(service: str, plan: ReleasePlan, announced: Communication) -> Communication:
-    """Read from Airflow who acknowledged the training; without every role's acknowledgement the release stops."""
+    """Read from Airflow who acknowledged the training. The release ends unless each support role acknowledged it."""
     _, _, described = resources.catalogue_of(service)
     if (training := _training(plan, described)) is None:
         return announced
@@ -114,11 +114,11 @@ def record_communication(service: str, plan: ReleasePlan, announced: Communicati
                 + (
                     f" {votes[0].user}: {votes[0].comment or votes[0].choice}."
                     if votes
-                    else " Nobody answered in time."
+                    else " No answer was given in time."
                 ),
                 rule=f"training.acknowledge of services/{service}.yaml",
                 who="the service's team",
-                next_step=f"settle it with {', '.join(users)} and trigger the release again",
+                next_step=f"clear up the open points with {', '.join(users)} and trigger the release again",
             )
         acknowledged[role] = votes[0].user
     return announced.model_copy(update={"acknowledged": acknowledged})
@@ -127,7 +127,7 @@ def record_communication(service: str, plan: ReleasePlan, announced: Communicati
 @task_group(
     group_id="communication",
     group_display_name="8 Communicate and train",
-    tooltip="Communicate and train: notes, announcements, acknowledged training",
+    tooltip="Communicate and train: release notes, announcements, acknowledged training",
 )
 def communication_stage(service: Service, policy: Policy, plan: XComArg, decision: XComArg) -> XComArg:
     """Write the notes, announce, train, and record it."""
@@ -141,7 +141,7 @@ def communication_stage(service: Service, policy: Policy, plan: XComArg, decisio
         options=[ACKNOWLEDGE, NOT_READY],
         default=NOT_READY,
         within=time_limits_of(policy, service).acknowledgement,
-        doc_md="Each support role confirms that it has read the training material of this release.",
+        doc_md="Each support role confirms that it has read the training material. No answer in time ends the release.",
     )
     told = record_communication(service.name, plan, announced)
     chain(notes, training)

@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 @stage_task(task_display_name="Check hosts, load balancer and tools", evidence="assets.checked", **on_build_workers())
 def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
-    """Compare the hosts, the load balancer and the build tool with what there is.
+    """Check that the hosts, the load balancer and the build tool of the catalogue exist.
 
-    Starts hosts that are stopped, and creates missing ones where the catalogue says so. A rehearsal changes nothing in
-    production: it looks at it, and says what a release would not find.
+    Starts stopped hosts, and creates missing hosts where the catalogue allows it. A rehearsal does not change
+    production: it only reports what a release would not find there.
     """
     policy, _, described = resources.catalogue_of(service)
     lacking = fleets.lacking(described.environments[PRODUCTION]) if plan.target != PRODUCTION else None
@@ -45,7 +45,7 @@ def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
 @task_group(
     group_id="design",
     group_display_name="3 Hardware and software design",
-    tooltip="Hardware and software design: the assets that the release needs",
+    tooltip="Hardware and software design: check the hosts, load balancers and tools that the release needs",
 )
 def design_stage(service: Service, plan: XComArg) -> XComArg:
     """Check the assets."""

@@ -23,11 +23,11 @@ START = "{{ ti.xcom_pull(task_ids='rollout.freeze_plan')['not_before'] or dag_ru
 """Not before what the plan says; without that, the time has come already."""
 
 
-@stage_task(task_display_name="Measure the load before", evidence="baseline.measured")
+@stage_task(task_display_name="Measure the baseline load", evidence="baseline.measured")
 def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
-    """Put the synthetic load on the target as it is, to compare with after the release.
+    """Measure response times and errors of the target under synthetic load, as the baseline for the verification.
 
-    The first thing that touches the target; so what a permit needs must hold here already.
+    This is the first task that accesses the target, so the conditions for a permit must already be met.
     """
     permits.refuse_unproven(service, rollout, count(service, rollout, expired=True))
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
@@ -36,7 +36,9 @@ def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
 
 
 @task_group(
-    group_id="implementation", group_display_name="9 Implement release", tooltip="Implement release: wave after wave"
+    group_id="implementation",
+    group_display_name="9 Implement release",
+    tooltip="Implement release: deploy wave by wave",
 )
 def implementation_stage(service: Service, rollout: XComArg) -> tuple[WaitUntil, XComArg, list[XComArg]]:
     """Wait, measure, and run the waves; return the first task, the baseline, and what changes the target.
@@ -48,7 +50,7 @@ def implementation_stage(service: Service, rollout: XComArg) -> tuple[WaitUntil,
         task_display_name="Wait for the start",
         target_time=START,
         execution_timeout=None,
-        doc_md="Wait, without a worker, until the time before which the release must not reach its target.",
+        doc_md="Wait until the earliest start of the deployment. Uses no worker slot.",
     )
     booked = bookings.book_environment(service.name, rollout)
     baseline = measure_baseline(service.name, rollout)

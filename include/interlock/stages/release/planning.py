@@ -39,9 +39,9 @@ ASK = "planning.approve_plan"
 
 @stage_task(task_display_name="Plan the release", evidence="plan.made")
 def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
-    """Pin the commit, find out what the target runs now, list what changes, assess the risk, and find conflicts.
+    """Pin the commit, read which version the target runs, list the changes, assess the risk, and find conflicts.
 
-    What the release clashes with is beside the task, in its XCom ``conflicts``, and on the ballot.
+    The conflicts are in the XCom ``conflicts`` of this task, and on the ballot.
     """
     request = requested(service)
     policy, _, described = resources.catalogue_of(service)
@@ -131,27 +131,27 @@ def _refuse_contradictions(request: ReleaseRequest, step: str, *, same_commit: b
     :param ref: the full name of what was asked for, if the repository has it as a tag or a branch.
     """
     if contradicts(ref or request.ref, request.version):
-        said = version_in(ref or request.ref) or f"what {request.ref} says"
+        said = version_in(ref or request.ref) or f"the version that {request.ref} names"
         raise RequestRefused(
-            f"The tag {request.ref} is a version, and the release is to be called {request.version}.",
-            rule="a version is one commit, and its tag says which",
+            f"The tag {request.ref} names another version than the requested version {request.version}.",
+            rule="a version belongs to one commit: the commit of its tag",
             who="the release manager",
-            next_step=f"release it as {said}, or choose the tag {request.version}; if {request.ref} is a branch, write "
+            next_step=f"release it as {said}, or choose the tag {request.version}; if {request.ref} is a branch, enter "
             f"{BRANCHES}{request.ref.removeprefix(TAGS)}",
         )
     if step == "same" and not same_commit:
         raise PolicyViolation(
-            f"Version {request.version} is in the target already, with another commit.",
-            rule="a version is one commit",
+            f"The target already runs version {request.version}, built from another commit.",
+            rule="a version belongs to one commit",
             who="the service's team",
-            next_step="give the new commit a version of its own",
+            next_step="release the new commit under a new version",
         )
     if step == "downgrade" and request.train is not None:
         raise PolicyViolation(
-            f"The target runs a later version than {request.version}, which came by train.",
-            rule="a train takes no version back: its board decided on a step forward",
+            f"The target already runs a later version than {request.version}, which the train would deploy.",
+            rule="a train does not deploy an earlier version: its board decided on an upgrade",
             who="the service's team",
-            next_step="let it take the next train, or release it outside of the train if the step back is meant",
+            next_step="take the next train, or make a release outside of the train if the downgrade is intended",
         )
 
 
@@ -161,10 +161,10 @@ def _refuse_second_commit(repository: Repository, request: ReleaseRequest, servi
     for tag in (f"{before}{request.version}" for before in ("", "v", f"{service}-", f"{service}-v", f"{service}/v")):
         if tag in tags and (other := repository.resolve(f"{TAGS}{tag}").sha) != commit:
             raise RequestRefused(
-                f"The tag {tag} is commit {other[:12]}, and {request.ref} is {commit[:12]}.",
-                rule="a version is one commit, and its tag says which",
+                f"The tag {tag} is commit {other[:12]}, but {request.ref} is commit {commit[:12]}.",
+                rule="a version belongs to one commit: the commit of its tag",
                 who="the release manager",
-                next_step=f"release {TAGS}{tag}, or give this commit a version of its own",
+                next_step=f"release {TAGS}{tag}, or release this commit under a new version",
             )
 
 
@@ -177,9 +177,9 @@ def _authors(policy: Policy, service: Service, book: BoardBook, plan: ReleasePla
     return boards.barred_authors(flows_of(policy, service)[plan.change_type], plan, book)
 
 
-@stage_task(task_display_name="Prepare the plan's approval", words=ASK)
+@stage_task(task_display_name="Prepare the plan approval", words=ASK)
 def prepare_approval(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
-    """Prepare the question to senior management, if the policy asks it for this release."""
+    """Prepare the question to senior management, if the policy requires their approval for this release."""
     if not plan.plan_approval:
         return []
     policy, board, described = resources.catalogue_of(service)
@@ -193,10 +193,10 @@ def prepare_approval(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
 
 @stage_task(task_display_name="Decide on the plan")
 def decide_plan(service: str, plan: ReleasePlan) -> Decision:
-    """Read what senior management answered; a rejection or silence ends the release."""
+    """Read the answer of senior management. A rejection, or no answer in time, ends the release."""
     digest = sha256_of(plan)
     if not plan.plan_approval:
-        nobody = "The policy asks nobody to approve this plan."
+        nobody = "The policy requires no approval of this plan."
         return settled(Decision(subject="plan", digest=digest, approved=True, required=False, reason=nobody))
     policy, board, described = resources.catalogue_of(service)
     return settled(
@@ -216,7 +216,7 @@ def decide_plan(service: str, plan: ReleasePlan) -> Decision:
 @task_group(
     group_id="planning",
     group_display_name="2 Release planning",
-    tooltip="Release planning: what changes, where, when, and how risky it is",
+    tooltip="Release planning: changes, target, schedule and risk",
 )
 def planning_stage(service: Service, policy: Policy, in_force: XComArg) -> tuple[XComArg, XComArg]:
     """Plan the release, and have the plan approved if the policy says so; return the plan and the decision."""
@@ -229,7 +229,7 @@ def planning_stage(service: Service, policy: Policy, in_force: XComArg) -> tuple
         options=[APPROVE, REJECT],
         default=REJECT,
         within=time_limits_of(policy, service).plan_approval,
-        doc_md="Senior management approves the plan of major and of risky releases. Silence is a rejection.",
+        doc_md="Senior management approves the plans of major and risky releases. No answer in time is a rejection.",
     )
     decision = decide_plan(service.name, plan)
     chain([prepared, asked], decision)

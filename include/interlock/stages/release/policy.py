@@ -28,13 +28,13 @@ def requested(service: str) -> ReleaseRequest:
     request = parse_request(dict(get_current_context()["params"]), policy=policy)
     first = next((entry.payload for entry in chain_entries() if entry.kind == REQUESTED), None)
     if first is not None and first != as_asked(service, request):
-        what = f"The run of {service} no longer asks for what it asked for when it began, or not for the same person."
+        what = f"The request of this run of {service} was changed after the run started."
         record("finding", {"what": what, "asked": as_asked(service, request)})
         raise PolicyViolation(
             what,
-            rule="a release ends as what it began as; its run's configuration is not edited",
-            who="nobody; the finding stays on record",
-            next_step="find out who edited Airflow's database, and trigger the release again",
+            rule="the form and the requester of a release do not change after it started",
+            who="this cannot be changed: the finding stays in the ledger",
+            next_step="have an auditor find out who edited Airflow's database, then trigger the release again",
         )
     return request
 
@@ -47,10 +47,10 @@ def as_asked(service: str, request: ReleaseRequest) -> dict[str, Any]:
 
 @stage_task(task_display_name="Resolve the policy in force", evidence="policy.resolved")
 def resolve_policy(service: str) -> PolicyInForce:
-    """Resolve the enterprise's policy, tightened by the business unit's and the service's, for this change type.
+    """Resolve the policy for this change type: the enterprise policy, tightened by the business unit and the service.
 
-    Refuses a request that breaks the form's rules, whoever sent it and by whatever way; and any, where tasks of other
-    Dags could interfere with the release.
+    Refuses a request that breaks the rules of the form, however it was sent, and an Airflow configuration in which
+    tasks of other Dags could interfere with the release.
     """
     resources.refuse_unguarded()
     policy, _, described = resources.catalogue_of(service)
@@ -68,7 +68,7 @@ def resolve_policy(service: str) -> PolicyInForce:
 @task_group(
     group_id="policy",
     group_display_name="1 Release policy",
-    tooltip="Release policy: which rules hold for this release",
+    tooltip="Release policy: the rules that apply to this release",
 )
 def policy_stage(service: str) -> XComArg:
     """Resolve the policy in force."""

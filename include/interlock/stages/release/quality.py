@@ -50,7 +50,7 @@ ENVIRONMENT = "test"
 
 @stage_task(task_display_name="Deploy to test", evidence="test.deployed")
 def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> TestDeployment:
-    """Put the bundle on every host of the test environment, exactly as implementation will put it on production's."""
+    """Deploy the bundle to all hosts of the test environment, in the same way as later to production."""
     _, _, described = resources.catalogue_of(service)
     environment = described.environments[ENVIRONMENT]
     with permits.admission_to_sandbox(service, ENVIRONMENT) as admission:
@@ -71,13 +71,13 @@ def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> Tes
 
 
 @stage_task(
-    task_display_name="Run the service's suites",
+    task_display_name="Run the test suites",
     evidence="suites.run",
     execution_timeout=timedelta(hours=2),
     **on_build_workers(),
 )
 def run_suites(service: str, plan: ReleasePlan, deployment: TestDeployment) -> SuiteRuns:
-    """Run the service's own suites, at the released commit, against the test environment."""
+    """Run the test suites of the service, from the released commit, against the test environment."""
     policy, _, described = resources.catalogue_of(service)
     store = resources.store()
     rows: list[TestRow] = []
@@ -95,21 +95,21 @@ def run_suites(service: str, plan: ReleasePlan, deployment: TestDeployment) -> S
     return SuiteRuns(tests=put_rows(store, tuple(rows), "suite-tests.json"), logs=logs, surroundings=surroundings)
 
 
-@stage_task(task_display_name="Load the test environment", evidence="test.loaded")
+@stage_task(task_display_name="Run the load test", evidence="test.loaded")
 def measure_load(service: str, assets: AssetReport) -> LoadReport:
-    """Put the service's short synthetic load on the test environment."""
+    """Run the short synthetic load of the service against the test environment."""
     _, _, described = resources.catalogue_of(service)
     return asyncio.run(web.run_load(assets.hosts[ENVIRONMENT], described.load, described.health.port))
 
 
-@stage_task(task_display_name="Judge the quality", evidence="quality.judged")
+@stage_task(task_display_name="Evaluate the quality", evidence="quality.judged")
 def judge_quality(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, suites: SuiteRuns, load: LoadReport
 ) -> QualityReport:
-    """Judge tests, coverage, performance, components and the release record with Great Expectations.
+    """Evaluate tests, coverage, performance, components and the release record with Great Expectations.
 
-    A failing expectation names the rows that broke it; the quality gate then ends the release with that list, unless
-    every failure is waived by somebody whom the policy names.
+    A failed expectation names the rows that broke it. The quality gate then ends the release with this list, unless
+    people whom the policy names waive each failure.
     """
     store = resources.store()
     _, _, described = resources.catalogue_of(service)
@@ -146,7 +146,7 @@ def judge_quality(
 @task_group(
     group_id="quality",
     group_display_name="5 Quality review",
-    tooltip="Quality review: the service's suites, judged by Great Expectations",
+    tooltip="Quality review: test suites and load, evaluated by Great Expectations",
 )
 def quality_stage(
     service: Service, policy: Policy, in_force: XComArg, plan: XComArg, assets: XComArg, artifact: XComArg

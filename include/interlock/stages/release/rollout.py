@@ -60,13 +60,13 @@ def freeze_plan(
     waivers: list[Waiver],
     acceptance: Decision,
 ) -> RolloutPlan:
-    """Fix hosts, waves, bundle and back-out; the digest of this record is what the board decides on.
+    """Freeze hosts, waves, bundle and back-out plan. The board votes on the digest of this plan.
 
-    The back-out is proven first: every host still has the release that it would go back to.
+    The back-out is checked first: each host must still have the release that it would return to.
     """
     _, board, described = resources.catalogue_of(service)
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
-        raise GateRejected("What was accepted, if anything, is not this artifact with this quality report.")
+        raise GateRejected("This artifact with this quality report was not accepted.")
     targets, production = assets.hosts[plan.target], described.environments["production"]
     # A rehearsal on test goes through production's waves: the graph is the same.
     course = course_of(production, assets, plan.target, described.load.paths)
@@ -123,10 +123,11 @@ def prove_back_out(service: Service, environment: str, targets: tuple[Host, ...]
     releases = {host.host: host.release for host in running}
     if lacking := hosts_lacking(service, environment, targets, releases):
         raise AssetMissing(
-            f"No back-out is possible: {', '.join(lacking)} of {environment} no longer has the release that it runs.",
-            rule="a rollout plan is frozen only with a back-out that can be done",
+            f"A back-out is not possible: {', '.join(lacking)} of {environment} no longer has the files of the release "
+            "that it runs.",
+            rule="a rollout plan is frozen only if its back-out is possible",
             who="the service's team",
-            next_step="repair those hosts, then trigger the release again",
+            next_step="repair these hosts, then trigger the release again",
         )
     return BackOutPlan(releases=releases, versions={host.host: host.version for host in running}, on_hosts=True)
 
@@ -139,12 +140,12 @@ def prepare_ballots(
     rollout: RolloutPlan,
     acceptance: Decision,
 ) -> list[dict[str, Any]]:
-    """Prepare one ballot for each member of the board who may vote on this release, or whoever stands in for them."""
+    """Prepare one ballot for each member of the board who may vote on this release, or for their delegate."""
     policy, book, described = resources.catalogue_of(service)
     board = rule_of(service, rollout)
     if board is None or rollout.decide_by is None:  # nobody is asked, or a train's board was
         return []
-    moments = {"at its start": rollout.not_before, "at the deadline of this vote": rollout.decide_by}
+    moments = {"at the planned start": rollout.not_before, "at the deadline of this vote": rollout.decide_by}
     coming = {moment: at for moment, at in moments.items() if at is not None}
     body = render(
         "ballot.md.j2",
@@ -185,9 +186,9 @@ def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | No
     board = rule_of(service, rollout)
     if board is None:
         why = (
-            "A rehearsal asks no board."
+            "A rehearsal needs no vote."
             if rollout.rehearsal
-            else f"The policy asks no board for a {rollout.change_type} change."
+            else f"The policy requires no vote for a {rollout.change_type} change."
         )
         return Decision(subject="board", digest=rollout.digest, approved=True, required=False, reason=why)
     if rollout.train is not None:
@@ -208,13 +209,13 @@ def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | No
 
 
 class AwaitBoard(AwaitBallots):
-    """Wait, without a worker, until the board has decided or its time is up; then close the ballots left open.
+    """Wait until the board has decided or its deadline has passed, then close the open ballots. Uses no worker slot.
 
-    Before its time is up, those who have not voted are reminded once, by mail.
+    Members who have not voted get one reminder by e-mail before the deadline.
 
     :param service: the service's name.
     :param rollout: the frozen rollout plan.
-    :param ballots: the prepared ballots; none: nobody is asked.
+    :param ballots: the prepared ballots; empty if no vote is required.
     """
 
     template_fields = ("rollout", "ballots")
@@ -263,7 +264,7 @@ def _about(rollout: RolloutPlan, rule: voting.VotingRule | None) -> dict[str, An
 @task_group(
     group_id="rollout",
     group_display_name="7 Rollout plan and CAB",
-    tooltip="Rollout plan and CAB: frozen, then voted on by its digest",
+    tooltip="Rollout plan and CAB: freeze the plan, then vote on its digest",
 )
 def rollout_stage(
     service: Service,

@@ -40,9 +40,9 @@ from interlock.stages.runtime.versions import as_it_was
 from interlock.stages.strategies import rolling, traffic
 
 
-@stage_task(task_display_name="Smoke every host", evidence="hosts.smoked")
+@stage_task(task_display_name="Run the smoke tests", evidence="hosts.smoked")
 def smoke_hosts(service: str, rollout: RolloutPlan) -> SmokeReport:
-    """Send the service's smoke requests to every host, and ask each which version it runs."""
+    """Send the smoke requests of the service to every host, and check the version that each host reports."""
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
     hosts = rolling.hosts_to_verify(rollout)
     results = asyncio.run(web.smoke(hosts, described.smoke, described.health.port))
@@ -63,15 +63,15 @@ def _of_versions(versions: Mapping[str, str | None], health: Health, expected: s
     ]
 
 
-@stage_task(task_display_name="Measure the load after", evidence="load.measured")
+@stage_task(task_display_name="Measure the load after the release", evidence="load.measured")
 def measure_after(service: str, rollout: RolloutPlan) -> LoadReport:
-    """Put the same synthetic load on the target as before the release."""
+    """Run the same synthetic load against the target as before the release."""
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
     hosts = rolling.hosts_to_verify(rollout)
     return asyncio.run(web.run_load(hosts, described.load, described.health.port, moment="after"))
 
 
-@stage_task(task_display_name="Judge the implementation", evidence="verification.judged")
+@stage_task(task_display_name="Evaluate the implementation", evidence="verification.judged")
 def judge_verification(
     service: str,
     in_force: PolicyInForce,
@@ -80,9 +80,11 @@ def judge_verification(
     before: LoadReport,
     after: LoadReport,
 ) -> VerificationReport:
-    """Judge smoke and load with Great Expectations; a failing expectation names the rows, and backs the release out."""
+    """Evaluate smoke tests and load with Great Expectations. A failed expectation backs the release out."""
     if (before.moment, after.moment) != ("before", "after"):
-        raise PolicyViolation(f"The loads to compare are of {before.moment} and {after.moment} the release.")
+        raise PolicyViolation(
+            f"The load reports are from {before.moment} and {after.moment} the release; expected: before and after."
+        )
     dag_id, run_id = this_run()
     tables: Mapping[str, Sequence[Model]] = {
         "smoke": smoke.results,
@@ -106,17 +108,17 @@ def judge_verification(
     if not report.success:
         push_result(report, "verification.judged")
         raise VerificationFailed(
-            f"{service} {rollout.version} does not work in {rollout.environment}. {report.reason()}.",
+            f"The verification of {service} {rollout.version} in {rollout.environment} failed. {report.reason()}.",
             rule=f"thresholds of {', '.join(sorted(set(in_force.sources.values())))}",
             who="the service's team",
-            next_step="the release is backed out; correct what failed and release a new version",
+            next_step="the release is backed out automatically; fix the failures and release a new version",
         )
     return report
 
 
 @stage_task(task_display_name="Publish the deployment")
 def publish_deployment(service: str, rollout: RolloutPlan, artifact: Artifact, report: VerificationReport) -> None:
-    """Tell Airflow's assets what production runs now: version, digest and run. Skipped in a rehearsal."""
+    """Update the Airflow asset of production with version, digest and run. Skipped in a rehearsal."""
     _, _, described = resources.catalogue_of(service)
     _refuse_rehearsal(rollout)
     deployed(environment_asset(described, rollout.environment), artifact)
@@ -124,10 +126,10 @@ def publish_deployment(service: str, rollout: RolloutPlan, artifact: Artifact, r
 
 @stage_task(task_display_name="Publish the back-out", after_end="way_back")
 def publish_back_out(service: str, report: BackOutReport) -> None:
-    """Tell Airflow's assets that production runs its former release again. Skipped in a rehearsal."""
+    """Update the Airflow asset of production after a back-out. Skipped in a rehearsal."""
     rollout = permits.frozen_plan()
     if rollout is None:
-        raise AirflowSkipException("No plan was frozen; there was nothing to back out.")
+        raise AirflowSkipException("No rollout plan was frozen, so there was nothing to back out.")
     _, _, described = resources.catalogue_of(service)
     _refuse_rehearsal(rollout)
     versions: Mapping[str, str | None] = rollout.back_out.versions
@@ -139,7 +141,7 @@ def publish_back_out(service: str, report: BackOutReport) -> None:
 
 def _refuse_rehearsal(rollout: RolloutPlan) -> None:
     if rollout.rehearsal:
-        raise AirflowSkipException("A rehearsal changes no production.")
+        raise AirflowSkipException("A rehearsal does not change production.")
 
 
 @stage_task(
@@ -150,14 +152,14 @@ def _refuse_rehearsal(rollout: RolloutPlan) -> None:
     after_end="way_back",
 )
 def back_out(service: str) -> BackOutReport:
-    """Take every host back to the release that the plan names, and verify that each answers with it.
+    """Return every host to the release that the back-out plan names, and verify the version that each host reports.
 
-    Skipped if the release never had a permit to deploy. Hosts that were not changed yet are left as they are.
+    Skipped if the release never got a permit to deploy. Hosts that were not changed stay as they are.
     """
     ti: Any = get_current_context()["ti"]
     rollout = permits.frozen_plan()
     if rollout is None or not permits.came_to_its_target(rollout):
-        raise AirflowSkipException("The release never came to its target; there is nothing to back out.")
+        raise AirflowSkipException("The release did not change its target, so there is nothing to back out.")
     _, _, described = resources.catalogue_of(service)
     traffic.restore(rollout, described)  # first: whoever uses the service has the version before again
     results = rolling.back_out(rollout, described, rollout.hosts)
@@ -172,10 +174,10 @@ def back_out(service: str) -> BackOutReport:
     if wrong:
         raise rolling.deploy_error(
             results,
-            "The back-out did not bring back every host: "
-            + ", ".join(f"{host} answers {version or 'nothing'}" for host, version in wrong.items()),
+            "The back-out did not restore every host: "
+            + ", ".join(f"{host} reports version {version or 'unknown'}" for host, version in wrong.items()),
             who="the service's team and the platform engineer",
-            next_step="look at the hosts named; running this task again goes on from what they say",
+            next_step="repair these hosts; a person with the role break_glass can then clear this task to continue",
         )
     return report
 
@@ -188,7 +190,7 @@ def _first_reason(ti: Any) -> str:
 @task_group(
     group_id="verification",
     group_display_name="10 Verify implementation",
-    tooltip="Verify implementation: smoke, load, judgement; on failure, back-out",
+    tooltip="Verify implementation: smoke tests, load, evaluation; back-out on failure",
 )
 def verification_stage(
     service: Service,

@@ -14,24 +14,24 @@ from interlock.stages.runtime.taskflow import stage_task
 from .earlier_release import read_earlier_release
 
 
-@stage_task(task_display_name="Write what people are told", evidence="notes.written")
+@stage_task(task_display_name="Write the rollback notes", evidence="notes.written")
 def write_rollback_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communication:
-    """Write for those concerned what production goes back to, and why."""
+    """Write the notes for the audiences: which version production returns to, and why."""
     _, _, described = resources.catalogue_of(service)
     notes = rollback.rollback_notes(described, plan, read_earlier_release())
     return Communication(notes=resources.store().put_bytes(notes.encode(), "rollback.md"), sent={}, acknowledged={})
 
 
-@stage_task(task_display_name="Record who was told", evidence="communication.recorded")
+@stage_task(task_display_name="Record the communication", evidence="communication.recorded")
 def record_told(announced: Communication) -> Communication:
-    """Record who was told; nobody is trained again for what they worked with before."""
+    """Record who was notified. A rollback needs no new training."""
     return announced
 
 
 @task_group(
     group_id="communication",
     group_display_name="8 Communicate and train",
-    tooltip="Communicate: those concerned are told, while production goes back already",
+    tooltip="Communicate: send notifications while the rollback is in progress",
 )
 def communication_stage(service: Service, plan: XComArg, decision: XComArg) -> XComArg:
     """Tell people."""

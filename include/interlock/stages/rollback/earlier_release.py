@@ -32,8 +32,8 @@ def read_earlier_release() -> DeployedRelease:
     if release is not None and release.closed in {entry["hash"] for entry in proofs[-1].payload["entries"]}:
         return release
     raise PolicyViolation(
-        "The release to go back to is not on record as deployed, or its record does not hold.",
-        rule="an environment goes back only to what it ran before, by the ledger",
+        "The ledger does not show the release to roll back to as deployed, or its record is not intact.",
+        rule="a rollback returns to a release that the environment ran before, according to the ledger",
         who="the release manager",
         next_step="release that version as a normal or an emergency change",
     )
@@ -41,7 +41,7 @@ def read_earlier_release() -> DeployedRelease:
 
 @stage_task(task_display_name="Check hosts and load balancer", evidence="assets.checked")
 def check_targets(service: str, plan: ReleasePlan) -> AssetReport:
-    """Compare the hosts and the load balancer with what there is; start hosts that are stopped.
+    """Check that the hosts and the load balancer of the catalogue exist, and start stopped hosts.
 
     A rollback needs neither a build tool nor the test environment.
     """
@@ -52,19 +52,21 @@ def check_targets(service: str, plan: ReleasePlan) -> AssetReport:
 @task_group(
     group_id="design",
     group_display_name="3 Hardware and software design",
-    tooltip="Hardware and software design: the hosts that go back",
+    tooltip="Hardware and software design: check the hosts to roll back",
 )
 def design_stage(service: Service, plan: XComArg) -> XComArg:
     """Check the assets."""
     return check_targets(service.name, plan)
 
 
-@stage_task(task_display_name="Take the bytes of then", evidence="artifact.built")
+@stage_task(task_display_name="Reuse the released artifact", evidence="artifact.built")
 def take_artifact(service: str, plan: ReleasePlan) -> Artifact:
-    """Take the artifact that the earlier release built, by its record; the bytes in the store are read and checked."""
+    """Reuse the artifact of the earlier release. Its content in the artifact store is checked against its digest."""
     release = read_earlier_release()
     if (release.service, release.version) != (service, plan.version):
-        raise PolicyViolation(f"The record is of {release.service} {release.version}, not of {service} {plan.version}.")
+        raise PolicyViolation(
+            f"The record in the ledger is for {release.service} {release.version}, not for {service} {plan.version}."
+        )
     resources.store().get_bytes(release.artifact.bundle)  # the bytes are there, and are those that were recorded
     return release.artifact
 
@@ -72,27 +74,29 @@ def take_artifact(service: str, plan: ReleasePlan) -> Artifact:
 @task_group(
     group_id="build",
     group_display_name="4 Build and configure",
-    tooltip="Build and configure: nothing is built, the bytes of then are taken",
+    tooltip="Build and configure: reuse the released artifact; nothing is built",
 )
 def build_stage(service: Service, plan: XComArg) -> XComArg:
     """Take the artifact."""
     return take_artifact(service.name, plan)
 
 
-@stage_task(task_display_name="Take the quality report of then", evidence="quality.judged")
+@stage_task(task_display_name="Reuse the quality report", evidence="quality.judged")
 def take_report(artifact: Artifact) -> QualityReport:
-    """Take the quality report by which the earlier release was judged."""
+    """Reuse the quality report of the earlier release."""
     release = read_earlier_release()
     if release.artifact != artifact:
-        raise DigestMismatch("The quality report on record is of other bytes than those to go back to.")
+        raise DigestMismatch(
+            "The quality report in the ledger belongs to another artifact than the one to roll back to."
+        )
     return release.quality
 
 
-@stage_task(task_display_name="Take the waivers of then")
+@stage_task(task_display_name="Reuse the waivers")
 def take_waivers(report: QualityReport) -> list[Waiver]:
-    """Take the waivers that the earlier release had and that still hold.
+    """Reuse the waivers of the earlier release that have not expired.
 
-    :raises PolicyViolation: one is over: what failed then fails again, and somebody has to answer for it.
+    :raises PolicyViolation: a waiver has expired, so its failed expectation counts again.
     """
     now = datetime.now(UTC)
     release = read_earlier_release()
@@ -101,10 +105,10 @@ def take_waivers(report: QualityReport) -> list[Waiver]:
     if bare:
         names = "; ".join(f"{failure.suite}: {failure.expected}" for failure in bare)
         raise PolicyViolation(
-            f"{release.version} was deployed with waivers, and these are over: {names}.",
-            rule="a failed expectation counts unless a waiver holds, after a rollback, too",
-            who="those whom the policy names for waivers",
-            next_step=f"release {release.version} as an emergency change, and have it waived anew",
+            f"{release.version} was deployed with waivers that have expired: {names}.",
+            rule="a failed expectation needs a waiver in force, also in a rollback",
+            who="the people whom policy.yaml names for waivers",
+            next_step=f"release {release.version} as an emergency change, and request new waivers",
         )
     for waiver in holding:
         record("quality.waived", waiver, actor=waiver.by, seal=True)
@@ -114,7 +118,7 @@ def take_waivers(report: QualityReport) -> list[Waiver]:
 @task_group(
     group_id="quality",
     group_display_name="5 Quality review",
-    tooltip="Quality review: the report of then, and the waivers that still hold",
+    tooltip="Quality review: reuse the quality report and the waivers in force",
 )
 def quality_stage(artifact: XComArg) -> tuple[XComArg, XComArg]:
     """Take report and waivers."""
@@ -122,22 +126,22 @@ def quality_stage(artifact: XComArg) -> tuple[XComArg, XComArg]:
     return report, take_waivers(report)
 
 
-@stage_task(task_display_name="Take the acceptance of then", evidence="acceptance.decided", seal=True)
+@stage_task(task_display_name="Reuse the acceptance", evidence="acceptance.decided", seal=True)
 def take_acceptance(artifact: Artifact, report: QualityReport) -> Decision:
-    """Take over that the earlier release was accepted: exactly these bytes, with exactly this report."""
+    """Reuse the acceptance of the earlier release, for the same artifact and the same quality report."""
     release = read_earlier_release()
     digest = acceptance_digest(artifact, report)
     if release.acceptance.digest != digest:
-        raise GateRejected("What was accepted then is not this artifact with this quality report.")
+        raise GateRejected("The acceptance in the ledger is for another artifact or another quality report.")
     said = release.acceptance.reason.rstrip(".")
-    why = f"It was decided when this was released, in {release.chain}: {said}. A rollback asks nobody again."
+    why = f"Reused from the earlier release {release.chain}: {said}. A rollback needs no new acceptance."
     return Decision(subject="acceptance", digest=digest, approved=True, required=False, reason=why)
 
 
 @task_group(
     group_id="acceptance",
     group_display_name="6 Release accepted",
-    tooltip="Release accepted: as it was when it was released",
+    tooltip="Release accepted: reuse the acceptance of the earlier release",
 )
 def acceptance_stage(artifact: XComArg, report: XComArg) -> XComArg:
     """Take the acceptance."""

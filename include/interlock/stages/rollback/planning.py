@@ -40,12 +40,12 @@ ASK = "planning.choose_release"
 CANCEL = "Cancel the rollback"
 
 
-@stage_task(task_display_name="Offer what there is to go back to", words=ASK)
+@stage_task(task_display_name="List the releases to roll back to", words=ASK)
 def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]]:
-    """Prepare the question which release to go back to, if the form does not say it.
+    """Prepare the question which release to roll back to, if the form does not name a version.
 
-    It offers the releases that the ledger proves production to have run, without those that are marked bad. While a
-    release is under way in production, it waits for its end: what there is to go back to depends on it.
+    The question lists the releases that production ran according to the ledger, except those that are marked bad. If
+    another release is in progress in production, this task first waits until it has ended.
     """
     policy, book, described = resources.catalogue_of(service)
     await_others(policy, service, PRODUCTION)
@@ -55,13 +55,13 @@ def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]
     may = rollback.find_candidates(deployed_releases(service), _running_releases(service), marks(), PRODUCTION)
     if not may:
         raise PolicyViolation(
-            f"By the ledger {PRODUCTION} of {service} ran no release before that it could go back to.",
-            rule="an environment goes back only to what it ran before, by the ledger, and what is not marked bad",
+            f"The ledger has no earlier release of {service} in {PRODUCTION} to roll back to.",
+            rule="a rollback returns to a release that the environment ran before and that is not marked bad",
             who="the release manager",
             next_step="release a version as a normal or an emergency change",
         )
     body = (
-        f"# {described.title}: back to which release?\n\nProduction ran these before, by the ledger:\n\n"
+        f"# {described.title}: which release to roll back to?\n\nProduction ran these releases before:\n\n"
         + "\n".join(
             f"- {rollback.describe_candidate(one)}, commit `{one.commit.sha[:10]}`, `{one.chain}`" for one in may
         )
@@ -69,7 +69,7 @@ def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]
     options = [*map(rollback.describe_candidate, may), CANCEL]
     return [
         question(
-            f"Choose the release to go back to: {described.title}",
+            f"Choose the release to roll back to: {described.title}",
             body,
             _digest_of(may),
             [book.person(requester())],
@@ -89,10 +89,10 @@ def _running_releases(service: str) -> tuple[RunningRelease, ...]:
 
 @stage_task(task_display_name="Plan the rollback", evidence="plan.made")
 def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
-    """Find the release in the ledger, prove that production ran it, and hold the rollback against the policy.
+    """Find the release in the ledger, verify that production ran it, and check the rollback against the policy.
 
-    Refuses a version that the ledger does not know, that is marked bad, or that is no way back; and a rollback that is
-    like no template of the policy's standard changes, such as one past a release that said that there is no way back.
+    Refuses a version that the ledger does not know, that is marked bad, or that is not an earlier version. Refuses a
+    rollback that matches no template of standard changes, for example because a later release cannot be undone.
     """
     policy, _, described = resources.catalogue_of(service)
     request, running, said = read_request(), _running_releases(service), marks()
@@ -120,7 +120,7 @@ def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
         commit=release.commit,
         bump=step,
         change_type=ChangeType.STANDARD,
-        summary=f"Back to {version}: {request.reason}"[:LONGEST_SUMMARY],
+        summary=f"Roll back to {version}: {request.reason}"[:LONGEST_SUMMARY],
         tickets=(request.incident,) if request.incident else (),
         requested_by=requester(),
         target=PRODUCTION,
@@ -150,10 +150,10 @@ def _chosen_version(may: Sequence[DeployedRelease]) -> str:
     chosen = [one.version for one in may for vote in answers[:1] if vote.choice == rollback.describe_candidate(one)]
     if not chosen:
         raise GateRejected(
-            "No release was chosen to go back to, or what there was to choose from has changed.",
-            rule="whoever asks for a rollback says to which release",
+            "No release was chosen to roll back to, or the list of releases has changed since.",
+            rule="the requester of a rollback chooses the release",
             who="the release manager",
-            next_step="trigger it again, with the version in the form",
+            next_step="trigger the rollback again, with the version in the form",
         )
     return chosen[0]
 
@@ -163,15 +163,16 @@ def _refuse_unasked(in_force: PolicyInForce, release: DeployedRelease, risk: int
     problem = ""
     if risk >= in_force.flow.plan_approval_from_risk:
         problem = (
-            f"its risk is {risk}, and from {in_force.flow.plan_approval_from_risk} on management approves the plan"
+            f"its risk is {risk}, and senior management approves plans with a risk of "
+            f"{in_force.flow.plan_approval_from_risk} or more"
         )
     elif in_force.flow.acceptance and not release.acceptance.required:
-        problem = f"nobody accepted {release.version} when it was released, and the policy asks for an acceptance"
+        problem = f"the policy requires an acceptance, and {release.version} was released without one"
     if problem:
         raise PolicyViolation(
-            f"This is no rollback that may be done without them: {problem}.",
+            f"The rollback needs an approval that a rollback does not request: {problem}.",
             rule="change_types.standard, in policy.yaml",
-            who="whoever keeps that file",
+            who="the owner of policy.yaml",
             next_step=f"release {release.version} as a normal or an emergency change",
         )
 
@@ -197,7 +198,7 @@ def _last_entry(entries: Sequence[Entry], kind: str) -> Entry:
 @task_group(
     group_id="planning",
     group_display_name="2 Release planning",
-    tooltip="Release planning: which release to go back to, and whether that may be done",
+    tooltip="Release planning: choose the release to roll back to, and check it against the policy",
 )
 def planning_stage(service: Service, in_force: XComArg) -> tuple[XComArg, XComArg]:
     """Offer, choose and plan; return the plan and the decision on it."""
@@ -205,10 +206,10 @@ def planning_stage(service: Service, in_force: XComArg) -> tuple[XComArg, XComAr
     over = ask(
         offered,
         task_id="choose_release",
-        title="Choose the release to go back to",
+        title="Choose the release to roll back to",
         default=CANCEL,
         within=timedelta(hours=4),
-        doc_md="Asked of whoever triggered the rollback, if the form does not name a version. Silence cancels it.",
+        doc_md="Asks the requester of the rollback, if the form does not name a version. No answer in time cancels it.",
     )
     plan = plan_rollback(service.name, in_force)
     chain([offered, over], plan)

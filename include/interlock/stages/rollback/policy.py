@@ -24,18 +24,22 @@ def rollback_params() -> dict[str, Param]:
             type=["string", "null"],
             maxLength=64,
             title="Back to version",
-            description="A version that production ran before, such as 1.4.0. Empty: you are shown which there are, by "
-            "the ledger, and choose one under Required Actions.",
+            description="A version that production ran before, such as 1.4.0. Leave empty to choose from a list under "
+            "Required Actions.",
         ),
         "reason": Param(
             type="string",
             minLength=5,
             maxLength=200,
             title="Reason",
-            description="Why production goes back. Everybody who is told reads it, and it goes on record.",
+            description="Why production is rolled back. It is sent to all audiences and recorded in the ledger.",
         ),
         "incident": Param(
-            "", type=["string", "null"], maxLength=100, title="Incident", description="Its number, if there is one."
+            "",
+            type=["string", "null"],
+            maxLength=100,
+            title="Incident",
+            description="The incident number, if there is one.",
         ),
     }
 
@@ -47,7 +51,7 @@ def read_request() -> RollbackRequest:
 
 @stage_task(task_display_name="Resolve the policy in force", evidence="policy.resolved")
 def resolve_rollback(service: str) -> PolicyInForce:
-    """Resolve the policy for standard changes; refuse what breaks the form's rules, and what no person asked for."""
+    """Resolve the policy for standard changes. Refuse an invalid form, and a run that no person requested."""
     resources.refuse_unguarded()
     policy, _, described = resources.catalogue_of(service)
     request, by = read_request(), requester()
@@ -58,7 +62,9 @@ def resolve_rollback(service: str) -> PolicyInForce:
 
 
 @task_group(
-    group_id="policy", group_display_name="1 Release policy", tooltip="Release policy: which rules hold for a rollback"
+    group_id="policy",
+    group_display_name="1 Release policy",
+    tooltip="Release policy: the rules that apply to a rollback",
 )
 def policy_stage(service: str) -> XComArg:
     """Resolve the policy in force."""

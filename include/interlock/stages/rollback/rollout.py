@@ -41,13 +41,13 @@ def freeze_rollback(
     waivers: list[Waiver],
     acceptance: Decision,
 ) -> RolloutPlan:
-    """Fix hosts, waves, bundle, and the way forward again if going back fails; a permit is for this and nothing else.
+    """Freeze hosts, waves, bundle, and the back-out plan in case the rollback fails. Permits cover only this plan.
 
-    The plan names the release that it goes back to, by the hash of the entry that closed it.
+    The plan names the release to roll back to by the hash of its closing entry in the ledger.
     """
     _, _, described = resources.catalogue_of(service)
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
-        raise GateRejected("What was accepted, if anything, is not this artifact with this quality report.")
+        raise GateRejected("This artifact with this quality report was not accepted.")
     release, targets, asked = read_earlier_release(), assets.hosts[plan.target], rule_of(service, plan)
     course = course_of(described.environments[plan.target], assets, plan.target, described.load.paths, directly=True)
     return RolloutPlan(
@@ -77,7 +77,7 @@ def freeze_rollback(
 @task_group(
     group_id="rollout",
     group_display_name="7 Rollout plan and CAB",
-    tooltip="Rollout plan: frozen; a board votes if the policy asks one for standard changes",
+    tooltip="Rollout plan and CAB: freeze the plan; a board votes if the policy requires it for standard changes",
 )
 def rollout_stage(
     service: Service,
@@ -95,5 +95,5 @@ def rollout_stage(
         service.name, in_force, plan, assets, artifact, report, waivers, acceptance
     )
     ballots = prepare_ballots(service.name, plan, report, rollout, acceptance)
-    doc = "One ballot for each member of the board, if the policy asks one for this rollback."
+    doc = "One ballot for each member of the board, if the policy requires a vote on this rollback."
     return rollout, *board_decides(service, rollout, ballots, deadline, doc_md=doc)

@@ -41,10 +41,11 @@ ATTEMPTS = 8
 
 @stage_task(task_display_name="Book the environment")
 def book_environment(service: str, rollout: RolloutPlan) -> dict[str, Any]:
-    """Book the environment for this release, until its verification has ended; nobody else changes it meanwhile.
+    """Book the environment for this release until its verification has ended. No other release can change it meanwhile.
 
-    While no change window is open, it waits without a worker, and books nothing. If another release holds the
-    environment, this one waits in line, or is refused, as the policy says. A dead holder's booking is recovered.
+    While no change window is open, the task waits without a worker slot and books nothing. If another release holds
+    the environment, this release waits in the queue or is refused, as the policy says. The booking of a release that
+    has died is released.
     """
     policy, _, described = resources.catalogue_of(service)
     await_window(described, policy, rollout.environment)
@@ -87,13 +88,15 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
                 continue
             ledger.sign_head(chain, resources.signer())
             return booking
-    raise TransientError(f"{rollout.environment} of {rollout.service} could not be booked: others are always faster.")
+    raise TransientError(
+        f"{rollout.environment} of {rollout.service} could not be booked: other releases were faster each time."
+    )
 
 
 def _recover(ledger: Ledger, chain: str, dead: Booking, *, key: str) -> None:
     with suppress(AlreadyRecorded):  # by another newcomer: who books first has it
         ledger.append_once(chain, RECOVERED, {"holder": dead.holder, "because": DEAD}, actor=this_chain(), key=key)
-        log.warning("%s, and %s: recovered.", dead, DEAD)
+        log.warning("%s, but %s. The booking was released.", dead, DEAD)
 
 
 def _stand_in_line(ledger: Ledger, policy: Policy, chain: str, found: Standing, why: str) -> NoReturn:

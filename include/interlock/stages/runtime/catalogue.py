@@ -22,8 +22,8 @@ def refuse_changed_catalogue(service: str, digest: str) -> None:
     """
     if catalogue_digest(service) != digest:
         raise PolicyViolation(
-            f"The catalogue's policy.yaml, board.yaml or services/{service}.yaml changed since this release began.",
-            rule="what was decided is what is deployed (the rollout plan names the catalogue's digest)",
+            f"The catalogue's policy.yaml, board.yaml or services/{service}.yaml changed after this release started.",
+            rule="a release is deployed with the catalogue with which it was approved",
             who="the release manager",
-            next_step="trigger the release again, so that it is planned and decided with the catalogue as it is now",
+            next_step="trigger the release again, so that it is planned and approved with the current catalogue",
         )

@@ -129,13 +129,13 @@ def _refuse_unrecorded(records: Iterable[Record], entries: Sequence[Entry]) -> N
     for one in records:
         plain = one.to_xcom()
         if not any(plain.items() <= payload.items() for payload in known):
-            what = f"{this_task()} was given a {type(one).__name__} that is not the one on record."
+            what = f"{this_task()} received a {type(one).__name__} that differs from the record in the ledger."
             record("finding", {"what": what, "given": sha256_of(plain)}, seal=True)
             raise PolicyViolation(
                 what,
-                rule="a stage goes on with what those before it left in the ledger; an XCom that was edited is void",
-                who="nobody; the finding stays on record",
-                next_step="find out in the audit log who edited it, and trigger the release again",
+                rule="a task only accepts results that the ledger recorded; an edited XCom is void",
+                who="this cannot be changed: the finding stays in the ledger",
+                next_step="have an auditor find out in the audit log who edited it, then trigger the release again",
             )
 
 

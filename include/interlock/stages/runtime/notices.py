@@ -28,7 +28,7 @@ def notify(subject: str, text: str, *, same: str) -> tuple[str, ...]:
     """
     to = recipients(*load_rules(catalogue_folder()))
     if not to:
-        log.warning("Nobody is told: findings.notify in policy.yaml names nobody. %s", subject)
+        log.warning("No notification was sent: findings.notify in policy.yaml is empty. %s", subject)
         return ()
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 

@@ -119,7 +119,7 @@ def reasons_kept() -> Iterator[None]:
         _keep(str(error))
         raise AirflowFailException(str(error)) from error
     except ValidationError as error:
-        reason = f"A record that this task was given is not one that a task wrote: {error}"
+        reason = f"A record that this task received is not valid: {error}"
         _keep(reason)
         raise AirflowFailException(reason) from error
     except AirflowFailException as error:

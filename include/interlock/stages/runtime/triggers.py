@@ -109,7 +109,7 @@ class AnswersTrigger(BaseTrigger):
             except ReleaseError as error:
                 yield TriggerEvent({"why": str(error)})
                 return
-        yield TriggerEvent({"why": "the time is up"})
+        yield TriggerEvent({"why": "the deadline has passed"})
 
     async def _others(self) -> tuple[Answer, ...] | None:
         """Return the answers as soon as they are others than those known; None when the time is up."""

@@ -131,6 +131,8 @@ def as_it_was(described: Service, rollout: RolloutPlan) -> Service:
         return described
     release = deployed_release(rollout.rolls_back.chain)
     if release is None:
-        raise PolicyViolation(f"The record of {rollout.rolls_back.chain} does not hold: nothing goes back to it.")
+        raise PolicyViolation(
+            f"The record of {rollout.rolls_back.chain} is not intact, so a rollback to it is refused."
+        )
     expected = {(check.path, web.expectation(check)): check for check in described.smoke}
     return rollback.limit_checks(described, release, expected)

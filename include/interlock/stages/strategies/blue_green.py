@@ -43,12 +43,15 @@ def wait_until_kept(service: str, rollout: RolloutPlan, now: datetime) -> None:
             if (entry.payload["service"], entry.payload["to"]) == (service, switch.live)
         ]
     if switched and now < switched[-1] + switch.keep:
-        wait(f"The fleet without traffic is kept for {in_words(switch.keep)}.", switched[-1] + switch.keep)
+        wait(
+            f"The fleet without traffic is kept unchanged for {in_words(switch.keep)} after a switch.",
+            switched[-1] + switch.keep,
+        )
 
 
 @stage_task(task_display_name="Verify the idle fleet", evidence="idle.smoked")
 def verify_idle(service: str, rollout: RolloutPlan) -> SmokeReport:
-    """Ask every host of the fleet without traffic what it runs, and send it the smoke requests, before the switch."""
+    """Check version and smoke requests on every host of the fleet without traffic, before the switch."""
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
     if rollout.switch is None:
         return SmokeReport(results=())
@@ -56,24 +59,27 @@ def verify_idle(service: str, rollout: RolloutPlan) -> SmokeReport:
     results: tuple[SmokeResult, ...] = asyncio.run(web.smoke(hosts, described.smoke, described.health.port))
     versions = rolling.answered_versions(hosts, described.health)
     wrong = [f"{one.path} on {one.host} ({one.found})" for one in results if not one.passed]
-    wrong += [f"{host} answers {found or 'nothing'}" for host, found in versions.items() if found != rollout.version]
+    wrong += [
+        f"{host} reports version {found or 'unknown'}" for host, found in versions.items() if found != rollout.version
+    ]
     report = SmokeReport(results=results)
     if wrong:
         push_result(report, "idle.smoked")
         raise VerificationFailed(
-            f"{service} {rollout.version} does not work on {rollout.environment}'s idle fleet: {'; '.join(wrong)}.",
-            rule="no traffic goes to a fleet that does not answer the smoke requests",
+            f"The smoke tests of {service} {rollout.version} failed on the idle fleet of {rollout.environment}: "
+            f"{'; '.join(wrong)}.",
+            rule="traffic is switched only to a fleet that passes the smoke tests",
             who="the service's team",
-            next_step="the traffic stays where it is; mend what is named and release a new version",
+            next_step="the traffic is not switched; fix the failures and release a new version",
         )
     return report
 
 
-@stage_task(task_display_name="Switch the traffic to it", evidence=SWITCHED, seal=True)
+@stage_task(task_display_name="Switch the traffic", evidence=SWITCHED, seal=True)
 def switch_traffic(service: str, rollout: RolloutPlan) -> TrafficReport:
-    """Give all traffic to the fleet with the release, by one change of each listener; needs a permit.
+    """Switch all traffic to the fleet with the release, with one change per listener. Needs a permit.
 
-    The plan says which fleet had the traffic when the board voted. If that is another one now, nothing is switched.
+    The plan names the fleet that had the traffic when the board voted. If another fleet has it now, nothing changes.
     """
     switch = rollout.switch
     if switch is None:
@@ -96,8 +102,8 @@ def _refuse_other_way(described: Service, rollout: RolloutPlan) -> None:
     if rollout.switch is not None and {found.live, found.idle} != {rollout.switch.live, rollout.switch.idle}:
         raise VerificationFailed(
             "The load balancer forwards to other target groups than the plan names.",
-            rule="what is switched is what the board decided on",
-            who="the platform engineer, who keeps the load balancer",
+            rule="traffic is switched only between the target groups that the board approved",
+            who="the platform engineer",
             next_step="trigger the release again",
         )
 

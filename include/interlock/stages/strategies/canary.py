@@ -56,9 +56,9 @@ MEASURED = "canary.measured"
     task_display_name="Restart the baseline", evidence="baseline.restarted", execution_timeout=timedelta(hours=1)
 )
 def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
-    """Restart as many hosts of the old version as the canary has: what has run for weeks is warm, a canary is not.
+    """Restart as many hosts of the old version as the canary has, so that both have run for the same time.
 
-    Needs a permit. Does nothing without a canary: in a rehearsal, and in a rollback.
+    Needs a permit. Does nothing without a canary, that is, in a rehearsal and in a rollback.
     """
     if rollout.canary is None:
         return RestartReport(results=())
@@ -82,7 +82,7 @@ def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
             failed,
             f"{len(failed)} hosts of the baseline could not be restarted: "
             + "; ".join(f"{one.host}: {one.error}" for one in failed),
-            next_step="the release is backed out; look at the hosts named",
+            next_step="the release is backed out automatically; check these hosts",
         )
     return report
 
@@ -134,7 +134,7 @@ def _pause(done: Sequence[CanaryMeasured], canary: CanaryPlan) -> None:
     """Wait for the next round, or put the task off until then."""
     due = done[0].at + len(done) * _step(canary)
     if _step(canary) >= SOONEST:
-        wait(f"{len(done)} rounds are measured.", due)
+        wait(f"{len(done)} rounds have been measured.", due)
     sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
 
 
@@ -177,11 +177,11 @@ def _measure(described: Service, rollout: RolloutPlan, canary: CanaryPlan, numbe
 # --- judging ---------------------------------------------------------------------------------------------------------
 
 
-@stage_task(task_display_name="Judge the canary", evidence="canary.judged", seal=True)
+@stage_task(task_display_name="Evaluate the canary", evidence="canary.judged", seal=True)
 def judge_canary(service: str, rollout: RolloutPlan, watch: CanaryWatch) -> CanaryReport:
-    """Compare canary and baseline: failed requests by their numbers, all else by Kayenta's method; with plots.
+    """Compare canary and baseline: failed requests by their counts, other metrics with Kayenta's method, with plots.
 
-    A canary that fails, or that is marginal where the catalogue says so, backs the release out.
+    A failed canary backs the release out. A marginal canary does too, if the catalogue says so.
     """
     canary = rollout.canary
     if canary is None:
@@ -209,10 +209,10 @@ def judge_canary(service: str, rollout: RolloutPlan, watch: CanaryWatch) -> Cana
     if report.verdict == "fail" or (report.verdict == "marginal" and canary.marginal == "fail"):
         push_result(report, "canary.judged", seal=True)
         raise VerificationFailed(
-            f"The canary of {service} {rollout.version} is not as good as what runs: {report.sentence()}",
+            f"The canary of {service} {rollout.version} performs worse than the running version: {report.sentence()}",
             rule="canary of the environment, in the service's YAML",
             who="the service's team",
-            next_step="the release is backed out; mend what the report names and release a new version",
+            next_step="the release is backed out automatically; fix what the report names and release a new version",
         )
     return report
 
@@ -220,16 +220,16 @@ def judge_canary(service: str, rollout: RolloutPlan, watch: CanaryWatch) -> Cana
 # --- after it --------------------------------------------------------------------------------------------------------
 
 
-@stage_task(task_display_name="Give the traffic back", trigger_rule=TriggerRule.ALL_DONE, after_end="way_back")
+@stage_task(task_display_name="Restore the traffic", trigger_rule=TriggerRule.ALL_DONE, after_end="way_back")
 def end_canary(service: str) -> None:
-    """Put the shares of the traffic back, whatever became of the canary.
+    """Restore the original traffic shares, whatever the result of the canary.
 
-    Runs even if a task before it failed; skipped if no wave began. After a failure, the back-out does the hosts.
+    Runs even if an earlier task failed. Skipped if no wave started. After a failure, the back-out restores the hosts.
     """
     entries = chain_entries()
     rollout = permits.frozen_plan()
     if rollout is None or (not any(entry.kind == "permit.used" for entry in entries) and not rollout.rehearsal):
-        raise AirflowSkipException("No wave was begun; the traffic is where it was.")
+        raise AirflowSkipException("No wave started, so the traffic is unchanged.")
     if rollout.canary is None:
         return
     _, _, described = resources.catalogue_of(service)
@@ -258,9 +258,9 @@ def _bring_home(described: Service, rollout: RolloutPlan, canary: CanaryPlan, ad
     asyncio.run(bring())
 
 
-@stage_task(task_display_name="Prepare the question about the canary", words=ASK)
+@stage_task(task_display_name="Prepare the canary question", words=ASK)
 def prepare_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> list[dict[str, Any]]:
-    """Word the question to the release manager about a canary that is neither good nor bad."""
+    """Prepare the question to the release manager about a marginal canary."""
     if report.verdict != "marginal":
         return []
     _, book, described = resources.catalogue_of(service)
@@ -269,30 +269,38 @@ def prepare_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> 
     page = quality_page(*this_run())
     rows = "\n".join(f"| {escape(one.name)} | {one.classification} | {escape(one.reason)} |" for one in report.metrics)
     body = (
-        f"The canary of **{escape(described.title)} {escape(rollout.version)}** has {report.score:g} of 100 points: "
-        f"from {report.pass_from:g} on it would go on by itself, below {report.marginal_from:g} it would be backed "
-        f"out. Shall the other waves follow?\n\n| metric | judged | why |\n| --- | --- | --- |\n{rows}\n\n"
-        f"[The report, with a plot of each metric]({page}). Plan {code(rollout.digest[:12])}. "
-        "No answer in time backs the release out."
+        f"The canary of **{escape(described.title)} {escape(rollout.version)}** is marginal: it scored "
+        f"{report.score:g} of 100 points. The release continues automatically from {report.pass_from:g} points, and is "
+        f"backed out below {report.marginal_from:g}. Continue with the other waves?\n\n"
+        f"| metric | result | reason |\n| --- | --- | --- |\n{rows}\n\n"
+        f"[Canary report with a plot of each metric]({page}). Plan {code(rollout.digest[:12])}. "
+        "If you do not answer in time, the release is backed out."
     )
     asked = [book.person(rollout.requested_by)]
-    return [question(f"Canary: shall {described.title} {rollout.version} go on?", body, sha256_of(report), asked)]
+    return [
+        question(
+            f"Marginal canary: continue the rollout of {described.title} {rollout.version}?",
+            body,
+            sha256_of(report),
+            asked,
+        )
+    ]
 
 
 @stage_task(task_display_name="Decide on the canary", evidence="canary.decided", seal=True)
 def settle_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> Decision:
-    """Let the other waves follow a canary that passed, or that the release manager lets pass, by Airflow's record.
+    """Continue with the other waves if the canary passed, or if the release manager approved a marginal canary.
 
-    Its hosts, and those of the baseline, then serve with the others again.
+    The hosts of canary and baseline then return to the target group of the environment.
     """
     digest = sha256_of(report)
     if rollout.canary is None or report.verdict == "pass":
-        why = "There was no canary." if rollout.canary is None else f"It passed: {report.sentence()}"
+        why = "There was no canary." if rollout.canary is None else f"The canary passed: {report.sentence()}"
         _serve_with_all_others(service, rollout)
         return Decision(subject="canary", digest=digest, approved=True, required=False, reason=why)
     votes = [vote for vote in votes_on(ASK, digest) if vote.user == rollout.requested_by]
     approved = bool(votes) and votes[0].choice == APPROVE
-    said = f"{rollout.requested_by} answered {votes[0].choice}." if votes else "Nobody answered in time."
+    said = f"{rollout.requested_by} answered {votes[0].choice}." if votes else "No answer was given in time."
     decision = Decision(
         subject="canary",
         digest=digest,
@@ -305,10 +313,10 @@ def settle_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> D
     if not approved:
         push_result(decision, "canary.decided", seal=True)
         raise GateRejected(
-            f"The canary was marginal, and no other wave follows it. {decision.reason}",
+            f"The canary was marginal, and the rollout was not approved to continue. {decision.reason}",
             rule="marginal: ask (canary of the environment, in the service's YAML)",
             who="the release manager",
-            next_step="the release is backed out; read the report, then release again",
+            next_step="the release is backed out automatically; read the canary report, then release again",
         )
     _serve_with_all_others(service, rollout)
     return decision
@@ -334,11 +342,11 @@ def canary_tasks(service: Service, rollout: XComArg, wave: XComArg) -> tuple[lis
         over = ask(
             asked,
             task_id="ask_canary",
-            title="Marginal canary: go on?",
+            title="Marginal canary: continue?",
             options=[APPROVE, REJECT],
             default=REJECT,
             within=environment.canary.answer_within,
-            doc_md="Asked of whoever asked for the release, if the canary is neither good nor bad.",
+            doc_md="Asks the requester of the release, if the canary is marginal.",
         )
         chain([ended, asked], over, settled)
     return [restarted, watched, judged, settled], settled

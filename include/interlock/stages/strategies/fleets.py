@@ -100,10 +100,10 @@ def _lacking_hosts(environment: Environment) -> Iterator[str]:
         found = ec2.find_instances(client, tags)
         named = ", ".join(f"{name}={value}" for name, value in tags.items())
         if len(found) < environment.count:
-            would = "a release would create the others" if environment.missing == "create" else "a release would stop"
-            yield f"{len(found)} of {environment.count} instances with {named} are there; {would}."
+            would = "create the others" if environment.missing == "create" else "fail"
+            yield f"{len(found)} of {environment.count} instances with {named} exist; a release would {would}."
         if still := [one.name for one in found if one.state != "running"]:
-            yield f"{', '.join(still)} would have to be started."
+            yield f"{', '.join(still)} would need to be started."
 
 
 def _lacking_groups(environment: Environment) -> Iterator[str]:

@@ -218,7 +218,7 @@ def refuse_failed_hosts(results: Sequence[HostResult], environment: str) -> None
     if failed := [result for result in results if result.outcome in ("failed", "untouched")]:
         raise deploy_error(
             failed,
-            f"{len(failed)} of {len(results)} hosts of {environment} did not come to it: "
+            f"{len(failed)} of {len(results)} hosts of {environment} did not get the release: "
             + "; ".join(f"{result.host}: {result.error}" for result in failed),
-            next_step="look at the task's log for each host's steps",
+            next_step="read the log of this task for the steps of each host",
         )

@@ -13,7 +13,7 @@ from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Service
 from interlock.domain.errors import GateRejected, PolicyViolation
 from interlock.domain.records import Decision, HostResult, RolloutPlan, WaveReport
-from interlock.domain.rollout.rollout import Pace, failed_elsewhere, is_held_back, tolerated
+from interlock.domain.rollout.rollout import Pace, failed_elsewhere, tolerated
 from interlock.stages.approvals.people import ask, question, votes_on
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime import bookings, permits, resources
@@ -31,12 +31,12 @@ RETRY, EXCLUDE, BACK_OUT = "Try these hosts again", "Leave them out", "Back the 
 
 @stage_task(execution_timeout=timedelta(hours=6), retries=WHILE_HOSTS_ARE_SILENT)
 def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
-    """Bring one wave's hosts to the release: drained, switched atomically, checked, and only then given back.
+    """Deploy to the hosts of one wave: drain, switch, check, and return each host to the load balancer.
 
-    Needs a permit: votes, plan, bundle, quality report, catalogue and the ledger are checked again before the first
-    host. Once more hosts failed than the plan bears, no other is begun. Running it again goes on from what the hosts
-    say, with another permit. If the calendars close in the middle of a rollout, it waits until they open, or is taken
-    back, as the calendar's entry says.
+    Needs a permit: votes, plan, bundle, quality report, catalogue and ledger are checked again before the first host.
+    If more hosts fail than the error budget allows, no further host is changed. A retry continues from the current
+    state of the hosts, with a new permit. If a freeze starts during the rollout, the release waits or is backed out,
+    as the calendar entry says.
     """
     report = deploy_wave(service, number, rollout)
     if rollout.guidance is None:
@@ -99,7 +99,7 @@ def _refuse_beyond_budget(rollout: RolloutPlan, report: WaveReport) -> None:
 def _was_held_back(results: Sequence[HostResult]) -> bool:
     """Say whether nothing went wrong with the hosts but that some were not to be touched any more."""
     failed = [result for result in results if result.outcome == "failed"]
-    return bool(failed) and all(map(is_held_back, failed))
+    return bool(failed) and all(result.held_back for result in failed)
 
 
 # --- guided failure ---------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def answers_to(rollout: RolloutPlan, waves: Sequence[WaveReport], report: WaveRe
 
 @stage_task()
 def prepare_guidance(service: str, number: int, rollout: RolloutPlan, report: WaveReport) -> list[dict[str, Any]]:
-    """Word the question to the release manager about the hosts of a wave that failed; none if none did."""
+    """Prepare the question to the release manager about failed hosts of the wave, if there are any."""
     unwell, guidance = _unwell(report), rollout.guidance
     _, book, described = resources.catalogue_of(service)
     if not unwell or guidance is None or rollout.requested_by not in book.names:
@@ -128,12 +128,17 @@ def prepare_guidance(service: str, number: int, rollout: RolloutPlan, report: Wa
     rows = "\n".join(f"| {escape(one.host)} | {one.outcome} | {escape(one.error)} |" for one in unwell)
     silent = EXCLUDE if guidance.unanswered == "exclude" and EXCLUDE in options else BACK_OUT
     body = (
-        f"In wave {number} of {len(rollout.waves)} of **{escape(described.title)} {escape(rollout.version)}** "
-        f"{len(unwell)} of {len(report.results)} hosts did not come to it. Each runs what it ran before, unless it "
-        f"says otherwise.\n\n| host | outcome | why |\n| --- | --- | --- |\n{rows}\n\n"
-        f"- *{RETRY}*: once more, under a new permit.\n"
-        + (f"- *{EXCLUDE}*: the release goes on without them; {budget} may fail.\n" if EXCLUDE in options else "")
-        + f"- *{BACK_OUT}*: every host goes back.\n\nWithout an answer in time: *{silent}*."
+        f"In wave {number} of {len(rollout.waves)} of **{escape(described.title)} {escape(rollout.version)}**, "
+        f"{len(unwell)} of {len(report.results)} hosts did not get the release. Unless the table says otherwise, each "
+        f"of them still runs its previous release.\n\n| host | outcome | reason |\n| --- | --- | --- |\n{rows}\n\n"
+        f"- *{RETRY}*: one retry, with a new permit.\n"
+        + (
+            f"- *{EXCLUDE}*: the rollout continues without them; the error budget is {budget}.\n"
+            if EXCLUDE in options
+            else ""
+        )
+        + f"- *{BACK_OUT}*: every host returns to its previous release.\n\n"
+        f"If you do not answer in time: *{silent}*."
     )
     asked = [book.person(rollout.requested_by)]
     subject = f"{len(unwell)} hosts failed: {described.title} {rollout.version}, wave {number}"
@@ -144,18 +149,18 @@ def prepare_guidance(service: str, number: int, rollout: RolloutPlan, report: Wa
 
 @stage_task(evidence="failure.decided", seal=True, execution_timeout=timedelta(hours=6))
 def settle_wave(service: str, number: int, rollout: RolloutPlan, report: WaveReport) -> Decision:
-    """Do about the hosts that failed what the release manager said, by Airflow's record, or what the plan says.
+    """Handle the failed hosts as the release manager answered, or without an answer as the plan says.
 
-    They are tried again once, under a new permit; if some fail again, the error budget decides.
+    A retry happens once, with a new permit. If hosts fail again, the error budget decides.
     """
     digest = sha256_of(report)
     if not _unwell(report):
-        why = f"All hosts of wave {number} came to the release."
+        why = f"All hosts of wave {number} got the release."
         return Decision(subject="failure", digest=digest, approved=True, required=False, reason=why)
     said = [vote for vote in votes_on(ASK.format(number=number), digest) if vote.user == rollout.requested_by]
     silent = EXCLUDE if rollout.guidance and rollout.guidance.unanswered == "exclude" else BACK_OUT
     choice = said[0].choice if said else silent
-    who = f"{rollout.requested_by} answered" if said else "Nobody answered in time, so"
+    who = f"{rollout.requested_by} answered" if said else "No answer was given in time, so the plan decides"
     decision = Decision(
         subject="failure",
         digest=digest,
@@ -172,7 +177,7 @@ def settle_wave(service: str, number: int, rollout: RolloutPlan, report: WaveRep
             f"{decision.reason} These hosts failed: {names}",
             rule="on_failure: ask (the environment, in the service's YAML)",
             who="the release manager",
-            next_step="the release is backed out; look at the hosts named",
+            next_step="the release is backed out automatically; check these hosts",
         )
     _refuse_beyond_budget(rollout, deploy_wave(service, number, rollout) if choice == RETRY else report)
     return decision
@@ -184,18 +189,18 @@ def guidance_tasks(service: Service, number: int, rollout: XComArg, wave: XComAr
     if guided is None:
         raise ValueError("the release manager is not asked about hosts that fail")
     asked = prepare_guidance.override(
-        task_id=f"prepare_wave_{number}", task_display_name=f"Word the question about wave {number}"
+        task_id=f"prepare_wave_{number}", task_display_name=f"Prepare the question about wave {number}"
     )(service.name, number, rollout, wave)
     over = ask(
         asked,
         task_id=ASK.format(number=number).partition(".")[2],
-        title=f"Hosts of wave {number} failed: what now?",
+        title=f"Hosts of wave {number} failed: choose how to continue",
         default=BACK_OUT,
         within=guided.answer_within,
-        doc_md="Asked of whoever asked for the release, if hosts of the wave failed. Who chose is on record.",
+        doc_md="Asks the requester of the release, if hosts of the wave failed. The answer is recorded in the ledger.",
     )
-    settled: XComArg = settle_wave.override(task_id=f"settle_wave_{number}", task_display_name=f"Settle wave {number}")(
-        service.name, number, rollout, wave
-    )
+    settled: XComArg = settle_wave.override(
+        task_id=f"settle_wave_{number}", task_display_name=f"Complete wave {number}"
+    )(service.name, number, rollout, wave)
     chain(wave, over, settled)
     return settled

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     after_end="go_on",
 )
 def record_arrival(name: str) -> Arrival:
-    """Record what became of each passenger, by the train's chain in the ledger; whatever happened."""
+    """Record the outcome of each passenger from the chain of the train in the ledger. Always runs."""
     ti: Any = get_current_context()["ti"]
     entries = chain_entries()
     if known := next((one.payload for one in entries if one.kind == ARRIVED), None):
@@ -44,30 +44,30 @@ def record_arrival(name: str) -> Arrival:
 
 def _behind(one: Boarded, entries: Sequence[Entry]) -> str:
     if of_passenger(entries, LEFT, one.service):
-        return "Its release was asked for, and the train did not see it end."
-    return f"It is after {', '.join(one.after)}, which did not arrive." if one.after else "It did not depart."
+        return "Its release was triggered, but had not ended when the train arrived."
+    return f"It depends on {', '.join(one.after)}, which did not arrive." if one.after else "It did not depart."
 
 
-@stage_task(task_display_name="End the journey", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
+@stage_task(task_display_name="Close the train", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
 def close_train() -> Arrival:
-    """End the run as the train arrived: it fails if it did not depart, or if somebody on board did not arrive.
+    """Fail the run if the train did not depart, or if a passenger did not arrive.
 
-    :raises PassengerLost: who did not arrive, and why.
+    :raises PassengerLost: names the passengers that did not arrive, and why.
     """
     found = next((one.payload for one in reversed(chain_entries()) if one.kind == ARRIVED), None)
     if found is None:
-        raise PassengerLost("It is not on record how the train arrived.")
+        raise PassengerLost("The ledger has no record of the arrival of this train.")
     came = Arrival.from_xcom(found)
     keep_result(came)
     if not came.departed:
         raise PassengerLost(f"The train {came.train} did not depart. {came.reason}")
     if came.missing:
         lost = "; ".join(f"{one.service} {one.version}: {one.outcome}. {one.reason}" for one in came.missing)
-        raise PassengerLost(f"Not everybody on the train {came.train} arrived. {lost}")
+        raise PassengerLost(f"Some passengers of the train {came.train} did not arrive. {lost}")
     return came
 
 
-@task_group(group_id="arrival", group_display_name="4 Arrival", tooltip="Arrival: what became of each passenger")
+@task_group(group_id="arrival", group_display_name="4 Arrival", tooltip="Arrival: the outcome of each passenger")
 def arrival_group(name: str) -> XComArg:
     """Record the arrival and end the journey; return the first task."""
     recorded: XComArg = record_arrival(name)

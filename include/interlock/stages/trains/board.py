@@ -36,7 +36,7 @@ LONGEST_VOTE = timedelta(days=30)
 
 @stage_task(task_display_name="Prepare the ballots", words=ASK)
 def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
-    """Prepare one ballot for each member of the boards who may vote on this manifest, or whoever stands in for them."""
+    """Prepare one ballot for each member of the boards who may vote on this manifest, or for their delegate."""
     catalogue = catalogue_now()
     train = train_now(name, catalogue)
     rule = _rule(catalogue, train, manifest)
@@ -66,9 +66,9 @@ def count(manifest: Manifest, rule: VotingRule | None, *, expired: bool) -> Deci
     """Count the ballots of this run from Airflow's record of them; None while the board is still open."""
     if rule is None:
         why = (
-            f"The policy asks no board for the manifest of a train of {manifest.change_type} changes."
+            f"The policy requires no vote on the manifest of a train with {manifest.change_type} changes."
             if manifest.passengers
-            else "Nobody is on board."
+            else "No service is on board."
         )
         return Decision(subject="board", digest=manifest.digest, approved=True, required=False, reason=why)
     votes = votes_on(ASK, manifest.digest)
@@ -108,10 +108,10 @@ def _unusable(catalogue: Catalogue, manifest: Manifest) -> str:
 
 
 class AwaitTrainBoard(AwaitBallots):
-    """Wait, without a worker, until the board has decided on the manifest or its time is up; then close the ballots.
+    """Wait until the board has decided on the manifest or its deadline has passed, then close the open ballots.
 
     :param manifest: the frozen manifest.
-    :param ballots: the prepared ballots; none: nobody is asked.
+    :param ballots: the prepared ballots; empty if no vote is required.
     """
 
     template_fields = ("manifest", "ballots")
@@ -152,7 +152,11 @@ class AwaitTrainBoard(AwaitBallots):
         return settled(decision, board=rule and rule.model_dump(mode="json")).to_xcom()
 
 
-@task_group(group_id="board", group_display_name="2 One decision", tooltip="One decision: on the manifest's digest")
+@task_group(
+    group_id="board",
+    group_display_name="2 One decision",
+    tooltip="One decision: the boards vote once, on the digest of the manifest",
+)
 def board_group(name: str, manifest: XComArg, within: timedelta | None) -> tuple[XComArg, EmptyOperator | None]:
     """Ask the boards and wait for them; return the decision, and the end of the ballots.
 

@@ -53,14 +53,14 @@ def train_params() -> dict[str, Param]:
             type=["string", "null"],
             format="date-time",
             title="Departure",
-            description="When it departs, such as 2026-12-01T20:00:00Z; empty: as soon as its board has decided.",
+            description="The departure time, such as 2026-12-01T20:00:00Z. Empty: once the board has decided.",
         )
     }
 
 
 @stage_task(task_display_name="Open boarding")
 def open_train(name: str) -> PlannedRun:
-    """Say when this departure is, and when its manifest is frozen."""
+    """Determine the departure time and the cut-off, at which the manifest is frozen."""
     known = next((one.payload for one in chain_entries() if one.kind == OPENED), None)
     if known is not None:
         return PlannedRun.from_xcom(known)  # by an earlier try of this task
@@ -89,10 +89,10 @@ def _is_by_hand(name: str, run_type: Any) -> bool:
     """Tell whether somebody sent the train at its form; refuse a run that neither they nor its timetable made."""
     if run_type not in ("scheduled", "manual"):  # it is one of an enumeration, whose text is another
         raise RequestRefused(
-            f"The train {name} is not sent by a {run_type.value}.",
-            rule="a train departs by its timetable, or somebody sends it at its form",
-            who="nobody",
-            next_step="send it at its form, with a departure",
+            f"The train {name} cannot be started by a run of the type {run_type.value}.",
+            rule="a train departs on its schedule, or a person triggers it with its form",
+            who="the release manager, who may trigger the train",
+            next_step="trigger the train with its form, and enter a departure",
         )
     return bool(run_type == "manual")
 
@@ -123,12 +123,12 @@ def _asked_departure(now: datetime) -> datetime:
     try:
         at = datetime.fromisoformat(str(asked))
         if at.tzinfo is None or not now - timedelta(days=1) <= at <= now + timedelta(days=366):
-            raise ValueError("it has no time zone, or is not within a year")
+            raise ValueError("it needs a time zone, and must be within one year from now")
     except ValueError as error:
         raise RequestRefused(
-            f"{str(asked)[:40]!r} is no departure: {error}.",
-            rule="an instant with its time zone, at most a year ahead",
-            who="whoever sends the train",
+            f"{str(asked)[:40]!r} is not a valid departure time: {error}.",
+            rule="a departure is a time with a time zone, at most one year ahead",
+            who="the person who triggers the train",
             next_step="trigger the train again",
         ) from error
     return at
@@ -136,9 +136,9 @@ def _asked_departure(now: datetime) -> datetime:
 
 @stage_task(task_display_name="Freeze the manifest", evidence=FROZEN, seal=True)
 def freeze_manifest(name: str, voyage: PlannedRun) -> Manifest:
-    """Say who is on board: exactly which commit of which service; the digest of this is what the board decides on.
+    """Freeze the manifest: the commit of each service on board. The board votes on the digest of the manifest.
 
-    Waits, without a worker, for passengers that the train waits for, and for repositories that do not answer.
+    Waits without a worker slot for late passengers, if the train waits for them, and for unreachable repositories.
     """
     if frozen := manifest_in(chain_entries()):
         return frozen  # by an earlier try of this task
@@ -215,7 +215,7 @@ def _wait_for_late(train: Train, found: Mapping[str, Found], voyage: PlannedRun)
             f"{train.title} does not depart without {said}.",
             rule=f"late: stop of trains/{train.name}.yaml",
             who=train.owner,
-            next_step="make ready who is late, and send the train by hand, or let the next one take them",
+            next_step="prepare the late passengers and trigger the train manually, or let them take the next train",
         )
     latest = voyage.cut_off + train.patience
     if late.then == "wait" and datetime.now(UTC) < latest:
@@ -238,7 +238,7 @@ def _decide_by(rule: VotingRule | None, departure: datetime, now: datetime) -> d
     return min(now + rule.deadline, departure) if departure > now + AGAIN else now + rule.deadline
 
 
-@task_group(group_id="boarding", group_display_name="1 Boarding", tooltip="Boarding: until the manifest is frozen")
+@task_group(group_id="boarding", group_display_name="1 Boarding", tooltip="Boarding: open until the manifest is frozen")
 def boarding_group(name: str) -> XComArg:
     """Open boarding, wait for the cut-off, freeze the manifest; return the manifest."""
     opened = open_train(name)
@@ -247,7 +247,7 @@ def boarding_group(name: str) -> XComArg:
         task_display_name="Wait for the cut-off",
         target_time="{{ ti.xcom_pull(task_ids='boarding.open_train')['cut_off'] }}",
         execution_timeout=None,
-        doc_md="Wait, without a worker, until the manifest is frozen; make trains shows who would board now.",
+        doc_md="Wait for the cut-off without a worker slot. `make trains` shows which services would board now.",
     )
     manifest = freeze_manifest(name, opened)
     chain(opened, wait, manifest)

@@ -42,9 +42,9 @@ def refuse_changed(train: Train, digest: str, since: str) -> None:
     if sha256_of(train) != digest:
         raise PolicyViolation(
             f"trains/{train.name}.yaml changed since {since}.",
-            rule="a train boards and departs by one file, as its board saw it",
+            rule="a train departs with the file with which it boarded and that its board saw",
             who=train.owner,
-            next_step="send the train by hand, so that it boards by the file as it is now",
+            next_step="trigger the train manually, so that it boards with the current file",
         )
 
 
@@ -74,7 +74,7 @@ def without_file(who: str, why: str) -> PolicyViolation:
         f"{who} does not depart: {why}",
         rule="a passenger is released by its file services/<name>.yaml",
         who="the service's team",
-        next_step="correct the file, and let it take the next train",
+        next_step="correct the file, and take the next train",
     )
 
 

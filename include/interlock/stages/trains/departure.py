@@ -59,13 +59,13 @@ if TYPE_CHECKING:
 
 @stage_task(task_display_name="Depart", evidence=DEPARTED, seal=True)
 def depart(name: str, manifest: Manifest) -> Manifest:
-    """Prove once more what was decided, and that the calendars and emergency stops let at least one passenger depart.
+    """Verify the decision again, and check that at least one passenger may depart (freezes and emergency stops).
 
-    In a freeze that is over soon enough it waits, without a worker, if the train's file says so; and for its time, in
-    case that somebody edited what the task before it waited for.
+    If the train's file allows it, the task waits without a worker slot for the end of a freeze. It also checks the
+    departure time again, in case that the previous task was edited.
     """
     if datetime.now(UTC) < manifest.departure:
-        calendars.wait("it is not time yet", manifest.departure)
+        calendars.wait("the departure time has not come yet", manifest.departure)
     catalogue = catalogue_now()
     train = train_now(name, catalogue)
     refuse_changed(train, manifest.file, "the manifest was frozen")
@@ -78,7 +78,7 @@ def depart(name: str, manifest: Manifest) -> Manifest:
         _wait_or_refuse(train, manifest, answers)
     stopped = [_stops(catalogue, service.name) for service in ready]
     if stopped and all(stopped):
-        raise _held_back(train, f"there is an emergency stop: {stopped[0]}")
+        raise _held_back(train, f"an emergency stop is in force: {stopped[0]}")
     return manifest
 
 
@@ -105,9 +105,9 @@ def _wait_or_refuse(train: Train, manifest: Manifest, answers: Sequence[Answer])
 def _held_back(train: Train, why: str) -> PolicyViolation:
     return PolicyViolation(
         f"{train.title} does not depart: {why}",
-        rule=f"a train departs when a passenger may change {train.environment} (freeze of trains/{train.name}.yaml)",
-        who="whoever keeps the calendars, or may lift the stop",
-        next_step="its passengers take the next train, or send it by hand when it is over",
+        rule=f"a train departs only if a passenger may change {train.environment} (freeze in trains/{train.name}.yaml)",
+        who="the owner of the calendar, or a person who may lift the emergency stop",
+        next_step="take the next train, or trigger this train manually when the environment is open",
     )
 
 
@@ -118,10 +118,10 @@ def _stops(catalogue: Catalogue, service: str) -> str:
 
 
 class SendPassenger(BaseOperator):
-    """Ask for the release of one passenger, as the conductor, and wait without a worker until it has ended.
+    """Trigger the release of one passenger, as the service account conductor, and wait until it has ended.
 
-    Fails if it did not arrive; then what depends on it stays behind, and nothing else. Skipped if the service is not on
-    board.
+    Fails if the passenger does not arrive; only the passengers that depend on it then stay behind. Skipped if the
+    service is not on board. Uses no worker slot while it waits.
 
     :param train: the train's name.
     :param service: the service's name.
@@ -149,7 +149,7 @@ class SendPassenger(BaseOperator):
                 if not self._is_asked_for(run_id, form):  # otherwise by a try that ended before it could say so
                     self._refuse_or_wait(manifest, one, entries)
                     with resources.airflow_api(resources.CONDUCTOR) as api:
-                        note = f"A passenger of {manifest.title}"
+                        note = f"Passenger of {manifest.title}"
                         api.trigger(dag_of(self.service), run_id, form, note=note)
                 record(LEFT, self._told(one, run_id))
             return self._arrived(one, run_id)
@@ -176,19 +176,19 @@ class SendPassenger(BaseOperator):
         catalogue = catalogue_now()
         train = train_now(self.train, catalogue)
         if stopped := next((entry.payload for entry in entries if entry.kind == STOPPED), None):
-            raise _held_back(train, f"it was stopped, for {stopped['because']}")
+            raise _held_back(train, f"the train was stopped because {stopped['because']}")
         if why := unusable(catalogue, self.service):
             raise without_file(self.service, why)
         refuse_replaced(one)
         if stop := _stops(catalogue, self.service):
-            raise _held_back(train, f"there is an emergency stop: {stop}")
+            raise _held_back(train, f"an emergency stop is in force: {stop}")
         answer = calendars.answer_now(catalogue.policy, catalogue.services[self.service], train.environment)
         if not answer.open:
             _wait_or_refuse(train, manifest, [answer])
         dag_id = dag_of(self.service)
         with resources.airflow_api() as api:
             if api.is_paused(dag_id):
-                raise _held_back(train, f"{dag_id} is paused, so its release would not begin.")
+                raise _held_back(train, f"{dag_id} is paused, so its release would not start.")
 
     def _arrived(self, one: Boarded, run_id: str) -> dict[str, Any]:
         """Return how the release ended; defer while it has not."""
@@ -206,7 +206,9 @@ class SendPassenger(BaseOperator):
                 )
             outcome = _outcome(release_chain(dag_id, run_id))  # it may have ended between the two looks
         self._refuse_other(dag_id, run_id)
-        ended, reason = (outcome.outcome, outcome.reason) if outcome else ("failed", "Its run left no outcome.")
+        ended, reason = (
+            (outcome.outcome, outcome.reason) if outcome else ("failed", "Its run ended without an outcome.")
+        )
         told = self._told(one, run_id, outcome=ended, reason="" if ended == "deployed" else reason)
         record(BACK, told)
         if ended != "deployed":
@@ -219,12 +221,12 @@ class SendPassenger(BaseOperator):
         patience = train_now(self.train, catalogue_now()).patience
         dag_id = dag_of(self.service)
         ahead = ", ".join(running(self.service))
-        why = f"it waits for {ahead} of {dag_id}" if ahead else f"nothing else of {dag_id} runs"
+        why = f"it waits for {ahead} of {dag_id}" if ahead else f"no other run of {dag_id} is active"
         if left is not None and datetime.now(UTC) < left.at + patience:
             look_again(why, left.at + patience)
         with resources.airflow_api() as api:
             why = f"{dag_id} is paused" if api.is_paused(dag_id) else why
-        reason = f"It did not begin within {in_words(patience)}: {why}."
+        reason = f"It did not start within {in_words(patience)}: {why}."
         told = self._told(one, run_id, outcome="never begun", reason=reason)
         record(BACK, told)
         return self._lost(one, told)
@@ -235,10 +237,10 @@ class SendPassenger(BaseOperator):
             asked = ledger.entries(release_chain(dag_id, run_id), kind=REQUESTED)
         if asked and (asked[0].payload.get("train"), asked[0].payload.get("requested_by")) != (this_chain(), CONDUCTOR):
             raise PassengerLost(
-                f"{dag_id}, run {run_id}, is not this train's: {asked[0].payload.get('requested_by')} asked for it.",
-                rule="a passenger's release is the one that the train's conductor asked for",
-                who="whoever asked for it",
-                next_step="release the service by itself, or let it take the next train",
+                f"{dag_id}, run {run_id}, was triggered by {asked[0].payload.get('requested_by')}, not by this train.",
+                rule="the release of a passenger is triggered by the conductor of its train",
+                who="the person who triggered it",
+                next_step="release the service on its own, or take the next train",
             )
 
     def _lost(self, one: Boarded, told: dict[str, Any]) -> dict[str, Any]:
@@ -258,7 +260,7 @@ class SendPassenger(BaseOperator):
             f"{self.service} {one.version} ended as {told['outcome'].replace('_', ' ')}: {told['reason']}",
             rule=f"failed: {rule} of trains/{train.name}.yaml",
             who="the service's team",
-            next_step="what depends on it takes the next train",
+            next_step="let the passengers that depend on it take the next train",
         )
 
 
@@ -281,22 +283,26 @@ def _deployed_since(service: str, version: str, since: datetime) -> str:
     return next((str(one["run"]) for one in found), "")
 
 
-@task_group(group_id="departure", group_display_name="3 Departure", tooltip="Departure: each after what it depends on")
+@task_group(
+    group_id="departure",
+    group_display_name="3 Departure",
+    tooltip="Departure: release each passenger after the ones that it depends on",
+)
 def departure_group(train: Train, manifest: XComArg, decision: XComArg) -> list[BaseOperator]:
     """Wait for the time, depart, and send the passengers; return the tasks that send them."""
     wait = WaitUntil(
         task_id="await_departure",
-        task_display_name="Wait for the departure",
+        task_display_name="Wait for the departure time",
         target_time="{{ ti.xcom_pull(task_ids='boarding.open_train')['departure'] }}",
         execution_timeout=None,
-        doc_md="Wait, without a worker, until the time of departure.",
+        doc_md="Wait for the departure time without a worker slot.",
     )
     departed = depart(train.name, manifest)
     chain(decision, wait, departed)
     sent: dict[str, BaseOperator] = {
         one.service: SendPassenger(
             task_id=f"send_{one.service.replace('-', '_')}",
-            task_display_name=f"Send {one.service}",
+            task_display_name=f"Release {one.service}",
             train=train.name,
             service=one.service,
             manifest=manifest,

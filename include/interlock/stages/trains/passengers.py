@@ -57,7 +57,7 @@ def train_run(chain: str) -> TrainRun:
     """
     run = run_of(chain)
     if run is None:
-        refuse_stranger(f"{chain} is no train's chain")
+        refuse_stranger(f"{chain} is not the chain of a train")
         raise ValueError(chain)
     keys = [resources.signer().public_key]
     with resources.ledger() as ledger:
@@ -67,10 +67,10 @@ def train_run(chain: str) -> TrainRun:
     findings = [str(one.payload.get("what")) for one in entries if one.kind == "finding"]
     if broken or findings:
         raise PolicyViolation(
-            f"The record of the train does not hold: {broken.sentence if broken else ' '.join(findings)}",
-            rule="what was frozen and decided on a train is in a signed chain without findings",
-            who="those whom the policy names for findings",
-            next_step="find out what happened; then release outside of the train, or take the next one",
+            f"The record of the train is not intact: {broken.sentence if broken else ' '.join(findings)}",
+            rule="manifest and decision of a train must be in a signed chain without findings",
+            who="the people under findings.notify of policy.yaml",
+            next_step="have the findings investigated; release outside of the train, or take the next one",
         )
     return TrainRun(*run, entries, manifest_in(entries))
 
@@ -98,24 +98,24 @@ def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseReques
             refuse_replaced(one)
         return
     if requester == CONDUCTOR:
-        refuse_stranger(f"{CONDUCTOR} asked for it, and it names no train")
+        refuse_stranger(f"{CONDUCTOR} requested it, but it names no train")
     if request.rehearsal or request.change_type in policy.trains.outside:
         return
     carrying = load_trains(catalogue_folder(), *load_rules(catalogue_folder())).carrying(service)
     if carrying:
         raise PolicyViolation(
-            f"A {request.change_type} change of {service} takes its train: "
+            f"A {request.change_type} change of {service} must take its train: "
             f"{', '.join(f'{train.title} ({train.name})' for train in carrying)}.",
-            rule="trains.outside of policy.yaml names the change types that may be released outside of trains",
+            rule="trains.outside of policy.yaml lists the change types that may be released outside of trains",
             who=policy.owner,
-            next_step="let it board (make trains says when), or release it as another change type",
+            next_step="take the train (make trains shows the departures), or choose another change type",
         )
 
 
 def _given_up(entries: Sequence[Entry], service: str) -> str:
     """Say why a train does not wait for a passenger any more; empty: it does."""
     back = next((one.payload for one in entries if one.kind == BACK and one.payload.get("service") == service), None)
-    return f"the train gave it up: {str(back['reason']).rstrip('.')}" if back else ""
+    return f"the train has given up on it: {str(back['reason']).rstrip('.')}" if back else ""
 
 
 def refuse_replaced(one: Boarded) -> None:
@@ -128,11 +128,11 @@ def refuse_replaced(one: Boarded) -> None:
     version = last[0] if last else None
     if version != one.replaces and last != (one.version, one.commit):
         raise PolicyViolation(
-            f"{one.service} {one.version} is held back: {version or 'nothing'} was deployed last, and when the "
-            f"manifest was frozen that was {one.replaces or 'nothing'}.",
-            rule="a passenger replaces what its board read that it replaces",
+            f"{one.service} {one.version} is held back: the last deployed version is {version or 'none'}, but it was "
+            f"{one.replaces or 'none'} when the manifest was frozen.",
+            rule="a passenger replaces the version that its board saw on the manifest",
             who="the service's team",
-            next_step="let it take the next train, which boards by what was deployed, or release it by itself",
+            next_step="take the next train, or release the service on its own",
         )
 
 
@@ -189,7 +189,7 @@ def count_on_train(rule: VotingRule, rollout: RolloutPlan) -> Decision:
         raise ValueError("what has expired is decided")
     decided = [one.payload for one in train.entries if one.kind == "board.decided"]
     approved = counted.approved and bool(decided) and decided[-1].get("approved") is True
-    reason = f"By the votes on the manifest {manifest.digest[:12]} of {manifest.title}: {counted.reason}"
+    reason = f"According to the votes on the manifest {manifest.digest[:12]} of {manifest.title}: {counted.reason}"
     return counted.model_copy(update={"digest": rollout.digest, "approved": approved, "reason": reason})
 
 

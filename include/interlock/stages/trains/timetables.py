@@ -99,7 +99,7 @@ def opening_now(train: Train) -> Opens:
     try:
         catalogue = load_catalogue(folder)
     except CatalogueError as error:
-        log.error("The train %s is planned without calendars: %s", train.name, error)
+        log.error("The departures of the train %s are planned without calendars: %s", train.name, error)
         return lambda at: at
     services = [catalogue.services[name] for name in train.services if name in catalogue.services]
     calendars = calendars_of(folder, catalogue.policy, CopiesThere(copies_folder()))
