@@ -78,9 +78,9 @@ def test_what_cannot_be_told_is_under_control_and_is_not_trusted(monkeypatch: py
     made = OwnDags(lambda: CATALOGUE, fail, fail)
     assert made.has("release_tables")
     assert not made.has("nightly")
-    assert "cannot be told" in made.stranger("release_bike_shop")
+    assert "cannot be determined" in made.stranger("release_bike_shop")
     monkeypatch.setenv("INTERLOCK_DAGS", ":folder")
-    assert "cannot be told" in OwnDags(lambda: CATALOGUE, fail, lambda _: []).stranger("release_bike_shop")
+    assert "cannot be determined" in OwnDags(lambda: CATALOGUE, fail, lambda _: []).stranger("release_bike_shop")
 
 
 def test_others_dags_are_looked_for_every_few_seconds_and_interlocks_at_once(airflows: Airflows) -> None:
