@@ -49,7 +49,9 @@ def schemas(folder: Folder = None) -> None:
 
     Editors check the files with these schemas.
     """
-    from interlock.adapters.catalogue.catalogue import write_schemas
+    from interlock.adapters.catalogue.catalogue import refuse_missing, write_schemas
 
-    written = write_schemas((folder or catalogue_folder()) / "schemas")
+    where = folder or catalogue_folder()
+    refuse_missing(where)
+    written = write_schemas(where / "schemas")
     print(f"Written: {', '.join(path.name for path in written)}." if written else "The schemas are up to date.")

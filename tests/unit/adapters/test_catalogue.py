@@ -467,6 +467,8 @@ def test_a_catalogue_that_does_not_exist_is_refused_with_the_variable_to_set(tmp
     for read in (load_catalogue, lambda folder: load_service(folder, "bike-shop")):
         with pytest.raises(CatalogueError, match="Next: set INTERLOCK_CATALOGUE to the catalogue's folder"):
             read(gone)
+    assert main(["catalogue", "schemas", "--folder", str(gone)]) == 1
+    assert not gone.exists()
 
 
 def test_check_says_everything_that_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,7 @@ def load_service(folder: Path, name: str) -> Catalogue:
 
     :raises CatalogueError: one of the three is wrong, or there is no such service.
     """
-    _refuse_missing(folder)
+    refuse_missing(folder)
     path = folder / "services" / f"{name}.yaml"
     if not _is_name(name) or not path.is_file():
         known = _listed(sorted(path.stem for path in _service_files(folder)))
@@ -103,6 +103,24 @@ def calendars_of(folder: Path, policy: Policy, copy_of: CopyOf) -> Calendars:
     return load_calendars(folder, Known(services=_names_of(folder / "services"), business_units=units), copy_of)
 
 
+def refuse_missing(folder: Path) -> None:
+    """Refuse a folder that does not exist; often it was never named.
+
+    :raises CatalogueError: there is no such folder.
+    """
+    if folder.is_dir():
+        return
+    unnamed = INSTALLED and folder == CATALOGUE
+    raise CatalogueError(
+        "INTERLOCK_CATALOGUE is not set, and an installed package has no catalogue of its own."
+        if unnamed
+        else f"There is no catalogue in {folder}: the folder does not exist.",
+        rule="the catalogue is a folder with policy.yaml, board.yaml and services/",
+        who="the platform engineer",
+        next_step="set INTERLOCK_CATALOGUE to the catalogue's folder, for this command and for each Airflow component",
+    )
+
+
 def digests_of(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of a catalogue, by its path; of what cannot be read, none."""
     found: dict[str, str] = {}
@@ -117,7 +135,7 @@ def digests_of(folder: Path) -> dict[str, str]:
 def what_is_wrong(folder: Path) -> list[str]:
     """Return everything that is wrong with a catalogue; if nothing is, all is well."""
     try:
-        _refuse_missing(folder)
+        refuse_missing(folder)
     except CatalogueError as error:
         return [str(error)]
     grants = folder / "break_glass.yaml"
@@ -190,23 +208,8 @@ def _read(path: Path) -> YamlFile:
 # --- the rules: policy.yaml and board.yaml ---------------------------------------------------------------------------
 
 
-def _refuse_missing(folder: Path) -> None:
-    """Refuse a folder that does not exist: often it was never named."""
-    if folder.is_dir():
-        return
-    unnamed = INSTALLED and folder == CATALOGUE
-    raise CatalogueError(
-        "INTERLOCK_CATALOGUE is not set, and an installed package has no catalogue of its own."
-        if unnamed
-        else f"There is no catalogue in {folder}: the folder does not exist.",
-        rule="the catalogue is a folder with policy.yaml, board.yaml and services/",
-        who="the platform engineer",
-        next_step="set INTERLOCK_CATALOGUE to the catalogue's folder, for this command and for each Airflow component",
-    )
-
-
 def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
-    _refuse_missing(folder)
+    refuse_missing(folder)
     policy_file, board_file = _read(folder / "policy.yaml"), _read(folder / "board.yaml")
     policy, board = policy_file.parse(Policy), board_file.parse(BoardBook)
     services = [path.stem for path in _service_files(folder)]
