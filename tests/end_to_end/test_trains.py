@@ -140,7 +140,7 @@ def test_a_train_departs_one_fails_its_dependant_stays_behind_and_the_third_arri
         "corner-shop": "deployed",
     }
     assert "no-such-target" in came["stock"]["reason"]
-    assert came["till"]["reason"] == "It is after stock, which did not arrive."
+    assert came["till"]["reason"] == "It depends on stock, which did not arrive."
 
 
 def test_nobody_but_the_conductor_asks_for_a_release_in_a_trains_name(stack: Stack, rita: Colleague) -> None:

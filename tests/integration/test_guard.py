@@ -199,7 +199,7 @@ def test_a_role_alone_breaks_no_glass_and_neither_does_a_grant(console: Console)
     console.take_grants()
     answer = console.ask("gus", "PATCH", CLOSING, {"note": "seen"})
     assert answer.status_code == 403
-    assert "No grant names gus" in answer.json()["detail"]
+    assert "No grant covers gus" in answer.json()["detail"]
     console.grant("admin", RELEASE)
     assert console.ask("admin", "PATCH", CLOSING, {"note": "seen"}).status_code == 403
     console.take_grants()
