@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 import time_machine
 from hypothesis import HealthCheck, Phase, settings
-from xdist.remote import Producer
-from xdist.scheduler import LoadFileScheduling
 
 from tests.clock import NOW
 
@@ -69,17 +67,6 @@ settings.register_profile("ci", settings.get_profile("interlock"), derandomize=T
 # For make mutation: as well, and no search for a smaller one, for nobody reads it.
 settings.register_profile("mutation", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate))
 settings.load_profile(os.environ.get("INTERLOCK_HYPOTHESIS", "interlock"))
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    """Give each worker whole files of tests, and one of them all that run on the stack."""
-    return _OneStack(config, log)
-
-
-class _OneStack(LoadFileScheduling):
-    def _split_scope(self, nodeid: str) -> str:
-        folder = LONGEST.relative_to(LONGEST.parents[1]).as_posix()
-        return folder if nodeid.startswith(f"{folder}/") else str(super()._split_scope(nodeid))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -69,7 +69,7 @@ class Console:
 
     def attempts(self, **wanted: Any) -> list[dict[str, Any]]:
         """Wait for refused attempts with these values; they are recorded a little after they are refused."""
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + 60
         while time.monotonic() < give_up:
             payloads = [entry.payload for entry in self.entries("installation", "attempt.refused")]
             found = [one for one in payloads if all(one[name] == value for name, value in wanted.items())]
