@@ -101,7 +101,7 @@ def test_nobody_asks_in_a_trains_name(stack: Stack, open_train: Release) -> None
     for user in ("rita", "admin"):
         reply = stack.person(user).send_form(DAG, form_of(open_train))
         assert reply.status_code == 403, reply.text
-        assert "only interlock_conductor asks" in reply.text
+        assert "only interlock_conductor can request" in reply.text
 
 
 @attack(
