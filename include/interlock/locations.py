@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -21,9 +20,9 @@ TEMPLATES = PACKAGE / "templates"
 EXPECTATIONS = PACKAGE / "expectations"
 
 
-def catalogue_folder(environ: Mapping[str, str] = os.environ) -> Path:
+def catalogue_folder() -> Path:
     """Return the catalogue's folder: ``INTERLOCK_CATALOGUE``, or the project's own.
 
     The folder may not exist; whatever reads the catalogue then says what to do.
     """
-    return Path(environ.get("INTERLOCK_CATALOGUE") or CATALOGUE)
+    return Path(os.environ.get("INTERLOCK_CATALOGUE") or CATALOGUE)

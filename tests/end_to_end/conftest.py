@@ -8,29 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
-
-from interlock.estate.settings import Settings
 
 from .people import BIKE_SHOP
 from .stack import Stack, running_stack
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """The settings of a running stack; the production of the bike shop runs 1.0.0."""
+def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """A running stack, as the tests of a file's service see it; the production of the bike shop runs 1.0.0."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    with running_stack(tmp_path_factory.mktemp("stack"), network=f"127.41.{worker}") as stack:
-        yield stack.settings
-
-
-@pytest.fixture(scope="module")
-def stack(running: Settings, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The stack, as the tests of a file's service see it."""
     service = getattr(request.module, "SERVICE", BIKE_SHOP)
-    with closing(Stack(running, service)) as stack:
-        if service != BIKE_SHOP:
-            stack.configure()
-        yield stack
+    with running_stack(tmp_path_factory.mktemp("stack"), service=service, network=f"127.41.{worker}") as running:
+        yield running

@@ -166,11 +166,16 @@ def title(service: str) -> str:
 
 @contextmanager
 def running_stack(
-    folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue, *, network: str = "127.41.0"
+    folder: Path,
+    catalogue: Callable[[Path], Path] = impatient_catalogue,
+    *,
+    service: str = BIKE_SHOP,
+    network: str = "127.41.0",
 ) -> Iterator[Stack]:
     """Start a stack on ports and addresses of its own; stop everything of it afterwards.
 
     :param catalogue: copies the catalogue into a folder, and may change it there.
+    :param service: the one that the tests look at.
     :param network: of the hosts' addresses; stacks at the same time need one each.
     """
     ports = {f"INTERLOCK_{name}_PORT": str(free_port()) for name in PORTS}
@@ -187,7 +192,9 @@ def running_stack(
     environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(PROJECT / "include")}
     try:
         subprocess.run([*command, "up"], env=environment, cwd=PROJECT, check=True)
-        with closing(Stack(settings)) as running:
+        with closing(Stack(settings, service)) as running:
+            if service != BIKE_SHOP:
+                running.configure()
             yield running
     finally:
         subprocess.run([*command, "down"], env=environment, cwd=PROJECT, check=True)

@@ -112,14 +112,8 @@ class TargetGroup:
 
     async def _call(self, call: Callable[[str], Any], instance_id: str) -> Any:
         """Make a call in a thread; TransientError for what AWS refuses or does not answer."""
-        try:
+        with _told(f"do what it was asked for {instance_id}"):
             return await asyncio.get_running_loop().run_in_executor(self._threads, call, instance_id)
-        except (ClientError, BotoCoreError) as error:
-            raise TransientError(
-                f"The load balancer did not do what it was asked for {instance_id}: {error}.",
-                who="the platform engineer",
-                next_step="try again; if it stays, see the permissions of the AWS connection",
-            ) from error
 
     def _target(self, instance_id: str) -> dict[str, Any]:
         return {"Id": instance_id} | ({"Port": self._port} if self._port else {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from interlock.domain.calendars.bookings import PREFIX, booking_chain, standing
+from interlock.domain.calendars.bookings import PREFIX, standing
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.calendars.conflicts import (
     USUAL,
@@ -168,9 +168,3 @@ def conflicts_of_trains(
     for name, at in (sent or {}).items():
         departing[name] = sorted((*departing.get(name, ()), Departure(at, at)), key=lambda one: one.at)
     return of_trains(list(trains.values()), departing, lengths, free=slots_by(catalogue, calendars))
-
-
-def booking_of(ledger: Chains, environment: str, service: str) -> str:
-    """Say who holds an environment of a service; empty: nobody."""
-    booking = standing(ledger.entries(booking_chain(environment, service))).booking
-    return str(booking) if booking is not None else ""

@@ -92,13 +92,13 @@ async def deploy_hosts(
     delivery = await asyncio.to_thread(_delivery, deployment)
     delivery.parcel.begin()
     site = Site(deployment.service, deployment.environment, deployment.deployment_id, deployment.deploy_root)
-    transport = _door(login, admission, hosts)
-    async with _surroundings(site, deployment.health, deployment.drain_timeout, transport, balancer) as around:
+    transport = _transport(login, admission, hosts)
+    async with _visit_context(site, deployment.health, deployment.drain_timeout, transport, balancer) as around:
         found = await visit_at_pace(lambda host: Visit(host, around).deploy(delivery), pace or _all_of(hosts))
     return tuple(found[host.instance_id] for host in hosts)
 
 
-def _door(login: HostLogin, admission: Admission, hosts: Sequence[Host]) -> Transport:
+def _transport(login: HostLogin, admission: Admission, hosts: Sequence[Host]) -> Transport:
     if isinstance(login, SsmLogin):
         return SsmTransport(login, admission, {host.address: host.instance_id for host in hosts})
     return SshTransport(login, admission)
@@ -135,8 +135,8 @@ async def back_out_hosts(
             who="the release manager",
         )
     site = Site(service, environment, deployment_id, deploy_root)
-    transport = _door(login, admission, hosts)
-    async with _surroundings(site, health, drain_timeout, transport, balancer) as around:
+    transport = _transport(login, admission, hosts)
+    async with _visit_context(site, health, drain_timeout, transport, balancer) as around:
         visits = [
             partial(Visit(host, around).back_out, plan.releases[host.address], plan.versions.get(host.address))
             for host in hosts
@@ -160,8 +160,8 @@ async def restart_hosts(
 
     :param releases: a host's address: the release that it runs.
     """
-    transport = _door(login, admission, hosts)
-    async with _surroundings(site, health, drain_timeout, transport, balancer) as around:
+    transport = _transport(login, admission, hosts)
+    async with _visit_context(site, health, drain_timeout, transport, balancer) as around:
         visits = [partial(Visit(host, around).restart, releases[host.address]) for host in hosts]
         return await visit_all([*visits], concurrency)
 
@@ -175,7 +175,7 @@ async def read_running(
     concurrency: int = CONCURRENCY,
 ) -> tuple[RunningRelease, ...]:
     """Ask hosts what they run; HostUnreachable names those that cannot be asked."""
-    states = await _ask_all(hosts, deploy_root, {}, _door(login, admission, hosts), concurrency)
+    states = await _ask_all(hosts, deploy_root, {}, _transport(login, admission, hosts), concurrency)
     return tuple(state.running(host.address) for host, state in zip(hosts, states, strict=True))
 
 
@@ -192,7 +192,7 @@ async def has_releases(
 
     A host for which it names none needs none.
     """
-    states = await _ask_all(hosts, deploy_root, releases, _door(login, admission, hosts), concurrency)
+    states = await _ask_all(hosts, deploy_root, releases, _transport(login, admission, hosts), concurrency)
     return {host.address: _has(state, releases.get(host.address)) for host, state in zip(hosts, states, strict=True)}
 
 
@@ -224,7 +224,7 @@ async def _ask_all(
 
 
 @asynccontextmanager
-async def _surroundings(
+async def _visit_context(
     site: Site, health: Health | None, drain_timeout: timedelta, transport: Transport, balancer: Balancer | None
 ) -> AsyncIterator[VisitContext]:
     async with _probe(health) as probe:

@@ -15,6 +15,8 @@ import asyncssh
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.errors import AssetMissing, HostUnreachable, PolicyViolation
 
+from .transport import AdmittedTransport
+
 # The first is the fastest where processors have AES instructions; bundles are compressed already.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
 _CHUNK = 256 * 1024
@@ -92,19 +94,17 @@ def _lacking(connection: str, what: str) -> AssetMissing:
     return AssetMissing(f"The connection {connection} lacks {what}.", who=_KEEPER, next_step="add it to the connection")
 
 
-class SshTransport:
+class SshTransport(AdmittedTransport):
     """Opens connections for one login; keys and known hosts are read once, however many hosts there are.
 
     The only place from which a host is connected to: each connection is first asked of the admission.
     """
 
     def __init__(self, login: SshLogin, admission: Admission) -> None:
-        if not isinstance(admission, Admission):
-            raise PolicyViolation("No connection to a host without an admission.", rule="no permit, no connection")
+        super().__init__(admission)
         # asyncssh logs each command whole, once per host: the log of a release is for people.
         asyncssh.set_log_level("WARNING")
         self._login = login
-        self._admission = admission
         self._known = read_known_hosts(login)
         key = _read_key(login)
         admission.refuse_production("login key", _public(key), "the key of the login")
@@ -139,19 +139,6 @@ class SshTransport:
             await connection.wait_closed()
         finally:
             connection.abort()
-
-    @property
-    def token(self) -> int:
-        """What hosts are shown: they refuse whoever has a lower one than they have seen."""
-        return self._admission.token
-
-    async def admit(self, address: str) -> None:
-        """Raise a PolicyViolation if a host may not be changed, or no longer."""
-        await self._admission.admit(address)
-
-    async def hold(self, what: str) -> None:
-        """Raise a LostRight if what was begun on a host may not go on."""
-        await self._admission.hold(what)
 
     async def _connect(self, address: str) -> asyncssh.SSHClientConnection:
         seen = _ShownKey()

@@ -29,6 +29,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.errors import AssetMissing, HostUnreachable, PolicyViolation
 
+from .transport import AdmittedTransport
+
 _DOCUMENT = "AWS-RunShellScript"
 _INLINE = 4096  # bytes that stand in a command; more travel by way of S3
 _LARGE = 256 * 1024  # bytes from which on a digest is made beside the loop
@@ -107,35 +109,21 @@ def ssm_login(connection: SsmConnectionSettings, client: Callable[[str], Any]) -
     return SsmLogin(client("ssm"), client("s3"), str(extra["transfer_bucket"]), prefix)
 
 
-class SsmTransport:
+class SsmTransport(AdmittedTransport):
     """Talks to hosts through SSM.
 
     :param instances: address: the instance that has it.
     """
 
     def __init__(self, login: SsmLogin, admission: Admission, instances: Mapping[str, str]) -> None:
-        if not isinstance(admission, Admission):
-            raise PolicyViolation("No connection to a host without an admission.", rule="no permit, no connection")
+        super().__init__(admission)
         for address, instance in instances.items():
             admission.refuse_production("instance", instance, f"the instance {instance}, {address},")
-        self._login, self._admission, self._instances = login, admission, dict(instances)
+        self._login, self._instances = login, dict(instances)
         self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="ssm")
         self._in_session: Counter[str] = Counter()
         self._uploads: dict[str, asyncio.Task[None]] = {}
         self._digests: dict[int, tuple[bytes, asyncio.Task[str]]] = {}
-
-    @property
-    def token(self) -> int:
-        """What hosts are shown: they refuse whoever has a lower one than they have seen."""
-        return self._admission.token
-
-    async def admit(self, address: str) -> None:
-        """Raise a PolicyViolation if a host may not be changed, or no longer."""
-        await self._admission.admit(address)
-
-    async def hold(self, what: str) -> None:
-        """Raise a LostRight if what was begun on a host may not go on."""
-        await self._admission.hold(what)
 
     @asynccontextmanager
     async def opened(self, address: str) -> AsyncIterator[SsmConnection]:
@@ -226,22 +214,22 @@ class SsmConnection:
     """A host that commands can be sent to."""
 
     def __init__(self, transport: SsmTransport, address: str) -> None:
-        self._door, self._address = transport, address
+        self._transport, self._address = transport, address
 
     async def start(self, command: str) -> SsmProgram:
         """Start a command of the shell, which goes on when this call ends."""
-        url = await self._door.address_of(command.encode(errors="surrogateescape"))
-        said = (await self._door.run(self._address, _START.format(url=shlex.quote(url)), _STARTS_WITHIN)).strip()
+        url = await self._transport.address_of(command.encode(errors="surrogateescape"))
+        said = (await self._transport.run(self._address, _START.format(url=shlex.quote(url)), _STARTS_WITHIN)).strip()
         if not _PLACE.fullmatch(said):
             raise _unreachable(self._address, f"did not start the program: {said[-200:]}")
-        return SsmProgram(self._door, self._address, said)
+        return SsmProgram(self._transport, self._address, said)
 
 
 class SsmProgram:
     """A program that runs on a host, with its input and output in a folder there."""
 
     def __init__(self, transport: SsmTransport, address: str, place: str) -> None:
-        self._door, self._address, self._place = transport, address, place
+        self._transport, self._address, self._place = transport, address, place
         self._unsent: list[memoryview] = []
         self._offset = 0
         self._ended = False
@@ -259,7 +247,7 @@ class SsmProgram:
 
     async def said(self, limit: int) -> bytes:
         """Return the end of what it said beside its output until now."""
-        return (await self._door.run(self._address, f"tail -c {int(limit)} {self._place}/err", 30)).encode()
+        return (await self._transport.run(self._address, f"tail -c {int(limit)} {self._place}/err", 30)).encode()
 
     async def close(self) -> None:
         """Tell it to leave, and remove what it leaves."""
@@ -275,7 +263,7 @@ class SsmProgram:
             start=self._offset + 1,
             limit=_READ,
         )
-        said = await self._door.run(self._address, f"{script}{then}", seconds + _TRANSFER)
+        said = await self._transport.run(self._address, f"{script}{then}", seconds + _TRANSFER)
         self._unsent = []
         first, _, rest = said.partition("\n")
         ended = first == "ended"
@@ -293,7 +281,7 @@ class SsmProgram:
                 words += _printed(short)
                 short = b""
             if len(part) > _INLINE:
-                words.append(f"curl -fsS --retry 3 {shlex.quote(await self._door.address_of(_whole(part)))}")
+                words.append(f"curl -fsS --retry 3 {shlex.quote(await self._transport.address_of(_whole(part)))}")
             else:
                 short += part
         words += _printed(short)

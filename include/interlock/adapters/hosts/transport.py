@@ -9,6 +9,9 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from interlock.adapters.permits.issuer import Admission
+from interlock.domain.errors import PolicyViolation
+
 
 class Program(Protocol):
     """One run of a program on a host."""
@@ -52,3 +55,28 @@ class Transport(Protocol):
         :raises PolicyViolation: the admission does not let us.
         :raises HostUnreachable: why it was not possible.
         """
+
+
+class AdmittedTransport:
+    """What both ways have in common: the admission that they ask.
+
+    :raises PolicyViolation: there is no admission.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        if not isinstance(admission, Admission):
+            raise PolicyViolation("No connection to a host without an admission.", rule="no permit, no connection")
+        self._admission = admission
+
+    @property
+    def token(self) -> int:
+        """What hosts are shown: they refuse whoever has a lower one than they have seen."""
+        return self._admission.token
+
+    async def admit(self, address: str) -> None:
+        """Raise a PolicyViolation if a host may not be changed, or no longer."""
+        await self._admission.admit(address)
+
+    async def hold(self, what: str) -> None:
+        """Raise a LostRight if what was begun on a host may not go on."""
+        await self._admission.hold(what)

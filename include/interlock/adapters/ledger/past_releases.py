@@ -41,7 +41,6 @@ GONE = (AssetMissing, DigestMismatch, RequestRefused)
 _TIER = re.compile(r"tier ([1-4])\b", re.IGNORECASE)
 
 M = TypeVar("M", bound=Model)
-Observed = dict[str, float | tuple[str, ...]]
 
 
 def past_releases(ledger: Ledger, store: ArtifactStore) -> tuple[tuple[ReleaseFacts, ...], tuple[str, ...]]:

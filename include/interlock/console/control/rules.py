@@ -51,11 +51,6 @@ def is_release(dag_id: str) -> bool:
     return dag_id.lower().startswith(RELEASES) and is_controlled(dag_id)
 
 
-def is_rollback(dag_id: str) -> bool:
-    """Tell whether a Dag takes a service back to an earlier release."""
-    return dag_id.lower().startswith(ROLLBACKS) and is_controlled(dag_id)
-
-
 def is_train(dag_id: str) -> bool:
     """Tell whether a Dag is a release train."""
     return dag_id.lower().startswith(TRAINS) and is_controlled(dag_id)
