@@ -99,12 +99,21 @@ class SshdHost:
         self._daemon = subprocess.Popen([_sshd(), "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL)
         wait_until(lambda: _listens(self.address, self.port), f"sshd of {self.address}: {log}")
 
-    def cut(self) -> None:
-        """Break every connection to the host, as a network does; what runs there stays."""
-        if self._daemon is not None:
-            for child in psutil.Process(self._daemon.pid).children(recursive=True):
-                if not self._is_inside(child):
-                    kill(child)
+    def cut(self, *killed: str) -> None:
+        """Break every connection to the host, as a network does; what runs there stays.
+
+        :param killed: words in the command line of programs that end at the same moment: nobody connects in between.
+        """
+        if self._daemon is None:
+            return
+        daemon = psutil.Process(self._daemon.pid)
+        daemon.suspend()
+        try:
+            connections = [child for child in daemon.children(recursive=True) if not self._is_inside(child)]
+            for process in [*(self.processes(*killed) if killed else []), *connections]:
+                kill(process)
+        finally:
+            daemon.resume()
 
     def stop(self) -> None:
         """Take the host off the network: its daemon, its connections."""

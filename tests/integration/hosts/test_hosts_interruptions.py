@@ -17,7 +17,7 @@ import pytest
 from interlock.adapters.hosts.fleet import Deployment, deploy_hosts
 from interlock.domain.records import HostResult
 from tests.deployments import ADMITTED, FAIL, Balance, back_out, deploy, deploy_one, served
-from tests.sshd import Fleet, SshdHost, kill, make_release, wait_until
+from tests.sshd import Fleet, SshdHost, make_release, wait_until
 
 _WORKER = """
 import asyncio, json, sys
@@ -146,21 +146,13 @@ def test_a_host_program_killed_between_two_releases_is_done_again(
 
     def kill_the_program() -> None:
         wait_until((machine.root / "shared/slow").exists, "the slow hook")
-        for process in machine.processes("interlock", "session"):
-            kill(process)
-        machine.cut()
+        machine.cut("interlock", "session")
 
     killer = threading.Thread(target=kill_the_program)
     killer.start()
     result = deploy_one(fleet, new)
     killer.join()
     assert (result.outcome, result.after, served(fleet, machine)) == ("deployed", new.release, "1.1.0")
-
-
-def kill_program(machine: SshdHost) -> None:
-    for process in machine.processes("interlock", "session"):
-        kill(process)
-    machine.cut()
 
 
 def beside(machine: SshdHost, strike: Callable[[], None], visit: Callable[[], HostResult]) -> HostResult:
@@ -221,7 +213,7 @@ def test_a_release_whose_start_came_to_no_end_is_started_and_validated_again(
     new = make_release(fleet, tmp_path, "1.1.0", hooks=hooks, timeouts={"ApplicationStart": 90})
     balance = Balance()
     deploy(fleet, old, balance)
-    result = beside(machine, lambda: kill_program(machine), lambda: deploy_one(fleet, new, balance))
+    result = beside(machine, lambda: machine.cut("interlock", "session"), lambda: deploy_one(fleet, new, balance))
     runs = new if outcome == "deployed" else old
     assert (result.outcome, result.before, result.after) == (outcome, old.release, runs.release)
     assert (machine.current, served(fleet, machine)) == (runs.release, runs.version)
@@ -241,7 +233,7 @@ def test_a_back_out_whose_start_came_to_no_end_is_made_again(fleet: Fleet, machi
         deploy(fleet, release)
     (machine.root / "shared/back").touch()
     plan: dict[str, str | None] = {machine.address: old.release}
-    result = beside(machine, lambda: kill_program(machine), lambda: back_out(fleet, new, plan)[0])
+    result = beside(machine, lambda: machine.cut("interlock", "session"), lambda: back_out(fleet, new, plan)[0])
     assert (result.outcome, result.after, served(fleet, machine)) == ("backed_out", old.release, "1.0.0")
     assert events(machine, old).count("ValidateService") == 2
 
