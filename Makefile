@@ -100,8 +100,9 @@ catalogue: $(READY) ## say what is wrong in include/catalogue
 trains: $(READY) ## print the next departures of each train, who would board now, and why anybody would not
 	@$(INTERLOCK) trains --stack
 
-schemas: $(READY) ## write the JSON Schemas of the catalogue again
+schemas: $(READY) ## write the JSON Schemas of the catalogue and of ledger entries, and the copies of the ledger's vocabulary
 	@$(INTERLOCK) catalogue schemas
+	@$(BIN)/python -m interlock.adapters.ledger.vocabulary
 
 policy-backtest: $(READY) ## try the catalogue's changes against past releases (RELEASES=…, OLD=…, NEW=…)
 	@$(INTERLOCK) policy-backtest --stack $(if $(RELEASES),--releases '$(RELEASES)') $(if $(OLD),--old '$(OLD)') $(if $(NEW),--new '$(NEW)')

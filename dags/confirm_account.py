@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
+from interlock.domain.dag_names import CONFIRM_ACCOUNT
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.accounts import confirm_params, record_confirmation
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
@@ -52,7 +53,7 @@ The release management office.
 """
 
 with DAG(
-    dag_id="confirm_account",
+    dag_id=CONFIRM_ACCOUNT,
     dag_display_name="Confirm an account",
     description="Confirm that a changed account is still controlled by its owner",
     doc_md=DOC,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
+from interlock.domain.dag_names import EMERGENCY_STOP
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.stops import stop_params, stop_tasks
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
@@ -54,7 +55,7 @@ The platform engineers.
 """
 
 with DAG(
-    dag_id="emergency_stop",
+    dag_id=EMERGENCY_STOP,
     dag_display_name="Emergency stop",
     description="Stop all rollouts in a scope, or lift a stop",
     doc_md=DOC,

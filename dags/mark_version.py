@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
+from interlock.domain.dag_names import MARK_VERSION
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.marks import mark_params, record_mark
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
@@ -52,7 +53,7 @@ The release management office.
 """
 
 with DAG(
-    dag_id="mark_version",
+    dag_id=MARK_VERSION,
     dag_display_name="Mark version",
     description="Mark a version as bad, or pin an environment to it",
     doc_md=DOC,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
+from interlock.domain.dag_names import OVERRIDE_FREEZE
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.overrides import override_params, override_tasks
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
@@ -55,7 +56,7 @@ The release management office.
 """
 
 with DAG(
-    dag_id="override_freeze",
+    dag_id=OVERRIDE_FREEZE,
     dag_display_name="Override a freeze",
     description="Override a calendar freeze for one service, for a limited number of hours",
     doc_md=DOC,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
+from interlock.domain.dag_names import RECONCILE
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.reconcile import reconcile_tasks, schedule
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
@@ -61,7 +62,7 @@ The platform engineers.
 """
 
 with DAG(
-    dag_id="reconcile",
+    dag_id=RECONCILE,
     dag_display_name="Reconcile",
     description="Compare the ledger with Airflow, with itself and with the hosts, and record findings",
     doc_md=DOC,

@@ -13,7 +13,7 @@ from interlock.adapters.catalogue.catalogue import load_catalogue, load_service
 from interlock.console.auth.roles import RELEASED_BY, dag_access
 from interlock.domain.board.voting import longest_deadline
 from interlock.domain.catalogue import BoardBook, Policy, Service
-from interlock.domain.dag_names import RELEASES
+from interlock.domain.dag_names import RELEASES, dag_of_release
 from interlock.locations import catalogue_folder
 from interlock.stages.release.acceptance import acceptance_stage
 from interlock.stages.release.build import build_stage
@@ -95,7 +95,7 @@ cause and trigger the release again. A release that fails in production is backe
 def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
     """Compose the release Dag of a service."""
     with DAG(
-        dag_id=RELEASES + service.name.replace("-", "_"),
+        dag_id=dag_of_release(service.name),
         dag_display_name=f"Release {service.title}",
         description=f"Release a commit of {service.title} to production, through ten stages and a board",
         doc_md=DOC.format(**service.model_dump(include={"title", "description", "owner", "name"})),

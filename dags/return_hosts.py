@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
+from interlock.domain.dag_names import RETURN_HOSTS
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.reconcile import schedule
 from interlock.stages.controls.returning import bring_hosts_back
@@ -56,7 +57,7 @@ The platform engineers.
 """
 
 with DAG(
-    dag_id="return_hosts",
+    dag_id=RETURN_HOSTS,
     dag_display_name="Return hosts",
     description="Deploy the current release to hosts that were unreachable during its rollout",
     doc_md=DOC,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
+from interlock.domain.dag_names import REVIEW_RELEASE
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.reviews import record_review, review_params
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
@@ -50,7 +51,7 @@ The release management office.
 """
 
 with DAG(
-    dag_id="review_release",
+    dag_id=REVIEW_RELEASE,
     dag_display_name="Review release",
     description="Record the post-implementation review of a release",
     doc_md=DOC,

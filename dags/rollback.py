@@ -13,7 +13,7 @@ from interlock.adapters.catalogue.catalogue import load_catalogue, load_service
 from interlock.console.auth.roles import dag_access
 from interlock.domain.board.voting import longest_deadline
 from interlock.domain.catalogue import BoardBook, Policy, Service
-from interlock.domain.dag_names import ROLLBACKS
+from interlock.domain.dag_names import ROLLBACKS, dag_of_rollback
 from interlock.locations import catalogue_folder
 from interlock.stages.release.closure import closure_stage
 from interlock.stages.release.implementation import implementation_stage
@@ -71,7 +71,7 @@ automatically.
 def rollback_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
     """Compose the rollback Dag of a service."""
     with DAG(
-        dag_id=ROLLBACKS + service.name.replace("-", "_"),
+        dag_id=dag_of_rollback(service.name),
         dag_display_name=f"Roll {service.title} back",
         description=f"Return {service.title} in production to a release that it ran before",
         doc_md=DOC.format(**service.model_dump(include={"title", "owner"})),

@@ -13,9 +13,8 @@ from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.console.auth.roles import dag_access
 from interlock.domain.catalogue.train_file import Train
-from interlock.domain.dag_names import TRAINS
+from interlock.domain.dag_names import TRAINS, dag_of_train
 from interlock.domain.errors import CatalogueError
-from interlock.domain.trains.manifest import dag_of_train
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 from interlock.stages.trains.arrival import arrival_group

@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from interlock.domain.ledger.chain import release_chain
-from interlock.domain.ledger.witness import GIVEN, WORDED, GivenAnswer
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, QUESTION_WORDED
+from interlock.domain.ledger.witness import GivenAnswer
 from tests.witness import digest_of, given_payload, worded_payload
 
 RUN = ("release_bike_shop", "manual__2026-11-23T06:17:00+00:00")
@@ -109,7 +110,7 @@ class AirflowServer(ThreadingHTTPServer):
     def _worded(self, question: dict[str, Any]) -> SimpleNamespace:
         """Return the entry that says that a question was worded so."""
         payload = worded_payload(CHAIN, question["task_instance"]["task_id"], question)
-        return SimpleNamespace(kind=WORDED, chain=CHAIN, actor="a task", payload=payload)
+        return SimpleNamespace(kind=QUESTION_WORDED, chain=CHAIN, actor="a task", payload=payload)
 
     def _given(self, question: dict[str, Any]) -> SimpleNamespace:
         user = question["responded_by_user"]["name"]
@@ -123,7 +124,7 @@ class AirflowServer(ThreadingHTTPServer):
             question=digest_of(question),
         )
         payload = given_payload(CHAIN, given, at)
-        return SimpleNamespace(kind=GIVEN, chain=CHAIN, actor=user, at=at, payload=payload)
+        return SimpleNamespace(kind=ANSWER_GIVEN, chain=CHAIN, actor=user, at=at, payload=payload)
 
     def forget_tokens(self) -> None:
         """Let every token be of the past."""

@@ -13,7 +13,8 @@ from airflow.sdk.execution_time.context import set_current_context
 from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from interlock.domain.canonical import sha256_of
-from interlock.domain.ledger.witness import ASKED, AskedRun
+from interlock.domain.ledger.kinds import RUN_ASKED
+from interlock.domain.ledger.witness import AskedRun
 from tests.memory_ledger import MemoryLedger
 from tests.witness import asked_payload
 
@@ -47,7 +48,7 @@ def dag_run(
         asked = AskedRun(dag_id=ti.dag_id, run_id=run_id, user=user, conf=sha256_of(conf))
         if ledger.find(asked.chain, asked.key) is None:
             payload = asked_payload(asked, datetime.now(UTC))
-            ledger.append(asked.chain, ASKED, payload, actor=user, key=asked.key)
+            ledger.append(asked.chain, RUN_ASKED, payload, actor=user, key=asked.key)
     context: Any = {"ti": ti, "dag_run": runs, "params": dict(params or {})}
     with set_current_context(context):
         yield left

@@ -17,7 +17,8 @@ from airflow.sdk.types import RuntimeTaskInstanceProtocol
 from interlock.adapters.ledger.ledger import Ledger
 from interlock.domain.calendars.bookings import PREFIX
 from interlock.domain.canonical import sha256_of
-from interlock.domain.ledger.witness import ASKED, AskedRun
+from interlock.domain.ledger.kinds import RUN_ASKED
+from interlock.domain.ledger.witness import AskedRun
 from interlock.domain.records import Record
 from interlock.stages.runtime import resources
 from tests.airflow_server import RUN
@@ -107,7 +108,7 @@ def asked_at_the_api(ledger: Ledger, run: tuple[str, str], user: str | None) -> 
     if user is not None:
         asked = asked_for(run, user)
         if ledger.find(asked.chain, asked.key) is None:
-            ledger.append(asked.chain, ASKED, asked_payload(asked, datetime.now(UTC)), actor=user, key=asked.key)
+            ledger.append(asked.chain, RUN_ASKED, asked_payload(asked, datetime.now(UTC)), actor=user, key=asked.key)
     return SimpleNamespace(dag_id=run[0], run_id=run[1], triggering_user_name=user, conf=None)
 
 

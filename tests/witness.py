@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from interlock.adapters.signing.signing import Signer
 from interlock.adapters.signing.witness import PUBLIC_KEY, as_witnessed, as_worded
-from interlock.domain.ledger.witness import ASKED, GIVEN, AskedRun, GivenAnswer, question_digest
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, RUN_ASKED
+from interlock.domain.ledger.witness import AskedRun, GivenAnswer, question_digest
 
 SIGNER = Signer(Ed25519PrivateKey.generate())
 """Signs as the API server and as the installation do; tests read its public key as both."""
@@ -24,12 +25,12 @@ os.environ[PUBLIC_KEY] = _PUBLIC.name
 
 def asked_payload(asked: AskedRun, at: datetime) -> dict[str, Any]:
     """Return what the API server records of a run that somebody asked for."""
-    return as_witnessed(ASKED, asked.chain, asked, at, SIGNER)
+    return as_witnessed(RUN_ASKED, asked.chain, asked, at, SIGNER)
 
 
 def given_payload(chain: str, given: GivenAnswer, at: datetime) -> dict[str, Any]:
     """Return what the API server records of an answer."""
-    return as_witnessed(GIVEN, chain, given, at, SIGNER)
+    return as_witnessed(ANSWER_GIVEN, chain, given, at, SIGNER)
 
 
 def digest_of(question: Mapping[str, Any]) -> str:

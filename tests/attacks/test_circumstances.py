@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from interlock.domain.calendars.stops import DECLARED, LIFTED, EmergencyStop
+from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED
 from tests.end_to_end.people import Release
 from tests.end_to_end.stack import Stack
 
@@ -89,11 +90,13 @@ class Changes:
         """Have an emergency stop for a block."""
         until = datetime.now(UTC) + timedelta(hours=1)
         stop = EmergencyStop(id=token_hex(4), scope=scope, reason="The warehouse burns", by="olga", until=until)
-        self._record(DECLARED, stop.model_dump(mode="json"), stop.id)
+        self._record(EMERGENCY_STOP_DECLARED, stop.model_dump(mode="json"), stop.id)
         try:
             yield
         finally:
-            self._record(LIFTED, {"id": stop.id, "scope": scope, "by": "olga", "reason": "It is out"}, stop.id)
+            self._record(
+                EMERGENCY_STOP_LIFTED, {"id": stop.id, "scope": scope, "by": "olga", "reason": "It is out"}, stop.id
+            )
 
     def _record(self, kind: str, payload: dict[str, object], key: str) -> None:
         with wave.ledger() as ledger:

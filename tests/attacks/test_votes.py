@@ -16,7 +16,8 @@ import pytest
 
 from interlock.console.control.rules import ROOTS
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.ledger.witness import ASKED, GIVEN, WITNESSED, GivenAnswer, question_digest
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, RUN_ASKED, WITNESSED
+from interlock.domain.ledger.witness import GivenAnswer, question_digest
 from tests.end_to_end.people import Release, until
 from tests.end_to_end.stack import Stack
 
@@ -89,7 +90,7 @@ def test_an_approval_that_nobody_gave_does_not_count(forged: Release) -> None:
 )
 @pytest.mark.parametrize("kind", WITNESSED)
 def test_the_writer_appends_no_answer(forged: Release, ledger_database: LedgerDatabase, kind: str) -> None:
-    of_runs = kind in (ASKED, GIVEN)
+    of_runs = kind in (RUN_ASKED, ANSWER_GIVEN)
     chain = release_chain(forged.dag_id, forged.id) if of_runs else INSTALLATION
     with pytest.raises(psycopg2.Error, match="is appended by Airflow's API server only"):
         ledger_database.as_writer(
@@ -119,7 +120,9 @@ def forged_twice(stack: Stack, database: AirflowDatabase, ledger_database: Ledge
                 comment="Fine with me",
                 question=question_digest(one["subject"], one["body"], assigned),
             )
-            ledger.append(chain, GIVEN, given.model_dump(mode="json"), actor=member, key=f"{GIVEN}/{member}")
+            ledger.append(
+                chain, ANSWER_GIVEN, given.model_dump(mode="json"), actor=member, key=f"{ANSWER_GIVEN}/{member}"
+            )
             database.write_answer(release, BALLOT, member, "Approve")
     TAMPERED["votes, in both databases"] = release
     settled(release)

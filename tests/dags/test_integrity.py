@@ -15,9 +15,10 @@ import pytest
 
 from interlock.console.auth.roles import ROLES
 from interlock.console.control.rules import is_controlled
-from interlock.domain.ledger.airflow_record import LEAVES, WAVE
+from interlock.domain.board.questions import QUESTIONS
+from interlock.domain.ledger.airflow_record import WAVE
+from interlock.domain.ledger.kinds import LEAVES
 from interlock.domain.outcome.outcome import STAGES
-from interlock.stages.release.closure import QUESTIONS
 
 ROOT = Path(__file__).parents[2]
 CONTROL = [

@@ -17,10 +17,11 @@ from icalendar import Calendar
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect, sync_playwright
 
 from interlock.adapters.calendars.feeds import path_of_copy
-from interlock.domain.calendars.bookings import BOOKED, booking_chain
+from interlock.domain.calendars.bookings import booking_chain
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.trains.manifest import OPENED, PlannedRun
+from interlock.domain.ledger.kinds import ENVIRONMENT_BOOKED, TRAIN_OPENED
+from interlock.domain.trains.manifest import PlannedRun
 from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, ROOT, RUN_ID
 from tests.integration.console_server import Console, console_server
 
@@ -126,9 +127,15 @@ def furnish(console: Console) -> None:
             run = f"{RELEASE}/{run_id}"
             told = {"run": run, "service": "bike-shop", "version": version, "change_type": "normal", "outcome": outcome}
             ledger.append(INSTALLATION, "release.ended", told, actor="x", key=f"release.ended/{run}")
-        ledger.append(booking_chain("production", "bike-shop"), BOOKED, booking, actor="x", key=f"{BOOKED}/1")
+        ledger.append(
+            booking_chain("production", "bike-shop"),
+            ENVIRONMENT_BOOKED,
+            booking,
+            actor="x",
+            key=f"{ENVIRONMENT_BOOKED}/1",
+        )
         chain = release_chain("train_weekly", BY_HAND)
-        ledger.append(chain, OPENED, voyage.to_xcom(), actor="x", key="1")
+        ledger.append(chain, TRAIN_OPENED, voyage.to_xcom(), actor="x", key="1")
         ledger.append(chain, "conflicts.found", {"conflicts": [QUORUM]}, actor="x", key="2")
 
 

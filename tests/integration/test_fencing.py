@@ -17,9 +17,9 @@ from interlock.adapters.aws.load_balancer import TargetGroup, Traffic, asking
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.permits.issuer import Admission, Held, PermitIssuer
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
-from interlock.domain.calendars.bookings import BOOKED, ENTERED, FREED
 from interlock.domain.errors import LostRight, PolicyViolation
 from interlock.domain.ledger.chain import AFTER_DEPLOYMENT, AFTER_END, AFTER_FAILURE, INSTALLATION
+from interlock.domain.ledger.kinds import ENVIRONMENT_BOOKED, ENVIRONMENT_ENTERED, ENVIRONMENT_FREED
 from interlock.domain.permits.fencing import place_of
 from interlock.domain.permits.permit import MAX_PERMIT_AGE
 from interlock.domain.permits.production import Production
@@ -82,7 +82,7 @@ class World:
     def book(self, chain: str, number: int = 1) -> None:
         now = datetime.now(UTC).isoformat()
         told = {"environment": "production", "service": self.service, "holder": chain, "version": "1", "by": "rita"}
-        self.put(self.place, BOOKED, {**told, "since": now, "until": now}, f"{BOOKED}/{number}")
+        self.put(self.place, ENVIRONMENT_BOOKED, {**told, "since": now, "until": now}, f"{ENVIRONMENT_BOOKED}/{number}")
 
     def findings(self) -> list[str]:
         found = self.ledger.entries(INSTALLATION, kind="finding")
@@ -150,7 +150,7 @@ def another_booking(world: World) -> None:
 
 
 def its_booking_freed(world: World) -> None:
-    world.put(world.place, FREED, {"holder": world.old})
+    world.put(world.place, ENVIRONMENT_FREED, {"holder": world.old})
 
 
 COMES: dict[str, tuple[Between, str]] = {
@@ -229,7 +229,7 @@ def test_a_process_that_was_stopped_before_it_entered_enters_no_more(world: Worl
     with pytest.raises(LostRight, match=f"is booked by {world.new}"):
         world.entered(f"{world.old}-third")
     assert len(world.findings()) == 4
-    assert [one.payload["attempt"] for one in world.ledger.entries(world.place, kind=ENTERED)] == [2, 1]
+    assert [one.payload["attempt"] for one in world.ledger.entries(world.place, kind=ENVIRONMENT_ENTERED)] == [2, 1]
 
 
 def test_tries_of_a_task_are_counted_in_each_run_of_it(world: World) -> None:

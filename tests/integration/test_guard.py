@@ -12,8 +12,9 @@ import pytest
 
 from interlock.console.control.routes import ROUTES, RequestKind, Route, route_of
 from interlock.console.control.rules import OPEN_DEEDS, PAUSES
-from interlock.domain.board.accounts import CONFIRMED, DOUBTED
+from interlock.domain.board.accounts import DOUBTED
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED
 from interlock.estate.airflow import witness
 from interlock.estate.private_files import write_private
 from interlock.estate.stack.postgres import LEDGER_WITNESS, ledger_url
@@ -377,7 +378,7 @@ def test_an_account_whose_password_an_administrator_set_answers_when_a_second_pe
     assert console.attempts(user="fay", by="account")
     with console.ledger() as ledger:
         said = {"user": "fay", "account": found.payload["evidence"]["account"], "by": "ben", "reason": "She called me"}
-        ledger.append(INSTALLATION, CONFIRMED, said, actor="ben", key="confirmed/fay")
+        ledger.append(INSTALLATION, ACCOUNT_CONFIRMED, said, actor="ben", key="confirmed/fay")
     assert console.ask("fay", "PATCH", ballot, unknown).status_code == 400
 
 

@@ -28,8 +28,8 @@ from interlock.domain.errors import (
     ReleaseError,
     TransientError,
 )
-from interlock.domain.ledger.chain import CLOCK_CORRECTED, IN_ANY_CASE, first_break
-from interlock.domain.ledger.witness import WITNESSED
+from interlock.domain.ledger.chain import IN_ANY_CASE, first_break
+from interlock.domain.ledger.kinds import CLOCK_CORRECTED, WITNESSED
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack import postgres
 from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection

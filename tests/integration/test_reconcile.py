@@ -22,13 +22,17 @@ from lazy_object_proxy import Proxy
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.adapters.aws import ec2
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
-from interlock.adapters.ledger.past_releases import REVIEWED
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
-from interlock.domain.calendars.stops import DECLARED, LIFTED
 from interlock.domain.errors import AssetMissing, PolicyViolation, TransientError
 from interlock.domain.ledger import findings as ledger_findings
 from interlock.domain.ledger import interventions
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry
+from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.kinds import (
+    EMERGENCY_STOP_DECLARED,
+    EMERGENCY_STOP_LIFTED,
+    RELEASE_ENDED,
+    RELEASE_REVIEWED,
+)
 from interlock.domain.records import (
     Blob,
     Host,
@@ -480,7 +484,10 @@ def test_a_stop_is_declared_by_whoever_triggers_it_and_lifted_by_its_id(
     permits.refuse_stopped("bike-shop")
     run(stops.tell_of_stop, lifted, run_id="lift-1")
     stopped = ledger.entries(INSTALLATION, kind="emergency_stop.*")
-    assert [(entry.kind, entry.actor) for entry in stopped] == [(DECLARED, "olga"), (LIFTED, "olga")]
+    assert [(entry.kind, entry.actor) for entry in stopped] == [
+        (EMERGENCY_STOP_DECLARED, "olga"),
+        (EMERGENCY_STOP_LIFTED, "olga"),
+    ]
     assert [subject for subject, _ in mails] == [
         "Emergency stop of bike-shop",
         f"Emergency stop {declared['id']} of bike-shop lifted",
@@ -518,12 +525,12 @@ def test_a_review_unblocks_the_release_that_it_is_about(ledger: Ledger, run: Run
         "participants": "Ben\nCora",
     }
     ended = {"service": "bike-shop", "version": "1.1.1", "change_type": "emergency", "outcome": "deployed"}
-    record(ledger, ENDED, {"run": "/".join(RUN), **ended}, INSTALLATION)
+    record(ledger, RELEASE_ENDED, {"run": "/".join(RUN), **ended}, INSTALLATION)
     assert not history.past_releases("bike-shop")[0].reviewed
     run(reviews.record_review, **form)
     run(reviews.record_review, **form)
     assert history.past_releases("bike-shop")[0].reviewed
-    (review,) = ledger.entries(INSTALLATION, kind=REVIEWED)
+    (review,) = ledger.entries(INSTALLATION, kind=RELEASE_REVIEWED)
     assert (review.actor, review.payload["participants"]) == ("olga", ["Ben", "Cora"])
 
 
@@ -610,7 +617,7 @@ def missed(ledger: Ledger, signer: Signer, targets: Sequence[Host], bundle: Blob
     record(ledger, "release.closed", releases.outcome().to_xcom())
     ledger.sign_head(CHAIN, signer)
     told = {"run": "/".join(RUN), "service": "bike-shop", "version": "1.1.0", "change_type": "normal"}
-    record(ledger, ENDED, {**told, "outcome": "deployed"}, INSTALLATION)
+    record(ledger, RELEASE_ENDED, {**told, "outcome": "deployed"}, INSTALLATION)
     return plan
 
 
@@ -726,7 +733,7 @@ def test_a_host_that_returns_stays_as_it_is_if_anything_speaks_against_its_relea
     record(ledger, kind, payload, chain)
     if chain not in (CHAIN, INSTALLATION):
         ended = {"run": "release_bike_shop/another", "service": "bike-shop", "version": "1.2.0", "outcome": "failed"}
-        record(ledger, ENDED, ended, INSTALLATION)
+        record(ledger, RELEASE_ENDED, ended, INSTALLATION)
     with pytest.raises(AirflowFailException, match=said):
         run(returning.bring_hosts_back)
     assert brought == []

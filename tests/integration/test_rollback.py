@@ -20,10 +20,11 @@ from interlock.adapters.aws import ec2
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.permits.issuer import PermitIssuer
 from interlock.adapters.signing.signing import generate_key, load_signer
-from interlock.domain.calendars.bookings import BOOKED, Booking
+from interlock.domain.calendars.bookings import Booking
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import LostRight
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, release_chain
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.ledger.kinds import ENVIRONMENT_BOOKED, RELEASE_ENDED
 from interlock.domain.permits.objections import objections
 from interlock.domain.records import (
     BackOutPlan,
@@ -148,7 +149,7 @@ class Office:
         ended = releases.outcome().model_copy(update={"outcome": outcome, "version": version})
         self.put(chain, "release.closed", ended, seal=True)
         told = {"run": "/".join(run), "service": "bike-shop", "version": version, "change_type": "normal"}
-        self.put(INSTALLATION, ENDED, {**told, "outcome": outcome})
+        self.put(INSTALLATION, RELEASE_ENDED, {**told, "outcome": outcome})
         return chain
 
     def runs(self, version: str) -> None:
@@ -442,7 +443,7 @@ def test_a_rollback_waits_until_the_release_that_is_under_way_has_ended(office: 
         since=since,
         until=since + timedelta(hours=6),
     )
-    office.put("booking/production/bike-shop", BOOKED, other.model_dump(mode="json"))
+    office.put("booking/production/bike-shop", ENVIRONMENT_BOOKED, other.model_dump(mode="json"))
     with pytest.raises(AirflowRescheduleException):
         office.task(rollback_planning.offer_releases, "bike-shop", in_force)
     office.patch.setattr(bookings, "is_under_way", lambda chain: False)

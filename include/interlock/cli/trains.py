@@ -30,6 +30,7 @@ from interlock.console.control.open_runs import runs_under_way, unpaused
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import Catalogue, Service
 from interlock.domain.catalogue.train_file import Train
+from interlock.domain.dag_names import dag_of_train
 from interlock.domain.trains.departures import (
     cadence_in_words,
     closed_for,
@@ -37,7 +38,7 @@ from interlock.domain.trains.departures import (
     next_departures,
     opens,
 )
-from interlock.domain.trains.manifest import Boarded, Found, boarding, dag_of_train, when_late
+from interlock.domain.trains.manifest import Boarded, Found, boarding, when_late
 
 SHOWN = 3
 """How many departures of each train are shown."""

@@ -15,21 +15,36 @@ from .errors import CatalogueError
 
 RELEASES, ROLLBACKS, TRAINS = "release_", "rollback_", "train_"
 """How the names of the Dags begin that there are for each service, and for each train."""
+CONFIRM_ACCOUNT, EMERGENCY_STOP, MARK_VERSION = "confirm_account", "emergency_stop", "mark_version"
+OVERRIDE_FREEZE, RECONCILE, RETURN_HOSTS = "override_freeze", "reconcile", "return_hosts"
+REVIEW_RELEASE = "review_release"
 WATCHMEN = frozenset(
-    {
-        "confirm_account",
-        "emergency_stop",
-        "mark_version",
-        "override_freeze",
-        "reconcile",
-        "return_hosts",
-        "review_release",
-    }
+    {CONFIRM_ACCOUNT, EMERGENCY_STOP, MARK_VERSION, OVERRIDE_FREEZE, RECONCILE, RETURN_HOSTS, REVIEW_RELEASE}
 )
 """Dags that watch over releases, stop them, review them, mark versions, override freezes and confirm accounts."""
 _FILES = {RELEASES: "release.py", ROLLBACKS: "rollback.py", TRAINS: "trains.py"}
 HOME = "dags-folder"
 """Where Interlock's Dag files are unless ``INTERLOCK_DAGS`` says otherwise: Airflow's own name for its one bundle."""
+
+
+def dag_of_release(service: str) -> str:
+    """Return the Dag that releases a service."""
+    return RELEASES + service.replace("-", "_")
+
+
+def dag_of_rollback(service: str) -> str:
+    """Return the Dag that takes a service back to a release that it ran before."""
+    return ROLLBACKS + service.replace("-", "_")
+
+
+def dags_of_service(service: str) -> tuple[str, str]:
+    """Return the Dags that change what hosts run of a service: the one that releases it, and the one that goes back."""
+    return dag_of_release(service), dag_of_rollback(service)
+
+
+def dag_of_train(train: str) -> str:
+    """Return the Dag of a train."""
+    return TRAINS + train.replace("-", "_")
 
 
 def file_of(dag_id: str) -> str | None:
@@ -42,9 +57,8 @@ def file_of(dag_id: str) -> str | None:
 
 def dags_named(services: Iterable[str], trains: Iterable[str]) -> frozenset[str]:
     """Return the Dags that there are for some services and trains, and those that watch over them."""
-    names = [beginning + name for name in services for beginning in (RELEASES, ROLLBACKS)]
-    names += [TRAINS + name for name in trains]
-    return frozenset(name.lower().replace("-", "_") for name in names) | WATCHMEN
+    names = [*(dag for name in services for dag in dags_of_service(name)), *map(dag_of_train, trains)]
+    return frozenset(name.lower() for name in names) | WATCHMEN
 
 
 class Place(Model):

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
-from interlock.adapters.ledger.past_releases import REVIEWED, ended_releases, facts_of
+from interlock.adapters.ledger.past_releases import ended_releases, facts_of
 from interlock.domain.canonical import Model, canonical_bytes
 from interlock.domain.change.backtest import ReleaseFacts
-from interlock.domain.ledger.chain import ENDED, INSTALLATION
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import RELEASE_ENDED, RELEASE_REVIEWED
 from interlock.domain.quality.rows import CoverageRow, TestRow, rows_as_json
 from interlock.domain.records import LoadReport, LoadResult, SuiteRuns
 from tests.factories import evidence as make
@@ -127,8 +128,10 @@ def test_the_installations_chain_tells_how_the_releases_of_a_service_ended() -> 
     told = {"service": "bike-shop", "version": "1.1.0", "change_type": "normal", "outcome": "failed"}
     ends = [{"run": "d/old"}, {"run": "d/refused", "planned": False}, {"run": "d/other", "service": "till"}]
     for end in ends:
-        ledger.append(INSTALLATION, ENDED, {**told, **end}, actor="closure", key=f"{ENDED}/{end['run']}")
-    ledger.append(INSTALLATION, REVIEWED, {"run": "d/old"}, actor="rita", key="review")
+        ledger.append(
+            INSTALLATION, RELEASE_ENDED, {**told, **end}, actor="closure", key=f"{RELEASE_ENDED}/{end['run']}"
+        )
+    ledger.append(INSTALLATION, RELEASE_REVIEWED, {"run": "d/old"}, actor="rita", key="review")
     found = [(one.run, one.planned, one.reviewed) for one in ended_releases(ledger, "bike-shop")]
     assert found == [("d/old", True, True), ("d/refused", False, False)]
 

@@ -14,19 +14,18 @@ from interlock.adapters.calendars.conflicts import conflicts_of_release, longest
 from interlock.adapters.calendars.schedule import Item, Schedule, as_ical, path_of
 from interlock.adapters.catalogue.catalogue import load_catalogue, load_rules
 from interlock.adapters.catalogue.trains import load_trains
-from interlock.domain.calendars.bookings import BOOKED, booking_chain
+from interlock.domain.calendars.bookings import booking_chain
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.trains.manifest import (
-    ARRIVED,
-    DEPARTED,
-    FROZEN,
-    OPENED,
-    Arrival,
-    PassengerOutcome,
-    PlannedRun,
+from interlock.domain.ledger.kinds import (
+    ENVIRONMENT_BOOKED,
+    MANIFEST_FROZEN,
+    TRAIN_ARRIVED,
+    TRAIN_DEPARTED,
+    TRAIN_OPENED,
 )
+from interlock.domain.trains.manifest import Arrival, PassengerOutcome, PlannedRun
 from interlock.locations import CATALOGUE as FOLDER
 from tests.memory_ledger import MemoryLedger
 from tests.unit.domain.test_train_manifest import boarded, manifest
@@ -52,7 +51,7 @@ def ledger() -> MemoryLedger:
     lost = PassengerOutcome(service="bike-shop", version="1.2.0", outcome="failed", reason="slow")
     came = Arrival(train="weekly", departure=NOW - 6 * HOUR, departed=True, passengers=(lost,))
     journey = release_chain("train_weekly", "scheduled__1")
-    kept.append(journey, ARRIVED, came.to_xcom(), actor="x", key="1", at=NOW - 4 * HOUR)
+    kept.append(journey, TRAIN_ARRIVED, came.to_xcom(), actor="x", key="1", at=NOW - 4 * HOUR)
     booking = {
         "environment": "production",
         "service": "bike-shop",
@@ -62,7 +61,7 @@ def ledger() -> MemoryLedger:
         "since": NOW.isoformat(),
         "until": (NOW + 6 * HOUR).isoformat(),
     }
-    kept.append(booking_chain("production", "bike-shop"), BOOKED, booking, actor="x", key="1", at=NOW)
+    kept.append(booking_chain("production", "bike-shop"), ENVIRONMENT_BOOKED, booking, actor="x", key="1", at=NOW)
     return kept
 
 
@@ -188,7 +187,7 @@ def opened(kept: MemoryLedger, run_id: str, departure: datetime, *, by: str = ""
     """Open boarding in a run of the weekly train."""
     chain = release_chain("train_weekly", run_id)
     voyage = PlannedRun(train="weekly", departure=departure, cut_off=departure - 2 * HOUR, asked_by=by)
-    kept.append(chain, OPENED, voyage.to_xcom(), actor="x", key="1", at=NOW)
+    kept.append(chain, TRAIN_OPENED, voyage.to_xcom(), actor="x", key="1", at=NOW)
     return chain
 
 
@@ -235,7 +234,7 @@ def test_a_departure_that_has_its_run_is_shown_once_and_leads_to_it() -> None:
     planned = [one for one in shown() if one.kind == "departure"]
     chain = opened(kept, "scheduled__1", TUESDAY)
     listed = manifest(boarded("bike-shop"))
-    kept.append(chain, FROZEN, {**listed.to_xcom(), "digest": listed.digest}, actor="x", key="2", at=NOW)
+    kept.append(chain, MANIFEST_FROZEN, {**listed.to_xcom(), "digest": listed.digest}, actor="x", key="2", at=NOW)
     running = [one for one in shown(kept=kept) if one.kind == "departure"]
     assert [one.id for one in running] == [one.id for one in planned]
     assert [one.run_id for one in running] == ["scheduled__1", ""]
@@ -249,11 +248,11 @@ def test_a_moved_departure_that_has_its_run_stays_the_same_event_until_it_arrive
     first = shown(kept=kept, calendars=calendars)
     assert [one.id for one in first if one.start == moved] == ["train/weekly/2027-03-02T19:00:00+00:00"]
     later = moved + HOUR
-    kept.append(chain, DEPARTED, {}, actor="x", key="2", at=moved)
+    kept.append(chain, TRAIN_DEPARTED, {}, actor="x", key="2", at=moved)
     (under_way,) = [one for one in shown(kept=kept, calendars=calendars, now=later) if one.run_id]
     assert (under_way.kind, under_way.state, under_way.end) == ("train", "running", later)
     came = Arrival(train="weekly", departure=moved, departed=True)
-    kept.append(chain, ARRIVED, came.to_xcom(), actor="x", key="3", at=later)
+    kept.append(chain, TRAIN_ARRIVED, came.to_xcom(), actor="x", key="3", at=later)
     (arrived,) = [one for one in shown(kept=kept, calendars=calendars, now=later) if one.run_id]
     assert (arrived.id, arrived.title) == (under_way.id, "The weekly train: arrived")
 
@@ -262,7 +261,7 @@ def test_a_train_that_ended_before_its_departure_departs_no_more() -> None:
     kept = MemoryLedger()
     chain = opened(kept, "scheduled__1", TUESDAY)
     stopped = Arrival(train="weekly", departed=False, reason="late: stop")
-    kept.append(chain, ARRIVED, stopped.to_xcom(), actor="x", key="2", at=NOW)
+    kept.append(chain, TRAIN_ARRIVED, stopped.to_xcom(), actor="x", key="2", at=NOW)
     assert [one.start for one in shown(kept=kept) if one.kind == "departure"] == [TUESDAY + 7 * DAY]
 
 

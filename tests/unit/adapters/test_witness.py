@@ -22,14 +22,8 @@ from interlock.adapters.signing.witness import (
 )
 from interlock.domain.errors import AssetMissing, PolicyViolation
 from interlock.domain.ledger.chain import Entry, next_entry
-from interlock.domain.ledger.witness import (
-    ASKED,
-    GIVEN,
-    WORDED,
-    GivenAnswer,
-    question_digest,
-    refuse_unworded,
-)
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, QUESTION_WORDED, RUN_ASKED
+from interlock.domain.ledger.witness import GivenAnswer, question_digest, refuse_unworded
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 CHAIN = "release/release_bike_shop/one"
@@ -38,12 +32,12 @@ GIVEN_BY_BEN = GivenAnswer(user="ben", task_id="rollout.cast_ballot", map_index=
 SIGNER, OTHER = Signer(Ed25519PrivateKey.generate()), Signer(Ed25519PrivateKey.generate())
 
 
-def entry(payload: dict[str, Any], kind: str = GIVEN, *, chain: str = CHAIN, at: datetime = NOW) -> Entry:
+def entry(payload: dict[str, Any], kind: str = ANSWER_GIVEN, *, chain: str = CHAIN, at: datetime = NOW) -> Entry:
     return next_entry(None, chain=chain, at=at, actor="ben", kind=kind, key="one", payload=payload)
 
 
 def given(signer: Signer = SIGNER, **changes: Any) -> dict[str, Any]:
-    return {**as_witnessed(GIVEN, CHAIN, GIVEN_BY_BEN, NOW, signer), **changes}
+    return {**as_witnessed(ANSWER_GIVEN, CHAIN, GIVEN_BY_BEN, NOW, signer), **changes}
 
 
 def counts(one: Entry) -> bool:
@@ -64,7 +58,7 @@ def test_what_the_api_server_signed_counts_as_it_stands() -> None:
         pytest.param(entry(given(choice="Reject")), id="another choice"),
         pytest.param(entry(given(question="0" * 64)), id="to another question"),
         pytest.param(entry(given(), chain="release/release_bike_shop/two"), id="of another release"),
-        pytest.param(entry(given(), ASKED), id="as something else"),
+        pytest.param(entry(given(), RUN_ASKED), id="as something else"),
         pytest.param(entry(given(), at=NOW + timedelta(minutes=2)), id="replayed later"),
         pytest.param(entry(given(envelope={"payloadType": "x"})), id="another envelope"),
         pytest.param(entry(given(envelope="signed")), id="no envelope"),
@@ -76,7 +70,7 @@ def test_what_it_did_not_sign_does_not_count(forged: Entry) -> None:
 
 def test_a_question_counts_as_the_task_that_worded_it_signed_it() -> None:
     payload = as_worded(CHAIN, "rollout.cast_ballot", [QUESTION], SIGNER)
-    known = only_worded([entry(payload, WORDED)], SIGNER.public_key)
+    known = only_worded([entry(payload, QUESTION_WORDED)], SIGNER.public_key)
     refuse_unworded("rollout.cast_ballot", QUESTION, known)
     for task_id, digest in (("rollout.cast_ballot", "0" * 64), ("acceptance.ask_approver", QUESTION)):
         with pytest.raises(PolicyViolation, match="is not what was worded"):
@@ -86,12 +80,12 @@ def test_a_question_counts_as_the_task_that_worded_it_signed_it() -> None:
 @pytest.mark.parametrize(
     "forged",
     [
-        pytest.param(entry({"task_id": "t", "questions": [QUESTION]}, WORDED), id="unsigned"),
-        pytest.param(entry(as_worded(CHAIN, "t", [QUESTION], OTHER), WORDED), id="another key"),
+        pytest.param(entry({"task_id": "t", "questions": [QUESTION]}, QUESTION_WORDED), id="unsigned"),
+        pytest.param(entry(as_worded(CHAIN, "t", [QUESTION], OTHER), QUESTION_WORDED), id="another key"),
         pytest.param(
-            entry({**as_worded(CHAIN, "t", ["0" * 64], SIGNER), "questions": [QUESTION]}, WORDED), id="edited"
+            entry({**as_worded(CHAIN, "t", ["0" * 64], SIGNER), "questions": [QUESTION]}, QUESTION_WORDED), id="edited"
         ),
-        pytest.param(entry(as_worded("another", "t", [QUESTION], SIGNER), WORDED), id="another release"),
+        pytest.param(entry(as_worded("another", "t", [QUESTION], SIGNER), QUESTION_WORDED), id="another release"),
     ],
 )
 def test_a_question_that_nobody_worded_is_refused(forged: Entry) -> None:

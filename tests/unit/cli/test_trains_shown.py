@@ -19,7 +19,8 @@ from interlock.cli import trains
 from interlock.cli.app import main
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.trains.manifest import OPENED, Boarded, LeftBehind, PlannedRun
+from interlock.domain.ledger.kinds import TRAIN_OPENED
+from interlock.domain.trains.manifest import Boarded, LeftBehind, PlannedRun
 from interlock.locations import CATALOGUE
 from tests.git_project import GitProject, git_project
 from tests.memory_ledger import MemoryLedger
@@ -202,7 +203,7 @@ def test_with_a_ledger_it_shows_that_what_would_board_runs_already(stack: Stack,
 def test_with_a_ledger_it_shows_which_trains_are_paused_and_under_way(stack: Stack, console: Console) -> None:
     at = datetime(2099, 3, 7, 10, tzinfo=UTC)
     voyage = PlannedRun(train="weekly", departure=at, cut_off=at - timedelta(hours=2), asked_by="rita")
-    stack.ledger.append(release_chain("train_weekly", "manual__1"), OPENED, voyage.to_xcom(), actor="x", key="1")
+    stack.ledger.append(release_chain("train_weekly", "manual__1"), TRAIN_OPENED, voyage.to_xcom(), actor="x", key="1")
     stack.unpaused, stack.running = set(), {"train_weekly/manual__1"}
     assert trains.show(CATALOGUE, console, with_ledger=True, copies_in=COPIES)
     assert "paused: nothing departs before somebody unpauses its Dag, train_weekly" in text(console)

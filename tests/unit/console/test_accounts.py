@@ -12,10 +12,11 @@ import pytest
 from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.console.auth.accounts import is_vouched_for, objection
 from interlock.console.control.current_request import CurrentRequest
-from interlock.domain.board.accounts import CONFIRMED, KNOWN, Account, confirmed
+from interlock.domain.board.accounts import Account, confirmed
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import PolicyViolation, TransientError
 from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, ACCOUNT_KNOWN
 from interlock.locations import CATALOGUE
 from tests.clock import NOW
 from tests.memory_ledger import MemoryLedger
@@ -58,8 +59,8 @@ def kinds(ledger: MemoryLedger) -> list[str]:
 def test_an_account_that_is_as_it_was_answers(answers: Callable[..., str], ledger: MemoryLedger) -> None:
     for _ in range(2):
         assert answers(account("ben"), account("cora", number=2)) == ""
-    assert [entry.payload["user"] for entry in ledger.entries(INSTALLATION, kind=KNOWN)] == ["ben", "cora"]
-    assert kinds(ledger) == [KNOWN, KNOWN]
+    assert [entry.payload["user"] for entry in ledger.entries(INSTALLATION, kind=ACCOUNT_KNOWN)] == ["ben", "cora"]
+    assert kinds(ledger) == [ACCOUNT_KNOWN, ACCOUNT_KNOWN]
     assert "p" not in {entry.payload.get("secret") for entry in ledger.entries(INSTALLATION)}
 
 
@@ -80,7 +81,7 @@ def test_an_account_that_changed_answers_nothing_and_is_a_finding(
         said = answers(changed)
         assert why in said
         assert all(part in said for part in ("not taken", "Rule:", "Who can:", "confirm_account", "Next:"))
-    assert kinds(ledger) == [KNOWN, "account_doubted"]
+    assert kinds(ledger) == [ACCOUNT_KNOWN, "account_doubted"]
     assert answers(account("ben")) == "", "what it was is what it was"
 
 
@@ -102,7 +103,7 @@ def test_a_second_person_vouches_for_an_account_as_it_was_doubted_and_for_no_oth
     assert answers(account("ben"), account("cora", number=2), user="cora", confirms=True) == ""
     findings = ledger.entries(INSTALLATION, kind="finding")
     said = confirmed("ben", "cora", "He called me", BOARD, findings)
-    ledger.append(INSTALLATION, CONFIRMED, said, actor="cora", key="1")
+    ledger.append(INSTALLATION, ACCOUNT_CONFIRMED, said, actor="cora", key="1")
     assert answers(changed) == ""
     assert "set anew" in answers(account("ben", "third"))
 

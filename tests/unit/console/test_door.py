@@ -15,8 +15,8 @@ from interlock.console.control.middleware import LARGEST_BODY, ReleaseControl
 from interlock.console.control.task_requests import Lookups
 from interlock.console.record.attempts import Attempt
 from interlock.domain.errors import TransientError
-from interlock.domain.ledger.chain import ENDED, INSTALLATION
-from interlock.domain.outcome.marks import BAD
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import RELEASE_ENDED, VERSION_MARKED_BAD
 from interlock.domain.trains.manifest import CONDUCTOR
 from interlock.stages.runtime import resources
 from tests.memory_ledger import MemoryLedger
@@ -330,7 +330,7 @@ def past() -> MemoryLedger:
         ("till", "2.0.0", "deployed"),
     ):
         told = {"service": service, "version": version, "outcome": outcome}
-        kept.append(INSTALLATION, ENDED, told, actor="closure", key=version)
+        kept.append(INSTALLATION, RELEASE_ENDED, told, actor="closure", key=version)
     return kept
 
 
@@ -361,7 +361,7 @@ def test_any_other_is_answered_with_the_reason(behind: Behind, past: MemoryLedge
 
 def test_nothing_goes_back_to_what_is_marked_bad(behind: Behind, past: MemoryLedger) -> None:
     mark = {"service": "bike-shop", "environment": "production", "version": "1.1.0", "reason": "Loses baskets"}
-    past.append(INSTALLATION, BAD, {**mark, "by": "rita"}, actor="rita", key="mark")
+    past.append(INSTALLATION, VERSION_MARKED_BAD, {**mark, "by": "rita"}, actor="rita", key="mark")
     said = ask(behind, BACK_ROUTE, {"conf": BACK}, ledger=past).json()["detail"]
     assert "1.1.0 of bike-shop is marked bad in production by rita" in said
     assert "take one of 1.0.0" in said

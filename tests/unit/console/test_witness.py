@@ -10,9 +10,10 @@ import pytest
 
 from interlock.console.control.current_request import CurrentRequest
 from interlock.console.record.witness import does_not_count, is_answer, note_run, objection
-from interlock.domain.calendars.stops import DECLARED, EmergencyStop, id_of
+from interlock.domain.calendars.stops import EmergencyStop, id_of
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import AssetMissing, TransientError
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED
 from interlock.domain.ledger.witness import told
 from tests.witness import SIGNER
 
@@ -137,7 +138,12 @@ def test_an_emergency_stop_is_declared_as_it_is_asked_for_and_waits_for_no_task(
     recorded, (chain, kind, payload, actor, key) = book.entries
     assert recorded[1] == "run.asked"
     id = id_of("emergency_stop", "manual__1")
-    assert (chain, kind, actor, key) == ("installation", DECLARED, "olga", f"{DECLARED}/{id}")
+    assert (chain, kind, actor, key) == (
+        "installation",
+        EMERGENCY_STOP_DECLARED,
+        "olga",
+        f"{EMERGENCY_STOP_DECLARED}/{id}",
+    )
     stop = EmergencyStop.model_validate(payload)
     assert (stop.id, stop.scope, stop.by, stop.until) == (id, "bike-shop", "olga", NOW + timedelta(hours=2))
 
@@ -191,4 +197,4 @@ def test_an_emergency_stop_waits_for_no_signature(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("INTERLOCK_WITNESS_KEY", raising=False)
     book = Book()
     note_run("olga", "emergency_stop", triggered("emergency_stop", STOP), b'{"dag_run_id": "manual__1"}', book.opened)
-    assert [kind for _, kind, _, _, _ in book.entries] == [DECLARED]
+    assert [kind for _, kind, _, _, _ in book.entries] == [EMERGENCY_STOP_DECLARED]

@@ -8,21 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.domain.calendars.bookings import (
-    BOOKED,
-    EXTENDED,
-    FREED,
-    QUEUED,
-    RECOVERED,
-    Booking,
-    booking_chain,
-    held_by_other,
-    refuse_taken,
-    standing,
-    verdict,
-)
+from interlock.domain.calendars.bookings import Booking, booking_chain, held_by_other, refuse_taken, standing, verdict
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry, next_entry
+from interlock.domain.ledger.kinds import (
+    ENVIRONMENT_BOOKED,
+    ENVIRONMENT_EXTENDED,
+    ENVIRONMENT_FREED,
+    ENVIRONMENT_QUEUED,
+    ENVIRONMENT_RECOVERED,
+)
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -51,7 +46,7 @@ class Chain:
             since=self.now,
             until=self.now + hours * HOUR,
         )
-        self.add(BOOKED, booking.model_dump(mode="json"))
+        self.add(ENVIRONMENT_BOOKED, booking.model_dump(mode="json"))
 
 
 def test_a_free_environment_is_booked_and_then_held() -> None:
@@ -74,8 +69,8 @@ def test_who_came_first_is_next_and_the_dead_in_line_hold_up_nobody() -> None:
     chain = Chain()
     chain.book("release/a/1")
     for waiting in ("release/b/1", "release/c/1"):
-        chain.add(QUEUED, {"holder": waiting})
-    chain.add(FREED, {"holder": "release/a/1"})
+        chain.add(ENVIRONMENT_QUEUED, {"holder": waiting})
+    chain.add(ENVIRONMENT_FREED, {"holder": "release/a/1"})
     found = standing(chain.entries)
     assert found.line == ("release/b/1", "release/c/1")
     assert verdict(found, "release/c/1", lambda _: True).why == "b/1 is before it in line."
@@ -92,16 +87,16 @@ def test_a_booking_is_recovered_when_its_holder_is_dead_and_only_then() -> None:
     found = verdict(standing(chain.entries), "release/b/1", lambda _: False)
     assert found.then == "book"
     assert found.dead is not None
-    chain.add(RECOVERED, {"holder": "release/a/1"})
+    chain.add(ENVIRONMENT_RECOVERED, {"holder": "release/a/1"})
     assert standing(chain.entries).booking is None
 
 
 def test_an_extension_is_the_holders_own() -> None:
     chain = Chain()
     chain.book("release/a/1")
-    chain.add(EXTENDED, {"holder": "release/b/1", "until": "2030-01-01T00:00:00Z"})
+    chain.add(ENVIRONMENT_EXTENDED, {"holder": "release/b/1", "until": "2030-01-01T00:00:00Z"})
     assert "until 2027-03-01 18:00 UTC" in held_by_other(standing(chain.entries), "release/b/1")
-    chain.add(EXTENDED, {"holder": "release/a/1", "until": (NOW + 7 * HOUR).isoformat()})
+    chain.add(ENVIRONMENT_EXTENDED, {"holder": "release/a/1", "until": (NOW + 7 * HOUR).isoformat()})
     assert "until 2027-03-01 19:00 UTC" in held_by_other(standing(chain.entries), "release/b/1")
     assert not held_by_other(standing(chain.entries), "release/a/1")
 
@@ -122,15 +117,15 @@ def test_never_do_two_living_releases_hold_an_environment(steps: list[tuple[int,
         elif step == "die":
             dead.add(name)
         elif step == "free" and found.booking is not None and found.booking.holder == name:
-            chain.add(FREED, {"holder": name})
+            chain.add(ENVIRONMENT_FREED, {"holder": name})
             held.discard(name)
         elif step == "try" and name not in dead:
             said = verdict(found, name, lambda one: one not in dead)
             if said.then == "wait":
-                chain.add(QUEUED, {"holder": name})
+                chain.add(ENVIRONMENT_QUEUED, {"holder": name})
             elif said.then == "book":
                 if said.dead is not None:
-                    chain.add(RECOVERED, {"holder": said.dead.holder})
+                    chain.add(ENVIRONMENT_RECOVERED, {"holder": said.dead.holder})
                     held.discard(said.dead.holder)
                 chain.book(name)
                 held.add(name)

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.errors import ClockError, LedgerBroken, LedgerError
 from interlock.domain.ledger.chain import (
-    CLOCK_CORRECTED,
     DEEPEST_PAYLOAD,
     IN_ANY_CASE,
     LARGEST_PAYLOAD,
@@ -29,6 +28,7 @@ from interlock.domain.ledger.chain import (
     same_thing,
     unsigned_since,
 )
+from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
 CHAIN = "release/release_bike_shop/manual__2026-11-23T11:45:00+00:00"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

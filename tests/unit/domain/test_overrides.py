@@ -9,11 +9,12 @@ import pytest
 
 from interlock.domain.calendars.calendar import Answer
 from interlock.domain.calendars.entries import Entry
-from interlock.domain.calendars.overrides import OVERRIDDEN, overridden, override
+from interlock.domain.calendars.overrides import overridden, override
 from interlock.domain.catalogue import Person
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION, next_entry
 from interlock.domain.ledger.chain import Entry as LedgerEntry
+from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
 
 NOW = datetime(2026, 12, 13, 12, tzinfo=UTC)
 BEN = Person(user="ben", name="Ben", email="ben@example.com", role="operations")
@@ -26,7 +27,7 @@ ASKED: dict[str, Any] = {"reason": "The till is broken", "lasts": timedelta(hour
 
 def recorded(**changes: Any) -> LedgerEntry:
     given = override(CLOSED, BEN, **ASKED).model_copy(update=changes).model_dump(mode="json")
-    return next_entry(None, chain=INSTALLATION, at=NOW, actor="ben", kind=OVERRIDDEN, key="1", payload=given)
+    return next_entry(None, chain=INSTALLATION, at=NOW, actor="ben", kind=FREEZE_OVERRIDDEN, key="1", payload=given)
 
 
 def test_an_override_names_the_entry_the_person_and_its_end() -> None:

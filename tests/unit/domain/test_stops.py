@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.domain.calendars.stops import (
-    DECLARED,
     EVERYTHING,
-    LIFTED,
     parse_stop,
     refuse_halted,
     scopes_of,
@@ -22,6 +20,7 @@ from interlock.domain.calendars.stops import (
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.errors import HeldBack, PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import INSTALLATION, Entry, next_entry
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED
 from tests.unit.domain.samples import book, policy, service
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -35,7 +34,7 @@ def entry(kind: str, payload: dict[str, Any]) -> Entry:
 
 def declared(id: str = "a1", **changes: Any) -> Entry:
     stop = parse_stop({**FORM, **changes}, SCOPES).declared(id, "olga", NOW)
-    return entry(DECLARED, stop.model_dump(mode="json"))
+    return entry(EMERGENCY_STOP_DECLARED, stop.model_dump(mode="json"))
 
 
 def in_force(*entries: Entry, now: datetime = NOW) -> list[str]:
@@ -49,7 +48,7 @@ def test_a_stop_holds_back_what_is_in_its_scope(scope: str, held: bool) -> None:
 
 def test_a_stop_of_another_service_holds_nothing_back() -> None:
     stop = parse_stop({**FORM, "scope": "car-shop"}, ("car-shop",)).declared("a1", "olga", NOW)
-    assert in_force(entry(DECLARED, stop.model_dump(mode="json"))) == []
+    assert in_force(entry(EMERGENCY_STOP_DECLARED, stop.model_dump(mode="json"))) == []
 
 
 @given(st.integers(1, 336), st.integers(-10, 340))
@@ -58,7 +57,7 @@ def test_a_stop_lifts_itself_after_its_hours(hours: int, later: int) -> None:
 
 
 def test_a_lifted_stop_holds_nothing_back_and_the_others_do() -> None:
-    lifted = entry(LIFTED, {"id": "a1", "by": "maya"})
+    lifted = entry(EMERGENCY_STOP_LIFTED, {"id": "a1", "by": "maya"})
     assert in_force(declared("a1"), declared("b2"), lifted) == ["b2"]
 
 
@@ -86,7 +85,7 @@ def test_a_stop_is_lifted_once_and_by_an_id_that_is_known() -> None:
     with pytest.raises(PolicyViolation, match=r"The emergency stop c3 is not known\. Not lifted: a1 \(bike-shop\), b2"):
         stop_to_lift(entries, "c3")
     with pytest.raises(PolicyViolation, match="was lifted by maya already"):
-        stop_to_lift([*entries, entry(LIFTED, {"id": "a1", "by": "maya"})], "a1")
+        stop_to_lift([*entries, entry(EMERGENCY_STOP_LIFTED, {"id": "a1", "by": "maya"})], "a1")
 
 
 def test_what_can_be_stopped_is_everything_and_what_the_catalogue_names() -> None:

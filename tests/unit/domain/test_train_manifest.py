@@ -12,12 +12,9 @@ from hypothesis import strategies as st
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry, next_entry, release_chain
+from interlock.domain.ledger.kinds import MANIFEST_FROZEN, PASSENGER_ARRIVED, PASSENGER_DEPARTED, TRAIN_DEPARTED
 from interlock.domain.trains.manifest import (
-    BACK,
     CONDUCTOR,
-    DEPARTED,
-    FROZEN,
-    LEFT,
     Boarded,
     Found,
     LeftBehind,
@@ -89,7 +86,7 @@ def chain(*recorded: tuple[str, dict[str, Any]]) -> list[Entry]:
 
 
 def frozen(one: Manifest) -> tuple[str, dict[str, Any]]:
-    return FROZEN, {**one.to_xcom(), "digest": one.digest}
+    return MANIFEST_FROZEN, {**one.to_xcom(), "digest": one.digest}
 
 
 @given(st.permutations(["a", "b", "c", "d"]))
@@ -174,7 +171,7 @@ def test_a_manifest_is_what_its_entry_says_by_its_digest() -> None:
     assert manifest_in(chain(frozen(one))) == one
     assert manifest_in(chain(("train.opened", {}))) is None
     other = manifest(boarded("shop", version="1.2.0"))
-    assert manifest_in(chain((FROZEN, {**other.to_xcom(), "digest": one.digest}))) is None
+    assert manifest_in(chain((MANIFEST_FROZEN, {**other.to_xcom(), "digest": one.digest}))) is None
     assert "froze no manifest" in said(None)
 
 
@@ -209,8 +206,8 @@ def test_arrival_says_what_became_of_each() -> None:
     one = manifest(boarded("stock"), boarded("till"), boarded("news"), left=(left("shop"),))
     back = {"service": "stock", "outcome": "backed_out", "reason": "It was slow", "run": "release_stock/x"}
     fine = {"service": "news", "outcome": "deployed", "reason": "", "run": "release_news/x"}
-    gone = [(LEFT, {**told, "version": "1.1.0"}) for told in (back, fine)]
-    entries = chain(frozen(one), (DEPARTED, {}), *gone, (BACK, back), (BACK, fine))
+    gone = [(PASSENGER_DEPARTED, {**told, "version": "1.1.0"}) for told in (back, fine)]
+    entries = chain(frozen(one), (TRAIN_DEPARTED, {}), *gone, (PASSENGER_ARRIVED, back), (PASSENGER_ARRIVED, fine))
     found = arrival("weekly", entries, {"till": "it depends on stock"}, "")
     assert [(each.service, each.outcome, each.reason) for each in found.passengers] == [
         ("stock", "backed_out", "It was slow"),
@@ -223,8 +220,8 @@ def test_arrival_says_what_became_of_each() -> None:
 
 
 def test_who_departed_and_is_not_back_is_under_way() -> None:
-    gone = (LEFT, {"service": "stock", "version": "1.1.0", "run": "release_stock/x"})
-    entries = chain(frozen(manifest(boarded("stock"))), (DEPARTED, {}), gone)
+    gone = (PASSENGER_DEPARTED, {"service": "stock", "version": "1.1.0", "run": "release_stock/x"})
+    entries = chain(frozen(manifest(boarded("stock"))), (TRAIN_DEPARTED, {}), gone)
     found = arrival("weekly", entries, {"stock": "Airflow's API did not answer"}, "")
     (one,) = found.passengers
     assert (one.outcome, one.reason, one.run) == ("under way", "Airflow's API did not answer", "release_stock/x")

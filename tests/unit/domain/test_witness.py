@@ -7,15 +7,8 @@ import pytest
 
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION, Entry, next_entry
-from interlock.domain.ledger.witness import (
-    ASKED,
-    GIVEN,
-    SKEW,
-    AskedRun,
-    GivenAnswer,
-    is_witnessed,
-    refuse_unasked,
-)
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, RUN_ASKED
+from interlock.domain.ledger.witness import SKEW, AskedRun, GivenAnswer, is_witnessed, refuse_unasked
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 PLAN, OTHER = "a" * 64, "b" * 64
@@ -32,7 +25,7 @@ def chain(*things: tuple[str, str, dict[str, Any]]) -> list[Entry]:
 
 
 def given(answer: GivenAnswer = ANSWER, actor: str = "ben") -> tuple[str, str, dict[str, Any]]:
-    return actor, GIVEN, answer.model_dump(mode="json")
+    return actor, ANSWER_GIVEN, answer.model_dump(mode="json")
 
 
 def frozen(digest: str, kind: str = "rollout.frozen") -> tuple[str, str, dict[str, Any]]:
@@ -108,7 +101,7 @@ def test_a_run_is_on_record_with_its_release_or_with_the_installation(dag_id: st
     "other", [{}, {"user": "mallory"}, {"conf": OTHER}, {"run_id": "two"}, {"dag_id": "release_x"}]
 )
 def test_a_run_does_something_if_just_this_was_asked_for(other: dict[str, str]) -> None:
-    (entry,) = chain(("rita", ASKED, RUN.model_dump(mode="json")))
+    (entry,) = chain(("rita", RUN_ASKED, RUN.model_dump(mode="json")))
     found = RUN.model_copy(update=other)
     if not other:
         refuse_unasked(found, entry)

@@ -27,7 +27,8 @@ from interlock.domain.change import standard
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger import chain as ledger
-from interlock.domain.ledger.witness import ASKED, AskedRun, GivenAnswer, refuse_unasked
+from interlock.domain.ledger.kinds import RUN_ASKED
+from interlock.domain.ledger.witness import AskedRun, GivenAnswer, refuse_unasked
 from interlock.domain.permits import ended_releases, permit
 from interlock.domain.permits import objections as permits_objections
 from interlock.domain.records import Decision, RollBack, RolloutPlan, Vote, Waiver
@@ -473,7 +474,7 @@ def of_standard() -> Said:
 
 def of_witness() -> Said:
     run = AskedRun(dag_id="release_bike_shop", run_id="one", user="rita", conf=OTHER)
-    asked = entry(1, actor="rita", kind=ASKED, key=run.key, payload=run.model_dump(mode="json"))
+    asked = entry(1, actor="rita", kind=RUN_ASKED, key=run.key, payload=run.model_dump(mode="json"))
 
     def unasked(on_record: ledger.Entry | None = asked, **changes: Any) -> str:
         return refusal(lambda: refuse_unasked(run.model_copy(update=changes), on_record))

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from interlock.domain.board.accounts import CONFIRMED, DOUBTED
+from interlock.domain.board.accounts import DOUBTED
 from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED
 from interlock.locations import CATALOGUE
 from interlock.stages.controls import accounts
 from interlock.stages.runtime import requests, resources
@@ -41,7 +42,7 @@ def confirm(ledger: MemoryLedger, by: str | None = "cora", **changes: Any) -> An
 def test_what_was_doubted_last_is_confirmed_once_and_signed(ledger: MemoryLedger) -> None:
     for _ in range(2):
         assert confirm(ledger) == {"user": "ben", "account": "2" * 64, "by": "cora", "reason": "He called me"}
-    (entry,) = ledger.entries(INSTALLATION, kind=CONFIRMED)
+    (entry,) = ledger.entries(INSTALLATION, kind=ACCOUNT_CONFIRMED)
     assert entry.actor == "cora"
     assert INSTALLATION in ledger.signed
 
@@ -62,7 +63,7 @@ def test_everything_else_is_refused_with_its_reason(
 ) -> None:
     with pytest.raises(AirflowFailException, match=problem):
         confirm(ledger, by, **changes)
-    assert ledger.entries(INSTALLATION, kind=CONFIRMED) == ()
+    assert ledger.entries(INSTALLATION, kind=ACCOUNT_CONFIRMED) == ()
 
 
 def test_the_form_offers_the_people_of_the_board_book_and_takes_any_name_without_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.domain.board.accounts import CLERK
+from interlock.domain.board.questions import ASK_BOARD
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.errors import TransientError
 from interlock.domain.records import Decision, RolloutPlan
@@ -44,7 +45,7 @@ def body(digest: str) -> str:
 
 def ballots(airflow: AirflowServer, planned: RolloutPlan, members: tuple[str, ...] = CAB) -> list[dict[str, Any]]:
     text = body(planned.digest)
-    return [airflow.ask(stage.ASK, user, body=text, map_index=number) for number, user in enumerate(members)]
+    return [airflow.ask(ASK_BOARD, user, body=text, map_index=number) for number, user in enumerate(members)]
 
 
 def waiting(planned: RolloutPlan, number: int) -> stage.AwaitBoard:
@@ -93,9 +94,9 @@ def test_while_the_board_can_go_either_way_the_task_waits_for_the_next_answer(ai
         wait(planned)
     trigger = deferred.value.trigger
     assert isinstance(trigger, AnswersTrigger)
-    assert (trigger.dag_id, trigger.run_id, trigger.question_id) == (*RUN, stage.ASK)
+    assert (trigger.dag_id, trigger.run_id, trigger.question_id) == (*RUN, ASK_BOARD)
     with resources.airflow_api() as api:
-        known = digest_of_answers(api.answers(*RUN, stage.ASK))
+        known = digest_of_answers(api.answers(*RUN, ASK_BOARD))
     assert (trigger.known, trigger.until) == (known, SOON - timedelta(hours=12)), "then it reminds who has not voted"
     assert deferred.value.method_name == "execute_again"
     assert not cast[1]["response_received"], "nobody's ballot is closed while the board is open"
@@ -214,7 +215,7 @@ def test_a_ballot_that_appears_late_is_waited_for_and_closed(
     late: list[dict[str, Any]] = []
     text = body(planned.digest)
     monkeypatch.setattr(
-        ballot_box, "sleep", lambda _: late or late.append(airflow.ask(stage.ASK, "dan", body=text, map_index=2))
+        ballot_box, "sleep", lambda _: late or late.append(airflow.ask(ASK_BOARD, "dan", body=text, map_index=2))
     )
     assert wait(planned, 3).approved
     assert [ballot["responded_by_user"]["name"] for ballot in late] == [CLERK]
@@ -280,7 +281,7 @@ def test_a_digest_that_a_ballot_only_mentions_is_not_what_it_is_about(airflow: A
     early = (LATE - timedelta(minutes=1)).isoformat()
     for number, user in enumerate(CAB):
         text = body(other.digest).replace("The plan.", body(planned.digest))
-        asked = airflow.ask(stage.ASK, user, body=text, map_index=number)
+        asked = airflow.ask(ASK_BOARD, user, body=text, map_index=number)
         airflow.answer(asked, user, "Approve", responded_at=early)
     with pytest.raises(AirflowFailException, match="not approved in time"):
         wait(planned)

@@ -10,18 +10,17 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
-from interlock.domain.calendars.bookings import (
-    BOOKED,
-    EXTENDED,
-    FREED,
-    QUEUED,
-    RECOVERED,
-    Booking,
-    booking_chain,
-)
-from interlock.domain.calendars.overrides import OVERRIDDEN
+from interlock.domain.calendars.bookings import Booking, booking_chain
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.ledger.kinds import (
+    ENVIRONMENT_BOOKED,
+    ENVIRONMENT_EXTENDED,
+    ENVIRONMENT_FREED,
+    ENVIRONMENT_QUEUED,
+    ENVIRONMENT_RECOVERED,
+    FREEZE_OVERRIDDEN,
+)
 from interlock.locations import CATALOGUE, catalogue_folder
 from interlock.stages.runtime import bookings, resources
 from tests.airflow_server import AirflowServer
@@ -95,7 +94,7 @@ def test_the_second_waits_in_line_without_a_worker_and_sees_for_whom(ledger: Mem
     assert "reason" not in left, "nothing failed"
     book(SECOND, ledger)
     book(THIRD, ledger)
-    assert kinds(ledger) == [BOOKED, QUEUED, QUEUED]
+    assert kinds(ledger) == [ENVIRONMENT_BOOKED, ENVIRONMENT_QUEUED, ENVIRONMENT_QUEUED]
     free(FIRST)
     third, left = book(THIRD, ledger)
     assert isinstance(third, AirflowRescheduleException)
@@ -122,7 +121,7 @@ def test_who_plans_by_what_the_hosts_run_waits_for_the_end_of_a_release_or_is_re
     policy.write_text(text)
     free(FIRST)
     plan()
-    assert kinds(ledger) == [BOOKED, FREED], "it has booked nothing"
+    assert kinds(ledger) == [ENVIRONMENT_BOOKED, ENVIRONMENT_FREED], "it has booked nothing"
 
 
 def test_outside_of_a_change_window_it_waits_and_books_nothing(ledger: MemoryLedger) -> None:
@@ -142,7 +141,7 @@ def test_a_window_that_is_overridden_is_not_waited_for(ledger: MemoryLedger) -> 
     given = {"place": "nights in calendars/office.yaml", "service": "bike-shop", "environment": "production"}
     given |= {"reason": "The till is broken", "by": "ben", "role": "operations"}
     given["until"] = (datetime.now(UTC) + HOUR).isoformat()
-    ledger.append(INSTALLATION, OVERRIDDEN, given, actor="ben", key="o")
+    ledger.append(INSTALLATION, FREEZE_OVERRIDDEN, given, actor="ben", key="o")
     assert book(FIRST, ledger)[0]["holder"] == release_chain(*FIRST)
 
 
@@ -156,7 +155,7 @@ def test_neither_a_freeze_nor_a_window_that_never_comes_is_waited_for(
 
 def test_a_task_that_runs_again_has_its_booking_still(ledger: MemoryLedger) -> None:
     assert book(FIRST, ledger)[0] == book(FIRST, ledger)[0]
-    assert kinds(ledger) == [BOOKED]
+    assert kinds(ledger) == [ENVIRONMENT_BOOKED]
 
 
 def test_a_dead_holders_booking_is_recovered_with_the_reason(ledger: MemoryLedger, airflow: AirflowServer) -> None:
@@ -164,7 +163,7 @@ def test_a_dead_holders_booking_is_recovered_with_the_reason(ledger: MemoryLedge
     airflow.runs[FIRST]["state"] = "failed"
     booked, _ = book(SECOND, ledger)
     assert booked["holder"] == release_chain(*SECOND)
-    recovered = ledger.entries(CHAIN, kind=RECOVERED)[0]
+    recovered = ledger.entries(CHAIN, kind=ENVIRONMENT_RECOVERED)[0]
     assert recovered.payload == {
         "holder": release_chain(*FIRST),
         "because": "its release is not under way any more",
@@ -199,7 +198,7 @@ def test_two_that_recover_a_dead_holders_booking_at_once_do_not_fail(
     waits, left = book(SECOND, ledger)
     assert isinstance(waits, AirflowRescheduleException)
     assert "is booked by release_bike_shop/three" in left["waits_for"]
-    assert kinds(ledger) == [BOOKED, RECOVERED, BOOKED, QUEUED]
+    assert kinds(ledger) == [ENVIRONMENT_BOOKED, ENVIRONMENT_RECOVERED, ENVIRONMENT_BOOKED, ENVIRONMENT_QUEUED]
 
 
 def test_who_lost_a_booking_stands_in_line_again_from_whatever_task(
@@ -214,7 +213,15 @@ def test_who_lost_a_booking_stands_in_line_again_from_whatever_task(
     airflow.runs[SECOND]["state"] = "running"  # its tasks were cleared
     for _ in range(2):
         assert isinstance(hold_in("implementation.wave_2", SECOND), AirflowRescheduleException)
-    assert kinds(ledger) == [BOOKED, QUEUED, FREED, BOOKED, RECOVERED, BOOKED, QUEUED]
+    assert kinds(ledger) == [
+        ENVIRONMENT_BOOKED,
+        ENVIRONMENT_QUEUED,
+        ENVIRONMENT_FREED,
+        ENVIRONMENT_BOOKED,
+        ENVIRONMENT_RECOVERED,
+        ENVIRONMENT_BOOKED,
+        ENVIRONMENT_QUEUED,
+    ]
     free(THIRD)
     assert isinstance(hold_in("implementation.wave_2", SECOND), Booking)
 
@@ -247,25 +254,25 @@ def long_ago(ledger: MemoryLedger, ago: timedelta) -> None:
         "since": then.isoformat(),
         "until": (then + timedelta(hours=6)).isoformat(),
     }
-    ledger.append(CHAIN, BOOKED, told, actor="x", key="environment.booked/1")
+    ledger.append(CHAIN, ENVIRONMENT_BOOKED, told, actor="x", key="environment.booked/1")
 
 
 def test_a_booking_that_ends_soon_is_extended_by_its_holder(ledger: MemoryLedger) -> None:
     long_ago(ledger, timedelta(hours=5))
     booked, _ = book(FIRST, ledger)
     assert datetime.fromisoformat(booked["until"]) > datetime.now(UTC) + timedelta(hours=5)
-    assert kinds(ledger) == [BOOKED, EXTENDED]
+    assert kinds(ledger) == [ENVIRONMENT_BOOKED, ENVIRONMENT_EXTENDED]
 
 
 def test_freeing_gives_back_only_ones_own(ledger: MemoryLedger) -> None:
     book(FIRST, ledger)
     free(SECOND)
-    assert kinds(ledger) == [BOOKED]
+    assert kinds(ledger) == [ENVIRONMENT_BOOKED]
     assert bookings.taken("bike-shop", "production", release_chain(*SECOND))
     assert not bookings.taken("bike-shop", "production", release_chain(*FIRST))
     free(FIRST)
     free(FIRST)
-    assert kinds(ledger) == [BOOKED, FREED]
+    assert kinds(ledger) == [ENVIRONMENT_BOOKED, ENVIRONMENT_FREED]
     assert not bookings.taken("bike-shop", "production", release_chain(*SECOND))
 
 
@@ -289,4 +296,4 @@ def test_of_two_that_see_it_free_at_once_one_gets_it(ledger: MemoryLedger, monke
     monkeypatch.setattr(ledger, "append_once", faster)
     waits, _ = book(SECOND, ledger)
     assert isinstance(waits, AirflowRescheduleException)
-    assert kinds(ledger) == [BOOKED, QUEUED]
+    assert kinds(ledger) == [ENVIRONMENT_BOOKED, ENVIRONMENT_QUEUED]

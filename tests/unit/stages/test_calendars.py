@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from interlock.domain.calendars.overrides import OVERRIDDEN, Override
+from interlock.domain.calendars.overrides import Override
+from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
 from interlock.domain.records import HostResult
 from interlock.locations import CATALOGUE
 from interlock.stages.runtime import calendars, resources
@@ -134,7 +135,7 @@ def override(running: RunningTask) -> None:
         role="operations",
         until=END,
     )
-    running.recorded.append((OVERRIDDEN, given.model_dump(mode="json")))
+    running.recorded.append((FREEZE_OVERRIDDEN, given.model_dump(mode="json")))
 
 
 def test_an_override_on_record_opens(catalogue: Path, running: RunningTask) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from interlock.domain.ledger.chain import ENDED
+from interlock.domain.board.questions import ASK_BOARD
+from interlock.domain.ledger.kinds import RELEASE_ENDED
 from interlock.stages.release import closure
-from interlock.stages.release.rollout import ASK
 from tests.airflow_server import AirflowServer
 from tests.factories import releases
 from tests.running_task import RunningTask
@@ -24,7 +24,7 @@ def test_tasks_that_failed_come_in_the_order_in_which_they_did(airflow: AirflowS
     ended(airflow, "implementation.wave_1", "success", 11)
     ended(airflow, "verification.publish_deployment", "upstream_failed", 21)
     ended(airflow, "closure.close_release", "failed", 22)
-    ended(airflow, ASK, "failed", 5)
+    ended(airflow, ASK_BOARD, "failed", 5)
     running.before["verification.judge_verification", "reason"] = "/bikes answers 500."
     found = closure._failed_tasks()
     assert [(task.stage, task.task.partition(".")[2], task.reason) for task in found] == [
@@ -57,5 +57,5 @@ def test_the_end_says_whether_the_release_got_a_plan_or_was_refused_before(
         running.knows("plan.made", releases.plan())
     ended(airflow, "planning.plan_release", "failed", 5)
     closure.record_outcome.function("bike-shop")
-    (told,) = [payload for kind, payload in running.recorded if kind == ENDED]
+    (told,) = [payload for kind, payload in running.recorded if kind == RELEASE_ENDED]
     assert (told["outcome"], told["planned"]) == ("failed", planned)

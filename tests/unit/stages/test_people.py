@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.catalogue import Person
 from interlock.domain.errors import PolicyViolation, TransientError
-from interlock.domain.ledger.witness import WORDED, told
+from interlock.domain.ledger.kinds import QUESTION_WORDED
+from interlock.domain.ledger.witness import told
 from interlock.stages.approvals.people import BINDING, Question, question, votes_on
 from tests.airflow_server import CHAIN, AirflowServer
 from tests.running_task import RunningTask
@@ -50,7 +51,7 @@ def written(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The subjects of the requests that are written to Airflow; writing one again wipes its answer."""
     subjects: list[str] = []
     monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda subject, **_: subjects.append(subject))
-    running.recorded.append((WORDED, worded_payload(CHAIN, BALLOT, ASKED)))
+    running.recorded.append((QUESTION_WORDED, worded_payload(CHAIN, BALLOT, ASKED)))
     return subjects
 
 
@@ -122,7 +123,7 @@ def test_what_was_not_worded_is_not_asked_and_is_a_finding(
     with pytest.raises(AirflowFailException, match=r"A question of rollout\.cast_ballot is not what was worded"):
         run(1, **changes)
     assert written == []
-    assert [kind for kind, _ in running.recorded] == [WORDED, "finding"]
+    assert [kind for kind, _ in running.recorded] == [QUESTION_WORDED, "finding"]
 
 
 def test_an_answer_to_a_text_that_was_changed_after_it_was_asked_does_not_count(

@@ -10,7 +10,8 @@ import pytest
 from airflow.sdk import get_current_context
 
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.ledger.witness import ASKED, AskedRun
+from interlock.domain.ledger.kinds import RUN_ASKED
+from interlock.domain.ledger.witness import AskedRun
 from interlock.stages.release import policy
 from interlock.stages.runtime import requests
 from tests.airflow_server import RUN
@@ -40,7 +41,7 @@ def asked(running: RunningTask, user: str = "rita", **changes: Any) -> Any:
 
 def entry(run: AskedRun) -> SimpleNamespace:
     at = datetime.now(UTC)
-    return SimpleNamespace(kind=ASKED, chain=run.chain, at=at, payload=asked_payload(run, at))
+    return SimpleNamespace(kind=RUN_ASKED, chain=run.chain, at=at, payload=asked_payload(run, at))
 
 
 def by_airflow(**said: Any) -> None:

@@ -13,6 +13,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
 from airflow.sdk.exceptions import TaskDeferred
 
+from interlock.domain.board.questions import ASK_BOARD
 from interlock.domain.records import RolloutPlan
 from interlock.stages.approvals import reminders
 from interlock.stages.approvals.people import question
@@ -68,7 +69,7 @@ def _running(running: RunningTask) -> None:
 
 def cast(airflow: AirflowServer, plan: RolloutPlan) -> list[dict[str, Any]]:
     text = str(question("Release?", "The plan.", plan.digest, [])["body"])
-    return [airflow.ask(stage.ASK, user, body=text, map_index=number) for number, user in enumerate(CAB)]
+    return [airflow.ask(ASK_BOARD, user, body=text, map_index=number) for number, user in enumerate(CAB)]
 
 
 def woken_at(plan: RolloutPlan) -> datetime:

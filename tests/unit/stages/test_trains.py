@@ -22,24 +22,26 @@ from airflow.sdk.exceptions import (
 )
 
 from interlock.adapters.source import git
-from interlock.domain.calendars.bookings import BOOKED, booking_chain
+from interlock.domain.board.questions import ASK_TRAIN_BOARD
+from interlock.domain.calendars.bookings import booking_chain
 from interlock.domain.canonical import sha256_of
 from interlock.domain.change.request import parse_request
 from interlock.domain.errors import PolicyViolation, TransientError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.ledger.witness import ASKED, GIVEN, WORDED, AskedRun, GivenAnswer
-from interlock.domain.records import RolloutPlan, TrainTicket
-from interlock.domain.trains.manifest import (
-    ARRIVED,
-    BACK,
-    CONDUCTOR,
-    DEPARTED,
-    FROZEN,
-    LEFT,
-    Manifest,
-    passenger_form,
-    passenger_run,
+from interlock.domain.ledger.kinds import (
+    ANSWER_GIVEN,
+    ENVIRONMENT_BOOKED,
+    MANIFEST_FROZEN,
+    PASSENGER_ARRIVED,
+    PASSENGER_DEPARTED,
+    QUESTION_WORDED,
+    RUN_ASKED,
+    TRAIN_ARRIVED,
+    TRAIN_DEPARTED,
 )
+from interlock.domain.ledger.witness import AskedRun, GivenAnswer
+from interlock.domain.records import RolloutPlan, TrainTicket
+from interlock.domain.trains.manifest import CONDUCTOR, Manifest, passenger_form, passenger_run
 from interlock.locations import CATALOGUE
 from interlock.stages.approvals import ballots
 from interlock.stages.approvals.people import BINDING
@@ -171,16 +173,16 @@ class Office:
         """Have people answer their ballots, at Airflow's API."""
         frozen = Manifest.from_xcom(manifest)
         for index, (user, choice) in enumerate(choices):
-            asked = self.airflow.ask(passengers.ASK, user, body=BINDING.format(digest=frozen.digest), map_index=index)
+            asked = self.airflow.ask(ASK_TRAIN_BOARD, user, body=BINDING.format(digest=frozen.digest), map_index=index)
             self.airflow.answer(asked, user, choice)
             at = datetime.fromisoformat(asked["responded_at"])
-            words = worded_payload(CHAIN, passengers.ASK, asked)
-            self.ledger.append(CHAIN, WORDED, words, actor="a task", key=f"words-{user}-{choice}-{at}", at=at)
+            words = worded_payload(CHAIN, ASK_TRAIN_BOARD, asked)
+            self.ledger.append(CHAIN, QUESTION_WORDED, words, actor="a task", key=f"words-{user}-{choice}-{at}", at=at)
             given = GivenAnswer(
-                user=user, task_id=passengers.ASK, map_index=index, choice=choice, question=digest_of(asked)
+                user=user, task_id=ASK_TRAIN_BOARD, map_index=index, choice=choice, question=digest_of(asked)
             )
             told = given_payload(CHAIN, given, at)
-            self.ledger.append(CHAIN, GIVEN, told, actor=user, key=f"vote-{user}-{choice}-{at}", at=at)
+            self.ledger.append(CHAIN, ANSWER_GIVEN, told, actor=user, key=f"vote-{user}-{choice}-{at}", at=at)
 
     def decided(self, manifest: Any, *choices: tuple[str, str]) -> Any:
         self.vote(manifest, *(choices or (("ben", "Approve"), ("cora", "Approve"))))
@@ -279,7 +281,7 @@ def test_the_manifest_names_commits_in_the_order_of_what_depends_on_what(office:
     assert [(one.service, one.version) for one in manifest.passengers] == [(name, "1.2.0") for name in SERVICES]
     assert (manifest.requested_by, manifest.excluded) == (("rita",), ("dan",)), "dan wrote the commits"
     assert manifest.one_decision
-    entry = office.ledger.entries(CHAIN, kind=FROZEN)[-1]
+    entry = office.ledger.entries(CHAIN, kind=MANIFEST_FROZEN)[-1]
     assert entry.payload["digest"] == manifest.digest
     assert CHAIN in office.ledger.signed
 
@@ -288,7 +290,7 @@ def test_a_manifest_is_frozen_once(office: Office) -> None:
     first = office.manifest()
     office.change('{ service: bike-shop, tags: "1.*" }', '{ service: bike-shop, tags: "7.*" }')
     assert office.manifest() == first
-    assert office.kinds().count(FROZEN) == 1
+    assert office.kinds().count(MANIFEST_FROZEN) == 1
 
 
 def test_who_is_late_stays_behind_with_what_depends_on_it(office: Office) -> None:
@@ -305,7 +307,7 @@ def test_a_train_waits_for_who_is_late_without_a_worker_or_stops(office: Office)
     office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*", late: wait }')
     with pytest.raises(AirflowRescheduleException):
         office.manifest()
-    assert FROZEN not in office.kinds()
+    assert MANIFEST_FROZEN not in office.kinds()
 
 
 def test_a_train_stops_for_who_is_late(office: Office) -> None:
@@ -321,7 +323,7 @@ def test_a_train_whose_file_changed_since_boarding_opened_freezes_no_manifest(of
         AirflowFailException, match=r"shops\.yaml changed since boarding opened.*Rule: .*the office.*Next"
     ):
         office.run(boarding.freeze_manifest, "shops", voyage)
-    assert FROZEN not in office.kinds()
+    assert MANIFEST_FROZEN not in office.kinds()
 
 
 def test_a_voyage_that_was_opened_before_it_named_its_file_goes_on(office: Office) -> None:
@@ -448,7 +450,7 @@ def test_a_standard_train_asks_nobody(office: Office) -> None:
 
 def test_a_train_departs_and_its_passengers_are_asked_for_by_the_conductor(office: Office) -> None:
     manifest = office.departed()
-    assert DEPARTED in office.kinds()
+    assert TRAIN_DEPARTED in office.kinds()
     with pytest.raises(TaskDeferred) as waiting:
         office.send("stock", manifest)
     ((key, run),) = [(key, run) for key, run in office.airflow.runs.items() if key != RUN]
@@ -460,7 +462,7 @@ def test_a_train_departs_and_its_passengers_are_asked_for_by_the_conductor(offic
     assert waiting.value.trigger.dag_id == "release_stock"
     with pytest.raises(TaskDeferred):
         office.send("stock", manifest)
-    assert office.kinds().count(LEFT) == 1
+    assert office.kinds().count(PASSENGER_DEPARTED) == 1
     office.ends("stock", "deployed", manifest)
     assert office.send("stock", manifest)["outcome"] == "deployed"
 
@@ -474,7 +476,7 @@ def test_a_passenger_is_held_back_if_what_it_replaces_was_replaced_since(office:
     )
     with pytest.raises(AirflowFailException, match=why):
         office.send("stock", manifest)
-    assert LEFT not in office.kinds()
+    assert PASSENGER_DEPARTED not in office.kinds()
     assert list(office.airflow.runs) == [RUN]
 
 
@@ -497,15 +499,19 @@ def test_a_passenger_that_was_asked_for_before_a_crash_is_waited_for_whatever_ha
     office.airflow.runs[run] = {"state": "running"}
     office.stop()
     asked = AskedRun(dag_id=run[0], run_id=run[1], user=CONDUCTOR, conf=sha256_of({**form, "version": "1.0.0"}))
-    office.ledger.append(asked.chain, ASKED, asked_payload(asked, datetime.now(UTC)), actor=CONDUCTOR, key=asked.key)
+    office.ledger.append(
+        asked.chain, RUN_ASKED, asked_payload(asked, datetime.now(UTC)), actor=CONDUCTOR, key=asked.key
+    )
     with pytest.raises(AirflowFailException, match="an emergency stop is in force"):
         office.send("stock", manifest)
     office.ledger.kept.pop(asked.chain)
     asked = asked.model_copy(update={"conf": sha256_of(form)})
-    office.ledger.append(asked.chain, ASKED, asked_payload(asked, datetime.now(UTC)), actor=CONDUCTOR, key=asked.key)
+    office.ledger.append(
+        asked.chain, RUN_ASKED, asked_payload(asked, datetime.now(UTC)), actor=CONDUCTOR, key=asked.key
+    )
     with pytest.raises(TaskDeferred):
         office.send("stock", manifest)
-    assert office.kinds().count(LEFT) == 1
+    assert office.kinds().count(PASSENGER_DEPARTED) == 1
 
 
 def in_line(office: Office) -> dict[str, Any]:
@@ -531,7 +537,7 @@ def test_a_passenger_waits_in_line_for_as_long_as_the_train_is_patient(office: O
     )
     with clock_at(datetime.now(UTC) + timedelta(hours=5)), pytest.raises(AirflowFailException, match=why):
         office.send("stock", manifest)
-    (entry,) = office.ledger.entries(CHAIN, kind=BACK)
+    (entry,) = office.ledger.entries(CHAIN, kind=PASSENGER_ARRIVED)
     assert entry.payload["outcome"] == "never begun"
     one = Manifest.from_xcom(manifest).passenger("stock")
     assert one is not None
@@ -582,7 +588,7 @@ def test_a_train_waits_for_a_failed_passenger_until_it_is_there_after_all(office
     told = {"run": "release_stock/again", "service": "stock", "version": "1.2.0", "outcome": "deployed"}
     office.ledger.append(INSTALLATION, "release.ended", told, actor="x", key="again")
     assert office.send("stock", manifest)["run"] == "release_stock/again"
-    assert office.ledger.entries(CHAIN, kind=BACK)[-1].payload["outcome"] == "deployed"
+    assert office.ledger.entries(CHAIN, kind=PASSENGER_ARRIVED)[-1].payload["outcome"] == "deployed"
 
 
 def test_a_run_with_a_passengers_id_that_somebody_else_asked_for_is_none(office: Office) -> None:
@@ -615,7 +621,7 @@ def test_a_freeze_that_was_added_after_boarding_makes_the_train_wait_or_stops_it
     office.freeze(NOW - timedelta(hours=1), NOW + timedelta(days=3))
     with pytest.raises(AirflowFailException, match=r"does not depart: .* closed by Audit"):
         office.run(departure.depart, "shops", manifest)
-    assert DEPARTED not in office.kinds()
+    assert TRAIN_DEPARTED not in office.kinds()
 
 
 def test_an_override_ends_the_wait_for_a_freeze(office: Office) -> None:
@@ -662,7 +668,7 @@ def test_a_train_does_not_depart_before_its_time(office: Office) -> None:
     with pytest.raises(AirflowRescheduleException) as early:
         office.run(departure.depart, "shops", manifest)
     assert early.value.reschedule_date == at
-    assert DEPARTED not in office.kinds()
+    assert TRAIN_DEPARTED not in office.kinds()
     with clock_at(at):
         assert office.run(departure.depart, "shops", manifest)
 
@@ -739,7 +745,7 @@ def test_the_arrival_says_what_became_of_each_and_the_run_fails_if_somebody_is_m
         "till": "not departed",
         "bike-shop": "deployed",
     }
-    assert ARRIVED in office.kinds()
+    assert TRAIN_ARRIVED in office.kinds()
     with pytest.raises(AirflowFailException, match=r"backed_out\. It was slow\.; till 1\.2\.0: not departed"):
         office.run(arrival.close_train)
 
@@ -750,7 +756,7 @@ def test_a_passenger_that_the_train_did_not_see_end_is_under_way(office: Office)
         office.send("stock", manifest)
     came = {one["service"]: one for one in office.run(arrival.record_arrival, "shops")["passengers"]}
     assert (came["stock"]["outcome"], came["till"]["outcome"]) == ("under way", "not departed")
-    assert came["stock"]["run"] == office.ledger.entries(CHAIN, kind=LEFT)[0].payload["run"]
+    assert came["stock"]["run"] == office.ledger.entries(CHAIN, kind=PASSENGER_DEPARTED)[0].payload["run"]
     assert "had not ended when the train arrived" in came["stock"]["reason"]
 
 
@@ -955,7 +961,7 @@ def test_a_departure_says_what_each_passenger_clashes_with(office: Office) -> No
     departure = NOW + timedelta(hours=9)
     booking = {"environment": "production", "service": "stock", "holder": "release/release_stock/x", "version": "1.1.0"}
     booking |= {"by": "rita", "since": NOW.isoformat(), "until": (departure + timedelta(hours=1)).isoformat()}
-    office.ledger.append(booking_chain("production", "stock"), BOOKED, booking, actor="x", key="1")
+    office.ledger.append(booking_chain("production", "stock"), ENVIRONMENT_BOOKED, booking, actor="x", key="1")
     office.deployed("till", "1.0.0")
     chain = release_chain("release_till", "of_1.0.0")
     for kind, at in (("baseline.measured", NOW), ("release.closed", NOW + timedelta(hours=3))):

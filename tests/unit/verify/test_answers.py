@@ -12,7 +12,8 @@ import pytest
 
 from interlock.adapters.signing.signing import Signer
 from interlock.adapters.signing.witness import as_witnessed, as_worded
-from interlock.domain.ledger.witness import GIVEN, WORDED, GivenAnswer, question_digest
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, QUESTION_WORDED
+from interlock.domain.ledger.witness import GivenAnswer, question_digest
 from interlock.verify import __main__ as verifier
 from tests.factories import evidence as make
 
@@ -37,11 +38,15 @@ def signed(
     """Return a release in which people were asked what was worded, and their answers came in."""
     asked = texts(many)
     place = 1 + [kind for kind, _ in many].index("rollout.frozen")
-    steps: Steps = [(WORDED, as_worded(make.CHAIN, BALLOT, sorted(asked.values()), worded_by or make.signer()))]
+    steps: Steps = [
+        (QUESTION_WORDED, as_worded(make.CHAIN, BALLOT, sorted(asked.values()), worded_by or make.signer()))
+    ]
     for number, user in enumerate(voters, place + 1):
         index = ["ben", "dan"].index(user)
         given = GivenAnswer(user=user, task_id=BALLOT, map_index=index, choice="Approve", question=asked[user])
-        steps.append((GIVEN, as_witnessed(GIVEN, make.CHAIN, given, make.AT + timedelta(minutes=number), by)))
+        steps.append(
+            (ANSWER_GIVEN, as_witnessed(ANSWER_GIVEN, make.CHAIN, given, make.AT + timedelta(minutes=number), by))
+        )
     return [*many[:place], *steps, *many[place:]]
 
 
@@ -83,9 +88,11 @@ def edited(kind: str, **changes: Any) -> Callable[[Steps], Steps]:
     ("change", "words"),
     [
         pytest.param(lambda many: signed(many, voters=["ben"]), "a signed answer of dan (Approve)", id="no answer"),
-        pytest.param(edited(GIVEN, user="dan"), "expected the answer that was signed", id="somebody else's"),
-        pytest.param(edited(GIVEN, question="0" * 64), "to a question as it was worded", id="another question"),
-        pytest.param(edited(WORDED, questions=[]), "expected the questions that were signed", id="other questions"),
+        pytest.param(edited(ANSWER_GIVEN, user="dan"), "expected the answer that was signed", id="somebody else's"),
+        pytest.param(edited(ANSWER_GIVEN, question="0" * 64), "to a question as it was worded", id="another question"),
+        pytest.param(
+            edited(QUESTION_WORDED, questions=[]), "expected the questions that were signed", id="other questions"
+        ),
         pytest.param(lambda many: signed(many, worded_by=MALLORY), "which is not trusted", id="worded by another"),
     ],
 )

@@ -13,15 +13,14 @@ from typing import Any
 from interlock.adapters.trains.history import TrainHistory
 from interlock.domain.calendars.conflicts import USUAL, Conflict, Free, of_trains
 from interlock.domain.catalogue.train_file import Train
-from interlock.domain.dag_names import TRAINS
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains
+from interlock.domain.dag_names import TRAINS, dag_of_train
+from interlock.domain.ledger.chain import INSTALLATION, Chains
+from interlock.domain.ledger.kinds import CONFLICTS_FOUND, PLAN_MADE, RELEASE_ENDED
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.trains.departures import Departure
-from interlock.domain.trains.manifest import dag_of_train
 
 from .conflicts import longest_of
 
-FOUND = "conflicts.found"
 DRAWN = timedelta(minutes=30)
 """How long a conflict is drawn whose end is not known."""
 
@@ -110,13 +109,13 @@ def noted_clashes(ledger: Chains, going: Iterable[TrainHistory], under_way: Coll
     :param under_way: Dag and run of all runs that have not ended; none: what the ledger says is taken for it.
     """
     departs = {one.chain: one.voyage.departure for one in going if one.voyage is not None}
-    ended = {str(entry.payload["run"]) for entry in ledger.entries(INSTALLATION, kind=ENDED)}
+    ended = {str(entry.payload["run"]) for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
     for chain in ledger.chains():
         run = "/".join(run_of(chain) or ())
         of_train = run.startswith(TRAINS)
         if not run or (chain not in departs if of_train else not _goes_on(run, ended, under_way)):
             continue
-        noted = ledger.entries(chain, kind=FOUND)
+        noted = ledger.entries(chain, kind=CONFLICTS_FOUND)
         if noted:
             start = departs[chain] if of_train else _begins(ledger, chain, noted[-1].at)
             yield from _noted(chain, run, start, noted[-1].payload, of_train=of_train)
@@ -128,7 +127,7 @@ def _goes_on(run: str, ended: Collection[str], under_way: Collection[str] | None
 
 def _begins(ledger: Chains, chain: str, planned: datetime) -> datetime:
     """Return when a release begins by its plan; what may begin at once, when it was planned."""
-    made = ledger.entries(chain, kind="plan.made")
+    made = ledger.entries(chain, kind=PLAN_MADE)
     not_before = made[-1].payload.get("not_before") if made else None
     return datetime.fromisoformat(str(not_before)) if not_before else planned
 

@@ -19,7 +19,8 @@ from interlock.domain.calendars.conflicts import (
 )
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains, release_chain
+from interlock.domain.ledger.chain import INSTALLATION, Chains, release_chain
+from interlock.domain.ledger.kinds import BASELINE_MEASURED, RELEASE_CLOSED, RELEASE_ENDED
 from interlock.domain.trains.departures import Departure, departures_between, opens
 
 AHEAD = timedelta(days=60)
@@ -33,7 +34,9 @@ def longest_of(ledger: Chains, services: Sequence[str]) -> dict[str, timedelta]:
 
     A service without any is not in it.
     """
-    ended = [one.payload for one in ledger.entries(INSTALLATION, kind=ENDED) if one.payload["outcome"] == "deployed"]
+    ended = [
+        one.payload for one in ledger.entries(INSTALLATION, kind=RELEASE_ENDED) if one.payload["outcome"] == "deployed"
+    ]
     found: dict[str, timedelta] = {}
     for service in services:
         runs = [str(told["run"]) for told in ended if told["service"] == service][-LAST:]
@@ -44,8 +47,8 @@ def longest_of(ledger: Chains, services: Sequence[str]) -> dict[str, timedelta]:
 
 
 def _took(ledger: Chains, chain: str) -> timedelta | None:
-    began = ledger.entries(chain, kind="baseline.measured")
-    ended = ledger.entries(chain, kind="release.closed")
+    began = ledger.entries(chain, kind=BASELINE_MEASURED)
+    ended = ledger.entries(chain, kind=RELEASE_CLOSED)
     return ended[-1].at - began[0].at if began and ended else None
 
 

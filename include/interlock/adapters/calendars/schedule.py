@@ -19,10 +19,12 @@ from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.calendar_file import zone_of
 from interlock.domain.catalogue.train_file import Train
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains
+from interlock.domain.dag_names import dag_of_train
+from interlock.domain.ledger.chain import INSTALLATION, Chains
+from interlock.domain.ledger.kinds import RELEASE_ENDED
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.trains.departures import Departure, milestones
-from interlock.domain.trains.manifest import PlannedRun, dag_of_train, manifest_in
+from interlock.domain.trains.manifest import PlannedRun, manifest_in
 
 from ._clashes import Clash, clashes_of_trains, lengths_of, noted_clashes
 from .calendars import public_holidays
@@ -310,7 +312,7 @@ def _bookings(ledger: Chains, under_way: Collection[str] | None, now: datetime) 
 
 
 def _releases(ledger: Chains) -> Iterator[Item]:
-    for entry in ledger.entries(INSTALLATION, kind=ENDED):
+    for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED):
         told = entry.payload
         dag_id, _, run_id = str(told["run"]).partition("/")
         yield Item(

@@ -30,6 +30,7 @@ from interlock.adapters.templates import HIDDEN, LONGEST, NOTHING
 from interlock.domain.canonical import Model, Sha256, canonical_bytes, sha256_of
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import Entry, SignedHead, instant
+from interlock.domain.ledger.kinds import KINDS, title_of
 from interlock.domain.records import RolloutPlan
 from interlock.locations import TEMPLATES
 
@@ -206,6 +207,7 @@ def _index(evidence: Evidence, signer: Signer, created: datetime, files: Mapping
         chain=evidence.chain,
         created=instant(created),
         entries=evidence.entries,
+        K={one.constant: name for name, one in KINDS.items()},
         kinds=kinds,
         last={kind: found[-1].payload for kind, found in kinds.items()},
         plan=evidence.plan.model_dump(mode="json") if evidence.plan else None,
@@ -229,7 +231,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(when=_when, short=_short, gist=_gist)
+    environment.filters.update(when=_when, short=_short, gist=_gist, title_of=title_of)
     return environment
 
 

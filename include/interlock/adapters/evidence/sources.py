@@ -20,8 +20,18 @@ from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.signing.signing import Signer, key_id
 from interlock.domain.errors import AssetMissing, DigestMismatch, LedgerBroken, RequestRefused
-from interlock.domain.hosts.returning import RETURNED
 from interlock.domain.ledger.chain import INSTALLATION, Entry, instant, release_chain, unsigned_since
+from interlock.domain.ledger.kinds import (
+    ARTIFACT_BUILT,
+    BACK_OUT_DONE,
+    HOST_RETURNED,
+    PACK_SEALED,
+    PLAN_MADE,
+    QUALITY_JUDGED,
+    RELEASE_CLOSED,
+    ROLLOUT_FROZEN,
+    WAVE_DEPLOYED,
+)
 from interlock.domain.paths import docs_prefix, run_slug
 from interlock.domain.records import (
     Artifact,
@@ -43,13 +53,10 @@ from .pack import Evidence, SealedPack, build_pack
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger  # brings SQLAlchemy, and the Dag files import this module
 
-SEALED = "pack.sealed"
-"""The kind of the entry that the installation's chain has of each pack."""
-
 TOUCHED: dict[str, type[WaveReport] | type[BackOutReport]] = {
-    "wave.deployed": WaveReport,
-    "back_out.done": BackOutReport,
-    RETURNED: WaveReport,
+    WAVE_DEPLOYED: WaveReport,
+    BACK_OUT_DONE: BackOutReport,
+    HOST_RETURNED: WaveReport,
 }
 """The kinds of entries that say what came of hosts."""
 
@@ -97,10 +104,10 @@ def pack_release(dag_id: str, run_id: str, sources: Sources, destination: Path, 
     blob = sources.store.put_file(destination, pack_name(dag_id, run_id))
     sources.ledger.append(
         INSTALLATION,
-        SEALED,
+        PACK_SEALED,
         {**sealed.model_dump(mode="json"), "uri": blob.uri},
         actor=actor,
-        key=f"{SEALED}/{sealed.sha256}",
+        key=f"{PACK_SEALED}/{sealed.sha256}",
     )
     return Packed(blob, sealed, known=evidence.run.get("known") is not False)
 
@@ -127,7 +134,7 @@ def sealed_packs(dag_id: str, run_id: str, ledger: Ledger) -> tuple[Blob, ...]:
     chain = release_chain(dag_id, run_id)
     return tuple(
         Blob(**{field: entry.payload[field] for field in ("uri", "sha256", "size")})
-        for entry in ledger.entries(INSTALLATION, kind=SEALED)
+        for entry in ledger.entries(INSTALLATION, kind=PACK_SEALED)
         if entry.payload["chain"] == chain
     )
 
@@ -183,17 +190,17 @@ def _of_airflow(api: AirflowApi, dag_id: str, run_id: str) -> tuple[dict[str, An
 
 def _hosts(entries: Sequence[Entry]) -> dict[str, Any]:
     """Return what the hosts said last: after the last wave, back-out or return, else when the release was planned."""
-    planned = _last(entries, "plan.made", ReleasePlan)
+    planned = _last(entries, PLAN_MADE, ReleasePlan)
     before = planned.running if planned else ()
     results = _last_results(entries)
     if not results:
-        return _said(entries, ("plan.made",), before) if planned else {"running": []}
-    versions = _payload(entries, "release.closed").get("running", {})
+        return _said(entries, (PLAN_MADE,), before) if planned else {"running": []}
+    versions = _payload(entries, RELEASE_CLOSED).get("running", {})
     plan = _plan(entries)
     commits = {one.release: one.commit for one in before}
     if plan is not None:
         commits[plan.release] = plan.commit
-        came = [host for host, one in _last_results(entries, RETURNED).items() if one.after == plan.release]
+        came = [host for host, one in _last_results(entries, HOST_RETURNED).items() if one.after == plan.release]
         versions = versions | dict.fromkeys(came, plan.version)  # after it was closed
     running = [
         RunningRelease(
@@ -204,7 +211,7 @@ def _hosts(entries: Sequence[Entry]) -> dict[str, Any]:
         )
         for host, one in sorted(results.items())
     ]
-    return _said(entries, (*TOUCHED, "release.closed"), running)
+    return _said(entries, (*TOUCHED, RELEASE_CLOSED), running)
 
 
 def _said(entries: Sequence[Entry], kinds: Sequence[str], running: Sequence[RunningRelease]) -> dict[str, Any]:
@@ -225,7 +232,7 @@ def _attestations(
     entries: Sequence[Entry], store: ArtifactStore, signer: Signer, suites: Mapping[str, str]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield what is attested of the artifact, in envelopes: the build's own, and what follows from the chain."""
-    artifact = _last(entries, "artifact.built", Artifact)
+    artifact = _last(entries, ARTIFACT_BUILT, Artifact)
     if artifact is None:
         return
     name = Path(artifact.bundle.uri).name
@@ -234,12 +241,12 @@ def _attestations(
         yield "provenance", provenance
         for bill in _left(provenance, attestation.SIGNED_BOM):
             yield "bom", store.get_bytes(bill)
-    if report := _last(entries, "quality.judged", QualityReport):
+    if report := _last(entries, QUALITY_JUDGED, QualityReport):
         judged = attestation.test_result_statement(
             artifact=artifact.bundle, name=name, report=report, expectations=suites
         )
         yield "test-result", signer.envelope(judged)
-    outcome, plan = _last(entries, "release.closed", Outcome), _plan(entries)
+    outcome, plan = _last(entries, RELEASE_CLOSED, Outcome), _plan(entries)
     if outcome is None or plan is None:
         return
     if outcome.outcome == "deployed":
@@ -247,7 +254,7 @@ def _attestations(
             artifact=artifact.bundle, name=name, service=plan.service, version=plan.version
         )
         yield "release", signer.envelope(released)
-    closed = next(entry.at for entry in reversed(entries) if entry.kind == "release.closed")
+    closed = next(entry.at for entry in reversed(entries) if entry.kind == RELEASE_CLOSED)
     summary = attestation.verification_summary_statement(
         plan=plan, name=name, outcome=outcome, verified=closed, inputs=(artifact.provenance,)
     )
@@ -277,4 +284,4 @@ def _read(model: type[R], payload: dict[str, Any]) -> R:
 
 
 def _plan(entries: Sequence[Entry]) -> RolloutPlan | None:
-    return _last(entries, "rollout.frozen", RolloutPlan)
+    return _last(entries, ROLLOUT_FROZEN, RolloutPlan)

@@ -32,7 +32,6 @@ from interlock.domain.errors import (
     TransientError,
 )
 from interlock.domain.ledger.chain import (
-    CLOCK_CORRECTED,
     HEAD_TYPE,
     IN_ANY_CASE,
     Break,
@@ -45,6 +44,7 @@ from interlock.domain.ledger.chain import (
     same_thing,
     unsigned_since,
 )
+from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
 from ._rows import (
     ENTRIES,

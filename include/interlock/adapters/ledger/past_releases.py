@@ -16,7 +16,19 @@ from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.domain.canonical import Model
 from interlock.domain.change.backtest import ReleaseFacts
 from interlock.domain.errors import AssetMissing, DigestMismatch, LedgerBroken, RequestRefused
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains, Entry
+from interlock.domain.ledger.chain import INSTALLATION, Chains, Entry
+from interlock.domain.ledger.kinds import (
+    ARTIFACT_BUILT,
+    PLAN_MADE,
+    RELEASE_CLOSED,
+    RELEASE_ENDED,
+    RELEASE_REQUESTED,
+    RELEASE_REVIEWED,
+    SUITES_RUN,
+    TEST_LOADED,
+    VERIFICATION_JUDGED,
+    family,
+)
 from interlock.domain.quality.rows import CoverageRow, TestRow, rows_from_json
 from interlock.domain.quality.verification import compare_loads
 from interlock.domain.records import (
@@ -34,8 +46,6 @@ if TYPE_CHECKING:
     from .ledger import Ledger
 
 PREFIX = "release/"
-REVIEWED = "release.reviewed"
-"""The entry that the installation's chain has of each post-implementation review."""
 GONE = (AssetMissing, DigestMismatch, RequestRefused)
 """What a table in the store may be: away, changed, or in a store that this one was before."""
 _TIER = re.compile(r"tier ([1-4])\b", re.IGNORECASE)
@@ -45,7 +55,7 @@ M = TypeVar("M", bound=Model)
 
 def past_releases(ledger: Ledger, store: ArtifactStore) -> tuple[tuple[ReleaseFacts, ...], tuple[str, ...]]:
     """Return the releases that have ended, the oldest first, and why some are left out."""
-    reviewed = _reviewed(ledger.entries(INSTALLATION, kind=REVIEWED))
+    reviewed = _reviewed(ledger.entries(INSTALLATION, kind=RELEASE_REVIEWED))
     found, left_out = [], []
     for chain in (name for name in ledger.chains() if name.startswith(PREFIX)):
         try:
@@ -61,7 +71,7 @@ def past_releases(ledger: Ledger, store: ArtifactStore) -> tuple[tuple[ReleaseFa
 
 def ended_releases(ledger: Chains, service: str) -> tuple[PastRelease, ...]:
     """Return how the releases of a service ended, the oldest first, and which were reviewed."""
-    entries = ledger.entries(INSTALLATION, kind="release.*")
+    entries = ledger.entries(INSTALLATION, kind=family(RELEASE_ENDED))
     reviewed = _reviewed(entries)
     return tuple(
         PastRelease(
@@ -75,12 +85,12 @@ def ended_releases(ledger: Chains, service: str) -> tuple[PastRelease, ...]:
             reviewed=entry.payload["run"] in reviewed,
         )
         for entry in entries
-        if entry.kind == ENDED and entry.payload["service"] == service
+        if entry.kind == RELEASE_ENDED and entry.payload["service"] == service
     )
 
 
 def _reviewed(entries: Iterable[Entry]) -> frozenset[str]:
-    return frozenset(entry.payload["run"] for entry in entries if entry.kind == REVIEWED)
+    return frozenset(entry.payload["run"] for entry in entries if entry.kind == RELEASE_REVIEWED)
 
 
 def facts_of(run: str, entries: Sequence[Entry], store: ArtifactStore, *, reviewed: bool) -> ReleaseFacts | None:
@@ -90,18 +100,18 @@ def facts_of(run: str, entries: Sequence[Entry], store: ArtifactStore, *, review
     """
     kinds = {entry.kind: entry for entry in entries}  # of several of a kind, the last
     payloads = {kind: entry.payload for kind, entry in kinds.items()}
-    asked = payloads.get("release.requested")
-    outcome = _read(Outcome, payloads.get("release.closed"))
+    asked = payloads.get(RELEASE_REQUESTED)
+    outcome = _read(Outcome, payloads.get(RELEASE_CLOSED))
     if asked is None or outcome is None or asked.get("rollback"):
         return None
-    plan = _read(ReleasePlan, payloads.get("plan.made"))
+    plan = _read(ReleasePlan, payloads.get(PLAN_MADE))
     return ReleaseFacts(
         service=outcome.service,
         run=run,
         version=outcome.version,
         change_type=asked.get("change_type") or "normal",
         outcome=outcome.outcome,
-        at=kinds["release.closed"].at,
+        at=kinds[RELEASE_CLOSED].at,
         planned=plan is not None,
         reviewed=reviewed,
         requested_by=asked.get("requested_by") or "",
@@ -123,17 +133,17 @@ def _planned(plan: ReleasePlan) -> dict[str, Any]:
 
 def _observed(payloads: Mapping[str, Any], store: ArtifactStore) -> Iterator[tuple[str, float | tuple[str, ...]]]:
     """Yield what was observed, by the threshold that it is held against."""
-    artifact = _read(Artifact, payloads.get("artifact.built"))
-    suites = _read(SuiteRuns, payloads.get("suites.run"))
+    artifact = _read(Artifact, payloads.get(ARTIFACT_BUILT))
+    suites = _read(SuiteRuns, payloads.get(SUITES_RUN))
     if artifact:
         yield from _of_tests([artifact.tests, *([suites.tests] if suites else [])], store)
         yield from _of_coverage(artifact.coverage, store)
         if (bom := _bytes(artifact.bom, store)) is not None:
             yield "allowed_licences", tuple(sorted({row.licence for row in component_rows(bom)}))
-    if (load := _read(LoadReport, payloads.get("test.loaded"))) and load.results:
+    if (load := _read(LoadReport, payloads.get(TEST_LOADED))) and load.results:
         yield "max_p95_ms", max(result.p95_ms for result in load.results)
         yield "max_error_percent", max(result.error_percent for result in load.results)
-    if verification := _read(VerificationReport, payloads.get("verification.judged")):
+    if verification := _read(VerificationReport, payloads.get(VERIFICATION_JUDGED)):
         yield from _of_change(verification)
 
 

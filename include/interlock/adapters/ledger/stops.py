@@ -12,6 +12,7 @@ from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import EVERYTHING, StopRequest
 from interlock.domain.errors import AlreadyRecorded, CatalogueError
 from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED
 
 
 class Book(Protocol):
@@ -44,6 +45,8 @@ def declare(book: Book, request: StopRequest, by: str, run: tuple[str, str], *, 
     stop = request.declared(stops.id_of(*run), by, book.now())
     try:
         payload = stop.model_dump(mode="json")
-        return book.append_once(INSTALLATION, stops.DECLARED, payload, actor=actor, key=f"{stops.DECLARED}/{stop.id}")
+        return book.append_once(
+            INSTALLATION, EMERGENCY_STOP_DECLARED, payload, actor=actor, key=f"{EMERGENCY_STOP_DECLARED}/{stop.id}"
+        )
     except AlreadyRecorded as error:
         return error.entry

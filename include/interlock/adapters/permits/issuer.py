@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Self
 
-from interlock.domain.calendars.bookings import ENTERED, Entered
+from interlock.domain.calendars.bookings import Entered
 from interlock.domain.calendars.calendar import Answer
 from interlock.domain.canonical import Sha256, canonical_bytes
 from interlock.domain.errors import AlreadyRecorded, DigestMismatch, LostRight, PolicyViolation, ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry
-from interlock.domain.ledger.findings import FINDING
+from interlock.domain.ledger.kinds import ENVIRONMENT_ENTERED, FINDING, PERMIT_ISSUED, PERMIT_USED, RELEASE_CLOSED
 from interlock.domain.permits.fencing import (
     NEWS,
     Admittance,
@@ -64,7 +64,7 @@ def signed_permits(entries: Iterable[Entry], key: bytes) -> tuple[Permit, ...]:
     """
     from interlock.adapters.signing.signing import said
 
-    issued = [entry for entry in entries if entry.kind == "permit.issued"]
+    issued = [entry for entry in entries if entry.kind == PERMIT_ISSUED]
     signed = [(entry.chain, said(entry.payload.get("envelope"), key, PERMIT_TYPE)) for entry in issued]
     permits = [(chain, Permit.model_validate(about)) for chain, about in signed if about is not None]
     return tuple(permit for chain, permit in permits if permit.chain == chain)
@@ -102,16 +102,16 @@ class PermitIssuer:
         by = Admittance(
             holder=chain, task=self._task, attempt=self._attempt, purpose=purpose, way_back=way_back, permit=permit
         )
-        before = self._ledger.entries(place, kind=ENTERED)
+        before = self._ledger.entries(place, kind=ENVIRONMENT_ENTERED)
         if token := shared_token(before[-1] if before else None, by):
             return Held(Entered(place=place, token=token), by)
         try:
             entry = self._ledger.append_once(
                 place,
-                ENTERED,
+                ENVIRONMENT_ENTERED,
                 by.model_dump(mode="json"),
                 actor=self._actor,
-                key=f"{ENTERED}/{permit or token_hex(16)}",
+                key=f"{ENVIRONMENT_ENTERED}/{permit or token_hex(16)}",
             )
         except LostRight as error:
             self._report(by, place, f"enter {where(place)}", str(error.what).rstrip("."))
@@ -124,7 +124,7 @@ class PermitIssuer:
         :param what: is about to be done. :raises LostRight: somebody came after, or the release has ended.
         """
         entered, by = held.entered, held.by
-        now, (news, ends) = self._ledger.look((entered.place, NEWS, entered.token), (by.holder, "release.closed", 0))
+        now, (news, ends) = self._ledger.look((entered.place, NEWS, entered.token), (by.holder, RELEASE_CLOSED, 0))
         if why := why_lost(entered, by, news, ended_with(ends)):
             self._report(by, entered.place, what, why, entered.token)
             raise lost(entered, by, what, why)
@@ -190,14 +190,14 @@ class PermitIssuer:
         envelope = self._signer.sign(canonical_bytes(permit), PERMIT_TYPE)
         told = {"permit": permit.model_dump(mode="json"), "envelope": envelope}
         with self.reporting(held, "be given a permit"):
-            self._ledger.append(chain, "permit.issued", told, actor=self._actor, key=f"permit.issued/{permit.id}")
+            self._ledger.append(chain, PERMIT_ISSUED, told, actor=self._actor, key=f"{PERMIT_ISSUED}/{permit.id}")
         return envelope
 
     def held_by(self, permit: Permit) -> Held | None:
         """Return what a permit gives the right to, as whoever shows it; none: it changes nothing."""
         if permit.entered is None:
             return None
-        _, (there,) = self._ledger.look((permit.entered.place, ENTERED, permit.entered.token - 1))
+        _, (there,) = self._ledger.look((permit.entered.place, ENVIRONMENT_ENTERED, permit.entered.token - 1))
         if not there or there[0].sequence != permit.entered.token:
             raise DigestMismatch(f"The permit {permit.id[:8]} has a token that the ledger never gave.")
         by = Admittance.model_validate(there[0].payload)
@@ -221,10 +221,10 @@ class PermitIssuer:
             with self.reporting(self.held_by(permit), "use a permit"):
                 self._ledger.append_once(
                     permit.chain,
-                    "permit.used",
+                    PERMIT_USED,
                     {"permit": permit.model_dump(mode="json")},
                     actor=self._actor,
-                    key=f"permit.used/{permit.id}",
+                    key=f"{PERMIT_USED}/{permit.id}",
                 )
         except AlreadyRecorded as error:
             raise PolicyViolation(

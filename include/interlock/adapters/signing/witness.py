@@ -16,16 +16,8 @@ from typing import Any
 from interlock.domain.canonical import Model, Sha256, canonical_bytes
 from interlock.domain.errors import AssetMissing
 from interlock.domain.ledger.chain import Entry, instant
-from interlock.domain.ledger.witness import (
-    ASKED,
-    ENVELOPE,
-    GIVEN,
-    SKEW,
-    WITNESS_TYPE,
-    WORDED,
-    WORDED_TYPE,
-    told,
-)
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, QUESTION_WORDED, RUN_ASKED
+from interlock.domain.ledger.witness import ENVELOPE, SKEW, WITNESS_TYPE, WORDED_TYPE, told
 
 from .signing import Signer, open_key, said
 
@@ -33,7 +25,7 @@ KEY = "INTERLOCK_WITNESS_KEY"
 """Environment variable of the API server alone: the URI of the key that it signs with."""
 PUBLIC_KEY = "INTERLOCK_WITNESS_PUBLIC_KEY"
 """Environment variable of all that count answers: the file with the public key, PEM."""
-SIGNED = (ASKED, GIVEN)
+SIGNED = (RUN_ASKED, ANSWER_GIVEN)
 """The kinds of entries that the API server signs."""
 
 
@@ -93,7 +85,8 @@ def only_worded(entries: Iterable[Entry], key: bytes) -> tuple[Entry, ...]:
     return tuple(
         entry
         for entry in entries
-        if entry.kind == WORDED and _signed(entry, key, WORDED_TYPE) == {"chain": entry.chain, **told(entry.payload)}
+        if entry.kind == QUESTION_WORDED
+        and _signed(entry, key, WORDED_TYPE) == {"chain": entry.chain, **told(entry.payload)}
     )
 
 

@@ -17,13 +17,21 @@ from interlock.domain.catalogue import Catalogue, Service
 from interlock.domain.catalogue.train_file import Train, TrainPassenger
 from interlock.domain.change.risk import assess
 from interlock.domain.change.semver import bump, is_version
+from interlock.domain.dag_names import dag_of_release, dag_of_train
 from interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains, release_chain
-from interlock.domain.ledger.runs import dag_of, run_of
+from interlock.domain.ledger.chain import INSTALLATION, Chains, release_chain
+from interlock.domain.ledger.kinds import (
+    ACCEPTANCE_DECIDED,
+    MANIFEST_FROZEN,
+    PASSENGER_DEPARTED,
+    PLAN_MADE,
+    RELEASE_ENDED,
+)
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.outcome import deployments
 from interlock.domain.outcome import marks as outcome_marks
 from interlock.domain.records import Commit
-from interlock.domain.trains.manifest import FROZEN, LEFT, Boarded, Found, LeftBehind, dag_of_train
+from interlock.domain.trains.manifest import Boarded, Found, LeftBehind
 
 if TYPE_CHECKING:
     from interlock.adapters.source.git import Repository
@@ -91,11 +99,11 @@ class Platform:
         since = self._taken_last(train, service)
         found: tuple[datetime, Choice] | None = None
         for chain in self._ledger.chains():
-            if (run := run_of(chain)) is None or run[0] != dag_of(service):
+            if (run := run_of(chain)) is None or run[0] != dag_of_release(service):
                 continue
             entries = self._ledger.entries(chain)
-            at = next((one.at for one in entries if one.kind == "acceptance.decided" and one.payload["approved"]), None)
-            plan = next((one.payload for one in entries if one.kind == "plan.made"), None)
+            at = next((one.at for one in entries if one.kind == ACCEPTANCE_DECIDED and one.payload["approved"]), None)
+            plan = next((one.payload for one in entries if one.kind == PLAN_MADE), None)
             if at and plan and (since is None or at > since) and (found is None or at > found[0]):
                 why = f"accepted at {at:%Y-%m-%d %H:%M} UTC, by {chain}"
                 found = at, Choice(plan["commit"]["sha"], plan["version"], why)
@@ -111,8 +119,8 @@ class Platform:
         for chain in self._ledger.chains():
             if (run := run_of(chain)) and run[0] == dag_id:
                 entries = self._ledger.entries(chain)
-                if any(one.kind == LEFT and one.payload["service"] == service for one in entries):
-                    found += [one.at for one in entries if one.kind == FROZEN]
+                if any(one.kind == PASSENGER_DEPARTED and one.payload["service"] == service for one in entries):
+                    found += [one.at for one in entries if one.kind == MANIFEST_FROZEN]
         return max(found, default=None)
 
     def _boarded(
@@ -157,11 +165,11 @@ class Platform:
 
 def deployed_last(ledger: Chains, service: str) -> tuple[str, str] | None:
     """Return version and commit of what was deployed last, by the ledger; None: nothing was."""
-    deployed = deployments.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
+    deployed = deployments.deployments(ledger.entries(INSTALLATION, kind=RELEASE_ENDED), service)
     if not deployed:
         return None
     told = deployed[-1]
-    made = ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind="plan.made")
+    made = ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind=PLAN_MADE)
     return (told["version"], made[-1].payload["commit"]["sha"]) if made else None
 
 

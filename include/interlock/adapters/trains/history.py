@@ -10,11 +10,10 @@ from itertools import takewhile
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import TRAINS
 from interlock.domain.ledger.chain import Chains, Entry
+from interlock.domain.ledger.kinds import TRAIN_ARRIVED, TRAIN_DEPARTED, TRAIN_OPENED, family
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.trains.departures import planned
-from interlock.domain.trains.manifest import ARRIVED, DEPARTED, OPENED, Arrival, PlannedRun
-
-KINDS = "train.*"
+from interlock.domain.trains.manifest import Arrival, PlannedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,12 @@ def journeys(ledger: Chains) -> list[TrainHistory]:
     """Return all journeys of trains that left anything."""
     runs = ((chain, run_of(chain)) for chain in ledger.chains())
     each = ((chain, run) for chain, run in runs if run is not None and run[0].startswith(TRAINS))
-    return [_journey(chain, *run, ledger.entries(chain, kind=KINDS)) for chain, run in each]
+    return [_journey(chain, *run, ledger.entries(chain, kind=family(TRAIN_OPENED))) for chain, run in each]
 
 
 def _journey(chain: str, dag_id: str, run_id: str, entries: Sequence[Entry]) -> TrainHistory:
     last = {entry.kind: entry for entry in entries}
-    opened, departed, arrived = (last.get(kind) for kind in (OPENED, DEPARTED, ARRIVED))
+    opened, departed, arrived = (last.get(kind) for kind in (TRAIN_OPENED, TRAIN_DEPARTED, TRAIN_ARRIVED))
     return TrainHistory(
         chain=chain,
         dag_id=dag_id,

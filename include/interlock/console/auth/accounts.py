@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from interlock.console.control.break_glass import FINDING, Book, OpenLedger, configured_ledger
+from interlock.console.control.break_glass import Book, OpenLedger, configured_ledger
 from interlock.console.control.current_request import CurrentRequest
 from interlock.console.control.routes import RequestKind
 from interlock.console.record.witness import is_answer
-from interlock.domain.board.accounts import CLERK, CONFIRMED, DAG, DOUBTED, KNOWN, Account, doubt, refusal
+from interlock.domain.board.accounts import CLERK, DOUBTED, Account, doubt, refusal
 from interlock.domain.canonical import sha256_of
+from interlock.domain.dag_names import CONFIRM_ACCOUNT
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, ACCOUNT_KNOWN, FINDING, family
 
 from .roles import ROLES
 
@@ -26,7 +28,9 @@ log = logging.getLogger(__name__)
 
 def is_vouched_for(asked: CurrentRequest) -> bool:
     """Tell whether a request is what only an account does that nobody doubts: answer, or vouch for another one."""
-    return is_answer(asked) or (asked.request_kind is RequestKind.TRIGGER and asked.names.get("dag_id") == DAG)
+    return is_answer(asked) or (
+        asked.request_kind is RequestKind.TRIGGER and asked.names.get("dag_id") == CONFIRM_ACCOUNT
+    )
 
 
 def objection(
@@ -70,13 +74,15 @@ def _doubt_of(ledger: Book, account: Account | None, user: str, at: datetime, en
 
 
 def _note_new(ledger: Book, everybody: Mapping[str, Account], entries: list[Entry]) -> None:
-    known = {entry.payload["user"] for entry in entries if entry.kind in (KNOWN, CONFIRMED)}
+    known = {entry.payload["user"] for entry in entries if entry.kind in (ACCOUNT_KNOWN, ACCOUNT_CONFIRMED)}
     for user in sorted(everybody.keys() - known):
-        ledger.append(INSTALLATION, KNOWN, everybody[user].payload(), actor="interlock", key=f"{KNOWN}/{user}")
+        ledger.append(
+            INSTALLATION, ACCOUNT_KNOWN, everybody[user].payload(), actor="interlock", key=f"{ACCOUNT_KNOWN}/{user}"
+        )
 
 
 def _about_accounts(ledger: Book) -> list[Entry]:
-    found = [*ledger.entries(INSTALLATION, kind="account.*"), *ledger.entries(INSTALLATION, kind=FINDING)]
+    found = [*ledger.entries(INSTALLATION, kind=family(ACCOUNT_KNOWN)), *ledger.entries(INSTALLATION, kind=FINDING)]
     return [one for one in found if one.kind != FINDING or one.payload.get("found") == DOUBTED]
 
 

@@ -17,6 +17,7 @@ from interlock.adapters.catalogue.yaml_files import read_yaml
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook, Grant
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, instant, release_chain
+from interlock.domain.ledger.kinds import BREAK_GLASS_USED, FINDING
 
 from .current_request import CurrentRequest, Target
 from .rules import BREAK_GLASS, NEVER, refusal
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 
 FILE = "break_glass.yaml"
 LEDGER = "interlock_ledger"
-USED, FINDING = "break_glass.used", "finding"
 MOST_TARGETS = 50
 """What one request with a broken glass may name: a repair is small."""
 
@@ -91,8 +91,8 @@ class BreakGlass:
         with self._open_ledger() as ledger:
             for number, target in enumerate(targets):
                 use = _use(user, asked, entity, target, grant)
-                key = f"{USED}/{asked.id}/{entity or 'DAG'}/{number}"
-                ledger.append(INSTALLATION, USED, use, actor=user, key=key)
+                key = f"{BREAK_GLASS_USED}/{asked.id}/{entity or 'DAG'}/{number}"
+                ledger.append(INSTALLATION, BREAK_GLASS_USED, use, actor=user, key=key)
                 if target.dag_id and target.run_id:
                     chain = release_chain(target.dag_id, target.run_id)
                     ledger.append(chain, FINDING, {**use, "what": _sentence(use)}, actor=user, key=key)

@@ -20,6 +20,7 @@ from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.evidence.sources import pack_name, sealed_packs
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import release_chain
+from interlock.domain.ledger.kinds import NOTES_WRITTEN
 from interlock.domain.records import Blob, Communication
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _files(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Blob]
 
 
 def _notes(dag_id: str, run_id: str, ledger: Ledger) -> Blob | None:
-    entries = ledger.entries(release_chain(dag_id, run_id), kind="notes.written")
+    entries = ledger.entries(release_chain(dag_id, run_id), kind=NOTES_WRITTEN)
     return Communication.model_validate(entries[-1].payload, extra="ignore").notes if entries else None
 
 

@@ -22,8 +22,8 @@ from interlock.adapters.calendars.schedule import Item, Schedule, as_ical, path_
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.console.control.open_runs import runs_under_way, unpaused
+from interlock.domain.dag_names import dag_of_train
 from interlock.domain.errors import ReleaseError
-from interlock.domain.trains.manifest import dag_of_train
 from interlock.locations import catalogue_folder
 
 BEHIND, AHEAD = timedelta(days=90), timedelta(days=366)

@@ -22,10 +22,9 @@ from interlock.console.control.break_glass import OpenLedger, configured_ledger
 from interlock.console.control.current_request import CurrentRequest
 from interlock.domain.errors import LedgerConflict, LedgerError
 from interlock.domain.ledger.chain import INSTALLATION, instant
+from interlock.domain.ledger.kinds import ATTEMPT_REFUSED
 
 log = logging.getLogger(__name__)
-
-REFUSED = "attempt.refused"
 WINDOW = 60.0
 """Seconds in which attempts of one kind make one entry more."""
 MOST_KINDS = 20
@@ -98,7 +97,7 @@ class Row:
     first: Attempt
     count: int = 1
     last: datetime | None = None
-    key: str = field(default_factory=lambda: f"{REFUSED}/{uuid.uuid4().hex}")
+    key: str = field(default_factory=lambda: f"{ATTEMPT_REFUSED}/{uuid.uuid4().hex}")
 
     def payload(self) -> dict[str, Any]:
         """Return it as the ledger has it."""
@@ -216,7 +215,7 @@ class AttemptLog:
             with self._open_ledger() as ledger:
                 while self._rows:
                     row = self._rows[0]
-                    ledger.append(INSTALLATION, REFUSED, row.payload(), actor=row.first.user, key=row.key)
+                    ledger.append(INSTALLATION, ATTEMPT_REFUSED, row.payload(), actor=row.first.user, key=row.key)
                     self._rows.popleft()
         except Exception as error:  # a thread that ends would lose all that come after
             log.exception("%s entries of refused attempts wait, because the ledger is not available", len(self._rows))

@@ -20,11 +20,12 @@ from interlock.console.control.lookups import question_of
 from interlock.console.control.routes import RequestKind
 from interlock.console.control.rules import is_controlled
 from interlock.domain.board.waivers import lacks_reason
-from interlock.domain.calendars import stops
 from interlock.domain.canonical import sha256_of
+from interlock.domain.dag_names import EMERGENCY_STOP
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import release_chain
-from interlock.domain.ledger.witness import ASKED, GIVEN, AskedRun, GivenAnswer
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, RUN_ASKED
+from interlock.domain.ledger.witness import AskedRun, GivenAnswer
 from interlock.locations import catalogue_folder
 
 log = logging.getLogger(__name__)
@@ -64,9 +65,9 @@ def objection(
     chain = release_chain(asked.names["dag_id"], asked.names["dag_run_id"])
     try:
         given = given.model_copy(update={"question": question(asked)})
-        payload = as_witnessed(GIVEN, chain, given, asked.at, open_signer())
+        payload = as_witnessed(ANSWER_GIVEN, chain, given, asked.at, open_signer())
         with open_ledger() as ledger:
-            ledger.append(chain, GIVEN, payload, actor=user, key=f"{GIVEN}/{asked.id}")
+            ledger.append(chain, ANSWER_GIVEN, payload, actor=user, key=f"{ANSWER_GIVEN}/{asked.id}")
     except Exception as error:  # whatever it is: what is not on record does not count
         log.exception("%s could not be recorded", given)
         why = str(error) if isinstance(error, ReleaseError) else type(error).__name__
@@ -95,10 +96,10 @@ def note_run(
         known = AskedRun(dag_id=dag_id, run_id=run, user=user, conf=sha256_of(conf))
         with open_ledger() as ledger:
             try:
-                payload = as_witnessed(ASKED, known.chain, known, asked.at, open_signer())
-                ledger.append(known.chain, ASKED, payload, actor=user, key=known.key)
+                payload = as_witnessed(RUN_ASKED, known.chain, known, asked.at, open_signer())
+                ledger.append(known.chain, RUN_ASKED, payload, actor=user, key=known.key)
             finally:  # a stop waits for no signature
-                if dag_id == stops.DAG:
+                if dag_id == EMERGENCY_STOP:
                     _stop_at_once(ledger, user, run, conf)
     except Exception:  # whatever it is: the run's first task says that it is not on record
         log.exception("The requester of a run of %s could not be recorded", dag_id)
@@ -111,7 +112,7 @@ def _stop_at_once(ledger: Book, user: str, run: str, form: Mapping[str, Any]) ->
     """
     request = request_in(form, catalogue_folder())
     if not request.lift:
-        declare(ledger, request, user, (stops.DAG, run), actor=user)
+        declare(ledger, request, user, (EMERGENCY_STOP, run), actor=user)
 
 
 def _answer(user: str, asked: CurrentRequest) -> GivenAnswer | None:

@@ -15,15 +15,15 @@ from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Model, Sha256, sha256_of
 from interlock.domain.catalogue import BoardBook
+from interlock.domain.dag_names import CONFIRM_ACCOUNT
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, ACCOUNT_KNOWN
 
-KNOWN, CONFIRMED, DOUBTED = "account.known", "account.confirmed", "account_doubted"
-"""Entries of the installation: an account as it was first seen, and one that a second person vouches for; and how the
-finding about one is called."""
+DOUBTED = "account_doubted"
+"""How the finding about an account is called."""
 CLERK = "board_clerk"
 """The service account that closes questions which need no answer any more; its answers never count."""
-DAG = "confirm_account"
 
 
 class Account(Model):
@@ -59,12 +59,12 @@ def doubt(account: Account, asked_at: AwareDatetime, entries: Iterable[Entry]) -
     :param entries: the installation's about accounts.
     """
     own = [entry for entry in entries if is_of(entry, account.user)]
-    if any(entry.kind == CONFIRMED and entry.payload["account"] == account.digest for entry in own):
+    if any(entry.kind == ACCOUNT_CONFIRMED and entry.payload["account"] == account.digest for entry in own):
         return ""
     if account.since is None or account.since > asked_at:
         when = f"at {account.since:%Y-%m-%d %H:%M:%S} UTC, after it was asked" if account.since else "nobody knows when"
         return f"The account of {account.user} was made {when}."
-    known = [entry.payload for entry in own if entry.kind == KNOWN]
+    known = [entry.payload for entry in own if entry.kind == ACCOUNT_KNOWN]
     if not known or any(one["account"] == account.digest for one in known):
         return ""
     if all(one["number"] != account.number for one in known):
@@ -77,7 +77,7 @@ def refusal(why: str) -> str:
     return (
         f"Your answer was not taken. {why} Rule: who can administer accounts could answer as somebody else, so an "
         "account that changed is confirmed by a second person (include/interlock/domain/board/accounts.py). Who can: "
-        f"somebody of board.yaml who has talked to the owner, with the Dag {DAG}. "
+        f"somebody of board.yaml who has talked to the owner, with the Dag {CONFIRM_ACCOUNT}. "
         "Next: have it confirmed, and answer again."
     )
 
@@ -87,7 +87,7 @@ def confirmed(user: str, by: str, reason: str, book: BoardBook, entries: Iterabl
 
     :raises PolicyViolation: they may not, or nobody doubts it.
     """
-    rule = f"an account that changed is confirmed by another person of board.yaml (the Dag {DAG})"
+    rule = f"an account that changed is confirmed by another person of board.yaml (the Dag {CONFIRM_ACCOUNT})"
     problem = ""
     if by == user:
         problem = f"{by} cannot confirm their own account"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from interlock.domain.board.questions import ASK_WAIVERS
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Person
 from interlock.domain.catalogue.values import in_words
@@ -17,8 +18,6 @@ from interlock.domain.errors import PolicyViolation
 from interlock.domain.records import FailedExpectation, PolicyInForce, QualityReport, Vote, Waiver
 
 REFUSE = "Do not waive"
-ASK = "quality.waive_expectation"
-"""The task that asks for waivers."""
 _OFFERED = tuple(timedelta(days=days) for days in (1, 7, 14, 30, 90))
 
 
@@ -30,7 +29,7 @@ def offered(longest: timedelta) -> dict[str, timedelta]:
 
 def lacks_reason(task_id: str, choice: str, comment: str) -> bool:
     """Tell whether an answer to a question grants a waiver without a reason, which does not count."""
-    return task_id == ASK and choice != REFUSE and not comment.strip()
+    return task_id == ASK_WAIVERS and choice != REFUSE and not comment.strip()
 
 
 def digest_of(report: QualityReport, failure: FailedExpectation) -> str:

@@ -17,11 +17,14 @@ from pydantic import AwareDatetime, Field
 from interlock.domain.canonical import Model
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import (
+    ENVIRONMENT_BOOKED,
+    ENVIRONMENT_EXTENDED,
+    ENVIRONMENT_FREED,
+    ENVIRONMENT_QUEUED,
+    ENVIRONMENT_RECOVERED,
+)
 
-QUEUED, BOOKED, EXTENDED = "environment.queued", "environment.booked", "environment.extended"
-FREED, RECOVERED = "environment.freed", "environment.recovered"
-ENTERED = "environment.entered"
-"""Somebody enters it in order to change it: see :mod:`fencing`."""
 PREFIX = "booking/"
 DEAD = "its release is not under way any more"
 """Why a booking is recovered."""
@@ -85,15 +88,19 @@ def standing(entries: Iterable[Entry]) -> Standing:
     made = 0
     for entry in entries:
         holder = str(entry.payload.get("holder"))
-        if entry.kind == BOOKED:
+        if entry.kind == ENVIRONMENT_BOOKED:
             booking, made = Booking.model_validate(entry.payload), made + 1
-        elif entry.kind == EXTENDED and booking is not None and booking.holder == holder:
+        elif entry.kind == ENVIRONMENT_EXTENDED and booking is not None and booking.holder == holder:
             booking = booking.model_copy(update={"until": datetime.fromisoformat(entry.payload["until"])})
-        elif entry.kind in (FREED, RECOVERED) and booking is not None and booking.holder == holder:
+        elif (
+            entry.kind in (ENVIRONMENT_FREED, ENVIRONMENT_RECOVERED)
+            and booking is not None
+            and booking.holder == holder
+        ):
             booking = None
-        if entry.kind == QUEUED and holder not in line:
+        if entry.kind == ENVIRONMENT_QUEUED and holder not in line:
             line.append(holder)
-        elif entry.kind in (BOOKED, FREED) and holder in line:
+        elif entry.kind in (ENVIRONMENT_BOOKED, ENVIRONMENT_FREED) and holder in line:
             line.remove(holder)
     return Standing(booking=booking, line=tuple(line), made=made)
 

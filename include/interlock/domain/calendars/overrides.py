@@ -12,10 +12,10 @@ from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Person
 from interlock.domain.errors import PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
 
 from .calendar import Answer
 
-OVERRIDDEN = "freeze.overridden"
 LONGEST = timedelta(hours=24)
 """No override lasts longer: whoever needs more asks again."""
 
@@ -112,6 +112,6 @@ def overridden(
     :param entries: the installation's chain.
     :param requester: who asked for the release that asks: what they overrode, before or since, does not count for it.
     """
-    each = (Override.model_validate(entry.payload) for entry in entries if entry.kind == OVERRIDDEN)
+    each = (Override.model_validate(entry.payload) for entry in entries if entry.kind == FREEZE_OVERRIDDEN)
     mine = (one for one in each if (one.service, one.environment) == (service, environment))
     return frozenset(one.place for one in mine if now < one.until and (not requester or one.by != requester))

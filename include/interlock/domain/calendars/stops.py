@@ -13,10 +13,11 @@ from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Catalogue, Service
 from interlock.domain.errors import HeldBack, PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED, family
 
 """What the results of hosts begin with that a wave did not come to."""
-DECLARED, LIFTED = "emergency_stop.declared", "emergency_stop.lifted"
-DAG = "emergency_stop"
+STOPS = family(EMERGENCY_STOP_DECLARED)
+"""The kinds of entries about emergency stops in the installation's chain."""
 EVERYTHING = "everything"
 LONGEST_HOURS = 24 * 14
 """An emergency stop lifts itself after two weeks at the latest: what has to last longer is a freeze."""
@@ -98,7 +99,7 @@ def stop_to_lift(entries: Iterable[Entry], id: str) -> EmergencyStop:
     :param entries: the installation's chain.
     """
     found = list(entries)
-    lifted = {entry.payload.get("id"): entry for entry in found if entry.kind == LIFTED}
+    lifted = {entry.payload.get("id"): entry for entry in found if entry.kind == EMERGENCY_STOP_LIFTED}
     stops = {entry.payload["id"]: EmergencyStop.model_validate(entry.payload) for entry in found if _declares(entry)}
     if id in stops and id not in lifted:
         return stops[id]
@@ -128,7 +129,7 @@ def refuse_halted(stops: Iterable[EmergencyStop], closed: Iterable[str]) -> None
 
 
 def _declares(entry: Entry) -> bool:
-    return entry.kind == DECLARED
+    return entry.kind == EMERGENCY_STOP_DECLARED
 
 
 def stops_in_force(entries: Iterable[Entry], service: Service, now: datetime) -> Iterator[EmergencyStop]:
@@ -137,9 +138,9 @@ def stops_in_force(entries: Iterable[Entry], service: Service, now: datetime) ->
     :param entries: the installation's chain.
     """
     found = list(entries)
-    lifted = {entry.payload.get("id") for entry in found if entry.kind == LIFTED}
+    lifted = {entry.payload.get("id") for entry in found if entry.kind == EMERGENCY_STOP_LIFTED}
     for entry in found:
-        if entry.kind != DECLARED or entry.payload.get("id") in lifted:
+        if entry.kind != EMERGENCY_STOP_DECLARED or entry.payload.get("id") in lifted:
             continue
         stop = EmergencyStop.model_validate(entry.payload)
         if now < stop.until and stop.scope in (EVERYTHING, service.business_unit, service.name):

@@ -10,12 +10,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from interlock.domain.canonical import Model
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import (
+    BOARD_DECIDED,
+    FINDING,
+    HOST_RETURNED,
+    RELEASE_CLOSED,
+    ROLLOUT_FROZEN,
+    WAVE_DEPLOYED,
+)
 from interlock.domain.permits.objections import Objection
 from interlock.domain.records import Decision, Host, Outcome, RolloutPlan, WaveReport
 from interlock.domain.rollout.rollout import tolerated
 
-RETURNED = "host.returned"
-"""Such a host was brought to the release, or could not be: it is tried once."""
 _WHO = "the release manager"
 _AGAIN = "release the version again, as a standard change"
 
@@ -35,15 +41,15 @@ def left_out(entries: Sequence[Entry]) -> LeftOut | None:
 
     :param entries: the release's chain, proven.
     """
-    frozen = [entry.payload for entry in entries if entry.kind == "rollout.frozen"]
-    closed = [entry.payload for entry in entries if entry.kind == "release.closed"]
+    frozen = [entry.payload for entry in entries if entry.kind == ROLLOUT_FROZEN]
+    closed = [entry.payload for entry in entries if entry.kind == RELEASE_CLOSED]
     if not frozen or not closed or closed[-1].get("outcome") != "deployed":
         return None
     plan = RolloutPlan.from_xcom({key: value for key, value in frozen[-1].items() if key != "digest"})
-    waves = [_wave(entry) for entry in entries if entry.kind == "wave.deployed"]
+    waves = [_wave(entry) for entry in entries if entry.kind == WAVE_DEPLOYED]
     borne = tolerated(plan, waves)
     last = {result.instance_id: result for wave in waves for result in wave.results}
-    tried = {one["instance_id"] for entry in entries if entry.kind == RETURNED for one in entry.payload["results"]}
+    tried = {one["instance_id"] for entry in entries if entry.kind == HOST_RETURNED for one in entry.payload["results"]}
     lost = {instance for instance in borne - tried if last[instance].after is None}
     hosts = tuple(host for host in plan.hosts if host.instance_id in lost)
     return LeftOut(chain=entries[-1].chain, plan=plan, hosts=hosts) if hosts else None
@@ -75,13 +81,13 @@ def objections_to(missed: LeftOut, entries: Sequence[Entry], found: Found) -> tu
 def _of_chain(plan: RolloutPlan, entries: Sequence[Entry], found: Found) -> Iterator[tuple[str, str]]:
     if found.broken:
         yield found.broken, "what was decided is proven from the release's own chain"
-    decided = [Decision.model_validate(one.payload, extra="ignore") for one in _all(entries, "board.decided")]
+    decided = [Decision.model_validate(one.payload, extra="ignore") for one in _all(entries, BOARD_DECIDED)]
     if not decided or not decided[-1].approved or decided[-1].digest != plan.digest:
         yield "The decision on record is not an approval of this plan.", "nothing is deployed that was not decided on"
-    outcomes = [Outcome.model_validate(one.payload, extra="ignore") for one in _all(entries, "release.closed")]
+    outcomes = [Outcome.model_validate(one.payload, extra="ignore") for one in _all(entries, RELEASE_CLOSED)]
     if not outcomes or outcomes[-1].outcome != "deployed":
         yield "The release was not deployed.", "a host gets what all others run"
-    for entry in _all(entries, "finding"):
+    for entry in _all(entries, FINDING):
         yield f"There is a finding about the release: {entry.payload.get('what')}", "with a finding there is no permit"
 
 

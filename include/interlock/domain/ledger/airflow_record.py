@@ -18,53 +18,20 @@ from interlock.domain.records import Decision, Vote
 
 from .chain import INSTALLATION, Entry
 from .findings import Finding
+from .kinds import (
+    DECISIONS,
+    KINDS,
+    LEAVES,
+    MOVES,
+    PERMIT_USED,
+    POLICY_RESOLVED,
+    RELEASE_CLOSED,
+    TRAFFIC_RESTORED,
+    WAVE_DEPLOYED,
+)
 
-LEAVES = {
-    "policy.resolve_policy": "policy.resolved",
-    "planning.plan_release": "plan.made",
-    "planning.decide_plan": "plan.decided",
-    "policy.resolve_rollback": "policy.resolved",
-    "planning.plan_rollback": "plan.made",
-    "design.check_assets": "assets.checked",
-    "design.check_targets": "assets.checked",
-    "build.build_artifact": "artifact.built",
-    "build.take_artifact": "artifact.built",
-    "quality.deploy_to_test": "test.deployed",
-    "quality.run_suites": "suites.run",
-    "quality.measure_load": "test.loaded",
-    "quality.judge_quality": "quality.judged",
-    "quality.pass_gate": "quality.passed",
-    "quality.take_report": "quality.judged",
-    "acceptance.decide_acceptance": "acceptance.decided",
-    "acceptance.take_acceptance": "acceptance.decided",
-    "rollout.freeze_plan": "rollout.frozen",
-    "rollout.await_board": "board.decided",
-    "communication.write_notes": "notes.written",
-    "communication.write_rollback_notes": "notes.written",
-    "communication.announce": "release.announced",
-    "communication.record_communication": "communication.recorded",
-    "communication.record_told": "communication.recorded",
-    "implementation.measure_baseline": "baseline.measured",
-    "implementation.restart_baseline": "baseline.restarted",
-    "implementation.watch_canary": "canary.watched",
-    "implementation.judge_canary": "canary.judged",
-    "implementation.settle_canary": "canary.decided",
-    "implementation.verify_idle": "idle.smoked",
-    "implementation.switch_traffic": "traffic.switched",
-    "verification.smoke_hosts": "hosts.smoked",
-    "verification.measure_after": "load.measured",
-    "verification.judge_verification": "verification.judged",
-    "verification.back_out": "back_out.done",
-    "closure.record_outcome": "release.closed",
-    "boarding.open_train": "train.opened",
-    "boarding.freeze_manifest": "manifest.frozen",
-    "board.await_board": "board.decided",
-    "departure.depart": "train.departed",
-    "arrival.record_arrival": "train.arrived",
-}
-"""Task of a release or of a train: the entry that it leaves before it succeeds."""
-WAVE = re.compile(r"implementation\.wave_(\d+)")
-DECISIONS = ("plan.decided", "acceptance.decided", "board.decided")
+WAVE = re.compile(re.escape(KINDS[WAVE_DEPLOYED].tasks[0]).replace(r"\{number\}", r"(\d+)"))
+"""The tasks of waves, which leave :data:`WAVE_DEPLOYED`."""
 
 
 class Task(Model):
@@ -203,7 +170,7 @@ def _find_unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Findin
 
 def _has_entry(task: Task, entries: Sequence[Entry]) -> bool:
     if wave := WAVE.fullmatch(task.task_id):
-        return any(one.kind == "wave.deployed" and one.payload.get("number") == int(wave[1]) for one in entries)
+        return any(one.kind == WAVE_DEPLOYED and one.payload.get("number") == int(wave[1]) for one in entries)
     kind = LEAVES.get(task.task_id)
     return kind is None or any(
         one.kind == kind and (kind not in DECISIONS or one.payload.get("approved") is True) for one in entries
@@ -256,11 +223,11 @@ def _find_removed_answers(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[F
 def _find_open_release(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
     """Yield a run that ended as a whole, by its time limit or by force: nobody took back what it had changed."""
     kinds = [entry.kind for entry in entries]
-    used = (entry.payload["permit"]["purpose"] for entry in entries if entry.kind == "permit.used")
-    if seen.state not in ("success", "failed") or "release.closed" in kinds or not {*used} - {"inspect"}:
+    used = (entry.payload["permit"]["purpose"] for entry in entries if entry.kind == PERMIT_USED)
+    if seen.state not in ("success", "failed") or RELEASE_CLOSED in kinds or not {*used} - {"inspect"}:
         return
-    last = next((kind for kind in reversed(kinds) if kind.startswith("traffic.")), "traffic.restored")
-    moved = "" if last == "traffic.restored" else " The load balancer still shares the traffic as it left it."
+    last = next((kind for kind in reversed(kinds) if kind in MOVES), TRAFFIC_RESTORED)
+    moved = "" if last == TRAFFIC_RESTORED else " The load balancer still shares the traffic as it left it."
     yield Finding(
         kind="left_open",
         what=f"The run {seen.run_id} of {seen.dag_id} has ended, and its release was never closed: what it had begun "
@@ -290,8 +257,8 @@ def check_catalogue(entries: Sequence[Entry], digest: str) -> Iterator[Finding]:
 
     :param digest: of the catalogue's part about the service, as it is now.
     """
-    began = next((entry.payload.get("digest") for entry in entries if entry.kind == "policy.resolved"), None)
-    if began is not None and began != digest and not any(entry.kind == "release.closed" for entry in entries):
+    began = next((entry.payload.get("digest") for entry in entries if entry.kind == POLICY_RESOLVED), None)
+    if began is not None and began != digest and not any(entry.kind == RELEASE_CLOSED for entry in entries):
         yield Finding(
             kind="catalogue_changed",
             what="The policy, the board or the service's file was changed while the release was under way.",

@@ -17,29 +17,27 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, f
 from interlock.domain.canonical import Model, Sha256, canonical_bytes, sha256_of
 from interlock.domain.errors import ClockError, LedgerBroken, LedgerError
 
+from .kinds import CLOCK_CORRECTED, KINDS, following
+
 START = "0" * 64
 """What stands for the predecessor's hash in the first entry of a chain."""
 INSTALLATION = "installation"
 """The chain of what belongs to no single release."""
-ENDED = "release.ended"
-"""The entry that the installation's chain has of each release that ended."""
 HEAD_TYPE = "application/vnd.interlock.chain-head+json"
 """Payload type of a signed head."""
-CLOCK_CORRECTED = "clock.corrected"
-"""The one kind whose entry may be earlier than its predecessor: somebody says that the clock was wrong, and why."""
-IN_ANY_CASE = frozenset({"run.asked", "emergency_stop.declared"})
+IN_ANY_CASE = frozenset(one.name for one in KINDS.values() if one.any_clock)
 """Kinds that no clock keeps out: that everything is to stop is on record also while clocks are wrong."""
 
-END = ("release.closed", "train.arrived")
+END = tuple(one.name for one in KINDS.values() if one.ends)
 """The entries with which the chain of a release and of a train end."""
-AFTER_END = ("finding", CLOCK_CORRECTED, "run.asked", "answer.given")
+AFTER_END = following("end")
 """Kinds that may come after the end of any chain: what was found, and what came in at Airflow's API."""
-AFTER_FAILURE = ("permit.issued", "permit.used", "traffic.restored", "back_out.done", "release.closed")
+AFTER_FAILURE = following("failure")
 """Kinds that may come after the end of a release that failed: it is taken back, which ends it anew."""
-AFTER_DEPLOYMENT = ("permit.issued", "permit.used", "host.returned")
+AFTER_DEPLOYMENT = following("deployment")
 """Kinds that may come after the end of a release that was deployed: a host that was down gets it."""
 
-SEALED = frozenset({"rollout.frozen", "board.decided", "release.closed", "manifest.frozen"})
+SEALED = frozenset(one.name for one in KINDS.values() if one.seals)
 """Kinds in a release's or a train's chain after which its head is signed."""
 
 LARGEST_PAYLOAD = 1024 * 1024

@@ -12,11 +12,8 @@ from typing import Any
 from interlock.domain.canonical import Model, sha256_of
 
 from .chain import Entry
+from .kinds import FINDING
 from .runs import run_of
-
-FINDING = "finding"
-TOLD = "finding.told"
-"""Those whom the policy names have been told of a finding."""
 
 
 class Finding(Model):

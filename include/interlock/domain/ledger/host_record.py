@@ -9,9 +9,14 @@ from interlock.domain.records import RolloutPlan
 
 from .chain import Entry
 from .findings import Finding
-
-BASELINE = "baseline.seen"
-"""What a host ran when it was first looked at, and no release had touched it."""
+from .kinds import (
+    BACK_OUT_DONE,
+    HOST_RETURNED,
+    PERMIT_USED,
+    PLAN_MADE,
+    ROLLOUT_FROZEN,
+    WAVE_DEPLOYED,
+)
 
 Allowed = Mapping[str, frozenset[str | None]]
 """A host's address: the releases that it may run; None stands for nothing."""
@@ -25,14 +30,14 @@ def releases_allowed(entries: Iterable[Entry], environment: str) -> dict[str, fr
     allowed: dict[str, frozenset[str | None]] = {}
     plan: RolloutPlan | None = None
     for entry in entries:
-        if entry.kind == "rollout.frozen":
+        if entry.kind == ROLLOUT_FROZEN:
             frozen = {key: value for key, value in entry.payload.items() if key != "digest"}
             plan = RolloutPlan.from_xcom(frozen)
         elif plan is None or plan.environment != environment:
             continue
-        elif entry.kind == "permit.used":
+        elif entry.kind == PERMIT_USED:
             allowed |= _by_permit(entry.payload["permit"], plan, allowed)
-        elif entry.kind in ("wave.deployed", "back_out.done", "host.returned"):
+        elif entry.kind in (WAVE_DEPLOYED, BACK_OUT_DONE, HOST_RETURNED):
             touched = [one for one in entry.payload["results"] if one["outcome"] != "untouched"]
             allowed |= {one["host"]: _by_result(one, plan, allowed) for one in touched}
     return allowed
@@ -83,5 +88,5 @@ def check_host(
 
 def ran_before(entries: Iterable[Entry], host: str, runs: str | None) -> bool:
     """Tell whether a release found on a host, when it was planned, what runs there now; or was not planned yet."""
-    planned = [entry.payload["running"] for entry in entries if entry.kind == "plan.made"]
+    planned = [entry.payload["running"] for entry in entries if entry.kind == PLAN_MADE]
     return not planned or any(one["host"] == host and one["release"] == runs for one in planned[-1])

@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from interlock.domain.dag_names import RELEASES, ROLLBACKS
-
 CHAINS = "release/"
-
-
-def dag_of(service: str) -> str:
-    """Return the Dag that releases a service."""
-    return RELEASES + service.replace("-", "_")
-
-
-def dags_of(service: str) -> tuple[str, str]:
-    """Return the Dags that change what hosts run of a service: the one that releases it, and the one that goes back."""
-    return dag_of(service), ROLLBACKS + service.replace("-", "_")
 
 
 def run_of(chain: str) -> tuple[str, str] | None:

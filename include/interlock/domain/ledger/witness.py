@@ -15,13 +15,8 @@ from interlock.domain.dag_names import RELEASES, ROLLBACKS
 from interlock.domain.errors import PolicyViolation
 
 from .chain import INSTALLATION, Entry, release_chain
+from .kinds import ANSWER_GIVEN, MANIFEST_FROZEN, QUESTION_WORDED, ROLLOUT_FROZEN, RUN_ASKED
 
-ASKED = "run.asked"
-GIVEN = "answer.given"
-WORDED = "question.worded"
-"""The entry with the digests of the questions that a task worded, signed with the installation's key."""
-WITNESSED = (ASKED, GIVEN, "attempt.refused", "break_glass.used")
-"""Kinds that only Airflow's API server may append: the ledger's database refuses them to tasks' own role."""
 WITNESS_TYPE = "application/vnd.interlock.witness+json"
 """Payload type of what the API server signs: what it was asked or told, in which chain, and when."""
 WORDED_TYPE = "application/vnd.interlock.questions+json"
@@ -50,7 +45,7 @@ class AskedRun(Model):
     @property
     def key(self) -> str:
         """What the entry of a run is found by."""
-        return f"{ASKED}/{self.dag_id}/{self.run_id}"
+        return f"{RUN_ASKED}/{self.dag_id}/{self.run_id}"
 
 
 def refuse_unasked(run: AskedRun, entry: Entry | None) -> None:
@@ -109,7 +104,7 @@ def worded(task_id: str, entries: Iterable[Entry]) -> Iterator[Sha256]:
     :param entries: of the release's chain; those of :data:`WORDED` that the installation signed.
     """
     for entry in entries:
-        if entry.kind == WORDED and entry.payload.get("task_id") == task_id:
+        if entry.kind == QUESTION_WORDED and entry.payload.get("task_id") == task_id:
             yield from entry.payload["questions"]
 
 
@@ -136,9 +131,9 @@ def is_witnessed(answer: GivenAnswer, at: datetime | None, entries: Iterable[Ent
     """
     found = False
     for entry in entries:
-        if entry.kind in ("rollout.frozen", "manifest.frozen") and entry.payload.get("digest") == digest:
+        if entry.kind in (ROLLOUT_FROZEN, MANIFEST_FROZEN) and entry.payload.get("digest") == digest:
             found = False
-        elif entry.kind == GIVEN and entry.actor == answer.user:
+        elif entry.kind == ANSWER_GIVEN and entry.actor == answer.user:
             same = told(entry.payload) == answer.model_dump(mode="json")
             found = found or (same and at is not None and abs(entry.at - at) <= SKEW)
     return found

@@ -12,7 +12,20 @@ from typing import Any, TypeVar
 from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Model, Sha256, sha256_of
-from interlock.domain.ledger.chain import ENDED, Entry
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import (
+    ACCEPTANCE_DECIDED,
+    ARTIFACT_BUILT,
+    BOARD_DECIDED,
+    HOSTS_SMOKED,
+    LOAD_MEASURED,
+    PLAN_MADE,
+    QUALITY_JUDGED,
+    QUALITY_WAIVED,
+    RELEASE_CLOSED,
+    RELEASE_ENDED,
+    ROLLOUT_FROZEN,
+)
 from interlock.domain.permits.permit import Permit
 from interlock.domain.records import (
     Artifact,
@@ -36,7 +49,7 @@ def deployments(entries: Iterable[Entry], service: str) -> list[dict[str, Any]]:
     return [
         one.payload
         for one in entries
-        if one.kind == ENDED and (one.payload["service"], one.payload["outcome"]) == (service, "deployed")
+        if one.kind == RELEASE_ENDED and (one.payload["service"], one.payload["outcome"]) == (service, "deployed")
     ]
 
 
@@ -91,17 +104,17 @@ def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> Dep
     :param permits: those in it that the installation signed.
     """
     outcome, rollout = (
-        _last_record(entries, "release.closed", Outcome),
-        _last_record(entries, "rollout.frozen", RolloutPlan),
+        _last_record(entries, RELEASE_CLOSED, Outcome),
+        _last_record(entries, ROLLOUT_FROZEN, RolloutPlan),
     )
     if outcome is None or rollout is None or outcome.outcome != "deployed" or rollout.rehearsal:
         return None
     if not _is_approved_and_complete(entries, rollout, permits):
         return None
-    plan, artifact = _last_record(entries, "plan.made", ReleasePlan), _last_record(entries, "artifact.built", Artifact)
+    plan, artifact = _last_record(entries, PLAN_MADE, ReleasePlan), _last_record(entries, ARTIFACT_BUILT, Artifact)
     quality, acceptance = (
-        _last_record(entries, "quality.judged", QualityReport),
-        _last_record(entries, "acceptance.decided", Decision),
+        _last_record(entries, QUALITY_JUDGED, QualityReport),
+        _last_record(entries, ACCEPTANCE_DECIDED, Decision),
     )
     if plan is None or artifact is None or quality is None or acceptance is None:
         return None
@@ -114,8 +127,8 @@ def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> Dep
     )
     if not same:
         return None
-    smoke, load = _last_record(entries, "hosts.smoked", SmokeReport), _last_record(entries, "load.measured", LoadReport)
-    closed = next(entry for entry in reversed(entries) if entry.kind == "release.closed")
+    smoke, load = _last_record(entries, HOSTS_SMOKED, SmokeReport), _last_record(entries, LOAD_MEASURED, LoadReport)
+    closed = next(entry for entry in reversed(entries) if entry.kind == RELEASE_CLOSED)
     failed = {(one.path, one.expected) for one in smoke.results if not one.passed} if smoke else set()
     return DeployedRelease(
         chain=closed.chain,
@@ -125,7 +138,7 @@ def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> Dep
         rollout=rollout,
         artifact=artifact,
         quality=quality,
-        waivers=tuple(_read_record(Waiver, entry) for entry in entries if entry.kind == "quality.waived"),
+        waivers=tuple(_read_record(Waiver, entry) for entry in entries if entry.kind == QUALITY_WAIVED),
         acceptance=acceptance,
         smoked=tuple(sorted({(one.path, one.expected) for one in smoke.results} - failed)) if smoke else (),
         loaded=tuple(dict.fromkeys(one.path for one in load.results)) if load else (),
@@ -133,8 +146,8 @@ def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> Dep
 
 
 def _is_approved_and_complete(entries: Sequence[Entry], rollout: RolloutPlan, permits: Iterable[Permit]) -> bool:
-    closed = [entry for entry in entries if entry.kind == "release.closed"]
-    board = _last_record(entries, "board.decided", Decision)
+    closed = [entry for entry in entries if entry.kind == RELEASE_CLOSED]
+    board = _last_record(entries, BOARD_DECIDED, Decision)
     waves = {one.wave for one in permits if (one.purpose, one.plan) == ("deploy", rollout.digest)}
     return (
         len(closed) == 1

@@ -15,11 +15,17 @@ from interlock.domain.canonical import Model
 from interlock.domain.change.semver import is_version
 from interlock.domain.errors import PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import (
+    VERSION_MARKED_BAD,
+    VERSION_MARKED_GOOD,
+    VERSION_PINNED,
+    VERSION_UNPINNED,
+    family,
+)
 
-BAD, GOOD, PINNED, UNPINNED = "version.marked_bad", "version.marked_good", "version.pinned", "version.unpinned"
-MARKS = "version.*"
+MARKS = family(VERSION_PINNED)
 """The kinds of entries about versions in the installation's chain."""
-_KINDS = {"bad": BAD, "good": GOOD, "pin": PINNED, "unpin": UNPINNED}
+_KINDS = {"bad": VERSION_MARKED_BAD, "good": VERSION_MARKED_GOOD, "pin": VERSION_PINNED, "unpin": VERSION_UNPINNED}
 _RULE = "a version that is marked bad is not rolled out, and where one is pinned no other is"
 _WHO = "the release manager, with the Dag mark_version"
 
@@ -82,14 +88,20 @@ def describe_block(entries: Iterable[Entry], service: str, environment: str, ver
         about = entry.payload
         if (about.get("service"), about.get("environment")) != (service, environment):
             continue
-        if entry.kind in (PINNED, UNPINNED):
+        if entry.kind in (VERSION_PINNED, VERSION_UNPINNED):
             said["pin"] = entry
-        elif entry.kind in (BAD, GOOD) and _is_same_version(str(about.get("version")), version):
+        elif entry.kind in (VERSION_MARKED_BAD, VERSION_MARKED_GOOD) and _is_same_version(
+            str(about.get("version")), version
+        ):
             said["mark"] = entry
     reasons = []
-    if (mark := said.get("mark")) and mark.kind == BAD:
+    if (mark := said.get("mark")) and mark.kind == VERSION_MARKED_BAD:
         reasons.append(f"{version} of {service} is marked bad in {environment} {_describe_author(mark)}")
-    if (pin := said.get("pin")) and pin.kind == PINNED and not _is_same_version(str(pin.payload["version"]), version):
+    if (
+        (pin := said.get("pin"))
+        and pin.kind == VERSION_PINNED
+        and not _is_same_version(str(pin.payload["version"]), version)
+    ):
         reasons.append(f"{environment} of {service} is pinned to {pin.payload['version']} {_describe_author(pin)}")
     return " ".join(reasons)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import END, Entry
+from interlock.domain.ledger.kinds import PERMIT_USED, RELEASE_CLOSED, ROLLOUT_FROZEN
 from interlock.domain.records import RolloutPlan
 
 from .permit import RELEASE_MANAGER
@@ -35,7 +36,7 @@ def refuse_ended(task: str, entries: Sequence[Entry], *, way_back: bool = False)
 
 def had_permit(plan: RolloutPlan, entries: Sequence[Entry]) -> bool:
     """Tell whether a permit to deploy by a plan was used, by its release's chain: hosts may have been changed."""
-    permits = [entry.payload.get("permit", {}) for entry in entries if entry.kind == "permit.used"]
+    permits = [entry.payload.get("permit", {}) for entry in entries if entry.kind == PERMIT_USED]
     return any((one.get("purpose"), one.get("plan")) == ("deploy", plan.digest) for one in permits)
 
 
@@ -47,8 +48,8 @@ def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry], *, unsigned: st
     :param unsigned: what was decided in it and is not signed.
     :param overtaken: which other release changed its hosts since its plan was frozen: they are that one's now.
     """
-    frozen = [entry.payload.get("digest") for entry in entries if entry.kind == "rollout.frozen"]
-    closed = [entry.payload.get("outcome") for entry in entries if entry.kind == "release.closed"]
+    frozen = [entry.payload.get("digest") for entry in entries if entry.kind == ROLLOUT_FROZEN]
+    closed = [entry.payload.get("outcome") for entry in entries if entry.kind == RELEASE_CLOSED]
     if not frozen or frozen[-1] != plan.digest:
         problem, rule = "by the ledger its plan is not the one that was frozen", "it goes where the frozen plan says"
     elif not had_permit(plan, entries):

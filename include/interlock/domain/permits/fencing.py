@@ -14,13 +14,20 @@ from datetime import datetime
 
 from pydantic import Field
 
-from interlock.domain.calendars.bookings import BOOKED, ENTERED, FREED, RECOVERED, Entered, booking_chain
+from interlock.domain.calendars.bookings import Entered, booking_chain
 from interlock.domain.canonical import Model
 from interlock.domain.errors import LostRight
 from interlock.domain.ledger.chain import END, Entry, instant
 from interlock.domain.ledger.findings import Finding
+from interlock.domain.ledger.kinds import (
+    ENVIRONMENT_BOOKED,
+    ENVIRONMENT_ENTERED,
+    ENVIRONMENT_FREED,
+    ENVIRONMENT_RECOVERED,
+    family,
+)
 
-NEWS = "environment.*"
+NEWS = family(ENVIRONMENT_ENTERED)
 """The kinds in the chain of an environment's bookings."""
 RIGHT_LOST = "right_lost"
 """The kind of the finding about what a process tried that had lost its right."""
@@ -79,13 +86,13 @@ def why_lost(entered: Entered, by: Admittance, since: Iterable[Entry], ends: Seq
 
 def _ousted(entry: Entry, by: Admittance) -> str:
     holder, at = entry.payload.get("holder"), _shown(entry.at)
-    if entry.kind == ENTERED:
+    if entry.kind == ENVIRONMENT_ENTERED:
         there = Admittance.model_validate(entry.payload)
         together = by.purpose == "traffic" and by.way_back and there.way_back and there.holder == by.holder
         return "" if together else f"{there} entered at {at} with the token {entry.sequence}"
-    if entry.kind == BOOKED and holder != by.holder:
+    if entry.kind == ENVIRONMENT_BOOKED and holder != by.holder:
         return f"{str(holder).removeprefix('release/')} booked the environment at {at}"
-    if entry.kind in (FREED, RECOVERED) and holder == by.holder:
+    if entry.kind in (ENVIRONMENT_FREED, ENVIRONMENT_RECOVERED) and holder == by.holder:
         return f"its booking of the environment ended at {at}"
     return ""
 

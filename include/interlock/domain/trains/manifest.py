@@ -17,21 +17,13 @@ from interlock.domain.canonical import Model, Sha256, sha256_of
 from interlock.domain.catalogue import ChangeType, UserName
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.change.request import RISK_PREFIX
-from interlock.domain.dag_names import TRAINS
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import MANIFEST_FROZEN, PASSENGER_ARRIVED, PASSENGER_DEPARTED, TRAIN_DEPARTED
 from interlock.domain.records import Record, RolloutPlan
 
 CONDUCTOR = "interlock_conductor"
 """The service account that asks for the passengers' releases. It is nobody: it decides on nothing."""
-OPENED, FROZEN, DEPARTED, ARRIVED = "train.opened", "manifest.frozen", "train.departed", "train.arrived"
-LEFT, BACK = "passenger.departed", "passenger.arrived"
-STOPPED = "train.stopped"
-
-
-def dag_of_train(name: str) -> str:
-    """Return the Dag of a train."""
-    return TRAINS + name.replace("-", "_")
 
 
 class Boarded(Model):
@@ -190,7 +182,7 @@ def manifest_in(entries: Sequence[Entry]) -> Manifest | None:
 
     :param entries: of the train's chain.
     """
-    frozen = next((entry.payload for entry in reversed(entries) if entry.kind == FROZEN), None)
+    frozen = next((entry.payload for entry in reversed(entries) if entry.kind == MANIFEST_FROZEN), None)
     if frozen is None:
         return None
     found = Manifest.from_xcom({name: value for name, value in frozen.items() if name != "digest"})
@@ -289,9 +281,9 @@ def arrival(train: str, entries: Sequence[Entry], reasons: Mapping[str, str], wh
     manifest = manifest_in(entries)
     back, gone = (
         {str(entry.payload["service"]): entry.payload for entry in entries if entry.kind == kind}
-        for kind in (BACK, LEFT)
+        for kind in (PASSENGER_ARRIVED, PASSENGER_DEPARTED)
     )
-    departed = any(entry.kind == DEPARTED for entry in entries)
+    departed = any(entry.kind == TRAIN_DEPARTED for entry in entries)
     if manifest is None:
         return Arrival(train=train, departed=False, reason=why_not)
     outcomes = []

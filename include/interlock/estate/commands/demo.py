@@ -22,6 +22,7 @@ from rich.text import Text
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.hosts.web import value_at
 from interlock.domain.catalogue import Service
+from interlock.domain.dag_names import dag_of_release
 from interlock.domain.errors import ReleaseError
 from interlock.domain.outcome.outcome import STAGE_TITLES
 from interlock.estate.airflow.accounts import passwords
@@ -32,7 +33,7 @@ from interlock.estate.steps import TAIL, Steps
 from .client import ENDED, Person, Run
 from .release_view import StageLine, scheduling_seconds, seconds_of, stage_lines
 
-DAG = f"release_{SERVICE.replace('-', '_')}"
+DAG = dag_of_release(SERVICE)
 FIRST_VERSION = "1.0.0"
 """What the fleet runs when it is new, and when a demo starts."""
 MANAGER = "rita"

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.domain.dag_names import RELEASES, dag_of_release
 from interlock.estate.airflow.accounts import passwords
 from interlock.estate.commands.client import Person
 from interlock.estate.settings import Settings
@@ -48,7 +49,7 @@ def wait_for_airflow(settings: Settings, supervisor: subprocess.Popen[bytes], sa
         wait(settings, supervisor, name, lambda key=key: is_healthy(settings, key), seconds=240)  # type: ignore[misc]
     say("waiting for the Dags")
     services = load_catalogue(settings.catalogue).services
-    wanted = {f"release_{name.replace('-', '_')}" for name in services}
+    wanted = {dag_of_release(name) for name in services}
     with Person(settings.airflow_url, "admin", passwords(settings)["admin"]) as admin:
         wait(settings, supervisor, "dag-processor", lambda: dags_are_there(admin, wanted), seconds=240)
 
@@ -70,5 +71,5 @@ def is_healthy(settings: Settings, component: str) -> bool:
 
 def dags_are_there(admin: Person, wanted: set[str]) -> bool:
     """Say whether each service has its Dag, or an import error says why one has none."""
-    found = admin.get("dags", limit=1, dag_id_pattern="release_%")["total_entries"]
+    found = admin.get("dags", limit=1, dag_id_pattern=f"{RELEASES}%")["total_entries"]
     return found >= len(wanted) or bool(admin.get("importErrors")["total_entries"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from interlock.domain.errors import GateRejected
+from interlock.domain.ledger.kinds import decision_on
 from interlock.domain.records import Decision
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.taskflow import keep_result
@@ -17,7 +18,7 @@ def settled(decision: Decision | None, **about: Any) -> Decision:
     """
     if decision is None:
         raise GateRejected("No approver answered in time.", next_step="trigger the release again")
-    record(f"{decision.subject}.decided", {**decision.to_xcom(), **about}, seal=True)
+    record(decision_on(decision.subject), {**decision.to_xcom(), **about}, seal=True)
     if not decision.approved:
         keep_result(decision)
         raise GateRejected(decision.reason)

@@ -21,6 +21,7 @@ from interlock.domain.board.accounts import CLERK
 from interlock.domain.catalogue import BoardBook, Person
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import FINDING
 from interlock.domain.ledger.witness import GivenAnswer, is_witnessed, question_digest
 from interlock.domain.records import Vote
 from interlock.stages.runtime import resources
@@ -198,7 +199,7 @@ def _refuse_written(answers: Sequence[Answer], entries: Sequence[Entry], digest:
     said = [(_given(answer), answer.at) for answer in answers if answer.user is not None]
     for written in [one for one, at in said if not is_witnessed(one, at, entries, digest=digest)]:
         what = f"{written} was not submitted through Airflow's API: it exists only in Airflow's database."
-        record("finding", {"what": what}, seal=True)
+        record(FINDING, {"what": what}, seal=True)
         raise PolicyViolation(
             what,
             rule="an answer counts only if the ledger recorded it when it was submitted",

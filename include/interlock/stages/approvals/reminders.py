@@ -18,6 +18,7 @@ from interlock.adapters.templates import Markdown, render
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.board.voting import VotingRule, seat_of
 from interlock.domain.catalogue import BoardBook, Person, Service
+from interlock.domain.ledger.kinds import BOARD_REMINDED
 from interlock.domain.paths import question_page
 from interlock.domain.records import RolloutPlan
 from interlock.stages.runtime import resources
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
 log = logging.getLogger(__name__)
-
-REMINDED = "board.reminded"
 AGAIN = timedelta(minutes=5)
 """When it is tried again, after what is needed for a reminder was not there."""
 
@@ -60,7 +59,7 @@ def _remind(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer], n
     done = {
         entry.payload["user"]
         for entry in chain_entries()
-        if entry.kind == REMINDED and entry.payload["digest"] == rollout.digest
+        if entry.kind == BOARD_REMINDED and entry.payload["digest"] == rollout.digest
     }
     missing = [
         (book.person(user), ballot)
@@ -99,7 +98,7 @@ def _send(
         text=render("reminder.md.j2", voter=person.name, page=Markdown(f"<{_base_url()}/{page}>"), **told),
         message_id=f"<{same}@interlock>",
     )
-    record(REMINDED, {"user": person.user, "digest": rollout.digest, "ballot": ballot.map_index})
+    record(BOARD_REMINDED, {"user": person.user, "digest": rollout.digest, "ballot": ballot.map_index})
 
 
 def _base_url() -> str:

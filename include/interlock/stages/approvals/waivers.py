@@ -8,11 +8,12 @@ from airflow.sdk import XComArg, chain
 
 from interlock.adapters.templates import render
 from interlock.domain.board import waivers
-from interlock.domain.board.waivers import ASK
+from interlock.domain.board.questions import ASK_WAIVERS
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import BoardBook, Policy, Service
 from interlock.domain.change.policy import time_limits_of
 from interlock.domain.errors import QualityRejected
+from interlock.domain.ledger.kinds import QUALITY_PASSED, QUALITY_WAIVED
 from interlock.domain.paths import quality_page
 from interlock.domain.quality.rows import SUITE_TITLES
 from interlock.domain.records import FailedExpectation, PolicyInForce, QualityReport, ReleasePlan, Waiver
@@ -22,11 +23,8 @@ from interlock.stages.runtime.taskflow import stage_task, this_run
 
 from .people import ask, question, votes_on
 
-PASSED = "quality.passed"
-"""The entry of a release that the gate let pass."""
 
-
-@stage_task(task_display_name="Prepare the waivers", words=ASK)
+@stage_task(task_display_name="Prepare the waivers", words=ASK_WAIVERS)
 def prepare_waivers(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport
 ) -> list[dict[str, Any]]:
@@ -78,7 +76,7 @@ def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: 
             in_force,
             book.people,
             failure,
-            votes_on(ASK, waivers.digest_of(report, failure)),
+            votes_on(ASK_WAIVERS, waivers.digest_of(report, failure)),
             requester=plan.requested_by,
         )
         for failure in report.failures
@@ -86,7 +84,7 @@ def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: 
     answered = list(zip(report.failures, answers, strict=True))
     granted = [answer for answer in answers if isinstance(answer, Waiver)]
     for waiver in granted:
-        record("quality.waived", waiver, actor=waiver.by, seal=True)
+        record(QUALITY_WAIVED, waiver, actor=waiver.by, seal=True)
     if not report.success and not (report.failures and len(granted) == len(report.failures)):
         refused = [f"{failure.suite}: {said}" for failure, said in answered if isinstance(said, str)]
         asked = waivers.can_be_waived(in_force, book.people, report, requester=plan.requested_by)
@@ -97,7 +95,7 @@ def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: 
             who=f"the service's team can fix the failures; {policy.owner} can change the thresholds",
             next_step="fix the failures and release a new version",
         )
-    record(PASSED, {"digest": sha256_of(report), "waived": len(granted)})
+    record(QUALITY_PASSED, {"digest": sha256_of(report), "waived": len(granted)})
     return granted
 
 

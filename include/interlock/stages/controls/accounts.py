@@ -8,9 +8,10 @@ from typing import Any
 from airflow.sdk import Param, get_current_context
 
 from interlock.adapters.catalogue.catalogue import load_rules
-from interlock.domain.board.accounts import CONFIRMED, confirmed
+from interlock.domain.board.accounts import confirmed
 from interlock.domain.errors import AlreadyRecorded, CatalogueError, RequestRefused
 from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, FINDING
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.requests import requester
@@ -41,7 +42,7 @@ def record_confirmation() -> dict[str, Any]:
 
     Only another person listed in board.yaml may confirm it. Later changes to the account need a new confirmation.
     """
-    key = f"{CONFIRMED}/{'/'.join(this_run())}"
+    key = f"{ACCOUNT_CONFIRMED}/{'/'.join(this_run())}"
     with resources.ledger() as ledger:
         if known := ledger.find(INSTALLATION, key):
             return known.payload  # by an earlier try of this task
@@ -54,9 +55,9 @@ def record_confirmation() -> dict[str, Any]:
                 next_step="trigger confirm_account again with both fields",
             )
         book = load_rules(catalogue_folder())[1]
-        said = confirmed(user, by, reason.strip(), book, ledger.entries(INSTALLATION, kind="finding"))
+        said = confirmed(user, by, reason.strip(), book, ledger.entries(INSTALLATION, kind=FINDING))
         try:
-            entry = ledger.append_once(INSTALLATION, CONFIRMED, said, actor=by, key=key)
+            entry = ledger.append_once(INSTALLATION, ACCOUNT_CONFIRMED, said, actor=by, key=key)
         except AlreadyRecorded as error:
             entry = error.entry
         ledger.sign_head(INSTALLATION, resources.signer())

@@ -14,7 +14,8 @@ from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import AlreadyRecorded, LedgerBroken
 from interlock.domain.ledger import findings
 from interlock.domain.ledger.chain import INSTALLATION, Entry
-from interlock.domain.ledger.findings import FINDING, TOLD, Finding
+from interlock.domain.ledger.findings import Finding
+from interlock.domain.ledger.kinds import FINDING, FINDING_TOLD
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
 from interlock.stages.runtime.notices import notify
@@ -48,7 +49,7 @@ def tell_people() -> list[str]:
     """Send one e-mail about all findings that were not sent before to the people under findings.notify."""
     now = datetime.now(UTC)
     with resources.ledger() as ledger:
-        told = {(one.payload["chain"], one.payload["key"]) for one in ledger.entries(INSTALLATION, kind=TOLD)}
+        told = {(one.payload["chain"], one.payload["key"]) for one in ledger.entries(INSTALLATION, kind=FINDING_TOLD)}
         new: list[Entry] = []
         for chain in (INSTALLATION, *watched_chains(ledger, now)):
             with suppress(LedgerBroken):
@@ -60,6 +61,6 @@ def tell_people() -> list[str]:
         to = notify(subject, findings.mail_text(new), same=same)
         for one in new:
             about = {"chain": one.chain, "key": one.key, "to": list(to)}
-            ledger.append(INSTALLATION, TOLD, about, actor=this_task(), key=f"{TOLD}/{one.hash}")
+            ledger.append(INSTALLATION, FINDING_TOLD, about, actor=this_task(), key=f"{FINDING_TOLD}/{one.hash}")
         ledger.sign_head(INSTALLATION, resources.signer())
     return list(to)

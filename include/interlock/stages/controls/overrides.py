@@ -11,16 +11,18 @@ from typing import Any
 from airflow.sdk import Param, chain, get_current_context
 
 from interlock.domain.calendars import overrides
-from interlock.domain.calendars.overrides import LONGEST, OVERRIDDEN, Override
+from interlock.domain.calendars.overrides import LONGEST, Override
 from interlock.domain.catalogue import BoardBook, Person
+from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import AlreadyRecorded, PolicyViolation
-from interlock.domain.ledger.chain import ENDED, INSTALLATION
-from interlock.domain.ledger.runs import dags_of, run_of
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_ENDED, RELEASE_REQUESTED
+from interlock.domain.ledger.runs import run_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import answer_now
 from interlock.stages.runtime.notices import notify
-from interlock.stages.runtime.requests import REQUESTED, requester
+from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
 from .marks import places_of
@@ -66,14 +68,16 @@ def record_override() -> dict[str, Any]:
     Only a person with a role in ``override_by`` of the entry may override it, and not for a release that they
     requested. Until the override expires, releases of the service get permits as if the entry did not exist.
     """
-    key = f"{OVERRIDDEN}/{'/'.join(this_run())}"
+    key = f"{FREEZE_OVERRIDDEN}/{'/'.join(this_run())}"
     with resources.ledger() as ledger:
         if known := ledger.find(INSTALLATION, key):
             return known.payload  # by an earlier try of this task
     given = _decided(overrides.parse_override(get_current_context()["params"], places_of(catalogue_folder())))
     with resources.ledger() as ledger:
         try:
-            entry = ledger.append_once(INSTALLATION, OVERRIDDEN, given.model_dump(mode="json"), actor=given.by, key=key)
+            entry = ledger.append_once(
+                INSTALLATION, FREEZE_OVERRIDDEN, given.model_dump(mode="json"), actor=given.by, key=key
+            )
         except AlreadyRecorded as error:
             entry = error.entry
         ledger.sign_head(INSTALLATION, resources.signer())
@@ -110,11 +114,11 @@ def _person(book: BoardBook, user: str) -> Person:
 def _requesters(service: str) -> Iterator[str]:
     """Yield who asked for the releases of a service that are under way."""
     with resources.ledger() as ledger:
-        ended = {entry.payload["run"] for entry in ledger.entries(INSTALLATION, kind=ENDED)}
+        ended = {entry.payload["run"] for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
         for one in ledger.chains():
             run = run_of(one)
-            if run is not None and run[0] in dags_of(service) and "/".join(run) not in ended:
-                for entry in ledger.entries(one, kind=REQUESTED):
+            if run is not None and run[0] in dags_of_service(service) and "/".join(run) not in ended:
+                for entry in ledger.entries(one, kind=RELEASE_REQUESTED):
                     yield str(entry.payload.get("requested_by"))
 
 
@@ -128,7 +132,7 @@ def tell_of_override(recorded: dict[str, Any]) -> list[str]:
         f"{given.by} ({given.role}) overrode {given.place} for {given.service} in {given.environment} until "
         f"{given.until:%Y-%m-%d %H:%M} UTC. Reason: {given.reason}\n\nCurrent state of the calendars: {answer}"
     )
-    same = sha256("/".join((*this_run(), OVERRIDDEN)).encode()).hexdigest()[:32]
+    same = sha256("/".join((*this_run(), FREEZE_OVERRIDDEN)).encode()).hexdigest()[:32]
     return list(notify(f"Freeze overridden for {given.service}: {given.place}", text, same=same))
 
 

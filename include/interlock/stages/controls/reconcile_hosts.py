@@ -18,12 +18,13 @@ from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Environment, Service
+from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import AlreadyRecorded, DeployError, LedgerBroken
 from interlock.domain.ledger import host_record
 from interlock.domain.ledger import runs as ledger_runs
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.findings import Finding
-from interlock.domain.ledger.host_record import BASELINE
+from interlock.domain.ledger.kinds import BASELINE_SEEN
 from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.records import Host
 from interlock.locations import catalogue_folder
@@ -144,7 +145,7 @@ def _read_records(environment: str, fleets: Sequence[Fleet]) -> Records:
         ended = ends_of_releases(ledger)
         baselines = {
             (one.payload["service"], one.payload["host"]): one
-            for one in ledger.entries(INSTALLATION, kind=BASELINE)
+            for one in ledger.entries(INSTALLATION, kind=BASELINE_SEEN)
             if one.payload["environment"] == environment
         }
         chains = [chain for chain in ledger.chains() if ledger_runs.run_of(chain)]
@@ -158,7 +159,7 @@ def _newest_chains(
     chains: Sequence[str], service: Service, ended: Mapping[str, datetime]
 ) -> list[tuple[str, datetime | None]]:
     """Return the chains of a service's releases and when each ended, the newest first; those under way before all."""
-    dags = ledger_runs.dags_of(service.name)
+    dags = dags_of_service(service.name)
     runs = {chain: run for chain in chains if (run := ledger_runs.run_of(chain)) and run[0] in dags}
     dated = [(chain, ended.get("/".join(run))) for chain, run in runs.items()]
     return sorted(dated, key=lambda one: one[1] or datetime.max.replace(tzinfo=UTC), reverse=True)
@@ -203,7 +204,7 @@ def _record_baseline(environment: str, service: str, host: str, release: str | N
     )
     with resources.ledger() as ledger, suppress(AlreadyRecorded):
         ledger.append_once(
-            INSTALLATION, BASELINE, seen, actor=this_task(), key=f"{BASELINE}/{service}/{environment}/{host}"
+            INSTALLATION, BASELINE_SEEN, seen, actor=this_task(), key=f"{BASELINE_SEEN}/{service}/{environment}/{host}"
         )
 
 
@@ -216,7 +217,7 @@ def _find_chain(service: str, host: str, release: str | None) -> str:
         ended = ends_of_releases(ledger)
         for chain in ledger.chains():
             run = ledger_runs.run_of(chain)
-            if run is None or run[0] not in ledger_runs.dags_of(service) or "/".join(run) in ended:
+            if run is None or run[0] not in dags_of_service(service) or "/".join(run) in ended:
                 continue
             with suppress(LedgerBroken):
                 entries = ledger.entries(chain)

@@ -16,6 +16,7 @@ from interlock.domain.errors import AlreadyRecorded
 from interlock.domain.ledger import runs
 from interlock.domain.ledger.chain import INSTALLATION, Break, unsigned_since
 from interlock.domain.ledger.findings import Finding
+from interlock.domain.ledger.kinds import CATALOGUE_CHANGED, KEY_USED
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
@@ -26,8 +27,6 @@ from .watched_releases import watched_chains
 
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
-CATALOGUE, KEY = "catalogue.changed", "key.used"
-"""Entries of the installation: what the catalogue's files are from then on, and the key that signs from then on."""
 MAX_SEALING_TIME = timedelta(minutes=10)
 """So long a task may take, tries and all, from a decision's entry to the signed head after it."""
 LEDGER_PARTS = 288
@@ -66,13 +65,15 @@ def _record_catalogue_and_key(ledger: Ledger) -> None:
     """Put on record which catalogue holds, file by file, if it is another than before; and the key that signs."""
     signer = resources.signer()
     key = {"key_id": signer.key_id, "public_key": signer.public_key.decode()}
-    ledger.append(INSTALLATION, KEY, key, actor="interlock", key=f"{KEY}/{signer.key_id}")
+    ledger.append(INSTALLATION, KEY_USED, key, actor="interlock", key=f"{KEY_USED}/{signer.key_id}")
     files = digests_of(catalogue_folder())
-    before = ledger.entries(INSTALLATION, kind=CATALOGUE)
+    before = ledger.entries(INSTALLATION, kind=CATALOGUE_CHANGED)
     if not before or before[-1].payload["files"] != files:
         told = {"files": files, "digest": sha256_of(files)}
         with suppress(AlreadyRecorded):  # another look was faster
-            ledger.append_once(INSTALLATION, CATALOGUE, told, actor=this_task(), key=f"{CATALOGUE}/{len(before) + 1}")
+            ledger.append_once(
+                INSTALLATION, CATALOGUE_CHANGED, told, actor=this_task(), key=f"{CATALOGUE_CHANGED}/{len(before) + 1}"
+            )
 
 
 def _last_check() -> datetime | None:

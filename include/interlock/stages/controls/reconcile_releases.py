@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.catalogue.catalogue import dags_of_catalogue, load_catalogue
+from interlock.domain.board.questions import ASK_TRAIN_BOARD, QUESTIONS
 from interlock.domain.catalogue import Service
-from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
+from interlock.domain.dag_names import EMERGENCY_STOP, RELEASES, ROLLBACKS, TRAINS, dags_of_service
 from interlock.domain.errors import CatalogueError, LedgerBroken, TransientError
 from interlock.domain.ledger import airflow_record, interventions
 from interlock.domain.ledger import runs as ledger_runs
 from interlock.domain.ledger.airflow_record import RunSeen
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
 from interlock.domain.ledger.findings import Finding
+from interlock.domain.ledger.kinds import ATTEMPT_REFUSED, BREAK_GLASS_USED, RELEASE_CLOSED
 from interlock.locations import catalogue_folder
-from interlock.stages.release.closure import QUESTIONS
-from interlock.stages.runtime import permits, resources
+from interlock.stages.runtime import resources
 from interlock.stages.runtime.catalogue import catalogue_digest
 from interlock.stages.runtime.taskflow import stage_task
-from interlock.stages.trains.passengers import ASK as ASK_TRAIN
 
 from .findings import record_findings
 from .watched_releases import WATCH_AFTER_END, watched_chains
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 
 log = logging.getLogger(__name__)
-QUESTION_TASKS = QUESTIONS | {ASK_TRAIN}
+QUESTION_TASKS = QUESTIONS | {ASK_TRAIN_BOARD}
 """The tasks of releases and of trains that ask people."""
 
 
@@ -46,12 +46,12 @@ def check_releases() -> int:
     foreign Dags with names of Interlock's Dags, edited connections, and a changed catalogue.
     """
     now = datetime.now(UTC)
-    services = {dag_id: service for service in _load_services() for dag_id in ledger_runs.dags_of(service.name)}
+    services = {dag_id: service for service in _load_services() for dag_id in dags_of_service(service.name)}
     with resources.ledger() as ledger, resources.airflow_api() as api:
         ours, seen = _find_own_dags(ledger), api.dags()
         runs = _find_releases(ledger, api, ours, now)
         found, passing = _compare_releases(ledger, api, runs, services)
-        paused = [dag_id for dag_id in (*services, "emergency_stop") if dag_id in seen and seen[dag_id].is_paused]
+        paused = [dag_id for dag_id in (*services, EMERGENCY_STOP) if dag_id in seen and seen[dag_id].is_paused]
         found += _find_paused_dags(api, paused, now - WATCH_AFTER_END)
         found += airflow_record.check_replaced_dags(
             {one: seen[one].place for one in ours if one in seen}, resources.home(), runs
@@ -177,11 +177,11 @@ def _find_interventions(
     edits = api.audit_log(began, event_pattern="connection") if service else ()
     accounted = [
         interventions.refusal(entry.payload)
-        for kind in (permits.REFUSED, "break_glass.used")  # the latter is a finding already
+        for kind in (ATTEMPT_REFUSED, BREAK_GLASS_USED)  # the latter is a finding already
         for entry in ledger.entries(INSTALLATION, kind=kind)
     ]
     done = interventions.done_by_hand(rows, accounted, dag_id=dag_id, run_id=run_id)
-    closed = next((entry.at for entry in entries if entry.kind == "release.closed"), now)
+    closed = next((entry.at for entry in entries if entry.kind == RELEASE_CLOSED), now)
     connections = resources.connections_of(service) if service else ()
     edited = [row for row in interventions.connections_edited(edits, connections) if row.at < closed]
     for row in (*done, *edited):

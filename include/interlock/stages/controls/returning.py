@@ -7,12 +7,14 @@ import logging
 from datetime import UTC, datetime
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.domain.calendars.stops import stops_in_force
+from interlock.domain.calendars.stops import STOPS, stops_in_force
 from interlock.domain.catalogue import Service
+from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import DeployError, LedgerBroken, PolicyViolation
-from interlock.domain.hosts.returning import RETURNED, Found, LeftOut, left_out, objections_to
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, unsigned_since
-from interlock.domain.ledger.runs import dags_of, run_of
+from interlock.domain.hosts.returning import Found, LeftOut, left_out, objections_to
+from interlock.domain.ledger.chain import INSTALLATION, unsigned_since
+from interlock.domain.ledger.kinds import HOST_RETURNED, RELEASE_ENDED
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.permits.objections import refuse
 from interlock.domain.records import Host, WaveReport
 from interlock.locations import catalogue_folder
@@ -56,9 +58,9 @@ def bring_hosts_back() -> list[str]:
 
 def _missed(service: Service) -> LeftOut | None:
     """Return what hosts of a service missed by its newest deployment; nothing while a release is under way."""
-    dags = dags_of(service.name)
+    dags = dags_of_service(service.name)
     with resources.ledger() as ledger:
-        ended = {str(entry.payload["run"]): entry for entry in ledger.entries(INSTALLATION, kind=ENDED)}
+        ended = {str(entry.payload["run"]): entry for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
         runs = {"/".join(run): chain for chain in ledger.chains() if (run := run_of(chain)) and run[0] in dags}
         under_way = set(runs) - set(ended)
         deployed = [run for run, entry in ended.items() if run in runs and entry.payload["outcome"] == "deployed"]
@@ -100,8 +102,8 @@ def _bring(service: Service, missed: LeftOut, hosts: list[Host]) -> list[str]:
     report = WaveReport(number=len(plan.waves), of=len(plan.waves), release=plan.release, results=results)
     with resources.ledger() as ledger:
         payload = {**report.to_xcom(), "digest": plan.bundle.sha256, **under(admission)}
-        key = f"{RETURNED}/{'/'.join(this_run())}/{service.name}"
-        entry = ledger.append(missed.chain, RETURNED, payload, actor=this_task(), key=key)
+        key = f"{HOST_RETURNED}/{'/'.join(this_run())}/{service.name}"
+        entry = ledger.append(missed.chain, HOST_RETURNED, payload, actor=this_task(), key=key)
         ledger.sign_head(missed.chain, resources.signer(), seals=entry)
     return [one.host for one in results if one.after == plan.release]
 
@@ -114,7 +116,7 @@ def _found(service: Service, missed: LeftOut) -> Found:
         entries = () if broken else ledger.entries(missed.chain)
         broken = broken or unsigned_since(missed.chain, entries, ledger.heads(missed.chain))
         of_version = standing(ledger, plan, missed.chain, entries)
-        stops = stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, now)
+        stops = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, now)
     return Found(
         broken=broken.sentence if broken else "",
         bundle=resources.store().digest_of(plan.bundle),

@@ -8,9 +8,9 @@ from typing import Any
 from airflow.sdk import Param, get_current_context
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.adapters.ledger.past_releases import REVIEWED
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import CatalogueError
+from interlock.domain.ledger.kinds import RELEASE_REVIEWED
 from interlock.domain.outcome.review import Review, find_ended, parse_review
 from interlock.stages.runtime import history
 from interlock.stages.runtime.requests import requester
@@ -60,5 +60,5 @@ def record_review() -> dict[str, Any]:
     review: Review = parse_review(dict(get_current_context()["params"]), reviewer)
     ended = find_ended(history.past_releases(review.service), review.service, review.run)
     payload = {**review.model_dump(mode="json"), "run": ended.run, "version": ended.version}
-    history.append(REVIEWED, payload, key=f"{REVIEWED}/{sha256_of(payload)[:32]}", actor=reviewer)
+    history.append(RELEASE_REVIEWED, payload, key=f"{RELEASE_REVIEWED}/{sha256_of(payload)[:32]}", actor=reviewer)
     return payload

@@ -11,9 +11,10 @@ from airflow.sdk import Param, chain, get_current_context
 
 from interlock.adapters.ledger.stops import declare, request_in, scopes
 from interlock.domain.calendars import stops
-from interlock.domain.calendars.stops import EVERYTHING, LIFTED, EmergencyStop, StopRequest
+from interlock.domain.calendars.stops import EVERYTHING, STOPS, EmergencyStop, StopRequest
 from interlock.domain.errors import AlreadyRecorded, ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_LIFTED
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
@@ -90,11 +91,11 @@ def record_stop() -> dict[str, Any]:
 
 
 def _lift(ledger: Ledger, request: StopRequest, by: str) -> Entry:
-    if known := ledger.find(INSTALLATION, f"{LIFTED}/{request.lift}/{'/'.join(this_run())}"):
+    if known := ledger.find(INSTALLATION, f"{EMERGENCY_STOP_LIFTED}/{request.lift}/{'/'.join(this_run())}"):
         return known  # by an earlier try of this task
-    stop = stops.stop_to_lift(ledger.entries(INSTALLATION, kind="emergency_stop.*"), request.lift)
+    stop = stops.stop_to_lift(ledger.entries(INSTALLATION, kind=STOPS), request.lift)
     payload = {"id": stop.id, "scope": stop.scope, "by": by, "reason": request.reason}
-    return _once(ledger, LIFTED, payload, by, f"{stop.id}/{'/'.join(this_run())}")
+    return _once(ledger, EMERGENCY_STOP_LIFTED, payload, by, f"{stop.id}/{'/'.join(this_run())}")
 
 
 def _once(ledger: Ledger, kind: str, payload: dict[str, Any], by: str, key: str) -> Entry:
@@ -111,7 +112,7 @@ def tell_of_stop(recorded: dict[str, Any]) -> list[str]:
     kind = recorded["kind"]
     told = {name: value for name, value in recorded.items() if name != "kind"}
     same = sha256("/".join((*this_run(), kind)).encode()).hexdigest()[:32]
-    if kind == LIFTED:
+    if kind == EMERGENCY_STOP_LIFTED:
         subject = f"Emergency stop {told['id']} of {told['scope']} lifted"
         text = f"{told['by']} lifted the emergency stop {told['id']} of {told['scope']}: {told['reason']}"
     else:

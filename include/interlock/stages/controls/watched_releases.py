@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from interlock.domain.errors import LedgerBroken
 from interlock.domain.ledger import runs
-from interlock.domain.ledger.chain import ENDED, INSTALLATION
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import RELEASE_ENDED
 
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
@@ -40,4 +41,4 @@ def _is_watched(ledger: Ledger, chain: str, run: tuple[str, str], ended: Mapping
 
 def ends_of_releases(ledger: Ledger) -> dict[str, datetime]:
     """Return when each release ended: Dag and run, and the instant."""
-    return {str(entry.payload["run"]): entry.at for entry in ledger.entries(INSTALLATION, kind=ENDED)}
+    return {str(entry.payload["run"]): entry.at for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}

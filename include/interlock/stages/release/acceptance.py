@@ -9,6 +9,7 @@ from airflow.sdk import XComArg, chain, task_group
 
 from interlock.adapters.templates import render
 from interlock.domain.board import decision as boards
+from interlock.domain.board.questions import ASK_APPROVERS
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Policy, Service
 from interlock.domain.change.policy import time_limits_of
@@ -27,8 +28,6 @@ from interlock.stages.approvals.people import APPROVE, REJECT, ask, persons, que
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
-ASK = "acceptance.ask_approver"
-
 
 def acceptance_digest(artifact: Artifact, report: QualityReport) -> str:
     """Return the digest of what is accepted: these bytes, with this quality report."""
@@ -39,7 +38,7 @@ def _asked(in_force: PolicyInForce, plan: ReleasePlan) -> bool:
     return in_force.flow.acceptance and not plan.rehearsal
 
 
-@stage_task(task_display_name="Prepare the acceptance question", words=ASK)
+@stage_task(task_display_name="Prepare the acceptance question", words=ASK_APPROVERS)
 def prepare_acceptance(
     service: str,
     in_force: PolicyInForce,
@@ -90,7 +89,7 @@ def decide_acceptance(
     return settled(
         boards.decide_single(
             described.functional_approvers,
-            votes_on(ASK, digest),
+            votes_on(ASK_APPROVERS, digest),
             subject="acceptance",
             digest=digest,
             requester=plan.requested_by,

@@ -19,6 +19,7 @@ from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Service
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.hosts.appspec import APPSPEC
+from interlock.domain.ledger.kinds import ARTIFACT_BUILT
 from interlock.domain.quality.rows import UNIT, rows_as_json
 from interlock.domain.records import Artifact, Blob, ReleasePlan
 from interlock.stages.runtime import resources
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @stage_task(
     task_display_name="Build, test and package",
-    evidence="artifact.built",
+    evidence=ARTIFACT_BUILT,
     execution_timeout=timedelta(hours=2),
     **on_build_workers(),
 )

@@ -12,10 +12,23 @@ from airflow.sdk import TriggerRule, XComArg, chain, get_current_context, task_g
 from interlock.adapters.airflow.rest_api import TaskState
 from interlock.adapters.evidence.sources import Sources, pack_release
 from interlock.adapters.quality.expectations import suite_digests
-from interlock.domain.board.waivers import ASK as ASK_WAIVERS
-from interlock.domain.catalogue import MOST_WAVES, ChangeType, Service
+from interlock.domain.board.questions import QUESTIONS
+from interlock.domain.catalogue import ChangeType, Service
 from interlock.domain.errors import CatalogueError, ReleaseError
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import (
+    ACCEPTANCE_DECIDED,
+    BACK_OUT_DONE,
+    BOARD_DECIDED,
+    COMMUNICATION_RECORDED,
+    PLAN_DECIDED,
+    PLAN_MADE,
+    QUALITY_JUDGED,
+    RELEASE_CLOSED,
+    RELEASE_REQUESTED,
+    VERIFICATION_JUDGED,
+    WAVE_DEPLOYED,
+)
 from interlock.domain.outcome.outcome import STAGE_TITLES, FailedTask, decide_outcome
 from interlock.domain.records import (
     BackOutReport,
@@ -30,26 +43,14 @@ from interlock.domain.records import (
     VerificationReport,
     WaveReport,
 )
-from interlock.stages.rollback.planning import ASK as ASK_ROLLBACK
 from interlock.stages.runtime import bookings, resources
 from interlock.stages.runtime.evidence import chain_entries, plan_in, record, this_task
 from interlock.stages.runtime.history import remember
 from interlock.stages.runtime.taskflow import REASON, keep_result, stage_task, this_run
-from interlock.stages.strategies.canary import ASK as ASK_CANARY
 from interlock.stages.strategies.rolling import answered_versions
-from interlock.stages.strategies.waves import ASK as ASK_WAVE
-
-from .acceptance import ASK as ASK_APPROVERS
-from .communication import ASK as ASK_SUPPORT
-from .planning import ASK as ASK_MANAGEMENT
-from .rollout import ASK as ASK_BOARD
 
 log = logging.getLogger(__name__)
 OWN_TASKS = frozenset({"closure.record_outcome", "closure.pack_evidence", "closure.close_release"})
-QUESTIONS = frozenset(
-    {ASK_MANAGEMENT, ASK_WAIVERS, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT, ASK_ROLLBACK, ASK_CANARY}
-) | {ASK_WAVE.format(number=number) for number in range(1, MOST_WAVES + 1)}
-"""The tasks that ask people; how they ended means nothing (see people.ask)."""
 R = TypeVar("R", bound=Record)
 
 
@@ -65,31 +66,31 @@ def record_outcome(service: str) -> Outcome:
     report now. A recorded outcome does not change, except that a failed release can still be backed out.
     """
     entries = chain_entries()
-    known = _last_in(entries, "release.closed", Outcome)
+    known = _last_in(entries, RELEASE_CLOSED, Outcome)
     if known is not None and known.outcome != "failed":
         return known
     rollout = plan_in(entries)
-    waves = tuple({wave.number: wave for wave in _all_in(entries, "wave.deployed", WaveReport)}.values())
-    back_out = _last_in(entries, "back_out.done", BackOutReport)
+    waves = tuple({wave.number: wave for wave in _all_in(entries, WAVE_DEPLOYED, WaveReport)}.values())
+    back_out = _last_in(entries, BACK_OUT_DONE, BackOutReport)
     outcome = decide_outcome(
         service=service,
         version=_version(entries),
         failed=_failed_tasks(),
         decisions=[
             decided[-1]
-            for kind in ("plan.decided", "acceptance.decided", "board.decided")
+            for kind in (PLAN_DECIDED, ACCEPTANCE_DECIDED, BOARD_DECIDED)
             if (decided := _all_in(entries, kind, Decision))
         ],
-        quality=_last_in(entries, "quality.judged", QualityReport),
+        quality=_last_in(entries, QUALITY_JUDGED, QualityReport),
         rollout=rollout,
-        communication=_last_in(entries, "communication.recorded", Communication),
+        communication=_last_in(entries, COMMUNICATION_RECORDED, Communication),
         waves=waves,
-        verification=_last_in(entries, "verification.judged", VerificationReport),
+        verification=_last_in(entries, VERIFICATION_JUDGED, VerificationReport),
         back_out=back_out,
         running=_running(service, rollout) if waves or back_out else {},
     )
     log.info("%s %s: %s, decided by %s. %s", service, outcome.version, outcome.outcome, outcome.stage, outcome.reason)
-    record("release.closed", outcome, seal=True)
+    record(RELEASE_CLOSED, outcome, seal=True)
     remember("/".join(this_run()), outcome, _change_type(entries), planned=_is_planned(entries))
     if rollout is not None:
         bookings.free(service, rollout.environment)
@@ -97,11 +98,11 @@ def record_outcome(service: str) -> Outcome:
 
 
 def _is_planned(entries: Sequence[Entry]) -> bool:
-    return any(entry.kind == "plan.made" for entry in entries)
+    return any(entry.kind == PLAN_MADE for entry in entries)
 
 
 def _change_type(entries: Sequence[Entry]) -> str:
-    asked = next((entry.payload for entry in reversed(entries) if entry.kind == "release.requested"), {})
+    asked = next((entry.payload for entry in reversed(entries) if entry.kind == RELEASE_REQUESTED), {})
     return str(asked.get("change_type") or ChangeType.NORMAL.value)
 
 
@@ -122,7 +123,7 @@ def close_release(service: str) -> Outcome:
 
     :raises ReleaseFailed: the release has another outcome, or no outcome is recorded.
     """
-    outcome = _last_in(chain_entries(), "release.closed", Outcome)
+    outcome = _last_in(chain_entries(), RELEASE_CLOSED, Outcome)
     if outcome is None:
         raise ReleaseFailed(f"The ledger has no outcome of this release of {service}.")
     keep_result(outcome)
@@ -136,7 +137,7 @@ def close_release(service: str) -> Outcome:
 
 def _version(entries: Sequence[Entry]) -> str:
     """Return the version that was asked for, whatever the stages made of it; of a rollback it may be chosen later."""
-    planned = _last_in(entries, "plan.made", ReleasePlan)
+    planned = _last_in(entries, PLAN_MADE, ReleasePlan)
     return str(get_current_context()["params"].get("version") or (planned.version if planned else "?"))
 
 

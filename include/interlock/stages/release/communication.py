@@ -10,19 +10,19 @@ from airflow.sdk import XComArg, chain, get_current_context, task_group
 
 from interlock.adapters import mail
 from interlock.adapters.templates import render
+from interlock.domain.board.questions import ASK_SUPPORT
 from interlock.domain.catalogue import Audience, Policy, Service, Training
 from interlock.domain.change.policy import time_limits_of
 from interlock.domain.errors import GateRejected
+from interlock.domain.ledger.kinds import COMMUNICATION_RECORDED, NOTES_WRITTEN, RELEASE_ANNOUNCED
 from interlock.domain.outcome.notes import announcement, release_notes
 from interlock.domain.records import Communication, Decision, ReleasePlan
 from interlock.stages.approvals.people import ACKNOWLEDGE, NOT_READY, ask, persons, question, votes_on
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
-ASK = "communication.acknowledge_training"
 
-
-@stage_task(task_display_name="Write the release notes", evidence="notes.written")
+@stage_task(task_display_name="Write the release notes", evidence=NOTES_WRITTEN)
 def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communication:
     """Write the release notes from the commits and tickets since the version that production runs."""
     _, _, described = resources.catalogue_of(service)
@@ -32,7 +32,7 @@ def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communic
     )
 
 
-@stage_task(task_display_name="Announce the release", evidence="release.announced")
+@stage_task(task_display_name="Announce the release", evidence=RELEASE_ANNOUNCED)
 def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communication:
     """E-mail the announcement to each audience. A retry of the task does not send an announcement twice."""
     _, _, described = resources.catalogue_of(service)
@@ -68,7 +68,7 @@ def _material(described: Service, training: Training, commit: str) -> tuple[str,
     return material.decode("utf-8", errors="replace"), sha256(material).hexdigest()
 
 
-@stage_task(task_display_name="Prepare the training questions", words=ASK)
+@stage_task(task_display_name="Prepare the training questions", words=ASK_SUPPORT)
 def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     """Prepare the training material for each support role that the service names."""
     policy, board, described = resources.catalogue_of(service)
@@ -98,7 +98,7 @@ def _role_digest(material: str, role: str) -> str:
     return sha256(f"{material} {role}".encode()).hexdigest()
 
 
-@stage_task(task_display_name="Record the communication", evidence="communication.recorded")
+@stage_task(task_display_name="Record the communication", evidence=COMMUNICATION_RECORDED)
 def record_communication(service: str, plan: ReleasePlan, announced: Communication) -> Communication:
     """Read from Airflow who acknowledged the training. The release ends unless each support role acknowledged it."""
     _, _, described = resources.catalogue_of(service)
@@ -107,7 +107,7 @@ def record_communication(service: str, plan: ReleasePlan, announced: Communicati
     _, digest = _material(described, training, plan.commit.sha)
     acknowledged = {}
     for role, users in training.acknowledge.items():
-        votes = [vote for vote in votes_on(ASK, _role_digest(digest, role)) if vote.user in users]
+        votes = [vote for vote in votes_on(ASK_SUPPORT, _role_digest(digest, role)) if vote.user in users]
         if not votes or votes[0].choice != ACKNOWLEDGE or votes[0].user is None:
             raise GateRejected(
                 f"{role} has not acknowledged the training material {training.material}."

@@ -9,6 +9,7 @@ from airflow.sdk import XComArg, task_group
 from interlock.adapters.build.builders import tool_version
 from interlock.domain.catalogue import Service
 from interlock.domain.change.policy import build_rules_of
+from interlock.domain.ledger.kinds import ASSETS_CHECKED
 from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.records import AssetReport, ReleasePlan
 from interlock.stages.runtime import resources
@@ -18,7 +19,7 @@ from interlock.stages.strategies import fleets
 log = logging.getLogger(__name__)
 
 
-@stage_task(task_display_name="Check hosts, load balancer and tools", evidence="assets.checked", **on_build_workers())
+@stage_task(task_display_name="Check hosts, load balancer and tools", evidence=ASSETS_CHECKED, **on_build_workers())
 def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
     """Check that the hosts, the load balancer and the build tool of the catalogue exist.
 

@@ -8,6 +8,7 @@ from airflow.sdk import XComArg, chain, task_group
 
 from interlock.adapters.hosts import web
 from interlock.domain.catalogue import Service
+from interlock.domain.ledger.kinds import BASELINE_MEASURED
 from interlock.domain.records import LoadReport, RolloutPlan
 from interlock.domain.rollout.rollout import wave_titles
 from interlock.stages.runtime import bookings, permits, resources
@@ -23,7 +24,7 @@ START = "{{ ti.xcom_pull(task_ids='rollout.freeze_plan')['not_before'] or dag_ru
 """Not before what the plan says; without that, the time has come already."""
 
 
-@stage_task(task_display_name="Measure the baseline load", evidence="baseline.measured")
+@stage_task(task_display_name="Measure the baseline load", evidence=BASELINE_MEASURED)
 def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
     """Measure response times and errors of the target under synthetic load, as the baseline for the verification.
 

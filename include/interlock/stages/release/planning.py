@@ -12,6 +12,7 @@ from airflow.sdk import XComArg, chain, task_group
 from interlock.adapters.source.git import Repository
 from interlock.adapters.templates import render
 from interlock.domain.board import decision as boards
+from interlock.domain.board.questions import ASK_MANAGEMENT
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import BoardBook, ChangeType, Flow, Policy, Service
 from interlock.domain.change.policy import flows_of, time_limits_of
@@ -20,6 +21,7 @@ from interlock.domain.change.risk import assess
 from interlock.domain.change.semver import BRANCHES, TAGS, bump, contradicts, version_in
 from interlock.domain.change.standard import template_for
 from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.ledger.kinds import PLAN_MADE
 from interlock.domain.outcome.review import refuse_unreviewed
 from interlock.domain.records import Decision, PastRelease, PolicyInForce, ReleasePlan, Risk, RunningRelease
 from interlock.stages.approvals.decisions import settled
@@ -34,10 +36,8 @@ from interlock.stages.strategies.rolling import what_runs
 
 from .policy import requested
 
-ASK = "planning.approve_plan"
 
-
-@stage_task(task_display_name="Plan the release", evidence="plan.made")
+@stage_task(task_display_name="Plan the release", evidence=PLAN_MADE)
 def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     """Pin the commit, read which version the target runs, list the changes, assess the risk, and find conflicts.
 
@@ -177,7 +177,7 @@ def _authors(policy: Policy, service: Service, book: BoardBook, plan: ReleasePla
     return boards.barred_authors(flows_of(policy, service)[plan.change_type], plan, book)
 
 
-@stage_task(task_display_name="Prepare the plan approval", words=ASK)
+@stage_task(task_display_name="Prepare the plan approval", words=ASK_MANAGEMENT)
 def prepare_approval(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     """Prepare the question to senior management, if the policy requires their approval for this release."""
     if not plan.plan_approval:
@@ -202,7 +202,7 @@ def decide_plan(service: str, plan: ReleasePlan) -> Decision:
     return settled(
         boards.decide_single(
             board.senior_management,
-            votes_on(ASK, digest),
+            votes_on(ASK_MANAGEMENT, digest),
             subject="plan",
             digest=digest,
             requester=plan.requested_by,

@@ -10,11 +10,12 @@ from interlock.adapters.build.tools import runs_unit_tests
 from interlock.domain.change import policy as rules
 from interlock.domain.change.request import ReleaseRequest, parse_request
 from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.kinds import FINDING, POLICY_RESOLVED, RELEASE_REQUESTED
 from interlock.domain.records import PolicyInForce
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.catalogue import catalogue_digest
 from interlock.stages.runtime.evidence import chain_entries, record
-from interlock.stages.runtime.requests import REQUESTED, requester
+from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task
 from interlock.stages.trains import passengers
 
@@ -26,10 +27,10 @@ def requested(service: str) -> ReleaseRequest:
     """
     policy, _, _ = resources.catalogue_of(service)
     request = parse_request(dict(get_current_context()["params"]), policy=policy)
-    first = next((entry.payload for entry in chain_entries() if entry.kind == REQUESTED), None)
+    first = next((entry.payload for entry in chain_entries() if entry.kind == RELEASE_REQUESTED), None)
     if first is not None and first != as_asked(service, request):
         what = f"The request of this run of {service} was changed after the run started."
-        record("finding", {"what": what, "asked": as_asked(service, request)})
+        record(FINDING, {"what": what, "asked": as_asked(service, request)})
         raise PolicyViolation(
             what,
             rule="the form and the requester of a release do not change after it started",
@@ -45,7 +46,7 @@ def as_asked(service: str, request: ReleaseRequest) -> dict[str, Any]:
     return {"service": service, "requested_by": requester(), **plain}
 
 
-@stage_task(task_display_name="Resolve the policy in force", evidence="policy.resolved")
+@stage_task(task_display_name="Resolve the policy in force", evidence=POLICY_RESOLVED)
 def resolve_policy(service: str) -> PolicyInForce:
     """Resolve the policy for this change type: the enterprise policy, tightened by the business unit and the service.
 
@@ -57,7 +58,7 @@ def resolve_policy(service: str) -> PolicyInForce:
     request = requested(service)
     asked = as_asked(service, request)
     by = asked["requested_by"]
-    record(REQUESTED, asked, actor=by)
+    record(RELEASE_REQUESTED, asked, actor=by)
     passengers.refuse_beside_its_train(policy, service, request, by)
     in_force = rules.resolve_policy(policy, described, request.change_type)
     rules.refuse_unmeasured(policy, described)

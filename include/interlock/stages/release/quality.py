@@ -15,6 +15,7 @@ from interlock.adapters.hosts import web
 from interlock.adapters.quality import expectations, reports
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Policy, Service
+from interlock.domain.ledger.kinds import QUALITY_JUDGED, SUITES_RUN, TEST_DEPLOYED, TEST_LOADED
 from interlock.domain.paths import docs_prefix
 from interlock.domain.quality.rows import (
     UNIT,
@@ -48,7 +49,7 @@ from .build import put_rows
 ENVIRONMENT = "test"
 
 
-@stage_task(task_display_name="Deploy to test", evidence="test.deployed")
+@stage_task(task_display_name="Deploy to test", evidence=TEST_DEPLOYED)
 def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> TestDeployment:
     """Deploy the bundle to all hosts of the test environment, in the same way as later to production."""
     _, _, described = resources.catalogue_of(service)
@@ -72,7 +73,7 @@ def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> Tes
 
 @stage_task(
     task_display_name="Run the test suites",
-    evidence="suites.run",
+    evidence=SUITES_RUN,
     execution_timeout=timedelta(hours=2),
     **on_build_workers(),
 )
@@ -95,14 +96,14 @@ def run_suites(service: str, plan: ReleasePlan, deployment: TestDeployment) -> S
     return SuiteRuns(tests=put_rows(store, tuple(rows), "suite-tests.json"), logs=logs, surroundings=surroundings)
 
 
-@stage_task(task_display_name="Run the load test", evidence="test.loaded")
+@stage_task(task_display_name="Run the load test", evidence=TEST_LOADED)
 def measure_load(service: str, assets: AssetReport) -> LoadReport:
     """Run the short synthetic load of the service against the test environment."""
     _, _, described = resources.catalogue_of(service)
     return asyncio.run(web.run_load(assets.hosts[ENVIRONMENT], described.load, described.health.port))
 
 
-@stage_task(task_display_name="Evaluate the quality", evidence="quality.judged")
+@stage_task(task_display_name="Evaluate the quality", evidence=QUALITY_JUDGED)
 def judge_quality(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, suites: SuiteRuns, load: LoadReport
 ) -> QualityReport:

@@ -13,10 +13,12 @@ from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.templates import render
 from interlock.domain.board import decision as boards
 from interlock.domain.board import voting
+from interlock.domain.board.questions import ASK_BOARD
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Policy, Service
 from interlock.domain.change.request import ReleaseRequest
 from interlock.domain.errors import AssetMissing, GateRejected
+from interlock.domain.ledger.kinds import ROLLOUT_FROZEN
 from interlock.domain.paths import quality_page
 from interlock.domain.records import (
     Artifact,
@@ -46,10 +48,8 @@ from interlock.stages.trains import passengers
 from .acceptance import acceptance_digest
 from .policy import requested
 
-ASK = "rollout.cast_ballot"
 
-
-@stage_task(task_display_name="Freeze the rollout plan", evidence="rollout.frozen", seal=True)
+@stage_task(task_display_name="Freeze the rollout plan", evidence=ROLLOUT_FROZEN, seal=True)
 def freeze_plan(
     service: str,
     in_force: PolicyInForce,
@@ -132,7 +132,7 @@ def prove_back_out(service: Service, environment: str, targets: tuple[Host, ...]
     return BackOutPlan(releases=releases, versions={host.host: host.version for host in running}, on_hosts=True)
 
 
-@stage_task(task_display_name="Prepare the ballots", words=ASK)
+@stage_task(task_display_name="Prepare the ballots", words=ASK_BOARD)
 def prepare_ballots(
     service: str,
     plan: ReleasePlan,
@@ -195,7 +195,7 @@ def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | No
         return passengers.count_on_train(board, rollout)
     in_time = [
         vote
-        for vote in votes_on(ASK, rollout.digest)
+        for vote in votes_on(ASK_BOARD, rollout.digest)
         if vote.at is not None and (rollout.decide_by is None or vote.at <= rollout.decide_by)
     ]
     return boards.count_votes(
@@ -219,7 +219,7 @@ class AwaitBoard(AwaitBallots):
     """
 
     template_fields = ("rollout", "ballots")
-    asks = ASK
+    asks = ASK_BOARD
 
     def __init__(self, *, service: str, rollout: Any, ballots: Any, **kwargs: Any) -> None:
         super().__init__(ballots=ballots, **kwargs)

@@ -15,6 +15,7 @@ from interlock.adapters.quality import expectations
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Health, Service
 from interlock.domain.errors import PolicyViolation, VerificationFailed
+from interlock.domain.ledger.kinds import BACK_OUT_DONE, HOSTS_SMOKED, LOAD_MEASURED, VERIFICATION_JUDGED
 from interlock.domain.paths import docs_prefix
 from interlock.domain.quality.verification import compare_hosts
 from interlock.domain.records import (
@@ -40,7 +41,7 @@ from interlock.stages.runtime.versions import as_it_was
 from interlock.stages.strategies import rolling, traffic
 
 
-@stage_task(task_display_name="Run the smoke tests", evidence="hosts.smoked")
+@stage_task(task_display_name="Run the smoke tests", evidence=HOSTS_SMOKED)
 def smoke_hosts(service: str, rollout: RolloutPlan) -> SmokeReport:
     """Send the smoke requests of the service to every host, and check the version that each host reports."""
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
@@ -63,7 +64,7 @@ def _of_versions(versions: Mapping[str, str | None], health: Health, expected: s
     ]
 
 
-@stage_task(task_display_name="Measure the load after the release", evidence="load.measured")
+@stage_task(task_display_name="Measure the load after the release", evidence=LOAD_MEASURED)
 def measure_after(service: str, rollout: RolloutPlan) -> LoadReport:
     """Run the same synthetic load against the target as before the release."""
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
@@ -71,7 +72,7 @@ def measure_after(service: str, rollout: RolloutPlan) -> LoadReport:
     return asyncio.run(web.run_load(hosts, described.load, described.health.port, moment="after"))
 
 
-@stage_task(task_display_name="Evaluate the implementation", evidence="verification.judged")
+@stage_task(task_display_name="Evaluate the implementation", evidence=VERIFICATION_JUDGED)
 def judge_verification(
     service: str,
     in_force: PolicyInForce,
@@ -106,7 +107,7 @@ def judge_verification(
             docs=resources.store().put_tree(judged.docs, docs_prefix(dag_id, run_id, "verification")),
         )
     if not report.success:
-        push_result(report, "verification.judged")
+        push_result(report, VERIFICATION_JUDGED)
         raise VerificationFailed(
             f"The verification of {service} {rollout.version} in {rollout.environment} failed. {report.reason()}.",
             rule=f"thresholds of {', '.join(sorted(set(in_force.sources.values())))}",
@@ -170,7 +171,7 @@ def back_out(service: str) -> BackOutReport:
         if version and versions.get(host) != version
     }
     report = BackOutReport(because=_first_reason(ti), results=results, verified=not wrong)
-    push_result(report, "back_out.done")
+    push_result(report, BACK_OUT_DONE)
     if wrong:
         raise rolling.deploy_error(
             results,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import XComArg, task_group
 
 from interlock.domain.catalogue import Service
+from interlock.domain.ledger.kinds import COMMUNICATION_RECORDED, NOTES_WRITTEN
 from interlock.domain.outcome import rollback
 from interlock.domain.records import Communication, Decision, ReleasePlan
 from interlock.stages.release.communication import announce
@@ -14,7 +15,7 @@ from interlock.stages.runtime.taskflow import stage_task
 from .earlier_release import read_earlier_release
 
 
-@stage_task(task_display_name="Write the rollback notes", evidence="notes.written")
+@stage_task(task_display_name="Write the rollback notes", evidence=NOTES_WRITTEN)
 def write_rollback_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communication:
     """Write the notes for the audiences: which version production returns to, and why."""
     _, _, described = resources.catalogue_of(service)
@@ -22,7 +23,7 @@ def write_rollback_notes(service: str, plan: ReleasePlan, decision: Decision) ->
     return Communication(notes=resources.store().put_bytes(notes.encode(), "rollback.md"), sent={}, acknowledged={})
 
 
-@stage_task(task_display_name="Record the communication", evidence="communication.recorded")
+@stage_task(task_display_name="Record the communication", evidence=COMMUNICATION_RECORDED)
 def record_told(announced: Communication) -> Communication:
     """Record who was notified. A rollback needs no new training."""
     return announced

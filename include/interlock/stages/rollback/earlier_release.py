@@ -12,6 +12,14 @@ from airflow.sdk import XComArg, task_group
 
 from interlock.domain.catalogue import Service
 from interlock.domain.errors import DigestMismatch, GateRejected, PolicyViolation
+from interlock.domain.ledger.kinds import (
+    ACCEPTANCE_DECIDED,
+    ARTIFACT_BUILT,
+    ASSETS_CHECKED,
+    QUALITY_JUDGED,
+    QUALITY_WAIVED,
+    ROLLBACK_PROVEN,
+)
 from interlock.domain.outcome.deployments import DeployedRelease
 from interlock.domain.records import Artifact, AssetReport, Decision, QualityReport, ReleasePlan, Waiver
 from interlock.stages.release.acceptance import acceptance_digest
@@ -21,13 +29,10 @@ from interlock.stages.runtime.taskflow import stage_task
 from interlock.stages.runtime.versions import deployed_release
 from interlock.stages.strategies import fleets
 
-PROVEN = "rollback.proven"
-"""The entry with what proves that the release was there before, in the entries of its own chain."""
-
 
 def read_earlier_release() -> DeployedRelease:
     """Return the release that this rollback goes back to: read from its own chain again, and proven again."""
-    proofs = [entry for entry in chain_entries() if entry.kind == PROVEN]
+    proofs = [entry for entry in chain_entries() if entry.kind == ROLLBACK_PROVEN]
     release = deployed_release(proofs[-1].payload["chain"]) if proofs else None
     if release is not None and release.closed in {entry["hash"] for entry in proofs[-1].payload["entries"]}:
         return release
@@ -39,7 +44,7 @@ def read_earlier_release() -> DeployedRelease:
     )
 
 
-@stage_task(task_display_name="Check hosts and load balancer", evidence="assets.checked")
+@stage_task(task_display_name="Check hosts and load balancer", evidence=ASSETS_CHECKED)
 def check_targets(service: str, plan: ReleasePlan) -> AssetReport:
     """Check that the hosts and the load balancer of the catalogue exist, and start stopped hosts.
 
@@ -59,7 +64,7 @@ def design_stage(service: Service, plan: XComArg) -> XComArg:
     return check_targets(service.name, plan)
 
 
-@stage_task(task_display_name="Reuse the released artifact", evidence="artifact.built")
+@stage_task(task_display_name="Reuse the released artifact", evidence=ARTIFACT_BUILT)
 def take_artifact(service: str, plan: ReleasePlan) -> Artifact:
     """Reuse the artifact of the earlier release. Its content in the artifact store is checked against its digest."""
     release = read_earlier_release()
@@ -81,7 +86,7 @@ def build_stage(service: Service, plan: XComArg) -> XComArg:
     return take_artifact(service.name, plan)
 
 
-@stage_task(task_display_name="Reuse the quality report", evidence="quality.judged")
+@stage_task(task_display_name="Reuse the quality report", evidence=QUALITY_JUDGED)
 def take_report(artifact: Artifact) -> QualityReport:
     """Reuse the quality report of the earlier release."""
     release = read_earlier_release()
@@ -111,7 +116,7 @@ def take_waivers(report: QualityReport) -> list[Waiver]:
             next_step=f"release {release.version} as an emergency change, and request new waivers",
         )
     for waiver in holding:
-        record("quality.waived", waiver, actor=waiver.by, seal=True)
+        record(QUALITY_WAIVED, waiver, actor=waiver.by, seal=True)
     return holding
 
 
@@ -126,7 +131,7 @@ def quality_stage(artifact: XComArg) -> tuple[XComArg, XComArg]:
     return report, take_waivers(report)
 
 
-@stage_task(task_display_name="Reuse the acceptance", evidence="acceptance.decided", seal=True)
+@stage_task(task_display_name="Reuse the acceptance", evidence=ACCEPTANCE_DECIDED, seal=True)
 def take_acceptance(artifact: Artifact, report: QualityReport) -> Decision:
     """Reuse the acceptance of the earlier release, for the same artifact and the same quality report."""
     release = read_earlier_release()

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk import XComArg, chain, task_group
 
+from interlock.domain.board.questions import ASK_ROLLBACK
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import ChangeType, Service
 from interlock.domain.change.request import LONGEST_SUMMARY
@@ -16,6 +17,7 @@ from interlock.domain.change.semver import bump
 from interlock.domain.change.standard import template_for
 from interlock.domain.errors import GateRejected, PolicyViolation
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import PLAN_MADE, RELEASE_CLOSED, ROLLBACK_PROVEN, ROLLOUT_FROZEN
 from interlock.domain.outcome import rollback
 from interlock.domain.outcome.deployments import DeployedRelease
 from interlock.domain.outcome.outcome import PRODUCTION
@@ -33,14 +35,12 @@ from interlock.stages.runtime.versions import answers_since, deployed_releases, 
 from interlock.stages.strategies import fleets
 from interlock.stages.strategies.rolling import what_runs
 
-from .earlier_release import PROVEN
 from .policy import read_request
 
-ASK = "planning.choose_release"
 CANCEL = "Cancel the rollback"
 
 
-@stage_task(task_display_name="List the releases to roll back to", words=ASK)
+@stage_task(task_display_name="List the releases to roll back to", words=ASK_ROLLBACK)
 def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]]:
     """Prepare the question which release to roll back to, if the form does not name a version.
 
@@ -87,7 +87,7 @@ def _running_releases(service: str) -> tuple[RunningRelease, ...]:
     return what_runs(described, PRODUCTION, fleets.serving(described.environments[PRODUCTION]))
 
 
-@stage_task(task_display_name="Plan the rollback", evidence="plan.made")
+@stage_task(task_display_name="Plan the rollback", evidence=PLAN_MADE)
 def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
     """Find the release in the ledger, verify that production ran it, and check the rollback against the policy.
 
@@ -112,7 +112,11 @@ def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
     )
     like = template_for(policy, described, bump="rollback", risk=risk.score, answers=answers, now=datetime.now(UTC))
     _refuse_unasked(in_force, release, risk.score)
-    record(PROVEN, _read_proof(release, f"{like.name}: {like.title} (authorised by {like.authorised_by})"), seal=True)
+    record(
+        ROLLBACK_PROVEN,
+        _read_proof(release, f"{like.name}: {like.title} (authorised by {like.authorised_by})"),
+        seal=True,
+    )
     return ReleasePlan(
         service=service,
         version=version,
@@ -146,7 +150,7 @@ def _previous_version(running: Sequence[RunningRelease]) -> str | None:
 def _chosen_version(may: Sequence[DeployedRelease]) -> str:
     """Return the version that whoever asked for the rollback chose, by Airflow's record of the answer."""
     by = requester()
-    answers = [vote for vote in votes_on(ASK, _digest_of(may)) if vote.user == by]
+    answers = [vote for vote in votes_on(ASK_ROLLBACK, _digest_of(may)) if vote.user == by]
     chosen = [one.version for one in may for vote in answers[:1] if vote.choice == rollback.describe_candidate(one)]
     if not chosen:
         raise GateRejected(
@@ -181,7 +185,7 @@ def _read_proof(release: DeployedRelease, template: str) -> dict[str, Any]:
     """Return the entries that prove that the release was deployed, and the signatures on them."""
     with resources.ledger() as ledger:
         entries, heads = ledger.entries(release.chain), ledger.heads(release.chain)
-    kept = {kind: _last_entry(entries, kind) for kind in ("rollout.frozen", "release.closed")}
+    kept = {kind: _last_entry(entries, kind) for kind in (ROLLOUT_FROZEN, RELEASE_CLOSED)}
     hashes = {entry.hash for entry in kept.values()}
     return {
         "chain": release.chain,

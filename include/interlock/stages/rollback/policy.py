@@ -6,6 +6,7 @@ from airflow.sdk import Param, XComArg, get_current_context, task_group
 
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change import policy as rules
+from interlock.domain.ledger.kinds import POLICY_RESOLVED, RELEASE_REQUESTED
 from interlock.domain.outcome import rollback
 from interlock.domain.outcome.rollback import RollbackRequest
 from interlock.domain.records import PolicyInForce
@@ -49,14 +50,14 @@ def read_request() -> RollbackRequest:
     return rollback.parse_rollback(dict(get_current_context()["params"]))
 
 
-@stage_task(task_display_name="Resolve the policy in force", evidence="policy.resolved")
+@stage_task(task_display_name="Resolve the policy in force", evidence=POLICY_RESOLVED)
 def resolve_rollback(service: str) -> PolicyInForce:
     """Resolve the policy for standard changes. Refuse an invalid form, and a run that no person requested."""
     resources.refuse_unguarded()
     policy, _, described = resources.catalogue_of(service)
     request, by = read_request(), requester()
     asked = {"service": service, "requested_by": by, "change_type": ChangeType.STANDARD.value, "rollback": True}
-    record("release.requested", {**asked, **request.model_dump(mode="json")}, actor=by)
+    record(RELEASE_REQUESTED, {**asked, **request.model_dump(mode="json")}, actor=by)
     in_force = rules.resolve_policy(policy, described, ChangeType.STANDARD)
     return in_force.model_copy(update={"digest": catalogue_digest(service)})
 

@@ -10,6 +10,7 @@ from airflow.sdk import XComArg, task_group
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Service
 from interlock.domain.errors import GateRejected
+from interlock.domain.ledger.kinds import ROLLOUT_FROZEN
 from interlock.domain.records import (
     Artifact,
     AssetReport,
@@ -30,7 +31,7 @@ from interlock.stages.runtime.taskflow import stage_task
 from .earlier_release import read_earlier_release
 
 
-@stage_task(task_display_name="Freeze the rollout plan", evidence="rollout.frozen", seal=True)
+@stage_task(task_display_name="Freeze the rollout plan", evidence=ROLLOUT_FROZEN, seal=True)
 def freeze_rollback(
     service: str,
     in_force: PolicyInForce,

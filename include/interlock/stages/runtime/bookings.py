@@ -8,19 +8,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from interlock.domain.calendars import bookings
-from interlock.domain.calendars.bookings import (
-    BOOKED,
-    DEAD,
-    EXTENDED,
-    FREED,
-    QUEUED,
-    RECOVERED,
-    Booking,
-    Standing,
-    booking_chain,
-)
+from interlock.domain.calendars.bookings import DEAD, Booking, Standing, booking_chain
 from interlock.domain.catalogue import Policy
 from interlock.domain.errors import AlreadyRecorded, TransientError
+from interlock.domain.ledger.kinds import (
+    ENVIRONMENT_BOOKED,
+    ENVIRONMENT_EXTENDED,
+    ENVIRONMENT_FREED,
+    ENVIRONMENT_QUEUED,
+    ENVIRONMENT_RECOVERED,
+    RELEASE_CLOSED,
+)
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.records import RolloutPlan
 
@@ -69,7 +67,7 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
             if verdict.then == "held" and found.booking is not None:
                 return _extended(ledger, policy, chain, found.booking, now)
             if verdict.dead is not None:
-                _recover(ledger, chain, verdict.dead, key=f"{RECOVERED}/{found.made}")
+                _recover(ledger, chain, verdict.dead, key=f"{ENVIRONMENT_RECOVERED}/{found.made}")
             booking = Booking(
                 environment=rollout.environment,
                 service=rollout.service,
@@ -82,7 +80,11 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
             try:
                 # Whoever else saw it free at the same time has the same key: one of them gets it.
                 ledger.append_once(
-                    chain, BOOKED, booking.model_dump(mode="json"), actor=this_task(), key=f"{BOOKED}/{found.made + 1}"
+                    chain,
+                    ENVIRONMENT_BOOKED,
+                    booking.model_dump(mode="json"),
+                    actor=this_task(),
+                    key=f"{ENVIRONMENT_BOOKED}/{found.made + 1}",
                 )
             except AlreadyRecorded:
                 continue
@@ -95,7 +97,9 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
 
 def _recover(ledger: Ledger, chain: str, dead: Booking, *, key: str) -> None:
     with suppress(AlreadyRecorded):  # by another newcomer: who books first has it
-        ledger.append_once(chain, RECOVERED, {"holder": dead.holder, "because": DEAD}, actor=this_chain(), key=key)
+        ledger.append_once(
+            chain, ENVIRONMENT_RECOVERED, {"holder": dead.holder, "because": DEAD}, actor=this_chain(), key=key
+        )
         log.warning("%s, but %s. The booking was released.", dead, DEAD)
 
 
@@ -105,9 +109,9 @@ def _stand_in_line(ledger: Ledger, policy: Policy, chain: str, found: Standing, 
     holder = this_chain()
     if holder not in found.line:
         # Once for each turn: who had the environment and lost it comes to the end of the line.
-        key = f"{QUEUED}/{holder}/{found.made}"
+        key = f"{ENVIRONMENT_QUEUED}/{holder}/{found.made}"
         with suppress(AlreadyRecorded):
-            ledger.append_once(chain, QUEUED, {"holder": holder}, actor=this_task(), key=key)
+            ledger.append_once(chain, ENVIRONMENT_QUEUED, {"holder": holder}, actor=this_task(), key=key)
     wait(why, datetime.now(UTC) + AGAIN)
 
 
@@ -117,7 +121,13 @@ def _extended(ledger: Ledger, policy: Policy, chain: str, booking: Booking, now:
         return booking
     until = now + policy.bookings.longest
     told = {"holder": booking.holder, "until": until.isoformat()}
-    ledger.append(chain, EXTENDED, told, actor=this_task(), key=f"{EXTENDED}/{booking.holder}/{until.isoformat()}")
+    ledger.append(
+        chain,
+        ENVIRONMENT_EXTENDED,
+        told,
+        actor=this_task(),
+        key=f"{ENVIRONMENT_EXTENDED}/{booking.holder}/{until.isoformat()}",
+    )
     return booking.model_copy(update={"until": until})
 
 
@@ -128,7 +138,13 @@ def free(service: str, environment: str) -> None:
         found = bookings.standing(ledger.entries(chain))
         holds = found.booking is not None and found.booking.holder == holder
         if holds or holder in found.line:
-            ledger.append(chain, FREED, {"holder": holder}, actor=this_task(), key=f"{FREED}/{holder}/{found.made}")
+            ledger.append(
+                chain,
+                ENVIRONMENT_FREED,
+                {"holder": holder},
+                actor=this_task(),
+                key=f"{ENVIRONMENT_FREED}/{holder}/{found.made}",
+            )
             ledger.sign_head(chain, resources.signer())
 
 
@@ -147,7 +163,7 @@ def make_way(service: str, environment: str) -> None:
         found = bookings.standing(ledger.entries(chain))
         booking = found.booking
         if booking is not None and booking.holder != this_chain() and not is_under_way(booking.holder):
-            _recover(ledger, chain, booking, key=f"{RECOVERED}/{found.made}")
+            _recover(ledger, chain, booking, key=f"{ENVIRONMENT_RECOVERED}/{found.made}")
 
 
 def await_others(policy: Policy, service: str, environment: str) -> None:
@@ -170,7 +186,7 @@ def is_under_way(chain: str) -> bool:
     if run is None:
         return False
     with resources.ledger() as ledger:
-        if ledger.entries(chain, kind="release.closed"):
+        if ledger.entries(chain, kind=RELEASE_CLOSED):
             return False
     with resources.airflow_api() as api:
         return api.run_state(*run) in UNDER_WAY

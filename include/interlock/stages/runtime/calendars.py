@@ -19,10 +19,11 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from interlock.adapters.calendars.copies import copies_folder
 from interlock.adapters.catalogue.catalogue import calendars_of
 from interlock.domain.calendars.calendar import Answer, Calendars, may_change
-from interlock.domain.calendars.overrides import OVERRIDDEN, overridden
+from interlock.domain.calendars.overrides import overridden
 from interlock.domain.catalogue import Policy, Service
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_REQUESTED
 from interlock.locations import catalogue_folder
 
 from . import resources
@@ -60,8 +61,8 @@ def answer_now(policy: Policy, service: Service, environment: str) -> Answer:
     """Say whether a service may change an environment now, what was overridden for it left out."""
     now = datetime.now(UTC)
     with resources.ledger() as ledger:
-        entries = ledger.entries(INSTALLATION, kind=OVERRIDDEN)
-        asked = ledger.entries(this_chain(), kind="release.requested") if entries else ()
+        entries = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
+        asked = ledger.entries(this_chain(), kind=RELEASE_REQUESTED) if entries else ()
     by = str(asked[-1].payload.get("requested_by", "")) if asked else ""
     lifted = overridden(entries, service.name, environment, now, requester=by)
     return may_change(calendars_now(policy), service, environment, now, overridden=lifted)

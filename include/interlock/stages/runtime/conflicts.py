@@ -17,6 +17,7 @@ from interlock.domain.board.voting import VotingRule, voting_rule
 from interlock.domain.calendars.conflicts import Conflict, of_line, of_quorum
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import ReleaseError
+from interlock.domain.ledger.kinds import CONFLICTS_FOUND
 from interlock.domain.records import PolicyInForce, ReleasePlan
 from interlock.domain.trains.manifest import CONDUCTOR, PlannedRun
 from interlock.locations import catalogue_folder
@@ -26,7 +27,6 @@ from . import calendars, resources
 from .evidence import chain_entries, record, this_chain
 
 log = logging.getLogger(__name__)
-FOUND = "conflicts.found"
 SHOWN = "conflicts"
 """The XCom that says what a release or a train clashes with."""
 
@@ -112,11 +112,11 @@ def _leave(found: Sequence[Conflict]) -> None:
     for one in found:
         log.warning("%s", one)
     said: list[dict[str, Any]] = [one.model_dump(mode="json") for one in found]
-    record(FOUND, {"conflicts": said})
+    record(CONFLICTS_FOUND, {"conflicts": said})
     get_current_context()["ti"].xcom_push(key=SHOWN, value=[str(one) for one in found])
 
 
 def noted() -> list[str]:
     """Return what the running release clashes with, in words, as it was found when it was planned."""
-    found = next((entry.payload for entry in reversed(chain_entries()) if entry.kind == FOUND), {})
+    found = next((entry.payload for entry in reversed(chain_entries()) if entry.kind == CONFLICTS_FOUND), {})
     return [str(Conflict.model_validate(one)) for one in found.get("conflicts", ())]

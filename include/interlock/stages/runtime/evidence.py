@@ -15,7 +15,8 @@ from interlock.adapters.signing.witness import as_worded, only_worded
 from interlock.domain.canonical import Sha256, sha256_of
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry, release_chain
-from interlock.domain.ledger.witness import WORDED, question_digest, refuse_unworded
+from interlock.domain.ledger.kinds import FINDING, QUESTION_WORDED, ROLLOUT_FROZEN, SEVERAL
+from interlock.domain.ledger.witness import question_digest, refuse_unworded
 from interlock.domain.permits.ended_releases import refuse_ended
 from interlock.domain.records import Record, RolloutPlan
 from interlock.domain.trains.manifest import Manifest
@@ -24,8 +25,6 @@ from . import resources
 
 AfterEnd = Literal["refuse", "way_back", "go_on"]
 """What a task does when its release has ended: nothing; go on if the release failed; go on, as part of the end."""
-SEVERAL = ("quality.waived", "wave.deployed")
-"""Kinds of which a release has several that hold: each waiver, and each wave."""
 
 
 def this_chain() -> str:
@@ -84,8 +83,8 @@ def record_worded(asks: str, questions: Sequence[Mapping[str, Any]]) -> None:
         payload = as_worded(this_chain(), asks, digests, resources.signer())
         task, said = this_task(), sha256_of({"questions": digests})[:32]
         with resources.ledger() as ledger:
-            if ledger.find(this_chain(), key := f"{WORDED}/{task}/{asks}/{said}") is None:
-                ledger.append(this_chain(), WORDED, payload, actor=task, key=key)
+            if ledger.find(this_chain(), key := f"{QUESTION_WORDED}/{task}/{asks}/{said}") is None:
+                ledger.append(this_chain(), QUESTION_WORDED, payload, actor=task, key=key)
 
 
 def refuse_other_words(task_id: str, asked: Sequence[tuple[str, str, Sequence[str]]], entries: Sequence[Entry]) -> None:
@@ -100,7 +99,7 @@ def refuse_other_words(task_id: str, asked: Sequence[tuple[str, str, Sequence[st
         try:
             refuse_unworded(task_id, question_digest(subject, body, assigned), known)
         except PolicyViolation as error:
-            record("finding", {"what": error.what}, seal=True)
+            record(FINDING, {"what": error.what}, seal=True)
             raise
 
 
@@ -130,7 +129,7 @@ def _refuse_unrecorded(records: Iterable[Record], entries: Sequence[Entry]) -> N
         plain = one.to_xcom()
         if not any(plain.items() <= payload.items() for payload in known):
             what = f"{this_task()} received a {type(one).__name__} that differs from the record in the ledger."
-            record("finding", {"what": what, "given": sha256_of(plain)}, seal=True)
+            record(FINDING, {"what": what, "given": sha256_of(plain)}, seal=True)
             raise PolicyViolation(
                 what,
                 rule="a task only accepts results that the ledger recorded; an edited XCom is void",
@@ -147,5 +146,5 @@ def chain_entries() -> tuple[Entry, ...]:
 
 def plan_in(entries: Sequence[Entry]) -> RolloutPlan | None:
     """Return the plan that was frozen last, as the ledger has it; none: none was."""
-    found = next((entry.payload for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
+    found = next((entry.payload for entry in reversed(entries) if entry.kind == ROLLOUT_FROZEN), None)
     return None if found is None else RolloutPlan.from_xcom({k: v for k, v in found.items() if k != "digest"})

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from interlock.adapters.ledger.past_releases import ended_releases
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry
+from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.kinds import RELEASE_ENDED
 from interlock.domain.records import Outcome, PastRelease
 
 from . import resources
@@ -27,7 +28,7 @@ def remember(run: str, outcome: Outcome, change_type: str, *, planned: bool) -> 
         "outcome": outcome.outcome,
         "planned": planned,
     }
-    append(ENDED, told, key=f"{ENDED}/{run}", actor=this_task())
+    append(RELEASE_ENDED, told, key=f"{RELEASE_ENDED}/{run}", actor=this_task())
 
 
 def past_releases(service: str) -> tuple[PastRelease, ...]:

@@ -14,12 +14,24 @@ from time import sleep
 from typing import Any
 
 from interlock.adapters.permits.issuer import Admission, PermitIssuer
-from interlock.domain.calendars.stops import EmergencyStop, refuse_halted, stops_in_force
+from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
 from interlock.domain.catalogue import Service
+from interlock.domain.dag_names import RECONCILE
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger import interventions
 from interlock.domain.ledger.chain import INSTALLATION, Entry, unsigned_since
 from interlock.domain.ledger.findings import findings_about
+from interlock.domain.ledger.kinds import (
+    ATTEMPT_REFUSED,
+    BASELINE_MEASURED,
+    FINDING,
+    MANIFEST_FROZEN,
+    PERMIT_REFUSED,
+    QUALITY_JUDGED,
+    QUALITY_WAIVED,
+    RELEASE_CLOSED,
+    ROLLOUT_FROZEN,
+)
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.permits import ended_releases, permit
@@ -38,9 +50,6 @@ from .versions import overtaken, standing
 Envelope = dict[str, Any]
 PATIENCE = 8
 """Seconds that the guard may take to record what it refused; until then it looks as if it had been done."""
-REFUSED = "attempt.refused"
-REFUSED_PERMIT = "permit.refused"
-"""The entry with everything that spoke against changing an environment."""
 
 
 @contextmanager
@@ -74,7 +83,7 @@ def admission_to_watch(environment: str, hosts: Sequence[Host], catalogue: str) 
         def ask() -> Envelope:
             return office.issue(
                 purpose="inspect",
-                chain=f"reconcile/{datetime.now(UTC):%Y-%m-%d}",
+                chain=f"{RECONCILE}/{datetime.now(UTC):%Y-%m-%d}",
                 environment=environment,
                 hosts=_addresses(hosts),
                 catalogue=catalogue,
@@ -173,7 +182,7 @@ def came_to_its_target(plan: RolloutPlan) -> bool:
     """Tell whether hosts may have been changed by a plan, by the ledger."""
     entries = chain_entries()
     if plan.environment in permit.SANDBOXES:
-        return any(entry.kind == "baseline.measured" for entry in entries)
+        return any(entry.kind == BASELINE_MEASURED for entry in entries)
     return ended_releases.had_permit(plan, entries)
 
 
@@ -232,7 +241,7 @@ def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, 
     objections = permits_objections.objections(plan, found, datetime.now(UTC))
     if objections and not found.closed:
         with suppress(ReleaseError):  # what cannot be put on record is refused all the same
-            record(REFUSED_PERMIT, {"because": [one.what for one in objections], "plan": plan.digest})
+            record(PERMIT_REFUSED, {"because": [one.what for one in objections], "plan": plan.digest})
     permits_objections.refuse(objections)
 
 
@@ -250,9 +259,7 @@ def refuse_emergency(service: str) -> None:
 
 def _stops(described: Service) -> tuple[EmergencyStop, ...]:
     with resources.ledger() as ledger:
-        return tuple(
-            stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, datetime.now(UTC))
-        )
+        return tuple(stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, datetime.now(UTC)))
 
 
 def frozen_plan() -> RolloutPlan | None:
@@ -270,19 +277,19 @@ def circumstances(
         broken = ledger.check(this_chain(), [resources.signer().public_key])
         entries = () if broken else ledger.entries(this_chain())
         unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
-        stops = stops_in_force(ledger.entries(INSTALLATION, kind="emergency_stop.*"), described, now)
-        about = findings_about(ledger.entries(INSTALLATION, kind="finding"), this_chain())
+        stops = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, now)
+        about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), this_chain())
         of_version = standing(ledger, plan, this_chain(), entries)
     frozen = plan_in(entries)
-    quality = [entry for entry in entries if entry.kind == "quality.judged"]
+    quality = [entry for entry in entries if entry.kind == QUALITY_JUDGED]
     return Circumstances(
         frozen=frozen.digest if frozen else None,
         decision=decision,
         catalogue=catalogue_digest(service),
         bundle=resources.store().digest_of(plan.bundle),
         quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
-        waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == "quality.waived"),
-        closed=any(entry.kind == "release.closed" for entry in entries),
+        waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
+        closed=any(entry.kind == RELEASE_CLOSED for entry in entries),
         unsigned=unsigned.sentence if unsigned else "",
         stops=tuple(map(str, stops)),
         freezes=calendars.closed_now(policy, described, plan.environment, under_way=under_way),
@@ -290,7 +297,7 @@ def circumstances(
         findings=(
             *_of_the_api(),
             *([broken.sentence] if broken else ()),
-            *(str(entry.payload.get("what")) for entry in (*entries, *about) if entry.kind == "finding"),
+            *(str(entry.payload.get("what")) for entry in (*entries, *about) if entry.kind == FINDING),
         ),
         booked=bookings.taken(service, plan.environment, this_chain()),
         **of_version,
@@ -308,7 +315,7 @@ def _of_the_api() -> tuple[str, ...]:
 
 def _done_by_hand(service: Service, entries: Sequence[Entry]) -> tuple[str, ...]:
     """Return, in words, what was done by hand to this run since its plan was frozen, and to its connections."""
-    frozen = next((entry.at for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
+    frozen = next((entry.at for entry in reversed(entries) if entry.kind == ROLLOUT_FROZEN), None)
     if frozen is None:
         return ()
     with resources.airflow_api() as api:
@@ -324,7 +331,7 @@ def _done_to_train(plan: RolloutPlan) -> tuple[str, ...]:
     if plan.train is None or run is None:
         return ()
     with resources.ledger() as ledger:
-        frozen = ledger.entries(plan.train.chain, kind="manifest.frozen")
+        frozen = ledger.entries(plan.train.chain, kind=MANIFEST_FROZEN)
     with resources.airflow_api() as api:
         rows = api.audit_log(frozen[-1].at - interventions.SKEW, dag_id=run[0]) if frozen else ()
     return tuple(map(str, _not_refused(rows, run)))
@@ -337,7 +344,7 @@ def _not_refused(
     dag_id, run_id = run or this_run()
     for _ in range(PATIENCE):
         with resources.ledger() as ledger:
-            refused = [interventions.refusal(one.payload) for one in ledger.entries(INSTALLATION, kind=REFUSED)]
+            refused = [interventions.refusal(one.payload) for one in ledger.entries(INSTALLATION, kind=ATTEMPT_REFUSED)]
         done = interventions.done_by_hand(rows, refused, dag_id=dag_id, run_id=run_id)
         if not interventions.may_be_refused_yet(done, datetime.now(UTC)):
             break

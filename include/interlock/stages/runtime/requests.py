@@ -14,7 +14,6 @@ from interlock.domain.ledger.witness import AskedRun, refuse_unasked
 
 from . import resources
 
-REQUESTED = "release.requested"
 PATIENCE = 10.0
 """Seconds in which the API's server puts on record who asked for a run that it has just made."""
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from interlock.adapters.hosts import web
 from interlock.adapters.permits.issuer import signed_permits
 from interlock.domain.catalogue import Policy, Service
+from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry, release_chain, unsigned_since
-from interlock.domain.ledger.runs import dags_of, run_of
+from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain, unsigned_since
+from interlock.domain.ledger.kinds import PERMIT_USED, RELEASE_ENDED, RELEASE_REQUESTED, ROLLOUT_FROZEN
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.outcome import deployments, rollback
 from interlock.domain.outcome import marks as outcome_marks
 from interlock.domain.outcome.deployments import DeployedRelease
@@ -35,7 +37,7 @@ def deployed_releases(service: str, version: str = "") -> tuple[DeployedRelease,
     :param version: a version whose releases are wanted, however long ago they were.
     """
     with resources.ledger() as ledger:
-        ended = deployments.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
+        ended = deployments.deployments(ledger.entries(INSTALLATION, kind=RELEASE_ENDED), service)
         wanted = [one for one in ended[:-MOST_OFFERED] if one["version"] == version] + ended[-MOST_OFFERED:]
         found = [_proven(ledger, release_chain(*one["run"].split("/", 1))) for one in wanted]
     return tuple(one for one in found if one is not None)
@@ -65,7 +67,7 @@ def answers_since(release: DeployedRelease, policy: Policy) -> dict[str, bool]:
     """
     answers = {question.key: False for question in policy.risk.questions}
     with resources.ledger() as ledger:
-        for entry in ledger.entries(INSTALLATION, kind=ENDED):
+        for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED):
             told = entry.payload
             if (
                 told["service"] == release.service
@@ -73,7 +75,7 @@ def answers_since(release: DeployedRelease, policy: Policy) -> dict[str, bool]:
                 and told["outcome"] in ("deployed", "failed")
             ):
                 chain = release_chain(*told["run"].split("/", 1))
-                for asked in ledger.entries(chain, kind="release.requested"):
+                for asked in ledger.entries(chain, kind=RELEASE_REQUESTED):
                     said = asked.payload.get("risk", {})
                     answers = {key: answer or said.get(key) is True for key, answer in answers.items()}
     return answers
@@ -111,18 +113,18 @@ def overtaken(ledger: Ledger, plan: RolloutPlan, own: str, entries: Sequence[Ent
 
     :param own: the chain of the release that is running; ``entries``: of it.
     """
-    frozen = next((entry.at for entry in reversed(entries) if entry.kind == "rollout.frozen"), None)
+    frozen = next((entry.at for entry in reversed(entries) if entry.kind == ROLLOUT_FROZEN), None)
     return deployments.describe_overtaking(_used_by_others(ledger, plan, own, frozen), plan, frozen) if frozen else ""
 
 
 def _used_by_others(ledger: Ledger, plan: RolloutPlan, own: str, since: datetime) -> Iterator[Entry]:
     """Yield the permits that releases and rollbacks of the service used which had not ended by then; not its own."""
-    dags = dags_of(plan.service)
-    ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=ENDED) if one.at <= since}
+    dags = dags_of_service(plan.service)
+    ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=RELEASE_ENDED) if one.at <= since}
     for chain in ledger.chains():
         run = run_of(chain)
         if chain != own and run is not None and run[0] in dags and "/".join(run) not in ended:
-            yield from ledger.entries(chain, kind="permit.used")
+            yield from ledger.entries(chain, kind=PERMIT_USED)
 
 
 def as_it_was(described: Service, rollout: RolloutPlan) -> Service:

@@ -13,6 +13,7 @@ from interlock.domain.catalogue import Service
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import VerificationFailed
 from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import IDLE_SMOKED, TRAFFIC_SWITCHED
 from interlock.domain.records import RolloutPlan, SmokeReport, SmokeResult
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime import history, permits, resources
@@ -22,8 +23,6 @@ from interlock.stages.runtime.taskflow import push_result, stage_task, this_run
 from interlock.stages.runtime.versions import as_it_was
 
 from . import fleets, rolling, traffic
-
-SWITCHED = traffic.SWITCHED
 
 
 def wait_until_kept(service: str, rollout: RolloutPlan, now: datetime) -> None:
@@ -39,7 +38,7 @@ def wait_until_kept(service: str, rollout: RolloutPlan, now: datetime) -> None:
     with resources.ledger() as ledger:
         switched = [
             entry.at
-            for entry in ledger.entries(INSTALLATION, kind=SWITCHED)
+            for entry in ledger.entries(INSTALLATION, kind=TRAFFIC_SWITCHED)
             if (entry.payload["service"], entry.payload["to"]) == (service, switch.live)
         ]
     if switched and now < switched[-1] + switch.keep:
@@ -49,7 +48,7 @@ def wait_until_kept(service: str, rollout: RolloutPlan, now: datetime) -> None:
         )
 
 
-@stage_task(task_display_name="Verify the idle fleet", evidence="idle.smoked")
+@stage_task(task_display_name="Verify the idle fleet", evidence=IDLE_SMOKED)
 def verify_idle(service: str, rollout: RolloutPlan) -> SmokeReport:
     """Check version and smoke requests on every host of the fleet without traffic, before the switch."""
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
@@ -64,7 +63,7 @@ def verify_idle(service: str, rollout: RolloutPlan) -> SmokeReport:
     ]
     report = SmokeReport(results=results)
     if wrong:
-        push_result(report, "idle.smoked")
+        push_result(report, IDLE_SMOKED)
         raise VerificationFailed(
             f"The smoke tests of {service} {rollout.version} failed on the idle fleet of {rollout.environment}: "
             f"{'; '.join(wrong)}.",
@@ -75,7 +74,7 @@ def verify_idle(service: str, rollout: RolloutPlan) -> SmokeReport:
     return report
 
 
-@stage_task(task_display_name="Switch the traffic", evidence=SWITCHED, seal=True)
+@stage_task(task_display_name="Switch the traffic", evidence=TRAFFIC_SWITCHED, seal=True)
 def switch_traffic(service: str, rollout: RolloutPlan) -> TrafficReport:
     """Switch all traffic to the fleet with the release, with one change per listener. Needs a permit.
 
@@ -91,9 +90,9 @@ def switch_traffic(service: str, rollout: RolloutPlan) -> TrafficReport:
     with permits.admission_to_traffic(service, rollout, decision) as admission:
         weights = {switch.idle: traffic.ALL}
         told = TrafficReport(weights=weights, changed=True, entered=admission.entered)
-        record(SWITCHED, told)  # before: a try that dies is put right, too
+        record(TRAFFIC_SWITCHED, told)  # before: a try that dies is put right, too
         now = {"service": service, "environment": rollout.environment, "from": switch.live, "to": switch.idle}
-        history.append(SWITCHED, now, key=f"{SWITCHED}/{'/'.join(this_run())}", actor=this_task())
+        history.append(TRAFFIC_SWITCHED, now, key=f"{TRAFFIC_SWITCHED}/{'/'.join(this_run())}", actor=this_task())
         return traffic.share(rollout, described, weights, admission)
 
 

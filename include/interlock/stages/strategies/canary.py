@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from interlock.adapters.hosts import web
 from interlock.adapters.permits.issuer import Admission
 from interlock.adapters.templates import code, escape
+from interlock.domain.board.questions import ASK_CANARY
 from interlock.domain.canary.records import (
     FEWEST,
     CanaryMeasured,
@@ -32,6 +33,15 @@ from interlock.domain.canary.records import (
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Environment, Service
 from interlock.domain.errors import GateRejected, VerificationFailed
+from interlock.domain.ledger.kinds import (
+    BASELINE_RESTARTED,
+    CANARY_DECIDED,
+    CANARY_JUDGED,
+    CANARY_MEASURED,
+    CANARY_WATCHED,
+    PERMIT_USED,
+    TRAFFIC_SHARED,
+)
 from interlock.domain.paths import docs_prefix, quality_page
 from interlock.domain.records import CanaryPlan, Decision, RolloutPlan
 from interlock.domain.rollout.rollout import canary_title
@@ -44,17 +54,13 @@ from interlock.stages.runtime.taskflow import push_result, stage_task, this_run
 
 from . import rolling, traffic
 
-ASK = "implementation.ask_canary"
 ROUNDS = 20
 """So many rounds the time of a canary is cut into; more, if the requests are not done by then."""
 FEWEST_REQUESTS = 20
 """To each host in each round, however few are asked for: they tell a host that is dead for a round from chance."""
-MEASURED = "canary.measured"
 
 
-@stage_task(
-    task_display_name="Restart the baseline", evidence="baseline.restarted", execution_timeout=timedelta(hours=1)
-)
+@stage_task(task_display_name="Restart the baseline", evidence=BASELINE_RESTARTED, execution_timeout=timedelta(hours=1))
 def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
     """Restart as many hosts of the old version as the canary has, so that both have run for the same time.
 
@@ -77,7 +83,7 @@ def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
         )
     report = RestartReport(results=results, entered=admission.entered)
     if failed := [one for one in results if one.outcome == "failed"]:
-        push_result(report, "baseline.restarted")
+        push_result(report, BASELINE_RESTARTED)
         raise rolling.deploy_error(
             failed,
             f"{len(failed)} hosts of the baseline could not be restarted: "
@@ -114,19 +120,19 @@ def watch_canary(service: str, rollout: RolloutPlan) -> CanaryWatch:
 
 def _share(service: str, described: Service, rollout: RolloutPlan, canary: CanaryPlan) -> None:
     """Give both their share of the traffic, once; needs a permit."""
-    if not canary.percent or any(entry.kind == traffic.SHARED for entry in chain_entries()):
+    if not canary.percent or any(entry.kind == TRAFFIC_SHARED for entry in chain_entries()):
         return
     decision = count(service, rollout, expired=True)
     with permits.admission_to_traffic(service, rollout, decision) as admission:
         home, own, other = traffic.groups_of(rollout)
         weights = {home: traffic.ALL - 2 * canary.percent, own: canary.percent, other: canary.percent}
         told = TrafficReport(weights=weights, changed=True, entered=admission.entered)
-        record(traffic.SHARED, told)  # before: a try that dies is put right, too
+        record(TRAFFIC_SHARED, told)  # before: a try that dies is put right, too
         traffic.share(rollout, described, weights, admission)
 
 
 def _rounds() -> tuple[CanaryMeasured, ...]:
-    found = (CanaryMeasured.model_validate(entry.payload) for entry in chain_entries() if entry.kind == MEASURED)
+    found = (CanaryMeasured.model_validate(entry.payload) for entry in chain_entries() if entry.kind == CANARY_MEASURED)
     return tuple(sorted(found, key=lambda one: one.number))
 
 
@@ -170,14 +176,14 @@ def _measure(described: Service, rollout: RolloutPlan, canary: CanaryPlan, numbe
         for host in hosts
     }
     measured = CanaryMeasured(number=number, at=at, requests=min(asked), measured=blob, failed=failed)
-    record(MEASURED, measured)
+    record(CANARY_MEASURED, measured)
     return measured
 
 
 # --- judging ---------------------------------------------------------------------------------------------------------
 
 
-@stage_task(task_display_name="Evaluate the canary", evidence="canary.judged", seal=True)
+@stage_task(task_display_name="Evaluate the canary", evidence=CANARY_JUDGED, seal=True)
 def judge_canary(service: str, rollout: RolloutPlan, watch: CanaryWatch) -> CanaryReport:
     """Compare canary and baseline: failed requests by their counts, other metrics with Kayenta's method, with plots.
 
@@ -207,7 +213,7 @@ def judge_canary(service: str, rollout: RolloutPlan, watch: CanaryWatch) -> Cana
         docs = store.put_tree(folder, docs_prefix(*this_run(), "canary"))
     report = report.model_copy(update={"docs": docs})
     if report.verdict == "fail" or (report.verdict == "marginal" and canary.marginal == "fail"):
-        push_result(report, "canary.judged", seal=True)
+        push_result(report, CANARY_JUDGED, seal=True)
         raise VerificationFailed(
             f"The canary of {service} {rollout.version} performs worse than the running version: {report.sentence()}",
             rule="canary of the environment, in the service's YAML",
@@ -228,7 +234,7 @@ def end_canary(service: str) -> None:
     """
     entries = chain_entries()
     rollout = permits.frozen_plan()
-    if rollout is None or (not any(entry.kind == "permit.used" for entry in entries) and not rollout.rehearsal):
+    if rollout is None or (not any(entry.kind == PERMIT_USED for entry in entries) and not rollout.rehearsal):
         raise AirflowSkipException("No wave started, so the traffic is unchanged.")
     if rollout.canary is None:
         return
@@ -258,7 +264,7 @@ def _bring_home(described: Service, rollout: RolloutPlan, canary: CanaryPlan, ad
     asyncio.run(bring())
 
 
-@stage_task(task_display_name="Prepare the canary question", words=ASK)
+@stage_task(task_display_name="Prepare the canary question", words=ASK_CANARY)
 def prepare_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> list[dict[str, Any]]:
     """Prepare the question to the release manager about a marginal canary."""
     if report.verdict != "marginal":
@@ -287,7 +293,7 @@ def prepare_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> 
     ]
 
 
-@stage_task(task_display_name="Decide on the canary", evidence="canary.decided", seal=True)
+@stage_task(task_display_name="Decide on the canary", evidence=CANARY_DECIDED, seal=True)
 def settle_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> Decision:
     """Continue with the other waves if the canary passed, or if the release manager approved a marginal canary.
 
@@ -298,7 +304,7 @@ def settle_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> D
         why = "There was no canary." if rollout.canary is None else f"The canary passed: {report.sentence()}"
         _serve_with_all_others(service, rollout)
         return Decision(subject="canary", digest=digest, approved=True, required=False, reason=why)
-    votes = [vote for vote in votes_on(ASK, digest) if vote.user == rollout.requested_by]
+    votes = [vote for vote in votes_on(ASK_CANARY, digest) if vote.user == rollout.requested_by]
     approved = bool(votes) and votes[0].choice == APPROVE
     said = f"{rollout.requested_by} answered {votes[0].choice}." if votes else "No answer was given in time."
     decision = Decision(
@@ -311,7 +317,7 @@ def settle_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> D
         votes=tuple(votes),
     )
     if not approved:
-        push_result(decision, "canary.decided", seal=True)
+        push_result(decision, CANARY_DECIDED, seal=True)
         raise GateRejected(
             f"The canary was marginal, and the rollout was not approved to continue. {decision.reason}",
             rule="marginal: ask (canary of the environment, in the service's YAML)",
@@ -329,7 +335,7 @@ def canary_tasks(service: Service, rollout: XComArg, wave: XComArg) -> tuple[lis
         raise ValueError("the environment has no canary")
     title = canary_title(environment.canary, environment.waves[0])
     watch_task = stage_task(
-        task_display_name=title, evidence="canary.watched", execution_timeout=timedelta(minutes=30), retries=5
+        task_display_name=title, evidence=CANARY_WATCHED, execution_timeout=timedelta(minutes=30), retries=5
     )(watch_canary)
     restarted = restart_baseline(service.name, rollout)
     watched = watch_task(service.name, rollout)

@@ -14,6 +14,7 @@ from interlock.adapters.hosts import web
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.catalogue import Health, Service
 from interlock.domain.errors import DeployError, HostUnreachable
+from interlock.domain.ledger.kinds import WAVE_DEPLOYED
 from interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease, WaveReport
 from interlock.domain.rollout.rollout import Pace, tolerated
 from interlock.stages.runtime import permits, resources
@@ -182,7 +183,7 @@ def recorded_waves() -> tuple[WaveReport, ...]:
     return tuple(
         WaveReport.model_validate(entry.payload, extra="ignore")
         for entry in chain_entries()
-        if entry.kind == "wave.deployed"
+        if entry.kind == WAVE_DEPLOYED
     )
 
 

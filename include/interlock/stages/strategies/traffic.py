@@ -9,6 +9,7 @@ from interlock.adapters.aws.load_balancer import Traffic
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.canary.records import TrafficReport
 from interlock.domain.catalogue import Service
+from interlock.domain.ledger.kinds import TRAFFIC_RESTORED, TRAFFIC_SHARED, TRAFFIC_SWITCHED
 from interlock.domain.records import RolloutPlan
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.evidence import chain_entries, record
@@ -17,7 +18,6 @@ from .rolling import canary_groups
 
 ALL = 100
 """The weight of a target group that has all the traffic."""
-SHARED, SWITCHED, RESTORED = "traffic.shared", "traffic.switched", "traffic.restored"
 
 
 def groups_of(plan: RolloutPlan) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def as_before(plan: RolloutPlan) -> dict[str, int]:
 
 def restore(plan: RolloutPlan, service: Service) -> None:
     """Give back all traffic to those that had it before the release, if the release moved it; needs a permit."""
-    moved: list[Any] = [entry for entry in chain_entries() if entry.kind in (SHARED, SWITCHED)]
+    moved: list[Any] = [entry for entry in chain_entries() if entry.kind in (TRAFFIC_SHARED, TRAFFIC_SWITCHED)]
     if moved and groups_of(plan):
         with permits.admission_to_way_back(service.name, plan) as admission:
-            record(RESTORED, share(plan, service, as_before(plan), admission), seal=True)
+            record(TRAFFIC_RESTORED, share(plan, service, as_before(plan), admission), seal=True)

@@ -9,9 +9,11 @@ from typing import Any
 from airflow.sdk import XComArg, chain
 
 from interlock.adapters.templates import escape
+from interlock.domain.board.questions import ask_wave
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Service
 from interlock.domain.errors import GateRejected, PolicyViolation
+from interlock.domain.ledger.kinds import FAILURE_DECIDED, WAVE_DEPLOYED
 from interlock.domain.records import Decision, HostResult, RolloutPlan, WaveReport
 from interlock.domain.rollout.rollout import Pace, failed_elsewhere, tolerated
 from interlock.stages.approvals.people import ask, question, votes_on
@@ -25,7 +27,6 @@ from . import traffic
 from .blue_green import wait_until_kept
 from .rolling import deploy, recorded_waves, refuse_failed_hosts
 
-ASK = "implementation.ask_wave_{number}"
 RETRY, EXCLUDE, BACK_OUT = "Try these hosts again", "Leave them out", "Back the release out"
 
 
@@ -49,7 +50,7 @@ def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     policy, _, described = resources.catalogue_of(service)
     done = {entry.kind for entry in chain_entries()}
     bookings.hold(policy, rollout)
-    if number > 1 or "wave.deployed" in done:
+    if number > 1 or WAVE_DEPLOYED in done:
         put_off(service=described, policy=policy, environment=rollout.environment)
     if number == 1:
         wait_until_kept(service, rollout, datetime.now(UTC))
@@ -75,7 +76,7 @@ def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
             pace=_pace(rollout, number),
         )
     report = WaveReport(number=number, of=len(rollout.waves), release=rollout.release, results=results)
-    record("wave.deployed", {**report.to_xcom(), "digest": rollout.bundle.sha256, **under(admission)})
+    record(WAVE_DEPLOYED, {**report.to_xcom(), "digest": rollout.bundle.sha256, **under(admission)})
     if _was_held_back(results):
         put_off(service=described, policy=policy, environment=rollout.environment)
     keep_result(report)
@@ -143,11 +144,11 @@ def prepare_guidance(service: str, number: int, rollout: RolloutPlan, report: Wa
     asked = [book.person(rollout.requested_by)]
     subject = f"{len(unwell)} hosts failed: {described.title} {rollout.version}, wave {number}"
     questions = [question(subject, body, sha256_of(report), asked, options=options)]
-    record_worded(ASK.format(number=number), questions)
+    record_worded(ask_wave(number), questions)
     return questions
 
 
-@stage_task(evidence="failure.decided", seal=True, execution_timeout=timedelta(hours=6))
+@stage_task(evidence=FAILURE_DECIDED, seal=True, execution_timeout=timedelta(hours=6))
 def settle_wave(service: str, number: int, rollout: RolloutPlan, report: WaveReport) -> Decision:
     """Handle the failed hosts as the release manager answered, or without an answer as the plan says.
 
@@ -157,7 +158,7 @@ def settle_wave(service: str, number: int, rollout: RolloutPlan, report: WaveRep
     if not _unwell(report):
         why = f"All hosts of wave {number} got the release."
         return Decision(subject="failure", digest=digest, approved=True, required=False, reason=why)
-    said = [vote for vote in votes_on(ASK.format(number=number), digest) if vote.user == rollout.requested_by]
+    said = [vote for vote in votes_on(ask_wave(number), digest) if vote.user == rollout.requested_by]
     silent = EXCLUDE if rollout.guidance and rollout.guidance.unanswered == "exclude" else BACK_OUT
     choice = said[0].choice if said else silent
     who = f"{rollout.requested_by} answered" if said else "No answer was given in time, so the plan decides"
@@ -170,7 +171,7 @@ def settle_wave(service: str, number: int, rollout: RolloutPlan, report: WaveRep
         reason=f"{who}: {choice}.",
         votes=tuple(said),
     )
-    push_result(decision, "failure.decided", seal=True)
+    push_result(decision, FAILURE_DECIDED, seal=True)
     if choice == BACK_OUT:
         names = "; ".join(f"{one.host}: {one.error}" for one in _unwell(report))
         raise GateRejected(
@@ -193,7 +194,7 @@ def guidance_tasks(service: Service, number: int, rollout: XComArg, wave: XComAr
     )(service.name, number, rollout, wave)
     over = ask(
         asked,
-        task_id=ASK.format(number=number).partition(".")[2],
+        task_id=ask_wave(number).partition(".")[2],
         title=f"Hosts of wave {number} failed: choose how to continue",
         default=BACK_OUT,
         within=guided.answer_within,

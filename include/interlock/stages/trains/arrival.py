@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import TriggerRule, XComArg, chain, get_current_context, task_group
 
 from interlock.domain.ledger.chain import Entry
-from interlock.domain.trains.manifest import ARRIVED, LEFT, Arrival, Boarded, arrival, manifest_in
+from interlock.domain.ledger.kinds import PASSENGER_DEPARTED, TRAIN_ARRIVED
+from interlock.domain.trains.manifest import Arrival, Boarded, arrival, manifest_in
 from interlock.stages.runtime.evidence import chain_entries
 from interlock.stages.runtime.taskflow import REASON, keep_result, stage_task
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @stage_task(
     task_display_name="Record the arrival",
     trigger_rule=TriggerRule.ALL_DONE,
-    evidence=ARRIVED,
+    evidence=TRAIN_ARRIVED,
     seal=True,
     after_end="go_on",
 )
@@ -29,7 +30,7 @@ def record_arrival(name: str) -> Arrival:
     """Record the outcome of each passenger from the chain of the train in the ledger. Always runs."""
     ti: Any = get_current_context()["ti"]
     entries = chain_entries()
-    if known := next((one.payload for one in entries if one.kind == ARRIVED), None):
+    if known := next((one.payload for one in entries if one.kind == TRAIN_ARRIVED), None):
         return Arrival.from_xcom(known)  # by an earlier try of this task
     manifest = manifest_in(entries)
     before = ("boarding.open_train", "boarding.freeze_manifest", "board.prepare_ballots", "board.await_board")
@@ -43,7 +44,7 @@ def record_arrival(name: str) -> Arrival:
 
 
 def _behind(one: Boarded, entries: Sequence[Entry]) -> str:
-    if of_passenger(entries, LEFT, one.service):
+    if of_passenger(entries, PASSENGER_DEPARTED, one.service):
         return "Its release was triggered, but had not ended when the train arrived."
     return f"It depends on {', '.join(one.after)}, which did not arrive." if one.after else "It did not depart."
 
@@ -54,7 +55,7 @@ def close_train() -> Arrival:
 
     :raises PassengerLost: names the passengers that did not arrive, and why.
     """
-    found = next((one.payload for one in reversed(chain_entries()) if one.kind == ARRIVED), None)
+    found = next((one.payload for one in reversed(chain_entries()) if one.kind == TRAIN_ARRIVED), None)
     if found is None:
         raise PassengerLost("The ledger has no record of the arrival of this train.")
     came = Arrival.from_xcom(found)

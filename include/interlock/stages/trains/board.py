@@ -13,6 +13,7 @@ from interlock.adapters.templates import render
 from interlock.adapters.trains.boarding import unusable
 from interlock.domain.board import decision as boards
 from interlock.domain.board import voting
+from interlock.domain.board.questions import ASK_TRAIN_BOARD
 from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
@@ -26,7 +27,6 @@ from interlock.stages.runtime.evidence import refuse_void
 from interlock.stages.runtime.taskflow import stage_task
 
 from .common import AGAIN, catalogue_now, train_now, train_rule, without_file
-from .passengers import ASK
 
 if TYPE_CHECKING:
     from interlock.adapters.airflow.rest_api import Answer as Cast
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LONGEST_VOTE = timedelta(days=30)
 
 
-@stage_task(task_display_name="Prepare the ballots", words=ASK)
+@stage_task(task_display_name="Prepare the ballots", words=ASK_TRAIN_BOARD)
 def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
     """Prepare one ballot for each member of the boards who may vote on this manifest, or for their delegate."""
     catalogue = catalogue_now()
@@ -71,7 +71,7 @@ def count(manifest: Manifest, rule: VotingRule | None, *, expired: bool) -> Deci
             else "No service is on board."
         )
         return Decision(subject="board", digest=manifest.digest, approved=True, required=False, reason=why)
-    votes = votes_on(ASK, manifest.digest)
+    votes = votes_on(ASK_TRAIN_BOARD, manifest.digest)
     in_time = [one for one in votes if one.at and (manifest.decide_by is None or one.at <= manifest.decide_by)]
     return boards.count_votes(
         rule,
@@ -115,7 +115,7 @@ class AwaitTrainBoard(AwaitBallots):
     """
 
     template_fields = ("manifest", "ballots")
-    asks = ASK
+    asks = ASK_TRAIN_BOARD
 
     def __init__(self, *, manifest: Any, ballots: Any, **kwargs: Any) -> None:
         super().__init__(ballots=ballots, **kwargs)

@@ -13,17 +13,16 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from interlock.adapters.trains.boarding import Platform
 from interlock.domain.board import voting
 from interlock.domain.board.voting import VotingRule
-from interlock.domain.calendars.overrides import OVERRIDDEN, overridden
+from interlock.domain.calendars.overrides import overridden
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.change.policy import flows_of
 from interlock.domain.errors import HostUnreachable, PolicyViolation, RequestRefused, TransientError
 from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, MANIFEST_FROZEN, TRAIN_OPENED
 from interlock.domain.trains.departures import closed_for
 from interlock.domain.trains.manifest import (
-    FROZEN,
-    OPENED,
     Boarded,
     Found,
     LeftBehind,
@@ -61,7 +60,7 @@ def train_params() -> dict[str, Param]:
 @stage_task(task_display_name="Open boarding")
 def open_train(name: str) -> PlannedRun:
     """Determine the departure time and the cut-off, at which the manifest is frozen."""
-    known = next((one.payload for one in chain_entries() if one.kind == OPENED), None)
+    known = next((one.payload for one in chain_entries() if one.kind == TRAIN_OPENED), None)
     if known is not None:
         return PlannedRun.from_xcom(known)  # by an earlier try of this task
     resources.refuse_unguarded()
@@ -81,7 +80,7 @@ def open_train(name: str) -> PlannedRun:
     rule = _likely_rule(catalogue, train)
     found = note_of_train(train, voyage, rule, _likely_authors(catalogue, train) if rule else ())
     voyage = voyage.model_copy(update={"conflicts": tuple(map(str, found))})
-    record(OPENED, voyage)
+    record(TRAIN_OPENED, voyage)
     return voyage
 
 
@@ -134,7 +133,7 @@ def _asked_departure(now: datetime) -> datetime:
     return at
 
 
-@stage_task(task_display_name="Freeze the manifest", evidence=FROZEN, seal=True)
+@stage_task(task_display_name="Freeze the manifest", evidence=MANIFEST_FROZEN, seal=True)
 def freeze_manifest(name: str, voyage: PlannedRun) -> Manifest:
     """Freeze the manifest: the commit of each service on board. The board votes on the digest of the manifest.
 
@@ -194,7 +193,7 @@ def _open_at(catalogue: Catalogue, train: Train, found: Mapping[str, Found], at:
     """Leave behind who may not change the environment at departure, unless nobody may: then the train waits."""
     boarded = [catalogue.services[name] for name, one in found.items() if isinstance(one, Boarded)]
     with resources.ledger() as ledger:
-        entries = ledger.entries(INSTALLATION, kind=OVERRIDDEN)
+        entries = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
 
     def lifted(service: str) -> frozenset[str]:
         return overridden(entries, service, train.environment, at)

@@ -12,31 +12,29 @@ from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipExcept
 from interlock.adapters.signing.witness import only_witnessed
 from interlock.adapters.trains.boarding import unusable
 from interlock.domain.calendars.calendar import Answer
-from interlock.domain.calendars.stops import stops_in_force
+from interlock.domain.calendars.stops import STOPS, stops_in_force
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.catalogue.values import in_words
+from interlock.domain.dag_names import dag_of_release
 from interlock.domain.errors import GateRejected, PolicyViolation
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry, release_chain
-from interlock.domain.ledger.runs import dag_of
-from interlock.domain.ledger.witness import ASKED
+from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
+from interlock.domain.ledger.kinds import (
+    PASSENGER_ARRIVED,
+    PASSENGER_DEPARTED,
+    RELEASE_CLOSED,
+    RELEASE_ENDED,
+    RELEASE_REQUESTED,
+    RUN_ASKED,
+    TRAIN_DEPARTED,
+    TRAIN_STOPPED,
+)
 from interlock.domain.records import Outcome
 from interlock.domain.trains.departures import planned
-from interlock.domain.trains.manifest import (
-    BACK,
-    CONDUCTOR,
-    DEPARTED,
-    LEFT,
-    STOPPED,
-    Boarded,
-    Manifest,
-    passenger_form,
-    passenger_run,
-)
+from interlock.domain.trains.manifest import CONDUCTOR, Boarded, Manifest, passenger_form, passenger_run
 from interlock.stages.runtime import calendars, resources
 from interlock.stages.runtime.evidence import chain_entries, record, refuse_void, this_chain
-from interlock.stages.runtime.requests import REQUESTED
 from interlock.stages.runtime.taskflow import WaitUntil, reasons_kept, stage_task
 from interlock.stages.runtime.triggers import RunTrigger
 
@@ -57,7 +55,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-@stage_task(task_display_name="Depart", evidence=DEPARTED, seal=True)
+@stage_task(task_display_name="Depart", evidence=TRAIN_DEPARTED, seal=True)
 def depart(name: str, manifest: Manifest) -> Manifest:
     """Verify the decision again, and check that at least one passenger may depart (freezes and emergency stops).
 
@@ -113,7 +111,7 @@ def _held_back(train: Train, why: str) -> PolicyViolation:
 
 def _stops(catalogue: Catalogue, service: str) -> str:
     with resources.ledger() as ledger:
-        entries = ledger.entries(INSTALLATION, kind="emergency_stop.*")
+        entries = ledger.entries(INSTALLATION, kind=STOPS)
     return " ".join(map(str, stops_in_force(entries, catalogue.services[service], datetime.now(UTC))))
 
 
@@ -144,14 +142,14 @@ class SendPassenger(BaseOperator):
                 raise AirflowSkipException(manifest.why_left(self.service))
             run_id = passenger_run(self.train, manifest.departure)
             entries = chain_entries()
-            if not of_passenger(entries, LEFT, self.service):
+            if not of_passenger(entries, PASSENGER_DEPARTED, self.service):
                 form = passenger_form(manifest, one, this_chain())
                 if not self._is_asked_for(run_id, form):  # otherwise by a try that ended before it could say so
                     self._refuse_or_wait(manifest, one, entries)
                     with resources.airflow_api(resources.CONDUCTOR) as api:
                         note = f"Passenger of {manifest.title}"
-                        api.trigger(dag_of(self.service), run_id, form, note=note)
-                record(LEFT, self._told(one, run_id))
+                        api.trigger(dag_of_release(self.service), run_id, form, note=note)
+                record(PASSENGER_DEPARTED, self._told(one, run_id))
             return self._arrived(one, run_id)
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
@@ -161,12 +159,13 @@ class SendPassenger(BaseOperator):
 
     def _told(self, one: Boarded, run_id: str, **more: str) -> dict[str, Any]:
         """Return what the train's chain has of a passenger."""
-        return {"service": self.service, "version": one.version, "run": f"{dag_of(self.service)}/{run_id}", **more}
+        run = f"{dag_of_release(self.service)}/{run_id}"
+        return {"service": self.service, "version": one.version, "run": run, **more}
 
     def _is_asked_for(self, run_id: str, form: dict[str, Any]) -> bool:
         """Tell whether the conductor asked for the passenger's release already, with this train's form."""
         with resources.ledger() as ledger:
-            asked = ledger.entries(release_chain(dag_of(self.service), run_id), kind=ASKED)
+            asked = ledger.entries(release_chain(dag_of_release(self.service), run_id), kind=RUN_ASKED)
         mine = (CONDUCTOR, sha256_of(form))
         asked = only_witnessed(asked, resources.witness_key())
         return any((one.payload["user"], one.payload["conf"]) == mine for one in asked)
@@ -175,7 +174,7 @@ class SendPassenger(BaseOperator):
         """Hold the passenger back: for good, or until the calendars let it depart."""
         catalogue = catalogue_now()
         train = train_now(self.train, catalogue)
-        if stopped := next((entry.payload for entry in entries if entry.kind == STOPPED), None):
+        if stopped := next((entry.payload for entry in entries if entry.kind == TRAIN_STOPPED), None):
             raise _held_back(train, f"the train was stopped because {stopped['because']}")
         if why := unusable(catalogue, self.service):
             raise without_file(self.service, why)
@@ -185,14 +184,14 @@ class SendPassenger(BaseOperator):
         answer = calendars.answer_now(catalogue.policy, catalogue.services[self.service], train.environment)
         if not answer.open:
             _wait_or_refuse(train, manifest, [answer])
-        dag_id = dag_of(self.service)
+        dag_id = dag_of_release(self.service)
         with resources.airflow_api() as api:
             if api.is_paused(dag_id):
                 raise _held_back(train, f"{dag_id} is paused, so its release would not start.")
 
     def _arrived(self, one: Boarded, run_id: str) -> dict[str, Any]:
         """Return how the release ended; defer while it has not."""
-        dag_id = dag_of(self.service)
+        dag_id = dag_of_release(self.service)
         outcome = _outcome(release_chain(dag_id, run_id))
         if outcome is None:
             with resources.airflow_api() as api:
@@ -210,16 +209,16 @@ class SendPassenger(BaseOperator):
             (outcome.outcome, outcome.reason) if outcome else ("failed", "Its run ended without an outcome.")
         )
         told = self._told(one, run_id, outcome=ended, reason="" if ended == "deployed" else reason)
-        record(BACK, told)
+        record(PASSENGER_ARRIVED, told)
         if ended != "deployed":
             return self._lost(one, told)
         return told
 
     def _in_line(self, one: Boarded, run_id: str) -> dict[str, Any]:
         """Look again while the release stands in line, for as long as the train is patient; then it is lost."""
-        left = of_passenger(chain_entries(), LEFT, self.service)
+        left = of_passenger(chain_entries(), PASSENGER_DEPARTED, self.service)
         patience = train_now(self.train, catalogue_now()).patience
-        dag_id = dag_of(self.service)
+        dag_id = dag_of_release(self.service)
         ahead = ", ".join(running(self.service))
         why = f"it waits for {ahead} of {dag_id}" if ahead else f"no other run of {dag_id} is active"
         if left is not None and datetime.now(UTC) < left.at + patience:
@@ -228,13 +227,13 @@ class SendPassenger(BaseOperator):
             why = f"{dag_id} is paused" if api.is_paused(dag_id) else why
         reason = f"It did not start within {in_words(patience)}: {why}."
         told = self._told(one, run_id, outcome="never begun", reason=reason)
-        record(BACK, told)
+        record(PASSENGER_ARRIVED, told)
         return self._lost(one, told)
 
     def _refuse_other(self, dag_id: str, run_id: str) -> None:
         """Refuse a run with the passenger's id that somebody else asked for."""
         with resources.ledger() as ledger:
-            asked = ledger.entries(release_chain(dag_id, run_id), kind=REQUESTED)
+            asked = ledger.entries(release_chain(dag_id, run_id), kind=RELEASE_REQUESTED)
         if asked and (asked[0].payload.get("train"), asked[0].payload.get("requested_by")) != (this_chain(), CONDUCTOR):
             raise PassengerLost(
                 f"{dag_id}, run {run_id}, was triggered by {asked[0].payload.get('requested_by')}, not by this train.",
@@ -247,15 +246,15 @@ class SendPassenger(BaseOperator):
         """Do what the train's file says of a passenger that failed."""
         train = train_now(self.train, catalogue_now())
         rule = train.when_failed(self.service)
-        failed = of_passenger(chain_entries(), BACK, self.service)
+        failed = of_passenger(chain_entries(), PASSENGER_ARRIVED, self.service)
         if rule == "wait" and failed is not None:
             if run := _deployed_since(self.service, one.version, failed.at):
-                record(BACK, {**told, "outcome": "deployed", "reason": "", "run": run})
+                record(PASSENGER_ARRIVED, {**told, "outcome": "deployed", "reason": "", "run": run})
                 return {**told, "outcome": "deployed", "run": run}
             if datetime.now(UTC) < failed.at + train.patience:
                 raise AirflowRescheduleException(datetime.now(UTC) + AGAIN)
         if rule == "stop":
-            record(STOPPED, {"because": f"{self.service} {one.version} ended as {told['outcome']}"})
+            record(TRAIN_STOPPED, {"because": f"{self.service} {one.version} ended as {told['outcome']}"})
         raise PassengerLost(
             f"{self.service} {one.version} ended as {told['outcome'].replace('_', ' ')}: {told['reason']}",
             rule=f"failed: {rule} of trains/{train.name}.yaml",
@@ -266,14 +265,14 @@ class SendPassenger(BaseOperator):
 
 def _outcome(chain_name: str) -> Outcome | None:
     with resources.ledger() as ledger:
-        closed = ledger.entries(chain_name, kind="release.closed")
+        closed = ledger.entries(chain_name, kind=RELEASE_CLOSED)
     return Outcome.model_validate(closed[-1].payload, extra="ignore") if closed else None
 
 
 def _deployed_since(service: str, version: str, since: datetime) -> str:
     """Return the run that brought a version there after all; empty: none did."""
     with resources.ledger() as ledger:
-        ended = ledger.entries(INSTALLATION, kind=ENDED)
+        ended = ledger.entries(INSTALLATION, kind=RELEASE_ENDED)
     same = (service, version, "deployed")
     found = (
         one.payload

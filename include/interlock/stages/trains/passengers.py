@@ -13,15 +13,17 @@ from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.adapters.trains.boarding import deployed_last
 from interlock.domain.board import decision as boards
+from interlock.domain.board.questions import ASK_TRAIN_BOARD
 from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import Policy
 from interlock.domain.change.request import ReleaseRequest
+from interlock.domain.dag_names import dag_of_release
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry, unsigned_since
-from interlock.domain.ledger.runs import dag_of, run_of
+from interlock.domain.ledger.chain import INSTALLATION, Entry, unsigned_since
+from interlock.domain.ledger.kinds import BOARD_DECIDED, FINDING, PASSENGER_ARRIVED, RELEASE_ENDED, TRAIN_PROVEN
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.records import Decision, RolloutPlan, TrainTicket
 from interlock.domain.trains.manifest import (
-    BACK,
     CONDUCTOR,
     Boarded,
     Manifest,
@@ -34,11 +36,6 @@ from interlock.locations import catalogue_folder
 from interlock.stages.approvals.people import votes_on
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import record
-
-ASK = "board.cast_ballot"
-"""The task of a train that asks its board."""
-PROVEN = "train.proven"
-"""The entry of a passenger with what proves the train's decision, in the entries of the train's own chain."""
 
 
 class TrainRun(NamedTuple):
@@ -64,7 +61,7 @@ def train_run(chain: str) -> TrainRun:
         broken = ledger.check(chain, keys)
         entries = () if broken else ledger.entries(chain)
         broken = broken or unsigned_since(chain, entries, ledger.heads(chain))
-    findings = [str(one.payload.get("what")) for one in entries if one.kind == "finding"]
+    findings = [str(one.payload.get("what")) for one in entries if one.kind == FINDING]
     if broken or findings:
         raise PolicyViolation(
             f"The record of the train is not intact: {broken.sentence if broken else ' '.join(findings)}",
@@ -114,7 +111,10 @@ def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseReques
 
 def _given_up(entries: Sequence[Entry], service: str) -> str:
     """Say why a train does not wait for a passenger any more; empty: it does."""
-    back = next((one.payload for one in entries if one.kind == BACK and one.payload.get("service") == service), None)
+    back = next(
+        (one.payload for one in entries if one.kind == PASSENGER_ARRIVED and one.payload.get("service") == service),
+        None,
+    )
     return f"the train has given up on it: {str(back['reason']).rstrip('.')}" if back else ""
 
 
@@ -138,9 +138,9 @@ def refuse_replaced(one: Boarded) -> None:
 
 def running(service: str) -> list[str]:
     """Return the runs that release a service now, by the ledger and by Airflow."""
-    dag_id = dag_of(service)
+    dag_id = dag_of_release(service)
     with resources.ledger() as ledger:
-        ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=ENDED)}
+        ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
         runs = [run[1] for chain in ledger.chains() if (run := run_of(chain)) and run[0] == dag_id]
     with resources.airflow_api() as api:
         return [run for run in runs if f"{dag_id}/{run}" not in ended and api.run_state(dag_id, run) == "running"]
@@ -174,7 +174,7 @@ def count_on_train(rule: VotingRule, rollout: RolloutPlan) -> Decision:
     manifest = train.manifest
     if manifest is None:
         raise ValueError("refused before")
-    votes = votes_on(ASK, manifest.digest, run=(train.dag_id, train.run_id), entries=train.entries)
+    votes = votes_on(ASK_TRAIN_BOARD, manifest.digest, run=(train.dag_id, train.run_id), entries=train.entries)
     in_time = [one for one in votes if one.at and (manifest.decide_by is None or one.at <= manifest.decide_by)]
     counted = boards.count_votes(
         rule,
@@ -187,7 +187,7 @@ def count_on_train(rule: VotingRule, rollout: RolloutPlan) -> Decision:
     )
     if counted is None:
         raise ValueError("what has expired is decided")
-    decided = [one.payload for one in train.entries if one.kind == "board.decided"]
+    decided = [one.payload for one in train.entries if one.kind == BOARD_DECIDED]
     approved = counted.approved and bool(decided) and decided[-1].get("approved") is True
     reason = f"According to the votes on the manifest {manifest.digest[:12]} of {manifest.title}: {counted.reason}"
     return counted.model_copy(update={"digest": rollout.digest, "approved": approved, "reason": reason})
@@ -201,7 +201,7 @@ def keep_proof(rollout: RolloutPlan) -> None:
     with resources.ledger() as ledger:
         heads = [head.envelope for head in ledger.heads(rollout.train.chain)]
     with resources.airflow_api() as api:
-        answers = [one.model_dump(mode="json") for one in api.answers(train.dag_id, train.run_id, ASK)]
-    decided = max((one.sequence for one in train.entries if one.kind == "board.decided"), default=0)
+        answers = [one.model_dump(mode="json") for one in api.answers(train.dag_id, train.run_id, ASK_TRAIN_BOARD)]
+    decided = max((one.sequence for one in train.entries if one.kind == BOARD_DECIDED), default=0)
     entries = [one.model_dump(mode="json") for one in train.entries if one.sequence <= decided]
-    record(PROVEN, {"chain": rollout.train.chain, "entries": entries, "heads": heads, "ballots": answers})
+    record(TRAIN_PROVEN, {"chain": rollout.train.chain, "entries": entries, "heads": heads, "ballots": answers})

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from interlock.domain.errors import AssetMissing
-from interlock.domain.ledger.witness import WITNESSED
+from interlock.domain.ledger.kinds import WITNESSED
 
 from .rightful import FUNCTION, TRIGGER
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from interlock.domain.calendars.bookings import BOOKED, ENTERED, FREED, RECOVERED
 from interlock.domain.ledger.chain import AFTER_DEPLOYMENT, AFTER_END, AFTER_FAILURE, END
+from interlock.domain.ledger.kinds import ENVIRONMENT_BOOKED as BOOKED
+from interlock.domain.ledger.kinds import ENVIRONMENT_ENTERED as ENTERED
+from interlock.domain.ledger.kinds import ENVIRONMENT_FREED as FREED
+from interlock.domain.ledger.kinds import ENVIRONMENT_RECOVERED as RECOVERED
+from interlock.domain.ledger.kinds import RELEASE_CLOSED
 
 LOST = "IL001"
 """The state that the database answers with."""
@@ -21,7 +25,7 @@ def _listed(kinds: Iterable[str]) -> str:
     return ", ".join(f"'{kind}'" for kind in kinds)
 
 
-_OUTCOME = """CASE kind WHEN 'release.closed' THEN substring(payload::text FROM '"outcome":"([a-z_]+)"') END"""
+_OUTCOME = f"""CASE kind WHEN '{RELEASE_CLOSED}' THEN substring(payload::text FROM '"outcome":"([a-z_]+)"') END"""
 
 FUNCTION = rf"""
 CREATE OR REPLACE FUNCTION ledger.refuse_lost() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$

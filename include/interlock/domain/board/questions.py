@@ -1,0 +1,65 @@
+"""The tasks that ask people, defined once: who is asked what, in a release, a rollback or a train.
+
+A question has the digest of what it is about in its text, and its task ends as success whatever was answered. What the
+answer comes to is decided by the task after it, from Airflow's record of the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from interlock.domain.catalogue import MOST_WAVES
+
+
+@dataclass(frozen=True, slots=True)
+class AskingTask:
+    """A task that asks people.
+
+    :param task: its id in the Dag; that of a wave has ``{number}`` in it.
+    :param title: what is asked, for people.
+    :param who: who answers.
+    """
+
+    task: str
+    title: str
+    who: str
+
+
+ASK_ROLLBACK = "planning.choose_release"
+ASK_MANAGEMENT = "planning.approve_plan"
+ASK_WAIVERS = "quality.waive_expectation"
+ASK_APPROVERS = "acceptance.ask_approver"
+ASK_BOARD = "rollout.cast_ballot"
+ASK_SUPPORT = "communication.acknowledge_training"
+ASK_WAVE = "implementation.ask_wave_{number}"
+ASK_CANARY = "implementation.ask_canary"
+ASK_TRAIN_BOARD = "board.cast_ballot"
+
+TABLE = (
+    AskingTask(ASK_ROLLBACK, "To which release shall the environment go back?", "whoever asked for the rollback"),
+    AskingTask(ASK_MANAGEMENT, "Is this plan approved?", "senior management"),
+    AskingTask(ASK_WAIVERS, "Is this failed expectation waived?", "the roles that the policy names for the suite"),
+    AskingTask(ASK_APPROVERS, "Is this artifact accepted?", "the functional approvers of the service"),
+    AskingTask(ASK_BOARD, "Shall this release be rolled out?", "each member of the Change Advisory Board"),
+    AskingTask(ASK_SUPPORT, "Do you acknowledge the training material?", "each support role that the service names"),
+    AskingTask(ASK_WAVE, "What shall be done about the hosts that failed?", "whoever asked for the release"),
+    AskingTask(ASK_CANARY, "Shall the release go on after a marginal canary?", "whoever asked for the release"),
+    AskingTask(ASK_TRAIN_BOARD, "Shall this train depart?", "each member of the Change Advisory Board"),
+)
+
+
+def ask_wave(number: int) -> str:
+    """Return the task that asks about the hosts of a wave that failed."""
+    return ASK_WAVE.format(number=number)
+
+
+def _tasks(asked: AskingTask) -> tuple[str, ...]:
+    if asked.task == ASK_WAVE:
+        return tuple(ask_wave(number) for number in range(1, MOST_WAVES + 1))
+    return (asked.task,)
+
+
+ASKING = frozenset(task for asked in TABLE for task in _tasks(asked))
+"""All tasks that ask people."""
+QUESTIONS = ASKING - {ASK_TRAIN_BOARD}
+"""Those of releases and rollbacks. How such a task ended means nothing: see ``stages/approvals/people.py``."""

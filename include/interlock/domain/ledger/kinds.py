@@ -1,0 +1,633 @@
+"""The vocabulary of the ledger: every kind of entry, defined once.
+
+A constant such as :data:`RELEASE_CLOSED` is the kind as entries have it. :data:`KINDS` says of each kind what it means,
+which record is its payload, which task leaves it, and what the chain's rules say of it. All lists of kinds are made of
+this table. The verifier and the console have copies, which ``python -m interlock.adapters.ledger.vocabulary`` writes.
+
+A kind is never renamed and never removed: chains that exist have it. This module imports nothing, so that each module
+may import it; records are named as text, and ``adapters/ledger/vocabulary.py`` loads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+Ending = Literal["end", "failure", "deployment"]
+"""What an entry may come after: the end of any chain, of a release that failed, of a release that was deployed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What one kind of entry means.
+
+    :param name: the kind, as entries have it.
+    :param title: for people, such as in the timeline of an evidence pack.
+    :param description: what the entry records, for auditors.
+    :param record: the payload, as module and class below ``interlock.domain``; empty: no record describes it.
+    :param within: the field of the payload that holds the record; empty: the payload itself is the record.
+    :param beside: fields that the payload has beside those of the record.
+    :param tasks: the tasks that leave it before they succeed, a release's own task first.
+    :param permit: the purpose of the permit under which it happens; empty: it changes neither hosts nor traffic.
+    :param seals: the head of its chain must be signed after it. The heads of others may be signed, too.
+    :param ends: the chain of a release or a train ends with it.
+    :param follows: the ends after which it may still come.
+    :param decides: people decided something, and their votes are counted again.
+    :param several: a release has several that hold; of all others, the last one holds.
+    :param any_clock: it is taken although the clock is behind the chain; it has the time of the entry before it.
+    :param api_server: only Airflow's API server may append it.
+    """
+
+    name: str
+    title: str
+    description: str
+    record: str = ""
+    within: str = ""
+    beside: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    permit: str = ""
+    seals: bool = False
+    ends: bool = False
+    follows: tuple[Ending, ...] = ()
+    decides: bool = False
+    several: bool = False
+    any_clock: bool = False
+    api_server: bool = False
+
+    @property
+    def constant(self) -> str:
+        """The name of the constant in this module."""
+        return self.name.upper().replace(".", "_")
+
+
+_table: dict[str, Kind] = {}
+
+
+def _kind(name: str, title: str, description: str, **more: Any) -> str:
+    """Put a kind into the table, and return it."""
+    _table[name] = Kind(name, title, description, **more)
+    return name
+
+
+# --- findings, and what corrects the clock ---------------------------------------------------------------------------
+
+FINDING = _kind(
+    "finding",
+    "Finding",
+    "Something contradicts the ledger, or a task was given what no task left. A release with a finding gets no permit.",
+    follows=("end",),
+)
+FINDING_TOLD = _kind("finding.told", "Finding reported", "The people whom the policy names were told of a finding.")
+BASELINE_SEEN = _kind(
+    "baseline.seen",
+    "Host seen for the first time",
+    "What a host ran when it was first looked at and no release had touched it. It is not a finding.",
+)
+CLOCK_CORRECTED = _kind(
+    "clock.corrected",
+    "Clock corrected",
+    "A person states that the clock of an earlier entry was wrong, and why. It alone may be earlier than the entry "
+    "before it.",
+    follows=("end",),
+)
+
+# --- what came in at Airflow's API, and what people are asked --------------------------------------------------------
+
+RUN_ASKED = _kind(
+    "run.asked",
+    "Run requested",
+    "A person triggered a run of a Dag under release control at Airflow's API, with the form that the digest names.",
+    record="ledger.witness:AskedRun",
+    beside=("envelope",),
+    follows=("end",),
+    any_clock=True,
+    api_server=True,
+)
+ANSWER_GIVEN = _kind(
+    "answer.given",
+    "Answer given",
+    "A person answered a question at Airflow's API.",
+    record="ledger.witness:GivenAnswer",
+    beside=("envelope",),
+    follows=("end",),
+    api_server=True,
+)
+ATTEMPT_REFUSED = _kind(
+    "attempt.refused",
+    "Attempt refused",
+    "The guard refused a change to a release, a task or a connection. Attempts of one kind within a minute are one "
+    "entry.",
+    api_server=True,
+)
+BREAK_GLASS_USED = _kind(
+    "break_glass.used",
+    "Break-glass access used",
+    "A person with emergency access changed something that the guard would have refused. It is a finding, too.",
+    api_server=True,
+)
+QUESTION_WORDED = _kind(
+    "question.worded",
+    "Question worded",
+    "The digests of the questions that a task is about to ask, signed with the installation's key.",
+)
+
+# --- permits ---------------------------------------------------------------------------------------------------------
+
+PERMIT_ISSUED = _kind(
+    "permit.issued",
+    "Permit issued",
+    "A signed permit to connect to some hosts, for one purpose, once, within 15 minutes.",
+    record="permits.permit:Permit",
+    within="permit",
+    beside=("envelope",),
+    follows=("failure", "deployment"),
+)
+PERMIT_USED = _kind(
+    "permit.used",
+    "Permit used",
+    "A permit was used. From then on it opens nothing.",
+    record="permits.permit:Permit",
+    within="permit",
+    follows=("failure", "deployment"),
+)
+PERMIT_REFUSED = _kind(
+    "permit.refused", "Permit refused", "A permit was refused. The payload has every reason against it."
+)
+
+# --- a release, from the request to the frozen plan ------------------------------------------------------------------
+
+RELEASE_REQUESTED = _kind(
+    "release.requested",
+    "Release requested",
+    "What a person, or the conductor of a train, asked for at the form of a release or a rollback.",
+)
+POLICY_RESOLVED = _kind(
+    "policy.resolved",
+    "Policy resolved",
+    "The policy in force for this release, after every tightening, with the digest of the catalogue.",
+    record="records:PolicyInForce",
+    tasks=("policy.resolve_policy", "policy.resolve_rollback"),
+)
+PLAN_MADE = _kind(
+    "plan.made",
+    "Release planned",
+    "What changes, where, when, and with which risk.",
+    record="records:ReleasePlan",
+    tasks=("planning.plan_release", "planning.plan_rollback"),
+)
+CONFLICTS_FOUND = _kind(
+    "conflicts.found",
+    "Scheduling conflicts",
+    "What the release or the train clashes with in the calendars. Conflicts refuse nothing.",
+)
+ROLLBACK_PROVEN = _kind(
+    "rollback.proven",
+    "Rollback target proven",
+    "The entries that froze and closed the release gone back to, with the signed heads that seal them.",
+)
+PLAN_DECIDED = _kind(
+    "plan.decided",
+    "Plan approval",
+    "What senior management decided on the release plan, with each vote.",
+    record="records:Decision",
+    tasks=("planning.decide_plan",),
+    decides=True,
+)
+ASSETS_CHECKED = _kind(
+    "assets.checked",
+    "Assets checked",
+    "The hosts, target groups and build tools that the release needs, and that they are there.",
+    record="records:AssetReport",
+    tasks=("design.check_assets", "design.check_targets"),
+)
+ARTIFACT_BUILT = _kind(
+    "artifact.built",
+    "Artifact built",
+    "The bundle, its bill of materials and its provenance, each by digest.",
+    record="records:Artifact",
+    tasks=("build.build_artifact", "build.take_artifact"),
+)
+TEST_DEPLOYED = _kind(
+    "test.deployed",
+    "Deployed to test",
+    "What became of each host of the test environment.",
+    record="records:TestDeployment",
+    tasks=("quality.deploy_to_test",),
+)
+SUITES_RUN = _kind(
+    "suites.run",
+    "Test suites run",
+    "The results of the service's own suites on the test environment.",
+    record="records:SuiteRuns",
+    tasks=("quality.run_suites",),
+)
+TEST_LOADED = _kind(
+    "test.loaded",
+    "Load test run",
+    "What a synthetic load measured on the test environment.",
+    record="records:LoadReport",
+    tasks=("quality.measure_load",),
+)
+QUALITY_JUDGED = _kind(
+    "quality.judged",
+    "Quality judged",
+    "The quality report: each suite, and each expectation that failed.",
+    record="records:QualityReport",
+    tasks=("quality.judge_quality", "quality.take_report"),
+)
+QUALITY_WAIVED = _kind(
+    "quality.waived",
+    "Expectation waived",
+    "A person answers for a failed expectation, with a reason, until a date. The failure stays on record.",
+    record="records:Waiver",
+    several=True,
+)
+QUALITY_PASSED = _kind(
+    "quality.passed",
+    "Quality gate passed",
+    "The quality gate let the report with this digest pass, with so many waivers.",
+    tasks=("quality.pass_gate",),
+)
+ACCEPTANCE_DECIDED = _kind(
+    "acceptance.decided",
+    "Acceptance",
+    "What the functional approvers decided on artifact and quality report, with each vote.",
+    record="records:Decision",
+    tasks=("acceptance.decide_acceptance", "acceptance.take_acceptance"),
+    decides=True,
+)
+ROLLOUT_FROZEN = _kind(
+    "rollout.frozen",
+    "Rollout plan frozen",
+    "Everything that the board decides on. The digest of this plan is what each ballot names.",
+    record="records:RolloutPlan",
+    beside=("digest",),
+    tasks=("rollout.freeze_plan",),
+    seals=True,
+)
+
+# --- a train ---------------------------------------------------------------------------------------------------------
+
+TRAIN_OPENED = _kind(
+    "train.opened",
+    "Boarding opened",
+    "When this departure of the train is, and when its manifest is frozen.",
+    record="trains.manifest:PlannedRun",
+    tasks=("boarding.open_train",),
+)
+MANIFEST_FROZEN = _kind(
+    "manifest.frozen",
+    "Manifest frozen",
+    "Who is on board. The digest of this manifest is what each ballot names.",
+    record="trains.manifest:Manifest",
+    beside=("digest",),
+    tasks=("boarding.freeze_manifest",),
+    seals=True,
+)
+TRAIN_PROVEN = _kind(
+    "train.proven",
+    "Decision of the train proven",
+    "In a passenger's chain: the train's entries up to its board's decision, the signed heads that seal them, and the "
+    "answers.",
+)
+
+# --- the board -------------------------------------------------------------------------------------------------------
+
+BOARD_REMINDED = _kind(
+    "board.reminded", "Reminder sent", "A member who had not voted was reminded before the deadline."
+)
+BOARD_DECIDED = _kind(
+    "board.decided",
+    "Board decision",
+    "What the Change Advisory Board decided on the frozen plan or manifest, with each vote and the rules of the board.",
+    record="records:Decision",
+    beside=("board", "train"),
+    tasks=("rollout.await_board", "board.await_board"),
+    seals=True,
+    decides=True,
+)
+TRAIN_DEPARTED = _kind(
+    "train.departed",
+    "Train departed",
+    "The train departed with this manifest.",
+    record="trains.manifest:Manifest",
+    beside=("digest",),
+    tasks=("departure.depart",),
+)
+PASSENGER_DEPARTED = _kind(
+    "passenger.departed", "Passenger departed", "The conductor asked for the release of a passenger."
+)
+PASSENGER_ARRIVED = _kind("passenger.arrived", "Passenger arrived", "How the release of a passenger ended.")
+TRAIN_STOPPED = _kind(
+    "train.stopped", "Train stopped", "A passenger failed, and the train's file says that no other departs after it."
+)
+
+# --- communication, implementation and verification ------------------------------------------------------------------
+
+NOTES_WRITTEN = _kind(
+    "notes.written",
+    "Release notes written",
+    "The release notes, by digest.",
+    record="records:Communication",
+    tasks=("communication.write_notes", "communication.write_rollback_notes"),
+)
+RELEASE_ANNOUNCED = _kind(
+    "release.announced",
+    "Release announced",
+    "Each audience, and the addresses to which its announcement was sent.",
+    record="records:Communication",
+    tasks=("communication.announce",),
+)
+COMMUNICATION_RECORDED = _kind(
+    "communication.recorded",
+    "Communication recorded",
+    "Who was told, and who acknowledged the training material.",
+    record="records:Communication",
+    tasks=("communication.record_communication", "communication.record_told"),
+)
+BASELINE_MEASURED = _kind(
+    "baseline.measured",
+    "Load before measured",
+    "What a synthetic load measured on the target before the release.",
+    record="records:LoadReport",
+    tasks=("implementation.measure_baseline",),
+)
+WAVE_DEPLOYED = _kind(
+    "wave.deployed",
+    "Wave deployed",
+    "What became of each host of a wave.",
+    record="records:WaveReport",
+    beside=("digest", "entered"),
+    tasks=("implementation.wave_{number}",),
+    permit="deploy",
+    several=True,
+)
+FAILURE_DECIDED = _kind(
+    "failure.decided",
+    "Decision on failed hosts",
+    "What the release manager decided on the hosts of a wave that failed.",
+    record="records:Decision",
+)
+BASELINE_RESTARTED = _kind(
+    "baseline.restarted",
+    "Baseline restarted",
+    "What became of the hosts of the old version that were restarted to compare the canary with.",
+    record="canary.records:RestartReport",
+    tasks=("implementation.restart_baseline",),
+    permit="restart",
+)
+CANARY_MEASURED = _kind(
+    "canary.measured",
+    "Canary measured",
+    "One round of measurements of canary and baseline.",
+    record="canary.records:CanaryMeasured",
+)
+CANARY_WATCHED = _kind(
+    "canary.watched",
+    "Canary watched",
+    "The canary was watched for as long as the plan says.",
+    record="canary.records:CanaryWatch",
+    tasks=("implementation.watch_canary",),
+)
+CANARY_JUDGED = _kind(
+    "canary.judged",
+    "Canary judged",
+    "How the canary compares with the baseline.",
+    record="canary.records:CanaryReport",
+    tasks=("implementation.judge_canary",),
+)
+CANARY_DECIDED = _kind(
+    "canary.decided",
+    "Decision on the canary",
+    "Whether the other waves follow the canary, and who decided that.",
+    record="records:Decision",
+    tasks=("implementation.settle_canary",),
+)
+IDLE_SMOKED = _kind(
+    "idle.smoked",
+    "Idle fleet verified",
+    "How each host of the idle fleet answered its smoke requests, before it got the traffic.",
+    record="records:SmokeReport",
+    tasks=("implementation.verify_idle",),
+)
+TRAFFIC_SHARED = _kind(
+    "traffic.shared",
+    "Traffic shared with the canary",
+    "The load balancer gives canary and baseline a share of the traffic.",
+    record="canary.records:TrafficReport",
+    permit="traffic",
+)
+TRAFFIC_SWITCHED = _kind(
+    "traffic.switched",
+    "Traffic switched",
+    "In a release's chain: the load balancer gives all traffic to the fleet with the release. In the installation's "
+    "chain: which target group of a service has the traffic since.",
+    record="canary.records:TrafficReport",
+    tasks=("implementation.switch_traffic",),
+    permit="traffic",
+)
+TRAFFIC_RESTORED = _kind(
+    "traffic.restored",
+    "Traffic restored",
+    "The load balancer gives the traffic to the hosts that had it before the release.",
+    record="canary.records:TrafficReport",
+    permit="traffic",
+    follows=("failure",),
+)
+HOSTS_SMOKED = _kind(
+    "hosts.smoked",
+    "Smoke tests run",
+    "How each host answered its smoke requests.",
+    record="records:SmokeReport",
+    tasks=("verification.smoke_hosts",),
+)
+LOAD_MEASURED = _kind(
+    "load.measured",
+    "Load after measured",
+    "What a synthetic load measured on the target after the release.",
+    record="records:LoadReport",
+    tasks=("verification.measure_after",),
+)
+VERIFICATION_JUDGED = _kind(
+    "verification.judged",
+    "Verification judged",
+    "Whether production behaves as before the release.",
+    record="records:VerificationReport",
+    tasks=("verification.judge_verification",),
+)
+BACK_OUT_DONE = _kind(
+    "back_out.done",
+    "Backed out",
+    "What became of each host that was taken back to the release that it ran before.",
+    record="records:BackOutReport",
+    tasks=("verification.back_out",),
+    permit="back_out",
+    follows=("failure",),
+)
+
+# --- the ends, and what comes after ----------------------------------------------------------------------------------
+
+RELEASE_CLOSED = _kind(
+    "release.closed",
+    "Release closed",
+    "How the release ended, and which stage decided that. The last entry of a release's chain.",
+    record="records:Outcome",
+    tasks=("closure.record_outcome",),
+    seals=True,
+    ends=True,
+    follows=("failure",),
+)
+TRAIN_ARRIVED = _kind(
+    "train.arrived",
+    "Train arrived",
+    "What became of each passenger. The last entry of a train's chain.",
+    record="trains.manifest:Arrival",
+    tasks=("arrival.record_arrival",),
+    ends=True,
+)
+HOST_RETURNED = _kind(
+    "host.returned",
+    "Host brought up to date",
+    "What became of hosts that were down when the release came, and have returned. It is tried once.",
+    record="records:WaveReport",
+    beside=("digest", "entered"),
+    permit="return",
+    follows=("deployment",),
+)
+
+# --- the bookings of an environment ----------------------------------------------------------------------------------
+
+ENVIRONMENT_QUEUED = _kind(
+    "environment.queued", "Waiting for the environment", "A release waits until another one frees the environment."
+)
+ENVIRONMENT_BOOKED = _kind(
+    "environment.booked",
+    "Environment booked",
+    "A release books an environment of its service: no other release changes it meanwhile.",
+    record="calendars.bookings:Booking",
+)
+ENVIRONMENT_EXTENDED = _kind(
+    "environment.extended", "Booking extended", "The release that has the environment needs it for longer."
+)
+ENVIRONMENT_FREED = _kind(
+    "environment.freed", "Environment freed", "A release gives back the environment, or its place in the queue."
+)
+ENVIRONMENT_RECOVERED = _kind(
+    "environment.recovered",
+    "Booking recovered",
+    "The release that had the environment is not under way any more. The next one takes its place.",
+)
+ENVIRONMENT_ENTERED = _kind(
+    "environment.entered",
+    "Environment entered",
+    "A task enters the environment in order to change it. The entry's sequence number is its fencing token.",
+    record="permits.fencing:Admittance",
+)
+
+# --- the installation ------------------------------------------------------------------------------------------------
+
+RELEASE_ENDED = _kind("release.ended", "Release ended", "In the installation's chain: how a release ended.")
+RELEASE_REVIEWED = _kind(
+    "release.reviewed",
+    "Release reviewed",
+    "A post-implementation review of a release.",
+    record="outcome.review:Review",
+    beside=("version",),
+)
+PACK_SEALED = _kind("pack.sealed", "Evidence packed", "An evidence pack was made: its chain, digest, size and address.")
+VERSION_MARKED_BAD = _kind(
+    "version.marked_bad",
+    "Version marked bad",
+    "A version is kept out of an environment.",
+    record="outcome.marks:Mark",
+)
+VERSION_MARKED_GOOD = _kind(
+    "version.marked_good",
+    "Version marked good",
+    "A version that was marked bad is not kept out of an environment any more.",
+    record="outcome.marks:Mark",
+)
+VERSION_PINNED = _kind(
+    "version.pinned",
+    "Version pinned",
+    "All other versions are kept out of an environment.",
+    record="outcome.marks:Mark",
+)
+VERSION_UNPINNED = _kind(
+    "version.unpinned",
+    "Version unpinned",
+    "The environment takes other versions again.",
+    record="outcome.marks:Mark",
+)
+FREEZE_OVERRIDDEN = _kind(
+    "freeze.overridden",
+    "Freeze overridden",
+    "An entry of a calendar does not count for one service in one environment, for a time.",
+    record="calendars.overrides:Override",
+)
+EMERGENCY_STOP_DECLARED = _kind(
+    "emergency_stop.declared",
+    "Emergency stop declared",
+    "Nothing in its scope is rolled out while it lasts.",
+    record="calendars.stops:EmergencyStop",
+    any_clock=True,
+)
+EMERGENCY_STOP_LIFTED = _kind(
+    "emergency_stop.lifted", "Emergency stop lifted", "A person lifted an emergency stop, with a reason."
+)
+ACCOUNT_KNOWN = _kind(
+    "account.known", "Account first seen", "An account as it was when Interlock first saw it, without its secret."
+)
+ACCOUNT_CONFIRMED = _kind(
+    "account.confirmed", "Account confirmed", "A second person vouches for a change of an account."
+)
+CATALOGUE_CHANGED = _kind("catalogue.changed", "Catalogue changed", "The digest of each file of the catalogue since.")
+KEY_USED = _kind("key.used", "Signing key used", "The public key with which the installation signs since.")
+
+KINDS: Mapping[str, Kind] = MappingProxyType(_table)
+"""Every kind, in the order of this module."""
+
+
+def _named(chosen: Iterable[Kind]) -> tuple[str, ...]:
+    return tuple(one.name for one in chosen)
+
+
+DECISIONS = _named(one for one in KINDS.values() if one.decides)
+"""What people decided on the way of a release."""
+MOVES = _named(one for one in KINDS.values() if one.permit == "traffic")
+"""What changes which hosts have the traffic."""
+PURPOSES: Mapping[str, str] = MappingProxyType({one.name: one.permit for one in KINDS.values() if one.permit})
+"""What changes hosts or traffic: the purpose of its permit."""
+SEVERAL = _named(one for one in KINDS.values() if one.several)
+"""Kinds of which a release has several that hold: each waiver, and each wave."""
+WITNESSED = _named(one for one in KINDS.values() if one.api_server)
+"""Kinds that only Airflow's API server may append: the ledger's database refuses them to the role of tasks."""
+LEAVES: Mapping[str, str] = MappingProxyType(
+    {task: one.name for one in KINDS.values() for task in one.tasks if "{" not in task}
+)
+"""Task of a release or of a train: the entry that it leaves before it succeeds. Waves are numbered: see ``tasks``."""
+
+
+def following(end: Ending) -> tuple[str, ...]:
+    """Return the kinds that may come after an end."""
+    return _named(one for one in KINDS.values() if end in one.follows)
+
+
+def decision_on(subject: str) -> str:
+    """Return the kind of the entry with a decision, by its subject: plan, acceptance or board."""
+    kind = f"{subject}.decided"
+    if kind not in DECISIONS:
+        raise ValueError(f"there is no decision on {subject!r}")
+    return kind
+
+
+def family(kind: str) -> str:
+    """Return the pattern by which the ledger finds all kinds with the same first word."""
+    return f"{kind.partition('.')[0]}.*"
+
+
+def title_of(kind: str) -> str:
+    """Return what people call a kind; the kind itself, if it is of a newer version of Interlock."""
+    return KINDS[kind].title if kind in KINDS else kind
