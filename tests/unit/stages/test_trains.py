@@ -29,17 +29,8 @@ from interlock.domain.errors import PolicyViolation, TransientError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.witness import ASKED, GIVEN, WORDED, AskedRun, GivenAnswer
 from interlock.domain.records import RolloutPlan, TrainTicket
-from interlock.domain.trains.manifest import (
-    ARRIVED,
-    BACK,
-    CONDUCTOR,
-    DEPARTED,
-    FROZEN,
-    LEFT,
-    Manifest,
-    passenger_form,
-    passenger_run,
-)
+from interlock.domain.trains.manifest import ARRIVED, BACK, CONDUCTOR, DEPARTED, FROZEN, LEFT, Manifest
+from interlock.domain.trains.passengers import passenger_form, passenger_run
 from interlock.locations import CATALOGUE
 from interlock.stages.approvals import ballots
 from interlock.stages.approvals.people import BINDING

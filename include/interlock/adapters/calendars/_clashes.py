@@ -16,7 +16,7 @@ from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import TRAINS
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains
 from interlock.domain.ledger.runs import run_of
-from interlock.domain.trains.departures import Departure
+from interlock.domain.trains.cadence import Departure
 from interlock.domain.trains.manifest import dag_of_train
 
 from .conflicts import longest_of

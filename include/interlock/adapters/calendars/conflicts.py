@@ -20,7 +20,8 @@ from interlock.domain.calendars.conflicts import (
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains, release_chain
-from interlock.domain.trains.departures import Departure, departures_between, opens
+from interlock.domain.trains.cadence import Departure
+from interlock.domain.trains.departures import departures_between, opens
 
 AHEAD = timedelta(days=60)
 """So far ahead trains are looked at."""

@@ -19,7 +19,7 @@ from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.errors import CatalogueError
 from interlock.domain.networks import Address, Network, may_be_asked, networks_in
 
-from ._ical import LARGEST
+from ._ical import MAX_FILE_BYTES
 from ._ical_text import calendars_in
 
 LONGEST_FETCH = 10.0
@@ -135,8 +135,8 @@ def fetch(client: httpx.Client, url: str, networks: Sequence[Network]) -> bytes:
             raise ValueError(f"its server answers {answer.status_code}")
         for piece in answer.iter_bytes():
             data += piece
-            if len(data) > LARGEST:
-                raise ValueError(f"it is larger than {LARGEST // 1024} KiB")
+            if len(data) > MAX_FILE_BYTES:
+                raise ValueError(f"it is larger than {MAX_FILE_BYTES // 1024} KiB")
             if time.monotonic() > give_up:
                 raise ValueError(f"it takes longer than {LONGEST_FETCH:.0f} s")
     return bytes(data)

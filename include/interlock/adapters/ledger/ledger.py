@@ -46,6 +46,7 @@ from interlock.domain.ledger.chain import (
     unsigned_since,
 )
 
+from ._database_errors import describe_error, explain_errors, is_temporary
 from ._rows import (
     ENTRIES,
     HEADS,
@@ -53,12 +54,9 @@ from ._rows import (
     Tail,
     entries_of_kind,
     entry_with_key,
-    explained,
     has_gaps,
     heads_of,
-    in_words,
     last_entry,
-    may_pass,
     parsed,
     rows_of_chain,
     stretch,
@@ -154,7 +152,7 @@ class Ledger:
         claim = {"chain": chain, "sequence": new[-1].sequence, "hash": new[-1].hash}
         envelope = signer.sign(canonical_bytes({**claim, "at": instant(self._clock())}), HEAD_TYPE)
         row = {**claim, "key_id": signer.key_id, "envelope": envelope}
-        with explained(), self._engine.begin() as connection:
+        with explain_errors(), self._engine.begin() as connection:
             connection.execute(insert(HEADS).values(row).on_conflict_do_nothing())
             kept = heads_of(connection, chain, signer.key_id, new[-1].sequence)[0]
         if problem := _head_problem(kept, keys):
@@ -181,8 +179,8 @@ class Ledger:
             except _NotYet as early:
                 time.sleep(float(early.args[0]))
             except DBAPIError as error:
-                if not may_pass(error) or attempt == ATTEMPTS - 1:
-                    raise in_words(error) from error
+                if not is_temporary(error) or attempt == ATTEMPTS - 1:
+                    raise describe_error(error) from error
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))
         raise TransientError(f"{kind} could not be recorded in the chain {chain}: its last entry is always from later.")
 
@@ -276,7 +274,7 @@ class Ledger:
     def _reading(self) -> Iterator[Connection]:
         """Open a snapshot of the database: what is written meanwhile is not there."""
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with explained(), self._engine.connect().execution_options(**options) as connection, connection.begin():
+        with explain_errors(), self._engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
 
 

@@ -18,7 +18,8 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import HTTPException, Query, Request, Response, status
 
 from interlock.adapters.calendars.copies import CopiesThere, copies_folder
-from interlock.adapters.calendars.schedule import Item, Schedule, as_ical, path_of
+from interlock.adapters.calendars.schedule import Item, Schedule
+from interlock.adapters.calendars.schedule_feed import path_of, write_ical
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.console.control.open_runs import runs_under_way, unpaused
@@ -72,7 +73,7 @@ def feed(request: Request, token: Annotated[str, Query(max_length=300)]) -> Resp
         raise HTTPException(status.HTTP_401_UNAUTHORIZED, "This address is not valid any more: take a new one")
     now = datetime.now(UTC)
     found = _look(request, user, now - BEHIND, now + AHEAD)
-    data = as_ical(found.items, address=str(request.base_url).partition("/interlock")[0], now=now)
+    data = write_ical(found.items, address=str(request.base_url).partition("/interlock")[0], now=now)
     return Response(data, media_type="text/calendar", headers={"Cache-Control": "private, max-age=300"})
 
 

@@ -20,7 +20,7 @@ from interlock.domain.catalogue import Service
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.trains.departures import Departure
+from interlock.domain.trains.cadence import Departure
 
 from .calendar import Calendars, may_change
 

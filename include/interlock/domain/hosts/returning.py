@@ -12,7 +12,7 @@ from interlock.domain.canonical import Model
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.permits.objections import Objection
 from interlock.domain.records import Decision, Host, Outcome, RolloutPlan, WaveReport
-from interlock.domain.rollout.rollout import tolerated
+from interlock.domain.rollout.pace import tolerated
 
 RETURNED = "host.returned"
 """Such a host was brought to the release, or could not be: it is tried once."""

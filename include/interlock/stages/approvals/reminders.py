@@ -16,7 +16,8 @@ from interlock.adapters import mail
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.templates import Markdown, render
 from interlock.domain.board.accounts import CLERK
-from interlock.domain.board.voting import VotingRule, seat_of
+from interlock.domain.board.seats import seat_of
+from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import BoardBook, Person, Service
 from interlock.domain.paths import question_page
 from interlock.domain.records import RolloutPlan

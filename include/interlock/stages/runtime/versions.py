@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from interlock.adapters.hosts import web
+from interlock.adapters.hosts import smoke
 from interlock.adapters.permits.issuer import signed_permits
 from interlock.domain.catalogue import Policy, Service
 from interlock.domain.errors import PolicyViolation
@@ -132,5 +132,5 @@ def as_it_was(described: Service, rollout: RolloutPlan) -> Service:
     release = deployed_release(rollout.rolls_back.chain)
     if release is None:
         raise PolicyViolation(f"The record of {rollout.rolls_back.chain} does not hold: nothing goes back to it.")
-    expected = {(check.path, web.expectation(check)): check for check in described.smoke}
+    expected = {(check.path, smoke.expectation(check)): check for check in described.smoke}
     return rollback.limit_checks(described, release, expected)

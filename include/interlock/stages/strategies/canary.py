@@ -16,6 +16,7 @@ from typing import Any
 from airflow.sdk import TriggerRule, XComArg, chain
 from airflow.sdk.exceptions import AirflowSkipException
 
+from interlock.adapters.hosts import load as hosts_load
 from interlock.adapters.hosts import web
 from interlock.adapters.permits.issuer import Admission
 from interlock.adapters.templates import code, escape
@@ -156,7 +157,7 @@ def _measure(described: Service, rollout: RolloutPlan, canary: CanaryPlan, numbe
     paths, port = described.load.paths, described.health.port
     requests = max(len(paths), FEWEST_REQUESTS, -(-canary.requests // ROUNDS))
     load = described.load.model_copy(update={"requests": requests})
-    report = asyncio.run(web.run_load(hosts, load, port))
+    report = asyncio.run(hosts_load.run_load(hosts, load, port))
     told: Mapping[str, Mapping[str, float]] = {}
     if canary.metrics_path:
         told = asyncio.run(web.ask_numbers(hosts, port, canary.metrics_path))

@@ -13,7 +13,7 @@ from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Service
 from interlock.domain.errors import GateRejected, PolicyViolation
 from interlock.domain.records import Decision, HostResult, RolloutPlan, WaveReport
-from interlock.domain.rollout.rollout import Pace, failed_elsewhere, is_held_back, tolerated
+from interlock.domain.rollout.pace import Pace, failed_elsewhere, is_held_back, tolerated
 from interlock.stages.approvals.people import ask, question, votes_on
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime import bookings, permits, resources

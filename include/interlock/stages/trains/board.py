@@ -12,7 +12,7 @@ from airflow.sdk import XComArg, chain, task_group
 from interlock.adapters.templates import render
 from interlock.adapters.trains.boarding import unusable
 from interlock.domain.board import decision as boards
-from interlock.domain.board import voting
+from interlock.domain.board import seats
 from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
@@ -50,14 +50,14 @@ def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
         names=catalogue.board.names,
         titles={service: one.title for service, one in catalogue.services.items()},
         conflicts=noted(),
-        left_out=voting.left_out(
+        left_out=seats.describe_exclusions(
             rule, asked_by=manifest.requested_by, authors=manifest.excluded, excluded=manifest.excluded
         ),
     )
     boards.eligible_members(rule, requester=CONDUCTOR, excluded=manifest.barred)  # enough of them
     barred = {CONDUCTOR, *manifest.barred}
-    careful = voting.careful_seats(rule, asked_by=manifest.requested_by, excluded=manifest.excluded)
-    to_cast = voting.ballots(rule, barred=barred, since=datetime.now(UTC), until=manifest.decide_by, careful=careful)
+    careful = seats.careful_seats(rule, asked_by=manifest.requested_by, excluded=manifest.excluded)
+    to_cast = seats.ballots(rule, barred=barred, since=datetime.now(UTC), until=manifest.decide_by, careful=careful)
     subject = f"Vote: {manifest.title}, {manifest.departure:%Y-%m-%d %H:%M} UTC"
     return [question(subject, body, manifest.digest, persons(catalogue.board, one.voters)) for one in to_cast]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.catalogue.trains import load_train
@@ -19,9 +19,6 @@ from interlock.domain.ledger.chain import Entry
 from interlock.domain.trains.manifest import Boarded
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import calendars
-
-if TYPE_CHECKING:
-    pass
 
 AGAIN = timedelta(minutes=1)
 """So often a train looks again for somebody it waits for."""

@@ -22,18 +22,9 @@ from interlock.domain.ledger.chain import ENDED, INSTALLATION, Entry, release_ch
 from interlock.domain.ledger.runs import dag_of
 from interlock.domain.ledger.witness import ASKED
 from interlock.domain.records import Outcome
-from interlock.domain.trains.departures import planned
-from interlock.domain.trains.manifest import (
-    BACK,
-    CONDUCTOR,
-    DEPARTED,
-    LEFT,
-    STOPPED,
-    Boarded,
-    Manifest,
-    passenger_form,
-    passenger_run,
-)
+from interlock.domain.trains.cadence import planned_departures
+from interlock.domain.trains.manifest import BACK, CONDUCTOR, DEPARTED, LEFT, STOPPED, Boarded, Manifest
+from interlock.domain.trains.passengers import passenger_form, passenger_run
 from interlock.stages.runtime import calendars, resources
 from interlock.stages.runtime.evidence import chain_entries, record, refuse_void, this_chain
 from interlock.stages.runtime.requests import REQUESTED
@@ -90,7 +81,7 @@ def _wait_or_refuse(train: Train, manifest: Manifest, answers: Sequence[Answer])
     """
     unread, soon = any(answer.faults for answer in answers), datetime.now(UTC) + AGAIN
     opening = soon if unread else min((answer.next for answer in answers if answer.next is not None), default=None)
-    following = next(planned(train, manifest.departure), None)
+    following = next(planned_departures(train, manifest.departure), None)
     why = " ".join(dict.fromkeys(map(str, answers)))
     if (
         (train.freeze.then == "move" or unread)
