@@ -36,7 +36,7 @@ BOM = "https://cyclonedx.org/bom"
 FIELDS = {"chain", "sequence", "at", "actor", "kind", "key", "payload", "previous", "hash"}
 SAFE_PATH = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w.+@=~-]+(?:/[\w.+@=~-]+)*", re.ASCII)
 INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z", re.ASCII)
-LONGEST = timedelta(minutes=15)  # a permit is never older when it is used
+MAX_PERMIT_AGE = timedelta(minutes=15)  # a permit is never older when it is used
 DECISIONS = ("plan.decided", "acceptance.decided", "board.decided")
 MOVES = ("traffic.shared", "traffic.switched", "traffic.restored")
 EFFECTS = {  # what changes hosts or traffic: what its permit is for
@@ -780,7 +780,7 @@ def check_permit(pack: Pack, where: str, entry: dict[str, Any], approved: str) -
     pack.compare(where, permit, chain=entry["chain"])
     at, issued, length = entry["at"], permit["issued_at"], span(permit["issued_at"], permit["expires_at"])
     pack.expect(instant(issued) <= instant(at), f"{where}: expected a permit of before {at}, found one of {issued}")
-    pack.expect(length <= LONGEST, f"{where}: expected a permit for {LONGEST} at most, found {length}")
+    pack.expect(length <= MAX_PERMIT_AGE, f"{where}: expected a permit for {MAX_PERMIT_AGE} at most, found {length}")
     if permit["purpose"] != "inspect":
         part = plan["waves"][permit["wave"] - 1 : permit["wave"]] if permit["wave"] else plan["waves"]
         if permit["purpose"] == "restart":

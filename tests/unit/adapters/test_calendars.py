@@ -410,7 +410,7 @@ def test_nothing_is_fetched_without_https(server: Server) -> None:
 
 
 def test_what_comes_too_slowly_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "LONGEST_FETCH", -1.0)
+    monkeypatch.setattr(feeds, "FETCH_TIMEOUT_SECONDS", -1.0)
     with server.client() as client, pytest.raises(ValueError, match="longer than"):
         feeds.fetch(client, server.url, [LOOPBACK])
 

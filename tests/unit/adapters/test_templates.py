@@ -17,7 +17,7 @@ from markdown_it.token import Token
 
 from interlock.adapters.templates import (
     JOINER,
-    LONGEST,
+    MAX_LINE_LENGTH,
     Markdown,
     code,
     counted,
@@ -330,7 +330,7 @@ def test_keys_and_numbers_are_said_in_words(filtered: str, said: str) -> None:
 
 
 def test_long_words_are_cut_and_hidden_characters_are_left_out() -> None:
-    assert len(escape("x" * 1000)) == LONGEST
+    assert len(escape("x" * 1000)) == MAX_LINE_LENGTH
     assert escape("a\u202eb\u0000c\u200bd") == "abcd"
 
 

@@ -15,7 +15,7 @@ from interlock.domain.errors import AssetMissing
 from . import isolation, sandboxes
 from .sandbox_view import TOOLS as TOOLS_VARIABLE
 
-_VERSION_SECONDS = 60.0
+_VERSION_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def find(tool: str, sandbox: sandboxes.Sandbox) -> tuple[tuple[str, ...], str]:
 def _version(program: Program, sandbox: sandboxes.Sandbox) -> str:
     """Return a program's version, or nothing if it is not there or does not run."""
     try:
-        done = sandbox.run([*program.command, *program.version], seconds=_VERSION_SECONDS, cap=65536)
+        done = sandbox.run([*program.command, *program.version], seconds=_VERSION_TIMEOUT_SECONDS, cap=65536)
     except OSError:
         return ""
     number = re.search(rb"\d+(\.\d+)+[\w.+-]*", done.output)

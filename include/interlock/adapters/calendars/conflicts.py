@@ -23,7 +23,7 @@ from interlock.domain.ledger.chain import ENDED, INSTALLATION, Chains, release_c
 from interlock.domain.trains.cadence import Departure
 from interlock.domain.trains.departures import departures_between, opens
 
-AHEAD = timedelta(days=60)
+CHECKED_PERIOD = timedelta(days=60)
 """So far ahead trains are looked at."""
 LAST = 10
 """So many of a service's last releases say how long one takes."""
@@ -127,7 +127,7 @@ def conflicts_of_release(
     lengths = longest_of(ledger, [service, *related])
     other = {name: one for name, one in trains.items() if not train or (name != train and service not in one.services)}
     window = max((*lengths.values(), USUAL))
-    departing = upcoming(catalogue, calendars, other, start - window, start + AHEAD)
+    departing = upcoming(catalogue, calendars, other, start - window, start + CHECKED_PERIOD)
     return of_release(
         calendars,
         catalogue.services[service],
@@ -165,7 +165,7 @@ def conflicts_of_trains(
     """
     services = sorted({service for train in trains.values() for service in train.services})
     lengths = longest_of(ledger, services) if ledger is not None else {}
-    departing = upcoming(catalogue, calendars, trains, now, now + AHEAD)
+    departing = upcoming(catalogue, calendars, trains, now, now + CHECKED_PERIOD)
     for name, at in (sent or {}).items():
         departing[name] = sorted((*departing.get(name, ()), Departure(at, at)), key=lambda one: one.at)
     return of_trains(list(trains.values()), departing, lengths, free=slots_by(catalogue, calendars))

@@ -25,7 +25,7 @@ from interlock.domain.trains.milestones import milestones
 
 from ._clashes import Clash, clashes_of_trains, lengths_of, noted_clashes
 from .calendars import public_holidays
-from .conflicts import AHEAD, slots_by, upcoming
+from .conflicts import CHECKED_PERIOD, slots_by, upcoming
 
 Kind = Literal[
     "departure",
@@ -109,7 +109,7 @@ class Schedule:
 
     def conflicts(self) -> list[Item]:
         """Return the conflicts of the time to come; of two trains that clash again and again, the first one."""
-        end = self._now + AHEAD
+        end = self._now + CHECKED_PERIOD
         coming = (
             one for one in self._clashes(self._to_come(self._now, end)) if self._now < one.end and one.start < end
         )

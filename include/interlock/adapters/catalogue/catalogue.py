@@ -46,7 +46,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "calendar": CalendarFile,
     "train": Train,
 }
-MOST_NAMES = 30
+MAX_LISTED_NAMES = 30
 
 _NAME = TypeAdapter(Identifier)
 
@@ -378,7 +378,7 @@ def _refuse(file: YamlFile, problems: Iterable[Problem]) -> None:
 
 
 def _listed(names: Collection[str]) -> str:
-    shown = sorted(names)[:MOST_NAMES]
+    shown = sorted(names)[:MAX_LISTED_NAMES]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return (", ".join(shown) or "none") + more
 

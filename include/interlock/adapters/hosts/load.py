@@ -15,7 +15,7 @@ import httpx
 from interlock.domain.catalogue import Load
 from interlock.domain.records import Host, LoadReport, LoadResult
 
-from .web import LONGEST_FAILURE, MOST_FAILURES, NO_ANSWER, describe_error, get_response, url, use_client
+from .web import MAX_FAILURE_KINDS, MAX_FAILURE_LENGTH, NO_ANSWER, describe_error, get_response, url, use_client
 
 
 @dataclass(slots=True)
@@ -75,10 +75,10 @@ async def _measure(one: _Measured, port: int, seconds: float, client: httpx.Asyn
         status, _ = await get_response(client, url(one.address, port, one.path), seconds)
         failure = "" if 200 <= status < 400 else f"status {status}"
     except NO_ANSWER as error:
-        failure = describe_error(error)[:LONGEST_FAILURE]
+        failure = describe_error(error)[:MAX_FAILURE_LENGTH]
     one.times.append(1000 * (monotonic() - started))
     if failure:
-        one.failures[failure if failure in one.failures or len(one.failures) < MOST_FAILURES else "others"] += 1
+        one.failures[failure if failure in one.failures or len(one.failures) < MAX_FAILURE_KINDS else "others"] += 1
 
 
 def _result(one: _Measured) -> LoadResult:

@@ -15,7 +15,7 @@ _CONNECTIONS = 100
 _ASK_TIMEOUT_SECONDS = 5.0
 _BODY_LIMIT = 1024 * 1024
 NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, TimeoutError)
-MOST_FAILURES, LONGEST_FAILURE = 5, 100
+MAX_FAILURE_KINDS, MAX_FAILURE_LENGTH = 5, 100
 """Kinds of failures that are told of a path of a host, and characters of each."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 

@@ -20,7 +20,7 @@ from interlock.domain.ledger.witness import (
     ASKED,
     ENVELOPE,
     GIVEN,
-    SKEW,
+    MAX_CLOCK_SKEW,
     WITNESS_TYPE,
     WORDED,
     WORDED_TYPE,
@@ -106,7 +106,10 @@ def _holds(entry: Entry, key: bytes) -> bool:
     if not isinstance(signed, dict) or not isinstance(signed.get("at"), str):
         return False
     at = datetime.fromisoformat(signed["at"])
-    return signed == _claim(entry.kind, entry.chain, signed["at"], told(entry.payload)) and abs(entry.at - at) <= SKEW
+    return (
+        signed == _claim(entry.kind, entry.chain, signed["at"], told(entry.payload))
+        and abs(entry.at - at) <= MAX_CLOCK_SKEW
+    )
 
 
 def _signed(entry: Entry, key: bytes, payload_type: str) -> Any:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 FILE = "break_glass.yaml"
 LEDGER = "interlock_ledger"
 USED, FINDING = "break_glass.used", "finding"
-MOST_TARGETS = 50
+MAX_TARGETS = 50
 """What one request with a broken glass may name: a repair is small."""
 
 
@@ -111,8 +111,8 @@ def _too_vague(asked: CurrentRequest, entity: str | None, targets: tuple[Target,
     """Say why what is asked for cannot be put on record, for it could be more than it says."""
     if asked.reaches_further:
         return "With the glass broken, name each run: include_past and include_future are refused."
-    if len(targets) > MOST_TARGETS:
-        return f"With the glass broken, at most {MOST_TARGETS} tasks or runs are changed at once."
+    if len(targets) > MAX_TARGETS:
+        return f"With the glass broken, at most {MAX_TARGETS} tasks or runs are changed at once."
     if entity is not None and any(target.run_id is None for target in targets):
         return "With the glass broken, name the run that is to be changed."
     return ""

@@ -27,9 +27,9 @@ from interlock.domain.errors import ReleaseError
 from interlock.domain.trains.manifest import dag_of_train
 from interlock.locations import catalogue_folder
 
-BEHIND, AHEAD = timedelta(days=90), timedelta(days=366)
+MAX_PERIOD_BEFORE, MAX_PERIOD_AFTER = timedelta(days=90), timedelta(days=366)
 """What the feed has: so far back, and so far ahead."""
-TOKEN_HOLDS = timedelta(days=366)
+TOKEN_LIFETIME = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def shown(request: Request, user: GetUserDep, start: datetime, end: datetime) ->
     if start.tzinfo is None or end.tzinfo is None or end <= start:
         raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "start and end are instants with a time zone")
     found = _look(request, user, start, end, clashing=True)
-    token = token_of(user.get_name(), datetime.now(UTC) + TOKEN_HOLDS)
+    token = token_of(user.get_name(), datetime.now(UTC) + TOKEN_LIFETIME)
     return {
         "items": [_told(one) for one in found.items],
         "conflicts": [_told(one) for one in found.conflicts],
@@ -72,7 +72,7 @@ def feed(request: Request, token: Annotated[str, Query(max_length=300)]) -> Resp
     if user is None:
         raise HTTPException(status.HTTP_401_UNAUTHORIZED, "This address is not valid any more: take a new one")
     now = datetime.now(UTC)
-    found = _look(request, user, now - BEHIND, now + AHEAD)
+    found = _look(request, user, now - MAX_PERIOD_BEFORE, now + MAX_PERIOD_AFTER)
     data = write_ical(found.items, address=str(request.base_url).partition("/interlock")[0], now=now)
     return Response(data, media_type="text/calendar", headers={"Cache-Control": "private, max-age=300"})
 

@@ -27,7 +27,7 @@ CHOICES = (APPROVE, REJECT, ABSTAIN)
 """What a ballot offers."""
 MOST_CAREFUL_FIRST = (REJECT, ABSTAIN, APPROVE)
 
-LONGEST_QUOTE = 1000
+MAX_QUOTE_LENGTH = 1000
 """Characters of a comment that a reason repeats; the vote itself has all."""
 
 _NOUN = {"plan": "the plan of the release", "acceptance": "the release"}
@@ -315,4 +315,4 @@ def _comment(vote: Vote) -> str:
 
 def _quoted(text: str) -> str:
     words = " ".join(text.split())
-    return f"“{words[:LONGEST_QUOTE]}”" if words else ""
+    return f"“{words[:MAX_QUOTE_LENGTH]}”" if words else ""

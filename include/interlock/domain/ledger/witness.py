@@ -28,7 +28,7 @@ WORDED_TYPE = "application/vnd.interlock.questions+json"
 """Payload type of the digests of questions, as the task that worded them signs them."""
 ENVELOPE = "envelope"
 """The field of an entry that holds its signature; all others are what is signed."""
-SKEW = timedelta(minutes=1)
+MAX_CLOCK_SKEW = timedelta(minutes=1)
 """Between an answer's entry and its time by Airflow's record: machines' clocks, and a slow database."""
 
 
@@ -140,5 +140,5 @@ def is_witnessed(answer: GivenAnswer, at: datetime | None, entries: Iterable[Ent
             found = False
         elif entry.kind == GIVEN and entry.actor == answer.user:
             same = told(entry.payload) == answer.model_dump(mode="json")
-            found = found or (same and at is not None and abs(entry.at - at) <= SKEW)
+            found = found or (same and at is not None and abs(entry.at - at) <= MAX_CLOCK_SKEW)
     return found

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REMINDED = "board.reminded"
-AGAIN = timedelta(minutes=5)
+RETRY_INTERVAL = timedelta(minutes=5)
 """When it is tried again, after what is needed for a reminder was not there."""
 
 
@@ -51,8 +51,8 @@ def remind_in_time(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Ans
     try:
         _remind(rule, rollout, [ballot for ballot in ballots if not ballot.answered], now)
     except Exception:  # whatever keeps a mail from being sent must not keep the board from deciding
-        log.exception("Not everybody who has not voted could be reminded; this is tried again in %s", AGAIN)
-        return min(now + AGAIN, rollout.decide_by)
+        log.exception("Not everybody who has not voted could be reminded; this is tried again in %s", RETRY_INTERVAL)
+        return min(now + RETRY_INTERVAL, rollout.decide_by)
     return rollout.decide_by
 
 

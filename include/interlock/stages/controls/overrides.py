@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import Param, chain, get_current_context
 
 from interlock.domain.calendars import overrides
-from interlock.domain.calendars.overrides import LONGEST, OVERRIDDEN, Override
+from interlock.domain.calendars.overrides import MAX_OVERRIDE_DURATION, OVERRIDDEN, Override
 from interlock.domain.catalogue import BoardBook, Person
 from interlock.domain.errors import AlreadyRecorded, PolicyViolation
 from interlock.domain.ledger.chain import ENDED, INSTALLATION
@@ -50,7 +50,7 @@ def override_params(folder: Path) -> dict[str, Param]:
             2,
             type="integer",
             minimum=1,
-            maximum=round(LONGEST.total_seconds() / 3600),
+            maximum=round(MAX_OVERRIDE_DURATION.total_seconds() / 3600),
             title="Hours",
             description="After so many the calendar holds again.",
         ),

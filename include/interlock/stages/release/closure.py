@@ -13,7 +13,7 @@ from interlock.adapters.airflow.rest_api import TaskState
 from interlock.adapters.evidence.sources import Sources, pack_release
 from interlock.adapters.quality.expectations import suite_digests
 from interlock.domain.board.waivers import ASK as ASK_WAIVERS
-from interlock.domain.catalogue import MOST_WAVES, ChangeType, Service
+from interlock.domain.catalogue import MAX_WAVES, ChangeType, Service
 from interlock.domain.errors import CatalogueError, ReleaseError
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.outcome.outcome import STAGE_TITLES, FailedTask, decide_outcome
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 OWN_TASKS = frozenset({"closure.record_outcome", "closure.pack_evidence", "closure.close_release"})
 QUESTIONS = frozenset(
     {ASK_MANAGEMENT, ASK_WAIVERS, ASK_APPROVERS, ASK_BOARD, ASK_SUPPORT, ASK_ROLLBACK, ASK_CANARY}
-) | {ASK_WAVE.format(number=number) for number in range(1, MOST_WAVES + 1)}
+) | {ASK_WAVE.format(number=number) for number in range(1, MAX_WAVES + 1)}
 """The tasks that ask people; how they ended means nothing (see people.ask)."""
 R = TypeVar("R", bound=Record)
 

@@ -10,7 +10,7 @@ from airflow.sdk import XComArg, chain, task_group
 
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import ChangeType, Service
-from interlock.domain.change.request import LONGEST_SUMMARY
+from interlock.domain.change.request import MAX_SUMMARY_LENGTH
 from interlock.domain.change.risk import assess
 from interlock.domain.change.semver import bump
 from interlock.domain.change.standard import template_for
@@ -120,7 +120,7 @@ def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
         commit=release.commit,
         bump=step,
         change_type=ChangeType.STANDARD,
-        summary=f"Back to {version}: {request.reason}"[:LONGEST_SUMMARY],
+        summary=f"Back to {version}: {request.reason}"[:MAX_SUMMARY_LENGTH],
         tickets=(request.incident,) if request.incident else (),
         requested_by=requester(),
         target=PRODUCTION,

@@ -23,7 +23,7 @@ from . import resources
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 
-MOST_OFFERED = 20
+MAX_OFFERED = 20
 """How many of a service's last deployments are offered to go back to; an older one is named in the form."""
 
 
@@ -36,7 +36,7 @@ def deployed_releases(service: str, version: str = "") -> tuple[DeployedRelease,
     """
     with resources.ledger() as ledger:
         ended = deployments.deployments(ledger.entries(INSTALLATION, kind=ENDED), service)
-        wanted = [one for one in ended[:-MOST_OFFERED] if one["version"] == version] + ended[-MOST_OFFERED:]
+        wanted = [one for one in ended[:-MAX_OFFERED] if one["version"] == version] + ended[-MAX_OFFERED:]
         found = [_proven(ledger, release_chain(*one["run"].split("/", 1))) for one in wanted]
     return tuple(one for one in found if one is not None)
 

@@ -138,13 +138,13 @@ def deploy_error(results: Iterable[HostResult], what: str, *, who: str = "", nex
     return (HostUnreachable if may_help else DeployError)(what, who=who, next_step=next_step)
 
 
-MOST_BACK = 100
+MAX_PARALLEL_BACK_OUTS = 100
 """Hosts that are taken back at a time, at most."""
 
 
 def _at_a_time_back(plan: RolloutPlan, hosts: int) -> int:
     """Return how many hosts are taken back at a time: a third of those that serve, so that two thirds do."""
-    return max(1, min(hosts if plan.switch else -(-hosts // 3), MOST_BACK))
+    return max(1, min(hosts if plan.switch else -(-hosts // 3), MAX_PARALLEL_BACK_OUTS))
 
 
 def restart(

@@ -25,13 +25,13 @@ from interlock.stages.runtime.conflicts import noted
 from interlock.stages.runtime.evidence import refuse_void
 from interlock.stages.runtime.taskflow import stage_task
 
-from .common import AGAIN, catalogue_now, train_now, train_rule, without_file
+from .common import POLL_INTERVAL, catalogue_now, train_now, train_rule, without_file
 from .passengers import ASK
 
 if TYPE_CHECKING:
     from interlock.adapters.airflow.rest_api import Answer as Cast
 
-LONGEST_VOTE = timedelta(days=30)
+MAX_VOTING_TIME = timedelta(days=30)
 
 
 @stage_task(task_display_name="Prepare the ballots", words=ASK)
@@ -143,7 +143,7 @@ class AwaitTrainBoard(AwaitBallots):
 
     def next_look(self, cast: Sequence[Cast]) -> datetime | None:
         """Return when the wait ends although nobody answered: soon, while a passenger's file is broken."""
-        soon = datetime.now(UTC) + AGAIN
+        soon = datetime.now(UTC) + POLL_INTERVAL
         return min(self.decide_by or soon, soon) if _unusable(catalogue_now(), self.frozen) else self.decide_by
 
     def settled(self, decision: Decision) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import WaitUntil, stage_task
 
-from .common import AGAIN, catalogue_now, look_again, refuse_changed, train_now, train_rule
+from .common import POLL_INTERVAL, catalogue_now, look_again, refuse_changed, train_now, train_rule
 
 
 def train_params() -> dict[str, Param]:
@@ -232,7 +232,7 @@ def _decide_by(rule: VotingRule | None, departure: datetime, now: datetime) -> d
     """Return when silence becomes a rejection: the board's deadline, or departure if that comes first."""
     if rule is None:
         return None
-    return min(now + rule.deadline, departure) if departure > now + AGAIN else now + rule.deadline
+    return min(now + rule.deadline, departure) if departure > now + POLL_INTERVAL else now + rule.deadline
 
 
 @task_group(group_id="boarding", group_display_name="1 Boarding", tooltip="Boarding: until the manifest is frozen")

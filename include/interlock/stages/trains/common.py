@@ -20,7 +20,7 @@ from interlock.domain.trains.manifest import Boarded
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import calendars
 
-AGAIN = timedelta(minutes=1)
+POLL_INTERVAL = timedelta(minutes=1)
 """So often a train looks again for somebody it waits for."""
 
 
@@ -47,7 +47,7 @@ def refuse_changed(train: Train, digest: str, since: str) -> None:
 
 def look_again(why: str, latest: datetime) -> NoReturn:
     """Have the task run again in a minute, or at an instant if that comes first; it holds no worker meanwhile."""
-    calendars.wait(why, min(datetime.now(UTC) + AGAIN, latest))
+    calendars.wait(why, min(datetime.now(UTC) + POLL_INTERVAL, latest))
 
 
 def train_rule(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -> VotingRule | None:

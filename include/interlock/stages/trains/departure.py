@@ -33,7 +33,7 @@ from interlock.stages.runtime.triggers import RunTrigger
 
 from .board import count, rule_now
 from .common import (
-    AGAIN,
+    POLL_INTERVAL,
     PassengerLost,
     catalogue_now,
     look_again,
@@ -79,7 +79,7 @@ def _wait_or_refuse(train: Train, manifest: Manifest, answers: Sequence[Answer])
     It is not soon enough when the train's next date has come: that is another departure. Calendars that cannot be read
     may be read the next time.
     """
-    unread, soon = any(answer.faults for answer in answers), datetime.now(UTC) + AGAIN
+    unread, soon = any(answer.faults for answer in answers), datetime.now(UTC) + POLL_INTERVAL
     opening = soon if unread else min((answer.next for answer in answers if answer.next is not None), default=None)
     following = next(planned_departures(train, manifest.departure), None)
     why = " ".join(dict.fromkeys(map(str, answers)))
@@ -242,7 +242,7 @@ class SendPassenger(BaseOperator):
                 record(BACK, {**told, "outcome": "deployed", "reason": "", "run": run})
                 return {**told, "outcome": "deployed", "run": run}
             if datetime.now(UTC) < failed.at + train.patience:
-                raise AirflowRescheduleException(datetime.now(UTC) + AGAIN)
+                raise AirflowRescheduleException(datetime.now(UTC) + POLL_INTERVAL)
         if rule == "stop":
             record(STOPPED, {"because": f"{self.service} {one.version} ended as {told['outcome']}"})
         raise PassengerLost(
