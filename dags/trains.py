@@ -18,7 +18,7 @@ from interlock.domain.errors import CatalogueError
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 from interlock.stages.trains.arrival import arrival_group
-from interlock.stages.trains.board import LONGEST_VOTE, board_group
+from interlock.stages.trains.board import MAX_VOTING_TIME, board_group
 from interlock.stages.trains.boarding import boarding_group, train_params
 from interlock.stages.trains.departure import departure_group
 from interlock.stages.trains.timetables import TrainTimetable
@@ -90,7 +90,7 @@ def train_dag(train: Train) -> DAG:
         render_template_as_native_obj=True,  # records reach operators as JSON values, not as their text
     ) as dag:
         manifest = boarding_group(train.name)
-        decision, ballots = board_group(train.name, manifest, LONGEST_VOTE)
+        decision, ballots = board_group(train.name, manifest, MAX_VOTING_TIME)
         sent = departure_group(train, manifest, decision)
         arrived = arrival_group(train.name)
 

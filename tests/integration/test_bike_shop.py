@@ -23,7 +23,7 @@ from interlock.adapters.artifacts.bom import bill_of_materials, component_rows
 from interlock.adapters.artifacts.bundle import pack
 from interlock.adapters.build.builders import BuildResult, build, run_suite
 from interlock.adapters.catalogue.catalogue import load_service
-from interlock.adapters.hosts.web import smoke
+from interlock.adapters.hosts.smoke import smoke
 from interlock.adapters.quality.reports import coverage_rows, junit_rows
 from interlock.adapters.source.git import open_repository
 from interlock.domain.canonical import sha256_of

@@ -215,7 +215,7 @@ def test_a_canary_that_is_as_good_as_its_baseline_passes_and_the_traffic_goes_ba
     watch = release.watch()
     assert release.weights() == [80, 10, 10]
     assert watch.requests >= 40
-    assert watch.rounds >= canary.FEWEST
+    assert watch.rounds >= canary.MIN_ROUNDS
     assert abs(shop.asked[TRIED.address] - shop.asked[OLD.address]) == 0, "both are asked the same"
     report = release.judge(watch)
     assert report.verdict == "pass", report.sentence()
@@ -322,7 +322,7 @@ def baking(plan: RolloutPlan, *, seconds: int) -> RolloutPlan:
 def test_rounds_that_follow_each_other_at_once_are_measured_in_one_go(release: Release) -> None:
     watch = canary.watch_canary("bike-shop", baking(release.plan, seconds=2))
     assert [one["number"] for one in kinds(release, "canary.measured")] == [*range(1, watch.rounds + 1)]
-    assert watch.rounds >= canary.FEWEST
+    assert watch.rounds >= canary.MIN_ROUNDS
     assert watch.since is not None
     assert watch.until is not None
     assert watch.until - watch.since >= (watch.rounds - 1) * timedelta(seconds=0.1), "no round before its time"

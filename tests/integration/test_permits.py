@@ -14,7 +14,7 @@ import pytest
 
 from interlock.adapters.hosts.ssh import SshTransport
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
-from interlock.adapters.permits.issuer import LOOK_AGAIN, Admission, PermitIssuer
+from interlock.adapters.permits.issuer import POLL_INTERVAL, Admission, PermitIssuer
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
 from interlock.domain.errors import DigestMismatch, PolicyViolation
 from interlock.domain.permits.permit import MAX_PERMIT_AGE
@@ -140,11 +140,11 @@ def test_what_halts_a_rollout_is_looked_for_between_two_hosts(ledger: Ledger, si
     )
     asyncio.run(admission.admit(HOST))
     assert looks == [], "the permit was just given: all was looked at"
-    late += LOOK_AGAIN * 2
+    late += POLL_INTERVAL * 2
     asyncio.run(admission.admit(HOST))
     asyncio.run(admission.admit(OTHER_HOST))
     assert looks == [1], "one look serves two seconds"
-    late += LOOK_AGAIN * 2
+    late += POLL_INTERVAL * 2
     with pytest.raises(PolicyViolation, match="The wave is halted"):
         asyncio.run(admission.admit(OTHER_HOST))
 

@@ -343,7 +343,7 @@ def test_what_was_done_by_hand_is_found_once_the_guard_had_time_to_record_what_i
     record(witness, "attempt.refused", {**named, "at": airflow.audit[1]["when"]}, INSTALLATION)
     assert run(reconcile_releases.check_releases) == 0
     monkeypatch.setattr(interventions, "WINDOW", timedelta())
-    monkeypatch.setattr(interventions, "SKEW", timedelta())
+    monkeypatch.setattr(interventions, "MAX_CLOCK_SKEW", timedelta())
     assert run(reconcile_releases.check_releases) == 1
     (found,) = ledger.entries(CHAIN, kind="finding")
     assert found.payload["what"].startswith("Airflow's audit log: olga marked rollout.await_board at ")
@@ -556,7 +556,7 @@ def by_hand(ledger: Ledger) -> tuple[str, ...]:
 def test_what_was_done_by_hand_since_the_plan_was_frozen_stands_in_the_way_of_a_permit(
     airflow: AirflowServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(permits, "PATIENCE", 1)
+    monkeypatch.setattr(permits, "GUARD_TIMEOUT_SECONDS", 1)
     monkeypatch.setattr(permits, "sleep", lambda seconds: None)
     assert by_hand(ledger) == (), "nothing is frozen yet"
     began(ledger)

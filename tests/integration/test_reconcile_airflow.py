@@ -34,7 +34,7 @@ def api(console: Console) -> Iterator[AirflowApi]:
 
 @pytest.fixture
 def began() -> datetime:
-    return datetime.now(UTC) - interventions.SKEW
+    return datetime.now(UTC) - interventions.MAX_CLOCK_SKEW
 
 
 def by_hand(api: AirflowApi, console: Console, began: datetime) -> list[AuditRow]:

@@ -394,7 +394,7 @@ def test_a_mark_is_of_a_person_a_version_and_a_place_that_there_is(office: Offic
     with pytest.raises(AirflowFailException, match="Input should be"):
         mark(office, "worse")
     office.user = None
-    office.patch.setattr(requests, "PATIENCE", 0)
+    office.patch.setattr(requests, "WITNESS_TIMEOUT_SECONDS", 0)
     with pytest.raises(AirflowFailException, match="nobody asked for it at Airflow's API"):
         mark(office, "bad", run="two")
     assert office.ledger.entries(INSTALLATION, kind="version.*") == ()
@@ -453,7 +453,7 @@ def test_a_rollback_waits_until_the_release_that_is_under_way_has_ended(office: 
 def test_a_rollback_that_no_person_asked_for_is_refused(office: Office) -> None:
     office.deployed("1.1.0")
     office.user = None
-    office.patch.setattr(requests, "PATIENCE", 0)
+    office.patch.setattr(requests, "WITNESS_TIMEOUT_SECONDS", 0)
     with pytest.raises(AirflowFailException, match="nobody asked for it at Airflow's API"):
         office.planned()
 

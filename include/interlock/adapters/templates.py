@@ -21,7 +21,7 @@ from interlock.domain.catalogue.values import in_words
 from interlock.domain.quality.rows import SUITE_TITLES
 from interlock.locations import TEMPLATES
 
-LONGEST = 300
+MAX_LINE_LENGTH = 300
 """Characters of one value; the whole is in the records."""
 NOTHING = "—"
 
@@ -34,7 +34,7 @@ LINKED = re.compile(r"(://|www(?=\.)|@)", re.IGNORECASE)
 LEADS_SOMEWHERE = re.compile(r"(\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=[#A-Za-z]))")
 """What begins the target of a link or an image, a tag, or a character by its number."""
 JOINER = "\N{WORD JOINER}"
-LONGEST_DOCUMENT = 20_000
+MAX_DOCUMENT_LENGTH = 20_000
 """Characters of a document that are shown."""
 HIDDEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 """Unicode's control, format and private characters: nobody sees them, and they turn what people do see."""
@@ -133,9 +133,9 @@ def quoted(text: str) -> Markdown:
     Its headings, lists and emphasis stay; its links, images and HTML are shown as they are written, and lead nowhere.
     What is too long ends with a line that says so.
     """
-    lines = (_inert(_visible(line.expandtabs(4))) for line in text[:LONGEST_DOCUMENT].splitlines())
+    lines = (_inert(_visible(line.expandtabs(4))) for line in text[:MAX_DOCUMENT_LENGTH].splitlines())
     said = [f"> {line}".rstrip() for line in lines]
-    if (more := len(text) - LONGEST_DOCUMENT) > 0:
+    if (more := len(text) - MAX_DOCUMENT_LENGTH) > 0:
         said += [">", f"> … {more:,} more characters are in the document itself"]
     return Markdown("\n".join(said))
 
@@ -161,7 +161,7 @@ def _said(value: Any) -> str:
 
 def _one_line(text: str) -> str:
     line = _visible(" ".join(text.split())) or NOTHING
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+    return line if len(line) <= MAX_LINE_LENGTH else f"{line[: MAX_LINE_LENGTH - 1]}…"
 
 
 def _visible(line: str) -> str:

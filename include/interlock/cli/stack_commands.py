@@ -71,14 +71,14 @@ def reset() -> None:
 @app.command()
 def status() -> None:
     """Show each component with its state and memory; end with 1 if one does not run."""
-    from interlock.estate.stack import components
+    from interlock.estate.stack import process_supervisor
     from interlock.estate.steps import open_console
 
     from .stack_tables import status_table
 
     settings = stack_settings()
     open_console().print(status_table(settings))
-    end(all(info["statename"] == "RUNNING" for info in components.states(settings).values()))
+    end(all(info["statename"] == "RUNNING" for info in process_supervisor.states(settings).values()))
 
 
 @app.command()

@@ -9,13 +9,13 @@ from rich.table import Table
 
 from interlock.estate.airflow.accounts import Account, passwords
 from interlock.estate.settings import Settings
-from interlock.estate.stack import components, leftovers
+from interlock.estate.stack import components, leftovers, process_supervisor
 from interlock.estate.world import aws, memory
 
 
 def status_table(settings: Settings) -> Table:
     """Describe each component: its state, since when, and the memory of it and what it started."""
-    known = components.states(settings)
+    known = process_supervisor.states(settings)
     table = Table(title=f"Stack in {settings.state}", title_justify="left")
     for column in ("component", "state", "up", "pid", "memory"):
         table.add_column(column, justify="right" if column in ("up", "pid", "memory") else "left")

@@ -31,14 +31,9 @@ from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import Catalogue, Service
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import dag_of_train
-from interlock.domain.trains.departures import (
-    cadence_in_words,
-    closed_for,
-    milestones,
-    next_departures,
-    opens,
-)
-from interlock.domain.trains.manifest import Boarded, Found, boarding, when_late
+from interlock.domain.trains.departures import cadence_in_words, closed_for, next_departures, opens
+from interlock.domain.trains.manifest import Boarded, Found, boarding, resolve_lateness
+from interlock.domain.trains.milestones import milestones
 
 SHOWN = 3
 """How many departures of each train are shown."""
@@ -132,7 +127,7 @@ def show_boarding(train: Train, found: dict[str, Found], console: Console) -> No
         state = "[yellow]stays behind[/]" if missing.late else "nothing new"
         shown.add_row(missing.service, state, "", "", escape(missing.why))
     console.print(shown)
-    late = when_late(train, tuple(found.values()))
+    late = resolve_lateness(train, tuple(found.values()))
     if late.then != "depart":
         who = ", ".join(one.service for one in late.because)
         console.print(f"  the train would {late.then}, for {who}", highlight=False)

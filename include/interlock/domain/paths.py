@@ -9,12 +9,12 @@ from urllib.parse import quote
 SAFE_DAG_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 STAGE = re.compile(r"[a-z][a-z0-9_-]*")
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
-LONGEST = 100
+MAX_NAME_LENGTH = 100
 
 
 def run_slug(run_id: str) -> str:
     """Return a run id as the name of a folder; different run ids never get the same name."""
-    return f"{UNSAFE.sub('-', run_id)[:LONGEST]}-{sha256(run_id.encode()).hexdigest()[:12]}"
+    return f"{UNSAFE.sub('-', run_id)[:MAX_NAME_LENGTH]}-{sha256(run_id.encode()).hexdigest()[:12]}"
 
 
 def quality_page(dag_id: str, run_id: str) -> str:

@@ -264,7 +264,7 @@ def test_many_files_are_placed_with_few_processes(fleet: Fleet, machine: SshdHos
 def test_the_hooks_of_an_event_have_an_hour_together(
     fleet: Fleet, machine: SshdHost, builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "EVENT_SECONDS", 9)  # one and a half of them, however busy this machine is
+    monkeypatch.setattr(commands, "MAX_EVENT_SECONDS", 9)  # one and a half of them, however busy this machine is
     hooks = "hooks: {AfterInstall: [{location: note}, {location: note}, {location: note}]}\n"
     result = deploy_one(fleet, builder.build("1.0.0", {}, hooks=hooks, script=f"{NOTE}sleep 6\n"))
     assert result.outcome == "failed"

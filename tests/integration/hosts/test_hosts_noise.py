@@ -61,7 +61,7 @@ def test_a_login_that_runs_no_command_is_refused_with_what_it_printed(tmp_path: 
 
 
 def test_a_login_that_takes_the_input_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_session, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(_session, "_ANSWER_TIMEOUT_SECONDS", 1.0)
     with sshd_fleet(tmp_path, limits="echo Which one?; read -r answer;") as fleet:
         with pytest.raises(HostUnreachable, match="Which one"):
             running(fleet)

@@ -11,7 +11,7 @@ from interlock.adapters.hosts.fleet import Deployment, deploy_hosts
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.errors import HeldBack
 from interlock.domain.records import HostResult, Strategy
-from interlock.domain.rollout.rollout import Pace
+from interlock.domain.rollout.pace import Pace
 from tests.deployments import ADMITTED, FAIL, Balance, deploy, served
 from tests.sshd import Fleet, SshdHost, make_release, sshd_fleet
 

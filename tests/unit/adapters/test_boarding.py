@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.adapters.source import git as source
+from interlock.adapters.source import git as source_git
 from interlock.adapters.trains.boarding import NotReady, Platform, highest
 from interlock.domain.catalogue import Service
 from interlock.domain.catalogue.train_file import Train
@@ -51,10 +51,10 @@ class Office:
         self.error: Exception | None = None
 
     @contextmanager
-    def opened(self, service: Service) -> Iterator[source.Repository]:
+    def opened(self, service: Service) -> Iterator[source_git.Repository]:
         if self.error:
             raise self.error
-        yield source.open_repository(self.upstream["url"], self.folder / "repository.git")
+        yield source_git.open_repository(self.upstream["url"], self.folder / "repository.git")
 
     def look(self, *, service: str = "bike-shop", **passenger: Any) -> Found:
         said = {"name": "weekly", "title": "Weekly", "owner": "o", "time_zone": "UTC", "cadence": {"cron": "0 1 * * *"}}

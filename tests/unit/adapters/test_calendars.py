@@ -233,7 +233,7 @@ def test_rules_exceptions_moved_and_cancelled_events_are_kept(folder: Path) -> N
         ("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n", "not iCalendar"),
         ("<html>", "not iCalendar"),
         ("", "not iCalendar"),
-        ("X" * (_ical.LARGEST + 1), "found a larger file"),
+        ("X" * (_ical.MAX_FILE_BYTES + 1), "found a larger file"),
     ],
 )
 def test_an_icalendar_file_that_cannot_be_used_names_the_event_and_closes_everything(
@@ -357,7 +357,7 @@ def test_a_calendar_at_a_url_is_fetched_kept_and_fetched_again(
         ({"status": 404}, "its server answers 404"),
         ({"status": 302}, "its server answers 302"),
         ({"body": b"<html>sign in</html>"}, ""),
-        ({"body": b"X" * (_ical.LARGEST + 1)}, "it is larger than"),
+        ({"body": b"X" * (_ical.MAX_FILE_BYTES + 1)}, "it is larger than"),
     ],
 )
 def test_what_cannot_be_fetched_is_served_from_the_copy_until_that_is_too_old(
@@ -410,7 +410,7 @@ def test_nothing_is_fetched_without_https(server: Server) -> None:
 
 
 def test_what_comes_too_slowly_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "LONGEST_FETCH", -1.0)
+    monkeypatch.setattr(feeds, "FETCH_TIMEOUT_SECONDS", -1.0)
     with server.client() as client, pytest.raises(ValueError, match="longer than"):
         feeds.fetch(client, server.url, [LOOPBACK])
 

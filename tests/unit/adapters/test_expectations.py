@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.adapters.quality import expectations
-from interlock.adapters.quality.expectations import TABLES, Judgement, judge
+from interlock.adapters.quality.expectations import Judgement, judge
+from interlock.adapters.quality.tables import TABLES
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Demanded, Thresholds
 from interlock.domain.errors import CatalogueError, ReleaseError

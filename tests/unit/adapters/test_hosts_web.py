@@ -15,7 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.adapters.hosts.web import ask_version, await_health, percentile, run_load, smoke, url
+from interlock.adapters.hosts.health import ask_version, await_health
+from interlock.adapters.hosts.load import percentile, run_load
+from interlock.adapters.hosts.smoke import smoke
+from interlock.adapters.hosts.web import url
 from interlock.domain.catalogue import Health, Load, SmokeCheck
 from interlock.domain.errors import DeployError
 from interlock.domain.records import Host

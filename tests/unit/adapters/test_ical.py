@@ -434,7 +434,7 @@ def test_more_times_than_anybody_could_mean_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_takes_too_long_to_work_out_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interlock.adapters.calendars._ical.LONGEST_WORK", -1.0)
+    monkeypatch.setattr("interlock.adapters.calendars._ical.MAX_WORK", -1.0)
     assert "event a: up to it, the file takes longer than" in refusal(FINE, tmp_path)
 
 

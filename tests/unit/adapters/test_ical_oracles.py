@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from icalendar import Calendar
 
 from interlock.adapters.calendars._ical import IcsTimes, Named, read_ical
-from interlock.adapters.calendars._ical_text import Zones, calendars_in
+from interlock.adapters.calendars._ical_text import calendars_in
+from interlock.adapters.calendars._ical_values import Zones
 from interlock.domain.calendars.calendar import Calendars, may_change
 from interlock.domain.calendars.recurrence import Recurrence
 from interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of

@@ -558,7 +558,7 @@ def test_a_big_report_is_read_in_little_memory(tmp_path: Path) -> None:
 
 
 def test_more_test_cases_than_can_be_held_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interlock.adapters.quality.reports._junit.MOST_CASES", 2)
+    monkeypatch.setattr("interlock.adapters.quality.reports._junit.MAX_CASES", 2)
     text = '<testsuite><testcase name="a"/><testcase name="b"/></testsuite>'
     assert len(reports.junit_rows([report(tmp_path, text)])) == 2
     with pytest.raises(QualityRejected, match="more than 2 test cases"):
@@ -728,10 +728,10 @@ def test_a_coverage_report_that_is_not_there_or_too_long_is_refused(
 ) -> None:
     with pytest.raises(QualityRejected, match="No such file"):
         reports.coverage_rows(tmp_path / "none.xml")
-    monkeypatch.setattr("interlock.adapters.quality.reports._coverage.MOST_LINES", 1)
+    monkeypatch.setattr("interlock.adapters.quality.reports._coverage.MAX_LINES", 1)
     with pytest.raises(QualityRejected, match="more than 1 lines"):
         reports.coverage_rows(SAMPLES / "coverage" / "jacoco.xml")
-    monkeypatch.setattr("interlock.adapters.quality.reports._lcov.MOST_LINES", 1)
+    monkeypatch.setattr("interlock.adapters.quality.reports._lcov.MAX_LINES", 1)
     with pytest.raises(QualityRejected, match="more than 1 lines"):
         reports.coverage_rows(SAMPLES / "coverage" / "lcov-c8.info")
 

@@ -11,7 +11,8 @@ from icalendar import Calendar
 
 from interlock.adapters.calendars.calendars import Known, load_calendars
 from interlock.adapters.calendars.conflicts import conflicts_of_release, longest_of
-from interlock.adapters.calendars.schedule import Item, Schedule, as_ical, path_of
+from interlock.adapters.calendars.schedule import Item, Schedule
+from interlock.adapters.calendars.schedule_feed import path_of, write_ical
 from interlock.adapters.catalogue.catalogue import load_catalogue, load_rules
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.domain.calendars.bookings import booking_chain
@@ -25,7 +26,8 @@ from interlock.domain.ledger.kinds import (
     TRAIN_DEPARTED,
     TRAIN_OPENED,
 )
-from interlock.domain.trains.manifest import Arrival, PassengerOutcome, PlannedRun
+from interlock.domain.trains.arrivals import Arrival, PassengerOutcome
+from interlock.domain.trains.manifest import PlannedRun
 from interlock.locations import CATALOGUE as FOLDER
 from tests.memory_ledger import MemoryLedger
 from tests.unit.domain.test_train_manifest import boarded, manifest
@@ -100,7 +102,7 @@ def test_holidays_come_once_also_over_the_turn_of_the_year(ledger: MemoryLedger)
 
 def test_the_feed_is_icalendar_with_links_to_runs(ledger: MemoryLedger) -> None:
     found = Schedule(CATALOGUE, CALENDARS, ledger, TRAINS, now=NOW).items(NOW - timedelta(days=2), NOW + HOUR)
-    read = Calendar.from_ical(as_ical(found, address="https://airflow.example/", now=NOW).decode())
+    read = Calendar.from_ical(write_ical(found, address="https://airflow.example/", now=NOW).decode())
     events = read.walk("VEVENT")
     assert len(events) == len(found)
     assert str(events[0]["URL"]) == f"https://airflow.example/dags/{RUN.replace('/', '/runs/')}"
@@ -292,7 +294,7 @@ def test_milestones_of_an_enterprise_release_are_days() -> None:
     ]
     assert (found[0].day, found[0].all_day, path_of(found[0])) == (date(2027, 3, 4), True, "dags/train_fair")
     assert (found[0].id, found[0].start) == ("milestone/fair/scope", datetime(2027, 3, 3, 23, tzinfo=UTC))
-    event = Calendar.from_ical(as_ical(found, address="", now=NOW).decode()).walk("VEVENT")[0]
+    event = Calendar.from_ical(write_ical(found, address="", now=NOW).decode()).walk("VEVENT")[0]
     assert (event.decoded("DTSTART"), event.decoded("DTEND")) == (date(2027, 3, 4), date(2027, 3, 5))
 
 
@@ -307,7 +309,7 @@ def test_each_clash_of_two_trains_is_in_the_feed_when_it_happens() -> None:
     assert first.state == "warning"
     event = next(
         one
-        for one in Calendar.from_ical(as_ical(found, address="", now=NOW).decode()).walk("VEVENT")
+        for one in Calendar.from_ical(write_ical(found, address="", now=NOW).decode()).walk("VEVENT")
         if str(one["UID"]) == f"{first.id}@interlock"
     )
     assert event.decoded("DTSTART") == first.start

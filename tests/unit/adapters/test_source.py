@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from interlock.adapters.source import git
-from interlock.adapters.source.git import Repository, commit_epoch, open_repository, public_url
+from interlock.adapters.source import _command, git
+from interlock.adapters.source.addresses import public_url
+from interlock.adapters.source.git import Repository, commit_epoch, open_repository
 from interlock.domain.errors import SourceError, TransientError
 from tests.git_project import START, GitProject, git_project
 
@@ -224,8 +225,8 @@ def test_a_commit_of_any_time_is_planned_checked_out_and_released(
 def test_a_repository_of_another_account_is_refused_with_what_helps(
     project: GitProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = git._environment
-    monkeypatch.setattr(git, "_environment", lambda: {**environment(), "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
+    environment = _command._environment
+    monkeypatch.setattr(_command, "_environment", lambda: {**environment(), "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
     with pytest.raises(SourceError) as refused:
         opened(project, tmp_path)
     assert f"belongs to account {project.folder.owner()}" in str(refused.value)
@@ -239,14 +240,14 @@ def test_more_than_a_checkout_may_bring_is_refused_with_the_numbers(
     """A little of git is any amount of files: 2,000 zeros, ten times over, and once more below a folder."""
     sha = project.commit({f"{where}{number}": "0" * 2000 for where in ("", "below/") for number in range(10)})
     repository = opened(project, tmp_path)
-    monkeypatch.setattr(git, "LARGEST_CHECKOUT", 40_100)
+    monkeypatch.setattr(git, "MAX_CHECKOUT_BYTES", 40_100)
     repository.checkout(sha, tmp_path / "fits")
-    monkeypatch.setattr(git, "LARGEST_CHECKOUT", 39_999)
+    monkeypatch.setattr(git, "MAX_CHECKOUT_BYTES", 39_999)
     with pytest.raises(SourceError, match=r"has 2\d files with 40,0\d\d bytes in all"):
         repository.checkout(sha, tmp_path / "clone")
     assert not (tmp_path / "clone").exists()
-    monkeypatch.setattr(git, "LARGEST_CHECKOUT", 10**9)
-    monkeypatch.setattr(git, "MOST_FILES", 19)
+    monkeypatch.setattr(git, "MAX_CHECKOUT_BYTES", 10**9)
+    monkeypatch.setattr(git, "MAX_FILES", 19)
     with pytest.raises(SourceError, match=r"has 2\d files with"):
         repository.checkout(sha, tmp_path / "clone")
 
@@ -262,7 +263,7 @@ def test_trees_within_trees_are_not_counted_to_their_end(
         tree, kind = project.git("mktree", given=rows.encode()), "040000 tree"
     sha = project.git("commit-tree", tree, "-m", "bomb")
     project.git("update-ref", "refs/heads/bomb", sha)
-    monkeypatch.setattr(git, "_OUTPUT_CAP", 1024 * 1024)
+    monkeypatch.setattr(_command, "_OUTPUT_CAP", 1024 * 1024)
     with pytest.raises(SourceError, match="has too many files"):
         opened(project, tmp_path).checkout(sha, tmp_path / "clone")
 
@@ -271,10 +272,10 @@ def test_a_repository_that_is_too_large_is_not_fetched_to_its_end(
     project: GitProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.commit({"large.bin": random.Random(1).randbytes(300_000)})
-    monkeypatch.setattr(git, "LARGEST_FETCH", 100_000)
+    monkeypatch.setattr(git, "MAX_FETCH_BYTES", 100_000)
     with pytest.raises(SourceError, match="cannot be fetched: it is more than 100,000 bytes"):
         opened(project, tmp_path)
-    monkeypatch.setattr(git, "LARGEST_FETCH", 10_000_000)
+    monkeypatch.setattr(git, "MAX_FETCH_BYTES", 10_000_000)
     assert opened(project, tmp_path).resolve("main")
 
 
@@ -386,8 +387,8 @@ def test_a_server_that_does_not_answer_is_worth_another_try(tmp_path: Path) -> N
 
 
 def test_a_git_that_hangs_is_stopped(project: GitProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "_LOCAL_SECONDS", 0.0)
-    monkeypatch.setattr(git, "_FETCH_SECONDS", 0.0)
+    monkeypatch.setattr(_command, "_LOCAL_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr(git, "_FETCH_TIMEOUT_SECONDS", 0.0)
     with pytest.raises(TransientError, match="longer than 0 s"):
         opened(project, tmp_path)
 

@@ -17,7 +17,7 @@ from markdown_it.token import Token
 
 from interlock.adapters.templates import (
     JOINER,
-    LONGEST,
+    MAX_LINE_LENGTH,
     Markdown,
     code,
     counted,
@@ -27,11 +27,11 @@ from interlock.adapters.templates import (
     render,
     worded,
 )
-from interlock.domain.board.voting import left_out
+from interlock.domain.board.seats import describe_exclusions
 from interlock.domain.catalogue import WaiverRule
 from interlock.domain.paths import quality_page
 from interlock.domain.records import Decision, Vote, Waiver
-from interlock.domain.rollout.rollout import in_sentences
+from interlock.domain.rollout.rollout import describe_strategy
 from interlock.domain.trains.manifest import LeftBehind
 from interlock.locations import TEMPLATES
 from tests.factories import releases
@@ -73,7 +73,7 @@ def ballot(
         "service": releases.service(),
         "report": releases.quality(*([releases.failure(rows=rows, row_count=len(rows))] if rows else [])),
         "rollout": releases.rollout(**changes),
-        "strategy": in_sentences(releases.rollout(**changes)),
+        "strategy": describe_strategy(releases.rollout(**changes)),
         "board": releases.board(),
         "acceptance": releases.decision("acceptance", reason="Fay approved the release."),
         "answered_yes": (),
@@ -261,7 +261,7 @@ def test_no_words_from_outside_change_what_a_ballot_consists_of(said: str) -> No
 
 def test_a_ballot_says_who_does_not_vote_as_the_others_do_and_why() -> None:
     board = releases.board()
-    sentences = left_out(board, asked_by=["rita"], authors=["cora"], excluded=["cora"])
+    sentences = describe_exclusions(board, asked_by=["rita"], authors=["cora"], excluded=["cora"])
     said = words(ballot(given={"left_out": sentences}))
     assert "Cora Lindqvist (cora) is named as an author in its commits: their approval does not count" in said
     assert "excluded and restricted voters" not in words(ballot())
@@ -335,7 +335,7 @@ def test_keys_and_numbers_are_said_in_words(filtered: str, said: str) -> None:
 
 
 def test_long_words_are_cut_and_hidden_characters_are_left_out() -> None:
-    assert len(escape("x" * 1000)) == LONGEST
+    assert len(escape("x" * 1000)) == MAX_LINE_LENGTH
     assert escape("a\u202eb\u0000c\u200bd") == "abcd"
 
 

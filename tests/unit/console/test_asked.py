@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from interlock.console.control.current_request import (
-    LARGEST_KEPT,
+    MAX_KEPT_BYTES,
     READING,
     CurrentRequest,
     Target,
@@ -111,7 +111,7 @@ def test_what_it_does_not_name_is_told(name: str) -> None:
 
 
 def test_a_body_that_cannot_be_read_may_say_anything() -> None:
-    for body in (b"{", b"[]", b'{"a": 1, "a": 2}', b"\xff", b"[" * 100_000, b" " * (LARGEST_KEPT + 1)):
+    for body in (b"{", b"[]", b'{"a": 1, "a": 2}', b"\xff", b"[" * 100_000, b" " * (MAX_KEPT_BYTES + 1)):
         asked = request("PATCH", TASKS, body)
         assert asked.reaches_further
         assert not asked.unpauses

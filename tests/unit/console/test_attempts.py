@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from interlock.console.control.current_request import CurrentRequest
 from interlock.console.record.attempts import (
-    MOST_KINDS,
+    MAX_KINDS,
     SEVERAL,
     Attempt,
     AttemptLog,
@@ -98,14 +98,14 @@ def test_no_attempt_is_lost_and_nobody_floods_the_ledger(came: list[tuple[str, i
     rows += tally.passed(float("inf"))
     assert sum(row.count for row in rows) == len(came)
     # In each of at most six windows, each of two users has so many kinds and one for the rest, with two rows each.
-    assert len(rows) <= 6 * 2 * (MOST_KINDS + 1) * 2
+    assert len(rows) <= 6 * 2 * (MAX_KINDS + 1) * 2
 
 
 def test_who_tries_very_many_things_at_once_is_counted_together() -> None:
     tally = Tally()
     rows = [tally.add(replace(ATTEMPT, task_id=f"t{number}"), 0) for number in range(100)]
     written = [row for row in rows if row]
-    assert len(written) == MOST_KINDS + 1
+    assert len(written) == MAX_KINDS + 1
     assert written[-1].first.dag_id == SEVERAL
     assert sum(row.count for row in tally.passed(1000)) == 100 - len(written)
 

@@ -11,7 +11,7 @@ import pytest
 
 from interlock.console.control import rules
 from interlock.console.control.current_request import READING, App, CurrentRequest, under_way
-from interlock.console.control.middleware import LARGEST_BODY, ReleaseControl
+from interlock.console.control.middleware import MAX_BODY_BYTES, ReleaseControl
 from interlock.console.control.task_requests import Lookups
 from interlock.console.record.attempts import Attempt
 from interlock.domain.errors import TransientError
@@ -151,7 +151,7 @@ def test_what_cannot_be_read_is_refused(behind: Behind, body: bytes) -> None:
 
 
 def test_a_request_larger_than_any_form_is_refused(behind: Behind) -> None:
-    answer = ask(behind, ROUTE, {"conf": {**GOOD, "summary": "x" * LARGEST_BODY}})
+    answer = ask(behind, ROUTE, {"conf": {**GOOD, "summary": "x" * MAX_BODY_BYTES}})
     assert "larger than" in answer.json()["detail"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from interlock.console.control.break_glass import MOST_TARGETS, BreakGlass, read_grants
+from interlock.console.control.break_glass import MAX_TARGETS, BreakGlass, read_grants
 from interlock.console.control.current_request import CurrentRequest
 from interlock.console.control.refusal import RefusedRequests
 from interlock.console.record.attempts import Attempt
@@ -110,7 +110,7 @@ def test_without_a_grant_that_holds_there_is_no_use(
 
 
 def test_what_could_be_more_than_it_says_is_refused(glass: BreakGlass, shelf: BlobStore) -> None:
-    bulk = {"actions": [{"action": "delete", "entities": [f"t{number}" for number in range(MOST_TARGETS + 1)]}]}
+    bulk = {"actions": [{"action": "delete", "entities": [f"t{number}" for number in range(MAX_TARGETS + 1)]}]}
     for asked, said in (
         (request(body={"include_future": True}), "include_future"),
         (request("PATCH", f"/api/v2/dags/{RELEASE}/dagRuns/r/taskInstances", bulk), "at most"),

@@ -9,7 +9,7 @@ import pytest
 from fastapi import HTTPException
 
 from interlock.console.control import guard as guards
-from interlock.console.control.current_request import LARGEST_KEPT, CurrentRequest
+from interlock.console.control.current_request import MAX_KEPT_BYTES, CurrentRequest
 from interlock.console.control.guard import ReleaseGuard, is_needed
 from interlock.console.record.attempts import Attempt
 
@@ -163,7 +163,7 @@ def test_each_dag_that_is_named_needs_its_own_leave(client: Any, judge: Judge) -
 
 
 def test_what_is_too_large_to_be_read_goes_no_further(client: Any, came: list[bytes]) -> None:
-    large = b'{"actions": "' + b"x" * LARGEST_KEPT + b'"}'
+    large = b'{"actions": "' + b"x" * MAX_KEPT_BYTES + b'"}'
     assert client("PATCH", "/api/v2/dags/nightly/dagRuns", large).status_code == 413
     assert came == []
     assert client("POST", "/api/v2/dags/nightly/dagRuns/r/taskInstances/t/xcomEntries", large).status_code == 200

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from interlock.adapters.catalogue.yaml_files import read_yaml
-from interlock.domain.catalogue.break_glass_file import LONGEST_GRANT, BreakGlassBook, Grant
+from interlock.domain.catalogue.break_glass_file import MAX_GRANT_DURATION, BreakGlassBook, Grant
 from interlock.domain.errors import CatalogueError
 
 BEGIN = datetime(2026, 12, 1, 18, tzinfo=UTC)
@@ -41,7 +41,7 @@ def test_one_that_names_dags_is_for_no_other() -> None:
 @given(st.timedeltas(min_value=-timedelta(days=3), max_value=timedelta(days=3)))
 def test_none_is_longer_than_the_longest(length: timedelta) -> None:
     values = {"user": "olga", "from": BEGIN, "until": BEGIN + length, "reason": "x"}
-    if timedelta() < length <= LONGEST_GRANT:
+    if timedelta() < length <= MAX_GRANT_DURATION:
         assert Grant.model_validate(values).until - BEGIN == length
     else:
         with pytest.raises(ValidationError, match="at most 24 hours"):

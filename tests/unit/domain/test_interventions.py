@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.domain.ledger.interventions import (
+    MAX_CLOCK_SKEW,
     SEVERAL,
-    SKEW,
     WINDOW,
     AuditRow,
     Refusal,
@@ -139,7 +139,7 @@ def test_attempts_of_too_many_kinds_cover_what_a_pause_is_not() -> None:
 def test_a_refusal_covers_its_window_and_nothing_beyond(when: datetime, first: datetime, last: datetime) -> None:
     first, last = sorted((first, last))
     one = Refusal(user="olga", entity="TASK_INSTANCE", dag_id=DAG, first_at=first, at=last)
-    covered = first - SKEW <= when <= max(last, first + WINDOW) + SKEW
+    covered = first - MAX_CLOCK_SKEW <= when <= max(last, first + WINDOW) + MAX_CLOCK_SKEW
     assert one.accounts_for(row(when=when.isoformat())) == covered
 
 
@@ -181,7 +181,7 @@ def test_a_row_whose_details_cannot_be_read_is_airflows_own(extra: str | None) -
 
 
 def test_a_young_row_may_still_turn_out_to_be_refused() -> None:
-    assert may_be_refused_yet([row()], NOW + SKEW)
+    assert may_be_refused_yet([row()], NOW + MAX_CLOCK_SKEW)
     assert not may_be_refused_yet([row()], NOW + WINDOW)
     assert settled([row()], NOW + WINDOW) == ()
-    assert settled([row()], NOW + WINDOW + 3 * SKEW) == (row(),)
+    assert settled([row()], NOW + WINDOW + 3 * MAX_CLOCK_SKEW) == (row(),)

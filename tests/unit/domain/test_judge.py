@@ -9,7 +9,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from interlock.domain.canary.judge import CONFIDENCE, judge, judge_metric, shift
+from interlock.domain.canary.judge import judge, judge_metric
+from interlock.domain.canary.rank_test import CONFIDENCE, shift
 from interlock.domain.canary.records import EffectSize, Judged, Metric, Question
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.errors import PolicyViolation

@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 from interlock.domain.catalogue import Environment, Wave
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.records import CanaryPlan, Host, Strategy, WaveReport
-from interlock.domain.rollout.rollout import (
-    AT_A_TIME,
-    Pace,
-    failed_elsewhere,
-    in_sentences,
-    split_waves,
-    strategy_of,
-    tolerated,
-    wave_title,
-)
+from interlock.domain.rollout.pace import AT_A_TIME, Pace, failed_elsewhere, strategy_of, tolerated
+from interlock.domain.rollout.rollout import describe_strategy, split_waves, wave_title
 from tests.unit.domain.samples import host_result, hosts, rollout
 
 waves = st.lists(
@@ -108,7 +100,7 @@ def test_a_floor_of_each_zone_is_in_numbers_of_its_hosts() -> None:
     found = strategy_of(environment(min_healthy_per_zone="50%"), zoned(5, 2))
     assert found.zones_healthy == {"z0": 2, "z1": 1}
     assert "of each availability zone stay in service: 2 in z0, 1 in z1" in " ".join(
-        in_sentences(rollout(strategy=found))
+        describe_strategy(rollout(strategy=found))
     )
     with pytest.raises(PolicyViolation, match="1 of 1 hosts of z1 are to stay healthy, so none can be changed"):
         strategy_of(environment(min_healthy_per_zone=1), zoned(3, 2))

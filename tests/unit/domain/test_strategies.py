@@ -12,7 +12,7 @@ from interlock.domain.canary.records import Question
 from interlock.domain.catalogue import Environment, Service
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.records import AssetReport, RolloutPlan, Switch
-from interlock.domain.rollout.rollout import canary_title, course_of, in_sentences, wave_titles
+from interlock.domain.rollout.rollout import canary_title, course_of, describe_strategy, wave_titles
 from tests.unit.domain.samples import hosts, rollout, service_data
 
 CANARY = {"bake": "PT10M", "traffic": "10%", "target_group": "shop-canary", "baseline_target_group": "shop-baseline"}
@@ -124,7 +124,7 @@ def test_the_plan_names_canary_and_baseline_and_says_them_in_numbers() -> None:
     assert plan.canary.baseline == hosts(8)[-2:], "as many as the canary, of those that are changed last"
     assert (plan.canary.canary_group, plan.canary.baseline_group) == ("canary", "baseline")
     assert len(Question.model_validate(plan.canary.question).metrics) == 6
-    said = " ".join(in_sentences(plan))
+    said = " ".join(describe_strategy(plan))
     for words in ("10 % of the traffic for 10 minutes", "at least 200 requests", "From 95 of 100", "below 75", "asked"):
         assert words in said
     assert plan.digest != planned(environment(strategy="canary", canary={**CANARY, "pass_from": 90})).digest
@@ -150,7 +150,7 @@ def test_the_plan_says_which_fleet_has_the_traffic_and_for_how_long_it_stays() -
     given = assets(switches={"production": switch})
     plan = planned(environment(strategy="blue_green", blue_green=GREEN, waves=["100%"]), given)
     assert plan.switch == switch
-    said = in_sentences(plan)[0]
+    said = describe_strategy(plan)[0]
     assert "8 hosts of the fleet without traffic" in said
     assert "4 hosts that have the traffic now stay as they are for 1 hour" in said
 
@@ -159,7 +159,7 @@ def test_a_host_that_fails_is_borne_or_not_or_asked_about() -> None:
     assert planned(environment(max_failed=2)).strategy.max_failed == 2  # type: ignore[union-attr]
     assert planned(environment(max_failed=2, on_failure="back_out")).strategy.max_failed == 0  # type: ignore[union-attr]
     asked = planned(environment(on_failure="ask", guidance={"answer_within": "PT5M", "unanswered": "exclude"}))
-    assert "asked about hosts that fail; without an answer within 5 minutes: left out" in in_sentences(asked)[-1]
+    assert "asked about hosts that fail; without an answer within 5 minutes: left out" in describe_strategy(asked)[-1]
 
 
 def test_a_plan_of_before_keeps_its_digest() -> None:

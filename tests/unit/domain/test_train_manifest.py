@@ -13,22 +13,19 @@ from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry, next_entry, release_chain
 from interlock.domain.ledger.kinds import MANIFEST_FROZEN, PASSENGER_ARRIVED, PASSENGER_DEPARTED, TRAIN_DEPARTED
+from interlock.domain.trains.arrivals import arrival
 from interlock.domain.trains.manifest import (
     CONDUCTOR,
     Boarded,
     Found,
     LeftBehind,
     Manifest,
-    arrival,
     boarding,
-    in_order,
     manifest_in,
-    objection,
-    passenger_form,
-    passenger_run,
-    refuse_stranger,
-    when_late,
+    resolve_lateness,
+    sort_services,
 )
+from interlock.domain.trains.passengers import describe_objection, passenger_form, passenger_run, refuse_stranger
 
 AT = datetime(2027, 3, 2, 19, tzinfo=UTC)
 CHAIN = release_chain("train_weekly", "scheduled__2027-03-02T19:00:00+00:00")
@@ -92,7 +89,7 @@ def frozen(one: Manifest) -> tuple[str, dict[str, Any]]:
 @given(st.permutations(["a", "b", "c", "d"]))
 def test_nobody_comes_before_what_they_depend_on(listed: list[str]) -> None:
     after = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c")}
-    found = in_order({name: after[name] for name in listed})
+    found = sort_services({name: after[name] for name in listed})
     assert sorted(found) == sorted(listed)
     assert all(found.index(before) < found.index(name) for name in listed for before in after[name])
 
@@ -114,7 +111,7 @@ def test_who_has_nothing_new_holds_up_nobody() -> None:
     on, behind = boarding(one, {"stock": left("stock", late=False), "till": boarded("till")})
     assert [each.service for each in on] == ["till"]
     assert [each.service for each in behind] == ["stock"]
-    assert when_late(one, [left("stock", late=False)]).because == ()
+    assert resolve_lateness(one, [left("stock", late=False)]).because == ()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +124,7 @@ def test_who_has_nothing_new_holds_up_nobody() -> None:
 )
 def test_the_strictest_rule_of_the_late_ones_counts(rules: tuple[str, str], then: str, who: list[str]) -> None:
     passengers = [{"service": name, "tags": "*", "late": rule} for name, rule in zip("ab", rules, strict=True)]
-    found = when_late(train({}, passengers=passengers), [left("a"), left("b")])
+    found = resolve_lateness(train({}, passengers=passengers), [left("a"), left("b")])
     assert (found.then, [one.service for one in found.because]) == (then, who)
 
 
@@ -142,7 +139,7 @@ def said(one: Manifest | None, **changes: Any) -> str:
         "change_type": "normal",
         "requester": CONDUCTOR,
     }
-    return objection(one, chain=CHAIN, **{**asked, **changes})
+    return describe_objection(one, chain=CHAIN, **{**asked, **changes})
 
 
 def test_a_passenger_is_what_the_manifest_names_and_the_conductor_asks_for() -> None:

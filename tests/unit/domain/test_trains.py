@@ -16,16 +16,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from interlock.domain.catalogue.train_file import Target, Train
+from interlock.domain.trains.cadence import planned_departures
 from interlock.domain.trains.departures import (
     cadence_in_words,
     departures,
     departures_between,
     freeze_in_words,
-    milestones,
     next_departures,
-    planned,
-    working_day_before,
 )
+from interlock.domain.trains.milestones import milestones, working_day_before
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia"]
 """Hours, half hours and, in Apia, a whole day that the clocks skip."""
@@ -133,14 +132,14 @@ def test_a_rule_is_what_dateutil_makes_of_it_from_its_start(rule: str, zone: str
     after = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=days)
     one = train(None, zone, cadence={"rule": rule, "from": "2026-01-06T20:00"})
     every = (at.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC) for at in islice(rrulestr(rule, dtstart=start), 1000))
-    assert list(islice(planned(one, after), 5)) == list(islice((at for at in every if at > after), 5))
+    assert list(islice(planned_departures(one, after), 5)) == list(islice((at for at in every if at > after), 5))
 
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_departures_come_in_order_each_once(zone: str) -> None:
     one = train("0 * * * *", zone)
     after = datetime(2026, 10, 20, tzinfo=UTC)
-    found = list(islice(planned(one, after), 24 * 30))
+    found = list(islice(planned_departures(one, after), 24 * 30))
     assert found == sorted(set(found))
 
 
@@ -162,7 +161,7 @@ def test_a_cron_cadence_is_what_croniter_makes_of_it(cron: str, days: int) -> No
         expected = [times.get_next(datetime).replace(tzinfo=UTC) for _ in range(12)]
     except CroniterError:
         reject()
-    assert list(islice(planned(train(cron), after), 12)) == expected
+    assert list(islice(planned_departures(train(cron), after), 12)) == expected
 
 
 def test_a_cadence_without_a_date_is_refused_and_so_is_one_by_the_minute() -> None:
@@ -204,7 +203,7 @@ def test_a_departure_in_a_freeze_is_moved_or_dropped(
 ) -> None:
     opening = closed(*((START + begin * HOUR, START + (begin + length) * HOUR) for begin, length in spans))
     one = train("0 20 * * *", freeze={"then": then, "farthest": f"PT{farthest}H"})
-    plans = list(islice(planned(one, START - timedelta(days=9)), 60))
+    plans = list(islice(planned_departures(one, START - timedelta(days=9)), 60))
     at = START + after * HOUR
     assert [each.at for each in next_departures(one, opening, at, 10)] == naively(one, opening, plans, at)[:10]
 

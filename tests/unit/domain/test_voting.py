@@ -7,19 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.domain.board.voting import (
-    Ballot,
-    Seat,
-    VotingRule,
-    ballots,
-    board_rule,
-    careful_seats,
-    left_out,
-    longest_deadline,
-    merge,
-    seat_of,
-    voting_rule,
-)
+from interlock.domain.board.seats import ballots, careful_seats, describe_exclusions, seat_of
+from interlock.domain.board.voting import Ballot, Seat, VotingRule, board_rule, longest_deadline, merge, voting_rule
 from interlock.domain.catalogue import ChangeType
 from tests.unit.domain.samples import FLOWS, ROLES, board, book, policy, service
 
@@ -322,13 +311,13 @@ def test_a_member_with_a_veto_who_is_named_in_commits_has_a_ballot_and_the_ballo
     assert [seat.user for seat in careful] == ["cora"]
     handed_out = ballots(rule, barred={"rita", "cora", "dan"}, since=NOW, until=NOW, careful=careful)
     assert [ballot.seat.user for ballot in handed_out] == ["ben", "cora"]
-    assert left_out(rule, asked_by=["ben"], authors=["cora"], excluded=["cora", "dan"]) == (
+    assert describe_exclusions(rule, asked_by=["ben"], authors=["cora"], excluded=["cora", "dan"]) == (
         "Ben (ben) asked for it, and does not vote.",
         "Cora (cora) is named as an author in its commits: their approval does not count, their rejection alone still "
         "decides.",
         "Dan (dan) had a hand in it, and does not vote.",
     )
-    assert left_out(rule, asked_by=["cora"], authors=[], excluded=[]) == (
+    assert describe_exclusions(rule, asked_by=["cora"], authors=[], excluded=[]) == (
         "Cora (cora) asked for it, and does not vote, and their rejection does not decide.",
     )
     assert careful_seats(rule, asked_by=["cora"], excluded=["cora"]) == ()

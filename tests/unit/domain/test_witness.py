@@ -8,7 +8,7 @@ import pytest
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION, Entry, next_entry
 from interlock.domain.ledger.kinds import ANSWER_GIVEN, RUN_ASKED
-from interlock.domain.ledger.witness import SKEW, AskedRun, GivenAnswer, is_witnessed, refuse_unasked
+from interlock.domain.ledger.witness import MAX_CLOCK_SKEW, AskedRun, GivenAnswer, is_witnessed, refuse_unasked
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 PLAN, OTHER = "a" * 64, "b" * 64
@@ -58,7 +58,12 @@ def test_an_answer_in_another_actors_name_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("at", "witnessed"),
-    [(NOW + SKEW, True), (NOW - SKEW, True), (NOW + SKEW + timedelta(seconds=1), False), (None, False)],
+    [
+        (NOW + MAX_CLOCK_SKEW, True),
+        (NOW - MAX_CLOCK_SKEW, True),
+        (NOW + MAX_CLOCK_SKEW + timedelta(seconds=1), False),
+        (None, False),
+    ],
 )
 def test_an_answer_was_given_when_it_came_in(at: datetime | None, witnessed: bool) -> None:
     assert is_witnessed(ANSWER, at, chain(given()), digest=PLAN) == witnessed
@@ -77,7 +82,7 @@ def test_an_answer_that_was_given_again_after_the_plan_changed_is_witnessed() ->
 
 
 def test_a_minute_is_what_clocks_may_differ_by() -> None:
-    assert timedelta(minutes=1) == SKEW
+    assert timedelta(minutes=1) == MAX_CLOCK_SKEW
 
 
 RUN = AskedRun(dag_id="release_bike_shop", run_id="one", user="rita", conf=PLAN)

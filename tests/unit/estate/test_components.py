@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from interlock.estate.settings import Settings
-from interlock.estate.stack import components, postgres
+from interlock.estate.stack import postgres, process_supervisor
 
 
 def parsed(settings: Settings) -> configparser.RawConfigParser:
     config = configparser.RawConfigParser()
-    config.read_string(components.supervisor_config(settings))
+    config.read_string(process_supervisor.supervisor_config(settings))
     return config
 
 
@@ -32,7 +32,7 @@ def test_database_is_asked_to_end_by_its_own_signal_and_alone(tmp_path: Path) ->
 def test_configuration_holds_no_secret(tmp_path: Path) -> None:
     settings = Settings(state=tmp_path)
     password = postgres.ledger_password(settings, postgres.LEDGER_WITNESS)
-    assert password not in components.supervisor_config(settings)
+    assert password not in process_supervisor.supervisor_config(settings)
     config = parsed(settings)
     having = {
         section: config[section]["environment"] for section in config.sections() if "environment" in config[section]
@@ -55,10 +55,10 @@ def test_any_folder_can_be_the_state(tmp_path: Path, name: str) -> None:
 
 def test_socket_has_a_name_that_is_short_enough(tmp_path: Path) -> None:
     near, far = Settings(state=Path("/s")), Settings(state=tmp_path / ("deep/" * 30))
-    assert components.socket_of(near) == Path("/s/run/supervisor.sock")
-    assert len(str(components.socket_of(far))) <= components.LONGEST_SOCKET_NAME
-    assert components.socket_of(far) != components.socket_of(Settings(state=tmp_path / ("deep/" * 31)))
+    assert process_supervisor.socket_of(near) == Path("/s/run/supervisor.sock")
+    assert len(str(process_supervisor.socket_of(far))) <= process_supervisor.MAX_SOCKET_PATH_BYTES
+    assert process_supervisor.socket_of(far) != process_supervisor.socket_of(Settings(state=tmp_path / ("deep/" * 31)))
 
 
 def test_supervisor_that_is_not_there_knows_nothing(tmp_path: Path) -> None:
-    assert components.states(Settings(state=tmp_path)) == {}
+    assert process_supervisor.states(Settings(state=tmp_path)) == {}

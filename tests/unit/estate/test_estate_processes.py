@@ -62,7 +62,7 @@ def test_only_the_host_that_is_meant_is_ended(
 def test_stubborn_process_is_killed_in_the_end(
     tmp_path: Path, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "PATIENCE", 0.2)
+    monkeypatch.setattr(processes, "STOP_TIMEOUT_SECONDS", 0.2)
     stubborn = start(tmp_path, "one", STUBBORN)
     started.append(stubborn)
     processes.end_all(tmp_path, gently=True)

@@ -30,7 +30,7 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
         )
     monkeypatch.setattr(resources, "ledger", lambda: kept)
     monkeypatch.setattr(resources, "signer", lambda: None)
-    monkeypatch.setattr(requests, "PATIENCE", 0.0)
+    monkeypatch.setattr(requests, "WITNESS_TIMEOUT_SECONDS", 0.0)
     return kept
 
 

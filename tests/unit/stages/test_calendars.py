@@ -98,7 +98,7 @@ def test_a_rollout_that_is_under_way_waits_for_the_freeze_to_end_and_looks_every
     before = datetime.now(UTC)
     assert before < put_off_until(running) <= datetime.now(UTC) + timedelta(minutes=1)
     assert "closed by Christmas trade" in running.xcoms["waits_for"]
-    monkeypatch.setattr(calendars, "AGAIN", timedelta(days=1))
+    monkeypatch.setattr(calendars, "POLL_INTERVAL", timedelta(days=1))
     assert put_off_until(running) == END, "if that is sooner"
 
 
@@ -201,7 +201,7 @@ def test_nobody_looks_again_before_the_scheduler_has_heard_that_the_try_before_i
     for until in (datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC)):
         with dag_run("release_bike_shop/x.y"), pytest.raises(AirflowRescheduleException) as put_off:
             calendars.wait("a round is measured", until)
-        assert put_off.value.reschedule_date >= until + calendars.SOONEST
+        assert put_off.value.reschedule_date >= until + calendars.MIN_WAIT
     later = datetime.now(UTC) + timedelta(hours=1)
     with dag_run("release_bike_shop/x.y"), pytest.raises(AirflowRescheduleException) as put_off:
         calendars.wait("a freeze is over", later)

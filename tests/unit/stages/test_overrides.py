@@ -46,7 +46,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
     kept = MemoryLedger()
     monkeypatch.setattr(resources, "ledger", lambda: kept)
     monkeypatch.setattr(resources, "signer", lambda: None)
-    monkeypatch.setattr(requests, "PATIENCE", 0.0)
+    monkeypatch.setattr(requests, "WITNESS_TIMEOUT_SECONDS", 0.0)
     return kept
 
 

@@ -93,7 +93,7 @@ def test_a_run_whose_row_in_airflows_database_was_edited_does_nothing(
 def test_a_run_that_was_written_into_airflows_database_does_nothing(
     running: RunningTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 0.01)
+    monkeypatch.setattr(requests, "WITNESS_TIMEOUT_SECONDS", 0.01)
     by_airflow(triggering_user_name="rita", conf=None)
     with pytest.raises(PolicyViolation, match="nobody asked for it at Airflow's API; by Airflow's record, rita did"):
         requests.requester()

@@ -139,7 +139,7 @@ def test_what_was_not_sent_is_tried_again_and_holds_nobody_up(
     ballots = cast(airflow, plan)
     mailbox.closed_for = {"cora@example.com"}
     before = datetime.now(UTC)
-    assert before < woken_at(plan) <= datetime.now(UTC) + reminders.AGAIN
+    assert before < woken_at(plan) <= datetime.now(UTC) + reminders.RETRY_INTERVAL
     assert mailbox.to == ["ben"]
     mailbox.closed_for = set()
     assert woken_at(plan) == plan.decide_by

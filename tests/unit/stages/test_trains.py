@@ -41,7 +41,8 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.domain.ledger.witness import AskedRun, GivenAnswer
 from interlock.domain.records import RolloutPlan, TrainTicket
-from interlock.domain.trains.manifest import CONDUCTOR, Manifest, passenger_form, passenger_run
+from interlock.domain.trains.manifest import CONDUCTOR, Manifest
+from interlock.domain.trains.passengers import passenger_form, passenger_run
 from interlock.locations import CATALOGUE
 from interlock.stages.approvals import ballots
 from interlock.stages.approvals.people import BINDING

@@ -28,7 +28,7 @@ from interlock.domain.canonical import canonical_bytes
 from interlock.domain.errors import BuildFailed
 from interlock.domain.quality.rows import ComponentRow
 
-_SIZE_CAP = 32 * 1024 * 1024
+_MAX_BYTES = 32 * 1024 * 1024
 _OLD_VERSIONS = ("1.2", "1.3", "1.4", "1.5", "1.6")
 _NAMESPACE = uuid.UUID("6f0a3c0e-2f0b-5d5c-9a39-7f3b1c0d4e21")
 _NPM_HASHES = {"sha1": "SHA-1", "sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
@@ -48,7 +48,7 @@ _PARTS_OF = {
     "pkg:pypi/": ("Python's packages", ("requirements*.txt", "poetry.lock", "uv.lock", "pdm.lock", "Pipfile.lock")),
 }
 """The same of those that are read from other files: they count only where nothing was read."""
-_MOST_SHOWN = 3
+_MAX_SHOWN_PATHS = 3
 _TROVE = {
     "Apache Software License": "Apache-2.0",
     "BSD License": "",  # which of them it does not say
@@ -123,8 +123,8 @@ def _root(name: str, version: str, commit: str, sha256: str) -> dict[str, Any]:
 
 def _completed(own: Path, root: dict[str, Any]) -> dict[str, Any]:
     """Return the bill that the service wrote, as version 1.6 and with the bundle as what it is about."""
-    if own.stat().st_size > _SIZE_CAP:
-        raise _refusal(f"it has more than {_SIZE_CAP} bytes")
+    if own.stat().st_size > _MAX_BYTES:
+        raise _refusal(f"it has more than {_MAX_BYTES} bytes")
     try:
         bom = json.loads(own.read_bytes())
     except ValueError as error:
@@ -168,8 +168,8 @@ def _unread(folder: Path, found: Iterable[str]) -> Iterator[str]:
     files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     for name, globs in sorted(parts.items()):
         if paths := [path.as_posix() for path in files if any(fnmatchcase(path.name, glob) for glob in globs)]:
-            more = f" and {len(paths) - _MOST_SHOWN} more" if len(paths) > _MOST_SHOWN else ""
-            yield f"{name}: {', '.join(paths[:_MOST_SHOWN])}{more}"
+            more = f" and {len(paths) - _MAX_SHOWN_PATHS} more" if len(paths) > _MAX_SHOWN_PATHS else ""
+            yield f"{name}: {', '.join(paths[:_MAX_SHOWN_PATHS])}{more}"
 
 
 def _validate(bom: dict[str, Any]) -> None:
@@ -193,7 +193,7 @@ def _wheel_metadata(wheel: Path) -> Message:
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = [one for one in archive.infolist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", one.filename)]
-            if len(names) != 1 or names[0].file_size > _SIZE_CAP:
+            if len(names) != 1 or names[0].file_size > _MAX_BYTES:
                 raise _refusal(f"{wheel.name} has no metadata")
             return email.message_from_bytes(archive.read(names[0]))
     except zipfile.BadZipFile as error:

@@ -24,8 +24,8 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from interlock.domain.errors import AssetMissing
 
-_SECONDS = 30.0
-_MOST_BYTES = 65536
+_TIMEOUT_SECONDS = 30.0
+_MAX_READ_BYTES = 65536
 _Given = TypeVar("_Given")
 _FIRST_OF_NAMES = IPv4Address("127.64.0.1")
 
@@ -112,7 +112,7 @@ def opened(process: int, gateways: Sequence[Gateway], environ: Mapping[str, str]
 
 
 def _in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _Given]) -> _Given:
-    return asyncio.run_coroutine_threadsafe(work, loop).result(_SECONDS)
+    return asyncio.run_coroutine_threadsafe(work, loop).result(_TIMEOUT_SECONDS)
 
 
 def _listeners(process: int, gateways: Sequence[Gateway]) -> list[socket.socket]:
@@ -122,7 +122,9 @@ def _listeners(process: int, gateways: Sequence[Gateway]) -> list[socket.socket]
     addresses = [f"{gateway.inside}:{gateway.port}" for gateway in gateways]
     command = [sys.executable, "-I", "-S", str(program), str(theirs.fileno()), str(process), *addresses]
     with ours, theirs:
-        done = subprocess.run(command, pass_fds=[theirs.fileno()], capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(
+            command, pass_fds=[theirs.fileno()], capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
+        )
         if done.returncode:
             raise AssetMissing(
                 "No door could be opened for the build: " + done.stderr.decode(errors="replace").strip()[-500:],
@@ -139,7 +141,7 @@ async def _serve(listening: socket.socket, gateway: Gateway, proxy: SplitResult 
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer), suppress(*ended):
-            async with asyncio.timeout(_SECONDS):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 answers, questions = await _connection(gateway, proxy)
             with closing(questions):
                 await asyncio.gather(_pump(reader, questions), _pump(answers, writer))
@@ -170,7 +172,7 @@ async def _connection(gateway: Gateway, proxy: SplitResult | None) -> tuple[asyn
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Carry bytes one way until there are no more."""
     try:
-        while data := await reader.read(_MOST_BYTES):
+        while data := await reader.read(_MAX_READ_BYTES):
             writer.write(data)
             await writer.drain()
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 from interlock.domain.catalogue import BuildRules
 
 _MIB = 1024 * 1024
-_LOOK_SECONDS = 1.0
+_POLL_INTERVAL_SECONDS = 1.0
 
 
 class Watch:
@@ -20,7 +20,7 @@ class Watch:
 
     def __init__(self, rules: BuildRules, folders: Sequence[Path]) -> None:
         self._rules, self._folders = rules, folders
-        self._next = time.monotonic() + _LOOK_SECONDS
+        self._next = time.monotonic() + _POLL_INTERVAL_SECONDS
 
     def reason(self, process: subprocess.Popen[bytes]) -> str:
         """Return why the build has to be stopped; looks not more often than a tenth of the time can pay for."""
@@ -28,7 +28,7 @@ class Watch:
         if begun < self._next:
             return ""
         reason = self._memory(process) or self._disk()
-        self._next = time.monotonic() + max(_LOOK_SECONDS, 10 * (time.monotonic() - begun))
+        self._next = time.monotonic() + max(_POLL_INTERVAL_SECONDS, 10 * (time.monotonic() - begun))
         return reason
 
     def _memory(self, process: subprocess.Popen[bytes]) -> str:

@@ -25,7 +25,8 @@ from interlock.domain.hosts.appspec import APPSPEC, OTHER_NAME, parse_appspec
 from interlock.domain.records import BuildEnvironment
 
 from . import tools
-from .isolation import DEFAULT, Confines, Sandbox, sandbox
+from .isolation import sandbox
+from .sandboxes import DEFAULT, Confines, Sandbox
 from .tools import tool_version
 
 __all__ = ["BuildResult", "SuiteRun", "build", "run_suite", "tool_version"]

@@ -22,7 +22,7 @@ from ._network_access import place_of
 KINDS = ("pip", "npm", "maven")
 """Tools whose settings files are written; any other reads the variables ``REGISTRY_<CONNECTION>_…``."""
 
-_MOST_HOSTS = 20
+_MAX_HOSTS = 20
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?")
 _SCOPE = re.compile(r"@[a-z0-9._-]+")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
@@ -100,7 +100,7 @@ def _problem(made: Registry) -> str:
         "its URL holds a login, which belongs into login and password": "@" in parts.netloc,
         f"kind is one of {', '.join(KINDS)}, or left out": made.kind not in ("", *KINDS),
         "scope is a name such as @company": bool(made.scope) and not _SCOPE.fullmatch(made.scope),
-        f"hosts are at most {_MOST_HOSTS} names": len(made.hosts) > _MOST_HOSTS
+        f"hosts are at most {_MAX_HOSTS} names": len(made.hosts) > _MAX_HOSTS
         or not all(_NAME.fullmatch(host) for host in made.hosts),
         "URL, login and password are printable ASCII": not _PRINTABLE.fullmatch(made.url + made.login + made.password),
     }

@@ -12,10 +12,10 @@ from pathlib import Path
 from interlock.domain.catalogue import Build, BuildRules
 from interlock.domain.errors import AssetMissing
 
-from . import isolation
+from . import isolation, sandboxes
 from .sandbox_view import TOOLS as TOOLS_VARIABLE
 
-_VERSION_SECONDS = 60.0
+_VERSION_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,14 @@ def tool_version(tool: str, *, environ: Mapping[str, str] | None = None, rules: 
     :param environ: the worker's environment; none: this process's.
     :param rules: how builds are kept apart; none: isolated.
     """
-    confines = isolation.Confines(rules or BuildRules())
+    confines = sandboxes.Confines(rules or BuildRules())
     with tempfile.TemporaryDirectory(prefix="interlock-tool-", ignore_cleanup_errors=True) as nothing:
         worker = os.environ if environ is None else environ
         with isolation.sandbox(Path(nothing), environ=worker, confines=confines) as sandbox:
             return find(tool, sandbox)[1]
 
 
-def find(tool: str, sandbox: isolation.Sandbox) -> tuple[tuple[str, ...], str]:
+def find(tool: str, sandbox: sandboxes.Sandbox) -> tuple[tuple[str, ...], str]:
     """Return the command of the first of a tool's programs that works in a sandbox, with its name and version."""
     if not TOOLS[tool].programs:
         return (), tool
@@ -154,10 +154,10 @@ def find(tool: str, sandbox: isolation.Sandbox) -> tuple[tuple[str, ...], str]:
     )
 
 
-def _version(program: Program, sandbox: isolation.Sandbox) -> str:
+def _version(program: Program, sandbox: sandboxes.Sandbox) -> str:
     """Return a program's version, or nothing if it is not there or does not run."""
     try:
-        done = sandbox.run([*program.command, *program.version], seconds=_VERSION_SECONDS, cap=65536)
+        done = sandbox.run([*program.command, *program.version], seconds=_VERSION_TIMEOUT_SECONDS, cap=65536)
     except OSError:
         return ""
     number = re.search(rb"\d+(\.\d+)+[\w.+-]*", done.output)

@@ -17,7 +17,7 @@ from interlock.domain.dag_names import TRAINS, dag_of_train
 from interlock.domain.ledger.chain import INSTALLATION, Chains
 from interlock.domain.ledger.kinds import CONFLICTS_FOUND, PLAN_MADE, RELEASE_ENDED
 from interlock.domain.ledger.runs import run_of
-from interlock.domain.trains.departures import Departure
+from interlock.domain.trains.cadence import Departure
 
 from .conflicts import longest_of
 

@@ -21,9 +21,10 @@ from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.ledger.chain import INSTALLATION, Chains, release_chain
 from interlock.domain.ledger.kinds import BASELINE_MEASURED, RELEASE_CLOSED, RELEASE_ENDED
-from interlock.domain.trains.departures import Departure, departures_between, opens
+from interlock.domain.trains.cadence import Departure
+from interlock.domain.trains.departures import departures_between, opens
 
-AHEAD = timedelta(days=60)
+CHECKED_PERIOD = timedelta(days=60)
 """So far ahead trains are looked at."""
 LAST = 10
 """So many of a service's last releases say how long one takes."""
@@ -129,7 +130,7 @@ def conflicts_of_release(
     lengths = longest_of(ledger, [service, *related])
     other = {name: one for name, one in trains.items() if not train or (name != train and service not in one.services)}
     window = max((*lengths.values(), USUAL))
-    departing = upcoming(catalogue, calendars, other, start - window, start + AHEAD)
+    departing = upcoming(catalogue, calendars, other, start - window, start + CHECKED_PERIOD)
     return of_release(
         calendars,
         catalogue.services[service],
@@ -167,7 +168,7 @@ def conflicts_of_trains(
     """
     services = sorted({service for train in trains.values() for service in train.services})
     lengths = longest_of(ledger, services) if ledger is not None else {}
-    departing = upcoming(catalogue, calendars, trains, now, now + AHEAD)
+    departing = upcoming(catalogue, calendars, trains, now, now + CHECKED_PERIOD)
     for name, at in (sent or {}).items():
         departing[name] = sorted((*departing.get(name, ()), Departure(at, at)), key=lambda one: one.at)
     return of_trains(list(trains.values()), departing, lengths, free=slots_by(catalogue, calendars))

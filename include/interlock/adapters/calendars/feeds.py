@@ -19,10 +19,10 @@ from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.errors import CatalogueError
 from interlock.domain.networks import Address, Network, may_be_asked, networks_in
 
-from ._ical import LARGEST
+from ._ical import MAX_FILE_BYTES
 from ._ical_text import calendars_in
 
-LONGEST_FETCH = 10.0
+FETCH_TIMEOUT_SECONDS = 10.0
 """Seconds in all, from the first byte asked for to the last one read."""
 PAUSE_AFTER_FAILURE = timedelta(minutes=1)
 NETWORKS = "INTERLOCK_CALENDAR_NETWORKS"
@@ -114,7 +114,7 @@ def path_of_copy(folder: Path, feed: Feed) -> Path:
 def web_client(url: str) -> httpx.Client:
     """Return a client for a calendar: the surroundings' certificates, and their proxy if they have one for its host."""
     direct = None if _has_a_proxy(httpx.URL(url).host) else {"https://": httpx.HTTPTransport()}
-    return httpx.Client(follow_redirects=False, timeout=LONGEST_FETCH, mounts=direct)
+    return httpx.Client(follow_redirects=False, timeout=FETCH_TIMEOUT_SECONDS, mounts=direct)
 
 
 def fetch(client: httpx.Client, url: str, networks: Sequence[Network]) -> bytes:
@@ -126,7 +126,7 @@ def fetch(client: httpx.Client, url: str, networks: Sequence[Network]) -> bytes:
     if not url.startswith("https://"):
         raise ValueError("only https is fetched")
     asked = httpx.URL(url)
-    give_up = time.monotonic() + LONGEST_FETCH
+    give_up = time.monotonic() + FETCH_TIMEOUT_SECONDS
     data = bytearray()
     headers = {"Accept": "text/calendar", "Accept-Encoding": "identity", "Host": asked.netloc.decode("ascii")}
     where = asked if _has_a_proxy(asked.host) else asked.copy_with(host=str(address_of(asked, networks)))
@@ -135,10 +135,10 @@ def fetch(client: httpx.Client, url: str, networks: Sequence[Network]) -> bytes:
             raise ValueError(f"its server answers {answer.status_code}")
         for piece in answer.iter_bytes():
             data += piece
-            if len(data) > LARGEST:
-                raise ValueError(f"it is larger than {LARGEST // 1024} KiB")
+            if len(data) > MAX_FILE_BYTES:
+                raise ValueError(f"it is larger than {MAX_FILE_BYTES // 1024} KiB")
             if time.monotonic() > give_up:
-                raise ValueError(f"it takes longer than {LONGEST_FETCH:.0f} s")
+                raise ValueError(f"it takes longer than {FETCH_TIMEOUT_SECONDS:.0f} s")
     return bytes(data)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 
-from icalendar import Calendar as ICalendar
-from icalendar import Event
 from pydantic import AwareDatetime, Field
 
 from interlock.adapters.trains.history import TrainHistory, id_of, id_of_departure, journeys, made_up_to, planned_as
@@ -23,12 +21,13 @@ from interlock.domain.dag_names import dag_of_train
 from interlock.domain.ledger.chain import INSTALLATION, Chains
 from interlock.domain.ledger.kinds import RELEASE_ENDED
 from interlock.domain.ledger.runs import run_of
-from interlock.domain.trains.departures import Departure, milestones
+from interlock.domain.trains.cadence import Departure
 from interlock.domain.trains.manifest import PlannedRun, manifest_in
+from interlock.domain.trains.milestones import milestones
 
 from ._clashes import Clash, clashes_of_trains, lengths_of, noted_clashes
 from .calendars import public_holidays
-from .conflicts import AHEAD, slots_by, upcoming
+from .conflicts import CHECKED_PERIOD, slots_by, upcoming
 
 Kind = Literal[
     "departure",
@@ -43,7 +42,7 @@ Kind = Literal[
     "milestone",
     "conflict",
 ]
-LONGEST = timedelta(days=800)
+MAX_SHOWN_PERIOD = timedelta(days=800)
 """Nobody is shown more than this at once."""
 A_WHILE = timedelta(minutes=30)
 """How long something is drawn that has no length."""
@@ -93,18 +92,18 @@ class Schedule:
 
     def items(self, begin: datetime, end: datetime) -> list[Item]:
         """Return what goes on from an instant to before another, by its start."""
-        end = min(end, begin + LONGEST)
+        end = min(end, begin + MAX_SHOWN_PERIOD)
         to_come = self._to_come(begin, end)
         found = [
-            *_of_calendars(self._calendars, begin, end),
-            *_departures(self._trains, to_come, self._paused),
-            *_under_way(
+            *_find_calendar_items(self._calendars, begin, end),
+            *_find_departures(self._trains, to_come, self._paused),
+            *_find_journeys(
                 self._ledger, self._went, self._trains, self._paused, {one.chain for one in self._going}, self._now
             ),
-            *_arrived(self._went, self._trains),
-            *_milestones(self._trains),
-            *_bookings(self._ledger, self._under_way, self._now),
-            *_releases(self._ledger),
+            *_find_arrivals(self._went, self._trains),
+            *_find_milestones(self._trains),
+            *_find_bookings(self._ledger, self._under_way, self._now),
+            *_find_releases(self._ledger),
             *map(_conflict, self._clashes(to_come)),
         ]
         within = [one for one in found if one.start < end and one.end > begin]
@@ -112,7 +111,7 @@ class Schedule:
 
     def conflicts(self) -> list[Item]:
         """Return the conflicts of the time to come; of two trains that clash again and again, the first one."""
-        end = self._now + AHEAD
+        end = self._now + CHECKED_PERIOD
         coming = (
             one for one in self._clashes(self._to_come(self._now, end)) if self._now < one.end and one.start < end
         )
@@ -131,13 +130,13 @@ class Schedule:
         }
 
     def _clashes(self, to_come: Mapping[str, Sequence[Departure]]) -> Iterator[Clash]:
-        departures = _with_journeys(to_come, self._going, self._trains)
+        departures = _add_journeys(to_come, self._going, self._trains)
         free = slots_by(self._catalogue, self._calendars)
         yield from clashes_of_trains(self._trains, departures, self._lengths, self._paused, free)
         yield from noted_clashes(self._ledger, self._going, self._under_way)
 
 
-def _of_calendars(calendars: Calendars, begin: datetime, end: datetime) -> Iterator[Item]:
+def _find_calendar_items(calendars: Calendars, begin: datetime, end: datetime) -> Iterator[Item]:
     seen = set()
     for year in range(begin.year, end.year + 1):
         for one in calendars.occurrences(year):
@@ -160,10 +159,7 @@ def _of_calendars(calendars: Calendars, begin: datetime, end: datetime) -> Itera
             )
 
 
-# --- trains ----------------------------------------------------------------------------------------------------------
-
-
-def _with_journeys(
+def _add_journeys(
     to_come: Mapping[str, Sequence[Departure]], going: Iterable[TrainHistory], trains: Mapping[str, Train]
 ) -> dict[str, list[Departure]]:
     """Return departures with those that are under way, of which some were sent by hand."""
@@ -174,7 +170,7 @@ def _with_journeys(
     return {name: sorted(each, key=lambda one: one.at) for name, each in found.items()}
 
 
-def _departures(
+def _find_departures(
     trains: Mapping[str, Train], to_come: Mapping[str, Sequence[Departure]], paused: Collection[str]
 ) -> Iterator[Item]:
     for name, each in to_come.items():
@@ -207,7 +203,7 @@ def _if_paused(paused: bool) -> str:
     return "; paused: it departs only if its Dag is unpaused before" if paused else ""
 
 
-def _under_way(
+def _find_journeys(
     ledger: Chains,
     went: Iterable[TrainHistory],
     trains: Mapping[str, Train],
@@ -231,14 +227,14 @@ def _under_way(
             else _title(title, is_paused, by_hand=bool(voyage.asked_by)),
             start=voyage.departure,
             end=until if lost else max(until, now),
-            about=_on_board(ledger, one, voyage) + _if_paused(is_paused),
+            about=_describe_passengers(ledger, one, voyage) + _if_paused(is_paused),
             state="failed" if lost else "paused" if is_paused else "running" if one.departed else "boarding",
             dag_id=one.dag_id,
             run_id=one.run_id,
         )
 
 
-def _on_board(ledger: Chains, one: TrainHistory, voyage: PlannedRun) -> str:
+def _describe_passengers(ledger: Chains, one: TrainHistory, voyage: PlannedRun) -> str:
     """Say who sent a train, and who is on it."""
     sent = f"Triggered by {voyage.asked_by}" if voyage.asked_by else "On schedule"
     manifest = manifest_in(ledger.entries(one.chain))
@@ -248,7 +244,7 @@ def _on_board(ledger: Chains, one: TrainHistory, voyage: PlannedRun) -> str:
     return f"{sent}; on board: {boarded}"
 
 
-def _arrived(went: Iterable[TrainHistory], trains: Mapping[str, Train]) -> Iterator[Item]:
+def _find_arrivals(went: Iterable[TrainHistory], trains: Mapping[str, Train]) -> Iterator[Item]:
     for one in went:
         if one.arrival is None or one.ended is None:
             continue
@@ -268,7 +264,7 @@ def _arrived(went: Iterable[TrainHistory], trains: Mapping[str, Train]) -> Itera
         )
 
 
-def _milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
+def _find_milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
     for name, train in trains.items():
         if train.target is None:
             continue
@@ -288,10 +284,7 @@ def _milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
             )
 
 
-# --- releases --------------------------------------------------------------------------------------------------------
-
-
-def _bookings(ledger: Chains, under_way: Collection[str] | None, now: datetime) -> Iterator[Item]:
+def _find_bookings(ledger: Chains, under_way: Collection[str] | None, now: datetime) -> Iterator[Item]:
     """Yield what is booked; a holder has it as long as it is under way, and no longer."""
     for chain in ledger.chains():
         booking = standing(ledger.entries(chain)).booking if chain.startswith(PREFIX) else None
@@ -311,7 +304,7 @@ def _bookings(ledger: Chains, under_way: Collection[str] | None, now: datetime) 
             )
 
 
-def _releases(ledger: Chains) -> Iterator[Item]:
+def _find_releases(ledger: Chains) -> Iterator[Item]:
     for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED):
         told = entry.payload
         dag_id, _, run_id = str(told["run"]).partition("/")
@@ -343,43 +336,3 @@ def _conflict(one: Clash) -> Item:
         dag_id=dag_id,
         run_id=run_id,
     )
-
-
-# --- the feed --------------------------------------------------------------------------------------------------------
-
-
-def as_ical(found: Sequence[Item], *, address: str, now: datetime) -> bytes:
-    """Return items as an iCalendar file to subscribe to.
-
-    :param address: Airflow's own, for links to runs.
-    """
-    calendar = ICalendar()
-    for name, value in (
-        ("prodid", "-//Interlock//Release calendar//EN"),
-        ("version", "2.0"),
-        ("x-wr-calname", "Releases"),
-        ("refresh-interval;value=duration", "PT15M"),
-        ("x-published-ttl", "PT15M"),
-    ):
-        calendar.add(name, value)
-    for one in found:
-        event = Event()
-        event.add("uid", f"{one.id}@interlock")
-        event.add("dtstamp", now.astimezone(UTC))
-        event.add("dtstart", one.day or one.start.astimezone(UTC))
-        event.add("dtend", one.day + A_DAY if one.day else one.end.astimezone(UTC))
-        event.add("summary", one.title)
-        event.add("description", one.about)
-        event.add("categories", [one.kind, one.state] if one.state else [one.kind])
-        event.add("transp", "OPAQUE" if one.kind in ("freeze", "booking") else "TRANSPARENT")
-        if path := path_of(one):
-            event.add("url", f"{address.rstrip('/')}/{path}")
-        calendar.add_component(event)
-    return bytes(calendar.to_ical())
-
-
-def path_of(one: Item) -> str:
-    """Return where an item is in Airflow's UI; empty: nowhere."""
-    if not one.dag_id:
-        return ""
-    return f"dags/{one.dag_id}/runs/{one.run_id}" if one.run_id else f"dags/{one.dag_id}"

@@ -26,7 +26,8 @@ from interlock.domain.catalogue import BoardBook, Catalogue, Identifier, Policy,
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from interlock.domain.catalogue.calendar_file import CalendarFile
 from interlock.domain.catalogue.train_file import Train
-from interlock.domain.change import policy as policies
+from interlock.domain.change import policy as change_policy
+from interlock.domain.change import tightening
 from interlock.domain.dag_names import dags_named
 from interlock.domain.errors import CatalogueError, PolicyViolation
 from interlock.domain.hosts.places import shared_places
@@ -45,7 +46,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "calendar": CalendarFile,
     "train": Train,
 }
-MOST_NAMES = 30
+MAX_LISTED_NAMES = 30
 
 _NAME = TypeAdapter(Identifier)
 
@@ -226,9 +227,9 @@ def _problems(faults: Iterable[voting_faults.Fault]) -> Iterator[Problem]:
 
 def _loosening_units(policy: Policy) -> Iterator[Problem]:
     for unit in policy.business_units:
-        for refusal in policies.refusals_of_unit(policy, unit):
+        for refusal in change_policy.refusals_of_unit(policy, unit):
             place = ("business_units", unit, *refusal.path)
-            yield Problem(place, policies.shown(refusal.found), refusal.allowed)
+            yield Problem(place, tightening.shown(refusal.found), refusal.allowed)
 
 
 def _unknown_recipients(policy: Policy, board: BoardBook) -> Iterator[Problem]:
@@ -335,15 +336,15 @@ def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
 def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:
     if service.business_unit is not None and service.business_unit not in policy.business_units:
         return
-    for refusal in policies.refusals_of_service(policy, service):
-        yield Problem(("policy", *refusal.path), policies.shown(refusal.found), refusal.allowed)
+    for refusal in change_policy.refusals_of_service(policy, service):
+        yield Problem(("policy", *refusal.path), tightening.shown(refusal.found), refusal.allowed)
 
 
 def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
     """Yield registries that the policy does not open for the service's builds."""
     if any(_unknown_unit(service, policy)) or any(_loosening_service(service, policy)):
         return
-    allowed = policies.build_rules_of(policy, service).registries
+    allowed = change_policy.build_rules_of(policy, service).registries
     named: list[tuple[tuple[str, ...], Sequence[str]]] = [(("build", "registries"), service.build.registries)]
     named += [(("suites", name, "registries"), suite.registries) for name, suite in service.suites.items()]
     for place, registries in named:
@@ -356,14 +357,14 @@ def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
 def _unmeasured(service: Service, policy: Policy) -> Iterator[Problem]:
     """Yield that a service lacks what its coverage is read from; a policy that does not hold is told of elsewhere."""
     with suppress(PolicyViolation):
-        if lacks := policies.unmeasured(policy, service):
+        if lacks := change_policy.unmeasured(policy, service):
             yield Problem(("build", "coverage"), "nothing", lacks)
 
 
 def _untested(service: Service, policy: Policy) -> Iterator[Problem]:
     """Yield that a service has no tests of any kind, though some are demanded."""
     with suppress(PolicyViolation):
-        if lacks := policies.untested(policy, service, has_unit_tests=runs_unit_tests(service.build)):
+        if lacks := change_policy.untested(policy, service, has_unit_tests=runs_unit_tests(service.build)):
             yield Problem(("build", "test"), "nothing", lacks)
 
 
@@ -380,7 +381,7 @@ def _refuse(file: YamlFile, problems: Iterable[Problem]) -> None:
 
 
 def _listed(names: Collection[str]) -> str:
-    shown = sorted(names)[:MOST_NAMES]
+    shown = sorted(names)[:MAX_LISTED_NAMES]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return (", ".join(shown) or "none") + more
 

@@ -14,7 +14,7 @@ from interlock.domain.errors import CatalogueError
 
 from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
 
-_MOST_NAMES = 30
+_MAX_LISTED_NAMES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _strangers(train: Train, named: Named) -> Iterator[Problem]:
 
 def _unknown(place: tuple[str | int, ...], name: str, known: Collection[str] | None, what: str) -> Iterable[Problem]:
     if known is not None and name not in known:
-        shown = ", ".join(sorted(known)[:_MOST_NAMES]) or "there is none"
+        shown = ", ".join(sorted(known)[:_MAX_LISTED_NAMES]) or "there is none"
         yield Problem(place, quoted(name), f"{what}: {shown}")
 
 

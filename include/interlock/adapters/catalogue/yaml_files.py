@@ -22,9 +22,9 @@ from pydantic_core import ErrorDetails
 
 from interlock.domain.errors import CatalogueError
 
-LARGEST_FILE = 256 * 1024
-DEEPEST = 32
-LONGEST_QUOTE = 100
+MAX_FILE_BYTES = 256 * 1024
+MAX_DEPTH = 32
+MAX_QUOTE_LENGTH = 100
 
 Place = tuple[str | int, ...]
 """The keys and indexes that lead to a value."""
@@ -124,17 +124,17 @@ def quoted(value: object) -> str:
     if value is None:
         return "nothing"
     text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
+    return text if len(text) <= MAX_QUOTE_LENGTH else f"{text[:MAX_QUOTE_LENGTH]}…"
 
 
 def _text(path: Path, shown: str) -> str:
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise _unreadable(shown, 1, f"cannot be read: {error.strerror}") from None
-    if len(data) > LARGEST_FILE:
-        raise _unreadable(shown, 1, f"found a larger file; allowed: {LARGEST_FILE // 1024} KiB")
+    if len(data) > MAX_FILE_BYTES:
+        raise _unreadable(shown, 1, f"found a larger file; allowed: {MAX_FILE_BYTES // 1024} KiB")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -195,8 +195,8 @@ class _Builder:
         return value
 
     def _node(self, event: Any, place: Place, depth: int) -> Any:
-        if depth > DEEPEST:
-            raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} deep", problem_mark=event.start_mark)
+        if depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             self.problems.append(Problem(place, f"the alias *{event.anchor}", "the value itself, written out"))
             return None

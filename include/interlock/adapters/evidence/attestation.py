@@ -12,7 +12,7 @@ from typing import Any
 
 from packageurl import PackageURL
 
-from interlock.adapters.source.git import public_url
+from interlock.adapters.source.addresses import public_url
 from interlock.domain.catalogue import Build
 from interlock.domain.records import Blob, BuildEnvironment, Outcome, QualityReport, RolloutPlan
 

@@ -26,7 +26,7 @@ from markupsafe import Markup
 
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.signing.signing import Signer
-from interlock.adapters.templates import HIDDEN, LONGEST, NOTHING
+from interlock.adapters.templates import HIDDEN, MAX_LINE_LENGTH, NOTHING
 from interlock.domain.canonical import Model, Sha256, canonical_bytes, sha256_of
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import Entry, SignedHead, instant
@@ -38,7 +38,7 @@ FORMAT = "interlock-evidence/1"
 MANIFEST_TYPE = "application/vnd.interlock.manifest+json"
 """Payload type of a pack's signed manifest."""
 MANIFEST, SEAL = "manifest.json", "manifest.dsse.json"
-MOST_FILES, MOST_BYTES = 60_000, 2**31 - 1
+MAX_FILES, MAX_BYTES = 60_000, 2**31 - 1
 """What an archive can hold in the one simple form that the verifier takes."""
 
 _SAFE_PATH = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w.+@=~-]+(?:/[\w.+@=~-]+)*", re.ASCII)
@@ -148,8 +148,8 @@ def _tree(folder: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
 
 def _refuse_unfit(files: Mapping[str, bytes]) -> None:
     size = sum(map(len, files.values()))
-    if len(files) > MOST_FILES or size > MOST_BYTES:
-        raise _unfit(f"{len(files)} files with {size} bytes; {MOST_FILES} files and {MOST_BYTES} bytes are the most")
+    if len(files) > MAX_FILES or size > MAX_BYTES:
+        raise _unfit(f"{len(files)} files with {size} bytes; {MAX_FILES} files and {MAX_BYTES} bytes are the most")
     for path in files:
         if not _SAFE_PATH.fullmatch(path):
             raise _unfit(f"{path!r} may have letters, digits and any of . + @ = ~ _ - only, and lead nowhere else")
@@ -266,6 +266,6 @@ def _gist(entry: Entry) -> str:
     for key in ("what", "summary", "reason", "because", "title", "outcome", "release", "version", "change_type"):
         value = entry.payload.get(key)
         if isinstance(value, str) and value:
-            return value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…"
+            return value if len(value) <= MAX_LINE_LENGTH else f"{value[: MAX_LINE_LENGTH - 1]}…"
     success = entry.payload.get("success")
     return ("passed" if success else "failed") if isinstance(success, bool) else ""

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from interlock.domain.hosts.commands import Contents, InstalledRelease
 from interlock.domain.hosts.manifest import (
     MARKER,
-    SMALLEST_BLOCK,
+    MIN_BLOCK_BYTES,
     FileEntry,
     Manifest,
     block_digests,
@@ -43,8 +43,8 @@ _WORTH_IT = 0.6
 _SMALL = 256 * 1024
 """A bundle with fewer bytes travels whole: a connection costs more than what could be saved."""
 
-_MOST_PATCHES = 32  # each costs two programs on the host
-_MANIFEST_LIMIT = 256 * 1024 * 1024
+_MAX_PATCHES = 32  # each costs two programs on the host
+_MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _path(member: tarfile.TarInfo) -> str:
 
 def _unpacked(told: bytes) -> Manifest:
     with gzip.open(io.BytesIO(told)) as file:
-        text = file.read(_MANIFEST_LIMIT)
+        text = file.read(_MAX_MANIFEST_BYTES)
     return parse_manifest(text.decode(errors="surrogateescape"))
 
 
@@ -206,14 +206,14 @@ def _patchable(new: Manifest, old: Manifest) -> set[str]:
         for path, entry in new.files.items()
         if entry.blocks and (was := old.files.get(path)) and was.blocks and not _same(entry, was)
     ]
-    return {entry.path for entry in sorted(found, key=lambda entry: -entry.size)[:_MOST_PATCHES]}
+    return {entry.path for entry in sorted(found, key=lambda entry: -entry.size)[:_MAX_PATCHES]}
 
 
 @dataclass(frozen=True, slots=True)
 class _Patch:
     """The part of a file from its first changed block to its last.
 
-    :param start: in blocks of :data:`SMALLEST_BLOCK`.
+    :param start: in blocks of :data:`MIN_BLOCK_BYTES`.
     :param length: to which the file is cut, or ``-``.
     """
 
@@ -233,12 +233,12 @@ def _patch(content: bytes, old: FileEntry) -> _Patch | None:
     part = bytearray((end - first) * step)
     for number in changed:
         block = content[number * step : (number + 1) * step]
-        if any(not block[at : at + SMALLEST_BLOCK].strip(b"\0") for at in range(0, len(block), SMALLEST_BLOCK)):
+        if any(not block[at : at + MIN_BLOCK_BYTES].strip(b"\0") for at in range(0, len(block), MIN_BLOCK_BYTES)):
             return None  # the host would skip it
         part[(number - first) * step : (number - first) * step + len(block)] = block
     del part[len(content) - first * step :]
     length = str(len(content)) if len(content) < old.size else "-"
-    return _Patch(first * (step // SMALLEST_BLOCK), length, gzip.compress(bytes(part), 6, mtime=0))
+    return _Patch(first * (step // MIN_BLOCK_BYTES), length, gzip.compress(bytes(part), 6, mtime=0))
 
 
 def _encoded(text: str) -> bytes:

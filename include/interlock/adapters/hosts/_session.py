@@ -41,9 +41,9 @@ from .transport import Connection, Program, Transport
 
 log = logging.getLogger(__name__)
 
-_SLOWEST = 64 * 1024  # bytes per second below which a transfer is given up
-_ANSWER_SECONDS = 60.0
-_SAID_LIMIT = 2000
+_MIN_BYTES_PER_SECOND = 64 * 1024  # bytes per second below which a transfer is given up
+_ANSWER_TIMEOUT_SECONDS = 60.0
+_MAX_QUOTED_CHARACTERS = 2000
 _GOODBYE_SECONDS = 5.0
 _HOLDS_SECONDS = 120
 """So long after it was asked whether a host may be changed, the host takes the command: SSM may need a minute."""
@@ -114,7 +114,7 @@ class _Answer:
     def said(self) -> str:
         """The end of what a hook printed."""
         lines = [_printable(line).removeprefix("tail ").strip() for line in self.lines if line.startswith("tail ")]
-        return " | ".join(line for line in lines if line)[-_SAID_LIMIT:]
+        return " | ".join(line for line in lines if line)[-_MAX_QUOTED_CHARACTERS:]
 
 
 async def ask_host(
@@ -125,7 +125,7 @@ async def ask_host(
         transport.opened(address) as connection,
         _started(connection, address, ask_command(program(), root_on(deploy_root, address), releases)) as channel,
     ):
-        answer = await channel.answer(_ANSWER_SECONDS)
+        answer = await channel.answer(_ANSWER_TIMEOUT_SECONDS)
     if answer.word != "done":
         raise _refusal(address, answer)
     return parse_state(answer.lines, answer.current)
@@ -193,7 +193,7 @@ class HostSession:
 
     async def _manifest(self, release: str) -> bytes:
         await self._channel.send(f"manifest {named(release)}\n".encode())
-        answer = await self._channel.answer(_ANSWER_SECONDS)
+        answer = await self._channel.answer(_ANSWER_TIMEOUT_SECONDS)
         try:
             return base64.b64decode("".join(line.removeprefix("manifest ") for line in answer.lines))
         except binascii.Error:
@@ -205,7 +205,7 @@ class HostSession:
         :param work: further bytes that the host writes and looks at.
         """
         size = sum(map(len, parts))
-        limit = _ANSWER_SECONDS + (size + work) / _SLOWEST
+        limit = _ANSWER_TIMEOUT_SECONDS + (size + work) / _MIN_BYTES_PER_SECOND
         self.sent += size
         until = await self._until(command.partition(" ")[0])
         await self._channel.send(f"{until}{command}\n".encode(), *parts, limit=limit)
@@ -254,7 +254,7 @@ class HostSession:
         before = previous if previous == AS_NOTED else named(previous)
         until = await self._until("finish")
         await self._channel.send(f"{until}finish {keep} {before}\n".encode())
-        await self._done(_ANSWER_SECONDS)
+        await self._done(_ANSWER_TIMEOUT_SECONDS)
 
     async def _switch(self, command: Sequence[str], specs: Mapping[str, AppSpec], release: str | None) -> None:
         self._watch.begin("prepare")
@@ -266,7 +266,7 @@ class HostSession:
         until = await self._until(command[0])
         lines = [f"hooks {len(said)}", *said, *command]
         await self._channel.send((until + "\n".join(lines) + "\n").encode())
-        await self._done(_ANSWER_SECONDS + seconds)
+        await self._done(_ANSWER_TIMEOUT_SECONDS + seconds)
 
     async def _until(self, command: str) -> str:
         """Ask whether the host may be changed still, and return the line that says how long that answer holds there.
@@ -319,7 +319,7 @@ async def host_session(
             program(), address, site, contents, patience=int(patience), token=transport.token, visit=visit
         )
         async with _started(connection, address, command, watch) as channel:
-            opening = await channel.answer(patience + _ANSWER_SECONDS)
+            opening = await channel.answer(patience + _ANSWER_TIMEOUT_SECONDS)
             watch.end()
             if opening.word != "done":
                 raise _refusal(address, opening)
@@ -379,7 +379,7 @@ class _Channel:
             raise self._lost() from error
         await self.send(self._mark + b"\n")
 
-    async def send(self, *parts: bytes, limit: float = _ANSWER_SECONDS) -> None:
+    async def send(self, *parts: bytes, limit: float = _ANSWER_TIMEOUT_SECONDS) -> None:
         """Send bytes to the program."""
         try:
             async with asyncio.timeout(limit):
@@ -396,7 +396,7 @@ class _Channel:
         lines: list[str] = []
         until = asyncio.get_running_loop().time() + limit
         try:
-            async with asyncio.timeout(limit if self._lines.has_begun else _ANSWER_SECONDS) as patience:
+            async with asyncio.timeout(limit if self._lines.has_begun else _ANSWER_TIMEOUT_SECONDS) as patience:
                 while (line := await self._line()) is not None:
                     patience.reschedule(until)
                     word, _, rest = line.partition(" ")

@@ -19,7 +19,7 @@ from interlock.domain.errors import DeployError, HeldBack, HostUnreachable, Lost
 from interlock.domain.hosts.appspec import AppSpec, Event, parse_appspec
 from interlock.domain.hosts.commands import Contents, HostState, Site
 from interlock.domain.records import Host, HostResult
-from interlock.domain.rollout.rollout import Pace
+from interlock.domain.rollout.pace import Pace
 
 from ._parcel import Parcel
 from ._session import AS_NOTED, HostSession, Stopwatch, host_session

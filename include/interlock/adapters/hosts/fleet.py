@@ -18,7 +18,7 @@ from interlock.domain.errors import DeployError, DigestMismatch, HostUnreachable
 from interlock.domain.hosts.appspec import APPSPEC, AppSpec, parse_appspec
 from interlock.domain.hosts.commands import Contents, HostState, Site
 from interlock.domain.records import BackOutPlan, Host, HostResult, RunningRelease, Strategy
-from interlock.domain.rollout.rollout import Pace
+from interlock.domain.rollout.pace import Pace
 
 from ._parcel import Parcel
 from ._session import ask_host
@@ -234,7 +234,7 @@ async def _visit_context(
 def _probe(health: Health | None) -> AbstractAsyncContextManager[Probe | None]:
     if health is None:
         return nullcontext()
-    from .web import health_probe
+    from .health import health_probe
 
     return health_probe(health)
 

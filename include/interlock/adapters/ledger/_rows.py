@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, BigInteger, Column, Connection, DateTime, MetaData, Table, Text, cast, func, select
-from sqlalchemy.exc import DBAPIError
 
-from interlock.adapters.ledger.migrations.rightful import LOST
-from interlock.domain.errors import AssetMissing, LedgerError, LostRight, ReleaseError, TransientError
 from interlock.domain.ledger.chain import Break, Entry, SignedHead, broken_by, first_break, read_entry
-from interlock.domain.permits.fencing import LOST_RULE
 
 from .migrations import SCHEMA
 
 SETTINGS = "the connection interlock_ledger"
-
-_AGAIN = ("40001", "40P01", "23505")  # serialization, deadlock, somebody else was first
-_NOT_THERE = ("42501", "42P01", "3F000", "28000", "28P01", "3D000")
 
 _METADATA = MetaData(schema=SCHEMA)
 ENTRIES = Table(
@@ -133,43 +124,3 @@ def _head(row: Any) -> SignedHead:
     except (ValueError, RecursionError) as error:  # pydantic's ValidationError is a ValueError
         sentence = f"Entry {row.sequence} of the chain {row.chain} has a signed head that cannot be read."
         raise broken_by(Break(chain=row.chain, sequence=row.sequence, what="head", sentence=sentence)) from error
-
-
-# --- what a database says --------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn a database's errors into errors for people."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise in_words(error) from error
-
-
-def may_pass(error: DBAPIError) -> bool:
-    """Say whether the same again may succeed at once: somebody was first, or the connection was lost."""
-    code = _code(error)
-    return code in _AGAIN or code.startswith(("08", "57P")) or not code
-
-
-def in_words(error: DBAPIError) -> ReleaseError:
-    """Return the error for people: is it worth trying again later, or is something not set up?"""
-    said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-    code = _code(error)
-    if code == LOST:
-        return LostRight(f"The ledger takes no entry of this process any more: {said}.", rule=LOST_RULE, who="nobody")
-    if code in _NOT_THERE:
-        return AssetMissing(
-            f"The ledger cannot be used: {said}.",
-            rule="what is decided is recorded in the ledger, or it is not done",
-            who="whoever runs the ledger's PostgreSQL",
-            next_step=f"interlock ledger migrate makes tables and rights; then look at {SETTINGS}",
-        )
-    if code in _AGAIN or code.startswith(("08", "53", "55", "57")) or not code:
-        return TransientError(f"The ledger does not answer: {said}.", next_step=f"try again, or look at {SETTINGS}")
-    return LedgerError(f"The ledger's database refused: {said}.")
-
-
-def _code(error: DBAPIError) -> str:
-    return str(getattr(error.orig, "pgcode", None) or "")

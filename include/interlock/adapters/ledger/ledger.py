@@ -46,6 +46,7 @@ from interlock.domain.ledger.chain import (
 )
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
+from ._database_errors import describe_error, explain_errors, is_temporary
 from ._rows import (
     ENTRIES,
     HEADS,
@@ -53,12 +54,9 @@ from ._rows import (
     Tail,
     entries_of_kind,
     entry_with_key,
-    explained,
     has_gaps,
     heads_of,
-    in_words,
     last_entry,
-    may_pass,
     parsed,
     rows_of_chain,
     stretch,
@@ -67,12 +65,12 @@ from ._rows import (
 
 WITNESS_URL_FILE = "INTERLOCK_WITNESS_LEDGER_URL_FILE"
 """Environment variable of Airflow's API server alone: the file with the URL that it logs in to the ledger with."""
-ATTEMPTS = 6
-PATIENCE = "20s"
+MAX_ATTEMPTS = 6
+DATABASE_TIMEOUT = "20s"
 """How long the database may make a statement wait."""
-SKEW = timedelta(seconds=2)
+MAX_CLOCK_SKEW = timedelta(seconds=2)
 """Machines' clocks differ by so much: an entry waits until its own clock has passed its predecessor's time."""
-FARTHEST = timedelta(minutes=5)
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
 """How far a clock may be from the database server's."""
 
 BEING_SIGNED = timedelta(seconds=10)
@@ -154,7 +152,7 @@ class Ledger:
         claim = {"chain": chain, "sequence": new[-1].sequence, "hash": new[-1].hash}
         envelope = signer.sign(canonical_bytes({**claim, "at": instant(self._clock())}), HEAD_TYPE)
         row = {**claim, "key_id": signer.key_id, "envelope": envelope}
-        with explained(), self._engine.begin() as connection:
+        with explain_errors(), self._engine.begin() as connection:
             connection.execute(insert(HEADS).values(row).on_conflict_do_nothing())
             kept = heads_of(connection, chain, signer.key_id, new[-1].sequence)[0]
         if problem := _head_problem(kept, keys):
@@ -164,7 +162,7 @@ class Ledger:
     def _record(self, chain: str, kind: str, payload: Mapping[str, Any], actor: str, key: str) -> tuple[Entry, bool]:
         """Return the entry with the key, and whether it was written here."""
         tried: set[str] = set()
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             try:
                 with self._engine.begin() as connection:
                     now = self._hold(connection, chain, kind)
@@ -181,8 +179,8 @@ class Ledger:
             except _NotYet as early:
                 time.sleep(float(early.args[0]))
             except DBAPIError as error:
-                if not may_pass(error) or attempt == ATTEMPTS - 1:
-                    raise in_words(error) from error
+                if not is_temporary(error) or attempt == MAX_ATTEMPTS - 1:
+                    raise describe_error(error) from error
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))
         raise TransientError(f"{kind} could not be recorded in the chain {chain}: its last entry is always from later.")
 
@@ -195,17 +193,18 @@ class Ledger:
     def _hold(self, connection: Connection, chain: str, kind: str) -> datetime:
         """Keep all others from writing to the chain until the transaction ends; return what time it is."""
         settled = select(
-            func.set_config("lock_timeout", PATIENCE, True), func.set_config("statement_timeout", PATIENCE, True)
+            func.set_config("lock_timeout", DATABASE_TIMEOUT, True),
+            func.set_config("statement_timeout", DATABASE_TIMEOUT, True),
         )
         connection.execute(settled)
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(chain, 0))))
         theirs, ours = connection.scalar(select(func.clock_timestamp())), self._clock()
-        if abs(ours - theirs) > FARTHEST:
+        if abs(ours - theirs) > MAX_CLOCK_DIFFERENCE:
             if kind in IN_ANY_CASE:
                 return datetime.fromtimestamp(min(ours, theirs).timestamp(), UTC)
             raise ClockError(
                 f"The clock of this machine says {instant(ours)}, that of the ledger's database {instant(theirs)}.",
-                rule=f"the two are at most {FARTHEST} apart (include/interlock/adapters/ledger/ledger.py)",
+                rule=f"the two are at most {MAX_CLOCK_DIFFERENCE} apart (include/interlock/adapters/ledger/ledger.py)",
                 who="whoever runs these machines",
                 next_step="set the wrong one right and try again",
             )
@@ -276,7 +275,7 @@ class Ledger:
     def _reading(self) -> Iterator[Connection]:
         """Open a snapshot of the database: what is written meanwhile is not there."""
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with explained(), self._engine.connect().execution_options(**options) as connection, connection.begin():
+        with explain_errors(), self._engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
 
 
@@ -334,7 +333,7 @@ def _json(value: dict[str, Any]) -> str:
 
 def _wait_for(tail: Tail | None, now: datetime, kind: str) -> None:
     """Tell the caller to wait if the last entry's clock was a little ahead; much ahead is for the domain to refuse."""
-    if tail and kind != CLOCK_CORRECTED and timedelta() < tail.at - now <= SKEW:
+    if tail and kind != CLOCK_CORRECTED and timedelta() < tail.at - now <= MAX_CLOCK_SKEW:
         raise _NotYet((tail.at - now).total_seconds())
 
 

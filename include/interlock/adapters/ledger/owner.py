@@ -16,7 +16,7 @@ from interlock.domain.errors import AssetMissing, LedgerError
 from interlock.domain.ledger.chain import Entry, instant, unsigned_since
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
-from ._rows import explained
+from ._database_errors import explain_errors
 from .ledger import BEING_SIGNED, Ledger, engine_of
 from .migrations import WITNESS, WRITER, migrate, open_doors
 
@@ -32,7 +32,7 @@ class Checked(NamedTuple):
 
 def migrate_database(url: str, writer: str = WRITER, witness: str = WITNESS) -> str:
     """Bring the tables of a database to the newest version, as its owner; return the version."""
-    with explained(), engine_of(url, OWNER_URL).begin() as connection:
+    with explain_errors(), engine_of(url, OWNER_URL).begin() as connection:
         return migrate(connection, writer, witness)
 
 
@@ -47,7 +47,7 @@ def check_ledger(keys: Sequence[bytes], writer: str = WRITER) -> Checked:
     :param keys: the public keys that sign heads, PEM.
     """
     engine = _engine()
-    with explained(), engine.connect() as connection:
+    with explain_errors(), engine.connect() as connection:
         problems = [f"{door}." for door in open_doors(connection, writer)]
     chains: list[str] = []
     with Ledger(engine) as ledger:

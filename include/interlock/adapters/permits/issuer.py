@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
-LOOK_AGAIN = timedelta(seconds=2)
+POLL_INTERVAL = timedelta(seconds=2)
 """After so long, what halts a rollout is looked for again before the next host."""
 
 
@@ -404,6 +404,6 @@ class Admission:
 
     async def _look_again(self) -> None:
         """Raise if something halts the rollout now; one look serves the hosts of the next two seconds."""
-        if self._halt is not None and self._clock() - self._looked > LOOK_AGAIN:
+        if self._halt is not None and self._clock() - self._looked > POLL_INTERVAL:
             await asyncio.to_thread(self._halt)
             self._looked = self._clock()

@@ -26,7 +26,7 @@ from securesystemslib.signer import Signer as SecureSigner  # type: ignore[attr-
 from interlock.domain.errors import AssetMissing, DigestMismatch, TransientError
 
 ALGORITHM = "ECDSA_SHA_256"
-LARGEST_MESSAGE = 4096
+MAX_MESSAGE_BYTES = 4096
 """Bytes that KMS takes as a message; of more, it takes the digest."""
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of the curve P-256: for each signature (r, s), (r, ORDER - s) is another."""
@@ -66,7 +66,7 @@ class KmsKey(SecureSigner):
 
         Of the two numbers that hold, the lower is taken: nobody can then change a signature that still holds.
         """
-        short = len(payload) <= LARGEST_MESSAGE
+        short = len(payload) <= MAX_MESSAGE_BYTES
         message = {"Message": payload, "MessageType": "RAW"}
         digest = {"Message": sha256(payload).digest(), "MessageType": "DIGEST"}
         with _explained(self._key_id):

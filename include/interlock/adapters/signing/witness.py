@@ -17,7 +17,7 @@ from interlock.domain.canonical import Model, Sha256, canonical_bytes
 from interlock.domain.errors import AssetMissing
 from interlock.domain.ledger.chain import Entry, instant
 from interlock.domain.ledger.kinds import ANSWER_GIVEN, QUESTION_WORDED, RUN_ASKED
-from interlock.domain.ledger.witness import ENVELOPE, SKEW, WITNESS_TYPE, WORDED_TYPE, told
+from interlock.domain.ledger.witness import ENVELOPE, MAX_CLOCK_SKEW, WITNESS_TYPE, WORDED_TYPE, told
 
 from .signing import Signer, open_key, said
 
@@ -99,7 +99,10 @@ def _holds(entry: Entry, key: bytes) -> bool:
     if not isinstance(signed, dict) or not isinstance(signed.get("at"), str):
         return False
     at = datetime.fromisoformat(signed["at"])
-    return signed == _claim(entry.kind, entry.chain, signed["at"], told(entry.payload)) and abs(entry.at - at) <= SKEW
+    return (
+        signed == _claim(entry.kind, entry.chain, signed["at"], told(entry.payload))
+        and abs(entry.at - at) <= MAX_CLOCK_SKEW
+    )
 
 
 def _signed(entry: Entry, key: bytes, payload_type: str) -> Any:

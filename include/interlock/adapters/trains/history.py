@@ -12,8 +12,9 @@ from interlock.domain.dag_names import TRAINS
 from interlock.domain.ledger.chain import Chains, Entry
 from interlock.domain.ledger.kinds import TRAIN_ARRIVED, TRAIN_DEPARTED, TRAIN_OPENED, family
 from interlock.domain.ledger.runs import run_of
-from interlock.domain.trains.departures import planned
-from interlock.domain.trains.manifest import Arrival, PlannedRun
+from interlock.domain.trains.arrivals import Arrival
+from interlock.domain.trains.cadence import planned_departures
+from interlock.domain.trains.manifest import PlannedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +95,5 @@ def planned_as(voyage: PlannedRun, trains: Mapping[str, Train]) -> datetime:
     train, at = trains.get(voyage.train), voyage.departure
     if train is None or voyage.asked_by:
         return at
-    before = planned(train, at - train.freeze.farthest - timedelta(microseconds=1))
+    before = planned_departures(train, at - train.freeze.farthest - timedelta(microseconds=1))
     return max(takewhile(lambda plan: plan <= at, before), default=at)

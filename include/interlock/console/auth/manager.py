@@ -43,7 +43,7 @@ NOT_YET = (
     "Airflow has not loaded the Dag {dag_id} yet. It loads new files of the catalogue within about a minute. "
     "Next: try again in a minute. If the Dag is still missing, see the Dag import errors."
 )
-LONGEST_KEPT = 3
+MAX_CACHE_SECONDS = 3
 """Seconds for which an account and what it may do are not read again. FAB keeps them for 30: so long a new Dag would
 answer 403 to those who may release it, and so long a role that was taken away would still be had."""
 
@@ -51,7 +51,7 @@ answer 403 to those who may release it, and so long a role that was taken away w
 class InterlockFabAuthManager(FabAuthManager):
     """FAB's auth manager that knows people by user name and lets nobody go round a release's decisions."""
 
-    cache: TTLCache[Any, Any] = TTLCache(maxsize=1024, ttl=min(CACHE_TTL, LONGEST_KEPT))
+    cache: TTLCache[Any, Any] = TTLCache(maxsize=1024, ttl=min(CACHE_TTL, MAX_CACHE_SECONDS))
 
     def is_authorized_hitl_task(self, *, assigned_users: set[str], user: User) -> bool:
         """Tell whether a question was asked of this user: by user name, or by FAB's numeric id.

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 FILE = "break_glass.yaml"
 LEDGER = "interlock_ledger"
-MOST_TARGETS = 50
+MAX_TARGETS = 50
 """What one request with a broken glass may name: a repair is small."""
 
 
@@ -111,8 +111,8 @@ def _too_vague(asked: CurrentRequest, entity: str | None, targets: tuple[Target,
     """Say why what is asked for cannot be put on record, for it could be more than it says."""
     if asked.reaches_further:
         return "With break-glass access, name each run: include_past and include_future are refused."
-    if len(targets) > MOST_TARGETS:
-        return f"With break-glass access, one request can change at most {MOST_TARGETS} tasks or runs."
+    if len(targets) > MAX_TARGETS:
+        return f"With break-glass access, one request can change at most {MAX_TARGETS} tasks or runs."
     if entity is not None and any(target.run_id is None for target in targets):
         return "With break-glass access, name the run to change."
     return ""

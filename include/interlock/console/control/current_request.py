@@ -23,7 +23,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-LARGEST_KEPT = 1024 * 1024
+MAX_KEPT_BYTES = 1024 * 1024
 """Bytes of a body that are kept; what is larger names no Dags that we could read."""
 ANY = "~"
 """Airflow's way to say: whichever the body names."""
@@ -75,7 +75,7 @@ class CurrentRequest:
     def content(self) -> Any:
         """What its body says, as far as the body has been read; None if that is not JSON."""
         try:
-            return None if len(self.body) > LARGEST_KEPT else json.loads(bytes(self.body), object_pairs_hook=unique)
+            return None if len(self.body) > MAX_KEPT_BYTES else json.loads(bytes(self.body), object_pairs_hook=unique)
         except (ValueError, RecursionError):
             return None
 
@@ -157,7 +157,7 @@ def _kept(asked: CurrentRequest, receive: Receive) -> Receive:
 
     async def keep() -> Message:
         message = await receive()
-        if message["type"] == "http.request" and len(asked.body) <= LARGEST_KEPT:
+        if message["type"] == "http.request" and len(asked.body) <= MAX_KEPT_BYTES:
             asked.body += message.get("body", b"")
         return message
 

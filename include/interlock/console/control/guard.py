@@ -16,7 +16,7 @@ from interlock.console.messages import answer, body_within, read_body, replay
 from interlock.console.record.witness import is_answer, objection
 from interlock.domain.dag_names import WATCHMEN
 
-from .current_request import LARGEST_KEPT, App, CurrentRequest, Receive, Scope, Send, let_in, says, under_way
+from .current_request import MAX_KEPT_BYTES, App, CurrentRequest, Receive, Scope, Send, let_in, says, under_way
 from .lookups import dags_of_asset, dags_of_backfill, user_of
 from .refusal import RefusedRequests, bench
 from .routes import RequestKind
@@ -66,7 +66,7 @@ class ReleaseGuard:
 
     async def _judge(self, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send) -> None:
         if asked.route is None or asked.route.in_body or asked.request_kind in PAUSES:
-            body = await body_within(receive, send, LARGEST_KEPT, "A request that may name Dags")
+            body = await body_within(receive, send, MAX_KEPT_BYTES, "A request that may name Dags")
             if body is None:
                 return
             receive = replay(body, receive)
@@ -82,7 +82,7 @@ class ReleaseGuard:
         """Put an answer on record before Airflow takes it; whether it was theirs to give, Airflow decides next."""
         from fastapi import HTTPException
 
-        body = await read_body(receive, LARGEST_KEPT)
+        body = await read_body(receive, MAX_KEPT_BYTES)
         if body is None:
             return  # the client has gone
         try:

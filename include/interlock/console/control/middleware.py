@@ -35,7 +35,7 @@ from interlock.locations import catalogue_folder
 
 from .break_glass import OpenLedger, configured_ledger
 from .current_request import (
-    LARGEST_KEPT,
+    MAX_KEPT_BYTES,
     App,
     CurrentRequest,
     Message,
@@ -58,7 +58,7 @@ from .train_requests import not_on_the_train
 
 NoteRun = Callable[[str, str, CurrentRequest, bytes], None]
 
-LARGEST_BODY = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 """Bytes; the largest request that the form can make is a few kilobytes."""
 
 # Looser than Airflow's own routes: what only looks like the route is answered here, and never reaches Airflow unread.
@@ -139,7 +139,7 @@ class ReleaseControl:
         self, named: str | None, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Hand on what would change a connection, unless all proof rests on it."""
-        body = await body_within(receive, send, LARGEST_KEPT, "A request about connections")
+        body = await body_within(receive, send, MAX_KEPT_BYTES, "A request about connections")
         if body is None:
             return
         roots = sorted({named} if named and is_root(named) else says(asked.content, is_root))
@@ -168,7 +168,7 @@ class ReleaseControl:
         return hold
 
     async def _ask(self, dag_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(receive, LARGEST_BODY)
+        body = await read_body(receive, MAX_BODY_BYTES)
         if body is None:
             return  # the client has gone
         why = await to_thread.run_sync(self._refusal, dag_id, body)
@@ -181,8 +181,8 @@ class ReleaseControl:
 
     def _refusal(self, dag_id: str, body: bytes) -> str:
         """Say why this request is refused; empty: it is not."""
-        if len(body) > LARGEST_BODY:
-            return f"The request body is larger than {LARGEST_BODY} bytes."
+        if len(body) > MAX_BODY_BYTES:
+            return f"The request body is larger than {MAX_BODY_BYTES} bytes."
         try:
             asked = json.loads(body, object_pairs_hook=unique)
             if not isinstance(asked, dict):

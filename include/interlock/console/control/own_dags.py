@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 REMEMBERED = 5.0
 """Seconds for which a Dag of somebody else's is not looked for again; Interlock's are never forgotten."""
-MOST_REMEMBERED = 10_000
+MAX_CACHED = 10_000
 
 
 def home() -> Home:
@@ -94,7 +94,7 @@ class OwnDags:
         if home().place_of(name) in tuple(self._places(name)) or self._was_released(name):
             self._ours.add(name)
             return True
-        if len(self._others) >= MOST_REMEMBERED:
+        if len(self._others) >= MAX_CACHED:
             self._others.clear()
         self._others[name] = now + REMEMBERED
         return False

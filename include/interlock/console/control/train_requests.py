@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from interlock.domain.errors import ReleaseError
-from interlock.domain.trains.manifest import CONDUCTOR, manifest_in, objection
+from interlock.domain.trains.manifest import CONDUCTOR, manifest_in
+from interlock.domain.trains.passengers import describe_objection
 
 from .break_glass import OpenLedger
 
@@ -32,7 +33,7 @@ def not_on_the_train(user: str, service: str, conf: Mapping[str, Any], open_ledg
                 manifest = manifest_in(ledger.entries(chain))
         except ReleaseError as error:
             return f"The train of this release cannot be checked: {error}"
-        why = objection(
+        why = describe_objection(
             manifest,
             chain=chain,
             service=service,

@@ -18,7 +18,8 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import HTTPException, Query, Request, Response, status
 
 from interlock.adapters.calendars.copies import CopiesThere, copies_folder
-from interlock.adapters.calendars.schedule import Item, Schedule, as_ical, path_of
+from interlock.adapters.calendars.schedule import Item, Schedule
+from interlock.adapters.calendars.schedule_feed import path_of, write_ical
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.console.control.open_runs import runs_under_way, unpaused
@@ -26,9 +27,9 @@ from interlock.domain.dag_names import dag_of_train
 from interlock.domain.errors import ReleaseError
 from interlock.locations import catalogue_folder
 
-BEHIND, AHEAD = timedelta(days=90), timedelta(days=366)
+MAX_PERIOD_BEFORE, MAX_PERIOD_AFTER = timedelta(days=90), timedelta(days=366)
 """What the feed has: so far back, and so far ahead."""
-TOKEN_HOLDS = timedelta(days=366)
+TOKEN_LIFETIME = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def shown(request: Request, user: GetUserDep, start: datetime, end: datetime) ->
             status.HTTP_422_UNPROCESSABLE_CONTENT, "start and end must be times with a time zone, and end after start"
         )
     found = _look(request, user, start, end, clashing=True)
-    token = token_of(user.get_name(), datetime.now(UTC) + TOKEN_HOLDS)
+    token = token_of(user.get_name(), datetime.now(UTC) + TOKEN_LIFETIME)
     return {
         "items": [_told(one) for one in found.items],
         "conflicts": [_told(one) for one in found.conflicts],
@@ -75,8 +76,8 @@ def feed(request: Request, token: Annotated[str, Query(max_length=300)]) -> Resp
             status.HTTP_401_UNAUTHORIZED, "This address has expired. Copy a new address from the release calendar"
         )
     now = datetime.now(UTC)
-    found = _look(request, user, now - BEHIND, now + AHEAD)
-    data = as_ical(found.items, address=str(request.base_url).partition("/interlock")[0], now=now)
+    found = _look(request, user, now - MAX_PERIOD_BEFORE, now + MAX_PERIOD_AFTER)
+    data = write_ical(found.items, address=str(request.base_url).partition("/interlock")[0], now=now)
     return Response(data, media_type="text/calendar", headers={"Cache-Control": "private, max-age=300"})
 
 

@@ -27,12 +27,12 @@ from interlock.domain.ledger.kinds import ATTEMPT_REFUSED
 log = logging.getLogger(__name__)
 WINDOW = 60.0
 """Seconds in which attempts of one kind make one entry more."""
-MOST_KINDS = 20
+MAX_KINDS = 20
 """Kinds of attempts of one user within a window; what is beyond is counted together."""
-MOST_WAITING = 1000
+MAX_WAITING = 1000
 PAUSE = 5.0
 """Seconds before what the ledger did not take is tried again."""
-LONGEST_TEXT = 500
+MAX_TEXT_LENGTH = 500
 SEVERAL = "(several)"
 NOT_TAKEN = (LedgerError, LedgerConflict)
 """What the ledger will not take however often it is asked."""
@@ -87,7 +87,7 @@ def attempt_by_task(asked: CurrentRequest, entity: str, dag_id: str, run_id: str
 
 def _short(text: str | None) -> str:
     """Return a text as it fits into an entry: one line, and not too long."""
-    return "".join(one if one.isprintable() else "?" for one in text or "")[:LONGEST_TEXT]
+    return "".join(one if one.isprintable() else "?" for one in text or "")[:MAX_TEXT_LENGTH]
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ class Tally:
     def add(self, attempt: Attempt, now: float) -> Row | None:
         """Count an attempt; return a row if it is the first of its kind."""
         kind = attempt.kind
-        if kind not in self._open and sum(known[0] == attempt.user for known in self._open) >= MOST_KINDS:
+        if kind not in self._open and sum(known[0] == attempt.user for known in self._open) >= MAX_KINDS:
             attempt = replace(attempt, dag_id=SEVERAL, run_id=None, task_id=None, entity=SEVERAL, method=SEVERAL)
             kind = attempt.kind
         if kind not in self._open:
@@ -150,8 +150,8 @@ class AttemptLog:
     ) -> None:
         self._open_ledger, self._pause = open_ledger, pause
         self._tally = Tally(window)
-        self._came: deque[Attempt] = deque(maxlen=MOST_WAITING)
-        self._rows: deque[Row] = deque(maxlen=MOST_WAITING)
+        self._came: deque[Attempt] = deque(maxlen=MAX_WAITING)
+        self._rows: deque[Row] = deque(maxlen=MAX_WAITING)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
@@ -163,7 +163,7 @@ class AttemptLog:
             *(attempt.user, attempt.by, attempt.method, attempt.entity, attempt.dag_id, attempt.run_id or ""),
         )
         with self._changed:
-            if len(self._came) == MOST_WAITING:
+            if len(self._came) == MAX_WAITING:
                 log.error("Too many refused attempts to record: the oldest attempt was dropped")
             self._came.append(attempt)
             if self._thread is None or not self._thread.is_alive():

@@ -19,25 +19,15 @@ from interlock.domain.catalogue import BoardBook, Flow, UserName
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.records import Decision, ReleasePlan, Vote
 
-from .voting import (
-    Demand,
-    Seat,
-    VotingRule,
-    approvals,
-    careful_seats,
-    eligible_seats,
-    lacking,
-    listed,
-    met,
-    seat_of,
-)
+from .seats import careful_seats, eligible_seats, is_met, lacking, seat_of
+from .voting import Demand, Seat, VotingRule, approvals, listed
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
 CHOICES = (APPROVE, REJECT, ABSTAIN)
 """What a ballot offers."""
 MOST_CAREFUL_FIRST = (REJECT, ABSTAIN, APPROVE)
 
-LONGEST_QUOTE = 1000
+MAX_QUOTE_LENGTH = 1000
 """Characters of a comment that a reason repeats; the vote itself has all."""
 
 _NOUN = {"plan": "the plan of the release", "acceptance": "the release"}
@@ -63,7 +53,7 @@ def eligible_members(rule: VotingRule, *, requester: str, excluded: Collection[s
     """
     eligible = eligible_seats(rule, barred={requester, *excluded})
     for demand in rule.demands:
-        if not met(demand, eligible):
+        if not is_met(demand, eligible):
             may = _only(seat for seat in eligible if seat.user in demand.members)
             raise PolicyViolation(
                 f"The board {demand.title} cannot decide on this release: it needs {demand}, and {may} may vote.",
@@ -104,7 +94,7 @@ def count_votes(
 
     if vetoing := [seat for seat in count.seats(REJECT) if seat.user in rule.veto]:
         return decided(False, f"rejected by {count.called(vetoing)}, whose rejection alone decides.")
-    if all(met(demand, count.approving) for demand in rule.demands):
+    if all(is_met(demand, count.approving) for demand in rule.demands):
         asked = count.needed()
         return decided(True, f"approved by {count.called(count.approving)}; needed: {asked}.")
     if out_of_reach := count.out_of_reach():
@@ -165,7 +155,7 @@ class _Count:
     def out_of_reach(self) -> list[str]:
         """Say which demands cannot be met any more, whatever those say who have not voted."""
         at_best = [*self.approving, *self.silent]
-        beyond = [demand for demand in self.rule.demands if not met(demand, at_best)]
+        beyond = [demand for demand in self.rule.demands if not is_met(demand, at_best)]
         if not beyond:
             return []
         what = listed(
@@ -176,7 +166,7 @@ class _Count:
         sentences = [f"rejected, for {what} cannot be reached."]
         for demand in beyond:
             may = [seat for seat in self.eligible if seat.user in demand.members]
-            if not met(demand, may):
+            if not is_met(demand, may):
                 sentences.append(f"{_only(may, 'Only', 'Nobody')}{self._of(demand)} may vote on it.")
         return sentences
 
@@ -325,4 +315,4 @@ def _comment(vote: Vote) -> str:
 
 def _quoted(text: str) -> str:
     words = " ".join(text.split())
-    return f"“{words[:LONGEST_QUOTE]}”" if words else ""
+    return f"“{words[:MAX_QUOTE_LENGTH]}”" if words else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from interlock.domain.catalogue import MOST_WAVES
+from interlock.domain.catalogue import MAX_WAVES
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def ask_wave(number: int) -> str:
 
 def _tasks(asked: AskingTask) -> tuple[str, ...]:
     if asked.task == ASK_WAVE:
-        return tuple(ask_wave(number) for number in range(1, MOST_WAVES + 1))
+        return tuple(ask_wave(number) for number in range(1, MAX_WAVES + 1))
     return (asked.task,)
 
 

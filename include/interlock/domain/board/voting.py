@@ -9,7 +9,7 @@ shortest deadline. The order in which rules are merged, and how often, makes no 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial, reduce
 from typing import Annotated, TypeVar
 
@@ -30,7 +30,8 @@ from interlock.domain.catalogue import (
     UserName,
 )
 from interlock.domain.catalogue.values import in_words
-from interlock.domain.change.policy import Governed, flows_of, levels
+from interlock.domain.change.policy import flows_of
+from interlock.domain.change.tightening import Governed, levels
 
 BOOK = "board.yaml"
 
@@ -269,102 +270,6 @@ def _rule(book: BoardBook, demand: Demand) -> VotingRule:
 def _seat(book: BoardBook, user: str) -> Seat:
     person = book.person(user)
     return Seat(user=person.user, name=person.name, role=person.role)
-
-
-# --- who may vote ----------------------------------------------------------------------------------------------------
-
-
-def seat_of(rule: VotingRule, user: str, at: datetime | None) -> UserName | None:
-    """Return in whose seat somebody votes at an instant; None if they may not vote.
-
-    A member votes for themselves, even while somebody made them a delegate: nobody has two votes.
-    """
-    if user in rule.members:
-        return user
-    held = (delegation for delegation in rule.delegations if delegation.to == user and at and delegation.holds(at))
-    return min((delegation.for_ for delegation in held), default=None)
-
-
-def eligible_seats(rule: VotingRule, *, barred: Collection[str]) -> tuple[Seat, ...]:
-    """Return the seats whose votes count on a release: of those who neither asked for it nor made it."""
-    return tuple(seat for seat in rule.seats if seat.user not in barred)
-
-
-def careful_seats(rule: VotingRule, *, asked_by: Collection[str], excluded: Collection[str]) -> tuple[Seat, ...]:
-    """Return the seats with a veto of which only a rejection counts: of members who are said to have made the release.
-
-    Whoever writes a commit names its authors, and nobody proves them. So a name in it takes an approval from a member,
-    which can only stop a release, and never their veto, which could let one through.
-
-    :param asked_by: who asked for the release: that is known for certain, and they have no vote of any kind.
-    :param excluded: who is said to have had a hand in it.
-    """
-    return tuple(
-        seat for seat in rule.seats if seat.user in rule.veto and seat.user in excluded and seat.user not in asked_by
-    )
-
-
-def left_out(
-    rule: VotingRule, *, asked_by: Collection[str], authors: Collection[str], excluded: Collection[str]
-) -> tuple[str, ...]:
-    """Say who of the members and delegates does not vote, or only against it, and why: a sentence each.
-
-    :param authors: whom the addresses in its commits name.
-    :param excluded: everybody who is said to have had a hand in it.
-    """
-    careful = [seat.user for seat in careful_seats(rule, asked_by=asked_by, excluded=(*authors, *excluded))]
-    hand = dict.fromkeys(excluded, "had a hand in it") | dict.fromkeys(authors, "is named as an author in its commits")
-    why = hand | dict.fromkeys(asked_by, "asked for it")
-
-    def sentence(seat: Seat) -> str:
-        if seat.user in careful:
-            return f"{seat} {why[seat.user]}: their approval does not count, their rejection alone still decides."
-        if seat.user not in rule.members:
-            return f"{seat} {why[seat.user]}, and votes in nobody's place."
-        no_veto = ", and their rejection does not decide" if seat.user in rule.veto else ""
-        return f"{seat} {why[seat.user]}, and does not vote{no_veto}."
-
-    return tuple(dict.fromkeys(sentence(seat) for seat in (*rule.seats, *rule.delegates) if seat.user in why))
-
-
-def ballots(
-    rule: VotingRule, *, barred: Collection[str], since: datetime, until: datetime, careful: Collection[Seat] = ()
-) -> tuple[Ballot, ...]:
-    """Return the ballots to hand out: one for each seat that may vote.
-
-    :param barred: who asked for the release or made it: they vote neither for themselves nor for others.
-    :param careful: seats of them that vote nevertheless, for their rejection counts.
-    :param since: when voting begins; with ``until``, it says which delegates may come to vote.
-    """
-    days = tuple(at.astimezone(UTC).date().isoformat() for at in (since, until))
-
-    def stand_ins(user: str) -> Iterator[str]:
-        for delegation in rule.delegations:
-            meanwhile = delegation.from_ <= days[1] and days[0] <= delegation.until
-            if delegation.for_ == user and meanwhile and delegation.to not in {*rule.members, *barred}:
-                yield delegation.to
-
-    return tuple(
-        Ballot(seat=seat, voters=tuple(dict.fromkeys((seat.user, *stand_ins(seat.user)))))
-        for seat in rule.seats
-        if seat.user not in barred or seat in careful
-    )
-
-
-def met(demand: Demand, approving: Collection[Seat]) -> bool:
-    """Say whether approvals are what a demand asks."""
-    return lacking(demand, approving) == {}
-
-
-def lacking(demand: Demand, approving: Collection[Seat]) -> dict[str, tuple[int, int]]:
-    """Return what a demand lacks: a role, or nothing for the total, with the approvals there are and should be."""
-    own = [seat for seat in approving if seat.user in demand.members]
-    found = {"": (len(own), demand.approvals)}
-    found |= {role: (sum(seat.role == role for seat in own), number) for role, number in demand.require.items()}
-    return {role: numbers for role, numbers in found.items() if numbers[0] < numbers[1]}
-
-
-# --- words -----------------------------------------------------------------------------------------------------------
 
 
 def approvals(number: int) -> str:

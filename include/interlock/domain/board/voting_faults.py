@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from interlock.domain.catalogue import (
-    BoardBook,
-    BoardRule,
-    Demands,
-    Flow,
-    FlowTightening,
-    Policy,
-    Tightening,
-)
+from interlock.domain.catalogue import BoardBook, BoardRule, Demands, Flow, FlowTightening, Policy, Tightening
 
 from .voting import approvals, listed
 

@@ -20,14 +20,14 @@ from interlock.domain.catalogue import Service
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.trains.departures import Departure
+from interlock.domain.trains.cadence import Departure
 
 from .calendar import Calendars, may_change
 
 Severity = Literal["note", "warning", "severe"]
 USUAL = timedelta(hours=1)
 """What an implementation takes as long as nothing is known of the service's own."""
-MOST_TRIED = 500
+MAX_TRIED_TIMES = 500
 """So many times are tried for a free slot."""
 Free = Callable[[Sequence[str], str, datetime, timedelta], datetime | None]
 """Says from when on some services may change an environment for so long; none: not within the calendars' horizon."""
@@ -129,7 +129,7 @@ def next_slot(
     :param taken: all of it is in the way; None if there is no such time within the calendars' horizon.
     """
     at = after.astimezone(UTC)
-    for _ in range(MOST_TRIED):
+    for _ in range(MAX_TRIED_TIMES):
         answer = may_change(calendars, service, environment, at)
         if not answer.open:
             if answer.next is None:
@@ -149,7 +149,7 @@ def slot_for_all(
 ) -> datetime | None:
     """Return the first instant from one on at which an environment is open for so long to all of some services."""
     at: datetime | None = after.astimezone(UTC)
-    for _ in range(MOST_TRIED):
+    for _ in range(MAX_TRIED_TIMES):
         before = at
         for service in services:
             at = next_slot(calendars, service, environment, at, lasts, ()) if at else None

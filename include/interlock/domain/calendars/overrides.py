@@ -16,7 +16,7 @@ from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
 
 from .calendar import Answer
 
-LONGEST = timedelta(hours=24)
+MAX_OVERRIDE_DURATION = timedelta(hours=24)
 """No override lasts longer: whoever needs more asks again."""
 
 
@@ -38,7 +38,7 @@ class OverrideRequest(Model):
     service: str
     environment: str
     reason: str = Field(min_length=5, max_length=1000)
-    hours: int = Field(2, ge=1, le=round(LONGEST.total_seconds() / 3600))
+    hours: int = Field(2, ge=1, le=round(MAX_OVERRIDE_DURATION.total_seconds() / 3600))
 
     @field_validator("reason", mode="before")
     @classmethod
@@ -82,8 +82,8 @@ def override(
         raise _refused(f"{person.name} ({person.role}) may not override {answer.title} ({answer.place}).", allowed)
     if person.user == requester:
         raise _refused(f"{person.name} asked for the release, and overrides nothing for it.", allowed)
-    if not timedelta() < lasts <= LONGEST:
-        raise _refused(f"An override lasts at most {LONGEST.total_seconds() / 3600:.0f} hours.", allowed)
+    if not timedelta() < lasts <= MAX_OVERRIDE_DURATION:
+        raise _refused(f"An override lasts at most {MAX_OVERRIDE_DURATION.total_seconds() / 3600:.0f} hours.", allowed)
     return Override(
         place=answer.place,
         service=answer.service,

@@ -14,11 +14,11 @@ from itertools import islice, takewhile
 from dateutil.rrule import rrule, rruleset, rrulestr
 
 FREQUENCIES = ("HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
-MOST_A_YEAR = 10_000
+MAX_OCCURRENCES_PER_YEAR = 10_000
 """So many times of one rule a year: a little more than each hour."""
-MOST_COUNTED = 20_000
+MAX_COUNT = 20_000
 """So many times of a rule with COUNT: it is counted from its start."""
-LARGEST_INTERVAL = 10_000
+MAX_INTERVAL = 10_000
 
 _STEPS = {"HOURLY": timedelta(hours=1), "DAILY": timedelta(days=1), "WEEKLY": timedelta(weeks=1)}
 _ONLY_WITH = {
@@ -76,9 +76,11 @@ class Recurrence:
 
         :raises ValueError: more often than hourly.
         """
-        found = sum(1 for _ in islice(self.between(self.start, self.start + _YEAR), MOST_A_YEAR + 1))
-        if found > MOST_A_YEAR:
-            raise ValueError(f"{self} comes more than {MOST_A_YEAR} times a year; allowed: hourly or rarer")
+        found = sum(1 for _ in islice(self.between(self.start, self.start + _YEAR), MAX_OCCURRENCES_PER_YEAR + 1))
+        if found > MAX_OCCURRENCES_PER_YEAR:
+            raise ValueError(
+                f"{self} comes more than {MAX_OCCURRENCES_PER_YEAR} times a year; allowed: hourly or rarer"
+            )
         return found
 
     def after(self, near: datetime) -> Iterator[datetime]:
@@ -155,8 +157,8 @@ def _checked(parts: dict[str, str]) -> dict[str, str]:
         raise ValueError(f"a rule begins with FREQ= and one of {', '.join(FREQUENCIES)}; found {rule}")
     if "COUNT" in parts and "UNTIL" in parts:
         raise ValueError(f"{rule} is no recurrence rule: found COUNT and UNTIL; allowed: one of them")
-    _whole("INTERVAL", parts.get("INTERVAL", "1"), LARGEST_INTERVAL)
-    _whole("COUNT", parts.get("COUNT", "1"), MOST_COUNTED)
+    _whole("INTERVAL", parts.get("INTERVAL", "1"), MAX_INTERVAL)
+    _whole("COUNT", parts.get("COUNT", "1"), MAX_COUNT)
     for name in parts.keys() & _NUMBERS.keys():
         _refuse_numbers(name, parts)
     _refuse_days(parts)

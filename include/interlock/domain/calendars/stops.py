@@ -15,11 +15,10 @@ from interlock.domain.errors import HeldBack, PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED, family
 
-"""What the results of hosts begin with that a wave did not come to."""
 STOPS = family(EMERGENCY_STOP_DECLARED)
 """The kinds of entries about emergency stops in the installation's chain."""
 EVERYTHING = "everything"
-LONGEST_HOURS = 24 * 14
+MAX_STOP_HOURS = 24 * 14
 """An emergency stop lifts itself after two weeks at the latest: what has to last longer is a freeze."""
 
 
@@ -45,7 +44,7 @@ class StopRequest(Model):
     scope: str = EVERYTHING
     reason: str = Field(min_length=5, max_length=1000)
     incident: str = Field("", max_length=100)
-    hours: int = Field(24, ge=1, le=LONGEST_HOURS)
+    hours: int = Field(24, ge=1, le=MAX_STOP_HOURS)
     lift: str = Field("", max_length=64, description="The id of the stop to lift; empty: a stop is declared")
 
     @field_validator("reason", "incident", "lift", mode="before")

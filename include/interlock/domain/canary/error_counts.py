@@ -31,7 +31,7 @@ OVERALL, IN_TIME, OF_BASELINE, AT_THE_END = 0.5, 0.3, 0.1, 0.1
 alike, and of whether a host answers nothing at the end."""
 FLEET, HOST, PATH, BOTH = 4, 2, 1, 1
 """Weights within a share: of the fleet as a whole, of all hosts, of all paths, of all paths of all hosts."""
-MOST_ROUNDS = 60
+MAX_ROUNDS = 60
 """Of more rounds, neighbours are taken together: there are as many tests in time as pairs of rounds."""
 
 Values = NDArray[np.float64]
@@ -244,7 +244,7 @@ def _tests(tried: _Side, old: _Side, risk: float, what: str) -> Iterator[_Failur
 
 def _cut(rounds: int) -> Iterator[int]:
     """Yield where runs of rounds begin and end: before, between and after rounds, or blocks of neighbours."""
-    parts = min(rounds, MOST_ROUNDS)
+    parts = min(rounds, MAX_ROUNDS)
     return (round(rounds * part / parts) for part in range(parts + 1))
 
 

@@ -17,7 +17,7 @@ from interlock.domain.records import Blob, HostResult, LoadResult, Record
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Classification = Literal["pass", "high", "low", "no_data", "no_data_failed"]
 Verdict = Literal["pass", "marginal", "fail"]
-FEWEST = 6
+MIN_ROUNDS = 6
 """With fewer rounds a test at 98 % cannot see any difference."""
 
 

@@ -15,7 +15,7 @@ from interlock.domain.rollout.rollout import ERRORS, MEDIAN, SLOWEST, metric_nam
 from . import error_counts
 from .error_counts import Count
 from .judge import judge
-from .records import FEWEST, CanaryReport, CanaryRound, Metric, Question
+from .records import MIN_ROUNDS, CanaryReport, CanaryRound, Metric, Question
 
 Series = dict[str, list[list[float]]]
 """Metric: for each round, what was measured on each host; NaN: a measurement that is missing."""
@@ -58,8 +58,8 @@ def _incomplete(rounds: Sequence[CanaryRound], requests: int) -> str:
     numbers, made = [one.number for one in rounds], Counter[str]()
     for load in (load for one in rounds for load in one.loads):
         made[load.host] += load.requests
-    if len(rounds) < FEWEST:
-        return f"There are {len(rounds)} rounds, and no canary is judged by fewer than {FEWEST}."
+    if len(rounds) < MIN_ROUNDS:
+        return f"There are {len(rounds)} rounds, and no canary is judged by fewer than {MIN_ROUNDS}."
     if sorted(numbers) != [*range(1, len(rounds) + 1)]:
         return f"The rounds are {', '.join(map(str, numbers))}: one is missing, or is there twice."
     fewest = min(made, key=made.__getitem__, default="")

@@ -45,7 +45,7 @@ from .policy_file import (
     WaiverTightening,
 )
 from .service_file import (
-    MOST_WAVES,
+    MAX_WAVES,
     PLATFORM_PREFIXES,
     Audience,
     Build,
@@ -62,7 +62,7 @@ from .service_file import (
 )
 from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, OwnMetric, StrategyName
 from .values import (
-    LONGEST,
+    MAX_DURATION,
     Argument,
     ChangeType,
     ConnectionId,
@@ -82,8 +82,8 @@ from .values import (
 
 __all__ = [
     "DEFAULT_DEADLINE",
-    "LONGEST",
-    "MOST_WAVES",
+    "MAX_DURATION",
+    "MAX_WAVES",
     "PLATFORM_PREFIXES",
     "Argument",
     "Audience",

@@ -11,7 +11,7 @@ from interlock.domain.canonical import Model
 
 from .values import Instant, Line, UserName, named_twice
 
-LONGEST_GRANT = timedelta(hours=24)
+MAX_GRANT_DURATION = timedelta(hours=24)
 """No grant is longer: whoever needs more is given another one, and somebody has looked again."""
 DagId = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,250}$"), Field(description="A Dag, such as release_bike_shop")
@@ -32,8 +32,8 @@ class Grant(Model):
 
     @model_validator(mode="after")
     def _is_short(self) -> Self:
-        if not timedelta() < self.until - self.from_ <= LONGEST_GRANT:
-            hours = int(LONGEST_GRANT.total_seconds() // 3600)
+        if not timedelta() < self.until - self.from_ <= MAX_GRANT_DURATION:
+            hours = int(MAX_GRANT_DURATION.total_seconds() // 3600)
             raise ValueError(f"the grant of {self.user} must be longer than nothing and at most {hours} hours long")
         if twice := named_twice(self.dags):
             raise ValueError(f"{twice} is named twice")

@@ -204,7 +204,7 @@ def may_be_the_same(tags: dict[str, str], others: dict[str, str]) -> bool:
     return all(tags[tag] == others[tag] for tag in tags.keys() & others.keys())
 
 
-MOST_WAVES = 20
+MAX_WAVES = 20
 
 
 class Environment(Model):
@@ -215,7 +215,7 @@ class Environment(Model):
     waves: Annotated[tuple[Wave, ...], AfterValidator(_rising)] = Field(
         (Wave(percent=100),),
         min_length=1,
-        max_length=MOST_WAVES,
+        max_length=MAX_WAVES,
         description="After each wave, this much of the fleet has the release: 1, 25%, 100%",
     )
     window: int | None = Field(

@@ -17,18 +17,18 @@ OnFailure = Literal["exclude", "back_out", "ask"]
 TargetGroupName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,32}$"), Field(description="Name of an ELBv2 target group")
 ]
-MOST_TRAFFIC = 45
+MAX_TRAFFIC_PERCENT = 45
 """Percent: canary and baseline have as much each, and the rest of the fleet keeps some."""
 _PERCENT = r"^([1-9]|[1-3][0-9]|4[0-5]) ?%$"
-SHORTEST_BAKE = timedelta(seconds=10)
+MIN_BAKE_TIME = timedelta(seconds=10)
 
 
 def _percent(value: object) -> object:
     if isinstance(value, str) and re.fullmatch(_PERCENT, value, re.ASCII):
         return int(value.rstrip("% "))
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_TRAFFIC:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_TRAFFIC_PERCENT:
         return value
-    raise ValueError(f"must be a percentage from 1% to {MOST_TRAFFIC}%: the baseline has as much again")
+    raise ValueError(f"must be a percentage from 1% to {MAX_TRAFFIC_PERCENT}%: the baseline has as much again")
 
 
 TrafficShare = Annotated[
@@ -37,7 +37,7 @@ TrafficShare = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": MOST_TRAFFIC},
+                {"type": "integer", "minimum": 1, "maximum": MAX_TRAFFIC_PERCENT},
                 {"type": "string", "pattern": _PERCENT},
             ],
             "description": "A percentage, such as 10%",
@@ -47,8 +47,8 @@ TrafficShare = Annotated[
 
 
 def _long_enough(value: timedelta) -> timedelta:
-    if value < SHORTEST_BAKE:
-        raise ValueError(f"must be at least {SHORTEST_BAKE.seconds} seconds: a canary is judged by what it did in it")
+    if value < MIN_BAKE_TIME:
+        raise ValueError(f"must be at least {MIN_BAKE_TIME.seconds} seconds: a canary is judged by what it did in it")
     return value
 
 

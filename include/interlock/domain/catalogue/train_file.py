@@ -14,13 +14,13 @@ from croniter import CroniterError, croniter
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from interlock.domain.canonical import Model
-from interlock.domain.change.semver import LONGEST_VERSION, is_version
+from interlock.domain.change.semver import MAX_VERSION_LENGTH, is_version
 
 from .calendar_file import Holidays, Rule, TimeZone, moment_of, repeated
 from .values import ChangeType, Duration, Identifier, Line, UserName, each_once, named_twice
 
 Late = Literal["left_behind", "wait", "stop"]
-LONGEST_MOVE = timedelta(days=7)
+MAX_MOVE = timedelta(days=7)
 
 _CRON = r"^[0-9*/,A-Za-z-]+( [0-9*/,A-Za-z#?-]+){4}$"
 _LOCAL = r"^20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d$"
@@ -147,8 +147,8 @@ class FreezeRule(Model):
 
     @model_validator(mode="after")
     def _is_not_moved_for_weeks(self) -> Self:
-        if self.farthest > LONGEST_MOVE:
-            raise ValueError(f"farthest is at most {LONGEST_MOVE.days} days")
+        if self.farthest > MAX_MOVE:
+            raise ValueError(f"farthest is at most {MAX_MOVE.days} days")
         return self
 
 
@@ -158,7 +158,7 @@ class Named(Model):
     ref: Annotated[str, StringConstraints(pattern=r"^[^\s~^:?*\[\\\x00-\x1f\x7f-][^\s~^:?*\[\\\x00-\x1f\x7f]{0,199}$")]
     version: Annotated[
         str,
-        StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*$", max_length=LONGEST_VERSION),
+        StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*$", max_length=MAX_VERSION_LENGTH),
         AfterValidator(_is_semantic),
         Field(description="A semantic version (semver.org), such as 1.4.0 or 2.0.0-rc.1"),
     ]

@@ -81,7 +81,7 @@ EnvironmentVariable = Annotated[
     StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200),
     Field(description="The name of an environment variable that holds no secret of Airflow, AWS or Interlock"),
 ]
-LONGEST = timedelta(weeks=52)
+MAX_DURATION = timedelta(weeks=52)
 """No duration of the catalogue is longer: a longer one is a slip of the pen."""
 _ISO_DURATION = r"^P(?=.)(\d{1,4}W|(\d{1,4}D)?(T(?=.)(\d{1,6}H)?(\d{1,6}M)?(\d{1,8}(\.\d{1,6})?S)?)?)$"
 
@@ -98,8 +98,8 @@ def _iso_8601(value: object) -> object:
 
 
 def _sensible(value: timedelta) -> timedelta:
-    if not timedelta(0) < value <= LONGEST:
-        raise ValueError(f"must be longer than nothing and at most {LONGEST.days} days")
+    if not timedelta(0) < value <= MAX_DURATION:
+        raise ValueError(f"must be longer than nothing and at most {MAX_DURATION.days} days")
     return value
 
 

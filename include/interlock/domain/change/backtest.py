@@ -14,8 +14,9 @@ from interlock.domain.outcome.review import refuse_unreviewed
 from interlock.domain.quality.rows import licence_allowed
 from interlock.domain.records import PastRelease, PolicyInForce
 
-from .policy import Governed, flows_of, resolve_policy, shown
+from .policy import flows_of, resolve_policy
 from .risk import assess
+from .tightening import Governed, shown
 
 
 class ReleaseFacts(PastRelease):

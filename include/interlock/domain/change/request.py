@@ -27,7 +27,7 @@ from interlock.domain.catalogue import BoardBook, ChangeType, Flow, Policy, Risk
 from interlock.domain.errors import RequestRefused
 
 from .policy import flows_of
-from .semver import LONGEST_VERSION
+from .semver import MAX_VERSION_LENGTH
 
 _END = r"(?![\s\S])"
 """The end of the text; a dollar sign would let a line break through."""
@@ -52,10 +52,10 @@ INSTANT_PATTERN = (
     rf"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]){_END}"
 )
 TRAIN_PATTERN = rf"^release/train_[a-z0-9_]{{1,64}}/[^{_HIDDEN}]{{1,250}}{_END}"
-LONGEST_REF = 200
-SHORTEST_SUMMARY, LONGEST_SUMMARY = 5, 200
-MOST_TICKETS = 50
-LONGEST_PAST, LONGEST_FUTURE = timedelta(days=1), timedelta(days=366)
+MAX_REF_LENGTH = 200
+MIN_SUMMARY_LENGTH, MAX_SUMMARY_LENGTH = 5, 200
+MAX_TICKETS = 50
+MAX_START_IN_PAST, MAX_START_AHEAD = timedelta(days=1), timedelta(days=366)
 """An instant beyond these is a slip of the pen."""
 
 NOT_SHOWN = frozenset({"train"})
@@ -69,8 +69,8 @@ _RULES = {
     "ref": "The tag, branch or commit to release, such as 1.4.0; not beginning with a hyphen.",
     "version": "A semantic version (semver.org), such as 1.4.0 or 2.0.0-rc.1; without a v.",
     "change_type": "Which flow the release takes; one of standard, normal, emergency.",
-    "summary": f"What the release is for, in one line of {SHORTEST_SUMMARY} to {LONGEST_SUMMARY} characters.",
-    "tickets": f"Change tickets such as ABC-123 or #12, one on each line; {MOST_TICKETS} at most, each once.",
+    "summary": f"What the release is for, in one line of {MIN_SUMMARY_LENGTH} to {MAX_SUMMARY_LENGTH} characters.",
+    "tickets": f"Change tickets such as ABC-123 or #12, one on each line; {MAX_TICKETS} at most, each once.",
     "declared_risk": "How risky you think it is; one of calculated (no opinion), low, medium, high. The higher of this "
     "and the calculated risk counts.",
     "not_before": "The earliest instant at which hosts are changed, with its time zone, such as 2026-05-04T22:00:00Z, "
@@ -117,17 +117,19 @@ Ticket = Annotated[str, AfterValidator(_matching(TICKET_PATTERN))]
 class ReleaseRequest(Model):
     """What somebody asks to be released."""
 
-    ref: Annotated[str, StringConstraints(max_length=LONGEST_REF), AfterValidator(_matching(REF_PATTERN))]
-    version: Annotated[str, StringConstraints(max_length=LONGEST_VERSION), AfterValidator(_matching(VERSION_PATTERN))]
+    ref: Annotated[str, StringConstraints(max_length=MAX_REF_LENGTH), AfterValidator(_matching(REF_PATTERN))]
+    version: Annotated[
+        str, StringConstraints(max_length=MAX_VERSION_LENGTH), AfterValidator(_matching(VERSION_PATTERN))
+    ]
     change_type: ChangeType = ChangeType.NORMAL
     summary: Annotated[
         str,
-        StringConstraints(min_length=SHORTEST_SUMMARY, max_length=LONGEST_SUMMARY),
+        StringConstraints(min_length=MIN_SUMMARY_LENGTH, max_length=MAX_SUMMARY_LENGTH),
         AfterValidator(_matching(SUMMARY_PATTERN)),
         AfterValidator(str.strip),
     ]
     tickets: Annotated[tuple[Ticket, ...], BeforeValidator(_none_is_empty), AfterValidator(_each_once)] = Field(
-        (), max_length=MOST_TICKETS
+        (), max_length=MAX_TICKETS
     )
     risk: dict[str, StrictBool] = Field({}, description="Key of a risk question: yes or no")
     declared_risk: RiskLevel | None = None
@@ -170,18 +172,18 @@ def form_fields(
     """
     what, change, risk, when = "What is released", "Change", "Risk", "When"
     return {
-        "ref": _text("ref", what, "What to release", REF_PATTERN, minLength=1, maxLength=LONGEST_REF),
-        "version": _text("version", what, "Version", VERSION_PATTERN, minLength=5, maxLength=LONGEST_VERSION),
+        "ref": _text("ref", what, "What to release", REF_PATTERN, minLength=1, maxLength=MAX_REF_LENGTH),
+        "version": _text("version", what, "Version", VERSION_PATTERN, minLength=5, maxLength=MAX_VERSION_LENGTH),
         "change_type": _field("change_type", change, "Change type", default="normal")
         | _change_types(policy, book, service),
         "summary": _text(
-            "summary", change, "Summary", SUMMARY_PATTERN, minLength=SHORTEST_SUMMARY, maxLength=LONGEST_SUMMARY
+            "summary", change, "Summary", SUMMARY_PATTERN, minLength=MIN_SUMMARY_LENGTH, maxLength=MAX_SUMMARY_LENGTH
         ),
         "tickets": _field("tickets", change, "Change tickets", default=[])
         | {
             "type": ["array", "null"],
             "items": {"type": "string", "pattern": TICKET_PATTERN},
-            "maxItems": MOST_TICKETS,
+            "maxItems": MAX_TICKETS,
             "uniqueItems": True,
         },
         **{RISK_PREFIX + question.key: _question(question, risk) for question in policy.risk.questions},
@@ -258,7 +260,7 @@ def _form_key(place: tuple[int | str, ...]) -> str:
 
 
 def _is_near(instant: datetime, now: datetime) -> bool:
-    return now - LONGEST_PAST <= instant <= now + LONGEST_FUTURE
+    return now - MAX_START_IN_PAST <= instant <= now + MAX_START_AHEAD
 
 
 def _unknown_keys(conf: Mapping[str, Any], policy: Policy) -> Iterator[str]:

@@ -11,20 +11,20 @@ from interlock.domain.errors import RequestRefused
 
 Bump = Literal["major", "minor", "patch", "first", "same", "downgrade"]
 
-LONGEST_VERSION = 64
+MAX_VERSION_LENGTH = 64
 """A version becomes part of folder names on hosts."""
 
 
 def is_version(text: str) -> bool:
     """Say whether a text is a semantic version, with nothing before or after it."""
-    return len(text) <= LONGEST_VERSION and Version.is_valid(text)
+    return len(text) <= MAX_VERSION_LENGTH and Version.is_valid(text)
 
 
 def parse_version(text: str) -> Version:
     """Return a semantic version; RequestRefused if it is not one."""
     if not is_version(text):
         raise RequestRefused(
-            f"{text[:LONGEST_VERSION]!r} is not a semantic version.",
+            f"{text[:MAX_VERSION_LENGTH]!r} is not a semantic version.",
             rule="major.minor.patch, such as 1.4.0 or 2.0.0-rc.1 (semver.org)",
             who="the release manager",
             next_step="trigger the release again with a semantic version",

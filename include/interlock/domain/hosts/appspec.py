@@ -33,10 +33,10 @@ APPSPEC = "appspec.yml"
 OTHER_NAME = "appspec.yaml"
 """The name that an AppSpec may have in a repository or in what a build leaves, if there is no other."""
 
-EVENT_SECONDS = 3600
+MAX_EVENT_SECONDS = 3600
 """Seconds that the hooks of one event have together, and so the most that one of them may have."""
 
-_SIZE_CAP = 64 * 1024
+_MAX_BYTES = 64 * 1024
 _REFERENCE = "AppSpec as CodeDeploy defines it for EC2, in the part that this version supports"
 _KEYS = ("version", "os", "files", "permissions", "file_exists_behavior", "hooks")
 _KEYS_OF = {
@@ -181,7 +181,7 @@ class Hook(Model):
     """A script of the bundle that is run at an event."""
 
     location: Annotated[_Path, AfterValidator(_script)] = Field(description="The script, from the top of the bundle")
-    timeout: int = Field(EVENT_SECONDS, ge=1, strict=True, description="Seconds")
+    timeout: int = Field(MAX_EVENT_SECONDS, ge=1, strict=True, description="Seconds")
     runas: Account | None = Field(None, description="The account that the script runs as; none: the hosts' login")
 
     @field_validator("timeout", mode="before")
@@ -201,8 +201,8 @@ class Hook(Model):
     @field_validator("timeout")
     @classmethod
     def _within_the_hour(cls, value: int) -> int:
-        if value > EVENT_SECONDS:
-            raise ValueError(f"must be at most {EVENT_SECONDS}: CodeDeploy ends an event after so many seconds")
+        if value > MAX_EVENT_SECONDS:
+            raise ValueError(f"must be at most {MAX_EVENT_SECONDS}: CodeDeploy ends an event after so many seconds")
         return value
 
 
@@ -321,8 +321,8 @@ def parse_appspec(text: str, *, installed: bool = False) -> AppSpec:
 
     :param installed: it is on a host already; what is doubtful in it is read as when it came there.
     """
-    if len(text) > _SIZE_CAP:
-        raise _refusal(f"has {len(text)} characters; at most {_SIZE_CAP} are read")
+    if len(text) > _MAX_BYTES:
+        raise _refusal(f"has {len(text)} characters; at most {_MAX_BYTES} are read")
     try:
         value = yaml.load(text, Loader=_InstalledLoader if installed else _Loader)
     except (yaml.YAMLError, RecursionError) as error:

@@ -16,7 +16,7 @@ from interlock.domain.canonical import canonical_bytes
 from interlock.domain.errors import DeployError
 from interlock.domain.records import RunningRelease, release_name
 
-from .appspec import EVENT_SECONDS, AppSpec, Event
+from .appspec import MAX_EVENT_SECONDS, AppSpec, Event
 
 NOTHING = "-"
 """How the program says that there is no release."""
@@ -169,7 +169,7 @@ def spec_lines(specs: Mapping[str, AppSpec]) -> tuple[str, ...]:
 def _hook_lines(spec: AppSpec) -> Iterable[str]:
     for event in Event:
         for hook in spec.hooks.get(event, ()):
-            yield f"{event} {hook.timeout} {hook.runas or NOTHING} {EVENT_SECONDS} {hook.location}"
+            yield f"{event} {hook.timeout} {hook.runas or NOTHING} {MAX_EVENT_SECONDS} {hook.location}"
     for account in sorted(spec.accounts):
         yield f"account {account}"
 
@@ -203,7 +203,7 @@ def longest(specs: Mapping[str, AppSpec], release: str | None, before: str | Non
 
 def event_seconds(spec: AppSpec, event: Event) -> float:
     """Return the most seconds that the hooks of an event may take."""
-    return min(EVENT_SECONDS, sum(hook.timeout for hook in spec.hooks.get(event, ())))
+    return min(MAX_EVENT_SECONDS, sum(hook.timeout for hook in spec.hooks.get(event, ())))
 
 
 def placing_seconds(spec: AppSpec) -> float:

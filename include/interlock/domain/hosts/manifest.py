@@ -19,10 +19,10 @@ MARKER = ".interlock.json"
 LARGE = 64 * 1024
 """Bytes from which on a file is looked at block by block."""
 
-SMALLEST_BLOCK = 8 * 1024
+MIN_BLOCK_BYTES = 8 * 1024
 """Bytes; every block is a multiple of it."""
 
-_MOST_BLOCKS = 4096
+_MAX_BLOCKS = 4096
 _DIGITS = 16  # of a block's digest: a mistake would be found on the host, where the whole file's is checked
 
 
@@ -65,8 +65,8 @@ def entry_of(path: str, content: bytes, *, executable: bool) -> FileEntry:
 
 def block_size(size: int) -> int:
     """Return the size of the blocks of a file: a power of two, so that there are not too many."""
-    block = SMALLEST_BLOCK
-    while size > block * _MOST_BLOCKS:
+    block = MIN_BLOCK_BYTES
+    while size > block * _MAX_BLOCKS:
         block *= 2
     return block
 

@@ -20,7 +20,7 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.domain.permits.objections import Objection
 from interlock.domain.records import Decision, Host, Outcome, RolloutPlan, WaveReport
-from interlock.domain.rollout.rollout import tolerated
+from interlock.domain.rollout.pace import tolerated
 
 _WHO = "the release manager"
 _AGAIN = "release the version again, as a standard change"

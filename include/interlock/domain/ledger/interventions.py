@@ -16,7 +16,7 @@ from pydantic import AwareDatetime
 
 from interlock.domain.canonical import Model
 
-SKEW = timedelta(seconds=5)
+MAX_CLOCK_SKEW = timedelta(seconds=5)
 """Clocks of Airflow's and the ledger's machines differ by less."""
 WINDOW = timedelta(seconds=60)
 """How long the guard counts refused attempts of one kind together, after the first (console/record/attempts.py)."""
@@ -126,7 +126,10 @@ class Refusal(Model):
 
         While the guard counts attempts of one kind, their number is not in the ledger yet; they are refused as well.
         """
-        if self.user != row.user or not self.first_at - SKEW <= row.at <= max(self.at, self.first_at + WINDOW) + SKEW:
+        if (
+            self.user != row.user
+            or not self.first_at - MAX_CLOCK_SKEW <= row.at <= max(self.at, self.first_at + WINDOW) + MAX_CLOCK_SKEW
+        ):
             return False
         if self.dag_id == SEVERAL:
             return row.entity not in (None, "DAG")
@@ -218,9 +221,9 @@ def _texts(value: Any) -> list[str]:
 
 def may_be_refused_yet(rows: Iterable[AuditRow], now: datetime) -> bool:
     """Tell whether one of these rows is so young that the guard may still be recording that it refused it."""
-    return any(row.at > now - 2 * SKEW for row in rows)
+    return any(row.at > now - 2 * MAX_CLOCK_SKEW for row in rows)
 
 
 def settled(rows: Iterable[AuditRow], now: datetime) -> tuple[AuditRow, ...]:
     """Return the rows that are old enough for the guard to have written what it refused."""
-    return tuple(row for row in rows if row.at < now - WINDOW - 2 * SKEW)
+    return tuple(row for row in rows if row.at < now - WINDOW - 2 * MAX_CLOCK_SKEW)

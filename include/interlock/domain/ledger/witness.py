@@ -23,7 +23,7 @@ WORDED_TYPE = "application/vnd.interlock.questions+json"
 """Payload type of the digests of questions, as the task that worded them signs them."""
 ENVELOPE = "envelope"
 """The field of an entry that holds its signature; all others are what is signed."""
-SKEW = timedelta(minutes=1)
+MAX_CLOCK_SKEW = timedelta(minutes=1)
 """Between an answer's entry and its time by Airflow's record: machines' clocks, and a slow database."""
 
 
@@ -101,7 +101,7 @@ def question_digest(subject: str, body: str, assigned: Sequence[str]) -> Sha256:
 def worded(task_id: str, entries: Iterable[Entry]) -> Iterator[Sha256]:
     """Yield the digests of the questions that were worded for a task.
 
-    :param entries: of the release's chain; those of :data:`WORDED` that the installation signed.
+    :param entries: of the release's chain; those of :data:`QUESTION_WORDED` that the installation signed.
     """
     for entry in entries:
         if entry.kind == QUESTION_WORDED and entry.payload.get("task_id") == task_id:
@@ -135,5 +135,5 @@ def is_witnessed(answer: GivenAnswer, at: datetime | None, entries: Iterable[Ent
             found = False
         elif entry.kind == ANSWER_GIVEN and entry.actor == answer.user:
             same = told(entry.payload) == answer.model_dump(mode="json")
-            found = found or (same and at is not None and abs(entry.at - at) <= SKEW)
+            found = found or (same and at is not None and abs(entry.at - at) <= MAX_CLOCK_SKEW)
     return found

@@ -22,7 +22,7 @@ from interlock.domain.records import (
     VerificationReport,
     WaveReport,
 )
-from interlock.domain.rollout.rollout import tolerated
+from interlock.domain.rollout.pace import tolerated
 
 ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
 

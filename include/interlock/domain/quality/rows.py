@@ -108,11 +108,11 @@ def unknown_notes(rows: Sequence[ComponentRow]) -> Iterator[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
 
 
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 
 
 def rows_as_json(rows: Iterable[Model]) -> bytes:

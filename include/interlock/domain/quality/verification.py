@@ -9,7 +9,7 @@ from typing import Literal
 from interlock.domain.canonical import Model
 from interlock.domain.records import LoadResult
 
-SHORTEST_MS = 0.001
+MIN_MILLISECONDS = 0.001
 """What a response time of nothing is taken for, so that every ratio is a number."""
 
 
@@ -102,7 +102,7 @@ def _compared(place: Place, earlier: dict[Place, LoadResult], later: dict[Place,
         after_p95_ms=after.p95_ms if after else None,
         before_error_percent=before.error_percent if before else None,
         after_error_percent=after.error_percent if after else None,
-        p95_ratio=max(both[1], SHORTEST_MS) / max(both[0], SHORTEST_MS) if both else None,
+        p95_ratio=max(both[1], MIN_MILLISECONDS) / max(both[0], MIN_MILLISECONDS) if both else None,
         p95_rise_ms=both[1] - both[0] if both else None,
         failures=after.failures if after else {},
     )

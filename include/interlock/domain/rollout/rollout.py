@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,19 +11,9 @@ from interlock.domain.catalogue import Canary, Environment, Wave
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.permits.permit import SANDBOXES
-from interlock.domain.records import (
-    AssetReport,
-    CanaryPlan,
-    GuidancePlan,
-    Host,
-    RolloutPlan,
-    Strategy,
-    Switch,
-    WaveReport,
-)
+from interlock.domain.records import AssetReport, CanaryPlan, GuidancePlan, Host, RolloutPlan, Strategy, Switch
 
-AT_A_TIME = 40
-"""Hosts that are changed at a time where the catalogue names no window."""
+from .pace import strategy_of
 
 
 def split_waves(hosts: Sequence[Host], waves: Sequence[Wave], *, by_zone: bool = False) -> tuple[tuple[Host, ...], ...]:
@@ -84,9 +73,6 @@ def canary_title(canary: Canary, first: Wave) -> str:
     """Return what watching a canary is called, such as ``Canary · 10 % of the traffic for 10 minutes``."""
     share = f"{canary.traffic} % of the traffic" if canary.traffic else str(first)
     return f"Canary · {share} for {in_words(canary.bake)}"
-
-
-# --- what the plan says of it -----------------------------------------------------------------------------------------
 
 
 class Course(Model):
@@ -211,11 +197,11 @@ def metric_name(kind: str, path: str) -> str:
     return f"{path[:60]}: {kind}"
 
 
-def in_sentences(plan: RolloutPlan) -> tuple[str, ...]:
+def describe_strategy(plan: RolloutPlan) -> tuple[str, ...]:
     """Say in numbers by which strategy a plan goes, a sentence each: what the board reads."""
     said = []
     if plan.canary:
-        said += _of_canary(plan, plan.canary)
+        said += _describe_canary(plan, plan.canary)
     if plan.switch:
         said.append(
             f"Blue/green: the release goes to the {len(plan.hosts)} hosts of the fleet without traffic, is verified "
@@ -224,7 +210,7 @@ def in_sentences(plan: RolloutPlan) -> tuple[str, ...]:
             f"{in_words(plan.switch.keep)}."
         )
     if plan.strategy:
-        said += _of_strategy(plan.strategy)
+        said += _describe_pace(plan.strategy)
     if plan.guidance:
         otherwise = "left out if the budget bears it" if plan.guidance.unanswered == "exclude" else "backed out"
         said.append(
@@ -234,7 +220,7 @@ def in_sentences(plan: RolloutPlan) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _of_canary(plan: RolloutPlan, canary: CanaryPlan) -> list[str]:
+def _describe_canary(plan: RolloutPlan, canary: CanaryPlan) -> list[str]:
     size = len(plan.waves[0])
     share = f"{canary.percent} % of the traffic" if canary.percent else "a host's usual share of the traffic"
     many = "The first wave is a canary" if size == 1 else f"The {size} hosts of the first wave are a canary"
@@ -251,138 +237,10 @@ def _seconds(number: int) -> timedelta:
     return timedelta(seconds=number)
 
 
-def _of_strategy(strategy: Strategy) -> list[str]:
+def _describe_pace(strategy: Strategy) -> list[str]:
     zones = ", one availability zone at a time" if strategy.by_zone else ""
     failed = f"{strategy.max_failed} hosts may fail" if strategy.max_failed else "no host may fail"
     floor = f"; {strategy.min_healthy} hosts stay in service at any time" if strategy.min_healthy else ""
     each = ", ".join(f"{number} in {zone}" for zone, number in (strategy.zones_healthy or {}).items())
     floors = f"; of each availability zone stay in service: {each}" if each else ""
     return [f"At most {strategy.window} hosts of a wave at a time{zones}; {failed}{floor}{floors}."]
-
-
-# --- within a wave ---------------------------------------------------------------------------------------------------
-
-
-def strategy_of(environment: Environment, hosts: Sequence[Host], *, rehearsal: bool = False) -> Strategy:
-    """Return how a fleet is changed, in numbers of hosts.
-
-    A percentage of hosts that may fail is rounded down, one of hosts that stay well is rounded up: in doubt, fewer are
-    at risk.
-
-    :param rehearsal: on another environment's hosts, of which there may be too few for the floor.
-    :raises PolicyViolation: a floor of healthy hosts, the fleet's or a zone's, lets none be changed.
-    """
-    number = len(hosts)
-    zones = {
-        zone: _floor("min_healthy_per_zone", environment.min_healthy_per_zone, size, f" of {zone}", rehearsal=rehearsal)
-        for zone, size in sorted(Counter(host.zone for host in hosts).items())
-        if environment.min_healthy_per_zone
-    }
-    return Strategy(
-        window=environment.window or AT_A_TIME,
-        max_failed=0 if environment.on_failure == "back_out" else _amount(environment.max_failed, number, up=False),
-        min_healthy=_floor("min_healthy", environment.min_healthy, number, rehearsal=rehearsal),
-        by_zone=environment.by_zone,
-        zones_healthy=zones or None,
-    )
-
-
-def _floor(key: str, share: int | str, hosts: int, of: str = "", *, rehearsal: bool) -> int:
-    """Return how many of so many hosts stay in service, if that lets one of them be changed."""
-    floor = _amount(share, hosts, up=True)
-    if floor < hosts or not hosts:
-        return floor
-    if rehearsal:
-        return hosts - 1
-    raise PolicyViolation(
-        f"{floor} of {hosts} hosts{of} are to stay healthy, so none can be changed.",
-        rule=f"{key}: {share} (services/*.yaml, environments.*.{key})",
-        who="the service's team",
-        next_step=f"lower {key}, or add hosts{of}",
-    )
-
-
-def _amount(share: int | str, hosts: int, *, up: bool) -> int:
-    """Return a number of hosts; a percentage is of the fleet."""
-    if isinstance(share, int):
-        return share
-    percent = hosts * int(share.rstrip("% "))
-    return -(-percent // 100) if up else percent // 100
-
-
-class Pace:
-    """Which host of a wave is changed next, and when none is any more.
-
-    :param hosts: of the wave, in the order in which they are changed.
-    :param fleet: the hosts of the whole rollout.
-    :param failed: instances of other waves that failed and that the error budget has borne.
-    """
-
-    def __init__(
-        self, hosts: Sequence[Host], strategy: Strategy, *, fleet: Iterable[Host], failed: Collection[str] = ()
-    ) -> None:
-        self._waiting = list(hosts)
-        self._strategy, self._failed = strategy, len(failed)
-        self._well = Counter(host.zone for host in fleet if host.instance_id not in failed)
-        self._under_way: dict[str, Host] = {}
-
-    @property
-    def untouched(self) -> tuple[Host, ...]:
-        """The hosts that have not been begun."""
-        return tuple(self._waiting)
-
-    @property
-    def is_spent(self) -> bool:
-        """Tell whether more hosts have failed than may."""
-        return self._failed > self._strategy.max_failed
-
-    def begin(self) -> Host | None:
-        """Take the next host that may be changed now; None: there is none, or one under way has to end first."""
-        if self.is_spent:
-            return None
-        # A zone that has to wait does not make the others wait, unless each is to be done before the next.
-        candidates = self._waiting[:1] if self._strategy.by_zone else self._waiting
-        host = next(filter(self._has_room, candidates), None)
-        if host is not None:
-            self._waiting.remove(host)
-            self._under_way[host.instance_id] = host
-            self._well[host.zone] -= 1
-        return host
-
-    def _has_room(self, host: Host) -> bool:
-        of_zone = self._strategy.zones_healthy or {}
-        return (
-            len(self._under_way) < self._strategy.window
-            and self._well.total() > self._strategy.min_healthy
-            and self._well[host.zone] > of_zone.get(host.zone, 0)
-            and not (self._strategy.by_zone and any(other.zone != host.zone for other in self._under_way.values()))
-        )
-
-    def end(self, host: Host, *, failed: bool) -> None:
-        """Take note of how a host ended."""
-        del self._under_way[host.instance_id]
-        self._failed += failed
-        self._well[host.zone] += not failed
-
-
-def tolerated(plan: RolloutPlan, waves: Iterable[WaveReport]) -> frozenset[str]:
-    """Return the instances that failed and that the error budget bears; none if more failed than may.
-
-    A host that was held back, by an emergency stop or for want of a permit, did not fail: no budget bears that. Nor
-    does it bear a canary that failed: what was not tried is not followed.
-
-    :param waves: what was recorded, in its order; what was recorded last of a host counts.
-    """
-    last = {result.instance_id: (wave.number, result) for wave in waves for result in wave.results}
-    found = [last[host.instance_id] for host in plan.hosts if host.instance_id in last]
-    failed = [(number, result) for number, result in found if result.outcome == "failed"]
-    unbearable = any(result.held_back or (plan.canary and number == 1) for number, result in failed)
-    if unbearable or not plan.strategy or len(failed) > plan.strategy.max_failed:
-        return frozenset()
-    return frozenset(result.instance_id for _, result in failed)
-
-
-def failed_elsewhere(waves: Iterable[WaveReport], number: int) -> frozenset[str]:
-    """Return the instances of other waves than this one that failed, by what was recorded of each last."""
-    last = {result.instance_id: (wave.number, result.outcome) for wave in waves for result in wave.results}
-    return frozenset(one for one, (wave, outcome) in last.items() if wave != number and outcome == "failed")

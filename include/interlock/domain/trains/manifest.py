@@ -8,19 +8,16 @@ behind stay behind, too. A passenger with nothing new delays no other.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Model, Sha256, sha256_of
 from interlock.domain.catalogue import ChangeType, UserName
 from interlock.domain.catalogue.train_file import Train
-from interlock.domain.change.request import RISK_PREFIX
-from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
-from interlock.domain.ledger.kinds import MANIFEST_FROZEN, PASSENGER_ARRIVED, PASSENGER_DEPARTED, TRAIN_DEPARTED
-from interlock.domain.records import Record, RolloutPlan
+from interlock.domain.ledger.kinds import MANIFEST_FROZEN
+from interlock.domain.records import Record
 
 CONDUCTOR = "interlock_conductor"
 """The service account that asks for the passengers' releases. It is nobody: it decides on nothing."""
@@ -113,7 +110,7 @@ class Lateness(Model):
     because: tuple[LeftBehind, ...] = ()
 
 
-def when_late(train: Train, found: Sequence[Found]) -> Lateness:
+def resolve_lateness(train: Train, found: Sequence[Found]) -> Lateness:
     """Say what a train does at its cut-off: the strictest of what the rules of its late passengers say."""
     late = [one for one in found if isinstance(one, LeftBehind) and one.late]
     for rule in ("stop", "wait"):
@@ -126,7 +123,7 @@ def boarding(train: Train, found: Mapping[str, Found]) -> tuple[tuple[Boarded, .
     """Return who boards, in an order in which nobody comes before what they depend on, and who stays behind."""
     boarded: list[Boarded] = []
     left: dict[str, LeftBehind] = {}
-    for service in in_order({one.service: one.after for one in train.passengers}):
+    for service in sort_services({one.service: one.after for one in train.passengers}):
         one = found[service]
         missed = [name for name in train.passenger(service).after if name in left and left[name].late]
         if isinstance(one, LeftBehind):
@@ -139,7 +136,7 @@ def boarding(train: Train, found: Mapping[str, Found]) -> tuple[tuple[Boarded, .
     return tuple(boarded), tuple(left.values())
 
 
-def in_order(after: Mapping[str, Collection[str]]) -> list[str]:
+def sort_services(after: Mapping[str, Collection[str]]) -> list[str]:
     """Return services so that none comes before what it is after; otherwise as they are listed.
 
     :param after: each service, and what it is after; no circle, which a train's file refuses.
@@ -153,30 +150,6 @@ def in_order(after: Mapping[str, Collection[str]]) -> list[str]:
     return ordered
 
 
-# --- a passenger's release -------------------------------------------------------------------------------------------
-
-
-def passenger_form(manifest: Manifest, one: Boarded, chain: str) -> dict[str, Any]:
-    """Return the form with which the conductor asks for a passenger's release.
-
-    :param chain: the train's chain in the ledger.
-    """
-    return {
-        "ref": one.commit,
-        "version": one.version,
-        "change_type": manifest.change_type.value,
-        "summary": one.summary,
-        "tickets": list(one.tickets),
-        **{RISK_PREFIX + key: True for key, yes in sorted(one.answers.items()) if yes},
-        "train": chain,
-    }
-
-
-def passenger_run(train: str, departure: datetime) -> str:
-    """Return the run id of the passengers' releases of a departure: asked for again, it is the same run."""
-    return f"train__{train}__{departure:%Y-%m-%dT%H:%M:%S}"
-
-
 def manifest_in(entries: Sequence[Entry]) -> Manifest | None:
     """Return the manifest that was frozen last, as the train's chain has it; None: none was, or it was not this.
 
@@ -187,128 +160,3 @@ def manifest_in(entries: Sequence[Entry]) -> Manifest | None:
         return None
     found = Manifest.from_xcom({name: value for name, value in frozen.items() if name != "digest"})
     return found if found.digest == frozen.get("digest") else None
-
-
-def objection(
-    manifest: Manifest | None, *, chain: str, service: str, version: str, commit: str, change_type: str, requester: str
-) -> str:
-    """Say why a release is none of a train's passengers; empty: it is.
-
-    :param chain: the train's chain, as the release names it.
-    :param commit: what is released, as a full commit id.
-    :param requester: who asked for the release.
-    """
-    if requester != CONDUCTOR:
-        return f"only {CONDUCTOR} asks for the releases of a train, and {requester} asked for this one"
-    if manifest is None:
-        return f"by the ledger {chain} froze no manifest"
-    one = manifest.passenger(service)
-    if one is None:
-        return f"{service} is not on the manifest of {chain}: {manifest.why_left(service)}"
-    if (one.version, one.commit) != (version, commit):
-        return (
-            f"the manifest of {chain} names {service} {one.version} at {one.commit[:12]}, and this is {version} at "
-            f"{commit[:12]}"
-        )
-    if manifest.change_type.value != str(change_type):
-        return f"the train's change type is {manifest.change_type.value}, and this is {change_type}"
-    return ""
-
-
-def refuse_stranger(why: str) -> None:
-    """Raise a PolicyViolation unless there is no objection to a passenger."""
-    if why:
-        raise PolicyViolation(
-            f"This release is no passenger of a train: {why}.",
-            rule="a train's releases are what its frozen manifest names, and its conductor asks for them",
-            who="whoever keeps the train's file",
-            next_step="release it outside of the train, or let it board the next one",
-        )
-
-
-def objection_to_plan(manifest: Manifest | None, plan: RolloutPlan) -> str:
-    """Say why a rollout plan is not of what its train's manifest names; empty: it is."""
-    if plan.train is None:
-        return ""
-    if manifest is not None and manifest.digest != plan.train.manifest:
-        return f"the train {plan.train.chain} froze another manifest than {plan.train.manifest[:12]}"
-    return objection(
-        manifest,
-        chain=plan.train.chain,
-        service=plan.service,
-        version=plan.version,
-        commit=plan.commit,
-        change_type=plan.change_type,
-        requester=plan.requested_by,
-    )
-
-
-# --- what became of a departure --------------------------------------------------------------------------------------
-
-
-class Arrival(Record):
-    """What became of each passenger of a departure."""
-
-    train: str
-    departure: AwareDatetime | None = None
-    departed: bool
-    reason: str = Field("", description="Why it did not depart")
-    passengers: tuple[PassengerOutcome, ...] = ()
-
-    @property
-    def missing(self) -> tuple[PassengerOutcome, ...]:
-        """Those on the manifest who did not arrive."""
-        return tuple(one for one in self.passengers if one.boarded and one.outcome != "deployed")
-
-
-class PassengerOutcome(Model):
-    """What became of one passenger."""
-
-    service: str
-    version: str = ""
-    boarded: bool = True
-    outcome: str = Field(description="How its release ended; never begun; under way; not departed; or left behind")
-    reason: str = ""
-    run: str = Field("", description="Dag and run of its release")
-
-
-def arrival(train: str, entries: Sequence[Entry], reasons: Mapping[str, str], why_not: str) -> Arrival:
-    """Return what became of a departure, by the train's chain.
-
-    :param reasons: service: why its task failed, of those who are not back.
-    :param why_not: why the train did not depart, if it did not.
-    """
-    manifest = manifest_in(entries)
-    back, gone = (
-        {str(entry.payload["service"]): entry.payload for entry in entries if entry.kind == kind}
-        for kind in (PASSENGER_ARRIVED, PASSENGER_DEPARTED)
-    )
-    departed = any(entry.kind == TRAIN_DEPARTED for entry in entries)
-    if manifest is None:
-        return Arrival(train=train, departed=False, reason=why_not)
-    outcomes = []
-    for one in manifest.passengers:
-        came, left = back.get(one.service), gone.get(one.service)
-        outcomes.append(
-            PassengerOutcome(
-                service=one.service,
-                version=one.version,
-                outcome=str(came["outcome"]) if came else "under way" if left else "not departed",
-                reason=str(came["reason"]) if came else reasons.get(one.service, why_not),
-                run=str((came or left or {}).get("run", "")),
-            )
-        )
-    outcomes += [
-        PassengerOutcome(service=one.service, boarded=False, outcome="left behind", reason=one.why)
-        for one in manifest.left
-    ]
-    return Arrival(
-        train=train,
-        departure=manifest.departure,
-        departed=departed,
-        reason="" if departed else why_not,
-        passengers=tuple(outcomes),
-    )
-
-
-Arrival.model_rebuild()

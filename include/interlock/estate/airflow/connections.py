@@ -11,15 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock.domain.trains.manifest import CONDUCTOR
-from interlock.estate.settings import (
-    ACCESS_KEY,
-    LOOPBACK,
-    REGION,
-    SECRET_KEY,
-    SERVICE,
-    HostEnvironment,
-    Settings,
-)
+from interlock.estate.settings import ACCESS_KEY, LOOPBACK, REGION, SECRET_KEY, SERVICE, HostEnvironment, Settings
 from interlock.estate.stack.postgres import LEDGER, LEDGER_WRITER
 from interlock.locations import PROJECT
 

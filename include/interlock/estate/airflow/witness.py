@@ -29,7 +29,7 @@ TOGETHER = (
     "This machine allows no user namespaces: tasks here can read the key with which answers are signed. "
     "docs/platform-engineer.md says what to do about it."
 )
-MOST_CAPABILITIES, CAP_SETFCAP = 64, 31
+MAX_CAPABILITIES, CAP_SETFCAP = 64, 31
 
 
 def folder(settings: Settings) -> Path:
@@ -117,7 +117,7 @@ def enter(paths: Sequence[Path]) -> None:
             call("mount", b"tmpfs", name, b"tmpfs", 0, b"size=4k,mode=700")
         elif path.exists():
             call("mount", b"/dev/null", name, None, MS_BIND, None)
-    for capability in set(range(MOST_CAPABILITIES)) - {CAP_SETFCAP}:
+    for capability in set(range(MAX_CAPABILITIES)) - {CAP_SETFCAP}:
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # of what this kernel does not have, it says so
 
 

@@ -51,12 +51,12 @@ SUMMARIES = {
     "1.2.0": "A basket that remembers",
     "1.3.0": "Prices from the new price list",
 }
-LOOKS_EVERY = 0.7
+POLL_INTERVAL_SECONDS = 0.7
 """Seconds between two looks at the run."""
-READS_FOR = 3.0
+READING_SECONDS = 3.0
 """Seconds that somebody reads before answering. Airflow fails a task that is answered before its scheduler has noticed
 that the task began to wait, which takes about one."""
-LONGEST = 1800
+DEMO_TIMEOUT_SECONDS = 1800
 ICONS = {"success": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[dim]○[/]", "waiting": "[dim]·[/]"}
 
 
@@ -71,7 +71,7 @@ class Cast:
         for question in run.questions():
             if question["response_received"] or question["task_instance"]["state"] != "awaiting_input":
                 continue
-            if age(question) < READS_FOR:
+            if age(question) < READING_SECONDS:
                 continue
             option = next((option for option in question["options"] if option in options), None)
             asked = [user["id"] for user in question["assigned_users"] if user["id"] in self.people]
@@ -129,7 +129,7 @@ def begin_afresh(settings: Settings, console: Console, service: Service, rita: P
 
 def withdraw(rita: Person, cast: Cast, say: Callable[[str], None]) -> None:
     """Let everybody refuse what is still asked, until no release is active."""
-    deadline = time.monotonic() + LONGEST
+    deadline = time.monotonic() + DEMO_TIMEOUT_SECONDS
     comments = dict.fromkeys(cast.people, "Withdrawn: the demo starts again")
     while active := rita.active_runs(DAG):
         say(active[0].id)
@@ -137,7 +137,7 @@ def withdraw(rita: Person, cast: Cast, say: Callable[[str], None]) -> None:
             cast.answer(run, NO, comments)
         if time.monotonic() > deadline:
             raise ReleaseError(f"{active[0].id} does not end.", next_step="look at it in Airflow, or make reset")
-        time.sleep(LOOKS_EVERY)
+        time.sleep(POLL_INTERVAL_SECONDS)
 
 
 def age(question: Mapping[str, Any]) -> float:
@@ -157,7 +157,7 @@ def until(true: Callable[[], bool], seconds: float) -> None:
 
 def follow(run: Run, cast: Cast, console: Console) -> tuple[StageLine, ...]:
     """Show a run until it ends, and let people answer meanwhile; return how its stages ended."""
-    deadline = time.monotonic() + LONGEST
+    deadline = time.monotonic() + DEMO_TIMEOUT_SECONDS
     told: set[str] = set()
     with Live(console=console, refresh_per_second=8, transient=False) as live:
         while True:
@@ -171,10 +171,11 @@ def follow(run: Run, cast: Cast, console: Console) -> tuple[StageLine, ...]:
                 return lines
             if time.monotonic() > deadline:
                 raise ReleaseError(
-                    f"{run.id} is not over after {LONGEST // 60} minutes.", next_step="look at it in Airflow"
+                    f"{run.id} is not over after {DEMO_TIMEOUT_SECONDS // 60} minutes.",
+                    next_step="look at it in Airflow",
                 )
             cast.answer(run, YES, COMMENTS)
-            time.sleep(LOOKS_EVERY)
+            time.sleep(POLL_INTERVAL_SECONDS)
 
 
 def stages_table(lines: Sequence[StageLine]) -> Table:

@@ -16,7 +16,7 @@ from interlock.estate.commands.client import Person
 from interlock.estate.settings import Settings
 from interlock.estate.steps import StackError
 
-from . import components
+from . import components, process_supervisor
 
 
 def wait(
@@ -32,7 +32,7 @@ def wait(
     while not ready():
         if supervisor and supervisor.poll() is not None:
             raise StackError("The supervisor ended.", log=components.log_of(settings, "supervisor"))
-        if components.states(settings).get(name, {}).get("statename") == "FATAL":
+        if process_supervisor.states(settings).get(name, {}).get("statename") == "FATAL":
             raise StackError(f"{name} does not start.", log=components.log_of(settings, name))
         if time.monotonic() > deadline:
             raise StackError(f"{name} is not ready after {seconds:.0f} s.", log=components.log_of(settings, name))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from interlock.adapters.build import isolation
+from interlock.adapters.build import _makers, isolation
 from interlock.estate.airflow import provision, witness
 from interlock.estate.airflow.home import airflow_environment, temporary_folder
 from interlock.estate.private_files import write_private
@@ -29,7 +29,7 @@ from interlock.estate.steps import StackError, Steps
 from interlock.estate.world import memory, roots
 from interlock.locations import PACKAGE, PROJECT
 
-from . import components, leftovers, postgres
+from . import components, leftovers, postgres, process_supervisor
 from .ports import check_ports
 from .readiness import health, wait, wait_for_airflow
 
@@ -71,7 +71,7 @@ def begin(settings: Settings, environment: Mapping[str, str], steps: Steps) -> N
 
 def tell_of_builds(environment: Mapping[str, str], steps: Steps) -> None:
     """Say before anything else if no build can be isolated on this machine."""
-    maker, why_not = isolation.maker_of(environment)
+    maker, why_not = _makers.find_maker(environment)
     if maker is None:
         told = f"No build is isolated: {why_not}. {isolation.cannot_isolate(why_not).next_step}."
         steps.console.print(f"[yellow]![/] {escape(told)}", highlight=False, soft_wrap=True)
@@ -86,7 +86,7 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         if postgres.prepare(settings):
             (settings.run / "provisioned").unlink(missing_ok=True)
         witness.prepare(settings)
-        supervisor = components.start_supervisor(settings, environment)
+        supervisor = process_supervisor.start_supervisor(settings, environment)
         wait(settings, supervisor, "postgres", lambda: postgres.is_ready(settings), seconds=120)
         postgres.make_database(settings)
         postgres.migrate_ledger(settings)
@@ -105,7 +105,7 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         )
     with steps.step("Airflow") as say:
         for name in AIRFLOW:
-            components.start(settings, name)
+            process_supervisor.start(settings, name)
         wait_for_airflow(settings, supervisor, say)
 
 
@@ -163,7 +163,7 @@ def fingerprint(settings: Settings, environment: Mapping[str, str]) -> str:
     """Return a digest of all that a running stack was started with: settings, packages, code."""
     code = sorted([*(PROJECT / "include/interlock").rglob("*.py"), *(PROJECT / "plugins").rglob("*.py")])
     own = {name: value for name, value in environment.items() if name.startswith(("AIRFLOW", "INTERLOCK_"))}
-    config = components.supervisor_config(settings)
+    config = process_supervisor.supervisor_config(settings)
     return digest_of([PROJECT / "requirements.lock", *code], config, json.dumps(own, sort_keys=True))
 
 
@@ -172,7 +172,7 @@ def runs_as(settings: Settings, wanted: str) -> bool:
     stamp = settings.run / "fingerprint"
     if not stamp.exists() or stamp.read_text() != wanted:
         return False
-    known = components.states(settings)
+    known = process_supervisor.states(settings)
     names = [component.name for component in components.components(settings)]
     if not all(known.get(name, {}).get("statename") == "RUNNING" for name in names):
         return False
@@ -226,7 +226,7 @@ def only_one(settings: Settings) -> Iterator[None]:
 def renew_hosts(settings: Settings) -> None:
     """Throw the sample's hosts away and make new ones; other services' hosts, Airflow and its history stay."""
     with only_one(settings):
-        with components.supervisor(settings) as rpc:
+        with process_supervisor.supervisor(settings) as rpc:
             rpc.stopProcess("estate")
         settings.estate_ready.unlink(missing_ok=True)
         kept = memory.read_memory(settings)
@@ -236,7 +236,7 @@ def renew_hosts(settings: Settings) -> None:
             if folder.name in names:
                 shutil.rmtree(folder, ignore_errors=True)
                 shutil.rmtree(settings.host_root(folder.name), ignore_errors=True)
-        components.start(settings, "estate")
+        process_supervisor.start(settings, "estate")
         wait(settings, None, "estate", settings.estate_ready.exists, seconds=90)
 
 
@@ -250,7 +250,7 @@ def down(settings: Settings) -> int:
     with only_one(settings):
         (settings.run / "fingerprint").unlink(missing_ok=True)
         stopped = leftovers.stop(settings.state)
-        components.socket_of(settings).unlink(missing_ok=True)
+        process_supervisor.socket_of(settings).unlink(missing_ok=True)
         settings.estate_ready.unlink(missing_ok=True)
     return stopped
 

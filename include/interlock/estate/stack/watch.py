@@ -24,7 +24,7 @@ from interlock.estate.settings import Settings
 
 WATCHED = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 """Component: its name on the health page."""
-PATIENCE = 90
+STARTUP_GRACE_SECONDS = 90
 """Seconds that a component has after its start before anybody asks how it is, if it was well since."""
 STARTING = 360
 """Seconds that it has to be well for the first time: on a busy machine the API server has taken two minutes."""
@@ -32,7 +32,7 @@ STRIKES = 12
 """How often in a row a component must be found ill, which takes a minute: less may be the machine that was busy."""
 
 
-AGAIN = 12
+RESTART_INTERVAL_TICKS = 12
 """Ticks between two tries to start what was given up."""
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     for tick in itertools.count(1):
         childutils.listener.wait(sys.stdin, sys.stdout)
         try:
-            if tick % AGAIN == 0:
+            if tick % RESTART_INTERVAL_TICKS == 0:
                 start_given_up(rpc)
             check(settings, rpc, strikes, well)
         except Exception as error:
@@ -107,7 +107,7 @@ def ill(suspects: list[str], running: Mapping[str, Mapping[str, Any]], well: Map
 
 
 def _is_due(start: float, well_since: float | None) -> bool:
-    return time.time() - start > (PATIENCE if well_since == start else STARTING)
+    return time.time() - start > (STARTUP_GRACE_SECONDS if well_since == start else STARTING)
 
 
 if __name__ == "__main__":

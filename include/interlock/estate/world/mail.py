@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-LARGEST_MESSAGE = 32 * 1024 * 1024
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
 
 class MailFolder:
@@ -47,7 +47,9 @@ async def serve(address: str, port: int, folder: Path) -> asyncio.Server:
     loop = asyncio.get_running_loop()
 
     def protocol() -> SMTP:
-        return SMTP(keeper, data_size_limit=LARGEST_MESSAGE, hostname="estate.example", enable_SMTPUTF8=True, loop=loop)
+        return SMTP(
+            keeper, data_size_limit=MAX_MESSAGE_BYTES, hostname="estate.example", enable_SMTPUTF8=True, loop=loop
+        )
 
     return await loop.create_server(protocol, address, port)
 

@@ -10,7 +10,7 @@ import psutil
 
 from interlock.estate.stack.leftovers import alive, end
 
-PATIENCE = 2.0
+STOP_TIMEOUT_SECONDS = 2.0
 ROUNDS = 5
 
 
@@ -28,7 +28,7 @@ def of_hosts(state: Path, host: str | None = None) -> Iterator[psutil.Process]:
 
 def end_sshd(config: Path) -> None:
     """End the daemon with this configuration, its connections, and what they run."""
-    end(list(sshd_with(config)), signal.SIGKILL, PATIENCE)
+    end(list(sshd_with(config)), signal.SIGKILL, STOP_TIMEOUT_SECONDS)
 
 
 def sshd_with(config: Path) -> Iterator[psutil.Process]:
@@ -51,4 +51,4 @@ def end_all(state: Path, host: str | None = None, *, gently: bool = False) -> No
         found = list(of_hosts(state, host)) or list(of_hosts(state, host))
         if not found:
             return
-        end(found, signal.SIGTERM if gently else signal.SIGKILL, PATIENCE)
+        end(found, signal.SIGTERM if gently else signal.SIGKILL, STOP_TIMEOUT_SECONDS)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from interlock.domain.errors import ReleaseError, TransientError
 
-PATIENCE = 30
+COMMAND_TIMEOUT_SECONDS = 30
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """This machine's programs, which a host has, too; where one is a link, the host has the same link."""
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -134,7 +134,9 @@ def _trial() -> str:
         except (NoNamespaces, ReleaseError, OSError) as error:
             return str(error)
         command = [*root.enter, "/bin/sh", "-c", ":"]
-        entered = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        entered = subprocess.run(
+            command, env=environ, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_SECONDS, check=False
+        )
         root.close()
     return "" if entered.returncode == 0 else entered.stderr.strip() or f"nsenter ended with {entered.returncode}"
 
@@ -150,7 +152,7 @@ def bubblewrap() -> tuple[str, ...]:
                 [*command, "--ro-bind", "/", "/", "--bind", folder, folder, "--", "/bin/sh", "-c", ":"],
                 capture_output=True,
                 text=True,
-                timeout=PATIENCE,
+                timeout=COMMAND_TIMEOUT_SECONDS,
                 check=False,
             )
         if tried.returncode == 0:

@@ -22,7 +22,7 @@ from . import processes
 from .keys import write_whole
 from .ssh import Endpoint
 
-START_SECONDS = 10.0
+START_TIMEOUT_SECONDS = 10.0
 PRIVILEGE_SEPARATION = Path("/run/sshd")
 
 
@@ -58,7 +58,7 @@ class OpensshServer:
         self._daemon = None
 
     async def _listens(self) -> None:
-        endpoint, end = self._endpoint, time.monotonic() + START_SECONDS
+        endpoint, end = self._endpoint, time.monotonic() + START_TIMEOUT_SECONDS
         while self._daemon and self._daemon.returncode is None and time.monotonic() < end:
             try:
                 await _greet(endpoint)

@@ -16,7 +16,8 @@ from interlock.adapters import mail
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.templates import Markdown, render
 from interlock.domain.board.accounts import CLERK
-from interlock.domain.board.voting import VotingRule, seat_of
+from interlock.domain.board.seats import seat_of
+from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import BoardBook, Person, Service
 from interlock.domain.ledger.kinds import BOARD_REMINDED
 from interlock.domain.paths import question_page
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
 log = logging.getLogger(__name__)
-AGAIN = timedelta(minutes=5)
+RETRY_INTERVAL = timedelta(minutes=5)
 """When it is tried again, after what is needed for a reminder was not there."""
 
 
@@ -49,8 +50,8 @@ def remind_in_time(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Ans
     try:
         _remind(rule, rollout, [ballot for ballot in ballots if not ballot.answered], now)
     except Exception:  # whatever keeps a mail from being sent must not keep the board from deciding
-        log.exception("Some reminders to vote could not be sent. The next attempt is in %s", AGAIN)
-        return min(now + AGAIN, rollout.decide_by)
+        log.exception("Some reminders to vote could not be sent. The next attempt is in %s", RETRY_INTERVAL)
+        return min(now + RETRY_INTERVAL, rollout.decide_by)
     return rollout.decide_by
 
 

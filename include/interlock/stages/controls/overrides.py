@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import Param, chain, get_current_context
 
 from interlock.domain.calendars import overrides
-from interlock.domain.calendars.overrides import LONGEST, Override
+from interlock.domain.calendars.overrides import MAX_OVERRIDE_DURATION, Override
 from interlock.domain.catalogue import BoardBook, Person
 from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import AlreadyRecorded, PolicyViolation
@@ -54,7 +54,7 @@ def override_params(folder: Path) -> dict[str, Param]:
             2,
             type="integer",
             minimum=1,
-            maximum=round(LONGEST.total_seconds() / 3600),
+            maximum=round(MAX_OVERRIDE_DURATION.total_seconds() / 3600),
             title="Hours",
             description="The override expires after this time.",
         ),

@@ -173,7 +173,7 @@ def _find_interventions(
 ) -> Iterator[Finding]:
     """Yield what was done by hand since the release began, by Airflow's audit log."""
     now, began = datetime.now(UTC), entries[0].at
-    rows = interventions.settled(api.audit_log(began - interventions.SKEW, dag_id=dag_id), now)
+    rows = interventions.settled(api.audit_log(began - interventions.MAX_CLOCK_SKEW, dag_id=dag_id), now)
     edits = api.audit_log(began, event_pattern="connection") if service else ()
     accounted = [
         interventions.refusal(entry.payload)

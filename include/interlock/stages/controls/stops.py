@@ -56,7 +56,7 @@ def stop_params(folder: Path) -> dict[str, Param]:
             24,
             type="integer",
             minimum=1,
-            maximum=stops.LONGEST_HOURS,
+            maximum=stops.MAX_STOP_HOURS,
             title="Hours",
             description="The stop expires after this time.",
         ),

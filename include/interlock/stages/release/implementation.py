@@ -6,7 +6,7 @@ import asyncio
 
 from airflow.sdk import XComArg, chain, task_group
 
-from interlock.adapters.hosts import web
+from interlock.adapters.hosts import load
 from interlock.domain.catalogue import Service
 from interlock.domain.ledger.kinds import BASELINE_MEASURED
 from interlock.domain.records import LoadReport, RolloutPlan
@@ -33,7 +33,7 @@ def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
     permits.refuse_unproven(service, rollout, count(service, rollout, expired=True))
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
     hosts = rollout.switch.live_hosts if rollout.switch else rollout.hosts
-    return asyncio.run(web.run_load(hosts, described.load, described.health.port, moment="before"))
+    return asyncio.run(load.run_load(hosts, described.load, described.health.port, moment="before"))
 
 
 @task_group(

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import XComArg, get_current_context, task_group
 
 from interlock.adapters.build.tools import runs_unit_tests
-from interlock.domain.change import policy as rules
+from interlock.domain.change import policy as change_policy
 from interlock.domain.change.request import ReleaseRequest, parse_request
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.kinds import FINDING, POLICY_RESOLVED, RELEASE_REQUESTED
@@ -60,9 +60,9 @@ def resolve_policy(service: str) -> PolicyInForce:
     by = asked["requested_by"]
     record(RELEASE_REQUESTED, asked, actor=by)
     passengers.refuse_beside_its_train(policy, service, request, by)
-    in_force = rules.resolve_policy(policy, described, request.change_type)
-    rules.refuse_unmeasured(policy, described)
-    rules.refuse_untested(policy, described, has_unit_tests=runs_unit_tests(described.build))
+    in_force = change_policy.resolve_policy(policy, described, request.change_type)
+    change_policy.refuse_unmeasured(policy, described)
+    change_policy.refuse_untested(policy, described, has_unit_tests=runs_unit_tests(described.build))
     return in_force.model_copy(update={"digest": catalogue_digest(service)})
 
 

@@ -11,7 +11,7 @@ from airflow.sdk import Asset, XComArg, chain, task_group
 
 from interlock.adapters.artifacts import bom
 from interlock.adapters.build import builders, tools
-from interlock.adapters.hosts import web
+from interlock.adapters.hosts import load as hosts_load
 from interlock.adapters.quality import expectations, reports
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Policy, Service
@@ -100,7 +100,7 @@ def run_suites(service: str, plan: ReleasePlan, deployment: TestDeployment) -> S
 def measure_load(service: str, assets: AssetReport) -> LoadReport:
     """Run the short synthetic load of the service against the test environment."""
     _, _, described = resources.catalogue_of(service)
-    return asyncio.run(web.run_load(assets.hosts[ENVIRONMENT], described.load, described.health.port))
+    return asyncio.run(hosts_load.run_load(assets.hosts[ENVIRONMENT], described.load, described.health.port))
 
 
 @stage_task(task_display_name="Evaluate the quality", evidence=QUALITY_JUDGED)

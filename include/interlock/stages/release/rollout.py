@@ -12,7 +12,7 @@ from airflow.sdk import XComArg, chain, task_group
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.templates import render
 from interlock.domain.board import decision as boards
-from interlock.domain.board import voting
+from interlock.domain.board import seats, voting
 from interlock.domain.board.questions import ASK_BOARD
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Policy, Service
@@ -32,7 +32,7 @@ from interlock.domain.records import (
     RolloutPlan,
     Waiver,
 )
-from interlock.domain.rollout.rollout import course_of, in_sentences
+from interlock.domain.rollout.rollout import course_of, describe_strategy
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
 from interlock.stages.approvals.people import ask_board, persons, question, votes_on
@@ -155,13 +155,13 @@ def prepare_ballots(
         report=report,
         rollout=rollout,
         waivers=rollout.waivers,
-        strategy=in_sentences(rollout),
+        strategy=describe_strategy(rollout),
         board=board,
         acceptance=acceptance,
         answered_yes=[] if rollout.rolls_back else _answered_yes(policy, requested(service)),
         names=book.names,
         conflicts=noted(),
-        left_out=voting.left_out(
+        left_out=seats.describe_exclusions(
             board,
             asked_by=[plan.requested_by],
             authors=[user for user in boards.authors_of(plan.wrote, book) if user in rollout.excluded],
@@ -172,8 +172,8 @@ def prepare_ballots(
     subject = f"Vote: {described.title} {plan.version} to {rollout.environment}"
     boards.eligible_members(board, requester=plan.requested_by, excluded=rollout.excluded)  # enough of them
     barred = {plan.requested_by, *rollout.excluded}
-    careful = voting.careful_seats(board, asked_by=[plan.requested_by], excluded=rollout.excluded)
-    to_cast = voting.ballots(board, barred=barred, since=datetime.now(UTC), until=rollout.decide_by, careful=careful)
+    careful = seats.careful_seats(board, asked_by=[plan.requested_by], excluded=rollout.excluded)
+    to_cast = seats.ballots(board, barred=barred, since=datetime.now(UTC), until=rollout.decide_by, careful=careful)
     return [question(subject, body, rollout.digest, persons(book, ballot.voters)) for ballot in to_cast]
 
 

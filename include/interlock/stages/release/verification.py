@@ -10,7 +10,8 @@ from typing import Any
 from airflow.sdk import Asset, TriggerRule, XComArg, chain, get_current_context, task_group
 from airflow.sdk.exceptions import AirflowSkipException
 
-from interlock.adapters.hosts import web
+from interlock.adapters.hosts import load
+from interlock.adapters.hosts import smoke as hosts_smoke
 from interlock.adapters.quality import expectations
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Health, Service
@@ -30,13 +31,7 @@ from interlock.domain.records import (
 )
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.assets import changed, deployed, environment_asset
-from interlock.stages.runtime.taskflow import (
-    REASON,
-    WHILE_HOSTS_ARE_SILENT,
-    push_result,
-    stage_task,
-    this_run,
-)
+from interlock.stages.runtime.taskflow import REASON, WHILE_HOSTS_ARE_SILENT, push_result, stage_task, this_run
 from interlock.stages.runtime.versions import as_it_was
 from interlock.stages.strategies import rolling, traffic
 
@@ -46,7 +41,7 @@ def smoke_hosts(service: str, rollout: RolloutPlan) -> SmokeReport:
     """Send the smoke requests of the service to every host, and check the version that each host reports."""
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
     hosts = rolling.hosts_to_verify(rollout)
-    results = asyncio.run(web.smoke(hosts, described.smoke, described.health.port))
+    results = asyncio.run(hosts_smoke.smoke(hosts, described.smoke, described.health.port))
     versions = rolling.answered_versions(hosts, described.health)
     return SmokeReport(results=(*results, *_of_versions(versions, described.health, rollout.version)))
 
@@ -69,7 +64,7 @@ def measure_after(service: str, rollout: RolloutPlan) -> LoadReport:
     """Run the same synthetic load against the target as before the release."""
     described = as_it_was(resources.catalogue_of(service)[2], rollout)
     hosts = rolling.hosts_to_verify(rollout)
-    return asyncio.run(web.run_load(hosts, described.load, described.health.port, moment="after"))
+    return asyncio.run(load.run_load(hosts, described.load, described.health.port, moment="after"))
 
 
 @stage_task(task_display_name="Evaluate the implementation", evidence=VERIFICATION_JUDGED)

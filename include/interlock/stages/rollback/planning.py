@@ -11,7 +11,7 @@ from airflow.sdk import XComArg, chain, task_group
 from interlock.domain.board.questions import ASK_ROLLBACK
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import ChangeType, Service
-from interlock.domain.change.request import LONGEST_SUMMARY
+from interlock.domain.change.request import MAX_SUMMARY_LENGTH
 from interlock.domain.change.risk import assess
 from interlock.domain.change.semver import bump
 from interlock.domain.change.standard import template_for
@@ -124,7 +124,7 @@ def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
         commit=release.commit,
         bump=step,
         change_type=ChangeType.STANDARD,
-        summary=f"Roll back to {version}: {request.reason}"[:LONGEST_SUMMARY],
+        summary=f"Roll back to {version}: {request.reason}"[:MAX_SUMMARY_LENGTH],
         tickets=(request.incident,) if request.incident else (),
         requested_by=requester(),
         target=PRODUCTION,

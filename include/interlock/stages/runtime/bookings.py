@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 
 log = logging.getLogger(__name__)
-AGAIN = timedelta(seconds=15)
+POLL_INTERVAL = timedelta(seconds=15)
 """So often who waits in line looks again."""
-ATTEMPTS = 8
+MAX_ATTEMPTS = 8
 
 
 @stage_task(task_display_name="Book the environment")
@@ -58,7 +58,7 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
     """
     chain, holder = booking_chain(rollout.environment, rollout.service), this_chain()
     with resources.ledger() as ledger:
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             now = datetime.now(UTC)
             found = bookings.standing(ledger.entries(chain))
             verdict = bookings.verdict(found, holder, is_under_way)
@@ -112,7 +112,7 @@ def _stand_in_line(ledger: Ledger, policy: Policy, chain: str, found: Standing, 
         key = f"{ENVIRONMENT_QUEUED}/{holder}/{found.made}"
         with suppress(AlreadyRecorded):
             ledger.append_once(chain, ENVIRONMENT_QUEUED, {"holder": holder}, actor=this_task(), key=key)
-    wait(why, datetime.now(UTC) + AGAIN)
+    wait(why, datetime.now(UTC) + POLL_INTERVAL)
 
 
 def _extended(ledger: Ledger, policy: Policy, chain: str, booking: Booking, now: datetime) -> Booking:
@@ -177,7 +177,7 @@ def await_others(policy: Policy, service: str, environment: str) -> None:
     if why := taken(service, environment, this_chain()):
         if policy.bookings.second == "refuse":
             bookings.refuse_taken(why)
-        wait(why, datetime.now(UTC) + AGAIN)
+        wait(why, datetime.now(UTC) + POLL_INTERVAL)
 
 
 def is_under_way(chain: str) -> bool:

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from interlock.adapters.calendars.feeds import Copies
 
 log = logging.getLogger(__name__)
-AGAIN = timedelta(minutes=1)
+POLL_INTERVAL = timedelta(minutes=1)
 """So often who waits for the calendars looks again: a freeze may be shortened, or overridden, meanwhile."""
-SOONEST = timedelta(seconds=5)
+MIN_WAIT = timedelta(seconds=5)
 WAITS = "waits_for"
 """The XCom under which a task that waits says for what."""
 
@@ -115,15 +115,15 @@ def await_window(service: Service, policy: Policy, environment: str) -> None:
 
 
 def _wait_for(answer: Answer, opening: datetime) -> NoReturn:
-    wait(str(answer), min(opening, datetime.now(UTC) + AGAIN))
+    wait(str(answer), min(opening, datetime.now(UTC) + POLL_INTERVAL))
 
 
 def wait(why: str, until: datetime) -> NoReturn:
     """Put the running task off, without a worker; its log and its XCom ``waits_for`` say why.
 
-    Never for less than :data:`SOONEST`: a task that is due again before Airflow's scheduler has heard from its executor
-    that the try before is over is taken for one that was killed, and costs one of its retries.
+    Never for less than :data:`MIN_WAIT`: a task that is due again before Airflow's scheduler has heard from its
+    executor that the try before is over is taken for one that was killed, and costs one of its retries.
     """
     log.info("Waiting: %s", why)
     get_current_context()["ti"].xcom_push(key=WAITS, value=why)
-    raise AirflowRescheduleException(max(until, datetime.now(UTC) + SOONEST))
+    raise AirflowRescheduleException(max(until, datetime.now(UTC) + MIN_WAIT))

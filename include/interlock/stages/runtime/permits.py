@@ -48,7 +48,7 @@ from .taskflow import this_run
 from .versions import overtaken, standing
 
 Envelope = dict[str, Any]
-PATIENCE = 8
+GUARD_TIMEOUT_SECONDS = 8
 """Seconds that the guard may take to record what it refused; until then it looks as if it had been done."""
 
 
@@ -319,7 +319,7 @@ def _done_by_hand(service: Service, entries: Sequence[Entry]) -> tuple[str, ...]
     if frozen is None:
         return ()
     with resources.airflow_api() as api:
-        rows = api.audit_log(frozen - interventions.SKEW, dag_id=this_run()[0])
+        rows = api.audit_log(frozen - interventions.MAX_CLOCK_SKEW, dag_id=this_run()[0])
         edits = api.audit_log(entries[0].at, event_pattern="connection")
     done = _not_refused(rows)
     return tuple(map(str, (*done, *interventions.connections_edited(edits, resources.connections_of(service)))))
@@ -333,7 +333,7 @@ def _done_to_train(plan: RolloutPlan) -> tuple[str, ...]:
     with resources.ledger() as ledger:
         frozen = ledger.entries(plan.train.chain, kind=MANIFEST_FROZEN)
     with resources.airflow_api() as api:
-        rows = api.audit_log(frozen[-1].at - interventions.SKEW, dag_id=run[0]) if frozen else ()
+        rows = api.audit_log(frozen[-1].at - interventions.MAX_CLOCK_SKEW, dag_id=run[0]) if frozen else ()
     return tuple(map(str, _not_refused(rows, run)))
 
 
@@ -342,7 +342,7 @@ def _not_refused(
 ) -> tuple[interventions.AuditRow, ...]:
     """Return what the guard did not refuse; it may need some seconds to record what it did."""
     dag_id, run_id = run or this_run()
-    for _ in range(PATIENCE):
+    for _ in range(GUARD_TIMEOUT_SECONDS):
         with resources.ledger() as ledger:
             refused = [interventions.refusal(one.payload) for one in ledger.entries(INSTALLATION, kind=ATTEMPT_REFUSED)]
         done = interventions.done_by_hand(rows, refused, dag_id=dag_id, run_id=run_id)

@@ -14,7 +14,7 @@ from interlock.domain.ledger.witness import AskedRun, refuse_unasked
 
 from . import resources
 
-PATIENCE = 10.0
+WITNESS_TIMEOUT_SECONDS = 10.0
 """Seconds in which the API's server puts on record who asked for a run that it has just made."""
 
 
@@ -32,7 +32,7 @@ def requester() -> str:
 
 def _asked(run: AskedRun) -> tuple[Entry, ...]:
     """Return what is on record of a run, if anything; a task may begin a moment before it is."""
-    latest = monotonic() + PATIENCE
+    latest = monotonic() + WITNESS_TIMEOUT_SECONDS
     with resources.ledger() as ledger:
         while (found := ledger.find(run.chain, run.key)) is None and monotonic() < latest:
             sleep(0.2)

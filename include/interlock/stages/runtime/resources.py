@@ -20,7 +20,7 @@ from interlock.adapters.airflow.execution_api import refuse_unguarded as refuse_
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.artifacts.store import ArtifactStore, open_store
 from interlock.adapters.aws.load_balancer import CLIENT_CONFIG, Groups, TargetGroup, asking
-from interlock.adapters.build import isolation
+from interlock.adapters.build import sandboxes
 from interlock.adapters.build.registries import registry_of
 from interlock.adapters.catalogue.catalogue import load_service
 from interlock.adapters.signing import witness
@@ -65,10 +65,10 @@ def connections_of(service: Service) -> frozenset[str]:
     return frozenset((*CONNECTIONS, service.source.connection, *of_environments, *service.build.registries, *of_suites))
 
 
-def confines(policy: Policy, service: Service, registries: Sequence[str]) -> isolation.Confines:
+def confines(policy: Policy, service: Service, registries: Sequence[str]) -> sandboxes.Confines:
     """Return what a build or a suite of a service is held to, with the registries that it names."""
     found = [registry_of(BaseHook.get_connection(name)) for name in registries]
-    return isolation.Confines(rules=build_rules_of(policy, service), registries=tuple(found))
+    return sandboxes.Confines(rules=build_rules_of(policy, service), registries=tuple(found))
 
 
 def refuse_unguarded() -> None:

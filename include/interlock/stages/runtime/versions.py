@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from interlock.adapters.hosts import web
+from interlock.adapters.hosts import smoke
 from interlock.adapters.permits.issuer import signed_permits
 from interlock.domain.catalogue import Policy, Service
 from interlock.domain.dag_names import dags_of_service
@@ -25,7 +25,7 @@ from . import resources
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 
-MOST_OFFERED = 20
+MAX_OFFERED = 20
 """How many of a service's last deployments are offered to go back to; an older one is named in the form."""
 
 
@@ -38,7 +38,7 @@ def deployed_releases(service: str, version: str = "") -> tuple[DeployedRelease,
     """
     with resources.ledger() as ledger:
         ended = deployments.deployments(ledger.entries(INSTALLATION, kind=RELEASE_ENDED), service)
-        wanted = [one for one in ended[:-MOST_OFFERED] if one["version"] == version] + ended[-MOST_OFFERED:]
+        wanted = [one for one in ended[:-MAX_OFFERED] if one["version"] == version] + ended[-MAX_OFFERED:]
         found = [_proven(ledger, release_chain(*one["run"].split("/", 1))) for one in wanted]
     return tuple(one for one in found if one is not None)
 
@@ -136,5 +136,5 @@ def as_it_was(described: Service, rollout: RolloutPlan) -> Service:
         raise PolicyViolation(
             f"The record of {rollout.rolls_back.chain} is not intact, so a rollback to it is refused."
         )
-    expected = {(check.path, web.expectation(check)): check for check in described.smoke}
+    expected = {(check.path, smoke.expectation(check)): check for check in described.smoke}
     return rollback.limit_checks(described, release, expected)

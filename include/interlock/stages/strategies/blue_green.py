@@ -7,7 +7,7 @@ from datetime import datetime
 
 from airflow.sdk import XComArg, chain
 
-from interlock.adapters.hosts import web
+from interlock.adapters.hosts import smoke
 from interlock.domain.canary.records import TrafficReport
 from interlock.domain.catalogue import Service
 from interlock.domain.catalogue.values import in_words
@@ -55,7 +55,7 @@ def verify_idle(service: str, rollout: RolloutPlan) -> SmokeReport:
     if rollout.switch is None:
         return SmokeReport(results=())
     hosts = rolling.hosts_to_verify(rollout)
-    results: tuple[SmokeResult, ...] = asyncio.run(web.smoke(hosts, described.smoke, described.health.port))
+    results: tuple[SmokeResult, ...] = asyncio.run(smoke.smoke(hosts, described.smoke, described.health.port))
     versions = rolling.answered_versions(hosts, described.health)
     wrong = [f"{one.path} on {one.host} ({one.found})" for one in results if not one.passed]
     wrong += [

@@ -16,12 +16,13 @@ from typing import Any
 from airflow.sdk import TriggerRule, XComArg, chain
 from airflow.sdk.exceptions import AirflowSkipException
 
+from interlock.adapters.hosts import load as hosts_load
 from interlock.adapters.hosts import web
 from interlock.adapters.permits.issuer import Admission
 from interlock.adapters.templates import code, escape
 from interlock.domain.board.questions import ASK_CANARY
 from interlock.domain.canary.records import (
-    FEWEST,
+    MIN_ROUNDS,
     CanaryMeasured,
     CanaryReport,
     CanaryRound,
@@ -48,7 +49,7 @@ from interlock.domain.rollout.rollout import canary_title
 from interlock.stages.approvals.people import APPROVE, REJECT, ask, question, votes_on
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime import permits, resources
-from interlock.stages.runtime.calendars import SOONEST, put_off, wait
+from interlock.stages.runtime.calendars import MIN_WAIT, put_off, wait
 from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.taskflow import push_result, stage_task, this_run
 
@@ -56,7 +57,7 @@ from . import rolling, traffic
 
 ROUNDS = 20
 """So many rounds the time of a canary is cut into; more, if the requests are not done by then."""
-FEWEST_REQUESTS = 20
+MIN_REQUESTS = 20
 """To each host in each round, however few are asked for: they tell a host that is dead for a round from chance."""
 
 
@@ -139,7 +140,7 @@ def _rounds() -> tuple[CanaryMeasured, ...]:
 def _pause(done: Sequence[CanaryMeasured], canary: CanaryPlan) -> None:
     """Wait for the next round, or put the task off until then."""
     due = done[0].at + len(done) * _step(canary)
-    if _step(canary) >= SOONEST:
+    if _step(canary) >= MIN_WAIT:
         wait(f"{len(done)} rounds have been measured.", due)
     sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
 
@@ -150,7 +151,7 @@ def _step(canary: CanaryPlan) -> timedelta:
 
 def _is_enough(done: Sequence[CanaryMeasured], canary: CanaryPlan) -> bool:
     """Say whether time, requests and rounds are what they have to be."""
-    if len(done) < FEWEST:
+    if len(done) < MIN_ROUNDS:
         return False
     baked = datetime.now(UTC) >= done[0].at + timedelta(seconds=canary.bake_seconds) - _step(canary)
     return baked and sum(one.requests for one in done) >= canary.requests
@@ -160,9 +161,9 @@ def _measure(described: Service, rollout: RolloutPlan, canary: CanaryPlan, numbe
     """Send one round of requests to each host of canary and baseline, in turn, and record what came back."""
     at, hosts = datetime.now(UTC), (*rollout.waves[0], *canary.baseline)
     paths, port = described.load.paths, described.health.port
-    requests = max(len(paths), FEWEST_REQUESTS, -(-canary.requests // ROUNDS))
+    requests = max(len(paths), MIN_REQUESTS, -(-canary.requests // ROUNDS))
     load = described.load.model_copy(update={"requests": requests})
-    report = asyncio.run(web.run_load(hosts, load, port))
+    report = asyncio.run(hosts_load.run_load(hosts, load, port))
     told: Mapping[str, Mapping[str, float]] = {}
     if canary.metrics_path:
         told = asyncio.run(web.ask_numbers(hosts, port, canary.metrics_path))

@@ -10,13 +10,13 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from interlock.adapters.hosts import web
+from interlock.adapters.hosts import health as hosts_health
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.catalogue import Health, Service
 from interlock.domain.errors import DeployError, HostUnreachable
 from interlock.domain.ledger.kinds import WAVE_DEPLOYED
 from interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease, WaveReport
-from interlock.domain.rollout.rollout import Pace, tolerated
+from interlock.domain.rollout.pace import Pace, tolerated
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.evidence import chain_entries
 from interlock.stages.runtime.taskflow import this_run
@@ -139,13 +139,13 @@ def deploy_error(results: Iterable[HostResult], what: str, *, who: str = "", nex
     return (HostUnreachable if may_help else DeployError)(what, who=who, next_step=next_step)
 
 
-MOST_BACK = 100
+MAX_PARALLEL_BACK_OUTS = 100
 """Hosts that are taken back at a time, at most."""
 
 
 def _at_a_time_back(plan: RolloutPlan, hosts: int) -> int:
     """Return how many hosts are taken back at a time: a third of those that serve, so that two thirds do."""
-    return max(1, min(hosts if plan.switch else -(-hosts // 3), MOST_BACK))
+    return max(1, min(hosts if plan.switch else -(-hosts // 3), MAX_PARALLEL_BACK_OUTS))
 
 
 def restart(
@@ -197,7 +197,7 @@ def answered_versions(targets: Sequence[Host], health: Health) -> dict[str, str 
     """Ask hosts over HTTP which version they run; by address, none for a host that is not well."""
 
     async def ask() -> list[str | None]:
-        return await asyncio.gather(*(web.ask_version(host.address, health) for host in targets))
+        return await asyncio.gather(*(hosts_health.ask_version(host.address, health) for host in targets))
 
     return dict(zip((host.address for host in targets), asyncio.run(ask()), strict=True))
 

@@ -15,7 +15,7 @@ from interlock.domain.catalogue import Service
 from interlock.domain.errors import GateRejected, PolicyViolation
 from interlock.domain.ledger.kinds import FAILURE_DECIDED, WAVE_DEPLOYED
 from interlock.domain.records import Decision, HostResult, RolloutPlan, WaveReport
-from interlock.domain.rollout.rollout import Pace, failed_elsewhere, tolerated
+from interlock.domain.rollout.pace import Pace, failed_elsewhere, tolerated
 from interlock.stages.approvals.people import ask, question, votes_on
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime import bookings, permits, resources

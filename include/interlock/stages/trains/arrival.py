@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.sdk import TriggerRule, XComArg, chain, get_current_context, task_group
 
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import PASSENGER_DEPARTED, TRAIN_ARRIVED
-from interlock.domain.trains.manifest import Arrival, Boarded, arrival, manifest_in
+from interlock.domain.trains.arrivals import Arrival, arrival
+from interlock.domain.trains.manifest import Boarded, manifest_in
 from interlock.stages.runtime.evidence import chain_entries
 from interlock.stages.runtime.taskflow import REASON, keep_result, stage_task
 
 from .common import PassengerLost, of_passenger, task_of
-
-if TYPE_CHECKING:
-    pass
 
 
 @stage_task(

@@ -12,7 +12,7 @@ from airflow.sdk import XComArg, chain, task_group
 from interlock.adapters.templates import render
 from interlock.adapters.trains.boarding import unusable
 from interlock.domain.board import decision as boards
-from interlock.domain.board import voting
+from interlock.domain.board import seats
 from interlock.domain.board.questions import ASK_TRAIN_BOARD
 from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import Catalogue
@@ -26,12 +26,12 @@ from interlock.stages.runtime.conflicts import noted
 from interlock.stages.runtime.evidence import refuse_void
 from interlock.stages.runtime.taskflow import stage_task
 
-from .common import AGAIN, catalogue_now, train_now, train_rule, without_file
+from .common import POLL_INTERVAL, catalogue_now, train_now, train_rule, without_file
 
 if TYPE_CHECKING:
     from interlock.adapters.airflow.rest_api import Answer as Cast
 
-LONGEST_VOTE = timedelta(days=30)
+MAX_VOTING_TIME = timedelta(days=30)
 
 
 @stage_task(task_display_name="Prepare the ballots", words=ASK_TRAIN_BOARD)
@@ -50,14 +50,14 @@ def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
         names=catalogue.board.names,
         titles={service: one.title for service, one in catalogue.services.items()},
         conflicts=noted(),
-        left_out=voting.left_out(
+        left_out=seats.describe_exclusions(
             rule, asked_by=manifest.requested_by, authors=manifest.excluded, excluded=manifest.excluded
         ),
     )
     boards.eligible_members(rule, requester=CONDUCTOR, excluded=manifest.barred)  # enough of them
     barred = {CONDUCTOR, *manifest.barred}
-    careful = voting.careful_seats(rule, asked_by=manifest.requested_by, excluded=manifest.excluded)
-    to_cast = voting.ballots(rule, barred=barred, since=datetime.now(UTC), until=manifest.decide_by, careful=careful)
+    careful = seats.careful_seats(rule, asked_by=manifest.requested_by, excluded=manifest.excluded)
+    to_cast = seats.ballots(rule, barred=barred, since=datetime.now(UTC), until=manifest.decide_by, careful=careful)
     subject = f"Vote: {manifest.title}, {manifest.departure:%Y-%m-%d %H:%M} UTC"
     return [question(subject, body, manifest.digest, persons(catalogue.board, one.voters)) for one in to_cast]
 
@@ -143,7 +143,7 @@ class AwaitTrainBoard(AwaitBallots):
 
     def next_look(self, cast: Sequence[Cast]) -> datetime | None:
         """Return when the wait ends although nobody answered: soon, while a passenger's file is broken."""
-        soon = datetime.now(UTC) + AGAIN
+        soon = datetime.now(UTC) + POLL_INTERVAL
         return min(self.decide_by or soon, soon) if _unusable(catalogue_now(), self.frozen) else self.decide_by
 
     def settled(self, decision: Decision) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.sdk import Param, XComArg, chain, get_current_context, task_group
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -30,7 +30,7 @@ from interlock.domain.trains.manifest import (
     PlannedRun,
     boarding,
     manifest_in,
-    when_late,
+    resolve_lateness,
 )
 from interlock.stages.runtime import calendars, resources
 from interlock.stages.runtime.conflicts import note_of_train
@@ -38,10 +38,7 @@ from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import WaitUntil, stage_task
 
-from .common import AGAIN, catalogue_now, look_again, refuse_changed, train_now, train_rule
-
-if TYPE_CHECKING:
-    pass
+from .common import POLL_INTERVAL, catalogue_now, look_again, refuse_changed, train_now, train_rule
 
 
 def train_params() -> dict[str, Param]:
@@ -207,7 +204,7 @@ def _open_at(catalogue: Catalogue, train: Train, found: Mapping[str, Found], at:
 
 def _wait_for_late(train: Train, found: Mapping[str, Found], voyage: PlannedRun) -> None:
     """Go on, look again in a minute, or fail, as the rules of those who are late say."""
-    late = when_late(train, tuple(found.values()))
+    late = resolve_lateness(train, tuple(found.values()))
     said = "; ".join(f"{one.service}: {one.why}" for one in late.because)
     if late.then == "stop":
         raise PolicyViolation(
@@ -234,7 +231,7 @@ def _decide_by(rule: VotingRule | None, departure: datetime, now: datetime) -> d
     """Return when silence becomes a rejection: the board's deadline, or departure if that comes first."""
     if rule is None:
         return None
-    return min(now + rule.deadline, departure) if departure > now + AGAIN else now + rule.deadline
+    return min(now + rule.deadline, departure) if departure > now + POLL_INTERVAL else now + rule.deadline
 
 
 @task_group(group_id="boarding", group_display_name="1 Boarding", tooltip="Boarding: open until the manifest is frozen")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.catalogue.trains import load_train
@@ -20,10 +20,7 @@ from interlock.domain.trains.manifest import Boarded
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import calendars
 
-if TYPE_CHECKING:
-    pass
-
-AGAIN = timedelta(minutes=1)
+POLL_INTERVAL = timedelta(minutes=1)
 """So often a train looks again for somebody it waits for."""
 
 
@@ -50,7 +47,7 @@ def refuse_changed(train: Train, digest: str, since: str) -> None:
 
 def look_again(why: str, latest: datetime) -> NoReturn:
     """Have the task run again in a minute, or at an instant if that comes first; it holds no worker meanwhile."""
-    calendars.wait(why, min(datetime.now(UTC) + AGAIN, latest))
+    calendars.wait(why, min(datetime.now(UTC) + POLL_INTERVAL, latest))
 
 
 def train_rule(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -> VotingRule | None:

@@ -31,8 +31,9 @@ from interlock.domain.ledger.kinds import (
     TRAIN_STOPPED,
 )
 from interlock.domain.records import Outcome
-from interlock.domain.trains.departures import planned
-from interlock.domain.trains.manifest import CONDUCTOR, Boarded, Manifest, passenger_form, passenger_run
+from interlock.domain.trains.cadence import planned_departures
+from interlock.domain.trains.manifest import CONDUCTOR, Boarded, Manifest
+from interlock.domain.trains.passengers import passenger_form, passenger_run
 from interlock.stages.runtime import calendars, resources
 from interlock.stages.runtime.evidence import chain_entries, record, refuse_void, this_chain
 from interlock.stages.runtime.taskflow import WaitUntil, reasons_kept, stage_task
@@ -40,7 +41,7 @@ from interlock.stages.runtime.triggers import RunTrigger
 
 from .board import count, rule_now
 from .common import (
-    AGAIN,
+    POLL_INTERVAL,
     PassengerLost,
     catalogue_now,
     look_again,
@@ -86,9 +87,9 @@ def _wait_or_refuse(train: Train, manifest: Manifest, answers: Sequence[Answer])
     It is not soon enough when the train's next date has come: that is another departure. Calendars that cannot be read
     may be read the next time.
     """
-    unread, soon = any(answer.faults for answer in answers), datetime.now(UTC) + AGAIN
+    unread, soon = any(answer.faults for answer in answers), datetime.now(UTC) + POLL_INTERVAL
     opening = soon if unread else min((answer.next for answer in answers if answer.next is not None), default=None)
-    following = next(planned(train, manifest.departure), None)
+    following = next(planned_departures(train, manifest.departure), None)
     why = " ".join(dict.fromkeys(map(str, answers)))
     if (
         (train.freeze.then == "move" or unread)
@@ -252,7 +253,7 @@ class SendPassenger(BaseOperator):
                 record(PASSENGER_ARRIVED, {**told, "outcome": "deployed", "reason": "", "run": run})
                 return {**told, "outcome": "deployed", "run": run}
             if datetime.now(UTC) < failed.at + train.patience:
-                raise AirflowRescheduleException(datetime.now(UTC) + AGAIN)
+                raise AirflowRescheduleException(datetime.now(UTC) + POLL_INTERVAL)
         if rule == "stop":
             record(TRAIN_STOPPED, {"because": f"{self.service} {one.version} ended as {told['outcome']}"})
         raise PassengerLost(

@@ -23,15 +23,8 @@ from interlock.domain.ledger.chain import INSTALLATION, Entry, unsigned_since
 from interlock.domain.ledger.kinds import BOARD_DECIDED, FINDING, PASSENGER_ARRIVED, RELEASE_ENDED, TRAIN_PROVEN
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.records import Decision, RolloutPlan, TrainTicket
-from interlock.domain.trains.manifest import (
-    CONDUCTOR,
-    Boarded,
-    Manifest,
-    manifest_in,
-    objection,
-    objection_to_plan,
-    refuse_stranger,
-)
+from interlock.domain.trains.manifest import CONDUCTOR, Boarded, Manifest, manifest_in
+from interlock.domain.trains.passengers import describe_objection, describe_plan_objection, refuse_stranger
 from interlock.locations import catalogue_folder
 from interlock.stages.approvals.people import votes_on
 from interlock.stages.runtime import resources
@@ -80,7 +73,7 @@ def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseReques
     if request.train is not None:
         train = train_run(request.train)
         refuse_stranger(
-            objection(
+            describe_objection(
                 train.manifest,
                 chain=request.train,
                 service=service,
@@ -170,7 +163,7 @@ def count_on_train(rule: VotingRule, rollout: RolloutPlan) -> Decision:
     if rollout.train is None:
         raise ValueError("no train's passenger")
     train = train_run(rollout.train.chain)
-    refuse_stranger(objection_to_plan(train.manifest, rollout))
+    refuse_stranger(describe_plan_objection(train.manifest, rollout))
     manifest = train.manifest
     if manifest is None:
         raise ValueError("refused before")

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from interlock.domain.quality.rows import CoverageRow
 
-from ._lcov import MOST_LINES, records
+from ._lcov import MAX_LINES, records
 from ._numbers import count
 from ._untrusted import Reader, root_of, unreadable
 
@@ -48,8 +48,8 @@ class _Files:
     def line(self, file: _File, number: int, covered: bool) -> None:
         """Add a line to a file."""
         self._lines += file.add(number, covered)
-        if self._lines > MOST_LINES:
-            raise unreadable(self._path, f"it has more than {MOST_LINES} lines, and no more are read")
+        if self._lines > MAX_LINES:
+            raise unreadable(self._path, f"it has more than {MAX_LINES} lines, and no more are read")
 
     def rows(self, changed: Mapping[str, frozenset[int]]) -> tuple[CoverageRow, ...]:
         """Return a row for each file, in the order of their names; files of one name are told apart."""

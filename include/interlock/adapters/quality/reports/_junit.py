@@ -20,7 +20,7 @@ from ._numbers import seconds
 from ._tally import Tally
 from ._untrusted import Reader, root_of, unreadable
 
-MOST_CASES = 100_000
+MAX_CASES = 100_000
 """Test cases that are held at once: of one build, or of one suite."""
 ITSELF = "(the suite itself)"
 ONLY_COUNTED = "(counted, not listed)"
@@ -271,8 +271,8 @@ class _JUnit(Reader):
         self._add(tally.name, "", ITSELF, status, why)
 
     def _add(self, suite: str, classname: str, name: str, status: Status, why: str, time: float = 0.0) -> None:
-        if len(self._rows) >= MOST_CASES:
-            raise unreadable(self.path, f"with it there are more than {MOST_CASES} test cases, and no more are read")
+        if len(self._rows) >= MAX_CASES:
+            raise unreadable(self.path, f"with it there are more than {MAX_CASES} test cases, and no more are read")
         row = TestRow(
             suite=suite, classname=classname, name=name, status=status, seconds=time, message=why, kind=self._kind
         )

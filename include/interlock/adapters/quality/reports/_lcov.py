@@ -9,9 +9,9 @@ from pathlib import Path
 from ._numbers import count
 from ._untrusted import refuse_big, unreadable
 
-MOST_LINES = 1_000_000
+MAX_LINES = 1_000_000
 """Lines of source that are held at once, of all files of a report."""
-_LONGEST = 1 << 16
+_MAX_LINE_LENGTH = 1 << 16
 _KNOWN = frozenset(
     {"TN", "SF", "VER", "DA", "LF", "LH", "FN", "FNA", "FNL", "FNDA", "FNF", "FNH", "BA", "BRDA", "BRF", "BRH"}
     | {"MCDC", "MCF", "MRF", "MRH", "end_of_record"}
@@ -43,7 +43,7 @@ def records(path: Path) -> Iterator[Record]:
         refuse_big(path)
         with path.open("rb") as file:
             number = 0
-            while raw := file.readline(_LONGEST):
+            while raw := file.readline(_MAX_LINE_LENGTH):
                 number += 1
                 text = raw.decode(errors="replace").strip()
                 if not text or text.startswith("#"):
@@ -77,8 +77,8 @@ def _take(path: Path, record: Record | None, key: str, value: str, place: str) -
         number, hits = (count(part) for part in (*value.split(",")[:2], "")[:2])
         if number is None or hits is None:
             raise unreadable(path, f"DA:{value[:40]} is no line and its count ({place})")
-        if len(record.lines) >= MOST_LINES:
-            raise unreadable(path, f"it has more than {MOST_LINES} lines, and no more are read")
+        if len(record.lines) >= MAX_LINES:
+            raise unreadable(path, f"it has more than {MAX_LINES} lines, and no more are read")
         record.lines.append((number, hits))
     elif key == "FNDA":
         record.code = record.code or "it has functions, and no lines"

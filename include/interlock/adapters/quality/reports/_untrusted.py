@@ -15,7 +15,7 @@ from interlock.domain.errors import QualityRejected
 SIZE_CAP = 64 * 1024 * 1024
 _CHUNK = 1 << 16
 _SHOWN_PLACES = 4
-_LONGEST_NAME = 80
+_MAX_NAME_LENGTH = 80
 
 
 class Reader:
@@ -61,7 +61,7 @@ class Reader:
         """Take an element's start from the parser."""
         tag = tag.rpartition("}")[2]
         name = attributes.get("name", "")
-        self._open.append(f"{tag} {name[:_LONGEST_NAME]!r}" if name else tag)
+        self._open.append(f"{tag} {name[:_MAX_NAME_LENGTH]!r}" if name else tag)
         self.opened(tag, attributes)
 
     def end(self, tag: str) -> None:

@@ -1,0 +1,54 @@
+"""Errors of the database, turned into errors for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from interlock.adapters.ledger.migrations.rightful import LOST
+from interlock.domain.errors import AssetMissing, LedgerError, LostRight, ReleaseError, TransientError
+from interlock.domain.permits.fencing import LOST_RULE
+
+from ._rows import SETTINGS
+
+_RETRY_CODES = ("40001", "40P01", "23505")  # serialization, deadlock, somebody else was first
+_SET_UP_CODES = ("42501", "42P01", "3F000", "28000", "28P01", "3D000")
+
+
+@contextmanager
+def explain_errors() -> Iterator[None]:
+    """Turn a database's errors into errors for people."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise describe_error(error) from error
+
+
+def is_temporary(error: DBAPIError) -> bool:
+    """Say whether the same again may succeed at once: somebody was first, or the connection was lost."""
+    code = _code(error)
+    return code in _RETRY_CODES or code.startswith(("08", "57P")) or not code
+
+
+def describe_error(error: DBAPIError) -> ReleaseError:
+    """Return the error for people: is it worth trying again later, or is something not set up?"""
+    said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+    code = _code(error)
+    if code == LOST:
+        return LostRight(f"The ledger takes no entry of this process any more: {said}.", rule=LOST_RULE, who="nobody")
+    if code in _SET_UP_CODES:
+        return AssetMissing(
+            f"The ledger cannot be used: {said}.",
+            rule="what is decided is recorded in the ledger, or it is not done",
+            who="whoever runs the ledger's PostgreSQL",
+            next_step=f"interlock ledger migrate makes tables and rights; then look at {SETTINGS}",
+        )
+    if code in _RETRY_CODES or code.startswith(("08", "53", "55", "57")) or not code:
+        return TransientError(f"The ledger does not answer: {said}.", next_step=f"try again, or look at {SETTINGS}")
+    return LedgerError(f"The ledger's database refused: {said}.")
+
+
+def _code(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "pgcode", None) or "")
