@@ -121,16 +121,16 @@ def test_all_mistakes_of_a_file_are_named_at_once(folder: Path) -> None:
     message = load_catalogue(folder).broken["bike-shop"]
     assert message.startswith("services/bike-shop.yaml is wrong in 12 places:\n")
     for words, expected in {
-        "name: bike-shop": "owner: found nothing; allowed: a value is needed (The team that answers for it",
+        "name: bike-shop": "owner: found nothing; allowed: a value is needed (The responsible team",
         "ownr:": "ownr: found a key that is not known here; allowed: name, title, description, owner,",
-        "tier: yes": 'tier: found "yes"; allowed: a whole number (1: the enterprise stops without it',
+        "tier: yes": 'tier: found "yes"; allowed: a whole number (Criticality: 1 (business critical)',
         "10 minutes": 'build.time_limit: found "10 minutes"; must be an ISO 8601 duration, such as PT48H',
         "requests: 100": "load.requests: found the key requests a second time; allowed: each key once",
         "again:": "load.again: found the alias *paths; allowed: the value itself, written out",
         "tagged:": "load.tagged: found the tag tag:yaml.org,2002:str; allowed: the value without a tag",
         "path: repairs": 'smoke.2.path: found "repairs"; allowed: text that matches ^/',
         "stauts": "smoke.2.stauts: found a key that is not known here; allowed: path, status, contains (did you mean",
-        "  production:": "environments.production: the last wave must be 100%, so that no host is left behind",
+        "  production:": "environments.production: the last wave must be 100%, so that all hosts get the release",
         "Zoe": 'functional_approvers.1: found "Zoe"; allowed: text that matches ^[a-z]',
         "max_p95_ms": "policy.thresholds.max_p95_ms: found true; allowed: a number or a list, such as [a, b]",
     }.items():
@@ -249,7 +249,7 @@ def test_a_strategy_that_is_wrong_is_named_with_its_line(
             ("senior_management: [maya]", "senior_management: []"),
             "senior_management: found nobody; allowed",
         ),
-        ("board.yaml", ("user: dan", "user: don"), "the whole file: dan is not among people"),
+        ("board.yaml", ("user: dan", "user: don"), "the whole file: dan is not listed under people"),
     ],
 )
 def test_a_broken_policy_or_board_is_an_error(folder: Path, name: str, change: tuple[str, str], said: str) -> None:

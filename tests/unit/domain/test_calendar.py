@@ -322,7 +322,7 @@ def test_exceptions_are_days_or_starts() -> None:
         ({"holidays": {"country": "DE"}}, "goes with holidays"),
         ({"from": "2026-03-02", "repeat": "FREQ=MINUTELY"}, "HOURLY"),
         ({"from": "2026-03-02", "repeat": "FREQ=WEEKLY;BYDAY=XX"}, "BYDAY: found XX"),
-        ({"from": "2026-03-02", "repeat": "FREQ=WEEKLY;BYDAY=TU"}, "from is the first time"),
+        ({"from": "2026-03-02", "repeat": "FREQ=WEEKLY;BYDAY=TU"}, "from must be the first occurrence"),
         ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;INTERVAL=0"}, "INTERVAL: found 0"),
         ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;BYSECOND=1,2,3"}, "several times a minute"),
         ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;BYMINUTE=0,20,40"}, "more than 10000 times a year"),

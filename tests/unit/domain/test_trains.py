@@ -311,7 +311,10 @@ def test_milestones_leave_out_weekends_and_holidays() -> None:
         ({"boarding": {"opens": "PT1H", "cut_off": "PT2H"}}, "cut_off is longer"),
         ({"freeze": {"farthest": "P8D"}}, "at most 7 days"),
         ({"cadence": {"rule": "FREQ=DAILY"}}, "from goes with rule"),
-        ({"cadence": {"rule": "FREQ=WEEKLY;BYDAY=MO", "from": "2026-01-06T20:00"}}, "from is the first time of"),
+        (
+            {"cadence": {"rule": "FREQ=WEEKLY;BYDAY=MO", "from": "2026-01-06T20:00"}},
+            "from must be the first occurrence of",
+        ),
         ({"cadence": {"rule": "FREQ=HOURLY;INTERVAL=0", "from": "2026-01-06T20:00"}}, "INTERVAL: found 0"),
         ({"cadence": {"rule": "FREQ=HOURLY;BYSECOND=0,1", "from": "2026-01-06T20:00"}}, "several times a minute"),
         ({"passengers": [{"service": "a", "tags": "*", "accepted": True}]}, "exactly one of: tags, named, accepted"),
@@ -325,7 +328,7 @@ def test_milestones_leave_out_weekends_and_holidays() -> None:
                     {"service": "b", "tags": "*", "after": ["a"]},
                 ]
             },
-            "a after b after a: none of them could be first",
+            "a after b after a: the dependencies are circular",
         ),
         ({"time_zone": "Mars/Olympus"}, "no time zone"),
     ],

@@ -42,15 +42,18 @@ DEFAULT_DEADLINE = timedelta(days=2)
 class Demands(Model):
     """What some members must do for an approval."""
 
-    approvals: int = Field(1, ge=1, description="Fewest approvals, of members of any role")
+    approvals: int = Field(1, ge=1, description="Minimum number of approvals, from members of any role")
     require: dict[Identifier, Annotated[int, Field(ge=1)]] = Field(
-        {}, description="Role: fewest approvals of members with this role; without them no number of others approves"
+        {}, description="Role: minimum number of approvals from members with this role, as part of all approvals"
     )
-    veto: People = Field((), description="Members whose rejection alone decides")
-    veto_roles: Roles = Field((), description="Roles: the rejection of a member with one of them alone decides")
+    veto: People = Field((), description="Members with a veto: their rejection rejects the release")
+    veto_roles: Roles = Field(
+        (), description="Roles with a veto: a rejection of a member with such a role rejects the release"
+    )
     deadline: Duration | None = None
     remind_before: Duration | None = Field(
-        None, description="How long before the deadline those who have not voted are reminded; none: a quarter of it"
+        None,
+        description="Time before the deadline at which members get a reminder to vote; default: a quarter of it",
     )
 
     @model_validator(mode="after")
@@ -58,7 +61,7 @@ class Demands(Model):
         if self.remind_before and self.deadline and self.remind_before >= self.deadline:
             raise ValueError(
                 f"remind_before is {in_words(self.remind_before)}, and the deadline {in_words(self.deadline)}: "
-                "nobody is reminded before they are asked"
+                "a reminder cannot be sent before the vote starts"
             )
         return self
 
@@ -66,16 +69,16 @@ class Demands(Model):
 class Quorum(Demands):
     """What a board needs to decide."""
 
-    approvals: int = Field(ge=1, description="Fewest approvals, of members of any role")
+    approvals: int = Field(ge=1, description="Minimum number of approvals, from members of any role")
     deadline: Duration = Field(
-        DEFAULT_DEADLINE, description="How long the board has; after it, no decision is a rejection"
+        DEFAULT_DEADLINE, description="Time for the vote; without a decision by then, the release is rejected"
     )
 
 
 class RuleQuorum(Demands):
     """What a rule asks of its members; a deadline that it does not name is the others'."""
 
-    deadline: Duration | None = Field(None, description="How long they have; none: as long as the other rules say")
+    deadline: Duration | None = Field(None, description="Time for the vote; default: the deadline of the other rules")
 
 
 class Board(Model):
@@ -91,7 +94,7 @@ class Condition(Model):
 
     change_types: tuple[ChangeType, ...] = Field((), description="Empty: all")
     tiers: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field((), description="Tiers of services; empty: all")
-    risk_from: int = Field(0, ge=0, le=100, description="From this risk on")
+    risk_from: int = Field(0, ge=0, le=100, description="Minimum risk of the release")
     business_units: tuple[Identifier, ...] = Field((), description="Empty: all, and services without one")
     services: tuple[Identifier, ...] = Field((), description="Empty: all")
 
@@ -103,7 +106,9 @@ class BoardRule(Model):
     when: Condition = Condition()
     board: Identifier | None = Field(None, description="A board that votes, by its own quorum")
     members: People = Field((), description="People who vote, by the rule's quorum")
-    quorum: RuleQuorum | None = Field(None, description="Of the members; beside a board, what is asked of it further")
+    quorum: RuleQuorum | None = Field(
+        None, description="Quorum of the members; with a board, an additional quorum of that board"
+    )
 
     @model_validator(mode="after")
     def _says_who_votes(self) -> Self:
@@ -125,15 +130,15 @@ class Delegation(Model):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    for_: UserName = Field(alias="for", description="The member: their seat, their role, their veto")
-    to: UserName = Field(description="Who stands in; votes once, in that seat")
+    for_: UserName = Field(alias="for", description="The member who is represented, with their role and veto")
+    to: UserName = Field(description="The delegate, who votes once, in place of the member")
     from_: Day = Field(alias="from", description="The first day, such as 2026-12-01")
     until: Day = Field(description="The last day, such as 2026-12-14")
 
     @model_validator(mode="after")
     def _is_a_time_of_somebody_else(self) -> Self:
         if self.for_ == self.to:
-            raise ValueError(f"{self.to} cannot stand in for themselves")
+            raise ValueError(f"{self.to} cannot be their own delegate")
         if self.until < self.from_:
             raise ValueError(f"it ends on {self.until}, before it begins on {self.from_}")
         return self
@@ -152,9 +157,13 @@ class BoardBook(Model):
 
     people: tuple[Person, ...]
     boards: dict[Identifier, Board]
-    rules: tuple[BoardRule, ...] = Field((), description="Who votes beside the board that a change type's flow names")
-    delegates: tuple[Delegation, ...] = Field((), description="Who stands in for a member, and when")
-    senior_management: People = Field(description="Who approves the plan of a major release; any one of them")
+    rules: tuple[BoardRule, ...] = Field(
+        (), description="Rules on who votes in addition to the board of the change type"
+    )
+    delegates: tuple[Delegation, ...] = Field((), description="Delegates of members, with their dates")
+    senior_management: People = Field(
+        description="People who can approve the plan of a major release; one approval is enough"
+    )
 
     @model_validator(mode="after")
     def _everybody_is_somebody(self) -> Self:
@@ -162,10 +171,12 @@ class BoardBook(Model):
         if twice := named_twice(users):
             raise ValueError(f"people: {twice} is listed twice")
         if twice := named_twice(person.email.casefold() for person in self.people):
-            raise ValueError(f"people: {twice} is the address of two; a person has one user name and votes once")
+            raise ValueError(
+                f"people: {twice} is the address of two people; each person needs one user name and one address"
+            )
         named = {*self.voters, *self.senior_management, *(delegate.for_ for delegate in self.delegates)}
         if strangers := sorted(named - set(users)):
-            raise ValueError(f"{', '.join(strangers)} is not among people")
+            raise ValueError(f"{', '.join(strangers)} is not listed under people")
         return self
 
     @model_validator(mode="after")
@@ -173,9 +184,11 @@ class BoardBook(Model):
         refuse_rules_twice(self.rules)
         for one, other in combinations(self.delegates, 2):
             if one.meets(other) and one.to == other.to:
-                raise ValueError(f"delegates: {one.to} stands in for two at a time; a delegate votes once, for one")
+                raise ValueError(
+                    f"delegates: {one.to} represents two members at the same time; a delegate votes for one member"
+                )
             if one.meets(other) and one.for_ == other.for_:
-                raise ValueError(f"delegates: {one.for_} has two delegates at a time; a seat has one ballot")
+                raise ValueError(f"delegates: {one.for_} has two delegates at the same time; a member has one ballot")
         return self
 
     @property
@@ -196,4 +209,4 @@ class BoardBook(Model):
 
 
 def _stranger(user: str) -> Person:
-    raise KeyError(f"{user} is not among the people of board.yaml")
+    raise KeyError(f"{user} is not listed under people in board.yaml")

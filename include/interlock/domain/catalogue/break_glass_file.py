@@ -24,17 +24,19 @@ class Grant(Model):
     model_config = ConfigDict(serialize_by_alias=True)
 
     user: UserName
-    from_: Instant = Field(alias="from", description="From this instant on, such as 2026-12-01T18:00:00Z")
-    until: Instant = Field(description="Not at this instant any more; at most 24 hours later")
-    reason: Line = Field(description="Why, for the ledger and for whoever reads it in years")
-    incident: Line | None = Field(None, description="The incident's number, if there is one")
-    dags: tuple[DagId, ...] = Field((), description="The Dags that it is for; empty: all under release control")
+    from_: Instant = Field(alias="from", description="Start of the grant, such as 2026-12-01T18:00:00Z")
+    until: Instant = Field(description="End of the grant (exclusive); at most 24 hours after from")
+    reason: Line = Field(description="The reason, which is recorded in the ledger")
+    incident: Line | None = Field(None, description="The incident number, if there is one")
+    dags: tuple[DagId, ...] = Field(
+        (), description="The Dags that the grant covers; empty: all Dags under release control"
+    )
 
     @model_validator(mode="after")
     def _is_short(self) -> Self:
         if not timedelta() < self.until - self.from_ <= MAX_GRANT_DURATION:
             hours = int(MAX_GRANT_DURATION.total_seconds() // 3600)
-            raise ValueError(f"the grant of {self.user} must be longer than nothing and at most {hours} hours long")
+            raise ValueError(f"the grant of {self.user} must be longer than zero and at most {hours} hours")
         if twice := named_twice(self.dags):
             raise ValueError(f"{twice} is named twice")
         return self

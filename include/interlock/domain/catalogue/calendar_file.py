@@ -49,7 +49,7 @@ def zone_of(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{name} is no time zone; one is called as in Europe/Berlin, or UTC") from error
+        raise ValueError(f"{name} is not a time zone; examples: Europe/Berlin, UTC") from error
 
 
 def _is_a_zone(name: str) -> str:
@@ -76,7 +76,7 @@ def repeated(rule: str, start: datetime) -> Recurrence:
     except ValueError as error:
         raise ValueError(f"{rule} does not go with from: {error}") from error
     if first != start:
-        raise ValueError(f"from is the first time of {rule}: it would be {first or 'never'}")
+        raise ValueError(f"from must be the first occurrence of {rule}, which is {first or 'never'}")
     found.refuse_too_often()
     return found
 
@@ -94,7 +94,7 @@ Rule = Annotated[
     AfterValidator(_is_a_rule),
     Field(
         description="A recurrence rule of RFC 5545, without RRULE:, such as FREQ=WEEKLY;BYDAY=MO,WE; "
-        "an UNTIL that is a day has that day in it"
+        "an UNTIL that is a day includes that day"
     ),
 ]
 FileName = Annotated[
@@ -105,7 +105,7 @@ FileName = Annotated[
 HttpsUrl = Annotated[
     str,
     StringConstraints(pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[^\s#\x00-\x1f\x7f]*)?$", max_length=2048),
-    Field(description="Where an iCalendar file is; https, without a login"),
+    Field(description="The https URL of an iCalendar file, without a login"),
 ]
 Names = Annotated[tuple[Identifier, ...], AfterValidator(each_once)]
 
@@ -113,8 +113,8 @@ Names = Annotated[tuple[Identifier, ...], AfterValidator(each_once)]
 class Scope(Model):
     """What an entry is about: all that it names must fit; what it leaves out is everything."""
 
-    services: Names = Field((), description="Services; with business_units: either fits")
-    business_units: Names = Field((), description="Business units, of which every service is meant")
+    services: Names = Field((), description="Services; together with business_units, a match of either is enough")
+    business_units: Names = Field((), description="Business units, with all their services")
     environments: Names = Field((), description="Environments, such as production; empty: all")
 
     def holds(self, service: str, business_unit: str | None, environment: str) -> bool:
@@ -129,7 +129,7 @@ class Holidays(Model):
 
     country: str = Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1, such as DE")
     region: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9 -]{1,40}$", description="A region with holidays of its own, such as BY"
+        None, pattern=r"^[A-Za-z0-9 -]{1,40}$", description="A region with additional holidays, such as BY"
     )
 
 
@@ -138,9 +138,9 @@ class Feed(Model):
 
     file: FileName | None = None
     url: HttpsUrl | None = None
-    refresh: Duration = Field(timedelta(minutes=15), description="So old a copy of the URL is fetched again")
+    refresh: Duration = Field(timedelta(minutes=15), description="Age at which the copy of the URL is fetched again")
     oldest: Duration = Field(
-        timedelta(days=2), description="So old a copy counts for nothing: without a newer one everything is closed"
+        timedelta(days=2), description="Maximum age of the copy; with an older copy, everything is closed"
     )
 
     @model_validator(mode="after")
@@ -157,23 +157,33 @@ class CalendarEntry(Model):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    name: Identifier = Field(description="How refusals and overrides name it; each name once in a file")
+    name: Identifier = Field(description="Name of the entry in refusals and overrides; unique in the file")
     title: Line
-    kind: Kind | None = Field(None, description="None only with ical: the events say it themselves, by CATEGORIES")
+    kind: Kind | None = Field(
+        None, description="Kind of the entry; only ical can omit it, if its events have CATEGORIES"
+    )
     effect: Effect | None = Field(
-        None, description="deny: no change meanwhile; allow: changes only then; none: shown only. Empty: by the kind"
+        None,
+        description="deny: no changes; allow: changes only then; none: information only. Default: by the kind",
     )
     scope: Scope = Scope()
     from_: Moment | None = Field(None, alias="from")
-    until: Moment | None = Field(None, description="The first instant after it; of days, the last one (empty: from)")
+    until: Moment | None = Field(
+        None, description="End of the entry (exclusive); for days, the last day (default: from)"
+    )
     repeat: Rule | None = None
-    except_: tuple[Moment, ...] = Field((), alias="except", description="Days, or starts, on which it does not repeat")
+    except_: tuple[Moment, ...] = Field(
+        (), alias="except", description="Days or start times that are excluded from the repetition"
+    )
     holidays: Holidays | None = None
     ical: Feed | None = None
     during_rollout: DuringRollout = Field(
-        "back_out", description="What becomes of a rollout that is under way when it begins; of a window, when it ends"
+        "back_out",
+        description="What happens to a rollout in progress when the entry starts (for a change window: when it ends)",
     )
-    override_by: Roles = Field((), description="Roles of people who may override it for one service; empty: nobody")
+    override_by: Roles = Field(
+        (), description="Roles that may override the entry for one service; empty: it cannot be overridden"
+    )
 
     @property
     def acts(self) -> Effect:
@@ -197,7 +207,7 @@ class CalendarEntry(Model):
     def _does_what_its_kind_does(self) -> Self:
         usual = EFFECTS.get(self.kind or "")
         if self.effect and usual and self.effect != usual:
-            raise ValueError(f"a {self.kind} is always effect: {usual}; for another effect it is another kind")
+            raise ValueError(f"a {self.kind} always has effect: {usual}; use another kind for another effect")
         return self
 
     @model_validator(mode="after")
@@ -219,7 +229,7 @@ class CalendarEntry(Model):
             return self
         start, _ = self.span()
         if start.tzinfo is not None:
-            raise ValueError("what repeats has times of the calendar's time zone, without an offset")
+            raise ValueError("a repeated entry has times in the time zone of the calendar, without an offset")
         repeated(self.repeat, start)
         return self
 
@@ -239,8 +249,8 @@ class CalendarFile(Model):
     """A calendar: ``calendars/<name>.yaml``."""
 
     title: Line
-    owner: Line = Field(description="Who keeps it: named in refusals")
-    time_zone: TimeZone = Field(description="Of all days and times without an offset")
+    owner: Line = Field(description="Owner of the calendar, who is named in refusals")
+    time_zone: TimeZone = Field(description="Time zone of all days and times without an offset")
     entries: tuple[CalendarEntry, ...]
 
     @model_validator(mode="after")

@@ -36,30 +36,28 @@ class Thresholds(Model):
     """
 
     min_tests: int = Field(
-        1, ge=0, description="Fewest test cases of each kind that must have run: unit tests, and those of each suite"
+        1, ge=0, description="Minimum number of test cases that ran, for each kind: unit tests and each suite"
     )
-    max_failed_tests: int = Field(0, ge=0, description="Most test cases that may fail or error")
-    max_skipped_tests: int = Field(10, ge=0, description="Most test cases that may be skipped")
+    max_failed_tests: int = Field(0, ge=0, description="Maximum number of test cases that fail or error")
+    max_skipped_tests: int = Field(10, ge=0, description="Maximum number of skipped test cases")
     min_line_coverage_percent: FiniteFloat = Field(
-        60, ge=0, le=100, description="Line coverage of what coverage: names, percent; 0: none is demanded"
+        60, ge=0, le=100, description="Minimum line coverage in percent, for what coverage names; 0: no minimum"
     )
     max_p95_ms: FiniteFloat = Field(
-        1000, gt=0, description="95th percentile of the response time of each path, milliseconds"
+        1000, gt=0, description="Maximum 95th percentile of the response time of each path, in milliseconds"
     )
     max_error_percent: FiniteFloat = Field(
-        0, ge=0, le=100, description="Share of failed requests of each path, percent"
+        0, ge=0, le=100, description="Maximum share of failed requests of each path, in percent"
     )
     allowed_licences: tuple[Licence, ...] = Field(
         ("Apache-2.0", "MIT", "BSD-3-Clause", "BSD-2-Clause", "ISC", "PSF-2.0"),
         min_length=1,
-        description="SPDX identifiers that a component of the bundle may have",
+        description="SPDX identifiers of the licences that components of the bundle may have",
     )
-    min_components: int = Field(0, ge=0, description="Fewest components that the bill of materials must name")
-    max_p95_ratio: FiniteFloat = Field(
-        2.0, ge=1, description="Most that p95 after the release may be, as a multiple of before"
-    )
+    min_components: int = Field(0, ge=0, description="Minimum number of components in the bill of materials")
+    max_p95_ratio: FiniteFloat = Field(2.0, ge=1, description="Maximum ratio of p95 after the release to p95 before it")
     max_p95_rise_ms: FiniteFloat = Field(
-        250, ge=0, description="Rise of p95 that is never held against a release, milliseconds"
+        250, ge=0, description="Increase of p95 that is always accepted, in milliseconds"
     )
 
 
@@ -87,15 +85,19 @@ class Flow(Model):
 
     plan_approval_for_major: bool = Field(True, description="Senior management approves the plan of a major release")
     plan_approval_from_risk: int = Field(
-        101, ge=0, le=101, description="…and of any release from this risk on; 101: never"
+        101, ge=0, le=101, description="Senior management approves plans with at least this risk; 101: none"
     )
     acceptance: bool = Field(True, description="The functional approvers validate the release")
-    board: Identifier | None = Field(None, description="The board that votes on the rollout plan; none: pre-authorised")
-    further_boards: Boards = Field((), description="Boards that vote on it, too: each by its own quorum")
-    exclude_authors: bool = Field(False, description="Who wrote one of the release's commits does not vote on it")
+    board: Identifier | None = Field(
+        None, description="The board that votes on the rollout plan; without one, the change is pre-authorised"
+    )
+    further_boards: Boards = Field(
+        (), description="Additional boards that vote on the rollout plan, each with its own quorum"
+    )
+    exclude_authors: bool = Field(False, description="Authors of commits of the release do not vote on it")
     review_within: Duration | None = Field(
         None,
-        description="Time for the review of a deployed release, without which there is no next one; none: no review",
+        description="Time for the review of a deployed release; the next release waits for it. Default: no review",
     )
 
 
@@ -105,8 +107,10 @@ class FlowTightening(Model):
     plan_approval_for_major: bool | None = Field(None, description="May only become true")
     plan_approval_from_risk: int | None = Field(None, ge=0, le=101, description="May only become lower")
     acceptance: bool | None = Field(None, description="May only become true")
-    board: Identifier | None = Field(None, description="May only be set where nobody votes; else: further_boards")
-    further_boards: Boards = Field((), description="Boards that vote on the rollout plan, too")
+    board: Identifier | None = Field(
+        None, description="May only be set if the level above has no board; otherwise use further_boards"
+    )
+    further_boards: Boards = Field((), description="Additional boards that vote on the rollout plan")
     exclude_authors: bool | None = Field(None, description="May only become true")
     review_within: Duration | None = Field(None, description="May only be set or become shorter")
 
@@ -122,7 +126,7 @@ class RiskQuestion(Model):
     key: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
     question: Annotated[Line, Field(min_length=5, max_length=200)]
     points: int = Field(ge=1, le=100)
-    title: Line | None = Field(None, description="Its name among the terms of the risk; none: made of its key")
+    title: Line | None = Field(None, description="Name of the risk factor; default: derived from the key")
 
     @property
     def name(self) -> str:
@@ -138,11 +142,11 @@ class RiskFormula(Model):
 
     questions: tuple[RiskQuestion, ...] = ()
     points_per_commit: FiniteFloat = Field(
-        1, ge=0, le=100, description="Points for each commit since what production runs"
+        1, ge=0, le=100, description="Points for each commit since the version that production runs"
     )
     max_points_for_commits: int = Field(20, ge=0, le=100)
     points_by_tier: dict[Tier, Annotated[int, Field(ge=0, le=100)]] = Field(
-        {"1": 20, "2": 10, "3": 5, "4": 0}, description="Points for each tier of services; all four are named"
+        {"1": 20, "2": 10, "3": 5, "4": 0}, description="Points for each tier of services; all four tiers are required"
     )
     points_for_major: int = Field(30, ge=0, le=100)
     points_per_failed_release: FiniteFloat = Field(
@@ -154,7 +158,7 @@ class RiskFormula(Model):
     over_last: int = Field(10, ge=0, le=1000, description="How many of the service's last releases count")
     max_points_for_record: int = Field(20, ge=0, le=100)
     declared: dict[RiskLevel, Annotated[int, Field(ge=0, le=100)]] = Field(
-        {"low": 10, "medium": 50, "high": 80}, description="The risk that a level declared at the form stands for"
+        {"low": 10, "medium": 50, "high": 80}, description="Risk value of each level that can be declared in the form"
     )
 
     @model_validator(mode="after")
@@ -187,14 +191,14 @@ class TimeLimitsTightening(Model):
 class WaiverRule(Model):
     """Who may waive failed expectations of one suite, and for how long."""
 
-    roles: Roles = Field(description="Roles of people of board.yaml; empty: nobody may")
-    longest: Duration = Field(timedelta(days=30), description="Longest time for which a waiver holds")
+    roles: Roles = Field(description="Roles of people of board.yaml; empty: no waivers")
+    longest: Duration = Field(timedelta(days=30), description="Maximum validity of a waiver")
 
 
 class WaiverTightening(Model):
     """What a lower level asks beyond a rule on waivers: fewer roles, a shorter time."""
 
-    roles: Roles | None = Field(None, description="Some of the roles of the level above; empty: nobody may")
+    roles: Roles | None = Field(None, description="A subset of the roles of the level above; empty: no waivers")
     longest: Duration | None = None
 
 
@@ -209,22 +213,24 @@ class BuildRules(Model):
 
     isolation: Isolation = Field(
         "required",
-        description="Where nothing can isolate a build, required: it is refused; recorded: it is done without, which "
-        "provenance, quality report and ballots say",
+        description="If a build cannot be isolated: required refuses it; recorded runs it without isolation, which "
+        "provenance, quality report and ballots show",
     )
     registries: Registries = Field(
         (), description="Airflow connections of registries that services may name; empty: builds have no network"
     )
-    memory_mib: int = Field(8192, ge=64, description="Most memory of a build with all its processes, in MiB")
-    disk_mib: int = Field(16384, ge=16, description="Most that a build may have on disk, its checkout too, in MiB")
-    processes: int = Field(4096, ge=16, description="Most processes and threads that a build may have at a time")
+    memory_mib: int = Field(8192, ge=64, description="Maximum memory of a build with all its processes, in MiB")
+    disk_mib: int = Field(16384, ge=16, description="Maximum disk space of a build including its checkout, in MiB")
+    processes: int = Field(4096, ge=16, description="Maximum number of concurrent processes and threads of a build")
 
 
 class BuildsTightening(Model):
     """What a lower level asks beyond the rules on builds: isolation, fewer registries."""
 
     isolation: Literal["required"] | None = None
-    registries: Registries | None = Field(None, description="Some of the registries of the level above; empty: none")
+    registries: Registries | None = Field(
+        None, description="A subset of the registries of the level above; empty: none"
+    )
 
 
 class Tightening(Model):
@@ -232,13 +238,13 @@ class Tightening(Model):
 
     thresholds: dict[str, FiniteFloat | int | list[str]] = Field({}, description="Keys of the enterprise's thresholds")
     coverage: Annotated[tuple[CoverageOf, ...], AfterValidator(each_once)] = Field(
-        (), description="Of what coverage is demanded, beyond what the levels above demand"
+        (), description="Additional coverage requirements, beyond the levels above"
     )
     unknown_components: Literal["refuse"] | None = None
-    change_types: dict[ChangeType, FlowTightening] = Field({}, description="What flows ask beyond the enterprise's")
+    change_types: dict[ChangeType, FlowTightening] = Field({}, description="Additional requirements of the flows")
     time_limits: TimeLimitsTightening = TimeLimitsTightening()
-    board_rules: tuple[BoardRule, ...] = Field((), description="Rules on who votes, beside those of board.yaml")
-    waivers: dict[QualitySuite, WaiverTightening] = Field({}, description="Suites whose waivers are narrowed")
+    board_rules: tuple[BoardRule, ...] = Field((), description="Additional rules on who votes, beyond board.yaml")
+    waivers: dict[QualitySuite, WaiverTightening] = Field({}, description="Suites with stricter rules for waivers")
     builds: BuildsTightening = BuildsTightening()
 
     @model_validator(mode="after")
@@ -260,7 +266,7 @@ class Findings(Model):
         (), description="People of board.yaml, or e-mail addresses"
     )
     every: Annotated[Duration, AfterValidator(_often_enough)] = Field(
-        timedelta(minutes=5), description="How often the Dag reconcile looks: from a minute to a day"
+        timedelta(minutes=5), description="Interval of the Dag reconcile: from one minute to one day"
     )
 
 
@@ -269,19 +275,19 @@ class StandardChange(Model):
 
     name: Identifier
     title: Line
-    authorised_by: Line = Field(description="Who authorised it, and when; for people and the ledger")
+    authorised_by: Line = Field(description="Who authorised the template, and when; recorded in the ledger")
     services: tuple[Identifier, ...] = Field((), description="Empty: all")
     tiers: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field((), description="Tiers of services; empty: all")
     steps: tuple[Literal["patch", "minor", "same", "rollback"], ...] = Field(
         min_length=1,
-        description="How far the version may go; same: again what runs already; rollback: back to what ran before",
+        description="Allowed version steps; same: the running version again; rollback: an earlier release",
     )
     risk_up_to: int = Field(ge=0, le=100)
     answered_no: tuple[str, ...] = Field(
         (),
-        description="Keys of risk questions that must be answered with no; by a rollback: of the releases it undoes",
+        description="Keys of risk questions that must be answered with no; for a rollback: in all undone releases",
     )
-    until: Day | None = Field(None, description="The last day (UTC); none: until it is taken out")
+    until: Day | None = Field(None, description="The last day (UTC); default: no end")
 
 
 def _each_kind_once(value: tuple[ChangeType, ...]) -> tuple[ChangeType, ...]:
@@ -298,11 +304,11 @@ class TrainRules(Model):
 
     one_decision: ChangeTypes = Field(
         (ChangeType.STANDARD, ChangeType.NORMAL),
-        description="Change types whose board votes once, on the train's manifest; of others, on each passenger's plan",
+        description="Change types whose board votes once, on the manifest; others: on the plan of each passenger",
     )
     outside: ChangeTypes = Field(
         tuple(ChangeType),
-        description="Change types of releases that a service with a train may have outside of its trains",
+        description="Change types that a service with a train may release outside of its trains",
     )
 
 
@@ -310,11 +316,11 @@ class Bookings(Model):
     """How environments are booked while releases change them."""
 
     second: Literal["wait", "refuse"] = Field(
-        "wait", description="A second release of a service to an environment waits in line, or is refused"
+        "wait", description="A second release of a service to an environment waits in the queue, or is refused"
     )
     longest: Duration = Field(
         timedelta(hours=6),
-        description="A booking is expected to last so long; each wave extends it; it is its release's until that ends",
+        description="Expected duration of a booking; each wave extends it. The release keeps it until it has ended",
     )
 
 
@@ -322,25 +328,27 @@ class Policy(Model):
     """The release policy of the enterprise: ``policy.yaml``."""
 
     name: Line
-    owner: Line = Field(description="Who can change this file: named in refusals")
+    owner: Line = Field(description="Owner of this file, who is named in refusals")
     thresholds: Thresholds = Thresholds()
     coverage: dict[Tier, Annotated[tuple[CoverageOf, ...], AfterValidator(each_once)]] = Field(
         {},
-        description="Of what coverage is demanded of the services of a tier; empty: none; a tier left out: each_file",
+        description="Required coverage of the services of each tier; empty: none; default for a tier: each_file",
     )
     unknown_components: Unread = Field(
-        "tell", description="Parts of a bundle whose components are not known: told of, or refused"
+        "tell", description="Parts of a bundle with unknown components: tell reports them, refuse refuses the release"
     )
     change_types: dict[ChangeType, Flow]
     risk: RiskFormula = RiskFormula()
     time_limits: TimeLimits = TimeLimits()
     waivers: dict[QualitySuite, WaiverRule] = Field(
-        {}, description="Suites whose failures may be waived, and by whom; any other may not"
+        {}, description="Suites whose failures may be waived, and by which roles; other suites cannot be waived"
     )
     standard_changes: tuple[StandardChange, ...] = Field(
-        (), description="Templates; a release of change type standard that is like none of them is refused"
+        (), description="Templates of standard changes; a standard change that matches none of them is refused"
     )
-    business_units: dict[Identifier, Tightening] = Field({}, description="What each business unit asks beyond these")
+    business_units: dict[Identifier, Tightening] = Field(
+        {}, description="Additional requirements of each business unit"
+    )
     findings: Findings = Findings()
     trains: TrainRules = TrainRules()
     bookings: Bookings = Bookings()

@@ -58,14 +58,18 @@ class Build(Model):
     tool: Literal["make", "ant", "msbuild", "maven", "gradle", "npm", "python-build", "command"]
     build: tuple[Argument, ...] = Field((), description="Arguments of the build; empty: the tool's usual target")
     test: tuple[Argument, ...] = Field((), description="Arguments of the unit tests; empty: the tool's usual target")
-    output: RelativePath = Field(description="The folder that the build leaves: the release, with its appspec.yml")
-    junit: tuple[RelativePath, ...] = Field((), description="Globs of JUnit reports; empty: where the tool leaves them")
-    coverage: RelativePath | None = Field(None, description="A coverage report: Cobertura, JaCoCo, Clover or LCOV")
-    bom: RelativePath | None = Field(None, description="A CycloneDX JSON that the build writes itself")
-    environment: tuple[EnvironmentVariable, ...] = Field(
-        (), description="Names of further environment variables that the build may see"
+    output: RelativePath = Field(description="The output folder of the build: the release with its appspec.yml")
+    junit: tuple[RelativePath, ...] = Field(
+        (), description="Globs of JUnit reports; default: the usual location of the tool"
     )
-    registries: Registries = Field((), description="What it may reach and log in to: registries that policy.yaml names")
+    coverage: RelativePath | None = Field(None, description="A coverage report: Cobertura, JaCoCo, Clover or LCOV")
+    bom: RelativePath | None = Field(None, description="A CycloneDX JSON file that the build creates")
+    environment: tuple[EnvironmentVariable, ...] = Field(
+        (), description="Names of additional environment variables for the build"
+    )
+    registries: Registries = Field(
+        (), description="Registries of policy.yaml that the build can access with their credentials"
+    )
     time_limit: Duration = timedelta(minutes=15)
 
     @model_validator(mode="after")
@@ -73,7 +77,7 @@ class Build(Model):
         if self.tool == "command" and not self.build:
             raise ValueError("tool: command needs build, the command to run")
         if secret := [name for name in self.environment if name.upper().startswith(PLATFORM_PREFIXES)]:
-            raise ValueError(f"environment: a build never sees {', '.join(secret)}, which is the platform's own")
+            raise ValueError(f"environment: {', '.join(secret)} belongs to the platform and is not available to builds")
         return self
 
 
@@ -82,7 +86,9 @@ class Suite(Model):
 
     command: tuple[Argument, ...] = Field(min_length=1)
     junit: tuple[RelativePath, ...] = Field(min_length=1)
-    registries: Registries = Field((), description="What it may reach beside the test environment")
+    registries: Registries = Field(
+        (), description="Registries that the suite can access in addition to the test environment"
+    )
     time_limit: Duration = timedelta(minutes=10)
 
 
@@ -90,9 +96,9 @@ class Load(Model):
     """A short synthetic load: the same before, on test and after."""
 
     paths: tuple[UrlPath, ...] = Field(min_length=1)
-    requests: int = Field(200, ge=1, le=100_000, description="Requests to each host, over all paths")
+    requests: int = Field(200, ge=1, le=100_000, description="Total number of requests to each host, over all paths")
     concurrency: int = Field(8, ge=1, le=512)
-    timeout: Duration = Field(timedelta(seconds=5), description="Of one request")
+    timeout: Duration = Field(timedelta(seconds=5), description="Timeout of one request")
 
     @model_validator(mode="after")
     def _each_path_is_asked(self) -> Self:
@@ -112,7 +118,7 @@ class Health(Model):
         max_length=100,
         description="The key of the JSON answer that holds the version, or a path of keys: build.version",
     )
-    timeout: Duration = Field(timedelta(seconds=30), description="Until a started host must be well")
+    timeout: Duration = Field(timedelta(seconds=30), description="Time within which a started host must be healthy")
 
 
 class SmokeCheck(Model):
@@ -128,7 +134,9 @@ class Launch(Model):
 
     image_id: str = Field(pattern=r"^ami-[0-9a-f]{8,17}$")
     instance_type: str = Field(pattern=r"^[a-z0-9.-]+$")
-    private_ip_addresses: tuple[str, ...] = Field((), description="Addresses to give, in order; empty: EC2 chooses")
+    private_ip_addresses: tuple[str, ...] = Field(
+        (), description="Private addresses for new instances, in this order; default: EC2 chooses"
+    )
     subnet_id: str | None = Field(None, pattern=r"^subnet-[0-9a-f]+$")
 
     @model_validator(mode="after")
@@ -211,57 +219,62 @@ class Environment(Model):
     """A fleet of hosts that runs the service."""
 
     hosts: dict[TagName, TagValue] = Field(min_length=1, description="EC2 tags that its instances have")
-    count: int = Field(ge=1, le=100_000, description="How many instances there must be")
+    count: int = Field(ge=1, le=100_000, description="Required number of instances")
     waves: Annotated[tuple[Wave, ...], AfterValidator(_rising)] = Field(
         (Wave(percent=100),),
         min_length=1,
         max_length=MAX_WAVES,
-        description="After each wave, this much of the fleet has the release: 1, 25%, 100%",
+        description="Cumulative size of each wave, as hosts or a percentage of the fleet: 1, 25%, 100%",
     )
     window: int | None = Field(
-        None, ge=1, le=1000, description="Hosts of a wave that are changed at a time: as one is done, the next begins"
+        None, ge=1, le=1000, description="Number of hosts of a wave that are changed concurrently"
     )
     max_failed: Amount = Field(
-        0, description="Hosts of the whole rollout that may fail, 0: none; once more have, no further host is touched"
+        0,
+        description="Error budget: number of hosts that may fail. If more fail, no further host is changed",
     )
     min_healthy: Amount = Field(
-        0, description="Hosts that stay in service at any time; those being changed and those that failed are not"
+        0,
+        description="Number of hosts that stay in service at any time; hosts in change and failed hosts do not count",
     )
     by_zone: bool = Field(False, description="Change the hosts of one availability zone before those of the next")
     min_healthy_per_zone: Amount = Field(
-        0, description="Hosts of each availability zone that stay in service at any time; a percentage is of the zone's"
+        0, description="Number of hosts of each availability zone that stay in service; a percentage refers to the zone"
     )
     target_group: TargetGroupName | None = None
     strategy: StrategyName = Field(
-        "rolling", description="rolling: wave after wave; canary: the first is judged; blue_green: to a second fleet"
+        "rolling",
+        description="rolling: wave by wave; canary: the first wave is evaluated; blue_green: deploy to a second fleet",
     )
     canary: Canary | None = Field(None, validate_default=True, description="With strategy: canary")
     blue_green: BlueGreen | None = Field(None, validate_default=True, description="With strategy: blue_green")
     on_failure: OnFailure = Field(
         "exclude",
-        description="A host that fails is left out as far as max_failed bears it; or backs the release out; or the "
-        "release manager is asked",
+        description="When a host fails: leave it out within max_failed, back the release out, or ask the release "
+        "manager",
     )
     guidance: Guidance | None = Field(None, description="With on_failure: ask")
     on_stop_failure: Literal["go_on", "refuse"] = Field(
         "go_on",
         description="When a hook of the release that runs fails as it is stopped (ApplicationStop, BeforeBlockTraffic, "
-        "AfterBlockTraffic): go_on ends what it started, and lets the new one prove itself; refuse fails the host",
+        "AfterBlockTraffic): go_on continues with the new release; refuse fails the host",
     )
     deploy_root: Annotated[str, StringConstraints(pattern=_DEPLOY_ROOT, max_length=255)] = Field(
         description="Folder on the host: absolute, or under the login's home"
     )
-    keep_releases: int = Field(3, ge=2, le=50, description="Releases that stay on a host; the back-out needs one")
+    keep_releases: int = Field(
+        3, ge=2, le=50, description="Number of releases that are kept on a host; a back-out needs one"
+    )
     drain_timeout: Duration = timedelta(minutes=5)
     aws: ConnectionId = Field("interlock_aws", description="Airflow connection to AWS")
-    ssh: ConnectionId = Field("interlock_hosts", description="Airflow connection with the login of its hosts")
+    ssh: ConnectionId = Field("interlock_hosts", description="Airflow connection with the login of the hosts")
     missing: Literal["refuse", "create"] = Field("refuse", description="What to do when instances are missing")
     launch: Launch | None = None
 
     @model_validator(mode="after")
     def _last_wave_is_the_whole(self) -> Self:
         if self.waves[-1].percent != 100:
-            raise ValueError("the last wave must be 100%, so that no host is left behind")
+            raise ValueError("the last wave must be 100%, so that all hosts get the release")
         if self.missing == "create" and self.launch is None:
             raise ValueError("missing: create needs launch")
         return self
@@ -332,7 +345,9 @@ class Environment(Model):
     @model_validator(mode="after")
     def _some_host_can_be_changed(self) -> Self:
         if _number_of(self.min_healthy, self.count) >= self.count:
-            raise ValueError(f"min_healthy: {self.min_healthy} of {self.count} hosts leaves none that can be changed")
+            raise ValueError(
+                f"min_healthy: {self.min_healthy} of {self.count} hosts leaves no host that can be changed"
+            )
         zone = self.min_healthy_per_zone
         if zone >= self.count if isinstance(zone, int) else _number_of(zone, 100) == 100:
             raise ValueError(f"min_healthy_per_zone: {zone} leaves no host of a zone that can be changed")
@@ -357,7 +372,7 @@ class Training(Model):
 
     material: RelativePath = Field(description="A Markdown file in the repository, read at the released commit")
     acknowledge: dict[Identifier, Annotated[People, Field(min_length=1)]] = Field(
-        min_length=1, description="Role: who may acknowledge for it"
+        min_length=1, description="Support role: people who can acknowledge the training for it"
     )
 
 
@@ -367,17 +382,23 @@ class Service(Model):
     name: Identifier = Field(description="The name of its file, without .yaml")
     title: Line
     description: str = Field("", max_length=10_000)
-    owner: Line = Field(description="The team that answers for it: named in refusals and release notes")
+    owner: Line = Field(description="The responsible team, which is named in refusals and release notes")
     business_unit: Identifier | None = None
-    tier: int = Field(3, ge=1, le=4, description="1: the enterprise stops without it … 4: nobody notices for a day")
+    tier: int = Field(
+        3, ge=1, le=4, description="Criticality: 1 (business critical) to 4 (an outage of a day is acceptable)"
+    )
     source: Source
     build: Build
-    suites: dict[Identifier, Suite] = Field({}, description="Test suites that quality review runs against test")
+    suites: dict[Identifier, Suite] = Field(
+        {}, description="Test suites that the quality review runs against the test environment"
+    )
     load: Load
     health: Health
     smoke: tuple[SmokeCheck, ...] = Field(min_length=1)
     environments: dict[Identifier, Environment]
-    functional_approvers: People = Field(min_length=1, description="Who validates a release; any one of them")
+    functional_approvers: People = Field(
+        min_length=1, description="People who can accept a release; one acceptance is enough"
+    )
     audiences: tuple[Audience, ...] = ()
     training: Training | None = None
     policy: Tightening = Tightening()

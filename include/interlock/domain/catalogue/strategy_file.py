@@ -28,7 +28,7 @@ def _percent(value: object) -> object:
         return int(value.rstrip("% "))
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_TRAFFIC_PERCENT:
         return value
-    raise ValueError(f"must be a percentage from 1% to {MAX_TRAFFIC_PERCENT}%: the baseline has as much again")
+    raise ValueError(f"must be a percentage from 1% to {MAX_TRAFFIC_PERCENT}%: the baseline gets the same share")
 
 
 TrafficShare = Annotated[
@@ -48,16 +48,16 @@ TrafficShare = Annotated[
 
 def _long_enough(value: timedelta) -> timedelta:
     if value < MIN_BAKE_TIME:
-        raise ValueError(f"must be at least {MIN_BAKE_TIME.seconds} seconds: a canary is judged by what it did in it")
+        raise ValueError(f"must be at least {MIN_BAKE_TIME.seconds} seconds, so that the canary can be evaluated")
     return value
 
 
 class OwnMetric(Model):
     """A number that the service itself tells of each host."""
 
-    worse: Literal["higher", "lower", "either"] = Field("higher", description="Which change is for the worse")
+    worse: Literal["higher", "lower", "either"] = Field("higher", description="Which change counts as worse")
     by: float = Field(
-        1.25, gt=1, le=100, description="From so many times the baseline's mean on (or that part of it) it counts"
+        1.25, gt=1, le=100, description="Ratio to the mean of the baseline from which a difference counts"
     )
     critical: bool = Field(False, description="If it fails, the canary fails")
 
@@ -69,31 +69,40 @@ class Canary(Model):
     """The first wave is tried before the others: it is compared with hosts of the old version that were restarted."""
 
     bake: Annotated[Duration, AfterValidator(_long_enough)] = Field(
-        timedelta(minutes=10), description="How long it is watched"
+        timedelta(minutes=10), description="Observation time of the canary"
     )
     requests: int = Field(
-        200, ge=20, le=1_000_000, description="Requests that each of its hosts must have answered; it is watched until"
+        200,
+        ge=20,
+        le=1_000_000,
+        description="Minimum number of requests to each canary host; extends the observation time",
     )
     traffic: TrafficShare | None = Field(
-        None, description="Its share, and as much for the baseline; none: as much as any other host has"
+        None,
+        description="Traffic share of the canary; the baseline gets the same share. Default: the usual share of a host",
     )
     target_group: TargetGroupName | None = Field(None, description="Target group of the canary; with traffic")
     baseline_target_group: TargetGroupName | None = Field(
         None, description="Target group of the baseline; with traffic"
     )
     slower: float = Field(
-        1.25, gt=1, le=100, description="Response times from so many times the baseline's on count as slower"
+        1.25,
+        gt=1,
+        le=100,
+        description="Ratio to the response time of the baseline from which the canary counts as slower",
     )
     metrics_path: UrlPath | None = Field(
-        None, description="Where the service tells numbers of a host, as one JSON object; with metrics"
+        None, description="Path of the metrics of a host, one JSON object; requires metrics"
     )
-    metrics: dict[MetricName, OwnMetric] = Field({}, description="Which of these numbers are judged, and how")
-    pass_from: float = Field(95, ge=1, le=100, description="From this score on the release goes on")
-    marginal_from: float = Field(75, ge=0, le=100, description="Below this score it is backed out")
+    metrics: dict[MetricName, OwnMetric] = Field({}, description="Metrics to evaluate, and how")
+    pass_from: float = Field(95, ge=1, le=100, description="Minimum score with which the release continues")
+    marginal_from: float = Field(75, ge=0, le=100, description="Scores below this back the release out")
     marginal: Literal["ask", "fail"] = Field(
-        "ask", description="In between: the release manager is asked, or it is backed out"
+        "ask", description="For scores in between: ask the release manager, or back the release out"
     )
-    answer_within: Duration = Field(timedelta(hours=1), description="Then no answer means that it is backed out")
+    answer_within: Duration = Field(
+        timedelta(hours=1), description="Time for the answer; without an answer, the release is backed out"
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -115,12 +124,13 @@ class BlueGreen(Model):
     hosts: dict[TagName, TagValue] = Field(min_length=1, description="EC2 tags that its instances have")
     target_group: TargetGroupName
     keep: Duration = Field(
-        timedelta(hours=1), description="For so long after a switch the fleet before stays as it is, to switch back"
+        timedelta(hours=1),
+        description="Time for which the previous fleet stays unchanged after a switch, so that it can be reverted",
     )
 
 
 class Guidance(Model):
     """Who decides about a host that failed."""
 
-    answer_within: Duration = Field(timedelta(minutes=30), description="How long the release manager is waited for")
-    unanswered: Literal["exclude", "back_out"] = Field("back_out", description="What is done then")
+    answer_within: Duration = Field(timedelta(minutes=30), description="Time for the answer of the release manager")
+    unanswered: Literal["exclude", "back_out"] = Field("back_out", description="Action without an answer in time")

@@ -31,7 +31,7 @@ def _is_cron(text: str) -> str:
     try:
         croniter(text, datetime(2026, 1, 1)).get_next(datetime)
     except (CroniterError, ValueError, KeyError) as error:
-        raise ValueError(f"{text} is no cron expression with a date in it: {error}") from error
+        raise ValueError(f"{text} is not a valid cron expression: {error}") from error
     if not re.fullmatch(r"[0-9]{1,2}", text.split()[0]):
         raise ValueError(f"{text} departs more often than once an hour: its first part is one minute, such as 30")
     return text
@@ -74,7 +74,7 @@ TagPattern = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9*?][A-Za-z0-9._*?+-]{0,60}$"),
     AfterValidator(_may_be_a_version),
-    Field(description="Tags that may board, with * and ?, such as 1.*; the highest version of them does"),
+    Field(description="Pattern of tags with * and ?, such as 1.*; the highest matching version boards"),
 ]
 
 
@@ -111,9 +111,9 @@ class Target(Model):
     at: LocalTime
     milestones: tuple[Milestone, ...] = ()
     weekend: tuple[Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"], ...] = Field(
-        ("saturday", "sunday"), max_length=6, description="Days of the week on which nobody works"
+        ("saturday", "sunday"), max_length=6, description="Days of the week that are not working days"
     )
-    holidays: Holidays | None = Field(None, description="Public holidays, on which nobody works either")
+    holidays: Holidays | None = Field(None, description="Public holidays, which are not working days")
 
     @model_validator(mode="after")
     def _names_each_milestone_once(self) -> Self:
@@ -125,9 +125,9 @@ class Target(Model):
 class Boarding(Model):
     """When a train takes passengers."""
 
-    opens: Duration = Field(timedelta(days=1), description="So long before departure")
+    opens: Duration = Field(timedelta(days=1), description="Time before departure at which boarding opens")
     cut_off: Duration = Field(
-        timedelta(hours=2), description="So long before departure the manifest is frozen; then the board votes"
+        timedelta(hours=2), description="Time before departure at which the manifest is frozen and the vote starts"
     )
 
     @model_validator(mode="after")
@@ -141,9 +141,9 @@ class FreezeRule(Model):
     """What becomes of a departure that falls into a freeze."""
 
     then: Literal["move", "drop"] = Field(
-        "move", description="move: it departs as soon as it may; drop: the next one does"
+        "move", description="move: depart as soon as allowed; drop: cancel this departure"
     )
-    farthest: Duration = Field(timedelta(days=2), description="So far it is moved, and never to the next date")
+    farthest: Duration = Field(timedelta(days=2), description="Maximum delay; a departure never moves to the next date")
 
     @model_validator(mode="after")
     def _is_not_moved_for_weeks(self) -> Self:
@@ -162,7 +162,7 @@ class Named(Model):
         AfterValidator(_is_semantic),
         Field(description="A semantic version (semver.org), such as 1.4.0 or 2.0.0-rc.1"),
     ]
-    by: UserName = Field(description="Who put it there: does not vote on it")
+    by: UserName = Field(description="The person who named the version; this person does not vote")
 
     @model_validator(mode="after")
     def _is_what_its_tag_says(self) -> Self:
@@ -177,19 +177,19 @@ class TrainPassenger(Model):
     """A service that may be on a train, and how it is found out which version boards."""
 
     service: Identifier
-    tags: TagPattern | None = Field(None, description="The highest version among the tags like this")
-    named: Named | None = Field(None, description="Exactly this version")
+    tags: TagPattern | None = Field(None, description="Board the highest version among the tags with this pattern")
+    named: Named | None = Field(None, description="Board exactly this version")
     accepted: Literal[True] | None = Field(
-        None, description="What was accepted or rehearsed last, since the manifest was frozen that sent it last"
+        None, description="Board the last version that was accepted or rehearsed since its last departure"
     )
     after: Annotated[tuple[Identifier, ...], AfterValidator(each_once)] = Field(
-        (), description="Passengers that it depends on: they arrive before it departs"
+        (), description="Passengers that must arrive before this one departs"
     )
-    summary: Line | None = Field(None, description="What the board reads; none: made of service and version")
+    summary: Line | None = Field(None, description="Summary for the board; default: service and version")
     tickets: tuple[str, ...] = ()
     risk: dict[str, bool] = Field({}, description="Keys of risk questions of policy.yaml that are answered with yes")
-    late: Late | None = Field(None, description="If it is not ready at the cut-off; none: as the train says")
-    failed: Late | None = Field(None, description="If its release fails; none: as the train says")
+    late: Late | None = Field(None, description="When it is not ready at the cut-off; default: the rule of the train")
+    failed: Late | None = Field(None, description="When its release fails; default: the rule of the train")
 
     @model_validator(mode="after")
     def _boards_in_one_way(self) -> Self:
@@ -204,20 +204,22 @@ class Train(Model):
     name: Identifier = Field(description="The name of its file, without .yaml")
     title: Line
     description: str = Field("", max_length=10_000)
-    owner: Line = Field(description="Who keeps it: named in refusals")
+    owner: Line = Field(description="Owner of the train, who is named in refusals")
     time_zone: TimeZone
-    cadence: Cadence | None = Field(None, description="None: an enterprise release, with target")
+    cadence: Cadence | None = Field(None, description="Schedule; an enterprise release has a target instead")
     target: Target | None = None
     boarding: Boarding = Boarding()
     freeze: FreezeRule = FreezeRule()
     environment: Literal["production"] = "production"
     change_type: ChangeType = ChangeType.NORMAL
-    board: Identifier | None = Field(None, description="A board of board.yaml that votes beside the passengers' own")
+    board: Identifier | None = Field(
+        None, description="A board of board.yaml that votes in addition to the boards of the passengers"
+    )
     late: Late = Field("left_behind", description="What happens to a passenger that is not ready at the cut-off")
     failed: Late = Field("left_behind", description="What happens when a passenger's release fails")
     patience: Duration = Field(
         timedelta(hours=4),
-        description="So long the train waits for who is late or failed, for a repository, and for a passenger in line",
+        description="Maximum time to wait for a late or failed passenger, a repository, or a queued release",
     )
     passengers: tuple[TrainPassenger, ...] = Field(min_length=1)
 
@@ -236,7 +238,7 @@ class Train(Model):
             if strangers := sorted(set(one.after) - set(services)):
                 raise ValueError(f"passengers: {one.service} is after {', '.join(strangers)}, not on the train")
         if circle := _circle({one.service: one.after for one in self.passengers}):
-            raise ValueError(f"passengers: {' after '.join(circle)}: none of them could be first")
+            raise ValueError(f"passengers: {' after '.join(circle)}: the dependencies are circular")
         return self
 
     @property

@@ -39,7 +39,7 @@ ConnectionId = Annotated[
 
 def _not_the_platforms(value: str) -> str:
     if value.lower().startswith(("interlock_", "airflow_", "aws_")):
-        raise ValueError("is a connection of the platform's own, which a build never gets")
+        raise ValueError("is a connection of the platform, which is not available to builds")
     return value
 
 
@@ -99,7 +99,7 @@ def _iso_8601(value: object) -> object:
 
 def _sensible(value: timedelta) -> timedelta:
     if not timedelta(0) < value <= MAX_DURATION:
-        raise ValueError(f"must be longer than nothing and at most {MAX_DURATION.days} days")
+        raise ValueError(f"must be longer than zero and at most {MAX_DURATION.days} days")
     return value
 
 
@@ -130,7 +130,7 @@ def _relative(value: str) -> str:
     if value.startswith("/") or ".." in value.split("/") or not value:
         raise ValueError("must be a path inside the checkout, such as build/output")
     if PurePosixPath(value) == PurePosixPath("."):
-        raise ValueError("must not be the checkout itself: name something in it, such as build/output")
+        raise ValueError("must not be the checkout itself: name a path in it, such as build/output")
     return value
 
 

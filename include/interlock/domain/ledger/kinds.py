@@ -483,7 +483,7 @@ TRAIN_ARRIVED = _kind(
     "train.arrived",
     "Train arrived",
     "What became of each passenger. The last entry of a train's chain.",
-    record="trains.manifest:Arrival",
+    record="trains.arrivals:Arrival",
     tasks=("arrival.record_arrival",),
     ends=True,
 )
