@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from interlock.adapters.build import _makers
+from interlock.adapters.build import makers
 from interlock.adapters.signing.signing import verified_statement
 from interlock.domain.canonical import canonical_bytes, sha256_of
 from interlock.domain.records import Artifact, Blob
@@ -71,7 +71,7 @@ def test_the_provenance_names_the_bundle_and_what_else_the_build_left(artifact: 
     ]
     assert statement["predicate"]["runDetails"]["metadata"]["invocationId"] == "/".join(RUN)
     ran = statement["predicate"]["buildDefinition"]["internalParameters"]["surroundings"]
-    assert ran == {"isolated": True, "how": str(_makers.find_maker(os.environ)[0]), "reaches": []}
+    assert ran == {"isolated": True, "how": str(makers.find_maker(os.environ)[0]), "reaches": []}
     assert artifact.surroundings is not None
     assert artifact.surroundings.model_dump(mode="json") == ran
     bill, signed_bill, log = statement["predicate"]["runDetails"]["byproducts"]

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from interlock.adapters.artifacts import bundle
-from interlock.adapters.build import _makers, sandboxes, tools
+from interlock.adapters.build import makers, sandboxes, tools
 from interlock.adapters.build.builders import BuildResult, build, run_suite
 from interlock.adapters.build.registries import Registry
 from interlock.adapters.build.sandbox_view import TOOLS
@@ -46,13 +46,13 @@ Built = Callable[..., BuildResult]
 def maker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Maker:
     """What makes the sandboxes: each way in which that can be done."""
     source, own_user = request.param
-    program = shutil.which("bwrap") if source == "bwrap" else _makers._bundled()
+    program = shutil.which("bwrap") if source == "bwrap" else makers._bundled()
     assert program, "bubblewrap is a package of the tests: .ci/packages"
     if own_user and os.geteuid() != 0:
         own_user = False  # only root can give a build another user
     made = Maker(program, source, own_user)
-    assert _makers._try_maker(made) == ""
-    monkeypatch.setattr(_makers, "find_maker", lambda environ: (made, ""))
+    assert makers._try_maker(made) == ""
+    monkeypatch.setattr(makers, "find_maker", lambda environ: (made, ""))
     return made
 
 
@@ -432,7 +432,7 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
 @pytest.fixture
 def nothing_isolates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand on a machine that has no bubblewrap."""
-    monkeypatch.setattr(_makers, "find_maker", lambda environ: (None, "bubblewrap (bwrap) is not installed"))
+    monkeypatch.setattr(makers, "find_maker", lambda environ: (None, "bubblewrap (bwrap) is not installed"))
 
 
 @pytest.mark.usefixtures("nothing_isolates")
@@ -468,7 +468,7 @@ def test_a_folder_of_tools_that_holds_the_platform_is_refused(checkout: Path) ->
 def test_tools_that_a_build_cannot_read_are_not_missing_without_a_word(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_makers, "find_maker", lambda environ: (Maker("bwrap", "bubblewrap", own_user=True), ""))
+    monkeypatch.setattr(makers, "find_maker", lambda environ: (Maker("bwrap", "bubblewrap", own_user=True), ""))
     spec = Build.model_validate({"tool": "command", "build": ("true",), "output": "out"})
     (tmp_path / "tools").mkdir(mode=0o700)
     with pytest.raises(AssetMissing, match=r"which builds cannot read.*chmod -R a\+rX"):
@@ -479,4 +479,4 @@ def test_what_cannot_make_a_sandbox_says_why(tmp_path: Path) -> None:
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho bwrap: no namespaces here >&2; exit 1\n")
     broken.chmod(0o755)
-    assert _makers._try_maker(Maker(str(broken), "bubblewrap", own_user=False)) == "bwrap: no namespaces here"
+    assert makers._try_maker(Maker(str(broken), "bubblewrap", own_user=False)) == "bwrap: no namespaces here"

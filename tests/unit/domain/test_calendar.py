@@ -317,7 +317,7 @@ def test_exceptions_are_days_or_starts() -> None:
         ({"ical": {"url": "http://example.com/x.ics"}}, "pattern"),
         ({"ical": {"file": "../x.ics"}}, "pattern"),
         ({"ical": {}}, "either a file or a url"),
-        ({"effect": "none", "from": "2026-03-02"}, "always effect: deny"),
+        ({"effect": "none", "from": "2026-03-02"}, "always has effect: deny"),
         ({"kind": "holiday", "from": "2026-03-02"}, "goes with holidays"),
         ({"holidays": {"country": "DE"}}, "goes with holidays"),
         ({"from": "2026-03-02", "repeat": "FREQ=MINUTELY"}, "HOURLY"),

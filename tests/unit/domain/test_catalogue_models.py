@@ -75,7 +75,7 @@ def with_value(data: dict[str, Any], path: str, value: object) -> dict[str, Any]
         ("environments.production.deploy_root", "srv/../..", "pattern"),
         ("environments.production.deploy_root", "srv//shop", "pattern"),
         ("environments.production.missing", "create", "needs launch"),
-        ("environments.test.min_healthy", "50%", "50% of 1 hosts leaves none"),
+        ("environments.test.min_healthy", "50%", "50% of 1 hosts leaves no host that can be changed"),
         ("environments.production.min_healthy_per_zone", 3, "3 leaves no host of a zone"),
         ("environments.production.min_healthy_per_zone", "100%", "100% leaves no host of a zone"),
         ("build.output", ".", "must not be the checkout itself"),

@@ -330,7 +330,7 @@ def test_milestones_leave_out_weekends_and_holidays() -> None:
             },
             "a after b after a: the dependencies are circular",
         ),
-        ({"time_zone": "Mars/Olympus"}, "no time zone"),
+        ({"time_zone": "Mars/Olympus"}, "is not a time zone"),
     ],
 )
 def test_a_train_that_cannot_be_is_refused(changes: dict[str, Any], why: str) -> None:

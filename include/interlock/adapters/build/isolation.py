@@ -21,8 +21,8 @@ from pathlib import Path
 from interlock.domain.errors import AssetMissing
 from interlock.domain.records import BuildEnvironment
 
+from . import makers
 from ._furnishing import make_sandbox
-from ._makers import find_maker
 from ._network_access import gateways_to
 from .registries import variables
 from .sandboxes import DEFAULT, Confines, Maker, Sandbox
@@ -46,7 +46,7 @@ def sandbox(
     :param reaches: URLs that may be reached beside the registries.
     :raises AssetMissing: no sandbox can be made here, and the policy requires one.
     """
-    maker, why_not = find_maker(environ)
+    maker, why_not = makers.find_maker(environ)
     if maker is None and confines.rules.isolation == "required":
         raise cannot_isolate(why_not)
     urls = [*reaches, *(url for one in confines.registries for url in one.urls)]
@@ -81,7 +81,7 @@ def _surroundings(maker: Maker | None, why_not: str, confines: Confines, reaches
 
 def main() -> int:
     """Say what isolates builds on this machine, or why nothing does."""
-    maker, why_not = find_maker(os.environ)
+    maker, why_not = makers.find_maker(os.environ)
     print(f"Builds are isolated by {maker}." if maker else f"Builds cannot be isolated here: {why_not}.")
     return 0 if maker else 1
 

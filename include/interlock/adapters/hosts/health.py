@@ -14,7 +14,7 @@ from interlock.domain.catalogue import Health
 from interlock.domain.errors import DeployError
 
 from .web import (
-    _ASK_TIMEOUT_SECONDS,
+    ASK_TIMEOUT_SECONDS,
     FIRST_PAUSE,
     LONGEST_PAUSE,
     NO_ANSWER,
@@ -52,7 +52,7 @@ class HealthProbe:
 async def ask_version(address: str, health: Health, *, client: httpx.AsyncClient | None = None) -> str | None:
     """Return the version that a host says it runs; None if it is not well or does not say."""
     async with use_client(client) as asking:
-        return (await _ask(address, health, asking, _ASK_TIMEOUT_SECONDS)).version
+        return (await _ask(address, health, asking, ASK_TIMEOUT_SECONDS)).version
 
 
 async def await_health(
@@ -66,7 +66,7 @@ async def await_health(
     pause = FIRST_PAUSE
     async with use_client(client) as asking:
         while True:
-            answer = await _ask(address, health, asking, min(_ASK_TIMEOUT_SECONDS, max(give_up - monotonic(), 0.1)))
+            answer = await _ask(address, health, asking, min(ASK_TIMEOUT_SECONDS, max(give_up - monotonic(), 0.1)))
             if answer.well and expected_version in (None, answer.version):
                 return
             if monotonic() + pause > give_up:

@@ -12,7 +12,7 @@ import httpx
 from interlock.domain.records import Host
 
 _CONNECTIONS = 100
-_ASK_TIMEOUT_SECONDS = 5.0
+ASK_TIMEOUT_SECONDS = 5.0
 _BODY_LIMIT = 1024 * 1024
 NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, TimeoutError)
 MAX_FAILURE_KINDS, MAX_FAILURE_LENGTH = 5, 100
@@ -25,7 +25,7 @@ async def web_client(connections: int = _CONNECTIONS) -> AsyncIterator[httpx.Asy
     """Open a client for hosts: no proxy of the surroundings, no redirects, a bounded number of connections."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     async with httpx.AsyncClient(
-        trust_env=False, verify=False, follow_redirects=False, limits=limits, timeout=_ASK_TIMEOUT_SECONDS
+        trust_env=False, verify=False, follow_redirects=False, limits=limits, timeout=ASK_TIMEOUT_SECONDS
     ) as client:
         yield client
 
@@ -59,7 +59,7 @@ async def ask_numbers(hosts: Sequence[Host], port: int, path: str) -> dict[str, 
 
 async def _numbers(address: str, client: httpx.AsyncClient) -> dict[str, float]:
     try:
-        status, body = await get_response(client, address, _ASK_TIMEOUT_SECONDS)
+        status, body = await get_response(client, address, ASK_TIMEOUT_SECONDS)
         told = httpx.Response(200, content=body).json() if status == 200 else {}
     except (*NO_ANSWER, ValueError):
         return {}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from interlock.adapters.build import _makers, isolation
+from interlock.adapters.build import isolation, makers
 from interlock.estate.airflow import provision, witness
 from interlock.estate.airflow.home import airflow_environment, temporary_folder
 from interlock.estate.private_files import write_private
@@ -71,7 +71,7 @@ def begin(settings: Settings, environment: Mapping[str, str], steps: Steps) -> N
 
 def tell_of_builds(environment: Mapping[str, str], steps: Steps) -> None:
     """Say before anything else if no build can be isolated on this machine."""
-    maker, why_not = _makers.find_maker(environment)
+    maker, why_not = makers.find_maker(environment)
     if maker is None:
         told = f"No build is isolated: {why_not}. {isolation.cannot_isolate(why_not).next_step}."
         steps.console.print(f"[yellow]![/] {escape(told)}", highlight=False, soft_wrap=True)
