@@ -5,6 +5,7 @@ The tests share one stack, whose production runs 1.0.0 when it starts; each says
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -136,6 +137,7 @@ def test_a_release_that_breaks_in_production_is_backed_out(stack: Stack, rita: C
         row for row in rita.get(f"dags/{DAG}/dagRuns", order_by="-run_after")["dag_runs"] if row["state"] == "running"
     ]
     run = Release(rita, waiting[0]["dag_run_id"]) if waiting else rita.release("1.3.0")
+    mails = len(stack.mails())
     accept(stack, run)
     approve(stack, run)
     train(stack, run)
@@ -148,6 +150,13 @@ def test_a_release_that_breaks_in_production_is_backed_out(stack: Stack, rita: C
     assert stack.production() == {OLD}
     assert stack.in_service() == 3, "every host is back in the target group"
     assert stack.events("bike-shop@production")[0]["extra"]["version"] == OLD
+    version = outcome["version"]
+    told = {to: mail for mail in stack.mails()[mails:] for to in mail.recipients}
+    assert told["rita@example.com"].subject == f"Bike shop {version}: backed out"
+    assert "/bikes" in told["rita@example.com"].text
+    customers = told["customers@example.com"]
+    assert customers.subject == f"Bike shop {version}: taken back", "they were told that it was about to be released"
+    assert f"You continue to use Bike shop {OLD}." in customers.text
 
 
 def test_silence_until_the_deadline_is_a_rejection(stack: Stack, rita: Colleague) -> None:
@@ -188,9 +197,19 @@ def test_a_release_goes_from_a_tag_to_every_production_host(stack: Stack, rita: 
     assert told["acknowledged"] == {"service-desk": "sam"}
     new = stack.mails()[mails:]
     assert set(told["sent"]) == {"customers", "staff"}
+    announced = [mail for mail in new if mail.subject.startswith(f"Bike shop {NEW}: ") and "To " in mail.text]
     assert {to for addresses in told["sent"].values() for to in addresses} == {
-        to for mail in new for to in mail.recipients
+        to for mail in announced for to in mail.recipients
     }
+    asked = {to: mail for mail in new if mail.subject.startswith("Your answer is needed: ") for to in mail.recipients}
+    assert set(asked) == {f"{user}@example.com" for user in ("fay", "ben", "cora", "dan", "sam")}
+    pages = {to: re.search(r'href="([^"]+)"', mail.text) for to, mail in asked.items()}
+    ballot = pages["ben@example.com"]
+    assert ballot is not None
+    assert ballot[1].startswith(f"{stack.settings.airflow_url}/dags/{DAG}/runs/"), "the mail leads to the question"
+    assert "/tasks/rollout.cast_ballot/mapped/" in ballot[1]
+    ended = [mail for mail in new if mail.subject == f"Bike shop {NEW}: deployed"]
+    assert [mail.recipients for mail in ended] == [("rita@example.com",)]
     assert all(NEW in mail.text for mail in new)
 
     decision = run.result("rollout.await_board")

@@ -37,6 +37,11 @@ def dag_of_rollback(service: str) -> str:
     return ROLLBACKS + service.replace("-", "_")
 
 
+def is_rollback(dag_id: str) -> bool:
+    """Tell whether a Dag of Interlock's takes a service back, by its name."""
+    return dag_id.startswith(ROLLBACKS)
+
+
 def dags_of_service(service: str) -> tuple[str, str]:
     """Return the Dags that change what hosts run of a service: the one that releases it, and the one that goes back."""
     return dag_of_release(service), dag_of_rollback(service)

@@ -19,13 +19,17 @@ def run_slug(run_id: str) -> str:
 
 def quality_page(dag_id: str, run_id: str) -> str:
     """Return where Airflow's UI shows a run's data docs, below its own address."""
-    return f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/plugin/quality-report"
+    return f"{run_page(dag_id, run_id)}/plugin/quality-report"
+
+
+def run_page(dag_id: str, run_id: str) -> str:
+    """Return where Airflow's UI shows a run, below its own address."""
+    return f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
 
 
 def question_page(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
     """Return where Airflow's UI asks a question of a run, below its own address."""
-    task = f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/tasks/{quote(task_id, safe='')}"
-    return f"{task}/mapped/{map_index}/required_actions"
+    return f"{run_page(dag_id, run_id)}/tasks/{quote(task_id, safe='')}/mapped/{map_index}/required_actions"
 
 
 def docs_prefix(dag_id: str, run_id: str, stage: str) -> str:

@@ -46,7 +46,7 @@ def test_commits_are_grouped_by_what_they_bring() -> None:
         "- Note: this is no prefix (cccccccccc)\n\n"
         "## Tickets\n\nSHOP-12, #7\n\n"
         "## When\n\nIn production, shortly: it is approved.\n\n"
-        "## Whom to ask\n\nthe shop's team; the release was requested by rita.\n"
+        "## Contact\n\nthe shop's team; the release was requested by rita.\n"
     )
 
 
@@ -65,12 +65,21 @@ def test_the_time_is_told_in_utc() -> None:
     assert "In the test environment only, as a rehearsal.\n" in notes(rehearsal=True)
 
 
-def test_an_announcement_has_one_line_of_subject() -> None:
-    subject, text = announcement(plan(), service(), CUSTOMERS, "# Notes\n")
+def test_an_announcement_has_one_line_of_subject_and_no_commits() -> None:
+    subject, text = announcement(plan("feat: sell bikes"), service(), CUSTOMERS, "# Notes\n")
     assert subject == "Bike shop 1.1.0: Sell bikes"
-    assert text == (
-        "To Customers:\n\nBike shop 1.1.0 is about to be released: what it brings, when, and whom to ask.\n\n# Notes\n"
-    )
+    assert text.startswith("To Customers:\n\nBike shop 1.1.0 is about to be released.\n\n# Bike shop 1.1.0\n")
+    assert "- sell bikes\n" in text
+    assert "cccccccccc" not in text
+
+
+def test_a_rollback_is_announced_as_one() -> None:
+    subject, text = announcement(plan(), service(), CUSTOMERS, "# Notes\n", rollback=True)
+    assert subject == "Bike shop goes back to 1.1.0: Sell bikes"
+    assert text == "To Customers:\n\n# Notes\n"
+
+
+def test_the_subject_of_a_rehearsal_says_so() -> None:
     rehearsed, _ = announcement(plan(rehearsal=True, summary="Sell\r\nBcc: all"), service(), CUSTOMERS, "")
     assert rehearsed == "[Rehearsal] Bike shop 1.1.0: Sell Bcc: all"
 

@@ -62,7 +62,7 @@ def run(try_number: int, map_index: int = 1, **changes: Any) -> Any:
         task_id=BALLOT, **about, options=["Approve"], defaults="Approve", response_timeout=timedelta(hours=1)
     )
     ti = SimpleNamespace(id="0190", try_number=try_number, map_index=map_index)
-    return asked.execute({"ti": ti, "task_instance": ti})
+    return asked.execute({"ti": ti, "task_instance": ti, "task": asked})
 
 
 def test_a_question_is_asked_and_waits(airflow: AirflowServer, written: list[str]) -> None:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import Envelope
 from airflow.sdk.exceptions import TaskDeferred
 
 from interlock.domain.board.questions import ASK_BOARD
@@ -21,45 +16,10 @@ from interlock.stages.release import rollout as stage
 from interlock.stages.runtime import resources
 from tests.airflow_server import RUN, AirflowServer
 from tests.factories import releases
-from tests.ports import free_port
+from tests.mailbox import Mailbox
 from tests.running_task import RunningTask
 
 CAB = ("ben", "cora", "dan")
-
-
-class Mailbox:
-    """What a mail server was given; it takes nothing more when it is closed."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[str, email.message.EmailMessage]] = []
-        self.closed_for: set[str] = set()
-
-    async def handle_DATA(self, _server: object, _session: object, envelope: Envelope) -> str:
-        if self.closed_for & set(envelope.rcpt_tos):
-            return "451 Not now"
-        raw = envelope.content
-        message = email.message_from_bytes(bytes(raw or b"", "utf-8") if isinstance(raw, str) else raw or b"")
-        parsed = email.message_from_bytes(message.as_bytes(), policy=email.policy.default)
-        self.messages.append((envelope.rcpt_tos[0], parsed))
-        return "250 OK"
-
-    @property
-    def to(self) -> list[str]:
-        return [recipient.partition("@")[0] for recipient, _ in self.messages]
-
-
-@pytest.fixture
-def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
-    box = Mailbox()
-    port = free_port()
-    server = Controller(box, hostname="127.0.0.1", port=port)
-    server.start()
-    extra = '{"from_email": "releases@example.com", "disable_tls": true, "disable_ssl": true, "retry_limit": 1}'
-    connection = f'{{"conn_type": "smtp", "host": "127.0.0.1", "port": {port}, "extra": {extra}}}'
-    monkeypatch.setenv(f"AIRFLOW_CONN_{resources.SMTP.upper()}", connection)
-    monkeypatch.setattr(reminders, "_base_url", lambda: "https://airflow.example")
-    yield box
-    server.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -120,9 +80,7 @@ def test_a_reminder_leads_to_the_ballot_and_names_the_deadline(airflow: AirflowS
     woken_at(plan)
     _, message = mailbox.messages[1]
     assert message["Subject"] == "Reminder to vote: Bike shop 1.1.0 to production"
-    text = message.get_body(("html",))
-    assert text is not None
-    words = text.get_content()
+    words = mailbox.words(1)
     run = RUN[1].replace(":", "%3A").replace("+", "%2B")
     page = f"https://airflow.example/dags/{RUN[0]}/runs/{run}/tasks/rollout.cast_ballot/mapped/1/required_actions"
     assert f'<a href="{page}">' in words

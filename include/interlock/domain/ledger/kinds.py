@@ -127,6 +127,11 @@ BREAK_GLASS_USED = _kind(
     "A person with emergency access changed something that the guard would have refused. It is a finding, too.",
     api_server=True,
 )
+QUESTION_MAILED = _kind(
+    "question.mailed",
+    "People asked by e-mail",
+    "Who was sent a mail with a link to a question when it was asked.",
+)
 QUESTION_WORDED = _kind(
     "question.worded",
     "Question worded",

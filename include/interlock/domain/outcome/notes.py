@@ -25,28 +25,37 @@ _AT_THE_START = re.compile(r"(?P<number>[0-9]{0,9})(?P<mark>#{1,6}(?= |$)|[+-](?
 """What would begin a heading, a list or a rule."""
 
 
-def release_notes(plan: ReleasePlan, service: Service) -> str:
-    """Return the release notes as Markdown: what is new, the tickets, when, and whom to ask."""
+def release_notes(plan: ReleasePlan, service: Service, *, commits: bool = True) -> str:
+    """Return the release notes as Markdown: what is new, the tickets, when, and the contact.
+
+    :param commits: name the commit of each change.
+    """
     sections = [
         f"# {escaped(service.title)} {escaped(plan.version)}",
         escaped(plan.summary),
-        *_changes(plan),
+        *_changes(plan, commits),
         *_tickets(plan.tickets),
         f"## When\n\n{_when(plan)}",
-        f"## Whom to ask\n\n{escaped(service.owner)}; the release was requested by {escaped(plan.requested_by)}.",
+        f"## Contact\n\n{escaped(service.owner)}; the release was requested by {escaped(plan.requested_by)}.",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def announcement(plan: ReleasePlan, service: Service, audience: Audience, notes: str) -> tuple[str, str]:
-    """Return subject and text of the message that tells an audience of a release."""
+def announcement(
+    plan: ReleasePlan, service: Service, audience: Audience, notes: str, *, rollback: bool = False
+) -> tuple[str, str]:
+    """Return subject and text of the message that tells an audience of a release, or of a rollback.
+
+    :param notes: what is told of a rollback; a release is told by its plan, without commits.
+    """
     rehearsal = "[Rehearsal] " if plan.rehearsal else ""
-    subject = one_line(f"{rehearsal}{service.title} {plan.version}: {plan.summary}")
-    text = [
-        f"To {one_line(audience.title)}:",
-        f"{service.title} {plan.version} is about to be released: what it brings, when, and whom to ask.",
-        notes.strip(),
-    ]
+    what = f"{service.title} goes back to {plan.version}" if rollback else f"{service.title} {plan.version}"
+    subject = one_line(f"{rehearsal}{what}: {plan.summary}")
+    text = [f"To {one_line(audience.title)}:"]
+    if rollback:
+        text += [notes.strip()]
+    else:
+        text += [f"{what} is about to be released.", release_notes(plan, service, commits=False).strip()]
     return subject, "\n\n".join(text) + "\n"
 
 
@@ -61,14 +70,14 @@ def one_line(text: str) -> str:
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
-def _changes(plan: ReleasePlan) -> Iterator[str]:
+def _changes(plan: ReleasePlan, commits: bool) -> Iterator[str]:
     since = f" since {escaped(plan.previous_version)}" if plan.previous_version else ""
     if not plan.commits:
         yield f"Nothing has changed{since}."
         return
     groups: dict[str, list[str]] = {}
     for commit in plan.commits:
-        group, line = _change(commit)
+        group, line = _change(commit, f" ({commit.sha[:10]})" if commits else "")
         groups.setdefault(group, []).append(line)
     for heading in filter(groups.__contains__, _ORDER):
         yield f"## {heading}\n\n" + "\n".join(groups[heading])
@@ -76,15 +85,14 @@ def _changes(plan: ReleasePlan) -> Iterator[str]:
         yield f"…and {more} earlier {'change' if more == 1 else 'changes'}{since}."
 
 
-def _change(commit: Commit) -> tuple[str, str]:
-    """Return under which heading a commit goes, and its line there."""
+def _change(commit: Commit, name: str) -> tuple[str, str]:
+    """Return under which heading a commit goes, and its line there, which ends with the commit's name."""
     found = _CONVENTIONAL.fullmatch(one_line(commit.subject))
-    short = f"({commit.sha[:10]})"
     if found is None:
-        return _OTHER, f"- {escaped(commit.subject)} {short}"
+        return _OTHER, f"- {escaped(commit.subject)}{name}"
     heading = _BREAKING if found["breaking"] else _GROUPS.get(found["kind"].lower(), _OTHER)
     scope = f"{escaped(found['scope'])}: " if found["scope"] else ""
-    return heading, f"- {scope}{escaped(found['text'])} {short}"
+    return heading, f"- {scope}{escaped(found['text'])}{name}"
 
 
 def _tickets(tickets: Sequence[str]) -> Iterable[str]:

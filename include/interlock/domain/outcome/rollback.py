@@ -174,10 +174,10 @@ def rollback_notes(service: Service, plan: ReleasePlan, release: DeployedRelease
         [
             f"# {escaped(service.title)} goes back to {escaped(plan.version)}",
             escaped(plan.summary),
-            f"What {escaped(plan.previous_version or 'runs now')} brought is gone until it is released anew. "
+            f"The changes of {escaped(plan.previous_version or 'the current version')} are removed for now. "
             f"{escaped(plan.version)} was in {plan.target} before: it was deployed on "
             f"{release.at.astimezone(UTC):%Y-%m-%d}.",
-            f"## Whom to ask\n\n{escaped(service.owner)}; the rollback was asked for by {escaped(plan.requested_by)}.",
+            f"## Contact\n\n{escaped(service.owner)}; the rollback was requested by {escaped(plan.requested_by)}.",
             "",
         ]
     )

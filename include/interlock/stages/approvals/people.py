@@ -7,7 +7,7 @@ never from a task's state or result, which an operator of Airflow can edit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -27,6 +27,8 @@ from interlock.domain.records import Vote
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import chain_entries, record, refuse_other_words
 from interlock.stages.runtime.taskflow import reasons_kept, this_run
+
+from .mails import QuestionMail
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -64,9 +66,15 @@ class Question(HITLOperator):
 
     A worker may die before it has asked, so a question is tried again. But it is asked once: when Airflow runs an
     operator again, it wipes the answer to its request, so a request that is there already is left as it is.
+
+    :param answer_by: the deadline as ISO 8601, for the mail; none: the end of ``response_timeout``.
     """
 
     template_fields = ()
+
+    def __init__(self, *, answer_by: str | None = None, **kwargs: Any) -> None:
+        super().__init__(notifiers=[QuestionMail()], **kwargs)
+        self.answer_by = answer_by
 
     def execute(self, context: Context) -> Any:
         """Ask; in a later try, go on waiting for the answer to what was asked, or end if it was answered."""
@@ -78,6 +86,8 @@ class Question(HITLOperator):
             if asked.answered:
                 self.log.info("Asked and answered in an earlier try.")
                 return None
+            for notifier in self.notifiers:
+                notifier(context)
             # Parking does not touch the request, and goes on at once if the answer has come meanwhile.
             raise TaskAwaitingInput(method_name="execute_complete", timeout=self.response_timeout)
         return super().execute(context)
@@ -92,14 +102,22 @@ def _request(task_id: str, map_index: int) -> Answer | None:
 
 
 def question(
-    subject: str, body: str, digest: str, people: Sequence[Person], *, options: Sequence[str] = ()
+    subject: str,
+    body: str,
+    digest: str,
+    people: Sequence[Person],
+    *,
+    options: Sequence[str] = (),
+    answer_by: datetime | None = None,
 ) -> dict[str, Any]:
     """Describe a question for :func:`ask`: its body names the digest of what is decided on.
 
     :param people: who may answer; any one of them does.
     :param options: the answers to this question, when they are not the same for all.
+    :param answer_by: the deadline, if it is before the end of the time for an answer that the task has.
     """
     return {
+        **({"answer_by": answer_by.isoformat()} if answer_by else {}),
         **({"options": list(options)} if options else {}),
         "subject": subject,
         "body": f"{body.rstrip()}\n\n{BINDING.format(digest=digest)}",

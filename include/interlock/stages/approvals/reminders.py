@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from interlock.adapters import mail
 from interlock.adapters.airflow.rest_api import Answer
-from interlock.adapters.templates import Markdown, render
+from interlock.adapters.templates import render
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.board.seats import seat_of
 from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import BoardBook, Person, Service
 from interlock.domain.ledger.kinds import BOARD_REMINDED
-from interlock.domain.paths import question_page
 from interlock.domain.records import RolloutPlan
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.taskflow import this_run
 
+from .mails import answer_link
 from .people import BINDING
 
 if TYPE_CHECKING:
@@ -89,21 +89,13 @@ def _send(
     book: BoardBook,
 ) -> None:
     """Send a reminder and record it; a crash between the two sends it twice, under one message id."""
-    page = question_page(*this_run(), ballot.task_id, ballot.map_index)
     told: dict[str, Any] = {"service": service, "rollout": rollout, "board": rule, "names": book.names}
     same = sha256("/".join((*this_run(), rollout.digest, person.user)).encode()).hexdigest()[:32]
     mail.send(
         smtp,
         to=[person.email],
         subject=f"Reminder to vote: {service.title} {rollout.version} to {rollout.environment}",
-        text=render("reminder.md.j2", voter=person.name, page=Markdown(f"<{_base_url()}/{page}>"), **told),
+        text=render("reminder.md.j2", voter=person.name, page=answer_link(ballot.task_id, ballot.map_index), **told),
         message_id=f"<{same}@interlock>",
     )
     record(BOARD_REMINDED, {"user": person.user, "digest": rollout.digest, "ballot": ballot.map_index})
-
-
-def _base_url() -> str:
-    """Return Airflow's own address, as people reach it."""
-    from airflow.sdk.configuration import conf
-
-    return str(conf.get("api", "base_url", fallback="")).rstrip("/")

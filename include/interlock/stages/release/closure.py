@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from airflow.sdk import TriggerRule, XComArg, chain, get_current_context, task_group
 
@@ -37,21 +37,23 @@ from interlock.domain.records import (
     Decision,
     Outcome,
     QualityReport,
-    Record,
     ReleasePlan,
     RolloutPlan,
     VerificationReport,
     WaveReport,
 )
 from interlock.stages.runtime import bookings, resources
-from interlock.stages.runtime.evidence import chain_entries, plan_in, record, this_task
+from interlock.stages.runtime.evidence import all_in, chain_entries, last_in, plan_in, record, this_task
 from interlock.stages.runtime.history import remember
 from interlock.stages.runtime.taskflow import REASON, keep_result, stage_task, this_run
 from interlock.stages.strategies.rolling import answered_versions
 
+from .outcome_mails import send_outcome
+
 log = logging.getLogger(__name__)
-OWN_TASKS = frozenset({"closure.record_outcome", "closure.pack_evidence", "closure.close_release"})
-R = TypeVar("R", bound=Record)
+OWN_TASKS = frozenset(
+    {"closure.record_outcome", "closure.send_outcome", "closure.pack_evidence", "closure.close_release"}
+)
 
 
 class ReleaseFailed(ReleaseError):
@@ -66,12 +68,12 @@ def record_outcome(service: str) -> Outcome:
     report now. A recorded outcome does not change, except that a failed release can still be backed out.
     """
     entries = chain_entries()
-    known = _last_in(entries, RELEASE_CLOSED, Outcome)
+    known = last_in(entries, RELEASE_CLOSED, Outcome)
     if known is not None and known.outcome != "failed":
         return known
     rollout = plan_in(entries)
-    waves = tuple({wave.number: wave for wave in _all_in(entries, WAVE_DEPLOYED, WaveReport)}.values())
-    back_out = _last_in(entries, BACK_OUT_DONE, BackOutReport)
+    waves = tuple({wave.number: wave for wave in all_in(entries, WAVE_DEPLOYED, WaveReport)}.values())
+    back_out = last_in(entries, BACK_OUT_DONE, BackOutReport)
     outcome = decide_outcome(
         service=service,
         version=_version(entries),
@@ -79,13 +81,13 @@ def record_outcome(service: str) -> Outcome:
         decisions=[
             decided[-1]
             for kind in (PLAN_DECIDED, ACCEPTANCE_DECIDED, BOARD_DECIDED)
-            if (decided := _all_in(entries, kind, Decision))
+            if (decided := all_in(entries, kind, Decision))
         ],
-        quality=_last_in(entries, QUALITY_JUDGED, QualityReport),
+        quality=last_in(entries, QUALITY_JUDGED, QualityReport),
         rollout=rollout,
-        communication=_last_in(entries, COMMUNICATION_RECORDED, Communication),
+        communication=last_in(entries, COMMUNICATION_RECORDED, Communication),
         waves=waves,
-        verification=_last_in(entries, VERIFICATION_JUDGED, VerificationReport),
+        verification=last_in(entries, VERIFICATION_JUDGED, VerificationReport),
         back_out=back_out,
         running=_running(service, rollout) if waves or back_out else {},
     )
@@ -123,7 +125,7 @@ def close_release(service: str) -> Outcome:
 
     :raises ReleaseFailed: the release has another outcome, or no outcome is recorded.
     """
-    outcome = _last_in(chain_entries(), RELEASE_CLOSED, Outcome)
+    outcome = last_in(chain_entries(), RELEASE_CLOSED, Outcome)
     if outcome is None:
         raise ReleaseFailed(f"The ledger has no outcome of this release of {service}.")
     keep_result(outcome)
@@ -137,16 +139,8 @@ def close_release(service: str) -> Outcome:
 
 def _version(entries: Sequence[Entry]) -> str:
     """Return the version that was asked for, whatever the stages made of it; of a rollback it may be chosen later."""
-    planned = _last_in(entries, PLAN_MADE, ReleasePlan)
+    planned = last_in(entries, PLAN_MADE, ReleasePlan)
     return str(get_current_context()["params"].get("version") or (planned.version if planned else "?"))
-
-
-def _all_in(entries: Sequence[Entry], kind: str, model: type[R]) -> list[R]:
-    return [model.model_validate(entry.payload, extra="ignore") for entry in entries if entry.kind == kind]
-
-
-def _last_in(entries: Sequence[Entry], kind: str, model: type[R]) -> R | None:
-    return next(iter(_all_in(entries, kind, model)[::-1]), None)
 
 
 def _ti() -> Any:
@@ -188,7 +182,7 @@ def _running(service: str, rollout: RolloutPlan | None) -> dict[str, str | None]
     tooltip="Closure: always records the outcome; a failed release stays failed",
 )
 def closure_stage(service: Service) -> XComArg:
-    """Record the outcome, pack the evidence and close the release; return the first task."""
+    """Record the outcome, tell people, pack the evidence and close the release; return the first task."""
     recorded: XComArg = record_outcome(service.name)
-    chain(recorded, pack_evidence(), close_release(service.name))
+    chain(recorded, [send_outcome(service.name), pack_evidence()], close_release(service.name))
     return recorded

@@ -13,6 +13,7 @@ from interlock.adapters.templates import render
 from interlock.domain.board.questions import ASK_SUPPORT
 from interlock.domain.catalogue import Audience, Policy, Service, Training
 from interlock.domain.change.policy import time_limits_of
+from interlock.domain.dag_names import is_rollback
 from interlock.domain.errors import GateRejected
 from interlock.domain.ledger.kinds import COMMUNICATION_RECORDED, NOTES_WRITTEN, RELEASE_ANNOUNCED
 from interlock.domain.outcome.notes import announcement, release_notes
@@ -53,7 +54,7 @@ def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communica
 
 
 def _send(smtp: Any, plan: ReleasePlan, described: Service, audience: Audience, text: str) -> None:
-    subject, body = announcement(plan, described, audience, text)
+    subject, body = announcement(plan, described, audience, text, rollback=is_rollback(this_run()[0]))
     same = sha256("/".join((*this_run(), audience.name)).encode()).hexdigest()[:32]
     mail.send(smtp, to=audience.email, subject=subject, text=body, message_id=f"<{same}@interlock>")
 
@@ -75,13 +76,14 @@ def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     if (training := _training(plan, described)) is None:
         return []
     material, digest = _material(described, training, plan.commit.sha)
+    answer_by = datetime.now(UTC) + time_limits_of(policy, described).acknowledgement
     told = {
         "plan": plan,
         "service": described,
         "material": material,
         "digest": digest,
         "names": board.names,
-        "answer_by": datetime.now(UTC) + time_limits_of(policy, described).acknowledgement,
+        "answer_by": answer_by,
     }
     return [
         question(
@@ -89,6 +91,7 @@ def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
             render("acknowledgement.md.j2", role=role, **told),
             _role_digest(digest, role),
             persons(board, users),
+            answer_by=answer_by,
         )
         for role, users in training.acknowledge.items()
     ]

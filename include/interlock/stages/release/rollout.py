@@ -174,7 +174,10 @@ def prepare_ballots(
     barred = {plan.requested_by, *rollout.excluded}
     careful = seats.careful_seats(board, asked_by=[plan.requested_by], excluded=rollout.excluded)
     to_cast = seats.ballots(board, barred=barred, since=datetime.now(UTC), until=rollout.decide_by, careful=careful)
-    return [question(subject, body, rollout.digest, persons(book, ballot.voters)) for ballot in to_cast]
+    return [
+        question(subject, body, rollout.digest, persons(book, ballot.voters), answer_by=rollout.decide_by)
+        for ballot in to_cast
+    ]
 
 
 def _answered_yes(policy: Policy, request: ReleaseRequest) -> list[str]:

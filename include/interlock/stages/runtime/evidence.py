@@ -6,7 +6,7 @@ A task that runs again does not write twice; one that comes to another result le
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from airflow.sdk import get_current_context
 
@@ -23,6 +23,7 @@ from interlock.domain.trains.manifest import Manifest
 
 from . import resources
 
+R = TypeVar("R", bound=Record)
 AfterEnd = Literal["refuse", "way_back", "go_on"]
 """What a task does when its release has ended: nothing; go on if the release failed; go on, as part of the end."""
 
@@ -142,6 +143,16 @@ def chain_entries() -> tuple[Entry, ...]:
     """Return the release's chain, proven on the way."""
     with resources.ledger() as ledger:
         return ledger.entries(this_chain())
+
+
+def all_in(entries: Sequence[Entry], kind: str, model: type[R]) -> list[R]:
+    """Return the records of one kind in a chain, in their order."""
+    return [model.model_validate(entry.payload, extra="ignore") for entry in entries if entry.kind == kind]
+
+
+def last_in(entries: Sequence[Entry], kind: str, model: type[R]) -> R | None:
+    """Return the last record of one kind in a chain; none: there is none."""
+    return next(iter(all_in(entries, kind, model)[::-1]), None)
 
 
 def plan_in(entries: Sequence[Entry]) -> RolloutPlan | None:

@@ -1,4 +1,4 @@
-"""Mail to those whom the policy names for findings and emergency stops."""
+"""Mail to those whom the policy names for findings and emergency stops, and links to pages in mails."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ import logging
 
 from interlock.adapters import mail
 from interlock.adapters.catalogue.catalogue import load_rules
+from interlock.adapters.templates import Markdown
 from interlock.domain.catalogue import BoardBook, Policy
 from interlock.locations import catalogue_folder
 
 from . import resources
 
 log = logging.getLogger(__name__)
+
+
+def page_link(path: str) -> Markdown:
+    """Return a link to a page of Airflow's, at the address by which people reach it.
+
+    :param path: below that address, without a slash at its beginning.
+    """
+    from airflow.sdk.configuration import conf
+
+    base = str(conf.get("api", "base_url", fallback="")).rstrip("/")
+    return Markdown(f"<{base}/{path}>")
 
 
 def recipients(policy: Policy, board: BoardBook) -> tuple[str, ...]:

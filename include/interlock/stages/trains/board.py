@@ -59,7 +59,10 @@ def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
     careful = seats.careful_seats(rule, asked_by=manifest.requested_by, excluded=manifest.excluded)
     to_cast = seats.ballots(rule, barred=barred, since=datetime.now(UTC), until=manifest.decide_by, careful=careful)
     subject = f"Vote: {manifest.title}, {manifest.departure:%Y-%m-%d %H:%M} UTC"
-    return [question(subject, body, manifest.digest, persons(catalogue.board, one.voters)) for one in to_cast]
+    return [
+        question(subject, body, manifest.digest, persons(catalogue.board, one.voters), answer_by=manifest.decide_by)
+        for one in to_cast
+    ]
 
 
 def count(manifest: Manifest, rule: VotingRule | None, *, expired: bool) -> Decision | None:

@@ -1,0 +1,129 @@
+"""Mail about the end of a release: to who requested it, and to the audiences if what was announced did not happen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+from airflow.sdk import TriggerRule, get_current_context
+
+from interlock.adapters import mail
+from interlock.adapters.templates import render
+from interlock.domain.catalogue import BoardBook, Service
+from interlock.domain.dag_names import is_rollback
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import (
+    PERMIT_ISSUED,
+    PLAN_MADE,
+    RELEASE_ANNOUNCED,
+    RELEASE_CLOSED,
+    RELEASE_REQUESTED,
+)
+from interlock.domain.outcome.outcome import STAGE_TITLES
+from interlock.domain.paths import run_page
+from interlock.domain.records import Communication, Outcome, ReleasePlan
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.evidence import chain_entries, last_in
+from interlock.stages.runtime.notices import page_link
+from interlock.stages.runtime.taskflow import stage_task, this_run
+
+log = logging.getLogger(__name__)
+
+AS_REQUESTED = frozenset({"deployed", "rehearsed"})
+
+
+class _Message(NamedTuple):
+    """A mail to be sent.
+
+    :param name: to whom, as the task's state keeps it.
+    """
+
+    name: str
+    to: tuple[str, ...]
+    subject: str
+    text: str
+
+
+@stage_task(task_display_name="Send the outcome by e-mail", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
+def send_outcome(service: str) -> dict[str, list[str]]:
+    """Mail the outcome to the person who requested the release, and to announced audiences if it was not deployed.
+
+    A retry does not send a mail twice. The outcome does not depend on this task.
+    """
+    entries = chain_entries()
+    outcome = last_in(entries, RELEASE_CLOSED, Outcome)
+    if outcome is None:
+        return {}
+    _, book, found = resources.catalogue_of(service)
+    messages = [*_to_requester(entries, outcome, book, found), *_to_audiences(entries, outcome, found)]
+    if not messages:
+        return {}
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+    done = get_current_context()["task_state_store"]
+    with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
+        for message in messages:
+            key = f"sent:{message.name}:{outcome.outcome}"
+            if not done.get(key):
+                same = sha256("/".join((*this_run(), message.name, outcome.outcome)).encode()).hexdigest()[:32]
+                mail.send(
+                    smtp,
+                    to=message.to,
+                    subject=message.subject,
+                    text=message.text,
+                    message_id=f"<{same}@interlock>",
+                )
+                done.set(key, True)
+    return {message.name: list(message.to) for message in messages}
+
+
+def _to_requester(entries: Sequence[Entry], outcome: Outcome, book: BoardBook, service: Service) -> Iterator[_Message]:
+    asked = next((entry.payload for entry in reversed(entries) if entry.kind == RELEASE_REQUESTED), {})
+    user = str(asked.get("requested_by", ""))
+    if user not in book.names:
+        log.info("%s, who requested this, is not in board.yaml and gets no mail.", user or "Nobody known")
+        return
+    person = book.person(user)
+    ended = outcome.outcome.replace("_", " ")
+    yield _Message(
+        user,
+        (person.email,),
+        f"{service.title} {outcome.version}: {ended}",
+        render(
+            "outcome.md.j2",
+            person=person.name,
+            service=service,
+            outcome=outcome,
+            ended=ended,
+            stage=STAGE_TITLES.get(outcome.stage, outcome.stage),
+            as_requested=outcome.outcome in AS_REQUESTED,
+            rollback=is_rollback(this_run()[0]),
+            page=page_link(run_page(*this_run())),
+        ),
+    )
+
+
+def _to_audiences(entries: Sequence[Entry], outcome: Outcome, service: Service) -> Iterator[_Message]:
+    announced = last_in(entries, RELEASE_ANNOUNCED, Communication)
+    plan = last_in(entries, PLAN_MADE, ReleasePlan)
+    if announced is None or plan is None or outcome.outcome in AS_REQUESTED:
+        return
+    titles = {audience.name: audience.title for audience in service.audiences}
+    rollback = is_rollback(this_run()[0])
+    taken_back = outcome.outcome == "backed_out"
+    touched = any(entry.kind == PERMIT_ISSUED for entry in entries)
+    for name, addresses in announced.sent.items():
+        text = render(
+            "outcome_announced.md.j2",
+            audience=titles.get(name, name),
+            service=service,
+            plan=plan,
+            taken_back=taken_back,
+            unchanged=not touched,
+            rollback=rollback,
+        )
+        what = "taken back" if taken_back else "not completed" if touched else "cancelled"
+        thing = f"Rollback of {service.title} to {plan.version}" if rollback else f"{service.title} {plan.version}"
+        yield _Message(f"audience {name}", tuple(addresses), f"{thing}: {what}", text)
