@@ -424,7 +424,7 @@ def test_a_release_that_was_backed_out_says_so_and_why(airflow: str, page: Page)
         "Verify implementation failed 3.5 s bike-shop 1.1.0 does not work in production. — backed out, verified",
         "2 bike-shop-production-3 127.20.0.13 1.0.0-0123456789ab 1.0.0-0123456789ab backed out 1.0.0",
         "service-desk acknowledged by Sam Novak",
-        "Board approved 2 of 3 members approve: ben, dan.",
+        "Board decision approved 2 of 3 members approve: ben, dan.",
     ):
         expect(page.get_by_role("row", name=row)).to_be_visible()
 
