@@ -18,9 +18,15 @@ from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect, sy
 
 from interlock.adapters.calendars.feeds import path_of_copy
 from interlock.domain.calendars.bookings import booking_chain
+from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.ledger.kinds import ENVIRONMENT_BOOKED, TRAIN_OPENED
+from interlock.domain.ledger.kinds import (
+    EMERGENCY_STOP_DECLARED,
+    EMERGENCY_STOP_LIFTED,
+    ENVIRONMENT_BOOKED,
+    TRAIN_OPENED,
+)
 from interlock.domain.trains.manifest import PlannedRun
 from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, ROOT, RUN_ID
 from tests.integration.console_server import Console, console_server
@@ -377,3 +383,28 @@ def test_a_click_on_a_departure_sent_by_hand_leads_to_its_run(airflow: str, page
     next_week(shown)
     shown.get_by_text("The weekly train (manual, paused)").first.click()
     page.wait_for_url(f"**/dags/train_weekly/runs/{BY_HAND}**")
+
+
+def test_an_emergency_stop_in_force_is_on_the_pages(airflow: str, console: Console, page: Page) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    declared = EmergencyStop(id="a1", scope="bike-shop", reason="The warehouse burns", by="olga", until=until)
+    with console.ledger() as ledger:
+        payload = declared.model_dump(mode="json")
+        ledger.append(INSTALLATION, EMERGENCY_STOP_DECLARED, payload, actor="olga", key="stop")
+    try:
+        assert httpx.get(f"{airflow}/interlock/stops").status_code == 401
+        for path in ("stops", f"stops?dag_id={RELEASE}"):
+            assert console.ask("nora", "GET", f"/interlock/{path}").json() == {"stops": [str(declared)]}
+        assert console.ask("nora", "GET", "/interlock/stops?dag_id=release_nothing").status_code == 503
+        banner = f"Emergency stop in force: {declared}"
+        expect(opened(airflow, page).get_by_role("alert")).to_have_text(banner)
+        page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(RUN_ID, safe='')}")
+        expect(page.get_by_role("alert")).to_have_text(banner)
+        page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
+        expect(page.get_by_role("heading", name="Stages")).to_be_visible()
+        expect(page.get_by_role("alert")).to_have_count(0)  # it has ended: nothing stops it
+    finally:
+        with console.ledger() as ledger:
+            lifted = {"id": "a1", "by": "maya", "scope": "bike-shop", "reason": "It is out"}
+            ledger.append(INSTALLATION, EMERGENCY_STOP_LIFTED, lifted, actor="maya", key="lift")
+    assert console.ask("nora", "GET", "/interlock/stops").json() == {"stops": []}

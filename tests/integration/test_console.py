@@ -429,6 +429,29 @@ def test_a_release_that_was_backed_out_says_so_and_why(airflow: str, page: Page)
         expect(page.get_by_role("row", name=row)).to_be_visible()
 
 
+def test_a_rollback_is_shown_as_a_release_is(airflow: str, page: Page) -> None:
+    """Let the browser read the story of a release under the name of a rollback."""
+    rollback = "rollback_bike_shop"
+    page.route(
+        f"**/api/v2/dags/{rollback}/**",
+        lambda route: route.continue_(url=route.request.url.replace(rollback, RELEASE)),
+    )
+    page.goto(f"{airflow}/interlock/release?dag_id={rollback}&run_id={quote(BACKED_OUT_ID, safe='')}")
+    expect(page.get_by_role("heading", name="Bike shop 1.1.0 backed out")).to_be_visible()
+
+
+def test_what_does_not_change_stays_in_its_place(airflow: str, page: Page) -> None:
+    page.clock.install()
+    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={RUN}")
+    heading = page.get_by_role("heading", name="Changes since 1.0.0", exact=True)
+    expect(heading).to_be_visible()
+    heading.evaluate("heading => { heading.parentElement.kept = true; }")
+    with page.expect_response("**/hitlDetails?**"):
+        page.clock.run_for(6_000)
+    expect(page.get_by_text("waiting for answers").first).to_be_visible()
+    assert heading.evaluate("heading => heading.parentElement.kept") is True
+
+
 def test_the_documents_of_a_release_are_on_its_page(
     airflow: str, page: Page, documents: dict[str, Blob], console: Console
 ) -> None:

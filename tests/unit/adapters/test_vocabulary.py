@@ -119,3 +119,10 @@ def test_a_payload_that_was_changed_does_not_keep_to_its_schema() -> None:
     assert check.is_valid(closed["payload"])
     assert not check.is_valid({**closed["payload"], "outcome": "excellent"})
     assert not check.is_valid({**closed["payload"], "added": True})
+
+
+def test_the_page_knows_the_records_of_releases_and_of_rollbacks() -> None:
+    text = vocabulary.CONSOLE.read_text(encoding="utf-8")
+    shown = {task: name for kind, name in vocabulary.SHOWN.items() for task in KINDS[kind].tasks}
+    assert {"planning.plan_release", "planning.plan_rollback"} <= set(shown)
+    assert [task for task, name in shown.items() if f'"{task}": "{name}",' not in text] == []

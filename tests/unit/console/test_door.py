@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,15 @@ from interlock.console.control.current_request import READING, App, CurrentReque
 from interlock.console.control.middleware import MAX_BODY_BYTES, ReleaseControl
 from interlock.console.control.task_requests import Lookups
 from interlock.console.record.attempts import Attempt
+from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.errors import TransientError
 from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.kinds import RELEASE_ENDED, VERSION_MARKED_BAD
+from interlock.domain.ledger.kinds import (
+    EMERGENCY_STOP_DECLARED,
+    EMERGENCY_STOP_LIFTED,
+    RELEASE_ENDED,
+    VERSION_MARKED_BAD,
+)
 from interlock.domain.trains.manifest import CONDUCTOR
 from interlock.stages.runtime import resources
 from tests.memory_ledger import MemoryLedger
@@ -377,6 +384,61 @@ def test_without_a_ledger_no_rollback_is_asked_for(behind: Behind) -> None:
     assert answer.status_code == 422
     assert "The ledger does not answer" in answer.json()["detail"]
     assert not behind.came
+
+
+# --- emergency stops ------------------------------------------------------------------------------------------------
+
+
+LATER = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def stopped(past: MemoryLedger, scope: str = "everything") -> MemoryLedger:
+    """Declare an emergency stop for the next hour."""
+    until = datetime.now(UTC) + timedelta(hours=1)
+    stop = EmergencyStop(id="a1", scope=scope, reason="The warehouse burns", by="olga", until=until)
+    past.append(INSTALLATION, EMERGENCY_STOP_DECLARED, stop.model_dump(mode="json"), actor="olga", key="stop")
+    return past
+
+
+@pytest.mark.parametrize(("route", "conf"), [(ROUTE, GOOD), (BACK_ROUTE, BACK)])
+@pytest.mark.parametrize("scope", ["everything", "retail", "bike-shop"])
+def test_what_an_emergency_stop_keeps_from_production_is_refused_at_the_form(
+    behind: Behind, past: MemoryLedger, route: str, conf: Any, scope: str
+) -> None:
+    answer = ask(behind, route, {"conf": conf, "logical_date": None}, ledger=stopped(past, scope))
+    assert answer.status_code == 422
+    said = answer.json()["detail"]
+    assert f"An emergency stop is in force: {scope}, by olga: The warehouse burns" in said
+    assert "users who may trigger emergency_stop can lift it" in said
+    assert not behind.came
+
+
+@pytest.mark.parametrize(
+    ("scope", "more"),
+    [
+        pytest.param("car-shop", {}, id="of another service"),
+        pytest.param("everything", {"rehearsal": True}, id="a rehearsal"),
+        pytest.param("everything", {"not_before": LATER}, id="when the stop is over"),
+    ],
+)
+def test_what_a_stop_does_not_matter_to_comes_through(
+    behind: Behind, past: MemoryLedger, scope: str, more: dict[str, Any]
+) -> None:
+    body = {"conf": {**GOOD, **more}, "logical_date": None}
+    assert ask(behind, ROUTE, body, ledger=stopped(past, scope)).status_code == 200
+
+
+def test_a_lifted_stop_refuses_nothing(behind: Behind, past: MemoryLedger) -> None:
+    stopped(past).append(INSTALLATION, EMERGENCY_STOP_LIFTED, {"id": "a1", "by": "maya"}, actor="maya", key="lift")
+    assert ask(behind, ROUTE, {"conf": GOOD, "logical_date": None}, ledger=past).status_code == 200
+
+
+def test_a_release_is_requested_although_the_ledger_does_not_say_whether_it_is_stopped(behind: Behind) -> None:
+    class Broken(MemoryLedger):
+        def entries(self, chain: str, **_: Any) -> Any:
+            raise TransientError("The ledger does not answer.")
+
+    assert ask(behind, ROUTE, {"conf": GOOD, "logical_date": None}, ledger=Broken()).status_code == 200
 
 
 def test_a_service_may_be_named_like_a_rollback() -> None:

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from interlock.domain.calendars.stops import (
     EVERYTHING,
+    all_in_force,
     parse_stop,
     refuse_halted,
+    refuse_stopped_release,
     scopes_of,
     stop_to_lift,
     stops_in_force,
@@ -104,3 +106,30 @@ def test_a_wave_is_halted_by_a_stop_or_a_freeze_and_by_nothing_else() -> None:
         refuse_halted([stop], [])
     with pytest.raises(HeldBack, match="calendar: Christmas"):
         refuse_halted([], ["Christmas"])
+
+
+@pytest.mark.parametrize(
+    ("not_before", "refused"),
+    [
+        pytest.param(None, True, id="as soon as it is approved"),
+        pytest.param(NOW + timedelta(hours=1), True, id="while the stop lasts"),
+        pytest.param(NOW + timedelta(hours=2), False, id="when the stop is over"),
+    ],
+)
+def test_a_release_is_stopped_if_it_could_begin_while_the_stop_lasts(
+    not_before: datetime | None, refused: bool
+) -> None:
+    stops = list(all_in_force([declared()], NOW))
+    if not refused:
+        refuse_stopped_release(stops, not_before)
+        return
+    with pytest.raises(PolicyViolation, match="An emergency stop is in force: bike-shop, by olga: Payments fail"):
+        refuse_stopped_release(stops, not_before)
+
+
+def test_all_stops_in_force_are_those_of_every_scope() -> None:
+    known = [declared("a1"), declared("a2", scope=EVERYTHING), declared("a3", hours=1)]
+    lifted = entry(EMERGENCY_STOP_LIFTED, {"id": "a1", "by": "maya"})
+    assert [stop.id for stop in all_in_force([*known, lifted], NOW)] == ["a2", "a3"]
+    assert [stop.id for stop in all_in_force(known, NOW + timedelta(minutes=90))] == ["a1", "a2"]
+    refuse_stopped_release([], None)

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from interlock.domain.calendars.bookings import Entered
-from interlock.domain.dag_names import RELEASES
+from interlock.domain.dag_names import RELEASES, ROLLBACKS
 from interlock.domain.ledger import kinds
 from interlock.domain.ledger.kinds import KINDS, Kind
 from interlock.domain.outcome.outcome import STAGE_TITLES
@@ -106,11 +106,12 @@ def _of_verifier() -> Iterator[str]:
 
 def _of_console() -> Iterator[str]:
     yield f"const RELEASES = {_quoted(RELEASES)};"
+    yield f"const ROLLBACKS = {_quoted(ROLLBACKS)};"
     yield "const STAGES = ["
     yield from (f"  [{_quoted(stage)}, {_quoted(title)}]," for stage, title in STAGE_TITLES.items())
     yield "];"
     yield "const RECORDS = {"
-    yield from (f"  {_quoted(KINDS[kind].tasks[0])}: {_quoted(name)}," for kind, name in SHOWN.items())
+    yield from (f"  {_quoted(task)}: {_quoted(name)}," for kind, name in SHOWN.items() for task in KINDS[kind].tasks)
     yield f'  {_quoted(OUTCOME)}: "outcome",'
     yield "};"
     yield "const DECISIONS = ["

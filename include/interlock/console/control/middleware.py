@@ -12,8 +12,10 @@ on which all proof rests; and nobody talks to a Dag here that only bears the nam
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from interlock.adapters.catalogue.catalogue import load_service
 from interlock.console.messages import answer, body_within, read_body, replay
 from interlock.console.record import witness
 from interlock.console.record.attempts import Note, attempt_by_task, attempt_of
+from interlock.domain.calendars.stops import STOPS, refuse_stopped_release, stops_in_force
 from interlock.domain.change.request import parse_request
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, unsafe_run
 from interlock.domain.errors import ReleaseError, RequestRefused
@@ -55,6 +58,8 @@ from .routes import RequestKind
 from .rules import is_controlled, is_root, refusal_of_root, service_of
 from .task_requests import GUARDED, Lookups, is_of_a_task, refused
 from .train_requests import not_on_the_train
+
+log = logging.getLogger(__name__)
 
 NoteRun = Callable[[str, str, CurrentRequest, bytes], None]
 
@@ -202,11 +207,30 @@ class ReleaseControl:
     def _of_a_release(self, dag_id: str, conf: Mapping[str, Any]) -> str:
         folder = self.catalogue or catalogue_folder()
         try:
-            parse_request(conf, policy=load_service(folder, service_of(dag_id)).policy)
+            request = parse_request(conf, policy=load_service(folder, service_of(dag_id)).policy)
         except RequestRefused as error:
             return str(error)
         except ReleaseError as error:
             return f"The release cannot be requested, because the catalogue of its service is invalid. {error}"
+        return "" if request.rehearsal else self._stopped(dag_id, request.not_before)
+
+    def _stopped(self, dag_id: str, not_before: datetime | None) -> str:
+        """Say which emergency stop keeps this from production; empty: none, or the ledger cannot be read.
+
+        This spares people's time; what keeps a stopped release from production is that it gets no permit.
+        """
+        name = service_of(dag_id)
+        try:
+            service = load_service(self.catalogue or catalogue_folder(), name).services[name]
+            with self._open_ledger() as ledger:
+                entries = ledger.entries(INSTALLATION, kind=STOPS)
+        except Exception:  # whatever it is: the door refuses nothing that may be in order
+            log.exception("Whether an emergency stop is in force is not known")
+            return ""
+        try:
+            refuse_stopped_release(stops_in_force(entries, service, datetime.now(UTC)), not_before)
+        except ReleaseError as error:
+            return str(error)
         return ""
 
     def _of_a_rollback(self, dag_id: str, conf: Mapping[str, Any]) -> str:
@@ -218,7 +242,7 @@ class ReleaseControl:
                 refuse_unknown(version, known, service_of(dag_id), PRODUCTION)
         except ReleaseError as error:
             return str(error)
-        return ""
+        return self._stopped(dag_id, None)
 
     async def _of_a_train(self, dag_id: str, body: bytes, scope: Scope) -> str:
         """Say why this is no train's passenger although it is asked for as one, or by the conductor; empty: fine."""

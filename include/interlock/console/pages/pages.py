@@ -76,6 +76,7 @@ def create_app(
     app.get("/docs/{dag_id}/{run_id}/{stage}/{page:path}", dependencies=[READS_RUNS])(docs_page)
     app.get("/calendar", dependencies=[Depends(get_user)])(calendar_page)
     app.get("/schedule", dependencies=[Depends(get_user)])(schedule.shown)
+    app.get("/stops", dependencies=[Depends(get_user)])(schedule.stops)
     app.get("/calendar.ics")(schedule.feed)  # by its token: programs that subscribe cannot log in
     app.get("/names", dependencies=[Depends(get_user)])(names_of_people)
     app.get("/files", dependencies=[READS_RUNS])(downloads.left_by)

@@ -30,6 +30,14 @@ async function answered(path, kind) {
   return answer;
 }
 
+// The emergency stops in force, as banners; of a Dag, those of its service.
+export async function stops(dagId = "") {
+  const path = `interlock/stops${dagId ? `?dag_id=${encodeURIComponent(dagId)}` : ""}`;
+  const found = await read(path).catch((error) => ({ problem: error.message }));
+  if (found.problem) return [element("p", { class: "reason bad" }, `Whether an emergency stop is in force is not known: ${found.problem}`)];
+  return found.stops.map((stop) => element("p", { class: "reason bad", role: "alert" }, `Emergency stop in force: ${stop}`));
+}
+
 // Our frame may not navigate Airflow's page; an anchor that lives in that page may.
 export function visit(path) {
   const anchor = parent.document.createElement("a");

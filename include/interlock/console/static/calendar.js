@@ -1,6 +1,6 @@
 // The release calendar: departures, calendars, bookings, conflicts and past releases, by month, week and agenda.
 
-import { base, element, link, read, visit } from "./airflow.js";
+import { base, element, link, read, stops, visit } from "./airflow.js";
 
 const dark = document.documentElement.dataset.theme === "dark" || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
 document.documentElement.dataset.colorScheme = dark ? "dark" : "light";
@@ -62,8 +62,8 @@ function conflicts(items) {
   );
 }
 
-function say(found) {
-  const lists = [];
+function say(found, banners) {
+  const lists = [...banners];
   for (const fault of found.faults) lists.push(element("p", { class: "reason bad" }, fault));
   for (const note of found.notes) lists.push(element("p", { class: "reason wait" }, note));
   if (found.conflicts.length) lists.push(conflicts(found.conflicts));
@@ -111,8 +111,8 @@ const calendar = new Calendar(document.getElementById("calendar"), {
   events: async (asked) => {
     const query = new URLSearchParams({ start: asked.start.toISOString(), end: asked.end.toISOString() });
     try {
-      const found = await read(`interlock/schedule?${query}`);
-      say(found);
+      const [found, banners] = await Promise.all([read(`interlock/schedule?${query}`), stops()]);
+      say(found, banners);
       return found.items.map(event);
     } catch (error) {
       said.replaceChildren(element("p", { class: "reason bad" }, error.message));

@@ -127,20 +127,42 @@ def refuse_halted(stops: Iterable[EmergencyStop], closed: Iterable[str]) -> None
         )
 
 
+def refuse_stopped_release(stops: Iterable[EmergencyStop], not_before: datetime | None) -> None:
+    """Raise PolicyViolation if a release cannot go to production because of an emergency stop.
+
+    :param stops: those in force for its service.
+    :param not_before: when its implementation starts at the earliest; none: as soon as it is approved.
+    """
+    if found := [stop for stop in stops if not_before is None or not_before < stop.until]:
+        raise PolicyViolation(
+            f"An emergency stop is in force: {' '.join(map(str, found))}",
+            rule="an emergency stop halts every rollout in its scope",
+            who="users who may trigger emergency_stop can lift it",
+            next_step="wait until the stop is lifted or over, then trigger the Dag again",
+        )
+
+
 def _declares(entry: Entry) -> bool:
     return entry.kind == EMERGENCY_STOP_DECLARED
 
 
-def stops_in_force(entries: Iterable[Entry], service: Service, now: datetime) -> Iterator[EmergencyStop]:
-    """Yield the emergency stops that hold a service back: declared, not lifted, not over.
+def all_in_force(entries: Iterable[Entry], now: datetime) -> Iterator[EmergencyStop]:
+    """Yield the emergency stops that are in force: declared, not lifted, not over.
 
     :param entries: the installation's chain.
     """
     found = list(entries)
     lifted = {entry.payload.get("id") for entry in found if entry.kind == EMERGENCY_STOP_LIFTED}
-    for entry in found:
-        if entry.kind != EMERGENCY_STOP_DECLARED or entry.payload.get("id") in lifted:
-            continue
+    for entry in filter(_declares, found):
         stop = EmergencyStop.model_validate(entry.payload)
-        if now < stop.until and stop.scope in (EVERYTHING, service.business_unit, service.name):
+        if stop.id not in lifted and now < stop.until:
             yield stop
+
+
+def stops_in_force(entries: Iterable[Entry], service: Service, now: datetime) -> Iterator[EmergencyStop]:
+    """Yield the emergency stops in force that hold a service back.
+
+    :param entries: the installation's chain.
+    """
+    scopes = (EVERYTHING, service.business_unit, service.name)
+    return (stop for stop in all_in_force(entries, now) if stop.scope in scopes)

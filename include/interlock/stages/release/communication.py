@@ -20,6 +20,7 @@ from interlock.domain.outcome.notes import announcement, release_notes
 from interlock.domain.records import Communication, Decision, ReleasePlan
 from interlock.stages.approvals.people import ACKNOWLEDGE, NOT_READY, ask, persons, question, votes_on
 from interlock.stages.runtime import resources
+from interlock.stages.runtime.permits import refuse_stopped_release
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
 
@@ -35,7 +36,11 @@ def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communic
 
 @stage_task(task_display_name="Announce the release", evidence=RELEASE_ANNOUNCED)
 def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communication:
-    """E-mail the announcement to each audience. A retry of the task does not send an announcement twice."""
+    """E-mail the announcement to each audience. A retry of the task does not send an announcement twice.
+
+    During an emergency stop nothing is announced, and the release ends.
+    """
+    refuse_stopped_release(plan)
     _, _, described = resources.catalogue_of(service)
     if plan.rehearsal or not described.audiences:
         return notes

@@ -14,6 +14,7 @@ from time import sleep
 from typing import Any
 
 from interlock.adapters.permits.issuer import Admission, PermitIssuer
+from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
 from interlock.domain.catalogue import Service
 from interlock.domain.dag_names import RECONCILE
@@ -39,7 +40,7 @@ from interlock.domain.permits import objections as permits_objections
 from interlock.domain.permits.objections import Circumstances
 from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.production import Production
-from interlock.domain.records import Decision, Host, QualityReport, RolloutPlan, Waiver
+from interlock.domain.records import Decision, Host, QualityReport, ReleasePlan, RolloutPlan, Waiver
 
 from . import bookings, calendars, resources
 from .catalogue import catalogue_digest
@@ -257,6 +258,12 @@ def refuse_emergency(service: str) -> None:
     refuse_halted(_stops(resources.catalogue_of(service)[2]), ())
 
 
+def refuse_stopped_release(plan: ReleasePlan) -> None:
+    """Raise a PolicyViolation if a release is stopped, before people are told that it is about to happen."""
+    if not plan.rehearsal:
+        stops.refuse_stopped_release(_stops(resources.catalogue_of(plan.service)[2]), plan.not_before)
+
+
 def _stops(described: Service) -> tuple[EmergencyStop, ...]:
     with resources.ledger() as ledger:
         return tuple(stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, datetime.now(UTC)))
@@ -277,7 +284,7 @@ def circumstances(
         broken = ledger.check(this_chain(), [resources.signer().public_key])
         entries = () if broken else ledger.entries(this_chain())
         unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
-        stops = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, now)
+        in_force = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, now)
         about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), this_chain())
         of_version = standing(ledger, plan, this_chain(), entries)
     frozen = plan_in(entries)
@@ -291,7 +298,7 @@ def circumstances(
         waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
         closed=any(entry.kind == RELEASE_CLOSED for entry in entries),
         unsigned=unsigned.sentence if unsigned else "",
-        stops=tuple(map(str, stops)),
+        stops=tuple(map(str, in_force)),
         freezes=calendars.closed_now(policy, described, plan.environment, under_way=under_way),
         interventions=(*_done_by_hand(described, entries), *_done_to_train(plan)),
         findings=(
