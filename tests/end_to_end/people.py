@@ -25,7 +25,7 @@ def dag_of(service: str, prefix: str = "release") -> str:
     return f"{prefix}_{service.replace('-', '_')}"
 
 
-def until(what: str, look: Callable[[], Any], *, within: float = 120.0) -> Any:
+def until(what: str, look: Callable[[], Any], *, within: float = 600.0) -> Any:
     """Look until there is something to see; AssertionError when there never is."""
     give_up = time.monotonic() + within
     while time.monotonic() < give_up:
@@ -57,7 +57,7 @@ class Colleague(Person):
         form = {"ref": version, "version": version, **FORM, **conf}
         return Release(self, self.trigger(self.dag, form).id)
 
-    def decide(self, release: Release, task: str, option: str, comment: str = "", *, within: float = 240.0) -> None:
+    def decide(self, release: Release, task: str, option: str, comment: str = "", *, within: float = 900.0) -> None:
         """Answer the request of a task that is assigned to this person, once it is asked."""
         question = until(f"{task} to ask {self.user}", lambda: self._asked(release, task), within=within)[0]
         assert self.answer(question, option, comment), f"{task} was answered meanwhile"
@@ -85,7 +85,7 @@ class Release(Run):
         if self.state in ENDED:
             raise AssertionError(f"the run is {self.state}: {self.outcome()}, {self.states()}")
 
-    def finish(self, *, within: float = 600.0) -> str:
+    def finish(self, *, within: float = 900.0) -> str:
         """Wait for the run's end and return its state."""
         until(f"{self.id} to end", lambda: self.state in ENDED, within=within)
         return self.state

@@ -13,7 +13,7 @@ import pytest
 from .people import DAG, Colleague, Release, until
 from .stack import Stack
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(2400)
 OLD, NEW = "1.0.0", "1.1.0"
 
 
@@ -85,7 +85,7 @@ def at_the_board(stack: Stack, rita: Colleague) -> tuple[Release, Release]:
     first, second = rita.release(NEW), rita.release("1.3.0")
     accept(stack, first)
     ballot = f"{first.path}/taskInstances/rollout.cast_ballot/0/hitlDetails"
-    until("the first ballot", lambda: rita.send("GET", ballot).is_success, within=240)
+    until("the first ballot", lambda: rita.send("GET", ballot).is_success, within=900)
     return first, second
 
 

@@ -14,7 +14,7 @@ from .people import Colleague, Release, dag_of, until
 from .stack import WHEEL_SHOP, Stack
 from .test_release import accept, approve, train
 
-pytestmark = pytest.mark.timeout(1200)  # the first of them starts the stack, and releases twice
+pytestmark = pytest.mark.timeout(3000)  # the first of them starts the stack, and releases twice
 SERVICE = WHEEL_SHOP
 DAG, BACK = dag_of(SERVICE), dag_of(SERVICE, "rollback")
 BLUE = f"{SERVICE}-production"
@@ -109,7 +109,7 @@ def strategy(stack: Stack, rita: Colleague, settings: str, task: str) -> Iterato
             stack.parse(*without)  # again: a file that was just being read when it changed was read too early
             return not without
 
-        until(f"the Dags to have {task}: {there}", as_wanted, within=120)
+        until(f"the Dags to have {task}: {there}", as_wanted, within=600)
 
     def tasks_of(dag: str) -> set[str]:
         return {one["task_id"] for one in rita.get(f"dags/{dag}/tasks")["tasks"]}
@@ -125,7 +125,7 @@ def strategy(stack: Stack, rita: Colleague, settings: str, task: str) -> Iterato
 def two_fleets(stack: Stack, rita: Colleague) -> Iterator[None]:
     """The catalogue asks for blue/green, and there is a second fleet, which has nothing yet."""
     with strategy(stack, rita, BLUE_GREEN, "implementation.switch_traffic"):
-        until("the second fleet", lambda: len(stack.hosts("production-green")) == 3, within=60)
+        until("the second fleet", lambda: len(stack.hosts("production-green")) == 3, within=600)
         stack.configure()
         yield
 
@@ -163,7 +163,7 @@ def test_two_fleets_take_turns(stack: Stack, rita: Colleague) -> None:
     assert stack.events(f"{SERVICE}@production")[0]["extra"]["version"] == PATCH
 
     back = rollback(rita, version=GOOD, reason="The basket is broken")
-    assert back.finish(within=600) == "success", back.outcome()
+    assert back.finish(within=900) == "success", back.outcome()
     assert who_has_the_traffic(stack) == [BLUE]
     assert stack.versions("production-green") == {PATCH}
     waves = [back.result(f"implementation.wave_{number}") for number in (1, 2)]

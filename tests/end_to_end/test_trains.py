@@ -19,7 +19,7 @@ from interlock.estate.commands.client import ENDED, Run
 from .people import Colleague, Release, dag_of, let_run, until
 from .stack import CORNER_SHOP, Stack, add_service
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.end_to_end]
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.end_to_end]
 SERVICE, DAG = CORNER_SHOP, dag_of(CORNER_SHOP)
 TRAIN, BALLOT, HOURLY = "train_shops", "board.cast_ballot", "hourly"
 FILE = """\
@@ -89,7 +89,7 @@ def vote(stack: Stack, run: Release, *users: str) -> None:
         stack.person(user).decide(run, BALLOT, "Approve", "Fine")
 
 
-def ended(run: Run, within: float = 600) -> str:
+def ended(run: Run, within: float = 900) -> str:
     until(f"{run.id} of {run.dag_id} to end", lambda: run.state in ENDED, within=within)
     return run.state
 
@@ -116,8 +116,8 @@ def test_a_train_departs_one_fails_its_dependant_stays_behind_and_the_third_arri
     running = until("the corner shop's release", lambda: rita.active_runs(DAG))
     release = Release(rita, running[0].id)
     assert release.id.startswith("train__shops__")
-    stack.person("fay").decide(release, "acceptance.ask_approver", "Approve", "Works", within=480)
-    stack.person("sam").decide(release, "communication.acknowledge_training", "Acknowledge", "Read", within=480)
+    stack.person("fay").decide(release, "acceptance.ask_approver", "Approve", "Works", within=900)
+    stack.person("sam").decide(release, "communication.acknowledge_training", "Acknowledge", "Read", within=900)
     assert release.finish() == "success", release.outcome()
     assert stack.production() == {"1.1.1"}
     assert "rollout.cast_ballot" not in {one["task_instance"]["task_id"] for one in release.questions()}
@@ -216,20 +216,20 @@ def test_a_freeze_holds_a_rollout_between_two_hosts_and_an_emergency_stop_halts_
     (before,) = stack.production()
     slow = tag_a_slow_patch(stack, tmp_path / "shop")
     run = rita.release(slow, change_type="standard", summary="Look twice", tickets=["SHOP-18"])
-    stack.person("sam").decide(run, "communication.acknowledge_training", "Acknowledge", "Read", within=300)
-    until("the first host to have it", lambda: hosts_with(stack, slow) == 1, within=300)
+    stack.person("sam").decide(run, "communication.acknowledge_training", "Acknowledge", "Read", within=900)
+    until("the first host to have it", lambda: hosts_with(stack, slow) == 1, within=900)
     now = datetime.now(UTC)
     freeze = FREEZE.format(start=now - timedelta(hours=1), end=now + timedelta(hours=5))
     calendar = stack.settings.catalogue / "calendars" / "audit.yaml"
     calendar.write_text(f"{freeze}    during_rollout: stop\n")
-    waits = until("the wave to wait", lambda: run.result("implementation.wave_1", "waits_for"), within=120)
+    waits = until("the wave to wait", lambda: run.result("implementation.wave_1", "waits_for"), within=600)
     assert "The audit" in str(waits)
     assert (hosts_with(stack, slow), hosts_with(stack, before)) == (1, 2), "one was finished, and no other begun"
     calendar.unlink()
-    until("the second host to have it", lambda: hosts_with(stack, slow) == 2, within=120)
+    until("the second host to have it", lambda: hosts_with(stack, slow) == 2, within=600)
     olga, form = stack.person("olga"), {"scope": SERVICE, "reason": "The warehouse burns", "incident": "INC-9"}
     stop = Run(olga, "emergency_stop", olga.trigger("emergency_stop", {**form, "hours": 1, "lift": ""}).id)
-    assert run.finish(within=600) == "failed"
+    assert run.finish(within=900) == "failed"
     assert ended(stop) == "success"
 
     results = run.result("implementation.wave_1")["results"]
@@ -251,7 +251,7 @@ def test_a_freeze_holds_a_rollout_between_two_hosts_and_an_emergency_stop_halts_
 def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(rita: Colleague, departure: datetime) -> None:
     """Nobody is ready for it, so it departs empty: who boards is what the test of a departure by hand is about."""
     dag = f"train_{HOURLY}"
-    rows = until("its run", lambda: rita.get(f"dags/{dag}/dagRuns", order_by="run_after")["dag_runs"], within=300)
+    rows = until("its run", lambda: rita.get(f"dags/{dag}/dagRuns", order_by="run_after")["dag_runs"], within=900)
     run = Run(rita, dag, rows[0]["dag_run_id"])
     assert rows[0]["run_type"] == "scheduled"
     assert datetime.fromisoformat(rows[0]["data_interval_end"]).minute == departure.minute
