@@ -185,17 +185,12 @@ def running_stack(
             **ports,
             "INTERLOCK_STATE": str(folder / "state"),
             "INTERLOCK_NETWORK": network,
+            "INTERLOCK_PARSE_SECONDS": "120",  # the tests say when the catalogue has changed
             "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),
         }
     )
     command = [sys.executable, "-m", "interlock", "stack"]
-    environment = {
-        **os.environ,
-        **settings.to_environment(),
-        "PYTHONPATH": str(PROJECT / "include"),
-        # Tests say when the catalogue has changed; reading all Dags every 30 seconds is a fifth of a core.
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
-    }
+    environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(PROJECT / "include")}
     try:
         subprocess.run([*command, "up"], env=environment, cwd=PROJECT, check=True)
         with closing(Stack(settings, service)) as running:

@@ -55,8 +55,11 @@ def shops_train(stack: Stack) -> None:
     for name, target in (("stock", "no-such-target"), ("till", "build"), ("museum", "build")):
         add_service(folder, name, like=SERVICE, hosts=False, **{"build: [build]": f"build: [{target}]"})
     (folder / "trains" / "shops.yaml").write_text(FILE)
-    stack.parse("train_weekly")
-    let_run(stack.person("rita"), TRAIN)
+    stack.parse("train_weekly", DAG)
+    rita = stack.person("rita")
+    let_run(rita, TRAIN)
+    for dag in map(dag_of, ("stock", "till", "museum")):
+        until(dag, lambda dag=dag: rita.send("GET", f"dags/{dag}").is_success)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -77,6 +77,7 @@ class Settings(Model):
     smtp_port: PortNumber = 2525
     postgres_port: PortNumber = 5460
     airflow_port: PortNumber = 8080
+    parse_seconds: int = Field(30, ge=1, description="How often Airflow reads the files of Dags")
     calendar_networks: str = ""  # what adapters/calendars/feeds.py reads
 
     @field_validator("state", "catalogue")

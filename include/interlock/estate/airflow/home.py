@@ -43,7 +43,7 @@ def airflow_environment(settings: Settings, base: Mapping[str, str] | None = Non
         **build_tools(base),
         **without_proxy(settings, base),
         **places(settings),
-        **speed(),
+        **speed(settings),
         **secrets_of(settings),
         **witness.of_all(settings),
     }
@@ -95,7 +95,7 @@ def places(settings: Settings) -> dict[str, str]:
     }
 
 
-def speed() -> dict[str, str]:
+def speed(settings: Settings) -> dict[str, str]:
     """Return what makes one machine quick and small; each was measured or saves a wait after a crash."""
     return {
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -103,6 +103,7 @@ def speed() -> dict[str, str]:
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(settings.parse_seconds),
         # Who edits the catalogue twice within 30 seconds would otherwise see the second edit when these are over.
         "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "5",
         "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "180",
