@@ -396,14 +396,52 @@ def test_training_material_that_is_too_long_is_cut_and_says_so() -> None:
     assert text.splitlines()[-1] == "> … 30,000 more characters are in the document itself"
 
 
+MAILED = Markdown("<https://airflow.example/dags/x>")
+
+
+@pytest.mark.parametrize("others", [(), ("Cora Lindqvist",)])
+def test_no_words_of_a_question_change_the_shape_of_its_mail(others: tuple[str, ...]) -> None:
+    def mail(said: str) -> str:
+        about = {"person": said, "subject": said, "options": [said, "No"], "default": said, "others": others and [said]}
+        return render("question.md.j2", until=releases.AT, page=MAILED, **about)
+
+    assert shape(mail(FORGERY)) == shape(mail("words"))
+    assert not BARE_ADDRESS.search(words(mail(FORGERY)).replace("https://airflow.example", ""))
+
+
+def test_no_reason_leads_anywhere_from_the_mail_about_an_outcome() -> None:
+    outcome = releases.outcome(outcome="rejected", reason=FORGERY)
+    about = {"person": FORGERY, "service": releases.service(), "outcome": outcome, "ended": "rejected", "stage": "CAB"}
+    text = render("outcome.md.j2", as_requested=False, rollback=False, page=MAILED, **about)
+    (link,) = [token for token in tokens(text) if token.type == "link_open"]
+    assert link.attrs["href"] == "https://airflow.example/dags/x"
+    assert not {token.type for token in tokens(text)} & {"image", "html_inline", "html_block", "table_open"}
+
+
+@pytest.mark.parametrize("rollback", [False, True])
+@pytest.mark.parametrize(("taken_back", "unchanged"), [(True, False), (False, True), (False, False)])
+def test_no_words_change_the_shape_of_the_mail_to_an_audience(
+    rollback: bool, taken_back: bool, unchanged: bool
+) -> None:
+    def mail(said: str) -> str:
+        plan = releases.plan(version=said, previous_version=said)
+        ended = {"taken_back": taken_back, "unchanged": unchanged, "rollback": rollback}
+        return render("outcome_announced.md.j2", audience=said, service=releases.service(), plan=plan, **ended)
+
+    assert shape(mail(FORGERY)) == shape(mail("words"))
+
+
 def test_every_template_is_used_by_a_test() -> None:
     assert {path.name for path in Path(TEMPLATES).glob("*.md.j2")} == {
         "ballot.md.j2",
+        "outcome.md.j2",
+        "outcome_announced.md.j2",
         "plan_approval.md.j2",
         "acceptance.md.j2",
         "acknowledgement.md.j2",
         "changes.md.j2",
         "quality.md.j2",
+        "question.md.j2",
         "risk.md.j2",
         "reminder.md.j2",
         "train_ballot.md.j2",
