@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
@@ -12,6 +13,11 @@ from interlock.domain.errors import ReleaseError, TransientError
 
 if TYPE_CHECKING:
     from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+
+def message_id(*same: str) -> str:
+    """Return the Message-ID of a message, which is the same whenever these are: what sends it again sends no other."""
+    return f"<{sha256('/'.join(same).encode()).hexdigest()[:32]}@interlock>"
 
 
 def send(smtp: SmtpHook, *, to: Sequence[str], subject: str, text: str, message_id: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier
@@ -83,7 +82,6 @@ def _send_all(question: Question, map_index: int) -> None:
 
 
 def _send(smtp: Any, question: Question, person: Person, people: Sequence[Person], map_index: int, digest: str) -> None:
-    same = sha256("/".join((*this_run(), question.task_id, str(map_index), digest, person.user)).encode())
     until = datetime.fromisoformat(question.answer_by) if question.answer_by else None
     if until is None and question.response_timeout is not None:
         until = datetime.now(UTC) + question.response_timeout
@@ -102,5 +100,5 @@ def _send(smtp: Any, question: Question, person: Person, people: Sequence[Person
         to=[person.email],
         subject=f"Your answer is needed: {question.subject}",
         text=text,
-        message_id=f"<{same.hexdigest()[:32]}@interlock>",
+        message_id=mail.message_id(*this_run(), question.task_id, str(map_index), digest, person.user),
     )

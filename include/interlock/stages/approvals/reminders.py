@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from interlock.adapters import mail
@@ -90,12 +89,11 @@ def _send(
 ) -> None:
     """Send a reminder and record it; a crash between the two sends it twice, under one message id."""
     told: dict[str, Any] = {"service": service, "rollout": rollout, "board": rule, "names": book.names}
-    same = sha256("/".join((*this_run(), rollout.digest, person.user)).encode()).hexdigest()[:32]
     mail.send(
         smtp,
         to=[person.email],
         subject=f"Reminder to vote: {service.title} {rollout.version} to {rollout.environment}",
         text=render("reminder.md.j2", voter=person.name, page=answer_link(ballot.task_id, ballot.map_index), **told),
-        message_id=f"<{same}@interlock>",
+        message_id=mail.message_id(*this_run(), rollout.digest, person.user),
     )
     record(BOARD_REMINDED, {"user": person.user, "digest": rollout.digest, "ballot": ballot.map_index})

@@ -60,8 +60,8 @@ def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communica
 
 def _send(smtp: Any, plan: ReleasePlan, described: Service, audience: Audience, text: str) -> None:
     subject, body = announcement(plan, described, audience, text, rollback=is_rollback(this_run()[0]))
-    same = sha256("/".join((*this_run(), audience.name)).encode()).hexdigest()[:32]
-    mail.send(smtp, to=audience.email, subject=subject, text=body, message_id=f"<{same}@interlock>")
+    same = mail.message_id(*this_run(), audience.name)
+    mail.send(smtp, to=audience.email, subject=subject, text=body, message_id=same)
 
 
 def _training(plan: ReleasePlan, described: Service) -> Training | None:

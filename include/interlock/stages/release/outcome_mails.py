@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from typing import NamedTuple
 
 from airflow.sdk import TriggerRule, get_current_context
@@ -67,13 +66,12 @@ def send_outcome(service: str) -> dict[str, list[str]]:
         for message in messages:
             key = f"sent:{message.name}:{outcome.outcome}"
             if not done.get(key):
-                same = sha256("/".join((*this_run(), message.name, outcome.outcome)).encode()).hexdigest()[:32]
                 mail.send(
                     smtp,
                     to=message.to,
                     subject=message.subject,
                     text=message.text,
-                    message_id=f"<{same}@interlock>",
+                    message_id=mail.message_id(*this_run(), message.name, outcome.outcome),
                 )
                 done.set(key, True)
     return {message.name: list(message.to) for message in messages}
