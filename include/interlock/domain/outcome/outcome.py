@@ -25,6 +25,8 @@ from interlock.domain.records import (
 from interlock.domain.rollout.pace import tolerated
 
 ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
+AS_REQUESTED: frozenset[ReleaseOutcome] = frozenset({"deployed", "rehearsed"})
+"""The outcomes of a release that did what was requested; every other is a failure of its run."""
 
 STAGE_TITLES = {
     "policy": "Release policy",

@@ -29,7 +29,7 @@ from interlock.domain.ledger.kinds import (
     VERIFICATION_JUDGED,
     WAVE_DEPLOYED,
 )
-from interlock.domain.outcome.outcome import STAGE_TITLES, FailedTask, decide_outcome
+from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES, FailedTask, decide_outcome
 from interlock.domain.records import (
     BackOutReport,
     Blob,
@@ -129,7 +129,7 @@ def close_release(service: str) -> Outcome:
     if outcome is None:
         raise ReleaseFailed(f"The ledger has no outcome of this release of {service}.")
     keep_result(outcome)
-    if outcome.outcome not in ("deployed", "rehearsed"):
+    if outcome.outcome not in AS_REQUESTED:
         raise ReleaseFailed(
             f"{service} {outcome.version} ended as {outcome.outcome.replace('_', ' ')}, decided in "
             f"{STAGE_TITLES.get(outcome.stage, outcome.stage)}: {outcome.reason}"

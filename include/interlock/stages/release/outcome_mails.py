@@ -20,7 +20,7 @@ from interlock.domain.ledger.kinds import (
     RELEASE_CLOSED,
     RELEASE_REQUESTED,
 )
-from interlock.domain.outcome.outcome import STAGE_TITLES
+from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES
 from interlock.domain.paths import run_page
 from interlock.domain.records import Communication, Outcome, ReleasePlan
 from interlock.stages.runtime import resources
@@ -29,8 +29,6 @@ from interlock.stages.runtime.notices import page_link
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
 log = logging.getLogger(__name__)
-
-AS_REQUESTED = frozenset({"deployed", "rehearsed"})
 
 
 class _Message(NamedTuple):
