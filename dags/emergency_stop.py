@@ -33,7 +33,7 @@ A person with the role release manager, board member, senior management or opera
 - **What to stop**: everything, a business unit, or a service.
 - **Reason** and **incident**: appear in each refusal and are recorded in the ledger.
 - **Hours**: the stop expires after this time.
-- **Lift a stop**: the id of the stop to lift. Scope and hours are then ignored.
+- **Lift a stop**: the id or the scope of the stop to lift. Scope and hours are then ignored.
 
 ## What it asks people
 

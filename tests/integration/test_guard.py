@@ -126,7 +126,8 @@ def test_what_watches_over_releases_is_not_paused_alone_or_with_others(console: 
 
 def test_what_watches_over_releases_is_triggered_by_whom_its_dag_names(console: Console) -> None:
     for user, status in (("olga", 200), ("rita", 200), ("ben", 403)):
-        answer = console.ask(user, "POST", "/api/v2/dags/emergency_stop/dagRuns", {"logical_date": None})
+        form = {"logical_date": None, "conf": {"scope": "bike-shop", "reason": "Payments fail", "lift": "", "hours": 1}}
+        answer = console.ask(user, "POST", "/api/v2/dags/emergency_stop/dagRuns", form)
         assert answer.status_code == status, answer.text
 
 

@@ -441,6 +441,94 @@ def test_a_release_is_requested_although_the_ledger_does_not_say_whether_it_is_s
     assert ask(behind, ROUTE, {"conf": GOOD, "logical_date": None}, ledger=Broken()).status_code == 200
 
 
+# --- the other forms -------------------------------------------------------------------------------------------------
+
+MARK = {"service": "bike-shop", "version": "1.1.0", "reason": "Loses baskets"}
+REVIEW = {
+    "service": "bike-shop",
+    "run": "manual__1",
+    "went_well": "The way back",
+    "to_change": "More tests",
+    "participants": "ben",
+}
+
+
+@pytest.fixture
+def reviewable(past: MemoryLedger) -> MemoryLedger:
+    """A ledger by which an emergency release was deployed, and not reviewed."""
+    told = {
+        "run": "release_bike_shop/manual__1",
+        "service": "bike-shop",
+        "version": "1.1.1",
+        "change_type": "emergency",
+        "outcome": "deployed",
+        "planned": True,
+    }
+    kept = MemoryLedger()
+    kept.append(INSTALLATION, RELEASE_ENDED, told, actor="closure", key="emergency")
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [
+        ("emergency_stop", {"reason": "Payments fail", "incident": None}),
+        ("emergency_stop", {"reason": "It is over", "lift": "a1"}),
+        ("emergency_stop", {"reason": "It is over", "lift": "everything"}),
+        ("mark_version", MARK),
+        ("mark_version", {**MARK, "environment": "test", "verdict": "pin"}),
+        ("override_freeze", {"service": "bike-shop", "reason": "It cannot wait"}),
+        ("review_release", REVIEW),
+        ("confirm_account", {"anything": 1}),
+    ],
+)
+def test_other_forms_come_through(behind: Behind, reviewable: MemoryLedger, dag_id: str, conf: dict[str, Any]) -> None:
+    answer = ask(behind, f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf}, ledger=stopped(reviewable))
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf", "said"),
+    [
+        ("emergency_stop", None, "no conf"),
+        ("emergency_stop", {"reason": "no"}, "reason: "),
+        ("emergency_stop", {"reason": "Payments fail", "scope": "car-shop"}, "no 'car-shop' to stop"),
+        ("emergency_stop", {"reason": "It is over", "lift": "b2"}, "The emergency stop b2 is not known. In force: a1"),
+        ("mark_version", {**MARK, "version": "one"}, "not a semantic version"),
+        ("mark_version", {**MARK, "service": "car-shop"}, "There is no production of car-shop"),
+        ("override_freeze", {"service": "bike-shop", "reason": "no"}, "reason: "),
+        ("override_freeze", {"service": "bike-shop", "environment": "x", "reason": "It cannot wait"}, "There is no"),
+        ("review_release", {**REVIEW, "participants": ""}, "participants: "),
+        ("review_release", {**REVIEW, "run": "manual__2"}, "ended and not reviewed: manual__1"),
+    ],
+)
+def test_other_forms_are_refused_with_the_reason(
+    behind: Behind, reviewable: MemoryLedger, dag_id: str, conf: Any, said: str
+) -> None:
+    answer = ask(behind, f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf}, ledger=stopped(reviewable))
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert not behind.came
+
+
+def test_a_release_that_waits_for_a_review_is_refused_at_the_form(behind: Behind, reviewable: MemoryLedger) -> None:
+    answer = ask(behind, ROUTE, {"conf": GOOD, "logical_date": None}, ledger=reviewable)
+    assert answer.status_code == 422
+    assert "bike-shop cannot have a normal release yet" in answer.json()["detail"]
+    emergency = {**GOOD, "change_type": "emergency"}
+    assert ask(behind, ROUTE, {"conf": emergency, "logical_date": None}, ledger=reviewable).status_code == 200
+
+
+def test_a_release_of_a_version_that_is_marked_bad_is_refused_at_the_form(behind: Behind, past: MemoryLedger) -> None:
+    mark = {"service": "bike-shop", "environment": "production", "version": "1.1.0", "reason": "Loses baskets"}
+    past.append(INSTALLATION, VERSION_MARKED_BAD, {**mark, "by": "rita"}, actor="rita", key="mark")
+    answer = ask(behind, ROUTE, {"conf": GOOD, "logical_date": None}, ledger=past)
+    assert answer.status_code == 422
+    assert "1.1.0 of bike-shop is marked bad in production by rita" in answer.json()["detail"]
+    rehearsal = {**GOOD, "rehearsal": True}
+    assert ask(behind, ROUTE, {"conf": rehearsal, "logical_date": None}, ledger=past).status_code == 200
+
+
 def test_a_service_may_be_named_like_a_rollback() -> None:
     named = [rules.service_of(dag) for dag in ("release_rollback_tool", "rollback_release_notes", "Release_bike_shop")]
     assert named == ["rollback-tool", "release-notes", "bike-shop"]
@@ -521,7 +609,11 @@ class OwnDags:
 
 @pytest.mark.parametrize(
     ("dag_id", "conf"),
-    [("release_bike_shop", GOOD), ("rollback_bike_shop", {"reason": "Loses orders"}), ("emergency_stop", {})],
+    [
+        ("release_bike_shop", GOOD),
+        ("rollback_bike_shop", {"reason": "Loses orders"}),
+        ("emergency_stop", {"reason": "Payments fail"}),
+    ],
 )
 def test_who_asked_for_a_run_is_on_record_before_they_hear_of_it(dag_id: str, conf: dict[str, Any]) -> None:
     noted: list[tuple[str, str, Any, bytes]] = []

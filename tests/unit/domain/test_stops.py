@@ -83,11 +83,21 @@ def test_what_a_form_has_beyond_is_not_read_and_a_lift_needs_no_scope() -> None:
 
 def test_a_stop_is_lifted_once_and_by_an_id_that_is_known() -> None:
     entries = [declared("a1"), declared("b2")]
-    assert stop_to_lift(entries, "a1").id == "a1"
-    with pytest.raises(PolicyViolation, match=r"The emergency stop c3 is not known\. Not lifted: a1 \(bike-shop\), b2"):
-        stop_to_lift(entries, "c3")
+    assert stop_to_lift(entries, "a1", NOW).id == "a1"
+    with pytest.raises(PolicyViolation, match=r"The emergency stop c3 is not known\. In force: a1 \(bike-shop\), b2"):
+        stop_to_lift(entries, "c3", NOW)
     with pytest.raises(PolicyViolation, match="was lifted by maya already"):
-        stop_to_lift([*entries, entry(EMERGENCY_STOP_LIFTED, {"id": "a1", "by": "maya"})], "a1")
+        stop_to_lift([*entries, entry(EMERGENCY_STOP_LIFTED, {"id": "a1", "by": "maya"})], "a1", NOW)
+
+
+def test_a_stop_is_lifted_by_its_scope_if_it_is_the_only_one_of_it() -> None:
+    entries = [declared("a1", hours=1), declared("b2"), declared("c3", scope=EVERYTHING)]
+    assert stop_to_lift(entries, EVERYTHING, NOW).id == "c3"
+    with pytest.raises(PolicyViolation, match="2 stops have this scope"):
+        stop_to_lift(entries, "bike-shop", NOW)
+    assert stop_to_lift(entries, "bike-shop", NOW + timedelta(minutes=90)).id == "b2", "the other is over"
+    with pytest.raises(PolicyViolation, match="is not known"):
+        stop_to_lift(entries, "retail", NOW)
 
 
 def test_what_can_be_stopped_is_everything_and_what_the_catalogue_names() -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from interlock.domain.change import tightening
 from interlock.domain.dag_names import dags_named
 from interlock.domain.errors import CatalogueError, PolicyViolation
 from interlock.domain.hosts.places import shared_places
+from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.permits.production import trespasses
 from interlock.locations import CATALOGUE, INSTALLED
@@ -85,6 +86,23 @@ def load_service(folder: Path, name: str) -> Catalogue:
         )
     policy, board = _load_rules(folder)
     return Catalogue(policy=policy, board=board, services={name: _load_service(path, policy, board)})
+
+
+def environments_of(folder: Path) -> dict[str, list[str]]:
+    """Return each service and its environments; of a broken catalogue, each service that has a file, and production."""
+    try:
+        return {name: sorted(one.environments) for name, one in load_catalogue(folder).services.items()}
+    except CatalogueError:
+        return {path.stem: [PRODUCTION] for path in _service_files(folder)}
+
+
+def default_environment(environments: Mapping[str, Sequence[str]]) -> str:
+    """Return the environment that forms offer first: production, or the first by name.
+
+    :param environments: each service, and its environments.
+    """
+    names = sorted({name for found in environments.values() for name in found})
+    return PRODUCTION if PRODUCTION in names or not names else names[0]
 
 
 def load_rules(folder: Path) -> tuple[Policy, BoardBook]:

@@ -12,28 +12,16 @@ on which all proof rests; and nobody talks to a Dag here that only bears the nam
 from __future__ import annotations
 
 import json
-import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from anyio import to_thread
 
-from interlock.adapters.catalogue.catalogue import load_service
 from interlock.console.messages import answer, body_within, read_body, replay
 from interlock.console.record import witness
 from interlock.console.record.attempts import Note, attempt_by_task, attempt_of
-from interlock.domain.calendars.stops import STOPS, refuse_stopped_release, stops_in_force
-from interlock.domain.change.request import parse_request
-from interlock.domain.dag_names import RELEASES, ROLLBACKS, unsafe_run
-from interlock.domain.errors import ReleaseError, RequestRefused
-from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.kinds import RELEASE_ENDED
-from interlock.domain.outcome.marks import MARKS
-from interlock.domain.outcome.outcome import PRODUCTION
-from interlock.domain.outcome.rollback import parse_rollback, refuse_unknown
+from interlock.domain.dag_names import RELEASES, unsafe_run
 from interlock.locations import catalogue_folder
 
 from .break_glass import OpenLedger, configured_ledger
@@ -52,14 +40,13 @@ from .current_request import (
     under_way,
     unique,
 )
+from .forms import refused_form
 from .lookups import user_of
 from .refusal import bench
 from .routes import RequestKind
 from .rules import is_controlled, is_root, refusal_of_root, service_of
 from .task_requests import GUARDED, Lookups, is_of_a_task, refused
 from .train_requests import not_on_the_train
-
-log = logging.getLogger(__name__)
 
 NoteRun = Callable[[str, str, CurrentRequest, bytes], None]
 
@@ -194,55 +181,8 @@ class ReleaseControl:
                 raise ValueError("the body is not a JSON object")
         except (ValueError, RecursionError) as error:
             return f"The request body is not valid JSON: {error}."
-        return unsafe_run(asked.get("dag_run_id")) or self._judge(dag_id, asked.get("conf"))
-
-    def _judge(self, dag_id: str, conf: Any) -> str:
-        if not dag_id.lower().startswith((RELEASES, ROLLBACKS)):
-            return ""  # its first task reads the form
-        if not isinstance(conf, dict):
-            return "The request body has no conf object with the fields of the trigger form."
-        of_one = self._of_a_release if dag_id.lower().startswith(RELEASES) else self._of_a_rollback
-        return of_one(dag_id, conf)
-
-    def _of_a_release(self, dag_id: str, conf: Mapping[str, Any]) -> str:
         folder = self.catalogue or catalogue_folder()
-        try:
-            request = parse_request(conf, policy=load_service(folder, service_of(dag_id)).policy)
-        except RequestRefused as error:
-            return str(error)
-        except ReleaseError as error:
-            return f"The release cannot be requested, because the catalogue of its service is invalid. {error}"
-        return "" if request.rehearsal else self._stopped(dag_id, request.not_before)
-
-    def _stopped(self, dag_id: str, not_before: datetime | None) -> str:
-        """Say which emergency stop keeps this from production; empty: none, or the ledger cannot be read.
-
-        This spares people's time; what keeps a stopped release from production is that it gets no permit.
-        """
-        name = service_of(dag_id)
-        try:
-            service = load_service(self.catalogue or catalogue_folder(), name).services[name]
-            with self._open_ledger() as ledger:
-                entries = ledger.entries(INSTALLATION, kind=STOPS)
-        except Exception:  # whatever it is: the door refuses nothing that may be in order
-            log.exception("Whether an emergency stop is in force is not known")
-            return ""
-        try:
-            refuse_stopped_release(stops_in_force(entries, service, datetime.now(UTC)), not_before)
-        except ReleaseError as error:
-            return str(error)
-        return ""
-
-    def _of_a_rollback(self, dag_id: str, conf: Mapping[str, Any]) -> str:
-        try:
-            version = parse_rollback(conf).version
-            if version:
-                with self._open_ledger() as ledger:
-                    known = [one for kind in (RELEASE_ENDED, MARKS) for one in ledger.entries(INSTALLATION, kind=kind)]
-                refuse_unknown(version, known, service_of(dag_id), PRODUCTION)
-        except ReleaseError as error:
-            return str(error)
-        return self._stopped(dag_id, None)
+        return unsafe_run(asked.get("dag_run_id")) or refused_form(dag_id, asked.get("conf"), folder, self._open_ledger)
 
     async def _of_a_train(self, dag_id: str, body: bytes, scope: Scope) -> str:
         """Say why this is no train's passenger although it is asked for as one, or by the conductor; empty: fine."""

@@ -35,7 +35,9 @@ class EmergencyStop(Model):
     def __str__(self) -> str:
         """Say what is stopped, by whom, why and until when."""
         incident = f" ({self.incident})" if self.incident else ""
-        return f"{self.scope}, by {self.by}: {self.reason}{incident}; until {self.until:%Y-%m-%d %H:%M} UTC."
+        return (
+            f"{self.scope}, by {self.by}: {self.reason}{incident}; until {self.until:%Y-%m-%d %H:%M} UTC; id {self.id}."
+        )
 
 
 class StopRequest(Model):
@@ -45,7 +47,9 @@ class StopRequest(Model):
     reason: str = Field(min_length=5, max_length=1000)
     incident: str = Field("", max_length=100)
     hours: int = Field(24, ge=1, le=MAX_STOP_HOURS)
-    lift: str = Field("", max_length=64, description="The id of the stop to lift; empty: a stop is declared")
+    lift: str = Field(
+        "", max_length=64, description="The id or the scope of the stop to lift; empty: a stop is declared"
+    )
 
     @field_validator("reason", "incident", "lift", mode="before")
     @classmethod
@@ -92,23 +96,30 @@ def scopes_of(catalogue: Catalogue) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def stop_to_lift(entries: Iterable[Entry], id: str) -> EmergencyStop:
-    """Return the stop with an id; PolicyViolation if there is none, or if it was lifted.
+def stop_to_lift(entries: Iterable[Entry], named: str, now: datetime) -> EmergencyStop:
+    """Return the stop with an id, or the only one in force of a scope.
 
     :param entries: the installation's chain.
+    :param named: the id, or the scope.
+    :raises PolicyViolation: there is none, or several of the scope, or it was lifted.
     """
     found = list(entries)
     lifted = {entry.payload.get("id"): entry for entry in found if entry.kind == EMERGENCY_STOP_LIFTED}
     stops = {entry.payload["id"]: EmergencyStop.model_validate(entry.payload) for entry in found if _declares(entry)}
-    if id in stops and id not in lifted:
-        return stops[id]
-    known = ", ".join(f"{one.id} ({one.scope})" for one in stops.values() if one.id not in lifted) or "none"
-    what = f"was lifted by {lifted[id].payload.get('by')} already" if id in lifted else "is not known"
+    if named in stops and named not in lifted:
+        return stops[named]
+    in_force = list(all_in_force(found, now))
+    of_scope = [stop for stop in in_force if stop.scope == named]
+    if len(of_scope) == 1:
+        return of_scope[0]
+    known = ", ".join(f"{one.id} ({one.scope})" for one in in_force) or "none"
+    what = f"was lifted by {lifted[named].payload.get('by')} already" if named in lifted else "is not known"
+    what = f"cannot be chosen, because {len(of_scope)} stops have this scope" if of_scope else what
     raise PolicyViolation(
-        f"The emergency stop {id} {what}. Not lifted: {known}.",
-        rule="a stop is lifted by its id",
-        who="whoever may trigger emergency_stop",
-        next_step="take the id from the mail about the stop, or from the list above",
+        f"The emergency stop {named} {what}. In force: {known}.",
+        rule="a stop is lifted by its id, or by its scope if it is the only one of it",
+        who="users who may trigger emergency_stop",
+        next_step="enter one of the ids that are in force",
     )
 
 

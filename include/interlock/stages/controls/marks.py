@@ -7,9 +7,9 @@ from typing import Any
 
 from airflow.sdk import Param, get_current_context
 
-from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.domain.errors import CatalogueError
+from interlock.adapters.catalogue.catalogue import default_environment, environments_of
 from interlock.domain.outcome import marks
+from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import history
 from interlock.stages.runtime.requests import requester
@@ -18,14 +18,14 @@ from interlock.stages.runtime.taskflow import stage_task, this_run
 
 def mark_params(folder: Path) -> dict[str, Param]:
     """Return the form of a mark."""
-    places = places_of(folder)
-    environments = sorted({name for found in places.values() for name in found} or {"production"})
+    places = environments_of(folder)
+    environments = sorted({name for found in places.values() for name in found} or {PRODUCTION})
     return {
         "service": Param(
             type="string", enum=sorted(places), title="Service", description="The service whose version you mark."
         ),
         "environment": Param(
-            "production" if "production" in environments else environments[0],
+            default_environment(places),
             type="string",
             enum=environments,
             title="Environment",
@@ -57,14 +57,6 @@ def mark_params(folder: Path) -> dict[str, Param]:
     }
 
 
-def places_of(folder: Path) -> dict[str, list[str]]:
-    """Return each service and its environments; of a broken catalogue, whatever has a file and production."""
-    try:
-        return {name: sorted(one.environments) for name, one in load_catalogue(folder).services.items()}
-    except CatalogueError:
-        return {path.stem: ["production"] for path in folder.glob("services/*.yaml")}
-
-
 @stage_task(task_display_name="Record the mark")
 def record_mark() -> dict[str, Any]:
     """Record in the ledger that a version is bad, good, pinned or not pinned any more.
@@ -73,7 +65,7 @@ def record_mark() -> dict[str, Any]:
     """
     by = requester()
     form = {name: value for name, value in get_current_context()["params"].items() if value is not None}
-    mark = marks.parse_mark(form, by, places_of(catalogue_folder()))
+    mark = marks.parse_mark(form, by, environments_of(catalogue_folder()))
     payload = mark.model_dump(mode="json")
     history.append(mark.kind, payload, key=f"{mark.kind}/{'/'.join(this_run())}", actor=by)
     return {"kind": mark.kind, **payload}

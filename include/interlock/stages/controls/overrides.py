@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import Param, chain, get_current_context
 
+from interlock.adapters.catalogue.catalogue import default_environment, environments_of
 from interlock.domain.calendars import overrides
 from interlock.domain.calendars.overrides import MAX_OVERRIDE_DURATION, Override
 from interlock.domain.catalogue import BoardBook, Person
@@ -18,6 +19,7 @@ from interlock.domain.errors import AlreadyRecorded, PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_ENDED, RELEASE_REQUESTED
 from interlock.domain.ledger.runs import run_of
+from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import answer_now
@@ -25,19 +27,17 @@ from interlock.stages.runtime.notices import notify
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
-from .marks import places_of
-
 
 def override_params(folder: Path) -> dict[str, Param]:
     """Return the form of an override."""
-    places = places_of(folder)
-    environments = sorted({name for found in places.values() for name in found} or {"production"})
+    places = environments_of(folder)
+    environments = sorted({name for found in places.values() for name in found} or {PRODUCTION})
     return {
         "service": Param(
             type="string", enum=sorted(places), title="Service", description="The service that gets the override."
         ),
         "environment": Param(
-            "production" if "production" in environments else environments[0],
+            default_environment(places),
             type="string",
             enum=environments,
             title="Environment",
@@ -72,7 +72,7 @@ def record_override() -> dict[str, Any]:
     with resources.ledger() as ledger:
         if known := ledger.find(INSTALLATION, key):
             return known.payload  # by an earlier try of this task
-    given = _decided(overrides.parse_override(get_current_context()["params"], places_of(catalogue_folder())))
+    given = _decided(overrides.parse_override(get_current_context()["params"], environments_of(catalogue_folder())))
     with resources.ledger() as ledger:
         try:
             entry = ledger.append_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ def stop_params(folder: Path) -> dict[str, Param]:
             type=["string", "null"],
             maxLength=64,
             title="Lift a stop",
-            description="To lift a stop, enter its id from the e-mail. Leave empty to declare a stop.",
+            description="To lift a stop, enter its id or its scope. Leave empty to declare a stop.",
         ),
     }
 
@@ -93,7 +94,7 @@ def record_stop() -> dict[str, Any]:
 def _lift(ledger: Ledger, request: StopRequest, by: str) -> Entry:
     if known := ledger.find(INSTALLATION, f"{EMERGENCY_STOP_LIFTED}/{request.lift}/{'/'.join(this_run())}"):
         return known  # by an earlier try of this task
-    stop = stops.stop_to_lift(ledger.entries(INSTALLATION, kind=STOPS), request.lift)
+    stop = stops.stop_to_lift(ledger.entries(INSTALLATION, kind=STOPS), request.lift, datetime.now(UTC))
     payload = {"id": stop.id, "scope": stop.scope, "by": by, "reason": request.reason}
     return _once(ledger, EMERGENCY_STOP_LIFTED, payload, by, f"{stop.id}/{'/'.join(this_run())}")
 

@@ -1,0 +1,146 @@
+"""What is wrong with a form of Interlock's Dags, said while its reader can still correct it.
+
+The first task of a run reads its form again, and decides. So nothing is refused here because the ledger or the
+catalogue cannot be read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from interlock.adapters.catalogue.catalogue import default_environment, environments_of, load_service
+from interlock.adapters.ledger.past_releases import ended_releases
+from interlock.adapters.ledger.stops import request_in
+from interlock.domain.calendars.overrides import parse_override
+from interlock.domain.calendars.stops import STOPS, refuse_stopped_release, stop_to_lift, stops_in_force
+from interlock.domain.change.policy import flows_of
+from interlock.domain.change.request import parse_request
+from interlock.domain.dag_names import (
+    EMERGENCY_STOP,
+    MARK_VERSION,
+    OVERRIDE_FREEZE,
+    RELEASES,
+    REVIEW_RELEASE,
+    ROLLBACKS,
+)
+from interlock.domain.errors import PolicyViolation, ReleaseError, RequestRefused
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import RELEASE_ENDED
+from interlock.domain.outcome.marks import MARKS, parse_mark, refuse_marked
+from interlock.domain.outcome.outcome import PRODUCTION
+from interlock.domain.outcome.review import find_ended, parse_review, refuse_unreviewed
+from interlock.domain.outcome.rollback import parse_rollback, refuse_unknown
+
+from .break_glass import OpenLedger
+from .rules import service_of
+
+log = logging.getLogger(__name__)
+
+Form = Mapping[str, Any]
+
+
+def refused_form(dag_id: str, form: Any, folder: Path, open_ledger: OpenLedger) -> str:
+    """Say why a form is refused; empty: it is not.
+
+    :param form: the fields that were sent; Airflow fills in the others.
+    :param folder: the catalogue's.
+    """
+    name = dag_id.lower()
+    judge = _FORMS.get(name)
+    if name.startswith(RELEASES):
+        judge = _of_a_release
+    elif name.startswith(ROLLBACKS):
+        judge = _of_a_rollback
+    if judge is None:
+        return ""
+    if not isinstance(form, Mapping):
+        return "The request body has no conf object with the fields of the trigger form."
+    try:
+        judge(name, form, folder, open_ledger)
+    except ReleaseError as error:
+        return str(error)
+    return ""
+
+
+def _of_a_release(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
+    service = service_of(dag_id)
+    try:
+        catalogue = load_service(folder, service)
+    except ReleaseError as error:
+        raise RequestRefused(
+            f"The release cannot be requested, because the catalogue of its service is invalid. {error}"
+        ) from error
+    request = parse_request(form, policy=catalogue.policy)
+    if request.rehearsal or request.train is not None:  # a train's conductor looks for itself
+        return
+    found = catalogue.services[service]
+    with _as_far_as_known(), open_ledger() as ledger:
+        now = datetime.now(UTC)
+        refuse_stopped_release(stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), found, now), request.not_before)
+        refuse_marked(ledger.entries(INSTALLATION, kind=MARKS), service, PRODUCTION, request.version)
+        refuse_unreviewed(
+            ended_releases(ledger, service),
+            service=service,
+            change_type=request.change_type,
+            flows=flows_of(catalogue.policy, found),
+            now=now,
+        )
+
+
+def _of_a_rollback(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
+    service, version = service_of(dag_id), parse_rollback(form).version
+    if version:
+        with open_ledger() as ledger:
+            known = [one for kind in (RELEASE_ENDED, MARKS) for one in ledger.entries(INSTALLATION, kind=kind)]
+        refuse_unknown(version, known, service, PRODUCTION)
+    with _as_far_as_known(), open_ledger() as ledger:
+        found = load_service(folder, service).services[service]
+        refuse_stopped_release(stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), found, datetime.now(UTC)), None)
+
+
+def _of_a_stop(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
+    request = request_in(form, folder)
+    if request.lift:
+        with _as_far_as_known(), open_ledger() as ledger:
+            stop_to_lift(ledger.entries(INSTALLATION, kind=STOPS), request.lift, datetime.now(UTC))
+
+
+def _of_a_mark(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
+    environments = environments_of(folder)
+    given = {name: value for name, value in form.items() if value is not None}
+    parse_mark({"environment": default_environment(environments), "verdict": "bad", **given}, "", environments)
+
+
+def _of_an_override(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
+    environments = environments_of(folder)
+    parse_override({"environment": default_environment(environments), **form}, environments)
+
+
+def _of_a_review(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
+    review = parse_review(form, "")
+    with _as_far_as_known(), open_ledger() as ledger:
+        find_ended(ended_releases(ledger, review.service), review.service, review.run)
+
+
+_FORMS: dict[str, Callable[[str, Form, Path, OpenLedger], None]] = {
+    EMERGENCY_STOP: _of_a_stop,
+    MARK_VERSION: _of_a_mark,
+    OVERRIDE_FREEZE: _of_an_override,
+    REVIEW_RELEASE: _of_a_review,
+}
+
+
+@contextmanager
+def _as_far_as_known() -> Iterator[None]:
+    """Refuse for a rule that is broken, and not because something cannot be read."""
+    try:
+        yield
+    except (RequestRefused, PolicyViolation):
+        raise
+    except Exception:
+        log.exception("A form could not be checked against the ledger. Its run checks it again")
