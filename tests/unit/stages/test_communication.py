@@ -10,7 +10,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from interlock.domain.calendars.stops import EmergencyStop
-from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, NOTES_WRITTEN, PLAN_MADE
+from interlock.domain.errors import TransientError
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, NOTES_WRITTEN, PLAN_MADE, RELEASE_ANNOUNCED
 from interlock.domain.records import Communication, ReleasePlan
 from interlock.stages.release import communication
 from tests.factories import releases
@@ -50,6 +51,17 @@ def test_each_audience_gets_the_announcement(running: RunningTask, mailbox: Mail
     }
     assert mailbox.to == ["customers", "shops"], "one mail to each audience"
     assert "is about to be released" in mailbox.words(0)
+
+
+def test_who_was_told_before_the_mail_server_failed_is_on_record(running: RunningTask, mailbox: Mailbox) -> None:
+    mailbox.closed_for = {"shops@example.com"}
+    with pytest.raises(TransientError):
+        announce(running, releases.plan())
+    (announced,) = [payload for kind, payload in running.recorded if kind == RELEASE_ANNOUNCED]
+    assert announced["sent"] == {"customers": ["customers@example.com"]}
+    mailbox.closed_for = set()
+    assert set(announce(running, releases.plan())["sent"]) == {"customers", "staff"}
+    assert mailbox.to == ["customers", "shops"]
 
 
 def test_during_an_emergency_stop_nobody_is_told_of_a_release_and_it_ends(

@@ -20,6 +20,7 @@ from interlock.domain.outcome.notes import announcement, release_notes
 from interlock.domain.records import Communication, Decision, ReleasePlan
 from interlock.stages.approvals.people import ACKNOWLEDGE, NOT_READY, ask, persons, question, votes_on
 from interlock.stages.runtime import resources
+from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.permits import refuse_stopped_release
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
@@ -48,13 +49,18 @@ def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communica
 
     text = resources.store().get_bytes(notes.notes).decode()
     done = get_current_context()["task_state_store"]
-    sent = {}
-    with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
-        for audience in described.audiences:
-            if not done.get(f"sent:{audience.name}"):
-                _send(smtp, plan, described, audience, text)
-                done.set(f"sent:{audience.name}", True)
-            sent[audience.name] = audience.email
+    sent: dict[str, tuple[str, ...]] = {}
+    try:
+        with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
+            for audience in described.audiences:
+                if not done.get(f"sent:{audience.name}"):
+                    _send(smtp, plan, described, audience, text)
+                    done.set(f"sent:{audience.name}", True)
+                sent[audience.name] = audience.email
+    except Exception:
+        if sent:  # who was told of a release is told of its end, too
+            record(RELEASE_ANNOUNCED, notes.model_copy(update={"sent": sent}))
+        raise
     return notes.model_copy(update={"sent": sent})
 
 
