@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.ledger.kinds import FINDING
 from interlock.domain.records import Blob, Communication
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, RUN_ID
 from tests.integration.console_server import Console
@@ -427,6 +428,29 @@ def test_a_release_that_was_backed_out_says_so_and_why(airflow: str, page: Page)
         "Board decision approved 2 of 3 members approve: ben, dan.",
     ):
         expect(page.get_by_role("row", name=row)).to_be_visible()
+
+
+def test_the_release_says_who_is_waited_for_and_until_when(airflow: str, page: Page) -> None:
+    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={RUN}")
+    waiting = page.get_by_text("Waiting for")
+    expect(waiting).to_contain_text("Ben, Cora, Dan, Fay")
+    expect(waiting).to_contain_text("(0 of 5 answered), until ")
+
+
+def test_findings_are_on_the_page_of_their_release(airflow: str, console: Console, page: Page) -> None:
+    chain = release_chain(RELEASE, BACKED_OUT_ID)
+    about = {"what": "2 hosts run another release.", "evidence": {"chain": chain}}
+    with console.ledger() as ledger:
+        ledger.append(chain, FINDING, {"what": "A ballot was changed."}, actor="reconcile", key="finding/own")
+        ledger.append(INSTALLATION, FINDING, about, actor="reconcile", key="finding/about")
+        ledger.append(INSTALLATION, FINDING, {"what": "Another."}, actor="reconcile", key="finding/another")
+    asked = f"dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}"
+    found = ask(airflow, "audrey", "GET", f"/interlock/findings?{asked}").json()
+    assert found == {"findings": ["A ballot was changed.", "2 hosts run another release."]}
+    assert ask(airflow, "nora", "GET", f"/interlock/findings?{asked}").status_code == 403
+    page.goto(f"{airflow}/interlock/release?{asked}")
+    for what in found["findings"]:
+        expect(page.get_by_text(f"Finding: {what}")).to_be_visible()
 
 
 def test_a_rollback_is_shown_as_a_release_is(airflow: str, page: Page) -> None:

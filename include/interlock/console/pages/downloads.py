@@ -19,8 +19,9 @@ from fastapi.responses import FileResponse
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.evidence.sources import pack_name, sealed_packs
 from interlock.domain.errors import ReleaseError
-from interlock.domain.ledger.chain import release_chain
-from interlock.domain.ledger.kinds import NOTES_WRITTEN
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.ledger.findings import findings_about
+from interlock.domain.ledger.kinds import FINDING, NOTES_WRITTEN
 from interlock.domain.records import Blob, Communication
 
 if TYPE_CHECKING:
@@ -51,6 +52,19 @@ def left_by(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]
     """Say which files a release has left: size and digest of each."""
     found = _files(dag_id, run_id, open_ledger)
     return {name: {"size": blob.size, "sha256": blob.sha256} for name, blob in found.items()}
+
+
+def findings(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, list[str]]:
+    """Return the findings about a release, in words."""
+    chain = release_chain(dag_id, run_id)
+
+    def known() -> list[str]:
+        with open_ledger() as ledger:
+            own = ledger.entries(chain, kind=FINDING)
+            about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), chain)
+        return [str(entry.payload.get("what")) for entry in (*own, *about)]
+
+    return {"findings": _or_refused(known)}
 
 
 def notes(dag_id: str, run_id: str, store: Store, open_ledger: OpenLedger) -> Response:

@@ -79,6 +79,7 @@ def create_app(
     app.get("/stops", dependencies=[Depends(get_user)])(schedule.stops)
     app.get("/calendar.ics")(schedule.feed)  # by its token: programs that subscribe cannot log in
     app.get("/names", dependencies=[Depends(get_user)])(names_of_people)
+    app.get("/findings", dependencies=[READS_RUNS])(downloads.findings)
     app.get("/files", dependencies=[READS_RUNS])(downloads.left_by)
     app.get("/files/{dag_id}/{run_id}/notes", dependencies=[READS_RUNS])(downloads.notes)
     app.get("/files/{dag_id}/{run_id}/evidence", dependencies=READS_ALL)(downloads.evidence)

@@ -61,6 +61,8 @@ const SUITES = {
 const CLERK = "board_clerk";
 const LEAVES_FILES = new Set(["communication.write_notes", "communication.write_rollback_notes", "closure.pack_evidence"]);
 const ENDED = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
+const PARKED = new Set(["deferred", "up_for_reschedule"]);
+const LIMITS = { planning: "plan_approval", acceptance: "acceptance", communication: "acknowledgement" };
 const EVERY = 5000;
 const page = document.getElementById("release");
 const known = new Map();
@@ -88,12 +90,13 @@ async function readXCom(entry) {
 }
 
 async function readRelease() {
-  const [run, tasks, entries, questions, banners] = await Promise.all([
+  const [run, tasks, entries, questions, banners, found] = await Promise.all([
     read(`api/v2/${runPath}`),
     readAll(`${runPath}/taskInstances`, "task_instances"),
     readAll(`${runPath}/taskInstances/~/xcomEntries`, "xcom_entries"),
     readAll(`${runPath}/hitlDetails`, "hitl_details"),
     stops(dagId),
+    read(`interlock/findings?dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(runId)}`).catch((error) => ({ problem: error.message })),
   ]);
   const records = { waves: [] };
   const reasons = {};
@@ -107,7 +110,7 @@ async function readRelease() {
   );
   records.waves = records.waves.filter(Boolean);
   const [files, names] = await Promise.all([readFiles(entries), readNames(questions)]);
-  return { run, tasks, questions, records, reasons, files, names, banners };
+  return { run, tasks, questions, records, reasons, files, names, banners, findings: found };
 }
 
 // How people call everybody: as the catalogue does, and who is not in it any more as they were asked.
@@ -163,6 +166,13 @@ function stateOf(tasks) {
   return states.some(Boolean) ? "running" : "pending";
 }
 
+// What production waits for before the first wave; nothing else of the stage runs then.
+function waitsFor(tasks, { plan }) {
+  const parked = (name) => PARKED.has(tasks.find((task) => task.task_id === `implementation.${name}`)?.state);
+  if (parked("await_start")) return plan?.not_before ? `starts at ${when(plan.not_before)} at the earliest` : null;
+  return parked("book_environment") ? "waits for the release that has booked the environment" : null;
+}
+
 const SAYS = {
   policy: ({ policy }) => policy && `${policy.change_type} change; catalogue ${short(policy.digest)}`,
   planning: ({ plan }) =>
@@ -205,17 +215,31 @@ function table(heads, rows, empty = "", kind = null) {
 
 const section = (title, ...content) => element("section", {}, element("h2", {}, title), ...content);
 
-// Who is waited for, and until when silence approves nothing.
-function waiting({ questions, records: { rollout } }) {
-  const open = questions.filter((question) => !question.response_received && question.task_instance.state === "awaiting_input");
-  if (!open.length) return null;
-  const people = [...new Set(open.map((question) => asked(question).map((user) => user.name).join(" or ")))];
-  const board = open.some((question) => question.task_instance.task_id.startsWith("rollout."));
-  const until = board && rollout?.decide_by ? `, until ${when(rollout.decide_by)}` : "";
-  return element("p", { class: "reason wait" }, `Waiting for ${people.join(", ")}${until}.`);
+// Until when a question can be answered: a board's by the plan, others' by the time limits of the policy in force.
+function deadline(question, { policy, rollout }) {
+  const stage = question.task_instance.task_id.split(".")[0];
+  if (stage === "rollout") return rollout?.decide_by;
+  const found = /^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?$/.exec(policy?.time_limits?.[LIMITS[stage]] ?? "");
+  if (!found) return null;
+  const [days, hours, minutes, seconds] = found.slice(1).map((part) => Number(part ?? 0));
+  return Date.parse(question.created_at) + (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000;
 }
 
-function heading({ run, records, reasons, tasks, questions, banners }) {
+// Who is waited for, how many have answered, and until when silence approves nothing.
+function waiting({ questions, records }) {
+  const open = questions.filter((question) => !question.response_received && question.task_instance.state === "awaiting_input");
+  const tasks = [...new Set(open.map((question) => question.task_instance.task_id))];
+  return tasks.map((task) => {
+    const ours = questions.filter((question) => question.task_instance.task_id === task);
+    const left = open.filter((question) => question.task_instance.task_id === task);
+    const people = [...new Set(left.map((question) => asked(question).map((user) => user.name).join(" or ")))];
+    const answered = ours.length > 1 ? ` (${ours.length - left.length} of ${ours.length} answered)` : "";
+    const until = deadline(left[0], records);
+    return element("p", { class: "reason wait" }, `Waiting for ${people.join(", ")}${answered}${until ? `, until ${when(until)}` : ""}.`);
+  });
+}
+
+function heading({ run, records, reasons, tasks, questions, banners, findings }) {
   const { plan, rollout, outcome } = records;
   const conf = run.conf ?? {};
   const version = plan?.version ?? rollout?.version ?? conf.version ?? "";
@@ -228,8 +252,10 @@ function heading({ run, records, reasons, tasks, questions, banners }) {
     reason && (outcome || failed)
       ? element("p", { class: `reason ${["deployed", "rehearsed"].includes(state) ? "good" : "bad"}` }, outcome ? `Decided in ${TITLES[outcome.stage] ?? outcome.stage}: ${reason}` : reason)
       : null,
+    findings.problem ? element("p", { class: "reason bad" }, `Whether there are findings is not known: ${findings.problem}`) : null,
+    ...(findings.findings ?? []).map((what) => element("p", { class: "reason bad" }, `Finding: ${what} A release with a finding gets no permit.`)),
     ...(ENDED.has(run.state) ? [] : banners),
-    waiting({ questions, records }),
+    ...waiting({ questions, records }),
   ];
 }
 
@@ -263,7 +289,9 @@ function stages({ tasks, records, reasons }) {
     const closed = id === "closure" && records.outcome; // its task fails to say that the release did
     const both = id === "verification";
     const said = both ? [reason, SAYS[id](records)] : [(!closed && reason) || SAYS[id](records)];
-    const state = closed ? "done" : stateOf(own);
+    const parked = id === "implementation" && waitsFor(own, records);
+    if (parked) said.unshift(parked);
+    const state = closed ? "done" : parked ? "waiting" : stateOf(own);
     const name = own.length ? link(label, `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/group/${id}`) : label;
     return [name, pill(state), state === "not reached" ? "" : took(own), said.filter(Boolean).join(" — ")];
   });
