@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 from icalendar import Calendar
-from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect, sync_playwright
+from playwright.sync_api import FrameLocator, Locator, Page, expect
 
 from interlock.adapters.calendars.feeds import path_of_copy
 from interlock.domain.calendars.bookings import booking_chain
@@ -30,8 +30,6 @@ from interlock.domain.ledger.kinds import (
 from interlock.domain.trains.manifest import PlannedRun
 from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, ROOT, RUN_ID
 from tests.integration.console_server import Console, console_server
-
-expect.set_options(timeout=30_000)  # what is awaited comes when the machine gets to it
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -273,41 +271,6 @@ def test_the_feed_is_read_with_the_token_of_somebody_and_no_other(airflow: str, 
         assert httpx.get(f"{airflow}/interlock/calendar.ics?token={forged}").status_code == 401
     nora = httpx.get(f"{airflow}/{schedule(console, 'nora')['feed']}")
     assert "backed out" not in nora.text
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
-        )
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def page(airflow: str, browser: Browser) -> Iterator[Page]:
-    """Return rita's browser; whatever it asks of anybody but this Airflow, or what fails there, fails the test."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1150}, timezone_id="Europe/Berlin")
-    context.set_default_timeout(30_000)
-    opened = context.new_page()
-    opened.goto(f"{airflow}/auth/login/")
-    opened.fill("input[name=username]", "rita")
-    opened.fill("input[name=password]", "rita")
-    opened.click("input[type=submit]")
-    opened.wait_for_selector("[data-testid=nav-sidebar]")
-    strangers: list[str] = []
-    wrong: list[str] = []
-    opened.on("request", lambda asked: strangers.extend(() if is_ours(airflow, asked.url) else (asked.url,)))
-    opened.on("console", lambda line: wrong.extend((line.text,) if "Content Security Policy" in line.text else ()))
-    yield opened
-    context.close()
-    assert strangers == []
-    assert wrong == []
-
-
-def is_ours(airflow: str, url: str) -> bool:
-    return url.startswith((airflow, "data:", "blob:"))
 
 
 def opened(airflow: str, page: Page) -> FrameLocator:

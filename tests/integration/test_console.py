@@ -7,14 +7,13 @@ records: ``test_guard``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
@@ -22,8 +21,6 @@ from interlock.domain.ledger.kinds import FINDING
 from interlock.domain.records import Blob, Communication
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, RUN_ID
 from tests.integration.console_server import Console
-
-expect.set_options(timeout=30_000)  # what is awaited comes when the machine gets to it
 
 RUN = quote(RUN_ID, safe="")
 DAG = f"/api/v2/dags/{RELEASE}"
@@ -347,48 +344,6 @@ def test_a_pack_that_was_changed_in_the_store_is_not_handed_out(
 def test_names_are_those_of_the_catalogue(airflow: str) -> None:
     assert httpx.get(f"{airflow}/interlock/names").status_code == 401
     assert ask(airflow, "ben", "GET", "/interlock/names").json()["rita"] == "Rita Reyes"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
-        )
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(scope="module")
-def login(airflow: str, browser: Browser) -> Any:
-    """Log rita in through the page where people do, once."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"{airflow}/auth/login/")
-    page.fill("input[name=username]", "rita")
-    page.fill("input[name=password]", "rita")
-    page.click("input[type=submit]")
-    page.wait_for_selector("[data-testid=nav-sidebar]")
-    state = context.storage_state()
-    context.close()
-    return state
-
-
-@pytest.fixture
-def page(airflow: str, browser: Browser, login: Any) -> Iterator[Page]:
-    """Return rita's browser; whatever it asks of anybody but this Airflow fails the test."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, storage_state=login)
-    context.set_default_timeout(30_000)
-    opened = context.new_page()
-    strangers: list[str] = []
-    opened.on("request", lambda asked: strangers.extend(() if is_ours(airflow, asked.url) else (asked.url,)))
-    yield opened
-    context.close()
-    assert strangers == []
-
-
-def is_ours(airflow: str, url: str) -> bool:
-    return url.startswith((airflow, "data:", "blob:"))
 
 
 def tab(name: str) -> str:
