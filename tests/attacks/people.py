@@ -50,7 +50,6 @@ def at_the_board(release: Release, ballot: str = BALLOT, board: str = BOARD) -> 
             and set(states.get(ballot, "").split(",")) == {"awaiting_input"}
             and states[board] == "deferred"
         ),
-        within=240,
     )
 
 

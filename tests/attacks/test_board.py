@@ -38,7 +38,7 @@ from .people import (
 )
 from .suite import ADMIN, CLERK, FREE, GUARD, MANAGER, MEMBER, OWNER, WRITTEN, attack, by_admin
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 ALL_DAGS, ALL_RUNS = "~", "~"
 
 
@@ -441,7 +441,7 @@ def test_a_rejection_stands_whatever_airflows_database_says(rejected: Release, d
     refused_wave(rejected, database)
     counted = wave.refusal(rejected)
     assert "ben's answer “Approve” to rollout.cast_ballot[0] was not submitted through Airflow's API" in counted
-    assert any("did not come in" in what for what in wave.findings(rejected))
+    assert any("was not submitted" in what for what in wave.findings(rejected))
 
 
 def refused_wave(release: Release, database: AirflowDatabase) -> None:
@@ -449,7 +449,7 @@ def refused_wave(release: Release, database: AirflowDatabase) -> None:
     wave_1 = "implementation.wave_1"
     database.set_state(release, "success", "implementation.await_start", "implementation.measure_baseline")
     database.run_again(release, wave_1)
-    until("the wave to be refused", lambda: release.states()[wave_1] == "failed", within=60)
+    until("the wave to be refused", lambda: release.states()[wave_1] == "failed")
     reason = reason_of(release, wave_1)
     assert "The release has ended" in reason, reason
     assert re.search(r"Rule: .+ Who can change it: .+ Next: .+", reason), reason

@@ -22,7 +22,7 @@ from tests.git_project import git_project
 
 from .suite import AUTHOR, SANDBOX, attack
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.attacks]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.attacks]
 
 
 def printed(stack: Stack, folder: Path, script: str) -> list[str]:

@@ -21,7 +21,7 @@ from . import wave
 from .databases import LedgerDatabase
 from .suite import LEDGER_OWNER, LEDGER_WRITER, attack, case
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 Tampering = Callable[[LedgerDatabase, str], None]
 """What is done to a chain in the database."""
 

@@ -28,7 +28,7 @@ from tests.end_to_end.people import Release
 from . import wave
 from .suite import FREE, HOST, MANAGER, attack
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 Envelope = dict[str, Any]
 PRODUCTION = "production"
 DEPLOY = {"purposes": ("deploy",), "environment": PRODUCTION}

@@ -17,7 +17,7 @@ from .databases import AirflowDatabase
 from .people import APPROVER, BALLOT, BOARD, BROKEN, NEW, TAMPERED, accepted, at_the_training, go, reason_of, vote
 from .suite import LEDGER_WRITER, OWNER, attack
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 GATE = "quality.pass_gate"
 UP_TO_THE_WAVE = (
     "communication.write_notes",
@@ -89,7 +89,7 @@ def test_a_decision_that_nobody_made_is_void(unvoted: Release, database: Airflow
     }
     database.write_xcom(unvoted, BOARD, decision)
     database.run_again(unvoted, "communication.write_notes")
-    until("it to be refused", lambda: unvoted.states()["communication.write_notes"] == "failed", within=60)
+    until("it to be refused", lambda: unvoted.states()["communication.write_notes"] == "failed")
     unvoted.finish()
     reason = reason_of(unvoted, "communication.write_notes")
     assert "received a Decision that differs from the record in the ledger" in reason

@@ -15,7 +15,7 @@ from .databases import AirflowDatabase
 from .people import APPROVER, NEW, TAMPERED, at_the_board, at_the_training, go, nobody_changes, reason_of, refused, vote
 from .suite import CONDUCTOR, MANAGER, MEMBER, OWNER, WRITTEN, attack, by_admin
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.attacks]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.attacks]
 TRAIN, BALLOT, BOARD = "train_weekly", "board.cast_ballot", "board.await_board"
 FREEZE, DEPART, SEND = "boarding.freeze_manifest", "departure.depart", "departure.send_bike_shop"
 
@@ -165,7 +165,7 @@ def test_written_approvals_send_no_train(open_train: Release, database: AirflowD
         database.write_answer(open_train, BALLOT, member, "Approve")
     TAMPERED["a train's votes"] = open_train
     did_not_depart(open_train, "was not submitted through Airflow's API")
-    assert any("did not come in" in what for what in wave.findings(open_train))
+    assert any("was not submitted" in what for what in wave.findings(open_train))
 
 
 @attack(
@@ -190,7 +190,7 @@ def test_states_send_no_train(stack: Stack, open_train: Release, database: Airfl
     stopped="the next task compares it with the manifest in the ledger, and leaves a finding",
 )
 def test_a_manifest_that_was_edited_is_void(stack: Stack, open_train: Release, database: AirflowDatabase) -> None:
-    departure = datetime.now(UTC) + timedelta(seconds=90)
+    departure = datetime.now(UTC) + timedelta(seconds=180)
     train = sent(stack, departure=departure.isoformat().replace("+00:00", "Z"))
     approve(stack, train)
     until("the board's decision", lambda: train.states()[BOARD] == "success")
@@ -210,7 +210,7 @@ def test_a_manifest_that_was_edited_is_void(stack: Stack, open_train: Release, d
 def test_a_deleted_train_approves_nothing(stack: Stack, open_train: Release, database: AirflowDatabase) -> None:
     train = sent(stack)
     approve(stack, train)
-    left = until("the passenger's release", lambda: wave.entries(train, "passenger.departed"), within=120)
+    left = until("the passenger's release", lambda: wave.entries(train, "passenger.departed"))
     release = Release(stack.person("rita"), left[0].payload["run"].partition("/")[2])
     stack.person("fay").decide(release, APPROVER, "Approve", "Works as we asked")
     at_the_training(release)

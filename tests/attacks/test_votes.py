@@ -26,12 +26,12 @@ from .databases import AirflowDatabase, LedgerDatabase
 from .people import BALLOT, BOARD, TAMPERED, TRAINING, accepted, at_the_training, go, refused, vote
 from .suite import ADMIN, LEDGER_OWNER, LEDGER_WRITER, OWNER, WRITTEN, attack
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def settled(release: Release) -> None:
     """Wait until the board has decided, one way or the other."""
-    until("the board to decide", lambda: release.states()[BOARD] in ("success", "failed"), within=180)
+    until("the board to decide", lambda: release.states()[BOARD] in ("success", "failed"))
 
 
 def is_approved(release: Release) -> bool:
@@ -50,7 +50,7 @@ def ended_for_the_answer_of(member: str, release: Release) -> None:
     assert (outcome["outcome"], outcome["stage"]) == ("failed", "rollout")
     assert f"{member}'s answer “Approve” to {BALLOT}[" in outcome["reason"]
     assert "was not submitted through Airflow's API" in outcome["reason"]
-    assert any("did not come in" in what for what in wave.findings(release))
+    assert any("was not submitted" in what for what in wave.findings(release))
 
 
 def end(stack: Stack, release: Release) -> None:
@@ -58,7 +58,6 @@ def end(stack: Stack, release: Release) -> None:
     until(
         "the release to end or to ask support",
         lambda: release.state != "running" or "awaiting_input" in release.states().get(TRAINING, ""),
-        within=120,
     )
     if release.state == "running":
         stack.person("sam").decide(release, TRAINING, "Not ready", "An attack got through")
@@ -176,7 +175,7 @@ def turned(stack: Stack, database: AirflowDatabase) -> Iterator[Release]:
     release = accepted(stack)
     vote(stack, release, "dan", "Reject", "Not during the sale")
     time.sleep(5)  # it is counted within two seconds
-    until("the board to be waited for again", lambda: release.states()[BOARD] == "deferred", within=180)
+    until("the board to be waited for again", lambda: release.states()[BOARD] == "deferred")
     database.write_answer(release, BALLOT, "dan", "Approve")
     TAMPERED["a vote"] = release
     vote(stack, release, "ben", "Approve")
