@@ -30,7 +30,7 @@ from .suite import HOST, KEEPER, MANAGER, MEMBER, attack, case
 pytestmark = [pytest.mark.timeout(600), pytest.mark.attacks]
 FREEZE_IN = timedelta(seconds=200)
 """By then the release is approved, and everything has been tried that is not the freeze."""
-CHANGED = "The policy, the board or the service's file changed since the release began."
+CHANGED = "The policy, the board or the file of the service changed after the release started."
 
 
 class Changes:

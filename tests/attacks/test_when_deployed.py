@@ -135,7 +135,7 @@ def reconciled(stack: Stack, deployed: Release) -> None:
     stopped="the bypass detector misses it, by the ledger, and leaves a finding",
 )
 def test_a_deleted_run_is_missed(deployed: Release, reconciled: None) -> None:
-    assert any(f"Airflow has no run {deployed.id}" in what for what in wave.findings(deployed)), wave.findings(deployed)
+    assert any(f"The run {deployed.id}" in what for what in wave.findings(deployed)), wave.findings(deployed)
 
 
 def test_everything_that_was_changed_past_the_api_is_a_finding(reconciled: None) -> None:

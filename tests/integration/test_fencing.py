@@ -175,7 +175,7 @@ def test_who_lost_the_right_begins_nothing_goes_on_with_nothing_and_is_a_finding
     zombie.refuse_lost("switch a host")
     comes(world)
     for asked in (zombie.admit(HOST), zombie.hold(f"switch {HOST}")):
-        with pytest.raises(LostRight, match=r"may change nothing there any more: .*that was not done"):
+        with pytest.raises(LostRight, match=r"may no longer change it: .*that was not done"):
             asyncio.run(asked)
     with pytest.raises(LostRight) as refused:
         zombie.refuse_lost("give a host back to the load balancer")

@@ -267,7 +267,7 @@ def at_offset(settings: Settings, offset: timedelta) -> Ledger:
 
 def test_clock_that_was_turned_back_is_refused(server: Settings, ledger: Ledger, chain: str) -> None:
     record(ledger, chain, "first")
-    with pytest.raises(ClockError, match=r"but entry 1 of the chain .* Next: set the clock right"):
+    with pytest.raises(ClockError, match=r"but entry 1 of the chain .* Next: correct the clock"):
         record(at_offset(server, timedelta(minutes=-1)), chain, "second")
     assert len(ledger.entries(chain)) == 1
 
@@ -704,7 +704,7 @@ def test_check_prints_every_chain_and_names_the_break(
         assert capsys.readouterr().out.splitlines() == [
             "BROKEN: the trigger append_only of ledger.entries is gone or switched off.",
             "BROKEN: interlock_ledger_writer may change or remove rows of ledger.heads.",
-            "BROKEN: Entry 1 of the chain installation was changed: its hash is not that of its content.",
+            "BROKEN: Entry 1 of the chain installation was changed: its hash does not match its content.",
         ]
 
 

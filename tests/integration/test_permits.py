@@ -119,7 +119,7 @@ def test_something_else_that_was_signed_is_no_permit(office: PermitIssuer, signe
 def test_a_permit_that_was_kept_too_long_is_refused(ledger: Ledger, signer: Signer, office: PermitIssuer) -> None:
     envelope = issue(office)
     later = PermitIssuer(signer, ledger, actor="later", clock=lambda: datetime.now(UTC) + MAX_PERMIT_AGE)
-    with pytest.raises(PolicyViolation, match="it ended at"):
+    with pytest.raises(PolicyViolation, match="it expired at"):
         redeem(later, envelope)
 
 

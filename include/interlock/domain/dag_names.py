@@ -99,7 +99,7 @@ def home_of(setting: str | None) -> Home:
     bundle, _, folder = (setting or HOME).partition(":")
     if not bundle.strip():
         raise CatalogueError(
-            f"INTERLOCK_DAGS is {setting!r}, which names no bundle.",
+            f"INTERLOCK_DAGS is {setting!r}, which does not name a bundle.",
             rule="INTERLOCK_DAGS is bundle or bundle:folder, as [dag_processor] dag_bundle_config_list names bundles",
             who="the platform engineer",
             next_step=f"set it, or leave it out for {HOME}",
@@ -115,9 +115,9 @@ def unsafe_run(run_id: Any) -> str:
     if run_id is None or (isinstance(run_id, str) and RUN_ID.fullmatch(run_id)):
         return ""
     return (
-        f"A run under release control cannot be called {str(run_id)[:100]!r}. Rule: its name begins with a letter or a "
-        "digit, and has from 2 to 250 letters, digits, and _ . : + - in it: in an address, . and ~ stand for something "
-        "else. Next: leave dag_run_id out; Airflow then names the run."
+        f"{str(run_id)[:100]!r} is not a valid run id under release control. Rule: a run id starts with a letter or a "
+        "digit, and consists of 2 to 250 letters, digits and the characters _ . : + - (in a URL, . and ~ have a "
+        "special meaning). Next: leave dag_run_id out; Airflow then creates the run id."
     )
 
 
@@ -127,8 +127,8 @@ def stranger(dag_id: str, found: Place, home: Home) -> str:
     if wanted is None or found == wanted:
         return ""
     return (
-        f"The Dag {dag_id} is none of Interlock's: Airflow has it from {found}, and Interlock makes it in {wanted}. "
-        "Rule: who bears the name of a Dag of Interlock's is not trusted for it (INTERLOCK_DAGS says where Interlock's "
-        "are). Who can change it: whoever deploys Dags. Next: take the other file away or rename its Dag; Airflow then "
-        "reads Interlock's again."
+        f"The Dag {dag_id} is not Interlock's: Airflow loaded it from {found}, but Interlock defines it in {wanted}. "
+        "Rule: a Dag with the name of an Interlock Dag must come from Interlock's files (INTERLOCK_DAGS says where "
+        "they are). Who can change it: the people who deploy Dags. Next: remove the other file or rename its Dag. "
+        "Airflow then loads Interlock's Dag again."
     )

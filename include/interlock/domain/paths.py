@@ -38,5 +38,5 @@ def docs_prefix(dag_id: str, run_id: str, stage: str) -> str:
     :raises ValueError: no Dag and no stage is called that; a name can climb nowhere.
     """
     if not SAFE_DAG_ID.fullmatch(dag_id) or not STAGE.fullmatch(stage):
-        raise ValueError(f"{dag_id!r} is no Dag id, or {stage!r} is no stage")
+        raise ValueError(f"{dag_id!r} is not a Dag id, or {stage!r} is not a stage")
     return f"docs/{dag_id}/{run_slug(run_id)}/{stage}"

@@ -102,7 +102,7 @@ class PastRelease(Model):
 class Waiver(Record):
     """A failed expectation that somebody answers for; the failure stays as it is."""
 
-    expectation: str = Field(min_length=1, description="What was expected, word for word as the report says it")
+    expectation: str = Field(min_length=1, description="The expectation, with the exact words of the report")
     suite: str
     reason: str = Field(min_length=1, max_length=4000)
     by: str = Field(description="User name of who gave it")
@@ -193,7 +193,7 @@ class BuildEnvironment(Model):
     """Where a build or a suite ran, and what it could reach from there."""
 
     isolated: bool
-    how: str = Field(description="What kept it apart from the platform, or why nothing did")
+    how: str = Field(description="How it was isolated from the platform, or why it was not")
     reaches: tuple[str, ...] = Field((), description="Places on the network that were open to it")
 
 
@@ -340,7 +340,7 @@ class QualityReport(Record):
 class Vote(Model):
     """One answered human request, from Airflow's own record of it."""
 
-    user: str | None = Field(description="Who answered; none: nobody did")
+    user: str | None = Field(description="User name of the person who answered; none: no answer")
     assigned: str = Field(description="Whose ballot it was")
     choice: str
     comment: str = ""
@@ -354,7 +354,7 @@ class Decision(Record):
     subject: Literal["plan", "acceptance", "board", "canary", "failure"]
     digest: Sha256 = Field(description="Of what was decided on")
     approved: bool
-    required: bool = Field(description="False: the policy asks nobody")
+    required: bool = Field(description="False: the policy requires no answer")
     expired: bool = Field(False, description="Not approved because too few answered in time")
     reason: str
     votes: tuple[Vote, ...] = ()
@@ -460,7 +460,9 @@ class RolloutPlan(Record):
     waves: tuple[tuple[Host, ...], ...]
     target_group: str | None
     not_before: datetime | None
-    decide_by: datetime | None = Field(description="When silence becomes a rejection; none: nobody is asked")
+    decide_by: datetime | None = Field(
+        description="Time after which a missing answer is a rejection; none: no vote is required"
+    )
     back_out: BackOutPlan
     policy_digest: Sha256
     quality_digest: Sha256

@@ -259,5 +259,7 @@ def test_two_sources_of_one_file_are_refused_when_the_bundle_is_built(tmp_path: 
         (tmp_path / name).write_text("x")
     files = "files: [{source: one, destination: /etc/shop}, {source: two, destination: /etc/shop}]"
     (tmp_path / "appspec.yml").write_text(f"version: 0.0\nos: linux\n{files}\n")
-    with pytest.raises(BuildFailed, match=r"one/shop\.conf and two/shop\.conf are both to become /etc/shop/shop\.conf"):
+    with pytest.raises(
+        BuildFailed, match=r"one/shop\.conf and two/shop\.conf have the same destination /etc/shop/shop\.conf"
+    ):
         bundle.check(tmp_path)

@@ -209,10 +209,10 @@ REFUSED = {
     "a count and an end": (f"{DAILY};UNTIL=20261203T100000Z", "COUNT and UNTIL"),
     "a day of the week that is none": (f"{ONCE} RRULE:FREQ=WEEKLY;BYDAY=XX", "BYDAY: found XX"),
     "days of the week of two kinds": (f"{ONCE} RRULE:FREQ=MONTHLY;BYDAY=TU,1TU", "all numbered, or none"),
-    "a date that never comes": (f"{ONCE} RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "never comes"),
+    "a date that never occurs": (f"{ONCE} RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "never occurs"),
     "another calendar's months": (f"{ONCE} RRULE:RSCALE=HEBREW;FREQ=YEARLY", "found RSCALE"),
-    "a start that its rule does not give": (f"{ONCE} RRULE:FREQ=WEEKLY;BYDAY=MO", "is not its start"),
-    "a rule of vCalendar": (f"{ONCE} RRULE:D1~#10", "is no recurrence rule"),
+    "a start that its rule does not give": (f"{ONCE} RRULE:FREQ=WEEKLY;BYDAY=MO", "the start is not an occurrence"),
+    "a rule of vCalendar": (f"{ONCE} RRULE:D1~#10", "is not a valid recurrence rule"),
     "until at the wall's time, with a time zone": (
         "DTSTART;TZID=Europe/Berlin:20261201T100000 DURATION:PT1H RRULE:FREQ=DAILY;UNTIL=20261203T090000",
         "UNTIL: found 20261203T090000",

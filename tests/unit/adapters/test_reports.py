@@ -750,7 +750,7 @@ def test_changed_files_that_the_report_leaves_out_have_a_row_if_files_like_them_
     assert (left_out.file, left_out.percent, left_out.changed) == ("other/kill.js", None, 2)
     assert (row.file, row.changed, row.changed_covered) == ("till.js", 0, 0)
     assert list(coverage_notes([left_out, row])) == [
-        "Changed by this release, and not in the coverage report: other/kill.js."
+        "Files that this release changes are missing in the coverage report: other/kill.js."
     ]
 
 

@@ -73,7 +73,7 @@ def test_a_question_counts_as_the_task_that_worded_it_signed_it() -> None:
     known = only_worded([entry(payload, QUESTION_WORDED)], SIGNER.public_key)
     refuse_unworded("rollout.cast_ballot", QUESTION, known)
     for task_id, digest in (("rollout.cast_ballot", "0" * 64), ("acceptance.ask_approver", QUESTION)):
-        with pytest.raises(PolicyViolation, match="is not what was worded"):
+        with pytest.raises(PolicyViolation, match="was changed: its text or its assignees"):
             refuse_unworded(task_id, digest, known)
 
 

@@ -57,9 +57,9 @@ def eligible_members(rule: VotingRule, *, requester: str, excluded: Collection[s
             may = _only(seat for seat in eligible if seat.user in demand.members)
             raise PolicyViolation(
                 f"The board {demand.title} cannot decide on this release: it needs {demand}, and {may} may vote.",
-                rule=f"who asks for a release, or made it, does not vote on it ({demand.place} has the quorum)",
-                who="whoever keeps board.yaml",
-                next_step="have somebody who is not on the board trigger the release, or give the board more members",
+                rule=f"the requester and the authors of a release do not vote on it (the quorum is in {demand.place})",
+                who="the owner of board.yaml",
+                next_step="have a person who is not on the board trigger the release, or add members to the board",
             )
     return eligible
 
@@ -93,7 +93,7 @@ def count_votes(
         return _decision("board", digest, votes, approved, every, late=late)
 
     if vetoing := [seat for seat in count.seats(REJECT) if seat.user in rule.veto]:
-        return decided(False, f"rejected by {count.called(vetoing)}, whose rejection alone decides.")
+        return decided(False, f"rejected by {count.called(vetoing)}, who has a veto.")
     if all(is_met(demand, count.approving) for demand in rule.demands):
         asked = count.needed()
         return decided(True, f"approved by {count.called(count.approving)}; needed: {asked}.")
@@ -101,7 +101,7 @@ def count_votes(
         return decided(False, *out_of_reach)
     if expired:
         silent = listed(map(str, count.silent))
-        late = f"not approved in time, for {count.progress()} had come in by the deadline."
+        late = f"not approved in time: only {count.progress()} by the deadline."
         return decided(False, late, f"{silent} did not answer.", late=True)
     return None
 
@@ -163,11 +163,11 @@ class _Count:
             for demand in beyond
             for role, (_, asked) in lacking(demand, at_best).items()
         )
-        sentences = [f"rejected, for {what} cannot be reached."]
+        sentences = [f"rejected, because {what} can no longer be reached."]
         for demand in beyond:
             may = [seat for seat in self.eligible if seat.user in demand.members]
             if not is_met(demand, may):
-                sentences.append(f"{_only(may, 'Only', 'Nobody')}{self._of(demand)} may vote on it.")
+                sentences.append(f"{_only(may, 'Only', 'No member')}{self._of(demand)} may vote on it.")
         return sentences
 
     def _of(self, demand: Demand) -> str:
@@ -213,7 +213,7 @@ def _asked(number: int, role: str) -> str:
     return approvals(number) + (f" by {role}" if role else "")
 
 
-def _only(seats: Iterable[Seat], only: str = "only", nobody: str = "nobody") -> str:
+def _only(seats: Iterable[Seat], only: str = "only", nobody: str = "no member") -> str:
     """Return some seats as all that there are."""
     names = listed(map(str, seats))
     return f"{only} {names}" if names else nobody
@@ -262,11 +262,11 @@ def decide_single(
             digest,
             votes,
             False,
-            [f"Nobody may decide on {noun}: who asks for it, or wrote it, does not approve it."],
+            [f"No approver is left for {noun}: the requester and the authors cannot approve it."],
         )
     if expired:
         silent = [user for user in eligible if user not in counted]
-        sentences = [f"Nobody approved {noun} in time."]
+        sentences = [f"No approver approved {noun} in time."]
         sentences += [f"{_called(silent, names)} did not answer."] if silent else []
         sentences += [f"{_called(by_choice[ABSTAIN], names)} abstained."] if by_choice[ABSTAIN] else []
         return _decision(subject, digest, votes, False, sentences, late=True)
@@ -310,7 +310,7 @@ def _decision(
 
 def _comment(vote: Vote) -> str:
     words = _quoted(vote.comment)
-    return f"with the words {words}" if words else "without saying why"
+    return f"with the comment {words}" if words else "without a comment"
 
 
 def _quoted(text: str) -> str:

@@ -49,15 +49,15 @@ def describe_exclusions(
     :param excluded: everybody who is said to have had a hand in it.
     """
     careful = [seat.user for seat in careful_seats(rule, asked_by=asked_by, excluded=(*authors, *excluded))]
-    hand = dict.fromkeys(excluded, "had a hand in it") | dict.fromkeys(authors, "is named as an author in its commits")
-    why = hand | dict.fromkeys(asked_by, "asked for it")
+    hand = dict.fromkeys(excluded, "contributed to it") | dict.fromkeys(authors, "is named as an author in its commits")
+    why = hand | dict.fromkeys(asked_by, "requested it")
 
     def sentence(seat: Seat) -> str:
         if seat.user in careful:
-            return f"{seat} {why[seat.user]}: their approval does not count, their rejection alone still decides."
+            return f"{seat} {why[seat.user]}: their approval does not count, but their veto does."
         if seat.user not in rule.members:
-            return f"{seat} {why[seat.user]}, and votes in nobody's place."
-        no_veto = ", and their rejection does not decide" if seat.user in rule.veto else ""
+            return f"{seat} {why[seat.user]}, and cannot vote for another member."
+        no_veto = ", and has no veto" if seat.user in rule.veto else ""
         return f"{seat} {why[seat.user]}, and does not vote{no_veto}."
 
     return tuple(dict.fromkeys(sentence(seat) for seat in (*rule.seats, *rule.delegates) if seat.user in why))

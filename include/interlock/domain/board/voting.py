@@ -57,7 +57,7 @@ class Demand(Model):
     members: tuple[UserName, ...]
     approvals: int
     require: dict[str, int] = Field({}, description="Role: fewest approvals of members with it")
-    veto: tuple[UserName, ...] = Field((), description="Whose rejection alone decides; also those who have it by role")
+    veto: tuple[UserName, ...] = Field((), description="Members with a veto, by name or by role")
     deadline: Duration | None = None
     remind_before: Duration | None = None
 
@@ -151,11 +151,14 @@ class VotingRule(Model):
         if len(each) == 1:
             return (*each, *away)
         roles = "".join(f", {number} by {role}" for role, number in self.require.items())
-        all_of_it = f"together: {len(self.seats)} may vote, at least {approvals(self.approvals)}{roles}, each line kept"
+        all_of_it = (
+            f"in total: {len(self.seats)} may vote, at least {approvals(self.approvals)}{roles}, and each line must "
+            "be met"
+        )
         return (*each, f"{all_of_it}; within {in_words(self.deadline)}", *away)
 
     def _limits(self, demand: Demand) -> str:
-        veto = f"; a rejection by {listed([str(self.seat(user)) for user in demand.veto], 'or')} alone decides"
+        veto = f"; a rejection by {listed([str(self.seat(user)) for user in demand.veto], 'or')} is a veto"
         within = f"; within {in_words(demand.deadline)}" if demand.deadline else ""
         return f"{veto if demand.veto else ''}{within}"
 

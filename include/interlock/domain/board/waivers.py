@@ -76,7 +76,7 @@ def decide_waiver(
         if vote.user and vote.at and (reason := vote.comment.strip())
     ]
     if not reasoned:
-        return "it was waived without a reason, which does not count" if granted else "nobody waived it in time"
+        return "the waiver has no reason and does not count" if granted else "it was not waived in time"
     length, by, reason, at = min(reasoned)
     waiver = Waiver(expectation=failure.expected, suite=failure.suite, reason=reason, by=by, at=at, until=at + length)
     try:

@@ -26,7 +26,7 @@ from interlock.domain.ledger.kinds import (
 )
 
 PREFIX = "booking/"
-DEAD = "its release is not under way any more"
+DEAD = "its release is no longer in progress"
 """Why a booking is recovered."""
 
 
@@ -37,15 +37,15 @@ class Booking(Model):
     service: str
     holder: str = Field(description="The chain of the release")
     version: str
-    by: str = Field(description="User name of who asked for that release")
+    by: str = Field(description="User name of the requester of that release")
     since: AwareDatetime
-    until: AwareDatetime = Field(description="So long it is expected to last; its holder has it until it has ended")
+    until: AwareDatetime = Field(description="Expected end; the holder keeps the booking until its release has ended")
 
     def __str__(self) -> str:
         """Say who holds what, since when, until when."""
         return (
             f"{self.environment} of {self.service} is booked by {self.holder.removeprefix('release/')} "
-            f"({self.version}, asked for by {self.by}) since {_shown(self.since)}, until {_shown(self.until)}"
+            f"({self.version}, requested by {self.by}) since {_shown(self.since)}, until {_shown(self.until)}"
         )
 
 
@@ -73,7 +73,7 @@ class BookingDecision(Model):
 
     then: Literal["held", "book", "wait"]
     why: str = Field("", description="What it waits for")
-    dead: Booking | None = Field(None, description="A booking that holds nothing any more: its holder has died")
+    dead: Booking | None = Field(None, description="A booking that is void: the run of its holder no longer exists")
 
 
 def booking_chain(environment: str, service: str) -> str:
@@ -118,7 +118,7 @@ def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> Bo
         return BookingDecision(then="wait", why=f"{booking}.")
     before = _first(found.line, holder, is_alive)
     if before:
-        return BookingDecision(then="wait", why=f"{before.removeprefix('release/')} is before it in line.")
+        return BookingDecision(then="wait", why=f"{before.removeprefix('release/')} is ahead of it in the queue.")
     return BookingDecision(then="book", dead=booking)
 
 
@@ -137,9 +137,9 @@ def held_by_other(found: Standing, holder: str) -> str:
 def refuse_taken(why: str) -> None:
     """Raise a PolicyViolation: the environment is taken, and the policy lets nobody wait."""
     raise PolicyViolation(
-        f"The environment is taken: {why}",
+        f"The environment is booked by another release: {why}",
         rule="bookings.second of policy.yaml: a second release is refused",
-        who="whoever asked for the release that holds it",
+        who="the requester of the release that holds the booking",
         next_step="trigger the release again when the other one has ended",
     )
 

@@ -63,14 +63,14 @@ class Answer(Model):
         if self.open:
             return f"{where} may be changed" + (f" until {_shown(self.until)}." if self.until else ".")
         if self.faults:
-            return f"The calendars cannot be read, so nothing may be changed. {' '.join(self.faults)}"
+            return f"The calendars cannot be read, so no changes are allowed. {' '.join(self.faults)}"
         next_time = f"next: {_shown(self.next)}" if self.next else f"not within {HORIZON.days} days"
         what = "outside of the change window" if self.by and self.by.effect == "allow" else "closed by"
         sentence = f"{where} may not be changed: {what} {self.title} ({self.place}); {next_time}."
         if self.closed_by in (None, self.by):
             return sentence
         last = f"{self.closed_by.title} ({self.closed_by.place})"
-        return f"{sentence} For a rollout that is under way, {last} says: {self.during_rollout}."
+        return f"{sentence} For a rollout in progress, {last} says: {self.during_rollout}."
 
 
 def _shown(at: datetime) -> str:
@@ -174,7 +174,7 @@ def may_change(
         return answer(open=False, faults=faults)
     instant = at.astimezone(UTC)
     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
-        return answer(open=False, faults=(f"Nobody can say what the year {instant.year} brings.",))
+        return answer(open=False, faults=(f"The calendars do not cover the year {instant.year}.",))
     rules = calendars.rules(service, environment, frozenset(overridden))
     times = rules.times(instant.year)
     if times.open_at(instant):

@@ -79,7 +79,7 @@ def of_release(
     found = [*_of_window(calendars, service, environment, start, length, mine)]
     free = next_slot(calendars, service, environment, start, lasts, [*mine, *others])
     for one in _overlapping(mine, start, lasts):
-        what = f"{environment} of {service.name} is taken then: {one.what}."
+        what = f"{environment} of {service.name} is already booked at that time: {one.what}."
         found.append(Conflict(kind="environment", severity="warning", what=what, next_free=free))
     for one in _overlapping(others, start, lasts):
         what = f"{one.service}, {related[one.service]}, changes in the same window: {one.what}."
@@ -162,7 +162,7 @@ def of_line(service: str, running: Sequence[str]) -> list[Conflict]:
     """Return a conflict if releases of a passenger are under way: its own begins when they have ended."""
     if not running:
         return []
-    what = f"{service} is being released by {', '.join(running)}; what is sent begins when that has ended."
+    what = f"{service} is being released by {', '.join(running)}; the next release starts when that one has ended."
     return [Conflict(kind="line", severity="note", what=what)]
 
 

@@ -56,11 +56,13 @@ def parse_override(form: Mapping[str, Any], places: Mapping[str, Collection[str]
         request = OverrideRequest.model_validate(found)
     except ValidationError as error:
         wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(f"This is no override: {wrong}.", next_step="correct the form") from error
+        raise RequestRefused(
+            f"The form of the override is not valid: {wrong}.", next_step="correct the form"
+        ) from error
     if request.environment not in places.get(request.service, ()):
         known = "; ".join(f"{name}: {', '.join(sorted(found))}" for name, found in sorted(places.items()))
         raise RequestRefused(
-            f"There is no {request.service} in {request.environment}: there is {known or 'nothing'}.",
+            f"{request.service} has no environment {request.environment}. Available: {known or 'none'}.",
             next_step="correct service and environment",
         )
     return request
@@ -76,12 +78,12 @@ def override(
     """
     if answer.by is None:
         said = "is open" if answer.open else "is closed because the calendars cannot be read"
-        raise _refused(f"{answer.environment} {said} for {answer.service}.", "the calendar's keeper")
+        raise _refused(f"{answer.environment} {said} for {answer.service}.", "the owner of the calendar")
     allowed = ", ".join(answer.by.override_by) or "nobody"
     if person.role not in answer.by.override_by:
         raise _refused(f"{person.name} ({person.role}) may not override {answer.title} ({answer.place}).", allowed)
     if person.user == requester:
-        raise _refused(f"{person.name} asked for the release, and overrides nothing for it.", allowed)
+        raise _refused(f"{person.name} requested the release and cannot override a freeze for it.", allowed)
     if not timedelta() < lasts <= MAX_OVERRIDE_DURATION:
         raise _refused(f"An override lasts at most {MAX_OVERRIDE_DURATION.total_seconds() / 3600:.0f} hours.", allowed)
     return Override(
@@ -98,9 +100,9 @@ def override(
 def _refused(what: str, who: str) -> PolicyViolation:
     return PolicyViolation(
         what,
-        rule="what a calendar closes is overridden by the roles in its override_by, with a reason, for hours",
+        rule="only the roles in override_by of a calendar entry can override it, with a reason and a time limit",
         who=who,
-        next_step="wait until it is open, or ask somebody with such a role",
+        next_step="wait until the environment is open, or ask a person with such a role",
     )
 
 

@@ -64,7 +64,7 @@ class Recurrence:
         """Refuse a first start that the rule itself would not give: calendar programs differ in what they show then."""
         first = next(self.after(self.start), None)
         if first != self.start and not self.is_over:
-            raise ValueError(f"the first time of {self} is not its start: it would be {first or 'never'}")
+            raise ValueError(f"the start is not an occurrence of {self}: the first occurrence is {first or 'never'}")
 
     @property
     def is_over(self) -> bool:
@@ -79,7 +79,7 @@ class Recurrence:
         found = sum(1 for _ in islice(self.between(self.start, self.start + _YEAR), MAX_OCCURRENCES_PER_YEAR + 1))
         if found > MAX_OCCURRENCES_PER_YEAR:
             raise ValueError(
-                f"{self} comes more than {MAX_OCCURRENCES_PER_YEAR} times a year; allowed: hourly or rarer"
+                f"{self} occurs more than {MAX_OCCURRENCES_PER_YEAR} times a year; allowed: at most hourly"
             )
         return found
 
@@ -108,7 +108,7 @@ class Recurrence:
         try:
             found = rrulestr(_written(self._parts), dtstart=start)
         except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-            raise ValueError(f"{self} is no recurrence rule: {error}") from error
+            raise ValueError(f"{self} is not a valid recurrence rule: {error}") from error
         if isinstance(found, rruleset):
             raise ValueError(f"{self} is more than one rule")
         return found
@@ -141,7 +141,9 @@ def _parts_of(rule: str) -> dict[str, str]:
     for part in rule.strip().upper().rstrip(";").split(";"):
         name, equals, value = part.partition("=")
         if not equals or not value or name in parts:
-            raise ValueError(f"{rule} is no recurrence rule: found {part or 'nothing'}; allowed: each name once, and =")
+            raise ValueError(
+                f"{rule} is not a valid recurrence rule: found {part or 'nothing'}; allowed: each name once, and ="
+            )
         parts[name] = value
     return parts
 
@@ -151,21 +153,21 @@ def _checked(parts: dict[str, str]) -> dict[str, str]:
     unknown = parts.keys() - {"FREQ", "INTERVAL", "COUNT", "UNTIL", "BYDAY", "WKST", *_NUMBERS}
     if unknown:
         raise ValueError(
-            f"{rule} is no recurrence rule: found {', '.join(sorted(unknown))}; allowed: names of RFC 5545"
+            f"{rule} is not a valid recurrence rule: found {', '.join(sorted(unknown))}; allowed: names of RFC 5545"
         )
     if parts.get("FREQ") not in FREQUENCIES:
         raise ValueError(f"a rule begins with FREQ= and one of {', '.join(FREQUENCIES)}; found {rule}")
     if "COUNT" in parts and "UNTIL" in parts:
-        raise ValueError(f"{rule} is no recurrence rule: found COUNT and UNTIL; allowed: one of them")
+        raise ValueError(f"{rule} is not a valid recurrence rule: found COUNT and UNTIL; allowed: one of them")
     _whole("INTERVAL", parts.get("INTERVAL", "1"), MAX_INTERVAL)
     _whole("COUNT", parts.get("COUNT", "1"), MAX_COUNT)
     for name in parts.keys() & _NUMBERS.keys():
         _refuse_numbers(name, parts)
     _refuse_days(parts)
     if "," in parts.get("BYSECOND", ""):
-        raise ValueError(f"{rule} comes several times a minute; allowed: hourly or rarer")
+        raise ValueError(f"{rule} occurs several times a minute; allowed: at most hourly")
     if "BYSETPOS" in parts and not any(name in parts for name in (*_NUMBERS, "BYDAY") if name != "BYSETPOS"):
-        raise ValueError(f"{rule} is no recurrence rule: BYSETPOS goes with another part that begins with BY")
+        raise ValueError(f"{rule} is not a valid recurrence rule: BYSETPOS goes with another part that begins with BY")
     return parts
 
 
@@ -224,7 +226,7 @@ def _completed(parts: dict[str, str], start: datetime) -> dict[str, str]:
 def _refuse_dates_that_never_come(parts: Mapping[str, str], rule: str) -> None:
     months, days = _numbers("BYMONTH", parts) or list(range(1, 13)), _numbers("BYMONTHDAY", parts)
     if days and not any(abs(day) <= _LONGEST_MONTH.get(month, 31) for month in months for day in days):
-        raise ValueError(f"{rule} never comes: none of its months has such a day")
+        raise ValueError(f"{rule} never occurs: none of its months has such a day")
 
 
 def _until(parts: Mapping[str, str]) -> datetime | None:

@@ -78,10 +78,13 @@ def parse_stop(form: Mapping[str, Any], scopes: Sequence[str]) -> StopRequest:
         request = StopRequest.model_validate({name: form[name] for name in StopRequest.model_fields if name in form})
     except ValidationError as error:
         wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(f"This is no emergency stop: {wrong}.", next_step="correct the form") from error
+        raise RequestRefused(
+            f"The form of the emergency stop is not valid: {wrong}.", next_step="correct the form"
+        ) from error
     if not request.lift and request.scope not in scopes:
         raise RequestRefused(
-            f"There is no {request.scope!r} to stop: there is {', '.join(scopes)}.", next_step="correct the scope"
+            f"The scope {request.scope!r} does not exist. Available: {', '.join(scopes)}.",
+            next_step="correct the scope",
         )
     return request
 
@@ -103,12 +106,12 @@ def stop_to_lift(entries: Iterable[Entry], id: str) -> EmergencyStop:
     if id in stops and id not in lifted:
         return stops[id]
     known = ", ".join(f"{one.id} ({one.scope})" for one in stops.values() if one.id not in lifted) or "none"
-    what = f"was lifted by {lifted[id].payload.get('by')} already" if id in lifted else "is not known"
+    what = f"was already lifted by {lifted[id].payload.get('by')}" if id in lifted else "is not known"
     raise PolicyViolation(
-        f"The emergency stop {id} {what}. Not lifted: {known}.",
+        f"The emergency stop {id} {what}. Stops that are not lifted: {known}.",
         rule="a stop is lifted by its id",
-        who="whoever may trigger emergency_stop",
-        next_step="take the id from the mail about the stop, or from the list above",
+        who="a person who may trigger emergency_stop",
+        next_step="take the id from the e-mail about the stop, or from the list above",
     )
 
 
@@ -121,9 +124,10 @@ def refuse_halted(stops: Iterable[EmergencyStop], closed: Iterable[str]) -> None
     if reasons:
         raise HeldBack(
             f"The wave is halted: {' '.join(reasons)}",
-            rule="an emergency stop, and what closes a calendar, halt a rollout between two hosts",
-            who="whoever may lift the stop, or keeps include/catalogue/calendars",
-            next_step="the release is backed out, or waits if the calendar says so; trigger it again when it may go on",
+            rule="an emergency stop or a freeze halts a rollout before its next host",
+            who="a person who may lift the stop, or the owner of the calendar in include/catalogue/calendars",
+            next_step="the release is backed out, or waits if the calendar says so; trigger it again after the stop "
+            "or freeze",
         )
 
 

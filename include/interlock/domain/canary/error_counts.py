@@ -81,10 +81,10 @@ def compare(baseline: Sequence[Count], canary: Sequence[Count], *, risk: float =
         return Found(unusable)
     tried, old = _Side.of(canary), _Side.of(baseline)
     if bad := _dead(old, risk * AT_THE_END / 2, what) or _uneven(old, risk * OF_BASELINE, what):
-        return Found(f"There is nothing to compare with. Of the baseline, {bad}")
+        return Found(f"The baseline has no usable data: {bad}")
     found = _strongest(_tests(tried, _as_if_well(old), risk, what))
     dead = _dead(tried, risk * AT_THE_END / 2, what)
-    whole = f"Of the canary, {dead}" if dead else found.pop("", "")
+    whole = f"In the canary, {dead}" if dead else found.pop("", "")
     return Found(whole=whole, paths=tuple(sorted(found.items())))
 
 
@@ -106,9 +106,9 @@ def _no_count(counts: Iterable[Count], what: str) -> str:
     for one in counts:
         place = f"{one.host}, {one.path}, round {one.round}"
         if not (np.isfinite(one.made) and np.isfinite(one.failed) and 0 <= one.failed <= one.made):
-            return f"{one.failed:g} of {one.made:g} {what} failed is no count ({place})."
+            return f"{one.failed:g} of {one.made:g} {what} failed is not a valid count ({place})."
         if one[:3] in seen:
-            return f"The {what} of {place} are there twice."
+            return f"The {what} of {place} are recorded twice."
         seen.add(one[:3])
     return ""
 
@@ -122,8 +122,8 @@ def _not_alike(counts: Sequence[Count], what: str) -> str:
         (least, who), (most, other) = asked[0], asked[-1]
         if least != most:
             return (
-                f"The hosts were not asked alike: {path} in round {number}, {least:g} {what} of {who} and {most:g} of "
-                f"{other}."
+                f"The hosts did not get the same load: {path} in round {number}, {least:g} {what} of {who} and "
+                f"{most:g} of {other}."
             )
     return ""
 
@@ -288,5 +288,5 @@ def _in_words(tried: _Side, scope: _Scope, run: tuple[int, int], numbers: Sequen
         when = ""
     return (
         f"{who} failed {failed:g} of {made:g} {what}{of}{when}, the baseline {failed_before:g} of {made_before:g}: "
-        "more than chance explains."
+        "a difference that chance does not explain."
     )

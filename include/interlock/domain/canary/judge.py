@@ -85,7 +85,7 @@ def _failed_as_a_whole(judged: Sequence[Judged]) -> str:
         return failed.reason
     lacking = [one.name for one in judged if one.classification == "no_data"]
     if not judged or 100 * len(lacking) >= NO_DATA_PERCENT * len(judged):
-        return f"There is no data of {len(lacking)} of {len(judged)} metrics: {', '.join(lacking) or 'none counts'}."
+        return f"{len(lacking)} of {len(judged)} metrics have no data: {', '.join(lacking) or 'no metric counts'}."
     return ""
 
 
@@ -188,9 +188,9 @@ def _prepared(metric: Metric, values: Sequence[float]) -> Values:
     if np.isinf(found).any():
         raise PolicyViolation(
             f"The metric {metric.name} has an infinite measurement.",
-            rule="a canary is judged by numbers",
+            rule="a canary is evaluated with finite measurements",
             who="the service's team",
-            next_step="look at what measures it",
+            next_step="check the source of this metric",
         )
     found = found[~np.isnan(found)] if metric.nan == "remove" else np.nan_to_num(found, nan=0.0)
     return _without_outliers(found, metric.outlier_factor) if metric.outliers == "remove" and len(found) else found

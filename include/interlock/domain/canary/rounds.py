@@ -59,12 +59,12 @@ def _incomplete(rounds: Sequence[CanaryRound], requests: int) -> str:
     for load in (load for one in rounds for load in one.loads):
         made[load.host] += load.requests
     if len(rounds) < MIN_ROUNDS:
-        return f"There are {len(rounds)} rounds, and no canary is judged by fewer than {MIN_ROUNDS}."
+        return f"The canary has {len(rounds)} rounds, but needs at least {MIN_ROUNDS}."
     if sorted(numbers) != [*range(1, len(rounds) + 1)]:
-        return f"The rounds are {', '.join(map(str, numbers))}: one is missing, or is there twice."
+        return f"The rounds are {', '.join(map(str, numbers))}: a round is missing or recorded twice."
     fewest = min(made, key=made.__getitem__, default="")
     if made[fewest] < requests:
-        return f"{fewest or 'Nobody'} got {made[fewest]} requests, and a canary is judged by {requests}."
+        return f"{fewest or 'No host'} got {made[fewest]} requests, but the canary needs {requests}."
     return ""
 
 

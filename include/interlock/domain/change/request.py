@@ -65,18 +65,18 @@ CALCULATED = "calculated"
 """What the form takes for: no risk is declared."""
 
 _RULES = {
-    "train": "Set by the conductor of a train, for its passengers: the train's chain in the ledger.",
-    "ref": "The tag, branch or commit to release, such as 1.4.0; not beginning with a hyphen.",
-    "version": "A semantic version (semver.org), such as 1.4.0 or 2.0.0-rc.1; without a v.",
-    "change_type": "Which flow the release takes; one of standard, normal, emergency.",
-    "summary": f"What the release is for, in one line of {MIN_SUMMARY_LENGTH} to {MAX_SUMMARY_LENGTH} characters.",
-    "tickets": f"Change tickets such as ABC-123 or #12, one on each line; {MAX_TICKETS} at most, each once.",
-    "declared_risk": "How risky you think it is; one of calculated (no opinion), low, medium, high. The higher of this "
-    "and the calculated risk counts.",
-    "not_before": "The earliest instant at which hosts are changed, with its time zone, such as 2026-05-04T22:00:00Z, "
-    "at most a day ago and a year ahead; empty: as soon as it is approved.",
-    "rehearsal": "Switch on for yes (true): the whole way is taken on the test environment, nobody is asked, and "
-    "production is not touched. Off (false): this is a release to production.",
+    "train": "Set by the conductor of a train for its passengers: the chain of the train in the ledger.",
+    "ref": "The tag, branch or commit to release, such as 1.4.0. It must not start with a hyphen.",
+    "version": "A semantic version (semver.org) without a leading v, such as 1.4.0 or 2.0.0-rc.1.",
+    "change_type": "The change type: standard, normal or emergency. It determines the required approvals.",
+    "summary": f"The purpose of the release, in one line of {MIN_SUMMARY_LENGTH} to {MAX_SUMMARY_LENGTH} characters.",
+    "tickets": f"Change tickets such as ABC-123 or #12, one per line; at most {MAX_TICKETS}, without duplicates.",
+    "declared_risk": "Your assessment of the risk: calculated (no assessment), low, medium or high. The higher of "
+    "this and the calculated risk counts.",
+    "not_before": "The earliest start of the deployment, with its time zone, such as 2026-05-04T22:00:00Z; at most one "
+    "day ago and one year ahead. Empty: start as soon as the release is approved.",
+    "rehearsal": "Yes (on, true): the release runs on the test environment only. No approvals are requested, and "
+    "production does not change. No (off, false): the release goes to production.",
 }
 """For each field, what it takes."""
 SWITCH = "switched on or off (true or false)"
@@ -206,8 +206,7 @@ def _question(question: RiskQuestion, section: str) -> dict[str, Any]:
     return {
         "section": section,
         "title": question.question,
-        "description": f"Switch on for yes, which adds {question.points} to the risk of the release (0 to 100); "
-        "leave off for no.",
+        "description": f"On: yes, which adds {question.points} points to the risk of the release (0 to 100). Off: no.",
         "type": "boolean",
         "default": False,
     }
@@ -241,7 +240,7 @@ def _who_decides(flow: Flow, rule: VotingRule | None) -> str:
 def _declared_risks(policy: Policy) -> dict[str, Any]:
     levels: tuple[RiskLevel, ...] = ("low", "medium", "high")
     shown = {level: f"{level}: {policy.risk.declared[level]} of 100" for level in levels}
-    shown_none = {CALCULATED: "as calculated from your answers, the change and the service"}
+    shown_none = {CALCULATED: "calculated from your answers, the change and the service"}
     return {"type": "string", "enum": [CALCULATED, *levels], "values_display": shown_none | shown}
 
 
@@ -288,7 +287,7 @@ def _short(value: object) -> str:
 
 def _refused(problems: list[str], policy: Policy) -> RequestRefused:
     return RequestRefused(
-        "This release cannot be asked for. " + " ".join(f"{problem.rstrip('.')}." for problem in problems),
+        "The release request is not valid. " + " ".join(f"{problem.rstrip('.')}." for problem in problems),
         rule="the fields of the trigger form; its risk questions are in policy.yaml",
         who=policy.owner,
         next_step="correct these fields and trigger the release again",

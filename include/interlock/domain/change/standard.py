@@ -27,8 +27,9 @@ def template_for(
         against[template.name] = reasons
     why = " ".join(f"Template {name}: {'; '.join(reasons)}." for name, reasons in against.items())
     raise PolicyViolation(
-        f"This is no standard change of {service.name}. {why or 'The policy has no template.'}",
-        rule="a standard change is like one of standard_changes, in policy.yaml; any other is decided by a board",
+        f"The release is not a standard change of {service.name}. {why or 'The policy has no template.'}",
+        rule="a standard change matches a template in standard_changes of policy.yaml; a board decides on any other "
+        "change",
         who=policy.owner,
         next_step="release it as a normal change",
     )
@@ -39,15 +40,15 @@ def _against(
 ) -> Iterator[str]:
     """Say in what a release is not like a template."""
     if template.services and service.name not in template.services:
-        yield f"it is for {listed(template.services, 'or')}"
+        yield f"allows only {listed(template.services, 'or')}"
     if template.tiers and service.tier not in template.tiers:
-        yield f"it is not for services of tier {service.tier}"
+        yield f"does not allow services of tier {service.tier}"
     if bump not in template.steps:
-        yield f"it is for steps of the kind {listed(template.steps, 'or')}, and this one is {bump}"
+        yield f"allows only steps of the kind {listed(template.steps, 'or')}, but this step is {bump}"
     if risk > template.risk_up_to:
-        yield f"it is for a risk of {template.risk_up_to} at most, and this is {risk}"
+        yield f"allows a risk of {template.risk_up_to} at most, but the risk is {risk}"
     for key in template.answered_no:
         if answers.get(key, True):
             yield f"{key} was answered with yes" if key in answers else f"{key} was not answered"
     if template.until is not None and now.astimezone(UTC).date().isoformat() > template.until:
-        yield f"it ended on {template.until}"
+        yield f"expired on {template.until}"

@@ -248,7 +248,7 @@ class Permission(Model):
             if one.startswith("/") and not is_below(one, self.object):
                 raise ValueError(f"except: {one} is not below {self.object}")
         if "." in self.exceptions:
-            raise ValueError(f"except: {self.object} is the object itself, to which nothing is done")
+            raise ValueError(f"except: {self.object} is the object itself, so the entry has no effect")
         return self
 
     @property
@@ -311,7 +311,7 @@ def refuse_two_sources(spec: AppSpec, names: Sequence[str]) -> None:
                 continue
             if target in taken:
                 raise _refusal(
-                    f"files: {taken[target]} and {name} are both to become {target}, which CodeDeploy refuses"
+                    f"files: {taken[target]} and {name} have the same destination {target}, which CodeDeploy refuses"
                 )
             taken[target] = name
 
@@ -355,9 +355,9 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                raise _unreadable("a key is not a word", key_node)
+                raise _unreadable("a key is not text", key_node)
             if key in own:
-                raise _unreadable(f"{key} stands twice", node)
+                raise _unreadable(f"{key} is defined twice", node)
             own.add(key)
             found[key] = self.construct_object(value_node, deep=True)
         return found
@@ -376,7 +376,7 @@ class _Loader(yaml.SafeLoader):
             merged = {**one, **merged}
         if replaced := sorted(str(key) for key in merged.keys() & own):
             raise _unreadable(
-                f"<<: brings {', '.join(replaced)}, which stands before it, and CodeDeploy takes what is brought; "
+                f"<<: brings {', '.join(replaced)}, which is before it, and CodeDeploy uses the merged value; "
                 "write <<: first",
                 node,
             )
@@ -460,7 +460,7 @@ def _entries(kind: str, where: str, entries: Any, notes: list[str]) -> Any:
 
 def _note(where: str) -> str:
     instead = _IGNORED.get(where.rstrip(":").rpartition(".")[2], "")
-    return f"{where} means nothing to CodeDeploy, nor here{f'; {instead}' if instead else ''}"
+    return f"{where} is ignored, as in CodeDeploy{f'; {instead}' if instead else ''}"
 
 
 def _refusal(what: str) -> BuildFailed:

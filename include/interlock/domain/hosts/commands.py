@@ -140,8 +140,8 @@ def named(release: str | None) -> str:
         return NOTHING
     if not _NAME.fullmatch(release):
         raise DeployError(
-            f"{release!r} is not a name that a release can have on a host.",
-            rule="a release is called <version>-<first 12 digits of its digest>, in letters, digits, . _ + and -",
+            f"{release!r} is not a valid name of a release on a host.",
+            rule="a release name is <version>-<first 12 digits of its digest>, with letters, digits, . _ + and - only",
             who="the release manager",
             next_step="release it under another version",
         )

@@ -23,7 +23,7 @@ def shared_places(services: Mapping[str, Service]) -> list[str]:
         for environment, described in sorted(service.environments.items()):
             places[described.aws, _root(described)].append((name, environment, described))
     return [
-        f"services/{one}.yaml, {_where(first, second)}: {one} and {other} may have the same hosts "
+        f"services/{one}.yaml, {_where(first, second)}: {one} and {other} may select the same hosts "
         f"({_tags(here)}; {_tags(there)}) and there {_folders(here, there)}: they would overwrite each other. "
         "Give each a deploy_root of its own, or both a tag with different values."
         for (one, first, here), (other, second, there) in _pairs(places)

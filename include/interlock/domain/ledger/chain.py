@@ -46,7 +46,7 @@ DEEPEST_PAYLOAD = 32
 LARGEST_INTEGER = 2**53 - 1
 """Other readers of JSON round what is above."""
 
-_UNREADABLE, _CHANGED = "cannot be read", "was changed: its hash is not that of its content"
+_UNREADABLE, _CHANGED = "cannot be read", "was changed: its hash does not match its content"
 _HALF = re.compile("[\ud800-\udfff]")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -165,10 +165,11 @@ def next_entry(
         at = max(at, last.at)
     if last is not None and at < last.at and kind != CLOCK_CORRECTED:
         raise ClockError(
-            f"The clock says {instant(at)}, but entry {last.sequence} of the chain {chain} is from {instant(last.at)}.",
-            rule="time does not go backwards in the ledger (include/interlock/domain/ledger/chain.py)",
-            who="whoever runs the machine with the wrong clock",
-            next_step="set the clock right and try again; if that earlier entry has the wrong time, record it with "
+            f"The clock is at {instant(at)}, but entry {last.sequence} of the chain {chain} is from "
+            f"{instant(last.at)}.",
+            rule="an entry is not earlier than the entry before it (include/interlock/domain/ledger/chain.py)",
+            who="the operators of the machine with the wrong clock",
+            next_step="correct the clock and try again; if the earlier entry has a wrong time, record that with "
             "interlock ledger correct-clock",
         )
     fields: dict[str, Any] = {
@@ -187,7 +188,7 @@ def next_entry(
         raise _refused(chain, kind, _problems(error)) from error
     size = len(canonical_bytes(draft.payload))
     if size > LARGEST_PAYLOAD:
-        raise _refused(chain, kind, f"its payload has {size} bytes, and {LARGEST_PAYLOAD} is the most")
+        raise _refused(chain, kind, f"its payload has {size} bytes; the maximum is {LARGEST_PAYLOAD}")
     return draft.model_copy(update={"hash": entry_hash(draft)})
 
 
@@ -213,9 +214,9 @@ def broken_by(found: Break) -> LedgerBroken:
     return LedgerBroken(
         found.sentence,
         broken=found,
-        rule="nothing is decided from a chain that does not hold (include/interlock/domain/ledger/chain.py)",
-        who="whoever may write to the ledger's database as its owner",
-        next_step="find out who changed it; an evidence pack or a backup of the database has the chain as it was",
+        rule="a decision needs an intact chain (include/interlock/domain/ledger/chain.py)",
+        who="the owner of the ledger's database",
+        next_step="have the change investigated; an evidence pack or a database backup has the original chain",
     )
 
 
@@ -271,7 +272,7 @@ def _walk(
             return _broken(chain, place, "unreadable", _UNREADABLE), good
         for what, sentence in _faults(chain, place, entry, last, keys):
             if what == "missing" and any(_sequence(later) == place for later in rows[index + 1 :]):
-                what, sentence = "reordered", f"comes later: entry {entry.sequence} is in its place"
+                what, sentence = "reordered", f"is out of order: entry {entry.sequence} is in its place"
             return _broken(chain, place, what, sentence), good
         good[place] = last = entry
         keys.add(entry.key)
@@ -286,11 +287,11 @@ def _faults(
     if entry.chain != chain:
         yield "foreign", f"belongs to the chain {entry.chain}"
     if entry.sequence < place:
-        yield "duplicated", f"is entry {entry.sequence} once more"
+        yield "duplicated", f"repeats entry {entry.sequence}"
     if entry.sequence > place:
         yield "missing", f"is missing: entry {entry.sequence} is in its place"
     if entry.previous != (last.hash if last else START):
-        yield "unlinked", "does not follow the one before it: one of the two was replaced"
+        yield "unlinked", "does not match the hash of the entry before it: one of the two was replaced"
     if entry.key in keys:
         yield "duplicated", f"records {entry.key} a second time"
     if last and entry.at < last.at and entry.kind != CLOCK_CORRECTED:
@@ -341,7 +342,7 @@ def _refused(chain: str, kind: str, problem: str) -> LedgerError:
     return LedgerError(
         f"{kind!r} cannot be recorded in the chain {chain!r}: {problem}.",
         rule="an entry is one line of plain JSON (include/interlock/domain/ledger/chain.py)",
-        next_step="report this: it is an error in the code that records it",
+        next_step="report this as a bug in Interlock",
     )
 
 
@@ -353,7 +354,7 @@ def _not_json(value: Any, where: str, depth: int) -> Iterator[str]:
     if value is None or isinstance(value, bool):
         return
     if depth > DEEPEST_PAYLOAD:
-        yield f"{where} is nested more than {DEEPEST_PAYLOAD} deep"
+        yield f"{where} is nested more than {DEEPEST_PAYLOAD} levels deep"
     elif isinstance(value, str):
         yield from _bad_text(value, where)
     elif isinstance(value, int | float):
@@ -371,13 +372,13 @@ def _not_json(value: Any, where: str, depth: int) -> Iterator[str]:
 
 def _bad_text(value: Any, where: str) -> Iterator[str]:
     if not isinstance(value, str):
-        yield f"{where} is no text"
+        yield f"{where} is not text"
     elif not value.isascii() and _HALF.search(value):
-        yield f"{where} has half a character"
+        yield f"{where} contains an incomplete character"
 
 
 def _bad_number(value: float, where: str) -> Iterator[str]:
     if not math.isfinite(value):
         yield f"{where} is {value}, which JSON does not have"
     elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        yield f"{where} is a number that other readers would round"
+        yield f"{where} is a number that JSON readers would round"

@@ -51,11 +51,11 @@ def mail_text(findings: Sequence[Entry]) -> str:
     lines = [f"- {_plain(entry.payload.get('what'))} (entry {entry.sequence} of `{entry.chain}`)" for entry in findings]
     return "\n".join(
         [
-            "The ledger has new findings: somebody may have gone round the release process.",
+            "The ledger has new findings. A change may have bypassed the release process.",
             "",
             *lines,
             "",
-            "A release with a finding gets no permit. Each entry has its evidence: see docs/auditor.md.",
+            "A release with a finding gets no permit. Each entry contains its evidence; see docs/auditor.md.",
         ]
     )
 

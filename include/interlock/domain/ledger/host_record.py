@@ -73,8 +73,8 @@ def check_host(
         may = sorted(release or "nothing" for release in allowed)
         yield Finding(
             kind="host_changed",
-            what=f"{host} of {environment} runs {runs or 'nothing'} of {service}, and by the ledger it runs "
-            f"{' or '.join(may)}: somebody changed it without a permit.",
+            what=f"{host} of {environment} was changed without a permit: it runs {runs or 'no release'} of {service}, "
+            f"but the ledger says {' or '.join(may)}.",
             evidence={
                 "service": service,
                 "environment": environment,

@@ -58,16 +58,16 @@ def refuse_unasked(run: AskedRun, entry: Entry | None) -> None:
     if known == run:
         return
     if known is None:
-        problem = f"nobody asked for it at Airflow's API; by Airflow's record, {run.user or 'nobody'} did"
+        problem = f"the ledger has no request for it, but Airflow names {run.user or 'no user'} as its requester"
     elif known.user != run.user:
-        problem = f"{known.user} asked for it; by Airflow's record, {run.user or 'nobody'} did"
+        problem = f"the ledger names {known.user} as its requester, but Airflow names {run.user or 'no user'}"
     else:
-        problem = f"what {known.user} asked for is not what Airflow has as its form"
+        problem = f"the form that {known.user} submitted differs from the form in Airflow"
     raise PolicyViolation(
-        f"The run {run.run_id} of {run.dag_id} does nothing: by the ledger, {problem}.",
-        rule="a run under release control does what a person asked for at its form",
-        who="nobody",
-        next_step="trigger it at its form; if you did, find out who wrote into Airflow's database",
+        f"The run {run.run_id} of {run.dag_id} was refused: {problem}.",
+        rule="a run under release control needs a request of a person, with its form, through Airflow's API",
+        who="no user",
+        next_step="trigger the Dag with its form; if you did, have an auditor find out who wrote to Airflow's database",
     )
 
 
@@ -115,10 +115,10 @@ def refuse_unworded(task_id: str, digest: Sha256, entries: Iterable[Entry]) -> N
     """
     if digest not in worded(task_id, entries):
         raise PolicyViolation(
-            f"A question of {task_id} is not what was worded: its text, or who may answer it, was changed.",
-            rule="people are asked what was worded for them, and their answers count for nothing else",
-            who="nobody; the finding stays on record",
-            next_step="find out in the audit log who changed it, and trigger the release again",
+            f"A question of {task_id} was changed: its text or its assignees differ from the ledger.",
+            rule="an answer counts only for the question that the task asked",
+            who="no user; the finding stays in the ledger",
+            next_step="have an auditor find out in the audit log who changed it, then trigger the release again",
         )
 
 

@@ -73,7 +73,7 @@ def one_line(text: str) -> str:
 def _changes(plan: ReleasePlan, commits: bool) -> Iterator[str]:
     since = f" since {escaped(plan.previous_version)}" if plan.previous_version else ""
     if not plan.commits:
-        yield f"Nothing has changed{since}."
+        yield f"No changes{since}."
         return
     groups: dict[str, list[str]] = {}
     for commit in plan.commits:
@@ -102,5 +102,5 @@ def _tickets(tickets: Sequence[str]) -> Iterable[str]:
 def _when(plan: ReleasePlan) -> str:
     where = "In the test environment only, as a rehearsal" if plan.rehearsal else "In production"
     if plan.not_before is None:
-        return f"{where}, shortly: it is approved." if not plan.rehearsal else f"{where}."
+        return f"{where}, as soon as possible: the release is approved." if not plan.rehearsal else f"{where}."
     return f"{where}, not before {plan.not_before.astimezone(UTC):%Y-%m-%d %H:%M} UTC."

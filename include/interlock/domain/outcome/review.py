@@ -50,9 +50,9 @@ def refuse_unreviewed(
         each = "; ".join(_owed(release, flows[release.change_type], now) for release in owed)
         raise PolicyViolation(
             f"{service} cannot have a {change_type} release yet: {each}.",
-            rule="review_within of its change type, in policy.yaml: it is reviewed before the service's next release",
+            rule="review_within of the change type, in policy.yaml: a service cannot release again before the review",
             who="the release manager",
-            next_step="hold the review and put it on record, then trigger the release again",
+            next_step="hold the review, record it with the Dag review_release, then trigger the release again",
         )
 
 
@@ -61,7 +61,7 @@ def _owed(release: PastRelease, flow: Flow, now: datetime) -> str:
     when = f"{due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     named = f"{release.version} (run {release.run})" if release.version else f"of the run {release.run}"
     since = "was due on" if due <= now else "is due on"
-    return f"the {release.change_type} release {named} has not been reviewed, which {since} {when}"
+    return f"the {release.change_type} release {named} has not been reviewed (the review {since} {when})"
 
 
 class Review(Model):
@@ -86,7 +86,7 @@ def parse_review(form: Mapping[str, Any], reviewer: str) -> Review:
         return Review.model_validate({**texts, "participants": names, "reviewer": reviewer})
     except ValidationError as error:
         wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(f"This is no review: {wrong}.", next_step="correct the form") from error
+        raise RequestRefused(f"The form of the review is not valid: {wrong}.", next_step="correct the form") from error
 
 
 def find_ended(previous: Sequence[PastRelease], service: str, run: str) -> PastRelease:
@@ -100,8 +100,8 @@ def find_ended(previous: Sequence[PastRelease], service: str, run: str) -> PastR
             return release
     owed = ", ".join(release.run.partition("/")[2] for release in previous if not release.reviewed) or "none"
     raise RequestRefused(
-        f"No release of {service} with the run {run} has ended.",
-        rule="what is reviewed is a release whose end is in the ledger",
+        f"The ledger has no ended release of {service} with the run {run}.",
+        rule="only a release that has ended can be reviewed",
         who="the release manager",
-        next_step=f"take the run id from the run's page; ended and not reviewed: {owed}",
+        next_step=f"copy the run id from the page of the run; releases without a review: {owed}",
     )

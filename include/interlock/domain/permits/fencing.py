@@ -32,7 +32,7 @@ NEWS = family(ENVIRONMENT_ENTERED)
 RIGHT_LOST = "right_lost"
 """The kind of the finding about what a process tried that had lost its right."""
 
-LOST_RULE = "who entered an environment last changes it, while its release has not ended and holds its booking"
+LOST_RULE = "only the last process to enter an environment may change it, and only while its release holds the booking"
 
 
 class Admittance(Model):
@@ -103,11 +103,11 @@ def lost(entered: Entered, by: Admittance, what: str, why: str) -> LostRight:
     :param what: they were about to do.
     """
     return LostRight(
-        f"{by} entered {where(entered.place)} with the token {entered.token} and may change nothing there any more: "
-        f"{why}. It was about to {what}; that was not done.",
+        f"{by} entered {where(entered.place)} with the token {entered.token} and may no longer change it: {why}. "
+        f"It was about to {what}; that was not done.",
         rule=LOST_RULE,
-        who="nobody",
-        next_step="nothing is to be done: who came after goes on",
+        who="no user",
+        next_step="no action is needed: the later process continues",
     )
 
 
@@ -122,8 +122,8 @@ def finding(by: Admittance, place: str, what: str, why: str, *, worker: str, tok
     held = f" with the token {token}" if token else ""
     return Finding(
         kind=RIGHT_LOST,
-        what=f"A process that had lost its right went on, and was refused: {by}, on {worker}, in {where(place)}{held}. "
-        f"It was about to {what}. Why it had lost it: {why}.",
+        what=f"A process without the right to continue was refused: {by}, on {worker}, in {where(place)}{held}. "
+        f"It was about to {what}. Reason: {why}.",
         evidence={
             "release": by.holder,
             "task": by.task,

@@ -16,10 +16,10 @@ from interlock.domain.records import Artifact, ReleasePlan, SuiteRuns, release_n
 SUITE_TITLES = {
     "tests": "Tests",
     "kinds": "Tests of each kind",
-    "coverage": "Coverage of the tests",
+    "coverage": "Test coverage",
     "performance": "Response times and errors",
     "components": "Components and licences",
-    "record": "The release's own records",
+    "record": "Release record",
 }
 """The suites of quality review as people call them."""
 
@@ -94,11 +94,11 @@ def kind_rows(tests: Iterable[TestRow], kinds: Iterable[str]) -> tuple[KindRow, 
 def coverage_notes(rows: Sequence[CoverageRow]) -> Iterator[str]:
     """Say what a coverage report does not tell."""
     if rows and not any(row.lines for row in rows):
-        yield "The coverage report lists no lines, so nothing is known of what the tests ran."
+        yield "The coverage report lists no lines, so the coverage is unknown."
     if empty := [row.file for row in rows if not row.lines and not row.unknown and not row.changed]:
         yield f"Coverage is unknown of files without lines: {_some(empty)}."
     if left_out := [row.file for row in rows if row.changed and not row.lines]:
-        yield f"Changed by this release, and not in the coverage report: {_some(left_out)}."
+        yield f"Files that this release changes are missing in the coverage report: {_some(left_out)}."
 
 
 def unknown_notes(rows: Sequence[ComponentRow]) -> Iterator[str]:

@@ -45,7 +45,7 @@ def _floor(key: str, share: int | str, hosts: int, of: str = "", *, rehearsal: b
     if rehearsal:
         return hosts - 1
     raise PolicyViolation(
-        f"{floor} of {hosts} hosts{of} are to stay healthy, so none can be changed.",
+        f"{floor} of {hosts} hosts{of} must stay healthy, so no host can be changed.",
         rule=f"{key}: {share} (services/*.yaml, environments.*.{key})",
         who="the service's team",
         next_step=f"lower {key}, or add hosts{of}",

@@ -36,7 +36,7 @@ def split_waves(hosts: Sequence[Host], waves: Sequence[Wave], *, by_zone: bool =
         raise PolicyViolation(
             f"The waves {', '.join(map(str, waves)) or 'of an empty list'} leave {len(ordered) - done} of "
             f"{len(ordered)} hosts behind.",
-            rule="the last wave is the whole fleet (services/*.yaml, environments.*.waves)",
+            rule="the last wave covers the whole fleet (services/*.yaml, environments.*.waves)",
             who="the service's team",
             next_step="end the list of waves with 100%",
         )
@@ -204,17 +204,17 @@ def describe_strategy(plan: RolloutPlan) -> tuple[str, ...]:
         said += _describe_canary(plan, plan.canary)
     if plan.switch:
         said.append(
-            f"Blue/green: the release goes to the {len(plan.hosts)} hosts of the fleet without traffic, is verified "
-            "there, and then gets all traffic by one change of the load balancer, which is taken back if it does not "
-            f"work. The {len(plan.switch.live_hosts)} hosts that have the traffic now stay as they are for "
+            f"Blue/green: the release is deployed to the {len(plan.hosts)} hosts of the fleet without traffic and "
+            "verified there. Then one change of the load balancer switches all traffic to it; on failure the switch "
+            f"is reverted. The {len(plan.switch.live_hosts)} hosts that have the traffic now stay unchanged for "
             f"{in_words(plan.switch.keep)}."
         )
     if plan.strategy:
         said += _describe_pace(plan.strategy)
     if plan.guidance:
-        otherwise = "left out if the budget bears it" if plan.guidance.unanswered == "exclude" else "backed out"
+        otherwise = "left out if the error budget allows it" if plan.guidance.unanswered == "exclude" else "backed out"
         said.append(
-            f"The release manager is asked about hosts that fail; without an answer within "
+            f"The release manager decides about hosts that fail. Without an answer within "
             f"{in_words(plan.guidance.answer_within)}: {otherwise}."
         )
     return tuple(said)

@@ -122,6 +122,6 @@ def cadence_in_words(train: Train) -> str:
 def freeze_in_words(train: Train) -> str:
     """Say what becomes of a departure that falls into a freeze."""
     if train.freeze.then == "drop":
-        return "a departure in a freeze is dropped"
+        return "a departure during a freeze is cancelled"
     hours = train.freeze.farthest.total_seconds() / 3600
-    return f"a departure in a freeze moves to the next allowed time, by {hours:g} hours at most"
+    return f"a departure during a freeze moves to the next allowed time, by at most {hours:g} hours"

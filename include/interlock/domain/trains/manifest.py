@@ -39,14 +39,16 @@ class Boarded(Model):
     after: tuple[str, ...] = Field((), description="Passengers that arrive before it departs")
     why: str = Field(description="Why just this version boards, in words")
     authors: tuple[UserName, ...] = Field((), description="Who of the board book wrote it")
-    by: UserName | None = Field(None, description="Who named this version in the train's file; none: a rule did")
+    by: UserName | None = Field(
+        None, description="The person who named this version in the train's file; none: a rule selected it"
+    )
 
 
 class LeftBehind(Model):
     """A service of the train that is not on board."""
 
     service: str
-    late: bool = Field(description="It should have been; false: there is nothing new of it")
+    late: bool = Field(description="It should have boarded; false: it has no new version")
     why: str
 
 
@@ -59,8 +61,10 @@ class PlannedRun(Record):
     train: str
     departure: AwareDatetime
     cut_off: AwareDatetime
-    asked_by: str = Field("", description="User name of who sent the train by hand; empty: the timetable did")
-    conflicts: tuple[str, ...] = Field((), description="What clashes with it, in words")
+    asked_by: str = Field(
+        "", description="User name of the person who triggered the departure; empty: the timetable did"
+    )
+    conflicts: tuple[str, ...] = Field((), description="Its scheduling conflicts, in words")
     file: Sha256 | None = Field(
         None,
         description="Digest of the train's file when boarding opened; none: of before there was one",
@@ -78,10 +82,14 @@ class Manifest(Record):
     change_type: ChangeType
     passengers: tuple[Boarded, ...]
     left: tuple[LeftBehind, ...] = ()
-    requested_by: tuple[str, ...] = Field(description="Who had a hand in who boards: none of them votes")
-    excluded: tuple[str, ...] = Field((), description="Who else does not vote: the authors, if the policy says so")
-    one_decision: bool = Field(description="The vote on it stands for votes on the passengers' plans")
-    decide_by: AwareDatetime | None = Field(None, description="When silence becomes a rejection; none: nobody is asked")
+    requested_by: tuple[str, ...] = Field(description="People who influenced who boards; they do not vote")
+    excluded: tuple[str, ...] = Field(
+        (), description="Further people who do not vote: the authors, if the policy says so"
+    )
+    one_decision: bool = Field(description="The vote on the manifest replaces the votes on the plans of the passengers")
+    decide_by: AwareDatetime | None = Field(
+        None, description="Time after which a missing answer is a rejection; none: no vote is required"
+    )
     file: Sha256 = Field(description="Digest of the train's file")
 
     @property

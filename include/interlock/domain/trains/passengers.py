@@ -43,19 +43,19 @@ def describe_objection(
     :param requester: who asked for the release.
     """
     if requester != CONDUCTOR:
-        return f"only {CONDUCTOR} asks for the releases of a train, and {requester} asked for this one"
+        return f"only {CONDUCTOR} can request the releases of a train, but {requester} requested this one"
     if manifest is None:
-        return f"by the ledger {chain} froze no manifest"
+        return f"according to the ledger, {chain} has no frozen manifest"
     one = manifest.passenger(service)
     if one is None:
         return f"{service} is not on the manifest of {chain}: {manifest.why_left(service)}"
     if (one.version, one.commit) != (version, commit):
         return (
-            f"the manifest of {chain} names {service} {one.version} at {one.commit[:12]}, and this is {version} at "
+            f"the manifest of {chain} names {service} {one.version} at {one.commit[:12]}, but this is {version} at "
             f"{commit[:12]}"
         )
     if manifest.change_type.value != str(change_type):
-        return f"the train's change type is {manifest.change_type.value}, and this is {change_type}"
+        return f"the change type of the train is {manifest.change_type.value}, but this is {change_type}"
     return ""
 
 
@@ -63,10 +63,10 @@ def refuse_stranger(why: str) -> None:
     """Raise a PolicyViolation unless there is no objection to a passenger."""
     if why:
         raise PolicyViolation(
-            f"This release is no passenger of a train: {why}.",
-            rule="a train's releases are what its frozen manifest names, and its conductor asks for them",
-            who="whoever keeps the train's file",
-            next_step="release it outside of the train, or let it board the next one",
+            f"This release is not a passenger of a train: {why}.",
+            rule="the conductor of a train requests the releases that the frozen manifest names",
+            who="the owner of the train",
+            next_step="release it outside of the train, or take the next train",
         )
 
 
@@ -75,7 +75,7 @@ def describe_plan_objection(manifest: Manifest | None, plan: RolloutPlan) -> str
     if plan.train is None:
         return ""
     if manifest is not None and manifest.digest != plan.train.manifest:
-        return f"the train {plan.train.chain} froze another manifest than {plan.train.manifest[:12]}"
+        return f"the frozen manifest of the train {plan.train.chain} is not {plan.train.manifest[:12]}"
     return describe_objection(
         manifest,
         chain=plan.train.chain,
