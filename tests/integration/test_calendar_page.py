@@ -193,7 +193,7 @@ def test_a_calendar_at_a_url_moves_departures_as_it_was_fetched_and_what_never_w
     planned = (MOVED - timedelta(hours=10)).astimezone(UTC)
     assert f"moved from {planned:%Y-%m-%d %H:%M} UTC by a calendar" in moved["about"]
     assert moved["id"] == f"train/weekly/{planned.isoformat()}"
-    assert found["notes"] == ["A calendar at nowhere.example is not shown: no task has fetched it here yet."]
+    assert found["notes"] == ["A calendar at nowhere.example is not shown, because it has not been fetched yet."]
 
 
 def test_a_new_train_is_shown_as_paused_until_somebody_unpauses_it(airflow: str, console: Console) -> None:

@@ -198,7 +198,7 @@ def test_the_ledger_takes_no_report_and_no_use_of_a_permit_of_who_lost_the_right
         comes = another_booking
     comes(world)
     before = world.kinds(world.old)
-    with pytest.raises(LostRight, match="The ledger takes no entry of this process any more"):
+    with pytest.raises(LostRight, match="The ledger refused an entry of this process"):
         world.put(world.old, "wave.deployed", told(zombie))
     with pytest.raises(LostRight):
         office.redeem(shown, purposes=("deploy",), environment="production")

@@ -33,17 +33,17 @@ def dag_of_release(service: str) -> str:
 
 
 def dag_of_rollback(service: str) -> str:
-    """Return the Dag that takes a service back to a release that it ran before."""
+    """Return the Dag that rolls a service back to an earlier release."""
     return ROLLBACKS + service.replace("-", "_")
 
 
 def is_rollback(dag_id: str) -> bool:
-    """Tell whether a Dag of Interlock's takes a service back, by its name."""
+    """Tell by its name whether a Dag of Interlock rolls a service back."""
     return dag_id.startswith(ROLLBACKS)
 
 
 def dags_of_service(service: str) -> tuple[str, str]:
-    """Return the Dags that change what hosts run of a service: the one that releases it, and the one that goes back."""
+    """Return the Dags that change the hosts of a service: its release Dag and its rollback Dag."""
     return dag_of_release(service), dag_of_rollback(service)
 
 
@@ -53,7 +53,7 @@ def dag_of_train(train: str) -> str:
 
 
 def file_of(dag_id: str) -> str | None:
-    """Return the file that makes a Dag of this name, if Interlock made it; None: Interlock makes none of this name."""
+    """Return the file that defines a Dag of this name, if Interlock defines it; None: it does not."""
     name = dag_id.lower()
     if name in WATCHMEN:
         return f"{name}.py"
@@ -84,7 +84,7 @@ class Home(Model):
     folder: str = ""
 
     def place_of(self, dag_id: str) -> Place | None:
-        """Return where a Dag of Interlock's is made; None: Interlock makes none of this name."""
+        """Return where a Dag of Interlock is defined; None: Interlock defines no Dag of this name."""
         file = file_of(dag_id)
         return (
             None if file is None else Place(bundle=self.bundle, file=f"{self.folder}/{file}" if self.folder else file)
@@ -122,7 +122,7 @@ def unsafe_run(run_id: Any) -> str:
 
 
 def stranger(dag_id: str, found: Place, home: Home) -> str:
-    """Say what is wrong with a Dag that has a name of Interlock's; empty: Interlock's own file made it."""
+    """Return what is wrong with a Dag that has the name of an Interlock Dag; empty: Interlock's own file defines it."""
     wanted = home.place_of(dag_id)
     if wanted is None or found == wanted:
         return ""

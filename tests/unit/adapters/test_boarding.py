@@ -121,10 +121,10 @@ def test_pre_releases_board_only_if_the_pattern_says_so() -> None:
 @pytest.mark.parametrize(
     ("runs", "passenger", "late", "why"),
     [
-        ("v1.2.0", {"tags": "*1.*"}, False, "1.2.0 runs already, and is what would board"),
+        ("v1.2.0", {"tags": "*1.*"}, False, "1.2.0, the version that would board, already runs"),
         ("v1.2.0", {"tags": "1.*"}, False, "1.2.0 runs already, and 1.1.0 is what would board"),
         ("1.0.0", {"tags": "7.*"}, True, "no tag like 7.* is a version"),
-        ("1.0.0", {"accepted": True}, True, "nothing of it was accepted"),
+        ("1.0.0", {"accepted": True}, True, "no release of it was accepted"),
         ("1.0.0", {"named": {"ref": "9.9.9", "version": "9.9.9", "by": "rita"}}, True, "9.9.9"),
     ],
 )
@@ -163,7 +163,7 @@ def test_what_was_accepted_last_since_the_last_departure_boards(office: Office) 
     office.train("bike-shop")
     missed = office.look(accepted=True)
     assert isinstance(missed, LeftBehind)
-    assert "nothing of it was accepted since the train took it, at" in missed.why
+    assert "no release of it was accepted since the train took it, at" in missed.why
 
 
 def test_what_was_accepted_between_cut_off_and_departure_boards_the_next_train(office: Office) -> None:

@@ -225,7 +225,10 @@ REFUSED = {
     "an exception that is a period": (f"{DAILY} EXDATE:20261202T100000Z/PT1H", "EXDATE: found a period"),
     "an exception that is none": (f"{DAILY} EXDATE:tomorrow", "EXDATE: found TOMORROW"),
     "a further day of what has an hour": (f"{ONCE} RDATE;VALUE=DATE:20261202", "RDATE: found a day"),
-    "a period that ends before it begins": (f"{ONCE} RDATE:20261202T100000Z/20261201T100000Z", "does not end after"),
+    "a period that ends before it begins": (
+        f"{ONCE} RDATE:20261202T100000Z/20261201T100000Z",
+        "whose end is not after",
+    ),
     "years of it each year": ("DTSTART;VALUE=DATE:20260101 DURATION:P800D RRULE:FREQ=YEARLY", "longer than 400 days"),
     "a state that is broken": (f"{ONCE} STATUS", "STATUS: found STATUS"),
 }
@@ -305,7 +308,7 @@ DOUBTFUL = {
     ),
     "moved with all that follow": ([DAILY, MOVED.replace("ID:", "ID;RANGE=THISANDFUTURE:")], "found RANGE"),
     "moved, and a series": ([DAILY, f"{MOVED} RRULE:FREQ=DAILY"], "found RECURRENCE-ID, and RRULE"),
-    "cancelled but for one": ([f"{DAILY} STATUS:CANCELLED", MOVED], "it is cancelled, and one of its occurrences"),
+    "cancelled but for one": ([f"{DAILY} STATUS:CANCELLED", MOVED], "it is cancelled, but an occurrence"),
 }
 
 
@@ -358,7 +361,10 @@ BROKEN = {
     "cut in an event": (FINE.partition("DTSTART")[0].encode(), "VEVENT has no end"),
     "cut after an event": (FINE.partition("END:VCAL")[0].encode(), "VCALENDAR has no end"),
     "the second calendar is cut": ((FINE + FINE.partition("END:VE")[0]).encode(), "VEVENT has no end"),
-    "an end that is missing": (FINE.replace("END:VEVENT\n", "").encode(), "ends VCALENDAR, not what was begun"),
+    "an end that is missing": (
+        FINE.replace("END:VEVENT\n", "").encode(),
+        "ends VCALENDAR, which is not the open component",
+    ),
     "an event in an event": (ics("BEGIN:VTODO\n", event(ONCE), "END:VTODO\n").encode(), "an event inside of VTODO"),
     "deep": (b"BEGIN:VCALENDAR\n" * 100, "more than 32 components deep"),
     "another calendar": (ics("CALSCALE:CHINESE\n", event(ONCE)).encode(), "CALSCALE: found CHINESE"),
@@ -394,7 +400,7 @@ def test_a_time_zone_is_what_the_file_defines_if_the_world_knows_no_such_name(tm
     text = event("DTSTART;TZID=Customized~Time~Zone:20260328T100000 DURATION:PT1H RRULE:FREQ=DAILY;COUNT=2")
     assert times(read(ics(BERLIN, text), tmp_path)) == ["0328T09-0328T10", "0329T08-0329T09"]
     zones = {
-        "which is no time zone": "",
+        "which is neither a time zone": "",
         "that differ": BERLIN + BERLIN.replace("+0100", "+0300"),
         "RRULE: found FREQ=SECONDLY": BERLIN.replace("FREQ=YEARLY", "FREQ=SECONDLY"),
         "TZOFFSETTO is missing": BERLIN.replace("TZOFFSETTO:+0200\n", ""),
@@ -411,7 +417,7 @@ def test_a_time_zone_is_what_the_file_defines_if_the_world_knows_no_such_name(tm
 def test_one_files_time_zones_are_unknown_to_another(tmp_path: Path) -> None:
     text = event("DTSTART;TZID=Customized~Time~Zone:20260701T100000 DURATION:PT1H")
     read(ics(BERLIN, text), tmp_path)
-    assert "which is no time zone" in refusal(ics(text), tmp_path)
+    assert "which is neither a time zone" in refusal(ics(text), tmp_path)
 
 
 def test_windows_without_an_event_open_nothing(tmp_path: Path) -> None:
@@ -435,7 +441,7 @@ def test_more_times_than_anybody_could_mean_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_takes_too_long_to_work_out_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interlock.adapters.calendars._ical.MAX_WORK", -1.0)
-    assert "event a: up to it, the file takes longer than" in refusal(FINE, tmp_path)
+    assert "event a: processing the file up to this event takes longer than" in refusal(FINE, tmp_path)
 
 
 # --- what programs write

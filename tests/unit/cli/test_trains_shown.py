@@ -196,7 +196,7 @@ def test_with_a_ledger_it_shows_that_what_would_board_runs_already(stack: Stack,
     stack.deployed("1.1.0")
     assert trains.show(CATALOGUE, console, with_ledger=True, copies_in=COPIES)
     assert "nothing new" in text(console)
-    assert "1.1.0 runs already, and is what would board" in text(console)
+    assert "1.1.0, the version that would board, already runs" in text(console)
     assert "nobody would be on board" in text(console)
 
 

@@ -71,9 +71,9 @@ def _refuse_unreadable(tools: Sequence[Path]) -> None:
     if closed := [tool for tool in tools if tool.stat().st_mode & 0o005 != 0o005]:
         raise AssetMissing(
             f"{TOOLS} names {closed[0]}, which builds cannot read.",
-            rule=f"builds of a worker that is root run as user {USER}",
-            who="whoever runs the worker",
-            next_step=f"let everybody read it: chmod -R a+rX {closed[0]}",
+            rule=f"builds run as user {USER} if the worker runs as root",
+            who="the operators of the worker",
+            next_step=f"make it readable for all users: chmod -R a+rX {closed[0]}",
         )
 
 

@@ -1,6 +1,6 @@
 """The calendars in ``calendars/``: YAML files, and iCalendar files beside them or at URLs, as one to be asked.
 
-What cannot be read does not open anything: it is a fault, which closes everything; of an iCalendar file that an entry
+A calendar that cannot be read is a fault, which closes everything; of an iCalendar file that an entry
 names, it closes what that entry is about.
 """
 
@@ -44,7 +44,7 @@ class Known:
 def load_calendars(folder: Path, known: Known, copy_of: CopyOf | None = None) -> Calendars:
     """Read the calendars of a catalogue; what was read and has not changed is not read again.
 
-    This is asked before every wave and between two hosts. So when no file has changed, it is one look at the folder.
+    This is called before every wave and between two hosts. So when no file has changed, it is one look at the folder.
 
     :param copy_of: gives the calendars that are at URLs; none: they are left out, which is for checking files only.
     """
@@ -83,7 +83,7 @@ def _loaded(folder: Path, looked: Look, known: Known, copies: tuple[Copies, ...]
             sources += _sources(path, known, by_file.get(path.name, Copies(path.name)), named)
         except CatalogueError as error:
             faults.append(str(error))
-        except Exception as error:  # whatever a file holds, nobody's question ends in an error that they cannot read
+        except Exception as error:  # whatever a file contains, callers get an error that people can read
             log.exception("The calendar %s cannot be read", path.name)
             faults.append(str(refused(_shown(path), [f"cannot be read: {error!r}"], who="its author")))
     return _together(tuple(sources), tuple(faults))
@@ -125,9 +125,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise refused(_shown(path), [f"line 1: cannot be read: {error.strerror}"], who="its author") from None
     return found.st_mtime_ns, found.st_size
-
-
-# --- YAML ------------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
@@ -229,7 +226,7 @@ def _entry(written: CalendarEntry, shown: str) -> Entry:
 
 
 def _unknown_names(calendar: CalendarFile, known: Known) -> Iterator[Problem]:
-    """Find names that nobody has: a freeze of a service that is spelled wrong would freeze nothing."""
+    """Find unknown names: a freeze of a misspelled service would have no effect."""
     for index, entry in enumerate(calendar.entries):
         at = ("entries", index)
         scope = entry.scope
@@ -244,11 +241,8 @@ def _strangers(
 ) -> Iterator[Problem]:
     for index, name in enumerate(names):
         if known is not None and name not in known:
-            shown = ", ".join(sorted(known)[:30]) or "there is none"
-            yield Problem((*place, index), quoted(name), f"a {what} that there is: {shown}")
-
-
-# --- public holidays -------------------------------------------------------------------------------------------------
+            shown = ", ".join(sorted(known)[:30]) or "none is defined"
+            yield Problem((*place, index), quoted(name), f"an existing {what}: {shown}")
 
 
 @lru_cache(maxsize=1024)
@@ -260,7 +254,7 @@ def public_holidays(country: str, region: str | None, year: int) -> Mapping[date
 
 
 def unknown_holidays(place: tuple[str | int, ...], country: str, region: str | None, year: int) -> Iterator[Problem]:
-    """Yield what is wrong with a country or region in a file: that nothing is known of its holidays."""
+    """Yield unknown countries and regions of a file."""
     try:
         public_holidays(country, region, year)
     except (NotImplementedError, ValueError) as error:
@@ -273,9 +267,6 @@ def _unknown_holidays(calendar: CalendarFile) -> Iterator[Problem]:
             continue
         place, year = ("entries", index, "holidays"), datetime.now(UTC).year
         yield from unknown_holidays(place, entry.holidays.country, entry.holidays.region, year)
-
-
-# --- iCalendar -------------------------------------------------------------------------------------------------------
 
 
 def _of_own(path: Path, known: Known) -> Source:

@@ -43,7 +43,7 @@ Kind = Literal[
     "conflict",
 ]
 MAX_SHOWN_PERIOD = timedelta(days=800)
-"""Nobody is shown more than this at once."""
+"""Maximum number of items on a page."""
 A_WHILE = timedelta(minutes=30)
 """How long something is drawn that has no length."""
 A_DAY = timedelta(days=1)
@@ -66,7 +66,7 @@ class Item(Model):
 
 
 class Schedule:
-    """What goes on, by the catalogue and its calendars, the ledger, and what Airflow has under way.
+    """The schedule, from the catalogue and its calendars, the ledger, and the runs in progress in Airflow.
 
     :param unpaused: the Dags of trains that make runs; none: not known.
     :param under_way: Dag and run of all runs that have not ended; none: what the ledger says is taken for it.
@@ -190,7 +190,7 @@ def _find_departures(
 
 
 def _name(train: str, trains: Mapping[str, Train]) -> str:
-    """Return how people call a train; of one whose file is gone, its name."""
+    """Return the title of a train; its name, if its file was removed."""
     return trains[train].title if train in trains else train
 
 
@@ -211,7 +211,7 @@ def _find_journeys(
     going: Collection[str],
     now: datetime,
 ) -> Iterator[Item]:
-    """Yield the journeys that have not arrived; also those that never will, for their run has ended without saying."""
+    """Yield the train runs that have not arrived, including those whose run ended without an arrival."""
     for one in went:
         if one.voyage is None or one.arrival is not None:
             continue
@@ -285,7 +285,7 @@ def _find_milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
 
 
 def _find_bookings(ledger: Chains, under_way: Collection[str] | None, now: datetime) -> Iterator[Item]:
-    """Yield what is booked; a holder has it as long as it is under way, and no longer."""
+    """Yield the bookings of releases that are in progress."""
     for chain in ledger.chains():
         booking = standing(ledger.entries(chain)).booking if chain.startswith(PREFIX) else None
         run = run_of(booking.holder) if booking is not None else None

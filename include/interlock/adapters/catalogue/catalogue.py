@@ -1,4 +1,4 @@
-"""The catalogue as it is on disk: ``policy.yaml``, ``board.yaml`` and ``services/*.yaml``, read and checked.
+"""The catalogue on disk: ``policy.yaml``, ``board.yaml`` and ``services/*.yaml``, read and checked.
 
 ``interlock catalogue check`` says what is wrong with it; ``interlock catalogue schemas`` writes the JSON schemas, with
 which editors check the files, from the models.
@@ -52,7 +52,7 @@ _NAME = TypeAdapter(Identifier)
 
 
 def load_catalogue(folder: Path) -> Catalogue:
-    """Read the whole catalogue. A service file that is wrong is left out, and told of in ``broken``.
+    """Read the whole catalogue. A service file with an error is omitted, and its error is in ``broken``.
 
     :raises CatalogueError: ``policy.yaml`` or ``board.yaml`` is wrong.
     """
@@ -78,10 +78,10 @@ def load_service(folder: Path, name: str) -> Catalogue:
     if not _is_name(name) or not path.is_file():
         known = _listed(sorted(path.stem for path in _service_files(folder)))
         raise CatalogueError(
-            f"There is no service {quoted(name)} in the catalogue; there is {known}.",
+            f"The catalogue has no service {quoted(name)}. Available: {known}.",
             rule="a service is a file services/<name>.yaml",
             who="the service's team",
-            next_step="add the file, or name a service that is there",
+            next_step="add the file, or use an existing service",
         )
     policy, board = _load_rules(folder)
     return Catalogue(policy=policy, board=board, services={name: _load_service(path, policy, board)})
@@ -96,7 +96,7 @@ def load_rules(folder: Path) -> tuple[Policy, BoardBook]:
 
 
 def calendars_of(folder: Path, policy: Policy, copy_of: CopyOf) -> Calendars:
-    """Return the calendars of a catalogue, to be asked; what is wrong with them closes everything.
+    """Return the calendars of a catalogue; a fault in them closes everything.
 
     :param copy_of: gives those that are at URLs.
     """
@@ -105,7 +105,7 @@ def calendars_of(folder: Path, policy: Policy, copy_of: CopyOf) -> Calendars:
 
 
 def refuse_missing(folder: Path) -> None:
-    """Refuse a folder that does not exist; often it was never named.
+    """Refuse a folder that does not exist; often it was never configured.
 
     :raises CatalogueError: there is no such folder.
     """
@@ -134,7 +134,7 @@ def digests_of(folder: Path) -> dict[str, str]:
 
 
 def what_is_wrong(folder: Path) -> list[str]:
-    """Return everything that is wrong with a catalogue; if nothing is, all is well."""
+    """Return all errors of a catalogue; empty if it is valid."""
     try:
         refuse_missing(folder)
     except CatalogueError as error:
@@ -146,7 +146,7 @@ def what_is_wrong(folder: Path) -> list[str]:
 
 
 def _wrong_in_calendars(folder: Path) -> Iterator[str]:
-    """Yield what is wrong with the calendars; names in them are checked if those who have them can be read."""
+    """Yield the errors of the calendars; names in them are checked if the files that define them can be read."""
     try:
         catalogue = load_catalogue(folder)
     except CatalogueError:
@@ -164,7 +164,7 @@ def _wrong_in_calendars(folder: Path) -> Iterator[str]:
 
 
 def _wrong_in_trains(folder: Path) -> Iterator[str]:
-    """Yield what is wrong with the trains; names in them are checked if those who have them can be read."""
+    """Yield the errors of the trains; names in them are checked if the files that define them can be read."""
     try:
         named = Named.by(*_load_rules(folder), _names_of(folder / "services"))
     except CatalogueError:
@@ -206,9 +206,6 @@ def _read(path: Path) -> YamlFile:
     return read_yaml(path, shown=f"services/{path.name}" if path.parent.name == "services" else path.name)
 
 
-# --- the rules: policy.yaml and board.yaml ---------------------------------------------------------------------------
-
-
 def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
     refuse_missing(folder)
     policy_file, board_file = _read(folder / "policy.yaml"), _read(folder / "board.yaml")
@@ -236,7 +233,7 @@ def _unknown_recipients(policy: Policy, board: BoardBook) -> Iterator[Problem]:
     people = {person.user for person in board.people}
     for index, name in enumerate(policy.findings.notify):
         if "@" not in name and name not in people:
-            allowed = f"an e-mail address, or somebody among the people of board.yaml: {_listed(people)}"
+            allowed = f"an e-mail address, or a person listed in board.yaml: {_listed(people)}"
             yield Problem(("findings", "notify", index), quoted(name), allowed)
 
 
@@ -247,11 +244,10 @@ def _missing_management(policy: Policy, board: BoardBook) -> Iterator[Problem]:
         if flow.plan_approval_for_major or flow.plan_approval_from_risk <= 100
     ]
     if asking and not board.senior_management:
-        allowed = f"at least one person, for policy.yaml has plans of {', '.join(asking)} changes approved by them"
+        allowed = (
+            f"at least one person, because policy.yaml requires them to approve plans of {', '.join(asking)} changes"
+        )
         yield Problem(("senior_management",), "nobody", allowed)
-
-
-# --- services/*.yaml -------------------------------------------------------------------------------------------------
 
 
 def _service_files(folder: Path) -> list[Path]:
@@ -260,17 +256,17 @@ def _service_files(folder: Path) -> list[Path]:
 
 
 def dags_of_catalogue(folder: Path) -> frozenset[str]:
-    """Return the names of all Dags of Interlock's: those of the files that there are, also of broken ones."""
+    """Return the names of all Dags of Interlock, including those of files with errors."""
     return dags_named(_names_of(folder / "services"), _names_of(folder / "trains"))
 
 
 def _names_of(folder: Path) -> frozenset[str]:
-    """Return the names of a folder's files; one that has not changed since is not listed again."""
+    """Return the names of a folder's files; an unchanged folder is not listed again."""
     try:
         changed = os.stat(folder).st_mtime_ns
     except FileNotFoundError:
         return frozenset()
-    # A file that comes within the clock's tick of the last look would not show: what is that new is looked at again.
+    # A change within the clock's resolution after the last listing would be missed, so recent folders are listed again.
     settled = time.time_ns() - changed > _TICK
     return _names_at(folder, changed) if settled else _names_at.__wrapped__(folder, changed)
 
@@ -328,9 +324,7 @@ def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
     for place, users in named:
         for index, user in enumerate(users):
             if user not in people:
-                yield Problem(
-                    (*place, index), quoted(user), f"somebody among the people of board.yaml: {_listed(people)}"
-                )
+                yield Problem((*place, index), quoted(user), f"a person listed in board.yaml: {_listed(people)}")
 
 
 def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:
@@ -350,12 +344,12 @@ def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
     for place, registries in named:
         for index, registry in enumerate(registries):
             if registry not in allowed:
-                words = f"a registry that builds.registries of policy.yaml opens for it: {_listed(allowed)}"
+                words = f"a registry that builds.registries of policy.yaml allows for it: {_listed(allowed)}"
                 yield Problem((*place, index), quoted(registry), words)
 
 
 def _unmeasured(service: Service, policy: Policy) -> Iterator[Problem]:
-    """Yield that a service lacks what its coverage is read from; a policy that does not hold is told of elsewhere."""
+    """Yield a missing source of a service's coverage; an invalid policy is reported elsewhere."""
     with suppress(PolicyViolation):
         if lacks := change_policy.unmeasured(policy, service):
             yield Problem(("build", "coverage"), "nothing", lacks)
@@ -394,11 +388,8 @@ def _is_name(name: str) -> bool:
     return True
 
 
-# --- the JSON schemas ------------------------------------------------------------------------------------------------
-
-
 def schema_texts() -> dict[str, str]:
-    """Return the JSON schemas of the catalogue's files, as they are to stand in ``schemas/``, by file name."""
+    """Return the JSON schemas of the catalogue's files, as ``schemas/`` must contain them, by file name."""
     return {f"{name}.schema.json": _schema_text(model) for name, model in SCHEMAS.items()}
 
 
@@ -408,7 +399,7 @@ def _schema_text(model: type[BaseModel]) -> str:
 
 
 def write_schemas(folder: Path) -> list[Path]:
-    """Write the JSON schemas that are not up to date; return which those were."""
+    """Write the outdated JSON schemas; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     stale = [
         (folder / name, text)

@@ -33,7 +33,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a file that cannot be used.
+    """An invalid value in a file.
 
     :param found: as people see it in the file; empty if the sentence in ``allowed`` says it.
     """
@@ -57,9 +57,9 @@ class YamlFile:
 
     @property
     def owner(self) -> str:
-        """Who can change the file: its own ``owner``, if it says."""
+        """Who can change the file: its own ``owner``, if it has one."""
         owner = self.value.get("owner") if isinstance(self.value, dict) else None
-        return owner if isinstance(owner, str) and owner else f"whoever keeps {self.shown}"
+        return owner if isinstance(owner, str) and owner else f"the owner of {self.shown}"
 
     def parse(self, model: type[M]) -> M:
         """Return the file as a model; CatalogueError with everything that is wrong."""
@@ -87,7 +87,7 @@ def refused(shown: str, listed: list[str], *, who: str) -> CatalogueError:
     if len(listed) == 1:
         what = f"{shown}, {listed[0]}."
     else:
-        what = "\n  ".join([f"{shown} is wrong in {len(listed)} places:", *listed]) + "\n"
+        what = "\n  ".join([f"{shown} has {len(listed)} errors:", *listed]) + "\n"
     return CatalogueError(
         what,
         rule="the catalogue's schemas, in include/catalogue/schemas/",
@@ -120,7 +120,7 @@ def dotted(place: Place) -> str:
 
 
 def quoted(value: object) -> str:
-    """Return a value as it would stand in a file, shortened."""
+    """Return a value as it would be written in a file, shortened."""
     if value is None:
         return "nothing"
     text = json.dumps(value, ensure_ascii=False, default=str)
@@ -143,10 +143,8 @@ def _text(path: Path, shown: str) -> str:
 
 
 def _unreadable(shown: str, line: int, why: str) -> CatalogueError:
-    return refused(shown, [f"line {line}: {why}"], who=f"whoever keeps {shown}")
+    return refused(shown, [f"line {line}: {why}"], who=f"the owner of {shown}")
 
-
-# --- from YAML to plain data -----------------------------------------------------------------------------------------
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -198,7 +196,7 @@ class _Builder:
         if depth > MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=event.start_mark)
         if isinstance(event, yaml.AliasEvent):
-            self.problems.append(Problem(place, f"the alias *{event.anchor}", "the value itself, written out"))
+            self.problems.append(Problem(place, f"the alias *{event.anchor}", "the value itself, without an alias"))
             return None
         if event.tag is not None:
             self.problems.append(Problem(place, f"the tag {event.tag}", "the value without a tag"))
@@ -220,7 +218,7 @@ class _Builder:
         found: dict[str, Any] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
-                raise yaml.MarkedYAMLError(problem="a key that is not a word", problem_mark=event.start_mark)
+                raise yaml.MarkedYAMLError(problem="a key that is not text", problem_mark=event.start_mark)
             key = event.value
             at = (*place, key)
             if key in found:
@@ -234,15 +232,13 @@ class _Builder:
             self.lines[place] = event.start_mark.line + 1
 
 
-# --- from pydantic's errors to problems ------------------------------------------------------------------------------
-
 _ALLOWED = {
     "bool_type": "true or false",
     "string_type": "text; put it in quotes",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
-    "finite_number": "a number that is finite",
+    "finite_number": "a finite number",
     "tuple_type": "a list, such as [a, b]",
     "list_type": "a list, such as [a, b]",
     "dict_type": "keys with values",
@@ -252,7 +248,7 @@ _ALLOWED = {
 
 
 def names_in(folder: Path, *endings: str) -> list[str]:
-    """Return the names of a folder's files that end so, in order; editors' hidden files are nobody's."""
+    """Return the names of a folder's files with a suffix, in order, without hidden files of editors."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -266,7 +262,7 @@ def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _problems(errors: Iterable[ErrorDetails], value: Any, model: type[BaseModel]) -> list[Problem]:
-    """Return one problem for each place, for a union's members are one alternative each."""
+    """Return one problem for each place, because each member of a union is one alternative."""
     schema = _schema_of(model)
     by_place: dict[Place, list[Problem]] = {}
     for error in errors:
@@ -291,7 +287,7 @@ def _problem(error: ErrorDetails, value: Any, schema: dict[str, Any]) -> Problem
     if kind == "missing":
         return Problem(place, "nothing", f"a value is needed{described}")
     if kind == "extra_forbidden":
-        return Problem(place, "a key that is not known here", _known_keys(_node_of(schema, place[:-1]), str(place[-1])))
+        return Problem(place, "an unknown key", _known_keys(_node_of(schema, place[:-1]), str(place[-1])))
     if kind == "value_error":
         found = "" if isinstance(error["input"], dict) else f"found {quoted(error['input'])}; "
         return Problem(place, "", f"{found}{context['error']}")
@@ -320,7 +316,7 @@ def _known_keys(node: Mapping[str, Any], key: str) -> str:
 
 
 def _node_of(schema: dict[str, Any], place: Place) -> Mapping[str, Any]:
-    """Return what a JSON schema says of a place; nothing if it does not say."""
+    """Return the part of a JSON schema for a place; empty if it has none."""
     node: Mapping[str, Any] = schema
     for key in place:
         node = _child(_resolved(schema, node), key)
@@ -346,7 +342,7 @@ def _child(node: Mapping[str, Any], key: str | int) -> Mapping[str, Any]:
 
 
 def _line(lines: Mapping[Place, int], place: Place) -> int:
-    """Return the line of a place, or of the nearest one around it."""
+    """Return the line of a place, or of the closest surrounding place."""
     while place and place not in lines:
         place = place[:-1]
     return lines.get(place, 1)

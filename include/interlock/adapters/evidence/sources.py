@@ -58,7 +58,7 @@ TOUCHED: dict[str, type[WaveReport] | type[BackOutReport]] = {
     BACK_OUT_DONE: BackOutReport,
     HOST_RETURNED: WaveReport,
 }
-"""The kinds of entries that say what came of hosts."""
+"""The kinds of entries with results of hosts."""
 
 R = TypeVar("R", bound=Record)
 
@@ -130,7 +130,7 @@ def pack_name(dag_id: str, run_id: str) -> str:
 
 
 def sealed_packs(dag_id: str, run_id: str, ledger: Ledger) -> tuple[Blob, ...]:
-    """Return the packs of a release that were made, the newest last."""
+    """Return the existing packs of a release, the newest last."""
     chain = release_chain(dag_id, run_id)
     return tuple(
         Blob(**{field: entry.payload[field] for field in ("uri", "sha256", "size")})
@@ -140,18 +140,18 @@ def sealed_packs(dag_id: str, run_id: str, ledger: Ledger) -> tuple[Blob, ...]:
 
 
 def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evidence:
-    """Gather what is known of a release.
+    """Collect the evidence of a release.
 
     :param folder: where files that the pack will hold are put meanwhile.
-    :raises AssetMissing: there has been no such release.
+    :raises AssetMissing: the release does not exist.
     """
     chain, ledger, store = release_chain(dag_id, run_id), sources.ledger, sources.store
     entries = ledger.entries(chain)
     if not entries:
         raise AssetMissing(
-            f"The ledger has nothing of a release {dag_id}/{run_id}.",
-            rule="a release leaves its chain in the ledger, from its first task on",
-            next_step="name it by Dag and run as Airflow does: release_bike_shop/manual__2026-…",
+            f"The ledger has no release {dag_id}/{run_id}.",
+            rule="a release has a chain in the ledger, starting with its first task",
+            next_step="name the release as <Dag id>/<run id>, such as release_bike_shop/manual__2026-…",
         )
     found = store.get_tree(docs_prefix(dag_id, run_id, "quality"), folder)
     run, logs = _of_airflow(sources.api, dag_id, run_id)
@@ -220,7 +220,7 @@ def _said(entries: Sequence[Entry], kinds: Sequence[str], running: Sequence[Runn
 
 
 def _last_results(entries: Sequence[Entry], *kinds: str) -> dict[str, HostResult]:
-    """Return for each host that was touched what came of it last.
+    """Return the last result of each changed host.
 
     :param kinds: of the entries that count; none: of all that touch hosts.
     """

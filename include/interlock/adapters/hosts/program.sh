@@ -48,8 +48,6 @@ say() { printf '%s\n' "$*"; } # to a file or another command
 
 answer() { printf '%s %s\n' "$mark" "$*" >&8; }
 
-# --- what is here -----------------------------------------------------------------------------------------------------
-
 look() {
     [ ! -f .interlock/started ] || IFS= read -r started <.interlock/started
     now=-
@@ -98,8 +96,6 @@ ask() {
     describe_each "$now" "$@"
     ended done
 }
-
-# --- a session --------------------------------------------------------------------------------------------------------
 
 session() {
     root=$1 service=$2 environment=$3 deployment=$4 token=$5 && shift 5
@@ -465,8 +461,6 @@ read_hooks() { # COUNT
     done
 }
 
-# --- switching --------------------------------------------------------------------------------------------------------
-
 activate() { # WHEN_STOP_FAILS: to $release; whatever happens, something whole runs at the end
     from=$now reason='' stop_was_tried=-
     exists "$release" || { ended failed "$release is not on the host" && return; }
@@ -636,8 +630,6 @@ carriers() {
     set +f
     grep -lszxF -e "$1" /proc/[0-9]*/environ | while IFS=/ read -r nothing proc pid file; do printf '%s ' "$pid"; done
 }
-
-# --- files outside the release's folder -------------------------------------------------------------------------------
 
 # .interlock/placed names the files that releases have put somewhere; .interlock/foreign has what stood there before;
 # .interlock/made names the folders that were made for them, and .interlock/permitted those of which permissions spoke.
@@ -985,8 +977,6 @@ move_in() { # DESTINATION: each staged file by one rename
     done <.interlock/folders
     rm -rf -- "$1/.interlock-new"
 }
-
-# --- afterwards -------------------------------------------------------------------------------------------------------
 
 finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it was
     previous=$2

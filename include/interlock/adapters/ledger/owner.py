@@ -24,7 +24,7 @@ OWNER_URL = "INTERLOCK_LEDGER_OWNER_URL"
 
 
 class Checked(NamedTuple):
-    """What a check found: a sentence for each chain that holds, and one for each problem."""
+    """The result of a check: a sentence for each intact chain, and for each problem."""
 
     chains: tuple[str, ...]
     problems: tuple[str, ...]
@@ -37,7 +37,7 @@ def migrate_database(url: str, writer: str = WRITER, witness: str = WITNESS) -> 
 
 
 def migrate_ledger(writer: str = WRITER, witness: str = WITNESS) -> str:
-    """Make or upgrade the tables of the ledger that the environment names; return their version."""
+    """Create or upgrade the tables of the ledger that the environment names; return their version."""
     return migrate_database(_url(), writer, witness)
 
 
@@ -65,12 +65,12 @@ def check_ledger(keys: Sequence[bytes], writer: str = WRITER) -> Checked:
 def correct_clock(chain: str, *, actor: str, reason: str) -> Entry:
     """Record that the last entry of a chain has a wrong time, so that the chain goes on; return the record.
 
-    :raises LedgerError: there is no such chain.
+    :raises LedgerError: the chain does not exist.
     """
     with Ledger(_engine()) as ledger:
         last = ledger.last(chain)
         if last is None:
-            raise LedgerError(f"There is no chain {chain}.")
+            raise LedgerError(f"The ledger has no chain {chain}.")
         payload = {"reason": reason, "was": instant(last.at)}
         return ledger.append(chain, CLOCK_CORRECTED, payload, actor=actor, key=f"{CLOCK_CORRECTED}/{last.sequence}")
 
@@ -82,5 +82,5 @@ def _engine() -> Engine:
 def _url() -> str:
     url = os.environ.get(OWNER_URL)
     if not url:
-        raise AssetMissing(f"{OWNER_URL} is not set.", next_step="set it: postgresql://owner:password@host/database")
+        raise AssetMissing(f"{OWNER_URL} is not set.", next_step="set it to postgresql://owner:password@host/database")
     return url

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 PREFIX = "release/"
 GONE = (AssetMissing, DigestMismatch, RequestRefused)
-"""What a table in the store may be: away, changed, or in a store that this one was before."""
+"""Errors of a table in the store: missing, changed, or in a store of an earlier configuration."""
 _TIER = re.compile(r"tier ([1-4])\b", re.IGNORECASE)
 
 M = TypeVar("M", bound=Model)
@@ -94,7 +94,7 @@ def _reviewed(entries: Iterable[Entry]) -> frozenset[str]:
 
 
 def facts_of(run: str, entries: Sequence[Entry], store: ArtifactStore, *, reviewed: bool) -> ReleaseFacts | None:
-    """Return what is known of a release that has ended; None of one that has not, and of a rollback.
+    """Return the facts of a release that has ended; None for an open release, and for a rollback.
 
     :param run: Dag and run.
     """
@@ -152,7 +152,7 @@ def _of_tests(tables: Sequence[Blob], store: ArtifactStore) -> Iterator[tuple[st
     rows = [row for table in read if table is not None for row in rows_from_json(TestRow, table)]
     if None in read:
         return
-    # Of the kinds that are known to have run, the one with the fewest: releases before kinds were told apart have one.
+    # The kind with the fewest tests: releases from before kinds were distinguished have one kind.
     ran = Counter({row.kind: 0 for row in rows})
     ran.update(row.kind for row in rows if row.status != "skipped")
     yield "min_tests", float(min(ran.values(), default=0))

@@ -23,7 +23,7 @@ DeriveOfAll = Callable[[Sequence[Row]], object]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How rows of one kind become a table that a suite can judge.
+    """Converts rows of one kind to a table for a suite.
 
     :param columns: column: pandas type.
     :param name: how a row is called, from its fields.
@@ -71,7 +71,7 @@ def _error_percent(row: Row, _: Thresholds) -> float:
 
 
 def _failed_requests(row: Row) -> str:
-    """Say what failed requests met: the number of them alone does not tell overload from a defect."""
+    """Describe the errors of failed requests: their number alone does not distinguish overload from a defect."""
     found: Mapping[str, int] = row.get("failures") or {}
     return f": {', '.join(f'{count} times {what}' for what, count in found.items())}" if found else ""
 

@@ -63,7 +63,7 @@ def _journey(chain: str, dag_id: str, run_id: str, entries: Sequence[Entry]) -> 
 
 
 def made_up_to(found: Iterable[TrainHistory]) -> dict[str, datetime]:
-    """Return, by the train's name, the last departure for which its timetable made a run.
+    """Return the last departure for which a timetable created a run, by the train's name.
 
     What the cadence planned up to then is over, also if it was moved: the timetable makes no run for it again.
     """
@@ -76,7 +76,7 @@ def made_up_to(found: Iterable[TrainHistory]) -> dict[str, datetime]:
 
 
 def id_of(one: TrainHistory, trains: Mapping[str, Train]) -> str:
-    """Return what names a journey in a calendar: of one that the timetable made, the departure that it was planned as.
+    """Return the calendar id of a train run: the planned departure, if the timetable created the run.
 
     So what was planned, is under way and has arrived is one event, also for whoever subscribed to it.
     """
@@ -86,12 +86,12 @@ def id_of(one: TrainHistory, trains: Mapping[str, Train]) -> str:
 
 
 def id_of_departure(train: str, plan: datetime) -> str:
-    """Return what names a departure in a calendar: by when it was planned, so that one that is moved stays the same."""
+    """Return the calendar id of a departure, from its planned time, so that a moved departure keeps its id."""
     return f"train/{train}/{plan.astimezone(UTC).isoformat()}"
 
 
 def planned_as(voyage: PlannedRun, trains: Mapping[str, Train]) -> datetime:
-    """Return when a departure was planned, by the cadence as it is now: a moved one never comes up to the next one."""
+    """Return when a departure was planned, by the current cadence: a moved departure never reaches the next one."""
     train, at = trains.get(voyage.train), voyage.departure
     if train is None or voyage.asked_by:
         return at

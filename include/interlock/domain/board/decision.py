@@ -24,30 +24,30 @@ from .voting import Demand, Seat, VotingRule, approvals, listed
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
 CHOICES = (APPROVE, REJECT, ABSTAIN)
-"""What a ballot offers."""
+"""The choices of a ballot."""
 MOST_CAREFUL_FIRST = (REJECT, ABSTAIN, APPROVE)
 
 MAX_QUOTE_LENGTH = 1000
-"""Characters of a comment that a reason repeats; the vote itself has all."""
+"""Maximum length of a comment in a reason; the vote itself contains the full comment."""
 
 _NOUN = {"plan": "the plan of the release", "acceptance": "the release"}
 
 
 def authors_of(addresses: Iterable[str], book: BoardBook) -> tuple[UserName, ...]:
-    """Return who of the people of the board book wrote a change, by the e-mail addresses of its commits."""
+    """Return the people of the board book who wrote a change, by the e-mail addresses of its commits."""
     wrote = {address.casefold() for address in addresses}
     return tuple(sorted(person.user for person in book.people if person.email.casefold() in wrote))
 
 
 def barred_authors(flow: Flow, plan: ReleasePlan, book: BoardBook) -> tuple[UserName, ...]:
-    """Return the authors of a change, if the flow says that they do not decide on it."""
+    """Return the authors of a change, if the flow excludes them from the decision."""
     return authors_of(plan.wrote, book) if flow.exclude_authors else ()
 
 
 def eligible_members(rule: VotingRule, *, requester: str, excluded: Collection[str] = ()) -> tuple[Seat, ...]:
     """Return the seats that may vote on a release, in the order of their user names.
 
-    :param requester: who asked for the release, and therefore does not decide on it.
+    :param requester: does not decide on the release.
     :param excluded: further people who had a hand in it.
     :raises PolicyViolation: they are too few for what a board or rule asks.
     """
@@ -74,15 +74,15 @@ def count_votes(
     excluded: Collection[str] = (),
     expired: bool,
 ) -> Decision | None:
-    """Count the votes on what a digest names; None while they can still come out either way.
+    """Count the votes on the subject with a digest; None while the result is still open.
 
-    A rejection by a member with a veto comes before everything, then all approvals that are asked, then the end of all
-    hope for them, then the deadline: no decision in time is a rejection.
+    A rejection by a member with a veto comes before everything, then all required approvals, then approvals that can no
+    longer be reached, then the deadline: no decision in time is a rejection.
 
-    :param rule: everything that matches the release, merged, from the board as it is today: who left has no seat.
-    :param asked_by: further people who asked for it, as known for certain as the requester.
-    :param excluded: further people who had a hand in the release: its authors, if the policy says so. Of those with a
-        veto, a rejection counts, and nothing else.
+    :param rule: all matching rules, merged, with the board's current members.
+    :param asked_by: further requesters, who are authenticated like the requester.
+    :param excluded: further people without a vote: the authors, if the policy excludes them. Of members with a veto,
+        only a rejection counts.
     :param expired: whether the deadline has passed.
     """
     count = _Count(rule, votes, asked_by={requester, *asked_by}, excluded=excluded)
@@ -138,22 +138,22 @@ class _Count:
         return heard and vote.choice == REJECT and vote.user not in self._asked_by
 
     def seats(self, choice: str) -> list[Seat]:
-        """Return the seats for which something was said."""
+        """Return the seats with a vote."""
         return [seat for seat in self.heard if seat.user in self.counted and self.counted[seat.user].choice == choice]
 
     @property
     def approving(self) -> list[Seat]:
-        """The seats that approve; of one person's for several seats, only the first."""
+        """The seats that approve; a person's approval counts for only one seat."""
         by_person = {self.counted[seat.user].user: seat for seat in reversed(self.seats(APPROVE))}
         return [seat for seat in self.eligible if seat in by_person.values()]
 
     @property
     def silent(self) -> list[Seat]:
-        """The seats for which nothing was said."""
+        """The seats without a vote."""
         return [seat for seat in self.eligible if seat.user not in self.counted]
 
     def out_of_reach(self) -> list[str]:
-        """Say which demands cannot be met any more, whatever those say who have not voted."""
+        """Return which demands can no longer be met, whatever the remaining votes are."""
         at_best = [*self.approving, *self.silent]
         beyond = [demand for demand in self.rule.demands if not is_met(demand, at_best)]
         if not beyond:
@@ -171,18 +171,18 @@ class _Count:
         return sentences
 
     def _of(self, demand: Demand) -> str:
-        """Say of which demand something is, where there are several."""
+        """Name the demand, if there are several."""
         return f" of {demand.title}" if len(self.rule.demands) > 1 else ""
 
     def needed(self) -> str:
-        """Say what is asked in all."""
+        """Describe all that is required."""
         if len(self.rule.demands) > 1:
             return "; ".join(f"{demand} of {demand.title}" for demand in self.rule.demands)
         demand = self.rule.demands[0]
         return approvals(demand.approvals) + "".join(f", {number} by {role}" for role, number in demand.require.items())
 
     def progress(self) -> str:
-        """Say how many of the approvals came in, of each demand that lacks some."""
+        """Describe how many approvals were received, for each demand that lacks some."""
         return listed(
             f"{found} of {_asked(asked, role)}{self._of(demand)}"
             for demand in self.rule.demands
@@ -190,7 +190,7 @@ class _Count:
         )
 
     def called(self, seats: Iterable[Seat]) -> str:
-        """Return who voted in some seats, as people call them."""
+        """Return the names of the people who voted in some seats."""
         return listed(map(self._voter, seats))
 
     def _voter(self, seat: Seat) -> str:
@@ -198,7 +198,7 @@ class _Count:
         return str(seat) if user is None or user == seat.user else f"{self.rule.called(user)} in place of {seat}"
 
     def said(self) -> Iterator[str]:
-        """Repeat what those wrote who rejected, who abstained, and on which conditions others approved."""
+        """Return the comments of the rejections, the abstentions, and the conditions of the approvals."""
         for seat in self.seats(REJECT):
             yield f"{self._voter(seat)} rejected {_comment(self.counted[seat.user])}."
         if abstaining := self.seats(ABSTAIN):
@@ -209,7 +209,7 @@ class _Count:
 
 
 def _asked(number: int, role: str) -> str:
-    """Say how many approvals are asked, in all or by a role."""
+    """Describe the required number of approvals, in total or by a role."""
     return approvals(number) + (f" by {role}" if role else "")
 
 
@@ -221,7 +221,7 @@ def _only(seats: Iterable[Seat], only: str = "only", nobody: str = "no member") 
 
 def _most_careful(votes: Iterable[tuple[str | None, Vote]]) -> dict[str | None, Vote]:
     """Return the vote that stands for each seat, or for each person who may answer."""
-    # Later entries win in a dictionary, so the most careful choice comes last.
+    # Later entries win in a dictionary, so the most cautious choice comes last.
     in_order = sorted(votes, key=lambda cast: (-MOST_CAREFUL_FIRST.index(cast[1].choice), _sort_key(cast[1])))
     return dict(in_order)
 
@@ -274,7 +274,7 @@ def decide_single(
 
 
 def others(people: Iterable[str], barred: Collection[str]) -> tuple[UserName, ...]:
-    """Return people, each once, without those who do not approve this."""
+    """Return people without duplicates and without those who cannot approve this."""
     return tuple(dict.fromkeys(user for user in people if user not in barred))
 
 

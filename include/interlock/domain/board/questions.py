@@ -1,4 +1,4 @@
-"""The tasks that ask people, defined once: who is asked what, in a release, a rollback or a train.
+"""The tasks that ask people, defined once: who is asked which question, in a release, a rollback or a train.
 
 A question has the digest of what it is about in its text, and its task ends as success whatever was answered. What the
 answer comes to is decided by the task after it, from Airflow's record of the answer.
@@ -62,4 +62,4 @@ def _tasks(asked: AskingTask) -> tuple[str, ...]:
 ASKING = frozenset(task for asked in TABLE for task in _tasks(asked))
 """All tasks that ask people."""
 QUESTIONS = ASKING - {ASK_TRAIN_BOARD}
-"""Those of releases and rollbacks. How such a task ended means nothing: see ``stages/approvals/people.py``."""
+"""Those of releases and rollbacks. The state of such a task is not the decision: see ``stages/approvals/people.py``."""

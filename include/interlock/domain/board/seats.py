@@ -11,9 +11,9 @@ from .voting import Ballot, Demand, Seat, VotingRule
 
 
 def seat_of(rule: VotingRule, user: str, at: datetime | None) -> UserName | None:
-    """Return in whose seat somebody votes at an instant; None if they may not vote.
+    """Return the seat in which a person votes at an instant; None if the person may not vote.
 
-    A member votes for themselves, even while somebody made them a delegate: nobody has two votes.
+    Members vote for themselves, even if they are delegates: a person has one vote.
     """
     if user in rule.members:
         return user
@@ -22,7 +22,7 @@ def seat_of(rule: VotingRule, user: str, at: datetime | None) -> UserName | None
 
 
 def eligible_seats(rule: VotingRule, *, barred: Collection[str]) -> tuple[Seat, ...]:
-    """Return the seats whose votes count on a release: of those who neither asked for it nor made it."""
+    """Return the seats whose votes count on a release: not those of its requesters and authors."""
     return tuple(seat for seat in rule.seats if seat.user not in barred)
 
 
@@ -93,7 +93,7 @@ def is_met(demand: Demand, approving: Collection[Seat]) -> bool:
 
 
 def lacking(demand: Demand, approving: Collection[Seat]) -> dict[str, tuple[int, int]]:
-    """Return what a demand lacks: a role, or nothing for the total, with the approvals there are and should be."""
+    """Return what a demand lacks: a role (empty for the total), the approvals found and the approvals required."""
     own = [seat for seat in approving if seat.user in demand.members]
     found = {"": (len(own), demand.approvals)}
     found |= {role: (sum(seat.role == role for seat in own), number) for role, number in demand.require.items()}

@@ -59,7 +59,7 @@ def faults_of_level(
 def faults_of_rule(
     book: BoardBook, rule: BoardRule, place: Keys, *, units: Collection[str], services: Collection[str]
 ) -> Iterator[Fault]:
-    """Yield what is wrong with a rule: a name that nothing has, or more votes than there are people."""
+    """Yield the faults of a rule: an unknown name, or more required votes than people."""
     yield from _of_board(book, rule.board, (*place, "board"))
     for key, asked, known in (
         ("business_units", rule.when.business_units, units),
@@ -115,7 +115,7 @@ def _of_demands(book: BoardBook, members: Sequence[str], asked: Demands, place: 
 
 
 def _of_delegates(book: BoardBook) -> Iterator[Fault]:
-    """Yield delegates who have a vote of their own where they should stand in: nobody votes twice."""
+    """Yield delegates who have a vote of their own on the same board: a person has one vote."""
     groups = [board.members for board in book.boards.values()] + [rule.members for rule in book.rules]
     for index, delegate in enumerate(book.delegates):
         if any(delegate.for_ in group and delegate.to in group for group in groups):

@@ -31,7 +31,7 @@ DEAD = "its release is no longer in progress"
 
 
 class Booking(Model):
-    """An environment of a service is one release's, for a time."""
+    """The booking of an environment of a service by a release, for a time."""
 
     environment: str
     service: str
@@ -42,7 +42,7 @@ class Booking(Model):
     until: AwareDatetime = Field(description="Expected end; the holder keeps the booking until its release has ended")
 
     def __str__(self) -> str:
-        """Say who holds what, since when, until when."""
+        """Describe the booking: its holder, its start and its end."""
         return (
             f"{self.environment} of {self.service} is booked by {self.holder.removeprefix('release/')} "
             f"({self.version}, requested by {self.by}) since {_shown(self.since)}, until {_shown(self.until)}"
@@ -50,7 +50,7 @@ class Booking(Model):
 
 
 class Entered(Model):
-    """In what place somebody may change something, and with which token; what is recorded of it carries it."""
+    """The place that a process may change, and its fencing token, which the records of the change contain."""
 
     place: str = Field(description="The chain of the environment's bookings")
     token: int = Field(ge=1)
@@ -61,7 +61,7 @@ Under = Annotated[Entered | None, Field(exclude_if=lambda entered: entered is No
 
 
 class Standing(Model):
-    """How things stand with one environment of a service."""
+    """The state of the bookings of one environment of a service."""
 
     booking: Booking | None = Field(None, description="The last one that was neither freed nor recovered")
     line: tuple[str, ...] = Field((), description="The chains of the releases that wait, the first one first")
@@ -82,7 +82,7 @@ def booking_chain(environment: str, service: str) -> str:
 
 
 def standing(entries: Iterable[Entry]) -> Standing:
-    """Return how things stand by the chain of an environment."""
+    """Return the state of the bookings by the chain of an environment."""
     booking: Booking | None = None
     line: list[str] = []
     made = 0
@@ -106,7 +106,7 @@ def standing(entries: Iterable[Entry]) -> Standing:
 
 
 def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> BookingDecision:
-    """Say what a release is to do.
+    """Return what a release does next.
 
     :param holder: the release's chain.
     :param is_alive: says whether the release of a chain is still under way.
@@ -123,19 +123,19 @@ def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> Bo
 
 
 def _first(line: Sequence[str], holder: str, is_alive: Callable[[str], bool]) -> str:
-    """Return who is before a release in line; empty: nobody who is alive."""
+    """Return the release ahead in the queue; empty: no release that is in progress."""
     before = line[: line.index(holder)] if holder in line else line
     return next((one for one in before if is_alive(one)), "")
 
 
 def held_by_other(found: Standing, holder: str) -> str:
-    """Say who else holds an environment, dead or alive; empty: nobody."""
+    """Describe another release that holds the booking, in progress or not; empty: none."""
     booking = found.booking
     return f"{booking}." if booking is not None and booking.holder != holder else ""
 
 
 def refuse_taken(why: str) -> None:
-    """Raise a PolicyViolation: the environment is taken, and the policy lets nobody wait."""
+    """Raise a PolicyViolation: the environment is booked, and the policy allows no waiting."""
     raise PolicyViolation(
         f"The environment is booked by another release: {why}",
         rule="bookings.second of policy.yaml: a second release is refused",

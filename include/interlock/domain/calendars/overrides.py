@@ -17,11 +17,11 @@ from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
 from .calendar import Answer
 
 MAX_OVERRIDE_DURATION = timedelta(hours=24)
-"""No override lasts longer: whoever needs more asks again."""
+"""Maximum duration of an override; a longer need takes a second override."""
 
 
 class Override(Model):
-    """An entry of a calendar does not count for one service in one environment, for a time."""
+    """An entry of a calendar does not apply to one service in one environment, for a time."""
 
     place: str = Field(description="The entry: its name and its file")
     service: str
@@ -33,7 +33,7 @@ class Override(Model):
 
 
 class OverrideRequest(Model):
-    """What was asked for at the form."""
+    """The form of an override."""
 
     service: str
     environment: str
@@ -73,8 +73,8 @@ def override(
 ) -> Override:
     """Return the override of what closes an environment now.
 
-    :param requester: who asked for the release that waits; overrides nothing.
-    :raises PolicyViolation: nothing closes it, nobody may override that, or not this person.
+    :param requester: requester of the release that waits, who cannot override.
+    :raises PolicyViolation: it is open, or this person may not override what closes it.
     """
     if answer.by is None:
         said = "is open" if answer.open else "is closed because the calendars cannot be read"
@@ -112,7 +112,7 @@ def overridden(
     """Return the places of entries that are overridden for a service in an environment.
 
     :param entries: the installation's chain.
-    :param requester: who asked for the release that asks: what they overrode, before or since, does not count for it.
+    :param requester: requester of the release; this person's overrides do not count for it.
     """
     each = (Override.model_validate(entry.payload) for entry in entries if entry.kind == FREEZE_OVERRIDDEN)
     mine = (one for one in each if (one.service, one.environment) == (service, environment))

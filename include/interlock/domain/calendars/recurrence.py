@@ -15,7 +15,7 @@ from dateutil.rrule import rrule, rruleset, rrulestr
 
 FREQUENCIES = ("HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 MAX_OCCURRENCES_PER_YEAR = 10_000
-"""So many times of one rule a year: a little more than each hour."""
+"""Maximum occurrences of a rule in a year: slightly more than hourly."""
 MAX_COUNT = 20_000
 """So many times of a rule with COUNT: it is counted from its start."""
 MAX_INTERVAL = 10_000
@@ -47,7 +47,7 @@ class Recurrence:
 
     An UNTIL that is a day has that day in it, as people mean it, also where starts have an hour.
 
-    :raises ValueError: it is no rule, or none that can be worked out for certain.
+    :raises ValueError: it is not a rule, or its occurrences are ambiguous.
     """
 
     def __init__(self, rule: str, start: datetime) -> None:
@@ -68,11 +68,11 @@ class Recurrence:
 
     @property
     def is_over(self) -> bool:
-        """Say whether it ended before it began: so some programs write what somebody deleted."""
+        """Tell whether it ends before it starts, which is how some programs write a deleted event."""
         return self.until is not None and self.until < self.start
 
     def refuse_too_often(self) -> int:
-        """Return how often it comes in the year from its start.
+        """Return how often it occurs in the year from its start.
 
         :raises ValueError: more often than hourly.
         """
@@ -96,7 +96,7 @@ class Recurrence:
         return self._rule
 
     def _count(self) -> None:
-        """Turn how often it comes into when it comes last: what is far from its start need not be counted to again."""
+        """Replace COUNT by the last occurrence, so that later queries do not count from the start again."""
         count = int(self._parts["COUNT"])
         last = next(islice(self._from(self.start), count - 1, None), None)
         del self._parts["COUNT"]
@@ -214,7 +214,7 @@ def _refuse_days(parts: Mapping[str, str]) -> None:
 
 
 def _completed(parts: dict[str, str], start: datetime) -> dict[str, str]:
-    """Return a rule with the date that it takes from its start: it goes on as well from another one."""
+    """Return a rule with the date that it takes from its start, so that it can continue from another date."""
     if parts["FREQ"] not in ("MONTHLY", "YEARLY"):
         return parts
     if parts.keys() & {"BYDAY", "BYMONTHDAY", "BYYEARDAY", "BYWEEKNO"}:

@@ -23,7 +23,7 @@ MAX_STOP_HOURS = 24 * 14
 
 
 class EmergencyStop(Model):
-    """Nothing in its scope is rolled out while it lasts."""
+    """All rollouts in its scope are halted while it lasts."""
 
     id: str
     scope: str = Field(description="everything, or the name of a business unit or of a service")
@@ -33,13 +33,13 @@ class EmergencyStop(Model):
     until: AwareDatetime
 
     def __str__(self) -> str:
-        """Say what is stopped, by whom, why and until when."""
+        """Describe the stop: its scope, author, reason and end."""
         incident = f" ({self.incident})" if self.incident else ""
         return f"{self.scope}, by {self.by}: {self.reason}{incident}; until {self.until:%Y-%m-%d %H:%M} UTC."
 
 
 class StopRequest(Model):
-    """What was asked for at the form: an emergency stop, or that one is lifted."""
+    """The form: an emergency stop, or the end of an emergency stop."""
 
     scope: str = EVERYTHING
     reason: str = Field(min_length=5, max_length=1000)
@@ -53,7 +53,7 @@ class StopRequest(Model):
         return value.strip() if isinstance(value, str) else value
 
     def declared(self, id: str, by: str, now: datetime) -> EmergencyStop:
-        """Return the stop that this asks for."""
+        """Return the requested stop."""
         return EmergencyStop(
             id=id,
             scope=self.scope,

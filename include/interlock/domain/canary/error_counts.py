@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 RISK = 0.01
-"""In so many of all canaries, at most, errors fail one that is as good as its baseline."""
+"""Maximum share of canaries that fail because of errors although they are as good as their baseline."""
 OVERALL, IN_TIME, OF_BASELINE, AT_THE_END = 0.5, 0.3, 0.1, 0.1
 """Shares of the risk: of tests over all rounds, of tests of some rounds, of whether the hosts of the baseline are
 alike, and of whether a host answers nothing at the end."""
@@ -88,9 +88,6 @@ def compare(baseline: Sequence[Count], canary: Sequence[Count], *, risk: float =
     return Found(whole=whole, paths=tuple(sorted(found.items())))
 
 
-# --- what cannot be compared -----------------------------------------------------------------------------------------
-
-
 def _unusable(baseline: Sequence[Count], canary: Sequence[Count], what: str) -> str:
     """Say why counts cannot be compared; empty: they can."""
     if wrong := _no_count((*canary, *baseline), what):
@@ -114,7 +111,7 @@ def _no_count(counts: Iterable[Count], what: str) -> str:
 
 
 def _not_alike(counts: Sequence[Count], what: str) -> str:
-    """Say which hosts were not asked alike: too little is as bad as nothing, and too much hides failures."""
+    """Return which hosts got a different load: too few requests prove nothing, too many hide failures."""
     made = {one[:3]: one.made for one in counts}
     hosts = sorted({one.host for one in counts})
     for path, number in sorted({one[1:3] for one in counts}):
@@ -152,7 +149,7 @@ class _Side:
 
 
 def _dead(side: _Side, risk: float, what: str) -> str:
-    """Say which host answered nothing, at all, or in the last round, which failures as before would not explain."""
+    """Return which host failed all requests, in total or in the last round, beyond its earlier failure rate."""
     made, failed = side.made.sum(axis=1), side.failed.sum(axis=1)
     usual = (failed[:, :-1].sum() + 1) / (made[:, :-1].sum() + 1)
     for host, asked, lost in zip(side.hosts, made, failed, strict=True):
@@ -179,16 +176,13 @@ def _uneven(side: _Side, risk: float, what: str) -> str:
 
 
 def _as_if_well(old: _Side) -> _Side:
-    """Take a path that the old version never answered, because it does not have it, for one that never fails."""
+    """Treat a path that the old version does not have, and never answered, as a path that never fails."""
     never = old.failed.sum(axis=(0, 2)) >= old.made.sum(axis=(0, 2))
     return _Side(old.hosts, old.paths, old.rounds, old.made, np.where(never[None, :, None], 0.0, old.failed))
 
 
-# --- the tests -------------------------------------------------------------------------------------------------------
-
-
 class _Scope(NamedTuple):
-    """Whose failures are looked at, and its share of the risk; none: those of all."""
+    """The host and path whose failures are tested, and the share of the risk; none: all."""
 
     host: int | None
     path: int | None
@@ -196,7 +190,7 @@ class _Scope(NamedTuple):
 
 
 class _Failure(NamedTuple):
-    """A test that says that the canary fails more, by how much less likely than allowed, and in words."""
+    """A test by which the canary fails more: how far below the allowed probability, and the sentence."""
 
     excess: float
     path: str
@@ -212,7 +206,7 @@ def _strongest(failures: Iterable[_Failure]) -> dict[str, str]:
 
 
 def _scopes(side: _Side) -> list[_Scope]:
-    """Return whose failures are tested; a fleet of one host is that host, and so with one path."""
+    """Return the scopes of the tests; a fleet with one host or one path needs no separate scope for it."""
     hosts = [*range(len(side.hosts))] if len(side.hosts) > 1 else []
     paths = [*range(len(side.paths))] if len(side.paths) > 1 else []
     kinds: list[tuple[int, list[tuple[int | None, int | None]]]] = [
@@ -226,7 +220,7 @@ def _scopes(side: _Side) -> list[_Scope]:
 
 
 def _tests(tried: _Side, old: _Side, risk: float, what: str) -> Iterator[_Failure]:
-    """Test all scopes over all rounds, and in each run of some of them; yield what is no chance."""
+    """Test all scopes over all rounds and in each run of rounds; yield differences that chance does not explain."""
     ends = [*_cut(len(tried.rounds))]
     begins, stops, shares = _runs(len(ends) - 1)
     for scope in _scopes(tried):
@@ -249,7 +243,7 @@ def _cut(rounds: int) -> Iterator[int]:
 
 
 def _runs(rounds: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Values]:
-    """Return where each run of rounds begins and ends, and its share of the risk.
+    """Return the start and the end of each run of rounds, and its share of the risk.
 
     All rounds have theirs. Of the others, those of a length have together the less the longer they are: there are more
     short ones, and a dead round has fewer requests to show it.
@@ -270,7 +264,7 @@ def _sums(table: Table, scope: _Scope, ends: Sequence[int]) -> Values:
 
 
 def _chance(failed: Values, made: Values, failed_before: Values, made_before: Values) -> Values:
-    """Return how likely so many failures, or more, are if both fail equally often: Fisher's exact test, one-sided."""
+    """Return the probability of at least so many failures if both fail equally: Fisher's exact test, one-sided."""
     chances = np.ones(len(failed))
     worse = failed * made_before > failed_before * made
     lost, asked, lost_before, asked_before = (np.rint(one[worse]) for one in (failed, made, failed_before, made_before))

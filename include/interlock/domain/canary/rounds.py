@@ -29,7 +29,7 @@ def judge_rounds(
     canary: Sequence[Host],
     requests: int = 1,
 ) -> CanaryReport:
-    """Judge a canary by its rounds; too few, one missing, or one that is there twice fail it.
+    """Judge a canary by its rounds; it fails if rounds are too few, missing or recorded twice.
 
     :param baseline: the hosts of the old version; ``canary``: of the new one.
     :param requests: that each of them must have got.
@@ -71,7 +71,7 @@ def _incomplete(rounds: Sequence[CanaryRound], requests: int) -> str:
 def _silent(
     names: Sequence[str], rounds: Sequence[CanaryRound], baseline: Sequence[Host], canary: Sequence[Host]
 ) -> str:
-    """Say if hosts of the canary tell their numbers less often than those of the baseline."""
+    """Tell whether hosts of the canary report their metrics less often than those of the baseline."""
     told = [
         [
             Count(host.address, name, one.number, 1, isnan(_number(one, host.address, name)))

@@ -18,7 +18,7 @@ Kind = Literal["freeze", "window", "maintenance", "event", "holiday"]
 Effect = Literal["deny", "allow", "none"]
 DuringRollout = Literal["stop", "finish", "back_out"]
 EFFECTS: dict[str, Effect] = {"freeze": "deny", "window": "allow"}
-"""What a kind does to changes; the others are shown, and do nothing unless the entry says so."""
+"""The default effect of each kind on changes; other kinds are only shown, unless the entry sets an effect."""
 
 _MOMENT = r"^20\d\d-[01]\d-[0-3]\d(T[0-2]\d:[0-5]\d(:[0-5]\d)?(Z|[+-][01]\d:[0-5]\d)?)?$"
 

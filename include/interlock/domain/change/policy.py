@@ -89,7 +89,7 @@ def refusals_of_service(policy: Policy, service: Governed) -> list[Refusal]:
 
 
 def unmeasured(policy: Policy, service: Service) -> str:
-    """Say what a service lacks of which coverage is demanded and whose build names no report of it; empty: nothing.
+    """Return what a service must add if its policy requires coverage but its build names no report; empty: nothing.
 
     :raises PolicyViolation: its policy cannot be resolved.
     """
@@ -119,7 +119,7 @@ def refuse_unmeasured(policy: Policy, service: Service) -> None:
 
 
 def untested(policy: Policy, service: Service, *, has_unit_tests: bool) -> str:
-    """Say what a service lacks of which tests are demanded and that has none at all; empty: nothing.
+    """Return what a service must add if its policy requires tests but it has none; empty: nothing.
 
     :raises PolicyViolation: its policy cannot be resolved.
     """
@@ -162,7 +162,7 @@ COVERAGE_OF: dict[CoverageOf, str] = {
 
 
 def waiver_allowed(in_force: PolicyInForce, person: Person, suite: str) -> bool:
-    """Say whether the policy lets a person waive failed expectations of a suite."""
+    """Tell whether the policy allows a person to waive failed expectations of a suite."""
     rule = in_force.waivers.get(suite)
     return rule is not None and person.role in rule.roles
 

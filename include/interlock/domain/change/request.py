@@ -38,7 +38,7 @@ REF_PATTERN = (
     rf"^(?![-/.])(?!@{_END})(?!.*(?:\.\.|@\{{|//|/\.|\.lock(?:/|{_END})))"
     rf"[^{_HIDDEN} ~^:?*\[\\]+(?<![/.]){_END}"
 )
-"""What ``git check-ref-format`` takes for the name of a branch or tag; a commit's hash is one, too."""
+"""What ``git check-ref-format`` accepts as the name of a branch or tag; a commit's hash is also accepted."""
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _PRE_RELEASE = rf"(?:{_NUMBER}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
 VERSION_PATTERN = (
@@ -56,13 +56,13 @@ MAX_REF_LENGTH = 200
 MIN_SUMMARY_LENGTH, MAX_SUMMARY_LENGTH = 5, 200
 MAX_TICKETS = 50
 MAX_START_IN_PAST, MAX_START_AHEAD = timedelta(days=1), timedelta(days=366)
-"""An instant beyond these is a slip of the pen."""
+"""An instant outside of these limits is most likely a mistake."""
 
 NOT_SHOWN = frozenset({"train"})
 """What a request may say that is not on the form, for people do not say it."""
 RISK_PREFIX = "risk_"
 CALCULATED = "calculated"
-"""What the form takes for: no risk is declared."""
+"""The choice of the form for a release without a declared risk."""
 
 _RULES = {
     "train": "Set by the conductor of a train for its passengers: the chain of the train in the ledger.",
@@ -78,9 +78,9 @@ _RULES = {
     "rehearsal": "Yes (on, true): the release runs on the test environment only. No approvals are requested, and "
     "production does not change. No (off, false): the release goes to production.",
 }
-"""For each field, what it takes."""
+"""The allowed values of each field."""
 SWITCH = "switched on or off (true or false)"
-"""What each risk question takes."""
+"""The allowed values of each risk question."""
 
 
 def _matching(pattern: str) -> Callable[[str], str]:
@@ -115,7 +115,7 @@ Ticket = Annotated[str, AfterValidator(_matching(TICKET_PATTERN))]
 
 
 class ReleaseRequest(Model):
-    """What somebody asks to be released."""
+    """The request of a release."""
 
     ref: Annotated[str, StringConstraints(max_length=MAX_REF_LENGTH), AfterValidator(_matching(REF_PATTERN))]
     version: Annotated[
@@ -141,7 +141,7 @@ class ReleaseRequest(Model):
 
 
 def parse_request(conf: Mapping[str, Any], *, policy: Policy, now: datetime | None = None) -> ReleaseRequest:
-    """Read what came in from the trigger form, or past it.
+    """Read a request from the trigger form, or from the API.
 
     :param now: the present instant, for tests.
     :raises RequestRefused: names every field that is wrong, what was found and what is allowed.
@@ -229,7 +229,7 @@ def _change_types(policy: Policy, book: BoardBook | None, service: Service | Non
 
 
 def _who_decides(flow: Flow, rule: VotingRule | None) -> str:
-    """Say in words whom a release without any risk asks."""
+    """Describe whom a release without any risk asks."""
     acceptance = "a functional approver accepts it, " if flow.acceptance else ""
     if rule is None:
         return f"pre-authorised; {acceptance}no board votes"
@@ -245,10 +245,10 @@ def _declared_risks(policy: Policy) -> dict[str, Any]:
 
 
 def _by_field(conf: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
-    """Return what came in under the names of the request's fields."""
+    """Return the input under the names of the request's fields."""
     plain = {key: conf[key] for key in _RULES if key in conf}
     answers = {question.key: conf.get(RISK_PREFIX + question.key, False) for question in policy.risk.questions}
-    if "declared_risk" in plain:  # no word at all is a slip: the form has a word for nothing declared
+    if "declared_risk" in plain:  # An empty value is a mistake: the form has a choice for no declared risk.
         declared = plain["declared_risk"]
         plain["declared_risk"] = None if declared == CALCULATED else "" if declared is None else declared
     return plain | {"risk": answers}

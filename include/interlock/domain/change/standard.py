@@ -13,11 +13,11 @@ from interlock.domain.errors import PolicyViolation
 def template_for(
     policy: Policy, service: Service, *, bump: str, risk: int, answers: Mapping[str, bool], now: datetime
 ) -> StandardChange:
-    """Return the first template that a release is like, in the order of the policy.
+    """Return the first template that a release matches, in the order of the policy.
 
     :param bump: how far the version goes, as :func:`interlock.domain.change.semver.bump` says it.
     :param answers: of the risk questions.
-    :raises PolicyViolation: it is like none, so it is not pre-authorised; says of each template why.
+    :raises PolicyViolation: it matches no template, so it is not pre-authorised; with the reason for each template.
     """
     against = {}
     for template in policy.standard_changes:
@@ -38,7 +38,7 @@ def template_for(
 def _against(
     template: StandardChange, service: Service, bump: str, risk: int, answers: Mapping[str, bool], now: datetime
 ) -> Iterator[str]:
-    """Say in what a release is not like a template."""
+    """Yield how a release differs from a template."""
     if template.services and service.name not in template.services:
         yield f"allows only {listed(template.services, 'or')}"
     if template.tiers and service.tier not in template.tiers:

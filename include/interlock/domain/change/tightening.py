@@ -27,7 +27,7 @@ ENTERPRISE = "policy.yaml"
 
 
 class Governed(Protocol):
-    """What rules are about: a service, or what is known of one that is no more."""
+    """The subject of rules: a service, or the recorded facts of a removed service."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -248,7 +248,7 @@ def _values_of(policy: Policy, tier: int) -> Iterator[tuple[Path, Any]]:
 
 
 def _values_of_level(level: Tightening) -> Iterator[tuple[Path, Any]]:
-    """Yield what a level says; what it leaves out stays as it is."""
+    """Yield the values of a level; omitted values stay unchanged."""
     yield from (((key,), getattr(level, key)) for key in _DEMAND_WAYS if getattr(level, key))
     yield from ((("thresholds", key), value) for key, value in level.thresholds.items())
     yield from ((("time_limits", key), value) for key, value in level.time_limits if value is not None)

@@ -39,7 +39,7 @@ _Place = tuple[str, str, Environment]
 
 
 def _pairs(places: Mapping[tuple[str, PurePosixPath], list[_Place]]) -> Iterator[tuple[_Place, _Place]]:
-    """Yield each two whose folders are the same, or one inside the other, once."""
+    """Yield each pair whose folders are equal or nested, once."""
     for (account, root), here in places.items():
         for number, one in enumerate(here):
             yield from ((one, other) for other in here[number + 1 :])

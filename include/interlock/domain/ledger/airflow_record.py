@@ -111,7 +111,7 @@ def describe_failed_check(dag_id: str, run_id: str, error: Exception) -> Finding
 
 
 def check_replaced_dags(seen: Mapping[str, Place], home: Home, runs: Collection[tuple[str, str]]) -> Iterator[Finding]:
-    """Yield the Dags that bear a name of Interlock's and that Interlock did not make.
+    """Yield the Dags with the name of an Interlock Dag that Interlock does not define.
 
     :param seen: Dag, and where Airflow has it from.
     :param home: where Interlock's are made.
@@ -138,7 +138,7 @@ def check_bundles(seen: RunSeen, home: Home) -> Iterator[Finding]:
 
 
 def _find_unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding]:
-    """Yield the questions whose task succeeded although nobody answered, not even the time that was up."""
+    """Yield the questions whose task succeeded without an answer, although their time was not over."""
     answered = {(one.task_id, one.map_index) for one in seen.given if one.answered}
     for task in seen.tasks:
         if task.task_id in asking and task.state == "success" and (task.task_id, task.map_index) not in answered:
@@ -206,7 +206,7 @@ def _find_edited_results(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Fi
 
 
 def _find_removed_answers(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Yield the votes that decided and that Airflow does not have any more, or has otherwise."""
+    """Yield the votes of a decision that Airflow no longer has, or that differ in Airflow."""
     given = {(one.user, one.choice, one.at) for one in seen.given if one.answered}
     for entry in entries:
         if entry.kind not in DECISIONS or entry.at >= seen.at or entry.payload.get("train"):
@@ -222,7 +222,7 @@ def _find_removed_answers(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[F
 
 
 def _find_open_release(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Yield a run that ended as a whole, by its time limit or by force: nobody took back what it had changed."""
+    """Yield a run that was ended, by its time limit or by force, without a back-out of its changes."""
     kinds = [entry.kind for entry in entries]
     used = (entry.payload["permit"]["purpose"] for entry in entries if entry.kind == PERMIT_USED)
     if seen.state not in ("success", "failed") or RELEASE_CLOSED in kinds or not {*used} - {"inspect"}:
@@ -242,7 +242,7 @@ def _key_of_vote(vote: Vote) -> tuple[str | None, str, datetime | None]:
 
 
 def check_decisions(entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Yield what contradicts itself in a chain: a decision that was made anew, and otherwise."""
+    """Yield a decision that a chain contains several times with different results."""
     for kind in DECISIONS:
         made = [entry for entry in entries if entry.kind == kind]
         if len({(entry.payload.get("digest"), entry.payload.get("approved")) for entry in made}) > 1:

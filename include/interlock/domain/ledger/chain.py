@@ -20,22 +20,22 @@ from interlock.domain.errors import ClockError, LedgerBroken, LedgerError
 from .kinds import CLOCK_CORRECTED, KINDS, following
 
 START = "0" * 64
-"""What stands for the predecessor's hash in the first entry of a chain."""
+"""The predecessor's hash in the first entry of a chain."""
 INSTALLATION = "installation"
 """The chain of what belongs to no single release."""
 HEAD_TYPE = "application/vnd.interlock.chain-head+json"
 """Payload type of a signed head."""
 IN_ANY_CASE = frozenset(one.name for one in KINDS.values() if one.any_clock)
-"""Kinds that no clock keeps out: that everything is to stop is on record also while clocks are wrong."""
+"""Kinds that are recorded even with a wrong clock: an emergency stop must always be possible."""
 
 END = tuple(one.name for one in KINDS.values() if one.ends)
 """The entries with which the chain of a release and of a train end."""
 AFTER_END = following("end")
-"""Kinds that may come after the end of any chain: what was found, and what came in at Airflow's API."""
+"""Kinds that may follow the end of any chain: findings, and requests at Airflow's API."""
 AFTER_FAILURE = following("failure")
-"""Kinds that may come after the end of a release that failed: it is taken back, which ends it anew."""
+"""Kinds that may follow the end of a failed release: it is backed out, which closes it again."""
 AFTER_DEPLOYMENT = following("deployment")
-"""Kinds that may come after the end of a release that was deployed: a host that was down gets it."""
+"""Kinds that may follow the end of a deployed release: a host that was down gets it."""
 
 SEALED = frozenset(one.name for one in KINDS.values() if one.seals)
 """Kinds in a release's or a train's chain after which its head is signed."""
@@ -57,7 +57,7 @@ Kind = Annotated[str, StringConstraints(max_length=100, pattern=r"^[a-z][a-z0-9_
 
 
 class Entry(Model):
-    """One thing that happened, in its place in a chain."""
+    """One event, in its place in a chain."""
 
     chain: Line
     sequence: int = Field(ge=1, strict=True)
@@ -94,7 +94,7 @@ class Entry(Model):
 
 
 class Predecessor(Protocol):
-    """What the next entry is linked to: an entry, or so much of it as that takes."""
+    """The fields of an entry to which the next entry is linked."""
 
     @property
     def sequence(self) -> int:
@@ -106,11 +106,11 @@ class Predecessor(Protocol):
 
     @property
     def hash(self) -> str:
-        """Its hash, as it was kept."""
+        """Its stored hash."""
 
 
 class SignedHead(Model):
-    """The last entry of a chain as it was when somebody with the installation's key vouched for it."""
+    """The last entry of a chain at the time when it was signed with the installation's key."""
 
     chain: Line
     sequence: int = Field(ge=1, strict=True)
@@ -131,7 +131,7 @@ class Chains(Protocol):
 
 
 class Break(Model):
-    """The first place where a chain does not hold."""
+    """The first place where a chain is not intact."""
 
     chain: str
     sequence: int = Field(description="The place in the chain, counted from 1")
@@ -159,7 +159,7 @@ def next_entry(
 ) -> Entry:
     """Return the entry that follows the last one of a chain; ClockError if it would be earlier.
 
-    What is taken in any case has the time of the entry before it then.
+    Kinds that are always recorded then get the time of the entry before.
     """
     if last is not None and kind in IN_ANY_CASE:
         at = max(at, last.at)
@@ -193,14 +193,14 @@ def next_entry(
 
 
 def same_thing(entry: Entry, *, actor: str, kind: str, payload: Mapping[str, Any]) -> bool:
-    """Say whether an entry records just this, whenever that was."""
+    """Tell whether an entry records exactly this, at any time."""
     return (entry.actor, entry.kind) == (actor, kind) and canonical_bytes(entry.payload) == canonical_bytes(
         dict(payload)
     )
 
 
 def read_entry(row: Mapping[str, Any]) -> Entry:
-    """Read an entry as it was kept; LedgerBroken if its hash is not that of its content."""
+    """Read a stored entry; LedgerBroken if its hash does not match its content."""
     entry = _read(row)
     if entry is None or entry_hash(entry) != entry.hash:
         what: BreakKind = "changed" if entry else "unreadable"
@@ -210,7 +210,7 @@ def read_entry(row: Mapping[str, Any]) -> Entry:
 
 
 def broken_by(found: Break) -> LedgerBroken:
-    """Return the error that says that a chain does not hold."""
+    """Return the error for a chain that is not intact."""
     return LedgerBroken(
         found.sentence,
         broken=found,
@@ -220,9 +220,6 @@ def broken_by(found: Break) -> LedgerBroken:
     )
 
 
-# --- checking --------------------------------------------------------------------------------------------------------
-
-
 def first_break(
     chain: str,
     entries: Iterable[Entry | Mapping[str, Any]],
@@ -230,7 +227,7 @@ def first_break(
     heads: Iterable[SignedHead] = (),
     after: Entry | None = None,
 ) -> Break | None:
-    """Return the first place where a chain does not hold, or None if it is whole.
+    """Return the first place where a chain is not intact, or None.
 
     :param entries: in the order in which they were kept; what cannot be read as an entry is a break.
     :param heads: of this chain; who signed them is for the caller to check.
@@ -245,7 +242,7 @@ def first_break(
 
 
 def unsigned_since(chain: str, entries: Sequence[Entry], heads: Iterable[SignedHead]) -> Break | None:
-    """Return where a chain lacks a signed head: after what is always signed; None if it is vouched for so far.
+    """Return where a chain lacks a signed head after an entry that requires it; None if no head is missing.
 
     :param entries: of the chain, found to be whole; without heads, whoever may write rows could write them all anew.
     :param heads: of this chain, each signed by a known key.
@@ -301,7 +298,7 @@ def _faults(
 def _head_break(
     chain: str, good: Mapping[int, Entry], heads: Iterable[SignedHead], after: Entry | None
 ) -> Break | None:
-    """Return the first signed head that the entries do not bear out."""
+    """Return the first signed head that does not match the entries."""
     begin, end = after.sequence if after else 1, max(good, default=0)
     for head in sorted(heads, key=lambda head: head.sequence):
         if head.chain != chain:
@@ -344,9 +341,6 @@ def _refused(chain: str, kind: str, problem: str) -> LedgerError:
         rule="an entry is one line of plain JSON (include/interlock/domain/ledger/chain.py)",
         next_step="report this as a bug in Interlock",
     )
-
-
-# --- payloads --------------------------------------------------------------------------------------------------------
 
 
 def _not_json(value: Any, where: str, depth: int) -> Iterator[str]:

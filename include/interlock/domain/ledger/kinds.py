@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 Ending = Literal["end", "failure", "deployment"]
-"""What an entry may come after: the end of any chain, of a release that failed, of a release that was deployed."""
+"""What an entry may follow: the end of any chain, of a failed release, or of a deployed release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,10 @@ _table: dict[str, Kind] = {}
 
 
 def _kind(name: str, title: str, description: str, **more: Any) -> str:
-    """Put a kind into the table, and return it."""
+    """Add a kind to the table, and return it."""
     _table[name] = Kind(name, title, description, **more)
     return name
 
-
-# --- findings, and what corrects the clock ---------------------------------------------------------------------------
 
 FINDING = _kind(
     "finding",
@@ -93,8 +91,6 @@ CLOCK_CORRECTED = _kind(
     "before it.",
     follows=("end",),
 )
-
-# --- what came in at Airflow's API, and what people are asked --------------------------------------------------------
 
 RUN_ASKED = _kind(
     "run.asked",
@@ -139,8 +135,6 @@ QUESTION_WORDED = _kind(
     "The digests of the questions that a task is about to ask, signed with the installation's key.",
 )
 
-# --- permits ---------------------------------------------------------------------------------------------------------
-
 PERMIT_ISSUED = _kind(
     "permit.issued",
     "Permit issued",
@@ -161,8 +155,6 @@ PERMIT_USED = _kind(
 PERMIT_REFUSED = _kind(
     "permit.refused", "Permit refused", "A permit was refused. The payload has every reason against it."
 )
-
-# --- a release, from the request to the frozen plan ------------------------------------------------------------------
 
 RELEASE_REQUESTED = _kind(
     "release.requested",
@@ -274,8 +266,6 @@ ROLLOUT_FROZEN = _kind(
     seals=True,
 )
 
-# --- a train ---------------------------------------------------------------------------------------------------------
-
 TRAIN_OPENED = _kind(
     "train.opened",
     "Boarding opened",
@@ -298,8 +288,6 @@ TRAIN_PROVEN = _kind(
     "In a passenger's chain: the train's entries up to its board's decision, the signed heads that seal them, and the "
     "answers.",
 )
-
-# --- the board -------------------------------------------------------------------------------------------------------
 
 BOARD_REMINDED = _kind(
     "board.reminded", "Reminder sent", "A member who had not voted was reminded before the deadline."
@@ -329,8 +317,6 @@ PASSENGER_ARRIVED = _kind("passenger.arrived", "Passenger arrived", "How the rel
 TRAIN_STOPPED = _kind(
     "train.stopped", "Train stopped", "A passenger failed, and the train's file stops the passengers after it."
 )
-
-# --- communication, implementation and verification ------------------------------------------------------------------
 
 NOTES_WRITTEN = _kind(
     "notes.written",
@@ -473,8 +459,6 @@ BACK_OUT_DONE = _kind(
     follows=("failure",),
 )
 
-# --- the ends, and what comes after ----------------------------------------------------------------------------------
-
 RELEASE_CLOSED = _kind(
     "release.closed",
     "Release closed",
@@ -503,8 +487,6 @@ HOST_RETURNED = _kind(
     follows=("deployment",),
 )
 
-# --- the bookings of an environment ----------------------------------------------------------------------------------
-
 ENVIRONMENT_QUEUED = _kind(
     "environment.queued", "Waiting for the environment", "A release waits until another release ends its booking."
 )
@@ -529,8 +511,6 @@ ENVIRONMENT_ENTERED = _kind(
     "A task enters the environment in order to change it. The entry's sequence number is its fencing token.",
     record="permits.fencing:Admittance",
 )
-
-# --- the installation ------------------------------------------------------------------------------------------------
 
 RELEASE_ENDED = _kind("release.ended", "Release ended", "In the installation's chain: how a release ended.")
 RELEASE_REVIEWED = _kind(
@@ -599,13 +579,13 @@ def _named(chosen: Iterable[Kind]) -> tuple[str, ...]:
 
 
 DECISIONS = _named(one for one in KINDS.values() if one.decides)
-"""What people decided on the way of a release."""
+"""The decisions of people during a release."""
 MOVES = _named(one for one in KINDS.values() if one.permit == "traffic")
-"""What changes which hosts have the traffic."""
+"""Kinds that change which hosts get the traffic."""
 PURPOSES: Mapping[str, str] = MappingProxyType({one.name: one.permit for one in KINDS.values() if one.permit})
-"""What changes hosts or traffic: the purpose of its permit."""
+"""Kinds that change hosts or traffic: the purpose of the permit."""
 SEVERAL = _named(one for one in KINDS.values() if one.several)
-"""Kinds of which a release has several that hold: each waiver, and each wave."""
+"""Kinds of which several entries of a release are valid: each waiver, and each wave."""
 WITNESSED = _named(one for one in KINDS.values() if one.api_server)
 """Kinds that only Airflow's API server may append: the ledger's database refuses them to the role of tasks."""
 LEAVES: Mapping[str, str] = MappingProxyType(
@@ -633,5 +613,5 @@ def family(kind: str) -> str:
 
 
 def title_of(kind: str) -> str:
-    """Return what people call a kind; the kind itself, if it is of a newer version of Interlock."""
+    """Return the title of a kind; the kind itself, if it is from a newer version of Interlock."""
     return KINDS[kind].title if kind in KINDS else kind

@@ -18,23 +18,23 @@ from .chain import INSTALLATION, Entry, release_chain
 from .kinds import ANSWER_GIVEN, MANIFEST_FROZEN, QUESTION_WORDED, ROLLOUT_FROZEN, RUN_ASKED
 
 WITNESS_TYPE = "application/vnd.interlock.witness+json"
-"""Payload type of what the API server signs: what it was asked or told, in which chain, and when."""
+"""Payload type of the API server's signatures: a request or an answer, its chain and its time."""
 WORDED_TYPE = "application/vnd.interlock.questions+json"
 """Payload type of the digests of questions, as the task that worded them signs them."""
 ENVELOPE = "envelope"
-"""The field of an entry that holds its signature; all others are what is signed."""
+"""The field of an entry with its signature, which covers all other fields."""
 MAX_CLOCK_SKEW = timedelta(minutes=1)
 """Between an answer's entry and its time by Airflow's record: machines' clocks, and a slow database."""
 
 
 class AskedRun(Model):
-    """That somebody asked for a run of a Dag under release control, with its form."""
+    """A person's request for a run of a Dag under release control, with its form."""
 
     dag_id: str
     run_id: str
     user: str
     conf: Sha256
-    """Digest of the form as it was sent."""
+    """Digest of the submitted form."""
 
     @property
     def chain(self) -> str:
@@ -49,7 +49,7 @@ class AskedRun(Model):
 
 
 def refuse_unasked(run: AskedRun, entry: Entry | None) -> None:
-    """Raise a PolicyViolation unless a run is what somebody asked for at the API, and was asked for by them.
+    """Raise a PolicyViolation unless a person requested exactly this run at the API.
 
     :param run: by Airflow's record.
     :param entry: what the ledger has of it; none: nothing.
@@ -72,7 +72,7 @@ def refuse_unasked(run: AskedRun, entry: Entry | None) -> None:
 
 
 class GivenAnswer(Model):
-    """What somebody answered to a question of a release."""
+    """A person's answer to a question of a release."""
 
     user: str
     task_id: str
@@ -81,15 +81,15 @@ class GivenAnswer(Model):
     comment: str = ""
     conditions: str = ""
     question: Sha256 | None = None
-    """Digest of the question as it was when it was answered; none: Airflow had no such question."""
+    """Digest of the question at the time of the answer; none: Airflow had no such question."""
 
     def __str__(self) -> str:
-        """Say who answered what to what."""
+        """Describe the answer: who, what, and to which question."""
         return f"{self.user}'s answer “{self.choice}” to {self.task_id}[{self.map_index}]"
 
 
 def told(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an entry says, without its signature."""
+    """Return the content of an entry, without its signature."""
     return {name: value for name, value in payload.items() if name != ENVELOPE}
 
 
@@ -123,7 +123,7 @@ def refuse_unworded(task_id: str, digest: Sha256, entries: Iterable[Entry]) -> N
 
 
 def is_witnessed(answer: GivenAnswer, at: datetime | None, entries: Iterable[Entry], *, digest: Sha256) -> bool:
-    """Say whether an answer came in at the API: just this, at about this time, and after what it is about was frozen.
+    """Tell whether exactly this answer came in at the API, at about this time, and after its subject was frozen.
 
     :param at: when it was given, by Airflow's record.
     :param entries: the release's chain, in order; of the answers, those that the witness signed.

@@ -31,7 +31,7 @@ _WHO = "the release manager, with the Dag mark_version"
 
 
 class Mark(Model):
-    """What somebody says of a version in an environment."""
+    """A mark or a pin of a version in an environment."""
 
     service: str
     environment: str
@@ -81,7 +81,7 @@ def parse_mark(form: Mapping[str, Any], by: str, places: Mapping[str, Sequence[s
 def describe_block(entries: Iterable[Entry], service: str, environment: str, version: str) -> str:
     """Return, in words, why a version must not be rolled out to an environment; empty: it may.
 
-    :param entries: of the installation's chain; what was said last holds.
+    :param entries: of the installation's chain; the last entry counts.
     """
     said: dict[str, Entry] = {}
     for entry in entries:
@@ -119,7 +119,7 @@ def _describe_author(entry: Entry) -> str:
 
 
 def _is_same_version(one: str, other: str) -> bool:
-    """Say whether two versions are one; build metadata does not count, as semver.org has it."""
+    """Tell whether two versions are equal; build metadata is ignored, as semver.org requires."""
     if not (is_version(one) and is_version(other)):
         return one == other
     return Version.parse(one).compare(Version.parse(other)) == 0

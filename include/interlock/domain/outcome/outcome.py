@@ -41,18 +41,18 @@ STAGE_TITLES = {
     "verification": "Verify implementation",
     "closure": "Closure",
 }
-"""The stages of a release as people call them, in their order; the last one decides the outcome."""
+"""The titles of the stages of a release, in their order; the last one decides the outcome."""
 STAGES = tuple(STAGE_TITLES)
 
 PRODUCTION = "production"
 """The environment that a release is for; a rehearsal is for any other."""
 
 GATES = {"plan": "planning", "acceptance": "acceptance", "board": "rollout"}
-"""What people decide on: the stage in which they do."""
+"""The subject of each decision, and its stage."""
 
 
 class FailedTask(Model):
-    """A task that failed, and the reason that it left."""
+    """A failed task, and its recorded reason."""
 
     stage: str
     task: str
@@ -73,7 +73,7 @@ class _Ending:
 
     @property
     def order(self) -> tuple[bool, int]:
-        """What is on record decides before what is not, an earlier stage before a later one."""
+        """A recorded fact decides before a missing record, and an earlier stage before a later stage."""
         return not self.proven, _rank(self.stage)
 
 
@@ -93,9 +93,9 @@ def decide_outcome(
 ) -> Outcome:
     """Decide how a release ended, and which stage decided it.
 
-    :param version: what was asked for.
+    :param version: the requested version.
     :param failed: the tasks that failed; those of one stage in the order in which they did.
-    :param decisions: on the plan, on the acceptance, and the board's; also those where nobody had to be asked.
+    :param decisions: on the plan, on the acceptance, and the board's; also decisions without a vote.
     :param running: host, by name or address: the version it answers with now.
     """
     of_decisions = list(_of_decisions(decisions, rollout, changed=bool(waves) or back_out is not None))
@@ -160,7 +160,7 @@ def _taken_back(
 
 
 def _not_back(back_out: BackOutReport, rollout: RolloutPlan | None, running: Mapping[str, str | None]) -> str:
-    """Say what speaks against a back-out: its own report, or what the hosts answer now."""
+    """Return why a back-out failed: by its own report, or by the answers of the hosts now."""
     if broken := [result.host for result in back_out.results if result.outcome == "failed"]:
         return f"{', '.join(broken)} failed"
     if not back_out.verified:
@@ -173,7 +173,7 @@ def _not_back(back_out: BackOutReport, rollout: RolloutPlan | None, running: Map
 
 
 def _is_back(host: Host, rollout: RolloutPlan, running: Mapping[str, str | None]) -> bool:
-    """Say whether a host answers with the version before; one that ran nothing may answer anything but the release."""
+    """Tell whether a host answers with its previous version; without one, any answer but the release is accepted."""
     if host.name not in running and host.address not in running:
         return False
     before, found = rollout.back_out.versions.get(host.address), _answer(host, running)
@@ -185,7 +185,7 @@ def _answer(host: Host, running: Mapping[str, str | None]) -> str | None:
 
 
 def _breached(of_decisions: Sequence[_Ending], taken_back: _Ending) -> _Ending:
-    """Return how a back-out ended; that it should never have come to one is the graver finding."""
+    """Return how a back-out ended; a change without an approval is the more serious finding."""
     if not of_decisions:
         return taken_back
     first = min(of_decisions, key=lambda finding: finding.order)
@@ -193,7 +193,7 @@ def _breached(of_decisions: Sequence[_Ending], taken_back: _Ending) -> _Ending:
 
 
 def _of_decisions(decisions: Sequence[Decision], rollout: RolloutPlan | None, *, changed: bool) -> Iterator[_Ending]:
-    """Give what is wrong with the decisions.
+    """Yield what is wrong with the decisions.
 
     :param changed: whether hosts were changed.
     """
@@ -211,7 +211,7 @@ def _of_decisions(decisions: Sequence[Decision], rollout: RolloutPlan | None, *,
 
 
 def _of_approval(decision: Decision, rollout: RolloutPlan) -> Iterator[_Ending]:
-    """Hold an approval against the plan that was rolled out: it may be of something else."""
+    """Compare an approval with the plan that was rolled out: it may be for another plan."""
     stage = GATES[decision.subject]
     if decision.subject == "board" and decision.digest != rollout.digest:
         which = f"{decision.digest[:12]}, but the recorded plan is {rollout.digest[:12]}"
@@ -225,7 +225,7 @@ def _of_approval(decision: Decision, rollout: RolloutPlan) -> Iterator[_Ending]:
 
 
 def _of_tasks(failed: Sequence[FailedTask]) -> Iterator[_Ending]:
-    """Give the reason of the task that failed first, and of those that failed after it."""
+    """Return the reason of the first failed task, and of the tasks that failed after it."""
     if not failed:
         return
     first, *others = sorted(failed, key=lambda task: _rank(task.stage))

@@ -15,7 +15,7 @@ from interlock.domain.records import PastRelease
 
 
 def unreviewed(previous: Sequence[PastRelease], flows: Mapping[ChangeType, Flow]) -> tuple[PastRelease, ...]:
-    """Return the deployed releases whose flow asks for a review that has not been held; the oldest first."""
+    """Return the deployed releases whose flow requires a review that has not been held; the oldest first."""
     due = (
         release
         for release in previous
@@ -36,7 +36,7 @@ def refuse_unreviewed(
 ) -> None:
     """Refuse a release of a service while the review of an earlier one is owed.
 
-    An emergency is never refused: what is broken can be mended. ``review_within`` says by when the review is due; the
+    An emergency is never refused, so that a failure can be fixed. ``review_within`` says by when the review is due; the
     next release waits for it from the beginning.
 
     :param previous: releases that have ended; those of other services do not matter.
@@ -65,7 +65,7 @@ def _owed(release: PastRelease, flow: Flow, now: datetime) -> str:
 
 
 class Review(Model):
-    """A post-implementation review as somebody wrote it."""
+    """A post-implementation review."""
 
     service: str
     run: str = Field(min_length=1, max_length=300, description="Of the release: its run id, or Dag and run")

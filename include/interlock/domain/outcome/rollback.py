@@ -25,7 +25,7 @@ from .notes import escaped
 
 
 class RollbackRequest(Model):
-    """What somebody asks for at the form of a rollback."""
+    """The form of a rollback."""
 
     version: str = Field("", description="Empty: the requester chooses from a list")
     reason: str = Field(min_length=5, max_length=200)
@@ -66,7 +66,7 @@ def parse_rollback(form: Mapping[str, Any]) -> RollbackRequest:
 
 
 def refuse_unknown(version: str, entries: Sequence[Entry], service: str, environment: str) -> None:
-    """Refuse at the door what no rollback goes to, as far as the installation's chain tells: the proof comes later.
+    """Refuse at the API what cannot be rolled back to, by the installation's chain; the full proof comes later.
 
     :param entries: of the installation's chain: how releases ended, and the marks.
     :raises PolicyViolation: no release of the version was deployed, or it must not be rolled out.
@@ -84,7 +84,7 @@ def refuse_unknown(version: str, entries: Sequence[Entry], service: str, environ
 def find_candidates(
     deployed: Iterable[DeployedRelease], running: Sequence[RunningRelease], marks: Sequence[Entry], environment: str
 ) -> tuple[DeployedRelease, ...]:
-    """Return the releases that an environment may go back to, the one that it ran last first; of each version one.
+    """Return the releases that an environment can roll back to, the most recent first, and one for each version.
 
     :param running: what its hosts run now.
     :param marks: of the installation's chain.
@@ -104,9 +104,9 @@ def choose_release(
     environment: str,
     service: str,
 ) -> DeployedRelease:
-    """Return the release that a version stands for.
+    """Return the release of a version.
 
-    :raises PolicyViolation: the environment never ran it by the ledger, it is marked bad, or it is no way back.
+    :raises PolicyViolation: the environment never ran it, it is marked bad, or it is not an earlier version.
     """
     may = find_candidates(deployed, running, marks, environment)
     chosen = next((one for one in may if one.version == version), None)
@@ -144,7 +144,7 @@ def _describe_no_way_back(release: DeployedRelease, running: Sequence[RunningRel
 
 
 def is_proven(plan: RolloutPlan, found: DeployedRelease | None) -> bool:
-    """Say whether a plan goes back to exactly what was deployed there before.
+    """Tell whether a plan rolls back to exactly what was deployed there before.
 
     :param found: what the chain that the plan names says was deployed; none: it proves nothing.
     """
@@ -169,7 +169,7 @@ def limit_checks(service: Service, release: DeployedRelease, expected: Mapping[t
 
 
 def rollback_notes(service: Service, plan: ReleasePlan, release: DeployedRelease) -> str:
-    """Return what people are told of a rollback, as Markdown."""
+    """Return the notes of a rollback, as Markdown."""
     return "\n\n".join(
         [
             f"# {escaped(service.title)} is rolled back to {escaped(plan.version)}",

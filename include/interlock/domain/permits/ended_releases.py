@@ -13,11 +13,11 @@ from .permit import RELEASE_MANAGER
 
 
 def refuse_ended(task: str, entries: Sequence[Entry], *, way_back: bool = False) -> None:
-    """Raise a PolicyViolation if a release or a train has ended: its tasks do nothing any more, and add nothing.
+    """Raise a PolicyViolation if a release or a train has ended: its tasks change nothing and record nothing.
 
     :param task: that is to run.
     :param entries: of the chain.
-    :param way_back: it is on the way back, which a release that failed is not at the end of.
+    :param way_back: the task belongs to the back-out, which a failed release still has to complete.
     """
     end = next((entry for entry in reversed(entries) if entry.kind in END), None)
     if end is None or (way_back and end.payload.get("outcome") == "failed"):
@@ -41,7 +41,7 @@ def had_permit(plan: RolloutPlan, entries: Sequence[Entry]) -> bool:
 
 
 def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry], *, unsigned: str = "", overtaken: str = "") -> None:
-    """Raise a PolicyViolation unless a release may take its hosts back: what stops a release does not stop that.
+    """Raise a PolicyViolation unless a release may back out its hosts: stops and freezes do not prevent that.
 
     :param entries: the release's chain. It froze this plan, had a permit to deploy by it, and did not end since; a
         release that failed is not at its end while its back-out is not done.

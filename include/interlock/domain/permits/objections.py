@@ -159,7 +159,7 @@ def _check_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> It
             next_step=again,
         )
         return
-    # On record, and seen by the board: a waiver that came after the plan was frozen is none.
+    # The board saw only recorded waivers: a waiver after the plan was frozen does not count.
     waivers = [one for one in found.waivers if one in plan.waivers]
     bare = [failure for failure in found.quality.failures if not any(one.covers(failure, now) for one in waivers)]
     if bare or (not found.quality.success and not found.quality.failures):

@@ -20,7 +20,7 @@ from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
 
 SANDBOXES = frozenset({"test"})
-"""Environments whose hosts are reached without a permit: nobody depends on them."""
+"""Environments whose hosts are accessed without a permit: no user depends on them."""
 MAX_PERMIT_AGE = timedelta(minutes=15)
 """A permit is never older when it is used."""
 PERMIT_TYPE = "application/vnd.interlock.permit+json"

@@ -28,7 +28,7 @@ class Production:
     owners: Mapping[tuple[Kind, str], str] = field(default_factory=dict)
 
     def refuse(self, kind: Kind, name: str, what: str) -> None:
-        """Raise a PolicyViolation if something is production's.
+        """Raise a PolicyViolation if a resource belongs to production.
 
         :param what: says in words what it is, as in "the address 10.0.0.7".
         """
@@ -43,7 +43,7 @@ class Production:
 
 @dataclass(frozen=True)
 class Place:
-    """What the catalogue says of where an environment is.
+    """The location of an environment, according to the catalogue.
 
     :param fleets: the tags of its instances; of two fleets if it has two.
     :param aws, ssh: names of Airflow connections.

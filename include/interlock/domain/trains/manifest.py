@@ -20,7 +20,7 @@ from interlock.domain.ledger.kinds import MANIFEST_FROZEN
 from interlock.domain.records import Record
 
 CONDUCTOR = "interlock_conductor"
-"""The service account that asks for the passengers' releases. It is nobody: it decides on nothing."""
+"""The service account that requests the passengers' releases. It is not a person and cannot decide."""
 
 
 class Boarded(Model):
@@ -56,7 +56,7 @@ Found = Boarded | LeftBehind
 
 
 class PlannedRun(Record):
-    """When a train takes passengers and departs."""
+    """When boarding opens and closes, and when the train departs."""
 
     train: str
     departure: AwareDatetime
@@ -68,12 +68,12 @@ class PlannedRun(Record):
     file: Sha256 | None = Field(
         None,
         description="Digest of the train's file when boarding opened; none: of before there was one",
-        exclude_if=lambda digest: digest is None,  # as what was opened then is on record
+        exclude_if=lambda digest: digest is None,  # the default keeps older records readable
     )
 
 
 class Manifest(Record):
-    """Who is on board of one departure of a train."""
+    """The passengers of one departure of a train."""
 
     train: str
     title: str
@@ -99,7 +99,7 @@ class Manifest(Record):
 
     @property
     def barred(self) -> tuple[str, ...]:
-        """Everybody who does not vote on it, beside the conductor."""
+        """All people who do not vote on it, in addition to the conductor."""
         return tuple(dict.fromkeys((*self.requested_by, *self.excluded)))
 
     def passenger(self, service: str) -> Boarded | None:
@@ -107,12 +107,12 @@ class Manifest(Record):
         return next((one for one in self.passengers if one.service == service), None)
 
     def why_left(self, service: str) -> str:
-        """Say why a service is not on board."""
+        """Return why a service is not on board."""
         return next((one.why for one in self.left if one.service == service), "it is not on the train")
 
 
 class Lateness(Model):
-    """What the train does about passengers who are not ready."""
+    """How the train treats passengers that are not ready."""
 
     then: Literal["depart", "wait", "stop"]
     because: tuple[LeftBehind, ...] = ()
@@ -128,7 +128,7 @@ def resolve_lateness(train: Train, found: Sequence[Found]) -> Lateness:
 
 
 def boarding(train: Train, found: Mapping[str, Found]) -> tuple[tuple[Boarded, ...], tuple[LeftBehind, ...]]:
-    """Return who boards, in an order in which nobody comes before what they depend on, and who stays behind."""
+    """Return who boards, each passenger after its dependencies, and who stays behind."""
     boarded: list[Boarded] = []
     left: dict[str, LeftBehind] = {}
     for service in sort_services({one.service: one.after for one in train.passengers}):
@@ -145,9 +145,9 @@ def boarding(train: Train, found: Mapping[str, Found]) -> tuple[tuple[Boarded, .
 
 
 def sort_services(after: Mapping[str, Collection[str]]) -> list[str]:
-    """Return services so that none comes before what it is after; otherwise as they are listed.
+    """Return services so that each comes after its dependencies; otherwise in the listed order.
 
-    :param after: each service, and what it is after; no circle, which a train's file refuses.
+    :param after: each service, and its dependencies; without circles, which a train's file refuses.
     """
     ordered: list[str] = []
     left = list(after)

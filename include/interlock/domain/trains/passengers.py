@@ -13,7 +13,7 @@ from .manifest import CONDUCTOR, Boarded, Manifest
 
 
 def passenger_form(manifest: Manifest, one: Boarded, chain: str) -> dict[str, Any]:
-    """Return the form with which the conductor asks for a passenger's release.
+    """Return the form with which the conductor requests a passenger's release.
 
     :param chain: the train's chain in the ledger.
     """
@@ -29,18 +29,18 @@ def passenger_form(manifest: Manifest, one: Boarded, chain: str) -> dict[str, An
 
 
 def passenger_run(train: str, departure: datetime) -> str:
-    """Return the run id of the passengers' releases of a departure: asked for again, it is the same run."""
+    """Return the run id of the passengers' releases of a departure; a repeated request gives the same run."""
     return f"train__{train}__{departure:%Y-%m-%dT%H:%M:%S}"
 
 
 def describe_objection(
     manifest: Manifest | None, *, chain: str, service: str, version: str, commit: str, change_type: str, requester: str
 ) -> str:
-    """Say why a release is none of a train's passengers; empty: it is.
+    """Return why a release is not a passenger of a train; empty: it is.
 
     :param chain: the train's chain, as the release names it.
     :param commit: what is released, as a full commit id.
-    :param requester: who asked for the release.
+    :param requester: the requester of the release.
     """
     if requester != CONDUCTOR:
         return f"only {CONDUCTOR} can request the releases of a train, but {requester} requested this one"
@@ -60,7 +60,7 @@ def describe_objection(
 
 
 def refuse_stranger(why: str) -> None:
-    """Raise a PolicyViolation unless there is no objection to a passenger."""
+    """Raise a PolicyViolation if there is an objection to a passenger."""
     if why:
         raise PolicyViolation(
             f"This release is not a passenger of a train: {why}.",
@@ -71,7 +71,7 @@ def refuse_stranger(why: str) -> None:
 
 
 def describe_plan_objection(manifest: Manifest | None, plan: RolloutPlan) -> str:
-    """Say why a rollout plan is not of what its train's manifest names; empty: it is."""
+    """Return why a rollout plan does not match its train's manifest; empty: it does."""
     if plan.train is None:
         return ""
     if manifest is not None and manifest.digest != plan.train.manifest:
