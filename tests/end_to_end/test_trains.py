@@ -258,9 +258,9 @@ def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(rita: Colleagu
     run = Run(rita, dag, rows[0]["dag_run_id"])
     assert rows[0]["run_type"] == "scheduled"
     assert datetime.fromisoformat(rows[0]["data_interval_end"]).minute == departure.minute
-    voyage = until("boarding", lambda: run.result("boarding.open_train"))
-    assert datetime.fromisoformat(voyage["departure"]) == datetime.fromisoformat(rows[0]["data_interval_end"])
-    assert voyage["asked_by"] == ""
+    planned_run = until("boarding", lambda: run.result("boarding.open_train"))
+    assert datetime.fromisoformat(planned_run["departure"]) == datetime.fromisoformat(rows[0]["data_interval_end"])
+    assert planned_run["asked_by"] == ""
     assert ended(run) == "success"
     came = run.result("arrival.record_arrival")
     assert came["departed"]

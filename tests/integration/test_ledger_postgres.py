@@ -28,7 +28,8 @@ from interlock.domain.errors import (
     ReleaseError,
     TransientError,
 )
-from interlock.domain.ledger.chain import IN_ANY_CASE, first_break
+from interlock.domain.ledger.chain import IN_ANY_CASE
+from interlock.domain.ledger.integrity import first_break
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED, WITNESSED
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack import postgres

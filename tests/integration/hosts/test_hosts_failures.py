@@ -86,7 +86,7 @@ def test_a_stop_hook_that_hangs_is_killed_and_the_old_release_runs(
 def test_a_release_that_is_never_well_is_taken_back(fleet: Fleet, tmp_path: Path) -> None:
     new = make_release(fleet, tmp_path, "1.1.0", status=503, healthy_within=3)
     failed = failed_upgrade(fleet, make_release(fleet, tmp_path, "1.0.0"), new)
-    assert "was not well with version 1.1.0 within 3 s" in failed.result.error
+    assert "was not healthy with version 1.1.0 within 3 s" in failed.result.error
     assert "status 503" in failed.result.error
 
 

@@ -155,7 +155,7 @@ def write_latin1(folder: Path) -> None:
         (link_climbing, "app/out is a link that leaves"),
         (link_through_link, "is a link that leaves the folder through another link"),
         (script_outside, "scripts/start.sh, which is not there"),
-        (hard_link_out, "app/again is a hard link to a file that to a file outside of the folder"),
+        (hard_link_out, "app/again is a hard link to a file outside of the folder"),
         (add_pipe, "app/pipe is neither a file nor a folder nor a link"),
         (write_latin1, "appspec.yml is not UTF-8"),
     ],

@@ -294,9 +294,9 @@ def test_events_of_one_uid_are_in_force_as_they_stand(tmp_path: Path, each: list
 
 
 DOUBTFUL = {
-    "revisions": ([f"{ONCE} SEQUENCE:1", f"{ONCE} SEQUENCE:2".replace("01T", "03T")], "stands 2 times"),
-    "one of two is cancelled": ([ONCE, f"{ONCE} STATUS:CANCELLED"], "stands 2 times"),
-    "two series, and one was moved": ([DAILY, DAILY.replace("T10", "T20"), MOVED], "stands 2 times"),
+    "revisions": ([f"{ONCE} SEQUENCE:1", f"{ONCE} SEQUENCE:2".replace("01T", "03T")], "is in the file 2 times"),
+    "one of two is cancelled": ([ONCE, f"{ONCE} STATUS:CANCELLED"], "is in the file 2 times"),
+    "two series, and one was moved": ([DAILY, DAILY.replace("T10", "T20"), MOVED], "is in the file 2 times"),
     "moved twice without an order": ([DAILY, MOVED, MOVED.replace("T15", "T17")], "found 2 events in place of one"),
     "named by a day": (
         [DAILY, MOVED.replace("ID:20261202T100000Z", "ID;VALUE=DATE:20261202")],
@@ -321,7 +321,7 @@ def test_events_of_one_uid_that_leave_a_doubt_are_refused(tmp_path: Path, each: 
 
 def test_events_of_one_uid_that_say_they_are_of_two_kinds_are_refused(tmp_path: Path) -> None:
     two = ics(event(f"{ONCE} CATEGORIES:freeze"), event(f"{ONCE} CATEGORIES:window"))
-    assert "event a: stands 2 times" in refusal(two, tmp_path, by_itself=True)
+    assert "event a: is in the file 2 times" in refusal(two, tmp_path, by_itself=True)
 
 
 # --- files

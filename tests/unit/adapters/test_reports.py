@@ -458,7 +458,7 @@ def test_whatever_a_report_says_of_a_failure_becomes_a_row(
             "<testsuite><system-out><failure/></system-out></testsuite>", "where only text is expected", id="hidden"
         ),
         pytest.param(
-            '<testsuite><testcase name="a" status="wobbly"/></testsuite>', "status='wobbly' means", id="unknown status"
+            '<testsuite><testcase name="a" status="wobbly"/></testsuite>', "status='wobbly' is unknown", id="unknown status"
         ),
         pytest.param(
             "<testsuites><testcase name='a'/><!-- tests 2 --><!-- fail 1 --></testsuites>",
@@ -687,7 +687,7 @@ def test_what_has_no_lines_is_unknown_and_never_covered(
         pytest.param(
             "<CoverageSession/>", "<CoverageSession>; it is not Cobertura, JaCoCo, Clover or LCOV", id="other"
         ),
-        pytest.param('<coverage version="1"><file path="a"/></coverage>', "<file> stands below <coverage>", id="Sonar"),
+        pytest.param('<coverage version="1"><file path="a"/></coverage>', "<file> is below <coverage>", id="Sonar"),
         pytest.param("<coverage/>", "neither <packages> nor <project>", id="empty"),
         pytest.param(BOMB, "it declares entities", id="entity bomb"),
         pytest.param(JACOCO.format("<module/>"), "<module> is unknown", id="report of another kind"),
@@ -711,7 +711,7 @@ def test_what_has_no_lines_is_unknown_and_never_covered(
         pytest.param("SF:a.c\nDA:1,?\nend_of_record\n", "is not a line with a count (line 2)", id="LCOV, no count"),
         pytest.param(
             "SF:a.c\nDA:1,1\nDA:2,0\nLF:4\nLH:1\nend_of_record\n",
-            "a.c: it says that 1 of 4 lines were run, and lists 1 of 2 (line 6)",
+            "a.c: it says that 1 of 4 lines were run, but lists 1 of 2 (line 6)",
             id="LCOV, other counts",
         ),
         pytest.param('{"coverage": 100}', "is not valid in LCOV (line 1)", id="JSON"),

@@ -77,7 +77,7 @@ def test_a_branch_that_is_called_like_another_commit_is_refused(project: GitProj
     project.git("update-ref", f"refs/heads/{first}", "HEAD")
     repository = opened(project, tmp_path)
     for ref in (first, first[:12]):
-        with pytest.raises(SourceError, match="more than one commit"):
+        with pytest.raises(SourceError, match="is ambiguous"):
             repository.resolve(ref)
 
 

@@ -113,5 +113,5 @@ def test_the_keys_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("value", ["", "/nowhere/witness.pem.pub"])
 def test_without_a_public_key_no_answer_counts(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(PUBLIC_KEY, value)
-    with pytest.raises(AssetMissing, match="INTERLOCK_WITNESS_PUBLIC_KEY names no key"):
+    with pytest.raises(AssetMissing, match="INTERLOCK_WITNESS_PUBLIC_KEY does not name a usable key"):
         witness_key()

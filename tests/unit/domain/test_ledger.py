@@ -12,22 +12,21 @@ from pydantic import ValidationError
 
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.errors import ClockError, LedgerBroken, LedgerError
+from interlock.domain.ledger._plain_json import DEEPEST_PAYLOAD
 from interlock.domain.ledger.chain import (
-    DEEPEST_PAYLOAD,
     IN_ANY_CASE,
     LARGEST_PAYLOAD,
     START,
     Entry,
     SignedHead,
     entry_hash,
-    first_break,
     instant,
     next_entry,
     read_entry,
     release_chain,
     same_thing,
-    unsigned_since,
 )
+from interlock.domain.ledger.integrity import first_break, unsigned_since
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
 CHAIN = "release/release_bike_shop/manual__2026-11-23T11:45:00+00:00"

@@ -130,8 +130,8 @@ class AirflowApi:
         """Return the human-in-the-loop requests of a run, or of one of its tasks, in the order of their map index."""
         with _explained(f"read the answers given in {dag_id}, run {run_id}"):
             found = [_answer(detail) for detail in self._pages(f"{_run(dag_id, run_id)}/hitlDetails", "hitl_details")]
-        asked = (answer for answer in found if task_id in (None, answer.task_id))
-        return tuple(sorted(asked, key=lambda answer: (answer.task_id, answer.map_index)))
+        wanted = (answer for answer in found if task_id in (None, answer.task_id))
+        return tuple(sorted(wanted, key=lambda answer: (answer.task_id, answer.map_index)))
 
     def task_states(self, dag_id: str, run_id: str) -> tuple[TaskState, ...]:
         """Return the state of each task instance of a run."""

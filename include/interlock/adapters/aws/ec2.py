@@ -93,14 +93,14 @@ def start_stopped(
     """
     if not instance_ids:
         return ()
-    asked = _by_id(ec2, instance_ids)
-    _refuse_strangers(asked, tags)
-    if stopping := [one.instance_id for one in asked if one.state == "stopping"]:
+    instances = _by_id(ec2, instance_ids)
+    _refuse_strangers(instances, tags)
+    if stopping := [one.instance_id for one in instances if one.state == "stopping"]:
         _wait(ec2, "instance_stopped", stopping, within)
-    stopped = tuple(one.instance_id for one in asked if one.state in ("stopped", "stopping"))
+    stopped = tuple(one.instance_id for one in instances if one.state in ("stopped", "stopping"))
     if stopped:
         ec2.start_instances(InstanceIds=list(stopped))
-    _wait_until_reachable(ec2, [one.instance_id for one in asked], within)
+    _wait_until_reachable(ec2, [one.instance_id for one in instances], within)
     return stopped
 
 

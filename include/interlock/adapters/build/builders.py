@@ -82,10 +82,10 @@ def build(checkout: Path, spec: Build, *, environ: Mapping[str, str], confines: 
     before = _state(checkout, globs, spec.coverage, spec.bom)
     epoch = str(commit_epoch(checkout))
     more = _same_each_time(epoch) | dict(tool.environ)
-    with sandbox(checkout, environ=environ, confines=confines, names=spec.environment, more=more) as made:
-        program, version = tools.find(spec.tool, made)
-        secrets = tuple(made.environ.get(name, "") for name in spec.environment)
-        work = _Work(made, spec.time_limit.total_seconds(), secrets=secrets)
+    with sandbox(checkout, environ=environ, confines=confines, names=spec.environment, more=more) as box:
+        program, version = tools.find(spec.tool, box)
+        secrets = tuple(box.environ.get(name, "") for name in spec.environment)
+        work = _Work(box, spec.time_limit.total_seconds(), secrets=secrets)
         for what, command in _steps(checkout, spec, tool, program, epoch):
             code = work.run(what, command)
             if what == "test":
@@ -101,7 +101,7 @@ def build(checkout: Path, spec: Build, *, environ: Mapping[str, str], confines: 
         log=work.log,
         tool=version,
         seconds=work.seconds,
-        surroundings=made.surroundings,
+        surroundings=box.surroundings,
     )
 
 
@@ -119,14 +119,14 @@ def run_suite(
     """
     before = _state(checkout, suite.junit)
     more = _same_each_time(str(commit_epoch(checkout))) | {"BASE_URL": base_url}
-    with sandbox(checkout, environ=environ, confines=confines, more=more, reaches=[base_url]) as made:
-        work = _Work(made, suite.time_limit.total_seconds(), error=QualityRejected)
+    with sandbox(checkout, environ=environ, confines=confines, more=more, reaches=[base_url]) as box:
+        work = _Work(box, suite.time_limit.total_seconds(), error=QualityRejected)
         code = work.run("suite", suite.command)
     junit = _fresh(checkout, suite.junit, before)
     _judge_tests(work, suite.command, code, junit)
     if not junit:
         raise work.failure(f"{shlex.join(suite.command)} did not create a report at {', '.join(suite.junit)}")
-    return SuiteRun(junit=junit, log=work.log, exit_code=code, seconds=work.seconds, surroundings=made.surroundings)
+    return SuiteRun(junit=junit, log=work.log, exit_code=code, seconds=work.seconds, surroundings=box.surroundings)
 
 
 class _Work:
@@ -134,14 +134,14 @@ class _Work:
 
     def __init__(
         self,
-        made: Sandbox,
+        box: Sandbox,
         limit: float,
         *,
         error: type[BuildFailed] | type[QualityRejected] = BuildFailed,
         secrets: tuple[str, ...] = (),
     ) -> None:
-        self._sandbox, self._limit, self._error = made, limit, error
-        self._secrets = tuple(secret for secret in (*secrets, *made.secrets) if len(secret) >= _SECRET_LENGTH)
+        self._sandbox, self._limit, self._error = box, limit, error
+        self._secrets = tuple(secret for secret in (*secrets, *box.secrets) if len(secret) >= _SECRET_LENGTH)
         self._start = time.monotonic()
         self.log = b""
 

@@ -51,10 +51,10 @@ def sandbox(
         raise cannot_isolate(why_not)
     urls = [*reaches, *(url for one in confines.registries for url in one.urls)]
     with tempfile.TemporaryDirectory(prefix="interlock-sandbox-", ignore_cleanup_errors=True) as own:
-        made = make_sandbox(checkout, Path(own), maker, environ, names, confines, gateways_to(urls))
+        box = make_sandbox(checkout, Path(own), maker, environ, names, confines, gateways_to(urls))
         yield replace(
-            made,
-            environ={**made.environ, **variables(confines.registries), **(more or {})},
+            box,
+            environ={**box.environ, **variables(confines.registries), **(more or {})},
             surroundings=_surroundings(maker, why_not, confines, reaches),
         )
 

@@ -51,8 +51,8 @@ def _candidates(program: str) -> Iterator[Maker]:
     As root of the whole machine a sandbox is another user's. In a user namespace it would still be root's, to whom
     root's files are open, so that is for other accounts only.
     """
-    asked = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    version = asked.stdout.strip() or "bubblewrap"
+    completed = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    version = completed.stdout.strip() or "bubblewrap"
     if os.geteuid() == 0 and find_program("setpriv"):
         yield Maker(program, version, own_user=True)
     if os.geteuid() != 0 or not _is_machines_root():
@@ -70,8 +70,8 @@ def _try_maker(maker: Maker) -> str:
         (Path(folder) / "checkout").mkdir()
         (Path(folder) / "own").mkdir()
         try:
-            made = make_sandbox(Path(folder) / "checkout", Path(folder) / "own", maker, {}, (), Confines(), ())
-            done = made.run(["true"], seconds=SET_UP_TIMEOUT_SECONDS, cap=4096)
+            box = make_sandbox(Path(folder) / "checkout", Path(folder) / "own", maker, {}, (), Confines(), ())
+            done = box.run(["true"], seconds=SET_UP_TIMEOUT_SECONDS, cap=4096)
         except (OSError, AssetMissing) as error:
             return str(error)
         return "" if done.code == 0 else done.output.decode(errors="replace").strip() or f"it ended with {done.code}"

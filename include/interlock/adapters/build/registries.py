@@ -70,7 +70,7 @@ def registry_of(connection: Any) -> Registry:
     """
     extra = connection.extra_dejson
     url = str(connection.host or "").strip()
-    made = Registry(
+    registry = Registry(
         name=connection.conn_id,
         url=url if "://" in url else f"{connection.schema or 'https'}://{url}",
         login=connection.login or "",
@@ -79,34 +79,36 @@ def registry_of(connection: Any) -> Registry:
         scope=str(extra.get("scope", "")),
         hosts=tuple(_listed(extra.get("hosts", ()))),
     )
-    if problem := _problem(made):
+    if problem := _problem(registry):
         raise AssetMissing(
-            f"The connection {made.name} is not a valid registry for builds: {problem}.",
+            f"The connection {registry.name} is not a valid registry for builds: {problem}.",
             rule="a registry's host is an http or https URL; its extra may have kind, scope and hosts",
             who="the platform engineer",
             next_step="correct the connection",
         )
-    return made
+    return registry
 
 
 def _listed(hosts: Any) -> Sequence[str]:
     return [str(one) for one in hosts] if isinstance(hosts, list | tuple) else str(hosts).replace(",", " ").split()
 
 
-def _problem(made: Registry) -> str:
-    parts = urlsplit(made.url)
+def _problem(registry: Registry) -> str:
+    parts = urlsplit(registry.url)
     problems = {
-        f"its URL {made.url.rpartition('@')[2]!r} is neither http nor https": parts.scheme not in ("http", "https"),
+        f"its URL {registry.url.rpartition('@')[2]!r} is neither http nor https": parts.scheme not in ("http", "https"),
         "its URL contains credentials, which belong in login and password": "@" in parts.netloc,
-        f"kind is one of {', '.join(KINDS)}, or left out": made.kind not in ("", *KINDS),
-        "scope is a name such as @company": bool(made.scope) and not _SCOPE.fullmatch(made.scope),
-        f"hosts are at most {_MAX_HOSTS} names": len(made.hosts) > _MAX_HOSTS
-        or not all(_NAME.fullmatch(host) for host in made.hosts),
-        "URL, login and password are printable ASCII": not _PRINTABLE.fullmatch(made.url + made.login + made.password),
+        f"kind is one of {', '.join(KINDS)}, or left out": registry.kind not in ("", *KINDS),
+        "scope is a name such as @company": bool(registry.scope) and not _SCOPE.fullmatch(registry.scope),
+        f"hosts are at most {_MAX_HOSTS} names": len(registry.hosts) > _MAX_HOSTS
+        or not all(_NAME.fullmatch(host) for host in registry.hosts),
+        "URL, login and password are printable ASCII": not _PRINTABLE.fullmatch(
+            registry.url + registry.login + registry.password
+        ),
     }
     found = next((problem for problem, is_so in problems.items() if is_so), "")
     if not found:
-        for url in made.urls:
+        for url in registry.urls:
             place_of(url)
     return found
 

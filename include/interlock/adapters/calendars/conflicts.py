@@ -146,8 +146,8 @@ def slots_by(catalogue: Catalogue, calendars: Calendars) -> Free:
     """Return a function that finds when some services may change an environment for a duration."""
 
     def free(services: Sequence[str], environment: str, after: datetime, lasts: timedelta) -> datetime | None:
-        described = [catalogue.services[service] for service in services if service in catalogue.services]
-        return slot_for_all(calendars, described, environment, after, lasts)
+        known = [catalogue.services[service] for service in services if service in catalogue.services]
+        return slot_for_all(calendars, known, environment, after, lasts)
 
     return free
 

@@ -123,12 +123,12 @@ def fetch(client: httpx.Client, url: str, networks: Sequence[Network]) -> bytes:
     """
     if not url.startswith("https://"):
         raise ValueError("only https is allowed")
-    asked = httpx.URL(url)
+    address = httpx.URL(url)
     give_up = time.monotonic() + FETCH_TIMEOUT_SECONDS
     data = bytearray()
-    headers = {"Accept": "text/calendar", "Accept-Encoding": "identity", "Host": asked.netloc.decode("ascii")}
-    where = asked if _has_a_proxy(asked.host) else asked.copy_with(host=str(address_of(asked, networks)))
-    with client.stream("GET", where, headers=headers, extensions={"sni_hostname": asked.host}) as answer:
+    headers = {"Accept": "text/calendar", "Accept-Encoding": "identity", "Host": address.netloc.decode("ascii")}
+    where = address if _has_a_proxy(address.host) else address.copy_with(host=str(address_of(address, networks)))
+    with client.stream("GET", where, headers=headers, extensions={"sni_hostname": address.host}) as answer:
         if answer.status_code != httpx.codes.OK:
             raise ValueError(f"its server answers {answer.status_code}")
         for piece in answer.iter_bytes():

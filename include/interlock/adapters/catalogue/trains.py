@@ -137,7 +137,7 @@ def _unknown(place: tuple[str | int, ...], name: str, known: Collection[str] | N
 
 
 def _unknown_holidays(train: Train) -> Iterator[Problem]:
-    asked = train.target.holidays if train.target else None
-    if train.target is None or asked is None:
+    holidays = train.target.holidays if train.target else None
+    if train.target is None or holidays is None:
         return
-    yield from unknown_holidays(("target", "holidays"), asked.country, asked.region, int(train.target.at[:4]))
+    yield from unknown_holidays(("target", "holidays"), holidays.country, holidays.region, int(train.target.at[:4]))

@@ -194,7 +194,7 @@ class _Builder:
 
     def _node(self, event: Any, place: Place, depth: int) -> Any:
         if depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} levels deep", problem_mark=event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             self.problems.append(Problem(place, f"the alias *{event.anchor}", "the value itself, without an alias"))
             return None
@@ -283,18 +283,18 @@ def _problem(error: ErrorDetails, value: Any, schema: dict[str, Any]) -> Problem
     kind, context = error["type"], error.get("ctx", {})
     place = _place(error["loc"], value, keep_last=kind == "missing")
     node = _node_of(schema, place)
-    described = f" ({said.rstrip('.')})" if (said := node.get("description")) else ""
+    hint = f" ({said.rstrip('.')})" if (said := node.get("description")) else ""
     if kind == "missing":
-        return Problem(place, "nothing", f"a value is needed{described}")
+        return Problem(place, "nothing", f"a value is needed{hint}")
     if kind == "extra_forbidden":
         return Problem(place, "an unknown key", _known_keys(_node_of(schema, place[:-1]), str(place[-1])))
     if kind == "value_error":
         found = "" if isinstance(error["input"], dict) else f"found {quoted(error['input'])}; "
         return Problem(place, "", f"{found}{context['error']}")
     if kind == "string_pattern_mismatch":
-        return Problem(place, quoted(error["input"]), f"text that matches {context['pattern']}{described}")
+        return Problem(place, quoted(error["input"]), f"text that matches {context['pattern']}{hint}")
     expected = _ALLOWED.get(kind) or context.get("expected") or error["msg"].removeprefix("Input should be ")
-    return Problem(place, quoted(error["input"]), f"{expected}{described}")
+    return Problem(place, quoted(error["input"]), f"{expected}{hint}")
 
 
 def _place(location: Place, value: Any, *, keep_last: bool) -> Place:

@@ -20,7 +20,8 @@ from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.signing.signing import Signer, key_id
 from interlock.domain.errors import AssetMissing, DigestMismatch, LedgerBroken, RequestRefused
-from interlock.domain.ledger.chain import INSTALLATION, Entry, instant, release_chain, unsigned_since
+from interlock.domain.ledger.chain import INSTALLATION, Entry, instant, release_chain
+from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import (
     ARTIFACT_BUILT,
     BACK_OUT_DONE,

@@ -276,9 +276,9 @@ class HostSession:
         The host's clock and this one's count while a process, or a machine, is stopped: what is sent too late, because
         this process was stopped between the answer and the command, is refused there.
         """
-        asked = _since_boot()
+        checked = _since_boot()
         await self._hold(f"have {self._channel.address} do: {command}")
-        return "" if self._started is None else f"until {int(asked - self._started) + _HOLDS_SECONDS}\n"
+        return "" if self._started is None else f"until {int(checked - self._started) + _HOLDS_SECONDS}\n"
 
     def warn(self, what: str) -> None:
         """Record an error that does not decide the result of the visit."""

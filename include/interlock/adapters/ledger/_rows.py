@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, BigInteger, Column, Connection, DateTime, MetaData, Table, Text, cast, func, select
 
-from interlock.domain.ledger.chain import Break, Entry, SignedHead, broken_by, first_break, read_entry
+from interlock.domain.ledger.chain import Break, Entry, SignedHead, broken_by, read_entry
+from interlock.domain.ledger.integrity import first_break
 
 from .migrations import SCHEMA
 

@@ -38,12 +38,11 @@ from interlock.domain.ledger.chain import (
     Entry,
     SignedHead,
     broken_by,
-    first_break,
     instant,
     next_entry,
     same_thing,
-    unsigned_since,
 )
+from interlock.domain.ledger.integrity import first_break, unsigned_since
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
 from ._database_errors import describe_error, explain_errors, is_temporary
@@ -223,13 +222,13 @@ class Ledger:
                 stretch(connection, chain, 0)  # says where
             return entries_of_kind(connection, chain, kind, after)
 
-    def look(self, *asked: tuple[str, str, int]) -> tuple[datetime, tuple[tuple[Entry, ...], ...]]:
+    def look(self, *queries: tuple[str, str, int]) -> tuple[datetime, tuple[tuple[Entry, ...], ...]]:
         """Return the database's time, and entries of chains of a kind after a sequence, all in one snapshot.
 
-        :param asked: chain, kind (as in :meth:`entries`) and sequence.
+        :param queries: chain, kind (as in :meth:`entries`) and sequence.
         """
         with self._reading() as connection:
-            found = tuple(entries_of_kind(connection, *one) for one in asked)
+            found = tuple(entries_of_kind(connection, *one) for one in queries)
             return connection.scalar(select(func.clock_timestamp())), found
 
     def find(self, chain: str, key: str) -> Entry | None:
@@ -354,7 +353,7 @@ def engine_of(url: str, variable: str) -> Engine:
     :raises AssetMissing: it is no URL.
     """
     try:
-        made = make_url(url)
+        parsed = make_url(url)
     except ArgumentError as error:
         raise AssetMissing(f"{variable} is not a URL such as postgresql://role:password@host/database.") from error
-    return _engine(made.set(drivername=_DRIVER))
+    return _engine(parsed.set(drivername=_DRIVER))

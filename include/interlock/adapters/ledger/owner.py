@@ -13,7 +13,8 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from interlock.domain.errors import AssetMissing, LedgerError
-from interlock.domain.ledger.chain import Entry, instant, unsigned_since
+from interlock.domain.ledger.chain import Entry, instant
+from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
 from ._database_errors import explain_errors

@@ -100,23 +100,23 @@ def facts_of(run: str, entries: Sequence[Entry], store: ArtifactStore, *, review
     """
     kinds = {entry.kind: entry for entry in entries}  # of several of a kind, the last
     payloads = {kind: entry.payload for kind, entry in kinds.items()}
-    asked = payloads.get(RELEASE_REQUESTED)
+    request = payloads.get(RELEASE_REQUESTED)
     outcome = _read(Outcome, payloads.get(RELEASE_CLOSED))
-    if asked is None or outcome is None or asked.get("rollback"):
+    if request is None or outcome is None or request.get("rollback"):
         return None
     plan = _read(ReleasePlan, payloads.get(PLAN_MADE))
     return ReleaseFacts(
         service=outcome.service,
         run=run,
         version=outcome.version,
-        change_type=asked.get("change_type") or "normal",
+        change_type=request.get("change_type") or "normal",
         outcome=outcome.outcome,
         at=kinds[RELEASE_CLOSED].at,
         planned=plan is not None,
         reviewed=reviewed,
-        requested_by=asked.get("requested_by") or "",
-        answers=asked.get("risk") or {},
-        declared_risk=asked.get("declared_risk"),
+        requested_by=request.get("requested_by") or "",
+        answers=request.get("risk") or {},
+        declared_risk=request.get("declared_risk"),
         quality=dict(_observed(payloads, store)),
         **(_planned(plan) if plan else {}),
     )

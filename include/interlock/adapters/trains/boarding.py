@@ -169,8 +169,8 @@ def deployed_last(ledger: Chains, service: str) -> tuple[str, str] | None:
     if not deployed:
         return None
     told = deployed[-1]
-    made = ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind=PLAN_MADE)
-    return (told["version"], made[-1].payload["commit"]["sha"]) if made else None
+    plans = ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind=PLAN_MADE)
+    return (told["version"], plans[-1].payload["commit"]["sha"]) if plans else None
 
 
 def unusable(catalogue: Catalogue, service: str) -> str:

@@ -65,7 +65,7 @@ class Standing(Model):
 
     booking: Booking | None = Field(None, description="The last one that was neither freed nor recovered")
     line: tuple[str, ...] = Field((), description="The chains of the releases that wait, the first one first")
-    made: int = Field(0, description="How many bookings there were")
+    count: int = Field(0, description="How many bookings there were")
 
 
 class BookingDecision(Model):
@@ -85,11 +85,11 @@ def standing(entries: Iterable[Entry]) -> Standing:
     """Return the state of the bookings by the chain of an environment."""
     booking: Booking | None = None
     line: list[str] = []
-    made = 0
+    count = 0
     for entry in entries:
         holder = str(entry.payload.get("holder"))
         if entry.kind == ENVIRONMENT_BOOKED:
-            booking, made = Booking.model_validate(entry.payload), made + 1
+            booking, count = Booking.model_validate(entry.payload), count + 1
         elif entry.kind == ENVIRONMENT_EXTENDED and booking is not None and booking.holder == holder:
             booking = booking.model_copy(update={"until": datetime.fromisoformat(entry.payload["until"])})
         elif (
@@ -102,7 +102,7 @@ def standing(entries: Iterable[Entry]) -> Standing:
             line.append(holder)
         elif entry.kind in (ENVIRONMENT_BOOKED, ENVIRONMENT_FREED) and holder in line:
             line.remove(holder)
-    return Standing(booking=booking, line=tuple(line), made=made)
+    return Standing(booking=booking, line=tuple(line), count=count)
 
 
 def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> BookingDecision:

@@ -64,11 +64,11 @@ class EntryTimes:
         return (start for start in starts if start not in self._except and start.date() not in self._except)
 
     def _of_holidays(self, begin: datetime, end: datetime) -> Iterator[Occurrence]:
-        asked = self._written.holidays
-        if asked is None:
+        holidays = self._written.holidays
+        if holidays is None:
             return
         for year in range((begin - _A_DAY).year, (end + _A_DAY).year + 1):
-            for day, name in sorted(self._holidays(asked.country, asked.region, year).items()):
+            for day, name in sorted(self._holidays(holidays.country, holidays.region, year).items()):
                 start = datetime(day.year, day.month, day.day)
                 yield self._occurrence(start, start + _A_DAY, name)
 

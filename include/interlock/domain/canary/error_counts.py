@@ -45,13 +45,13 @@ class Count(NamedTuple):
     host: str
     path: str
     round: int
-    made: float
+    total: float
     failed: float
 
     @property
     def percent(self) -> float:
         """The share that failed."""
-        return 100 * self.failed / self.made if self.made else 0.0
+        return 100 * self.failed / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def _unusable(baseline: Sequence[Count], canary: Sequence[Count], what: str) -> 
     if wrong := _no_count((*canary, *baseline), what):
         return wrong
     for side, counts in (("canary", canary), ("baseline", baseline)):
-        if not sum(one.made for one in counts):
+        if not sum(one.total for one in counts):
             return f"There are no {what} of the {side}."
     return _not_alike((*canary, *baseline), what)
 
@@ -102,8 +102,8 @@ def _no_count(counts: Iterable[Count], what: str) -> str:
     seen: set[tuple[str, str, int]] = set()
     for one in counts:
         place = f"{one.host}, {one.path}, round {one.round}"
-        if not (np.isfinite(one.made) and np.isfinite(one.failed) and 0 <= one.failed <= one.made):
-            return f"{one.failed:g} of {one.made:g} {what} failed is not a valid count ({place})."
+        if not (np.isfinite(one.total) and np.isfinite(one.failed) and 0 <= one.failed <= one.total):
+            return f"{one.failed:g} of {one.total:g} {what} failed is not a valid count ({place})."
         if one[:3] in seen:
             return f"The {what} of {place} are recorded twice."
         seen.add(one[:3])
@@ -112,10 +112,10 @@ def _no_count(counts: Iterable[Count], what: str) -> str:
 
 def _not_alike(counts: Sequence[Count], what: str) -> str:
     """Return which hosts got a different load: too few requests prove nothing, too many hide failures."""
-    made = {one[:3]: one.made for one in counts}
+    total = {one[:3]: one.total for one in counts}
     hosts = sorted({one.host for one in counts})
     for path, number in sorted({one[1:3] for one in counts}):
-        asked = sorted((made.get((host, path, number), 0.0), host) for host in hosts)
+        asked = sorted((total.get((host, path, number), 0.0), host) for host in hosts)
         (least, who), (most, other) = asked[0], asked[-1]
         if least != most:
             return (
@@ -132,7 +132,7 @@ class _Side:
     hosts: tuple[str, ...]
     paths: tuple[str, ...]
     rounds: tuple[int, ...]
-    made: Table
+    total: Table
     failed: Table
 
     @classmethod
@@ -140,19 +140,19 @@ class _Side:
         """Put counts into tables."""
         hosts, paths = tuple(sorted({one.host for one in counts})), tuple(sorted({one.path for one in counts}))
         rounds = tuple(sorted({one.round for one in counts}))
-        made, failed = np.zeros((2, len(hosts), len(paths), len(rounds)))
+        total, failed = np.zeros((2, len(hosts), len(paths), len(rounds)))
         places = [{value: place for place, value in enumerate(values)} for values in (hosts, paths, rounds)]
         for one in counts:
             place = places[0][one.host], places[1][one.path], places[2][one.round]
-            made[place], failed[place] = one.made, one.failed
-        return cls(hosts, paths, rounds, made, failed)
+            total[place], failed[place] = one.total, one.failed
+        return cls(hosts, paths, rounds, total, failed)
 
 
 def _dead(side: _Side, risk: float, what: str) -> str:
     """Return which host failed all requests, in total or in the last round, beyond its earlier failure rate."""
-    made, failed = side.made.sum(axis=1), side.failed.sum(axis=1)
-    usual = (failed[:, :-1].sum() + 1) / (made[:, :-1].sum() + 1)
-    for host, asked, lost in zip(side.hosts, made, failed, strict=True):
+    total, failed = side.total.sum(axis=1), side.failed.sum(axis=1)
+    usual = (failed[:, :-1].sum() + 1) / (total[:, :-1].sum() + 1)
+    for host, asked, lost in zip(side.hosts, total, failed, strict=True):
         if lost.sum() >= asked.sum():
             return f"{host} failed all of {asked.sum():g} {what}."
         if lost[-1] >= asked[-1] and usual ** asked[-1] <= risk / len(side.hosts):
@@ -162,23 +162,23 @@ def _dead(side: _Side, risk: float, what: str) -> str:
 
 def _uneven(side: _Side, risk: float, what: str) -> str:
     """Say which host fails more than the others beside it: with such a baseline, a bad canary is as good as it."""
-    made, failed = side.made.sum(axis=(1, 2)), side.failed.sum(axis=(1, 2))
+    total, failed = side.total.sum(axis=(1, 2)), side.failed.sum(axis=(1, 2))
     if len(side.hosts) == 1:
         return ""
-    chances = _chance(failed, made, failed.sum() - failed, made.sum() - made)
+    chances = _chance(failed, total, failed.sum() - failed, total.sum() - total)
     place = int(np.argmin(chances))
     if chances[place] > risk / len(side.hosts):
         return ""
     return (
-        f"{side.hosts[place]} failed {failed[place]:g} of {made[place]:g} {what}, and the others "
-        f"{failed.sum() - failed[place]:g} of {made.sum() - made[place]:g}."
+        f"{side.hosts[place]} failed {failed[place]:g} of {total[place]:g} {what}, and the others "
+        f"{failed.sum() - failed[place]:g} of {total.sum() - total[place]:g}."
     )
 
 
 def _as_if_well(old: _Side) -> _Side:
     """Treat a path that the old version does not have, and never answered, as a path that never fails."""
-    never = old.failed.sum(axis=(0, 2)) >= old.made.sum(axis=(0, 2))
-    return _Side(old.hosts, old.paths, old.rounds, old.made, np.where(never[None, :, None], 0.0, old.failed))
+    never = old.failed.sum(axis=(0, 2)) >= old.total.sum(axis=(0, 2))
+    return _Side(old.hosts, old.paths, old.rounds, old.total, np.where(never[None, :, None], 0.0, old.failed))
 
 
 class _Scope(NamedTuple):
@@ -224,8 +224,8 @@ def _tests(tried: _Side, old: _Side, risk: float, what: str) -> Iterator[_Failur
     ends = [*_cut(len(tried.rounds))]
     begins, stops, shares = _runs(len(ends) - 1)
     for scope in _scopes(tried):
-        sums = [_sums(table, scope, ends) for table in (tried.failed, tried.made)]
-        sums += [_sums(table, scope._replace(host=None), ends) for table in (old.failed, old.made)]
+        sums = [_sums(table, scope, ends) for table in (tried.failed, tried.total)]
+        sums += [_sums(table, scope._replace(host=None), ends) for table in (old.failed, old.total)]
         counts = [total[stops] - total[begins] for total in sums]
         excess = _chance(*counts) / (risk * shares * scope.share)
         place = int(np.argmin(excess))
@@ -263,17 +263,19 @@ def _sums(table: Table, scope: _Scope, ends: Sequence[int]) -> Values:
     return np.concatenate(([0.0], np.cumsum(by_round)))[list(ends)]
 
 
-def _chance(failed: Values, made: Values, failed_before: Values, made_before: Values) -> Values:
+def _chance(failed: Values, total: Values, failed_before: Values, total_before: Values) -> Values:
     """Return the probability of at least so many failures if both fail equally: Fisher's exact test, one-sided."""
     chances = np.ones(len(failed))
-    worse = failed * made_before > failed_before * made
-    lost, asked, lost_before, asked_before = (np.rint(one[worse]) for one in (failed, made, failed_before, made_before))
+    worse = failed * total_before > failed_before * total
+    lost, asked, lost_before, asked_before = (
+        np.rint(one[worse]) for one in (failed, total, failed_before, total_before)
+    )
     chances[worse] = hypergeom.sf(lost - 1, asked + asked_before, lost + lost_before, asked)
     return chances
 
 
 def _in_words(tried: _Side, scope: _Scope, run: tuple[int, int], numbers: Sequence[float], what: str) -> str:
-    failed, made, failed_before, made_before = numbers
+    failed, total, failed_before, total_before = numbers
     of = "" if scope.path is None else f" of {tried.paths[scope.path]}"
     who = "The canary" if scope.host is None else f"{tried.hosts[scope.host]} of the canary"
     first, last = tried.rounds[run[0]], tried.rounds[run[1] - 1]
@@ -281,6 +283,6 @@ def _in_words(tried: _Side, scope: _Scope, run: tuple[int, int], numbers: Sequen
     if run == (0, len(tried.rounds)):
         when = ""
     return (
-        f"{who} failed {failed:g} of {made:g} {what}{of}{when}, the baseline {failed_before:g} of {made_before:g}: "
+        f"{who} failed {failed:g} of {total:g} {what}{of}{when}, the baseline {failed_before:g} of {total_before:g}: "
         "a difference that chance does not explain."
     )

@@ -55,16 +55,16 @@ def _is_measured(name: str) -> bool:
 
 
 def _incomplete(rounds: Sequence[CanaryRound], requests: int) -> str:
-    numbers, made = [one.number for one in rounds], Counter[str]()
+    numbers, total = [one.number for one in rounds], Counter[str]()
     for load in (load for one in rounds for load in one.loads):
-        made[load.host] += load.requests
+        total[load.host] += load.requests
     if len(rounds) < MIN_ROUNDS:
         return f"The canary has {len(rounds)} rounds, but needs at least {MIN_ROUNDS}."
     if sorted(numbers) != [*range(1, len(rounds) + 1)]:
         return f"The rounds are {', '.join(map(str, numbers))}: a round is missing or recorded twice."
-    fewest = min(made, key=made.__getitem__, default="")
-    if made[fewest] < requests:
-        return f"{fewest or 'No host'} got {made[fewest]} requests, but the canary needs {requests}."
+    fewest = min(total, key=total.__getitem__, default="")
+    if total[fewest] < requests:
+        return f"{fewest or 'No host'} got {total[fewest]} requests, but the canary needs {requests}."
     return ""
 
 

@@ -54,13 +54,13 @@ def assess(
 
 
 def _refuse_other_questions(formula: RiskFormula, answers: Mapping[str, bool]) -> None:
-    asked = {question.key for question in formula.questions}
-    if asked == answers.keys():
+    questions = {question.key for question in formula.questions}
+    if questions == answers.keys():
         return
-    lacking = [f"{key} is not answered" for key in sorted(asked - answers.keys())]
-    unasked = [f"{key} is answered, but the policy has no such question" for key in sorted(answers.keys() - asked)]
+    lacking = [f"{key} is not answered" for key in sorted(questions - answers.keys())]
+    unknown = [f"{key} is answered, but the policy has no such question" for key in sorted(answers.keys() - questions)]
     raise PolicyViolation(
-        f"The risk cannot be assessed: {'; '.join([*lacking, *unasked])}.",
+        f"The risk cannot be assessed: {'; '.join([*lacking, *unknown])}.",
         rule="a release answers each risk question of policy.yaml once",
         who="the release manager",
         next_step="trigger the release again and answer the current questions of the form",

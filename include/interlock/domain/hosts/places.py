@@ -20,8 +20,8 @@ def shared_places(services: Mapping[str, Service]) -> list[str]:
     """Return a sentence for each two services that would overwrite each other."""
     places: dict[tuple[str, PurePosixPath], list[tuple[str, str, Environment]]] = defaultdict(list)
     for name, service in sorted(services.items()):
-        for environment, described in sorted(service.environments.items()):
-            places[described.aws, _root(described)].append((name, environment, described))
+        for environment, target in sorted(service.environments.items()):
+            places[target.aws, _root(target)].append((name, environment, target))
     return [
         f"services/{one}.yaml, {_where(first, second)}: {one} and {other} may select the same hosts "
         f"({_tags(here)}; {_tags(there)}) and there {_folders(here, there)}: they would overwrite each other. "

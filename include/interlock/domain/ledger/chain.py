@@ -6,9 +6,8 @@ chain proves its own order and completeness up to its last entry. The signed hea
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol
 
@@ -17,6 +16,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, f
 from interlock.domain.canonical import Model, Sha256, canonical_bytes, sha256_of
 from interlock.domain.errors import ClockError, LedgerBroken, LedgerError
 
+from ._plain_json import not_plain_json
 from .kinds import CLOCK_CORRECTED, KINDS, following
 
 START = "0" * 64
@@ -41,13 +41,9 @@ SEALED = frozenset(one.name for one in KINDS.values() if one.seals)
 """Kinds in a release's or a train's chain after which its head is signed."""
 
 LARGEST_PAYLOAD = 1024 * 1024
-"""Bytes of a payload's canonical JSON: what is larger belongs into the artifact store, with its digest here."""
-DEEPEST_PAYLOAD = 32
-LARGEST_INTEGER = 2**53 - 1
-"""Other readers of JSON round what is above."""
+"""Maximum bytes of a payload's canonical JSON; larger content belongs in the artifact store, with its digest here."""
 
-_UNREADABLE, _CHANGED = "cannot be read", "was changed: its hash does not match its content"
-_HALF = re.compile("[\ud800-\udfff]")
+UNREADABLE, CHANGED = "cannot be read", "was changed: its hash does not match its content"
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=600, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
@@ -88,7 +84,7 @@ class Entry(Model):
     @field_validator("payload", mode="before")
     @classmethod
     def _plain_json(cls, value: Any) -> Any:
-        for problem in _not_json(value, "payload", 0):
+        for problem in not_plain_json(value, "payload"):
             raise ValueError(problem)
         return value
 
@@ -201,11 +197,11 @@ def same_thing(entry: Entry, *, actor: str, kind: str, payload: Mapping[str, Any
 
 def read_entry(row: Mapping[str, Any]) -> Entry:
     """Read a stored entry; LedgerBroken if its hash does not match its content."""
-    entry = _read(row)
+    entry = read_or_none(row)
     if entry is None or entry_hash(entry) != entry.hash:
         what: BreakKind = "changed" if entry else "unreadable"
-        sentence = _CHANGED if entry else _UNREADABLE
-        raise broken_by(_broken(str(row.get("chain")), int(row.get("sequence", 0)), what, sentence))
+        sentence = CHANGED if entry else UNREADABLE
+        raise broken_by(break_at(str(row.get("chain")), int(row.get("sequence", 0)), what, sentence))
     return entry
 
 
@@ -214,103 +210,14 @@ def broken_by(found: Break) -> LedgerBroken:
     return LedgerBroken(
         found.sentence,
         broken=found,
-        rule="a decision needs an intact chain (include/interlock/domain/ledger/chain.py)",
+        rule="a decision needs an intact chain (include/interlock/domain/ledger/integrity.py)",
         who="the owner of the ledger's database",
         next_step="have the change investigated; an evidence pack or a database backup has the original chain",
     )
 
 
-def first_break(
-    chain: str,
-    entries: Iterable[Entry | Mapping[str, Any]],
-    *,
-    heads: Iterable[SignedHead] = (),
-    after: Entry | None = None,
-) -> Break | None:
-    """Return the first place where a chain is not intact, or None.
-
-    :param entries: in the order in which they were kept; what cannot be read as an entry is a break.
-    :param heads: of this chain; who signed them is for the caller to check.
-    :param after: an entry that is known to be good: the chain is checked from there.
-    """
-    rows = list(entries)
-    found, good = _walk(chain, rows, after)
-    broken_head = _head_break(chain, good, heads, after)
-    if found is None or (broken_head is not None and broken_head.sequence < found.sequence):
-        return broken_head
-    return found
-
-
-def unsigned_since(chain: str, entries: Sequence[Entry], heads: Iterable[SignedHead]) -> Break | None:
-    """Return where a chain lacks a signed head after an entry that requires it; None if no head is missing.
-
-    :param entries: of the chain, found to be whole; without heads, whoever may write rows could write them all anew.
-    :param heads: of this chain, each signed by a known key.
-    """
-    end = max((head.sequence for head in heads), default=0)
-    missing = next((entry for entry in entries if entry.kind in SEALED and entry.sequence > end), None)
-    if missing is None:
-        return None
-    return _broken(
-        chain, missing.sequence, "head", f"({missing.kind}) is not signed, as every entry of its kind must be"
-    )
-
-
-def _walk(
-    chain: str, rows: Sequence[Entry | Mapping[str, Any]], after: Entry | None
-) -> tuple[Break | None, dict[int, Entry]]:
-    """Follow the links; return the first break, and by sequence what is good before it."""
-    last, keys = after, {after.key} if after else set()
-    good = {after.sequence: after} if after else {}
-    for index, row in enumerate(rows):
-        place = last.sequence + 1 if last else 1
-        entry = _read(row)
-        if entry is None:
-            return _broken(chain, place, "unreadable", _UNREADABLE), good
-        for what, sentence in _faults(chain, place, entry, last, keys):
-            if what == "missing" and any(_sequence(later) == place for later in rows[index + 1 :]):
-                what, sentence = "reordered", f"is out of order: entry {entry.sequence} is in its place"
-            return _broken(chain, place, what, sentence), good
-        good[place] = last = entry
-        keys.add(entry.key)
-    return None, good
-
-
-def _faults(
-    chain: str, place: int, entry: Entry, last: Entry | None, keys: set[str]
-) -> Iterator[tuple[BreakKind, str]]:
-    if entry_hash(entry) != entry.hash:
-        yield "changed", _CHANGED
-    if entry.chain != chain:
-        yield "foreign", f"belongs to the chain {entry.chain}"
-    if entry.sequence < place:
-        yield "duplicated", f"repeats entry {entry.sequence}"
-    if entry.sequence > place:
-        yield "missing", f"is missing: entry {entry.sequence} is in its place"
-    if entry.previous != (last.hash if last else START):
-        yield "unlinked", "does not match the hash of the entry before it: one of the two was replaced"
-    if entry.key in keys:
-        yield "duplicated", f"records {entry.key} a second time"
-    if last and entry.at < last.at and entry.kind != CLOCK_CORRECTED:
-        yield "clock", f"is from {instant(entry.at)}, earlier than the one before it ({instant(last.at)})"
-
-
-def _head_break(
-    chain: str, good: Mapping[int, Entry], heads: Iterable[SignedHead], after: Entry | None
-) -> Break | None:
-    """Return the first signed head that does not match the entries."""
-    begin, end = after.sequence if after else 1, max(good, default=0)
-    for head in sorted(heads, key=lambda head: head.sequence):
-        if head.chain != chain:
-            return _broken(chain, head.sequence, "head", f"has a signed head of the chain {head.chain}")
-        if head.sequence > end:
-            return _broken(chain, end + 1, "missing", f"is missing: the chain was signed up to entry {head.sequence}")
-        if head.sequence >= begin and good[head.sequence].hash != head.hash:
-            return _broken(chain, head.sequence, "head", "is not the entry that was signed")
-    return None
-
-
-def _read(row: Entry | Mapping[str, Any]) -> Entry | None:
+def read_or_none(row: Entry | Mapping[str, Any]) -> Entry | None:
+    """Return a stored entry; None if it cannot be read."""
     if isinstance(row, Entry):
         return row
     try:
@@ -319,11 +226,8 @@ def _read(row: Entry | Mapping[str, Any]) -> Entry | None:
         return None
 
 
-def _sequence(row: Entry | Mapping[str, Any]) -> Any:
-    return row.sequence if isinstance(row, Entry) else row.get("sequence")
-
-
-def _broken(chain: str, place: int, what: BreakKind, sentence: str) -> Break:
+def break_at(chain: str, place: int, what: BreakKind, sentence: str) -> Break:
+    """Return the break at a place of a chain."""
     return Break(chain=chain, sequence=place, what=what, sentence=f"Entry {place} of the chain {chain} {sentence}.")
 
 
@@ -338,41 +242,6 @@ def _problems(error: ValidationError) -> str:
 def _refused(chain: str, kind: str, problem: str) -> LedgerError:
     return LedgerError(
         f"{kind!r} cannot be recorded in the chain {chain!r}: {problem}.",
-        rule="an entry is one line of plain JSON (include/interlock/domain/ledger/chain.py)",
+        rule="an entry is one line of plain JSON (include/interlock/domain/ledger/_plain_json.py)",
         next_step="report this as a bug in Interlock",
     )
-
-
-def _not_json(value: Any, where: str, depth: int) -> Iterator[str]:
-    """Say where a value is not JSON that every reader reads alike."""
-    if value is None or isinstance(value, bool):
-        return
-    if depth > DEEPEST_PAYLOAD:
-        yield f"{where} is nested more than {DEEPEST_PAYLOAD} levels deep"
-    elif isinstance(value, str):
-        yield from _bad_text(value, where)
-    elif isinstance(value, int | float):
-        yield from _bad_number(value, where)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _bad_text(key, f"a key of {where}")
-            yield from _not_json(inner, f"{where}.{key}", depth + 1)
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _not_json(inner, f"{where}[{index}]", depth + 1)
-    else:
-        yield f"{where} is of the type {type(value).__name__}, which JSON does not have"
-
-
-def _bad_text(value: Any, where: str) -> Iterator[str]:
-    if not isinstance(value, str):
-        yield f"{where} is not text"
-    elif not value.isascii() and _HALF.search(value):
-        yield f"{where} contains an incomplete character"
-
-
-def _bad_number(value: float, where: str) -> Iterator[str]:
-    if not math.isfinite(value):
-        yield f"{where} is {value}, which JSON does not have"
-    elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        yield f"{where} is a number that JSON readers would round"
