@@ -17,9 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from interlock.adapters.airflow.connections import stored_connection
-from interlock.adapters.calendars.calendars import public_holidays
 from interlock.adapters.calendars.conflicts import conflicts_of_trains
 from interlock.adapters.calendars.copies import CopiesThere
+from interlock.adapters.calendars.holidays import public_holidays
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.adapters.ledger.ledger import Ledger, open_ledger

@@ -118,7 +118,10 @@ def test_a_broken_calendar_closes_everything_and_says_where_it_is_broken(folder:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (FREEZE.replace("}", ", scope: { services: [bikeshop] } }"), 'scope.services.0: found "bikeshop"; allowed: a '),
+        (
+            FREEZE.replace("}", ", scope: { services: [bikeshop] } }"),
+            'scope.services.0: found "bikeshop"; allowed: an ',
+        ),
         (FREEZE.replace("}", ", scope: { business_units: [r] } }"), "business_units.0"),
         (FREEZE.replace("}", ", scope: { environments: [prod] } }"), "environments.0"),
         (FREEZE.replace("}", ", override_by: [janitor] }"), "override_by.0"),
@@ -436,7 +439,10 @@ def test_nothing_is_fetched_from_where_the_platform_engineer_names_no_network(
 
 
 def test_what_is_local_to_a_link_is_never_fetched(server: Server) -> None:
-    with server.client() as client, pytest.raises(ValueError, match=r"169\.254\.169\.254, which is not allowed for calendars"):
+    with (
+        server.client() as client,
+        pytest.raises(ValueError, match=r"169\.254\.169\.254, which is not allowed for calendars"),
+    ):
         feeds.fetch(client, "https://169.254.169.254/latest/meta-data", [ip_network("0.0.0.0/0")])
 
 

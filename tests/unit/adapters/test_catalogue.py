@@ -8,13 +8,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from interlock.adapters.catalogue.catalogue import (
-    load_catalogue,
-    load_service,
-    schema_texts,
-    what_is_wrong,
-    write_schemas,
-)
+from interlock.adapters.catalogue.catalogue import load_catalogue, load_service, what_is_wrong
+from interlock.adapters.catalogue.schemas import schema_texts, write_schemas
 from interlock.cli.app import main
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.policy import resolve_policy
@@ -119,7 +114,7 @@ def test_all_mistakes_of_a_file_are_named_at_once(folder: Path) -> None:
         ("requests: 200", "requests: 200\n  requests: 100\n  again: *paths\n  tagged: !!str 3"),
     )
     message = load_catalogue(folder).broken["bike-shop"]
-    assert message.startswith("services/bike-shop.yaml is wrong in 12 places:\n")
+    assert message.startswith("services/bike-shop.yaml has 12 errors:\n")
     for words, expected in {
         "name: bike-shop": "owner: found nothing; allowed: a value is needed (The responsible team",
         "ownr:": "ownr: found an unknown key; allowed: name, title, description, owner,",
@@ -136,7 +131,7 @@ def test_all_mistakes_of_a_file_are_named_at_once(folder: Path) -> None:
     }.items():
         line = 1 if words == "name: bike-shop" else line_of(path, words)
         assert f"line {line}, {expected}" in message
-    assert "whoever keeps services/bike-shop.yaml" in message
+    assert "the owner of services/bike-shop.yaml" in message
 
 
 @pytest.mark.parametrize(

@@ -458,7 +458,9 @@ def test_whatever_a_report_says_of_a_failure_becomes_a_row(
             "<testsuite><system-out><failure/></system-out></testsuite>", "where only text is expected", id="hidden"
         ),
         pytest.param(
-            '<testsuite><testcase name="a" status="wobbly"/></testsuite>', "status='wobbly' is unknown", id="unknown status"
+            '<testsuite><testcase name="a" status="wobbly"/></testsuite>',
+            "status='wobbly' is unknown",
+            id="unknown status",
         ),
         pytest.param(
             "<testsuites><testcase name='a'/><!-- tests 2 --><!-- fail 1 --></testsuites>",

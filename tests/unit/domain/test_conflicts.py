@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock.adapters.calendars.calendars import public_holidays
+from interlock.adapters.calendars.holidays import public_holidays
 from interlock.domain.calendars.calendar import Calendars, may_change
 from interlock.domain.calendars.conflicts import (
     Taken,

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from interlock.adapters.catalogue.yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
+from interlock.adapters.catalogue.problems import Problem, quoted
+from interlock.adapters.catalogue.yaml_files import YamlFile, names_in, read_yaml, refused
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.calendars.entries import Entry, Fault, Source
 from interlock.domain.calendars.entry_times import EntryTimes
 from interlock.domain.catalogue.calendar_file import CalendarEntry, CalendarFile, Feed, zone_of
 from interlock.domain.errors import CatalogueError
+
+from .holidays import public_holidays, unknown_holidays
 
 if TYPE_CHECKING:
     from ._ical import IcsTimes
@@ -243,22 +246,6 @@ def _strangers(
         if known is not None and name not in known:
             shown = ", ".join(sorted(known)[:30]) or "none is defined"
             yield Problem((*place, index), quoted(name), f"an existing {what}: {shown}")
-
-
-@lru_cache(maxsize=1024)
-def public_holidays(country: str, region: str | None, year: int) -> Mapping[date, str]:
-    """Return the public holidays of a country or one of its regions in a year, by day, with English names."""
-    import holidays  # not at the top: half a second, for calendars that have some
-
-    return dict(holidays.country_holidays(country, subdiv=region, years=year, language="en_US"))
-
-
-def unknown_holidays(place: tuple[str | int, ...], country: str, region: str | None, year: int) -> Iterator[Problem]:
-    """Yield unknown countries and regions of a file."""
-    try:
-        public_holidays(country, region, year)
-    except (NotImplementedError, ValueError) as error:
-        yield Problem(place, "", f"the package holidays says: {error}".rstrip("."))
 
 
 def _unknown_holidays(calendar: CalendarFile) -> Iterator[Problem]:

@@ -33,8 +33,8 @@ from interlock.domain.trains.manifest import PlannedRun, manifest_in
 from interlock.domain.trains.milestones import milestones
 
 from ._clashes import Clash, clashes_of_trains, lengths_of, noted_clashes
-from .calendars import public_holidays
 from .conflicts import CHECKED_PERIOD, slots_by, upcoming
+from .holidays import public_holidays
 
 Kind = Literal[
     "departure",

@@ -1,20 +1,17 @@
 """The catalogue on disk: ``policy.yaml``, ``board.yaml`` and ``services/*.yaml``, read and checked.
 
-``interlock catalogue check`` says what is wrong with it; ``interlock catalogue schemas`` writes the JSON schemas, with
-which editors check the files, from the models.
+``interlock catalogue check`` reports its errors.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -24,8 +21,6 @@ from interlock.domain.board import voting_faults
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import BoardBook, Catalogue, Identifier, Policy, Service
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook
-from interlock.domain.catalogue.calendar_file import CalendarFile
-from interlock.domain.catalogue.train_file import Train
 from interlock.domain.change import policy as change_policy
 from interlock.domain.change import tightening
 from interlock.domain.dag_names import dags_named
@@ -35,17 +30,10 @@ from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.permits.production import trespasses
 from interlock.locations import CATALOGUE, INSTALLED
 
+from .problems import Problem, quoted
 from .trains import Named, faults_of_trains
-from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
+from .yaml_files import YamlFile, names_in, read_yaml, refused
 
-SCHEMAS: dict[str, type[BaseModel]] = {
-    "policy": Policy,
-    "board": BoardBook,
-    "service": Service,
-    "break_glass": BreakGlassBook,
-    "calendar": CalendarFile,
-    "train": Train,
-}
 MAX_LISTED_NAMES = 30
 
 _NAME = TypeAdapter(Identifier)
@@ -386,35 +374,3 @@ def _is_name(name: str) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def schema_texts() -> dict[str, str]:
-    """Return the JSON schemas of the catalogue's files, as ``schemas/`` must contain them, by file name."""
-    return {f"{name}.schema.json": _schema_text(model) for name, model in SCHEMAS.items()}
-
-
-def _schema_text(model: type[BaseModel]) -> str:
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
-def write_schemas(folder: Path) -> list[Path]:
-    """Write the outdated JSON schemas; return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stale = [
-        (folder / name, text)
-        for name, text in schema_texts().items()
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
-    ]
-    for path, text in stale:
-        _write_whole(path, text)
-    return [path for path, _ in stale]
-
-
-def _write_whole(path: Path, text: str) -> None:
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from interlock.adapters.calendars.calendars import unknown_holidays
+from interlock.adapters.calendars.holidays import unknown_holidays
 from interlock.domain.catalogue import BoardBook, Policy
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import CatalogueError
 
-from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
+from .problems import Problem, quoted
+from .yaml_files import YamlFile, names_in, read_yaml, refused
 
 _MAX_LISTED_NAMES = 30
 
