@@ -209,7 +209,7 @@ def test_the_ledger_takes_no_report_and_no_use_of_a_permit_of_who_lost_the_right
 def test_a_token_that_was_never_given_is_none(world: World) -> None:
     holder = world.entered(world.old)
     for chain, token in ((world.new, holder.token), (world.old, holder.token + 1)):
-        with pytest.raises(LostRight, match="never got the token"):
+        with pytest.raises(LostRight, match="was not issued the token"):
             world.put(chain, "wave.deployed", {"entered": {"place": world.place, "token": token}})
     world.put(world.old, "wave.deployed", told(holder))
 
@@ -309,7 +309,7 @@ def test_after_the_end_comes_only_what_the_domain_names(world: World, outcome: s
         chain = f"{world.old}-{kind}"
         world.put(chain, "release.requested", {})
         world.put(chain, "release.closed", {"outcome": outcome})
-        refused = pytest.raises(LostRight, match=f"has ended, and {kind} is not what may follow")
+        refused = pytest.raises(LostRight, match=f"has ended, and {kind} must not follow")
         with nullcontext() if kind in may else refused:
             world.put(chain, kind, {"permit": {}}, "after")
 

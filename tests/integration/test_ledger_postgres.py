@@ -703,8 +703,8 @@ def test_check_prints_every_chain_and_names_the_break(
             cursor.execute("GRANT DELETE ON ledger.heads TO interlock_ledger_writer")
         assert main(["ledger", "check", "--key", key]) == 1
         assert capsys.readouterr().out.splitlines() == [
-            "BROKEN: the trigger append_only of ledger.entries is gone or switched off.",
-            "BROKEN: interlock_ledger_writer may change or remove rows of ledger.heads.",
+            "BROKEN: the trigger append_only of ledger.entries is missing or disabled.",
+            "BROKEN: interlock_ledger_writer can change or delete rows of ledger.heads.",
             "BROKEN: Entry 1 of the chain installation was changed: its hash does not match its content.",
         ]
 

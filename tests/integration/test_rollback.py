@@ -317,7 +317,7 @@ def test_an_end_that_nobody_signed_proves_no_deployment(office: Office) -> None:
 
 def test_the_ledger_takes_no_decision_after_the_end(office: Office) -> None:
     chain = office.deployed("1.1.0", outcome="rejected")
-    with pytest.raises(LostRight, match=r"has ended, and board\.decided is not what may follow"):
+    with pytest.raises(LostRight, match=r"has ended, and board\.decided must not follow"):
         office.put(chain, "board.decided", releases.decision())
 
 

@@ -13,7 +13,7 @@
     ├── BuildFailed           the service's own build tool failed, ran too long, or left nothing
     ├── DigestMismatch        bytes are not the bytes that were recorded
     ├── QualityRejected       an expectation failed; carries the rows
-    ├── GateRejected          people said no, or nobody answered in time
+    ├── GateRejected          people rejected it, or no answer came in time
     ├── DeployError           a host could not be brought to the release
     │   └── HostUnreachable   no connection: refused, timed out, unknown or changed host key
     ├── VerificationFailed    production does not behave as it did before

@@ -221,7 +221,7 @@ class Bucket:
 
     def open(self, relative: str) -> IO[bytes]:
         """Download an object into a temporary file."""
-        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # whoever opens it closes it
+        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
         try:
             with self._errors(f"{relative} cannot be read from {self.root}"):
                 self._client.download_fileobj(self._bucket, self._key(relative), file)

@@ -4,7 +4,7 @@ In a sandbox there are the machine's programs, read-only; a checkout, a home and
 of its own; and a network in which nothing is but the places that were opened. There is nothing of the platform: no
 file, process, port or variable, and not its Python. When a command ends, every process in there has ended with it.
 
-Where the kernel lets nobody make one, the same commands run beside the platform, as its own user, if the policy says
+Where the kernel allows no sandbox, the same commands run without isolation, as the platform's user, if the policy says
 that this is to be recorded and not refused.
 """
 

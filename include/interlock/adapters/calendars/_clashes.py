@@ -103,7 +103,7 @@ def _of_pair(
 def noted_clashes(ledger: Chains, going: Iterable[TrainHistory], under_way: Collection[str] | None) -> Iterator[Clash]:
     """Yield what releases and trains that have not ended noted when they were planned.
 
-    Of trains, what is not about other trains: that is found anew each time.
+    Of trains, what is not about other trains: that is computed again each time.
 
     :param going: the train runs that have not ended.
     :param under_way: Dag and run of all runs that have not ended; none: what the ledger says is taken for it.

@@ -235,7 +235,7 @@ def _missing_management(policy: Policy, board: BoardBook) -> Iterator[Problem]:
         allowed = (
             f"at least one person, because policy.yaml requires them to approve plans of {', '.join(asking)} changes"
         )
-        yield Problem(("senior_management",), "nobody", allowed)
+        yield Problem(("senior_management",), "no person", allowed)
 
 
 def _service_files(folder: Path) -> list[Path]:

@@ -116,7 +116,7 @@ def pack_release(dag_id: str, run_id: str, sources: Sources, destination: Path, 
 def _seal_tail(chain: str, sources: Sources) -> None:
     """Vouch for what came after the last signed head, as reconcile does: a release that is under way, a late finding.
 
-    Only if every decision before it is vouched for by whoever made it: else the chain may have been written anew.
+    Only if every decision before it is signed: otherwise the chain may have been replaced.
     """
     entries, heads = sources.ledger.entries(chain), sources.ledger.heads(chain)
     sealed = max((head.sequence for head in heads), default=0)

@@ -28,7 +28,7 @@ from .transport import Transport
 log = logging.getLogger(__name__)
 
 StopFailure = Literal["go_on", "refuse"]
-"""What is done when a hook fails that is to stop what runs: its own, which the release that comes cannot mend."""
+"""The action if a hook that stops the running release fails, which the new release cannot fix."""
 
 _Outcome = Literal["deployed", "unchanged", "backed_out", "failed"]
 _MARGIN = 360.0  # seconds that a host waits for a command beyond what drain and health checks may take

@@ -346,7 +346,7 @@ evict() { # kill all that runs of the visit that has the lock, and of the hook t
     [ -s .interlock/hook ] || return 0
     IFS= read -r hook_of <.interlock/hook
     case $hook_of in *" $process "*) sweep "INTERLOCK_HOOK=$hook_of" ;; esac
-    answer "warn the program of ${holder:-another deployment} (token $theirs) was ended: it had lost its right"
+    answer "warn the program of ${holder:-another deployment} (token $theirs) was ended: it had lost the right to change the host"
 }
 
 take() { # BYTES FILE: from standard input
@@ -666,7 +666,7 @@ EOF
 
 may_place() { # RELEASE [settle]
     case $newline$hooks in *"$newline$1 files "*) ;; *) return 0 ;; esac
-    is_listed || answer "warn $roots cannot be written: that another service places the same file is not noticed here"
+    is_listed || answer "warn $roots cannot be written, so files of other services at the same path are not detected"
     list_files "$@"
 }
 
@@ -753,7 +753,7 @@ all_below() { # PATH CONDITION...: names of what is there, with itself
 
 spare() { # leave alone what is blocked, and what would be below it
     while IFS= read -r path; do
-        answer "tail $path is somebody's, and in the way of the release's files: it is left as it is"
+        answer "tail $path is not from a release and is in the way of the release's files: it was left unchanged"
         say "$path" >>.interlock/spared || return
         while IFS= read -r name; do
             case $name in "$path" | "$path"/*) ;; *) say "$name" || return ;; esac
@@ -832,7 +832,7 @@ place_all() { # RELEASE
         rightful_still || return 1
         if [ -e ".interlock/foreign$path" ] || [ -h ".interlock/foreign$path" ]; then
             { [ ! -d "$path" ] || [ -h "$path" ]; } && mv -fT ".interlock/foreign$path" "$path" ||
-                answer "warn what stood at $path before cannot go back there: it is in .interlock/foreign"
+                answer "warn the original $path could not be restored: it is in .interlock/foreign"
         elif [ -h "$path" ] || { [ -e "$path" ] && [ ! -d "$path" ]; }; then
             say "$path" >&3 || return 1
         fi
@@ -995,7 +995,7 @@ finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it wa
     set +f
     set -- releases/.gone*
     set -f
-    [ ! -e "$1" ] || problem=$(rm -rf "$@" 2>&1) || answer "warn what is no longer needed cannot be removed:" $problem
+    [ ! -e "$1" ] || problem=$(rm -rf "$@" 2>&1) || answer "warn old files cannot be removed:" $problem
     ended done
 }
 

@@ -41,7 +41,7 @@ class Transport(Protocol):
 
     @property
     def token(self) -> int:
-        """What hosts are shown: they refuse whoever has a lower one than they have seen."""
+        """The fencing token for hosts, which refuse a lower token than they have seen."""
 
     async def hold(self, what: str) -> None:
         """Raise a LostRight if what was begun on a host may not go on."""
@@ -72,7 +72,7 @@ class AdmittedTransport:
 
     @property
     def token(self) -> int:
-        """What hosts are shown: they refuse whoever has a lower one than they have seen."""
+        """The fencing token for hosts, which refuse a lower token than they have seen."""
         return self._admission.token
 
     async def admit(self, address: str) -> None:

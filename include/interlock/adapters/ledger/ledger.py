@@ -114,7 +114,7 @@ class Ledger:
         )
 
     def append_once(self, chain: str, kind: str, payload: Mapping[str, Any], *, actor: str, key: str) -> Entry:
-        """Record something that may happen once; AlreadyRecorded if its key is there, from whomever."""
+        """Record an event that may happen once; AlreadyRecorded if its key exists, by any actor."""
         entry, is_new = self._record(chain, kind, payload, actor, key)
         if is_new:
             return entry

@@ -19,7 +19,7 @@ from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
 from ._database_errors import explain_errors
 from .ledger import BEING_SIGNED, Ledger, engine_of
-from .migrations import WITNESS, WRITER, migrate, open_doors
+from .migrations import WITNESS, WRITER, find_weaknesses, migrate
 
 OWNER_URL = "INTERLOCK_LEDGER_OWNER_URL"
 
@@ -49,7 +49,7 @@ def check_ledger(keys: Sequence[bytes], writer: str = WRITER) -> Checked:
     """
     engine = _engine()
     with explain_errors(), engine.connect() as connection:
-        problems = [f"{door}." for door in open_doors(connection, writer)]
+        problems = [f"{weakness}." for weakness in find_weaknesses(connection, writer)]
     chains: list[str] = []
     with Ledger(engine) as ledger:
         for chain in ledger.chains():

@@ -119,9 +119,9 @@ class PermitIssuer:
         return Held(Entered(place=place, token=entry.sequence), by)
 
     def refuse_lost(self, held: Held, what: str) -> datetime:
-        """Return what time it is by the ledger, if nobody came after and the release has not ended; a finding if not.
+        """Return the ledger's time, if no later process came and the release is open; otherwise leave a finding.
 
-        :param what: is about to be done. :raises LostRight: somebody came after, or the release has ended.
+        :param what: the next action. :raises LostRight: a later process came, or the release has ended.
         """
         entered, by = held.entered, held.by
         now, (news, ends) = self._ledger.look((entered.place, NEWS, entered.token), (by.holder, RELEASE_CLOSED, 0))

@@ -100,7 +100,7 @@ def _changed_percent(rows: Sequence[Row]) -> float | None:
 def _p95_ratio(row: Row, thresholds: Thresholds) -> float | None:
     """Return how many times as long p95 is; none where the policy holds nothing against the release.
 
-    That is a rise of few milliseconds, and a path that answered nobody before.
+    That is a rise of few milliseconds, and a path without an earlier answer.
     """
     rise = row["p95_rise_ms"]
     if rise is None or rise <= thresholds.max_p95_rise_ms or row["before_error_percent"] == 100:

@@ -64,7 +64,7 @@ class KmsKey(SecureSigner):
     def sign(self, payload: bytes) -> Signature:
         """Have KMS sign bytes; DigestMismatch if the returned signature is not valid.
 
-        Of the two numbers that hold, the lower is taken: nobody can then change a signature that still holds.
+        Of the two valid numbers, the lower is used, so that a signature has only one valid form.
         """
         short = len(payload) <= MAX_MESSAGE_BYTES
         message = {"Message": payload, "MessageType": "RAW"}

@@ -78,7 +78,7 @@ def made_up_to(found: Iterable[TrainHistory]) -> dict[str, datetime]:
 def id_of(one: TrainHistory, trains: Mapping[str, Train]) -> str:
     """Return the calendar id of a train run: the planned departure, if the timetable created the run.
 
-    So what was planned, is under way and has arrived is one event, also for whoever subscribed to it.
+    So a planned, a running and an arrived train are one event, also for subscribers of the calendar.
     """
     if one.planned_run is None or one.planned_run.asked_by:
         return one.chain

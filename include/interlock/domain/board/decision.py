@@ -213,10 +213,10 @@ def _asked(number: int, role: str) -> str:
     return approvals(number) + (f" by {role}" if role else "")
 
 
-def _only(seats: Iterable[Seat], only: str = "only", nobody: str = "no member") -> str:
+def _only(seats: Iterable[Seat], only: str = "only", none: str = "no member") -> str:
     """Return some seats as all that there are."""
     names = listed(map(str, seats))
-    return f"{only} {names}" if names else nobody
+    return f"{only} {names}" if names else none
 
 
 def _most_careful(votes: Iterable[tuple[str | None, Vote]]) -> dict[str | None, Vote]:
@@ -237,7 +237,7 @@ def decide_single(
     expired: bool,
     names: Mapping[str, str] | None = None,
 ) -> Decision | None:
-    """Decide by the answer of any one of the named people; None while nobody answered and there is time.
+    """Decide by the first answer of the named people; None while there is no answer and the time is not over.
 
     :param excluded: who else does not approve it: those who wrote it, if the policy says so.
     :param expired: whether the time to answer has passed.

@@ -29,7 +29,7 @@ def eligible_seats(rule: VotingRule, *, barred: Collection[str]) -> tuple[Seat, 
 def careful_seats(rule: VotingRule, *, asked_by: Collection[str], excluded: Collection[str]) -> tuple[Seat, ...]:
     """Return the seats with a veto of which only a rejection counts: of members who are said to have made the release.
 
-    Whoever writes a commit names its authors, and nobody proves them. So a name in it takes an approval from a member,
+    The writer of a commit names its authors, without proof. So a name in it takes an approval from a member,
     which can only stop a release, and never their veto, which could let one through.
 
     :param asked_by: who asked for the release: that is known for certain, and they have no vote of any kind.
@@ -46,7 +46,7 @@ def describe_exclusions(
     """Say who of the members and delegates does not vote, or only against it, and why: a sentence each.
 
     :param authors: whom the addresses in its commits name.
-    :param excluded: everybody who is said to have had a hand in it.
+    :param excluded: all people who contributed to it, according to its commits.
     """
     careful = [seat.user for seat in careful_seats(rule, asked_by=asked_by, excluded=(*authors, *excluded))]
     hand = dict.fromkeys(excluded, "contributed to it") | dict.fromkeys(authors, "is named as an author in its commits")

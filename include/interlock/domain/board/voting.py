@@ -95,7 +95,7 @@ class VotingRule(Model):
         AfterValidator(partial(_each_once, lambda delegation: f"{delegation.for_} {delegation.from_}")),
     ] = ()
     delegates: Annotated[tuple[Seat, ...], AfterValidator(partial(_each_once, lambda seat: seat.user))] = Field(
-        (), description="Who stands in for somebody, and what they are called"
+        (), description="Delegations, each with the delegate"
     )
 
     @property

@@ -79,7 +79,7 @@ def override(
     if answer.by is None:
         said = "is open" if answer.open else "is closed because the calendars cannot be read"
         raise _refused(f"{answer.environment} {said} for {answer.service}.", "the owner of the calendar")
-    allowed = ", ".join(answer.by.override_by) or "nobody"
+    allowed = ", ".join(answer.by.override_by) or "no role"
     if person.role not in answer.by.override_by:
         raise _refused(f"{person.name} ({person.role}) may not override {answer.title} ({answer.place}).", allowed)
     if person.user == requester:

@@ -119,8 +119,8 @@ class Scope(Model):
 
     def holds(self, service: str, business_unit: str | None, environment: str) -> bool:
         """Say whether it is about a service in an environment."""
-        everybody = not self.services and not self.business_units
-        concerned = everybody or service in self.services or business_unit in self.business_units
+        for_all = not self.services and not self.business_units
+        concerned = for_all or service in self.services or business_unit in self.business_units
         return concerned and (not self.environments or environment in self.environments)
 
 

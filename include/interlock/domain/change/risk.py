@@ -30,7 +30,7 @@ def assess(
     :param commits: how many commits the release adds to what runs now.
     :param bump: how far the version goes, as :func:`interlock.domain.change.semver.bump` says it.
     :param history: releases of this service that have ended, in any order.
-    :param declared: how risky whoever asks for the release thinks it is.
+    :param declared: the risk that the requester declared.
     :raises PolicyViolation: a question is not answered, or an answer belongs to no question.
     """
     _refuse_other_questions(formula, answers)

@@ -70,7 +70,7 @@ def bump(previous: str | None, new: str) -> Bump:
     """Return the size of the step from the running version to a release.
 
     Build metadata (``+…``) does not count, as semver.org has it. A pre-release is on its way to its version, so each
-    step from one on counts at least as that version does: 2.0.0-rc.1 to 2.0.0 is major, for nobody has approved 2.0.0.
+    step from one on counts at least as that version does: 2.0.0-rc.1 to 2.0.0 is major, because 2.0.0 was not approved.
     What runs under a name that is no semantic version cannot be compared; a change from it is taken for major.
 
     :param previous: what runs now; none: nothing does.

@@ -1,4 +1,4 @@
-"""Standard changes: authorised beforehand by a template; a release must match the template."""
+"""Standard changes: pre-authorised by a template, which a release must match."""
 
 from __future__ import annotations
 

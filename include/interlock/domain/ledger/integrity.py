@@ -46,7 +46,7 @@ def first_break(
 def unsigned_since(chain: str, entries: Sequence[Entry], heads: Iterable[SignedHead]) -> Break | None:
     """Return where a chain lacks a signed head after an entry that requires it; None if no head is missing.
 
-    :param entries: of the chain, found to be whole; without heads, whoever may write rows could write them all anew.
+    :param entries: of the chain, found to be intact; without heads, a writer of rows could replace all of them.
     :param heads: of this chain, each signed by a known key.
     """
     end = max((head.sequence for head in heads), default=0)

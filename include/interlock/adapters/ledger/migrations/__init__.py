@@ -85,14 +85,14 @@ def migrate(connection: Connection, writer: str = WRITER, witness: str = WITNESS
     return str(connection.scalar(text(f"SELECT version_num FROM {SCHEMA}.migrations")))
 
 
-def open_doors(connection: Connection, writer: str = WRITER) -> Iterator[str]:
+def find_weaknesses(connection: Connection, writer: str = WRITER) -> Iterator[str]:
     """Yield where the database would allow a change of recorded entries."""
     for name, wanted in _TABLES.items():
         rights = connection.execute(text(_RIGHTS), {"writer": writer, "name": name}).one_or_none()
         if rights and (rights.super or rights.owner or rights.change):
-            yield f"{writer} may change or remove rows of {name}"
+            yield f"{writer} can change or delete rows of {name}"
         for missing in sorted(wanted - set(connection.scalars(text(_TRIGGERS), {"name": name}))):
-            yield f"the trigger {missing} of {name} is gone or switched off"
+            yield f"the trigger {missing} of {name} is missing or disabled"
 
 
 def _literal(value: str) -> str:
