@@ -198,7 +198,7 @@ BIKE_SHOP = "services/bike-shop.yaml"
         ),
         case(
             lambda changes, release: changes.without_cora(),
-            "for 1 of 2 approvals had come in",
+            "only 1 of 2 approvals",
             what="keep the vote of a member who left the board after voting",
             by=MEMBER,
             way="catalogue",

@@ -92,7 +92,7 @@ def test_a_permit_on_record_opens_nothing(rejected: Release) -> None:
 )
 def test_a_release_that_has_ended_gets_no_permit(rejected: Release) -> None:
     chain = release_chain(rejected.dag_id, rejected.id)
-    with wave.office() as office, pytest.raises(LostRight, match="has ended, and enters"):
+    with wave.office() as office, pytest.raises(LostRight, match="has ended and cannot enter"):
         issued(office, rejected, chain=chain)
 
 

@@ -113,7 +113,7 @@ def test_nobody_asks_in_a_trains_name(stack: Stack, open_train: Release) -> None
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"version": "1.2.0"}, "and this is 1.2.0"),
+        ({"version": "1.2.0"}, "but this is 1.2.0"),
         ({"ref": "a" * 40}, "but this is"),
         ({"change_type": "emergency"}, "the change type of the train is normal"),
         ({"train": "release/train_weekly/of_another_day"}, "has no frozen manifest"),

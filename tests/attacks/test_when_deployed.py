@@ -53,7 +53,7 @@ def test_a_finished_release_gets_no_permit(deployed: Release, database: AirflowD
     used = len(wave.entries(deployed, "permit.used"))
     database.run_again(deployed, WAVE)
     until("the wave to be refused", lambda: deployed.states()[WAVE] == "failed", within=60)
-    assert "The release has ended, as deployed" in reason_of(deployed, WAVE)
+    assert "the release is closed as deployed" in reason_of(deployed, WAVE)
     deployed.finish()
     assert len(wave.entries(deployed, "permit.used")) == used
 

@@ -158,7 +158,7 @@ def test_nobody_but_the_conductor_asks_for_a_release_in_a_trains_name(stack: Sta
         assert reply.status_code == 403, reply.text
         assert "only interlock_conductor can request" in reply.text
     conductor = stack.person("interlock_conductor")
-    for changed, why in (({"version": "1.2.0"}, "and this is 1.2.0"), ({"train": None}, "train")):
+    for changed, why in (({"version": "1.2.0"}, "but this is 1.2.0"), ({"train": None}, "train")):
         other = {key: value for key, value in {**form, **changed}.items() if value is not None}
         reply = conductor.send_form(DAG, other)
         assert reply.status_code == 403, reply.text

@@ -362,9 +362,9 @@ def test_a_talkative_build_keeps_a_short_log(checkout: Checkout) -> None:
 @pytest.mark.parametrize(
     ("script", "spec", "says"),
     [
-        ("true", {}, "left nothing at build/release"),
-        ("mkdir -p build/release", {}, "left nothing at build/release"),
-        ("mkdir build; echo x > build/release", {}, "left nothing at build/release"),
+        ("true", {}, "did not create any output at build/release"),
+        ("mkdir -p build/release", {}, "did not create any output at build/release"),
+        ("mkdir build; echo x > build/release", {}, "did not create any output at build/release"),
         ("mkdir build; ln -s /etc build/release", {}, "is not a folder inside the checkout"),
         (LEAVES, {"coverage": "coverage.xml"}, "left no coverage.xml"),
         (LEAVES, {"bom": "old-bom.json"}, "left no old-bom.json"),

@@ -223,7 +223,7 @@ def test_a_process_that_was_stopped_before_it_entered_enters_no_more(world: Worl
     with pytest.raises(LostRight, match="try 1 has entered it since, to back_out"):
         world.entered(world.old, task="release_bike_shop/implementation.wave_2")
     world.put(world.old, "release.closed", {"outcome": "deployed"})
-    with pytest.raises(LostRight, match="has ended, and enters"):
+    with pytest.raises(LostRight, match="has ended and cannot enter"):
         world.entered(world.old, attempt=3)
     world.book(world.new)
     with pytest.raises(LostRight, match=f"is booked by {world.new}"):

@@ -115,7 +115,7 @@ def test_draining_and_giving_back_twice_changes_nothing(elbv2: Any, arn: str, in
 
 def test_a_target_group_is_found_by_its_name(elbv2: Any, arn: str, name: str) -> None:
     assert find_target_group(elbv2, name) == arn
-    with pytest.raises(AssetMissing, match=f"There is no target group {name}-2"):
+    with pytest.raises(AssetMissing, match=f"The target group {name}-2 does not exist"):
         find_target_group(elbv2, f"{name}-2")
 
 

@@ -122,7 +122,7 @@ def test_pre_releases_board_only_if_the_pattern_says_so() -> None:
     ("runs", "passenger", "late", "why"),
     [
         ("v1.2.0", {"tags": "*1.*"}, False, "1.2.0, the version that would board, already runs"),
-        ("v1.2.0", {"tags": "1.*"}, False, "1.2.0 runs already, and 1.1.0 is what would board"),
+        ("v1.2.0", {"tags": "1.*"}, False, "1.2.0 already runs, but 1.1.0 would board"),
         ("1.0.0", {"tags": "7.*"}, True, "no tag with the pattern 7.* is a version"),
         ("1.0.0", {"accepted": True}, True, "no release of it was accepted"),
         ("1.0.0", {"named": {"ref": "9.9.9", "version": "9.9.9", "by": "rita"}}, True, "9.9.9"),

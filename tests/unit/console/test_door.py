@@ -472,9 +472,9 @@ def test_the_conductor_is_let_in_for_what_a_frozen_manifest_names(behind: Behind
         ("", {}, "an unknown user requested"),
         ("admin", {}, "admin requested"),
         (CONDUCTOR, {"train": None}, "this request names no train"),
-        (CONDUCTOR, {"version": "1.2.0"}, "and this is 1.2.0"),
+        (CONDUCTOR, {"version": "1.2.0"}, "but this is 1.2.0"),
         (CONDUCTOR, {"ref": "b" * 40}, "at bbbbbbbbbbbb"),
-        (CONDUCTOR, {"change_type": "emergency"}, "change type is normal"),
+        (CONDUCTOR, {"change_type": "emergency"}, "change type of the train is normal"),
         (CONDUCTOR, {"train": "release/train_weekly/another"}, "has no frozen manifest"),
     ],
 )

@@ -821,10 +821,10 @@ def test_the_votes_on_the_manifest_are_counted_for_a_passenger(office: Office) -
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"version": "1.3.0"}, r"and this is 1\.3\.0"),
+        ({"version": "1.3.0"}, r"but this is 1\.3\.0"),
         ({"commit": "b" * 40}, "at bbbbbbbbbbbb"),
-        ({"requested_by": "rita"}, "only interlock_conductor asks"),
-        ({"change_type": "emergency"}, "change type is normal"),
+        ({"requested_by": "rita"}, "only interlock_conductor can request"),
+        ({"change_type": "emergency"}, "change type of the train is normal"),
         ({"train": TrainTicket(chain=CHAIN, manifest="0" * 64)}, "is not 000000000000"),
         ({"train": TrainTicket(chain="release/train_shops/none", manifest="0" * 64)}, "has no frozen manifest"),
     ],
@@ -879,7 +879,7 @@ def test_only_what_a_manifest_names_goes_by_train(office: Office) -> None:
     refuse(office, CONDUCTOR, ref=one.commit, train=CHAIN)
     refuse(office, "rita")
     for requester, changes, why in (
-        ("rita", {"ref": one.commit, "train": CHAIN}, "only interlock_conductor asks"),
+        ("rita", {"ref": one.commit, "train": CHAIN}, "only interlock_conductor can request"),
         (CONDUCTOR, {"ref": "b" * 40, "train": CHAIN}, "at bbbbbbbbbbbb"),
         (CONDUCTOR, {}, "it names no train"),
     ):
@@ -973,7 +973,7 @@ def test_a_departure_says_what_each_passenger_clashes_with(office: Office) -> No
     office.run(boarding.open_train, "shops", params={"departure": departure.isoformat()})
     found = noted(office)
     assert [kind for kind, _ in found] == ["environment", "window", "dependency"]
-    assert "production of stock is taken then" in found[0][1]
+    assert "production of stock is already booked at that time" in found[0][1]
     assert "production of till may be changed for 2 hours only" in found[1][1]
     assert "stock, which till depends on, changes in the same window" in found[2][1]
 

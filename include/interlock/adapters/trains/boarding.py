@@ -202,7 +202,7 @@ def _nothing_new(choice: Choice, commit: Commit, runs: tuple[str, str]) -> str:
     if (choice.version, commit.sha) == (version, deployed):
         return f"{version}, the version that would board, already runs"
     if is_version(version) and bump(version, choice.version) == "downgrade":
-        return f"{version} runs already, and {choice.version} is what would board"
+        return f"{version} already runs, but {choice.version} would board"
     return ""
 
 
