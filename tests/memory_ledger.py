@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from interlock.domain.errors import AlreadyRecorded, LedgerConflict
-from interlock.domain.ledger.chain import Break, Entry, SignedHead, first_break, next_entry, same_thing
+from interlock.domain.ledger.chain import Break, Entry, SignedHead, next_entry, same_thing
+from interlock.domain.ledger.integrity import first_break
 
 
 class MemoryLedger:

@@ -159,9 +159,9 @@ def test_an_administrator_who_sets_a_password_votes_for_nobody(
     try:
         imposter = Colleague(url, "dan", "the administrators")
         vote = {"chosen_options": ["Approve"], "params_input": {"comment": "Fine"}}
-        refused(imposter.send("PATCH", f"{path}/hitlDetails", vote), "dan", "The password of dan was set anew")
+        refused(imposter.send("PATCH", f"{path}/hitlDetails", vote), "dan", "The password of dan was reset")
         confirm = {"conf": {"user": "dan", "reason": "I am dan"}, "logical_date": None}
-        refused(imposter.send("POST", "dags/confirm_account/dagRuns", confirm), "dan", "was set anew")
+        refused(imposter.send("POST", "dags/confirm_account/dagRuns", confirm), "dan", "was reset")
         imposter.close()
     finally:
         database.run("UPDATE ab_user SET password = %s WHERE username = 'dan' RETURNING id", known)

@@ -30,7 +30,7 @@ from .suite import HOST, KEEPER, MANAGER, MEMBER, attack, case
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.attacks]
 FREEZE_IN = timedelta(minutes=10)
 """By then the release is approved, and everything has been tried that is not the freeze, on a slow machine, too."""
-CHANGED = "The policy, the board or the service's file changed since the release began."
+CHANGED = "The policy, the board or the file of the service changed after the release started."
 
 
 class Changes:
@@ -198,7 +198,7 @@ BIKE_SHOP = "services/bike-shop.yaml"
         ),
         case(
             lambda changes, release: changes.without_cora(),
-            "for 1 of 2 approvals had come in",
+            "only 1 of 2 approvals",
             what="keep the vote of a member who left the board after voting",
             by=MEMBER,
             way="catalogue",

@@ -87,7 +87,7 @@ def write_anew_and_drop_the_heads(database: LedgerDatabase, chain: str) -> None:
 @pytest.mark.parametrize(
     ("tamper", "said"),
     [
-        of_owner("change an entry of a release", change_a_payload, "was changed: its hash is not that of its content"),
+        of_owner("change an entry of a release", change_a_payload, "was changed: its hash does not match its content"),
         of_owner("drop an entry of a release", drop_an_entry, "is missing"),
         of_owner(
             "drop the end of a release, its rejection with it", drop_the_end, "is missing: the chain was signed up to"
@@ -95,7 +95,7 @@ def write_anew_and_drop_the_heads(database: LedgerDatabase, chain: str) -> None:
         of_owner(
             "put entries of a release in another order",
             put_in_another_order,
-            "was changed: its hash is not that of its content",
+            "was changed: its hash does not match its content",
         ),
         of_owner("write a release anew, each link of it right", write_anew, "is not the entry that was signed"),
         of_owner("write a release anew, and drop its signed heads", write_anew_and_drop_the_heads, "is not signed"),

@@ -167,7 +167,7 @@ def test_a_release_with_another_plan_ends(misled: Release) -> None:
     assert (outcome["outcome"], outcome["stage"]) == ("failed", "implementation")
     assert "received a RolloutPlan that differs from the record in the ledger" in outcome["reason"]
     assert any("RolloutPlan" in what for what in wave.findings(misled))
-    assert "There is a finding about this release" in wave.refusal(misled)
+    assert "The release has a finding" in wave.refusal(misled)
 
 
 @pytest.mark.parametrize(

@@ -113,10 +113,10 @@ def test_nobody_asks_in_a_trains_name(stack: Stack, open_train: Release) -> None
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"version": "1.2.0"}, "and this is 1.2.0"),
-        ({"ref": "a" * 40}, "and this is"),
-        ({"change_type": "emergency"}, "the train's change type is normal"),
-        ({"train": "release/train_weekly/of_another_day"}, "froze no manifest"),
+        ({"version": "1.2.0"}, "but this is 1.2.0"),
+        ({"ref": "a" * 40}, "but this is"),
+        ({"change_type": "emergency"}, "the change type of the train is normal"),
+        ({"train": "release/train_weekly/of_another_day"}, "has no frozen manifest"),
         ({"train": None}, "names no train"),
     ],
 )
@@ -217,10 +217,10 @@ def test_a_deleted_train_approves_nothing(stack: Stack, open_train: Release, dat
     assert wave.refusal(release) == ""
     database.forget(train)
     TAMPERED["a train's run"] = train
-    assert "The votes, counted again, do not approve the plan." in wave.refusal(release)
+    assert "A recount of the votes does not approve the plan." in wave.refusal(release)
     go(stack, release)
     assert release.finish() == "failed"
-    assert "do not approve the plan" in release.outcome()["reason"]
+    assert "does not approve the plan" in release.outcome()["reason"]
     assert wave.plan_of(release).version == NEW
 
 

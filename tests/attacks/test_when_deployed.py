@@ -53,7 +53,7 @@ def test_a_finished_release_gets_no_permit(deployed: Release, database: AirflowD
     used = len(wave.entries(deployed, "permit.used"))
     database.run_again(deployed, WAVE)
     until("the wave to be refused", lambda: deployed.states()[WAVE] == "failed")
-    assert "The release has ended, as deployed" in reason_of(deployed, WAVE)
+    assert "the release is closed as deployed" in reason_of(deployed, WAVE)
     deployed.finish()
     assert len(wave.entries(deployed, "permit.used")) == used
 
@@ -135,7 +135,7 @@ def reconciled(stack: Stack, deployed: Release) -> None:
     stopped="the bypass detector misses it, by the ledger, and leaves a finding",
 )
 def test_a_deleted_run_is_missed(deployed: Release, reconciled: None) -> None:
-    assert any(f"Airflow has no run {deployed.id}" in what for what in wave.findings(deployed)), wave.findings(deployed)
+    assert any(f"The run {deployed.id}" in what for what in wave.findings(deployed)), wave.findings(deployed)
 
 
 def test_everything_that_was_changed_past_the_api_is_a_finding(reconciled: None) -> None:

@@ -158,7 +158,7 @@ def test_nobody_but_the_conductor_asks_for_a_release_in_a_trains_name(stack: Sta
         assert reply.status_code == 403, reply.text
         assert "only interlock_conductor can request" in reply.text
     conductor = stack.person("interlock_conductor")
-    for changed, why in (({"version": "1.2.0"}, "and this is 1.2.0"), ({"train": None}, "train")):
+    for changed, why in (({"version": "1.2.0"}, "but this is 1.2.0"), ({"train": None}, "train")):
         other = {key: value for key, value in {**form, **changed}.items() if value is not None}
         reply = conductor.send_form(DAG, other)
         assert reply.status_code == 403, reply.text
@@ -258,9 +258,9 @@ def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(rita: Colleagu
     run = Run(rita, dag, rows[0]["dag_run_id"])
     assert rows[0]["run_type"] == "scheduled"
     assert datetime.fromisoformat(rows[0]["data_interval_end"]).minute == departure.minute
-    voyage = until("boarding", lambda: run.result("boarding.open_train"))
-    assert datetime.fromisoformat(voyage["departure"]) == datetime.fromisoformat(rows[0]["data_interval_end"])
-    assert voyage["asked_by"] == ""
+    planned_run = until("boarding", lambda: run.result("boarding.open_train"))
+    assert datetime.fromisoformat(planned_run["departure"]) == datetime.fromisoformat(rows[0]["data_interval_end"])
+    assert planned_run["asked_by"] == ""
     assert ended(run) == "success"
     came = run.result("arrival.record_arrival")
     assert came["departed"]

@@ -61,7 +61,7 @@ def kept(blob: Blob) -> Any:
 
 def test_what_means_nothing_in_the_appspec_stands_in_the_log(artifact: Artifact) -> None:
     log = resources.store().get_bytes(artifact.log).decode()
-    assert log.endswith("\nappspec.yml: owner: means nothing to CodeDeploy, nor here\n")
+    assert log.endswith("\nappspec.yml: owner: is ignored, as in CodeDeploy\n")
 
 
 def test_the_provenance_names_the_bundle_and_what_else_the_build_left(artifact: Artifact) -> None:

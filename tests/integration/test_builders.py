@@ -322,7 +322,7 @@ def test_a_daemon_that_a_build_leaves_behind_is_ended(checkout: Checkout) -> Non
     "left",
     [
         pytest.param("echo shop > build/release/shop", id="in the repository"),
-        pytest.param("cp appspec.yaml start.sh build/release", id="in what the build leaves"),
+        pytest.param("cp appspec.yaml start.sh build/release", id="the output of the build"),
     ],
 )
 def test_an_appspec_may_be_called_yaml(checkout: Checkout, left: str) -> None:
@@ -362,9 +362,9 @@ def test_a_talkative_build_keeps_a_short_log(checkout: Checkout) -> None:
 @pytest.mark.parametrize(
     ("script", "spec", "says"),
     [
-        ("true", {}, "left nothing at build/release"),
-        ("mkdir -p build/release", {}, "left nothing at build/release"),
-        ("mkdir build; echo x > build/release", {}, "left nothing at build/release"),
+        ("true", {}, "did not create any output at build/release"),
+        ("mkdir -p build/release", {}, "did not create any output at build/release"),
+        ("mkdir build; echo x > build/release", {}, "did not create any output at build/release"),
         ("mkdir build; ln -s /etc build/release", {}, "is not a folder inside the checkout"),
         (LEAVES, {"coverage": "coverage.xml"}, "left no coverage.xml"),
         (LEAVES, {"bom": "old-bom.json"}, "left no old-bom.json"),
@@ -426,7 +426,7 @@ def test_a_report_that_proves_nothing_is_not_passed_over(checkout: Checkout, scr
     ("script", "says"),
     [
         ("exit 1", "no report names a failed test"),
-        ("mkdir reports; cp passed reports/junit.xml; exit 139", "ended with exit code 139, and no report names"),
+        ("mkdir reports; cp passed reports/junit.xml; exit 139", "ended with exit code 139, but no report names"),
         ("mkdir reports; echo '<testsuites' > reports/junit.xml; exit 1", "junit.xml cannot be read"),
     ],
 )
@@ -464,8 +464,8 @@ def test_a_suite_counts_only_what_it_wrote_now(checkout: Checkout) -> None:
 @pytest.mark.parametrize(
     ("script", "more", "says"),
     [
-        ("true", {}, r"left no report at out/\*\.xml"),
-        ("mkdir out; cp passed out/a.xml; exit 2", {}, "ended with exit code 2, and no report names a failed test"),
+        ("true", {}, r"did not create a report at out/\*\.xml"),
+        ("mkdir out; cp passed out/a.xml; exit 2", {}, "ended with exit code 2, but no report names a failed test"),
         ("sleep 600", {"time_limit": timedelta(seconds=0.3)}, "the suite took longer than 0.3 s"),
         ("true", {"command": ("no-such-runner",)}, "no-such-runner cannot be started"),
     ],

@@ -232,7 +232,7 @@ def test_a_server_that_a_build_leaves_is_gone(checkout: Path) -> None:
         ("ln -s /etc/passwd out/link", "leaves the folder"),
         ("ln -s ../build.py out/link", "leaves the folder"),
         ("ln -s /proc/self/environ out/link", "leaves the folder"),
-        ("ln build.py out/link", "has further names outside"),
+        ("ln build.py out/link", "to a file outside"),
         ("mkfifo out/pipe", "neither a file nor a folder nor a link"),
     ],
     ids=["absolute link", "link upwards", "link to a process", "hard link", "pipe"],
@@ -339,7 +339,7 @@ def test_a_build_reaches_the_registry_that_is_open_to_it_and_nothing_beside(chec
 
 
 def test_a_build_that_fails_without_a_network_says_that_it_had_none(checkout_twice: tuple[Path, Path]) -> None:
-    with pytest.raises(BuildFailed, match="name the registries that it may reach"):
+    with pytest.raises(BuildFailed, match="name the required registries"):
         built(checkout_twice[0], "exit 1")
     with pytest.raises(BuildFailed) as failed:
         built(checkout_twice[1], "exit 1", confines=Confines(registries=(Registry("pypi", "http://localhost:1/"),)))

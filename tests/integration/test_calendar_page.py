@@ -125,7 +125,9 @@ def furnish(console: Console) -> None:
     }
     sent = {"dag_run_id": BY_HAND, "logical_date": None, "conf": {"departure": SATURDAY.isoformat()}}
     assert console.ask("rita", "POST", "/api/v2/dags/train_weekly/dagRuns", sent).status_code == 200
-    voyage = PlannedRun(train="weekly", departure=SATURDAY, cut_off=SATURDAY - timedelta(hours=50), asked_by="rita")
+    planned_run = PlannedRun(
+        train="weekly", departure=SATURDAY, cut_off=SATURDAY - timedelta(hours=50), asked_by="rita"
+    )
     with console.ledger() as ledger:
         for run_id, version, outcome in ((RUN_ID, "1.1.0", "backed_out"), (BACKED_OUT_ID, "1.0.0", "deployed")):
             run = f"{RELEASE}/{run_id}"
@@ -139,7 +141,7 @@ def furnish(console: Console) -> None:
             key=f"{ENVIRONMENT_BOOKED}/1",
         )
         chain = release_chain("train_weekly", BY_HAND)
-        ledger.append(chain, TRAIN_OPENED, voyage.to_xcom(), actor="x", key="1")
+        ledger.append(chain, TRAIN_OPENED, planned_run.to_xcom(), actor="x", key="1")
         ledger.append(chain, "conflicts.found", {"conflicts": [QUORUM]}, actor="x", key="2")
 
 
@@ -191,7 +193,7 @@ def test_a_calendar_at_a_url_moves_departures_as_it_was_fetched_and_what_never_w
     planned = (MOVED - timedelta(hours=10)).astimezone(UTC)
     assert f"moved from {planned:%Y-%m-%d %H:%M} UTC by a calendar" in moved["about"]
     assert moved["id"] == f"train/weekly/{planned.isoformat()}"
-    assert found["notes"] == ["A calendar at nowhere.example is not shown: no task has fetched it here yet."]
+    assert found["notes"] == ["A calendar at nowhere.example is not shown, because it has not been fetched yet."]
 
 
 def test_a_new_train_is_shown_as_paused_until_somebody_unpauses_it(airflow: str, console: Console) -> None:

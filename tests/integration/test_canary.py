@@ -257,7 +257,7 @@ def test_after_a_good_canary_both_serve_with_all_others(release: Release, client
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        ("broken", r"Errors: Of the canary, 127\.0\.0\.1 failed all of \d+ requests"),
+        ("broken", r"Errors: In the canary, 127\.0\.0\.1 failed all of \d+ requests"),
         ("slow", "response time .ms. is high"),
     ],
 )
@@ -292,7 +292,7 @@ def test_whoever_has_the_ledger_can_count_the_failed_requests_again(release: Rel
 def test_a_canary_that_was_never_measured_fails(release: Release) -> None:
     watch = CanaryWatch(rounds=0, requests=0, since=None, until=None)
     release.left.knows("canary.watched", watch)
-    with pytest.raises(AirflowFailException, match="There are 0 rounds"):
+    with pytest.raises(AirflowFailException, match="The canary has 0 rounds"):
         release.judge(watch)
     assert kinds(release, "canary.judged")[0]["verdict"] == "fail"
 
@@ -427,10 +427,10 @@ def test_a_release_that_has_ended_takes_no_traffic_back(two_fleets: Release, out
     blue_green.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
     two_fleets.left.recorded.append(("release.closed", {"outcome": outcome}))
     before = len(two_fleets.left.recorded)
-    with pytest.raises(PolicyViolation, match=f"by the ledger it has ended as {outcome}"):
+    with pytest.raises(PolicyViolation, match=f"according to the ledger, it is closed as {outcome}"):
         traffic.restore(two_fleets.plan, two_fleets.service)
     for task in (verification.back_out, canary.end_canary):
-        with pytest.raises(AirflowFailException, match=r"The release has ended, as .+ does nothing any more"):
+        with pytest.raises(AirflowFailException, match=r".+ was not run: the release is closed"):
             task.function("bike-shop")
     assert two_fleets.weights() == [0, 100]
     assert two_fleets.left.recorded[before:] == []
@@ -442,7 +442,7 @@ def test_a_release_that_was_overtaken_takes_no_traffic_back(
     blue_green.switch_traffic.function("bike-shop", two_fleets.plan.to_xcom())
     two_fleets.left.recorded.append(("release.closed", {"outcome": "failed"}))
     monkeypatch.setattr(permits, "overtaken", lambda *_: "release_bike_shop/later changed hosts of production.")
-    with pytest.raises(AirflowFailException, match="hosts are taken back by the release that changed them last"):
+    with pytest.raises(AirflowFailException, match="only the release that changed the hosts last can back them out"):
         verification.back_out.function("bike-shop")
     assert two_fleets.weights() == [0, 100]
 

@@ -475,7 +475,7 @@ def test_the_form_shows_why_a_release_cannot_be_asked_for(airflow: str, page: Pa
     page.get_by_role("button", name="Trigger").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Trigger").last.click()
-    expect(page.get_by_text("This release cannot be asked for").first).to_be_visible()
+    expect(page.get_by_text("The release request is not valid").first).to_be_visible()
 
 
 def test_where_there_is_nothing_to_show_the_page_says_so(airflow: str, page: Page) -> None:

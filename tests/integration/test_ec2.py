@@ -80,7 +80,7 @@ def test_a_wildcard_in_a_tag_finds_no_other_fleet(ec2: Any, image: str, tags: di
 
 
 def test_finding_by_no_tags_is_refused(ec2: Any) -> None:
-    with pytest.raises(PolicyViolation, match="found by tags"):
+    with pytest.raises(PolicyViolation, match="names no tags"):
         find_hosts(ec2, {})
 
 
@@ -95,7 +95,7 @@ def test_what_is_stopped_is_started(ec2: Any, image: str, tags: dict[str, str]) 
 def test_an_instance_without_the_tags_is_not_started(ec2: Any, image: str, tags: dict[str, str]) -> None:
     ours, stranger = run(ec2, image, tags, "shop-1"), run(ec2, image, {"Service": "payroll"}, "payroll-1")
     ec2.stop_instances(InstanceIds=[ours, stranger])
-    with pytest.raises(PolicyViolation, match=f"{stranger} must not be touched"):
+    with pytest.raises(PolicyViolation, match=f"{stranger} must not be changed"):
         start_stopped(ec2, [ours, stranger], tags)
     assert {one.state for one in find_instances(ec2, tags)} == {"stopped"}
 

@@ -141,5 +141,5 @@ def test_a_dag_of_others_is_started_and_cleared_by_others(console: Console, alon
 
 
 def test_where_it_is_not_guarded_releases_are_refused(console: Console, tmp_path: Path) -> None:
-    with served(console, tmp_path) as url, pytest.raises(PolicyViolation, match="is not guarded"):
+    with served(console, tmp_path) as url, pytest.raises(PolicyViolation, match="is not protected"):
         refuse_unguarded(url)

@@ -175,7 +175,7 @@ def test_who_lost_the_right_begins_nothing_goes_on_with_nothing_and_is_a_finding
     zombie.refuse_lost("switch a host")
     comes(world)
     for asked in (zombie.admit(HOST), zombie.hold(f"switch {HOST}")):
-        with pytest.raises(LostRight, match=r"may change nothing there any more: .*that was not done"):
+        with pytest.raises(LostRight, match=r"may no longer change it: .*that was not done"):
             asyncio.run(asked)
     with pytest.raises(LostRight) as refused:
         zombie.refuse_lost("give a host back to the load balancer")
@@ -198,7 +198,7 @@ def test_the_ledger_takes_no_report_and_no_use_of_a_permit_of_who_lost_the_right
         comes = another_booking
     comes(world)
     before = world.kinds(world.old)
-    with pytest.raises(LostRight, match="The ledger takes no entry of this process any more"):
+    with pytest.raises(LostRight, match="The ledger refused an entry of this process"):
         world.put(world.old, "wave.deployed", told(zombie))
     with pytest.raises(LostRight):
         office.redeem(shown, purposes=("deploy",), environment="production")
@@ -209,7 +209,7 @@ def test_the_ledger_takes_no_report_and_no_use_of_a_permit_of_who_lost_the_right
 def test_a_token_that_was_never_given_is_none(world: World) -> None:
     holder = world.entered(world.old)
     for chain, token in ((world.new, holder.token), (world.old, holder.token + 1)):
-        with pytest.raises(LostRight, match="never got the token"):
+        with pytest.raises(LostRight, match="was not issued the token"):
             world.put(chain, "wave.deployed", {"entered": {"place": world.place, "token": token}})
     world.put(world.old, "wave.deployed", told(holder))
 
@@ -223,7 +223,7 @@ def test_a_process_that_was_stopped_before_it_entered_enters_no_more(world: Worl
     with pytest.raises(LostRight, match="try 1 has entered it since, to back_out"):
         world.entered(world.old, task="release_bike_shop/implementation.wave_2")
     world.put(world.old, "release.closed", {"outcome": "deployed"})
-    with pytest.raises(LostRight, match="has ended, and enters"):
+    with pytest.raises(LostRight, match="has ended and cannot enter"):
         world.entered(world.old, attempt=3)
     world.book(world.new)
     with pytest.raises(LostRight, match=f"is booked by {world.new}"):
@@ -309,7 +309,7 @@ def test_after_the_end_comes_only_what_the_domain_names(world: World, outcome: s
         chain = f"{world.old}-{kind}"
         world.put(chain, "release.requested", {})
         world.put(chain, "release.closed", {"outcome": outcome})
-        refused = pytest.raises(LostRight, match=f"has ended, and {kind} is not what may follow")
+        refused = pytest.raises(LostRight, match=f"has ended, and {kind} must not follow")
         with nullcontext() if kind in may else refused:
             world.put(chain, kind, {"permit": {}}, "after")
 

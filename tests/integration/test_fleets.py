@@ -96,7 +96,7 @@ def test_stopped_hosts_of_both_fleets_are_started(clients: dict[str, Any], group
 def test_traffic_that_goes_to_both_is_nobodys_to_guess(clients: dict[str, Any], groups: dict[str, str]) -> None:
     both = (groups["shop"], groups["shop-green"])
     Traffic(clients["elbv2"], both).share(dict.fromkeys(both, 50))
-    with pytest.raises(DeployError, match="2 of them have traffic, and one should"):
+    with pytest.raises(DeployError, match="2 of them have traffic; expected: one"):
         fleets.serving(environment())
 
 
@@ -108,7 +108,7 @@ def test_the_groups_of_a_canary_are_found_before_anything_is_done(
     found = fleets.ready("shop", "production", shop)
     assert found.canary_groups == (groups["shop-canary"], groups["shop-baseline"])
     other = environment(strategy="canary", canary={**asked, "target_group": "nowhere"}, waves=[1, "100%"])
-    with pytest.raises(AssetMissing, match="There is no target group nowhere"):
+    with pytest.raises(AssetMissing, match="The target group nowhere does not exist"):
         fleets.ready("shop", "production", other)
 
 
@@ -137,8 +137,8 @@ def test_what_production_lacks_is_said_and_nothing_is_changed(clients: dict[str,
     found = fleets.lacking(environment(strategy="canary", canary=canary, waves=[1, "100%"]))
     assert [sentence.partition(".")[0] for sentence in found] == [
         "blue-2 would need to be started",
-        "There is no target group no-canary",
-        "There is no target group no-baseline",
+        "The target group no-canary does not exist",
+        "The target group no-baseline does not exist",
     ]
     assert ec2.describe_instances()["Reservations"] == before
 

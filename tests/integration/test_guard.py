@@ -354,7 +354,7 @@ def test_a_dag_that_only_bears_the_name_is_trusted_with_nothing_and_stays_under_
     ):
         answer = console.ask(user, method, path, body)
         assert answer.status_code == 403, answer.text
-        assert "none of Interlock's" in answer.json()["detail"]
+        assert "not Interlock's" in answer.json()["detail"]
         assert "others.py" in answer.json()["detail"]
     assert console.ask("admin", "DELETE", f"{dag}/dagRuns/{RUN}").status_code == 403
     assert console.ask("admin", "DELETE", dag).status_code == 403
@@ -375,7 +375,7 @@ def test_an_account_whose_password_an_administrator_set_answers_when_a_second_pe
     assert changed.status_code == 200, changed.text
     answer = console.ask("fay", "PATCH", ballot, {"chosen_options": ["Approve"]})
     assert answer.status_code == 403
-    assert "The password of fay was set anew" in answer.json()["detail"]
+    assert "The password of fay was reset" in answer.json()["detail"]
     (found,) = [one for one in console.entries(INSTALLATION, "finding") if one.payload.get("found") == DOUBTED]
     assert console.attempts(user="fay", by="account")
     with console.ledger() as ledger:

@@ -28,7 +28,8 @@ from interlock.domain.errors import (
     ReleaseError,
     TransientError,
 )
-from interlock.domain.ledger.chain import IN_ANY_CASE, first_break
+from interlock.domain.ledger.chain import IN_ANY_CASE
+from interlock.domain.ledger.integrity import first_break
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED, WITNESSED
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack import postgres
@@ -160,7 +161,7 @@ def test_same_key_in_another_chain_is_another_thing(ledger: Ledger, chain: str) 
 
 def test_what_may_happen_once_is_recorded_once(ledger: Ledger, chain: str) -> None:
     entry = ledger.append_once(chain, "permit.used", {"wave": 1}, actor="wave_1", key="permit-1")
-    with pytest.raises(AlreadyRecorded, match="'permit-1' is in the chain") as refused:
+    with pytest.raises(AlreadyRecorded, match="'permit-1' is already in the chain") as refused:
         ledger.append_once(chain, "permit.used", {"wave": 1}, actor="wave_1", key="permit-1")
     assert refused.value.entry == entry
 
@@ -267,14 +268,14 @@ def at_offset(settings: Settings, offset: timedelta) -> Ledger:
 
 def test_clock_that_was_turned_back_is_refused(server: Settings, ledger: Ledger, chain: str) -> None:
     record(ledger, chain, "first")
-    with pytest.raises(ClockError, match=r"but entry 1 of the chain .* Next: set the clock right"):
+    with pytest.raises(ClockError, match=r"but entry 1 of the chain .* Next: correct the clock"):
         record(at_offset(server, timedelta(minutes=-1)), chain, "second")
     assert len(ledger.entries(chain)) == 1
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_clock_far_from_the_servers_is_refused(server: Settings, chain: str, hours: int) -> None:
-    with pytest.raises(ClockError, match="that of the ledger's database"):
+    with pytest.raises(ClockError, match="but the clock of the ledger's database"):
         record(at_offset(server, timedelta(hours=hours)), chain, "first")
 
 
@@ -359,11 +360,11 @@ def test_each_key_signs_for_itself(ledger: Ledger, chain: str, signer: Signer, t
     assert ledger.check(chain, [signer.public_key, new.public_key]) is None
     broken = ledger.check(chain, [new.public_key])
     assert broken is not None
-    assert broken.sentence == f"Entry 1 of the chain {chain} has a signed head that no known key signed."
+    assert broken.sentence == f"Entry 1 of the chain {chain} has a signature of an unknown key."
 
 
 def test_empty_chain_has_no_head(ledger: Ledger, chain: str, signer: Signer) -> None:
-    with pytest.raises(LedgerError, match="nothing to sign"):
+    with pytest.raises(LedgerError, match="has no entries to sign"):
         ledger.sign_head(chain, signer)
 
 
@@ -403,7 +404,7 @@ def test_forged_head_is_noticed_and_not_returned(server: Settings, ledger: Ledge
     columns = "chain, sequence, hash, key_id, envelope"
     values = f"'{chain}', 1, '{last.hash}', '{signer.key_id}', '{{\"payload\": \"e30=\"}}'"
     run_as(server, postgres.LEDGER_WRITER, f"INSERT INTO ledger.heads ({columns}) VALUES ({values})")
-    with pytest.raises(LedgerBroken, match="no known key signed"):
+    with pytest.raises(LedgerBroken, match="a signature of an unknown key"):
         ledger.sign_head(chain, signer)
     assert ledger.check(chain, [signer.public_key]) is not None
     other = record(ledger, f"{chain}/2", "first")
@@ -428,7 +429,7 @@ def test_head_that_was_signed_for_something_else_is_noticed(
     )
     broken = ledger.check(chain, [signer.public_key])
     assert broken is not None
-    assert "has a signed head that says something else" in broken.sentence
+    assert "has a signature for other content" in broken.sentence
 
 
 # --- what the database refuses ---------------------------------------------------------------------------------------
@@ -702,9 +703,9 @@ def test_check_prints_every_chain_and_names_the_break(
             cursor.execute("GRANT DELETE ON ledger.heads TO interlock_ledger_writer")
         assert main(["ledger", "check", "--key", key]) == 1
         assert capsys.readouterr().out.splitlines() == [
-            "BROKEN: the trigger append_only of ledger.entries is gone or switched off.",
-            "BROKEN: interlock_ledger_writer may change or remove rows of ledger.heads.",
-            "BROKEN: Entry 1 of the chain installation was changed: its hash is not that of its content.",
+            "BROKEN: the trigger append_only of ledger.entries is missing or disabled.",
+            "BROKEN: interlock_ledger_writer can change or delete rows of ledger.heads.",
+            "BROKEN: Entry 1 of the chain installation was changed: its hash does not match its content.",
         ]
 
 

@@ -115,7 +115,7 @@ def test_draining_and_giving_back_twice_changes_nothing(elbv2: Any, arn: str, in
 
 def test_a_target_group_is_found_by_its_name(elbv2: Any, arn: str, name: str) -> None:
     assert find_target_group(elbv2, name) == arn
-    with pytest.raises(AssetMissing, match=f"There is no target group {name}-2"):
+    with pytest.raises(AssetMissing, match=f"The target group {name}-2 does not exist"):
         find_target_group(elbv2, f"{name}-2")
 
 
@@ -249,7 +249,7 @@ def test_shares_are_given_to_every_listener_and_rule_and_taken_back(elbv2: Any, 
     assert traffic.live() == main
     assert traffic.share({main: 80, canary: 10, baseline: 10})
     assert weights(elbv2, listener) == [[80, 10, 10], [80, 10, 10]]
-    with pytest.raises(DeployError, match="3 of them have traffic, and one should"):
+    with pytest.raises(DeployError, match="3 of them have traffic; expected: one"):
         traffic.live()
     assert traffic.share({main: 100})
     assert weights(elbv2, listener) == [[100, 0, 0], [100, 0, 0]]
@@ -280,7 +280,7 @@ def test_what_forwards_elsewhere_too_is_left_alone_and_told(elbv2: Any, groups: 
 
 
 def test_groups_that_nothing_forwards_to_are_told(elbv2: Any, arn: str) -> None:
-    with pytest.raises(DeployError, match="no listener and no rule forwards to them"):
+    with pytest.raises(DeployError, match="no listener or rule forwards to them"):
         Traffic(elbv2, (arn,)).shares()
 
 

@@ -88,7 +88,7 @@ def test_an_account_that_does_not_answer_is_tried_again_and_named(aws: Any) -> N
         keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
         return boto3.client(service, endpoint_url="http://127.0.0.1:9", region_name="eu-west-3", **keys)
 
-    with pytest.raises(TransientError, match="AWS does not say through aws what belongs to production"):
+    with pytest.raises(TransientError, match="The production resources could not be read from AWS through aws"):
         production_of([SHOP], groups=[], aws=nobody, login=lambda _: None)
 
 

@@ -108,7 +108,7 @@ def test_what_is_not_known_is_noted_and_is_no_coverage(tmp_path: Path, monkeypat
     report = judged(tmp_path, monkeypatch, coverage=[empty], components=[])
     assert failed(report) == [("coverage", "the coverage of at least 1 files was measured (found 0)")]
     assert report.notes == (
-        "The coverage report lists no lines, so nothing is known of what the tests ran.",
+        "The coverage report lists no lines, so the coverage is unknown.",
         "Coverage is unknown of files without lines: __init__.py.",
         "Components and their licences are unknown: the bill of materials (names no component).",
     )

@@ -422,7 +422,7 @@ def test_a_host_that_no_release_touched_is_a_baseline_once_and_a_change_of_it_a_
     assert run(reconcile_hosts.check_hosts) == 1
     assert run(reconcile_hosts.check_hosts) == 0
     (found,) = ledger.entries(INSTALLATION, kind="finding")
-    assert "runs 9.9.9-deadbeef of bike-shop, and by the ledger it runs 1.0.0-0123456789ab" in found.payload["what"]
+    assert "runs 9.9.9-deadbeef of bike-shop, but the ledger says 1.0.0-0123456789ab" in found.payload["what"]
     asked = [chain for chain in ledger.chains() if chain.startswith("reconcile/")]
     assert {entry.kind for entry in ledger.entries(asked[0])} == {"permit.issued", "permit.used"}
 
@@ -705,7 +705,7 @@ def test_a_host_that_is_still_down_is_waited_for(
 @pytest.mark.parametrize(
     ("kind", "payload", "chain", "said"),
     [
-        ("finding", {"what": "Somebody was at it."}, CHAIN, "There is a finding about the release"),
+        ("finding", {"what": "Somebody was at it."}, CHAIN, "The release has a finding"),
         (
             "version.marked_bad",
             {"service": "bike-shop", "environment": "production", "version": "1.1.0", "by": "rita", "reason": "Broken"},

@@ -1,1 +1,1 @@
-"""The outside world, one module per kind of thing; each function is handed its client."""
+"""Access to the outside world, one room for each kind of system; each function gets its client as an argument."""

@@ -30,7 +30,9 @@ def send(smtp: SmtpHook, *, to: Sequence[str], subject: str, text: str, message_
     """
     if not smtp.from_email:
         raise ReleaseError(
-            "The SMTP connection names no sender.", who="the platform engineer", next_step="set from_email in its extra"
+            "The SMTP connection has no sender address.",
+            who="the platform engineer",
+            next_step="set from_email in its extra",
         )
     try:
         smtp.send_email_smtp(
@@ -46,4 +48,4 @@ def send(smtp: SmtpHook, *, to: Sequence[str], subject: str, text: str, message_
             next_step="correct the audience's addresses in its catalogue file",
         ) from error
     except (smtplib.SMTPException, OSError) as error:
-        raise TransientError(f"The mail server did not take the message to {', '.join(to)}: {error}") from error
+        raise TransientError(f"The mail server did not accept the message to {', '.join(to)}: {error}") from error

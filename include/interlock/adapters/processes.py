@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO
 
 MARK = "INTERLOCK_COMMAND"
-"""Environment variable by which a command's children are found again, those that left its process group too."""
+"""Environment variable by which all of a command's children are found, even outside of its process group."""
 
 _GRACE = 2.0
-"""Seconds between SIGTERM and SIGKILL: git takes its lock files away in them."""
+"""Seconds between SIGTERM and SIGKILL, in which git removes its lock files."""
 
 _LOOKS = 20
 
@@ -143,7 +143,7 @@ def _listen(
     *,
     stop: bool,
 ) -> tuple[bool, str]:
-    """Collect output until the command ends; return whether its time is up, or why else it has to be stopped."""
+    """Collect output until the command ends; return whether it timed out, or another reason to stop it."""
     with selectors.DefaultSelector() as selector:
         for pipe in kept:
             os.set_blocking(pipe.fileno(), False)
@@ -178,7 +178,7 @@ def _read(selector: selectors.BaseSelector, *, wait: float) -> bool:
 
 
 def _exited(process: subprocess.Popen[bytes]) -> bool:
-    """Tell whether the command has ended, without reaping it: its process group's number must not be given away."""
+    """Tell whether the command has ended, without reaping it: its process group's id must stay reserved."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
@@ -201,7 +201,7 @@ def _signal(group: int, number: int) -> None:
 
 
 def _end_marked(mark: str) -> None:
-    """Kill every process that carries ``mark``; look again, because one may have started another meanwhile."""
+    """Kill every process with ``mark``; repeat, because a process may have started another in the meantime."""
     import psutil
 
     for _ in range(_LOOKS):

@@ -22,22 +22,22 @@ from interlock.domain.quality.rows import SUITE_TITLES
 from interlock.locations import TEMPLATES
 
 MAX_LINE_LENGTH = 300
-"""Characters of one value; the whole is in the records."""
+"""Maximum characters of one value; the records have the full value."""
 NOTHING = "—"
 
 MEANS_SOMETHING = re.compile(r"([\\`*\[\]~]|(?<![^\W_])_|_(?![^\W_]))")
 """What Markdown reads within a line; what it reads only at a line's beginning cannot get there from a value."""
 REFERENCES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
-"""Written as references, which hold within tables, too."""
+"""Characters that are written as references, which also work within tables."""
 LINKED = re.compile(r"(://|www(?=\.)|@)", re.IGNORECASE)
-"""What Markdown on GitHub's lines makes links of by itself, even if it is escaped; an invisible joiner prevents it."""
+"""Text that GitHub's Markdown turns into links even if it is escaped; an invisible joiner prevents that."""
 LEADS_SOMEWHERE = re.compile(r"(\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=[#A-Za-z]))")
 """What begins the target of a link or an image, a tag, or a character by its number."""
 JOINER = "\N{WORD JOINER}"
 MAX_DOCUMENT_LENGTH = 20_000
 """Characters of a document that are shown."""
 HIDDEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
-"""Unicode's control, format and private characters: nobody sees them, and they turn what people do see."""
+"""Unicode's control, format and private characters, which are invisible or change the direction of text."""
 
 
 class Markdown(str):
@@ -75,7 +75,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def escape(value: Any) -> str:
-    """Return a value as Markdown that reads as the value's text, on one line, and means nothing more."""
+    """Return a value as Markdown that shows exactly the value's text, on one line."""
     if isinstance(value, Markdown):
         return value
     text = MEANS_SOMETHING.sub(r"\\\1", LINKED.sub(rf"\1{JOINER}", _one_line(_said(value))))
@@ -107,7 +107,7 @@ def link(text: str, path: str) -> Markdown:
 
 
 def named(user: str, names: Mapping[str, str]) -> str:
-    """Return a person's name with the user name, which is all there is of somebody whom no board book knows."""
+    """Return a person's name with the user name; only the user name, if the board book does not list the person."""
     return f"{names[user]} ({user})" if user in names else user
 
 
@@ -128,7 +128,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def quoted(text: str) -> Markdown:
-    """Return a document of somebody else's as a quotation, which it cannot end by itself.
+    """Return another author's document as a quotation, which the document cannot end.
 
     Its headings, lists and emphasis stay; its links, images and HTML are shown as they are written, and lead nowhere.
     What is too long ends with a line that says so.

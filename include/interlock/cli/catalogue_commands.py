@@ -49,7 +49,8 @@ def schemas(folder: Folder = None) -> None:
 
     Editors check the files with these schemas.
     """
-    from interlock.adapters.catalogue.catalogue import refuse_missing, write_schemas
+    from interlock.adapters.catalogue.catalogue import refuse_missing
+    from interlock.adapters.catalogue.schemas import write_schemas
 
     where = folder or catalogue_folder()
     refuse_missing(where)

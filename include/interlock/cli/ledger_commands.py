@@ -72,4 +72,4 @@ def correct_clock(
         from interlock.adapters.ledger import owner
 
         entry = owner.correct_clock(chain, actor=actor, reason=reason)
-        print(f"Entry {entry.sequence} of {entry.chain} says that the clock was wrong.")
+        print(f"Entry {entry.sequence} of {entry.chain} records that the clock was wrong.")

@@ -17,15 +17,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from interlock.adapters.airflow.connections import stored_connection
-from interlock.adapters.calendars.calendars import public_holidays
 from interlock.adapters.calendars.conflicts import conflicts_of_trains
 from interlock.adapters.calendars.copies import CopiesThere
+from interlock.adapters.calendars.holidays import public_holidays
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.source import git
 from interlock.adapters.trains.boarding import Platform
-from interlock.adapters.trains.history import TrainHistory, journeys
+from interlock.adapters.trains.history import TrainHistory, train_histories
 from interlock.console.control.open_runs import runs_under_way, unpaused
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import Catalogue, Service
@@ -65,7 +65,7 @@ def show(folder: Path, console: Console, *, with_ledger: bool, copies_in: Path) 
     with open_ledger(stored_connection("interlock_ledger")) as ledger:
         platform = Platform(catalogue, ledger, opened)
         alive = runs_under_way()
-        going = [one for one in journeys(ledger) if one.arrival is None and one.run in alive]
+        going = [one for one in train_histories(ledger) if one.arrival is None and one.run in alive]
         for train in table.trains.values():
             show_departures(train, catalogue, calendars, console)
             show_what_runs(train, going, console, is_paused=dag_of_train(train.name) not in makes_runs)
@@ -99,10 +99,10 @@ def show_what_runs(train: Train, going: Iterable[TrainHistory], console: Console
         dag_id = dag_of_train(train.name)
         console.print(f"  paused: nothing departs before somebody unpauses its Dag, {dag_id}", style="yellow")
     for one in going:
-        if one.voyage is not None and one.voyage.train == train.name:
+        if one.planned_run is not None and one.planned_run.train == train.name:
             does = "departed" if one.departed else "departs"
-            sent = f", sent by {one.voyage.asked_by}" if one.voyage.asked_by else ""
-            said = f"  under way: {does} {_local(one.departed or one.voyage.departure, train)}{sent} ({one.run})"
+            sent = f", sent by {one.planned_run.asked_by}" if one.planned_run.asked_by else ""
+            said = f"  under way: {does} {_local(one.departed or one.planned_run.departure, train)}{sent} ({one.run})"
             console.print(escape(said), highlight=False)
 
 

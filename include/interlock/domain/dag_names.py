@@ -33,17 +33,17 @@ def dag_of_release(service: str) -> str:
 
 
 def dag_of_rollback(service: str) -> str:
-    """Return the Dag that takes a service back to a release that it ran before."""
+    """Return the Dag that rolls a service back to an earlier release."""
     return ROLLBACKS + service.replace("-", "_")
 
 
 def is_rollback(dag_id: str) -> bool:
-    """Tell whether a Dag of Interlock's takes a service back, by its name."""
+    """Tell by its name whether a Dag of Interlock rolls a service back."""
     return dag_id.startswith(ROLLBACKS)
 
 
 def dags_of_service(service: str) -> tuple[str, str]:
-    """Return the Dags that change what hosts run of a service: the one that releases it, and the one that goes back."""
+    """Return the Dags that change the hosts of a service: its release Dag and its rollback Dag."""
     return dag_of_release(service), dag_of_rollback(service)
 
 
@@ -53,7 +53,7 @@ def dag_of_train(train: str) -> str:
 
 
 def file_of(dag_id: str) -> str | None:
-    """Return the file that makes a Dag of this name, if Interlock made it; None: Interlock makes none of this name."""
+    """Return the file that defines a Dag of this name, if Interlock defines it; None: it does not."""
     name = dag_id.lower()
     if name in WATCHMEN:
         return f"{name}.py"
@@ -84,7 +84,7 @@ class Home(Model):
     folder: str = ""
 
     def place_of(self, dag_id: str) -> Place | None:
-        """Return where a Dag of Interlock's is made; None: Interlock makes none of this name."""
+        """Return where a Dag of Interlock is defined; None: Interlock defines no Dag of this name."""
         file = file_of(dag_id)
         return (
             None if file is None else Place(bundle=self.bundle, file=f"{self.folder}/{file}" if self.folder else file)
@@ -99,7 +99,7 @@ def home_of(setting: str | None) -> Home:
     bundle, _, folder = (setting or HOME).partition(":")
     if not bundle.strip():
         raise CatalogueError(
-            f"INTERLOCK_DAGS is {setting!r}, which names no bundle.",
+            f"INTERLOCK_DAGS is {setting!r}, which does not name a bundle.",
             rule="INTERLOCK_DAGS is bundle or bundle:folder, as [dag_processor] dag_bundle_config_list names bundles",
             who="the platform engineer",
             next_step=f"set it, or leave it out for {HOME}",
@@ -115,20 +115,20 @@ def unsafe_run(run_id: Any) -> str:
     if run_id is None or (isinstance(run_id, str) and RUN_ID.fullmatch(run_id)):
         return ""
     return (
-        f"A run under release control cannot be called {str(run_id)[:100]!r}. Rule: its name begins with a letter or a "
-        "digit, and has from 2 to 250 letters, digits, and _ . : + - in it: in an address, . and ~ stand for something "
-        "else. Next: leave dag_run_id out; Airflow then names the run."
+        f"{str(run_id)[:100]!r} is not a valid run id under release control. Rule: a run id starts with a letter or a "
+        "digit, and consists of 2 to 250 letters, digits and the characters _ . : + - (in a URL, . and ~ have a "
+        "special meaning). Next: leave dag_run_id out; Airflow then creates the run id."
     )
 
 
 def stranger(dag_id: str, found: Place, home: Home) -> str:
-    """Say what is wrong with a Dag that has a name of Interlock's; empty: Interlock's own file made it."""
+    """Return what is wrong with a Dag that has the name of an Interlock Dag; empty: Interlock's own file defines it."""
     wanted = home.place_of(dag_id)
     if wanted is None or found == wanted:
         return ""
     return (
-        f"The Dag {dag_id} is none of Interlock's: Airflow has it from {found}, and Interlock makes it in {wanted}. "
-        "Rule: who bears the name of a Dag of Interlock's is not trusted for it (INTERLOCK_DAGS says where Interlock's "
-        "are). Who can change it: whoever deploys Dags. Next: take the other file away or rename its Dag; Airflow then "
-        "reads Interlock's again."
+        f"The Dag {dag_id} is not Interlock's: Airflow loaded it from {found}, but Interlock defines it in {wanted}. "
+        "Rule: a Dag with the name of an Interlock Dag must come from Interlock's files (INTERLOCK_DAGS says where "
+        "they are). Who can change it: the people who deploy Dags. Next: remove the other file or rename its Dag. "
+        "Airflow then loads Interlock's Dag again."
     )

@@ -4,16 +4,16 @@
 
     ReleaseError
     ├── CatalogueError        a YAML file of the catalogue is wrong (file, line, key, found, allowed)
-    ├── RequestRefused        what was asked for at the trigger form cannot be released
+    ├── RequestRefused        the request has values that cannot be released
     ├── PolicyViolation       a rule of the policy forbids this
     │   ├── HeldBack          a rollout may not continue now: no permit, an emergency stop or a freeze
-    │   └── LostRight         what was permitted then is not any more: others came, or the release has ended
+    │   └── LostRight         the permission was lost: another process came, or the release has ended
     ├── SourceError           the repository, the ref or the commit is not what it should be
     ├── AssetMissing          a host, load balancer or tool that the release needs is not there
     ├── BuildFailed           the service's own build tool failed, ran too long, or left nothing
     ├── DigestMismatch        bytes are not the bytes that were recorded
     ├── QualityRejected       an expectation failed; carries the rows
-    ├── GateRejected          people said no, or nobody answered in time
+    ├── GateRejected          people rejected it, or no answer came in time
     ├── DeployError           a host could not be brought to the release
     │   └── HostUnreachable   no connection: refused, timed out, unknown or changed host key
     ├── VerificationFailed    production does not behave as it did before
@@ -61,7 +61,7 @@ class CatalogueError(ReleaseError, ValueError):
 
 
 class RequestRefused(ReleaseError, ValueError):
-    """A release was asked for with values that cannot be released."""
+    """A request has values that cannot be released."""
 
 
 class PolicyViolation(ReleaseError, ValueError):
@@ -73,7 +73,7 @@ class HeldBack(PolicyViolation):
 
 
 class LostRight(PolicyViolation):
-    """Who was permitted to do this is not any more: somebody came after, or the release has ended."""
+    """A process lost its permission: another process came after it, or the release has ended."""
 
 
 class SourceError(ReleaseError):
@@ -85,7 +85,7 @@ class AssetMissing(ReleaseError):
 
 
 class BuildFailed(ReleaseError):
-    """The service's own build tool failed, ran too long, or left nothing."""
+    """The service's own build tool failed, ran too long, or created no output."""
 
 
 class DigestMismatch(ReleaseError):
@@ -97,7 +97,7 @@ class QualityRejected(ReleaseError):
 
 
 class GateRejected(ReleaseError):
-    """People said no, or nobody answered in time."""
+    """People rejected it, or no answer came in time."""
 
 
 class DeployError(ReleaseError):
@@ -113,11 +113,11 @@ class VerificationFailed(ReleaseError):
 
 
 class LedgerError(ReleaseError):
-    """The ledger refuses an entry, or does not hold."""
+    """The ledger refused an entry, or is not intact."""
 
 
 class LedgerConflict(LedgerError):
-    """The key of an entry stands for something else already."""
+    """The key of an entry already exists with other content."""
 
 
 class AlreadyRecorded(LedgerError):
@@ -129,11 +129,11 @@ class AlreadyRecorded(LedgerError):
 
 
 class ClockError(LedgerError):
-    """The clock stands where an entry would be out of order."""
+    """The clock is at a time at which an entry would be out of order."""
 
 
 class LedgerBroken(LedgerError):
-    """An entry was changed, removed, moved or slipped in; ``broken`` says which."""
+    """An entry was changed, removed, moved or inserted; ``broken`` names the entry."""
 
     def __init__(self, what: str, *, broken: Break, rule: str = "", who: str = "", next_step: str = "") -> None:
         super().__init__(what, rule=rule, who=who, next_step=next_step)

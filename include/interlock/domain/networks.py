@@ -11,7 +11,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def may_be_asked(address: Address, networks: Sequence[Network]) -> bool:
-    """Say whether an address is on the Internet, or in one of some networks; what is local to a link never is."""
+    """Tell whether an address is on the Internet or in one of some networks; a link-local address never is."""
     real = _unwrapped(address)
     if real.is_link_local or real.is_multicast or real.is_unspecified:
         return False

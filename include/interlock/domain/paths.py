@@ -35,8 +35,8 @@ def question_page(dag_id: str, run_id: str, task_id: str, map_index: int) -> str
 def docs_prefix(dag_id: str, run_id: str, stage: str) -> str:
     """Return the folder of a stage's data docs below the artifact store's root.
 
-    :raises ValueError: no Dag and no stage is called that; a name can climb nowhere.
+    :raises ValueError: it is not a Dag id or a stage, so that a name cannot leave the root.
     """
     if not SAFE_DAG_ID.fullmatch(dag_id) or not STAGE.fullmatch(stage):
-        raise ValueError(f"{dag_id!r} is no Dag id, or {stage!r} is no stage")
+        raise ValueError(f"{dag_id!r} is not a Dag id, or {stage!r} is not a stage")
     return f"docs/{dag_id}/{run_slug(run_id)}/{stage}"

@@ -70,7 +70,7 @@ class PolicyInForce(Record):
 
 
 class RiskTerm(Model):
-    """One term of the risk, as the formula printed it."""
+    """One term of the calculated risk."""
 
     name: str
     points: float
@@ -100,9 +100,9 @@ class PastRelease(Model):
 
 
 class Waiver(Record):
-    """A failed expectation that somebody answers for; the failure stays as it is."""
+    """A failed expectation that a person accepted; the failure stays on record."""
 
-    expectation: str = Field(min_length=1, description="What was expected, word for word as the report says it")
+    expectation: str = Field(min_length=1, description="The expectation, with the exact words of the report")
     suite: str
     reason: str = Field(min_length=1, max_length=4000)
     by: str = Field(description="User name of who gave it")
@@ -110,13 +110,13 @@ class Waiver(Record):
     until: datetime = Field(description="From then on it does not count")
 
     def covers(self, failure: FailedExpectation, now: datetime) -> bool:
-        """Say whether this waiver is of a failure, and still holds."""
+        """Tell whether this waiver covers a failure and is still in force."""
         same = (self.suite, self.expectation) == (failure.suite, failure.expected)
         return same and self.at <= now < self.until
 
 
 class RunningRelease(Model):
-    """What one host says that it runs."""
+    """The release that one host reports."""
 
     host: str
     release: str | None = Field(description="<version>-<digest's first 12 digits>; none: nothing yet")
@@ -193,12 +193,12 @@ class BuildEnvironment(Model):
     """Where a build or a suite ran, and what it could reach from there."""
 
     isolated: bool
-    how: str = Field(description="What kept it apart from the platform, or why nothing did")
+    how: str = Field(description="How it was isolated from the platform, or why it was not")
     reaches: tuple[str, ...] = Field((), description="Places on the network that were open to it")
 
 
 class Artifact(Record):
-    """Stage 4: one immutable bundle, and what proves where it comes from."""
+    """Stage 4: one immutable bundle, and the proof of its origin."""
 
     service: str
     version: str
@@ -217,7 +217,7 @@ class Artifact(Record):
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older artifacts did not have, so that what was recorded keeps its digest."""
+        """Omit fields that older artifacts did not have, so that recorded artifacts keep their digest."""
         plain: dict[str, Any] = dump(self)
         return _without_nones(plain, _ADDED_TO_BUILDS)
 
@@ -233,7 +233,7 @@ def release_name(version: str, sha256: str) -> str:
 
 
 class HostResult(Model):
-    """What happened on one host."""
+    """The result of one host."""
 
     host: str
     instance_id: str
@@ -250,7 +250,7 @@ class HostResult(Model):
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older results did not have, so that what was recorded keeps its digest."""
+        """Omit fields that older results did not have, so that recorded results keep their digest."""
         plain: dict[str, Any] = dump(self)
         for name in ("warnings", "may_pass", "held_back"):
             if not plain[name]:
@@ -279,7 +279,7 @@ class SuiteRuns(Record):
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older runs did not have, so that what was recorded keeps its digest."""
+        """Omit fields that older runs did not have, so that recorded runs keep their digest."""
         plain: dict[str, Any] = dump(self)
         return _without_nones(plain, _ADDED_TO_BUILDS)
 
@@ -323,12 +323,12 @@ class QualityReport(Record):
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older reports did not have, so that what was recorded keeps its digest."""
+        """Omit fields that older reports did not have, so that recorded reports keep their digest."""
         plain = _without_nones(dump(self), _ADDED_TO_BUILDS)
         return {name: value for name, value in plain.items() if name != "notes" or value}
 
     def reason(self) -> str:
-        """Say which rows broke which expectation, in one paragraph."""
+        """Describe in one paragraph which rows failed which expectation."""
         lines = [
             f"{failure.suite}: {failure.expected}{_broken_by(failure)}"
             + (f" and {failure.row_count - len(failure.rows)} more" if failure.row_count > len(failure.rows) else "")
@@ -340,7 +340,7 @@ class QualityReport(Record):
 class Vote(Model):
     """One answered human request, from Airflow's own record of it."""
 
-    user: str | None = Field(description="Who answered; none: nobody did")
+    user: str | None = Field(description="User name of the person who answered; none: no answer")
     assigned: str = Field(description="Whose ballot it was")
     choice: str
     comment: str = ""
@@ -354,7 +354,7 @@ class Decision(Record):
     subject: Literal["plan", "acceptance", "board", "canary", "failure"]
     digest: Sha256 = Field(description="Of what was decided on")
     approved: bool
-    required: bool = Field(description="False: the policy asks nobody")
+    required: bool = Field(description="False: the policy requires no answer")
     expired: bool = Field(False, description="Not approved because too few answered in time")
     reason: str
     votes: tuple[Vote, ...] = ()
@@ -371,7 +371,7 @@ class BackOutPlan(Model):
 
 
 _ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance", "train"})
-"""Of a rollout plan: fields that came later."""
+"""Fields that were added to the rollout plan later."""
 _ADDED_TO_BUILDS = frozenset({"surroundings", "not_isolated"})
 """The same of an artifact, of the runs of suites, and of a quality report."""
 _ADDED_TO_STRATEGY = frozenset({"zones_healthy"})
@@ -391,7 +391,7 @@ class Strategy(Model):
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older plans did not have, so that what was decided on keeps its digest."""
+        """Omit fields that older plans did not have, so that approved plans keep their digest."""
         plain: dict[str, Any] = dump(self)
         return _without_nones(plain, _ADDED_TO_STRATEGY)
 
@@ -460,7 +460,9 @@ class RolloutPlan(Record):
     waves: tuple[tuple[Host, ...], ...]
     target_group: str | None
     not_before: datetime | None
-    decide_by: datetime | None = Field(description="When silence becomes a rejection; none: nobody is asked")
+    decide_by: datetime | None = Field(
+        description="Time after which a missing answer is a rejection; none: no vote is required"
+    )
     back_out: BackOutPlan
     policy_digest: Sha256
     quality_digest: Sha256
@@ -475,7 +477,7 @@ class RolloutPlan(Record):
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older plans did not have, so that what was decided on keeps its digest."""
+        """Omit fields that older plans did not have, so that approved plans keep their digest."""
         plain: dict[str, Any] = dump(self)
         return _without_nones(plain, _ADDED)
 
@@ -496,7 +498,7 @@ class RolloutPlan(Record):
 
 
 class Communication(Record):
-    """Stage 8: who was told what."""
+    """Stage 8: who was notified of what."""
 
     notes: Blob = Field(description="The release notes, Markdown")
     sent: dict[str, tuple[str, ...]] = Field(description="Audience: the addresses its message went to")
@@ -517,7 +519,7 @@ class LoadResult(Model):
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older results did not have, so that what was recorded keeps its digest."""
+        """Omit fields that older results did not have, so that recorded results keep their digest."""
         plain: dict[str, Any] = dump(self)
         if not self.failures:
             del plain["failures"]
@@ -573,7 +575,7 @@ class VerificationReport(Record):
     docs: str
 
     def reason(self) -> str:
-        """Say what is wrong in production, in one paragraph."""
+        """Describe the problems in production in one paragraph."""
         return "; ".join(f"{failure.suite}: {failure.expected}{_broken_by(failure)}" for failure in self.failures)
 
 

@@ -130,8 +130,6 @@ class Settings(Model):
         """Return the variables that give another process the same settings."""
         return {variable: str(getattr(self, name)) for name, variable in VARIABLES.items()}
 
-    # --- hosts
-
     def hosts(self) -> tuple[EstateHost, ...]:
         """Return the hosts that the estate starts with."""
         return tuple(
@@ -158,8 +156,6 @@ class Settings(Model):
         """Return the user name that SSH connections log in with: sshd knows only users of this machine."""
         return "deployer" if self.ssh_server == "embedded" else pwd.getpwuid(getuid()).pw_name
 
-    # --- ports
-
     def ports(self) -> tuple[Port, ...]:
         """List every address that the stack listens on, with the variable that changes it."""
         central = [
@@ -182,8 +178,6 @@ class Settings(Model):
     def airflow_url(self) -> str:
         """Return the URL of Airflow's UI and API."""
         return f"http://{LOOPBACK}:{self.airflow_port}"
-
-    # --- places
 
     @property
     def estate(self) -> Path:

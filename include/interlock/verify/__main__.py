@@ -53,7 +53,7 @@ EFFECTS = {  # what changes hosts or traffic: what its permit is for
 HELD_BACK = ("No permit:", "The wave is halted:")  # in the errors of older packs, which have no held_back
 SHOWN = 20  # findings of one check: what is wrong a thousand times is wrong for one reason
 
-# --- Ed25519 (RFC 8032, section 5.1): points are (X, Y, Z, T) with x = X/Z, y = Y/Z, x*y = T/Z -----------------------
+# Ed25519 (RFC 8032, section 5.1): points are (X, Y, Z, T) with x = X/Z, y = Y/Z, x*y = T/Z
 
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
@@ -108,7 +108,7 @@ def signature_holds(key: bytes, message: bytes, signature: bytes) -> bool:
     return encode_point(result) == signature[:32]
 
 
-# --- ECDSA with SHA-256 on P-256 (FIPS 186-5): points are (x, y), None is the neutral one; y*y = x*x*x - 3*x + B ------
+# ECDSA with SHA-256 on P-256 (FIPS 186-5): points are (x, y), None is the neutral one; y*y = x*x*x - 3*x + B
 
 Q, N = 2**256 - 2**224 + 2**192 + 2**96 - 1, 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
@@ -157,9 +157,6 @@ def ecdsa_holds(key: bytes, message: bytes, signature: bytes) -> bool:
     for bit in range(255, -1, -1):
         result = plus(plus(result, result), terms[(u >> bit & 1) + 2 * (v >> bit & 1)])
     return result is not None and result[0] % N == r
-
-
-# --- How things are written ------------------------------------------------------------------------------------------
 
 
 class Refused(Exception):
@@ -321,8 +318,6 @@ def named(entry: dict[str, Any]) -> str:
     return f"{CHAIN}, entry {entry['sequence']} ({entry['kind']})"
 
 
-# --- The archive, its keys, its manifest -----------------------------------------------------------------------------
-
 LOCAL, CENTRAL, END = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s4H2LH")
 
 
@@ -397,9 +392,6 @@ def check_manifest(pack: Pack) -> str:
     return f"{len(order)} files as signed on {manifest['created']} for {manifest['chain']}"
 
 
-# --- The chain -------------------------------------------------------------------------------------------------------
-
-
 def check_chain(pack: Pack) -> str:
     """Follow the chain: sequence, predecessor's hash, own hash, time; nothing is recorded twice."""
     previous, at, keys = "0" * 64, "", set()
@@ -434,9 +426,6 @@ def check_heads(pack: Pack) -> str:
             f"{named(entry)}: is not sealed yet: expected a signed head, the last is of entry {covered}"
         )
     return f"{count} signed heads, the last of entry {covered}"
-
-
-# --- What the release claims -----------------------------------------------------------------------------------------
 
 
 def check_artifact(pack: Pack) -> str:
@@ -901,8 +890,6 @@ def check_arrival(pack: Pack, plan: dict[str, Any], reached: set[str], borne: se
     for where, _ in pack.of("back_out.done"):
         pack.findings.append(f"release.closed: expected no back-out of a release that was deployed, found {where}")
 
-
-# --- The report ------------------------------------------------------------------------------------------------------
 
 CHECKS: dict[str, Callable[..., str]] = {
     "archive": check_archive,

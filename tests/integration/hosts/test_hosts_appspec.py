@@ -275,7 +275,7 @@ def test_the_hooks_of_an_event_have_an_hour_together(
 
 def test_two_sources_for_one_file_are_refused_when_the_bundle_is_built(builder: Builder) -> None:
     spec = f"files:\n  - {{source: a, destination: '{builder.www}'}}\n  - {{source: b, destination: '{builder.www}'}}\n"
-    with pytest.raises(BuildFailed, match=f"a/y and b/y are both to become {builder.www}/y"):
+    with pytest.raises(BuildFailed, match=f"a/y and b/y have the same destination {builder.www}/y"):
         builder.build("1.0.0", {"a/x": "1", "a/y": "1", "b/y": "2"}, spec=spec)
 
 

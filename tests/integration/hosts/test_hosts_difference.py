@@ -218,7 +218,7 @@ def test_a_difference_that_the_disk_cannot_hold_leaves_the_old_release_and_says_
     result, travelled = through_relay(fleet, deployment_of(tree, "1.1.0"))
     assert (result.outcome, result.after, machine.current) == ("failed", old.release, old.release)
     assert "the bundle cannot be written" in result.error
-    assert f"The host runs {old.release}, as before, and is well." in result.error
+    assert f"The host still runs {old.release} and is healthy." in result.error
     assert [name for name, _ in result.steps].count("connect") == 1
     assert travelled < 4 * MIB, "the whole bundle is not tried after it"
 

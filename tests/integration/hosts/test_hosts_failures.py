@@ -44,7 +44,7 @@ def test_a_failing_hook_leaves_the_old_release_running(fleet: Fleet, tmp_path: P
     failed = failed_upgrade(fleet, make_release(fleet, tmp_path, "1.0.0"), new)
     assert f"the hook {event} (hooks/{event}.sh) of {new.release} ended with 3" in failed.result.error
     assert "the database is locked" in failed.result.error
-    assert f"The host runs {failed.old.release}, as before, and is well." in failed.result.error
+    assert f"The host still runs {failed.old.release} and is healthy." in failed.result.error
 
 
 def test_a_release_that_cannot_be_stopped_is_ended_for_the_next_one(
@@ -86,7 +86,7 @@ def test_a_stop_hook_that_hangs_is_killed_and_the_old_release_runs(
 def test_a_release_that_is_never_well_is_taken_back(fleet: Fleet, tmp_path: Path) -> None:
     new = make_release(fleet, tmp_path, "1.1.0", status=503, healthy_within=3)
     failed = failed_upgrade(fleet, make_release(fleet, tmp_path, "1.0.0"), new)
-    assert "was not well with version 1.1.0 within 3 s" in failed.result.error
+    assert "was not healthy with version 1.1.0 within 3 s" in failed.result.error
     assert "status 503" in failed.result.error
 
 
@@ -101,7 +101,7 @@ def test_a_first_release_that_fails_leaves_the_host_empty(fleet: Fleet, machine:
     new = make_release(fleet, tmp_path, "1.0.0", hooks={"ValidateService": FAIL})
     result = deploy_one(fleet, new, balance)
     assert (result.outcome, result.after, machine.current) == ("failed", None, None)
-    assert "The host runs nothing, as before." in result.error
+    assert "The host still runs no release." in result.error
     assert served(fleet, machine) is None
     assert balance.serving == set()
 
@@ -129,7 +129,7 @@ def test_a_switch_that_the_disk_has_no_room_for_is_not_begun(fleet: Fleet, machi
     old = make_release(fleet, tmp_path, "1.0.0", hooks={"BeforeBlockTraffic": hook})
     failed = failed_upgrade(fleet, old, make_release(fleet, tmp_path, "1.1.0"))
     assert "the switch cannot be prepared" in failed.result.error
-    assert f"The host runs {old.release}, as before, and is well." in failed.result.error
+    assert f"The host still runs {old.release} and is healthy." in failed.result.error
     assert "ApplicationStop" not in dict(failed.result.steps)
 
 

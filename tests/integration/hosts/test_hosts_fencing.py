@@ -183,7 +183,7 @@ def test_a_worker_that_was_stopped_leaves_all_as_the_rightful_holder_left_it(
     assert served(story.fleet, story.machine) == version
     assert story.in_service() == {story.machine.host.instance_id}
     (found,) = story.findings()
-    assert "A process that had lost its right went on, and was refused" in found
+    assert "A process without the right to continue was refused" in found
     assert "implementation.wave_1, try 1" in found
     assert "LostRight" in said
 

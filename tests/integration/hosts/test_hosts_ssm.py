@@ -155,7 +155,7 @@ def test_an_agent_that_is_offline_is_a_host_that_cannot_be_reached(
     fleet: Fleet, machine: SshdHost, agent: Agent, login: SsmLogin, tmp_path: Path
 ) -> None:
     agent.is_online = False
-    with pytest.raises(HostUnreachable, match="did not do what SSM told it: offline"):
+    with pytest.raises(HostUnreachable, match="did not run the SSM command: offline"):
         asyncio.run(read_running(fleet.hosts, "srv/shop", login=login, admission=ADMITTED))
     result = deploy(fleet, make_release(fleet, tmp_path, "1.0.0"), login)
     assert (result.outcome, machine.current) == ("failed", None)

@@ -38,7 +38,7 @@ def test_a_changed_host_key_is_refused(fleet: Fleet, machine: SshdHost) -> None:
     machine.make_key()
     machine.start()
     said = refusal(fleet, fleet.login)
-    assert f"{machine.address} shows another host key than the one in {fleet.login.known_hosts}" in said
+    assert f"{machine.address} has another host key than the one in {fleet.login.known_hosts}" in said
     assert "the platform engineer" in said
 
 

@@ -60,7 +60,7 @@ def test_changed_bytes_are_noticed_and_not_handed_out(store: ArtifactStore, tmp_
     blob = store.put_bytes(b"bikes", "notes.md")
     place(blob).write_bytes(b"cars!")
     assert not store.exists(blob)
-    with pytest.raises(DigestMismatch, match="what is deployed are the bytes that were built"):
+    with pytest.raises(DigestMismatch, match="only the artifact that was built"):
         store.get_bytes(blob)
     with pytest.raises(DigestMismatch):
         store.get_file(blob, tmp_path / "there")
@@ -141,7 +141,7 @@ def test_names_and_places_that_would_confuse_are_refused(store: ArtifactStore, t
     for name in ("", "../x", "a/b", ".hidden", "a b", "x" * 201):
         with pytest.raises(RequestRefused, match="cannot be the name of an artifact"):
             store.put_bytes(b"x", name)
-    with pytest.raises(RequestRefused, match="is where blobs live"):
+    with pytest.raises(RequestRefused, match="is reserved for blobs"):
         store.put_tree(tmp_path, "sha256/ab")
 
 

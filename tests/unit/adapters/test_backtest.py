@@ -34,7 +34,7 @@ def run(old: Path, new: Path = CATALOGUE, releases: Path = SAMPLE) -> str:
 def test_it_says_what_would_have_been_stopped_and_how_that_ended(changed: Path) -> None:
     said = run(CATALOGUE, changed)
     assert "stopped: min_line_coverage_percent is 65, found was 61" in said
-    assert "asked, too: senior management approves the plan" in said
+    assert "additionally asked: senior management approves the plan" in said
     assert "10 releases (7 deployed, 1 backed out, 1 failed, 1 rejected) tried." in said
     assert "2 releases (1 backed out, 1 failed) stopped by the new policy alone." in said
     assert "0 releases stopped by the old policy alone." in said

@@ -101,7 +101,7 @@ def test_the_highest_version_among_the_tags_boards(office: Office) -> None:
     assert (found.replaces, found.commits, found.authors) == ("1.0.0", 2, ("ben",))
     assert found.answers["irreversible"] is True
     assert found.risk >= 32
-    assert found.why == "the highest version among the tags like *1.*"
+    assert found.why == "the highest version among the tags with the pattern *1.*"
 
 
 def test_without_a_deployment_on_record_it_is_the_first(office: Office) -> None:
@@ -114,17 +114,17 @@ def test_without_a_deployment_on_record_it_is_the_first(office: Office) -> None:
 def test_pre_releases_board_only_if_the_pattern_says_so() -> None:
     assert highest(TAGS, "*").version == "1.2.0"
     assert highest(TAGS, "2.*-rc*").version == "2.0.0-rc.1"
-    with pytest.raises(NotReady, match="no tag like 3"):
+    with pytest.raises(NotReady, match="no tag with the pattern 3"):
         highest(TAGS, "3.*")
 
 
 @pytest.mark.parametrize(
     ("runs", "passenger", "late", "why"),
     [
-        ("v1.2.0", {"tags": "*1.*"}, False, "1.2.0 runs already, and is what would board"),
-        ("v1.2.0", {"tags": "1.*"}, False, "1.2.0 runs already, and 1.1.0 is what would board"),
-        ("1.0.0", {"tags": "7.*"}, True, "no tag like 7.* is a version"),
-        ("1.0.0", {"accepted": True}, True, "nothing of it was accepted"),
+        ("v1.2.0", {"tags": "*1.*"}, False, "1.2.0, the version that would board, already runs"),
+        ("v1.2.0", {"tags": "1.*"}, False, "1.2.0 already runs, but 1.1.0 would board"),
+        ("1.0.0", {"tags": "7.*"}, True, "no tag with the pattern 7.* is a version"),
+        ("1.0.0", {"accepted": True}, True, "no release of it was accepted"),
         ("1.0.0", {"named": {"ref": "9.9.9", "version": "9.9.9", "by": "rita"}}, True, "9.9.9"),
     ],
 )
@@ -163,7 +163,7 @@ def test_what_was_accepted_last_since_the_last_departure_boards(office: Office) 
     office.train("bike-shop")
     missed = office.look(accepted=True)
     assert isinstance(missed, LeftBehind)
-    assert "nothing of it was accepted since the train took it, at" in missed.why
+    assert "no release of it was accepted since the train took it, at" in missed.why
 
 
 def test_what_was_accepted_between_cut_off_and_departure_boards_the_next_train(office: Office) -> None:
@@ -184,7 +184,7 @@ def test_what_was_left_behind_boards_the_next_train(office: Office) -> None:
 def test_a_service_without_a_file_stays_behind(office: Office) -> None:
     found = office.look(service="till", tags="*")
     assert isinstance(found, LeftBehind)
-    assert "there is no such service" in found.why
+    assert "the service does not exist" in found.why
 
 
 def test_a_repository_that_cannot_be_used_leaves_behind_but_one_that_does_not_answer_is_tried_again(

@@ -178,7 +178,7 @@ def test_a_bill_that_the_build_wrote_itself_is_kept_and_is_about_the_bundle(fold
     ],
 )
 def test_a_bill_that_is_not_valid_is_refused(folder: Path, tmp_path: Path, more: dict[str, Any], says: str) -> None:
-    with pytest.raises(BuildFailed, match="bill of materials cannot be made") as refusal:
+    with pytest.raises(BuildFailed, match="bill of materials could not be created") as refusal:
         made(folder, own_bom(tmp_path, **more))
     assert says in str(refusal.value)
 
@@ -262,4 +262,4 @@ def test_a_bill_that_a_build_wrote_may_call_itself_incomplete(folder: Path, tmp_
     (tmp_path / "bom.json").write_text(json.dumps(own))
     assert unknown(made(folder, tmp_path / "bom.json")) == []
     (tmp_path / "bom.json").write_text(json.dumps(own | {"compositions": [{"aggregate": "incomplete"}]}))
-    assert unknown(made(folder, tmp_path / "bom.json")) == [("the bill of materials", "calls itself incomplete")]
+    assert unknown(made(folder, tmp_path / "bom.json")) == [("the bill of materials", "is marked as incomplete")]

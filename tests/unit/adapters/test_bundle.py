@@ -155,7 +155,7 @@ def write_latin1(folder: Path) -> None:
         (link_climbing, "app/out is a link that leaves"),
         (link_through_link, "is a link that leaves the folder through another link"),
         (script_outside, "scripts/start.sh, which is not there"),
-        (hard_link_out, "app/again is a hard link to a file that has further names outside of the folder"),
+        (hard_link_out, "app/again is a hard link to a file outside of the folder"),
         (add_pipe, "app/pipe is neither a file nor a folder nor a link"),
         (write_latin1, "appspec.yml is not UTF-8"),
     ],
@@ -218,7 +218,7 @@ def test_an_archive_that_reaches_out_is_not_unpacked(
     tmp_path: Path, entries: list[tuple[tarfile.TarInfo, bytes]]
 ) -> None:
     inside = tmp_path / "inside"
-    with pytest.raises(DigestMismatch, match="is not a bundle that Interlock packed"):
+    with pytest.raises(DigestMismatch, match="is not a bundle of Interlock"):
         bundle.unpack(archive(tmp_path / "evil.tar.gz", *entries), inside / "there")
     assert list(inside.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.tar.gz", "inside"]
@@ -259,5 +259,7 @@ def test_two_sources_of_one_file_are_refused_when_the_bundle_is_built(tmp_path: 
         (tmp_path / name).write_text("x")
     files = "files: [{source: one, destination: /etc/shop}, {source: two, destination: /etc/shop}]"
     (tmp_path / "appspec.yml").write_text(f"version: 0.0\nos: linux\n{files}\n")
-    with pytest.raises(BuildFailed, match=r"one/shop\.conf and two/shop\.conf are both to become /etc/shop/shop\.conf"):
+    with pytest.raises(
+        BuildFailed, match=r"one/shop\.conf and two/shop\.conf have the same destination /etc/shop/shop\.conf"
+    ):
         bundle.check(tmp_path)

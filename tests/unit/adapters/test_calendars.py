@@ -118,7 +118,10 @@ def test_a_broken_calendar_closes_everything_and_says_where_it_is_broken(folder:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (FREEZE.replace("}", ", scope: { services: [bikeshop] } }"), 'scope.services.0: found "bikeshop"; allowed: a '),
+        (
+            FREEZE.replace("}", ", scope: { services: [bikeshop] } }"),
+            'scope.services.0: found "bikeshop"; allowed: an ',
+        ),
         (FREEZE.replace("}", ", scope: { business_units: [r] } }"), "business_units.0"),
         (FREEZE.replace("}", ", scope: { environments: [prod] } }"), "environments.0"),
         (FREEZE.replace("}", ", override_by: [janitor] }"), "override_by.0"),
@@ -373,7 +376,7 @@ def test_what_cannot_be_fetched_is_served_from_the_copy_until_that_is_too_old(
     assert not answer.open
     assert f"{server.url} cannot be fetched" in str(answer)
     assert why in str(answer)
-    assert "the copy is 2 days, 1:00:00 old; allowed: 2 days" in str(answer)
+    assert "the copy is 2 days, 1:00:00 old; maximum age: 2 days" in str(answer)
 
 
 def test_a_failure_is_not_tried_again_for_a_minute(
@@ -382,7 +385,7 @@ def test_a_failure_is_not_tried_again_for_a_minute(
     named_by_url(folder, server)
     server.status = 500
     for _ in range(3):
-        assert "there is no copy" in str(ask(folder, NOON, copies=copies))
+        assert "no copy exists" in str(ask(folder, NOON, copies=copies))
     assert server.asked == 1
     server.status = 200
     clock.passes(seconds=61)
@@ -430,13 +433,16 @@ def test_nothing_is_fetched_from_where_the_platform_engineer_names_no_network(
 ) -> None:
     copies = feeds.Copies(tmp_path / "copies", lambda url: server.client(), networks=lambda: [], clock=clock)
     feed = Feed.model_validate({"url": server.url.replace("127.0.0.1", host)})
-    with pytest.raises(CatalogueError, match="where no calendars are fetched from; allowed: the Internet, and"):
+    with pytest.raises(CatalogueError, match="which is not allowed for calendars; allowed: the Internet, and"):
         copies.copy_of(feed)
     assert server.asked == 0
 
 
 def test_what_is_local_to_a_link_is_never_fetched(server: Server) -> None:
-    with server.client() as client, pytest.raises(ValueError, match=r"169\.254\.169\.254, where no calendars"):
+    with (
+        server.client() as client,
+        pytest.raises(ValueError, match=r"169\.254\.169\.254, which is not allowed for calendars"),
+    ):
         feeds.fetch(client, "https://169.254.169.254/latest/meta-data", [ip_network("0.0.0.0/0")])
 
 
@@ -474,14 +480,14 @@ def test_a_proxy_decides_for_names_and_for_no_addresses(monkeypatch: pytest.Monk
         with pytest.raises(httpx.ConnectError):  # not refused: whoever is behind the proxy knows what the name means
             feeds.fetch(client, "https://calendar.invalid:1/x.ics", [])
         for host in ("inside.example", "127.0.0.1"):
-            with pytest.raises(ValueError, match="where no calendars are fetched from"):
+            with pytest.raises(ValueError, match="which is not allowed for calendars"):
                 feeds.fetch(client, f"https://{host}/x.ics", [])
 
 
 def test_a_copy_that_cannot_be_kept_is_a_reason_and_no_crash(tmp_path: Path, server: Server, clock: Clock) -> None:
     (tmp_path / "copies").write_text("a file stands where the folder should be")
     copies = feeds.Copies(tmp_path / "copies", lambda url: server.client(), networks=lambda: [LOOPBACK], clock=clock)
-    with pytest.raises(CatalogueError, match=r"cannot be fetched .* there is no copy"):
+    with pytest.raises(CatalogueError, match=r"cannot be fetched .* no copy exists"):
         copies.copy_of(Feed.model_validate({"url": server.url}))
 
 

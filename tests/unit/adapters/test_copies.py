@@ -36,7 +36,7 @@ def test_a_copy_that_is_there_is_taken_and_nothing_is_said(tmp_path: Path) -> No
 def test_what_was_never_fetched_is_left_out_and_said_without_its_address(tmp_path: Path) -> None:
     found = CopiesThere(tmp_path / "not-there", now=NOW)
     assert found(FEED) is None
-    assert found.notes == ["A calendar at calendars.example is not shown: no task has fetched it here yet."]
+    assert found.notes == ["A calendar at calendars.example is not shown, because it has not been fetched yet."]
 
 
 def test_a_copy_that_counts_for_nothing_any_more_is_shown_and_said_to_be_old(tmp_path: Path) -> None:
@@ -44,6 +44,6 @@ def test_a_copy_that_counts_for_nothing_any_more_is_shown_and_said_to_be_old(tmp
     found = CopiesThere(tmp_path, now=NOW)
     assert found(FEED) == path
     assert found.notes == [
-        "A calendar at calendars.example is shown as it was fetched at 2027-02-26 12:00 UTC; if it cannot be fetched "
-        "anew, nothing may be changed (ical.oldest: 2 days)."
+        "The copy of a calendar at calendars.example is from 2027-02-26 12:00 UTC. If the calendar cannot be fetched "
+        "again, no changes are allowed (ical.oldest: 2 days)."
     ]

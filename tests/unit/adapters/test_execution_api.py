@@ -57,14 +57,14 @@ def test_what_the_door_answers_is_a_guarded_api() -> None:
     ],
 )
 def test_an_api_without_the_door_is_refused_with_what_to_do(status: int, body: bytes) -> None:
-    with answering(status, body) as url, pytest.raises(PolicyViolation, match="is not guarded") as refused:
+    with answering(status, body) as url, pytest.raises(PolicyViolation, match="is not protected") as refused:
         refuse_unguarded(url)
     assert "airflow_local_settings" in str(refused.value)
     assert "platform engineer" in str(refused.value)
 
 
 def test_an_api_that_does_not_answer_now_is_asked_again() -> None:
-    with pytest.raises(TransientError, match="cannot be told"):
+    with pytest.raises(TransientError, match="Could not check"):
         refuse_unguarded(f"http://127.0.0.1:{free_port()}/execution/")
     with answering(503, b"") as url, pytest.raises(TransientError, match="503"):
         refuse_unguarded(url)
@@ -74,7 +74,7 @@ def test_a_permit_names_an_api_that_is_not_guarded(monkeypatch: pytest.MonkeyPat
     assert permits._of_the_api() == ()
     with answering(404, b"") as url:
         monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", url)
-        assert "is not guarded" in permits._of_the_api()[0]
+        assert "is not protected" in permits._of_the_api()[0]
 
 
 @pytest.mark.parametrize(("served", "below"), [("", ""), ("/airflow", "/airflow")])

@@ -112,9 +112,9 @@ BAD = [
     ),
     pytest.param(
         "coverage",
-        [covered("b.js", 0, 0, unknown="it has methods, and no lines"), *GOOD["coverage"]],
+        [covered("b.js", 0, 0, unknown="it has methods, but no lines"), *GOOD["coverage"]],
         "the coverage of each file with code in it is known",
-        ["b.js (it has methods, and no lines)"],
+        ["b.js (it has methods, but no lines)"],
         id="coverage that is not known",
     ),
     pytest.param(
@@ -218,7 +218,7 @@ def test_a_policy_that_asks_for_no_coverage_takes_a_service_that_measures_none(t
     assert judged(tmp_path, Thresholds(min_line_coverage_percent=0), coverage=[]).success
 
 
-NO_LINES = covered("b.js", 0, 0, unknown="it has methods, and no lines")
+NO_LINES = covered("b.js", 0, 0, unknown="it has methods, but no lines")
 FILES = [covered("a.py", 90, 90, changed=4, changed_covered=1), covered("b.py", 10, 0, changed=0)]
 
 
@@ -385,7 +385,7 @@ def set_kwargs(plain: Any, **kwargs: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        pytest.param(lambda plain: plain["expectations"].clear(), "expects nothing", id="no expectation"),
+        pytest.param(lambda plain: plain["expectations"].clear(), "has no expectations", id="no expectation"),
         pytest.param(lambda plain: plain["expectations"][0].pop("description"), "description", id="no description"),
         pytest.param(
             lambda plain: set_kwargs(plain, min_value={"$PARAMETER": "min_smoke"}),
@@ -426,7 +426,7 @@ def test_an_expectation_that_cannot_be_judged_fails_and_says_why(tmp_path: Path)
     judgement = judge({"smoke": GOOD["smoke"]}, THRESHOLDS, folder=tmp_path, suites=suites_with(tmp_path, change))
     (failure,) = judgement.failures
     assert not judgement.success
-    assert "could not be judged" in failure.rows[0]
+    assert "could not be evaluated" in failure.rows[0]
     assert "luck" in failure.rows[0]
 
 

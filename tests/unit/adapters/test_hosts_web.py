@@ -105,14 +105,14 @@ def test_a_host_that_becomes_well_is_awaited(shop: Shop) -> None:
     ("answer", "said"),
     [
         pytest.param({"version": "1.0.0"}, "version 1.0.0", id="another version"),
-        pytest.param({"status": "ok"}, "no version", id="no version"),
-        pytest.param(["1.1.0"], "no version", id="no object"),
-        pytest.param(b"<html>", "no JSON", id="no JSON"),
+        pytest.param({"status": "ok"}, "without version", id="no version"),
+        pytest.param(["1.1.0"], "without version", id="no object"),
+        pytest.param(b"<html>", "without JSON", id="no JSON"),
     ],
 )
 def test_a_host_with_another_answer_is_not_the_release(shop: Shop, answer: object, said: str) -> None:
     shop.health = answer
-    with pytest.raises(DeployError, match=f"not well with version 1.1.0 within 0.3 s.*{said}"):
+    with pytest.raises(DeployError, match=f"not healthy with version 1.1.0 within 0.3 s.*{said}"):
         asyncio.run(await_health(HOST.address, health(shop.server_port, 0.3), "1.1.0"))
 
 

@@ -209,10 +209,10 @@ REFUSED = {
     "a count and an end": (f"{DAILY};UNTIL=20261203T100000Z", "COUNT and UNTIL"),
     "a day of the week that is none": (f"{ONCE} RRULE:FREQ=WEEKLY;BYDAY=XX", "BYDAY: found XX"),
     "days of the week of two kinds": (f"{ONCE} RRULE:FREQ=MONTHLY;BYDAY=TU,1TU", "all numbered, or none"),
-    "a date that never comes": (f"{ONCE} RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "never comes"),
+    "a date that never occurs": (f"{ONCE} RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "never occurs"),
     "another calendar's months": (f"{ONCE} RRULE:RSCALE=HEBREW;FREQ=YEARLY", "found RSCALE"),
-    "a start that its rule does not give": (f"{ONCE} RRULE:FREQ=WEEKLY;BYDAY=MO", "is not its start"),
-    "a rule of vCalendar": (f"{ONCE} RRULE:D1~#10", "is no recurrence rule"),
+    "a start that its rule does not give": (f"{ONCE} RRULE:FREQ=WEEKLY;BYDAY=MO", "the start is not an occurrence"),
+    "a rule of vCalendar": (f"{ONCE} RRULE:D1~#10", "is not a valid recurrence rule"),
     "until at the wall's time, with a time zone": (
         "DTSTART;TZID=Europe/Berlin:20261201T100000 DURATION:PT1H RRULE:FREQ=DAILY;UNTIL=20261203T090000",
         "UNTIL: found 20261203T090000",
@@ -225,7 +225,10 @@ REFUSED = {
     "an exception that is a period": (f"{DAILY} EXDATE:20261202T100000Z/PT1H", "EXDATE: found a period"),
     "an exception that is none": (f"{DAILY} EXDATE:tomorrow", "EXDATE: found TOMORROW"),
     "a further day of what has an hour": (f"{ONCE} RDATE;VALUE=DATE:20261202", "RDATE: found a day"),
-    "a period that ends before it begins": (f"{ONCE} RDATE:20261202T100000Z/20261201T100000Z", "does not end after"),
+    "a period that ends before it begins": (
+        f"{ONCE} RDATE:20261202T100000Z/20261201T100000Z",
+        "whose end is not after",
+    ),
     "years of it each year": ("DTSTART;VALUE=DATE:20260101 DURATION:P800D RRULE:FREQ=YEARLY", "longer than 400 days"),
     "a state that is broken": (f"{ONCE} STATUS", "STATUS: found STATUS"),
 }
@@ -291,9 +294,9 @@ def test_events_of_one_uid_are_in_force_as_they_stand(tmp_path: Path, each: list
 
 
 DOUBTFUL = {
-    "revisions": ([f"{ONCE} SEQUENCE:1", f"{ONCE} SEQUENCE:2".replace("01T", "03T")], "stands 2 times"),
-    "one of two is cancelled": ([ONCE, f"{ONCE} STATUS:CANCELLED"], "stands 2 times"),
-    "two series, and one was moved": ([DAILY, DAILY.replace("T10", "T20"), MOVED], "stands 2 times"),
+    "revisions": ([f"{ONCE} SEQUENCE:1", f"{ONCE} SEQUENCE:2".replace("01T", "03T")], "is in the file 2 times"),
+    "one of two is cancelled": ([ONCE, f"{ONCE} STATUS:CANCELLED"], "is in the file 2 times"),
+    "two series, and one was moved": ([DAILY, DAILY.replace("T10", "T20"), MOVED], "is in the file 2 times"),
     "moved twice without an order": ([DAILY, MOVED, MOVED.replace("T15", "T17")], "found 2 events in place of one"),
     "named by a day": (
         [DAILY, MOVED.replace("ID:20261202T100000Z", "ID;VALUE=DATE:20261202")],
@@ -305,7 +308,7 @@ DOUBTFUL = {
     ),
     "moved with all that follow": ([DAILY, MOVED.replace("ID:", "ID;RANGE=THISANDFUTURE:")], "found RANGE"),
     "moved, and a series": ([DAILY, f"{MOVED} RRULE:FREQ=DAILY"], "found RECURRENCE-ID, and RRULE"),
-    "cancelled but for one": ([f"{DAILY} STATUS:CANCELLED", MOVED], "it is cancelled, and one of its occurrences"),
+    "cancelled but for one": ([f"{DAILY} STATUS:CANCELLED", MOVED], "it is cancelled, but an occurrence"),
 }
 
 
@@ -318,7 +321,7 @@ def test_events_of_one_uid_that_leave_a_doubt_are_refused(tmp_path: Path, each: 
 
 def test_events_of_one_uid_that_say_they_are_of_two_kinds_are_refused(tmp_path: Path) -> None:
     two = ics(event(f"{ONCE} CATEGORIES:freeze"), event(f"{ONCE} CATEGORIES:window"))
-    assert "event a: stands 2 times" in refusal(two, tmp_path, by_itself=True)
+    assert "event a: is in the file 2 times" in refusal(two, tmp_path, by_itself=True)
 
 
 # --- files
@@ -358,7 +361,10 @@ BROKEN = {
     "cut in an event": (FINE.partition("DTSTART")[0].encode(), "VEVENT has no end"),
     "cut after an event": (FINE.partition("END:VCAL")[0].encode(), "VCALENDAR has no end"),
     "the second calendar is cut": ((FINE + FINE.partition("END:VE")[0]).encode(), "VEVENT has no end"),
-    "an end that is missing": (FINE.replace("END:VEVENT\n", "").encode(), "ends VCALENDAR, not what was begun"),
+    "an end that is missing": (
+        FINE.replace("END:VEVENT\n", "").encode(),
+        "ends VCALENDAR, which is not the open component",
+    ),
     "an event in an event": (ics("BEGIN:VTODO\n", event(ONCE), "END:VTODO\n").encode(), "an event inside of VTODO"),
     "deep": (b"BEGIN:VCALENDAR\n" * 100, "more than 32 components deep"),
     "another calendar": (ics("CALSCALE:CHINESE\n", event(ONCE)).encode(), "CALSCALE: found CHINESE"),
@@ -394,7 +400,7 @@ def test_a_time_zone_is_what_the_file_defines_if_the_world_knows_no_such_name(tm
     text = event("DTSTART;TZID=Customized~Time~Zone:20260328T100000 DURATION:PT1H RRULE:FREQ=DAILY;COUNT=2")
     assert times(read(ics(BERLIN, text), tmp_path)) == ["0328T09-0328T10", "0329T08-0329T09"]
     zones = {
-        "which is no time zone": "",
+        "which is neither a time zone": "",
         "that differ": BERLIN + BERLIN.replace("+0100", "+0300"),
         "RRULE: found FREQ=SECONDLY": BERLIN.replace("FREQ=YEARLY", "FREQ=SECONDLY"),
         "TZOFFSETTO is missing": BERLIN.replace("TZOFFSETTO:+0200\n", ""),
@@ -411,7 +417,7 @@ def test_a_time_zone_is_what_the_file_defines_if_the_world_knows_no_such_name(tm
 def test_one_files_time_zones_are_unknown_to_another(tmp_path: Path) -> None:
     text = event("DTSTART;TZID=Customized~Time~Zone:20260701T100000 DURATION:PT1H")
     read(ics(BERLIN, text), tmp_path)
-    assert "which is no time zone" in refusal(ics(text), tmp_path)
+    assert "which is neither a time zone" in refusal(ics(text), tmp_path)
 
 
 def test_windows_without_an_event_open_nothing(tmp_path: Path) -> None:
@@ -435,7 +441,7 @@ def test_more_times_than_anybody_could_mean_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_takes_too_long_to_work_out_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interlock.adapters.calendars._ical.MAX_WORK", -1.0)
-    assert "event a: up to it, the file takes longer than" in refusal(FINE, tmp_path)
+    assert "event a: processing the file up to this event takes longer than" in refusal(FINE, tmp_path)
 
 
 # --- what programs write

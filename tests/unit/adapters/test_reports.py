@@ -444,10 +444,10 @@ def test_whatever_a_report_says_of_a_failure_becomes_a_row(
             "3 are missing",
             id="more missing than skipped",
         ),
-        pytest.param('<testsuite tests="many"/>', "tests='many' is no count", id="no count"),
+        pytest.param('<testsuite tests="many"/>', "tests='many' is not a count", id="no count"),
         pytest.param(
             '<testsuites>\n<testsuite name="s"><testcase name="a"/><crash/></testsuite></testsuites>',
-            "<crash> means in a suite is not known (line 2, testsuites / testsuite 's' / crash)",
+            "<crash> is unknown in a suite (line 2, testsuites / testsuite 's' / crash)",
             id="unknown element of a suite",
         ),
         pytest.param('<testsuite><testcase name="a"><oops/></testcase></testsuite>', "<oops>", id="of a test case"),
@@ -458,7 +458,9 @@ def test_whatever_a_report_says_of_a_failure_becomes_a_row(
             "<testsuite><system-out><failure/></system-out></testsuite>", "where only text is expected", id="hidden"
         ),
         pytest.param(
-            '<testsuite><testcase name="a" status="wobbly"/></testsuite>', "status='wobbly' means", id="unknown status"
+            '<testsuite><testcase name="a" status="wobbly"/></testsuite>',
+            "status='wobbly' is unknown",
+            id="unknown status",
         ),
         pytest.param(
             "<testsuites><testcase name='a'/><!-- tests 2 --><!-- fail 1 --></testsuites>",
@@ -533,7 +535,7 @@ def test_times_are_read_in_every_language(tmp_path: Path, text: str, found: floa
 
 @pytest.mark.parametrize("text", ["1,234", "soon", "1.2.3", "0x10", "inf", "1_000", "1e999", "PT1S", "1,23,4"])
 def test_a_time_that_could_be_two_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(QualityRejected, match="is not a number for certain"):
+    with pytest.raises(QualityRejected, match="is ambiguous"):
         reports.junit_rows([report(tmp_path, f'<testsuite><testcase name="a" time="{text}"/></testsuite>')])
 
 
@@ -628,8 +630,8 @@ CLASS = '<class name="{}" filename="a.py"><lines><line number="1" hits="{}"/></l
         ),
         pytest.param(
             cobertura('<class name="A" filename="a.py"><methods><method name="f"/></methods></class>'),
-            [("a.py", 0, 0, "it has methods, and no lines")],
-            id="methods and no lines",
+            [("a.py", 0, 0, "it has methods, but no lines")],
+            id="methods, but no lines",
         ),
         pytest.param("<coverage><packages/></coverage>", [], id="nothing"),
         pytest.param(
@@ -642,7 +644,7 @@ CLASS = '<class name="{}" filename="a.py"><lines><line number="1" hits="{}"/></l
         ),
         pytest.param(
             '<coverage><project><file name="A.php"><metrics statements="7"/></file></project></coverage>',
-            [("A.php", 0, 0, "it has 7 statements, and no lines")],
+            [("A.php", 0, 0, "it has 7 statements, but no lines")],
             id="Clover, a summary",
         ),
         pytest.param(
@@ -669,7 +671,7 @@ CLASS = '<class name="{}" filename="a.py"><lines><line number="1" hits="{}"/></l
             id="LCOV, a sum",
         ),
         pytest.param(
-            "SF:a.c\nFNDA:0,f\nend_of_record\n", [("a.c", 0, 0, "it has functions, and no lines")], id="LCOV, functions"
+            "SF:a.c\nFNDA:0,f\nend_of_record\n", [("a.c", 0, 0, "it has functions, but no lines")], id="LCOV, functions"
         ),
     ],
 )
@@ -687,10 +689,10 @@ def test_what_has_no_lines_is_unknown_and_never_covered(
         pytest.param(
             "<CoverageSession/>", "<CoverageSession>; it is not Cobertura, JaCoCo, Clover or LCOV", id="other"
         ),
-        pytest.param('<coverage version="1"><file path="a"/></coverage>', "<file> stands below <coverage>", id="Sonar"),
+        pytest.param('<coverage version="1"><file path="a"/></coverage>', "<file> is below <coverage>", id="Sonar"),
         pytest.param("<coverage/>", "neither <packages> nor <project>", id="empty"),
         pytest.param(BOMB, "it declares entities", id="entity bomb"),
-        pytest.param(JACOCO.format("<module/>"), "what <module> means is not known", id="report of another kind"),
+        pytest.param(JACOCO.format("<module/>"), "<module> is unknown", id="report of another kind"),
         pytest.param(cobertura('<class name="A"><lines><line hits="1"/></lines></class>'), "number of a", id="number"),
         pytest.param(
             cobertura('<class name="A"><lines><line number="1"/></lines></class>'), "hits of a line", id="hits"
@@ -705,16 +707,16 @@ def test_what_has_no_lines_is_unknown_and_never_covered(
         pytest.param(
             '<coverage><project><file name="a"><line num="1"/></file></project></coverage>', "has no count", id="Clover"
         ),
-        pytest.param("SF:a.c\nDA:1,1\n", "the record of a.c does not end; it was cut off", id="LCOV, cut off"),
+        pytest.param("SF:a.c\nDA:1,1\n", "the record of a.c is incomplete", id="LCOV, cut off"),
         pytest.param("SF:a.c\nSF:b.c\n", "a record does not end, or names no file (line 2)", id="LCOV, no end"),
-        pytest.param("DA:1,1\n", "DA stands outside of a record (line 1)", id="LCOV, no file"),
-        pytest.param("SF:a.c\nDA:1,?\nend_of_record\n", "is no line and its count (line 2)", id="LCOV, no count"),
+        pytest.param("DA:1,1\n", "DA is outside of a record (line 1)", id="LCOV, no file"),
+        pytest.param("SF:a.c\nDA:1,?\nend_of_record\n", "is not a line with a count (line 2)", id="LCOV, no count"),
         pytest.param(
             "SF:a.c\nDA:1,1\nDA:2,0\nLF:4\nLH:1\nend_of_record\n",
-            "a.c: it says that 1 of 4 lines were run, and lists 1 of 2 (line 6)",
+            "a.c: it says that 1 of 4 lines were run, but lists 1 of 2 (line 6)",
             id="LCOV, other counts",
         ),
-        pytest.param('{"coverage": 100}', "is no line of LCOV (line 1)", id="JSON"),
+        pytest.param('{"coverage": 100}', "is not valid in LCOV (line 1)", id="JSON"),
     ],
 )
 def test_coverage_that_cannot_be_read_for_certain_is_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -750,7 +752,7 @@ def test_changed_files_that_the_report_leaves_out_have_a_row_if_files_like_them_
     assert (left_out.file, left_out.percent, left_out.changed) == ("other/kill.js", None, 2)
     assert (row.file, row.changed, row.changed_covered) == ("till.js", 0, 0)
     assert list(coverage_notes([left_out, row])) == [
-        "Changed by this release, and not in the coverage report: other/kill.js."
+        "Files that this release changes are missing in the coverage report: other/kill.js."
     ]
 
 

@@ -42,7 +42,7 @@ TRAINS = load_trains(FOLDER, *load_rules(FOLDER)).trains
 
 @pytest.fixture
 def ledger() -> MemoryLedger:
-    """A ledger with a release that took two hours, a journey, and a booking."""
+    """A ledger with a release that took two hours, a train run, and a booking."""
     kept = MemoryLedger()
     chain = release_chain(*RUN.split("/"))
     began = NOW - 10 * HOUR
@@ -52,8 +52,8 @@ def ledger() -> MemoryLedger:
     kept.append(INSTALLATION, "release.ended", told, actor="x", key="3", at=began + 2 * HOUR)
     lost = PassengerOutcome(service="bike-shop", version="1.2.0", outcome="failed", reason="slow")
     came = Arrival(train="weekly", departure=NOW - 6 * HOUR, departed=True, passengers=(lost,))
-    journey = release_chain("train_weekly", "scheduled__1")
-    kept.append(journey, TRAIN_ARRIVED, came.to_xcom(), actor="x", key="1", at=NOW - 4 * HOUR)
+    chain = release_chain("train_weekly", "scheduled__1")
+    kept.append(chain, TRAIN_ARRIVED, came.to_xcom(), actor="x", key="1", at=NOW - 4 * HOUR)
     booking = {
         "environment": "production",
         "service": "bike-shop",
@@ -188,8 +188,8 @@ def another(**said: Any) -> Train:
 def opened(kept: MemoryLedger, run_id: str, departure: datetime, *, by: str = "") -> str:
     """Open boarding in a run of the weekly train."""
     chain = release_chain("train_weekly", run_id)
-    voyage = PlannedRun(train="weekly", departure=departure, cut_off=departure - 2 * HOUR, asked_by=by)
-    kept.append(chain, TRAIN_OPENED, voyage.to_xcom(), actor="x", key="1", at=NOW)
+    planned_run = PlannedRun(train="weekly", departure=departure, cut_off=departure - 2 * HOUR, asked_by=by)
+    kept.append(chain, TRAIN_OPENED, planned_run.to_xcom(), actor="x", key="1", at=NOW)
     return chain
 
 

@@ -64,7 +64,7 @@ def test_a_name_of_two_commits_is_refused_until_it_is_written_in_full(project: G
     second = project.commit({"a": "1"})
     project.git("branch", "next")
     repository = opened(project, tmp_path)
-    with pytest.raises(SourceError, match=r"more than one commit.*tag next is .*branch next is"):
+    with pytest.raises(SourceError, match=r"ambiguous.*tag next is .*branch next is"):
         repository.resolve("next")
     assert repository.resolve("refs/tags/next").sha == first
     assert repository.resolve("refs/heads/next").sha == second
@@ -77,7 +77,7 @@ def test_a_branch_that_is_called_like_another_commit_is_refused(project: GitProj
     project.git("update-ref", f"refs/heads/{first}", "HEAD")
     repository = opened(project, tmp_path)
     for ref in (first, first[:12]):
-        with pytest.raises(SourceError, match="more than one commit"):
+        with pytest.raises(SourceError, match="is ambiguous"):
             repository.resolve(ref)
 
 

@@ -90,7 +90,7 @@ def test_a_ballot_shows_all_that_a_member_needs_to_decide() -> None:
     for part in (
         "Approve the deployment of Bike shop 1.1.0 to production? Vote below before 2026-11-25 06:17 UTC.",
         "is rejected if it does not have enough approvals by then",
-        "2 approvals of 3; a rejection by Cora Lindqvist (cora) alone decides",
+        "2 approvals of 3; a rejection by Cora Lindqvist (cora) is a veto",
         "1.1.0, replaces 1.0.0",
         "Sells bikes",
         "SHOP-12, #7",

@@ -39,14 +39,14 @@ def test_the_sample_is_well(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("service: bike-shop", "service: till", 'found "till"; allowed: a service that there is: bike-shop'),
+        ("service: bike-shop", "service: till", 'found "till"; allowed: an existing service: bike-shop'),
         ("name: weekly", "name: daily", "the name of the file without .yaml, weekly"),
         ("late: left_behind", "late: gone", 'found "gone"'),
-        ("cadence:", "cadense:", "a key that is not known here"),
+        ("cadence:", "cadense:", "an unknown key"),
         ("patience: PT4H", "patience: 4h", "ISO 8601"),
         ("change_type: normal", "board: nobody", "a board of board.yaml: cab, ecab"),
         ('tags: "1.*"', 'tags: "1.*"\n    risk: { fire: true }', "a risk question of policy.yaml: customer_data"),
-        ('tags: "1.*"', "named: { ref: 1.1.0, version: 1.1.0, by: zoe }", "somebody of board.yaml"),
+        ('tags: "1.*"', "named: { ref: 1.1.0, version: 1.1.0, by: zoe }", "a person listed in board.yaml"),
         ('tags: "1.*"', "named: { ref: x, version: 2025.01.0, by: rita }", "2025.01.0 is not a semantic version"),
         ('tags: "1.*"', "named: { ref: x, version: 1.2.3.4, by: rita }", "1.2.3.4 is not a semantic version"),
         ('tags: "1.*"', "named: { ref: x, version: 1.2.3-, by: rita }", "1.2.3- is not a semantic version"),
@@ -83,7 +83,7 @@ def test_a_train_that_is_changed_is_read_again(folder: Path) -> None:
     assert load_train(folder, *rules, "weekly").title == "The weekly train"
     change(folder, "title: The weekly train", "title: Another train")
     assert load_train(folder, *rules, "weekly").title == "Another train"
-    with pytest.raises(CatalogueError, match='no train "daily" in the catalogue; there is weekly'):
+    with pytest.raises(CatalogueError, match=r'The catalogue has no train "daily"\. Available: weekly'):
         load_train(folder, *rules, "daily")
 
 

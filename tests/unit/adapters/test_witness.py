@@ -73,7 +73,7 @@ def test_a_question_counts_as_the_task_that_worded_it_signed_it() -> None:
     known = only_worded([entry(payload, QUESTION_WORDED)], SIGNER.public_key)
     refuse_unworded("rollout.cast_ballot", QUESTION, known)
     for task_id, digest in (("rollout.cast_ballot", "0" * 64), ("acceptance.ask_approver", QUESTION)):
-        with pytest.raises(PolicyViolation, match="is not what was worded"):
+        with pytest.raises(PolicyViolation, match="was changed: its text or its assignees"):
             refuse_unworded(task_id, digest, known)
 
 
@@ -113,5 +113,5 @@ def test_the_keys_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("value", ["", "/nowhere/witness.pem.pub"])
 def test_without_a_public_key_no_answer_counts(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(PUBLIC_KEY, value)
-    with pytest.raises(AssetMissing, match="INTERLOCK_WITNESS_PUBLIC_KEY names no key"):
+    with pytest.raises(AssetMissing, match="INTERLOCK_WITNESS_PUBLIC_KEY does not name a usable key"):
         witness_key()

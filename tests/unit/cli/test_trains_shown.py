@@ -110,7 +110,7 @@ def test_it_says_who_would_board_and_why_anybody_would_not(console: Console) -> 
         risk=12,
         answers={},
         summary="s",
-        why="the highest version among the tags like 1.*",
+        why="the highest version among the tags with the pattern 1.*",
     )
     trains.show_boarding(train, {"bike-shop": one}, console)
     assert "1.1.0" in text(console)
@@ -187,7 +187,7 @@ def test_with_a_ledger_it_shows_who_would_board(stack: Stack, console: Console) 
     assert said.count("departs Tue ") == 3
     row = next(line for line in said.splitlines() if "bike-shop" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")][:3] == ["bike-shop", "1.1.0", "1.0.0"]
-    assert "the highest version among the tags like 1.*" in row
+    assert "the highest version among the tags with the pattern 1.*" in row
     for missing in ("The stack does not run", "paused", "nobody would be on board", "stays behind"):
         assert missing not in said
 
@@ -196,14 +196,16 @@ def test_with_a_ledger_it_shows_that_what_would_board_runs_already(stack: Stack,
     stack.deployed("1.1.0")
     assert trains.show(CATALOGUE, console, with_ledger=True, copies_in=COPIES)
     assert "nothing new" in text(console)
-    assert "1.1.0 runs already, and is what would board" in text(console)
+    assert "1.1.0, the version that would board, already runs" in text(console)
     assert "nobody would be on board" in text(console)
 
 
 def test_with_a_ledger_it_shows_which_trains_are_paused_and_under_way(stack: Stack, console: Console) -> None:
     at = datetime(2099, 3, 7, 10, tzinfo=UTC)
-    voyage = PlannedRun(train="weekly", departure=at, cut_off=at - timedelta(hours=2), asked_by="rita")
-    stack.ledger.append(release_chain("train_weekly", "manual__1"), TRAIN_OPENED, voyage.to_xcom(), actor="x", key="1")
+    planned_run = PlannedRun(train="weekly", departure=at, cut_off=at - timedelta(hours=2), asked_by="rita")
+    stack.ledger.append(
+        release_chain("train_weekly", "manual__1"), TRAIN_OPENED, planned_run.to_xcom(), actor="x", key="1"
+    )
     stack.unpaused, stack.running = set(), {"train_weekly/manual__1"}
     assert trains.show(CATALOGUE, console, with_ledger=True, copies_in=COPIES)
     assert "paused: nothing departs before somebody unpauses its Dag, train_weekly" in text(console)

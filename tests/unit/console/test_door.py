@@ -261,10 +261,10 @@ BALLOT = "/api/v2/dags/release_bike_shop/dagRuns/r/taskInstances/rollout.cast_ba
 )
 def test_nobody_talks_to_a_dag_that_only_bears_the_name(behind: Behind, method: str, path: str) -> None:
     noted: list[Attempt] = []
-    strangers = replace(OURS, stranger=lambda dag_id: f"{dag_id} is none of Interlock's.")
+    strangers = replace(OURS, stranger=lambda dag_id: f"{dag_id} is not Interlock's.")
     answer = ask(behind, path, {"conf": GOOD}, method=method, lookups=strangers, note=noted.append)
     assert answer.status_code == 403
-    assert "is none of Interlock's" in answer.json()["detail"]
+    assert "is not Interlock's" in answer.json()["detail"]
     assert not behind.came
     assert [one.user for one in noted] == ["rita"]
 
@@ -351,7 +351,7 @@ def test_a_rollback_to_what_production_ran_comes_through(behind: Behind, past: M
 @pytest.mark.parametrize(
     ("conf", "said"),
     [
-        ({**BACK, "version": "1.2.0"}, "Next: take one of 1.0.0"),
+        ({**BACK, "version": "1.2.0"}, "Next: choose one of 1.0.0"),
         ({**BACK, "version": "2.0.0"}, "never ran 2.0.0 by the ledger"),
         ({**BACK, "version": "one"}, "not a semantic version"),
         ({**BACK, "reason": ""}, "reason: "),
@@ -371,7 +371,7 @@ def test_nothing_goes_back_to_what_is_marked_bad(behind: Behind, past: MemoryLed
     past.append(INSTALLATION, VERSION_MARKED_BAD, {**mark, "by": "rita"}, actor="rita", key="mark")
     said = ask(behind, BACK_ROUTE, {"conf": BACK}, ledger=past).json()["detail"]
     assert "1.1.0 of bike-shop is marked bad in production by rita" in said
-    assert "take one of 1.0.0" in said
+    assert "choose one of 1.0.0" in said
     assert not behind.came
 
 
@@ -560,10 +560,10 @@ def test_the_conductor_is_let_in_for_what_a_frozen_manifest_names(behind: Behind
         ("", {}, "an unknown user requested"),
         ("admin", {}, "admin requested"),
         (CONDUCTOR, {"train": None}, "this request names no train"),
-        (CONDUCTOR, {"version": "1.2.0"}, "and this is 1.2.0"),
+        (CONDUCTOR, {"version": "1.2.0"}, "but this is 1.2.0"),
         (CONDUCTOR, {"ref": "b" * 40}, "at bbbbbbbbbbbb"),
-        (CONDUCTOR, {"change_type": "emergency"}, "change type is normal"),
-        (CONDUCTOR, {"train": "release/train_weekly/another"}, "froze no manifest"),
+        (CONDUCTOR, {"change_type": "emergency"}, "change type of the train is normal"),
+        (CONDUCTOR, {"train": "release/train_weekly/another"}, "has no frozen manifest"),
     ],
 )
 def test_nobody_else_and_nothing_else_goes_by_train(

@@ -63,7 +63,7 @@ def test_the_connections_that_proof_rests_on_are_read_by_interlocks_tasks_alone(
     path = f"/execution/connections/{name}"
     assert said("GET", path, OWN) is None
     assert said("GET", path, RequestSource("reconcile", "r", "check_ledger", -1)) is None
-    assert said("GET", path, OWN, stranger="none of Interlock's") == "CONNECTION"
+    assert said("GET", path, OWN, stranger="not Interlock's") == "CONNECTION"
     for source in (None, RequestSource("nightly", "r", "t", -1), RequestSource("release_tables", "r", "t", -1)):
         assert said("GET", path, source) == "CONNECTION"
     assert said("GET", "/execution/connections/warehouse", None) is None

@@ -177,7 +177,7 @@ def test_an_answer_is_not_taken_by_a_server_that_was_given_no_key(monkeypatch: p
     monkeypatch.delenv("INTERLOCK_WITNESS_KEY", raising=False)
     book = Book()
     why = objection("ben", answered({"chosen_options": ["Approve"]}), book.opened, question=lambda asked: SHOWN)
-    assert "INTERLOCK_WITNESS_KEY names no key that can be used" in why
+    assert "INTERLOCK_WITNESS_KEY does not name a usable key" in why
     assert book.entries == []
 
 

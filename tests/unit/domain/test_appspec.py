@@ -133,12 +133,12 @@ def test_a_bundle_may_have_no_hooks() -> None:
         pytest.param(
             HEAD + "hooks: {AfterInstall: [{location: a.sh, timeout: '3601'}]}\n", "must be at most 3600", id="too long"
         ),
-        pytest.param(HEAD + "os: linux\n", "os stands twice", id="key twice"),
+        pytest.param(HEAD + "os: linux\n", "os is defined twice", id="key twice"),
         pytest.param(HEAD + "hooks: &a {AfterInstall: [*a]}\n", "recursive", id="alias of itself"),
         pytest.param(HEAD + "hooks: {AfterInstall: [*a]}\n", "undefined alias", id="alias of nothing"),
         pytest.param(
             HEAD + "a: &a {timeout: 9}\nhooks: {AfterInstall: [{location: a.sh, timeout: 5, <<: *a}]}\n",
-            "<<: brings timeout, which stands before it, and CodeDeploy takes what is brought; write <<: first",
+            "<<: brings timeout, which is before it, and CodeDeploy uses the merged value; write <<: first",
             id="merge that replaces",
         ),
         pytest.param(HEAD + "hooks: {<<: [1]}\n", "<<: must name a mapping", id="merge of no mapping"),
@@ -202,11 +202,11 @@ hooks:
     assert [(one.source, one.destination) for one in spec.files] == [(".", "/x")]
     assert spec.hooks == {"AfterInstall": (Hook(location="a.sh"),)}
     assert spec.notes == (
-        "Resources: means nothing to CodeDeploy, nor here",
-        "files.0.overwrite: means nothing to CodeDeploy, nor here; to have files replaced that are there already, "
+        "Resources: is ignored, as in CodeDeploy",
+        "files.0.overwrite: is ignored, as in CodeDeploy; to have files replaced that are there already, "
         "write file_exists_behavior: OVERWRITE at the top",
-        "permissions.0.recursive: means nothing to CodeDeploy, nor here",
-        "hooks.AfterInstall.0.run_as: means nothing to CodeDeploy, nor here",
+        "permissions.0.recursive: is ignored, as in CodeDeploy",
+        "hooks.AfterInstall.0.run_as: is ignored, as in CodeDeploy",
     )
 
 

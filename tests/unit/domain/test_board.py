@@ -90,8 +90,8 @@ def test_a_veto_decides_at_once_with_its_comment() -> None:
     assert decision is not None
     assert not decision.approved
     assert decision.reason == (
-        "CAB: rejected by Cora (cora), whose rejection alone decides. "
-        "Cora (cora) rejected with the words “the keys are in the bundle”."
+        "CAB: rejected by Cora (cora), who has a veto. "
+        "Cora (cora) rejected with the comment “the keys are in the bundle”."
     )
     assert verdict(votes[:1]) is False
 
@@ -105,7 +105,8 @@ def test_it_is_rejected_as_soon_as_nothing_else_can_be() -> None:
     decision = counted([vote("ben", REJECT), vote("dan", ABSTAIN)])
     assert decision is not None
     assert decision.reason == (
-        "CAB: rejected, for 2 approvals cannot be reached. Ben (ben) rejected without saying why. Dan (dan) abstained."
+        "CAB: rejected, because 2 approvals can no longer be reached. Ben (ben) rejected without a comment. Dan "
+        "(dan) abstained."
     )
     assert not decision.expired
 
@@ -116,8 +117,7 @@ def test_silence_is_a_rejection_that_says_who_was_silent() -> None:
     assert not decision.approved
     assert decision.expired
     assert decision.reason == (
-        "CAB: not approved in time, for 1 of 2 approvals had come in by the deadline. "
-        "Cora (cora) and Dan (dan) did not answer."
+        "CAB: not approved in time: only 1 of 2 approvals by the deadline. Cora (cora) and Dan (dan) did not answer."
     )
     enough = counted([vote("ben", APPROVE), vote("dan", APPROVE)], expired=True)
     assert enough is not None
@@ -127,7 +127,7 @@ def test_silence_is_a_rejection_that_says_who_was_silent() -> None:
 def test_a_board_without_enough_members_left_rejects() -> None:
     decision = counted([], requester="ben", excluded=("dan",))
     assert decision is not None
-    assert "2 approvals cannot be reached. Only Cora (cora) may vote on it." in decision.reason
+    assert "2 approvals can no longer be reached. Only Cora (cora) may vote on it." in decision.reason
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_an_address_in_a_commit_takes_nobodys_veto() -> None:
     decision = counted([*approvals, cora], excluded=("cora",))
     assert decision is not None
     assert not decision.approved
-    assert decision.reason.startswith("CAB: rejected by Cora (cora), whose rejection alone decides.")
+    assert decision.reason.startswith("CAB: rejected by Cora (cora), who has a veto.")
     assert verdict([*approvals, vote("cora", APPROVE)], excluded=("cora",)) is True
     assert verdict([approvals[0], vote("cora", APPROVE)], excluded=("cora",)) is None, "her approval does not count"
     assert verdict([approvals[0], vote("cora", ABSTAIN)], excluded=("cora",)) is None, "nor is she waited for"
@@ -254,13 +254,13 @@ def test_any_one_of_them_decides() -> None:
     rejected = single([vote("fay", REJECT, "the basket is empty")])
     assert rejected is not None
     assert not rejected.approved
-    assert rejected.reason == "Fay (fay) rejected the release with the words “the basket is empty”."
+    assert rejected.reason == "Fay (fay) rejected the release with the comment “the basket is empty”."
 
 
 def test_one_rejection_weighs_more_than_an_approval() -> None:
     decision = single([vote("sam", APPROVE), vote("fay", REJECT)])
     assert decision is not None
-    assert decision.reason == "Fay (fay) rejected the release without saying why."
+    assert decision.reason == "Fay (fay) rejected the release without a comment."
 
 
 def test_nobody_else_decides() -> None:
@@ -274,7 +274,8 @@ def test_no_answer_in_time_is_a_rejection() -> None:
     assert not decision.approved
     assert decision.expired
     assert (
-        decision.reason == "Nobody approved the release in time. Fay (fay) did not answer. Sam Novak (sam) abstained."
+        decision.reason == "No approver approved the release in time. Fay (fay) did not answer. Sam Novak (sam) "
+        "abstained."
     )
 
 
@@ -299,7 +300,7 @@ def test_a_question_that_nobody_may_answer_is_rejected() -> None:
     assert not decision.approved
     assert not decision.expired
     assert decision.reason == (
-        "Nobody may decide on the plan of the release: who asks for it, or wrote it, does not approve it."
+        "No approver is left for the plan of the release: the requester and the authors cannot approve it."
     )
 
 
@@ -331,10 +332,12 @@ def test_approvals_of_others_do_not_make_up_for_a_role() -> None:
     assert decision.reason == "CAB: approved by Ann (ann) and Cora (cora); needed: 2 approvals, 1 by security."
     lost = counted([vote("cora", ABSTAIN)], on=on)
     assert lost is not None
-    assert lost.reason == "CAB: rejected, for 1 approval by security cannot be reached. Cora (cora) abstained."
+    assert lost.reason == (
+        "CAB: rejected, because 1 approval by security can no longer be reached. Cora (cora) abstained."
+    )
     late = counted([vote("ann", APPROVE), vote("dan", APPROVE)], on=on, expired=True)
     assert late is not None
-    assert "for 0 of 1 approval by security had come in by the deadline." in late.reason
+    assert "only 0 of 1 approval by security by the deadline." in late.reason
 
 
 def test_a_role_has_a_veto() -> None:
@@ -352,9 +355,7 @@ def test_a_delegate_votes_in_the_members_seat_with_the_members_veto() -> None:
     on = board(delegates=AWAY)
     decision = counted([vote("eve", REJECT, "no", assigned="cora", at=AT)], on=on)
     assert decision is not None
-    assert decision.reason.startswith(
-        "CAB: rejected by Eve (eve) in place of Cora (cora), whose rejection alone decides."
-    )
+    assert decision.reason.startswith("CAB: rejected by Eve (eve) in place of Cora (cora), who has a veto.")
     assert verdict([vote("eve", APPROVE, at=AT), vote("ben", APPROVE)], on=on) is True  # on a ballot that names both
 
 
@@ -437,7 +438,7 @@ def test_people_of_one_rule_do_not_vote_in_place_of_anothers() -> None:
     )
     lost = counted([vote("ann", REJECT), vote("eve", ABSTAIN)], on=on)
     assert lost is not None
-    assert "rejected, for 1 approval of Shop board cannot be reached." in lost.reason
+    assert "rejected, because 1 approval of Shop board can no longer be reached." in lost.reason
 
 
 several = st.builds(

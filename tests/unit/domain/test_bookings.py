@@ -58,10 +58,10 @@ def test_a_free_environment_is_booked_and_then_held() -> None:
     waits = verdict(found, "release/b/1", lambda _: True)
     assert waits.then == "wait"
     assert waits.why == (
-        "production of bike-shop is booked by a/1 (1.1.0, asked for by rita) since 2027-03-01 12:00 UTC, "
+        "production of bike-shop is booked by a/1 (1.1.0, requested by rita) since 2027-03-01 12:00 UTC, "
         "until 2027-03-01 18:00 UTC."
     )
-    with pytest.raises(PolicyViolation, match="is taken: production of bike-shop is booked by a/1"):
+    with pytest.raises(PolicyViolation, match="is booked by another release: production of bike-shop is booked by a/1"):
         refuse_taken(waits.why)
 
 
@@ -73,7 +73,7 @@ def test_who_came_first_is_next_and_the_dead_in_line_hold_up_nobody() -> None:
     chain.add(ENVIRONMENT_FREED, {"holder": "release/a/1"})
     found = standing(chain.entries)
     assert found.line == ("release/b/1", "release/c/1")
-    assert verdict(found, "release/c/1", lambda _: True).why == "b/1 is before it in line."
+    assert verdict(found, "release/c/1", lambda _: True).why == "b/1 is ahead of it in the queue."
     assert verdict(found, "release/b/1", lambda _: True).then == "book"
     assert verdict(found, "release/c/1", lambda one: one != "release/b/1").then == "book"
     assert verdict(found, "release/d/1", lambda _: True).then == "wait", "whoever is not in line yet comes last"

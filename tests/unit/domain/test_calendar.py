@@ -188,7 +188,7 @@ def test_when_a_window_has_ended_a_rollout_does_as_that_one_says_and_not_as_the_
     ended = ask(both, "2026-03-03T22:00Z")
     assert (ended.by.key, ended.next) == ("thursdays", at("2026-03-05T19:00Z"))
     assert (ended.closed_by.key, ended.during_rollout) == ("tuesdays", "stop")
-    assert "next: 2026-03-05 19:00 UTC. For a rollout that is under way, Tuesdays (tuesdays in " in str(ended)
+    assert "next: 2026-03-05 19:00 UTC. For a rollout in progress, Tuesdays (tuesdays in " in str(ended)
     assert str(ended).endswith("calendars/x.yaml) says: stop.")
     assert ask(both, "2026-03-05T22:00Z").during_rollout == "finish"
     assert ask(both, "2027-03-05T22:00Z").during_rollout == "finish", "within the horizon, in another year"
@@ -326,7 +326,7 @@ def test_exceptions_are_days_or_starts() -> None:
         ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;INTERVAL=0"}, "INTERVAL: found 0"),
         ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;BYSECOND=1,2,3"}, "several times a minute"),
         ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;BYMINUTE=0,20,40"}, "more than 10000 times a year"),
-        ({"from": "2026-03-02", "repeat": "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"}, "never comes"),
+        ({"from": "2026-03-02", "repeat": "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"}, "never occurs"),
         ({"from": "2026-03-02", "repeat": "FREQ=DAILY;COUNT=1000000"}, "COUNT: found 1000000"),
         ({"from": "2026-03-02", "repeat": "FREQ=YEARLY;BYEASTER=1"}, "BYEASTER"),
         ({"from": "2026-03-02", "repeat": "FREQ=DAILY;UNTIL=20260401T000000Z"}, "without Z"),

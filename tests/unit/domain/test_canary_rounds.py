@@ -62,7 +62,7 @@ def test_a_canary_as_good_as_its_baseline_passes() -> None:
 def test_one_dead_host_of_three_is_no_average() -> None:
     report = judged(rounds(on(NEW[1], errors=5)))
     assert report.verdict == "fail"
-    assert report.reason == "Errors: Of the canary, new-1 failed all of 200 requests."
+    assert report.reason == "Errors: In the canary, new-1 failed all of 200 requests."
 
 
 def test_one_slow_host_of_three_is_no_average() -> None:
@@ -75,18 +75,18 @@ def test_a_host_that_a_round_lacks_fails_the_canary() -> None:
     def change(one: LoadResult, number: int) -> LoadResult | None:
         return None if (one.host, number) == ("new-0", 20) else one
 
-    assert "not asked alike: / in round 20, 0 requests of new-0 and 5 of" in judged(rounds(change)).reason
+    assert "did not get the same load: / in round 20, 0 requests of new-0 and 5 of" in judged(rounds(change)).reason
 
 
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        pytest.param([], "There are 0 rounds", id="no round"),
-        pytest.param(rounds(many=5), "There are 5 rounds", id="too few"),
-        pytest.param(rounds()[:7] + rounds()[8:], "one is missing", id="a gap"),
-        pytest.param([*rounds(), rounds()[-1]], "is there twice", id="one twice"),
-        pytest.param(rounds(lambda one, _: None), "Nobody got 0 requests", id="nothing measured"),
-        pytest.param(rounds(many=8), "got 80 requests, and a canary is judged by 200", id="too few requests"),
+        pytest.param([], "The canary has 0 rounds", id="no round"),
+        pytest.param(rounds(many=5), "The canary has 5 rounds", id="too few"),
+        pytest.param(rounds()[:7] + rounds()[8:], "a round is missing", id="a gap"),
+        pytest.param([*rounds(), rounds()[-1]], "recorded twice", id="one twice"),
+        pytest.param(rounds(lambda one, _: None), "No host got 0 requests", id="nothing measured"),
+        pytest.param(rounds(many=8), "got 80 requests, but the canary needs 200", id="too few requests"),
         pytest.param(
             rounds(lambda one, _: one.model_copy(update={"requests": 0})), "got 0 requests", id="nobody asked"
         ),
@@ -97,7 +97,7 @@ def test_a_host_that_a_round_lacks_fails_the_canary() -> None:
         ),
         pytest.param(
             rounds(lambda one, _: one if one.path == "/" else None),
-            "got 100 requests, and a canary is judged by 200",
+            "got 100 requests, but the canary needs 200",
             id="a path that was not asked",
         ),
     ],

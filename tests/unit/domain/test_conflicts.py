@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock.adapters.calendars.calendars import public_holidays
+from interlock.adapters.calendars.holidays import public_holidays
 from interlock.domain.calendars.calendar import Calendars, may_change
 from interlock.domain.calendars.conflicts import (
     Taken,
@@ -68,7 +68,8 @@ def test_an_environment_that_is_taken_is_named_with_the_next_free_slot() -> None
     assert (one.kind, one.severity) == ("environment", "warning")
     assert one.next_free == NOW + 4 * HOUR, "after the train half an hour is left before the freeze"
     assert str(one) == (
-        f"warning: production of {SHOP.name} is taken then: A train departs. Next free slot: 2027-03-01 16:00 UTC."
+        f"warning: production of {SHOP.name} is already booked at that time: A train departs. Next free slot: "
+        "2027-03-01 16:00 UTC."
     )
 
 

@@ -89,8 +89,8 @@ def hosts_turn(host: int) -> int:
 def test_a_path_that_fails_is_named_and_so_are_the_host_and_the_rounds() -> None:
     one = found(lambda host, number, path: 5 * (host == 1 and path == 1 and number > 12), paths=2, each=5)
     assert one.of("/1") == (
-        "new-1 of the canary failed 40 of 40 requests of /1 in rounds 13 to 20, the baseline 0 of 80: more than chance "
-        "explains."
+        "new-1 of the canary failed 40 of 40 requests of /1 in rounds 13 to 20, the baseline 0 of 80: a difference "
+        "that chance does not explain."
     )
     assert one.of("/0") == ""
 
@@ -121,27 +121,33 @@ def test_fewer_errors_are_never_held_against_a_canary() -> None:
         pytest.param(fleet("old"), [], "There are no requests of the canary", id="no canary"),
         pytest.param([], fleet("new"), "There are no requests of the baseline", id="no baseline"),
         pytest.param(fleet("old", each=0), fleet("new", each=0), "There are no requests", id="no request made"),
-        pytest.param(fleet("old"), fleet("new")[:-1], "not asked alike: /0 in round 20, 0 requests of", id="one short"),
-        pytest.param(fleet("old"), fleet("new", hosts=3)[:-1], "not asked alike", id="a host left out of a round"),
-        pytest.param(fleet("old"), fleet("new", each=100), "not asked alike", id="asked more"),
-        pytest.param(fleet("old", rounds=3), fleet("new"), "not asked alike", id="fewer rounds"),
-        pytest.param(fleet("old", paths=2), fleet("new"), "not asked alike", id="fewer paths"),
-        pytest.param(fleet("old"), [*fleet("new"), fleet("new")[0]], "are there twice", id="one twice"),
-        pytest.param(fleet("same"), fleet("same"), "are there twice", id="the canary is its own baseline"),
-        pytest.param(fleet("old"), fleet("new", lambda *_: nan), "is no count", id="NaN"),
-        pytest.param(fleet("old", lambda *_: inf), fleet("new"), "is no count", id="infinite"),
-        pytest.param(fleet("old"), fleet("new", lambda *_: 21), "21 of 20 requests failed is no count", id="too many"),
-        pytest.param(fleet("old"), fleet("new", lambda *_: -1), "is no count", id="negative"),
+        pytest.param(
+            fleet("old"), fleet("new")[:-1], "did not get the same load: /0 in round 20, 0 requests of", id="one short"
+        ),
+        pytest.param(
+            fleet("old"), fleet("new", hosts=3)[:-1], "did not get the same load", id="a host left out of a round"
+        ),
+        pytest.param(fleet("old"), fleet("new", each=100), "did not get the same load", id="asked more"),
+        pytest.param(fleet("old", rounds=3), fleet("new"), "did not get the same load", id="fewer rounds"),
+        pytest.param(fleet("old", paths=2), fleet("new"), "did not get the same load", id="fewer paths"),
+        pytest.param(fleet("old"), [*fleet("new"), fleet("new")[0]], "are recorded twice", id="one twice"),
+        pytest.param(fleet("same"), fleet("same"), "are recorded twice", id="the canary is its own baseline"),
+        pytest.param(fleet("old"), fleet("new", lambda *_: nan), "is not a valid count", id="NaN"),
+        pytest.param(fleet("old", lambda *_: inf), fleet("new"), "is not a valid count", id="infinite"),
+        pytest.param(
+            fleet("old"), fleet("new", lambda *_: 21), "21 of 20 requests failed is not a valid count", id="too many"
+        ),
+        pytest.param(fleet("old"), fleet("new", lambda *_: -1), "is not a valid count", id="negative"),
         pytest.param(
             fleet("old", lambda host, *_: EACH * (host == 0)),
             fleet("new"),
-            "nothing to compare with. Of the baseline, old-0 failed all of 400 requests",
+            "The baseline has no usable data: old-0 failed all of 400 requests",
             id="a dead baseline",
         ),
         pytest.param(
             fleet("old", lambda host, number, _: EACH * (host == 0 and number < 12), hosts=3),
             fleet("new", lambda host, number, _: EACH * (host == 0 and number < 12), hosts=3),
-            "nothing to compare with. Of the baseline, old-0 failed 220 of 400 requests, and the others 0 of 800",
+            "The baseline has no usable data: old-0 failed 220 of 400 requests, and the others 0 of 800",
             id="one of the baseline is half-dead",
         ),
         pytest.param(

@@ -70,7 +70,7 @@ def test_no_value_becomes_shell_or_a_line(deployment: str, root: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "-rf", "../etc", "a b", "a\nb", ".new", "a/b", "ä", "x" * 201])
 def test_a_name_that_is_no_folders_is_refused(name: str) -> None:
-    with pytest.raises(DeployError, match="not a name that a release can have"):
+    with pytest.raises(DeployError, match="not a valid name of a release"):
         named(name)
 
 

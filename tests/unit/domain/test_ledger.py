@@ -12,22 +12,21 @@ from pydantic import ValidationError
 
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.errors import ClockError, LedgerBroken, LedgerError
+from interlock.domain.ledger._plain_json import DEEPEST_PAYLOAD
 from interlock.domain.ledger.chain import (
-    DEEPEST_PAYLOAD,
     IN_ANY_CASE,
     LARGEST_PAYLOAD,
     START,
     Entry,
     SignedHead,
     entry_hash,
-    first_break,
     instant,
     next_entry,
     read_entry,
     release_chain,
     same_thing,
-    unsigned_since,
 )
+from interlock.domain.ledger.integrity import first_break, unsigned_since
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
 CHAIN = "release/release_bike_shop/manual__2026-11-23T11:45:00+00:00"
@@ -103,14 +102,14 @@ def test_instants_are_kept_in_utc() -> None:
     [
         pytest.param({"x": float("nan")}, "payload.x is nan", id="nan"),
         pytest.param({"x": [1, float("-inf")]}, r"payload.x\[1\] is -inf", id="infinity"),
-        pytest.param({"x": 2**53}, "other readers would round", id="large integer"),
+        pytest.param({"x": 2**53}, "JSON readers would round", id="large integer"),
         pytest.param({"x": NOON}, "type datetime", id="datetime"),
         pytest.param({"x": (1,)}, "type tuple", id="tuple"),
         pytest.param({"x": b""}, "type bytes", id="bytes"),
-        pytest.param({1: 2}, "a key of payload is no text", id="key"),
-        pytest.param({"x": "\ud800"}, "half a character", id="surrogate"),
-        pytest.param({"x": {"\udfff": 1}}, "a key of payload.x has half a character", id="surrogate key"),
-        pytest.param({"x": "y" * 1024 * 1024}, "1048576 is the most", id="size"),
+        pytest.param({1: 2}, "a key of payload is not text", id="key"),
+        pytest.param({"x": "\ud800"}, "an incomplete character", id="surrogate"),
+        pytest.param({"x": {"\udfff": 1}}, "a key of payload.x contains an incomplete character", id="surrogate key"),
+        pytest.param({"x": "y" * 1024 * 1024}, "the maximum is 1048576", id="size"),
     ],
 )
 def test_payload_that_is_not_plain_json_is_refused(payload: dict[Any, Any], problem: str) -> None:
@@ -122,7 +121,7 @@ def test_payload_that_is_nested_too_deep_is_refused() -> None:
     payload: dict[str, Any] = {}
     for _ in range(40):
         payload = {"x": payload}
-    with pytest.raises(LedgerError, match="nested more than 32 deep"):
+    with pytest.raises(LedgerError, match="nested more than 32 levels deep"):
         following(None, payload=payload)
 
 
@@ -154,7 +153,7 @@ def test_payload_may_be_as_large_and_as_deep_as_is_said() -> None:
     for _ in range(DEEPEST_PAYLOAD - 1):
         deepest = [deepest]
     assert following(None, payload={"x": deepest}).payload == {"x": deepest}
-    with pytest.raises(LedgerError, match="nested more than 32 deep"):
+    with pytest.raises(LedgerError, match="nested more than 32 levels deep"):
         following(None, payload={"x": [deepest]})
 
 

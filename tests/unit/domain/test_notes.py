@@ -45,14 +45,14 @@ def test_commits_are_grouped_by_what_they_bring() -> None:
         "## Also changed\n\n- Tidy the shelves (cccccccccc)\n- new linter (cccccccccc)\n"
         "- Note: this is no prefix (cccccccccc)\n\n"
         "## Tickets\n\nSHOP-12, #7\n\n"
-        "## When\n\nIn production, shortly: it is approved.\n\n"
+        "## When\n\nIn production, as soon as possible: the release is approved.\n\n"
         "## Contact\n\nthe shop's team; the release was requested by rita.\n"
     )
 
 
 def test_no_commits_and_too_many_are_told() -> None:
-    assert "Nothing has changed since 1.0.0." in notes()
-    assert "Nothing has changed.\n" in notes(previous_version=None)
+    assert "No changes since 1.0.0." in notes()
+    assert "No changes.\n" in notes(previous_version=None)
     assert "…and 1 earlier change since 1.0.0." in notes("one", commit_count=2)
     assert "…and 7 earlier changes since 1.0.0." in notes("one", commit_count=8)
 

@@ -80,9 +80,7 @@ def failed(task: str, reason: str = "It broke.") -> FailedTask:
 def test_a_release_of_which_all_is_proven_is_deployed() -> None:
     outcome = decided()
     assert (outcome.outcome, outcome.stage) == ("deployed", "verification")
-    assert outcome.reason == (
-        "All 2 hosts of production answer with 1.1.0, and the verification found nothing against it."
-    )
+    assert outcome.reason == ("All 2 hosts of production answer with 1.1.0, and the verification passed.")
     assert outcome.running == {"production-1": "1.1.0", "production-2": "1.1.0"}
     by_address = {host.address: "1.1.0" for host in arrived()["rollout"].hosts}
     assert decided(running=by_address).outcome == "deployed"
@@ -110,7 +108,7 @@ def test_a_no_is_a_rejection_and_silence_is_expiry(subject: str, stage: str, exp
 def test_hosts_changed_after_a_rejection_are_a_failure() -> None:
     outcome = decided(decisions=[decision("board", approved=False, reason="cora rejected it.")])
     assert (outcome.outcome, outcome.stage) == ("failed", "rollout")
-    assert outcome.reason == "Hosts were changed although this was not approved: cora rejected it."
+    assert outcome.reason == "Hosts were changed without an approval: cora rejected it."
 
 
 def test_the_first_stage_that_failed_decides() -> None:
@@ -118,7 +116,7 @@ def test_the_first_stage_that_failed_decides() -> None:
     outcome = decided(failed=[later, failed("communication.announce", "No mail server.")])
     assert (outcome.outcome, outcome.stage) == ("failed", "communication")
     assert outcome.reason == (
-        "No mail server. Then implementation.wave_1 failed: implementation.wave_1 did not say why."
+        "No mail server. After that, implementation.wave_1 failed: implementation.wave_1 gave no reason."
     )
 
 
@@ -144,11 +142,14 @@ def test_a_back_out_counts_only_if_it_is_verified() -> None:
         verification=broken, back_out=back_out(planned), failed=[failed("verification.judge")], running=old
     )
     assert (verified.outcome, verified.stage) == ("backed_out", "verification")
-    assert verified.reason == "Backed out, and every host answers as before the release: /bikes answers 500."
+    assert (
+        verified.reason
+        == "The release was backed out, and every host reports its previous version. Reason: /bikes answers 500."
+    )
     unverified = decided(verification=broken, back_out=back_out(planned, verified=False), running=old)
     assert unverified.outcome == "failed"
     assert unverified.reason == (
-        "The back-out did not succeed: production-1, production-2 failed. It was begun because: /bikes answers 500."
+        "The back-out failed: production-1, production-2 failed. Reason for the back-out: /bikes answers 500."
     )
     without = decided(verification=broken)
     assert (without.outcome, without.stage) == ("failed", "verification")
@@ -160,29 +161,29 @@ def test_a_back_out_counts_only_if_it_is_verified() -> None:
 @pytest.mark.parametrize(
     ("changes", "stage", "reason"),
     [
-        ({"rollout": None}, "rollout", "There is no rollout plan on record."),
-        ({"verification": None}, "verification", "There is no verification report on record."),
-        ({"verification": verification(success=False)}, "verification", "The verification did not succeed."),
-        ({"quality": None}, "quality", "There is no quality report on record."),
-        ({"communication": None}, "communication", "There is no record that those concerned were told"),
-        ({"waves": ()}, "implementation", "There is no record that production-1, production-2 came to 1.1.0-b"),
-        ({"decisions": decisions(frozen())[:2]}, "rollout", "no record of what was decided in the stage rollout"),
+        ({"rollout": None}, "rollout", "No rollout plan is recorded."),
+        ({"verification": None}, "verification", "No verification report is recorded."),
+        ({"verification": verification(success=False)}, "verification", "The verification failed."),
+        ({"quality": None}, "quality", "No quality report is recorded."),
+        ({"communication": None}, "communication", "No communication of the release is recorded"),
+        ({"waves": ()}, "implementation", "No deployment of 1.1.0-b"),
+        ({"decisions": decisions(frozen())[:2]}, "rollout", "No decision of the stage rollout"),
         (
             {"decisions": [*decisions(frozen())[:2], decision("board", "e" * 64)]},
             "rollout",
-            "The board decided on the rollout plan eeeeeeeeeeee, and the plan on record is",
+            "The board decided on the rollout plan eeeeeeeeeeee, but the recorded plan is",
         ),
         (
             {"running": {"production-1": "1.1.0", "production-2": "1.0.0"}},
             "verification",
             "production-2 answers with 1.0.0; it should run 1.1.0.",
         ),
-        ({"running": {"production-1": "1.1.0"}}, "verification", "production-2 does not say which version it runs"),
-        ({"version": "1.2.0"}, "rollout", "plan on record is of bike-shop 1.1.0, not of bike-shop 1.2.0."),
+        ({"running": {"production-1": "1.1.0"}}, "verification", "production-2 does not report a version"),
+        ({"version": "1.2.0"}, "rollout", "recorded rollout plan is for bike-shop 1.1.0, not for bike-shop 1.2.0."),
         (
             {"rollout": frozen(0), "decisions": decisions(frozen(0))},
             "rollout",
-            "The rollout plan on record names no host.",
+            "The recorded rollout plan names no host.",
         ),
     ],
 )
@@ -209,7 +210,7 @@ def test_an_approval_of_something_else_is_none() -> None:
     plan, _, board = arrived()["decisions"]
     outcome = decided(decisions=[plan, decision("acceptance", "e" * 64), board])
     assert (outcome.outcome, outcome.stage) == ("failed", "acceptance")
-    assert "What was accepted is eeeeeeeeeeee" in outcome.reason
+    assert "The acceptance is eeeeeeeeeeee" in outcome.reason
     assert DIGEST[:12] in outcome.reason
 
 
@@ -219,14 +220,14 @@ def test_a_decision_that_nobody_had_to_take_is_not_that_of_a_board_that_was_aske
     plan, acceptance, board = asked["decisions"]
     outcome = decided(**{**asked, "decisions": [plan, acceptance, board.model_copy(update={"required": False})]})
     assert (outcome.outcome, outcome.stage) == ("failed", "rollout")
-    assert "says that nobody is asked" in outcome.reason
+    assert "says that no vote is required" in outcome.reason
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        pytest.param({"rehearsal": True}, "is a rehearsal, and is of production", id="a way round the board"),
-        pytest.param({"environment": "test"}, "is a release, and is of test", id="production was not touched"),
+        pytest.param({"rehearsal": True}, "is a rehearsal, but for production", id="a way round the board"),
+        pytest.param({"environment": "test"}, "is a release, but for test", id="production was not touched"),
     ],
 )
 def test_a_rehearsal_in_production_and_a_release_on_test_are_failures(changes: dict[str, Any], reason: str) -> None:
@@ -280,16 +281,19 @@ def test_a_verification_that_contradicts_its_smoke_requests_is_a_failure() -> No
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"running": answering("1.1.0")}, "production-1, production-2 does not answer as before"),
-        ({"running": {**answering("1.0.0"), "production-2": None}}, "production-2 does not answer as before"),
-        ({"running": {"production-1": "1.0.0"}}, "production-2 does not answer as before"),
-        ({"running": answering("1.0.0"), "rollout": None}, "no rollout plan on record"),
+        ({"running": answering("1.1.0")}, "production-1, production-2 does not report its previous version"),
+        (
+            {"running": {**answering("1.0.0"), "production-2": None}},
+            "production-2 does not report its previous version",
+        ),
+        ({"running": {"production-1": "1.0.0"}}, "production-2 does not report its previous version"),
+        ({"running": answering("1.0.0"), "rollout": None}, "no rollout plan is recorded"),
     ],
 )
 def test_a_back_out_that_the_hosts_do_not_confirm_did_not_succeed(changes: dict[str, Any], reason: str) -> None:
     outcome = decided(back_out=back_out(frozen()), failed=[failed("verification.judge_verification")], **changes)
     assert outcome.outcome == "failed"
-    assert "The back-out did not succeed" in outcome.reason
+    assert "The back-out failed" in outcome.reason
     assert reason in outcome.reason
 
 
@@ -321,8 +325,8 @@ def test_a_back_out_does_not_hide_that_nobody_had_approved() -> None:
         running=answering("1.0.0"),
     )
     assert (outcome.outcome, outcome.stage) == ("failed", "rollout")
-    assert outcome.reason.startswith("Hosts were changed although this was not approved: cora rejected it.")
-    assert "Backed out" in outcome.reason
+    assert outcome.reason.startswith("Hosts were changed without an approval: cora rejected it.")
+    assert "backed out" in outcome.reason
 
 
 def test_of_two_tasks_of_one_stage_the_one_that_failed_first_decides() -> None:
@@ -331,7 +335,7 @@ def test_of_two_tasks_of_one_stage_the_one_that_failed_first_decides() -> None:
         failed("verification.back_out", "No route."),
     ]
     outcome = decided(failed=tasks, verification=None)
-    assert outcome.reason == "/bikes answers 500. Then verification.back_out failed: No route."
+    assert outcome.reason == "/bikes answers 500. After that, verification.back_out failed: No route."
 
 
 WORTH = {"deployed": 2, "rehearsed": 2, "backed_out": 1, "rejected": 0, "expired": 0, "failed": 0}

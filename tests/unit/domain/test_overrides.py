@@ -42,7 +42,7 @@ def test_an_override_names_the_entry_the_person_and_its_end() -> None:
         (CLOSED.model_copy(update={"by": TRADE.model_copy(update={"override_by": ("security",)})}), {}, "security"),
         (CLOSED.model_copy(update={"by": None, "open": True}), {}, "is open for bike-shop"),
         (CLOSED.model_copy(update={"by": None, "faults": ("broken",)}), {}, "calendars cannot be read"),
-        (CLOSED, {"requester": "ben"}, "asked for the release"),
+        (CLOSED, {"requester": "ben"}, "requested the release"),
         (CLOSED, {"lasts": timedelta(hours=25)}, "at most 24 hours"),
         (CLOSED, {"lasts": timedelta()}, "at most 24 hours"),
     ],

@@ -30,7 +30,7 @@ def test_different_runs_never_share_a_folder(one: str, other: str) -> None:
     ("dag_id", "stage"), [("../x", "quality"), ("a/b", "quality"), ("", "quality"), ("a", ".."), ("a", "")]
 )
 def test_what_is_no_name_is_no_part_of_a_path(dag_id: str, stage: str) -> None:
-    with pytest.raises(ValueError, match="is no stage"):
+    with pytest.raises(ValueError, match="is not a stage"):
         docs_prefix(dag_id, RUN, stage)
 
 

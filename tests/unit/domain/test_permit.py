@@ -113,20 +113,20 @@ def test_a_plan_without_what_came_later_keeps_the_digest_that_was_voted_on() -> 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"frozen": OTHER}, "by the ledger the plan 000000000000 was frozen"),
-        ({"frozen": None}, "by the ledger no plan was frozen"),
+        ({"frozen": OTHER}, "according to the ledger the plan 000000000000 was frozen"),
+        ({"frozen": None}, "according to the ledger no plan was frozen"),
         ({"closed": True}, "The release has ended"),
-        ({"catalogue": OTHER}, "changed since the release began"),
-        ({"bundle": OTHER}, "The bundle has the digest 000000000000, and bbbbbbbbbbbb was approved"),
+        ({"catalogue": OTHER}, "changed after the release started"),
+        ({"bundle": OTHER}, "The bundle has the digest 000000000000, but bbbbbbbbbbbb was approved"),
         ({"bundle": None}, "The bundle is not in the artifact store"),
         ({"decision": None}, "The board has not decided"),
         ({"quality": None}, "The quality report that the plan names is not the one in the ledger"),
         ({"quality": report(success=False)}, "is not the one in the ledger"),
         ({"stops": ("everything, by ben: the card payments fail",)}, "Emergency stop: everything, by ben"),
         ({"freezes": ("Black Friday, until Tuesday",)}, "Calendar: Black Friday"),
-        ({"interventions": ("olga cleared a task",)}, "Somebody intervened by hand: olga cleared a task"),
+        ({"interventions": ("olga cleared a task",)}, "The release was changed manually: olga cleared a task"),
         ({"unsigned": "Entry 7 is not signed"}, "Entry 7 is not signed"),
-        ({"findings": ("a ballot was marked",)}, "finding about this release: a ballot was marked"),
+        ({"findings": ("a ballot was marked",)}, "The release has a finding: a ballot was marked"),
         ({"marked": "1.1.0 is marked bad."}, "1.1.0 is marked bad"),
         ({"overtaken": "Another release changed hosts."}, "Another release changed hosts"),
     ],
@@ -143,7 +143,7 @@ def test_each_thing_that_does_not_hold_is_an_objection_of_its_own(changes: dict[
 def test_a_decision_counts_if_it_approves_this_very_plan() -> None:
     plan = planned()
     assert "decided on the plan 000000000000" in said(plan, decision=decision(plan, digest=OTHER))
-    assert "do not approve the plan. Cora rejected." in said(
+    assert "does not approve the plan. Cora rejected." in said(
         plan, decision=decision(plan, approved=False, reason="Cora rejected.")
     )
 
@@ -165,8 +165,8 @@ def test_a_failed_expectation_needs_a_waiver_of_its_own_that_is_in_force() -> No
 
 def test_a_waiver_counts_if_it_is_on_record_and_the_board_saw_it() -> None:
     failed = report(FAILURE)
-    assert "no waiver in force covers it" in said(planned(failed), quality=failed, waivers=(waiver(),))
-    assert "no waiver in force covers it" in said(planned(failed, waivers=(waiver(),)), quality=failed)
+    assert "failed without a waiver in force" in said(planned(failed), quality=failed, waivers=(waiver(),))
+    assert "failed without a waiver in force" in said(planned(failed, waivers=(waiver(),)), quality=failed)
 
 
 def chain_of(*things: tuple[str, dict[str, Any]]) -> list[Entry]:
@@ -186,15 +186,15 @@ def test_only_what_was_deployed_and_has_not_ended_is_backed_out() -> None:
     refuse_back_out(plan, chain_of(frozen, used))
     refuse_back_out(plan, chain_of(frozen, used, ("release.closed", {"outcome": "failed"})))
     for chain, why in [
-        (chain_of(), "its plan is not the one that was frozen"),
-        (chain_of(frozen, ("rollout.frozen", {"digest": OTHER}), used), "its plan is not the one that was frozen"),
+        (chain_of(), "its plan is not the frozen plan"),
+        (chain_of(frozen, ("rollout.frozen", {"digest": OTHER}), used), "its plan is not the frozen plan"),
         (chain_of(frozen), "it never had a permit to deploy"),
         (chain_of(frozen, ("permit.used", {"permit": {"purpose": "inspect"}})), "it never had a permit to deploy"),
         (chain_of(frozen, ("permit.used", {})), "it never had a permit to deploy"),
-        (chain_of(("plan.made", {"digest": plan.digest}), used), "its plan is not the one that was frozen"),
+        (chain_of(("plan.made", {"digest": plan.digest}), used), "its plan is not the frozen plan"),
         (chain_of(frozen, ("permit.issued", used[1])), "it never had a permit to deploy"),
         (chain_of(frozen, ("permit.used", {"permit": {"purpose": "deploy", "plan": OTHER}})), "never had a permit"),
-        (chain_of(frozen, used, ("release.closed", {"outcome": "deployed"})), "it has ended as deployed"),
+        (chain_of(frozen, used, ("release.closed", {"outcome": "deployed"})), "it is closed as deployed"),
     ]:
         with pytest.raises(PolicyViolation, match=why):
             refuse_back_out(plan, chain)
@@ -218,7 +218,7 @@ def test_what_has_ended_does_nothing_any_more(
 ) -> None:
     ways: list[tuple[dict[str, bool], bool]] = [({}, refused), ({"way_back": True}, on_the_way_back)]
     for way, expected in ways:
-        with pytest.raises(PolicyViolation, match="does nothing any more") if expected else nullcontext():
+        with pytest.raises(PolicyViolation, match="was not run") if expected else nullcontext():
             refuse_ended("implementation.wave_1", chain_of(*chain), **way)
 
 
@@ -228,7 +228,7 @@ def test_a_review_that_failed_without_saying_why_cannot_be_waived() -> None:
 
 
 def test_it_does_not_begin_before_its_time() -> None:
-    assert "not to begin before" in said(planned(not_before=NOW + timedelta(seconds=1)))
+    assert "must not start before" in said(planned(not_before=NOW + timedelta(seconds=1)))
     assert said(planned(not_before=NOW)) == ""
 
 
@@ -287,7 +287,7 @@ def use(given: Permit, *, environment: str = "production", now: datetime = NOW) 
 
 
 def test_a_permit_that_changes_something_has_a_token_and_one_that_only_asks_needs_none() -> None:
-    with pytest.raises(PolicyViolation, match="its holder entered nowhere"):
+    with pytest.raises(PolicyViolation, match="its holder has not entered an environment"):
         use(permit(entered=None))
     refuse_unusable(permit(entered=None, purpose="inspect"), purposes=("inspect",), environment="production", now=NOW)
 
@@ -299,11 +299,11 @@ def test_a_permit_of_before_there_were_tokens_is_written_as_it_was() -> None:
 def test_a_permit_is_for_its_purpose_its_environment_and_its_hosts() -> None:
     use(permit())
     refuse_other_host(permit(), "127.20.0.11")
-    with pytest.raises(PolicyViolation, match="given to inspect"):
+    with pytest.raises(PolicyViolation, match="issued to inspect"):
         use(permit(purpose="inspect"))
-    with pytest.raises(PolicyViolation, match="given to back out"):
+    with pytest.raises(PolicyViolation, match="issued to back out"):
         use(permit(purpose="back_out"))
-    with pytest.raises(PolicyViolation, match="given for production"):
+    with pytest.raises(PolicyViolation, match="issued for production"):
         use(permit(), environment="staging")
     with pytest.raises(PolicyViolation, match=r"does not name 127\.20\.0\.12"):
         refuse_other_host(permit(), "127.20.0.12")
@@ -311,11 +311,11 @@ def test_a_permit_is_for_its_purpose_its_environment_and_its_hosts() -> None:
 
 def test_a_permit_is_neither_too_old_nor_from_later_nor_longer_than_allowed() -> None:
     use(permit(), now=NOW + MAX_PERMIT_AGE - timedelta(microseconds=1))
-    with pytest.raises(PolicyViolation, match="it ended at 2026-03-04 12:15:00 UTC"):
+    with pytest.raises(PolicyViolation, match="it expired at 2026-03-04 12:15:00 UTC"):
         use(permit(), now=NOW + MAX_PERMIT_AGE)
-    with pytest.raises(PolicyViolation, match="later than now"):
+    with pytest.raises(PolicyViolation, match="in the future"):
         use(permit(), now=NOW - timedelta(microseconds=1))
-    with pytest.raises(PolicyViolation, match="holds for more than 15 minutes"):
+    with pytest.raises(PolicyViolation, match="its validity exceeds 15 minutes"):
         use(permit(expires_at=NOW + MAX_PERMIT_AGE + timedelta(microseconds=1)))
 
 
@@ -325,13 +325,13 @@ def test_a_permit_is_at_most_a_quarter_of_an_hour_old() -> None:
 
 @pytest.mark.usefixtures("far_east")
 def test_times_are_told_in_utc_wherever_that_is() -> None:
-    with pytest.raises(PolicyViolation, match="it ended at 2026-03-04 12:15:00 UTC"):
+    with pytest.raises(PolicyViolation, match="it expired at 2026-03-04 12:15:00 UTC"):
         use(permit(expires_at=datetime.fromisoformat("2026-03-04T13:15+01:00")), now=NOW + MAX_PERMIT_AGE)
 
 
 def test_only_a_test_environment_is_rehearsed_in() -> None:
     assert said(planned(environment="test", rehearsal=True)) == ""
-    assert "no rehearsal, but it is for test" in said(planned(environment="test"))
+    assert "not a rehearsal, but it is for test" in said(planned(environment="test"))
     assert "a rehearsal, but it is for production" in said(planned(rehearsal=True))
 
 

@@ -106,9 +106,7 @@ def test_what_a_coverage_report_does_not_tell_is_said() -> None:
         "Coverage is unknown of files without lines: "
         "0.py, 1.py, 2.py, 3.py, 4.py, 5.py, 6.py, 7.py, 8.py, 9.py and 2 more."
     ]
-    assert next(iter(coverage_notes(empty))) == (
-        "The coverage report lists no lines, so nothing is known of what the tests ran."
-    )
+    assert next(iter(coverage_notes(empty))) == ("The coverage report lists no lines, so the coverage is unknown.")
 
 
 def test_a_quality_report_without_notes_keeps_the_digest_that_it_had_before_there_were_any() -> None:

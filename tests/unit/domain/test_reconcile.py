@@ -205,7 +205,7 @@ def test_a_run_that_ended_without_being_closed_left_things_as_they_were(
 def test_traffic_that_nobody_put_back_is_told(traffic: tuple[str, ...], said: bool) -> None:
     entries = chain(used("deploy", 1), *((f"traffic.{one}", {"weights": {}}) for one in traffic))
     (finding,) = airflow_record.check_run(seen(state="failed", tasks=(), given=(), handed_on=()), entries, ASKING)
-    assert ("The load balancer still shares the traffic" in finding.what) is said
+    assert ("The load balancer still has the traffic shares" in finding.what) is said
 
 
 def test_a_run_whose_chain_is_gone_is_one_finding() -> None:

@@ -86,15 +86,17 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
     )
     for part in (
         "ref: found '--upload-pack=x'; allowed: The tag, branch or commit to release",
-        "version: found 'v1.1.0'; allowed: A semantic version (semver.org), such as 1.4.0 or 2.0.0-rc.1; without a v.",
-        "change_type: found 'urgent'; allowed: Which flow the release takes; one of standard, normal, emergency.",
-        "summary: missing; allowed: What the release is for, in one line of 5 to 200 characters.",
+        "version: found 'v1.1.0'; allowed: A semantic version (semver.org) without a leading v, such as 1.4.0 or "
+        "2.0.0-rc.1.",
+        "change_type: found 'urgent'; allowed: The change type: standard, normal or emergency. It determines the "
+        "required approvals.",
+        "summary: missing; allowed: The purpose of the release, in one line of 5 to 200 characters.",
         "tickets: found ['12']; allowed: Change tickets such as ABC-123 or #12",
         "risk_data: found 'yes'; allowed: switched on or off (true or false).",
         "risk_weather': not a field of the form; allowed: ref, version, change_type, summary, tickets, risk_data,",
-        "not_before: found 'tomorrow'; allowed: The earliest instant",
-        "rehearsal: found None; allowed: Switch on for yes (true): the whole way",
-        "declared_risk: found 'extreme'; allowed: How risky you think it is; one of calculated",
+        "not_before: found 'tomorrow'; allowed: The earliest start",
+        "rehearsal: found None; allowed: Yes (on, true): the release runs on the test",
+        "declared_risk: found 'extreme'; allowed: Your assessment of the risk: calculated",
         "Who can change it: the office.",
     ):
         assert part in message
@@ -125,7 +127,7 @@ def test_an_instant_far_from_now_is_a_slip(offset: timedelta, allowed: bool) -> 
         assert parse_request(conf, policy=POLICY, now=NOW).not_before == NOW + offset
     else:
         assert "not_before: found '" in refused(conf)
-        assert "at most a day ago and a year ahead" in refused(conf)
+        assert "at most one day ago and one year ahead" in refused(conf)
 
 
 def test_an_instant_needs_a_time_zone() -> None:

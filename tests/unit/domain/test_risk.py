@@ -32,16 +32,16 @@ def test_each_term_is_printed_with_its_points() -> None:
         ("Size of the change", 4.5),
         ("Tier of the service", 10),
         ("Major release", 30),
-        ("The service's own record", 0),
+        ("Release history of the service", 0),
     ]
     assert risk.score == 70  # 69.5, rounded up
     assert [term.why for term in risk.terms] == [
         "Is data touched? Yes.",
         "Is it at peak hours? No.",
-        "3 commits, 1.5 each, 20 at most.",
+        "3 commits, 1.5 points each, at most 20.",
         "The service is of tier 2.",
         "It is a major release.",
-        "The service has no release on record.",
+        "The service has no earlier release.",
     ]
 
 
@@ -67,7 +67,7 @@ def test_the_score_stops_at_a_hundred() -> None:
     ("answers", "said"),
     [
         ({"data": True}, "peak is not answered"),
-        ({"data": True, "peak": True, "weather": True}, "weather is answered, and nobody asked"),
+        ({"data": True, "peak": True, "weather": True}, "weather is answered, but the policy has no such question"),
     ],
 )
 def test_a_question_has_exactly_one_answer(answers: dict[str, bool], said: str) -> None:
@@ -109,14 +109,16 @@ def of_record(formula: RiskFormula, *outcomes: str, planned: bool = True) -> Ris
 
 def test_what_became_of_the_last_releases_counts() -> None:
     term = of_record(FORMULA, "deployed", "failed", "backed_out", "rejected", "rehearsed")
-    assert (term.name, term.points) == ("The service's own record", 15)
-    assert term.why == "Of the last 4 releases, 1 failed (5 each) and 1 backed out (10 each); 20 at most."
+    assert (term.name, term.points) == ("Release history of the service", 15)
+    assert term.why == (
+        "Of the last 4 releases, 1 failed (5 points each) and 1 were backed out (10 points each); at most 20."
+    )
     assert of_record(FORMULA, *["backed_out"] * 5).points == 20
 
 
 def test_a_request_that_was_refused_before_it_had_a_plan_says_nothing_of_the_service() -> None:
     term = of_record(FORMULA, "failed", "failed", planned=False)
-    assert (term.points, term.why) == (0, "The service has no release on record.")
+    assert (term.points, term.why) == (0, "The service has no earlier release.")
 
 
 def test_old_failures_are_forgotten_and_rehearsals_push_none_out() -> None:

@@ -91,7 +91,7 @@ def test_a_strategy_is_in_numbers_of_hosts(keys: dict[str, Any], number: int, ex
 
 def test_a_floor_that_lets_no_host_be_changed_is_refused_but_not_in_a_rehearsal() -> None:
     shop = environment(min_healthy=3)
-    with pytest.raises(PolicyViolation, match="3 of 3 hosts are to stay healthy, so none can be changed"):
+    with pytest.raises(PolicyViolation, match="3 of 3 hosts must stay healthy, so no host can be changed"):
         strategy_of(shop, hosts(3))
     assert strategy_of(shop, hosts(1), rehearsal=True).min_healthy == 0
 
@@ -102,7 +102,7 @@ def test_a_floor_of_each_zone_is_in_numbers_of_its_hosts() -> None:
     assert "of each availability zone stay in service: 2 in z0, 1 in z1" in " ".join(
         describe_strategy(rollout(strategy=found))
     )
-    with pytest.raises(PolicyViolation, match="1 of 1 hosts of z1 are to stay healthy, so none can be changed"):
+    with pytest.raises(PolicyViolation, match="1 of 1 hosts of z1 must stay healthy, so no host can be changed"):
         strategy_of(environment(min_healthy_per_zone=1), zoned(3, 2))
     assert strategy_of(environment(min_healthy_per_zone=1), zoned(3, 2), rehearsal=True).zones_healthy == {
         "z0": 1,

@@ -41,15 +41,15 @@ def test_a_release_that_is_like_a_template_is_a_standard_change() -> None:
 @pytest.mark.parametrize(
     ("limits", "asked", "why"),
     [
-        ({"services": ["till"]}, {}, "it is for till"),
-        ({"tiers": [3, 4]}, {}, "it is not for services of tier 2"),
-        ({}, {"bump": "minor"}, "it is for steps of the kind patch, and this one is minor"),
-        ({}, {"bump": "major"}, "and this one is major"),
-        ({}, {"bump": "downgrade"}, "and this one is downgrade"),
-        ({}, {"risk": 31}, "it is for a risk of 30 at most, and this is 31"),
+        ({"services": ["till"]}, {}, "allows only till"),
+        ({"tiers": [3, 4]}, {}, "does not allow services of tier 2"),
+        ({}, {"bump": "minor"}, "allows only steps of the kind patch, but this step is minor"),
+        ({}, {"bump": "major"}, "but this step is major"),
+        ({}, {"bump": "downgrade"}, "but this step is downgrade"),
+        ({}, {"risk": 31}, "allows a risk of 30 at most, but the risk is 31"),
         ({}, {"answers": {"customer_data": True, "speed": False}}, "customer_data was answered with yes"),
         ({}, {"answers": {}}, "customer_data was not answered"),
-        ({"until": "2026-03-03"}, {}, "it ended on 2026-03-03"),
+        ({"until": "2026-03-03"}, {}, "expired on 2026-03-03"),
     ],
 )
 def test_a_release_that_differs_in_one_thing_is_none(limits: dict[str, Any], asked: dict[str, Any], why: str) -> None:
@@ -75,7 +75,7 @@ def test_the_last_day_of_a_template_ends_at_midnight_utc() -> None:
     last = template(until="2026-03-04")
     assert found(last, now=datetime(2026, 3, 4, 23, 59, 59, tzinfo=UTC)) == "patch"
     assert found(last, now=datetime.fromisoformat("2026-03-05T08:59:59+09:00")) == "patch"
-    with pytest.raises(PolicyViolation, match="it ended on 2026-03-04"):
+    with pytest.raises(PolicyViolation, match="expired on 2026-03-04"):
         found(last, now=datetime.fromisoformat("2026-03-05T09:00+09:00"))
 
 

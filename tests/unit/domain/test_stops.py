@@ -69,7 +69,7 @@ def test_a_lifted_stop_holds_nothing_back_and_the_others_do() -> None:
         ({"reason": "  no "}, "reason"),
         ({"hours": 0}, "hours"),
         ({"hours": 10_000}, "hours"),
-        ({"scope": "car-shop"}, "no 'car-shop' to stop: there is everything, retail, bike-shop"),
+        ({"scope": "car-shop"}, "The scope 'car-shop' does not exist. Available: everything, retail, bike-shop"),
     ],
 )
 def test_a_form_that_is_wrong_is_refused_with_the_field(changes: dict[str, Any], problem: str) -> None:
@@ -86,7 +86,7 @@ def test_a_stop_is_lifted_once_and_by_an_id_that_is_known() -> None:
     assert stop_to_lift(entries, "a1", NOW).id == "a1"
     with pytest.raises(PolicyViolation, match=r"The emergency stop c3 is not known\. In force: a1 \(bike-shop\), b2"):
         stop_to_lift(entries, "c3", NOW)
-    with pytest.raises(PolicyViolation, match="was lifted by maya already"):
+    with pytest.raises(PolicyViolation, match="was already lifted by maya"):
         stop_to_lift([*entries, entry(EMERGENCY_STOP_LIFTED, {"id": "a1", "by": "maya"})], "a1", NOW)
 
 

@@ -152,14 +152,14 @@ def test_the_plan_says_which_fleet_has_the_traffic_and_for_how_long_it_stays() -
     assert plan.switch == switch
     said = describe_strategy(plan)[0]
     assert "8 hosts of the fleet without traffic" in said
-    assert "4 hosts that have the traffic now stay as they are for 1 hour" in said
+    assert "4 hosts that have the traffic now stay unchanged for 1 hour" in said
 
 
 def test_a_host_that_fails_is_borne_or_not_or_asked_about() -> None:
     assert planned(environment(max_failed=2)).strategy.max_failed == 2  # type: ignore[union-attr]
     assert planned(environment(max_failed=2, on_failure="back_out")).strategy.max_failed == 0  # type: ignore[union-attr]
     asked = planned(environment(on_failure="ask", guidance={"answer_within": "PT5M", "unanswered": "exclude"}))
-    assert "asked about hosts that fail; without an answer within 5 minutes: left out" in describe_strategy(asked)[-1]
+    assert "decides about hosts that fail. Without an answer within 5 minutes: left out" in describe_strategy(asked)[-1]
 
 
 def test_a_plan_of_before_keeps_its_digest() -> None:

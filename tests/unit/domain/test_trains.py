@@ -354,5 +354,5 @@ def test_it_says_in_words_when_it_departs() -> None:
     rule = {"rule": "FREQ=WEEKLY;BYDAY=TU", "from": "2026-01-06T20:00"}
     assert cadence_in_words(train(None, cadence=rule)) == "FREQ=WEEKLY;BYDAY=TU from 2026-01-06 20:00 UTC"
     assert cadence_in_words(train(None, target={"at": "2027-03-01T20:00"})) == "once, 2027-03-01 20:00 UTC"
-    assert freeze_in_words(train()).endswith("by 48 hours at most")
-    assert "dropped" in freeze_in_words(train(freeze={"then": "drop"}))
+    assert freeze_in_words(train()).endswith("by at most 48 hours")
+    assert "cancelled" in freeze_in_words(train(freeze={"then": "drop"}))

@@ -144,9 +144,9 @@ def test_who_has_not_voted_is_reminded_before_the_deadline(quorum: dict[str, Any
 def test_who_voted_by_which_rule_is_shown_with_its_place() -> None:
     merged = cab_and(members=["ann", "eve"], quorum={"require": {"operations": 1}})
     assert merged.lines() == (
-        "CAB (board.yaml boards.cab): 2 approvals of 3; a rejection by Cora (cora) alone decides; within 2 days",
+        "CAB (board.yaml boards.cab): 2 approvals of 3; a rejection by Cora (cora) is a veto; within 2 days",
         "Rule more (board.yaml rules.more): 1 approval of 2, 1 by operations",
-        "together: 5 may vote, at least 2 approvals, 1 by operations, each line kept; within 2 days",
+        "in total: 5 may vote, at least 2 approvals, 1 by operations, and each line must be met; within 2 days",
     )
     plain = rule(kind="emergency")
     assert plain is not None
@@ -312,12 +312,11 @@ def test_a_member_with_a_veto_who_is_named_in_commits_has_a_ballot_and_the_ballo
     handed_out = ballots(rule, barred={"rita", "cora", "dan"}, since=NOW, until=NOW, careful=careful)
     assert [ballot.seat.user for ballot in handed_out] == ["ben", "cora"]
     assert describe_exclusions(rule, asked_by=["ben"], authors=["cora"], excluded=["cora", "dan"]) == (
-        "Ben (ben) asked for it, and does not vote.",
-        "Cora (cora) is named as an author in its commits: their approval does not count, their rejection alone still "
-        "decides.",
-        "Dan (dan) had a hand in it, and does not vote.",
+        "Ben (ben) requested it, and does not vote.",
+        "Cora (cora) is named as an author in its commits: their approval does not count, but their veto does.",
+        "Dan (dan) contributed to it, and does not vote.",
     )
     assert describe_exclusions(rule, asked_by=["cora"], authors=[], excluded=[]) == (
-        "Cora (cora) asked for it, and does not vote, and their rejection does not decide.",
+        "Cora (cora) requested it, and does not vote, and has no veto.",
     )
     assert careful_seats(rule, asked_by=["cora"], excluded=["cora"]) == ()

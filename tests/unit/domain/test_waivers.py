@@ -95,15 +95,15 @@ def test_one_refusal_outweighs_every_waiver(in_force: PolicyInForce) -> None:
 @pytest.mark.parametrize(
     ("cast", "said"),
     [
-        ((), "nobody waived it in time"),
-        ((vote("ben", "Waive for 1 day", " "),), "it was waived without a reason, which does not count"),
-        ((vote("cora", "Waive for 1 day"),), "nobody waived it in time"),
-        ((vote("rita", "Waive for 1 day"),), "nobody waived it in time"),
-        ((vote("mallory", "Waive for 1 day"),), "nobody waived it in time"),
-        ((vote("ben", "Waive for 1 day", assigned="olga"),), "nobody waived it in time"),
-        ((vote("ben", "Waive for 1 day", at=None),), "nobody waived it in time"),
-        ((vote("ben", "Waive for 90 days"),), "nobody waived it in time"),
-        ((vote("ben", "Approve"),), "nobody waived it in time"),
+        ((), "it was not waived in time"),
+        ((vote("ben", "Waive for 1 day", " "),), "the waiver has no reason and does not count"),
+        ((vote("cora", "Waive for 1 day"),), "it was not waived in time"),
+        ((vote("rita", "Waive for 1 day"),), "it was not waived in time"),
+        ((vote("mallory", "Waive for 1 day"),), "it was not waived in time"),
+        ((vote("ben", "Waive for 1 day", assigned="olga"),), "it was not waived in time"),
+        ((vote("ben", "Waive for 1 day", at=None),), "it was not waived in time"),
+        ((vote("ben", "Waive for 90 days"),), "it was not waived in time"),
+        ((vote("ben", "Approve"),), "it was not waived in time"),
     ],
 )
 def test_what_does_not_count_waives_nothing(in_force: PolicyInForce, cast: tuple[Vote, ...], said: str) -> None:
@@ -149,7 +149,7 @@ def test_of_several_refusals_the_first_by_name_is_repeated(in_force: PolicyInFor
 def test_of_a_suite_that_nobody_may_waive_nothing_is_waived(in_force: PolicyInForce) -> None:
     answers = [vote("ben", "Waive for 1 day")]
     for suite in ("coverage", "tests"):
-        assert decide_waiver(in_force, PEOPLE, failure(suite), answers, requester="rita") == "nobody waived it in time"
+        assert decide_waiver(in_force, PEOPLE, failure(suite), answers, requester="rita") == "it was not waived in time"
 
 
 def test_nobody_is_asked_about_a_release_of_their_own(in_force: PolicyInForce) -> None:

@@ -26,6 +26,7 @@ from interlock.domain.catalogue import BoardBook, ChangeType, Person, Policy
 from interlock.domain.change import standard
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.errors import ReleaseError
+from interlock.domain.ledger import _plain_json, integrity
 from interlock.domain.ledger import chain as ledger
 from interlock.domain.ledger.kinds import RUN_ASKED
 from interlock.domain.ledger.witness import AskedRun, GivenAnswer, refuse_unasked
@@ -377,7 +378,7 @@ def of_ledger() -> Said:
     first, second, third = chain()
 
     def broken(*entries: Any, heads: Iterable[ledger.SignedHead] = ()) -> str:
-        found = ledger.first_break(CHAIN, entries, heads=heads)
+        found = integrity.first_break(CHAIN, entries, heads=heads)
         assert found is not None
         return f"{found.what}, at {found.sequence}: {found.sentence}"
 
@@ -393,7 +394,7 @@ def of_ledger() -> Said:
     for circumstance, payload in payloads.items():
         yield circumstance, refusal(partial(entry, 1, payload=payload))
     deep: Any = 1
-    for _ in range(ledger.DEEPEST_PAYLOAD + 1):
+    for _ in range(_plain_json.DEEPEST_PAYLOAD + 1):
         deep = [deep]
     yield "a payload that is nested too deep", refusal(lambda: entry(1, payload={"x": deep}))
     yield "an actor of two lines, and no key", refusal(lambda: entry(1, actor="rita\nben", key=""))
@@ -413,7 +414,7 @@ def of_ledger() -> Said:
     yield "a head of another chain", broken(first, heads=[head(first, chain="installation")])
     yield "the end was cut off", broken(first, heads=[head(third)])
     yield "the last entry was replaced", broken(first, again(second, actor="ben"), heads=[head(second)])
-    unsigned = ledger.unsigned_since(CHAIN, [first, second], [head(first)])
+    unsigned = integrity.unsigned_since(CHAIN, [first, second], [head(first)])
     assert unsigned is not None
     yield "a decision that nobody signed", f"{unsigned.what}, at {unsigned.sequence}: {unsigned.sentence}"
 

@@ -51,11 +51,11 @@ def test_what_was_doubted_last_is_confirmed_once_and_signed(ledger: MemoryLedger
     ("by", "changes", "problem"),
     [
         pytest.param("ben", {}, "their own account", id="oneself"),
-        pytest.param("admin", {}, "nobody of board.yaml", id="an-administrator"),
-        pytest.param(None, {}, "nobody asked for it", id="past-the-form"),
+        pytest.param("admin", {}, "not listed in board.yaml", id="an-administrator"),
+        pytest.param(None, {}, "no request for it", id="past-the-form"),
         pytest.param("cora", {"reason": "   x  "}, "how you verified it", id="no-reason"),
         pytest.param("cora", {"user": 7}, "needs an account", id="no-user"),
-        pytest.param("cora", {"user": "dan"}, "nobody doubts", id="not-doubted"),
+        pytest.param("cora", {"user": "dan"}, "no answer of the account", id="not-doubted"),
     ],
 )
 def test_everything_else_is_refused_with_its_reason(

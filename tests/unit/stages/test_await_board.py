@@ -142,7 +142,7 @@ def test_silence_until_the_deadline_is_a_rejection(airflow: AirflowServer, left:
     planned = releases.rollout(decide_by=LATE)
     cast = ballots(airflow, planned)
     airflow.answer(cast[0], "ben", "Approve", responded_at=(LATE - timedelta(hours=1)).isoformat())
-    with pytest.raises(AirflowFailException, match="1 of 2 approvals had come in by the deadline"):
+    with pytest.raises(AirflowFailException, match="1 of 2 approvals by the deadline"):
         wait(planned)
     assert Decision.from_xcom(left["return_value"]).expired
     assert all(ballot["response_received"] for ballot in cast)
@@ -174,7 +174,7 @@ def test_an_approval_that_does_not_count_does_not_make_the_quorum(
     cast = ballots(airflow, planned)
     airflow.answer(cast[0], "ben", "Approve", responded_at=(LATE - timedelta(hours=1)).isoformat())
     answer(airflow, cast[2])
-    with pytest.raises(AirflowFailException, match="1 of 2 approvals had come in by the deadline"):
+    with pytest.raises(AirflowFailException, match="1 of 2 approvals by the deadline"):
         wait(planned)
 
 

@@ -98,7 +98,7 @@ def test_the_second_waits_in_line_without_a_worker_and_sees_for_whom(ledger: Mem
     free(FIRST)
     third, left = book(THIRD, ledger)
     assert isinstance(third, AirflowRescheduleException)
-    assert left["waits_for"] == "rollback_bike_shop/two is before it in line."
+    assert left["waits_for"] == "rollback_bike_shop/two is ahead of it in the queue."
     second, _ = book(SECOND, ledger)
     assert second["holder"] == release_chain(*SECOND)
 
@@ -166,7 +166,7 @@ def test_a_dead_holders_booking_is_recovered_with_the_reason(ledger: MemoryLedge
     recovered = ledger.entries(CHAIN, kind=ENVIRONMENT_RECOVERED)[0]
     assert recovered.payload == {
         "holder": release_chain(*FIRST),
-        "because": "its release is not under way any more",
+        "because": "its release is no longer in progress",
     }
 
 
@@ -237,7 +237,9 @@ def test_by_policy_the_second_is_refused(ledger: MemoryLedger) -> None:
     assert file.read_text().count("second: wait") == 1
     file.write_text(file.read_text().replace("second: wait", "second: refuse"))
     book(FIRST, ledger)
-    with pytest.raises(AirflowFailException, match="The environment is taken: production of bike-shop is booked by"):
+    with pytest.raises(
+        AirflowFailException, match="The environment is booked by another release: production of bike-shop is booked by"
+    ):
         book(SECOND, ledger)
 
 

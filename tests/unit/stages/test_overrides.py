@@ -84,11 +84,11 @@ def test_a_task_that_runs_again_overrides_once(ledger: MemoryLedger) -> None:
     [
         ("cora", {}, r"Cora Lindqvist \(security\) may not override .* Who can change it: operations"),
         ("olga", {}, "olga is not listed under people in board.yaml"),
-        (None, {}, "nobody asked for"),
+        (None, {}, "no request for it"),
         ("ben", {"hours": 25}, "hours: Input should be less than or equal to 24"),
         ("ben", {"reason": "  x  "}, "reason: String should have at least 5"),
-        ("ben", {"environment": "test2"}, "There is no bike-shop in test2: there is bike-shop: production"),
-        ("ben", {"service": "till"}, "There is no till in production"),
+        ("ben", {"environment": "test2"}, "bike-shop has no environment test2. Available: bike-shop: production"),
+        ("ben", {"service": "till"}, "till has no environment production"),
     ],
 )
 def test_nobody_else_and_nothing_else(ledger: MemoryLedger, user: str | None, changes: Any, why: str) -> None:

@@ -120,7 +120,9 @@ def test_without_a_word_from_airflow_nothing_is_asked_again(airflow: AirflowServ
 def test_what_was_not_worded_is_not_asked_and_is_a_finding(
     airflow: AirflowServer, written: list[str], running: RunningTask, changes: dict[str, Any]
 ) -> None:
-    with pytest.raises(AirflowFailException, match=r"A question of rollout\.cast_ballot is not what was worded"):
+    with pytest.raises(
+        AirflowFailException, match=r"A question of rollout\.cast_ballot was changed: its text or its assignees"
+    ):
         run(1, **changes)
     assert written == []
     assert [kind for kind, _ in running.recorded] == [QUESTION_WORDED, "finding"]
@@ -134,7 +136,7 @@ def test_an_answer_to_a_text_that_was_changed_after_it_was_asked_does_not_count(
     entries = airflow.witnessed()
     assert [vote.user for vote in votes_on(BALLOT, DIGEST, entries=entries)] == ["ben"]
     asked["subject"] = "Something else"
-    with pytest.raises(PolicyViolation, match="is not what was worded"):
+    with pytest.raises(PolicyViolation, match="was changed: its text or its assignees"):
         votes_on(BALLOT, DIGEST, entries=entries)
 
 

@@ -75,9 +75,19 @@ def test_a_run_that_was_edited_since_is_refused_and_that_is_a_finding(
 @pytest.mark.parametrize(
     ("said", "problem"),
     [
-        pytest.param({"triggering_user_name": "maya"}, "rita asked for it; by Airflow's record, maya did", id="user"),
-        pytest.param({"triggering_user_name": None}, "rita asked for it; by Airflow's record, nobody did", id="none"),
-        pytest.param({"conf": {"ref": "1.3.0"}}, "what rita asked for is not what Airflow has", id="form"),
+        pytest.param(
+            {"triggering_user_name": "maya"},
+            "the ledger names rita as its requester, but Airflow names maya",
+            id="user",
+        ),
+        pytest.param(
+            {"triggering_user_name": None},
+            "the ledger names rita as its requester, but Airflow names no user",
+            id="none",
+        ),
+        pytest.param(
+            {"conf": {"ref": "1.3.0"}}, "the form that rita submitted differs from the form in Airflow", id="form"
+        ),
     ],
 )
 def test_a_run_whose_row_in_airflows_database_was_edited_does_nothing(
@@ -95,7 +105,9 @@ def test_a_run_that_was_written_into_airflows_database_does_nothing(
 ) -> None:
     monkeypatch.setattr(requests, "WITNESS_TIMEOUT_SECONDS", 0.01)
     by_airflow(triggering_user_name="rita", conf=None)
-    with pytest.raises(PolicyViolation, match="nobody asked for it at Airflow's API; by Airflow's record, rita did"):
+    with pytest.raises(
+        PolicyViolation, match="the ledger has no request for it, but Airflow names rita as its requester"
+    ):
         requests.requester()
 
 

@@ -166,7 +166,7 @@ def test_the_ui_shows_when_it_departs(calendars: Path) -> None:
     assert table.summary == "0 20 * * TUE Europe/Berlin"
     assert table.description == (
         "Departs 0 20 * * TUE Europe/Berlin; boarding opens 1 day before, the manifest is frozen 2 hours before; "
-        "a departure in a freeze moves to the next allowed time, by 48 hours at most."
+        "a departure during a freeze moves to the next allowed time, by at most 48 hours."
     )
     assert len(table.description) < 1000, "Airflow keeps no more"
 

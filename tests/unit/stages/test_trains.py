@@ -167,8 +167,8 @@ class Office:
             return operator.execute({})
 
     def manifest(self, **run: Any) -> dict[str, Any]:
-        voyage = self.run(boarding.open_train, "shops", **run)
-        return dict(self.run(boarding.freeze_manifest, "shops", voyage))
+        planned_run = self.run(boarding.open_train, "shops", **run)
+        return dict(self.run(boarding.freeze_manifest, "shops", planned_run))
 
     def vote(self, manifest: Any, *choices: tuple[str, str]) -> None:
         """Have people answer their ballots, at Airflow's API."""
@@ -252,17 +252,19 @@ def office(tmp_path: Path, url: str, airflow: AirflowServer, monkeypatch: pytest
 
 def test_a_scheduled_train_departs_at_the_end_of_its_interval(office: Office) -> None:
     at = NOW + timedelta(days=2)
-    voyage = office.run(boarding.open_train, "shops", run_type=DagRunType.SCHEDULED, data_interval_end=at, user=None)
-    assert datetime.fromisoformat(voyage["departure"]) == at
-    assert datetime.fromisoformat(voyage["cut_off"]) == at - timedelta(hours=2)
-    assert voyage["asked_by"] == ""
+    planned_run = office.run(
+        boarding.open_train, "shops", run_type=DagRunType.SCHEDULED, data_interval_end=at, user=None
+    )
+    assert datetime.fromisoformat(planned_run["departure"]) == at
+    assert datetime.fromisoformat(planned_run["cut_off"]) == at - timedelta(hours=2)
+    assert planned_run["asked_by"] == ""
 
 
 def test_a_train_that_is_sent_by_hand_departs_when_the_form_says_and_once(office: Office) -> None:
     at = NOW + timedelta(days=9)
-    voyage = office.run(boarding.open_train, "shops", params={"departure": at.isoformat()})
-    assert (datetime.fromisoformat(voyage["departure"]), voyage["asked_by"]) == (at, "rita")
-    assert office.run(boarding.open_train, "shops", params={}) == voyage, "tried again, it is the same departure"
+    planned_run = office.run(boarding.open_train, "shops", params={"departure": at.isoformat()})
+    assert (datetime.fromisoformat(planned_run["departure"]), planned_run["asked_by"]) == (at, "rita")
+    assert office.run(boarding.open_train, "shops", params={}) == planned_run, "tried again, it is the same departure"
 
 
 @pytest.mark.parametrize("departure", ["tomorrow", "2027-01-01T10:00:00", "2099-01-01T10:00:00Z"])
@@ -299,7 +301,7 @@ def test_who_is_late_stays_behind_with_what_depends_on_it(office: Office) -> Non
     manifest = Manifest.from_xcom(office.manifest())
     assert [one.service for one in manifest.passengers] == ["bike-shop"]
     assert {one.service: one.why for one in manifest.left} == {
-        "stock": "no tag like 7.* is a version",
+        "stock": "no tag with the pattern 7.* is a version",
         "till": "it depends on stock, which stays behind",
     }
 
@@ -318,12 +320,12 @@ def test_a_train_stops_for_who_is_late(office: Office) -> None:
 
 
 def test_a_train_whose_file_changed_since_boarding_opened_freezes_no_manifest(office: Office) -> None:
-    voyage = office.run(boarding.open_train, "shops")
+    planned_run = office.run(boarding.open_train, "shops")
     office.change(f'"0 20 * * {DAY}"', f'"0 21 * * {DAY}"')
     with pytest.raises(
         AirflowFailException, match=r"shops\.yaml changed since boarding opened.*Rule: .*the office.*Next"
     ):
-        office.run(boarding.freeze_manifest, "shops", voyage)
+        office.run(boarding.freeze_manifest, "shops", planned_run)
     assert MANIFEST_FROZEN not in office.kinds()
 
 
@@ -338,8 +340,8 @@ def test_a_voyage_that_was_opened_before_it_named_its_file_goes_on(office: Offic
 def test_a_train_waits_no_longer_than_its_patience(office: Office) -> None:
     office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*", late: wait }')
     office.change("passengers:", "patience: PT1S\npassengers:")
-    voyage = office.run(boarding.open_train, "shops")
-    past = {**voyage, "cut_off": f"{NOW - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"}
+    planned_run = office.run(boarding.open_train, "shops")
+    past = {**planned_run, "cut_off": f"{NOW - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"}
     office.ledger.append(CHAIN, "train.opened", past, actor="x", key="past")
     assert Manifest.from_xcom(office.run(boarding.freeze_manifest, "shops", past)).passengers[0].service == "bike-shop"
 
@@ -370,11 +372,11 @@ def test_whose_freeze_is_overridden_boards(office: Office) -> None:
 
 def test_a_repository_that_does_not_answer_leaves_its_passenger_behind_and_nobody_else(office: Office) -> None:
     office.troubles["bike-shop"] = TransientError("Its repository does not answer.")
-    voyage = office.run(boarding.open_train, "shops")
+    planned_run = office.run(boarding.open_train, "shops")
     with pytest.raises(AirflowRescheduleException) as again:
-        office.run(boarding.freeze_manifest, "shops", voyage)
+        office.run(boarding.freeze_manifest, "shops", planned_run)
     assert again.value.reschedule_date <= datetime.now(UTC) + MINUTE
-    past = {**voyage, "cut_off": f"{NOW - timedelta(hours=5):%Y-%m-%dT%H:%M:%SZ}"}
+    past = {**planned_run, "cut_off": f"{NOW - timedelta(hours=5):%Y-%m-%dT%H:%M:%SZ}"}
     office.ledger.append(CHAIN, "train.opened", past, actor="x", key="past")
     manifest = Manifest.from_xcom(office.run(boarding.freeze_manifest, "shops", past))
     assert [one.service for one in manifest.passengers] == ["stock", "till"]
@@ -819,12 +821,12 @@ def test_the_votes_on_the_manifest_are_counted_for_a_passenger(office: Office) -
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"version": "1.3.0"}, r"and this is 1\.3\.0"),
+        ({"version": "1.3.0"}, r"but this is 1\.3\.0"),
         ({"commit": "b" * 40}, "at bbbbbbbbbbbb"),
-        ({"requested_by": "rita"}, "only interlock_conductor asks"),
-        ({"change_type": "emergency"}, "change type is normal"),
-        ({"train": TrainTicket(chain=CHAIN, manifest="0" * 64)}, "froze another manifest than 000000000000"),
-        ({"train": TrainTicket(chain="release/train_shops/none", manifest="0" * 64)}, "froze no manifest"),
+        ({"requested_by": "rita"}, "only interlock_conductor can request"),
+        ({"change_type": "emergency"}, "change type of the train is normal"),
+        ({"train": TrainTicket(chain=CHAIN, manifest="0" * 64)}, "is not 000000000000"),
+        ({"train": TrainTicket(chain="release/train_shops/none", manifest="0" * 64)}, "has no frozen manifest"),
     ],
 )
 def test_what_the_manifest_does_not_name_is_not_approved_by_it(
@@ -877,7 +879,7 @@ def test_only_what_a_manifest_names_goes_by_train(office: Office) -> None:
     refuse(office, CONDUCTOR, ref=one.commit, train=CHAIN)
     refuse(office, "rita")
     for requester, changes, why in (
-        ("rita", {"ref": one.commit, "train": CHAIN}, "only interlock_conductor asks"),
+        ("rita", {"ref": one.commit, "train": CHAIN}, "only interlock_conductor can request"),
         (CONDUCTOR, {"ref": "b" * 40, "train": CHAIN}, "at bbbbbbbbbbbb"),
         (CONDUCTOR, {}, "it names no train"),
     ):
@@ -935,8 +937,8 @@ def another_train(office: Office) -> None:
 def test_a_train_that_clashes_with_another_says_so_when_boarding_opens_and_on_the_ballot(office: Office) -> None:
     another_train(office)
     manifest = office.manifest()
-    (voyage,) = office.ledger.entries(CHAIN, kind="train.opened")
-    (said,) = voyage.payload["conflicts"]
+    (planned_run,) = office.ledger.entries(CHAIN, kind="train.opened")
+    (said,) = planned_run.payload["conflicts"]
     assert "Another train (nightly) departs at" in said
     assert "both with stock, till, bike-shop" in said
     assert "Next free slot" in said
@@ -947,8 +949,8 @@ def test_a_board_that_could_not_come_to_its_quorum_is_found_when_boarding_opens(
     named = "named: { ref: 1.1.0, version: 1.1.0, by: ben }"
     office.change('{ service: stock, tags: "1.*" }', f"{{ service: stock, {named} }}")
     office.change('{ service: till, tags: "1.*"', f"{{ service: till, {named.replace('ben', 'dan')}")
-    voyage = office.run(boarding.open_train, "shops")
-    (said,) = voyage["conflicts"]
+    planned_run = office.run(boarding.open_train, "shops")
+    (said,) = planned_run["conflicts"]
     assert said.startswith("severe: The board Change Advisory Board cannot decide on this release")
 
 
@@ -971,7 +973,7 @@ def test_a_departure_says_what_each_passenger_clashes_with(office: Office) -> No
     office.run(boarding.open_train, "shops", params={"departure": departure.isoformat()})
     found = noted(office)
     assert [kind for kind, _ in found] == ["environment", "window", "dependency"]
-    assert "production of stock is taken then" in found[0][1]
+    assert "production of stock is already booked at that time" in found[0][1]
     assert "production of till may be changed for 2 hours only" in found[1][1]
     assert "stock, which till depends on, changes in the same window" in found[2][1]
 
@@ -980,8 +982,8 @@ def test_a_departure_by_hand_clashes_with_other_trains_and_the_next_free_slot_is
     another_train(office)
     tomorrow = (NOW + timedelta(days=1)).replace(hour=20, minute=0)
     office.freeze(tomorrow + timedelta(hours=1), tomorrow + timedelta(hours=3), "{ services: [till] }")
-    voyage = office.run(boarding.open_train, "shops", params={"departure": tomorrow.isoformat()})
-    (said,) = voyage["conflicts"]
+    planned_run = office.run(boarding.open_train, "shops", params={"departure": tomorrow.isoformat()})
+    (said,) = planned_run["conflicts"]
     assert f"The shops' train (shops) at {tomorrow:%Y-%m-%d} 20:00 UTC" in said
     assert said.endswith(f"Next free slot: {tomorrow:%Y-%m-%d} 23:00 UTC.")
 

@@ -1,1 +1,1 @@
-"""Airflow's own APIs: the public one with accounts of Interlock's, and whether the execution API is guarded."""
+"""Airflow's own APIs: the public API with accounts of Interlock, and whether the execution API is protected."""

@@ -1,4 +1,4 @@
-"""Airflow's execution API, which tasks of every Dag talk to: whether release control stands in front of it."""
+"""Airflow's execution API, which tasks of every Dag call: whether release control protects it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from interlock.domain.errors import PolicyViolation, TransientError
 
 TIMEOUT = httpx.Timeout(20)
 PLACE = "interlock"
-"""Where the door answers below the API's address; Airflow has nothing there."""
+"""The path at which release control answers, below the API's address; Airflow does not use it."""
 
 
 def refuse_unguarded(url: str) -> None:
     """Refuse an execution API at which a task of another Dag may start a release, clear it or write its results.
 
-    :raises PolicyViolation: release control does not stand in front of it.
+    :raises PolicyViolation: release control does not protect it.
     :raises TransientError: it does not answer now.
     """
     address = f"{url.rstrip('/')}/{PLACE}"
@@ -22,16 +22,18 @@ def refuse_unguarded(url: str) -> None:
         reply = httpx.get(address, timeout=TIMEOUT)
     except httpx.RequestError as error:
         what = str(error) or type(error).__name__
-        raise TransientError(f"Whether Airflow's execution API is guarded cannot be told: {address}: {what}") from error
+        raise TransientError(
+            f"Could not check whether Airflow's execution API is protected: {address}: {what}"
+        ) from error
     if reply.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise TransientError(
-            f"Whether Airflow's execution API is guarded cannot be told: {address} {reply.status_code}"
+            f"Could not check whether Airflow's execution API is protected: {address} {reply.status_code}"
         )
     if not _is_guarded(reply):
         raise PolicyViolation(
-            f"Airflow's execution API at {url} is not guarded: any task may start and clear releases there, and write "
-            f"what their stages hand on (it answered {reply.status_code}).",
-            rule="no release while others could go round the process (interlock/console/control/task_requests.py)",
+            f"Airflow's execution API at {url} is not protected: any task could start and clear releases and edit "
+            f"their results (it answered {reply.status_code}).",
+            rule="releases need a protected execution API (interlock/console/control/task_requests.py)",
             who="the platform engineer",
             next_step="serve it with the project's plugins/ folder in [core] plugins_folder, or write "
             "import interlock.airflow_settings into your own airflow_local_settings.py "

@@ -22,7 +22,7 @@ TIMEOUT = httpx.Timeout(20)
 OLD_TOKEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 """What Airflow answers to a token that has expired, or that it signed before its secret was changed."""
 AMBIGUOUS = ("", ".", "..", "~")
-"""What stands in an address for something else than itself: nothing, this place, the one above; Airflow's wildcard."""
+"""Names with a special meaning in a URL: the empty name, ``.``, ``..``, and Airflow's wildcard ``~``."""
 PASSING = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS)
 """Refusals that another try may not meet; all other answers from 300 to 499 are final."""
 
@@ -53,7 +53,7 @@ class Answer(Model):
     at: datetime | None
 
     def vote(self) -> Vote:
-        """Return the answer as a vote: of whoever answered, if it was theirs to answer."""
+        """Return the answer as a vote of the person who answered, if the question was assigned to that person."""
         assigned = self.user if self.user in self.assigned else next(iter(self.assigned), "nobody")
         return Vote(
             user=self.user,
@@ -69,12 +69,12 @@ class DagSeen(Model):
     """A Dag as Airflow lists it."""
 
     is_paused: bool
-    is_stale: bool = Field(False, description="Its file is gone, or makes it no more")
+    is_stale: bool = Field(False, description="Its file was removed, or no longer defines it")
     place: Place
 
 
 class TaskState(Model):
-    """Where a task instance stands, by Airflow's own record."""
+    """The state of a task instance, by Airflow's own record."""
 
     task_id: str
     map_index: int
@@ -84,7 +84,7 @@ class TaskState(Model):
 
 
 class AirflowApi:
-    """A logged-in client of the public REST API; it logs in again when its token is not taken any more.
+    """A logged-in client of the public REST API; it logs in again when its token has expired.
 
     :param connection: an Airflow connection: host, port, schema (http or https), login and password.
     """
@@ -130,8 +130,8 @@ class AirflowApi:
         """Return the human-in-the-loop requests of a run, or of one of its tasks, in the order of their map index."""
         with _explained(f"read the answers given in {dag_id}, run {run_id}"):
             found = [_answer(detail) for detail in self._pages(f"{_run(dag_id, run_id)}/hitlDetails", "hitl_details")]
-        asked = (answer for answer in found if task_id in (None, answer.task_id))
-        return tuple(sorted(asked, key=lambda answer: (answer.task_id, answer.map_index)))
+        wanted = (answer for answer in found if task_id in (None, answer.task_id))
+        return tuple(sorted(wanted, key=lambda answer: (answer.task_id, answer.map_index)))
 
     def task_states(self, dag_id: str, run_id: str) -> tuple[TaskState, ...]:
         """Return the state of each task instance of a run."""
@@ -148,7 +148,7 @@ class AirflowApi:
             )
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """Return a run as Airflow stored it; AssetMissing if Airflow does not have it, or not any more."""
+        """Return a run as Airflow stored it; AssetMissing if Airflow does not have it, or no longer has it."""
         with _explained(f"read {dag_id}, run {run_id}"):
             reply = self._send("GET", _run(dag_id, run_id))
             reply.raise_for_status()
@@ -216,7 +216,7 @@ class AirflowApi:
             return found
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any], note: str = "") -> bool:
-        """Start a run at the form; False: there is one with this id already."""
+        """Start a run with its form; False: a run with this id already exists."""
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf), "note": note}
         with _explained(f"start {dag_id}, run {run_id}"):
             reply = self._send("POST", f"{_dag(dag_id)}/dagRuns", json=body)
@@ -234,7 +234,7 @@ class AirflowApi:
             return tuple(row["state"] for row in sorted(rows, key=lambda row: row["try_number"]))
 
     def result(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
-        """Return what a task handed on; None: nothing."""
+        """Return the result of a task; None: no result."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/xcomEntries/return_value"
         with _explained(f"read the result of {task_id}"):
             reply = self._send("GET", path, params={"map_index": map_index})
@@ -248,7 +248,7 @@ class AirflowApi:
             return value
 
     def dags(self) -> dict[str, DagSeen]:
-        """Return every Dag that this account may see, also one whose file is gone."""
+        """Return every Dag that this account may see, including a Dag whose file was removed."""
         with _explained("read the Dags"):
             rows = self._pages("/api/v2/dags", "dags", exclude_stale="false", order_by="dag_id")
             return {
@@ -261,7 +261,7 @@ class AirflowApi:
             }
 
     def is_paused(self, dag_id: str) -> bool:
-        """Tell whether a Dag is paused; one that Airflow does not know, or not yet, is not."""
+        """Tell whether a Dag is paused; a Dag that Airflow does not know is not."""
         with _explained(f"read the Dag {dag_id}"):
             reply = self._send("GET", _dag(dag_id))
             if reply.status_code in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
@@ -270,7 +270,7 @@ class AirflowApi:
             return bool(reply.json()["is_paused"])
 
     def close_question(self, dag_id: str, run_id: str, answer: Answer, *, choice: str, comment: str) -> bool:
-        """Answer an open request so that nobody is asked any more; False if somebody was faster."""
+        """Answer an open request so that it is closed; False if another answer came first."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_part(answer.task_id)}/{answer.map_index}/hitlDetails"
         with _explained(f"close the open request {answer.task_id}[{answer.map_index}]"):
             body = {"chosen_options": [choice], "params_input": {"comment": comment}}
@@ -309,13 +309,13 @@ def _run(dag_id: str, run_id: str) -> str:
 
 
 def _part(name: str) -> str:
-    """Return a name as a part of a path; refuse one with which the path would be about something else."""
+    """Return a name as a part of a path; refuse a name with a special meaning in a path."""
     if name in AMBIGUOUS:
         raise ReleaseError(
-            f"Airflow cannot be asked about {name!r}: in an address it stands for something else.",
-            rule=f"none of {', '.join(AMBIGUOUS)} is the name of a run or of a Dag (adapters/airflow/rest_api.py)",
-            who="whoever gave it that name",
-            next_step="delete it in Airflow, and ask for another one with a name that says what it is, or without any",
+            f"Airflow's API cannot be called with the name {name!r}, which has a special meaning in a URL.",
+            rule=f"the name of a run or a Dag must not be one of {', '.join(AMBIGUOUS)} (adapters/airflow/rest_api.py)",
+            who="the person who chose the name",
+            next_step="delete it in Airflow, and trigger a new run with another name or without one",
         )
     return quote(name, safe="")
 
@@ -339,7 +339,7 @@ def _answer(detail: dict[str, Any]) -> Answer:
 
 
 def _words(form: Any, field: str) -> str:
-    """Return a text of an answer's form; Airflow does not hold what comes by REST against the form's schema."""
+    """Return a text of an answer's form; Airflow does not validate answers by REST against the form's schema."""
     words = form.get(field) if isinstance(form, dict) else None
     return words if isinstance(words, str) else ""
 

@@ -1,4 +1,4 @@
-"""The bill of materials: what a bundle brings with it, as CycloneDX 1.6 JSON.
+"""The bill of materials: the components of a bundle, as CycloneDX 1.6 JSON.
 
 A service's own build may write it (``bom:`` in its YAML), and knows best. Else it is read from what lies in the bundle:
 Python packages (dist-info folders and wheels) and npm lock files. The same bundle gives the same bytes. What
@@ -90,13 +90,13 @@ def bill_of_materials(
 
 
 def component_rows(bom: bytes) -> tuple[ComponentRow, ...]:
-    """Return one row for each component that the release brings with it; the release itself is not among them."""
+    """Return one row for each component of the release, without the release itself."""
     rows = [_row(component) for component in _flat(json.loads(bom).get("components", []))]
     return tuple(sorted(rows, key=lambda row: (row.name, row.version, row.purl)))
 
 
 def unknown_rows(bom: bytes) -> tuple[ComponentRow, ...]:
-    """Return one row for each part of the bundle whose components, and so their licences, the bill does not tell."""
+    """Return one row for each part of the bundle whose components, and so their licences, are not in the bill."""
     plain = json.loads(bom)
     reasons = [
         (one.get("value", ""), "not read")
@@ -104,7 +104,7 @@ def unknown_rows(bom: bytes) -> tuple[ComponentRow, ...]:
         if one.get("name") == _UNREAD
     ]
     if any(str(one.get("aggregate", "")) != "complete" for one in plain.get("compositions", ())):
-        reasons.append(("the bill of materials", "calls itself incomplete"))
+        reasons.append(("the bill of materials", "is marked as incomplete"))
     if not plain.get("components"):
         reasons.append(("the bill of materials", "names no component"))
     return tuple(ComponentRow(name=name, version="unknown", licence="", unknown=why) for name, why in reasons)
@@ -162,7 +162,7 @@ def _composed(folder: Path, root: dict[str, Any], sha256: str, at: datetime) -> 
 
 
 def _unread(folder: Path, found: Iterable[str]) -> Iterator[str]:
-    """Name the parts of a bundle whose components are not among those that were found."""
+    """Yield the parts of a bundle whose components were not found."""
     read = {prefix for prefix in _PARTS_OF if any(reference.startswith(prefix) for reference in found)}
     parts = _PARTS | {name: globs for prefix, (name, globs) in _PARTS_OF.items() if prefix not in read}
     files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -315,7 +315,7 @@ def _row(component: dict[str, Any]) -> ComponentRow:
 
 
 def _licence(choices: list[dict[str, Any]]) -> str:
-    """Return what a component's licences are as one expression; where it names several, all of them count."""
+    """Return the licences of a component as one expression; if it names several, all of them apply."""
     names = [
         choice.get("expression") or choice.get("license", {}).get("id") or choice.get("license", {}).get("name", "")
         for choice in choices
@@ -325,8 +325,8 @@ def _licence(choices: list[dict[str, Any]]) -> str:
 
 def _refusal(what: str) -> BuildFailed:
     return BuildFailed(
-        f"The bill of materials cannot be made: {what}.",
+        f"The bill of materials could not be created: {what}.",
         rule="every release has a bill of materials in CycloneDX 1.6",
         who="the service's team",
-        next_step="correct what the build leaves, or bom: in the service's YAML",
+        next_step="correct the output of the build, or bom in the service's YAML",
     )

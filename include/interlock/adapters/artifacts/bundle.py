@@ -1,4 +1,4 @@
-"""The bundle: the folder that a build left, as one archive that is the same bytes whenever the folder is the same.
+"""The bundle: the output folder of a build, as one archive; equal folders give equal bytes.
 
 A gzipped tar of files, folders and links that stay inside. Names are sorted; times, owners and modes are fixed, so that
 only content counts. Unpacking trusts nothing of it.
@@ -120,10 +120,10 @@ def _names_in(folder: Path) -> Counter[tuple[int, int]]:
 
 
 def _refuse_names_outside(path: Path, name: str, names: Counter[tuple[int, int]]) -> None:
-    """Refuse a file that has a name elsewhere, too: it may be somebody else's, or be changed there."""
+    """Refuse a file with a hard link elsewhere: it may belong to another user, or be changed there."""
     status = path.lstat()
     if status.st_nlink > names[status.st_dev, status.st_ino]:
-        raise _refusal(f"{name} is a hard link to a file that has further names outside of the folder; copy it instead")
+        raise _refusal(f"{name} is a hard link to a file outside of the folder; copy the file instead")
 
 
 def _entries(folder: Path) -> Iterator[Path]:
@@ -153,7 +153,7 @@ def _header(folder: Path, path: Path, name: str, *, executable: bool) -> tarfile
 
 
 def _link(folder: Path, path: Path) -> str:
-    """Return what a link says, if it stays inside the folder on its way and at its end."""
+    """Return the target of a link, if the whole path stays inside the folder."""
     target = os.readlink(path)
     if not _stays_inside(path.relative_to(folder).as_posix(), target):
         raise _refusal(f"{path.relative_to(folder)} is a link that leaves the folder: {target}")
@@ -184,12 +184,12 @@ def _extract_all(bundle: Path, stream: Any, contents: Path) -> None:
 
 
 def _extract(bundle: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, contents: Path) -> None:
-    """Write one entry, if it is of a kind and at a place that a bundle may have."""
+    """Write one entry, if a bundle may have its kind and its path."""
     target = _place(bundle, member, contents)
     if member.isdir():
         target.mkdir(mode=0o755, exist_ok=True)
     elif target.exists():
-        raise _distrust(bundle, f"{member.name!r} stands twice")
+        raise _distrust(bundle, f"{member.name!r} is contained twice")
     elif member.issym() and _stays_inside(member.name, member.linkname):
         os.symlink(member.linkname, target)
     elif member.isreg() and not member.issparse() and (source := archive.extractfile(member)):
@@ -209,11 +209,11 @@ def _place(bundle: Path, member: tarfile.TarInfo, contents: Path) -> Path:
     for part in parts[:-1]:
         place = place / part
         if place.is_symlink() or (place.exists() and not place.is_dir()):
-            raise _distrust(bundle, f"{member.name!r} goes through something that is no folder")
+            raise _distrust(bundle, f"{member.name!r} goes through a path that is not a folder")
     place.mkdir(parents=True, exist_ok=True)
     target = place / parts[-1]
     if target.is_symlink() or (member.isdir() and target.is_file()):
-        raise _distrust(bundle, f"{member.name!r} stands twice")
+        raise _distrust(bundle, f"{member.name!r} is contained twice")
     return target
 
 
@@ -225,7 +225,7 @@ class _Meter:
 
     def read(self, size: int) -> bytes:
         if size > _READ_CAP:
-            raise tarfile.ReadError("it asks for more memory than any bundle needs")
+            raise tarfile.ReadError("it needs more memory than a bundle may use")
         if self._stream.tell() + size > SIZE_CAP + _OVERHEAD:
             raise tarfile.ReadError(f"it has more than {SIZE_CAP} bytes")
         return self._stream.read(size)
@@ -241,16 +241,16 @@ class _Meter:
 
 def _refusal(what: str) -> BuildFailed:
     return BuildFailed(
-        f"What the build left cannot be a bundle: {what}.",
+        f"The output of the build is not a valid bundle: {what}.",
         rule=f"a bundle has an {APPSPEC}, the scripts that it names, and files, folders and links that stay inside",
         who="the service's team",
-        next_step="correct the build, or output: in the service's YAML",
+        next_step="correct the build, or output in the service's YAML",
     )
 
 
 def _distrust(bundle: Path, what: str) -> DigestMismatch:
     return DigestMismatch(
-        f"{bundle.name} is not a bundle that Interlock packed: {what}.",
+        f"{bundle.name} is not a bundle of Interlock: {what}.",
         rule="a bundle has only files, folders and links that stay inside",
         next_step="build the release again",
     )

@@ -33,7 +33,7 @@ _SETTINGS = "the connection interlock_artifacts"
 
 
 class BlobStore(Protocol):
-    """What an artifact store stands on: whole files by a path below its root."""
+    """The storage below an artifact store: whole files by a path below its root."""
 
     root: str
     """URI of the root, without a slash at its end."""
@@ -91,7 +91,7 @@ class ArtifactStore:
         return destination
 
     def exists(self, blob: Blob) -> bool:
-        """Tell whether the blob's bytes are there and are the recorded ones: all of them are read."""
+        """Tell whether the blob exists with the recorded digest; all of it is read."""
         return self.digest_of(blob) == blob.sha256
 
     def digest_of(self, blob: Blob) -> str | None:
@@ -106,7 +106,7 @@ class ArtifactStore:
         """Store every file of a folder below ``prefix``; return the prefix's URI."""
         base = _below_root(prefix)
         if base.split("/")[0] == "sha256":
-            raise RequestRefused(f"{prefix!r} is where blobs live; choose another place for {folder}.")
+            raise RequestRefused(f"{prefix!r} is reserved for blobs; choose another path for {folder}.")
         if not folder.is_dir():
             raise NotADirectoryError(folder)
         for path in sorted(folder.rglob("*")):
@@ -139,8 +139,8 @@ class ArtifactStore:
         if not uri.startswith(self.root + "/"):
             raise RequestRefused(
                 f"{uri} is not in the artifact store {self.root}.",
-                rule="bytes are read from the store that is configured, and from nowhere else",
-                who="whoever may edit Airflow connections",
+                rule="artifacts are read only from the configured store",
+                who="the platform engineer",
                 next_step=f"check {_SETTINGS}",
             )
         return _below_root(unquote(uri.removeprefix(self.root + "/")))
@@ -160,14 +160,14 @@ class ArtifactStore:
         except FileNotFoundError as error:
             raise AssetMissing(
                 f"{blob.uri} is not in the artifact store.",
-                rule="what is deployed are the bytes that were built and judged",
-                who=f"whoever keeps what {_SETTINGS} points to",
+                rule="only the artifact that was built and reviewed is deployed",
+                who=f"the owner of the storage in {_SETTINGS}",
                 next_step="restore it from a backup, or build the release again",
             ) from error
 
 
 class Folder:
-    """A shelf in a folder of this machine, or one that is mounted on every worker."""
+    """Storage in a folder of this machine, or in a folder that is mounted on every worker."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.resolve()
@@ -221,7 +221,7 @@ class Bucket:
 
     def open(self, relative: str) -> IO[bytes]:
         """Download an object into a temporary file."""
-        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # whoever opens it closes it
+        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
         try:
             with self._errors(f"{relative} cannot be read from {self.root}"):
                 self._client.download_fileobj(self._bucket, self._key(relative), file)
@@ -275,7 +275,7 @@ def open_store(connection: Any) -> ArtifactStore:
 
 @contextmanager
 def _aside(destination: Path) -> Iterator[IO[bytes]]:
-    """Give a file that becomes ``destination`` when all went well, and vanishes when not."""
+    """Give a file that becomes ``destination`` on success, and is removed on failure."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=destination.parent, prefix=f".{destination.name[:50]}-")
     try:
@@ -291,7 +291,7 @@ def _aside(destination: Path) -> Iterator[IO[bytes]]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
+    """Make a rename durable across a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -320,15 +320,15 @@ def _below_root(relative: str) -> str:
 def _tampered(blob: Blob, found: str) -> DigestMismatch:
     return DigestMismatch(
         f"{blob.uri} has SHA-256 {found[:12]}…, but {blob.sha256[:12]}… was recorded.",
-        rule="what is deployed are the bytes that were built and judged",
-        who=f"whoever keeps what {_SETTINGS} points to",
-        next_step="find out who changed the store; then build the release again",
+        rule="only the artifact that was built and reviewed is deployed",
+        who=f"the owner of the storage in {_SETTINGS}",
+        next_step="have the change of the store investigated, then build the release again",
     )
 
 
 def _unusable(what: str) -> AssetMissing:
     return AssetMissing(
         f"{what}.",
-        who="whoever may edit Airflow connections",
-        next_step=f"correct {_SETTINGS}: type, extras, credentials, and that the bucket is there",
+        who="the platform engineer",
+        next_step=f"check {_SETTINGS}: type, extras, credentials, and that the bucket exists",
     )

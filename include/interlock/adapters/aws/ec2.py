@@ -1,6 +1,6 @@
 """The instances of an environment: found by their tags, started, and created where the catalogue says so.
 
-Nothing is changed that does not carry the environment's tags, as AWS says at the moment of the change.
+Only instances with the environment's tags are changed; the tags are read from AWS at the moment of the change.
 """
 
 from __future__ import annotations
@@ -87,20 +87,20 @@ def ready_hosts(ec2: Any, environment: Environment, *, prefix: str) -> ReadyHost
 def start_stopped(
     ec2: Any, instance_ids: Sequence[str], tags: Mapping[str, str], *, within: timedelta = STARTS_WITHIN
 ) -> tuple[str, ...]:
-    """Start those of the instances that are stopped, wait until all of them are reachable, and return the started.
+    """Start the stopped instances, wait until all instances are reachable, and return the started ones.
 
-    :raises PolicyViolation: one of them does not carry ``tags``; then none is started.
+    :raises PolicyViolation: one of them does not have ``tags``; then no instance is started.
     """
     if not instance_ids:
         return ()
-    asked = _by_id(ec2, instance_ids)
-    _refuse_strangers(asked, tags)
-    if stopping := [one.instance_id for one in asked if one.state == "stopping"]:
+    instances = _by_id(ec2, instance_ids)
+    _refuse_strangers(instances, tags)
+    if stopping := [one.instance_id for one in instances if one.state == "stopping"]:
         _wait(ec2, "instance_stopped", stopping, within)
-    stopped = tuple(one.instance_id for one in asked if one.state in ("stopped", "stopping"))
+    stopped = tuple(one.instance_id for one in instances if one.state in ("stopped", "stopping"))
     if stopped:
         ec2.start_instances(InstanceIds=list(stopped))
-    _wait_until_reachable(ec2, [one.instance_id for one in asked], within)
+    _wait_until_reachable(ec2, [one.instance_id for one in instances], within)
     return stopped
 
 
@@ -164,10 +164,10 @@ def _free_addresses(launch: Launch, there: Sequence[Instance], lacking: int) -> 
     free = [address for address in launch.private_ip_addresses if address not in used]
     if len(free) < lacking:
         raise AssetMissing(
-            f"{lacking} instances are missing, and launch: names only {len(free)} addresses that are free.",
+            f"{lacking} instances are missing, but launch names only {len(free)} free addresses.",
             rule="private_ip_addresses: in the service's YAML",
             who="the service's team",
-            next_step="add addresses, or leave them out and let EC2 choose",
+            next_step="add addresses, or remove them so that EC2 chooses",
         )
     return [*free[:lacking]]
 
@@ -176,10 +176,10 @@ def _refuse_strangers(instances: Sequence[Instance], tags: Mapping[str, str]) ->
     strangers = [one.instance_id for one in instances if not tags or not tags.items() <= one.tags.items()]
     if strangers:
         raise PolicyViolation(
-            f"{', '.join(strangers)} must not be touched: it does not carry {_words(tags)}.",
+            f"{', '.join(strangers)} must not be changed: it does not have the tags {_words(tags)}.",
             rule="only instances with the environment's tags are changed",
             who=_OPERATOR,
-            next_step="see who changed the tags",
+            next_step="find out who changed the tags",
         )
 
 
@@ -197,16 +197,16 @@ def _wait(ec2: Any, what: str, instance_ids: Sequence[str], within: timedelta) -
         )
     except WaiterError as error:
         raise TransientError(
-            f"{', '.join(instance_ids)} did not get to {what.replace('_', ' ')} within {within}: {error}.",
+            f"{', '.join(instance_ids)} did not reach the state {what.replace('_', ' ')} within {within}: {error}.",
             who=_OPERATOR,
-            next_step="see the instances in EC2, then try again",
+            next_step="check the instances in EC2, then try again",
         ) from error
 
 
 def _instances(ec2: Any, tags: Mapping[str, str]) -> list[Instance]:
     """Return every instance with exactly these tags, gone or not."""
     if not tags:
-        raise PolicyViolation("Instances are found by tags, and none are given.", rule=_RULE, who=_OPERATOR)
+        raise PolicyViolation("The environment names no tags to find its instances.", rule=_RULE, who=_OPERATOR)
     filters = [{"Name": f"tag:{key}", "Values": [_literal(value)]} for key, value in tags.items()]
     pages = ec2.get_paginator("describe_instances").paginate(Filters=filters)
     # Compared again here: the filter's values may hold wildcards, and these are names of fleets.
@@ -243,10 +243,10 @@ def _read(pages: Any) -> Iterator[Instance]:
 
 def _missing(tags: Mapping[str, str], found: int, count: int) -> AssetMissing:
     return AssetMissing(
-        f"{found} of {count} instances with {_words(tags)} are there.",
+        f"{found} of {count} instances with {_words(tags)} exist.",
         rule=_RULE,
         who=_OPERATOR,
-        next_step="create the missing ones, or say missing: create and how in launch:",
+        next_step="create the missing instances, or set missing: create and launch in the service's YAML",
     )
 
 

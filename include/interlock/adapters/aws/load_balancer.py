@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from interlock.domain.errors import AssetMissing, DeployError, TransientError
 
 CLIENT_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 10}, connect_timeout=10, read_timeout=30)
-"""For the client that is handed in: many hosts ask at once, and AWS throttles; calls are made again, ever slower."""
+"""For the client: many hosts call at once and AWS throttles, so calls are repeated with increasing delays."""
 
 _PARALLEL = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -55,10 +55,10 @@ class Balancer(Protocol):
     """Whatever sends traffic to hosts."""
 
     async def drain(self, instance_id: str, timeout: timedelta) -> None:
-        """Stop sending new requests to a host, and wait until those under way are done or ``timeout`` has passed."""
+        """Stop sending new requests to a host, and wait until open requests are done or ``timeout`` has passed."""
 
     async def restore(self, instance_id: str) -> None:
-        """Send requests to a host again, and wait until it takes them."""
+        """Send requests to a host again, and wait until it is healthy."""
 
 
 class TargetGroup:
@@ -102,7 +102,7 @@ class TargetGroup:
         pause = _FIRST_PAUSE
         while True:
             state, reason = await self._call(self._state, instance_id)
-            # A group that no listener uses sends nothing to anybody; being registered is all that there is to it.
+            # A group that no listener uses gets no traffic, so registration is sufficient.
             if state in _IN_SERVICE or reason == "Target.NotInUse":
                 return
             if monotonic() + pause > give_up:
@@ -111,8 +111,8 @@ class TargetGroup:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _call(self, call: Callable[[str], Any], instance_id: str) -> Any:
-        """Make a call in a thread; TransientError for what AWS refuses or does not answer."""
-        with _told(f"do what it was asked for {instance_id}"):
+        """Make a call in a thread; TransientError if AWS refuses it or does not answer."""
+        with _transient(f"complete the request for {instance_id}"):
             return await asyncio.get_running_loop().run_in_executor(self._threads, call, instance_id)
 
     def _target(self, instance_id: str) -> dict[str, Any]:
@@ -143,8 +143,8 @@ class TargetGroup:
     def _stuck(self, instance_id: str, where: str, state: str, limit: timedelta) -> DeployError:
         return DeployError(
             f"{instance_id} did not get {where} the target group within {limit.total_seconds():g} s: it is {state}.",
-            who="the platform engineer, who keeps the load balancer",
-            next_step=f"see the health checks of {self.arn}",
+            who="the platform engineer",
+            next_step=f"check the health checks of {self.arn}",
         )
 
 
@@ -185,10 +185,10 @@ class Traffic:
 
         :raises DeployError: they do not agree, or one of them forwards elsewhere, too.
         """
-        with _told("say where its traffic goes"):
+        with _transient("return its traffic weights"):
             found = [weights for _, _, weights in self._forwards()]
         if any(_live(weights) != _live(found[0]) for weights in found):
-            raise self._unclear("its listeners and rules do not agree about them")
+            raise self._unclear("its listeners and rules have different weights for them")
         return {group: found[0].get(group, 0) for group in self.groups}
 
     def live(self) -> str:
@@ -198,7 +198,7 @@ class Traffic:
         """
         live = [group for group, weight in self.shares().items() if weight]
         if len(live) != 1:
-            raise self._unclear(f"{len(live)} of them have traffic, and one should")
+            raise self._unclear(f"{len(live)} of them have traffic; expected: one")
         return live[0]
 
     def share(self, weights: Mapping[str, int]) -> bool:
@@ -207,7 +207,7 @@ class Traffic:
         A group with weight 0 gets no requests, and its health is checked.
         """
         changed = False
-        with _told("share its traffic"):
+        with _transient("change its traffic weights"):
             for call, about, found in self._forwards():
                 wanted = dict.fromkeys(found, 0) | {group: weights.get(group, 0) for group in self.groups}
                 if found != wanted:
@@ -223,10 +223,10 @@ class Traffic:
             if not weights or not set(weights[0]) & set(self.groups):
                 continue
             if strangers := {group for group, weight in weights[0].items() if weight} - set(self.groups):
-                raise self._unclear(f"a listener or rule forwards to {', '.join(sorted(strangers))}, too")
+                raise self._unclear(f"a listener or rule also forwards to {', '.join(sorted(strangers))}")
             found.append((change, actions, weights[0]))
         if not found:
-            raise self._unclear("no listener and no rule forwards to them")
+            raise self._unclear("no listener or rule forwards to them")
         return found
 
     def _actions(self) -> Iterator[tuple[Callable[[list[dict[str, Any]]], Any], list[dict[str, Any]]]]:
@@ -249,9 +249,9 @@ class Traffic:
         names = ", ".join(arn.rsplit("/", 2)[-2] if "/" in arn else arn for arn in self.groups)
         return DeployError(
             f"The traffic of the target groups {names} cannot be shared: {problem}.",
-            rule="the groups of one strategy are forwarded to by the same listeners and rules, and nothing else is",
-            who="the platform engineer, who keeps the load balancer",
-            next_step="see its listeners and rules",
+            rule="the target groups of a strategy share their listeners and rules, and no other group uses these",
+            who="the platform engineer",
+            next_step="check its listeners and rules",
         )
 
 
@@ -266,7 +266,7 @@ def _weights(action: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _live(weights: Mapping[str, int]) -> dict[str, int]:
-    """Leave out what has no weight; one that has all of it has it, whatever the number."""
+    """Omit groups without weight; a single group with weight gets all traffic, whatever the number."""
     some = {group: weight for group, weight in weights.items() if weight}
     return dict.fromkeys(some, 1) if len(some) == 1 else some
 
@@ -291,7 +291,7 @@ def _kept(action: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _transient(what: str) -> Iterator[None]:
     """Turn what AWS refuses or does not answer into a TransientError."""
     try:
         yield
@@ -299,7 +299,7 @@ def _told(what: str) -> Iterator[None]:
         raise TransientError(
             f"The load balancer did not {what}: {error}.",
             who="the platform engineer",
-            next_step="try again; if it stays, see the permissions of the AWS connection",
+            next_step="try again; if the error persists, check the permissions of the AWS connection",
         ) from error
 
 
@@ -317,7 +317,7 @@ def find_target_group(elbv2: Any, name: str) -> str:
         groups = []
     if not groups:
         raise AssetMissing(
-            f"There is no target group {name}.",
+            f"The target group {name} does not exist.",
             rule="target_group: in the service's YAML",
             who="the platform engineer",
             next_step="create it, or correct the name",

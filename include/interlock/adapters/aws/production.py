@@ -37,12 +37,12 @@ class _Fleet(BaseModel):
 
 
 def places_of(folder: Path) -> tuple[Place, ...]:
-    """Return where each environment of each service is, by the catalogue's files; of what cannot be read, nothing."""
+    """Return the location of each environment of each service, by the readable files of the catalogue."""
     return tuple(place for path in sorted((folder / "services").glob("*.yaml")) for place in _places_in(path))
 
 
 def production_places(folder: Path) -> tuple[Place, ...]:
-    """Return where each environment is that asks for a permit."""
+    """Return the location of each environment that needs a permit."""
     return tuple(place for place in places_of(folder) if place.environment not in SANDBOXES)
 
 
@@ -50,20 +50,20 @@ def _places_in(path: Path) -> Iterator[Place]:
     try:
         value = read_yaml(path, shown=f"services/{path.name}").value
     except CatalogueError as error:
-        log.warning("Not asked for its production hosts: %s", error)
+        log.warning("Production hosts were not read: %s", error)
         return
     environments = value.get("environments") if isinstance(value, dict) else None
     for name, raw in environments.items() if isinstance(environments, dict) else ():
         try:
             fleet = _Fleet.model_validate(raw)
         except ValueError as error:
-            log.warning("Not asked for its hosts: %s of services/%s: %s", name, path.name, error)
+            log.warning("Hosts were not read: %s of services/%s: %s", name, path.name, error)
             continue
         yield place_of(path.stem, name, fleet)
 
 
 def place_of(service: str, environment: str, fleet: Any) -> Place:
-    """Return where an environment is, by what the catalogue says of it."""
+    """Return the location of an environment, according to the catalogue."""
     more = [one for one in (fleet.canary, fleet.blue_green) if one]
     groups = (getattr(one, key, None) for one in (fleet, *more) for key in ("target_group", "baseline_target_group"))
     fleets = (fleet.hosts, *(one.hosts for one in more if getattr(one, "hosts", None)))
@@ -77,7 +77,7 @@ def production_of(
     aws: Callable[[str, str], Any],
     login: Callable[[str], Any],
 ) -> Production:
-    """Find out what the production environments have.
+    """Find the resources of the production environments.
 
     :param groups: names of the target groups that are asked about.
     :param aws: returns a boto3 client for a connection and a service; none: there is no such connection.
@@ -160,10 +160,10 @@ def _asked(account: str, ask: Callable[[], list[Any]]) -> list[Any]:
         return ask()
     except (ClientError, BotoCoreError) as error:
         raise TransientError(
-            f"AWS does not say through {account} what belongs to production: {error}",
-            rule="a host is reached without a permit only if it is known to be none of production's",
-            who="the platform engineer, who keeps that connection",
-            next_step="mend the connection, or take the environments that name it out of the catalogue",
+            f"The production resources could not be read from AWS through {account}: {error}",
+            rule="a host is accessed without a permit only if it certainly does not belong to production",
+            who="the platform engineer",
+            next_step="fix the connection, or remove the environments that name it from the catalogue",
         ) from error
 
 
@@ -180,7 +180,7 @@ class ShownLogin:
 
     @cached_property
     def _known(self) -> Any:
-        """What the file of known hosts says: read once, for however many hosts."""
+        """The content of the known_hosts file, read once for all hosts."""
         from interlock.adapters.hosts.ssh import read_known_hosts
 
         return read_known_hosts(self._settings)
@@ -201,5 +201,5 @@ def shown_login(connection: Any) -> ShownLogin | None:
     try:
         return ShownLogin(ssh_login(connection))
     except ReleaseError as error:
-        log.warning("Not asked for the keys of its hosts: %s", error)
+        log.warning("Host keys were not read: %s", error)
         return None

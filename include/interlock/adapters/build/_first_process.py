@@ -31,7 +31,7 @@ class FirstProcess:
 
     @contextmanager
     def around(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Open the doors, let the command go; when it has ended, wait until nothing in the sandbox runs."""
+        """Open the network access and start the command; after its end, wait until no process in the sandbox runs."""
         os.close(self._telling)
         self._telling = -1
         child = self._child(process)
@@ -49,7 +49,7 @@ class FirstProcess:
             self._end()
 
     def _child(self, process: subprocess.Popen[bytes]) -> int | None:
-        """Return the first process of the sandbox, as bubblewrap tells of it."""
+        """Return the first process of the sandbox, as reported by bubblewrap."""
         told, give_up = b"", time.monotonic() + SET_UP_TIMEOUT_SECONDS
         while time.monotonic() < give_up and select.select([self._told], [], [], 1.0)[0]:
             data = os.read(self._told, 4096)
@@ -60,9 +60,9 @@ class FirstProcess:
                 return None
         os.killpg(process.pid, signal.SIGKILL)
         raise AssetMissing(
-            f"bubblewrap made no sandbox in {SET_UP_TIMEOUT_SECONDS:g} s.",
-            who="whoever runs the worker",
-            next_step="release again; look at the worker's load",
+            f"bubblewrap did not create a sandbox within {SET_UP_TIMEOUT_SECONDS:g} s.",
+            who="the operators of the worker",
+            next_step="trigger the release again; check the load of the worker",
         )
 
     def _end(self) -> None:
@@ -74,10 +74,10 @@ class FirstProcess:
         poll.register(self._first, select.POLLIN)
         if not poll.poll(_END_TIMEOUT_SECONDS * 1000):
             raise AssetMissing(
-                f"Processes of the build are still there {_END_TIMEOUT_SECONDS:g} s after they were killed.",
-                rule="what a build left is taken when nothing can write to it any more",
-                who="whoever runs the worker",
-                next_step="look for processes in state D, and at the disk that they wait for",
+                f"Processes of the build still run {_END_TIMEOUT_SECONDS:g} s after they were killed.",
+                rule="the output of a build is used only when no process can change it",
+                who="the operators of the worker",
+                next_step="look for processes in state D, and check the disk that they wait for",
             )
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ def make_sandbox(
     home, temporary = (HOME, Path("/tmp")) if maker else (own / "home", own / "tmp")
     path = path_of(environ, tools, only_shown=maker is not None)
     variables_of_all = {"LANG": "C.UTF-8", "TZ": "UTC", **seen, "PATH": path, "HOME": str(home)}
-    made = Sandbox(
+    box = Sandbox(
         folder=checkout,
         inside=CHECKOUT if maker else checkout,
         path=path,
@@ -58,12 +58,12 @@ def make_sandbox(
         _worker=environ,
     )
     if maker is None:
-        return made
+        return box
     _write_etc(own / "etc", gateways)
     if maker.own_user:
         for folder in (checkout, own / "home", own / "tmp"):
             _change_owner(folder, USER)
-    return replace(made, _prefix=_prefix(maker, checkout, own, tools, environ), _gateways=gateways)
+    return replace(box, _prefix=_prefix(maker, checkout, own, tools, environ), _gateways=gateways)
 
 
 def _refuse_unreadable(tools: Sequence[Path]) -> None:
@@ -71,9 +71,9 @@ def _refuse_unreadable(tools: Sequence[Path]) -> None:
     if closed := [tool for tool in tools if tool.stat().st_mode & 0o005 != 0o005]:
         raise AssetMissing(
             f"{TOOLS} names {closed[0]}, which builds cannot read.",
-            rule=f"builds of a worker that is root run as user {USER}",
-            who="whoever runs the worker",
-            next_step=f"let everybody read it: chmod -R a+rX {closed[0]}",
+            rule=f"builds run as user {USER} if the worker runs as root",
+            who="the operators of the worker",
+            next_step=f"make it readable for all users: chmod -R a+rX {closed[0]}",
         )
 
 

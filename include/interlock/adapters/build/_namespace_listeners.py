@@ -1,7 +1,7 @@
 """Listen inside another process's network namespace, and hand the sockets out.
 
 Run as a program of its own (``python -I -S _namespace_listeners.py``), for only a process with one thread can enter a
-namespace. A socket belongs to the namespace in which it was made, whoever holds it: what it accepts comes from inside.
+namespace. A socket belongs to the namespace in which it was created, so its connections come from inside.
 Only the standard library is used.
 """
 

@@ -1,4 +1,4 @@
-"""What a build without a network may reach all the same: named places, each by a door of its own.
+"""Network access of a build without a network: named hosts, each through a gateway of its own.
 
 A door is a socket that listens inside the build's network namespace and is served from outside: whoever connects there
 is connected to that one host and port, and to nothing else. To the build it looks like the place itself (its name
@@ -65,9 +65,9 @@ def place_of(url: str) -> tuple[str, int]:
         parts, port = SplitResult("", "", "", "", ""), None
     if not parts.hostname or not port or ":" in parts.hostname:
         raise AssetMissing(
-            f"{_without_login(url)!r} is no address that a build can be given.",
+            f"{_without_login(url)!r} is not a valid registry address for a build.",
             rule="a registry is an http or https URL with a name or an IPv4 address",
-            who="whoever may edit Airflow connections",
+            who="the platform engineer",
             next_step="correct the host of the registry's connection",
         )
     return parts.hostname, port
@@ -127,9 +127,10 @@ def _listeners(process: int, gateways: Sequence[Gateway]) -> list[socket.socket]
         )
         if done.returncode:
             raise AssetMissing(
-                "No door could be opened for the build: " + done.stderr.decode(errors="replace").strip()[-500:],
-                who="whoever runs the worker",
-                next_step="let the worker enter the network namespaces of its own processes",
+                "The network access of the build could not be opened: "
+                + done.stderr.decode(errors="replace").strip()[-500:],
+                who="the operators of the worker",
+                next_step="give the worker permission to enter the network namespaces of its own processes",
             )
         _, found, _, _ = socket.recv_fds(ours, 64, len(gateways))
     return [socket.socket(fileno=one) for one in found]
@@ -170,7 +171,7 @@ async def _connection(gateway: Gateway, proxy: SplitResult | None) -> tuple[asyn
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry bytes one way until there are no more."""
+    """Copy bytes in one direction until the end."""
     try:
         while data := await reader.read(_MAX_READ_BYTES):
             writer.write(data)

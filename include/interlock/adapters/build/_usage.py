@@ -1,4 +1,4 @@
-"""What all processes of a build use together: looked at while it runs, for limits of the system hold for each alone."""
+"""The total usage of all processes of a build, measured while it runs: system limits apply to single processes."""
 
 from __future__ import annotations
 

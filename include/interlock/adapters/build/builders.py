@@ -82,10 +82,10 @@ def build(checkout: Path, spec: Build, *, environ: Mapping[str, str], confines: 
     before = _state(checkout, globs, spec.coverage, spec.bom)
     epoch = str(commit_epoch(checkout))
     more = _same_each_time(epoch) | dict(tool.environ)
-    with sandbox(checkout, environ=environ, confines=confines, names=spec.environment, more=more) as made:
-        program, version = tools.find(spec.tool, made)
-        secrets = tuple(made.environ.get(name, "") for name in spec.environment)
-        work = _Work(made, spec.time_limit.total_seconds(), secrets=secrets)
+    with sandbox(checkout, environ=environ, confines=confines, names=spec.environment, more=more) as box:
+        program, version = tools.find(spec.tool, box)
+        secrets = tuple(box.environ.get(name, "") for name in spec.environment)
+        work = _Work(box, spec.time_limit.total_seconds(), secrets=secrets)
         for what, command in _steps(checkout, spec, tool, program, epoch):
             code = work.run(what, command)
             if what == "test":
@@ -101,7 +101,7 @@ def build(checkout: Path, spec: Build, *, environ: Mapping[str, str], confines: 
         log=work.log,
         tool=version,
         seconds=work.seconds,
-        surroundings=made.surroundings,
+        surroundings=box.surroundings,
     )
 
 
@@ -119,14 +119,14 @@ def run_suite(
     """
     before = _state(checkout, suite.junit)
     more = _same_each_time(str(commit_epoch(checkout))) | {"BASE_URL": base_url}
-    with sandbox(checkout, environ=environ, confines=confines, more=more, reaches=[base_url]) as made:
-        work = _Work(made, suite.time_limit.total_seconds(), error=QualityRejected)
+    with sandbox(checkout, environ=environ, confines=confines, more=more, reaches=[base_url]) as box:
+        work = _Work(box, suite.time_limit.total_seconds(), error=QualityRejected)
         code = work.run("suite", suite.command)
     junit = _fresh(checkout, suite.junit, before)
     _judge_tests(work, suite.command, code, junit)
     if not junit:
-        raise work.failure(f"{shlex.join(suite.command)} left no report at {', '.join(suite.junit)}")
-    return SuiteRun(junit=junit, log=work.log, exit_code=code, seconds=work.seconds, surroundings=made.surroundings)
+        raise work.failure(f"{shlex.join(suite.command)} did not create a report at {', '.join(suite.junit)}")
+    return SuiteRun(junit=junit, log=work.log, exit_code=code, seconds=work.seconds, surroundings=box.surroundings)
 
 
 class _Work:
@@ -134,14 +134,14 @@ class _Work:
 
     def __init__(
         self,
-        made: Sandbox,
+        box: Sandbox,
         limit: float,
         *,
         error: type[BuildFailed] | type[QualityRejected] = BuildFailed,
         secrets: tuple[str, ...] = (),
     ) -> None:
-        self._sandbox, self._limit, self._error = made, limit, error
-        self._secrets = tuple(secret for secret in (*secrets, *made.secrets) if len(secret) >= _SECRET_LENGTH)
+        self._sandbox, self._limit, self._error = box, limit, error
+        self._secrets = tuple(secret for secret in (*secrets, *box.secrets) if len(secret) >= _SECRET_LENGTH)
         self._start = time.monotonic()
         self.log = b""
 
@@ -174,13 +174,13 @@ class _Work:
             log.info("%s", line)
 
     def _masked(self, output: bytes) -> bytes:
-        """Hide logins to registries, and the values of variables that the service asked for: they may be ones."""
+        """Hide logins to registries, and the values of requested variables, which may be secrets."""
         for secret in self._secrets:
             output = output.replace(secret.encode(), b"***")
         return output
 
     def failure(self, what: str) -> BuildFailed | QualityRejected:
-        """Return the error that says what went wrong and what was printed last."""
+        """Return the error, with the last lines of the output."""
         last = "\n".join(self.log.decode(errors="replace").rstrip().splitlines()[-_LAST_LINES:])
         return self._error(
             f"{what}. The last lines of its log:\n{last}\n",
@@ -192,7 +192,9 @@ class _Work:
         """Say what a build or suite that fetches packages lacks, if it had no registry."""
         if self._sandbox.confines.registries or not self._sandbox.surroundings.isolated:
             return ""
-        return "; if it fetches packages, name the registries that it may reach (registries:), for it had none"
+        return (
+            "; if it downloads packages, name the required registries (registries:), because it had no network access"
+        )
 
 
 def _steps(
@@ -219,7 +221,7 @@ def _judge_tests(work: _Work, command: Sequence[str], code: int, junit: tuple[Pa
     except QualityRejected as error:
         raise work.failure(f"{shlex.join(command)} ended with exit code {code}. {error.what}") from error
     if not named:
-        raise work.failure(f"{shlex.join(command)} ended with exit code {code}, and no report names a failed test")
+        raise work.failure(f"{shlex.join(command)} ended with exit code {code}, but no report names a failed test")
 
 
 def _same_each_time(epoch: str) -> dict[str, str]:
@@ -238,7 +240,7 @@ def _matches(checkout: Path, globs: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _state(checkout: Path, globs: Sequence[str], *names: str | None) -> dict[Path, tuple[int, int, int]]:
-    """Remember files that are there already: those of the commit, or of a run before."""
+    """Record the existing files: from the commit, or from an earlier run."""
     named = [checkout / name for name in names if name]
     return {path: _stamp(path) for path in (*_matches(checkout, globs), *named) if path.is_file()}
 
@@ -249,7 +251,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def _fresh(checkout: Path, globs: Sequence[str], before: Mapping[Path, tuple[int, int, int]]) -> tuple[Path, ...]:
-    """Return the files that globs name and that were written since: what lay there before proves nothing."""
+    """Return the files that match globs and were written since; earlier files prove nothing."""
     return tuple(path for path in _matches(checkout, globs) if _stamp(path) != before.get(path))
 
 
@@ -270,7 +272,7 @@ def _left(checkout: Path, name: str | None, before: Mapping[Path, tuple[int, int
         return None
     path = checkout / name
     if not path.resolve().is_relative_to(checkout.resolve()) or not path.is_file() or _stamp(path) == before.get(path):
-        raise work.failure(f"The build left no {name}")
+        raise work.failure(f"The build did not create {name}")
     return path
 
 
@@ -281,7 +283,7 @@ def _output(checkout: Path, name: str, work: _Work) -> Path:
     if real == checkout.resolve() or not real.is_relative_to(checkout.resolve()):
         raise work.failure(f"The output {name} is not a folder inside the checkout")
     if not output.is_dir() or not any(output.iterdir()):
-        raise work.failure(f"The build left nothing at {name}")
+        raise work.failure(f"The build did not create any output at {name}")
     if not (output / APPSPEC).exists():
         _add_appspec(output if (output / OTHER_NAME).is_file() else checkout, output)
     return output

@@ -1,10 +1,10 @@
-"""Where the code of others runs: a sandbox for each build and each suite, made by bubblewrap (docs/adr/0013).
+"""Isolation of untrusted code: a bubblewrap sandbox for each build and each suite (docs/adr/0013).
 
 In a sandbox there are the machine's programs, read-only; a checkout, a home and a temporary folder, to write; processes
 of its own; and a network in which nothing is but the places that were opened. There is nothing of the platform: no
 file, process, port or variable, and not its Python. When a command ends, every process in there has ended with it.
 
-Where the kernel lets nobody make one, the same commands run beside the platform, as its own user, if the policy says
+Where the kernel allows no sandbox, the same commands run without isolation, as the platform's user, if the policy says
 that this is to be recorded and not refused.
 """
 
@@ -51,10 +51,10 @@ def sandbox(
         raise cannot_isolate(why_not)
     urls = [*reaches, *(url for one in confines.registries for url in one.urls)]
     with tempfile.TemporaryDirectory(prefix="interlock-sandbox-", ignore_cleanup_errors=True) as own:
-        made = make_sandbox(checkout, Path(own), maker, environ, names, confines, gateways_to(urls))
+        box = make_sandbox(checkout, Path(own), maker, environ, names, confines, gateways_to(urls))
         yield replace(
-            made,
-            environ={**made.environ, **variables(confines.registries), **(more or {})},
+            box,
+            environ={**box.environ, **variables(confines.registries), **(more or {})},
             surroundings=_surroundings(maker, why_not, confines, reaches),
         )
 
@@ -64,9 +64,9 @@ def cannot_isolate(why: str) -> AssetMissing:
     return AssetMissing(
         f"This machine cannot isolate builds: {why}.",
         rule="builds.isolation is required, in policy.yaml or in a level below it",
-        who="whoever runs the worker; whoever keeps policy.yaml",
-        next_step="let the worker make namespaces and install bubblewrap (docs/platform-engineer.md, Builds); or, if "
-        "every commit is trusted with all that the worker can read, set builds.isolation to recorded",
+        who="the operators of the worker; the owner of policy.yaml",
+        next_step="allow the worker to create namespaces and install bubblewrap (docs/platform-engineer.md, Builds); "
+        "or, if you trust every commit with the access rights of the worker, set builds.isolation to recorded",
     )
 
 
@@ -74,13 +74,13 @@ def _surroundings(maker: Maker | None, why_not: str, confines: Confines, reaches
     places = (*reaches, *(f"{one.url} ({one.name})" for one in confines.registries))
     if maker is None:
         return BuildEnvironment(
-            isolated=False, how=f"not isolated: {why_not}", reaches=("everything that the worker can",)
+            isolated=False, how=f"not isolated: {why_not}", reaches=("everything that the worker can access",)
         )
     return BuildEnvironment(isolated=True, how=str(maker), reaches=tuple(places))
 
 
 def main() -> int:
-    """Say what isolates builds on this machine, or why nothing does."""
+    """Describe how builds are isolated on this machine, or why they are not."""
     maker, why_not = makers.find_maker(os.environ)
     print(f"Builds are isolated by {maker}." if maker else f"Builds cannot be isolated here: {why_not}.")
     return 0 if maker else 1

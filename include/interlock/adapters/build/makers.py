@@ -1,4 +1,4 @@
-"""Which bubblewrap makes sandboxes on this machine, or why none does."""
+"""Which bubblewrap creates sandboxes on this machine, or why none can."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .sandboxes import Confines, Maker, find_program
 
 
 def find_maker(environ: Mapping[str, str]) -> tuple[Maker | None, str]:
-    """Return what makes sandboxes here, or nothing and why not; it is tried, once for each process."""
+    """Return a working way to create sandboxes here, or None and the reason; tried once for each process."""
     return _find_working_maker(environ.get("PATH", DEFAULT_PATH))
 
 
@@ -36,7 +36,7 @@ def _find_working_maker(path: str) -> tuple[Maker | None, str]:
                 problems.append(f"{program} ({maker}): {problem}")
             else:
                 return maker, ""
-    return None, "; ".join(problems) or "root without its rights can make no sandbox"
+    return None, "; ".join(problems) or "root without capabilities cannot create a sandbox"
 
 
 def _bundled() -> str | None:
@@ -46,13 +46,13 @@ def _bundled() -> str | None:
 
 
 def _candidates(program: str) -> Iterator[Maker]:
-    """Give the ways to make a sandbox, the better one first.
+    """Yield the ways to create a sandbox, the better one first.
 
     As root of the whole machine a sandbox is another user's. In a user namespace it would still be root's, to whom
     root's files are open, so that is for other accounts only.
     """
-    asked = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    version = asked.stdout.strip() or "bubblewrap"
+    completed = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    version = completed.stdout.strip() or "bubblewrap"
     if os.geteuid() == 0 and find_program("setpriv"):
         yield Maker(program, version, own_user=True)
     if os.geteuid() != 0 or not _is_machines_root():
@@ -65,13 +65,13 @@ def _is_machines_root() -> bool:
 
 
 def _try_maker(maker: Maker) -> str:
-    """Make a sandbox and do nothing in it; return what went wrong."""
+    """Create an empty sandbox; return what failed."""
     with tempfile.TemporaryDirectory(prefix="interlock-sandbox-") as folder:
         (Path(folder) / "checkout").mkdir()
         (Path(folder) / "own").mkdir()
         try:
-            made = make_sandbox(Path(folder) / "checkout", Path(folder) / "own", maker, {}, (), Confines(), ())
-            done = made.run(["true"], seconds=SET_UP_TIMEOUT_SECONDS, cap=4096)
+            box = make_sandbox(Path(folder) / "checkout", Path(folder) / "own", maker, {}, (), Confines(), ())
+            done = box.run(["true"], seconds=SET_UP_TIMEOUT_SECONDS, cap=4096)
         except (OSError, AssetMissing) as error:
             return str(error)
         return "" if done.code == 0 else done.output.decode(errors="replace").strip() or f"it ended with {done.code}"

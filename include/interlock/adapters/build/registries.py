@@ -1,6 +1,6 @@
 """Package registries that builds and suites may use, each an Airflow connection, and the settings that tools read.
 
-What a build is given it can read, and so can whoever writes its code: a registry's login should be able to read
+A build can read its settings, and so can the authors of its code: a registry's login should be able to read
 packages, and nothing else.
 """
 
@@ -55,7 +55,7 @@ class Registry:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not stand in a log: the password, in each form in which a tool may print it."""
+        """Secrets that must not be logged: the password, in each form in which a tool may print it."""
         if not self.password:
             return ()
         both = f"{self.login}:{self.password}".encode()
@@ -70,7 +70,7 @@ def registry_of(connection: Any) -> Registry:
     """
     extra = connection.extra_dejson
     url = str(connection.host or "").strip()
-    made = Registry(
+    registry = Registry(
         name=connection.conn_id,
         url=url if "://" in url else f"{connection.schema or 'https'}://{url}",
         login=connection.login or "",
@@ -79,40 +79,42 @@ def registry_of(connection: Any) -> Registry:
         scope=str(extra.get("scope", "")),
         hosts=tuple(_listed(extra.get("hosts", ()))),
     )
-    if problem := _problem(made):
+    if problem := _problem(registry):
         raise AssetMissing(
-            f"The connection {made.name} is no registry that a build can be given: {problem}.",
+            f"The connection {registry.name} is not a valid registry for builds: {problem}.",
             rule="a registry's host is an http or https URL; its extra may have kind, scope and hosts",
-            who="whoever may edit Airflow connections",
+            who="the platform engineer",
             next_step="correct the connection",
         )
-    return made
+    return registry
 
 
 def _listed(hosts: Any) -> Sequence[str]:
     return [str(one) for one in hosts] if isinstance(hosts, list | tuple) else str(hosts).replace(",", " ").split()
 
 
-def _problem(made: Registry) -> str:
-    parts = urlsplit(made.url)
+def _problem(registry: Registry) -> str:
+    parts = urlsplit(registry.url)
     problems = {
-        f"its URL {made.url.rpartition('@')[2]!r} is neither http nor https": parts.scheme not in ("http", "https"),
-        "its URL holds a login, which belongs into login and password": "@" in parts.netloc,
-        f"kind is one of {', '.join(KINDS)}, or left out": made.kind not in ("", *KINDS),
-        "scope is a name such as @company": bool(made.scope) and not _SCOPE.fullmatch(made.scope),
-        f"hosts are at most {_MAX_HOSTS} names": len(made.hosts) > _MAX_HOSTS
-        or not all(_NAME.fullmatch(host) for host in made.hosts),
-        "URL, login and password are printable ASCII": not _PRINTABLE.fullmatch(made.url + made.login + made.password),
+        f"its URL {registry.url.rpartition('@')[2]!r} is neither http nor https": parts.scheme not in ("http", "https"),
+        "its URL contains credentials, which belong in login and password": "@" in parts.netloc,
+        f"kind is one of {', '.join(KINDS)}, or left out": registry.kind not in ("", *KINDS),
+        "scope is a name such as @company": bool(registry.scope) and not _SCOPE.fullmatch(registry.scope),
+        f"hosts are at most {_MAX_HOSTS} names": len(registry.hosts) > _MAX_HOSTS
+        or not all(_NAME.fullmatch(host) for host in registry.hosts),
+        "URL, login and password are printable ASCII": not _PRINTABLE.fullmatch(
+            registry.url + registry.login + registry.password
+        ),
     }
     found = next((problem for problem, is_so in problems.items() if is_so), "")
     if not found:
-        for url in made.urls:
+        for url in registry.urls:
             place_of(url)
     return found
 
 
 def variables(registries: Sequence[Registry]) -> Mapping[str, str]:
-    """Return the variables by which any tool can be told of its registries."""
+    """Return the variables that configure the registries of any tool."""
     found = {}
     for one in registries:
         name = "REGISTRY_" + re.sub(r"[^A-Z0-9]", "_", one.name.upper())
@@ -123,7 +125,7 @@ def variables(registries: Sequence[Registry]) -> Mapping[str, str]:
 
 
 def write_settings(home: Path, registries: Sequence[Registry]) -> None:
-    """Write what pip, npm and Maven read in a home: where packages come from, and the logins there."""
+    """Write the settings of pip, npm and Maven to a home: the registries and their logins."""
     files = {
         ".netrc": "".join(_netrc(one) for one in registries if one.kind == "pip" and one.password),
         ".config/pip/pip.conf": _pip([one for one in registries if one.kind == "pip"]),
@@ -167,7 +169,7 @@ def _npm(one: Registry) -> str:
 
 
 def _maven(registries: Sequence[Registry]) -> str:
-    """Return settings in which the first registry stands for every other, and each has its login."""
+    """Return settings in which the first registry is the mirror of all others, and each has its login."""
     if not registries:
         return ""
     servers = "".join(

@@ -1,4 +1,4 @@
-"""What a build's sandbox shows: the machine's programs and a few of its settings, and nothing of the platform.
+"""The files in a build's sandbox: the machine's programs and a few of its settings, and no file of the platform.
 
 All of it is options of bubblewrap, in the order in which it lays one thing over another.
 """
@@ -31,7 +31,7 @@ _SETTINGS = (
 
 
 def machine_shown(environ: Mapping[str, str]) -> Iterator[str]:
-    """Give the options that show the machine's programs, and nothing of the platform that may lie among them."""
+    """Yield the options that show the machine's programs, without files of the platform among them."""
     for path in _SYSTEM:
         if path.is_symlink():
             yield from ("--symlink", os.readlink(path), str(path))
@@ -53,7 +53,7 @@ def tools_shown(tools: Sequence[Path]) -> Iterator[str]:
 
 
 def passable(folder: Path) -> Iterator[str]:
-    """Give the options that make a folder and those above it, for anybody to pass through."""
+    """Yield the options that create a folder and its parents, readable for all users."""
     for path in reversed([folder, *folder.parents][:-1]):
         yield from ("--perms", "0755", "--dir", str(path))
 
@@ -79,16 +79,16 @@ def tools_of(environ: Mapping[str, str]) -> tuple[Path, ...]:
     for tool in tools:
         if holds := [path for path in _platform(environ) if path.is_relative_to(tool)]:
             raise AssetMissing(
-                f"{TOOLS} names {tool}, in which {holds[0]} is.",
-                rule="a build sees nothing of the platform",
-                who="whoever runs the worker",
-                next_step="name the folder of the tools alone",
+                f"{TOOLS} names {tool}, which contains {holds[0]}.",
+                rule="a build has no access to files of the platform",
+                who="the operators of the worker",
+                next_step="name a folder that contains only the tools",
             )
     return tuple(tool for tool in tools if tool.is_dir())
 
 
 def _bases(tool: Path) -> Iterator[Path]:
-    """Give what a virtual environment takes from the Python that it was made from."""
+    """Yield the files that a virtual environment uses from its base Python."""
     with suppress(OSError):
         for line in (tool / "pyvenv.cfg").read_text().splitlines():
             name, _, value = line.partition("=")

@@ -23,12 +23,12 @@ CHECKOUT, HOME = Path("/build"), Path("/home/build")
 """Where a sandbox has its checkout and its home."""
 
 USER = 60900
-"""The account of sandboxes that root makes: between the ranges that systemd gives out, and nobody's on any system."""
+"""The user id of sandboxes that root creates: outside of the ranges that systemd assigns, so unused on any system."""
 
 _MIB = 1024 * 1024
 _OPEN_FILES = 65536
 MARK_VARIABLES = ("INTERLOCK_STATE", processes.MARK)
-"""By these the embedded estate and a run find what they started; a sandbox does not see them."""
+"""Variables by which the embedded estate and a run find their processes; a sandbox does not get them."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Confines:
 
 
 DEFAULT = Confines()
-"""What holds if nobody says anything: isolated, without a network."""
+"""The default: isolated, without a network."""
 
 
 @dataclass(frozen=True)
 class Maker:
-    """What makes sandboxes on this machine.
+    """The program that creates sandboxes on this machine.
 
     :param own_user: the commands run as :data:`USER`; else in a user namespace of the worker's own account.
     """
@@ -86,7 +86,7 @@ class Sandbox:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Values that must not stand in a log."""
+        """Values that must not be logged."""
         return tuple(secret for one in self.confines.registries for secret in one.secrets)
 
     def run(self, command: Sequence[str], *, seconds: float, cap: int) -> processes.Finished:
@@ -133,7 +133,7 @@ class Sandbox:
             if shutil.which(program, path=self.path) is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
             return
-        place = self.folder / program  # an absolute one stays as it is
+        place = self.folder / program  # an absolute path stays unchanged
         if Path(program).is_relative_to(self.inside):
             place = self.folder / Path(program).relative_to(self.inside)
         if not place.exists():

@@ -146,16 +146,16 @@ def find(tool: str, sandbox: sandboxes.Sandbox) -> tuple[tuple[str, ...], str]:
             return program.command, f"{program.label} {found}"
     names = " or ".join(" ".join(program.command) for program in TOOLS[tool].programs)
     raise AssetMissing(
-        f"This machine cannot build with {tool}: {names} is not on the PATH of builds ({sandbox.path}), or does not "
-        "work.",
+        f"This machine cannot build with {tool}: {names} is not on the PATH of builds ({sandbox.path}), or cannot "
+        "be run.",
         rule=f"the service's YAML names the build tool {tool}",
-        who="whoever runs the worker",
+        who="the operators of the worker",
         next_step=f"install it: {TOOLS[tool].install}; if it is not below /usr, name its folder in {TOOLS_VARIABLE}",
     )
 
 
 def _version(program: Program, sandbox: sandboxes.Sandbox) -> str:
-    """Return a program's version, or nothing if it is not there or does not run."""
+    """Return a program's version; None if it is missing or does not run."""
     try:
         done = sandbox.run([*program.command, *program.version], seconds=_VERSION_TIMEOUT_SECONDS, cap=65536)
     except OSError:

@@ -103,12 +103,12 @@ def _of_pair(
 def noted_clashes(ledger: Chains, going: Iterable[TrainHistory], under_way: Collection[str] | None) -> Iterator[Clash]:
     """Yield what releases and trains that have not ended noted when they were planned.
 
-    Of trains, what is not about other trains: that is found anew each time.
+    Of trains, what is not about other trains: that is computed again each time.
 
-    :param going: the journeys that have not ended.
+    :param going: the train runs that have not ended.
     :param under_way: Dag and run of all runs that have not ended; none: what the ledger says is taken for it.
     """
-    departs = {one.chain: one.voyage.departure for one in going if one.voyage is not None}
+    departs = {one.chain: one.planned_run.departure for one in going if one.planned_run is not None}
     ended = {str(entry.payload["run"]) for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
     for chain in ledger.chains():
         run = "/".join(run_of(chain) or ())
@@ -127,8 +127,8 @@ def _goes_on(run: str, ended: Collection[str], under_way: Collection[str] | None
 
 def _begins(ledger: Chains, chain: str, planned: datetime) -> datetime:
     """Return when a release begins by its plan; what may begin at once, when it was planned."""
-    made = ledger.entries(chain, kind=PLAN_MADE)
-    not_before = made[-1].payload.get("not_before") if made else None
+    plans = ledger.entries(chain, kind=PLAN_MADE)
+    not_before = plans[-1].payload.get("not_before") if plans else None
     return datetime.fromisoformat(str(not_before)) if not_before else planned
 
 

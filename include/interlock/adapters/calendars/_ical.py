@@ -31,7 +31,7 @@ MAX_EVENTS = 5000
 MAX_OCCURRENCES_PER_YEAR = 100_000
 """So many times of all its events a year."""
 MAX_WORK = 10.0
-"""Seconds of computing for the events of a file: what takes longer was made for that."""
+"""Maximum CPU seconds for the events of a file; a longer time indicates an attack."""
 MAX_FAULTS = 50
 _KINDS: tuple[Kind, ...] = ("freeze", "window", "maintenance", "event")
 _SCOPES = {"service": "services", "business-unit": "business_units", "environment": "environments"}
@@ -79,7 +79,7 @@ def read_ical(path: Path, named: Named | None, known: Mapping[str, Collection[st
     :param shown: how messages call it.
     :raises CatalogueError: it cannot be used, with every event that is wrong.
     """
-    who = f"whoever keeps {named.calendar if named else shown}"
+    who = f"the owner of {named.calendar if named else shown}"
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -98,7 +98,7 @@ def read_ical(path: Path, named: Named | None, known: Mapping[str, Collection[st
 
 
 class _Reading:
-    """Turns the events of a file into entries and times, or says what is wrong with them."""
+    """Converts the events of a file into entries and times, and collects their faults."""
 
     def __init__(self, named: Named | None, known: Mapping[str, Collection[str] | None], shown: str) -> None:
         self._named, self._known, self._shown = named, known, shown
@@ -116,18 +116,20 @@ class _Reading:
         series: dict[str, list[Event]] = {}
         number = 0
         for number, event in enumerate(self._events(calendars), start=1):
-            # Those without a UID are each a series of their own.
+            # Events without a UID are each a series of their own.
             series.setdefault(event.uid or f"number {number} ({event.title})", []).append(event)
         if number > MAX_EVENTS:
             raise ValueError(f"found {number} events; allowed: {MAX_EVENTS}")
         for name, events in series.items():
             self._read(name, events)
             if time.thread_time() - self._began > MAX_WORK:
-                raise ValueError(f"event {name}: up to it, the file takes longer than {MAX_WORK:.0f} s to work out")
+                raise ValueError(
+                    f"event {name}: processing the file up to this event takes longer than {MAX_WORK:.0f} s"
+                )
             if len(self.faults) >= MAX_FAULTS:
                 return
         if (times := sum(one.a_year for one in self.times)) > MAX_OCCURRENCES_PER_YEAR:
-            raise ValueError(f"its events come {times} times a year; allowed: {MAX_OCCURRENCES_PER_YEAR}")
+            raise ValueError(f"its events occur {times} times a year; allowed: {MAX_OCCURRENCES_PER_YEAR}")
         if not self.entries and self._named is not None and self._named.entry.acts == "allow":
             self.entries.append(self._entry(self._named.entry.name, self._named.entry.title, []))
 
@@ -142,7 +144,7 @@ class _Reading:
                     yield Event(component, zones, zone, _line(component, "UID"), _line(component, "SUMMARY"))
 
     def _zone_of(self, calendar: Component) -> tzinfo | None:
-        """Return the time zone of days and of times without one; none: nobody knows the one that the file says."""
+        """Return the time zone of days and of times without one; none: the time zone of the file is unknown."""
         said = {one.text for one in calendar.properties if one.name == "X-WR-TIMEZONE"} - {""}
         if not said:
             return self._named.zone if self._named else None
@@ -159,7 +161,9 @@ class _Reading:
                 raise ValueError("found no UID; allowed: one for each event")
         except ValueError as error:
             if entry is not None and entry.effect == "none":
-                self.notes.append(f"{self._shown}, {where}: {error}. It closes nothing, and is not shown.")
+                self.notes.append(
+                    f"{self._shown}, {where}: {error}. It does not close an environment and is not shown."
+                )
             elif not _are_cancelled(events):
                 self.faults.append(f"{where}: {error}")
             return
@@ -178,20 +182,22 @@ class _Reading:
             instead.setdefault(_replaced(one, standing), []).append(one)
         latest = [one for each in instead.values() if not (one := _latest(each)).is_cancelled]
         if series and not standing and latest:
-            raise ValueError("it is cancelled, and one of its occurrences is not; allowed: STATUS:CANCELLED of both")
+            raise ValueError("it is cancelled, but an occurrence of it is not; allowed: STATUS:CANCELLED for both")
         for one in standing:
             yield Times(one, entry, instead.keys())
         for one in latest:
             yield Times(one, entry)
 
     def _told_apart(self, series: list[Event], moved: Sequence[Event]) -> list[Event]:
-        """Return events that share a UID: each as it stands, if nothing says that one is in place of another."""
+        """Return events that share a UID, unchanged if none of them replaces another."""
         if all(one.component.properties == series[0].component.properties for one in series):
             return series[:1]
         told = {self._entry("same", "same", categories_of(one.component)) for one in series}
         one_revision = len({(one.sequence, one.is_cancelled) for one in series}) == 1
         if moved or len(told) > 1 or not one_revision:
-            raise ValueError(f"stands {len(series)} times in the file, and differs; allowed: a UID for each event")
+            raise ValueError(
+                f"is in the file {len(series)} times with different content; allowed: a UID for each event"
+            )
         return series
 
     def _entry(self, key: str, title: str, categories: Sequence[str]) -> Entry:
@@ -212,7 +218,7 @@ class _Reading:
         )
 
     def _told(self, categories: Sequence[str]) -> dict[str, Any]:
-        """Return what an event says of itself by its categories: freeze, service:bike-shop."""
+        """Return the meaning of an event's categories: freeze, service:bike-shop."""
         kinds = [kind for kind in _KINDS if kind in categories]
         if len(kinds) != 1:
             found = ", ".join(kinds) or "no kind"

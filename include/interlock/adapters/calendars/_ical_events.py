@@ -11,13 +11,13 @@ from ._ical_text import Component
 from ._ical_values import Moment, Period, Zones, duration_of, moment_of, periods_of
 
 _EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Nobody can ask about what is beyond."""
+"""The end of the calendars' horizon; later times are never requested."""
 A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as it stands in a file; what of it matters is read when it is asked for."""
+    """An event of a file; its properties are read on access."""
 
     component: Component
     zones: Zones
@@ -47,12 +47,15 @@ class Event:
         return self._usable(moment_of(said, self.zones))
 
     def occurrence(self) -> Moment | None:
-        """Return which occurrence of a series it stands for; none: it stands for itself."""
+        """Return the occurrence of a series that it replaces; none: it replaces none."""
         said = self.component.one("RECURRENCE-ID")
         if said is None:
             return None
         if said.param("RANGE"):
-            raise ValueError("RECURRENCE-ID: found RANGE; allowed: one occurrence, for calendar programs differ in it")
+            raise ValueError(
+                "RECURRENCE-ID: found RANGE; allowed: one occurrence, because calendar programs handle "
+                "RANGE differently"
+            )
         return self._usable(moment_of(said, self.zones))
 
     def starts(self, name: str) -> Iterator[Period]:

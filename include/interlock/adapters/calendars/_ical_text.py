@@ -75,7 +75,7 @@ class Property:
 
 @dataclass(slots=True)
 class Component:
-    """What stands between BEGIN and END."""
+    """The content between BEGIN and END."""
 
     name: str
     properties: list[Property] = field(default_factory=list)
@@ -125,7 +125,8 @@ def calendars_in(data: bytes) -> list[Component]:
         elif name == "END":
             if not open_ or open_.pop().name != value:
                 raise ValueError(
-                    f"not iCalendar: line {number} (folded lines are one) ends {value}, not what was begun"
+                    f"not iCalendar: line {number} (folded lines count as one) ends {value}, which is not the open "
+                    "component"
                 )
         elif not open_:
             raise ValueError(f"not iCalendar: line {number} is outside of VCALENDAR")

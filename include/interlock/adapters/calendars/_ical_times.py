@@ -52,7 +52,7 @@ class Times:
                 yield Occurrence(start, self._end(local, self._zone), self._entry, self._title)
 
     def _excluded(self, event: Event) -> Iterator[datetime]:
-        """Yield what EXDATE takes away; one that nothing begins at is what is left of an older series."""
+        """Yield the starts that EXDATE removes; a start without an occurrence is a remainder of an older series."""
         for one in event.starts("EXDATE"):
             if one.end is not None:
                 raise ValueError("EXDATE: found a period; allowed: starts")
@@ -63,19 +63,19 @@ class Times:
                 raise ValueError(f"EXDATE: found {found}, and it begins with {self._start.kind}; allowed: the same")
 
     def _is_about(self, local: datetime) -> bool:
-        """Say whether it takes place on a day, or on one beside it."""
+        """Tell whether it takes place on a day, or on the day before or after."""
         first, last = local - 2 * A_DAY, local + 2 * A_DAY
         if self._rule is None:
             return first <= self._start.local <= last
         return any(True for _ in self._rule.between(first, last))
 
     def _added(self, event: Event) -> Iterator[tuple[datetime, datetime]]:
-        """Yield the times that no rule says: its own, and those of RDATE."""
+        """Yield the times outside of a rule: its own, and those of RDATE."""
         own = [] if self._rule is not None else [Period(self._start)]
         for one in [*own, *event.starts("RDATE")]:
             if one.start.kind != self._start.kind:
                 raise ValueError(
-                    f"RDATE: found {one.start.kind}, and it begins with {self._start.kind}; allowed: the same"
+                    f"RDATE: found {one.start.kind}, but the event starts with {self._start.kind}; allowed: the same"
                 )
             begin = event.instant(one.start)
             if begin not in self._gone:
@@ -91,7 +91,7 @@ class Times:
             days, hours = one.end
             end = later(instant(later(one.start.local, days), zone), hours)
         if end <= event.instant(one.start):
-            raise ValueError(f"RDATE: found a period from {one.start.local} that does not end after it begins")
+            raise ValueError(f"RDATE: found a period from {one.start.local} whose end is not after its start")
         return end
 
     def _end(self, local: datetime, zone: tzinfo) -> datetime:

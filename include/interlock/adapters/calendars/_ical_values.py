@@ -116,7 +116,7 @@ class Zones:
     def of(self, tzid: str) -> tzinfo:
         """Return a time zone: of that name in the world, else as the file defines it, else by its name on Windows.
 
-        :raises ValueError: nobody knows it.
+        :raises ValueError: it is unknown.
         """
         if tzid not in self._known:
             self._known[tzid] = known_zone(tzid) or self._own(tzid) or _windows_zone(tzid)
@@ -154,14 +154,12 @@ def _zone_or_none(name: str) -> ZoneInfo | None:
 def _windows_zone(tzid: str) -> ZoneInfo:
     name = WINDOWS_TO_OLSON.get(tzid)
     if name is None:
-        raise ValueError(
-            f"found TZID={tzid[:100]}, which is no time zone, and no VTIMEZONE of the file's own says what"
-        )
+        raise ValueError(f"found TZID={tzid[:100]}, which is neither a time zone nor a VTIMEZONE of the file")
     return zone_of(name)
 
 
 def zone_said(name: str) -> ZoneInfo | None:
-    """Return the time zone of X-WR-TIMEZONE; none: nobody knows it."""
+    """Return the time zone of X-WR-TIMEZONE; none: it is unknown."""
     windows = WINDOWS_TO_OLSON.get(name)
     return known_zone(name) or (zone_of(windows) if windows else None)
 
@@ -203,7 +201,7 @@ class _OwnZone(tzinfo):
         return self._after(self._walls, (at or _KNOWN_FROM).replace(tzinfo=None))
 
     def dst(self, at: datetime | None) -> None:
-        """Return nothing: whether it is summer time matters to nobody."""
+        """Return None: no caller needs to know whether it is summer time."""
 
     def tzname(self, at: datetime | None) -> str:
         """Return its name in the file."""
@@ -234,7 +232,7 @@ def _onsets(part: Component) -> Iterator[tuple[datetime, timedelta, timedelta]]:
 
 
 def _yearly(rule: str, start: datetime, before: timedelta) -> Iterator[datetime]:
-    """Yield when a rule of a time zone comes; the first start need not be one of them."""
+    """Yield the occurrences of a rule of a time zone; the first start need not be one of them."""
     if "FREQ=YEARLY" not in rule.upper():
         raise ValueError(f"RRULE: found {rule[:100]}; allowed: FREQ=YEARLY")
     if until := re.search(r"UNTIL=(\d{8}T\d{6})Z", rule, re.IGNORECASE | re.ASCII):

@@ -1,6 +1,6 @@
 """The calendars in ``calendars/``: YAML files, and iCalendar files beside them or at URLs, as one to be asked.
 
-What cannot be read does not open anything: it is a fault, which closes everything; of an iCalendar file that an entry
+A calendar that cannot be read is a fault, which closes everything; of an iCalendar file that an entry
 names, it closes what that entry is about.
 """
 
@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from interlock.adapters.catalogue.yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
+from interlock.adapters.catalogue.problems import Problem, quoted
+from interlock.adapters.catalogue.yaml_files import YamlFile, names_in, read_yaml, refused
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.calendars.entries import Entry, Fault, Source
 from interlock.domain.calendars.entry_times import EntryTimes
 from interlock.domain.catalogue.calendar_file import CalendarEntry, CalendarFile, Feed, zone_of
 from interlock.domain.errors import CatalogueError
+
+from .holidays import public_holidays, unknown_holidays
 
 if TYPE_CHECKING:
     from ._ical import IcsTimes
@@ -44,7 +47,7 @@ class Known:
 def load_calendars(folder: Path, known: Known, copy_of: CopyOf | None = None) -> Calendars:
     """Read the calendars of a catalogue; what was read and has not changed is not read again.
 
-    This is asked before every wave and between two hosts. So when no file has changed, it is one look at the folder.
+    This is called before every wave and between two hosts. So when no file has changed, it is one look at the folder.
 
     :param copy_of: gives the calendars that are at URLs; none: they are left out, which is for checking files only.
     """
@@ -83,7 +86,7 @@ def _loaded(folder: Path, looked: Look, known: Known, copies: tuple[Copies, ...]
             sources += _sources(path, known, by_file.get(path.name, Copies(path.name)), named)
         except CatalogueError as error:
             faults.append(str(error))
-        except Exception as error:  # whatever a file holds, nobody's question ends in an error that they cannot read
+        except Exception as error:  # whatever a file contains, callers get an error that people can read
             log.exception("The calendar %s cannot be read", path.name)
             faults.append(str(refused(_shown(path), [f"cannot be read: {error!r}"], who="its author")))
     return _together(tuple(sources), tuple(faults))
@@ -125,9 +128,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise refused(_shown(path), [f"line 1: cannot be read: {error.strerror}"], who="its author") from None
     return found.st_mtime_ns, found.st_size
-
-
-# --- YAML ------------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
@@ -229,7 +229,7 @@ def _entry(written: CalendarEntry, shown: str) -> Entry:
 
 
 def _unknown_names(calendar: CalendarFile, known: Known) -> Iterator[Problem]:
-    """Find names that nobody has: a freeze of a service that is spelled wrong would freeze nothing."""
+    """Find unknown names: a freeze of a misspelled service would have no effect."""
     for index, entry in enumerate(calendar.entries):
         at = ("entries", index)
         scope = entry.scope
@@ -244,27 +244,8 @@ def _strangers(
 ) -> Iterator[Problem]:
     for index, name in enumerate(names):
         if known is not None and name not in known:
-            shown = ", ".join(sorted(known)[:30]) or "there is none"
-            yield Problem((*place, index), quoted(name), f"a {what} that there is: {shown}")
-
-
-# --- public holidays -------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1024)
-def public_holidays(country: str, region: str | None, year: int) -> Mapping[date, str]:
-    """Return the public holidays of a country or one of its regions in a year, by day, with English names."""
-    import holidays  # not at the top: half a second, for calendars that have some
-
-    return dict(holidays.country_holidays(country, subdiv=region, years=year, language="en_US"))
-
-
-def unknown_holidays(place: tuple[str | int, ...], country: str, region: str | None, year: int) -> Iterator[Problem]:
-    """Yield what is wrong with a country or region in a file: that nothing is known of its holidays."""
-    try:
-        public_holidays(country, region, year)
-    except (NotImplementedError, ValueError) as error:
-        yield Problem(place, "", f"the package holidays says: {error}".rstrip("."))
+            shown = ", ".join(sorted(known)[:30]) or "none is defined"
+            yield Problem((*place, index), quoted(name), f"an existing {what}: {shown}")
 
 
 def _unknown_holidays(calendar: CalendarFile) -> Iterator[Problem]:
@@ -273,9 +254,6 @@ def _unknown_holidays(calendar: CalendarFile) -> Iterator[Problem]:
             continue
         place, year = ("entries", index, "holidays"), datetime.now(UTC).year
         yield from unknown_holidays(place, entry.holidays.country, entry.holidays.region, year)
-
-
-# --- iCalendar -------------------------------------------------------------------------------------------------------
 
 
 def _of_own(path: Path, known: Known) -> Source:

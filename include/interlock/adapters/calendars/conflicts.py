@@ -27,7 +27,7 @@ from interlock.domain.trains.departures import departures_between, opens
 CHECKED_PERIOD = timedelta(days=60)
 """So far ahead trains are looked at."""
 LAST = 10
-"""So many of a service's last releases say how long one takes."""
+"""Number of a service's last releases from which the duration of a release is estimated."""
 
 
 def longest_of(ledger: Chains, services: Sequence[str]) -> dict[str, timedelta]:
@@ -143,11 +143,11 @@ def conflicts_of_release(
 
 
 def slots_by(catalogue: Catalogue, calendars: Calendars) -> Free:
-    """Return what says when the calendars let some services change an environment for so long."""
+    """Return a function that finds when some services may change an environment for a duration."""
 
     def free(services: Sequence[str], environment: str, after: datetime, lasts: timedelta) -> datetime | None:
-        described = [catalogue.services[service] for service in services if service in catalogue.services]
-        return slot_for_all(calendars, described, environment, after, lasts)
+        known = [catalogue.services[service] for service in services if service in catalogue.services]
+        return slot_for_all(calendars, known, environment, after, lasts)
 
     return free
 
@@ -161,7 +161,7 @@ def conflicts_of_trains(
     *,
     sent: Mapping[str, datetime] | None = None,
 ) -> list[Conflict]:
-    """Return where trains clash with each other in the time to come.
+    """Return the coming conflicts between trains.
 
     :param ledger: says how long releases took; none: what is usual.
     :param sent: a departure beside those of its cadence, by the train's name.

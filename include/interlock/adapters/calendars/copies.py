@@ -1,4 +1,4 @@
-"""The copies of calendars at URLs that tasks have fetched, for whoever shows or plans something and fetches nothing."""
+"""The copies of calendars at URLs that tasks have fetched, for pages and plans, which do not fetch themselves."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def copies_folder(environ: Mapping[str, str] | None = None) -> Path:
 
 
 class CopiesThere:
-    """Gives the copies that there are, however old, and none of what was never fetched.
+    """Gives the existing copies, however old.
 
-    :ivar notes: what whoever sees the calendars has to know of those that were asked for; the addresses, which may
+    :ivar notes: notes for the readers of the calendars; the addresses, which may
         be as good as passwords, are not in it.
     """
 
@@ -34,19 +34,19 @@ class CopiesThere:
         self.notes: list[str] = []
 
     def __call__(self, feed: Feed) -> Path | None:
-        """Return the copy of what is at a URL; None: there is none."""
+        """Return the copy of the calendar at a URL; None: no copy exists."""
         from .feeds import path_of_copy  # not at the top: for catalogues that name a URL
 
         path = path_of_copy(self._folder, feed)
         try:
             fetched = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         except OSError:
-            self._note(f"A calendar at {_host(feed)} is not shown: no task has fetched it here yet.")
+            self._note(f"A calendar at {_host(feed)} is not shown, because it has not been fetched yet.")
             return None
         if (self._now or datetime.now(UTC)) - fetched > feed.oldest:
             self._note(
-                f"A calendar at {_host(feed)} is shown as it was fetched at {fetched:%Y-%m-%d %H:%M} UTC; if it cannot "
-                f"be fetched anew, nothing may be changed (ical.oldest: {in_words(feed.oldest)})."
+                f"The copy of a calendar at {_host(feed)} is from {fetched:%Y-%m-%d %H:%M} UTC. If the calendar "
+                f"cannot be fetched again, no changes are allowed (ical.oldest: {in_words(feed.oldest)})."
             )
         return path
 

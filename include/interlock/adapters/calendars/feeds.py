@@ -1,4 +1,4 @@
-"""Calendars at URLs: fetched over https, from where the platform engineer lets them be, and kept as copies."""
+"""Calendars at URLs: fetched over https, from networks that the platform engineer allows, and kept as copies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ._ical import MAX_FILE_BYTES
 from ._ical_text import calendars_in
 
 FETCH_TIMEOUT_SECONDS = 10.0
-"""Seconds in all, from the first byte asked for to the last one read."""
+"""Total seconds, from the request to the last byte."""
 PAUSE_AFTER_FAILURE = timedelta(minutes=1)
 NETWORKS = "INTERLOCK_CALENDAR_NETWORKS"
 """The environment variable with the networks that calendars may be fetched from beside the Internet."""
@@ -59,12 +59,13 @@ class Copies:
             return path
         problem = self._fetched(url, path)
         if problem and (age is None or age > feed.oldest):
-            there = f"the copy is {str(age).partition('.')[0]} old" if age is not None else "there is no copy"
+            there = f"the copy is {str(age).partition('.')[0]} old" if age is not None else "no copy exists"
             raise CatalogueError(
-                f"The calendar {url} cannot be fetched ({problem}), and {there}; allowed: {feed.oldest}.",
-                rule="a calendar that nobody can read opens nothing (ical.oldest in calendars/*.yaml)",
-                who="whoever keeps the calendar, and the platform engineer for the network",
-                next_step="mend the address or the server, or name a file instead",
+                f"The calendar {url} cannot be fetched ({problem}), and {there}; maximum age: {feed.oldest}.",
+                rule="an environment is closed while one of its calendars cannot be read (ical.oldest in "
+                "calendars/*.yaml)",
+                who="the owner of the calendar; the platform engineer for the network",
+                next_step="fix the address or the server, or use a file instead",
             )
         return path
 
@@ -108,29 +109,26 @@ def path_of_copy(folder: Path, feed: Feed) -> Path:
     return folder / f"{sha256(str(feed.url).encode()).hexdigest()}.ics"
 
 
-# --- the way there ---------------------------------------------------------------------------------------------------
-
-
 def web_client(url: str) -> httpx.Client:
-    """Return a client for a calendar: the surroundings' certificates, and their proxy if they have one for its host."""
+    """Return a client for a calendar, with the certificates and the proxy of the process's environment."""
     direct = None if _has_a_proxy(httpx.URL(url).host) else {"https://": httpx.HTTPTransport()}
     return httpx.Client(follow_redirects=False, timeout=FETCH_TIMEOUT_SECONDS, mounts=direct)
 
 
 def fetch(client: httpx.Client, url: str, networks: Sequence[Network]) -> bytes:
-    """Return what is at a URL, if it is where calendars may be, and comes in time, whole and not too large.
+    """Return the content of a URL, if its address is allowed, and it arrives in time, complete and not too large.
 
     The address that the host's name stands for is looked up once, and that one is asked: nobody can change it between
     the look and the connection. Behind a proxy it is the proxy that looks it up, and decides who reaches what.
     """
     if not url.startswith("https://"):
-        raise ValueError("only https is fetched")
-    asked = httpx.URL(url)
+        raise ValueError("only https is allowed")
+    address = httpx.URL(url)
     give_up = time.monotonic() + FETCH_TIMEOUT_SECONDS
     data = bytearray()
-    headers = {"Accept": "text/calendar", "Accept-Encoding": "identity", "Host": asked.netloc.decode("ascii")}
-    where = asked if _has_a_proxy(asked.host) else asked.copy_with(host=str(address_of(asked, networks)))
-    with client.stream("GET", where, headers=headers, extensions={"sni_hostname": asked.host}) as answer:
+    headers = {"Accept": "text/calendar", "Accept-Encoding": "identity", "Host": address.netloc.decode("ascii")}
+    where = address if _has_a_proxy(address.host) else address.copy_with(host=str(address_of(address, networks)))
+    with client.stream("GET", where, headers=headers, extensions={"sni_hostname": address.host}) as answer:
         if answer.status_code != httpx.codes.OK:
             raise ValueError(f"its server answers {answer.status_code}")
         for piece in answer.iter_bytes():
@@ -153,14 +151,14 @@ def _has_a_proxy(host: str) -> bool:
 def address_of(url: httpx.URL, networks: Sequence[Network]) -> Address:
     """Return the address that a URL's host has.
 
-    :raises ValueError: one of its addresses is where no calendars are fetched from.
+    :raises ValueError: one of its addresses is not allowed for calendars.
     """
     found = getaddrinfo(url.host, url.port or 443, proto=IPPROTO_TCP)
     addresses = [ip_address(str(one[4][0]).partition("%")[0]) for one in found]
     for address in addresses:
         if not may_be_asked(address, networks):
             raise ValueError(
-                f"{url.host} is {address}, where no calendars are fetched from; allowed: the Internet, and the "
+                f"{url.host} is {address}, which is not allowed for calendars; allowed: the Internet, and the "
                 f"networks that the platform engineer names in {NETWORKS}"
             )
     return addresses[0]
@@ -174,7 +172,7 @@ def _address_or_none(host: str) -> Address | None:
 
 
 def networks_of(environ: Mapping[str, str] | None = None) -> list[Network]:
-    """Return the networks that calendars may be fetched from beside the Internet: none, if nobody says.
+    """Return the networks that calendars may be fetched from in addition to the Internet; default: none.
 
     :param environ: none: this process's own.
     :raises ValueError: what is said cannot be read.

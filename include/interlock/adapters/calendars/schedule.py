@@ -8,7 +8,14 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from interlock.adapters.trains.history import TrainHistory, id_of, id_of_departure, journeys, made_up_to, planned_as
+from interlock.adapters.trains.history import (
+    TrainHistory,
+    id_of,
+    id_of_departure,
+    made_up_to,
+    planned_as,
+    train_histories,
+)
 from interlock.domain.calendars.bookings import PREFIX, standing
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.calendars.conflicts import USUAL
@@ -26,8 +33,8 @@ from interlock.domain.trains.manifest import PlannedRun, manifest_in
 from interlock.domain.trains.milestones import milestones
 
 from ._clashes import Clash, clashes_of_trains, lengths_of, noted_clashes
-from .calendars import public_holidays
 from .conflicts import CHECKED_PERIOD, slots_by, upcoming
+from .holidays import public_holidays
 
 Kind = Literal[
     "departure",
@@ -43,7 +50,7 @@ Kind = Literal[
     "conflict",
 ]
 MAX_SHOWN_PERIOD = timedelta(days=800)
-"""Nobody is shown more than this at once."""
+"""Maximum number of items on a page."""
 A_WHILE = timedelta(minutes=30)
 """How long something is drawn that has no length."""
 A_DAY = timedelta(days=1)
@@ -66,7 +73,7 @@ class Item(Model):
 
 
 class Schedule:
-    """What goes on, by the catalogue and its calendars, the ledger, and what Airflow has under way.
+    """The schedule, from the catalogue and its calendars, the ledger, and the runs in progress in Airflow.
 
     :param unpaused: the Dags of trains that make runs; none: not known.
     :param under_way: Dag and run of all runs that have not ended; none: what the ledger says is taken for it.
@@ -86,7 +93,7 @@ class Schedule:
         self._catalogue, self._calendars, self._ledger, self._trains = catalogue, calendars, ledger, trains
         self._now, self._under_way = now, under_way
         self._paused = {name for name in trains if unpaused is not None and dag_of_train(name) not in unpaused}
-        self._went = journeys(ledger)
+        self._went = train_histories(ledger)
         self._going = [one for one in self._went if one.arrival is None and (under_way is None or one.run in under_way)]
         self._lengths = lengths_of(ledger, trains)
 
@@ -97,7 +104,7 @@ class Schedule:
         found = [
             *_find_calendar_items(self._calendars, begin, end),
             *_find_departures(self._trains, to_come, self._paused),
-            *_find_journeys(
+            *_find_train_runs(
                 self._ledger, self._went, self._trains, self._paused, {one.chain for one in self._going}, self._now
             ),
             *_find_arrivals(self._went, self._trains),
@@ -124,13 +131,14 @@ class Schedule:
         """Return the departures that have no run yet; also those before, as long as they can clash with a later one."""
         since = max(begin - max(self._lengths.values(), default=USUAL), self._now)
         ahead = upcoming(self._catalogue, self._calendars, self._trains, since, end)
-        made = made_up_to(self._went)
+        planned = made_up_to(self._went)
         return {
-            name: [one for one in each if name not in made or one.planned > made[name]] for name, each in ahead.items()
+            name: [one for one in each if name not in planned or one.planned > planned[name]]
+            for name, each in ahead.items()
         }
 
     def _clashes(self, to_come: Mapping[str, Sequence[Departure]]) -> Iterator[Clash]:
-        departures = _add_journeys(to_come, self._going, self._trains)
+        departures = _add_train_runs(to_come, self._going, self._trains)
         free = slots_by(self._catalogue, self._calendars)
         yield from clashes_of_trains(self._trains, departures, self._lengths, self._paused, free)
         yield from noted_clashes(self._ledger, self._going, self._under_way)
@@ -159,14 +167,14 @@ def _find_calendar_items(calendars: Calendars, begin: datetime, end: datetime) -
             )
 
 
-def _add_journeys(
+def _add_train_runs(
     to_come: Mapping[str, Sequence[Departure]], going: Iterable[TrainHistory], trains: Mapping[str, Train]
 ) -> dict[str, list[Departure]]:
     """Return departures with those that are under way, of which some were sent by hand."""
     found = {name: list(each) for name, each in to_come.items()}
-    for voyage in (one.voyage for one in going if one.voyage is not None):
-        if voyage.train in found:
-            found[voyage.train].append(Departure(planned_as(voyage, trains), voyage.departure))
+    for planned_run in (one.planned_run for one in going if one.planned_run is not None):
+        if planned_run.train in found:
+            found[planned_run.train].append(Departure(planned_as(planned_run, trains), planned_run.departure))
     return {name: sorted(each, key=lambda one: one.at) for name, each in found.items()}
 
 
@@ -190,7 +198,7 @@ def _find_departures(
 
 
 def _name(train: str, trains: Mapping[str, Train]) -> str:
-    """Return how people call a train; of one whose file is gone, its name."""
+    """Return the title of a train; its name, if its file was removed."""
     return trains[train].title if train in trains else train
 
 
@@ -203,7 +211,7 @@ def _if_paused(paused: bool) -> str:
     return "; paused: it departs only if its Dag is unpaused before" if paused else ""
 
 
-def _find_journeys(
+def _find_train_runs(
     ledger: Chains,
     went: Iterable[TrainHistory],
     trains: Mapping[str, Train],
@@ -211,35 +219,35 @@ def _find_journeys(
     going: Collection[str],
     now: datetime,
 ) -> Iterator[Item]:
-    """Yield the journeys that have not arrived; also those that never will, for their run has ended without saying."""
+    """Yield the train runs that have not arrived, including those whose run ended without an arrival."""
     for one in went:
-        if one.voyage is None or one.arrival is not None:
+        if one.planned_run is None or one.arrival is not None:
             continue
-        voyage, lost = one.voyage, one.chain not in going
-        is_paused = voyage.train in paused and not lost
-        title = _name(voyage.train, trains)
-        until = voyage.departure + A_WHILE
+        planned_run, lost = one.planned_run, one.chain not in going
+        is_paused = planned_run.train in paused and not lost
+        title = _name(planned_run.train, trains)
+        until = planned_run.departure + A_WHILE
         yield Item(
             id=id_of(one, trains),
             kind="train" if lost or one.departed else "departure",
             title=f"{title}: the run ended without an arrival"
             if lost
-            else _title(title, is_paused, by_hand=bool(voyage.asked_by)),
-            start=voyage.departure,
+            else _title(title, is_paused, by_hand=bool(planned_run.asked_by)),
+            start=planned_run.departure,
             end=until if lost else max(until, now),
-            about=_describe_passengers(ledger, one, voyage) + _if_paused(is_paused),
+            about=_describe_passengers(ledger, one, planned_run) + _if_paused(is_paused),
             state="failed" if lost else "paused" if is_paused else "running" if one.departed else "boarding",
             dag_id=one.dag_id,
             run_id=one.run_id,
         )
 
 
-def _describe_passengers(ledger: Chains, one: TrainHistory, voyage: PlannedRun) -> str:
+def _describe_passengers(ledger: Chains, one: TrainHistory, planned_run: PlannedRun) -> str:
     """Say who sent a train, and who is on it."""
-    sent = f"Triggered by {voyage.asked_by}" if voyage.asked_by else "On schedule"
+    sent = f"Triggered by {planned_run.asked_by}" if planned_run.asked_by else "On schedule"
     manifest = manifest_in(ledger.entries(one.chain))
     if manifest is None:
-        return f"{sent}; manifest frozen at {voyage.cut_off:%Y-%m-%d %H:%M} UTC"
+        return f"{sent}; manifest frozen at {planned_run.cut_off:%Y-%m-%d %H:%M} UTC"
     boarded = ", ".join(f"{each.service} {each.version}" for each in manifest.passengers) or "none"
     return f"{sent}; on board: {boarded}"
 
@@ -285,7 +293,7 @@ def _find_milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
 
 
 def _find_bookings(ledger: Chains, under_way: Collection[str] | None, now: datetime) -> Iterator[Item]:
-    """Yield what is booked; a holder has it as long as it is under way, and no longer."""
+    """Yield the bookings of releases that are in progress."""
     for chain in ledger.chains():
         booking = standing(ledger.entries(chain)).booking if chain.startswith(PREFIX) else None
         run = run_of(booking.holder) if booking is not None else None

@@ -26,7 +26,7 @@ from interlock.domain.errors import CatalogueError, RequestRefused
 from .catalogue import load_catalogue
 
 COMMITTED = "git"
-"""What ``--old`` takes for the catalogue as it was committed last."""
+"""The value of ``--old`` for the last committed catalogue."""
 
 
 def read_releases(path: Path) -> tuple[ReleaseFacts, ...]:
@@ -53,7 +53,7 @@ def _releases(shown: str, lines: Iterable[str]) -> Iterator[ReleaseFacts]:
             raise RequestRefused(
                 f"{shown}, line {number}, {place}: {first['msg']}.",
                 rule="each line is a release as JSON, with the fields of ReleaseFacts (domain/change/backtest.py)",
-                who="whoever made the file",
+                who="the author of the file",
                 next_step="correct the line and try again",
             ) from None
 
@@ -73,7 +73,7 @@ def catalogue_folder(named: str, current: Path) -> Iterator[Path]:
         )
         if done.returncode:
             raise CatalogueError(
-                f"Git does not have the catalogue as it was: {done.stderr.decode(errors='replace').strip()}.",
+                f"The committed catalogue could not be read from Git: {done.stderr.decode(errors='replace').strip()}.",
                 who="you",
                 next_step="name the folder of the old catalogue: make policy-backtest OLD=path/to/catalogue, "
                 "or interlock policy-backtest --old path/to/catalogue",
@@ -133,7 +133,7 @@ def _changes(comparison: Comparison) -> Iterator[str]:
     elif comparison.no_longer_stopped:
         yield f"no longer stopped: {_why(comparison.old)}"
     if not comparison.new.stopped:
-        yield from (f"asked, too: {who}" for who in comparison.asked_more)
+        yield from (f"additionally asked: {who}" for who in comparison.asked_more)
         yield from (f"no longer asked: {who}" for who in comparison.asked_less)
 
 

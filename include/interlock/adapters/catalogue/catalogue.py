@@ -1,20 +1,17 @@
-"""The catalogue as it is on disk: ``policy.yaml``, ``board.yaml`` and ``services/*.yaml``, read and checked.
+"""The catalogue on disk: ``policy.yaml``, ``board.yaml`` and ``services/*.yaml``, read and checked.
 
-``interlock catalogue check`` says what is wrong with it; ``interlock catalogue schemas`` writes the JSON schemas, with
-which editors check the files, from the models.
+``interlock catalogue check`` reports its errors.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -24,8 +21,6 @@ from interlock.domain.board import voting_faults
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import BoardBook, Catalogue, Identifier, Policy, Service
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook
-from interlock.domain.catalogue.calendar_file import CalendarFile
-from interlock.domain.catalogue.train_file import Train
 from interlock.domain.change import policy as change_policy
 from interlock.domain.change import tightening
 from interlock.domain.dag_names import dags_named
@@ -36,24 +31,17 @@ from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.permits.production import trespasses
 from interlock.locations import CATALOGUE, INSTALLED
 
+from .problems import Problem, quoted
 from .trains import Named, faults_of_trains
-from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
+from .yaml_files import YamlFile, names_in, read_yaml, refused
 
-SCHEMAS: dict[str, type[BaseModel]] = {
-    "policy": Policy,
-    "board": BoardBook,
-    "service": Service,
-    "break_glass": BreakGlassBook,
-    "calendar": CalendarFile,
-    "train": Train,
-}
 MAX_LISTED_NAMES = 30
 
 _NAME = TypeAdapter(Identifier)
 
 
 def load_catalogue(folder: Path) -> Catalogue:
-    """Read the whole catalogue. A service file that is wrong is left out, and told of in ``broken``.
+    """Read the whole catalogue. A service file with an error is omitted, and its error is in ``broken``.
 
     :raises CatalogueError: ``policy.yaml`` or ``board.yaml`` is wrong.
     """
@@ -79,10 +67,10 @@ def load_service(folder: Path, name: str) -> Catalogue:
     if not _is_name(name) or not path.is_file():
         known = _listed(sorted(path.stem for path in _service_files(folder)))
         raise CatalogueError(
-            f"There is no service {quoted(name)} in the catalogue; there is {known}.",
+            f"The catalogue has no service {quoted(name)}. Available: {known}.",
             rule="a service is a file services/<name>.yaml",
             who="the service's team",
-            next_step="add the file, or name a service that is there",
+            next_step="add the file, or use an existing service",
         )
     policy, board = _load_rules(folder)
     return Catalogue(policy=policy, board=board, services={name: _load_service(path, policy, board)})
@@ -114,7 +102,7 @@ def load_rules(folder: Path) -> tuple[Policy, BoardBook]:
 
 
 def calendars_of(folder: Path, policy: Policy, copy_of: CopyOf) -> Calendars:
-    """Return the calendars of a catalogue, to be asked; what is wrong with them closes everything.
+    """Return the calendars of a catalogue; a fault in them closes everything.
 
     :param copy_of: gives those that are at URLs.
     """
@@ -123,7 +111,7 @@ def calendars_of(folder: Path, policy: Policy, copy_of: CopyOf) -> Calendars:
 
 
 def refuse_missing(folder: Path) -> None:
-    """Refuse a folder that does not exist; often it was never named.
+    """Refuse a folder that does not exist; often it was never configured.
 
     :raises CatalogueError: there is no such folder.
     """
@@ -152,7 +140,7 @@ def digests_of(folder: Path) -> dict[str, str]:
 
 
 def what_is_wrong(folder: Path) -> list[str]:
-    """Return everything that is wrong with a catalogue; if nothing is, all is well."""
+    """Return all errors of a catalogue; empty if it is valid."""
     try:
         refuse_missing(folder)
     except CatalogueError as error:
@@ -164,7 +152,7 @@ def what_is_wrong(folder: Path) -> list[str]:
 
 
 def _wrong_in_calendars(folder: Path) -> Iterator[str]:
-    """Yield what is wrong with the calendars; names in them are checked if those who have them can be read."""
+    """Yield the errors of the calendars; names in them are checked if the files that define them can be read."""
     try:
         catalogue = load_catalogue(folder)
     except CatalogueError:
@@ -182,7 +170,7 @@ def _wrong_in_calendars(folder: Path) -> Iterator[str]:
 
 
 def _wrong_in_trains(folder: Path) -> Iterator[str]:
-    """Yield what is wrong with the trains; names in them are checked if those who have them can be read."""
+    """Yield the errors of the trains; names in them are checked if the files that define them can be read."""
     try:
         named = Named.by(*_load_rules(folder), _names_of(folder / "services"))
     except CatalogueError:
@@ -224,9 +212,6 @@ def _read(path: Path) -> YamlFile:
     return read_yaml(path, shown=f"services/{path.name}" if path.parent.name == "services" else path.name)
 
 
-# --- the rules: policy.yaml and board.yaml ---------------------------------------------------------------------------
-
-
 def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
     refuse_missing(folder)
     policy_file, board_file = _read(folder / "policy.yaml"), _read(folder / "board.yaml")
@@ -254,7 +239,7 @@ def _unknown_recipients(policy: Policy, board: BoardBook) -> Iterator[Problem]:
     people = {person.user for person in board.people}
     for index, name in enumerate(policy.findings.notify):
         if "@" not in name and name not in people:
-            allowed = f"an e-mail address, or somebody among the people of board.yaml: {_listed(people)}"
+            allowed = f"an e-mail address, or a person listed in board.yaml: {_listed(people)}"
             yield Problem(("findings", "notify", index), quoted(name), allowed)
 
 
@@ -265,11 +250,10 @@ def _missing_management(policy: Policy, board: BoardBook) -> Iterator[Problem]:
         if flow.plan_approval_for_major or flow.plan_approval_from_risk <= 100
     ]
     if asking and not board.senior_management:
-        allowed = f"at least one person, for policy.yaml has plans of {', '.join(asking)} changes approved by them"
-        yield Problem(("senior_management",), "nobody", allowed)
-
-
-# --- services/*.yaml -------------------------------------------------------------------------------------------------
+        allowed = (
+            f"at least one person, because policy.yaml requires them to approve plans of {', '.join(asking)} changes"
+        )
+        yield Problem(("senior_management",), "no person", allowed)
 
 
 def _service_files(folder: Path) -> list[Path]:
@@ -278,17 +262,17 @@ def _service_files(folder: Path) -> list[Path]:
 
 
 def dags_of_catalogue(folder: Path) -> frozenset[str]:
-    """Return the names of all Dags of Interlock's: those of the files that there are, also of broken ones."""
+    """Return the names of all Dags of Interlock, including those of files with errors."""
     return dags_named(_names_of(folder / "services"), _names_of(folder / "trains"))
 
 
 def _names_of(folder: Path) -> frozenset[str]:
-    """Return the names of a folder's files; one that has not changed since is not listed again."""
+    """Return the names of a folder's files; an unchanged folder is not listed again."""
     try:
         changed = os.stat(folder).st_mtime_ns
     except FileNotFoundError:
         return frozenset()
-    # A file that comes within the clock's tick of the last look would not show: what is that new is looked at again.
+    # A change within the clock's resolution after the last listing would be missed, so recent folders are listed again.
     settled = time.time_ns() - changed > _TICK
     return _names_at(folder, changed) if settled else _names_at.__wrapped__(folder, changed)
 
@@ -346,9 +330,7 @@ def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
     for place, users in named:
         for index, user in enumerate(users):
             if user not in people:
-                yield Problem(
-                    (*place, index), quoted(user), f"somebody among the people of board.yaml: {_listed(people)}"
-                )
+                yield Problem((*place, index), quoted(user), f"a person listed in board.yaml: {_listed(people)}")
 
 
 def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:
@@ -368,12 +350,12 @@ def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
     for place, registries in named:
         for index, registry in enumerate(registries):
             if registry not in allowed:
-                words = f"a registry that builds.registries of policy.yaml opens for it: {_listed(allowed)}"
+                words = f"a registry that builds.registries of policy.yaml allows for it: {_listed(allowed)}"
                 yield Problem((*place, index), quoted(registry), words)
 
 
 def _unmeasured(service: Service, policy: Policy) -> Iterator[Problem]:
-    """Yield that a service lacks what its coverage is read from; a policy that does not hold is told of elsewhere."""
+    """Yield a missing source of a service's coverage; an invalid policy is reported elsewhere."""
     with suppress(PolicyViolation):
         if lacks := change_policy.unmeasured(policy, service):
             yield Problem(("build", "coverage"), "nothing", lacks)
@@ -410,38 +392,3 @@ def _is_name(name: str) -> bool:
     except ValidationError:
         return False
     return True
-
-
-# --- the JSON schemas ------------------------------------------------------------------------------------------------
-
-
-def schema_texts() -> dict[str, str]:
-    """Return the JSON schemas of the catalogue's files, as they are to stand in ``schemas/``, by file name."""
-    return {f"{name}.schema.json": _schema_text(model) for name, model in SCHEMAS.items()}
-
-
-def _schema_text(model: type[BaseModel]) -> str:
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
-def write_schemas(folder: Path) -> list[Path]:
-    """Write the JSON schemas that are not up to date; return which those were."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stale = [
-        (folder / name, text)
-        for name, text in schema_texts().items()
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
-    ]
-    for path, text in stale:
-        _write_whole(path, text)
-    return [path for path, _ in stale]
-
-
-def _write_whole(path: Path, text: str) -> None:
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)

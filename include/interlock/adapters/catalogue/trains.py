@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from interlock.adapters.calendars.calendars import unknown_holidays
+from interlock.adapters.calendars.holidays import unknown_holidays
 from interlock.domain.catalogue import BoardBook, Policy
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import CatalogueError
 
-from .yaml_files import Problem, YamlFile, names_in, quoted, read_yaml, refused
+from .problems import Problem, quoted
+from .yaml_files import YamlFile, names_in, read_yaml, refused
 
 _MAX_LISTED_NAMES = 30
 
@@ -65,10 +66,10 @@ def load_train(folder: Path, policy: Policy, book: BoardBook, name: str) -> Trai
     if path not in _files(folder):
         known = ", ".join(one.stem for one in _files(folder)) or "none"
         raise CatalogueError(
-            f"There is no train {quoted(name)} in the catalogue; there is {known}.",
+            f"The catalogue has no train {quoted(name)}. Available: {known}.",
             rule="a train is a file trains/<name>.yaml",
-            who="whoever keeps the trains",
-            next_step="add the file, or name a train that is there",
+            who="the owner of the trains",
+            next_step="add the file, or use an existing train",
         )
     return _load(path, Named.by(policy, book, service_names(folder)))
 
@@ -123,21 +124,21 @@ def _strangers(train: Train, named: Named) -> Iterator[Problem]:
         yield from _unknown(("board",), train.board, named.boards, "a board of board.yaml")
     for index, one in enumerate(train.passengers):
         place = ("passengers", index)
-        yield from _unknown((*place, "service"), one.service, named.services, "a service that there is")
+        yield from _unknown((*place, "service"), one.service, named.services, "an existing service")
         for key in one.risk:
             yield from _unknown((*place, "risk", key), key, named.questions, "a risk question of policy.yaml")
         if one.named is not None:
-            yield from _unknown((*place, "named", "by"), one.named.by, named.people, "somebody of board.yaml")
+            yield from _unknown((*place, "named", "by"), one.named.by, named.people, "a person listed in board.yaml")
 
 
 def _unknown(place: tuple[str | int, ...], name: str, known: Collection[str] | None, what: str) -> Iterable[Problem]:
     if known is not None and name not in known:
-        shown = ", ".join(sorted(known)[:_MAX_LISTED_NAMES]) or "there is none"
+        shown = ", ".join(sorted(known)[:_MAX_LISTED_NAMES]) or "none is defined"
         yield Problem(place, quoted(name), f"{what}: {shown}")
 
 
 def _unknown_holidays(train: Train) -> Iterator[Problem]:
-    asked = train.target.holidays if train.target else None
-    if train.target is None or asked is None:
+    holidays = train.target.holidays if train.target else None
+    if train.target is None or holidays is None:
         return
-    yield from unknown_holidays(("target", "holidays"), asked.country, asked.region, int(train.target.at[:4]))
+    yield from unknown_holidays(("target", "holidays"), holidays.country, holidays.region, int(train.target.at[:4]))

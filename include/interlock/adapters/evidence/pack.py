@@ -39,14 +39,14 @@ MANIFEST_TYPE = "application/vnd.interlock.manifest+json"
 """Payload type of a pack's signed manifest."""
 MANIFEST, SEAL = "manifest.json", "manifest.dsse.json"
 MAX_FILES, MAX_BYTES = 60_000, 2**31 - 1
-"""What an archive can hold in the one simple form that the verifier takes."""
+"""The limits of the simple archive format that the verifier accepts."""
 
 _SAFE_PATH = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w.+@=~-]+(?:/[\w.+@=~-]+)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of one release.
+    """The evidence of one release.
 
     :param chain: the release's chain, such as ``release/release_bike_shop/manual__2026-…``.
     :param attestations: name, such as ``provenance``: the in-toto statement in its DSSE envelope, as it was signed.
@@ -73,7 +73,7 @@ class Evidence:
 
 
 class SealedPack(Model):
-    """A pack that was written: what the installation's chain keeps of it."""
+    """A written pack, as recorded in the installation's chain."""
 
     chain: str
     sha256: Sha256
@@ -138,7 +138,7 @@ def _lines(values: Iterable[dict[str, Any]]) -> bytes:
 
 
 def _tree(folder: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a folder; what is no file, such as a link, is refused."""
+    """Yield the files of a folder; links and other kinds are refused."""
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise _unfit(f"{path} is a link or a device")
@@ -149,19 +149,22 @@ def _tree(folder: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
 def _refuse_unfit(files: Mapping[str, bytes]) -> None:
     size = sum(map(len, files.values()))
     if len(files) > MAX_FILES or size > MAX_BYTES:
-        raise _unfit(f"{len(files)} files with {size} bytes; {MAX_FILES} files and {MAX_BYTES} bytes are the most")
+        raise _unfit(f"{len(files)} files with {size} bytes; the maximum is {MAX_FILES} files and {MAX_BYTES} bytes")
     for path in files:
         if not _SAFE_PATH.fullmatch(path):
-            raise _unfit(f"{path!r} may have letters, digits and any of . + @ = ~ _ - only, and lead nowhere else")
+            raise _unfit(
+                f"{path!r} may only have letters, digits and the characters . + @ = ~ _ -, and must stay "
+                "inside of the pack"
+            )
     if len({path.lower() for path in files}) < len(files):
-        raise _unfit("two files have names that differ only in case: on some machines one would replace the other")
+        raise _unfit("two file names differ only in case, which some file systems do not support")
 
 
 def _unfit(what: str) -> ReleaseError:
     return ReleaseError(
         f"This cannot go into an evidence pack: {what}.",
         rule="a pack has plain files below it (docs/evidence.md)",
-        next_step="leave it out or give it another name, and make the pack again",
+        next_step="leave the file out or rename it, and create the pack again",
     )
 
 
@@ -194,9 +197,6 @@ def _member(path: str) -> zipfile.ZipInfo:
     return member
 
 
-# --- the page for people ---------------------------------------------------------------------------------------------
-
-
 def _index(evidence: Evidence, signer: Signer, created: datetime, files: Mapping[str, bytes]) -> bytes:
     """Render the page for people: nothing on it is needed for the proof."""
     kinds: dict[str, list[Entry]] = {}
@@ -225,7 +225,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
-        undefined=ChainableUndefined,  # a record that lacks a field must not keep the pack from being made
+        undefined=ChainableUndefined,  # an incomplete record must not prevent the pack
         finalize=_said,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -236,7 +236,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _said(value: Any) -> Any:
-    """Return a value as people read it; what nobody sees, and what turns the text, is left out."""
+    """Return a value as text for people, without invisible and bidirectional control characters."""
     if isinstance(value, Markup):
         return value
     if value is None or isinstance(value, Undefined) or value == "":
@@ -259,7 +259,7 @@ def _short(digest: Any) -> str:
 
 
 def _gist(entry: Entry) -> str:
-    """Return what an entry is about, in a line: the first of its fields that says it."""
+    """Return a line about an entry: the first of its fields with a description."""
     permit = entry.payload.get("permit")
     if isinstance(permit, dict):
         return f"to {permit.get('purpose')} {_said(permit.get('hosts'))}"

@@ -20,7 +20,8 @@ from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.signing.signing import Signer, key_id
 from interlock.domain.errors import AssetMissing, DigestMismatch, LedgerBroken, RequestRefused
-from interlock.domain.ledger.chain import INSTALLATION, Entry, instant, release_chain, unsigned_since
+from interlock.domain.ledger.chain import INSTALLATION, Entry, instant, release_chain
+from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import (
     ARTIFACT_BUILT,
     BACK_OUT_DONE,
@@ -58,7 +59,7 @@ TOUCHED: dict[str, type[WaveReport] | type[BackOutReport]] = {
     BACK_OUT_DONE: BackOutReport,
     HOST_RETURNED: WaveReport,
 }
-"""The kinds of entries that say what came of hosts."""
+"""The kinds of entries with results of hosts."""
 
 R = TypeVar("R", bound=Record)
 
@@ -115,7 +116,7 @@ def pack_release(dag_id: str, run_id: str, sources: Sources, destination: Path, 
 def _seal_tail(chain: str, sources: Sources) -> None:
     """Vouch for what came after the last signed head, as reconcile does: a release that is under way, a late finding.
 
-    Only if every decision before it is vouched for by whoever made it: else the chain may have been written anew.
+    Only if every decision before it is signed: otherwise the chain may have been replaced.
     """
     entries, heads = sources.ledger.entries(chain), sources.ledger.heads(chain)
     sealed = max((head.sequence for head in heads), default=0)
@@ -130,7 +131,7 @@ def pack_name(dag_id: str, run_id: str) -> str:
 
 
 def sealed_packs(dag_id: str, run_id: str, ledger: Ledger) -> tuple[Blob, ...]:
-    """Return the packs of a release that were made, the newest last."""
+    """Return the existing packs of a release, the newest last."""
     chain = release_chain(dag_id, run_id)
     return tuple(
         Blob(**{field: entry.payload[field] for field in ("uri", "sha256", "size")})
@@ -140,18 +141,18 @@ def sealed_packs(dag_id: str, run_id: str, ledger: Ledger) -> tuple[Blob, ...]:
 
 
 def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evidence:
-    """Gather what is known of a release.
+    """Collect the evidence of a release.
 
     :param folder: where files that the pack will hold are put meanwhile.
-    :raises AssetMissing: there has been no such release.
+    :raises AssetMissing: the release does not exist.
     """
     chain, ledger, store = release_chain(dag_id, run_id), sources.ledger, sources.store
     entries = ledger.entries(chain)
     if not entries:
         raise AssetMissing(
-            f"The ledger has nothing of a release {dag_id}/{run_id}.",
-            rule="a release leaves its chain in the ledger, from its first task on",
-            next_step="name it by Dag and run as Airflow does: release_bike_shop/manual__2026-…",
+            f"The ledger has no release {dag_id}/{run_id}.",
+            rule="a release has a chain in the ledger, starting with its first task",
+            next_step="name the release as <Dag id>/<run id>, such as release_bike_shop/manual__2026-…",
         )
     found = store.get_tree(docs_prefix(dag_id, run_id, "quality"), folder)
     run, logs = _of_airflow(sources.api, dag_id, run_id)
@@ -220,7 +221,7 @@ def _said(entries: Sequence[Entry], kinds: Sequence[str], running: Sequence[Runn
 
 
 def _last_results(entries: Sequence[Entry], *kinds: str) -> dict[str, HostResult]:
-    """Return for each host that was touched what came of it last.
+    """Return the last result of each changed host.
 
     :param kinds: of the entries that count; none: of all that touch hosts.
     """

@@ -49,14 +49,14 @@ _MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What makes a release out of another, and its digest."""
+    """The difference between two releases, and its digest."""
 
     archive: bytes
     sha256: str
 
 
 class Parcel:
-    """One release for all hosts; differences are made once for each release that hosts come from."""
+    """One release for all hosts; differences are created once for each earlier release."""
 
     def __init__(self, contents: Contents, bundle: bytes) -> None:
         self.contents, self.bundle = contents, bundle
@@ -72,7 +72,7 @@ class Parcel:
         return self._made
 
     async def manifest(self) -> bytes:
-        """Return the manifest, compressed; nothing if the release has none."""
+        """Return the manifest, compressed; empty if the release has none."""
         return await asyncio.shield(self.begin())
 
     async def difference(self, base: InstalledRelease, ask: Callable[[], Awaitable[bytes]]) -> Difference | None:
@@ -95,7 +95,7 @@ class Parcel:
             except Exception:
                 if self._differences.get(key) is making:
                     del self._differences[key]
-                log.debug("Another host could not say what %s consists of: this one is asked", base.name)
+                log.debug("Another host could not list the files of %s, so this host is asked", base.name)
 
     async def _make_difference(self, base: InstalledRelease, ask: Callable[[], Awaitable[bytes]]) -> Difference | None:
         packed = await self.manifest()
@@ -105,7 +105,7 @@ class Parcel:
         try:
             archive = await asyncio.to_thread(_archive, self.bundle, self._manifest, packed, _unpacked(told))
         except (ValueError, OSError, EOFError, zlib.error, tarfile.TarError) as error:
-            log.warning("Sent whole, for what differs from %s cannot be told: %s", base.name, error)
+            log.warning("The full release is sent, because its difference to %s is not known: %s", base.name, error)
             return None
         if len(archive) > _WORTH_IT * len(self.bundle):
             return None
@@ -152,7 +152,7 @@ def _unpacked(told: bytes) -> Manifest:
 
 
 def _archive(bundle: bytes, new: Manifest, packed: bytes, old: Manifest) -> bytes:
-    """Return what differs between two releases.
+    """Return the difference between two releases.
 
     :param packed: the new one's manifest, as the host keeps it.
     """

@@ -46,16 +46,16 @@ _ANSWER_TIMEOUT_SECONDS = 60.0
 _MAX_QUOTED_CHARACTERS = 2000
 _GOODBYE_SECONDS = 5.0
 _HOLDS_SECONDS = 120
-"""So long after it was asked whether a host may be changed, the host takes the command: SSM may need a minute."""
-_NOISE_LIMIT = 16 * 1024 * 1024  # bytes that are no answer, of one run
+"""Validity of the answer that a host may be changed: the host accepts the command within it. SSM may need a minute."""
+_NOISE_LIMIT = 16 * 1024 * 1024  # bytes of unexpected output of one run
 _QUOTED = 500
 _AT_LOGIN = "~/.bashrc, ~/.zshenv, ~/.ssh/rc, /etc/bash.bashrc or the ForceCommand of sshd"
-_NOISE_LIMIT = 16 * 1024 * 1024  # bytes that are no answer, of one run
+_NOISE_LIMIT = 16 * 1024 * 1024  # bytes of unexpected output of one run
 _QUOTED = 500
 _AT_LOGIN = "~/.bashrc, ~/.zshenv, ~/.ssh/rc, /etc/bash.bashrc or the ForceCommand of sshd"
 
 AS_NOTED = "="
-"""In place of the release that ran before: the one that the host has noted."""
+"""Instead of a previous release: the release that the host has noted."""
 
 
 @cache
@@ -187,7 +187,9 @@ class HostSession:
         except DeployError as error:
             if self.has_left:
                 raise
-            log.warning("Sent whole, for what differs from %s did not do: %s", base.name, error)
+            log.warning(
+                "The full release is sent, because the difference to %s could not be applied: %s", base.name, error
+            )
             return False
         return True
 
@@ -200,7 +202,7 @@ class HostSession:
             return b""
 
     async def _deliver(self, command: str, *parts: bytes, work: int = 0) -> None:
-        """Send bytes, and wait until the host has done with them what it was told.
+        """Send bytes, and wait until the host has processed them.
 
         :param work: further bytes that the host writes and looks at.
         """
@@ -212,7 +214,7 @@ class HostSession:
         await self._done(limit)
 
     async def prepare(self, spec: AppSpec) -> None:
-        """Have the host say whether the release's hooks may run as whom they are to, and its files be placed."""
+        """Check on the host that the release's hooks can run as their accounts, and that its files can be placed."""
         about = self._contents.release if isinstance(self._contents, Contents) else self._contents
         if about is not None and (spec.accounts or spec.files):
             self._watch.begin("prepare")
@@ -269,22 +271,22 @@ class HostSession:
         await self._done(_ANSWER_TIMEOUT_SECONDS + seconds)
 
     async def _until(self, command: str) -> str:
-        """Ask whether the host may be changed still, and return the line that says how long that answer holds there.
+        """Check that the host may still be changed, and return the line with the validity of that answer.
 
         The host's clock and this one's count while a process, or a machine, is stopped: what is sent too late, because
         this process was stopped between the answer and the command, is refused there.
         """
-        asked = _since_boot()
+        checked = _since_boot()
         await self._hold(f"have {self._channel.address} do: {command}")
-        return "" if self._started is None else f"until {int(asked - self._started) + _HOLDS_SECONDS}\n"
+        return "" if self._started is None else f"until {int(checked - self._started) + _HOLDS_SECONDS}\n"
 
     def warn(self, what: str) -> None:
-        """Note what went wrong, and does not decide how the visit ends."""
+        """Record an error that does not decide the result of the visit."""
         log.warning("%s: %s", self._channel.address, what)
         self.warnings.append(what)
 
     async def _done(self, limit: float) -> None:
-        """Wait until the host has done what it was told; DeployError with its words if it could not."""
+        """Wait until the host has completed the command; DeployError with its message if it could not."""
         answer = await self._channel.answer(limit)
         self._watch.end()
         self.current = None if answer.current == NOTHING else answer.current
@@ -330,17 +332,17 @@ def _refusal(address: str, answer: _Answer) -> ReleaseError:
     if answer.word == "busy":
         return DeployError(
             f"{address} is locked by {answer.text or 'another deployment'}.",
-            rule="one deployment at a time to a host",
-            who="whoever runs that deployment",
+            rule="a host runs one deployment at a time",
+            who="the owner of that deployment",
             next_step="wait until it has ended, then try again",
         )
     if answer.word == "fenced":
         return LostRight(
-            f"{address} was entered with the token {answer.text}, and this deployment has a lower one: "
-            "it changes nothing there any more.",
+            f"{address} was entered with the token {answer.text}, but this deployment has a lower token and may no "
+            "longer change it.",
             rule=LOST_RULE,
-            who="nobody",
-            next_step="nothing is to be done: who came after goes on",
+            who="no user",
+            next_step="no action is needed: the later deployment continues",
         )
     said = f" It said: {answer.said}" if answer.said else ""
     return DeployError(f"{address}: {answer.text}.{said}")
@@ -363,7 +365,7 @@ async def _started(
 
 
 class _Channel:
-    """The answers from one run of the program, and what is said to it."""
+    """The input and the answers of one run of the program."""
 
     def __init__(self, connection: Connection, address: str, watch: Stopwatch | None) -> None:
         self._connection = connection
@@ -427,7 +429,7 @@ class _Channel:
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await self._program.close()
         except (OSError, HostUnreachable):
-            # Whatever came of it is known already: a connection that ends less politely changes nothing.
+            # The result is already known, so an unclean end of the connection does not matter.
             return
 
     def _lost(self, said: bytes = b"") -> HostUnreachable:
@@ -436,26 +438,26 @@ class _Channel:
         return HostUnreachable(
             f"The connection to {self.address} was lost{step}.{f' It said: {words}' if words else ''}",
             who="the operators of the host",
-            next_step="try again: the host ends by itself what was begun, and a new try goes on from what it says",
+            next_step="try again: the host completes the current step, and the next try continues from its state",
         )
 
     def _mute(self, said: bytes) -> HostUnreachable:
         printed = self._lines.printed + said
         return HostUnreachable(
-            f"{self.address} let Interlock in, but the program that it was to run there gave no answer. "
+            f"{self.address} accepted the login, but the program that Interlock started there did not answer. "
             f"The login {f'printed {_quoted(printed)}' if printed else 'printed nothing'}.",
-            rule="the login's shell runs the command that it is given, and leaves its input alone",
+            rule="the login shell runs the given command and does not read its input",
             who="the operators of the host",
-            next_step=f"see what is done at the login in {_AT_LOGIN}, and have it done for terminals only",
+            next_step=f"check what runs at login in {_AT_LOGIN}, and limit it to terminals",
         )
 
     def _drowned(self) -> HostUnreachable:
         return HostUnreachable(
-            f"{self.address} printed more than {_NOISE_LIMIT >> 20} MiB that are no answer. "
+            f"{self.address} printed more than {_NOISE_LIMIT >> 20} MiB of unexpected output. "
             f"They begin with {_quoted(self._lines.printed)}.",
-            rule="what a host prints beside the answers is skipped, up to a limit",
+            rule="unexpected output of a host is skipped up to a limit",
             who="the operators of the host",
-            next_step=f"see what is printed at the login in {_AT_LOGIN}, and have it printed to terminals only",
+            next_step=f"check what is printed at login in {_AT_LOGIN}, and limit it to terminals",
         )
 
 
@@ -475,12 +477,12 @@ class MarkedLines:
 
     @property
     def printed(self) -> bytes:
-        """The beginning of what is no line of an answer, or not yet."""
+        """The start of output that is not, or not yet, an answer."""
         return (self._first + self._unread)[:_QUOTED]
 
     @property
     def noise(self) -> int:
-        """How many bytes are no line of an answer, or not yet."""
+        """The number of bytes that are not, or not yet, an answer."""
         return self._skipped + len(self._unread)
 
     def feed(self, more: bytes) -> None:
@@ -491,7 +493,7 @@ class MarkedLines:
     def _skip(self) -> None:
         """Forget what is before the next mark."""
         if (skipped := self._unread.find(self._mark)) < 0:
-            skipped = max(0, len(self._unread) - len(self._mark) + 1)  # the rest may be the beginning of one
+            skipped = max(0, len(self._unread) - len(self._mark) + 1)  # the rest may be the start of a mark
         self._first = (self._first + self._unread[:skipped])[:_QUOTED]
         self._skipped += skipped
         self._unread = self._unread[skipped:]

@@ -1,4 +1,4 @@
-"""One host's deployment from beginning to end: what is done, in which order, and what happens when something fails.
+"""One host's deployment from start to end: the steps, their order, and the handling of failures.
 
 Bytes travel and are checked while the host still serves; only then it is drained, switched, checked and given back.
 Every visit goes on from what the host says, so that a visit can be made again after any interruption.
@@ -28,25 +28,25 @@ from .transport import Transport
 log = logging.getLogger(__name__)
 
 StopFailure = Literal["go_on", "refuse"]
-"""What is done when a hook fails that is to stop what runs: its own, which the release that comes cannot mend."""
+"""The action if a hook that stops the running release fails, which the new release cannot fix."""
 
 _Outcome = Literal["deployed", "unchanged", "backed_out", "failed"]
 _MARGIN = 360.0  # seconds that a host waits for a command beyond what drain and health checks may take
 
 
 class Probe(Protocol):
-    """Asks hosts whether they are well."""
+    """Checks the health of hosts."""
 
     async def version(self, address: str) -> str | None:
-        """Return the version that a host says it runs; None if it is not well."""
+        """Return the version that a host reports; None if it is not healthy."""
 
     async def await_version(self, address: str, version: str | None) -> None:
-        """Wait until a host is well and runs a version; DeployError when its time is up."""
+        """Wait until a host is healthy and runs a version; DeployError after the timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisitContext:
-    """What all visits of one deployment share.
+    """The context that all visits of one deployment share.
 
     :param probe: none: a release's hooks alone say whether it is well.
     """
@@ -60,7 +60,7 @@ class VisitContext:
 
     @property
     def patience(self) -> float:
-        """Seconds after which a host that hears nothing gives its lock back."""
+        """Seconds without a command after which a host releases its lock."""
         healthy = self.health.timeout.total_seconds() if self.health else 0
         return self.drain_timeout.total_seconds() + 2 * healthy + _MARGIN
 
@@ -115,21 +115,22 @@ class Visit:
                 raise
             except ReleaseError as error:
                 if not self._still_runs_what_ran(session):
-                    raise  # one that is where it was to go, and not well there, stays: a try goes on from that
+                    raise  # an unhealthy host with the release stays there: the next try continues from that
                 raise DeployError(f"{error} {await self._put_back(session, self._specs())}") from error
 
         return await self._result(release, take_back)
 
     async def restart(self, release: str) -> HostResult:
-        """Stop and start the release that the host runs, in service after it; a host with another one fails."""
+        """Restart the release that the host runs and return it to service; a host with another release fails."""
 
         async def again(session: HostSession) -> _Outcome:
             if session.current != release:
                 raise DeployError(
-                    f"{self._host.address} runs {session.current or 'nothing'}, and {release} was to be restarted.",
-                    rule="what is restarted is what the frozen plan says that the host runs",
+                    f"{self._host.address} runs {session.current or 'no release'} instead of {release}, which should "
+                    "be restarted.",
+                    rule="the baseline restarts the release that the frozen plan names",
                     who="the release manager",
-                    next_step="find out who changed the host, then trigger the release again",
+                    next_step="have the change of the host investigated, then trigger the release again",
                 )
             await self._drain()
             await session.settle(release, self._specs())
@@ -140,8 +141,6 @@ class Visit:
 
         return await self._result(release, again)
 
-    # --- forward -----------------------------------------------------------------------------------------------------
-
     async def _bring(self, session: HostSession, delivery: Delivery) -> _Outcome:
         release, version = delivery.parcel.contents.release, delivery.parcel.contents.version
         arrived = session.current == release
@@ -151,7 +150,7 @@ class Visit:
             await session.receive(delivery.parcel)
         specs = self._specs(delivery)
         await session.prepare(delivery.appspec)
-        await self._around.transport.admit(self._host.address)  # while the bytes travelled, somebody may have said stop
+        await self._around.transport.admit(self._host.address)  # an emergency stop may have come during the transfer
         await self._drain_with_hooks(session, specs, delivery.on_stop_failure)
         await self._around.transport.admit(self._host.address)  # and while it was taken out of service
         await (session.settle(release, specs) if arrived else session.activate(specs, delivery.on_stop_failure))
@@ -161,7 +160,7 @@ class Visit:
         return "deployed"
 
     async def _confirm(self, session: HostSession, delivery: Delivery) -> _Outcome:
-        """Find the release running already: nothing to do, or the last steps of an earlier try."""
+        """The release already runs: do nothing, or complete an earlier try."""
         release = delivery.parcel.contents.release
         await (self._restore_with_hooks(session, self._specs(delivery)) if self._state.begun else self._restore())
         if self._state.begun is not None:
@@ -172,7 +171,7 @@ class Visit:
         return AS_NOTED if self._before == release else self._before
 
     async def _put_back(self, session: HostSession, specs: Mapping[str, AppSpec]) -> str:
-        """Make sure that the host runs what it ran before, give it back to the balancer, and say so."""
+        """Make sure that the host runs its previous release, return it to the balancer, and report that."""
         before, version = self._before, self._version(self._before)
         try:
             if session.current != before or not session.is_settled or not await self._is_well(version, before):
@@ -186,20 +185,16 @@ class Visit:
         except (HostUnreachable, LostRight):
             raise
         except ReleaseError as error:
-            return (
-                f"And {before or 'the empty host'}, as it was before, could not be brought back into service: {error}"
-            )
-        return f"The host runs {before}, as before, and is well." if before else "The host runs nothing, as before."
-
-    # --- back --------------------------------------------------------------------------------------------------------
+            return f"The previous state ({before or 'no release'}) could not be restored: {error}"
+        return f"The host still runs {before} and is healthy." if before else "The host still runs no release."
 
     async def _take_back(self, session: HostSession, release: str | None, version: str | None) -> _Outcome:
         if session.current == release and session.is_settled and await self._is_well(version, release):
             return await self._confirm_back(session)
         if release is not None and not self._is_whole(release):
             raise DeployError(
-                f"{self._host.address} no longer has {release}, to which it was to go back.",
-                rule="a back-out uses what is on the hosts",
+                f"{self._host.address} no longer has {release}, to which it should return.",
+                rule="a back-out uses the releases that are on the hosts",
                 who="the release manager",
                 next_step="release that version again",
             )
@@ -217,14 +212,12 @@ class Visit:
         return session.current is not None and session.current == self._before and (self._drained or session.has_begun)
 
     async def _confirm_back(self, session: HostSession) -> _Outcome:
-        """Find the host back already: nothing to do, or the last steps of an earlier try."""
+        """The host already returned to its release: do nothing, or complete an earlier try."""
         if session.current is not None:
             await (self._restore_with_hooks(session, self._specs()) if self._state.begun else self._restore())
         if self._state.begun is not None:
             await session.finish(keep=0, previous=None)
         return "unchanged" if self._before == session.current else "backed_out"
-
-    # --- steps -------------------------------------------------------------------------------------------------------
 
     async def _drain_with_hooks(
         self, session: HostSession, specs: Mapping[str, AppSpec], on_failure: StopFailure
@@ -245,7 +238,7 @@ class Visit:
         except DeployError as error:
             if on_failure == "refuse":
                 raise
-            session.warn(f"Went on, for the release that comes cannot mend it: {error}")
+            session.warn(f"The deployment continued after this error: {error}")
 
     async def _restore_with_hooks(self, session: HostSession, specs: Mapping[str, AppSpec]) -> None:
         if self._around.balancer is not None:
@@ -269,7 +262,7 @@ class Visit:
         except LostRight:
             raise
         except ReleaseError as error:
-            log.warning("%s goes back, and may be in service meanwhile: %s", self._host.address, error)
+            log.warning("%s is backed out while it may be in service: %s", self._host.address, error)
 
     async def _restore(self) -> None:
         if self._around.balancer is not None:
@@ -286,7 +279,7 @@ class Visit:
             self._watch.end()
 
     async def _is_well(self, version: str | None, release: str | None = "") -> bool:
-        if release is None or self._around.probe is None:  # without a probe its hooks say it, and came to their end
+        if release is None or self._around.probe is None:  # without a probe, the completed hooks prove its health
             return True
         try:
             await self._check(version)
@@ -308,12 +301,10 @@ class Visit:
         specs = {name: parse_appspec(text, installed=True) for name, text in installed.items()}
         return specs | ({delivery.parcel.contents.release: delivery.appspec} if delivery else {})
 
-    # --- result ------------------------------------------------------------------------------------------------------
-
     async def _result(
         self, contents: Contents | str | None, visit: Callable[[HostSession], Awaitable[_Outcome]]
     ) -> HostResult:
-        """Make the visit, and once more if the connection broke on the way; whatever happens is the result."""
+        """Make the visit, and repeat it once if the connection was lost; every outcome becomes the result."""
         try:
             try:
                 outcome = await self._once(contents, visit)
@@ -324,12 +315,12 @@ class Visit:
             return self._as_result(outcome)
         except ReleaseError as error:
             if isinstance(error, HostUnreachable | LostRight):
-                self._after = None  # nobody knows: the host may have gone on by itself, or by somebody else's hand
+                self._after = None  # unknown: the host may have continued by itself, or been changed by another process
             if not isinstance(error, LostRight):
                 await self._serve_again()
             return self._as_result("failed", str(error), may_pass=_may_pass(error), held_back=_is_held_back(error))
         except Exception as error:
-            # One host's surprise is that host's failure: the others' connections must not be cut by it.
+            # An unexpected error of one host must not end the connections to the others.
             log.exception("The deployment to %s ended unexpectedly", self._host.address)
             return self._as_result("failed", f"{self._host.address}: {type(error).__name__}: {error}")
 
@@ -349,7 +340,7 @@ class Visit:
                 self._warnings += session.warnings
 
     def _note(self, state: HostState, target: str | None) -> None:
-        """Remember what ran before: before this visit, or before an earlier one that did not come to its end."""
+        """Record the previous release: before this visit, or before an earlier interrupted visit."""
         self._state = state
         self._after = state.current
         if not self._was_there:
@@ -358,7 +349,7 @@ class Visit:
         self._was_there = True
 
     async def _serve_again(self) -> None:
-        """Give a host back to the balancer that cannot be reached over SSH any more, but runs what it ran before."""
+        """Return a host to the balancer that is no longer reachable over SSH, but runs its previous release."""
         if not self._drained or self._before is None or self._around.probe is None:
             return
         try:
@@ -389,18 +380,18 @@ class Visit:
 
 
 def _may_pass(error: ReleaseError) -> bool:
-    """Tell whether something did not answer, be it that the host was put back after it."""
+    """Tell whether a system did not answer, even if the host was restored after that."""
     passing = (HostUnreachable, TransientError)
     return isinstance(error, passing) or isinstance(error.__cause__, passing)
 
 
 def _is_held_back(error: ReleaseError) -> bool:
-    """Tell whether the host was not to be changed, whether or not it was restored after that."""
+    """Tell whether the host was held back, whether or not it was restored after that."""
     return isinstance(error, HeldBack) or isinstance(error.__cause__, HeldBack)
 
 
 async def visit_at_pace(visit: Callable[[Host], Awaitable[HostResult]], pace: Pace) -> dict[str, HostResult]:
-    """Make visits as the pace says: the next one begins as soon as there is room; by instance, what came of each.
+    """Make visits by the pace: the next one starts as soon as the pace allows it; return the results by instance.
 
     A host that the pace did not let begin is untouched, which is a result, too.
     """
@@ -432,12 +423,12 @@ def _untouched(host: Host) -> HostResult:
         before=None,
         after=None,
         seconds=0,
-        error="Not begun: too many hosts had failed, or too few would have stayed in service.",
+        error="Not started: too many hosts had failed, or too few would have stayed in service.",
     )
 
 
 async def visit_all(visits: list[Callable[[], Awaitable[HostResult]]], concurrency: int) -> tuple[HostResult, ...]:
-    """Make visits, so many at a time; each gives a result."""
+    """Make visits, with a limited number at a time; each gives a result."""
     slots = asyncio.Semaphore(concurrency)
 
     async def one(visit: Callable[[], Awaitable[HostResult]]) -> HostResult:

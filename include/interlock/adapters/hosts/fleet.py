@@ -51,10 +51,10 @@ CONCURRENCY = 40
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A release, and where and how it is to run.
+    """A release, and where and how to run it.
 
     :param deploy_root: ``{host}`` in it stands for the host's address.
-    :param health: none: the release's hooks alone say whether it is well.
+    :param health: none: only the release's hooks prove its health.
     :param on_stop_failure: what is done when a hook fails that is to stop what runs.
     """
 
@@ -82,7 +82,7 @@ async def deploy_hosts(
     balancer: Balancer | None,
     pace: Pace | None = None,
 ) -> tuple[HostResult, ...]:
-    """Bring hosts to a release and return what happened on each, in their order.
+    """Deploy a release to hosts and return the result of each, in their order.
 
     A host that fails is put back on the release that it had, and its result says why. Whether others are begun after it
     is the pace's to say; those that are not are untouched. Doing it again changes only what is not done.
@@ -124,14 +124,14 @@ async def back_out_hosts(
     balancer: Balancer | None,
     concurrency: int = CONCURRENCY,
 ) -> tuple[HostResult, ...]:
-    """Take hosts back to the releases that the plan names for their addresses; nothing is transferred.
+    """Return hosts to the releases that the plan names for their addresses; nothing is transferred.
 
     A host that runs its release already is left alone; one that is to run none is stopped and emptied.
     """
     if strangers := sorted(host.address for host in hosts if host.address not in plan.releases):
         raise DeployError(
-            f"The back-out plan does not say what {', '.join(strangers)} goes back to.",
-            rule="a back-out goes where its plan says",
+            f"The back-out plan does not name a release for {', '.join(strangers)}.",
+            rule="a back-out follows its plan",
             who="the release manager",
         )
     site = Site(service, environment, deployment_id, deploy_root)
@@ -174,7 +174,7 @@ async def read_running(
     admission: Admission,
     concurrency: int = CONCURRENCY,
 ) -> tuple[RunningRelease, ...]:
-    """Ask hosts what they run; HostUnreachable names those that cannot be asked."""
+    """Return which releases hosts run; HostUnreachable names the hosts that do not report it."""
     states = await _ask_all(hosts, deploy_root, {}, _transport(login, admission, hosts), concurrency)
     return tuple(state.running(host.address) for host, state in zip(hosts, states, strict=True))
 
@@ -218,7 +218,7 @@ async def _ask_all(
         raise failed[0]
     if failed:
         raise HostUnreachable(
-            f"{len(failed)} of {len(hosts)} hosts cannot be asked what they run: {' '.join(map(str, failed))}"
+            f"{len(failed)} of {len(hosts)} hosts do not report which release they run: {' '.join(map(str, failed))}"
         )
     return [answer for answer in answers if isinstance(answer, HostState)]
 

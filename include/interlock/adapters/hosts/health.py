@@ -29,13 +29,13 @@ from .web import (
 
 @asynccontextmanager
 async def health_probe(health: Health) -> AsyncIterator[HealthProbe]:
-    """Open a client that asks hosts whether they are well."""
+    """Open a client that checks the health of hosts."""
     async with web_client() as client:
         yield HealthProbe(health, client)
 
 
 class HealthProbe:
-    """Asks the hosts of one service whether they are well."""
+    """Checks the health of the hosts of one service."""
 
     def __init__(self, health: Health, client: httpx.AsyncClient) -> None:
         self._health, self._client = health, client
@@ -45,7 +45,7 @@ class HealthProbe:
         return await ask_version(address, self._health, client=self._client)
 
     async def await_version(self, address: str, version: str | None) -> None:
-        """Wait until a host is well and runs a version (None: any); DeployError says what it answered at last."""
+        """Wait until a host is healthy and runs a version (None: any); DeployError has its last answer."""
         await await_health(address, self._health, version, client=self._client)
 
 
@@ -58,7 +58,7 @@ async def ask_version(address: str, health: Health, *, client: httpx.AsyncClient
 async def await_health(
     address: str, health: Health, expected_version: str | None, *, client: httpx.AsyncClient | None = None
 ) -> None:
-    """Wait until a host is well and runs a version; DeployError says what it answered when its time was up.
+    """Wait until a host is healthy and runs a version; after the timeout, DeployError has its last answer.
 
     :param expected_version: None: any.
     """
@@ -96,19 +96,19 @@ def _judged(body: bytes, key: str) -> _HealthAnswer:
     try:
         about = httpx.Response(200, content=body).json()
     except ValueError:
-        return _HealthAnswer("status 200, and no JSON", well=True)
+        return _HealthAnswer("status 200 without JSON", well=True)
     version = value_at(about, key)
     if not isinstance(version, str):
-        return _HealthAnswer(f"status 200, and no {key}", well=True)
+        return _HealthAnswer(f"status 200 without {key}", well=True)
     return _HealthAnswer(f"{key} {version}", well=True, version=version)
 
 
 def _not_well(address: str, health: Health, expected: str | None, answer: _HealthAnswer) -> DeployError:
-    wanted = f"well with {health.version_key} {expected}" if expected else "well"
+    wanted = f"healthy with {health.version_key} {expected}" if expected else "healthy"
     return DeployError(
         f"{address} was not {wanted} within {health.timeout.total_seconds():g} s: "
-        f"{url(address, health.port, health.path)} answered at last: {answer.said}.",
+        f"{url(address, health.port, health.path)} last answered: {answer.said}.",
         rule="health: in the service's YAML",
         who="the service's team",
-        next_step="read what the release printed on the host",
+        next_step="read the log of the release on the host",
     )

@@ -48,8 +48,6 @@ say() { printf '%s\n' "$*"; } # to a file or another command
 
 answer() { printf '%s %s\n' "$mark" "$*" >&8; }
 
-# --- what is here -----------------------------------------------------------------------------------------------------
-
 look() {
     [ ! -f .interlock/started ] || IFS= read -r started <.interlock/started
     now=-
@@ -98,8 +96,6 @@ ask() {
     describe_each "$now" "$@"
     ended done
 }
-
-# --- a session --------------------------------------------------------------------------------------------------------
 
 session() {
     root=$1 service=$2 environment=$3 deployment=$4 token=$5 && shift 5
@@ -350,7 +346,7 @@ evict() { # kill all that runs of the visit that has the lock, and of the hook t
     [ -s .interlock/hook ] || return 0
     IFS= read -r hook_of <.interlock/hook
     case $hook_of in *" $process "*) sweep "INTERLOCK_HOOK=$hook_of" ;; esac
-    answer "warn the program of ${holder:-another deployment} (token $theirs) was ended: it had lost its right"
+    answer "warn the program of ${holder:-another deployment} (token $theirs) was ended: it had lost the right to change the host"
 }
 
 take() { # BYTES FILE: from standard input
@@ -464,8 +460,6 @@ read_hooks() { # COUNT
         count=$((count - 1))
     done
 }
-
-# --- switching --------------------------------------------------------------------------------------------------------
 
 activate() { # WHEN_STOP_FAILS: to $release; whatever happens, something whole runs at the end
     from=$now reason='' stop_was_tried=-
@@ -637,8 +631,6 @@ carriers() {
     grep -lszxF -e "$1" /proc/[0-9]*/environ | while IFS=/ read -r nothing proc pid file; do printf '%s ' "$pid"; done
 }
 
-# --- files outside the release's folder -------------------------------------------------------------------------------
-
 # .interlock/placed names the files that releases have put somewhere; .interlock/foreign has what stood there before;
 # .interlock/made names the folders that were made for them, and .interlock/permitted those of which permissions spoke.
 # Each file is renamed into its place, so that it is always the old or the new one; all of them together are not: when
@@ -674,7 +666,7 @@ EOF
 
 may_place() { # RELEASE [settle]
     case $newline$hooks in *"$newline$1 files "*) ;; *) return 0 ;; esac
-    is_listed || answer "warn $roots cannot be written: that another service places the same file is not noticed here"
+    is_listed || answer "warn $roots cannot be written, so files of other services at the same path are not detected"
     list_files "$@"
 }
 
@@ -761,7 +753,7 @@ all_below() { # PATH CONDITION...: names of what is there, with itself
 
 spare() { # leave alone what is blocked, and what would be below it
     while IFS= read -r path; do
-        answer "tail $path is somebody's, and in the way of the release's files: it is left as it is"
+        answer "tail $path is not from a release and is in the way of the release's files: it was left unchanged"
         say "$path" >>.interlock/spared || return
         while IFS= read -r name; do
             case $name in "$path" | "$path"/*) ;; *) say "$name" || return ;; esac
@@ -840,7 +832,7 @@ place_all() { # RELEASE
         rightful_still || return 1
         if [ -e ".interlock/foreign$path" ] || [ -h ".interlock/foreign$path" ]; then
             { [ ! -d "$path" ] || [ -h "$path" ]; } && mv -fT ".interlock/foreign$path" "$path" ||
-                answer "warn what stood at $path before cannot go back there: it is in .interlock/foreign"
+                answer "warn the original $path could not be restored: it is in .interlock/foreign"
         elif [ -h "$path" ] || { [ -e "$path" ] && [ ! -d "$path" ]; }; then
             say "$path" >&3 || return 1
         fi
@@ -986,8 +978,6 @@ move_in() { # DESTINATION: each staged file by one rename
     rm -rf -- "$1/.interlock-new"
 }
 
-# --- afterwards -------------------------------------------------------------------------------------------------------
-
 finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it was
     previous=$2
     if [ "$previous" = = ]; then
@@ -1005,7 +995,7 @@ finish() { # KEEP PREVIOUS: PREVIOUS is what ran before and stays; "=": as it wa
     set +f
     set -- releases/.gone*
     set -f
-    [ ! -e "$1" ] || problem=$(rm -rf "$@" 2>&1) || answer "warn what is no longer needed cannot be removed:" $problem
+    [ ! -e "$1" ] || problem=$(rm -rf "$@" 2>&1) || answer "warn old files cannot be removed:" $problem
     ended done
 }
 

@@ -1,4 +1,4 @@
-"""Logging in to hosts over SSH: one key, one file of known host keys, checked strictly."""
+"""Login to hosts over SSH, with one key, and one file of known host keys that are checked strictly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHUNK = 256 * 1024
 _SAID_SECONDS = 1
 _KEEPALIVE_SECONDS = 15
 _KEEPALIVES_MISSED = 4
-_KEEPER = "the platform engineer, who keeps the hosts' connection"
+_KEEPER = "the platform engineer (connection of the hosts)"
 
 
 class SshConnection(Protocol):
@@ -83,8 +83,8 @@ def _refuse_unchecked_hosts(connection: str, extra: Mapping[str, Any]) -> None:
     for key in ("no_host_key_check", "ignore_hostkey_verification", "allow_host_key_change"):
         if str(extra.get(key, "")).lower() in ("true", "1"):
             raise PolicyViolation(
-                f"The connection {connection} says {key}: hosts would be trusted unseen.",
-                rule="a host whose key is not known is not spoken to",
+                f"The connection {connection} sets {key}, which disables the check of host keys.",
+                rule="Interlock connects only to hosts with a known host key",
                 who=_KEEPER,
                 next_step=f"remove {key} and name the file with the hosts' keys in known_hosts",
             )
@@ -128,8 +128,8 @@ class SshTransport(AdmittedTransport):
     async def opened(self, address: str) -> AsyncIterator[SshConnected]:
         """Connect to a host for as long as the context lasts.
 
-        :raises PolicyViolation: the admission does not let us.
-        :raises HostUnreachable: why it was not possible.
+        :raises PolicyViolation: the admission refuses the connection.
+        :raises HostUnreachable: the connection failed, with the reason.
         """
         await self.admit(address)
         connection = await self._connect(address)
@@ -143,14 +143,14 @@ class SshTransport(AdmittedTransport):
     async def _connect(self, address: str) -> asyncssh.SSHClientConnection:
         seen = _ShownKey()
         try:
-            # The time limits of asyncssh begin one after the other; this one is for all of it.
+            # The timeouts of asyncssh apply one after the other; this timeout covers all of them.
             async with asyncio.timeout(2 * self._login.connect_timeout):
                 connection = await asyncssh.connect(address, options=self._options, client_factory=lambda: seen)
         except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
             raise self._distrusted(address, seen, error) from error
         except asyncssh.PermissionDenied as error:
             raise HostUnreachable(
-                f"{address} does not let {self._login.username} in with the key of the connection.",
+                f"{address} rejected the login of {self._login.username} with the key of the connection.",
                 who=_KEEPER,
                 next_step=f"add the connection's public key to {self._login.username}'s authorized_keys on the host",
             ) from error
@@ -176,19 +176,21 @@ class SshTransport(AdmittedTransport):
         shown = f" It shows {seen.fingerprint}." if seen.fingerprint else ""
         if not keys:
             what = f"{address} is not known: {self._login.known_hosts} has no key for it.{shown}"
-            then = "compare the key with the one on the host's own console, then add it to the file"
+            then = "compare the key with the key on the console of the host, then add it to the file"
         elif isinstance(error, asyncssh.KeyExchangeFailed) and "host key" not in str(error).lower():
-            return self._silent(address, f"and Interlock have no way to encrypt in common: {_reason(error)}")
+            return self._silent(address, f"supports no common encryption with Interlock: {_reason(error)}")
         else:
-            what = f"{address} shows another host key than the one in {self._login.known_hosts}.{shown}"
-            then = "find out why: the host was made anew, or something else answers at its address"
-        return HostUnreachable(what, rule="a host whose key is not known is not spoken to", who=_KEEPER, next_step=then)
+            what = f"{address} has another host key than the one in {self._login.known_hosts}.{shown}"
+            then = "find out why: the host was reinstalled, or another machine answers at its address"
+        return HostUnreachable(
+            what, rule="Interlock connects only to hosts with a known host key", who=_KEEPER, next_step=then
+        )
 
     def _silent(self, address: str, what: str) -> HostUnreachable:
         return HostUnreachable(
             f"{address}, port {self._login.port}, {what}.",
             who="the operators of the host",
-            next_step="see whether the host runs and its SSH port is open to here, then try again",
+            next_step="check that the host runs and that its SSH port is reachable, then try again",
         )
 
 
@@ -213,7 +215,7 @@ class SshProgram:
         self._listening = asyncio.ensure_future(self._listen())
 
     async def _listen(self) -> None:
-        """Take what it says beside its output: asyncssh holds back the output, too, when that is never read."""
+        """Read its errors: asyncssh also stops the output if the errors are never read."""
         with suppress(OSError), _as_oserror():
             while more := await self._process.stderr.read(_CHUNK):
                 self._said = (self._said + more)[-_CHUNK:]
@@ -226,7 +228,7 @@ class SshProgram:
                 await self._process.stdin.drain()
 
     async def read(self) -> bytes:
-        """Return more of its output, as soon as there is some; nothing at its end."""
+        """Return more of its output, as soon as it is available; empty at its end."""
         with _as_oserror():
             return await self._process.stdout.read(_CHUNK)
 
@@ -237,7 +239,7 @@ class SshProgram:
         return self._said[-limit:]
 
     async def close(self) -> None:
-        """Let it see the end of its input, and wait until it has ended."""
+        """Close its input, and wait until it has ended."""
         with _as_oserror():
             self._process.stdin.write_eof()
             await self._process.wait_closed()
@@ -252,7 +254,7 @@ def _as_oserror() -> Iterator[None]:
 
 
 class _ShownKey(asyncssh.SSHClient):
-    """Keeps the fingerprint of a host key that is not trusted, for the error; trusts none."""
+    """Records the fingerprint of an unknown host key, for the error; trusts no key."""
 
     fingerprint = ""
 
@@ -267,7 +269,7 @@ def login_key(login: SshLogin) -> str:
 
 
 def host_keys(login: SshLogin, address: str, known: asyncssh.SSHKnownHosts | None = None) -> tuple[str, ...]:
-    """Return the keys by which a login knows a host.
+    """Return the known host keys of a host.
 
     :param known: what its file of known hosts says; none: it is read.
     """
@@ -289,7 +291,7 @@ def _read_key(login: SshLogin) -> asyncssh.SSHKey:
         raise AssetMissing(
             f"The key to log in to the hosts cannot be read from {where}: {_reason(error)}.",
             who=_KEEPER,
-            next_step="put the private key there",
+            next_step="store the private key there",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Reaching hosts through AWS Systems Manager, which asks for no way in from outside: Run Command, and S3 for bytes.
+"""Access to hosts through AWS Systems Manager, without an inbound port: Run Command, and S3 for bytes.
 
 A command of SSM runs once and has no input, and a deployment is a conversation. So the first command starts the program
 on the host with a pipe as its input and a file as its output, and goes; each one after it puts what was said into the
@@ -32,8 +32,8 @@ from interlock.domain.errors import AssetMissing, HostUnreachable, PolicyViolati
 from .transport import AdmittedTransport
 
 _DOCUMENT = "AWS-RunShellScript"
-_INLINE = 4096  # bytes that stand in a command; more travel by way of S3
-_LARGE = 256 * 1024  # bytes from which on a digest is made beside the loop
+_INLINE = 4096  # maximum bytes in a command; larger input goes through S3
+_LARGE = 256 * 1024  # minimum bytes for which a digest is computed in a thread
 _READ = 15_000  # bytes of output that one command brings back: SSM cuts at 24,000 characters
 _WAITS = 20  # seconds that a command waits on the host for more output
 _VALID = 3600  # seconds that an address of S3 can be used
@@ -73,7 +73,7 @@ class SsmLogin:
 
     :param ssm: a boto3 client for Systems Manager.
     :param s3: a boto3 client for S3.
-    :param bucket: what travels lies here for a while; let S3 expire it after a day.
+    :param bucket: for transfers; S3 should expire the objects after a day.
     """
 
     ssm: Any = field(repr=False)
@@ -102,8 +102,8 @@ def ssm_login(connection: SsmConnectionSettings, client: Callable[[str], Any]) -
         raise AssetMissing(
             f"The connection {connection.conn_id} lacks transfer_bucket in its extra fields.",
             rule="hosts that are reached through SSM fetch bundles from S3",
-            who="the platform engineer, who keeps the hosts' connection",
-            next_step="name a bucket there that nobody else reads, and whose objects expire after a day",
+            who="the platform engineer (connection of the hosts)",
+            next_step="name a private bucket there whose objects expire after a day",
         )
     prefix = str(extra.get("transfer_prefix") or _PREFIX)
     return SsmLogin(client("ssm"), client("s3"), str(extra["transfer_bucket"]), prefix)
@@ -142,7 +142,7 @@ class SsmTransport(AdmittedTransport):
         :raises HostUnreachable: it could not be run, or failed, or did not end in time.
         """
         if not self._in_session[address]:
-            raise PolicyViolation(f"There is no session with {address}.", rule="no permit, no connection")
+            raise PolicyViolation(f"There is no session with {address}.", rule="a connection needs a permit")
         try:
             sent = await self._call(self._send, self._instances[address], script, int(seconds) + 30)
             return await self._await_end(address, sent, monotonic() + seconds)
@@ -164,7 +164,7 @@ class SsmTransport(AdmittedTransport):
             raise OSError(f"the bundle cannot be put into {self._login.bucket}: {error}") from error
 
     async def _digest(self, data: bytes) -> str:
-        """Return the digest of bytes; for a release, which is the same object for all hosts, it is made once."""
+        """Return the digest of bytes; for a release, which is the same object for all hosts, it is computed once."""
         if len(data) < _LARGE:
             return hashlib.sha256(data).hexdigest()
         if id(data) not in self._digests:
@@ -195,7 +195,7 @@ class SsmTransport(AdmittedTransport):
             if found is not None and found["Status"] in _ENDED:
                 if found["Status"] != "Success":
                     said = found.get("StandardErrorContent") or found.get("StatusDetails") or found["Status"]
-                    raise _unreachable(address, f"did not do what SSM told it: {' '.join(said.split())[-500:]}")
+                    raise _unreachable(address, f"did not run the SSM command: {' '.join(said.split())[-500:]}")
                 return str(found["StandardOutputContent"])
             await asyncio.sleep(next(pauses, _PAUSES[-1]))
         raise _unreachable(address, "did not answer through SSM in time")
@@ -217,7 +217,7 @@ class SsmConnection:
         self._transport, self._address = transport, address
 
     async def start(self, command: str) -> SsmProgram:
-        """Start a command of the shell, which goes on when this call ends."""
+        """Start a shell command, which continues after this call."""
         url = await self._transport.address_of(command.encode(errors="surrogateescape"))
         said = (await self._transport.run(self._address, _START.format(url=shlex.quote(url)), _STARTS_WITHIN)).strip()
         if not _PLACE.fullmatch(said):
@@ -235,11 +235,11 @@ class SsmProgram:
         self._ended = False
 
     async def write(self, data: memoryview) -> None:
-        """Note bytes for its input; they are sent when its answer is asked for."""
+        """Buffer bytes for its input; they are sent when its answer is read."""
         self._unsent.append(data)
 
     async def read(self) -> bytes:
-        """Return more of its output, as soon as there is some; nothing at its end."""
+        """Return more of its output, as soon as it is available; empty at its end."""
         more = b""
         while not more and not self._ended:
             more = await self._talk(_WAITS)
@@ -250,8 +250,8 @@ class SsmProgram:
         return (await self._transport.run(self._address, f"tail -c {int(limit)} {self._place}/err", 30)).encode()
 
     async def close(self) -> None:
-        """Tell it to leave, and remove what it leaves."""
-        self._unsent = [memoryview(b"leave\n")]  # and nothing again of which it is not known whether it arrived
+        """End it, and remove its files."""
+        self._unsent = [memoryview(b"leave\n")]  # and never repeat input that may have arrived
         await self._talk(2, then=f"rm -rf {self._place}")
 
     async def _talk(self, seconds: int, then: str = "") -> bytes:
@@ -306,6 +306,6 @@ def _whole(part: memoryview) -> bytes:
 def _unreachable(address: str, what: str) -> HostUnreachable:
     return HostUnreachable(
         f"{address} {what}.",
-        who="the platform engineer, who keeps the hosts' connection",
-        next_step="see in AWS Systems Manager whether the instance is managed and its agent online, then try again",
+        who="the platform engineer (connection of the hosts)",
+        next_step="check in AWS Systems Manager that the instance is managed and its agent is online, then try again",
     )

@@ -1,4 +1,4 @@
-"""What a way to hosts must be able to do: start one program on a host, and talk to it over its input and output.
+"""The interface of a transport to hosts: start one program on a host, and use its input and output.
 
 There are two: SSH (``ssh.py``) and AWS Systems Manager (``ssm.py``). Both ask the admission before they touch a host.
 What goes wrong on the way is an OSError.
@@ -20,13 +20,13 @@ class Program(Protocol):
         """Send bytes to its input."""
 
     async def read(self) -> bytes:
-        """Return more of its output, as soon as there is some; nothing at its end."""
+        """Return more of its output, as soon as it is available; empty at its end."""
 
     async def said(self, limit: int) -> bytes:
         """Return the end of what it said beside its output until now."""
 
     async def close(self) -> None:
-        """Let it see the end of its input, and wait until it has ended."""
+        """Close its input, and wait until it has ended."""
 
 
 class Connection(Protocol):
@@ -37,11 +37,11 @@ class Connection(Protocol):
 
 
 class Transport(Protocol):
-    """The way to the hosts of one environment."""
+    """The transport to the hosts of one environment."""
 
     @property
     def token(self) -> int:
-        """What hosts are shown: they refuse whoever has a lower one than they have seen."""
+        """The fencing token for hosts, which refuse a lower token than they have seen."""
 
     async def hold(self, what: str) -> None:
         """Raise a LostRight if what was begun on a host may not go on."""
@@ -52,25 +52,27 @@ class Transport(Protocol):
     def opened(self, address: str) -> AbstractAsyncContextManager[Connection]:
         """Connect to a host for as long as the context lasts.
 
-        :raises PolicyViolation: the admission does not let us.
-        :raises HostUnreachable: why it was not possible.
+        :raises PolicyViolation: the admission refuses the connection.
+        :raises HostUnreachable: the connection failed, with the reason.
         """
 
 
 class AdmittedTransport:
-    """What both ways have in common: the admission that they ask.
+    """The admission, which both transports ask.
 
     :raises PolicyViolation: there is no admission.
     """
 
     def __init__(self, admission: Admission) -> None:
         if not isinstance(admission, Admission):
-            raise PolicyViolation("No connection to a host without an admission.", rule="no permit, no connection")
+            raise PolicyViolation(
+                "The connection to the host was refused: it has no admission.", rule="a connection needs a permit"
+            )
         self._admission = admission
 
     @property
     def token(self) -> int:
-        """What hosts are shown: they refuse whoever has a lower one than they have seen."""
+        """The fencing token for hosts, which refuse a lower token than they have seen."""
         return self._admission.token
 
     async def admit(self, address: str) -> None:

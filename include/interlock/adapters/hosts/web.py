@@ -1,4 +1,4 @@
-"""What hosts answer over HTTP: whether they are well, which version they run, and how fast they are."""
+"""The HTTP answers of hosts: their health, their version, and their response times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ASK_TIMEOUT_SECONDS = 5.0
 _BODY_LIMIT = 1024 * 1024
 NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, TimeoutError)
 MAX_FAILURE_KINDS, MAX_FAILURE_LENGTH = 5, 100
-"""Kinds of failures that are told of a path of a host, and characters of each."""
+"""Maximum number of failures reported for a path of a host, and the maximum length of each."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -51,7 +51,7 @@ def value_at(answer: object, key: str) -> object:
 
 
 async def ask_numbers(hosts: Sequence[Host], port: int, path: str) -> dict[str, dict[str, float]]:
-    """Ask hosts for the numbers that they tell of themselves, as one JSON object; those of a host without: none."""
+    """Read the metrics of hosts, as one JSON object each; none for a host without metrics."""
     async with web_client() as asking:
         said = await asyncio.gather(*(_numbers(url(host.address, port, path), asking) for host in hosts))
     return dict(zip((host.address for host in hosts), said, strict=True))
@@ -75,7 +75,7 @@ async def _numbers(address: str, client: httpx.AsyncClient) -> dict[str, float]:
 async def use_client(
     client: httpx.AsyncClient | None, connections: int = _CONNECTIONS
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Use the client that was given, or one for this call alone."""
+    """Use the given client, or a client for this call only."""
     if client is not None:
         yield client
         return
@@ -84,7 +84,7 @@ async def use_client(
 
 
 async def get_response(client: httpx.AsyncClient, address: str, seconds: float) -> tuple[int, bytes]:
-    """Return status and body, of which no more is kept than anybody looks at."""
+    """Return status and body; the body is cut to the part that is evaluated."""
     body = bytearray()
     # httpx limits each wait; a host that answers a byte at a time needs this one.
     async with asyncio.timeout(seconds), client.stream("GET", address, timeout=seconds) as response:

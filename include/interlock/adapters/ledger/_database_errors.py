@@ -13,7 +13,7 @@ from interlock.domain.permits.fencing import LOST_RULE
 
 from ._rows import SETTINGS
 
-_RETRY_CODES = ("40001", "40P01", "23505")  # serialization, deadlock, somebody else was first
+_RETRY_CODES = ("40001", "40P01", "23505")  # serialization, deadlock, another writer was first
 _SET_UP_CODES = ("42501", "42P01", "3F000", "28000", "28P01", "3D000")
 
 
@@ -27,27 +27,27 @@ def explain_errors() -> Iterator[None]:
 
 
 def is_temporary(error: DBAPIError) -> bool:
-    """Say whether the same again may succeed at once: somebody was first, or the connection was lost."""
+    """Tell whether an immediate retry may succeed: another writer was first, or the connection was lost."""
     code = _code(error)
     return code in _RETRY_CODES or code.startswith(("08", "57P")) or not code
 
 
 def describe_error(error: DBAPIError) -> ReleaseError:
-    """Return the error for people: is it worth trying again later, or is something not set up?"""
+    """Return the error for people: whether to try again later, or to complete the setup."""
     said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
     code = _code(error)
     if code == LOST:
-        return LostRight(f"The ledger takes no entry of this process any more: {said}.", rule=LOST_RULE, who="nobody")
+        return LostRight(f"The ledger refused an entry of this process: {said}.", rule=LOST_RULE, who="no user")
     if code in _SET_UP_CODES:
         return AssetMissing(
-            f"The ledger cannot be used: {said}.",
-            rule="what is decided is recorded in the ledger, or it is not done",
-            who="whoever runs the ledger's PostgreSQL",
-            next_step=f"interlock ledger migrate makes tables and rights; then look at {SETTINGS}",
+            f"The ledger is not usable: {said}.",
+            rule="every decision is recorded in the ledger before it takes effect",
+            who="the operators of the ledger's PostgreSQL",
+            next_step=f"run interlock ledger migrate to create tables and permissions, then check {SETTINGS}",
         )
     if code in _RETRY_CODES or code.startswith(("08", "53", "55", "57")) or not code:
-        return TransientError(f"The ledger does not answer: {said}.", next_step=f"try again, or look at {SETTINGS}")
-    return LedgerError(f"The ledger's database refused: {said}.")
+        return TransientError(f"The ledger does not answer: {said}.", next_step=f"try again, or check {SETTINGS}")
+    return LedgerError(f"The database of the ledger refused the request: {said}.")
 
 
 def _code(error: DBAPIError) -> str:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, BigInteger, Column, Connection, DateTime, MetaData, Table, Text, cast, func, select
 
-from interlock.domain.ledger.chain import Break, Entry, SignedHead, broken_by, first_break, read_entry
+from interlock.domain.ledger.chain import Break, Entry, SignedHead, broken_by, read_entry
+from interlock.domain.ledger.integrity import first_break
 
 from .migrations import SCHEMA
 
@@ -30,13 +31,13 @@ HEADS = Table(
     Column("sequence", BigInteger),
     Column("envelope", JSON),
 )
-# As text: the driver would stumble over JSON that is only there to make it stumble.
+# As text: JSON that was manipulated to break the parser would fail in the driver.
 ENTRY_ROWS = select(*(c for c in ENTRIES.c if c.name != "payload"), cast(ENTRIES.c.payload, Text).label("payload"))
 _HEAD_ROWS = select(*(c for c in HEADS.c if c.name != "envelope"), cast(HEADS.c.envelope, Text).label("envelope"))
 
 
 class Tail(NamedTuple):
-    """So much of the last entry as the next one needs: that it was tampered with must not keep a finding out."""
+    """The fields of the last entry that the next one needs: a manipulated entry must not prevent a finding."""
 
     sequence: int
     at: datetime
@@ -49,7 +50,7 @@ def rows_of_chain(chain: str) -> Any:
 
 
 def parsed(row: Any) -> dict[str, Any]:
-    """Return a row with its payload read; None stands for one that cannot be."""
+    """Return a row with its parsed payload; None if it cannot be parsed."""
     fields = dict(row._mapping)
     try:
         fields["payload"] = json.loads(fields["payload"])

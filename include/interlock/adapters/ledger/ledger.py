@@ -38,12 +38,11 @@ from interlock.domain.ledger.chain import (
     Entry,
     SignedHead,
     broken_by,
-    first_break,
     instant,
     next_entry,
     same_thing,
-    unsigned_since,
 )
+from interlock.domain.ledger.integrity import first_break, unsigned_since
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
 from ._database_errors import describe_error, explain_errors, is_temporary
@@ -67,7 +66,7 @@ WITNESS_URL_FILE = "INTERLOCK_WITNESS_LEDGER_URL_FILE"
 """Environment variable of Airflow's API server alone: the file with the URL that it logs in to the ledger with."""
 MAX_ATTEMPTS = 6
 DATABASE_TIMEOUT = "20s"
-"""How long the database may make a statement wait."""
+"""Maximum time that a statement may wait for the database."""
 MAX_CLOCK_SKEW = timedelta(seconds=2)
 """Machines' clocks differ by so much: an entry waits until its own clock has passed its predecessor's time."""
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
@@ -99,37 +98,35 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connections to the database."""
         self._engine.dispose()
 
-    # --- writing -----------------------------------------------------------------------------------------------------
-
     def append(self, chain: str, kind: str, payload: Mapping[str, Any], *, actor: str, key: str) -> Entry:
-        """Record something; again: the entry that is there. LedgerConflict if its key stands for something else."""
+        """Record an entry, or return the existing entry. LedgerConflict if its key exists with other content."""
         entry, is_new = self._record(chain, kind, payload, actor, key)
         if is_new or same_thing(entry, actor=actor, kind=kind, payload=payload):
             return entry
         raise LedgerConflict(
             f"{kind} cannot be recorded as {key!r} in the chain {chain}: entry {entry.sequence} there, {entry.kind} by "
-            f"{entry.actor} at {instant(entry.at)}, has that key and says something else.",
-            rule="what is in the ledger is never changed",
-            next_step="compare with that entry: what is being done now is not what was recorded then",
+            f"{entry.actor} at {instant(entry.at)}, has the same key but other content.",
+            rule="entries of the ledger never change",
+            next_step="compare this action with that entry",
         )
 
     def append_once(self, chain: str, kind: str, payload: Mapping[str, Any], *, actor: str, key: str) -> Entry:
-        """Record something that may happen once; AlreadyRecorded if its key is there, from whomever."""
+        """Record an event that may happen once; AlreadyRecorded if its key exists, by any actor."""
         entry, is_new = self._record(chain, kind, payload, actor, key)
         if is_new:
             return entry
         raise AlreadyRecorded(
-            f"{key!r} is in the chain {chain} already: entry {entry.sequence}, {entry.kind} by {entry.actor} at "
+            f"{key!r} is already in the chain {chain}: entry {entry.sequence}, {entry.kind} by {entry.actor} at "
             f"{instant(entry.at)}.",
             entry=entry,
-            rule=f"{kind} happens once",
+            rule=f"{kind} is recorded once",
         )
 
     def sign_head(self, chain: str, signer: Signer, *, seals: Entry | None = None) -> SignedHead:
-        """Check the chain from its last head on, and vouch for its last entry; again: the head that is kept.
+        """Check the chain from its last head on, and sign its last entry, or return the existing head.
 
         :param seals: vouch for this entry, and for nothing after it. Refused, with LedgerBroken, if what was decided
             before it is not signed: its heads were taken away, or somebody else wrote it, and may have written more.
@@ -148,7 +145,7 @@ class Ledger:
         if not new:
             if trusted:
                 return trusted
-            raise LedgerError(f"The chain {chain} has no entries: there is nothing to sign.")
+            raise LedgerError(f"The chain {chain} has no entries to sign.")
         claim = {"chain": chain, "sequence": new[-1].sequence, "hash": new[-1].hash}
         envelope = signer.sign(canonical_bytes({**claim, "at": instant(self._clock())}), HEAD_TYPE)
         row = {**claim, "key_id": signer.key_id, "envelope": envelope}
@@ -182,7 +179,7 @@ class Ledger:
                 if not is_temporary(error) or attempt == MAX_ATTEMPTS - 1:
                     raise describe_error(error) from error
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))
-        raise TransientError(f"{kind} could not be recorded in the chain {chain}: its last entry is always from later.")
+        raise TransientError(f"{kind} could not be recorded in the chain {chain}: each time, its last entry was later.")
 
     def now(self) -> datetime:
         """Return what time it is; if this machine's clock and the database's do not agree, the later of both."""
@@ -191,7 +188,7 @@ class Ledger:
         return max(self._clock(), theirs.astimezone(UTC))
 
     def _hold(self, connection: Connection, chain: str, kind: str) -> datetime:
-        """Keep all others from writing to the chain until the transaction ends; return what time it is."""
+        """Lock the chain for other writers until the transaction ends; return the current time."""
         settled = select(
             func.set_config("lock_timeout", DATABASE_TIMEOUT, True),
             func.set_config("statement_timeout", DATABASE_TIMEOUT, True),
@@ -203,14 +200,14 @@ class Ledger:
             if kind in IN_ANY_CASE:
                 return datetime.fromtimestamp(min(ours, theirs).timestamp(), UTC)
             raise ClockError(
-                f"The clock of this machine says {instant(ours)}, that of the ledger's database {instant(theirs)}.",
-                rule=f"the two are at most {MAX_CLOCK_DIFFERENCE} apart (include/interlock/adapters/ledger/ledger.py)",
-                who="whoever runs these machines",
-                next_step="set the wrong one right and try again",
+                f"The clock of this machine is at {instant(ours)}, but the clock of the ledger's database is at "
+                f"{instant(theirs)}.",
+                rule=f"the clocks differ by at most {MAX_CLOCK_DIFFERENCE} "
+                "(include/interlock/adapters/ledger/ledger.py)",
+                who="the operators of these machines",
+                next_step="correct the wrong clock and try again",
             )
         return ours
-
-    # --- reading -----------------------------------------------------------------------------------------------------
 
     def entries(self, chain: str, *, kind: str | None = None, after: int = 0) -> tuple[Entry, ...]:
         """Return the entries of a chain after a sequence; LedgerBroken if they or the signed heads do not hold.
@@ -225,13 +222,13 @@ class Ledger:
                 stretch(connection, chain, 0)  # says where
             return entries_of_kind(connection, chain, kind, after)
 
-    def look(self, *asked: tuple[str, str, int]) -> tuple[datetime, tuple[tuple[Entry, ...], ...]]:
-        """Return what time it is by the database, and what chains have of a kind after a sequence, all at one moment.
+    def look(self, *queries: tuple[str, str, int]) -> tuple[datetime, tuple[tuple[Entry, ...], ...]]:
+        """Return the database's time, and entries of chains of a kind after a sequence, all in one snapshot.
 
-        :param asked: chain, kind (as in :meth:`entries`) and sequence.
+        :param queries: chain, kind (as in :meth:`entries`) and sequence.
         """
         with self._reading() as connection:
-            found = tuple(entries_of_kind(connection, *one) for one in asked)
+            found = tuple(entries_of_kind(connection, *one) for one in queries)
             return connection.scalar(select(func.clock_timestamp())), found
 
     def find(self, chain: str, key: str) -> Entry | None:
@@ -245,7 +242,7 @@ class Ledger:
             return last_entry(connection, chain)
 
     def chains(self, beginning: str = "") -> tuple[str, ...]:
-        """Return the names of all chains, or of those that begin so."""
+        """Return the names of all chains, or of those with a prefix."""
         tables = (ENTRIES.c.chain, HEADS.c.chain)
         both = union(*(select(one).where(one.startswith(beginning, autoescape=True)) for one in tables))
         with self._reading() as connection:
@@ -257,7 +254,7 @@ class Ledger:
             return heads_of(connection, chain)
 
     def check(self, chain: str, keys: Sequence[bytes] = ()) -> Break | None:
-        """Return the first place where a chain does not hold, or None if all of it does.
+        """Return the first place where a chain is not intact, or None.
 
         :param keys: public keys, PEM; with any, each head must be signed by one of them.
         """
@@ -286,9 +283,9 @@ def open_ledger(connection: Any, *, clock: Callable[[], datetime] | None = None)
     """
     if not connection.host or not connection.login:
         raise AssetMissing(
-            "The ledger has no address: its connection lacks the host or the login.",
-            rule="what is decided is recorded in the ledger, or it is not done",
-            who="whoever may edit Airflow connections",
+            "The connection of the ledger has no host or no login.",
+            rule="every decision is recorded in the ledger before it takes effect",
+            who="the platform engineer",
             next_step=f"correct {SETTINGS}",
         )
     extra = connection.extra_dejson
@@ -318,7 +315,7 @@ def open_as_witness() -> Ledger | None:
         raise AssetMissing(
             f"{path}, which {WITNESS_URL_FILE} names, cannot be read: {error.strerror}.",
             who="the platform engineer",
-            next_step="make it readable for the user that Airflow's API server runs as, and for nobody else",
+            next_step="make it readable only for the user that runs Airflow's API server",
         ) from error
 
 
@@ -332,7 +329,7 @@ def _json(value: dict[str, Any]) -> str:
 
 
 def _wait_for(tail: Tail | None, now: datetime, kind: str) -> None:
-    """Tell the caller to wait if the last entry's clock was a little ahead; much ahead is for the domain to refuse."""
+    """Make the caller wait if the last entry's clock was slightly ahead; the domain refuses a larger difference."""
     if tail and kind != CLOCK_CORRECTED and timedelta() < tail.at - now <= MAX_CLOCK_SKEW:
         raise _NotYet((tail.at - now).total_seconds())
 
@@ -344,7 +341,7 @@ def _head_problem(head: SignedHead, keys: Sequence[bytes]) -> Break | None:
     wanted = {"chain": head.chain, "sequence": head.sequence, "hash": head.hash}
     if claim is not None and {name: claim.get(name) for name in wanted} == wanted:
         return None
-    what = "has a signed head that says something else" if claim else "has a signed head that no known key signed"
+    what = "has a signature for other content" if claim else "has a signature of an unknown key"
     sentence = f"Entry {head.sequence} of the chain {head.chain} {what}."
     return Break(chain=head.chain, sequence=head.sequence, what="head", sentence=sentence)
 
@@ -356,7 +353,7 @@ def engine_of(url: str, variable: str) -> Engine:
     :raises AssetMissing: it is no URL.
     """
     try:
-        made = make_url(url)
+        parsed = make_url(url)
     except ArgumentError as error:
         raise AssetMissing(f"{variable} is not a URL such as postgresql://role:password@host/database.") from error
-    return _engine(made.set(drivername=_DRIVER))
+    return _engine(parsed.set(drivername=_DRIVER))

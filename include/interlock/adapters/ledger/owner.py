@@ -13,18 +13,19 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from interlock.domain.errors import AssetMissing, LedgerError
-from interlock.domain.ledger.chain import Entry, instant, unsigned_since
+from interlock.domain.ledger.chain import Entry, instant
+from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
 from ._database_errors import explain_errors
 from .ledger import BEING_SIGNED, Ledger, engine_of
-from .migrations import WITNESS, WRITER, migrate, open_doors
+from .migrations import WITNESS, WRITER, find_weaknesses, migrate
 
 OWNER_URL = "INTERLOCK_LEDGER_OWNER_URL"
 
 
 class Checked(NamedTuple):
-    """What a check found: a sentence for each chain that holds, and one for each problem."""
+    """The result of a check: a sentence for each intact chain, and for each problem."""
 
     chains: tuple[str, ...]
     problems: tuple[str, ...]
@@ -37,7 +38,7 @@ def migrate_database(url: str, writer: str = WRITER, witness: str = WITNESS) -> 
 
 
 def migrate_ledger(writer: str = WRITER, witness: str = WITNESS) -> str:
-    """Make or upgrade the tables of the ledger that the environment names; return their version."""
+    """Create or upgrade the tables of the ledger that the environment names; return their version."""
     return migrate_database(_url(), writer, witness)
 
 
@@ -48,7 +49,7 @@ def check_ledger(keys: Sequence[bytes], writer: str = WRITER) -> Checked:
     """
     engine = _engine()
     with explain_errors(), engine.connect() as connection:
-        problems = [f"{door}." for door in open_doors(connection, writer)]
+        problems = [f"{weakness}." for weakness in find_weaknesses(connection, writer)]
     chains: list[str] = []
     with Ledger(engine) as ledger:
         for chain in ledger.chains():
@@ -65,12 +66,12 @@ def check_ledger(keys: Sequence[bytes], writer: str = WRITER) -> Checked:
 def correct_clock(chain: str, *, actor: str, reason: str) -> Entry:
     """Record that the last entry of a chain has a wrong time, so that the chain goes on; return the record.
 
-    :raises LedgerError: there is no such chain.
+    :raises LedgerError: the chain does not exist.
     """
     with Ledger(_engine()) as ledger:
         last = ledger.last(chain)
         if last is None:
-            raise LedgerError(f"There is no chain {chain}.")
+            raise LedgerError(f"The ledger has no chain {chain}.")
         payload = {"reason": reason, "was": instant(last.at)}
         return ledger.append(chain, CLOCK_CORRECTED, payload, actor=actor, key=f"{CLOCK_CORRECTED}/{last.sequence}")
 
@@ -82,5 +83,5 @@ def _engine() -> Engine:
 def _url() -> str:
     url = os.environ.get(OWNER_URL)
     if not url:
-        raise AssetMissing(f"{OWNER_URL} is not set.", next_step="set it: postgresql://owner:password@host/database")
+        raise AssetMissing(f"{OWNER_URL} is not set.", next_step="set it to postgresql://owner:password@host/database")
     return url

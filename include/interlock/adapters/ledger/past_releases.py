@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 PREFIX = "release/"
 GONE = (AssetMissing, DigestMismatch, RequestRefused)
-"""What a table in the store may be: away, changed, or in a store that this one was before."""
+"""Errors of a table in the store: missing, changed, or in a store of an earlier configuration."""
 _TIER = re.compile(r"tier ([1-4])\b", re.IGNORECASE)
 
 M = TypeVar("M", bound=Model)
@@ -94,29 +94,29 @@ def _reviewed(entries: Iterable[Entry]) -> frozenset[str]:
 
 
 def facts_of(run: str, entries: Sequence[Entry], store: ArtifactStore, *, reviewed: bool) -> ReleaseFacts | None:
-    """Return what is known of a release that has ended; None of one that has not, and of a rollback.
+    """Return the facts of a release that has ended; None for an open release, and for a rollback.
 
     :param run: Dag and run.
     """
     kinds = {entry.kind: entry for entry in entries}  # of several of a kind, the last
     payloads = {kind: entry.payload for kind, entry in kinds.items()}
-    asked = payloads.get(RELEASE_REQUESTED)
+    request = payloads.get(RELEASE_REQUESTED)
     outcome = _read(Outcome, payloads.get(RELEASE_CLOSED))
-    if asked is None or outcome is None or asked.get("rollback"):
+    if request is None or outcome is None or request.get("rollback"):
         return None
     plan = _read(ReleasePlan, payloads.get(PLAN_MADE))
     return ReleaseFacts(
         service=outcome.service,
         run=run,
         version=outcome.version,
-        change_type=asked.get("change_type") or "normal",
+        change_type=request.get("change_type") or "normal",
         outcome=outcome.outcome,
         at=kinds[RELEASE_CLOSED].at,
         planned=plan is not None,
         reviewed=reviewed,
-        requested_by=asked.get("requested_by") or "",
-        answers=asked.get("risk") or {},
-        declared_risk=asked.get("declared_risk"),
+        requested_by=request.get("requested_by") or "",
+        answers=request.get("risk") or {},
+        declared_risk=request.get("declared_risk"),
         quality=dict(_observed(payloads, store)),
         **(_planned(plan) if plan else {}),
     )
@@ -152,7 +152,7 @@ def _of_tests(tables: Sequence[Blob], store: ArtifactStore) -> Iterator[tuple[st
     rows = [row for table in read if table is not None for row in rows_from_json(TestRow, table)]
     if None in read:
         return
-    # Of the kinds that are known to have run, the one with the fewest: releases before kinds were told apart have one.
+    # The kind with the fewest tests: releases from before kinds were distinguished have one kind.
     ran = Counter({row.kind: 0 for row in rows})
     ran.update(row.kind for row in rows if row.status != "skipped")
     yield "min_tests", float(min(ran.values(), default=0))

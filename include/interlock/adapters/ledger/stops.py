@@ -1,4 +1,4 @@
-"""Emergency stops in the ledger: declared as they are asked for, or by the run's task if that was not possible."""
+"""Emergency stops in the ledger: recorded with the request, or by the run's task if that was not possible."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def request_in(form: Mapping[str, Any], folder: Path) -> StopRequest:
 
 
 def declare(book: Book, request: StopRequest, by: str, run: tuple[str, str], *, actor: str) -> Entry:
-    """Put an emergency stop into the installation's chain, once for each run; again: the entry that is there.
+    """Record an emergency stop in the installation's chain once for each run, or return the existing entry.
 
     From then on no permit is given in its scope, and a wave that is under way halts before its next host.
 

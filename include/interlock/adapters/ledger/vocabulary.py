@@ -1,4 +1,4 @@
-"""What is made of the vocabulary of the ledger: the copies in the verifier and the console, and the JSON Schemas.
+"""Generated files of the ledger's vocabulary: the copies in the verifier and the console, and the JSON Schemas.
 
 The verifier is one file that imports nothing of Interlock, and the console is JavaScript, so both have a copy of what
 they need, between two markers. ``python -m interlock.adapters.ledger.vocabulary`` writes the copies and the schemas.
@@ -65,7 +65,7 @@ _BESIDE: dict[str, dict[str, Any]] = {
     },
     "version": {"type": "string", "title": "Version", "description": "The version that was released"},
 }
-"""The fields that payloads have beside those of their record."""
+"""The fields of payloads in addition to those of their record."""
 _REQUIRED = {
     kinds.PERMIT_ISSUED: ("envelope",),
     kinds.ROLLOUT_FROZEN: ("digest",),
@@ -73,10 +73,7 @@ _REQUIRED = {
     kinds.TRAIN_DEPARTED: ("digest",),
     kinds.RELEASE_REVIEWED: ("version",),
 }
-"""Those of them that every entry of a kind has."""
-
-
-# --- the copies ------------------------------------------------------------------------------------------------------
+"""The additional fields that every entry of a kind has."""
 
 
 def generated() -> dict[Path, str]:
@@ -123,9 +120,6 @@ def _quoted(text: str) -> str:
     return json.dumps(text)
 
 
-# --- the JSON Schemas ------------------------------------------------------------------------------------------------
-
-
 def record_of(kind: Kind) -> type[BaseModel] | None:
     """Return the record that is a kind's payload; None: no record describes it."""
     if not kind.record:
@@ -170,11 +164,8 @@ def _beside(kind: Kind) -> tuple[dict[str, Any], dict[str, Any]]:
     return {**fields, "entered": {"$ref": "#/$defs/Entered"}}, {"Entered": Entered.model_json_schema()}
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
 def write() -> list[Path]:
-    """Write the copies and the schemas that are not up to date, remove schemas of no kind; return which those were."""
+    """Write outdated copies and schemas, and remove schemas of unknown kinds; return their paths."""
     SCHEMAS.mkdir(parents=True, exist_ok=True)
     wanted = generated() | {SCHEMAS / name: text for name, text in schema_texts().items()}
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]

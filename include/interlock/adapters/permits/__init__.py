@@ -1,1 +1,1 @@
-"""Permits: issued, signed and used once; and the admission without which nothing connects to a host."""
+"""Permits: issued, signed and used once; and the admission that every connection to a host needs."""

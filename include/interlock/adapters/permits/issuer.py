@@ -1,4 +1,4 @@
-"""Permits: given, signed, used once; and the admission without which nothing connects to a host."""
+"""Permits: issued, signed and used once; and the admission that every connection to a host needs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _now() -> datetime:
 
 
 def signed_permits(entries: Iterable[Entry], key: bytes) -> tuple[Permit, ...]:
-    """Return the permits in a chain that the installation signed: whoever may write to the ledger cannot make one.
+    """Return the permits in a chain that the installation signed; write access to the ledger cannot issue one.
 
     :param key: the installation's public key, PEM.
     """
@@ -72,14 +72,14 @@ def signed_permits(entries: Iterable[Entry], key: bytes) -> tuple[Permit, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Somebody's right to change something: who entered, and with which token."""
+    """The right of a process to make a change: who entered, and with which token."""
 
     entered: Entered
     by: Admittance
 
 
 class PermitIssuer:
-    """Gives permits and takes them back used; each is an entry in its release's chain.
+    """Issues permits and records their use; each is an entry in its release's chain.
 
     :param actor: the task that asks, for the ledger; ``attempt``: which try of it.
     :param run: its run, if that is not the release's own: tries of several runs are not tries of one task.
@@ -119,9 +119,9 @@ class PermitIssuer:
         return Held(Entered(place=place, token=entry.sequence), by)
 
     def refuse_lost(self, held: Held, what: str) -> datetime:
-        """Return what time it is by the ledger, if nobody came after and the release has not ended; a finding if not.
+        """Return the ledger's time, if no later process came and the release is open; otherwise leave a finding.
 
-        :param what: is about to be done. :raises LostRight: somebody came after, or the release has ended.
+        :param what: the next action. :raises LostRight: a later process came, or the release has ended.
         """
         entered, by = held.entered, held.by
         now, (news, ends) = self._ledger.look((entered.place, NEWS, entered.token), (by.holder, RELEASE_CLOSED, 0))
@@ -162,7 +162,7 @@ class PermitIssuer:
         bundle: Sha256 | None = None,
         calendar: Answer | None = None,
     ) -> dict[str, Any]:
-        """Write, sign and record a permit; return its envelope. That it may be given is the caller's to have proven.
+        """Write, sign and record a permit; return its envelope. The caller has proven that it may be issued.
 
         :param service: whose hosts it is to change; none: it changes nothing, and gets no token.
         """
@@ -194,12 +194,12 @@ class PermitIssuer:
         return envelope
 
     def held_by(self, permit: Permit) -> Held | None:
-        """Return what a permit gives the right to, as whoever shows it; none: it changes nothing."""
+        """Return the right that a permit gives to its holder; none: it changes nothing."""
         if permit.entered is None:
             return None
         _, (there,) = self._ledger.look((permit.entered.place, ENVIRONMENT_ENTERED, permit.entered.token - 1))
         if not there or there[0].sequence != permit.entered.token:
-            raise DigestMismatch(f"The permit {permit.id[:8]} has a token that the ledger never gave.")
+            raise DigestMismatch(f"The permit {permit.id[:8]} has a token that the ledger did not issue.")
         by = Admittance.model_validate(there[0].payload)
         mine = {"task": self._task, "attempt": self._attempt, "purpose": permit.purpose, "permit": permit.id}
         return Held(permit.entered, by.model_copy(update=mine))
@@ -214,7 +214,7 @@ class PermitIssuer:
 
         payload = verify(envelope, self._signer.public_key)
         if envelope.get("payloadType") != PERMIT_TYPE:
-            raise DigestMismatch("What was shown as a permit is signed, and is something else.")
+            raise DigestMismatch("The signed document is not a permit.")
         permit = Permit.model_validate(json.loads(payload))
         refuse_unusable(permit, purposes=purposes, environment=environment, now=self._clock())
         try:
@@ -228,10 +228,10 @@ class PermitIssuer:
                 )
         except AlreadyRecorded as error:
             raise PolicyViolation(
-                f"The permit {permit.id[:8]} was used already: by {error.entry.actor}, {error.entry.at:%H:%M:%S} UTC.",
-                rule="a permit is used once",
+                f"The permit {permit.id[:8]} was already used by {error.entry.actor}, {error.entry.at:%H:%M:%S} UTC.",
+                rule="a permit can be used once",
                 who="the release manager",
-                next_step="run the task again: it asks for a new permit",
+                next_step="trigger the release again, which gets a new permit",
             ) from error
         return permit
 
@@ -279,16 +279,16 @@ class Admission:
         *,
         production: Production,
     ) -> Self:
-        """Admit to the hosts of an environment that nobody depends on.
+        """Admit to the hosts of a sandbox.
 
-        :param production: what belongs to production, and is not admitted to under whatever name.
-        :raises PolicyViolation: it is not one of those.
+        :param production: the resources of production, which are refused under any name.
+        :raises PolicyViolation: the environment is not a sandbox.
         """
         if environment not in SANDBOXES:
             raise PolicyViolation(
-                f"{environment} is not a sandbox: its hosts are reached with a permit only.",
-                rule=f"without a permit only {', '.join(sorted(SANDBOXES))} is reached",
-                who="nobody",
+                f"{environment} is not a sandbox: its hosts are accessed only with a permit.",
+                rule=f"only {', '.join(sorted(SANDBOXES))} is accessed without a permit",
+                who="no user",
             )
         return cls(environment, office=office, enter=enter, production=production)
 
@@ -307,7 +307,7 @@ class Admission:
 
     @property
     def held(self) -> Held | None:
-        """Who has entered where, and with which token; none: nobody yet, or nothing is changed."""
+        """The process that entered, the place and the token; none: none yet, or no change is planned."""
         return self._held
 
     @property
@@ -317,11 +317,11 @@ class Admission:
 
     @property
     def token(self) -> int:
-        """The token that hosts are shown; 0: none, and no host that has seen one lets it change anything."""
+        """The token for hosts; 0: none, with which a host that has seen a token refuses changes."""
         return self._held.entered.token if self._held else 0
 
     def begin(self) -> None:
-        """Get the permit before anything is prepared for its hosts; without one nothing is touched.
+        """Get the permit before the hosts are prepared; without a permit nothing is changed.
 
         :raises PolicyViolation: none is given, and why.
         """
@@ -336,7 +336,7 @@ class Admission:
             self._production.refuse(kind, name, what)
 
     async def admit(self, address: str) -> None:
-        """Let one connection to a host be opened, or its change begin, or raise: this is asked just before it is."""
+        """Allow a connection to a host, or the start of its change, or raise; called immediately before it."""
         if self._office is None and self.environment not in SANDBOXES:
             raise PolicyViolation(f"No permit was shown for {address} of {self.environment}.")
         self.refuse_production("address", address, f"the address {address}")
@@ -349,7 +349,7 @@ class Admission:
             refuse_other_host(self._permit, address)
 
     async def hold(self, what: str) -> None:
-        """Raise a LostRight if what was begun may not go on: somebody came after, or the release has ended.
+        """Raise a LostRight if a started change may not continue: another process came after, or the release has ended.
 
         What halts a rollout, and the end of a permit, is not asked here: a host that is being changed comes to an end.
 
@@ -377,7 +377,7 @@ class Admission:
         return self._office.refuse_lost(self._held, what)
 
     def _renew(self, now: datetime) -> None:
-        """Get the first permit, or another if the one before has ended by this machine's clock or by the ledger's."""
+        """Get the first permit, or a new one if the previous has expired by this machine's clock or the ledger's."""
         if self._office is None:
             return
         if self._enter is not None:
@@ -388,14 +388,14 @@ class Admission:
             self._looked = self._clock()  # all that a permit needs was looked at just now
 
     async def _asked(self, look: Callable[[str], None], what: str) -> None:
-        """Look once for all who ask until the look begins: each is answered by how things stand after they asked."""
+        """Check once for all waiting callers: each gets a result from after its call."""
         if look not in self._coming:
             self._coming[look] = asyncio.ensure_future(self._look(look, what))
         await asyncio.shield(self._coming[look])
 
     async def _look(self, look: Callable[[str], None], what: str) -> None:
         async with self._queue():
-            del self._coming[look]  # whoever asks from now on needs another
+            del self._coming[look]  # callers from now on need a new check
             await asyncio.to_thread(look, what)
 
     def _queue(self) -> asyncio.Lock:
@@ -403,7 +403,7 @@ class Admission:
         return self._turn
 
     async def _look_again(self) -> None:
-        """Raise if something halts the rollout now; one look serves the hosts of the next two seconds."""
+        """Raise if the rollout is halted now; one check covers the hosts of the next two seconds."""
         if self._halt is not None and self._clock() - self._looked > POLL_INTERVAL:
             await asyncio.to_thread(self._halt)
             self._looked = self._clock()

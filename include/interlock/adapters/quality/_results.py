@@ -50,7 +50,7 @@ def _failure(name: str, result: Mapping[str, Any]) -> FailedExpectation:
 def _rows(result: Mapping[str, Any]) -> tuple[str, ...]:
     """Name each row that broke an expectation, with its value; none if it was the table as a whole."""
     if raised := _exception_message(result["exception_info"]):
-        return (f"it could not be judged: {raised}",)
+        return (f"it could not be evaluated: {raised}",)
     details, column = result["result"], result["expectation_config"]["kwargs"].get("column")
     return tuple(_row(row["row"], row.get(column)) for row in details.get("unexpected_index_list", ()))
 

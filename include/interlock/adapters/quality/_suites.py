@@ -34,7 +34,7 @@ def read_suite(file: Path, parameters: Mapping[str, Any], demanded: frozenset[st
     try:
         plain = json.loads(file.read_text(encoding="utf-8"))
         if not plain["expectations"]:
-            raise ValueError("it expects nothing")
+            raise ValueError("it has no expectations")
         for expectation in plain["expectations"]:
             _refuse_unknown_parameters(expectation, parameters)
             _refuse_unknown_demands(expectation)

@@ -1,4 +1,4 @@
-"""The report of a canary: one page that loads nothing, with a plot of each metric as SVG."""
+"""The report of a canary: a self-contained page, with a plot of each metric as SVG."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Judgement by Great Expectations: tables in, failed expectations with the rows that broke them out.
+"""Evaluation by Great Expectations: from tables to failed expectations, with the failing rows.
 
-What is expected stands in ``expectations/<suite>.json``, as Great Expectations' own suites; how much is enough
-stands in the policy and reaches a suite as its parameters (``{"$PARAMETER": "max_p95_ms"}``). An expectation whose
+Expectations are in ``expectations/<suite>.json``, as Great Expectations' own suites; the thresholds
+are in the policy and reach a suite as its parameters (``{"$PARAMETER": "max_p95_ms"}``). An expectation whose
 ``meta`` has ``demanded`` is judged only if the policy demands one of what it names there.
 """
 
@@ -54,7 +54,7 @@ def suite_digests(suites: Path = EXPECTATIONS) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """What the policy says of how much is enough, and of what is demanded."""
+    """The thresholds and the required expectations of the policy."""
 
     thresholds: Thresholds
     demanded: Demanded
@@ -105,7 +105,7 @@ def judge(
 
 
 def _context(site: Path) -> EphemeralDataContext:
-    """Return a data context that keeps everything in memory but the site: no telemetry, no progress bars."""
+    """Return a data context in memory, except for the site: no telemetry, no progress bars."""
     import great_expectations
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -153,7 +153,7 @@ def _build_docs(context: EphemeralDataContext, site: Path, *, pages: int) -> Non
         raise ReleaseError(
             f"Great Expectations wrote {len(written)} of {pages} pages of data docs.",
             who="the platform engineer",
-            next_step="look for its error in the task's log",
+            next_step="find the error in the log of the task",
         )
 
 
@@ -166,7 +166,7 @@ def _run_id() -> RunIdentifier:
 
 
 def _share_left(rows: int, allowed: int) -> float:
-    """Return the share of rows that must hold when ``allowed`` of them need not."""
+    """Return the share of rows that must pass if ``allowed`` of them may fail."""
     return (rows - allowed) / rows if rows > allowed else 0.0
 
 

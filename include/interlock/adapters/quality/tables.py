@@ -23,7 +23,7 @@ DeriveOfAll = Callable[[Sequence[Row]], object]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How rows of one kind become a table that a suite can judge.
+    """Converts rows of one kind to a table for a suite.
 
     :param columns: column: pandas type.
     :param name: how a row is called, from its fields.
@@ -71,7 +71,7 @@ def _error_percent(row: Row, _: Thresholds) -> float:
 
 
 def _failed_requests(row: Row) -> str:
-    """Say what failed requests met: the number of them alone does not tell overload from a defect."""
+    """Describe the errors of failed requests: their number alone does not distinguish overload from a defect."""
     found: Mapping[str, int] = row.get("failures") or {}
     return f": {', '.join(f'{count} times {what}' for what, count in found.items())}" if found else ""
 
@@ -100,7 +100,7 @@ def _changed_percent(rows: Sequence[Row]) -> float | None:
 def _p95_ratio(row: Row, thresholds: Thresholds) -> float | None:
     """Return how many times as long p95 is; none where the policy holds nothing against the release.
 
-    That is a rise of few milliseconds, and a path that answered nobody before.
+    That is a rise of few milliseconds, and a path without an earlier answer.
     """
     rise = row["p95_rise_ms"]
     if rise is None or rise <= thresholds.max_p95_rise_ms or row["before_error_percent"] == 100:

@@ -27,7 +27,7 @@ from interlock.domain.errors import AssetMissing, DigestMismatch, TransientError
 
 ALGORITHM = "ECDSA_SHA_256"
 MAX_MESSAGE_BYTES = 4096
-"""Bytes that KMS takes as a message; of more, it takes the digest."""
+"""Maximum bytes of a message for KMS; of larger messages it signs the digest."""
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of the curve P-256: for each signature (r, s), (r, ORDER - s) is another."""
 PASSING = ("ThrottlingException", "LimitExceededException", "KMSInternalException", "DependencyTimeoutException")
@@ -62,9 +62,9 @@ class KmsKey(SecureSigner):
         raise NotImplementedError("a key in KMS is opened with a client: see signing.load_signer")
 
     def sign(self, payload: bytes) -> Signature:
-        """Have KMS sign bytes; DigestMismatch if what it returns does not hold.
+        """Have KMS sign bytes; DigestMismatch if the returned signature is not valid.
 
-        Of the two numbers that hold, the lower is taken: nobody can then change a signature that still holds.
+        Of the two valid numbers, the lower is used, so that a signature has only one valid form.
         """
         short = len(payload) <= MAX_MESSAGE_BYTES
         message = {"Message": payload, "MessageType": "RAW"}
@@ -77,17 +77,17 @@ class KmsKey(SecureSigner):
             self.key.verify(signature, payload, ECDSA(SHA256()))
         except InvalidSignature as error:
             raise DigestMismatch(
-                f"KMS returned a signature that does not hold for the key {self._key_id}.",
-                rule="what is signed can be proven with the public key",
-                who="whoever runs this installation",
-                next_step="look whether the alias was given to another key meanwhile, and try again",
+                f"KMS returned a signature that is not valid for the key {self._key_id}.",
+                rule="each signature is verified with the public key",
+                who="the operators of this installation",
+                next_step="check whether the alias was assigned to another key, and try again",
             ) from error
         return Signature(self._public.keyid, signature.hex())
 
 
 @contextmanager
 def _explained(key_id: str) -> Iterator[None]:
-    """Turn boto3's errors into ours: try again, or somebody has to do something."""
+    """Convert boto3's errors to ours: try again, or a person has to act."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
     try:
@@ -109,6 +109,6 @@ def _unfit(key_id: str, what: str) -> AssetMissing:
         f"The signing key {key_id} in KMS {what}.",
         rule="records are signed with a key of the spec ECC_NIST_P256 and the usage SIGN_VERIFY "
         "(kms:GetPublicKey and kms:Sign)",
-        who="whoever runs this installation",
-        next_step="make such a key or allow its use, or correct the connection interlock_signing_key",
+        who="the operators of this installation",
+        next_step="create such a key, allow its use, or correct the connection interlock_signing_key",
     )

@@ -54,7 +54,7 @@ class Signer:
         self._signer = key if isinstance(key, KmsKey) else CryptoSigner(key)
         public = key.key if isinstance(key, KmsKey) else key.public_key()
         self.public_key: bytes = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        """The public key, as PEM: what :func:`verify` takes."""
+        """The public key as PEM, for :func:`verify`."""
 
     @property
     def key_id(self) -> str:
@@ -82,9 +82,9 @@ def open_signer(connection: Any) -> Signer:
         return load_signer(uri)
     if connection.conn_type != "aws":
         raise AssetMissing(
-            f"The key {uri} is in KMS, and {_SETTINGS} is of type {connection.conn_type}, not aws.",
-            who="whoever may edit Airflow connections",
-            next_step="make its type aws, with region_name in its extra",
+            f"The key {uri} is in KMS, but {_SETTINGS} has the type {connection.conn_type} instead of aws.",
+            who="the platform engineer",
+            next_step="set its type to aws, with region_name in its extra",
         )
     region = re.match(r"arn:[^:]*:kms:([^:]+):", kms_key_id(uri))
     return load_signer(uri, kms=aws_client(connection, "kms", region=region[1] if region else None))
@@ -113,7 +113,7 @@ def load_signer(uri: str, *, kms: Any = None) -> Signer:
     if parts.scheme != "file" or parts.netloc or not path.is_absolute():
         raise AssetMissing(
             f"{uri!r} does not name a signing key: it must be file: and an absolute path, or awskms:/// and a key.",
-            who="whoever may edit Airflow connections",
+            who="the platform engineer",
             next_step=f"correct the host of {_SETTINGS}",
         )
     pem = _read_private(path)
@@ -133,7 +133,7 @@ def kms_key_id(uri: str) -> str:
     if parts.netloc or parts.query or parts.fragment or not _KMS_KEY.fullmatch(key_id):
         raise AssetMissing(
             f"{uri!r} does not name a key in KMS: it must be awskms:/// and key id, alias/…, or the ARN of either.",
-            who="whoever may edit Airflow connections",
+            who="the platform engineer",
             next_step=f"correct the host of {_SETTINGS}",
         )
     return key_id
@@ -165,15 +165,15 @@ def verify(envelope: Mapping[str, Any] | bytes, public_key: bytes) -> bytes:
         opened.verify([_ours(key)], threshold=1)
     except (VerificationError, FormatError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DigestMismatch(
-            f"The signature does not hold: {error}.",
-            rule="a record counts only as it was signed",
-            next_step="find out who changed it, or take the public key of the installation that signed it",
+            f"The signature is not valid: {error}.",
+            rule="a record counts only with a valid signature",
+            next_step="have the change investigated, or use the public key of the installation that signed it",
         ) from error
     return bytes(opened.payload)
 
 
 def said(envelope: Any, public_key: bytes, payload_type: str) -> Any:
-    """Return what the JSON in an envelope says; None: it is of another type, or the key did not sign it."""
+    """Return the JSON content of an envelope; None: it has another type, or the key did not sign it."""
     if isinstance(envelope, dict) and envelope.get("payloadType") == payload_type:
         with suppress(DigestMismatch, ValueError):
             return json.loads(verify(envelope, public_key))
@@ -198,12 +198,12 @@ def _ours(key: object) -> SSlibKey:
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return SSlibKey.from_crypto(key)
     if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("records are signed with Ed25519 or ECDSA on P-256, and the public key is of another kind")
+        raise ValueError("records are signed with Ed25519 or ECDSA on P-256, but the public key is of another kind")
     return SSlibKey.from_crypto(key)
 
 
 def _read_private(path: Path) -> bytes:
-    """Read a file that nobody but its owner may read; what is checked is what is read."""
+    """Read a file that only its owner can read; the check and the read use the same open file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -212,10 +212,10 @@ def _read_private(path: Path) -> bytes:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
         if mode & 0o077:
             raise PolicyViolation(
-                f"The signing key {path} has mode {mode:o}: others than its owner may read or change it.",
+                f"The signing key {path} has mode {mode:o}: users other than its owner can read or change it.",
                 rule="a signing key has mode 600",
-                who="whoever runs this installation",
-                next_step="make a new key: this one may be known to others; then chmod 600",
+                who="the operators of this installation",
+                next_step="create a new key, because this key may be compromised; then chmod 600",
             )
         return file.read(65536)
 
@@ -239,7 +239,7 @@ def _write_once(path: Path, data: bytes, mode: int) -> None:
 def _no_key(path: Path, what: str) -> AssetMissing:
     return AssetMissing(
         f"The signing key {path} {what}.",
-        rule="what is built and decided is signed",
-        who="whoever runs this installation",
-        next_step=f"make one with the set-up, or correct the host of {_SETTINGS}",
+        rule="artifacts and decisions are signed",
+        who="the operators of this installation",
+        next_step=f"create a key with the setup, or correct the host of {_SETTINGS}",
     )

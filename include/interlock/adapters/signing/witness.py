@@ -1,4 +1,4 @@
-"""Signatures of what came in at Airflow's API, and of the questions that people are asked.
+"""Signatures of requests and answers at Airflow's API, and of the questions to people.
 
 What people asked for and answered is signed by the API server, with a key that no task can read; so neither Airflow's
 database nor the ledger's, written by somebody else, makes an answer. The words of questions are signed where they were
@@ -33,7 +33,7 @@ def witness_signer() -> Signer:
     """Return what the API server signs with; AssetMissing if this is not an API server that was given a key."""
     uri = os.environ.get(KEY)
     if not uri:
-        raise _not_set(KEY, "set it for Airflow's API server, and for nothing else, to the URI of a key")
+        raise _not_set(KEY, "set it to the URI of a key, for Airflow's API server only")
     return open_key(uri)
 
 
@@ -50,15 +50,15 @@ def witness_key() -> bytes:
 
 def _not_set(name: str, next_step: str) -> AssetMissing:
     return AssetMissing(
-        f"{name} names no key that can be used.",
-        rule="an answer counts if Airflow's API server signed it as it came in (docs/platform-engineer.md)",
+        f"{name} does not name a usable key.",
+        rule="an answer counts only with a signature of Airflow's API server (docs/platform-engineer.md)",
         who="the platform engineer",
         next_step=next_step,
     )
 
 
 def as_witnessed(kind: str, chain: str, what: Model, at: datetime, signer: Signer) -> dict[str, Any]:
-    """Return the payload of an entry about what came in at the API at an instant, with its signature."""
+    """Return the signed payload of an entry about a request or an answer at the API at an instant."""
     plain = what.model_dump(mode="json")
     return {**plain, ENVELOPE: signer.sign(canonical_bytes(_claim(kind, chain, instant(at), plain)), WITNESS_TYPE)}
 
@@ -106,5 +106,5 @@ def _holds(entry: Entry, key: bytes) -> bool:
 
 
 def _signed(entry: Entry, key: bytes, payload_type: str) -> Any:
-    """Return what the signature of an entry is about; None: it has none that holds."""
+    """Return the signed content of an entry; None: it has no valid signature."""
     return said(entry.payload.get(ENVELOPE), key, payload_type)

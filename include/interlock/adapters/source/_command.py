@@ -43,7 +43,7 @@ _SETTINGS = (
 
 
 def _environment() -> dict[str, str]:
-    """Return what git sees: nothing of the user's or the machine's settings."""
+    """Return the environment of git, without settings of the user or the machine."""
     names = [*_PASSED_ON, *_PROXIES, *(name.upper() for name in _PROXIES)]
     return {name: os.environ[name] for name in names if name in os.environ} | {
         "HOME": "/nonexistent",
@@ -65,7 +65,7 @@ def git_output(
     *arguments: str,
     seconds: float = _LOCAL_TIMEOUT_SECONDS,
     environ: Mapping[str, str] | None = None,
-    about: str = "git could not do its work",
+    about: str = "the git command failed",
     largest: int | None = None,
 ) -> bytes:
     """Run git and return what it printed.
@@ -82,7 +82,7 @@ def run_git(
     allowed: Sequence[int] = (0,),
     seconds: float = _LOCAL_TIMEOUT_SECONDS,
     environ: Mapping[str, str] | None = None,
-    about: str = "git could not do its work",
+    about: str = "the git command failed",
     largest: int | None = None,
     stop: bool = False,
 ) -> processes.Finished:
@@ -103,9 +103,9 @@ def run_git(
     if done.code not in allowed and _too_large(done):
         raise SourceError(
             f"{about}: it is more than {largest:,} bytes.",
-            rule="a fetch is bounded, so that no repository fills the disk",
-            who="whoever owns the repository",
-            next_step="take the large files out of its history (git filter-repo), and keep them in a registry",
+            rule="the size of a fetch is limited, so that a repository cannot fill the disk",
+            who="the owner of the repository",
+            next_step="remove the large files from its history (git filter-repo), and store them in a registry",
         )
     if done.timed_out:
         raise TransientError(f"{about}: git took longer than {seconds:.0f} s.", next_step="try again")
@@ -128,8 +128,8 @@ def _refusal(about: str, said: str) -> SourceError | TransientError:
         return _explain_foreign_owner(about, found[1])
     return SourceError(
         text,
-        who="whoever may edit Airflow connections, or owns the repository",
-        next_step="check the address, and that this machine may read it",
+        who="the platform engineer, or the owner of the repository",
+        next_step="check the address, and that this machine has read access",
     )
 
 
@@ -141,9 +141,10 @@ def _explain_foreign_owner(about: str, place: str) -> SourceError:
     except (KeyError, OSError):
         owner = f"account {path.stat().st_uid}" if path.exists() else "another account"
     return SourceError(
-        f"{about}: {place} belongs to {owner}, and Interlock runs as account {os.geteuid()}.",
-        rule="git reads a folder of this machine only if it belongs to who reads it: its settings could run commands",
+        f"{about}: {place} belongs to {owner}, but Interlock runs as account {os.geteuid()}.",
+        rule="git reads a local repository only if it belongs to the same account, because its settings could run "
+        "commands",
         who="the platform engineer",
-        next_step=f"give it to this account (chown --recursive {os.geteuid()} {place}), or name it in the connection "
-        "by ssh or https; git's own settings of safe folders are not read by Interlock",
+        next_step=f"change its owner to this account (chown --recursive {os.geteuid()} {place}), or name it in the "
+        "connection by ssh or https; git's own settings of safe folders are not read by Interlock",
     )

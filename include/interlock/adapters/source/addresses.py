@@ -26,7 +26,7 @@ def public_url(url: str) -> str:
 
 
 def _parse_url(url: str) -> SplitResult | None:
-    """Take a URL apart; None if it is none, or has characters that have no place in one."""
+    """Parse a URL; None if it is not a URL, or has invalid characters."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -48,17 +48,17 @@ def fetch_address(url: str, login: str | None, password: str | None) -> tuple[st
     raise SourceError(
         f"{public_url(url)!r} is not the address of a repository.",
         rule=f"a repository is fetched by {', '.join(SCHEMES)} only",
-        who="whoever may edit Airflow connections",
+        who="the platform engineer",
         next_step="correct the host of the source's connection",
     )
 
 
 def credential_settings(address: str, login: str | None, password: str | None) -> dict[str, str]:
-    """Return settings that answer git's question for a password, for this one host."""
+    """Return settings that give git the password for this one host."""
     if not password or not address.startswith("https://"):
         return {}
     parts = urlsplit(address)
-    # The answer is read from the environment, which only this user's processes see.
+    # The password is in the environment, which only this user's processes can read.
     helper = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$SOURCE_LOGIN" "$SOURCE_PASSWORD"; }; f'
     return {
         "GIT_CONFIG_COUNT": "1",

@@ -1,4 +1,4 @@
-"""Git: what a ref means, what changed between two commits, and a clean checkout of one.
+"""Git: the commit of a ref, the changes between two commits, and a clean checkout.
 
 Git runs as a command, with no configuration but what is given here: no system or user settings, no hooks, no prompts,
 no helpers, and only the transports https, ssh, file and git. A repository is first fetched whole into a bare folder of
@@ -32,14 +32,14 @@ MAX_CHECKOUT_BYTES = 1024**3
 MAX_FILES = 200_000
 """Files that a commit may have: as many as a bundle."""
 MAX_FETCH_BYTES = 4 * 1024**3
-"""Bytes that one fetch of a repository may bring."""
+"""Maximum bytes of one fetch of a repository."""
 _LATEST = 4354819198  # 2107-12-31: the latest time that every archive format can write
 _AUTHOR_TRAILERS = re.compile(
     r"^[ \t>*-]*(?:co-?-?(?:authored|developed|committed|written)|authored|author|committed|signed-off|pair(?:ed)?"
     r"(?:-programmed)?)(?:-(?:by|with))?[ \t]*:(.*)$",
     re.IGNORECASE | re.MULTILINE,
 )
-"""Trailers of a commit that name people who made it, and not only looked at it; a squash leaves them anywhere."""
+"""Trailers of a commit that name its authors, not its reviewers; a squash may leave them anywhere."""
 _ADDRESS = re.compile(r"[^\s<>,;()\"']+@[^\s<>,;()\"']+")
 _SHA = re.compile(r"^[0-9a-f]{40}$")
 
@@ -61,15 +61,15 @@ class Repository:
         if not found:
             raise SourceError(
                 f"{self.url} has no tag, branch or commit {ref!r}.",
-                who="whoever may push to the repository",
+                who="a person who can push to the repository",
                 next_step="push it, or correct the spelling",
             )
         if len(set(found.values())) > 1:
             meanings = ", ".join(f"{what} is {sha[:12]}" for what, sha in found.items())
             raise SourceError(
-                f"{ref!r} means more than one commit of {self.url}: {meanings}.",
+                f"{ref!r} is ambiguous in {self.url}: {meanings}.",
                 rule="a release names one commit",
-                next_step="write refs/tags/…, refs/heads/… or all 40 digits of the commit",
+                next_step="use refs/tags/…, refs/heads/… or all 40 digits of the commit",
             )
         return self._commit(next(iter(found.values())))
 
@@ -91,7 +91,7 @@ class Repository:
         return parse_commits(listed), count
 
     def authors(self, since: str | None, until: str) -> tuple[str, ...]:
-        """Return the e-mail addresses of everybody who had a hand in one of the commits, however many there are.
+        """Return the e-mail addresses of all people who contributed to the commits, however many there are.
 
         That is who wrote it, who committed it, and whom its trailers name beside them: who wrote with them, or signed
         it off as theirs to give.
@@ -126,13 +126,13 @@ class Repository:
         return tuple(sorted(listed.decode(errors="replace").splitlines()))
 
     def checkout(self, sha: str, folder: Path) -> None:
-        """Make a clean, detached clone of one commit at ``folder``, which must not exist or be empty.
+        """Create a clean, detached clone of one commit at ``folder``, which must not exist or be empty.
 
         Every file has the commit's time as its own, so that archives made of them do not differ from build to build.
         """
         self._refuse_contents(self._checked(sha))
         if folder.exists() and any(folder.iterdir()):
-            raise SourceError(f"{folder} is not empty.", rule="a build starts from a clean checkout")
+            raise SourceError(f"{folder} is not empty.", rule="a build starts with a clean checkout")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".checkout-") as aside:
             clone = Path(aside) / "clone"
@@ -155,7 +155,7 @@ class Repository:
         if name != os.fsencode(path) or mode not in ("100644", "100755"):
             raise SourceError(
                 f"{self.url} has no file {path!r} at commit {sha[:12]}.",
-                next_step="commit the file, or name another one in the service's YAML",
+                next_step="commit the file, or name another file in the service's YAML",
             )
         if int(size) > _FILE_CAP:
             raise SourceError(f"{path!r} at commit {sha[:12]} has {size} bytes; at most {_FILE_CAP} are read.")
@@ -181,7 +181,7 @@ class Repository:
         return found
 
     def _find_abbreviated(self, ref: str) -> dict[str, str]:
-        """Find commits whose id begins so and that a branch or tag still holds."""
+        """Find commits with an id prefix that a branch or tag still contains."""
         prefix = ref.lower()
         if not re.fullmatch(r"[0-9a-f]{7,40}", prefix):
             return {}
@@ -205,7 +205,8 @@ class Repository:
         if kind.output.strip() != b"commit":
             raise SourceError(
                 f"{self.url} has no commit {sha}.",
-                next_step="push the branch that holds it; if history was rewritten, release a commit of the new one",
+                next_step="push the branch that contains it; if the history was rewritten, release a commit of the "
+                "new history",
             )
         return sha
 
@@ -221,15 +222,16 @@ class Repository:
                 f"Commit {sha[:12]} of {self.url} has {len(entries):,} files with {size:,} bytes in all.",
                 rule=f"a checkout has at most {MAX_FILES:,} files and {MAX_CHECKOUT_BYTES:,} bytes",
                 who="the service's team",
-                next_step="keep large files in a registry or an artifact store, and let the build fetch them by digest",
+                next_step="store large files in a registry or an artifact store, and have the build fetch them by "
+                "digest",
             )
         found = [os.fsdecode(name) for fields, _, name in entries if fields.startswith(b"160000 ")]
         if found:
             raise SourceError(
                 f"Commit {sha[:12]} of {self.url} has submodules: {', '.join(found)}.",
-                rule="what is built comes from the repository that the catalogue names, and from no other",
+                rule="a build uses only the repository that the catalogue names",
                 who="the service's team",
-                next_step="put the code into the repository (git subtree), or depend on a published package of it",
+                next_step="add the code to the repository (git subtree), or use a published package of it",
             )
 
     def _git(self, *arguments: str) -> bytes:
@@ -277,7 +279,7 @@ def _check_ref(ref: str) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time write into ``folder``; take away the lock files that a killed git left."""
+    """Let one process at a time write to ``folder``; remove the lock files of a killed git."""
     with open(folder.with_name(folder.name + ".lock"), "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for stale in folder.rglob("*.lock"):
@@ -290,9 +292,9 @@ def _refuse_lfs(checkout: Path) -> None:
     if names := [os.fsdecode(name) for name in found if name]:
         raise SourceError(
             f"The commit keeps files in Git LFS: {', '.join(names[:5])}.",
-            rule="what is built comes from the repository that the catalogue names, and from no other",
+            rule="a build uses only the repository that the catalogue names",
             who="the service's team",
-            next_step="commit the files themselves, or let the build fetch them by digest",
+            next_step="commit the files themselves, or have the build fetch them by digest",
         )
 
 

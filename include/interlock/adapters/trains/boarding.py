@@ -68,7 +68,7 @@ class Platform:
         return {one.service: self.look_for(train, one) for one in train.passengers}
 
     def look_for(self, train: Train, passenger: TrainPassenger) -> Found:
-        """Say which version of one service would board now, or why none would.
+        """Return which version of one service would board now, or why none would.
 
         :raises TransientError: its repository cannot be reached.
         """
@@ -89,7 +89,7 @@ class Platform:
     def _choice(self, train: Train, passenger: TrainPassenger, repository: Repository) -> Choice:
         if passenger.named is not None:
             named = passenger.named
-            return Choice(named.ref, named.version, f"the train's file names it, by {named.by}", named.by)
+            return Choice(named.ref, named.version, f"named in the train's file by {named.by}", named.by)
         if passenger.tags is not None:
             return highest(repository.tags(), passenger.tags)
         return self._accepted(train, passenger.service)
@@ -109,7 +109,7 @@ class Platform:
                 found = at, Choice(plan["commit"]["sha"], plan["version"], why)
         if found is None:
             after = f" since the train took it, at {since:%Y-%m-%d %H:%M} UTC" if since else ""
-            raise NotReady(f"nothing of it was accepted{after}")
+            raise NotReady(f"no release of it was accepted{after}")
         return found[1]
 
     def _taken_last(self, train: Train, service: str) -> datetime | None:
@@ -164,24 +164,24 @@ class Platform:
 
 
 def deployed_last(ledger: Chains, service: str) -> tuple[str, str] | None:
-    """Return version and commit of what was deployed last, by the ledger; None: nothing was."""
+    """Return version and commit of the last deployed release, by the ledger; None: none was deployed."""
     deployed = deployments.deployments(ledger.entries(INSTALLATION, kind=RELEASE_ENDED), service)
     if not deployed:
         return None
     told = deployed[-1]
-    made = ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind=PLAN_MADE)
-    return (told["version"], made[-1].payload["commit"]["sha"]) if made else None
+    plans = ledger.entries(release_chain(*str(told["run"]).split("/", 1)), kind=PLAN_MADE)
+    return (told["version"], plans[-1].payload["commit"]["sha"]) if plans else None
 
 
 def unusable(catalogue: Catalogue, service: str) -> str:
     """Say why a service's file cannot be used; empty: it can."""
     if service in catalogue.services:
         return ""
-    return f"its file cannot be used: {catalogue.broken.get(service, 'there is no such service')}"
+    return f"its file cannot be used: {catalogue.broken.get(service, 'the service does not exist')}"
 
 
 def highest(tags: Sequence[str], pattern: str) -> Choice:
-    """Return the highest version among the tags like a pattern; NotReady if none is.
+    """Return the highest version among the tags with a pattern; NotReady if there is none.
 
     A tag may begin with v; pre-releases board only if the pattern says so, with a hyphen.
     """
@@ -192,17 +192,17 @@ def highest(tags: Sequence[str], pattern: str) -> Choice:
     ]
     final = [one for one in found if not one[0].prerelease or "-" in pattern]
     if not final:
-        raise NotReady(f"no tag like {pattern} is a version")
+        raise NotReady(f"no tag with the pattern {pattern} is a version")
     version, tag = max(final)
-    return Choice(tag, str(version), f"the highest version among the tags like {pattern}")
+    return Choice(tag, str(version), f"the highest version among the tags with the pattern {pattern}")
 
 
 def _nothing_new(choice: Choice, commit: Commit, runs: tuple[str, str]) -> str:
     version, deployed = runs
     if (choice.version, commit.sha) == (version, deployed):
-        return f"{version} runs already, and is what would board"
+        return f"{version}, the version that would board, already runs"
     if is_version(version) and bump(version, choice.version) == "downgrade":
-        return f"{version} runs already, and {choice.version} is what would board"
+        return f"{version} already runs, but {choice.version} would board"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The journeys of trains, as the ledger has them: when each was to depart, whether it did, and how it arrived."""
+"""The runs of trains, from the ledger: the planned departure, whether it departed, and how it arrived."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from interlock.domain.trains.manifest import PlannedRun
 class TrainHistory:
     """A run of a train.
 
-    :ivar voyage: none: it never opened boarding.
+    :ivar planned_run: none: it never opened boarding.
     :ivar departed: when it did; none: it did not, or not yet.
     :ivar arrival: what became of it; none: that is not on record.
     :ivar ended: when that was recorded.
@@ -30,7 +30,7 @@ class TrainHistory:
     chain: str
     dag_id: str
     run_id: str
-    voyage: PlannedRun | None = None
+    planned_run: PlannedRun | None = None
     departed: datetime | None = None
     arrival: Arrival | None = None
     ended: datetime | None = None
@@ -41,21 +41,21 @@ class TrainHistory:
         return f"{self.dag_id}/{self.run_id}"
 
 
-def journeys(ledger: Chains) -> list[TrainHistory]:
-    """Return all journeys of trains that left anything."""
+def train_histories(ledger: Chains) -> list[TrainHistory]:
+    """Return all runs of trains with records."""
     runs = ((chain, run_of(chain)) for chain in ledger.chains())
     each = ((chain, run) for chain, run in runs if run is not None and run[0].startswith(TRAINS))
-    return [_journey(chain, *run, ledger.entries(chain, kind=family(TRAIN_OPENED))) for chain, run in each]
+    return [_history(chain, *run, ledger.entries(chain, kind=family(TRAIN_OPENED))) for chain, run in each]
 
 
-def _journey(chain: str, dag_id: str, run_id: str, entries: Sequence[Entry]) -> TrainHistory:
+def _history(chain: str, dag_id: str, run_id: str, entries: Sequence[Entry]) -> TrainHistory:
     last = {entry.kind: entry for entry in entries}
     opened, departed, arrived = (last.get(kind) for kind in (TRAIN_OPENED, TRAIN_DEPARTED, TRAIN_ARRIVED))
     return TrainHistory(
         chain=chain,
         dag_id=dag_id,
         run_id=run_id,
-        voyage=PlannedRun.from_xcom(opened.payload) if opened else None,
+        planned_run=PlannedRun.from_xcom(opened.payload) if opened else None,
         departed=departed.at if departed else None,
         arrival=Arrival.from_xcom(arrived.payload) if arrived else None,
         ended=arrived.at if arrived else None,
@@ -63,37 +63,37 @@ def _journey(chain: str, dag_id: str, run_id: str, entries: Sequence[Entry]) -> 
 
 
 def made_up_to(found: Iterable[TrainHistory]) -> dict[str, datetime]:
-    """Return, by the train's name, the last departure for which its timetable made a run.
+    """Return the last departure for which a timetable created a run, by the train's name.
 
     What the cadence planned up to then is over, also if it was moved: the timetable makes no run for it again.
     """
-    made: dict[str, datetime] = {}
+    planned: dict[str, datetime] = {}
     for one in found:
-        if one.voyage is not None and not one.voyage.asked_by:
-            name = one.voyage.train
-            made[name] = max(made.get(name, one.voyage.departure), one.voyage.departure)
-    return made
+        if one.planned_run is not None and not one.planned_run.asked_by:
+            name = one.planned_run.train
+            planned[name] = max(planned.get(name, one.planned_run.departure), one.planned_run.departure)
+    return planned
 
 
 def id_of(one: TrainHistory, trains: Mapping[str, Train]) -> str:
-    """Return what names a journey in a calendar: of one that the timetable made, the departure that it was planned as.
+    """Return the calendar id of a train run: the planned departure, if the timetable created the run.
 
-    So what was planned, is under way and has arrived is one event, also for whoever subscribed to it.
+    So a planned, a running and an arrived train are one event, also for subscribers of the calendar.
     """
-    if one.voyage is None or one.voyage.asked_by:
+    if one.planned_run is None or one.planned_run.asked_by:
         return one.chain
-    return id_of_departure(one.voyage.train, planned_as(one.voyage, trains))
+    return id_of_departure(one.planned_run.train, planned_as(one.planned_run, trains))
 
 
 def id_of_departure(train: str, plan: datetime) -> str:
-    """Return what names a departure in a calendar: by when it was planned, so that one that is moved stays the same."""
+    """Return the calendar id of a departure, from its planned time, so that a moved departure keeps its id."""
     return f"train/{train}/{plan.astimezone(UTC).isoformat()}"
 
 
-def planned_as(voyage: PlannedRun, trains: Mapping[str, Train]) -> datetime:
-    """Return when a departure was planned, by the cadence as it is now: a moved one never comes up to the next one."""
-    train, at = trains.get(voyage.train), voyage.departure
-    if train is None or voyage.asked_by:
+def planned_as(planned_run: PlannedRun, trains: Mapping[str, Train]) -> datetime:
+    """Return when a departure was planned, by the current cadence: a moved departure never reaches the next one."""
+    train, at = trains.get(planned_run.train), planned_run.departure
+    if train is None or planned_run.asked_by:
         return at
     before = planned_departures(train, at - train.freeze.farthest - timedelta(microseconds=1))
     return max(takewhile(lambda plan: plan <= at, before), default=at)

@@ -172,9 +172,6 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# --- what a body names -----------------------------------------------------------------------------------------------
-
-
 def _narrowed(target: Target, names: Mapping[str, Any]) -> Target:
     def said(name: str, known: str | None) -> str | None:
         value = names.get(name)

@@ -151,9 +151,6 @@ def _nothing_of_run(one: Item) -> dict[str, str]:
     return {"dag_id": "", "run_id": "", "about": ""} if one.run_id else {"dag_id": ""}
 
 
-# --- tokens ----------------------------------------------------------------------------------------------------------
-
-
 def token_of(user: str, until: datetime) -> str:
     """Return the token with which a user's feed is read until an instant; empty: Airflow has no secret for it."""
     said = f"{user}~{until:%Y%m%d}"

@@ -21,9 +21,9 @@ from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, ACCOUNT_KNOWN
 
 DOUBTED = "account_doubted"
-"""How the finding about an account is called."""
+"""The kind of the finding about an account."""
 CLERK = "board_clerk"
-"""The service account that closes questions which need no answer any more; its answers never count."""
+"""The service account that closes questions which no longer need an answer; its answers never count."""
 
 
 class Account(Model):
@@ -31,29 +31,29 @@ class Account(Model):
 
     user: str
     number: str
-    since: AwareDatetime | None = Field(description="When it was made; none: not known")
+    since: AwareDatetime | None = Field(description="Creation time; none: not known")
     secret: Sha256 | None = Field(description="Digest of what proves the password; none: it logs in elsewhere")
 
     @property
     def digest(self) -> Sha256:
-        """Return what changes if it is another account, or has another password."""
+        """Return a value that changes if the account is created again or its password changes."""
         return sha256_of(self)
 
     def payload(self) -> dict[str, Any]:
-        """Return it as the ledger has it: nothing that proves a password."""
+        """Return the account for the ledger, without the digest that proves the password."""
         since = self.since.isoformat() if self.since else None
         return {"user": self.user, "number": self.number, "since": since, "account": self.digest}
 
 
 def is_of(entry: Entry, user: str) -> bool:
-    """Tell whether an entry is about somebody's account."""
+    """Tell whether an entry is about the account of a user."""
     evidence = entry.payload.get("evidence")
     payload = evidence if entry.payload.get("found") == DOUBTED and isinstance(evidence, dict) else entry.payload
     return payload.get("user") == user and "account" in payload
 
 
 def doubt(account: Account, asked_at: AwareDatetime, entries: Iterable[Entry]) -> str:
-    """Say why an account is doubted; empty: it is not.
+    """Return why an account is in doubt; empty if it is not.
 
     :param asked_at: when it was asked.
     :param entries: the installation's about accounts.
@@ -62,45 +62,48 @@ def doubt(account: Account, asked_at: AwareDatetime, entries: Iterable[Entry]) -
     if any(entry.kind == ACCOUNT_CONFIRMED and entry.payload["account"] == account.digest for entry in own):
         return ""
     if account.since is None or account.since > asked_at:
-        when = f"at {account.since:%Y-%m-%d %H:%M:%S} UTC, after it was asked" if account.since else "nobody knows when"
-        return f"The account of {account.user} was made {when}."
+        when = (
+            f"at {account.since:%Y-%m-%d %H:%M:%S} UTC, after the question" if account.since else "at an unknown time"
+        )
+        return f"The account of {account.user} was created {when}."
     known = [entry.payload for entry in own if entry.kind == ACCOUNT_KNOWN]
     if not known or any(one["account"] == account.digest for one in known):
         return ""
     if all(one["number"] != account.number for one in known):
-        return f"The account of {account.user} was deleted and made anew."
-    return f"The password of {account.user} was set anew; whether by {account.user} cannot be told."
+        return f"The account of {account.user} was deleted and created again."
+    return f"The password of {account.user} was reset. Interlock cannot tell whether {account.user} did it."
 
 
 def refusal(why: str) -> str:
-    """Say what follows from a doubt, to whoever answers."""
+    """Return the refusal of an answer from an account in doubt."""
     return (
-        f"Your answer was not taken. {why} Rule: who can administer accounts could answer as somebody else, so an "
-        "account that changed is confirmed by a second person (include/interlock/domain/board/accounts.py). Who can: "
-        f"somebody of board.yaml who has talked to the owner, with the Dag {CONFIRM_ACCOUNT}. "
-        "Next: have it confirmed, and answer again."
+        f"Your answer was not accepted. {why} Rule: an administrator of accounts could answer as another user, so a "
+        "second person must confirm a changed account (include/interlock/domain/board/accounts.py). Who can: "
+        f"another person listed in board.yaml who has talked to you, with the Dag {CONFIRM_ACCOUNT}. "
+        "Next: have your account confirmed, and answer again."
     )
 
 
 def confirmed(user: str, by: str, reason: str, book: BoardBook, entries: Iterable[Entry]) -> dict[str, Any]:
-    """Return the entry by which somebody vouches for another's account as it was doubted last.
+    """Return the payload with which a person confirms the account of another user, as it was when last in doubt.
 
-    :raises PolicyViolation: they may not, or nobody doubts it.
+    :raises PolicyViolation: the person may not confirm it, or the account is not in doubt.
     """
-    rule = f"an account that changed is confirmed by another person of board.yaml (the Dag {CONFIRM_ACCOUNT})"
+    rule = f"another person listed in board.yaml confirms a changed account (the Dag {CONFIRM_ACCOUNT})"
     problem = ""
     if by == user:
         problem = f"{by} cannot confirm their own account"
     elif by not in {person.user for person in book.people}:
-        problem = f"{by} is nobody of board.yaml, and cannot confirm accounts"
+        problem = f"{by} is not listed in board.yaml and cannot confirm accounts"
     doubted = [one for one in entries if one.payload.get("found") == DOUBTED and is_of(one, user)]
     if not problem and not doubted:
-        problem = f"nobody doubts the account of {user}, or it has not answered yet"
+        problem = f"no answer of the account of {user} was refused"
     if problem:
         raise PolicyViolation(
             f"The account of {user} is not confirmed: {problem}.",
             rule=rule,
-            who="the people of board.yaml",
-            next_step="ask somebody else of board.yaml who knows them; an account is doubted when it answers",
+            who="the people listed in board.yaml",
+            next_step="ask another person listed in board.yaml; only an account whose answer was refused can be "
+            "confirmed",
         )
     return {"user": user, "account": doubted[-1].payload["evidence"]["account"], "by": by, "reason": reason}

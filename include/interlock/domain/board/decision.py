@@ -24,30 +24,30 @@ from .voting import Demand, Seat, VotingRule, approvals, listed
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
 CHOICES = (APPROVE, REJECT, ABSTAIN)
-"""What a ballot offers."""
+"""The choices of a ballot."""
 MOST_CAREFUL_FIRST = (REJECT, ABSTAIN, APPROVE)
 
 MAX_QUOTE_LENGTH = 1000
-"""Characters of a comment that a reason repeats; the vote itself has all."""
+"""Maximum length of a comment in a reason; the vote itself contains the full comment."""
 
 _NOUN = {"plan": "the plan of the release", "acceptance": "the release"}
 
 
 def authors_of(addresses: Iterable[str], book: BoardBook) -> tuple[UserName, ...]:
-    """Return who of the people of the board book wrote a change, by the e-mail addresses of its commits."""
+    """Return the people of the board book who wrote a change, by the e-mail addresses of its commits."""
     wrote = {address.casefold() for address in addresses}
     return tuple(sorted(person.user for person in book.people if person.email.casefold() in wrote))
 
 
 def barred_authors(flow: Flow, plan: ReleasePlan, book: BoardBook) -> tuple[UserName, ...]:
-    """Return the authors of a change, if the flow says that they do not decide on it."""
+    """Return the authors of a change, if the flow excludes them from the decision."""
     return authors_of(plan.wrote, book) if flow.exclude_authors else ()
 
 
 def eligible_members(rule: VotingRule, *, requester: str, excluded: Collection[str] = ()) -> tuple[Seat, ...]:
     """Return the seats that may vote on a release, in the order of their user names.
 
-    :param requester: who asked for the release, and therefore does not decide on it.
+    :param requester: does not decide on the release.
     :param excluded: further people who had a hand in it.
     :raises PolicyViolation: they are too few for what a board or rule asks.
     """
@@ -57,9 +57,9 @@ def eligible_members(rule: VotingRule, *, requester: str, excluded: Collection[s
             may = _only(seat for seat in eligible if seat.user in demand.members)
             raise PolicyViolation(
                 f"The board {demand.title} cannot decide on this release: it needs {demand}, and {may} may vote.",
-                rule=f"who asks for a release, or made it, does not vote on it ({demand.place} has the quorum)",
-                who="whoever keeps board.yaml",
-                next_step="have somebody who is not on the board trigger the release, or give the board more members",
+                rule=f"the requester and the authors of a release do not vote on it (the quorum is in {demand.place})",
+                who="the owner of board.yaml",
+                next_step="have a person who is not on the board trigger the release, or add members to the board",
             )
     return eligible
 
@@ -74,15 +74,15 @@ def count_votes(
     excluded: Collection[str] = (),
     expired: bool,
 ) -> Decision | None:
-    """Count the votes on what a digest names; None while they can still come out either way.
+    """Count the votes on the subject with a digest; None while the result is still open.
 
-    A rejection by a member with a veto comes before everything, then all approvals that are asked, then the end of all
-    hope for them, then the deadline: no decision in time is a rejection.
+    A rejection by a member with a veto comes before everything, then all required approvals, then approvals that can no
+    longer be reached, then the deadline: no decision in time is a rejection.
 
-    :param rule: everything that matches the release, merged, from the board as it is today: who left has no seat.
-    :param asked_by: further people who asked for it, as known for certain as the requester.
-    :param excluded: further people who had a hand in the release: its authors, if the policy says so. Of those with a
-        veto, a rejection counts, and nothing else.
+    :param rule: all matching rules, merged, with the board's current members.
+    :param asked_by: further requesters, who are authenticated like the requester.
+    :param excluded: further people without a vote: the authors, if the policy excludes them. Of members with a veto,
+        only a rejection counts.
     :param expired: whether the deadline has passed.
     """
     count = _Count(rule, votes, asked_by={requester, *asked_by}, excluded=excluded)
@@ -93,7 +93,7 @@ def count_votes(
         return _decision("board", digest, votes, approved, every, late=late)
 
     if vetoing := [seat for seat in count.seats(REJECT) if seat.user in rule.veto]:
-        return decided(False, f"rejected by {count.called(vetoing)}, whose rejection alone decides.")
+        return decided(False, f"rejected by {count.called(vetoing)}, who has a veto.")
     if all(is_met(demand, count.approving) for demand in rule.demands):
         asked = count.needed()
         return decided(True, f"approved by {count.called(count.approving)}; needed: {asked}.")
@@ -101,7 +101,7 @@ def count_votes(
         return decided(False, *out_of_reach)
     if expired:
         silent = listed(map(str, count.silent))
-        late = f"not approved in time, for {count.progress()} had come in by the deadline."
+        late = f"not approved in time: only {count.progress()} by the deadline."
         return decided(False, late, f"{silent} did not answer.", late=True)
     return None
 
@@ -138,22 +138,22 @@ class _Count:
         return heard and vote.choice == REJECT and vote.user not in self._asked_by
 
     def seats(self, choice: str) -> list[Seat]:
-        """Return the seats for which something was said."""
+        """Return the seats with a vote."""
         return [seat for seat in self.heard if seat.user in self.counted and self.counted[seat.user].choice == choice]
 
     @property
     def approving(self) -> list[Seat]:
-        """The seats that approve; of one person's for several seats, only the first."""
+        """The seats that approve; a person's approval counts for only one seat."""
         by_person = {self.counted[seat.user].user: seat for seat in reversed(self.seats(APPROVE))}
         return [seat for seat in self.eligible if seat in by_person.values()]
 
     @property
     def silent(self) -> list[Seat]:
-        """The seats for which nothing was said."""
+        """The seats without a vote."""
         return [seat for seat in self.eligible if seat.user not in self.counted]
 
     def out_of_reach(self) -> list[str]:
-        """Say which demands cannot be met any more, whatever those say who have not voted."""
+        """Return which demands can no longer be met, whatever the remaining votes are."""
         at_best = [*self.approving, *self.silent]
         beyond = [demand for demand in self.rule.demands if not is_met(demand, at_best)]
         if not beyond:
@@ -163,26 +163,26 @@ class _Count:
             for demand in beyond
             for role, (_, asked) in lacking(demand, at_best).items()
         )
-        sentences = [f"rejected, for {what} cannot be reached."]
+        sentences = [f"rejected, because {what} can no longer be reached."]
         for demand in beyond:
             may = [seat for seat in self.eligible if seat.user in demand.members]
             if not is_met(demand, may):
-                sentences.append(f"{_only(may, 'Only', 'Nobody')}{self._of(demand)} may vote on it.")
+                sentences.append(f"{_only(may, 'Only', 'No member')}{self._of(demand)} may vote on it.")
         return sentences
 
     def _of(self, demand: Demand) -> str:
-        """Say of which demand something is, where there are several."""
+        """Name the demand, if there are several."""
         return f" of {demand.title}" if len(self.rule.demands) > 1 else ""
 
     def needed(self) -> str:
-        """Say what is asked in all."""
+        """Describe all that is required."""
         if len(self.rule.demands) > 1:
             return "; ".join(f"{demand} of {demand.title}" for demand in self.rule.demands)
         demand = self.rule.demands[0]
         return approvals(demand.approvals) + "".join(f", {number} by {role}" for role, number in demand.require.items())
 
     def progress(self) -> str:
-        """Say how many of the approvals came in, of each demand that lacks some."""
+        """Describe how many approvals were received, for each demand that lacks some."""
         return listed(
             f"{found} of {_asked(asked, role)}{self._of(demand)}"
             for demand in self.rule.demands
@@ -190,7 +190,7 @@ class _Count:
         )
 
     def called(self, seats: Iterable[Seat]) -> str:
-        """Return who voted in some seats, as people call them."""
+        """Return the names of the people who voted in some seats."""
         return listed(map(self._voter, seats))
 
     def _voter(self, seat: Seat) -> str:
@@ -198,7 +198,7 @@ class _Count:
         return str(seat) if user is None or user == seat.user else f"{self.rule.called(user)} in place of {seat}"
 
     def said(self) -> Iterator[str]:
-        """Repeat what those wrote who rejected, who abstained, and on which conditions others approved."""
+        """Return the comments of the rejections, the abstentions, and the conditions of the approvals."""
         for seat in self.seats(REJECT):
             yield f"{self._voter(seat)} rejected {_comment(self.counted[seat.user])}."
         if abstaining := self.seats(ABSTAIN):
@@ -209,19 +209,19 @@ class _Count:
 
 
 def _asked(number: int, role: str) -> str:
-    """Say how many approvals are asked, in all or by a role."""
+    """Describe the required number of approvals, in total or by a role."""
     return approvals(number) + (f" by {role}" if role else "")
 
 
-def _only(seats: Iterable[Seat], only: str = "only", nobody: str = "nobody") -> str:
+def _only(seats: Iterable[Seat], only: str = "only", none: str = "no member") -> str:
     """Return some seats as all that there are."""
     names = listed(map(str, seats))
-    return f"{only} {names}" if names else nobody
+    return f"{only} {names}" if names else none
 
 
 def _most_careful(votes: Iterable[tuple[str | None, Vote]]) -> dict[str | None, Vote]:
     """Return the vote that stands for each seat, or for each person who may answer."""
-    # Later entries win in a dictionary, so the most careful choice comes last.
+    # Later entries win in a dictionary, so the most cautious choice comes last.
     in_order = sorted(votes, key=lambda cast: (-MOST_CAREFUL_FIRST.index(cast[1].choice), _sort_key(cast[1])))
     return dict(in_order)
 
@@ -237,7 +237,7 @@ def decide_single(
     expired: bool,
     names: Mapping[str, str] | None = None,
 ) -> Decision | None:
-    """Decide by the answer of any one of the named people; None while nobody answered and there is time.
+    """Decide by the first answer of the named people; None while there is no answer and the time is not over.
 
     :param excluded: who else does not approve it: those who wrote it, if the policy says so.
     :param expired: whether the time to answer has passed.
@@ -262,11 +262,11 @@ def decide_single(
             digest,
             votes,
             False,
-            [f"Nobody may decide on {noun}: who asks for it, or wrote it, does not approve it."],
+            [f"No approver is left for {noun}: the requester and the authors cannot approve it."],
         )
     if expired:
         silent = [user for user in eligible if user not in counted]
-        sentences = [f"Nobody approved {noun} in time."]
+        sentences = [f"No approver approved {noun} in time."]
         sentences += [f"{_called(silent, names)} did not answer."] if silent else []
         sentences += [f"{_called(by_choice[ABSTAIN], names)} abstained."] if by_choice[ABSTAIN] else []
         return _decision(subject, digest, votes, False, sentences, late=True)
@@ -274,7 +274,7 @@ def decide_single(
 
 
 def others(people: Iterable[str], barred: Collection[str]) -> tuple[UserName, ...]:
-    """Return people, each once, without those who do not approve this."""
+    """Return people without duplicates and without those who cannot approve this."""
     return tuple(dict.fromkeys(user for user in people if user not in barred))
 
 
@@ -310,7 +310,7 @@ def _decision(
 
 def _comment(vote: Vote) -> str:
     words = _quoted(vote.comment)
-    return f"with the words {words}" if words else "without saying why"
+    return f"with the comment {words}" if words else "without a comment"
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The tasks that ask people, defined once: who is asked what, in a release, a rollback or a train.
+"""The tasks that ask people, defined once: who is asked which question, in a release, a rollback or a train.
 
 A question has the digest of what it is about in its text, and its task ends as success whatever was answered. What the
 answer comes to is decided by the task after it, from Airflow's record of the answer.
@@ -36,14 +36,14 @@ ASK_CANARY = "implementation.ask_canary"
 ASK_TRAIN_BOARD = "board.cast_ballot"
 
 TABLE = (
-    AskingTask(ASK_ROLLBACK, "To which release shall the environment go back?", "whoever asked for the rollback"),
+    AskingTask(ASK_ROLLBACK, "To which release shall the environment go back?", "the requester of the rollback"),
     AskingTask(ASK_MANAGEMENT, "Is this plan approved?", "senior management"),
     AskingTask(ASK_WAIVERS, "Is this failed expectation waived?", "the roles that the policy names for the suite"),
     AskingTask(ASK_APPROVERS, "Is this artifact accepted?", "the functional approvers of the service"),
     AskingTask(ASK_BOARD, "Shall this release be rolled out?", "each member of the Change Advisory Board"),
     AskingTask(ASK_SUPPORT, "Do you acknowledge the training material?", "each support role that the service names"),
-    AskingTask(ASK_WAVE, "What shall be done about the hosts that failed?", "whoever asked for the release"),
-    AskingTask(ASK_CANARY, "Shall the release go on after a marginal canary?", "whoever asked for the release"),
+    AskingTask(ASK_WAVE, "What shall be done about the hosts that failed?", "the requester of the release"),
+    AskingTask(ASK_CANARY, "Shall the release go on after a marginal canary?", "the requester of the release"),
     AskingTask(ASK_TRAIN_BOARD, "Shall this train depart?", "each member of the Change Advisory Board"),
 )
 
@@ -62,4 +62,4 @@ def _tasks(asked: AskingTask) -> tuple[str, ...]:
 ASKING = frozenset(task for asked in TABLE for task in _tasks(asked))
 """All tasks that ask people."""
 QUESTIONS = ASKING - {ASK_TRAIN_BOARD}
-"""Those of releases and rollbacks. How such a task ended means nothing: see ``stages/approvals/people.py``."""
+"""Those of releases and rollbacks. The state of such a task is not the decision: see ``stages/approvals/people.py``."""

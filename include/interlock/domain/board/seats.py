@@ -11,9 +11,9 @@ from .voting import Ballot, Demand, Seat, VotingRule
 
 
 def seat_of(rule: VotingRule, user: str, at: datetime | None) -> UserName | None:
-    """Return in whose seat somebody votes at an instant; None if they may not vote.
+    """Return the seat in which a person votes at an instant; None if the person may not vote.
 
-    A member votes for themselves, even while somebody made them a delegate: nobody has two votes.
+    Members vote for themselves, even if they are delegates: a person has one vote.
     """
     if user in rule.members:
         return user
@@ -22,14 +22,14 @@ def seat_of(rule: VotingRule, user: str, at: datetime | None) -> UserName | None
 
 
 def eligible_seats(rule: VotingRule, *, barred: Collection[str]) -> tuple[Seat, ...]:
-    """Return the seats whose votes count on a release: of those who neither asked for it nor made it."""
+    """Return the seats whose votes count on a release: not those of its requesters and authors."""
     return tuple(seat for seat in rule.seats if seat.user not in barred)
 
 
 def careful_seats(rule: VotingRule, *, asked_by: Collection[str], excluded: Collection[str]) -> tuple[Seat, ...]:
     """Return the seats with a veto of which only a rejection counts: of members who are said to have made the release.
 
-    Whoever writes a commit names its authors, and nobody proves them. So a name in it takes an approval from a member,
+    The writer of a commit names its authors, without proof. So a name in it takes an approval from a member,
     which can only stop a release, and never their veto, which could let one through.
 
     :param asked_by: who asked for the release: that is known for certain, and they have no vote of any kind.
@@ -46,18 +46,18 @@ def describe_exclusions(
     """Say who of the members and delegates does not vote, or only against it, and why: a sentence each.
 
     :param authors: whom the addresses in its commits name.
-    :param excluded: everybody who is said to have had a hand in it.
+    :param excluded: all people who contributed to it, according to its commits.
     """
     careful = [seat.user for seat in careful_seats(rule, asked_by=asked_by, excluded=(*authors, *excluded))]
-    hand = dict.fromkeys(excluded, "had a hand in it") | dict.fromkeys(authors, "is named as an author in its commits")
-    why = hand | dict.fromkeys(asked_by, "asked for it")
+    hand = dict.fromkeys(excluded, "contributed to it") | dict.fromkeys(authors, "is named as an author in its commits")
+    why = hand | dict.fromkeys(asked_by, "requested it")
 
     def sentence(seat: Seat) -> str:
         if seat.user in careful:
-            return f"{seat} {why[seat.user]}: their approval does not count, their rejection alone still decides."
+            return f"{seat} {why[seat.user]}: their approval does not count, but their veto does."
         if seat.user not in rule.members:
-            return f"{seat} {why[seat.user]}, and votes in nobody's place."
-        no_veto = ", and their rejection does not decide" if seat.user in rule.veto else ""
+            return f"{seat} {why[seat.user]}, and cannot vote for another member."
+        no_veto = ", and has no veto" if seat.user in rule.veto else ""
         return f"{seat} {why[seat.user]}, and does not vote{no_veto}."
 
     return tuple(dict.fromkeys(sentence(seat) for seat in (*rule.seats, *rule.delegates) if seat.user in why))
@@ -93,7 +93,7 @@ def is_met(demand: Demand, approving: Collection[Seat]) -> bool:
 
 
 def lacking(demand: Demand, approving: Collection[Seat]) -> dict[str, tuple[int, int]]:
-    """Return what a demand lacks: a role, or nothing for the total, with the approvals there are and should be."""
+    """Return what a demand lacks: a role (empty for the total), the approvals found and the approvals required."""
     own = [seat for seat in approving if seat.user in demand.members]
     found = {"": (len(own), demand.approvals)}
     found |= {role: (sum(seat.role == role for seat in own), number) for role, number in demand.require.items()}

@@ -39,7 +39,7 @@ M = TypeVar("M", bound=Model)
 
 
 class Seat(Model):
-    """Somebody who may vote, and in which role."""
+    """A person who may vote, and the person's role."""
 
     user: UserName
     name: str
@@ -50,19 +50,19 @@ class Seat(Model):
 
 
 class Demand(Model):
-    """What one board or rule asks of its own members."""
+    """The approvals that one board or rule requires of its own members."""
 
     title: str
     place: str = Field(description="Where it is written: the file, and the part of it")
     members: tuple[UserName, ...]
     approvals: int
     require: dict[str, int] = Field({}, description="Role: fewest approvals of members with it")
-    veto: tuple[UserName, ...] = Field((), description="Whose rejection alone decides; also those who have it by role")
+    veto: tuple[UserName, ...] = Field((), description="Members with a veto, by name or by role")
     deadline: Duration | None = None
     remind_before: Duration | None = None
 
     def __str__(self) -> str:
-        """Say what it asks, in words."""
+        """Describe the demand in words."""
         roles = "".join(f", {number} by {role}" for role, number in sorted(self.require.items()))
         return f"{approvals(self.approvals)} of {len(self.members)}{roles}"
 
@@ -70,7 +70,7 @@ class Demand(Model):
 class Ballot(Model):
     """The ballot of one seat.
 
-    :ivar voters: who may cast it: the member, and whoever stands in for them meanwhile.
+    :ivar voters: who may cast it: the member, and the delegates in the meantime.
     """
 
     seat: Seat
@@ -95,17 +95,17 @@ class VotingRule(Model):
         AfterValidator(partial(_each_once, lambda delegation: f"{delegation.for_} {delegation.from_}")),
     ] = ()
     delegates: Annotated[tuple[Seat, ...], AfterValidator(partial(_each_once, lambda seat: seat.user))] = Field(
-        (), description="Who stands in for somebody, and what they are called"
+        (), description="Delegations, each with the delegate"
     )
 
     @property
     def title(self) -> str:
-        """What people call those who decide."""
+        """The names of the people who decide."""
         return listed([demand.title for demand in self.demands])
 
     @property
     def members(self) -> tuple[UserName, ...]:
-        """Everybody who votes: the members of every demand."""
+        """All people who vote: the members of every demand."""
         return tuple(seat.user for seat in self.seats)
 
     @property
@@ -121,12 +121,12 @@ class VotingRule(Model):
 
     @property
     def veto(self) -> tuple[UserName, ...]:
-        """Everybody whose rejection alone decides."""
+        """All people with a veto."""
         return tuple(sorted({user for demand in self.demands for user in demand.veto}))
 
     @property
     def deadline(self) -> timedelta:
-        """How long they have: the shortest of the deadlines."""
+        """The time to vote: the shortest of the deadlines."""
         return min((demand.deadline for demand in self.demands if demand.deadline), default=DEFAULT_DEADLINE)
 
     @property
@@ -137,7 +137,7 @@ class VotingRule(Model):
         return max(possible, default=self.deadline / 4)
 
     def seat(self, user: str) -> Seat:
-        """Return the seat of a member; KeyError for anybody else."""
+        """Return the seat of a member; KeyError for other people."""
         return {seat.user: seat for seat in self.seats}[user]
 
     def lines(self) -> tuple[str, ...]:
@@ -151,21 +151,24 @@ class VotingRule(Model):
         if len(each) == 1:
             return (*each, *away)
         roles = "".join(f", {number} by {role}" for role, number in self.require.items())
-        all_of_it = f"together: {len(self.seats)} may vote, at least {approvals(self.approvals)}{roles}, each line kept"
+        all_of_it = (
+            f"in total: {len(self.seats)} may vote, at least {approvals(self.approvals)}{roles}, and each line must "
+            "be met"
+        )
         return (*each, f"{all_of_it}; within {in_words(self.deadline)}", *away)
 
     def _limits(self, demand: Demand) -> str:
-        veto = f"; a rejection by {listed([str(self.seat(user)) for user in demand.veto], 'or')} alone decides"
+        veto = f"; a rejection by {listed([str(self.seat(user)) for user in demand.veto], 'or')} is a veto"
         within = f"; within {in_words(demand.deadline)}" if demand.deadline else ""
         return f"{veto if demand.veto else ''}{within}"
 
     def called(self, user: str) -> str:
-        """Return how people call a member or a delegate."""
+        """Return the name of a member or a delegate."""
         return next(str(seat) for seat in (*self.seats, *self.delegates) if seat.user == user)
 
 
 def merge(one: VotingRule, other: VotingRule) -> VotingRule:
-    """Return the rule that holds where both match."""
+    """Return the rule that applies if both match."""
     return VotingRule(
         demands=(*one.demands, *other.demands),
         seats=(*one.seats, *other.seats),
@@ -188,7 +191,7 @@ def board_rule(book: BoardBook, name: str) -> VotingRule:
 
 
 def longest_deadline(policy: Policy, book: BoardBook, service: Governed) -> timedelta | None:
-    """Return the longest that the people who vote on a service's releases may have; None: nobody ever votes."""
+    """Return the longest time to vote on releases of a service; None: its releases need no vote."""
     every = [
         demand.deadline or DEFAULT_DEADLINE
         for kind in policy.change_types
@@ -205,7 +208,7 @@ def rules_of(policy: Policy, book: BoardBook, service: Governed) -> Iterator[tup
 
 
 def matches(when: Condition, service: Governed, *, change_type: ChangeType, risk: int) -> bool:
-    """Say whether a rule is about a release: everything that it names holds."""
+    """Tell whether a rule applies to a release: all its conditions are met."""
     named: list[tuple[Collection[object], object]] = [
         (when.change_types, change_type),
         (when.tiers, service.tier),

@@ -59,7 +59,7 @@ def faults_of_level(
 def faults_of_rule(
     book: BoardBook, rule: BoardRule, place: Keys, *, units: Collection[str], services: Collection[str]
 ) -> Iterator[Fault]:
-    """Yield what is wrong with a rule: a name that nothing has, or more votes than there are people."""
+    """Yield the faults of a rule: an unknown name, or more required votes than people."""
     yield from _of_board(book, rule.board, (*place, "board"))
     for key, asked, known in (
         ("business_units", rule.when.business_units, units),
@@ -67,7 +67,7 @@ def faults_of_rule(
     ):
         for index, name in enumerate(asked):
             if name not in known:
-                allowed = f"one of {listed(sorted(known), 'or')}" if known else "nothing, for there is none"
+                allowed = f"one of {listed(sorted(known), 'or')}" if known else "no value, because none is defined"
                 yield Fault((*place, "when", key, index), name, allowed)
     people = book.names
     strangers = [
@@ -81,7 +81,7 @@ def faults_of_rule(
         yield from _of_demands(book, members, rule.quorum, (*place, "quorum"))
 
 
-_PEOPLE = "somebody among the people of board.yaml"
+_PEOPLE = "a person listed in board.yaml"
 
 
 def _of_flow(book: BoardBook, flow: Flow | FlowTightening, place: Keys) -> Iterator[Fault]:
@@ -115,9 +115,9 @@ def _of_demands(book: BoardBook, members: Sequence[str], asked: Demands, place: 
 
 
 def _of_delegates(book: BoardBook) -> Iterator[Fault]:
-    """Yield delegates who have a vote of their own where they should stand in: nobody votes twice."""
+    """Yield delegates who have a vote of their own on the same board: a person has one vote."""
     groups = [board.members for board in book.boards.values()] + [rule.members for rule in book.rules]
     for index, delegate in enumerate(book.delegates):
         if any(delegate.for_ in group and delegate.to in group for group in groups):
-            allowed = f"somebody who does not sit beside {delegate.for_}: nobody has two votes"
+            allowed = f"a person who is not on the same board as {delegate.for_}: a person has one vote"
             yield Fault(("delegates", index, "to"), delegate.to, allowed)

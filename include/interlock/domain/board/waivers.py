@@ -22,7 +22,7 @@ _OFFERED = tuple(timedelta(days=days) for days in (1, 7, 14, 30, 90))
 
 
 def offered(longest: timedelta) -> dict[str, timedelta]:
-    """Return the answers that grant a waiver, each with how long it holds, up to the longest that the policy allows."""
+    """Return the answers that grant a waiver, each with its validity, up to the maximum that the policy allows."""
     lengths = [length for length in _OFFERED if length < longest] + [longest]
     return {f"Waive for {in_words(length)}": length for length in lengths}
 
@@ -38,12 +38,12 @@ def digest_of(report: QualityReport, failure: FailedExpectation) -> str:
 
 
 def may_waive(in_force: PolicyInForce, people: Sequence[Person], suite: str, *, requester: str) -> tuple[Person, ...]:
-    """Return who may waive failures of a suite: those in a role that the policy names, but not who asked."""
+    """Return who may waive failures of a suite: people in a role that the policy names, but not the requester."""
     return tuple(person for person in people if person.user != requester and waiver_allowed(in_force, person, suite))
 
 
 def can_be_waived(in_force: PolicyInForce, people: Sequence[Person], report: QualityReport, *, requester: str) -> bool:
-    """Say whether there is somebody to ask about every failure of a report; if not, asking about some is in vain."""
+    """Tell whether each failure of a report can be waived by some person; if not, no question is worth asking."""
     return bool(report.failures) and all(
         may_waive(in_force, people, failure.suite, requester=requester) for failure in report.failures
     )
@@ -76,7 +76,7 @@ def decide_waiver(
         if vote.user and vote.at and (reason := vote.comment.strip())
     ]
     if not reasoned:
-        return "it was waived without a reason, which does not count" if granted else "nobody waived it in time"
+        return "the waiver has no reason and does not count" if granted else "it was not waived in time"
     length, by, reason, at = min(reasoned)
     waiver = Waiver(expectation=failure.expected, suite=failure.suite, reason=reason, by=by, at=at, until=at + length)
     try:

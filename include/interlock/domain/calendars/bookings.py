@@ -26,31 +26,31 @@ from interlock.domain.ledger.kinds import (
 )
 
 PREFIX = "booking/"
-DEAD = "its release is not under way any more"
+DEAD = "its release is no longer in progress"
 """Why a booking is recovered."""
 
 
 class Booking(Model):
-    """An environment of a service is one release's, for a time."""
+    """The booking of an environment of a service by a release, for a time."""
 
     environment: str
     service: str
     holder: str = Field(description="The chain of the release")
     version: str
-    by: str = Field(description="User name of who asked for that release")
+    by: str = Field(description="User name of the requester of that release")
     since: AwareDatetime
-    until: AwareDatetime = Field(description="So long it is expected to last; its holder has it until it has ended")
+    until: AwareDatetime = Field(description="Expected end; the holder keeps the booking until its release has ended")
 
     def __str__(self) -> str:
-        """Say who holds what, since when, until when."""
+        """Describe the booking: its holder, its start and its end."""
         return (
             f"{self.environment} of {self.service} is booked by {self.holder.removeprefix('release/')} "
-            f"({self.version}, asked for by {self.by}) since {_shown(self.since)}, until {_shown(self.until)}"
+            f"({self.version}, requested by {self.by}) since {_shown(self.since)}, until {_shown(self.until)}"
         )
 
 
 class Entered(Model):
-    """In what place somebody may change something, and with which token; what is recorded of it carries it."""
+    """The place that a process may change, and its fencing token, which the records of the change contain."""
 
     place: str = Field(description="The chain of the environment's bookings")
     token: int = Field(ge=1)
@@ -61,11 +61,11 @@ Under = Annotated[Entered | None, Field(exclude_if=lambda entered: entered is No
 
 
 class Standing(Model):
-    """How things stand with one environment of a service."""
+    """The state of the bookings of one environment of a service."""
 
     booking: Booking | None = Field(None, description="The last one that was neither freed nor recovered")
     line: tuple[str, ...] = Field((), description="The chains of the releases that wait, the first one first")
-    made: int = Field(0, description="How many bookings there were")
+    count: int = Field(0, description="How many bookings there were")
 
 
 class BookingDecision(Model):
@@ -73,7 +73,7 @@ class BookingDecision(Model):
 
     then: Literal["held", "book", "wait"]
     why: str = Field("", description="What it waits for")
-    dead: Booking | None = Field(None, description="A booking that holds nothing any more: its holder has died")
+    dead: Booking | None = Field(None, description="A booking that is void: the run of its holder no longer exists")
 
 
 def booking_chain(environment: str, service: str) -> str:
@@ -82,14 +82,14 @@ def booking_chain(environment: str, service: str) -> str:
 
 
 def standing(entries: Iterable[Entry]) -> Standing:
-    """Return how things stand by the chain of an environment."""
+    """Return the state of the bookings by the chain of an environment."""
     booking: Booking | None = None
     line: list[str] = []
-    made = 0
+    count = 0
     for entry in entries:
         holder = str(entry.payload.get("holder"))
         if entry.kind == ENVIRONMENT_BOOKED:
-            booking, made = Booking.model_validate(entry.payload), made + 1
+            booking, count = Booking.model_validate(entry.payload), count + 1
         elif entry.kind == ENVIRONMENT_EXTENDED and booking is not None and booking.holder == holder:
             booking = booking.model_copy(update={"until": datetime.fromisoformat(entry.payload["until"])})
         elif (
@@ -102,11 +102,11 @@ def standing(entries: Iterable[Entry]) -> Standing:
             line.append(holder)
         elif entry.kind in (ENVIRONMENT_BOOKED, ENVIRONMENT_FREED) and holder in line:
             line.remove(holder)
-    return Standing(booking=booking, line=tuple(line), made=made)
+    return Standing(booking=booking, line=tuple(line), count=count)
 
 
 def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> BookingDecision:
-    """Say what a release is to do.
+    """Return what a release does next.
 
     :param holder: the release's chain.
     :param is_alive: says whether the release of a chain is still under way.
@@ -118,28 +118,28 @@ def verdict(found: Standing, holder: str, is_alive: Callable[[str], bool]) -> Bo
         return BookingDecision(then="wait", why=f"{booking}.")
     before = _first(found.line, holder, is_alive)
     if before:
-        return BookingDecision(then="wait", why=f"{before.removeprefix('release/')} is before it in line.")
+        return BookingDecision(then="wait", why=f"{before.removeprefix('release/')} is ahead of it in the queue.")
     return BookingDecision(then="book", dead=booking)
 
 
 def _first(line: Sequence[str], holder: str, is_alive: Callable[[str], bool]) -> str:
-    """Return who is before a release in line; empty: nobody who is alive."""
+    """Return the release ahead in the queue; empty: no release that is in progress."""
     before = line[: line.index(holder)] if holder in line else line
     return next((one for one in before if is_alive(one)), "")
 
 
 def held_by_other(found: Standing, holder: str) -> str:
-    """Say who else holds an environment, dead or alive; empty: nobody."""
+    """Describe another release that holds the booking, in progress or not; empty: none."""
     booking = found.booking
     return f"{booking}." if booking is not None and booking.holder != holder else ""
 
 
 def refuse_taken(why: str) -> None:
-    """Raise a PolicyViolation: the environment is taken, and the policy lets nobody wait."""
+    """Raise a PolicyViolation: the environment is booked, and the policy allows no waiting."""
     raise PolicyViolation(
-        f"The environment is taken: {why}",
+        f"The environment is booked by another release: {why}",
         rule="bookings.second of policy.yaml: a second release is refused",
-        who="whoever asked for the release that holds it",
+        who="the requester of the release that holds the booking",
         next_step="trigger the release again when the other one has ended",
     )
 

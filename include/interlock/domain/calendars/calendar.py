@@ -21,9 +21,9 @@ from .entries import FIRST_YEAR, LAST_YEAR, Entry, Fault, Occurrence, Source
 from .spans import YearTimes, year_span
 
 HORIZON = timedelta(days=400)
-"""So far ahead it is looked for when something may be changed next: each yearly window comes once."""
+"""The search for the next opening goes this far ahead, which includes each yearly window once."""
 MAX_CACHED_QUESTIONS = 10_000
-"""So many questions are kept in mind: each service, environment and override is one."""
+"""Size of the cache; each combination of service, environment and override is an entry."""
 
 
 class Answer(Model):
@@ -44,12 +44,12 @@ class Answer(Model):
 
     @property
     def place(self) -> str:
-        """Where what closes it is written; empty if nothing does."""
+        """The places of the entries that close it; empty: it is open."""
         return self.by.place if self.by else ""
 
     @property
     def during_rollout(self) -> DuringRollout | None:
-        """What becomes of a rollout that is under way; none: nothing closes it, or the calendars cannot be read.
+        """What happens to a rollout in progress; none: it is open, or the calendars cannot be read.
 
         Outside of the change windows that is for what closed it last to say, such as the window that has ended, and
         not for the window that comes next.
@@ -63,14 +63,14 @@ class Answer(Model):
         if self.open:
             return f"{where} may be changed" + (f" until {_shown(self.until)}." if self.until else ".")
         if self.faults:
-            return f"The calendars cannot be read, so nothing may be changed. {' '.join(self.faults)}"
+            return f"The calendars cannot be read, so no changes are allowed. {' '.join(self.faults)}"
         next_time = f"next: {_shown(self.next)}" if self.next else f"not within {HORIZON.days} days"
         what = "outside of the change window" if self.by and self.by.effect == "allow" else "closed by"
         sentence = f"{where} may not be changed: {what} {self.title} ({self.place}); {next_time}."
         if self.closed_by in (None, self.by):
             return sentence
         last = f"{self.closed_by.title} ({self.closed_by.place})"
-        return f"{sentence} For a rollout that is under way, {last} says: {self.during_rollout}."
+        return f"{sentence} For a rollout in progress, {last} says: {self.during_rollout}."
 
 
 def _shown(at: datetime) -> str:
@@ -78,7 +78,7 @@ def _shown(at: datetime) -> str:
 
 
 class Calendars:
-    """All calendars together; each is expanded once for each year that is asked about, if it matters.
+    """All calendars; each is expanded once for each requested year, if it applies.
 
     :param faults: why some of them cannot be read; each closes everything.
     :ivar faults: all of them, also those of sources, which close what they are about.
@@ -105,7 +105,7 @@ class Calendars:
         self._asked: dict[tuple[str, str | None, str, frozenset[str]], _Rules] = {}
 
     def faults_about(self, service: Service, environment: str) -> tuple[str, ...]:
-        """Return why it cannot be said whether a service may change an environment; nothing: it can."""
+        """Return why the calendars cannot tell whether a service may change an environment; empty: they can."""
         asked = (service.name, service.business_unit, environment)
         return tuple(sorted(fault.text for fault in self._faults if fault.scope.holds(*asked)))
 
@@ -138,7 +138,7 @@ class Calendars:
         return self._rules[same]
 
     def _held(self, service: Service, environment: str) -> frozenset[int]:
-        """Return the scopes that a service in an environment is in: those with the same are answered the same."""
+        """Return the scopes of a service in an environment; the same scopes have the same answer."""
         asked = (service.name, service.business_unit, environment)
         return frozenset(number for scope, number in self._scopes.items() if scope.holds(*asked))
 
@@ -162,9 +162,9 @@ def _entries_in_force(entries: Iterable[Entry], overridden: Collection[str]) -> 
 def may_change(
     calendars: Calendars, service: Service, environment: str, at: datetime, *, overridden: Collection[str] = ()
 ) -> Answer:
-    """Say whether a service may change an environment at an instant; if not, by what, and when next.
+    """Tell whether a service may change an environment at an instant; if not, because of what, and when next.
 
-    :param overridden: places of entries that somebody has overridden for this service; of a change window: all windows.
+    :param overridden: places of entries that are overridden for this service; of a change window: all windows.
     """
 
     def answer(**found: Any) -> Answer:
@@ -174,7 +174,7 @@ def may_change(
         return answer(open=False, faults=faults)
     instant = at.astimezone(UTC)
     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
-        return answer(open=False, faults=(f"Nobody can say what the year {instant.year} brings.",))
+        return answer(open=False, faults=(f"The calendars do not cover the year {instant.year}.",))
     rules = calendars.rules(service, environment, frozenset(overridden))
     times = rules.times(instant.year)
     if times.open_at(instant):
@@ -186,9 +186,9 @@ def may_change(
 
 
 def opens_at(calendars: Calendars, service: Service, environment: str, at: datetime) -> datetime | None:
-    """Return the first instant from one on at which a service may change an environment; none: not within the horizon.
+    """Return the first instant at or after a start when a service may change an environment; none within the horizon.
 
-    What :func:`may_change` says, without a word: for whoever asks for a year.
+    The same as :func:`may_change`, but without sentences, because callers ask for a whole year.
     """
     instant = at.astimezone(UTC)
     if calendars.faults_about(service, environment) or not FIRST_YEAR <= instant.year <= LAST_YEAR:
@@ -197,7 +197,7 @@ def opens_at(calendars: Calendars, service: Service, environment: str, at: datet
 
 
 class _Rules:
-    """Entries that hold together for some services and environments; merged once for each year."""
+    """Entries that apply to the same services and environments, merged once for each year."""
 
     def __init__(self, calendars: Calendars, entries: Sequence[Entry]) -> None:
         self._calendars, self._entries = calendars, entries
@@ -221,7 +221,7 @@ class _Rules:
         return None
 
     def window(self, at: datetime) -> tuple[Entry, str]:
-        """Return the change window that comes next; if none does, the first by name."""
+        """Return the next change window; if none follows, the first by name."""
         for year in range(at.year, (at + HORIZON).year + 1):
             if one := self.times(year).window(at):
                 return one.entry, one.title

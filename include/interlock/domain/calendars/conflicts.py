@@ -1,6 +1,6 @@
 """Conflicts of a release or a train, found when it is planned, and the next time without them.
 
-A conflict refuses nothing: each rule is enforced where the change would happen. A conflict says early what is coming,
+A conflict does not stop a release: rules are enforced before the change itself. A conflict says early what is coming,
 how severe it is, and when it would not occur.
 """
 
@@ -26,11 +26,11 @@ from .calendar import Calendars, may_change
 
 Severity = Literal["note", "warning", "severe"]
 USUAL = timedelta(hours=1)
-"""What an implementation takes as long as nothing is known of the service's own."""
+"""Assumed duration of an implementation until the service has a history."""
 MAX_TRIED_TIMES = 500
 """So many times are tried for a free slot."""
 Free = Callable[[Sequence[str], str, datetime, timedelta], datetime | None]
-"""Says from when on some services may change an environment for so long; none: not within the calendars' horizon."""
+"""Returns when some services can next change an environment for a duration; none within the calendars' horizon."""
 
 
 class Conflict(Model):
@@ -48,7 +48,7 @@ class Conflict(Model):
 
 
 class Taken(Model):
-    """A time in which an environment of a service is another's."""
+    """A time in which an environment of a service is booked for another change."""
 
     service: str
     environment: str
@@ -67,7 +67,7 @@ def of_release(
     taken: Sequence[Taken],
     related: Mapping[str, str],
 ) -> list[Conflict]:
-    """Return what a release clashes with if it begins at an instant.
+    """Return the conflicts of a release that starts at an instant.
 
     :param length: how long such releases took; none: not known.
     :param taken: of any services; also of those that the service has nothing to do with.
@@ -79,7 +79,7 @@ def of_release(
     found = [*_of_window(calendars, service, environment, start, length, mine)]
     free = next_slot(calendars, service, environment, start, lasts, [*mine, *others])
     for one in _overlapping(mine, start, lasts):
-        what = f"{environment} of {service.name} is taken then: {one.what}."
+        what = f"{environment} of {service.name} is already booked at that time: {one.what}."
         found.append(Conflict(kind="environment", severity="warning", what=what, next_free=free))
     for one in _overlapping(others, start, lasts):
         what = f"{one.service}, {related[one.service]}, changes in the same window: {one.what}."
@@ -124,7 +124,7 @@ def next_slot(
     lasts: timedelta,
     taken: Sequence[Taken],
 ) -> datetime | None:
-    """Return the first instant from one on at which an environment is open for so long, and nobody else's.
+    """Return the first instant at which an environment is open for a duration and not booked by another change.
 
     :param taken: all of it is in the way; None if there is no such time within the calendars' horizon.
     """
@@ -147,7 +147,7 @@ def next_slot(
 def slot_for_all(
     calendars: Calendars, services: Sequence[Service], environment: str, after: datetime, lasts: timedelta
 ) -> datetime | None:
-    """Return the first instant from one on at which an environment is open for so long to all of some services."""
+    """Return the first instant at which an environment is open for a duration to all of some services."""
     at: datetime | None = after.astimezone(UTC)
     for _ in range(MAX_TRIED_TIMES):
         before = at
@@ -162,12 +162,12 @@ def of_line(service: str, running: Sequence[str]) -> list[Conflict]:
     """Return a conflict if releases of a passenger are under way: its own begins when they have ended."""
     if not running:
         return []
-    what = f"{service} is being released by {', '.join(running)}; what is sent begins when that has ended."
+    what = f"{service} is being released by {', '.join(running)}; the next release starts when that one has ended."
     return [Conflict(kind="line", severity="note", what=what)]
 
 
 def of_quorum(rule: VotingRule | None, *, requester: str, barred: Collection[str] = ()) -> list[Conflict]:
-    """Return a conflict if those who may vote are too few for what is asked."""
+    """Return a conflict if too few people may vote."""
     if rule is None:
         return []
     try:
@@ -215,7 +215,7 @@ def of_trains(
 
 
 def relations(trains: Iterable[Train], service: str) -> dict[str, str]:
-    """Return the services that one depends on, or that depend on it, by what trains say; and how, in words."""
+    """Return the services that a service depends on, or that depend on it, according to trains; and how, in words."""
     found: dict[str, str] = {}
     for train in trains:
         for passenger in train.passengers:

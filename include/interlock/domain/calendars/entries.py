@@ -18,7 +18,7 @@ FIRST_YEAR, LAST_YEAR = 1970, 9000
 
 
 class Entry(Model):
-    """Something in a calendar that says when what may be changed."""
+    """An entry of a calendar: when it allows or denies which changes."""
 
     calendar: str = Field(description="Its file, such as calendars/enterprise.yaml")
     key: str = Field(description="Its name in the file; of iCalendar files, the event's UID")
@@ -65,11 +65,11 @@ class Source(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What is wrong with it, and closes nothing."""
+        """Faults of the calendar that do not close an environment."""
 
     @property
     def faults(self) -> Sequence[Fault]:
         """What cannot be read of it, and closes what it is about."""
 
     def between(self, begin: datetime, end: datetime) -> Iterable[Occurrence]:
-        """Return what goes on at some time from an instant to before another."""
+        """Return what occurs between an instant and another, which is excluded."""

@@ -16,14 +16,14 @@ _A_DAY = timedelta(days=1)
 
 
 class HolidaysOf(Protocol):
-    """Says which days of a year are public holidays."""
+    """Returns the public holidays of a year."""
 
     def __call__(self, country: str, region: str | None, year: int) -> Mapping[date, str]:
         """Return the days, with their names."""
 
 
 class EntryTimes:
-    """The times of an entry that has its own, or is about holidays.
+    """The times of an entry with times of its own, or for holidays.
 
     Times are those on the wall: what lasts from 22:00 to 06:00 does so when the clocks change, too. A time that the
     clocks skip is an hour later; of one that they have twice, the first is meant.
@@ -44,7 +44,7 @@ class EntryTimes:
         self._rule = Recurrence(written.repeat, self._start) if written.repeat else None
 
     def between(self, begin: datetime, end: datetime) -> Iterator[Occurrence]:
-        """Yield what goes on at some time from an instant to before another."""
+        """Yield what occurs between an instant and another, which is excluded."""
         if self._written.holidays is not None:
             yield from self._of_holidays(begin, end)
         elif self._start.tzinfo is not None:
@@ -64,11 +64,11 @@ class EntryTimes:
         return (start for start in starts if start not in self._except and start.date() not in self._except)
 
     def _of_holidays(self, begin: datetime, end: datetime) -> Iterator[Occurrence]:
-        asked = self._written.holidays
-        if asked is None:
+        holidays = self._written.holidays
+        if holidays is None:
             return
         for year in range((begin - _A_DAY).year, (end + _A_DAY).year + 1):
-            for day, name in sorted(self._holidays(asked.country, asked.region, year).items()):
+            for day, name in sorted(self._holidays(holidays.country, holidays.region, year).items()):
                 start = datetime(day.year, day.month, day.day)
                 yield self._occurrence(start, start + _A_DAY, name)
 

@@ -17,11 +17,11 @@ from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
 from .calendar import Answer
 
 MAX_OVERRIDE_DURATION = timedelta(hours=24)
-"""No override lasts longer: whoever needs more asks again."""
+"""Maximum duration of an override; a longer need takes a second override."""
 
 
 class Override(Model):
-    """An entry of a calendar does not count for one service in one environment, for a time."""
+    """An entry of a calendar does not apply to one service in one environment, for a time."""
 
     place: str = Field(description="The entry: its name and its file")
     service: str
@@ -33,7 +33,7 @@ class Override(Model):
 
 
 class OverrideRequest(Model):
-    """What was asked for at the form."""
+    """The form of an override."""
 
     service: str
     environment: str
@@ -56,11 +56,13 @@ def parse_override(form: Mapping[str, Any], places: Mapping[str, Collection[str]
         request = OverrideRequest.model_validate(found)
     except ValidationError as error:
         wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(f"This is no override: {wrong}.", next_step="correct the form") from error
+        raise RequestRefused(
+            f"The form of the override is not valid: {wrong}.", next_step="correct the form"
+        ) from error
     if request.environment not in places.get(request.service, ()):
         known = "; ".join(f"{name}: {', '.join(sorted(found))}" for name, found in sorted(places.items()))
         raise RequestRefused(
-            f"There is no {request.service} in {request.environment}: there is {known or 'nothing'}.",
+            f"{request.service} has no environment {request.environment}. Available: {known or 'none'}.",
             next_step="correct service and environment",
         )
     return request
@@ -71,17 +73,17 @@ def override(
 ) -> Override:
     """Return the override of what closes an environment now.
 
-    :param requester: who asked for the release that waits; overrides nothing.
-    :raises PolicyViolation: nothing closes it, nobody may override that, or not this person.
+    :param requester: requester of the release that waits, who cannot override.
+    :raises PolicyViolation: it is open, or this person may not override what closes it.
     """
     if answer.by is None:
         said = "is open" if answer.open else "is closed because the calendars cannot be read"
-        raise _refused(f"{answer.environment} {said} for {answer.service}.", "the calendar's keeper")
-    allowed = ", ".join(answer.by.override_by) or "nobody"
+        raise _refused(f"{answer.environment} {said} for {answer.service}.", "the owner of the calendar")
+    allowed = ", ".join(answer.by.override_by) or "no role"
     if person.role not in answer.by.override_by:
         raise _refused(f"{person.name} ({person.role}) may not override {answer.title} ({answer.place}).", allowed)
     if person.user == requester:
-        raise _refused(f"{person.name} asked for the release, and overrides nothing for it.", allowed)
+        raise _refused(f"{person.name} requested the release and cannot override a freeze for it.", allowed)
     if not timedelta() < lasts <= MAX_OVERRIDE_DURATION:
         raise _refused(f"An override lasts at most {MAX_OVERRIDE_DURATION.total_seconds() / 3600:.0f} hours.", allowed)
     return Override(
@@ -98,9 +100,9 @@ def override(
 def _refused(what: str, who: str) -> PolicyViolation:
     return PolicyViolation(
         what,
-        rule="what a calendar closes is overridden by the roles in its override_by, with a reason, for hours",
+        rule="only the roles in override_by of a calendar entry can override it, with a reason and a time limit",
         who=who,
-        next_step="wait until it is open, or ask somebody with such a role",
+        next_step="wait until the environment is open, or ask a person with such a role",
     )
 
 
@@ -110,7 +112,7 @@ def overridden(
     """Return the places of entries that are overridden for a service in an environment.
 
     :param entries: the installation's chain.
-    :param requester: who asked for the release that asks: what they overrode, before or since, does not count for it.
+    :param requester: requester of the release; this person's overrides do not count for it.
     """
     each = (Override.model_validate(entry.payload) for entry in entries if entry.kind == FREEZE_OVERRIDDEN)
     mine = (one for one in each if (one.service, one.environment) == (service, environment))

@@ -15,7 +15,7 @@ from dateutil.rrule import rrule, rruleset, rrulestr
 
 FREQUENCIES = ("HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 MAX_OCCURRENCES_PER_YEAR = 10_000
-"""So many times of one rule a year: a little more than each hour."""
+"""Maximum occurrences of a rule in a year: slightly more than hourly."""
 MAX_COUNT = 20_000
 """So many times of a rule with COUNT: it is counted from its start."""
 MAX_INTERVAL = 10_000
@@ -47,7 +47,7 @@ class Recurrence:
 
     An UNTIL that is a day has that day in it, as people mean it, also where starts have an hour.
 
-    :raises ValueError: it is no rule, or none that can be worked out for certain.
+    :raises ValueError: it is not a rule, or its occurrences are ambiguous.
     """
 
     def __init__(self, rule: str, start: datetime) -> None:
@@ -64,22 +64,22 @@ class Recurrence:
         """Refuse a first start that the rule itself would not give: calendar programs differ in what they show then."""
         first = next(self.after(self.start), None)
         if first != self.start and not self.is_over:
-            raise ValueError(f"the first time of {self} is not its start: it would be {first or 'never'}")
+            raise ValueError(f"the start is not an occurrence of {self}: the first occurrence is {first or 'never'}")
 
     @property
     def is_over(self) -> bool:
-        """Say whether it ended before it began: so some programs write what somebody deleted."""
+        """Tell whether it ends before it starts, which is how some programs write a deleted event."""
         return self.until is not None and self.until < self.start
 
     def refuse_too_often(self) -> int:
-        """Return how often it comes in the year from its start.
+        """Return how often it occurs in the year from its start.
 
         :raises ValueError: more often than hourly.
         """
         found = sum(1 for _ in islice(self.between(self.start, self.start + _YEAR), MAX_OCCURRENCES_PER_YEAR + 1))
         if found > MAX_OCCURRENCES_PER_YEAR:
             raise ValueError(
-                f"{self} comes more than {MAX_OCCURRENCES_PER_YEAR} times a year; allowed: hourly or rarer"
+                f"{self} occurs more than {MAX_OCCURRENCES_PER_YEAR} times a year; allowed: at most hourly"
             )
         return found
 
@@ -96,7 +96,7 @@ class Recurrence:
         return self._rule
 
     def _count(self) -> None:
-        """Turn how often it comes into when it comes last: what is far from its start need not be counted to again."""
+        """Replace COUNT by the last occurrence, so that later queries do not count from the start again."""
         count = int(self._parts["COUNT"])
         last = next(islice(self._from(self.start), count - 1, None), None)
         del self._parts["COUNT"]
@@ -108,7 +108,7 @@ class Recurrence:
         try:
             found = rrulestr(_written(self._parts), dtstart=start)
         except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-            raise ValueError(f"{self} is no recurrence rule: {error}") from error
+            raise ValueError(f"{self} is not a valid recurrence rule: {error}") from error
         if isinstance(found, rruleset):
             raise ValueError(f"{self} is more than one rule")
         return found
@@ -141,7 +141,9 @@ def _parts_of(rule: str) -> dict[str, str]:
     for part in rule.strip().upper().rstrip(";").split(";"):
         name, equals, value = part.partition("=")
         if not equals or not value or name in parts:
-            raise ValueError(f"{rule} is no recurrence rule: found {part or 'nothing'}; allowed: each name once, and =")
+            raise ValueError(
+                f"{rule} is not a valid recurrence rule: found {part or 'nothing'}; allowed: each name once, and ="
+            )
         parts[name] = value
     return parts
 
@@ -151,21 +153,21 @@ def _checked(parts: dict[str, str]) -> dict[str, str]:
     unknown = parts.keys() - {"FREQ", "INTERVAL", "COUNT", "UNTIL", "BYDAY", "WKST", *_NUMBERS}
     if unknown:
         raise ValueError(
-            f"{rule} is no recurrence rule: found {', '.join(sorted(unknown))}; allowed: names of RFC 5545"
+            f"{rule} is not a valid recurrence rule: found {', '.join(sorted(unknown))}; allowed: names of RFC 5545"
         )
     if parts.get("FREQ") not in FREQUENCIES:
         raise ValueError(f"a rule begins with FREQ= and one of {', '.join(FREQUENCIES)}; found {rule}")
     if "COUNT" in parts and "UNTIL" in parts:
-        raise ValueError(f"{rule} is no recurrence rule: found COUNT and UNTIL; allowed: one of them")
+        raise ValueError(f"{rule} is not a valid recurrence rule: found COUNT and UNTIL; allowed: one of them")
     _whole("INTERVAL", parts.get("INTERVAL", "1"), MAX_INTERVAL)
     _whole("COUNT", parts.get("COUNT", "1"), MAX_COUNT)
     for name in parts.keys() & _NUMBERS.keys():
         _refuse_numbers(name, parts)
     _refuse_days(parts)
     if "," in parts.get("BYSECOND", ""):
-        raise ValueError(f"{rule} comes several times a minute; allowed: hourly or rarer")
+        raise ValueError(f"{rule} occurs several times a minute; allowed: at most hourly")
     if "BYSETPOS" in parts and not any(name in parts for name in (*_NUMBERS, "BYDAY") if name != "BYSETPOS"):
-        raise ValueError(f"{rule} is no recurrence rule: BYSETPOS goes with another part that begins with BY")
+        raise ValueError(f"{rule} is not a valid recurrence rule: BYSETPOS goes with another part that begins with BY")
     return parts
 
 
@@ -212,7 +214,7 @@ def _refuse_days(parts: Mapping[str, str]) -> None:
 
 
 def _completed(parts: dict[str, str], start: datetime) -> dict[str, str]:
-    """Return a rule with the date that it takes from its start: it goes on as well from another one."""
+    """Return a rule with the date that it takes from its start, so that it can continue from another date."""
     if parts["FREQ"] not in ("MONTHLY", "YEARLY"):
         return parts
     if parts.keys() & {"BYDAY", "BYMONTHDAY", "BYYEARDAY", "BYWEEKNO"}:
@@ -224,7 +226,7 @@ def _completed(parts: dict[str, str], start: datetime) -> dict[str, str]:
 def _refuse_dates_that_never_come(parts: Mapping[str, str], rule: str) -> None:
     months, days = _numbers("BYMONTH", parts) or list(range(1, 13)), _numbers("BYMONTHDAY", parts)
     if days and not any(abs(day) <= _LONGEST_MONTH.get(month, 31) for month in months for day in days):
-        raise ValueError(f"{rule} never comes: none of its months has such a day")
+        raise ValueError(f"{rule} never occurs: none of its months has such a day")
 
 
 def _until(parts: Mapping[str, str]) -> datetime | None:

@@ -49,7 +49,7 @@ class YearTimes:
         return index >= 0 and at < self.ends[index]
 
     def turn(self, at: datetime, *, opens: bool) -> datetime | None:
-        """Return the first instant from one on at which it is open (or closed); none: not in this year."""
+        """Return the first instant at or after a start when it is open (or closed); none in this year."""
         if self.open_at(at) == opens:
             return at
         index = bisect_right(self.starts, at)
@@ -90,7 +90,7 @@ Span = tuple[datetime, datetime]
 
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return spans in order, with those that meet made one."""
+    """Return spans in order, with touching spans merged."""
     found: list[Span] = []
     for start, end in sorted(spans):
         if found and start <= found[-1][1]:

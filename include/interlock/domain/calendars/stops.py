@@ -23,7 +23,7 @@ MAX_STOP_HOURS = 24 * 14
 
 
 class EmergencyStop(Model):
-    """Nothing in its scope is rolled out while it lasts."""
+    """All rollouts in its scope are halted while it lasts."""
 
     id: str
     scope: str = Field(description="everything, or the name of a business unit or of a service")
@@ -33,7 +33,7 @@ class EmergencyStop(Model):
     until: AwareDatetime
 
     def __str__(self) -> str:
-        """Say what is stopped, by whom, why and until when."""
+        """Describe the stop: its scope, author, reason and end."""
         incident = f" ({self.incident})" if self.incident else ""
         return (
             f"{self.scope}, by {self.by}: {self.reason}{incident}; until {self.until:%Y-%m-%d %H:%M} UTC; id {self.id}."
@@ -41,7 +41,7 @@ class EmergencyStop(Model):
 
 
 class StopRequest(Model):
-    """What was asked for at the form: an emergency stop, or that one is lifted."""
+    """The form: an emergency stop, or the end of an emergency stop."""
 
     scope: str = EVERYTHING
     reason: str = Field(min_length=5, max_length=1000)
@@ -57,7 +57,7 @@ class StopRequest(Model):
         return value.strip() if isinstance(value, str) else value
 
     def declared(self, id: str, by: str, now: datetime) -> EmergencyStop:
-        """Return the stop that this asks for."""
+        """Return the requested stop."""
         return EmergencyStop(
             id=id,
             scope=self.scope,
@@ -82,10 +82,13 @@ def parse_stop(form: Mapping[str, Any], scopes: Sequence[str]) -> StopRequest:
         request = StopRequest.model_validate({name: form[name] for name in StopRequest.model_fields if name in form})
     except ValidationError as error:
         wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(f"This is no emergency stop: {wrong}.", next_step="correct the form") from error
+        raise RequestRefused(
+            f"The form of the emergency stop is not valid: {wrong}.", next_step="correct the form"
+        ) from error
     if not request.lift and request.scope not in scopes:
         raise RequestRefused(
-            f"There is no {request.scope!r} to stop: there is {', '.join(scopes)}.", next_step="correct the scope"
+            f"The scope {request.scope!r} does not exist. Available: {', '.join(scopes)}.",
+            next_step="correct the scope",
         )
     return request
 
@@ -113,12 +116,12 @@ def stop_to_lift(entries: Iterable[Entry], named: str, now: datetime) -> Emergen
     if len(of_scope) == 1:
         return of_scope[0]
     known = ", ".join(f"{one.id} ({one.scope})" for one in in_force) or "none"
-    what = f"was lifted by {lifted[named].payload.get('by')} already" if named in lifted else "is not known"
+    what = f"was already lifted by {lifted[named].payload.get('by')}" if named in lifted else "is not known"
     what = f"cannot be chosen, because {len(of_scope)} stops have this scope" if of_scope else what
     raise PolicyViolation(
         f"The emergency stop {named} {what}. In force: {known}.",
         rule="a stop is lifted by its id, or by its scope if it is the only one of it",
-        who="users who may trigger emergency_stop",
+        who="a person who may trigger emergency_stop",
         next_step="enter one of the ids that are in force",
     )
 
@@ -132,9 +135,10 @@ def refuse_halted(stops: Iterable[EmergencyStop], closed: Iterable[str]) -> None
     if reasons:
         raise HeldBack(
             f"The wave is halted: {' '.join(reasons)}",
-            rule="an emergency stop, and what closes a calendar, halt a rollout between two hosts",
-            who="whoever may lift the stop, or keeps include/catalogue/calendars",
-            next_step="the release is backed out, or waits if the calendar says so; trigger it again when it may go on",
+            rule="an emergency stop or a freeze halts a rollout before its next host",
+            who="a person who may lift the stop, or the owner of the calendar in include/catalogue/calendars",
+            next_step="the release is backed out, or waits if the calendar says so; trigger it again after the stop "
+            "or freeze",
         )
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 RISK = 0.01
-"""In so many of all canaries, at most, errors fail one that is as good as its baseline."""
+"""Maximum share of canaries that fail because of errors although they are as good as their baseline."""
 OVERALL, IN_TIME, OF_BASELINE, AT_THE_END = 0.5, 0.3, 0.1, 0.1
 """Shares of the risk: of tests over all rounds, of tests of some rounds, of whether the hosts of the baseline are
 alike, and of whether a host answers nothing at the end."""
@@ -45,13 +45,13 @@ class Count(NamedTuple):
     host: str
     path: str
     round: int
-    made: float
+    total: float
     failed: float
 
     @property
     def percent(self) -> float:
         """The share that failed."""
-        return 100 * self.failed / self.made if self.made else 0.0
+        return 100 * self.failed / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,11 @@ def compare(baseline: Sequence[Count], canary: Sequence[Count], *, risk: float =
         return Found(unusable)
     tried, old = _Side.of(canary), _Side.of(baseline)
     if bad := _dead(old, risk * AT_THE_END / 2, what) or _uneven(old, risk * OF_BASELINE, what):
-        return Found(f"There is nothing to compare with. Of the baseline, {bad}")
+        return Found(f"The baseline has no usable data: {bad}")
     found = _strongest(_tests(tried, _as_if_well(old), risk, what))
     dead = _dead(tried, risk * AT_THE_END / 2, what)
-    whole = f"Of the canary, {dead}" if dead else found.pop("", "")
+    whole = f"In the canary, {dead}" if dead else found.pop("", "")
     return Found(whole=whole, paths=tuple(sorted(found.items())))
-
-
-# --- what cannot be compared -----------------------------------------------------------------------------------------
 
 
 def _unusable(baseline: Sequence[Count], canary: Sequence[Count], what: str) -> str:
@@ -96,7 +93,7 @@ def _unusable(baseline: Sequence[Count], canary: Sequence[Count], what: str) -> 
     if wrong := _no_count((*canary, *baseline), what):
         return wrong
     for side, counts in (("canary", canary), ("baseline", baseline)):
-        if not sum(one.made for one in counts):
+        if not sum(one.total for one in counts):
             return f"There are no {what} of the {side}."
     return _not_alike((*canary, *baseline), what)
 
@@ -105,25 +102,25 @@ def _no_count(counts: Iterable[Count], what: str) -> str:
     seen: set[tuple[str, str, int]] = set()
     for one in counts:
         place = f"{one.host}, {one.path}, round {one.round}"
-        if not (np.isfinite(one.made) and np.isfinite(one.failed) and 0 <= one.failed <= one.made):
-            return f"{one.failed:g} of {one.made:g} {what} failed is no count ({place})."
+        if not (np.isfinite(one.total) and np.isfinite(one.failed) and 0 <= one.failed <= one.total):
+            return f"{one.failed:g} of {one.total:g} {what} failed is not a valid count ({place})."
         if one[:3] in seen:
-            return f"The {what} of {place} are there twice."
+            return f"The {what} of {place} are recorded twice."
         seen.add(one[:3])
     return ""
 
 
 def _not_alike(counts: Sequence[Count], what: str) -> str:
-    """Say which hosts were not asked alike: too little is as bad as nothing, and too much hides failures."""
-    made = {one[:3]: one.made for one in counts}
+    """Return which hosts got a different load: too few requests prove nothing, too many hide failures."""
+    total = {one[:3]: one.total for one in counts}
     hosts = sorted({one.host for one in counts})
     for path, number in sorted({one[1:3] for one in counts}):
-        asked = sorted((made.get((host, path, number), 0.0), host) for host in hosts)
+        asked = sorted((total.get((host, path, number), 0.0), host) for host in hosts)
         (least, who), (most, other) = asked[0], asked[-1]
         if least != most:
             return (
-                f"The hosts were not asked alike: {path} in round {number}, {least:g} {what} of {who} and {most:g} of "
-                f"{other}."
+                f"The hosts did not get the same load: {path} in round {number}, {least:g} {what} of {who} and "
+                f"{most:g} of {other}."
             )
     return ""
 
@@ -135,7 +132,7 @@ class _Side:
     hosts: tuple[str, ...]
     paths: tuple[str, ...]
     rounds: tuple[int, ...]
-    made: Table
+    total: Table
     failed: Table
 
     @classmethod
@@ -143,19 +140,19 @@ class _Side:
         """Put counts into tables."""
         hosts, paths = tuple(sorted({one.host for one in counts})), tuple(sorted({one.path for one in counts}))
         rounds = tuple(sorted({one.round for one in counts}))
-        made, failed = np.zeros((2, len(hosts), len(paths), len(rounds)))
+        total, failed = np.zeros((2, len(hosts), len(paths), len(rounds)))
         places = [{value: place for place, value in enumerate(values)} for values in (hosts, paths, rounds)]
         for one in counts:
             place = places[0][one.host], places[1][one.path], places[2][one.round]
-            made[place], failed[place] = one.made, one.failed
-        return cls(hosts, paths, rounds, made, failed)
+            total[place], failed[place] = one.total, one.failed
+        return cls(hosts, paths, rounds, total, failed)
 
 
 def _dead(side: _Side, risk: float, what: str) -> str:
-    """Say which host answered nothing, at all, or in the last round, which failures as before would not explain."""
-    made, failed = side.made.sum(axis=1), side.failed.sum(axis=1)
-    usual = (failed[:, :-1].sum() + 1) / (made[:, :-1].sum() + 1)
-    for host, asked, lost in zip(side.hosts, made, failed, strict=True):
+    """Return which host failed all requests, in total or in the last round, beyond its earlier failure rate."""
+    total, failed = side.total.sum(axis=1), side.failed.sum(axis=1)
+    usual = (failed[:, :-1].sum() + 1) / (total[:, :-1].sum() + 1)
+    for host, asked, lost in zip(side.hosts, total, failed, strict=True):
         if lost.sum() >= asked.sum():
             return f"{host} failed all of {asked.sum():g} {what}."
         if lost[-1] >= asked[-1] and usual ** asked[-1] <= risk / len(side.hosts):
@@ -165,30 +162,27 @@ def _dead(side: _Side, risk: float, what: str) -> str:
 
 def _uneven(side: _Side, risk: float, what: str) -> str:
     """Say which host fails more than the others beside it: with such a baseline, a bad canary is as good as it."""
-    made, failed = side.made.sum(axis=(1, 2)), side.failed.sum(axis=(1, 2))
+    total, failed = side.total.sum(axis=(1, 2)), side.failed.sum(axis=(1, 2))
     if len(side.hosts) == 1:
         return ""
-    chances = _chance(failed, made, failed.sum() - failed, made.sum() - made)
+    chances = _chance(failed, total, failed.sum() - failed, total.sum() - total)
     place = int(np.argmin(chances))
     if chances[place] > risk / len(side.hosts):
         return ""
     return (
-        f"{side.hosts[place]} failed {failed[place]:g} of {made[place]:g} {what}, and the others "
-        f"{failed.sum() - failed[place]:g} of {made.sum() - made[place]:g}."
+        f"{side.hosts[place]} failed {failed[place]:g} of {total[place]:g} {what}, and the others "
+        f"{failed.sum() - failed[place]:g} of {total.sum() - total[place]:g}."
     )
 
 
 def _as_if_well(old: _Side) -> _Side:
-    """Take a path that the old version never answered, because it does not have it, for one that never fails."""
-    never = old.failed.sum(axis=(0, 2)) >= old.made.sum(axis=(0, 2))
-    return _Side(old.hosts, old.paths, old.rounds, old.made, np.where(never[None, :, None], 0.0, old.failed))
-
-
-# --- the tests -------------------------------------------------------------------------------------------------------
+    """Treat a path that the old version does not have, and never answered, as a path that never fails."""
+    never = old.failed.sum(axis=(0, 2)) >= old.total.sum(axis=(0, 2))
+    return _Side(old.hosts, old.paths, old.rounds, old.total, np.where(never[None, :, None], 0.0, old.failed))
 
 
 class _Scope(NamedTuple):
-    """Whose failures are looked at, and its share of the risk; none: those of all."""
+    """The host and path whose failures are tested, and the share of the risk; none: all."""
 
     host: int | None
     path: int | None
@@ -196,7 +190,7 @@ class _Scope(NamedTuple):
 
 
 class _Failure(NamedTuple):
-    """A test that says that the canary fails more, by how much less likely than allowed, and in words."""
+    """A test by which the canary fails more: how far below the allowed probability, and the sentence."""
 
     excess: float
     path: str
@@ -212,7 +206,7 @@ def _strongest(failures: Iterable[_Failure]) -> dict[str, str]:
 
 
 def _scopes(side: _Side) -> list[_Scope]:
-    """Return whose failures are tested; a fleet of one host is that host, and so with one path."""
+    """Return the scopes of the tests; a fleet with one host or one path needs no separate scope for it."""
     hosts = [*range(len(side.hosts))] if len(side.hosts) > 1 else []
     paths = [*range(len(side.paths))] if len(side.paths) > 1 else []
     kinds: list[tuple[int, list[tuple[int | None, int | None]]]] = [
@@ -226,12 +220,12 @@ def _scopes(side: _Side) -> list[_Scope]:
 
 
 def _tests(tried: _Side, old: _Side, risk: float, what: str) -> Iterator[_Failure]:
-    """Test all scopes over all rounds, and in each run of some of them; yield what is no chance."""
+    """Test all scopes over all rounds and in each run of rounds; yield differences that chance does not explain."""
     ends = [*_cut(len(tried.rounds))]
     begins, stops, shares = _runs(len(ends) - 1)
     for scope in _scopes(tried):
-        sums = [_sums(table, scope, ends) for table in (tried.failed, tried.made)]
-        sums += [_sums(table, scope._replace(host=None), ends) for table in (old.failed, old.made)]
+        sums = [_sums(table, scope, ends) for table in (tried.failed, tried.total)]
+        sums += [_sums(table, scope._replace(host=None), ends) for table in (old.failed, old.total)]
         counts = [total[stops] - total[begins] for total in sums]
         excess = _chance(*counts) / (risk * shares * scope.share)
         place = int(np.argmin(excess))
@@ -249,7 +243,7 @@ def _cut(rounds: int) -> Iterator[int]:
 
 
 def _runs(rounds: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Values]:
-    """Return where each run of rounds begins and ends, and its share of the risk.
+    """Return the start and the end of each run of rounds, and its share of the risk.
 
     All rounds have theirs. Of the others, those of a length have together the less the longer they are: there are more
     short ones, and a dead round has fewer requests to show it.
@@ -269,17 +263,19 @@ def _sums(table: Table, scope: _Scope, ends: Sequence[int]) -> Values:
     return np.concatenate(([0.0], np.cumsum(by_round)))[list(ends)]
 
 
-def _chance(failed: Values, made: Values, failed_before: Values, made_before: Values) -> Values:
-    """Return how likely so many failures, or more, are if both fail equally often: Fisher's exact test, one-sided."""
+def _chance(failed: Values, total: Values, failed_before: Values, total_before: Values) -> Values:
+    """Return the probability of at least so many failures if both fail equally: Fisher's exact test, one-sided."""
     chances = np.ones(len(failed))
-    worse = failed * made_before > failed_before * made
-    lost, asked, lost_before, asked_before = (np.rint(one[worse]) for one in (failed, made, failed_before, made_before))
+    worse = failed * total_before > failed_before * total
+    lost, asked, lost_before, asked_before = (
+        np.rint(one[worse]) for one in (failed, total, failed_before, total_before)
+    )
     chances[worse] = hypergeom.sf(lost - 1, asked + asked_before, lost + lost_before, asked)
     return chances
 
 
 def _in_words(tried: _Side, scope: _Scope, run: tuple[int, int], numbers: Sequence[float], what: str) -> str:
-    failed, made, failed_before, made_before = numbers
+    failed, total, failed_before, total_before = numbers
     of = "" if scope.path is None else f" of {tried.paths[scope.path]}"
     who = "The canary" if scope.host is None else f"{tried.hosts[scope.host]} of the canary"
     first, last = tried.rounds[run[0]], tried.rounds[run[1] - 1]
@@ -287,6 +283,6 @@ def _in_words(tried: _Side, scope: _Scope, run: tuple[int, int], numbers: Sequen
     if run == (0, len(tried.rounds)):
         when = ""
     return (
-        f"{who} failed {failed:g} of {made:g} {what}{of}{when}, the baseline {failed_before:g} of {made_before:g}: "
-        "more than chance explains."
+        f"{who} failed {failed:g} of {total:g} {what}{of}{when}, the baseline {failed_before:g} of {total_before:g}: "
+        "a difference that chance does not explain."
     )

@@ -85,12 +85,12 @@ def _failed_as_a_whole(judged: Sequence[Judged]) -> str:
         return failed.reason
     lacking = [one.name for one in judged if one.classification == "no_data"]
     if not judged or 100 * len(lacking) >= NO_DATA_PERCENT * len(judged):
-        return f"There is no data of {len(lacking)} of {len(judged)} metrics: {', '.join(lacking) or 'none counts'}."
+        return f"{len(lacking)} of {len(judged)} metrics have no data: {', '.join(lacking) or 'no metric counts'}."
     return ""
 
 
 def _counts(metrics: Sequence[Metric], measured: Measured, side: str) -> dict[str, list[Count]]:
-    """Return the counts of each metric; a bare percentage is taken for one request, the least that it can be of."""
+    """Return the counts of each metric; a percentage without counts is treated as one request, the minimum."""
     return {
         metric.name: [
             one if isinstance(one, Count) else Count(side, metric.name, number, 1, one / 100)
@@ -107,7 +107,7 @@ def _all(counts: Mapping[str, Sequence[Count]]) -> list[Count]:
 def _judge_counts(
     metric: Metric, baseline: Sequence[Count], canary: Sequence[Count], found: error_counts.Found
 ) -> Judged:
-    """Return what came of one path's requests; without usable counts, no path has any."""
+    """Return the result of one path's requests; without usable counts, no path has a result."""
     of_baseline, of_canary = (_summary(np.asarray([one.percent for one in side])) for side in (baseline, canary))
     numbers = [sum(getattr(one, what) for one in side) for side in (canary, baseline) for what in ("failed", "made")]
     reason = found.unusable or next((found.of(one.path) for one in canary), f"There are no requests of {metric.name}.")
@@ -145,7 +145,7 @@ def _rounded(score: float) -> float:
 
 
 def _judge_times(metric: Metric, baseline: Measured, canary: Measured, hosts: Mapping[str, Sequence[float]]) -> Judged:
-    """Judge one metric over all hosts and, if it passes, of each host: a slow one of three is no average."""
+    """Judge one metric over all hosts and, if it passes, per host: an average would hide one slow host."""
     before, after = (
         [one for one in side.get(metric.name, ()) if not isinstance(one, Count)] for side in (baseline, canary)
     )
@@ -188,9 +188,9 @@ def _prepared(metric: Metric, values: Sequence[float]) -> Values:
     if np.isinf(found).any():
         raise PolicyViolation(
             f"The metric {metric.name} has an infinite measurement.",
-            rule="a canary is judged by numbers",
+            rule="a canary is evaluated with finite measurements",
             who="the service's team",
-            next_step="look at what measures it",
+            next_step="check the source of this metric",
         )
     found = found[~np.isnan(found)] if metric.nan == "remove" else np.nan_to_num(found, nan=0.0)
     return _without_outliers(found, metric.outlier_factor) if metric.outliers == "remove" and len(found) else found
@@ -205,7 +205,7 @@ def _without_outliers(values: Values, factor: float) -> Values:
 
 
 def _without_data(metric: Metric, told: Mapping[str, object]) -> Judged:
-    """Judge a metric of which one side, or both, has no measurement."""
+    """Judge a metric that lacks measurements of one or both sides."""
     found: Classification = "no_data"
     critical = metric.critical
     if metric.nan == "replace":
@@ -249,7 +249,7 @@ def _compared(
 
 
 def _at_least(effect: float, bound: float) -> bool:
-    """Compare an effect; one that cannot be computed is not held against the test's result."""
+    """Compare an effect; an effect that cannot be computed does not change the result of the test."""
     return isnan(effect) or effect >= bound
 
 

@@ -21,9 +21,6 @@ MIN_ROUNDS = 6
 """With fewer rounds a test at 98 % cannot see any difference."""
 
 
-# --- what is asked ---------------------------------------------------------------------------------------------------
-
-
 class EffectSize(Model):
     """How large a difference has to be to count."""
 
@@ -100,9 +97,6 @@ class Question(Model):
         return self
 
 
-# --- what is answered ------------------------------------------------------------------------------------------------
-
-
 class Summary(Model):
     """A series in numbers; none of no measurement."""
 
@@ -114,7 +108,7 @@ class Summary(Model):
 
 
 class Judged(Model):
-    """What came of one metric."""
+    """The result of one metric."""
 
     name: str
     groups: tuple[str, ...]
@@ -137,7 +131,7 @@ class Judged(Model):
 
 
 class GroupScore(Model):
-    """What came of one group."""
+    """The result of one group."""
 
     name: str
     score: float = Field(description="Percent of its metrics that pass")
@@ -146,7 +140,7 @@ class GroupScore(Model):
 
 
 class CanaryReport(Record):
-    """What came of a canary."""
+    """The result of a canary."""
 
     verdict: Verdict
     score: float
@@ -158,13 +152,10 @@ class CanaryReport(Record):
     docs: str = Field("", description="URI of the report's page in the artifact store; empty: it was not written")
 
     def sentence(self) -> str:
-        """Say what came of it, in a sentence or two."""
+        """Describe the result in a sentence or two."""
         worse = [one.reason for one in self.metrics if one.classification != "pass" and one.reason and not one.muted]
         why = " ".join([self.reason] if self.reason else worse)
         return f"{self.score:g} of 100 points, {self.pass_from:g} pass.{f' {why}' if why else ''}"
-
-
-# --- what is measured ------------------------------------------------------------------------------------------------
 
 
 class RestartReport(Record):

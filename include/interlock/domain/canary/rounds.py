@@ -29,7 +29,7 @@ def judge_rounds(
     canary: Sequence[Host],
     requests: int = 1,
 ) -> CanaryReport:
-    """Judge a canary by its rounds; too few, one missing, or one that is there twice fail it.
+    """Judge a canary by its rounds; it fails if rounds are too few, missing or recorded twice.
 
     :param baseline: the hosts of the old version; ``canary``: of the new one.
     :param requests: that each of them must have got.
@@ -55,23 +55,23 @@ def _is_measured(name: str) -> bool:
 
 
 def _incomplete(rounds: Sequence[CanaryRound], requests: int) -> str:
-    numbers, made = [one.number for one in rounds], Counter[str]()
+    numbers, total = [one.number for one in rounds], Counter[str]()
     for load in (load for one in rounds for load in one.loads):
-        made[load.host] += load.requests
+        total[load.host] += load.requests
     if len(rounds) < MIN_ROUNDS:
-        return f"There are {len(rounds)} rounds, and no canary is judged by fewer than {MIN_ROUNDS}."
+        return f"The canary has {len(rounds)} rounds, but needs at least {MIN_ROUNDS}."
     if sorted(numbers) != [*range(1, len(rounds) + 1)]:
-        return f"The rounds are {', '.join(map(str, numbers))}: one is missing, or is there twice."
-    fewest = min(made, key=made.__getitem__, default="")
-    if made[fewest] < requests:
-        return f"{fewest or 'Nobody'} got {made[fewest]} requests, and a canary is judged by {requests}."
+        return f"The rounds are {', '.join(map(str, numbers))}: a round is missing or recorded twice."
+    fewest = min(total, key=total.__getitem__, default="")
+    if total[fewest] < requests:
+        return f"{fewest or 'No host'} got {total[fewest]} requests, but the canary needs {requests}."
     return ""
 
 
 def _silent(
     names: Sequence[str], rounds: Sequence[CanaryRound], baseline: Sequence[Host], canary: Sequence[Host]
 ) -> str:
-    """Say if hosts of the canary tell their numbers less often than those of the baseline."""
+    """Tell whether hosts of the canary report their metrics less often than those of the baseline."""
     told = [
         [
             Count(host.address, name, one.number, 1, isnan(_number(one, host.address, name)))

@@ -162,7 +162,7 @@ class Catalogue(Model):
 
     @property
     def voters(self) -> tuple[UserName, ...]:
-        """Everybody who may come to cast a ballot, by the rules of every level."""
+        """All people who may get a ballot, by the rules of every level."""
         levels = (*self.policy.business_units.values(), *(service.policy for service in self.services.values()))
         further = (user for level in levels for rule in level.board_rules for user in rule.members)
         return tuple(dict.fromkeys((*self.board.voters, *further)))

@@ -27,7 +27,7 @@ from .values import (
 
 
 class Person(Model):
-    """Someone who decides or is told, under the name that they log in with."""
+    """A person who decides or is notified, with the login name."""
 
     user: UserName
     name: Line
@@ -36,7 +36,7 @@ class Person(Model):
 
 
 DEFAULT_DEADLINE = timedelta(days=2)
-"""How long a board has if nothing says it."""
+"""Default time for a vote of a board."""
 
 
 class Demands(Model):
@@ -90,7 +90,7 @@ class Board(Model):
 
 
 class Condition(Model):
-    """The releases that a rule is about: all that it names must hold; what it leaves out always does."""
+    """The releases that a rule applies to: all named conditions must match; omitted conditions always match."""
 
     change_types: tuple[ChangeType, ...] = Field((), description="Empty: all")
     tiers: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field((), description="Tiers of services; empty: all")
@@ -126,7 +126,7 @@ def refuse_rules_twice(rules: Iterable[BoardRule]) -> None:
 
 
 class Delegation(Model):
-    """Somebody who votes in place of a member, from the first day to the last (UTC, both included)."""
+    """A person who votes in place of a member, from the first day to the last (UTC, both included)."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -193,14 +193,14 @@ class BoardBook(Model):
 
     @property
     def voters(self) -> tuple[UserName, ...]:
-        """Everybody who may come to cast a ballot: members of boards and rules, and their delegates."""
+        """All people who may get a ballot: members of boards and rules, and their delegates."""
         boards = (user for board in self.boards.values() for user in board.members)
         rules = (user for rule in self.rules for user in rule.members)
         return tuple(dict.fromkeys((*boards, *rules, *(delegate.to for delegate in self.delegates))))
 
     @property
     def names(self) -> dict[str, str]:
-        """How people call everybody: user name to name."""
+        """The name of each person, by user name."""
         return {person.user: person.name for person in self.people}
 
     def person(self, user: str) -> Person:

@@ -12,14 +12,14 @@ from interlock.domain.canonical import Model
 from .values import Instant, Line, UserName, named_twice
 
 MAX_GRANT_DURATION = timedelta(hours=24)
-"""No grant is longer: whoever needs more is given another one, and somebody has looked again."""
+"""Maximum duration of a grant; a longer need takes a second grant and a second review."""
 DagId = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,250}$"), Field(description="A Dag, such as release_bike_shop")
 ]
 
 
 class Grant(Model):
-    """Leave for one person, for a time: without it the role ``break_glass`` opens nothing."""
+    """A permission for one person, for a time; without it the role ``break_glass`` permits nothing."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -42,7 +42,7 @@ class Grant(Model):
         return self
 
     def holds(self, user: str, dag_id: str, at: datetime) -> bool:
-        """Say whether it lets this user do something to this Dag at an instant."""
+        """Tell whether it permits this user an action on this Dag at an instant."""
         return user == self.user and self.from_ <= at < self.until and (not self.dags or dag_id in self.dags)
 
 

@@ -18,7 +18,7 @@ Kind = Literal["freeze", "window", "maintenance", "event", "holiday"]
 Effect = Literal["deny", "allow", "none"]
 DuringRollout = Literal["stop", "finish", "back_out"]
 EFFECTS: dict[str, Effect] = {"freeze": "deny", "window": "allow"}
-"""What a kind does to changes; the others are shown, and do nothing unless the entry says so."""
+"""The default effect of each kind on changes; other kinds are only shown, unless the entry sets an effect."""
 
 _MOMENT = r"^20\d\d-[01]\d-[0-3]\d(T[0-2]\d:[0-5]\d(:[0-5]\d)?(Z|[+-][01]\d:[0-5]\d)?)?$"
 
@@ -119,8 +119,8 @@ class Scope(Model):
 
     def holds(self, service: str, business_unit: str | None, environment: str) -> bool:
         """Say whether it is about a service in an environment."""
-        everybody = not self.services and not self.business_units
-        concerned = everybody or service in self.services or business_unit in self.business_units
+        for_all = not self.services and not self.business_units
+        concerned = for_all or service in self.services or business_unit in self.business_units
         return concerned and (not self.environments or environment in self.environments)
 
 

@@ -64,7 +64,7 @@ class Thresholds(Model):
 Boards = Annotated[tuple[Identifier, ...], AfterValidator(each_once)]
 """Some boards of board.yaml, each named once."""
 RiskLevel = Literal["low", "medium", "high"]
-"""How risky somebody thinks that a release is."""
+"""The risk that the requester declares for a release."""
 CoverageOf = Literal["each_file", "whole", "changed_lines"]
 """Of what min_line_coverage_percent is demanded: each source file, all of them together, the lines of the release."""
 Unread = Literal["tell", "refuse"]
@@ -81,7 +81,7 @@ class Demanded(Model):
 
 
 class Flow(Model):
-    """Which people a release of one change type asks."""
+    """The people whom a release of one change type asks."""
 
     plan_approval_for_major: bool = Field(True, description="Senior management approves the plan of a major release")
     plan_approval_from_risk: int = Field(
@@ -181,7 +181,7 @@ class TimeLimits(Model):
 
 
 class TimeLimitsTightening(Model):
-    """Time limits that a lower level makes shorter; what it leaves out stays as it is."""
+    """Shorter time limits of a lower level; omitted limits stay unchanged."""
 
     plan_approval: Duration | None = None
     acceptance: Duration | None = None
@@ -260,7 +260,7 @@ def _often_enough(value: timedelta) -> timedelta:
 
 
 class Findings(Model):
-    """Who is told when somebody seems to have gone round the process, and how often that is looked for."""
+    """Who is notified when a change seems to have bypassed the process, and how often Interlock checks."""
 
     notify: Annotated[tuple[UserName | Email, ...], AfterValidator(each_once)] = Field(
         (), description="People of board.yaml, or e-mail addresses"
@@ -271,7 +271,7 @@ class Findings(Model):
 
 
 class StandardChange(Model):
-    """A template of changes that were authorised beforehand: a release that is like it is asked no board."""
+    """A template of pre-authorised changes: a release that matches it needs no vote."""
 
     name: Identifier
     title: Line
@@ -300,7 +300,7 @@ ChangeTypes = Annotated[tuple[ChangeType, ...], AfterValidator(_each_kind_once)]
 
 
 class TrainRules(Model):
-    """What holds for releases on trains, and beside them."""
+    """The rules for releases on trains, and for releases outside of them."""
 
     one_decision: ChangeTypes = Field(
         (ChangeType.STANDARD, ChangeType.NORMAL),

@@ -49,7 +49,7 @@ class Source(Model):
 
 
 PLATFORM_PREFIXES = ("AIRFLOW", "_AIRFLOW", "AWS_", "INTERLOCK_", "LD_")
-"""Environment variables that are the platform's: they hold its secrets, or change which code is loaded."""
+"""Environment variables of the platform: they contain its secrets, or change which code is loaded."""
 
 
 class Build(Model):
@@ -108,7 +108,7 @@ class Load(Model):
 
 
 class Health(Model):
-    """How a host says that it is well, and which version it runs."""
+    """How a host reports its health and its version."""
 
     port: int = Field(ge=1, le=65535)
     path: UrlPath = "/health"
@@ -191,7 +191,7 @@ class Wave(Model):
 
 
 def _rising(waves: tuple[Wave, ...]) -> tuple[Wave, ...]:
-    """Refuse waves that add nothing to the ones before; a number and a percentage depend on the fleet's size."""
+    """Refuse waves without additional hosts; a number is not compared with a percentage."""
     numbers = [wave.hosts for wave in waves if wave.hosts is not None]
     percentages = [wave.percent for wave in waves if wave.percent is not None]
     if any(later <= earlier for kind in (numbers, percentages) for earlier, later in pairwise(kind)):
@@ -200,7 +200,7 @@ def _rising(waves: tuple[Wave, ...]) -> tuple[Wave, ...]:
 
 
 _DEPLOY_ROOT = r"^/?\.?[A-Za-z0-9_][A-Za-z0-9_.-]*(/\.?[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
-"""Never the root, the login's home itself, a way up, or something that a command takes for an option."""
+"""Never the root, the login's home itself, a path with .., or text that a command reads as an option."""
 
 
 Amount = Annotated[int, Field(ge=0, strict=True)] | Annotated[str, StringConstraints(pattern=r"^(100|[1-9]?[0-9]) ?%$")]
@@ -339,7 +339,7 @@ class Environment(Model):
 
     @property
     def guided(self) -> Guidance | None:
-        """How the release manager is asked about hosts that fail; none: nobody is."""
+        """How the release manager is asked about hosts that fail; none: no question is asked."""
         return (self.guidance or Guidance()) if self.on_failure == "ask" else None
 
     @model_validator(mode="after")
@@ -360,7 +360,7 @@ def _number_of(amount: int | str, of: int) -> int:
 
 
 class Audience(Model):
-    """People who are told of a release by e-mail."""
+    """People who are notified of a release by e-mail."""
 
     name: Identifier
     title: Line
@@ -415,7 +415,7 @@ class Service(Model):
 
     @model_validator(mode="after")
     def _no_host_is_in_two_environments(self) -> Self:
-        """Otherwise a deployment to test could change a production host, which nobody voted on."""
+        """Otherwise a deployment to test could change a production host without a vote."""
         for (one, first), (other, second) in combinations(self.environments.items(), 2):
             if any(may_be_the_same(tags, others) for tags in first.fleets for others in second.fleets):
                 raise ValueError(

@@ -18,7 +18,7 @@ TargetGroupName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,32}$"), Field(description="Name of an ELBv2 target group")
 ]
 MAX_TRAFFIC_PERCENT = 45
-"""Percent: canary and baseline have as much each, and the rest of the fleet keeps some."""
+"""Percent: canary and baseline each get this share, and the rest of the fleet keeps some traffic."""
 _PERCENT = r"^([1-9]|[1-3][0-9]|4[0-5]) ?%$"
 MIN_BAKE_TIME = timedelta(seconds=10)
 
@@ -119,7 +119,7 @@ class Canary(Model):
 
 
 class BlueGreen(Model):
-    """A second fleet of the same size: a release goes to the one that is idle, and then all traffic does."""
+    """A second fleet of the same size: a release is deployed to the idle fleet, which then gets all traffic."""
 
     hosts: dict[TagName, TagValue] = Field(min_length=1, description="EC2 tags that its instances have")
     target_group: TargetGroupName

@@ -27,7 +27,7 @@ _LOCAL = r"^20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d$"
 
 
 def _is_cron(text: str) -> str:
-    """Refuse what is no cron expression, and what would depart by the minute."""
+    """Refuse an invalid cron expression, and departures more often than hourly."""
     try:
         croniter(text, datetime(2026, 1, 1)).get_next(datetime)
     except (CroniterError, ValueError, KeyError) as error:
@@ -58,7 +58,7 @@ def _is_semantic(version: str) -> str:
 
 
 def _may_be_a_version(pattern: str) -> str:
-    """Refuse tags that can be no version, whatever stands for * and ?: nothing like them ever boards."""
+    """Refuse patterns that match no version, so that no release could ever board."""
     if not re.match(r"v?[0-9*?]", pattern) or ("*" not in pattern and not _fits(pattern)):
         raise ValueError(f"no tag like {pattern} is a semantic version (semver.org), such as 1.4.0 or v2.0.0-rc.1")
     return pattern
@@ -260,7 +260,7 @@ class Train(Model):
 
 
 def _circle(after: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Return services that wait for each other, in a circle; nothing if there are none."""
+    """Return services with circular dependencies; empty if there are none."""
     left = dict(after)
     while ready := [name for name, before in left.items() if not set(before) & left.keys()]:
         for name in ready:

@@ -82,7 +82,7 @@ EnvironmentVariable = Annotated[
     Field(description="The name of an environment variable that holds no secret of Airflow, AWS or Interlock"),
 ]
 MAX_DURATION = timedelta(weeks=52)
-"""No duration of the catalogue is longer: a longer one is a slip of the pen."""
+"""Maximum duration in the catalogue; a longer value is most likely a mistake."""
 _ISO_DURATION = r"^P(?=.)(\d{1,4}W|(\d{1,4}D)?(T(?=.)(\d{1,6}H)?(\d{1,6}M)?(\d{1,8}(\.\d{1,6})?S)?)?)$"
 
 
@@ -143,12 +143,12 @@ RelativePath = Annotated[
 
 
 def named_twice(names: Iterable[str]) -> str:
-    """Return the names that stand in a list more than once, with commas."""
+    """Return the duplicates of a list, separated by commas."""
     return ", ".join(sorted(name for name, times in Counter(names).items() if times > 1))
 
 
 def each_once(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse a list in which something stands twice."""
+    """Refuse a list with duplicates."""
     if twice := named_twice(value):
         raise ValueError(f"{twice} is named twice")
     return value
@@ -161,7 +161,7 @@ Roles = Annotated[tuple[Identifier, ...], AfterValidator(each_once)]
 
 
 class ChangeType(StrEnum):
-    """ITIL's change types; each picks the flow that a release takes."""
+    """ITIL's change types; each determines the flow of a release."""
 
     STANDARD = "standard"
     NORMAL = "normal"

@@ -35,7 +35,7 @@ class ReleaseFacts(PastRelease):
 
 
 class BacktestResult(Model):
-    """What a policy makes of a release."""
+    """The effect of a policy on a release."""
 
     risk: int
     stopped: tuple[str, ...] = Field(description="Why it is stopped; empty: it is not")
@@ -89,7 +89,7 @@ def backtest(old: Catalogue, new: Catalogue, releases: Sequence[ReleaseFacts]) -
 
 
 def judge(catalogue: Catalogue, release: ReleaseFacts, before: Sequence[PastRelease]) -> BacktestResult:
-    """Say what a catalogue makes of a release.
+    """Return the effect of a catalogue on a release.
 
     :param before: the releases that had ended then, of any service.
     """
@@ -152,7 +152,7 @@ def _voting(catalogue: Catalogue, subject: Governed, release: ReleaseFacts, risk
 
 
 def _broken(in_force: PolicyInForce, observed: dict[str, float | tuple[str, ...]]) -> Iterator[str]:
-    """Say which thresholds what was observed does not meet; one that there is no observation of is met."""
+    """Return which thresholds the observed values miss; a threshold without an observed value counts as met."""
     thresholds = in_force.thresholds
     for key, found in sorted(observed.items()):
         limit = getattr(thresholds, key, None)

@@ -89,7 +89,7 @@ def refusals_of_service(policy: Policy, service: Governed) -> list[Refusal]:
 
 
 def unmeasured(policy: Policy, service: Service) -> str:
-    """Say what a service lacks of which coverage is demanded and whose build names no report of it; empty: nothing.
+    """Return what a service must add if its policy requires coverage but its build names no report; empty: nothing.
 
     :raises PolicyViolation: its policy cannot be resolved.
     """
@@ -114,12 +114,12 @@ def refuse_unmeasured(policy: Policy, service: Service) -> None:
             rule=f"coverage, in {ENTERPRISE} and what tightens it",
             who=f"{service.owner} for the service, {policy.owner} for {ENTERPRISE}",
             next_step=f"let the build measure coverage and name its report in build.coverage of "
-            f"{place_of_service(service.name)}, or ask for what is demanded to be another",
+            f"{place_of_service(service.name)}, or have the coverage requirement changed",
         )
 
 
 def untested(policy: Policy, service: Service, *, has_unit_tests: bool) -> str:
-    """Say what a service lacks of which tests are demanded and that has none at all; empty: nothing.
+    """Return what a service must add if its policy requires tests but it has none; empty: nothing.
 
     :raises PolicyViolation: its policy cannot be resolved.
     """
@@ -162,7 +162,7 @@ COVERAGE_OF: dict[CoverageOf, str] = {
 
 
 def waiver_allowed(in_force: PolicyInForce, person: Person, suite: str) -> bool:
-    """Say whether the policy lets a person waive failed expectations of a suite."""
+    """Tell whether the policy allows a person to waive failed expectations of a suite."""
     rule = in_force.waivers.get(suite)
     return rule is not None and person.role in rule.roles
 
@@ -179,16 +179,18 @@ def refuse_waiver(in_force: PolicyInForce, person: Person, waiver: Waiver, *, re
     if waiver.by != person.user:
         problem = f"{who} cannot give a waiver in the name of {waiver.by}"
     elif person.user == requester:
-        problem = f"{who} asked for this release, and so does not waive what it fails"
+        problem = f"{who} requested this release and cannot waive its failures"
     elif rule is None or not waiver_allowed(in_force, person, waiver.suite):
-        problem = f"{who} may not waive failures of {waiver.suite}; {roles or 'nobody'} may"
+        problem = f"{who} may not waive failures of {waiver.suite}; allowed roles: {roles or 'none'}"
     elif waiver.until - waiver.at > rule.longest:
-        problem = f"A waiver of {waiver.suite} holds {in_words(rule.longest)} at most; this one ends at {waiver.until}"
+        problem = (
+            f"A waiver of {waiver.suite} is valid for {in_words(rule.longest)} at most; this one ends at {waiver.until}"
+        )
     if problem:
         place = in_force.further_sources.get(f"waivers.{waiver.suite}.roles", ENTERPRISE)
         raise PolicyViolation(
             f"{problem}.",
             rule=f"waivers.{waiver.suite}, in {place}",
-            who="whoever keeps that file",
-            next_step=f"ask somebody whose role is {roles}" if roles else "mend what failed, and release it anew",
+            who=f"the owner of {place}",
+            next_step=f"ask a person with the role {roles}" if roles else "fix the failure and release a new version",
         )

@@ -38,7 +38,7 @@ REF_PATTERN = (
     rf"^(?![-/.])(?!@{_END})(?!.*(?:\.\.|@\{{|//|/\.|\.lock(?:/|{_END})))"
     rf"[^{_HIDDEN} ~^:?*\[\\]+(?<![/.]){_END}"
 )
-"""What ``git check-ref-format`` takes for the name of a branch or tag; a commit's hash is one, too."""
+"""What ``git check-ref-format`` accepts as the name of a branch or tag; a commit's hash is also accepted."""
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _PRE_RELEASE = rf"(?:{_NUMBER}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
 VERSION_PATTERN = (
@@ -56,31 +56,31 @@ MAX_REF_LENGTH = 200
 MIN_SUMMARY_LENGTH, MAX_SUMMARY_LENGTH = 5, 200
 MAX_TICKETS = 50
 MAX_START_IN_PAST, MAX_START_AHEAD = timedelta(days=1), timedelta(days=366)
-"""An instant beyond these is a slip of the pen."""
+"""An instant outside of these limits is most likely a mistake."""
 
 NOT_SHOWN = frozenset({"train"})
 """What a request may say that is not on the form, for people do not say it."""
 RISK_PREFIX = "risk_"
 CALCULATED = "calculated"
-"""What the form takes for: no risk is declared."""
+"""The choice of the form for a release without a declared risk."""
 
 _RULES = {
-    "train": "Set by the conductor of a train, for its passengers: the train's chain in the ledger.",
-    "ref": "The tag, branch or commit to release, such as 1.4.0; not beginning with a hyphen.",
-    "version": "A semantic version (semver.org), such as 1.4.0 or 2.0.0-rc.1; without a v.",
-    "change_type": "Which flow the release takes; one of standard, normal, emergency.",
-    "summary": f"What the release is for, in one line of {MIN_SUMMARY_LENGTH} to {MAX_SUMMARY_LENGTH} characters.",
-    "tickets": f"Change tickets such as ABC-123 or #12, one on each line; {MAX_TICKETS} at most, each once.",
-    "declared_risk": "How risky you think it is; one of calculated (no opinion), low, medium, high. The higher of this "
-    "and the calculated risk counts.",
-    "not_before": "The earliest instant at which hosts are changed, with its time zone, such as 2026-05-04T22:00:00Z, "
-    "at most a day ago and a year ahead; empty: as soon as it is approved.",
-    "rehearsal": "Switch on for yes (true): the whole way is taken on the test environment, nobody is asked, and "
-    "production is not touched. Off (false): this is a release to production.",
+    "train": "Set by the conductor of a train for its passengers: the chain of the train in the ledger.",
+    "ref": "The tag, branch or commit to release, such as 1.4.0. It must not start with a hyphen.",
+    "version": "A semantic version (semver.org) without a leading v, such as 1.4.0 or 2.0.0-rc.1.",
+    "change_type": "The change type: standard, normal or emergency. It determines the required approvals.",
+    "summary": f"The purpose of the release, in one line of {MIN_SUMMARY_LENGTH} to {MAX_SUMMARY_LENGTH} characters.",
+    "tickets": f"Change tickets such as ABC-123 or #12, one per line; at most {MAX_TICKETS}, without duplicates.",
+    "declared_risk": "Your assessment of the risk: calculated (no assessment), low, medium or high. The higher of "
+    "this and the calculated risk counts.",
+    "not_before": "The earliest start of the deployment, with its time zone, such as 2026-05-04T22:00:00Z; at most one "
+    "day ago and one year ahead. Empty: start as soon as the release is approved.",
+    "rehearsal": "Yes (on, true): the release runs on the test environment only. No approvals are requested, and "
+    "production does not change. No (off, false): the release goes to production.",
 }
-"""For each field, what it takes."""
+"""The allowed values of each field."""
 SWITCH = "switched on or off (true or false)"
-"""What each risk question takes."""
+"""The allowed values of each risk question."""
 
 
 def _matching(pattern: str) -> Callable[[str], str]:
@@ -115,7 +115,7 @@ Ticket = Annotated[str, AfterValidator(_matching(TICKET_PATTERN))]
 
 
 class ReleaseRequest(Model):
-    """What somebody asks to be released."""
+    """The request of a release."""
 
     ref: Annotated[str, StringConstraints(max_length=MAX_REF_LENGTH), AfterValidator(_matching(REF_PATTERN))]
     version: Annotated[
@@ -141,7 +141,7 @@ class ReleaseRequest(Model):
 
 
 def parse_request(conf: Mapping[str, Any], *, policy: Policy, now: datetime | None = None) -> ReleaseRequest:
-    """Read what came in from the trigger form, or past it.
+    """Read a request from the trigger form, or from the API.
 
     :param now: the present instant, for tests.
     :raises RequestRefused: names every field that is wrong, what was found and what is allowed.
@@ -206,8 +206,7 @@ def _question(question: RiskQuestion, section: str) -> dict[str, Any]:
     return {
         "section": section,
         "title": question.question,
-        "description": f"Switch on for yes, which adds {question.points} to the risk of the release (0 to 100); "
-        "leave off for no.",
+        "description": f"On: yes, which adds {question.points} points to the risk of the release (0 to 100). Off: no.",
         "type": "boolean",
         "default": False,
     }
@@ -230,7 +229,7 @@ def _change_types(policy: Policy, book: BoardBook | None, service: Service | Non
 
 
 def _who_decides(flow: Flow, rule: VotingRule | None) -> str:
-    """Say in words whom a release without any risk asks."""
+    """Describe whom a release without any risk asks."""
     acceptance = "a functional approver accepts it, " if flow.acceptance else ""
     if rule is None:
         return f"pre-authorised; {acceptance}no board votes"
@@ -241,15 +240,15 @@ def _who_decides(flow: Flow, rule: VotingRule | None) -> str:
 def _declared_risks(policy: Policy) -> dict[str, Any]:
     levels: tuple[RiskLevel, ...] = ("low", "medium", "high")
     shown = {level: f"{level}: {policy.risk.declared[level]} of 100" for level in levels}
-    shown_none = {CALCULATED: "as calculated from your answers, the change and the service"}
+    shown_none = {CALCULATED: "calculated from your answers, the change and the service"}
     return {"type": "string", "enum": [CALCULATED, *levels], "values_display": shown_none | shown}
 
 
 def _by_field(conf: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
-    """Return what came in under the names of the request's fields."""
+    """Return the input under the names of the request's fields."""
     plain = {key: conf[key] for key in _RULES if key in conf}
     answers = {question.key: conf.get(RISK_PREFIX + question.key, False) for question in policy.risk.questions}
-    if "declared_risk" in plain:  # no word at all is a slip: the form has a word for nothing declared
+    if "declared_risk" in plain:  # An empty value is a mistake: the form has a choice for no declared risk.
         declared = plain["declared_risk"]
         plain["declared_risk"] = None if declared == CALCULATED else "" if declared is None else declared
     return plain | {"risk": answers}
@@ -288,7 +287,7 @@ def _short(value: object) -> str:
 
 def _refused(problems: list[str], policy: Policy) -> RequestRefused:
     return RequestRefused(
-        "This release cannot be asked for. " + " ".join(f"{problem.rstrip('.')}." for problem in problems),
+        "The release request is not valid. " + " ".join(f"{problem.rstrip('.')}." for problem in problems),
         rule="the fields of the trigger form; its risk questions are in policy.yaml",
         who=policy.owner,
         next_step="correct these fields and trigger the release again",

@@ -30,7 +30,7 @@ def assess(
     :param commits: how many commits the release adds to what runs now.
     :param bump: how far the version goes, as :func:`interlock.domain.change.semver.bump` says it.
     :param history: releases of this service that have ended, in any order.
-    :param declared: how risky whoever asks for the release thinks it is.
+    :param declared: the risk that the requester declared.
     :raises PolicyViolation: a question is not answered, or an answer belongs to no question.
     """
     _refuse_other_questions(formula, answers)
@@ -48,22 +48,22 @@ def assess(
     added = RiskTerm(
         name="Declared risk",
         points=max(0, level - calculated),
-        why=f"Declared as {declared}, which is {level}; calculated are {calculated}; the higher one counts.",
+        why=f"Declared as {declared} ({level}); calculated: {calculated}. The higher value counts.",
     )
     return Risk(score=max(level, calculated), terms=(*terms, added), calculated=calculated, declared=declared)
 
 
 def _refuse_other_questions(formula: RiskFormula, answers: Mapping[str, bool]) -> None:
-    asked = {question.key for question in formula.questions}
-    if asked == answers.keys():
+    questions = {question.key for question in formula.questions}
+    if questions == answers.keys():
         return
-    lacking = [f"{key} is not answered" for key in sorted(asked - answers.keys())]
-    unasked = [f"{key} is answered, and nobody asked" for key in sorted(answers.keys() - asked)]
+    lacking = [f"{key} is not answered" for key in sorted(questions - answers.keys())]
+    unknown = [f"{key} is answered, but the policy has no such question" for key in sorted(answers.keys() - questions)]
     raise PolicyViolation(
-        f"The risk cannot be assessed: {'; '.join([*lacking, *unasked])}.",
-        rule="every risk question of policy.yaml has one answer",
+        f"The risk cannot be assessed: {'; '.join([*lacking, *unknown])}.",
+        rule="a release answers each risk question of policy.yaml once",
         who="the release manager",
-        next_step="trigger the release again and answer the questions that the form has now",
+        next_step="trigger the release again and answer the current questions of the form",
     )
 
 
@@ -85,7 +85,7 @@ def _of_commits(formula: RiskFormula, commits: int) -> RiskTerm:
     return RiskTerm(
         name="Size of the change",
         points=min(formula.max_points_for_commits, commits * formula.points_per_commit),
-        why=f"{number}, {formula.points_per_commit:g} each, {formula.max_points_for_commits} at most.",
+        why=f"{number}, {formula.points_per_commit:g} points each, at most {formula.max_points_for_commits}.",
     )
 
 
@@ -114,10 +114,10 @@ def _of_record(formula: RiskFormula, history: Sequence[PastRelease]) -> RiskTerm
     points = failed * formula.points_per_failed_release + backed_out * formula.points_per_backed_out_release
     of = "Of the last release" if len(last) == 1 else f"Of the last {len(last)} releases"
     return RiskTerm(
-        name="The service's own record",
+        name="Release history of the service",
         points=min(formula.max_points_for_record, points),
-        why=f"{of}, {failed} failed ({formula.points_per_failed_release:g} each) and {backed_out} "
-        f"backed out ({formula.points_per_backed_out_release:g} each); {formula.max_points_for_record} at most."
+        why=f"{of}, {failed} failed ({formula.points_per_failed_release:g} points each) and {backed_out} were backed "
+        f"out ({formula.points_per_backed_out_release:g} points each); at most {formula.max_points_for_record}."
         if last
-        else "The service has no release on record.",
+        else "The service has no earlier release.",
     )

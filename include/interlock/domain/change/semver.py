@@ -16,7 +16,7 @@ MAX_VERSION_LENGTH = 64
 
 
 def is_version(text: str) -> bool:
-    """Say whether a text is a semantic version, with nothing before or after it."""
+    """Tell whether a text is exactly a semantic version."""
     return len(text) <= MAX_VERSION_LENGTH and Version.is_valid(text)
 
 
@@ -67,10 +67,10 @@ def contradicts(ref: str, version: str) -> bool:
 
 
 def bump(previous: str | None, new: str) -> Bump:
-    """Say how far a release goes from what runs now.
+    """Return the size of the step from the running version to a release.
 
     Build metadata (``+…``) does not count, as semver.org has it. A pre-release is on its way to its version, so each
-    step from one on counts at least as that version does: 2.0.0-rc.1 to 2.0.0 is major, for nobody has approved 2.0.0.
+    step from one on counts at least as that version does: 2.0.0-rc.1 to 2.0.0 is major, because 2.0.0 was not approved.
     What runs under a name that is no semantic version cannot be compared; a change from it is taken for major.
 
     :param previous: what runs now; none: nothing does.

@@ -1,4 +1,4 @@
-"""Standard changes: authorised beforehand by a template; a release must match the template."""
+"""Standard changes: pre-authorised by a template, which a release must match."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from interlock.domain.errors import PolicyViolation
 def template_for(
     policy: Policy, service: Service, *, bump: str, risk: int, answers: Mapping[str, bool], now: datetime
 ) -> StandardChange:
-    """Return the first template that a release is like, in the order of the policy.
+    """Return the first template that a release matches, in the order of the policy.
 
     :param bump: how far the version goes, as :func:`interlock.domain.change.semver.bump` says it.
     :param answers: of the risk questions.
-    :raises PolicyViolation: it is like none, so it is not pre-authorised; says of each template why.
+    :raises PolicyViolation: it matches no template, so it is not pre-authorised; with the reason for each template.
     """
     against = {}
     for template in policy.standard_changes:
@@ -27,8 +27,9 @@ def template_for(
         against[template.name] = reasons
     why = " ".join(f"Template {name}: {'; '.join(reasons)}." for name, reasons in against.items())
     raise PolicyViolation(
-        f"This is no standard change of {service.name}. {why or 'The policy has no template.'}",
-        rule="a standard change is like one of standard_changes, in policy.yaml; any other is decided by a board",
+        f"The release is not a standard change of {service.name}. {why or 'The policy has no template.'}",
+        rule="a standard change matches a template in standard_changes of policy.yaml; a board decides on any other "
+        "change",
         who=policy.owner,
         next_step="release it as a normal change",
     )
@@ -37,17 +38,17 @@ def template_for(
 def _against(
     template: StandardChange, service: Service, bump: str, risk: int, answers: Mapping[str, bool], now: datetime
 ) -> Iterator[str]:
-    """Say in what a release is not like a template."""
+    """Yield how a release differs from a template."""
     if template.services and service.name not in template.services:
-        yield f"it is for {listed(template.services, 'or')}"
+        yield f"allows only {listed(template.services, 'or')}"
     if template.tiers and service.tier not in template.tiers:
-        yield f"it is not for services of tier {service.tier}"
+        yield f"does not allow services of tier {service.tier}"
     if bump not in template.steps:
-        yield f"it is for steps of the kind {listed(template.steps, 'or')}, and this one is {bump}"
+        yield f"allows only steps of the kind {listed(template.steps, 'or')}, but this step is {bump}"
     if risk > template.risk_up_to:
-        yield f"it is for a risk of {template.risk_up_to} at most, and this is {risk}"
+        yield f"allows a risk of {template.risk_up_to} at most, but the risk is {risk}"
     for key in template.answered_no:
         if answers.get(key, True):
             yield f"{key} was answered with yes" if key in answers else f"{key} was not answered"
     if template.until is not None and now.astimezone(UTC).date().isoformat() > template.until:
-        yield f"it ended on {template.until}"
+        yield f"expired on {template.until}"

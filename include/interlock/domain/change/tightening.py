@@ -27,7 +27,7 @@ ENTERPRISE = "policy.yaml"
 
 
 class Governed(Protocol):
-    """What rules are about: a service, or what is known of one that is no more."""
+    """The subject of rules: a service, or the recorded facts of a removed service."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -145,7 +145,7 @@ def levels(policy: Policy, service: Governed) -> Iterator[tuple[str, Tightening]
                 f"{service.name} belongs to the business unit {service.business_unit}, which has no policy.",
                 rule=f"{ENTERPRISE} has an entry in business_units for every business unit that a service names",
                 who=f"{service.owner} for the service, {policy.owner} for {ENTERPRISE}",
-                next_step=f"name one of {', '.join(sorted(policy.business_units)) or 'them, once there are any'}",
+                next_step=f"name one of {', '.join(sorted(policy.business_units)) or 'them, once they exist'}",
             )
         yield place_of_unit(service.business_unit), policy.business_units[service.business_unit]
     yield place_of_service(service.name), service.policy
@@ -248,7 +248,7 @@ def _values_of(policy: Policy, tier: int) -> Iterator[tuple[Path, Any]]:
 
 
 def _values_of_level(level: Tightening) -> Iterator[tuple[Path, Any]]:
-    """Yield what a level says; what it leaves out stays as it is."""
+    """Yield the values of a level; omitted values stay unchanged."""
     yield from (((key,), getattr(level, key)) for key in _DEMAND_WAYS if getattr(level, key))
     yield from ((("thresholds", key), value) for key, value in level.thresholds.items())
     yield from ((("time_limits", key), value) for key, value in level.time_limits if value is not None)
@@ -263,7 +263,7 @@ def _read_value(path: Path, found: Any, values: Mapping[Path, Any]) -> tuple[Any
     """Return a value as the enterprise's has it, or what it should have been."""
     if path not in values:
         known = sorted({known[1] for known in values if known[0] == path[0]}) if path[0] == "waivers" else _THRESHOLDS
-        return None, f"one of {', '.join(known)}" if known else f"nothing: by {ENTERPRISE} nobody may waive anything"
+        return None, f"one of {', '.join(known)}" if known else f"no value: {ENTERPRISE} allows no waivers"
     if path[0] != "thresholds":
         return found, ""
     try:

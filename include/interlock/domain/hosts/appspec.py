@@ -31,10 +31,10 @@ from interlock.domain.errors import BuildFailed
 APPSPEC = "appspec.yml"
 """The AppSpec's file name, at the top of the bundle."""
 OTHER_NAME = "appspec.yaml"
-"""The name that an AppSpec may have in a repository or in what a build leaves, if there is no other."""
+"""The alternative name of an AppSpec in a repository or in the output of a build."""
 
 MAX_EVENT_SECONDS = 3600
-"""Seconds that the hooks of one event have together, and so the most that one of them may have."""
+"""Maximum total seconds of the hooks of one event, and so of a single hook."""
 
 _MAX_BYTES = 64 * 1024
 _REFERENCE = "AppSpec as CodeDeploy defines it for EC2, in the part that this version supports"
@@ -44,7 +44,7 @@ _KEYS_OF = {
     "permissions": ("object", "pattern", "except", "owner", "group", "mode", "type", "acls", "context"),
     "hooks": ("location", "timeout", "runas", "sudo"),
 }
-"""What an entry may have; the agent does not look at any other key of it."""
+"""The allowed keys of an entry; the agent ignores any other key."""
 _IGNORED = {
     "overwrite": "to have files replaced that are there already, write file_exists_behavior: OVERWRITE at the top",
 }
@@ -171,7 +171,7 @@ class _Number(int):
 
     @property
     def _to_the_agent(self) -> int:
-        """The agent counts hours, minutes and seconds, and so takes 5:00 for five hours."""
+        """The agent reads hours, minutes and seconds, so 5:00 means five hours."""
         if ":" not in self.written:
             return int(self)
         return sum(int(part) * 60 ** (2 - place) for place, part in enumerate(self.written.split(":")[:3]))
@@ -223,7 +223,7 @@ class FileMapping(Model):
 
 
 class Permission(Model):
-    """Owner, group and mode of files that ``files`` copied, and of folders that were made for them."""
+    """Owner, group and mode of files that ``files`` copied, and of folders that were created for them."""
 
     object: _Absolute = Field(description="A destination, or a folder or file below one, or a folder above one")
     pattern: _Name = Field("**", description="Names directly in the object, with * for any part; **: at any depth")
@@ -248,7 +248,7 @@ class Permission(Model):
             if one.startswith("/") and not is_below(one, self.object):
                 raise ValueError(f"except: {one} is not below {self.object}")
         if "." in self.exceptions:
-            raise ValueError(f"except: {self.object} is the object itself, to which nothing is done")
+            raise ValueError(f"except: {self.object} is the object itself, so the entry has no effect")
         return self
 
     @property
@@ -311,7 +311,7 @@ def refuse_two_sources(spec: AppSpec, names: Sequence[str]) -> None:
                 continue
             if target in taken:
                 raise _refusal(
-                    f"files: {taken[target]} and {name} are both to become {target}, which CodeDeploy refuses"
+                    f"files: {taken[target]} and {name} have the same destination {target}, which CodeDeploy refuses"
                 )
             taken[target] = name
 
@@ -319,7 +319,7 @@ def refuse_two_sources(spec: AppSpec, names: Sequence[str]) -> None:
 def parse_appspec(text: str, *, installed: bool = False) -> AppSpec:
     """Read an AppSpec; BuildFailed says what in it is wrong, or is not supported.
 
-    :param installed: it is on a host already; what is doubtful in it is read as when it came there.
+    :param installed: the release is already on a host; ambiguous values are read as when it was installed.
     """
     if len(text) > _MAX_BYTES:
         raise _refusal(f"has {len(text)} characters; at most {_MAX_BYTES} are read")
@@ -355,9 +355,9 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                raise _unreadable("a key is not a word", key_node)
+                raise _unreadable("a key is not text", key_node)
             if key in own:
-                raise _unreadable(f"{key} stands twice", node)
+                raise _unreadable(f"{key} is defined twice", node)
             own.add(key)
             found[key] = self.construct_object(value_node, deep=True)
         return found
@@ -366,7 +366,7 @@ class _Loader(yaml.SafeLoader):
         """Leave merge keys to construct_mapping: it copies no node, of which a file could ask for millions."""
 
     def _merge(self, found: dict[Any, Any], own: set[Any], node: yaml.Node) -> None:
-        """Bring in what a merge key names; to the agent it also replaces what stands before it."""
+        """Apply a merge key; to the agent it also replaces keys that precede it."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         merged: dict[Any, Any] = {}
         for source in sources:
@@ -376,7 +376,7 @@ class _Loader(yaml.SafeLoader):
             merged = {**one, **merged}
         if replaced := sorted(str(key) for key in merged.keys() & own):
             raise _unreadable(
-                f"<<: brings {', '.join(replaced)}, which stands before it, and CodeDeploy takes what is brought; "
+                f"<<: brings {', '.join(replaced)}, which is before it, and CodeDeploy uses the merged value; "
                 "write <<: first",
                 node,
             )
@@ -384,7 +384,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _InstalledLoader(_Loader):
-    """The same, but a number that begins with 0 is what is written, and one with colons is in minutes and seconds."""
+    """The same, but a number with a leading 0 stays as written, and a number with colons is minutes and seconds."""
 
 
 def _unreadable(what: str, node: yaml.Node) -> yaml.YAMLError:
@@ -396,7 +396,7 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
 
 
 def _as_written(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
-    """Read a whole number; one that begins with a zero is a mode, and stays as it was written."""
+    """Read a whole number; a number with a leading zero is a mode and stays as written."""
     written = loader.construct_scalar(node)
     return written if written.startswith("0") and len(written) > 1 else loader.construct_yaml_int(node)
 
@@ -444,7 +444,7 @@ def _scripts(event: str, entries: Any, notes: list[str]) -> list[Any]:
 
 
 def _entries(kind: str, where: str, entries: Any, notes: list[str]) -> Any:
-    """Leave out the keys that have no value, or that mean nothing: to CodeDeploy they are not there."""
+    """Remove the keys without a value or a meaning, which CodeDeploy ignores."""
     if not isinstance(entries, list):
         return entries
     for number, entry in enumerate(entries):
@@ -460,7 +460,7 @@ def _entries(kind: str, where: str, entries: Any, notes: list[str]) -> Any:
 
 def _note(where: str) -> str:
     instead = _IGNORED.get(where.rstrip(":").rpartition(".")[2], "")
-    return f"{where} means nothing to CodeDeploy, nor here{f'; {instead}' if instead else ''}"
+    return f"{where} is ignored, as in CodeDeploy{f'; {instead}' if instead else ''}"
 
 
 def _refusal(what: str) -> BuildFailed:

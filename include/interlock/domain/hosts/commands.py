@@ -19,10 +19,10 @@ from interlock.domain.records import RunningRelease, release_name
 from .appspec import MAX_EVENT_SECONDS, AppSpec, Event
 
 NOTHING = "-"
-"""How the program says that there is no release."""
+"""The answer of the program that means: no release."""
 
 UNFINISHED = "unfinished"
-"""How the program says that, in a switch that was begun, what is current did not come to the end of its start."""
+"""The answer of the program if a switch was interrupted before the current release had started."""
 
 VISIT = "INTERLOCK_VISIT"
 """The variable that names a run of the program on a host: to end what runs of it, when it has lost the right."""
@@ -67,16 +67,16 @@ class InstalledRelease:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the digest that it was installed from is the one in its name."""
+        """Whether it was installed from the digest in its name."""
         return bool(self.version and self.sha256) and release_name(self.version or "", self.sha256 or "") == self.name
 
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """What a host says of itself: the release that is current, a switch left unfinished, the releases asked about.
+    """The state that a host reports: the current release, an unfinished switch, and the requested releases.
 
-    :param is_settled: there is no such switch, or what is current came to the end of its start in it.
-    :param uptime: its seconds since it was started, which also count while it is suspended.
+    :param is_settled: there is no unfinished switch, or the current release was started in it.
+    :param uptime: seconds since the host was started, including suspended time.
     """
 
     current: str | None = None
@@ -94,7 +94,7 @@ class HostState:
 
 
 def root_on(deploy_root: str, address: str) -> str:
-    """Return the folder that is deployed to on a host: ``{host}`` in it stands for the host's address."""
+    """Return the deployment folder on a host; ``{host}`` in it is replaced by the host's address."""
     return deploy_root.replace("{host}", address)
 
 
@@ -106,11 +106,11 @@ def ask_command(program: str, deploy_root: str, releases: Iterable[str | None] =
 def session_command(
     program: str, address: str, site: Site, contents: Contents | str | None, *, patience: int, token: int, visit: str
 ) -> str:
-    """Return the command that locks a host and then waits for what it is to do.
+    """Return the command that locks a host and then waits for commands.
 
     :param contents: the release that the session is about: to be received, or on the host already; none: no release.
     :param patience: seconds without a command after which the host gives the lock back.
-    :param token: of whoever visits; the host refuses one that is lower than the highest that it has seen.
+    :param token: fencing token of the visit; the host refuses a token lower than the highest that it has seen.
     :param visit: names this run of the program among all others; what it starts carries the name.
     """
     what = (named(contents), "", "0", "") if not isinstance(contents, Contents) else _received(contents, site.service)
@@ -140,8 +140,8 @@ def named(release: str | None) -> str:
         return NOTHING
     if not _NAME.fullmatch(release):
         raise DeployError(
-            f"{release!r} is not a name that a release can have on a host.",
-            rule="a release is called <version>-<first 12 digits of its digest>, in letters, digits, . _ + and -",
+            f"{release!r} is not a valid name of a release on a host.",
+            rule="a release name is <version>-<first 12 digits of its digest>, with letters, digits, . _ + and - only",
             who="the release manager",
             next_step="release it under another version",
         )
@@ -212,7 +212,7 @@ def placing_seconds(spec: AppSpec) -> float:
 
 
 def parse_state(lines: Iterable[str], current: str) -> HostState:
-    """Read what a host says of itself.
+    """Read the state that a host reports.
 
     :param lines: what came before the end of the answer.
     :param current: the release that the end of the answer named.

@@ -98,7 +98,7 @@ def parse_manifest(text: str) -> Manifest:
         elif len(line) > 66 and line[64:66] == "  ":
             sums[line[66:]] = line[:64]
         else:
-            raise ValueError(f"{line[:80]!r} is no line of a manifest")
+            raise ValueError(f"{line[:80]!r} is not a valid line of a manifest")
     return Manifest(
         {path: FileEntry(path, digest, *_sized(blocks.get(path), path in executable)) for path, digest in sums.items()}
     )

@@ -20,10 +20,10 @@ def shared_places(services: Mapping[str, Service]) -> list[str]:
     """Return a sentence for each two services that would overwrite each other."""
     places: dict[tuple[str, PurePosixPath], list[tuple[str, str, Environment]]] = defaultdict(list)
     for name, service in sorted(services.items()):
-        for environment, described in sorted(service.environments.items()):
-            places[described.aws, _root(described)].append((name, environment, described))
+        for environment, target in sorted(service.environments.items()):
+            places[target.aws, _root(target)].append((name, environment, target))
     return [
-        f"services/{one}.yaml, {_where(first, second)}: {one} and {other} may have the same hosts "
+        f"services/{one}.yaml, {_where(first, second)}: {one} and {other} may select the same hosts "
         f"({_tags(here)}; {_tags(there)}) and there {_folders(here, there)}: they would overwrite each other. "
         "Give each a deploy_root of its own, or both a tag with different values."
         for (one, first, here), (other, second, there) in _pairs(places)
@@ -39,7 +39,7 @@ _Place = tuple[str, str, Environment]
 
 
 def _pairs(places: Mapping[tuple[str, PurePosixPath], list[_Place]]) -> Iterator[tuple[_Place, _Place]]:
-    """Yield each two whose folders are the same, or one inside the other, once."""
+    """Yield each pair whose folders are equal or nested, once."""
     for (account, root), here in places.items():
         for number, one in enumerate(here):
             yield from ((one, other) for other in here[number + 1 :])

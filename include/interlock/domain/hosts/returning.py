@@ -80,15 +80,15 @@ def objections_to(missed: LeftOut, entries: Sequence[Entry], found: Found) -> tu
 
 def _of_chain(plan: RolloutPlan, entries: Sequence[Entry], found: Found) -> Iterator[tuple[str, str]]:
     if found.broken:
-        yield found.broken, "what was decided is proven from the release's own chain"
+        yield found.broken, "the chain of the release proves its decisions and must be intact"
     decided = [Decision.model_validate(one.payload, extra="ignore") for one in _all(entries, BOARD_DECIDED)]
     if not decided or not decided[-1].approved or decided[-1].digest != plan.digest:
-        yield "The decision on record is not an approval of this plan.", "nothing is deployed that was not decided on"
+        yield "The recorded decision does not approve this plan.", "only an approved plan is deployed"
     outcomes = [Outcome.model_validate(one.payload, extra="ignore") for one in _all(entries, RELEASE_CLOSED)]
     if not outcomes or outcomes[-1].outcome != "deployed":
-        yield "The release was not deployed.", "a host gets what all others run"
+        yield "The release was not deployed.", "a returning host gets the release that the other hosts run"
     for entry in _all(entries, FINDING):
-        yield f"There is a finding about the release: {entry.payload.get('what')}", "with a finding there is no permit"
+        yield f"The release has a finding: {entry.payload.get('what')}", "a release with a finding gets no permit"
 
 
 def _all(entries: Iterable[Entry], kind: str) -> list[Entry]:
@@ -97,15 +97,15 @@ def _all(entries: Iterable[Entry], kind: str) -> list[Entry]:
 
 def _of_now(missed: LeftOut, found: Found) -> Iterator[tuple[str, str]]:
     if found.bundle != missed.plan.bundle.sha256:
-        yield "The bundle is not what was approved.", "the bytes that were approved are the bytes that are deployed"
+        yield "The bundle is not the approved one.", "only the approved artifact is deployed"
     if found.marked:
-        yield found.marked, "a version that is marked bad is not rolled out"
+        yield found.marked, "a version that is marked bad is not deployed"
     if found.overtaken:
-        yield found.overtaken, "a host gets the last release that came to the others"
+        yield found.overtaken, "a returning host gets the last release of its environment"
     for stop in found.stops:
-        yield f"Emergency stop: {stop}", "an emergency stop halts every rollout in its scope"
+        yield f"Emergency stop: {stop}", "an emergency stop halts all rollouts in its scope"
     for freeze in found.freezes:
-        yield f"Calendar: {freeze}", "nothing is changed while the calendars close it"
+        yield f"Calendar: {freeze}", "no changes are made while a calendar closes the environment"
 
 
 def _objection(what: str, rule: str) -> Objection:

@@ -88,7 +88,7 @@ def check_run(seen: RunSeen, entries: Sequence[Entry], asking: Collection[str]) 
     if seen.state is None:
         yield Finding(
             kind="run_gone",
-            what=f"Airflow has no run {seen.run_id} of {seen.dag_id} any more: it was deleted.",
+            what=f"The run {seen.run_id} of {seen.dag_id} was deleted in Airflow.",
             evidence={"dag_id": seen.dag_id, "run_id": seen.run_id},
         )
         return
@@ -111,7 +111,7 @@ def describe_failed_check(dag_id: str, run_id: str, error: Exception) -> Finding
 
 
 def check_replaced_dags(seen: Mapping[str, Place], home: Home, runs: Collection[tuple[str, str]]) -> Iterator[Finding]:
-    """Yield the Dags that bear a name of Interlock's and that Interlock did not make.
+    """Yield the Dags with the name of an Interlock Dag that Interlock does not define.
 
     :param seen: Dag, and where Airflow has it from.
     :param home: where Interlock's are made.
@@ -131,20 +131,20 @@ def check_bundles(seen: RunSeen, home: Home) -> Iterator[Finding]:
     for bundle in sorted(set(seen.bundles) - {home.bundle}):
         yield Finding(
             kind="dag_replaced",
-            what=f"Tasks of the run {seen.run_id} of {seen.dag_id} were those of a Dag of the bundle {bundle}, and "
-            f"Interlock's Dags are in {home.bundle}: somebody's Dag bore its name.",
+            what=f"Tasks of the run {seen.run_id} of {seen.dag_id} came from a Dag of the bundle {bundle}, but "
+            f"Interlock's Dags are in {home.bundle}: another Dag used its name.",
             evidence={"dag_id": seen.dag_id, "run_id": seen.run_id, "bundle": bundle},
         )
 
 
 def _find_unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding]:
-    """Yield the questions whose task succeeded although nobody answered, not even the time that was up."""
+    """Yield the questions whose task succeeded without an answer, although their time was not over."""
     answered = {(one.task_id, one.map_index) for one in seen.given if one.answered}
     for task in seen.tasks:
         if task.task_id in asking and task.state == "success" and (task.task_id, task.map_index) not in answered:
             yield Finding(
                 kind="question_marked",
-                what=f"{task.name} is marked as success, and Airflow has no answer to what it asked.",
+                what=f"{task.name} is marked as success, but Airflow has no answer to its question.",
                 evidence={"task": task.name},
             )
 
@@ -155,7 +155,8 @@ def _find_unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Findin
         if any(task.task_id in LEAVES and task.state == "success" for task in seen.tasks):
             yield Finding(
                 kind="chain_gone",
-                what=f"The run {seen.run_id} of {seen.dag_id} has no chain in the ledger, and tasks of it succeeded.",
+                what=f"Tasks of the run {seen.run_id} of {seen.dag_id} succeeded, but the run has no chain in the "
+                "ledger.",
                 evidence={"dag_id": seen.dag_id, "run_id": seen.run_id},
             )
         return
@@ -163,7 +164,7 @@ def _find_unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Findin
         if task.state == "success" and not _has_entry(task, entries):
             yield Finding(
                 kind="task_marked",
-                what=f"{task.name} is success in Airflow, and the ledger lacks what it leaves when it succeeds.",
+                what=f"{task.name} succeeded in Airflow, but the ledger does not have its entry.",
                 evidence={"task": task.name},
             )
 
@@ -182,7 +183,7 @@ def _find_cleared_tasks(seen: RunSeen) -> Iterator[Finding]:
         if "success" in task.tries[:-1]:
             yield Finding(
                 kind="task_cleared",
-                what=f"{task.name} ran again after it had succeeded: somebody cleared it.",
+                what=f"{task.name} ran again after it had succeeded: it was cleared.",
                 evidence={"task": task.name, "tries": len(task.tries)},
             )
 
@@ -198,14 +199,14 @@ def _find_edited_results(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Fi
             if (is_record or (leaves and value is not None)) and not known:
                 yield Finding(
                     kind="xcom_edited",
-                    what=f"The result of {handed.task_id} in Airflow is not what it left in the ledger: it was edited.",
+                    what=f"The result of {handed.task_id} in Airflow was edited: it differs from the ledger.",
                     evidence={"task": handed.task_id, "found": sha256_of({"value": handed.value})},
                 )
                 break
 
 
 def _find_removed_answers(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Yield the votes that decided and that Airflow does not have any more, or has otherwise."""
+    """Yield the votes of a decision that Airflow no longer has, or that differ in Airflow."""
     given = {(one.user, one.choice, one.at) for one in seen.given if one.answered}
     for entry in entries:
         if entry.kind not in DECISIONS or entry.at >= seen.at or entry.payload.get("train"):
@@ -214,24 +215,24 @@ def _find_removed_answers(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[F
         for vote in (vote for vote in decision.votes if vote.user is not None and _key_of_vote(vote) not in given):
             yield Finding(
                 kind="answer_gone",
-                what=f"By the ledger {vote.user} answered {vote.choice} ({decision.subject}), and Airflow has no such "
-                "answer any more: it was cleared or edited.",
+                what=f"The answer {vote.choice} of {vote.user} ({decision.subject}) is in the ledger, but no longer in "
+                "Airflow: it was cleared or edited.",
                 evidence={"subject": decision.subject, "vote": vote.model_dump(mode="json")},
             )
 
 
 def _find_open_release(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Yield a run that ended as a whole, by its time limit or by force: nobody took back what it had changed."""
+    """Yield a run that was ended, by its time limit or by force, without a back-out of its changes."""
     kinds = [entry.kind for entry in entries]
     used = (entry.payload["permit"]["purpose"] for entry in entries if entry.kind == PERMIT_USED)
     if seen.state not in ("success", "failed") or RELEASE_CLOSED in kinds or not {*used} - {"inspect"}:
         return
     last = next((kind for kind in reversed(kinds) if kind in MOVES), TRAFFIC_RESTORED)
-    moved = "" if last == TRAFFIC_RESTORED else " The load balancer still shares the traffic as it left it."
+    moved = "" if last == TRAFFIC_RESTORED else " The load balancer still has the traffic shares of this release."
     yield Finding(
         kind="left_open",
-        what=f"The run {seen.run_id} of {seen.dag_id} has ended, and its release was never closed: what it had begun "
-        f"stays as it is.{moved}",
+        what=f"The run {seen.run_id} of {seen.dag_id} has ended, but its release was never closed: its changes were "
+        f"neither completed nor backed out.{moved}",
         evidence={"dag_id": seen.dag_id, "run_id": seen.run_id, "traffic": last},
     )
 
@@ -241,13 +242,13 @@ def _key_of_vote(vote: Vote) -> tuple[str | None, str, datetime | None]:
 
 
 def check_decisions(entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Yield what contradicts itself in a chain: a decision that was made anew, and otherwise."""
+    """Yield a decision that a chain contains several times with different results."""
     for kind in DECISIONS:
         made = [entry for entry in entries if entry.kind == kind]
         if len({(entry.payload.get("digest"), entry.payload.get("approved")) for entry in made}) > 1:
             yield Finding(
                 kind="decided_again",
-                what=f"{kind.partition('.')[0].capitalize()}: it was decided {len(made)} times, and not always alike.",
+                what=f"{kind.partition('.')[0].capitalize()}: it was decided {len(made)} times with different results.",
                 evidence={"kind": kind, "entries": [entry.sequence for entry in made]},
             )
 
@@ -261,6 +262,6 @@ def check_catalogue(entries: Sequence[Entry], digest: str) -> Iterator[Finding]:
     if began is not None and began != digest and not any(entry.kind == RELEASE_CLOSED for entry in entries):
         yield Finding(
             kind="catalogue_changed",
-            what="The policy, the board or the service's file was changed while the release was under way.",
+            what="The policy, the board or the file of the service changed while the release was in progress.",
             evidence={"began_with": began, "now": digest},
         )

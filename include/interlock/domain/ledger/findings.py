@@ -1,4 +1,4 @@
-"""Findings: what contradicts the ledger, and how people are told.
+"""Findings: what contradicts the ledger, and how people are notified.
 
 A finding has a key that is made of what it is about, so that a second check finds the same finding again.
 """
@@ -17,7 +17,7 @@ from .runs import run_of
 
 
 class Finding(Model):
-    """Something that contradicts the ledger."""
+    """A record that contradicts the ledger."""
 
     kind: str
     what: str
@@ -26,17 +26,17 @@ class Finding(Model):
 
     @property
     def key(self) -> str:
-        """Return what names it in a chain."""
+        """Return its key in a chain."""
         return f"{FINDING}/{self.kind}/{sha256_of(self.evidence)[:32]}"
 
     @property
     def payload(self) -> dict[str, Any]:
-        """Return it as the ledger has it."""
+        """Return its payload for the ledger."""
         return {"what": self.what, "found": self.kind, "evidence": self.evidence}
 
 
 def findings_about(entries: Iterable[Entry], chain: str) -> Iterator[Entry]:
-    """Yield the findings in the installation's chain that are about a release's: that it does not hold, or its run."""
+    """Yield the findings in the installation's chain about a release: its chain is not intact, or its run."""
     run = run_of(chain)
     for entry in entries:
         evidence = entry.payload.get("evidence")
@@ -51,11 +51,11 @@ def mail_text(findings: Sequence[Entry]) -> str:
     lines = [f"- {_plain(entry.payload.get('what'))} (entry {entry.sequence} of `{entry.chain}`)" for entry in findings]
     return "\n".join(
         [
-            "The ledger has new findings: somebody may have gone round the release process.",
+            "The ledger has new findings. A change may have bypassed the release process.",
             "",
             *lines,
             "",
-            "A release with a finding gets no permit. Each entry has its evidence: see docs/auditor.md.",
+            "A release with a finding gets no permit. Each entry contains its evidence; see docs/auditor.md.",
         ]
     )
 

@@ -19,7 +19,7 @@ from .kinds import (
 )
 
 Allowed = Mapping[str, frozenset[str | None]]
-"""A host's address: the releases that it may run; None stands for nothing."""
+"""A host's address: the releases that it may run; None means no release."""
 
 
 def releases_allowed(entries: Iterable[Entry], environment: str) -> dict[str, frozenset[str | None]]:
@@ -55,7 +55,7 @@ def _by_permit(permit: Mapping[str, Any], plan: RolloutPlan, allowed: Allowed) -
 
 
 def _by_result(result: Mapping[str, Any], plan: RolloutPlan, allowed: Allowed) -> frozenset[str | None]:
-    """Return what one host may run after a wave or a back-out; if nobody knows what became of it, either."""
+    """Return what one host may run after a wave or a back-out; both releases if its result is unknown."""
     host, after = result["host"], result["after"]
     if after is not None or result["outcome"] != "failed":
         return frozenset({after})
@@ -65,7 +65,7 @@ def _by_result(result: Mapping[str, Any], plan: RolloutPlan, allowed: Allowed) -
 def check_host(
     *, service: str, environment: str, host: str, runs: str | None, allowed: Collection[str | None], source: str
 ) -> Iterator[Finding]:
-    """Yield a finding if a host runs what nothing on record brought there.
+    """Yield a finding if a host runs a release that no record brought there.
 
     :param source: the chain that says what it may run.
     """
@@ -73,8 +73,8 @@ def check_host(
         may = sorted(release or "nothing" for release in allowed)
         yield Finding(
             kind="host_changed",
-            what=f"{host} of {environment} runs {runs or 'nothing'} of {service}, and by the ledger it runs "
-            f"{' or '.join(may)}: somebody changed it without a permit.",
+            what=f"{host} of {environment} was changed without a permit: it runs {runs or 'no release'} of {service}, "
+            f"but the ledger says {' or '.join(may)}.",
             evidence={
                 "service": service,
                 "environment": environment,
@@ -87,6 +87,6 @@ def check_host(
 
 
 def ran_before(entries: Iterable[Entry], host: str, runs: str | None) -> bool:
-    """Tell whether a release found on a host, when it was planned, what runs there now; or was not planned yet."""
+    """Tell whether a release, when it was planned, found the running release on a host; or was not planned yet."""
     planned = [entry.payload["running"] for entry in entries if entry.kind == PLAN_MADE]
     return not planned or any(one["host"] == host and one["release"] == runs for one in planned[-1])

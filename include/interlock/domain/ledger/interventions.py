@@ -17,7 +17,7 @@ from pydantic import AwareDatetime
 from interlock.domain.canonical import Model
 
 MAX_CLOCK_SKEW = timedelta(seconds=5)
-"""Clocks of Airflow's and the ledger's machines differ by less."""
+"""Maximum difference between the clocks of Airflow's and the ledger's machines."""
 WINDOW = timedelta(seconds=60)
 """How long the guard counts refused attempts of one kind together, after the first (console/record/attempts.py)."""
 SEVERAL = "(several)"
@@ -86,7 +86,7 @@ class AuditRow(Model):
 
     @property
     def is_asked(self) -> bool:
-        """Tell whether somebody asked for it; all other rows are what Airflow itself did."""
+        """Tell whether a person requested it; Airflow itself caused all other rows."""
         return self.event.startswith("cli_") or "method" in self.details
 
     @property
@@ -98,11 +98,11 @@ class AuditRow(Model):
 
     @property
     def entity(self) -> str | None:
-        """Return what it changes in the guard's words; None: nobody has said yet."""
+        """Return what it changes in the guard's words; None: unknown event."""
         return next((entity for part, entity in _ENTITIES.items() if part in self.event), None)
 
     def __str__(self) -> str:
-        """Say who did what to what, and when."""
+        """Describe who changed what, and when."""
         tasks = [self.task_id] if self.task_id else _texts(self.details.get("task_ids"))
         words = _WORDS.get(self.event, f"did {self.event}").format(
             task=", ".join(tasks) or "tasks", connection=", ".join(sorted(connections_of(self))) or "of some name"
@@ -214,7 +214,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _texts(value: Any) -> list[str]:
-    """Return the names in a list of tasks; a task may stand there with its map index."""
+    """Return the names in a list of tasks; a task may be listed with its map index."""
     found = [one[0] if isinstance(one, list) and one else one for one in _listed(value)]
     return [one for one in found if isinstance(one, str)]
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 Ending = Literal["end", "failure", "deployment"]
-"""What an entry may come after: the end of any chain, of a release that failed, of a release that was deployed."""
+"""What an entry may follow: the end of any chain, of a failed release, or of a deployed release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +66,23 @@ _table: dict[str, Kind] = {}
 
 
 def _kind(name: str, title: str, description: str, **more: Any) -> str:
-    """Put a kind into the table, and return it."""
+    """Add a kind to the table, and return it."""
     _table[name] = Kind(name, title, description, **more)
     return name
 
 
-# --- findings, and what corrects the clock ---------------------------------------------------------------------------
-
 FINDING = _kind(
     "finding",
     "Finding",
-    "Something contradicts the ledger, or a task was given what no task left. A release with a finding gets no permit.",
+    "A record contradicts the ledger, or a task got an input that no task left. A release with a finding gets no "
+    "permit.",
     follows=("end",),
 )
-FINDING_TOLD = _kind("finding.told", "Finding reported", "The people whom the policy names were told of a finding.")
+FINDING_TOLD = _kind("finding.told", "Finding reported", "The people whom the policy names were notified of a finding.")
 BASELINE_SEEN = _kind(
     "baseline.seen",
     "Host seen for the first time",
-    "What a host ran when it was first looked at and no release had touched it. It is not a finding.",
+    "What a host ran when it was first inspected, before any release changed it. It is not a finding.",
 )
 CLOCK_CORRECTED = _kind(
     "clock.corrected",
@@ -92,8 +91,6 @@ CLOCK_CORRECTED = _kind(
     "before it.",
     follows=("end",),
 )
-
-# --- what came in at Airflow's API, and what people are asked --------------------------------------------------------
 
 RUN_ASKED = _kind(
     "run.asked",
@@ -138,8 +135,6 @@ QUESTION_WORDED = _kind(
     "The digests of the questions that a task is about to ask, signed with the installation's key.",
 )
 
-# --- permits ---------------------------------------------------------------------------------------------------------
-
 PERMIT_ISSUED = _kind(
     "permit.issued",
     "Permit issued",
@@ -152,7 +147,7 @@ PERMIT_ISSUED = _kind(
 PERMIT_USED = _kind(
     "permit.used",
     "Permit used",
-    "A permit was used. From then on it opens nothing.",
+    "A permit was used. It cannot be used again.",
     record="permits.permit:Permit",
     within="permit",
     follows=("failure", "deployment"),
@@ -161,12 +156,10 @@ PERMIT_REFUSED = _kind(
     "permit.refused", "Permit refused", "A permit was refused. The payload has every reason against it."
 )
 
-# --- a release, from the request to the frozen plan ------------------------------------------------------------------
-
 RELEASE_REQUESTED = _kind(
     "release.requested",
     "Release requested",
-    "What a person, or the conductor of a train, asked for at the form of a release or a rollback.",
+    "What a person, or the conductor of a train, requested with the form of a release or a rollback.",
 )
 POLICY_RESOLVED = _kind(
     "policy.resolved",
@@ -185,7 +178,7 @@ PLAN_MADE = _kind(
 CONFLICTS_FOUND = _kind(
     "conflicts.found",
     "Scheduling conflicts",
-    "What the release or the train clashes with in the calendars. Conflicts refuse nothing.",
+    "The scheduling conflicts of the release or the train. A conflict does not stop a release.",
 )
 ROLLBACK_PROVEN = _kind(
     "rollback.proven",
@@ -217,7 +210,7 @@ ARTIFACT_BUILT = _kind(
 TEST_DEPLOYED = _kind(
     "test.deployed",
     "Deployed to test",
-    "What became of each host of the test environment.",
+    "The result of each host of the test environment.",
     record="records:TestDeployment",
     tasks=("quality.deploy_to_test",),
 )
@@ -245,7 +238,7 @@ QUALITY_JUDGED = _kind(
 QUALITY_WAIVED = _kind(
     "quality.waived",
     "Expectation waived",
-    "A person answers for a failed expectation, with a reason, until a date. The failure stays on record.",
+    "A person accepted a failed expectation, with a reason, until a date. The failure stays on record.",
     record="records:Waiver",
     several=True,
 )
@@ -273,8 +266,6 @@ ROLLOUT_FROZEN = _kind(
     seals=True,
 )
 
-# --- a train ---------------------------------------------------------------------------------------------------------
-
 TRAIN_OPENED = _kind(
     "train.opened",
     "Boarding opened",
@@ -298,8 +289,6 @@ TRAIN_PROVEN = _kind(
     "answers.",
 )
 
-# --- the board -------------------------------------------------------------------------------------------------------
-
 BOARD_REMINDED = _kind(
     "board.reminded", "Reminder sent", "A member who had not voted was reminded before the deadline."
 )
@@ -322,14 +311,12 @@ TRAIN_DEPARTED = _kind(
     tasks=("departure.depart",),
 )
 PASSENGER_DEPARTED = _kind(
-    "passenger.departed", "Passenger departed", "The conductor asked for the release of a passenger."
+    "passenger.departed", "Passenger departed", "The conductor requested the release of a passenger."
 )
 PASSENGER_ARRIVED = _kind("passenger.arrived", "Passenger arrived", "How the release of a passenger ended.")
 TRAIN_STOPPED = _kind(
-    "train.stopped", "Train stopped", "A passenger failed, and the train's file says that no other departs after it."
+    "train.stopped", "Train stopped", "A passenger failed, and the train's file stops the passengers after it."
 )
-
-# --- communication, implementation and verification ------------------------------------------------------------------
 
 NOTES_WRITTEN = _kind(
     "notes.written",
@@ -348,7 +335,7 @@ RELEASE_ANNOUNCED = _kind(
 COMMUNICATION_RECORDED = _kind(
     "communication.recorded",
     "Communication recorded",
-    "Who was told, and who acknowledged the training material.",
+    "Who was notified, and who acknowledged the training material.",
     record="records:Communication",
     tasks=("communication.record_communication", "communication.record_told"),
 )
@@ -362,7 +349,7 @@ BASELINE_MEASURED = _kind(
 WAVE_DEPLOYED = _kind(
     "wave.deployed",
     "Wave deployed",
-    "What became of each host of a wave.",
+    "The result of each host of a wave.",
     record="records:WaveReport",
     beside=("digest", "entered"),
     tasks=("implementation.wave_{number}",),
@@ -378,7 +365,7 @@ FAILURE_DECIDED = _kind(
 BASELINE_RESTARTED = _kind(
     "baseline.restarted",
     "Baseline restarted",
-    "What became of the hosts of the old version that were restarted to compare the canary with.",
+    "The result of each host of the old version that was restarted as the baseline of the canary.",
     record="canary.records:RestartReport",
     tasks=("implementation.restart_baseline",),
     permit="restart",
@@ -392,7 +379,7 @@ CANARY_MEASURED = _kind(
 CANARY_WATCHED = _kind(
     "canary.watched",
     "Canary watched",
-    "The canary was watched for as long as the plan says.",
+    "The canary was observed for the time in the plan.",
     record="canary.records:CanaryWatch",
     tasks=("implementation.watch_canary",),
 )
@@ -465,14 +452,12 @@ VERIFICATION_JUDGED = _kind(
 BACK_OUT_DONE = _kind(
     "back_out.done",
     "Backed out",
-    "What became of each host that was taken back to the release that it ran before.",
+    "The result of each host that was returned to its previous release.",
     record="records:BackOutReport",
     tasks=("verification.back_out",),
     permit="back_out",
     follows=("failure",),
 )
-
-# --- the ends, and what comes after ----------------------------------------------------------------------------------
 
 RELEASE_CLOSED = _kind(
     "release.closed",
@@ -487,7 +472,7 @@ RELEASE_CLOSED = _kind(
 TRAIN_ARRIVED = _kind(
     "train.arrived",
     "Train arrived",
-    "What became of each passenger. The last entry of a train's chain.",
+    "The result of each passenger. The last entry of a train's chain.",
     record="trains.arrivals:Arrival",
     tasks=("arrival.record_arrival",),
     ends=True,
@@ -495,34 +480,30 @@ TRAIN_ARRIVED = _kind(
 HOST_RETURNED = _kind(
     "host.returned",
     "Host brought up to date",
-    "What became of hosts that were down when the release came, and have returned. It is tried once.",
+    "The result of hosts that were down during the release and have returned. It is tried once.",
     record="records:WaveReport",
     beside=("digest", "entered"),
     permit="return",
     follows=("deployment",),
 )
 
-# --- the bookings of an environment ----------------------------------------------------------------------------------
-
 ENVIRONMENT_QUEUED = _kind(
-    "environment.queued", "Waiting for the environment", "A release waits until another one frees the environment."
+    "environment.queued", "Waiting for the environment", "A release waits until another release ends its booking."
 )
 ENVIRONMENT_BOOKED = _kind(
     "environment.booked",
     "Environment booked",
-    "A release books an environment of its service: no other release changes it meanwhile.",
+    "A release booked an environment of its service: no other release changes it in the meantime.",
     record="calendars.bookings:Booking",
 )
 ENVIRONMENT_EXTENDED = _kind(
-    "environment.extended", "Booking extended", "The release that has the environment needs it for longer."
+    "environment.extended", "Booking extended", "The release that holds the booking needs it for longer."
 )
-ENVIRONMENT_FREED = _kind(
-    "environment.freed", "Environment freed", "A release gives back the environment, or its place in the queue."
-)
+ENVIRONMENT_FREED = _kind("environment.freed", "Environment freed", "A release ended its booking, or left the queue.")
 ENVIRONMENT_RECOVERED = _kind(
     "environment.recovered",
     "Booking recovered",
-    "The release that had the environment is not under way any more. The next one takes its place.",
+    "The release with the booking is no longer in progress. The next release takes its place.",
 )
 ENVIRONMENT_ENTERED = _kind(
     "environment.entered",
@@ -530,8 +511,6 @@ ENVIRONMENT_ENTERED = _kind(
     "A task enters the environment in order to change it. The entry's sequence number is its fencing token.",
     record="permits.fencing:Admittance",
 )
-
-# --- the installation ------------------------------------------------------------------------------------------------
 
 RELEASE_ENDED = _kind("release.ended", "Release ended", "In the installation's chain: how a release ended.")
 RELEASE_REVIEWED = _kind(
@@ -541,41 +520,43 @@ RELEASE_REVIEWED = _kind(
     record="outcome.review:Review",
     beside=("version",),
 )
-PACK_SEALED = _kind("pack.sealed", "Evidence packed", "An evidence pack was made: its chain, digest, size and address.")
+PACK_SEALED = _kind(
+    "pack.sealed", "Evidence packed", "An evidence pack was created: its chain, digest, size and address."
+)
 VERSION_MARKED_BAD = _kind(
     "version.marked_bad",
     "Version marked bad",
-    "A version is kept out of an environment.",
+    "A version must not be deployed to an environment.",
     record="outcome.marks:Mark",
 )
 VERSION_MARKED_GOOD = _kind(
     "version.marked_good",
     "Version marked good",
-    "A version that was marked bad is not kept out of an environment any more.",
+    "A version that was marked bad can be deployed to the environment again.",
     record="outcome.marks:Mark",
 )
 VERSION_PINNED = _kind(
     "version.pinned",
     "Version pinned",
-    "All other versions are kept out of an environment.",
+    "No other version can be deployed to the environment.",
     record="outcome.marks:Mark",
 )
 VERSION_UNPINNED = _kind(
     "version.unpinned",
     "Version unpinned",
-    "The environment takes other versions again.",
+    "Other versions can be deployed to the environment again.",
     record="outcome.marks:Mark",
 )
 FREEZE_OVERRIDDEN = _kind(
     "freeze.overridden",
     "Freeze overridden",
-    "An entry of a calendar does not count for one service in one environment, for a time.",
+    "An entry of a calendar does not apply to one service in one environment, for a time.",
     record="calendars.overrides:Override",
 )
 EMERGENCY_STOP_DECLARED = _kind(
     "emergency_stop.declared",
     "Emergency stop declared",
-    "Nothing in its scope is rolled out while it lasts.",
+    "All rollouts in its scope are halted while it lasts.",
     record="calendars.stops:EmergencyStop",
     any_clock=True,
 )
@@ -585,9 +566,7 @@ EMERGENCY_STOP_LIFTED = _kind(
 ACCOUNT_KNOWN = _kind(
     "account.known", "Account first seen", "An account as it was when Interlock first saw it, without its secret."
 )
-ACCOUNT_CONFIRMED = _kind(
-    "account.confirmed", "Account confirmed", "A second person vouches for a change of an account."
-)
+ACCOUNT_CONFIRMED = _kind("account.confirmed", "Account confirmed", "A second person confirmed a changed account.")
 CATALOGUE_CHANGED = _kind("catalogue.changed", "Catalogue changed", "The digest of each file of the catalogue since.")
 KEY_USED = _kind("key.used", "Signing key used", "The public key with which the installation signs since.")
 
@@ -600,13 +579,13 @@ def _named(chosen: Iterable[Kind]) -> tuple[str, ...]:
 
 
 DECISIONS = _named(one for one in KINDS.values() if one.decides)
-"""What people decided on the way of a release."""
+"""The decisions of people during a release."""
 MOVES = _named(one for one in KINDS.values() if one.permit == "traffic")
-"""What changes which hosts have the traffic."""
+"""Kinds that change which hosts get the traffic."""
 PURPOSES: Mapping[str, str] = MappingProxyType({one.name: one.permit for one in KINDS.values() if one.permit})
-"""What changes hosts or traffic: the purpose of its permit."""
+"""Kinds that change hosts or traffic: the purpose of the permit."""
 SEVERAL = _named(one for one in KINDS.values() if one.several)
-"""Kinds of which a release has several that hold: each waiver, and each wave."""
+"""Kinds of which several entries of a release are valid: each waiver, and each wave."""
 WITNESSED = _named(one for one in KINDS.values() if one.api_server)
 """Kinds that only Airflow's API server may append: the ledger's database refuses them to the role of tasks."""
 LEAVES: Mapping[str, str] = MappingProxyType(
@@ -634,5 +613,5 @@ def family(kind: str) -> str:
 
 
 def title_of(kind: str) -> str:
-    """Return what people call a kind; the kind itself, if it is of a newer version of Interlock."""
+    """Return the title of a kind; the kind itself, if it is from a newer version of Interlock."""
     return KINDS[kind].title if kind in KINDS else kind

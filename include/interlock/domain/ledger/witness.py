@@ -18,23 +18,23 @@ from .chain import INSTALLATION, Entry, release_chain
 from .kinds import ANSWER_GIVEN, MANIFEST_FROZEN, QUESTION_WORDED, ROLLOUT_FROZEN, RUN_ASKED
 
 WITNESS_TYPE = "application/vnd.interlock.witness+json"
-"""Payload type of what the API server signs: what it was asked or told, in which chain, and when."""
+"""Payload type of the API server's signatures: a request or an answer, its chain and its time."""
 WORDED_TYPE = "application/vnd.interlock.questions+json"
 """Payload type of the digests of questions, as the task that worded them signs them."""
 ENVELOPE = "envelope"
-"""The field of an entry that holds its signature; all others are what is signed."""
+"""The field of an entry with its signature, which covers all other fields."""
 MAX_CLOCK_SKEW = timedelta(minutes=1)
 """Between an answer's entry and its time by Airflow's record: machines' clocks, and a slow database."""
 
 
 class AskedRun(Model):
-    """That somebody asked for a run of a Dag under release control, with its form."""
+    """A person's request for a run of a Dag under release control, with its form."""
 
     dag_id: str
     run_id: str
     user: str
     conf: Sha256
-    """Digest of the form as it was sent."""
+    """Digest of the submitted form."""
 
     @property
     def chain(self) -> str:
@@ -49,7 +49,7 @@ class AskedRun(Model):
 
 
 def refuse_unasked(run: AskedRun, entry: Entry | None) -> None:
-    """Raise a PolicyViolation unless a run is what somebody asked for at the API, and was asked for by them.
+    """Raise a PolicyViolation unless a person requested exactly this run at the API.
 
     :param run: by Airflow's record.
     :param entry: what the ledger has of it; none: nothing.
@@ -58,21 +58,21 @@ def refuse_unasked(run: AskedRun, entry: Entry | None) -> None:
     if known == run:
         return
     if known is None:
-        problem = f"nobody asked for it at Airflow's API; by Airflow's record, {run.user or 'nobody'} did"
+        problem = f"the ledger has no request for it, but Airflow names {run.user or 'no user'} as its requester"
     elif known.user != run.user:
-        problem = f"{known.user} asked for it; by Airflow's record, {run.user or 'nobody'} did"
+        problem = f"the ledger names {known.user} as its requester, but Airflow names {run.user or 'no user'}"
     else:
-        problem = f"what {known.user} asked for is not what Airflow has as its form"
+        problem = f"the form that {known.user} submitted differs from the form in Airflow"
     raise PolicyViolation(
-        f"The run {run.run_id} of {run.dag_id} does nothing: by the ledger, {problem}.",
-        rule="a run under release control does what a person asked for at its form",
-        who="nobody",
-        next_step="trigger it at its form; if you did, find out who wrote into Airflow's database",
+        f"The run {run.run_id} of {run.dag_id} was refused: {problem}.",
+        rule="a run under release control needs a request of a person, with its form, through Airflow's API",
+        who="no user",
+        next_step="trigger the Dag with its form; if you did, have an auditor find out who wrote to Airflow's database",
     )
 
 
 class GivenAnswer(Model):
-    """What somebody answered to a question of a release."""
+    """A person's answer to a question of a release."""
 
     user: str
     task_id: str
@@ -81,15 +81,15 @@ class GivenAnswer(Model):
     comment: str = ""
     conditions: str = ""
     question: Sha256 | None = None
-    """Digest of the question as it was when it was answered; none: Airflow had no such question."""
+    """Digest of the question at the time of the answer; none: Airflow had no such question."""
 
     def __str__(self) -> str:
-        """Say who answered what to what."""
+        """Describe the answer: who, what, and to which question."""
         return f"{self.user}'s answer “{self.choice}” to {self.task_id}[{self.map_index}]"
 
 
 def told(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an entry says, without its signature."""
+    """Return the content of an entry, without its signature."""
     return {name: value for name, value in payload.items() if name != ENVELOPE}
 
 
@@ -115,15 +115,15 @@ def refuse_unworded(task_id: str, digest: Sha256, entries: Iterable[Entry]) -> N
     """
     if digest not in worded(task_id, entries):
         raise PolicyViolation(
-            f"A question of {task_id} is not what was worded: its text, or who may answer it, was changed.",
-            rule="people are asked what was worded for them, and their answers count for nothing else",
-            who="nobody; the finding stays on record",
-            next_step="find out in the audit log who changed it, and trigger the release again",
+            f"A question of {task_id} was changed: its text or its assignees differ from the ledger.",
+            rule="an answer counts only for the question that the task asked",
+            who="no user; the finding stays in the ledger",
+            next_step="have an auditor find out in the audit log who changed it, then trigger the release again",
         )
 
 
 def is_witnessed(answer: GivenAnswer, at: datetime | None, entries: Iterable[Entry], *, digest: Sha256) -> bool:
-    """Say whether an answer came in at the API: just this, at about this time, and after what it is about was frozen.
+    """Tell whether exactly this answer came in at the API, at about this time, and after its subject was frozen.
 
     :param at: when it was given, by Airflow's record.
     :param entries: the release's chain, in order; of the answers, those that the witness signed.

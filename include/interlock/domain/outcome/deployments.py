@@ -45,7 +45,7 @@ R = TypeVar("R", bound=Record)
 
 
 def deployments(entries: Iterable[Entry], service: str) -> list[dict[str, Any]]:
-    """Return what the installation's chain says of each release of a service that was deployed; the oldest first."""
+    """Return the deployed releases of a service by the installation's chain; the oldest first."""
     return [
         one.payload
         for one in entries
@@ -97,8 +97,8 @@ class DeployedRelease(Model):
 def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> DeployedRelease | None:
     """Read from the chain of a release what was deployed; None if it was not, or if a record of it is missing.
 
-    Every record has to be the one that the frozen plan names; the board approved it; and each wave had a permit, which
-    only the installation's key can sign: whoever may write to the ledger makes no release deployed.
+    Each record must be the one that the frozen plan names, the board must have approved it, and each wave needs a
+    permit, which only the installation's key can sign. Write access to the ledger is not enough to fake a deployment.
 
     :param entries: the whole chain, proven.
     :param permits: those in it that the installation signed.

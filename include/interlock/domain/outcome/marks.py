@@ -26,12 +26,12 @@ from interlock.domain.ledger.kinds import (
 MARKS = family(VERSION_PINNED)
 """The kinds of entries about versions in the installation's chain."""
 _KINDS = {"bad": VERSION_MARKED_BAD, "good": VERSION_MARKED_GOOD, "pin": VERSION_PINNED, "unpin": VERSION_UNPINNED}
-_RULE = "a version that is marked bad is not rolled out, and where one is pinned no other is"
+_RULE = "a version that is marked bad is not deployed; a pinned environment only gets the pinned version"
 _WHO = "the release manager, with the Dag mark_version"
 
 
 class Mark(Model):
-    """What somebody says of a version in an environment."""
+    """A mark or a pin of a version in an environment."""
 
     service: str
     environment: str
@@ -69,11 +69,11 @@ def parse_mark(form: Mapping[str, Any], by: str, places: Mapping[str, Sequence[s
         mark = Mark.model_validate({**{name: form[name] for name in fields if name in form}, "by": by})
     except ValidationError as error:
         wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(f"This says nothing of a version: {wrong}.", next_step="correct the form") from error
+        raise RequestRefused(f"The form of the mark is not valid: {wrong}.", next_step="correct the form") from error
     if mark.environment not in places.get(mark.service, ()):
         known = ", ".join(f"{name} ({', '.join(places[name])})" for name in sorted(places)) or "no service"
         raise RequestRefused(
-            f"There is no {mark.environment} of {mark.service}; there is {known}.", next_step="correct the form"
+            f"{mark.service} has no environment {mark.environment}. Available: {known}.", next_step="correct the form"
         )
     return mark
 
@@ -81,7 +81,7 @@ def parse_mark(form: Mapping[str, Any], by: str, places: Mapping[str, Sequence[s
 def describe_block(entries: Iterable[Entry], service: str, environment: str, version: str) -> str:
     """Return, in words, why a version must not be rolled out to an environment; empty: it may.
 
-    :param entries: of the installation's chain; what was said last holds.
+    :param entries: of the installation's chain; the last entry counts.
     """
     said: dict[str, Entry] = {}
     for entry in entries:
@@ -109,7 +109,9 @@ def describe_block(entries: Iterable[Entry], service: str, environment: str, ver
 def refuse_marked(entries: Iterable[Entry], service: str, environment: str, version: str) -> None:
     """Raise a PolicyViolation if a version must not be rolled out to an environment."""
     if reason := describe_block(entries, service, environment, version):
-        raise PolicyViolation(reason, rule=_RULE, who=_WHO, next_step="take another version, or have the mark lifted")
+        raise PolicyViolation(
+            reason, rule=_RULE, who=_WHO, next_step="choose another version, or have the mark removed"
+        )
 
 
 def _describe_author(entry: Entry) -> str:
@@ -117,7 +119,7 @@ def _describe_author(entry: Entry) -> str:
 
 
 def _is_same_version(one: str, other: str) -> bool:
-    """Say whether two versions are one; build metadata does not count, as semver.org has it."""
+    """Tell whether two versions are equal; build metadata is ignored, as semver.org requires."""
     if not (is_version(one) and is_version(other)):
         return one == other
     return Version.parse(one).compare(Version.parse(other)) == 0

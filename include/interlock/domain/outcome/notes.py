@@ -14,7 +14,7 @@ _CONVENTIONAL = re.compile(
     r"(?:\((?P<scope>[^()]*)\))?(?P<breaking>!)?: +(?P<text>\S.*)",
     re.IGNORECASE,
 )
-"""How a commit's subject begins by conventionalcommits.org; any other is taken as it is."""
+"""The start of a commit's subject by conventionalcommits.org; other subjects are used unchanged."""
 _GROUPS = {"feat": "New", "fix": "Fixed"}
 _OTHER = "Also changed"
 _BREAKING = "Needs your attention"
@@ -22,7 +22,7 @@ _ORDER = (_BREAKING, *_GROUPS.values(), _OTHER)
 
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$@]|(?<=[a-z]):(?=//)|(?<=www)\.", re.IGNORECASE)
 _AT_THE_START = re.compile(r"(?P<number>[0-9]{0,9})(?P<mark>#{1,6}(?= |$)|[+-](?= |$)|-(?=-)|(?<=[0-9])[.)](?= |$))")
-"""What would begin a heading, a list or a rule."""
+"""Text that would start a heading, a list or a rule."""
 
 
 def release_notes(plan: ReleasePlan, service: Service, *, commits: bool = True) -> str:
@@ -46,7 +46,7 @@ def announcement(
 ) -> tuple[str, str]:
     """Return subject and text of the message that tells an audience of a release, or of a rollback.
 
-    :param notes: what is told of a rollback; a release is told by its plan, without commits.
+    :param notes: the notes of a rollback; the message about a release is made from its plan, without commits.
     """
     rehearsal = "[Rehearsal] " if plan.rehearsal else ""
     what = f"{service.title} goes back to {plan.version}" if rollback else f"{service.title} {plan.version}"
@@ -60,7 +60,7 @@ def announcement(
 
 
 def escaped(text: str) -> str:
-    """Return words of an author's as Markdown that shows exactly them, on one line, and is no link."""
+    """Return an author's text as Markdown that shows it exactly, on one line and without links."""
     line = _SPECIAL.sub(lambda found: f"\\{found[0]}", one_line(text))
     return _AT_THE_START.sub(r"\g<number>\\\g<mark>", line, count=1) if _AT_THE_START.match(line) else line
 
@@ -73,7 +73,7 @@ def one_line(text: str) -> str:
 def _changes(plan: ReleasePlan, commits: bool) -> Iterator[str]:
     since = f" since {escaped(plan.previous_version)}" if plan.previous_version else ""
     if not plan.commits:
-        yield f"Nothing has changed{since}."
+        yield f"No changes{since}."
         return
     groups: dict[str, list[str]] = {}
     for commit in plan.commits:
@@ -86,7 +86,7 @@ def _changes(plan: ReleasePlan, commits: bool) -> Iterator[str]:
 
 
 def _change(commit: Commit, name: str) -> tuple[str, str]:
-    """Return under which heading a commit goes, and its line there, which ends with the commit's name."""
+    """Return the heading of a commit, and its line, which ends with the commit's id."""
     found = _CONVENTIONAL.fullmatch(one_line(commit.subject))
     if found is None:
         return _OTHER, f"- {escaped(commit.subject)}{name}"
@@ -102,5 +102,5 @@ def _tickets(tickets: Sequence[str]) -> Iterable[str]:
 def _when(plan: ReleasePlan) -> str:
     where = "In the test environment only, as a rehearsal" if plan.rehearsal else "In production"
     if plan.not_before is None:
-        return f"{where}, shortly: it is approved." if not plan.rehearsal else f"{where}."
+        return f"{where}, as soon as possible: the release is approved." if not plan.rehearsal else f"{where}."
     return f"{where}, not before {plan.not_before.astimezone(UTC):%Y-%m-%d %H:%M} UTC."

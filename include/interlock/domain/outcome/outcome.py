@@ -41,18 +41,18 @@ STAGE_TITLES = {
     "verification": "Verify implementation",
     "closure": "Closure",
 }
-"""The stages of a release as people call them, in their order; the last one decides the outcome."""
+"""The titles of the stages of a release, in their order; the last one decides the outcome."""
 STAGES = tuple(STAGE_TITLES)
 
 PRODUCTION = "production"
 """The environment that a release is for; a rehearsal is for any other."""
 
 GATES = {"plan": "planning", "acceptance": "acceptance", "board": "rollout"}
-"""What people decide on: the stage in which they do."""
+"""The subject of each decision, and its stage."""
 
 
 class FailedTask(Model):
-    """A task that failed, and the reason that it left."""
+    """A failed task, and its recorded reason."""
 
     stage: str
     task: str
@@ -73,7 +73,7 @@ class _Ending:
 
     @property
     def order(self) -> tuple[bool, int]:
-        """What is on record decides before what is not, an earlier stage before a later one."""
+        """A recorded fact decides before a missing record, and an earlier stage before a later stage."""
         return not self.proven, _rank(self.stage)
 
 
@@ -93,9 +93,9 @@ def decide_outcome(
 ) -> Outcome:
     """Decide how a release ended, and which stage decided it.
 
-    :param version: what was asked for.
+    :param version: the requested version.
     :param failed: the tasks that failed; those of one stage in the order in which they did.
-    :param decisions: on the plan, on the acceptance, and the board's; also those where nobody had to be asked.
+    :param decisions: on the plan, on the acceptance, and the board's; also decisions without a vote.
     :param running: host, by name or address: the version it answers with now.
     """
     of_decisions = list(_of_decisions(decisions, rollout, changed=bool(waves) or back_out is not None))
@@ -125,16 +125,16 @@ def decide_outcome(
 
 def _arrived(version: str, rollout: RolloutPlan | None, waves: Sequence[WaveReport]) -> _Ending:
     if rollout is None:
-        return _Ending("rollout", "failed", "There is no rollout plan on record.", proven=False)
+        return _Ending("rollout", "failed", "No rollout plan is recorded.", proven=False)
     number, left = len(rollout.hosts), _left_behind(rollout, waves)
     hosts = f"{number - len(left)} of {number} hosts" if left else f"All {number} hosts"
     hosts = "The one host" if number == 1 else hosts
     answer = f"{hosts} of {rollout.environment} {'answers' if number == 1 else 'answer'} with {version}"
     if left:
-        answer += f" ({', '.join(left)} failed, which the error budget of the plan bears)"
+        answer += f" ({', '.join(left)} failed, within the error budget of the plan)"
     if rollout.rehearsal:
         return _Ending("verification", "rehearsed", f"{answer}; production was not touched.")
-    return _Ending("verification", "deployed", f"{answer}, and the verification found nothing against it.")
+    return _Ending("verification", "deployed", f"{answer}, and the verification passed.")
 
 
 def _left_behind(rollout: RolloutPlan, waves: Sequence[WaveReport]) -> list[str]:
@@ -151,25 +151,29 @@ def _taken_back(
     stage = "implementation" if any(task.stage == "implementation" for task in failed) else "verification"
     because = back_out.because.rstrip(".")
     if trouble := _not_back(back_out, rollout, running):
-        return _Ending(stage, "failed", f"The back-out did not succeed: {trouble}. It was begun because: {because}.")
-    return _Ending(stage, "backed_out", f"Backed out, and every host answers as before the release: {because}.")
+        return _Ending(stage, "failed", f"The back-out failed: {trouble}. Reason for the back-out: {because}.")
+    return _Ending(
+        stage,
+        "backed_out",
+        f"The release was backed out, and every host reports its previous version. Reason: {because}.",
+    )
 
 
 def _not_back(back_out: BackOutReport, rollout: RolloutPlan | None, running: Mapping[str, str | None]) -> str:
-    """Say what speaks against a back-out: its own report, or what the hosts answer now."""
+    """Return why a back-out failed: by its own report, or by the answers of the hosts now."""
     if broken := [result.host for result in back_out.results if result.outcome == "failed"]:
         return f"{', '.join(broken)} failed"
     if not back_out.verified:
-        return "not every host answers as before the release"
+        return "some hosts do not report their previous version"
     if rollout is None:
-        return "there is no rollout plan on record that says what the hosts ran before"
+        return "no rollout plan is recorded that names the previous versions of the hosts"
     if wrong := [host.name for host in rollout.hosts if not _is_back(host, rollout, running)]:
-        return f"{', '.join(wrong)} does not answer as before the release"
+        return f"{', '.join(wrong)} does not report its previous version"
     return ""
 
 
 def _is_back(host: Host, rollout: RolloutPlan, running: Mapping[str, str | None]) -> bool:
-    """Say whether a host answers with the version before; one that ran nothing may answer anything but the release."""
+    """Tell whether a host answers with its previous version; without one, any answer but the release is accepted."""
     if host.name not in running and host.address not in running:
         return False
     before, found = rollout.back_out.versions.get(host.address), _answer(host, running)
@@ -181,7 +185,7 @@ def _answer(host: Host, running: Mapping[str, str | None]) -> str | None:
 
 
 def _breached(of_decisions: Sequence[_Ending], taken_back: _Ending) -> _Ending:
-    """Return how a back-out ended; that it should never have come to one is the graver finding."""
+    """Return how a back-out ended; a change without an approval is the more serious finding."""
     if not of_decisions:
         return taken_back
     first = min(of_decisions, key=lambda finding: finding.order)
@@ -189,48 +193,48 @@ def _breached(of_decisions: Sequence[_Ending], taken_back: _Ending) -> _Ending:
 
 
 def _of_decisions(decisions: Sequence[Decision], rollout: RolloutPlan | None, *, changed: bool) -> Iterator[_Ending]:
-    """Give what is wrong with the decisions.
+    """Yield what is wrong with the decisions.
 
     :param changed: whether hosts were changed.
     """
     for decision in decisions:
         stage = GATES[decision.subject]
         if not decision.approved and changed:
-            yield _Ending(stage, "failed", f"Hosts were changed although this was not approved: {decision.reason}")
+            yield _Ending(stage, "failed", f"Hosts were changed without an approval: {decision.reason}")
         elif not decision.approved:
             yield _Ending(stage, "expired" if decision.expired else "rejected", decision.reason)
         elif rollout is not None:
             yield from _of_approval(decision, rollout)
     for subject in GATES.keys() - {decision.subject for decision in decisions}:
-        reason = f"There is no record of what was decided in the stage {GATES[subject]}."
+        reason = f"No decision of the stage {GATES[subject]} is recorded."
         yield _Ending(GATES[subject], "failed", reason, proven=False)
 
 
 def _of_approval(decision: Decision, rollout: RolloutPlan) -> Iterator[_Ending]:
-    """Hold an approval against the plan that was rolled out: it may be of something else."""
+    """Compare an approval with the plan that was rolled out: it may be for another plan."""
     stage = GATES[decision.subject]
     if decision.subject == "board" and decision.digest != rollout.digest:
-        which = f"{decision.digest[:12]}, and the plan on record is {rollout.digest[:12]}"
+        which = f"{decision.digest[:12]}, but the recorded plan is {rollout.digest[:12]}"
         yield _Ending(stage, "failed", f"The board decided on the rollout plan {which}.")
     elif decision.subject == "board" and rollout.decide_by is not None and not decision.required:
-        reason = "The rollout plan was for a board to decide, and the decision on record says that nobody is asked."
+        reason = "The rollout plan needs the vote of a board, but the recorded decision says that no vote is required."
         yield _Ending(stage, "failed", reason)
     elif decision.subject == "acceptance" and decision.digest != rollout.acceptance_digest:
-        which = f"{decision.digest[:12]}, and the plan on record is of what was accepted as"
-        yield _Ending(stage, "failed", f"What was accepted is {which} {rollout.acceptance_digest[:12]}.")
+        which = f"{decision.digest[:12]}, but the recorded plan names the acceptance"
+        yield _Ending(stage, "failed", f"The acceptance is {which} {rollout.acceptance_digest[:12]}.")
 
 
 def _of_tasks(failed: Sequence[FailedTask]) -> Iterator[_Ending]:
-    """Give the reason of the task that failed first, and of those that failed after it."""
+    """Return the reason of the first failed task, and of the tasks that failed after it."""
     if not failed:
         return
     first, *others = sorted(failed, key=lambda task: _rank(task.stage))
-    then = [f"Then {task.task} failed: {_reason(task)}" for task in others]
+    then = [f"After that, {task.task} failed: {_reason(task)}" for task in others]
     yield _Ending(first.stage, "failed", " ".join([_reason(first), *then]))
 
 
 def _reason(task: FailedTask) -> str:
-    return task.reason or f"{task.task} did not say why."
+    return task.reason or f"{task.task} gave no reason."
 
 
 def _rank(stage: str) -> int:
@@ -239,32 +243,32 @@ def _rank(stage: str) -> int:
 
 def _of_quality(quality: QualityReport | None, rollout: RolloutPlan | None) -> Iterator[_Ending]:
     if quality is None:
-        yield _Ending("quality", "failed", "There is no quality report on record.", proven=False)
+        yield _Ending("quality", "failed", "No quality report is recorded.", proven=False)
         return
     waived = {(waiver.suite, waiver.expectation) for waiver in rollout.waivers} if rollout else set()
     standing = [failure for failure in quality.failures if (failure.suite, failure.expected) not in waived]
     if standing or not (quality.success or quality.failures):
-        yield _Ending("quality", "failed", quality.reason() or "The quality review did not succeed.")
+        yield _Ending("quality", "failed", quality.reason() or "The quality review failed.")
     elif rollout is not None and sha256_of(quality) != rollout.quality_digest:
-        yield _Ending("quality", "failed", "The quality report on record is not the one that the rollout plan names.")
+        yield _Ending("quality", "failed", "The recorded quality report is not the one that the rollout plan names.")
 
 
 def _of_plan(service: str, version: str, rollout: RolloutPlan | None) -> Iterator[_Ending]:
     if rollout is None:
-        yield _Ending("rollout", "failed", "There is no rollout plan on record.", proven=False)
+        yield _Ending("rollout", "failed", "No rollout plan is recorded.", proven=False)
     elif (rollout.service, rollout.version) != (service, version):
         found = f"{rollout.service} {rollout.version}"
-        yield _Ending("rollout", "failed", f"The rollout plan on record is of {found}, not of {service} {version}.")
+        yield _Ending("rollout", "failed", f"The recorded rollout plan is for {found}, not for {service} {version}.")
     elif rollout.rehearsal == (rollout.environment == PRODUCTION):
         what = "a rehearsal" if rollout.rehearsal else "a release"
-        yield _Ending("rollout", "failed", f"The rollout plan on record is {what}, and is of {rollout.environment}.")
+        yield _Ending("rollout", "failed", f"The recorded rollout plan is {what}, but for {rollout.environment}.")
     elif not rollout.hosts:
-        yield _Ending("rollout", "failed", "The rollout plan on record names no host.")
+        yield _Ending("rollout", "failed", "The recorded rollout plan names no host.")
 
 
 def _of_communication(communication: Communication | None) -> Iterator[_Ending]:
     if communication is None:
-        reason = "There is no record that those concerned were told, and that support knows the release."
+        reason = "No communication of the release is recorded."
         yield _Ending("communication", "failed", reason, proven=False)
 
 
@@ -282,18 +286,18 @@ def _of_waves(rollout: RolloutPlan | None, waves: Sequence[WaveReport]) -> Itera
     brought -= {result.instance_id for wave in waves for result in wave.results if result.outcome == "failed"}
     brought |= tolerated(rollout, waves)
     if lacking := [host.name for host in rollout.hosts if host.instance_id not in brought]:
-        reason = f"There is no record that {', '.join(lacking)} came to {rollout.release}."
+        reason = f"No deployment of {rollout.release} to {', '.join(lacking)} is recorded."
         yield _Ending("implementation", "failed", reason, proven=False)
 
 
 def _of_verification(verification: VerificationReport | None) -> Iterator[_Ending]:
     if verification is None:
-        yield _Ending("verification", "failed", "There is no verification report on record.", proven=False)
+        yield _Ending("verification", "failed", "No verification report is recorded.", proven=False)
     elif not verification.success or verification.failures:
-        yield _Ending("verification", "failed", verification.reason() or "The verification did not succeed.")
+        yield _Ending("verification", "failed", verification.reason() or "The verification failed.")
     elif wrong := [result for result in verification.smoke if not result.passed]:
         asked = ", ".join(f"{result.path} on {result.host} ({result.found})" for result in wrong)
-        yield _Ending("verification", "failed", f"Smoke requests were not answered as expected: {asked}.")
+        yield _Ending("verification", "failed", f"Smoke requests failed: {asked}.")
 
 
 def _of_hosts(
@@ -305,5 +309,5 @@ def _of_hosts(
             continue
         found = _answer(host, running)
         if found != version:
-            answer = f"answers with {found}" if found else "does not say which version it runs"
+            answer = f"answers with {found}" if found else "does not report a version"
             yield _Ending("verification", "failed", f"{host.name} {answer}; it should run {version}.", proven=False)

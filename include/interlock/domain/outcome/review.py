@@ -15,7 +15,7 @@ from interlock.domain.records import PastRelease
 
 
 def unreviewed(previous: Sequence[PastRelease], flows: Mapping[ChangeType, Flow]) -> tuple[PastRelease, ...]:
-    """Return the deployed releases whose flow asks for a review that has not been held; the oldest first."""
+    """Return the deployed releases whose flow requires a review that has not been held; the oldest first."""
     due = (
         release
         for release in previous
@@ -36,7 +36,7 @@ def refuse_unreviewed(
 ) -> None:
     """Refuse a release of a service while the review of an earlier one is owed.
 
-    An emergency is never refused: what is broken can be mended. ``review_within`` says by when the review is due; the
+    An emergency is never refused, so that a failure can be fixed. ``review_within`` says by when the review is due; the
     next release waits for it from the beginning.
 
     :param previous: releases that have ended; those of other services do not matter.
@@ -50,9 +50,9 @@ def refuse_unreviewed(
         each = "; ".join(_owed(release, flows[release.change_type], now) for release in owed)
         raise PolicyViolation(
             f"{service} cannot have a {change_type} release yet: {each}.",
-            rule="review_within of its change type, in policy.yaml: it is reviewed before the service's next release",
+            rule="review_within of the change type, in policy.yaml: a service cannot release again before the review",
             who="the release manager",
-            next_step="hold the review and put it on record, then trigger the release again",
+            next_step="hold the review, record it with the Dag review_release, then trigger the release again",
         )
 
 
@@ -61,11 +61,11 @@ def _owed(release: PastRelease, flow: Flow, now: datetime) -> str:
     when = f"{due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     named = f"{release.version} (run {release.run})" if release.version else f"of the run {release.run}"
     since = "was due on" if due <= now else "is due on"
-    return f"the {release.change_type} release {named} has not been reviewed, which {since} {when}"
+    return f"the {release.change_type} release {named} has not been reviewed (the review {since} {when})"
 
 
 class Review(Model):
-    """A post-implementation review as somebody wrote it."""
+    """A post-implementation review."""
 
     service: str
     run: str = Field(min_length=1, max_length=300, description="Of the release: its run id, or Dag and run")
@@ -86,7 +86,7 @@ def parse_review(form: Mapping[str, Any], reviewer: str) -> Review:
         return Review.model_validate({**texts, "participants": names, "reviewer": reviewer})
     except ValidationError as error:
         wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(f"This is no review: {wrong}.", next_step="correct the form") from error
+        raise RequestRefused(f"The form of the review is not valid: {wrong}.", next_step="correct the form") from error
 
 
 def find_ended(previous: Sequence[PastRelease], service: str, run: str) -> PastRelease:
@@ -100,8 +100,8 @@ def find_ended(previous: Sequence[PastRelease], service: str, run: str) -> PastR
             return release
     owed = ", ".join(release.run.partition("/")[2] for release in previous if not release.reviewed) or "none"
     raise RequestRefused(
-        f"No release of {service} with the run {run} has ended.",
-        rule="what is reviewed is a release whose end is in the ledger",
+        f"The ledger has no ended release of {service} with the run {run}.",
+        rule="only a release that has ended can be reviewed",
         who="the release manager",
-        next_step=f"take the run id from the run's page; ended and not reviewed: {owed}",
+        next_step=f"copy the run id from the page of the run; releases without a review: {owed}",
     )

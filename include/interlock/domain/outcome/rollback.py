@@ -25,9 +25,9 @@ from .notes import escaped
 
 
 class RollbackRequest(Model):
-    """What somebody asks for at the form of a rollback."""
+    """The form of a rollback."""
 
-    version: str = Field("", description="Empty: whoever asked is shown what there is")
+    version: str = Field("", description="Empty: the requester chooses from a list")
     reason: str = Field(min_length=5, max_length=200)
     incident: str = Field("", max_length=100)
 
@@ -47,7 +47,7 @@ class RollbackRequest(Model):
     @classmethod
     def _one_line(cls, value: str) -> str:
         if not value.isprintable():
-            raise ValueError("not one line of text")
+            raise ValueError("must be one line of text")
         return value
 
 
@@ -58,15 +58,15 @@ def parse_rollback(form: Mapping[str, Any]) -> RollbackRequest:
     except ValidationError as error:
         wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
         raise RequestRefused(
-            f"This rollback cannot be asked for: {wrong}.",
-            rule="the fields of the form",
+            f"The form of the rollback is not valid: {wrong}.",
+            rule="the form of the rollback Dag",
             who="the release manager",
-            next_step="correct these fields and trigger it again",
+            next_step="correct these fields and trigger the rollback again",
         ) from None
 
 
 def refuse_unknown(version: str, entries: Sequence[Entry], service: str, environment: str) -> None:
-    """Refuse at the door what no rollback goes to, as far as the installation's chain tells: the proof comes later.
+    """Refuse at the API what cannot be rolled back to, by the installation's chain; the full proof comes later.
 
     :param entries: of the installation's chain: how releases ended, and the marks.
     :raises PolicyViolation: no release of the version was deployed, or it must not be rolled out.
@@ -84,7 +84,7 @@ def refuse_unknown(version: str, entries: Sequence[Entry], service: str, environ
 def find_candidates(
     deployed: Iterable[DeployedRelease], running: Sequence[RunningRelease], marks: Sequence[Entry], environment: str
 ) -> tuple[DeployedRelease, ...]:
-    """Return the releases that an environment may go back to, the one that it ran last first; of each version one.
+    """Return the releases that an environment can roll back to, the most recent first, and one for each version.
 
     :param running: what its hosts run now.
     :param marks: of the installation's chain.
@@ -104,9 +104,9 @@ def choose_release(
     environment: str,
     service: str,
 ) -> DeployedRelease:
-    """Return the release that a version stands for.
+    """Return the release of a version.
 
-    :raises PolicyViolation: the environment never ran it by the ledger, it is marked bad, or it is no way back.
+    :raises PolicyViolation: the environment never ran it, it is marked bad, or it is not an earlier version.
     """
     may = find_candidates(deployed, running, marks, environment)
     chosen = next((one for one in may if one.version == version), None)
@@ -119,32 +119,32 @@ def choose_release(
 
 
 def _describe_unknown(version: str, environment: str) -> str:
-    return f"{environment} never ran {version} by the ledger"
+    return f"according to the ledger, {environment} never ran {version}"
 
 
 def _refusal(service: str, version: str, why: str, may: Sequence[str]) -> PolicyViolation:
     return PolicyViolation(
-        f"{service} does not go back to {version}: {why.rstrip('.')}.",
-        rule="an environment goes back only to what it ran before, by the ledger, and what is not marked bad",
+        f"{service} cannot roll back to {version}: {why.rstrip('.')}.",
+        rule="a rollback returns to a release that the environment ran before and that is not marked bad",
         who="the release manager",
-        next_step=f"take one of {', '.join(may)}"
+        next_step=f"choose one of {', '.join(may)}"
         if may
-        else "there is no version to go back to; release one as a normal or an emergency change",
+        else "no earlier version is available; release a version as a normal or an emergency change",
     )
 
 
 def _describe_no_way_back(release: DeployedRelease, running: Sequence[RunningRelease]) -> str:
     """Say why going to a release would be no way back; empty: it would."""
     if running and all(host.release == release.release for host in running):
-        return f"every host runs {release.version} already"
+        return f"every host already runs {release.version}"
     versions = [Version.parse(host.version) for host in running if host.version and is_version(host.version)]
     if versions and Version.parse(release.version) > max(versions):
-        return f"{release.version} is later than {max(versions)}, which runs"
+        return f"{release.version} is later than the running version {max(versions)}"
     return ""
 
 
 def is_proven(plan: RolloutPlan, found: DeployedRelease | None) -> bool:
-    """Say whether a plan goes back to exactly what was deployed there before.
+    """Tell whether a plan rolls back to exactly what was deployed there before.
 
     :param found: what the chain that the plan names says was deployed; none: it proves nothing.
     """
@@ -169,10 +169,10 @@ def limit_checks(service: Service, release: DeployedRelease, expected: Mapping[t
 
 
 def rollback_notes(service: Service, plan: ReleasePlan, release: DeployedRelease) -> str:
-    """Return what people are told of a rollback, as Markdown."""
+    """Return the notes of a rollback, as Markdown."""
     return "\n\n".join(
         [
-            f"# {escaped(service.title)} goes back to {escaped(plan.version)}",
+            f"# {escaped(service.title)} is rolled back to {escaped(plan.version)}",
             escaped(plan.summary),
             f"The changes of {escaped(plan.previous_version or 'the current version')} are removed for now. "
             f"{escaped(plan.version)} was in {plan.target} before: it was deployed on "

@@ -13,24 +13,24 @@ from .permit import RELEASE_MANAGER
 
 
 def refuse_ended(task: str, entries: Sequence[Entry], *, way_back: bool = False) -> None:
-    """Raise a PolicyViolation if a release or a train has ended: its tasks do nothing any more, and add nothing.
+    """Raise a PolicyViolation if a release or a train has ended: its tasks change nothing and record nothing.
 
     :param task: that is to run.
     :param entries: of the chain.
-    :param way_back: it is on the way back, which a release that failed is not at the end of.
+    :param way_back: the task belongs to the back-out, which a failed release still has to complete.
     """
     end = next((entry for entry in reversed(entries) if entry.kind in END), None)
     if end is None or (way_back and end.payload.get("outcome") == "failed"):
         return
     outcome = end.payload.get("outcome")
-    how = f", as {str(outcome).replace('_', ' ')}" if outcome else ""
+    how = f" as {str(outcome).replace('_', ' ')}" if outcome else ""
     raise PolicyViolation(
-        f"The release has ended{how}: {task} does nothing any more."
+        f"{task} was not run: the release is closed{how}."
         if end.kind == END[0]
-        else f"The train has arrived: {task} does nothing any more.",
-        rule="what has ended touches nothing, and nothing is added to its record",
-        who="nobody",
-        next_step="to change something again, trigger another run",
+        else f"{task} was not run: the train has arrived.",
+        rule="a closed run changes nothing and gets no new entries",
+        who="no user",
+        next_step="to make further changes, trigger a new run",
     )
 
 
@@ -41,7 +41,7 @@ def had_permit(plan: RolloutPlan, entries: Sequence[Entry]) -> bool:
 
 
 def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry], *, unsigned: str = "", overtaken: str = "") -> None:
-    """Raise a PolicyViolation unless a release may take its hosts back: what stops a release does not stop that.
+    """Raise a PolicyViolation unless a release may back out its hosts: stops and freezes do not prevent that.
 
     :param entries: the release's chain. It froze this plan, had a permit to deploy by it, and did not end since; a
         release that failed is not at its end while its back-out is not done.
@@ -51,15 +51,18 @@ def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry], *, unsigned: st
     frozen = [entry.payload.get("digest") for entry in entries if entry.kind == ROLLOUT_FROZEN]
     closed = [entry.payload.get("outcome") for entry in entries if entry.kind == RELEASE_CLOSED]
     if not frozen or frozen[-1] != plan.digest:
-        problem, rule = "by the ledger its plan is not the one that was frozen", "it goes where the frozen plan says"
+        problem, rule = "according to the ledger, its plan is not the frozen plan", "a back-out follows the frozen plan"
     elif not had_permit(plan, entries):
-        problem, rule = "by the ledger it never had a permit to deploy", "only what was deployed is backed out"
+        problem, rule = "according to the ledger, it never had a permit to deploy", "only a deployment is backed out"
     elif closed and closed[-1] != "failed":
-        problem, rule = f"by the ledger it has ended as {closed[-1]}", "what has ended touches nothing any more"
+        problem, rule = (
+            f"according to the ledger, it is closed as {closed[-1]}",
+            "a closed release cannot change anything",
+        )
     elif unsigned:
-        problem, rule = unsigned.rstrip("."), "what was frozen and decided is signed with the installation's key"
+        problem, rule = unsigned.rstrip("."), "frozen plans and decisions are signed with the key of the installation"
     elif overtaken:
-        problem, rule = overtaken.rstrip("."), "hosts are taken back by the release that changed them last"
+        problem, rule = overtaken.rstrip("."), "only the release that changed the hosts last can back them out"
     else:
         return
     raise PolicyViolation(

@@ -30,13 +30,13 @@ from interlock.domain.ledger.kinds import (
 NEWS = family(ENVIRONMENT_ENTERED)
 """The kinds in the chain of an environment's bookings."""
 RIGHT_LOST = "right_lost"
-"""The kind of the finding about what a process tried that had lost its right."""
+"""The kind of the finding about an attempt of a process that had lost its right."""
 
-LOST_RULE = "who entered an environment last changes it, while its release has not ended and holds its booking"
+LOST_RULE = "only the last process to enter an environment may change it, and only while its release holds the booking"
 
 
 class Admittance(Model):
-    """That somebody enters an environment of a service in order to change it: the entry that gives the token."""
+    """A process enters an environment of a service in order to change it: the entry that gives the token."""
 
     holder: str = Field(description="The chain of the release")
     task: str = Field(description="The task, as the ledger names it")
@@ -56,7 +56,7 @@ def place_of(environment: str, service: str) -> str:
 
 
 def shared_token(newest: Entry | None, wanted: Admittance) -> int | None:
-    """Return the token that somebody takes over instead of entering anew; none: they enter.
+    """Return the token that a process takes over instead of entering again; none: it enters.
 
     A canary's end and a back-out, which may run at once, both give the traffic back: neither is to fence off the other.
     """
@@ -67,7 +67,7 @@ def shared_token(newest: Entry | None, wanted: Admittance) -> int | None:
 
 
 def why_lost(entered: Entered, by: Admittance, since: Iterable[Entry], ends: Sequence[Entry]) -> str:
-    """Say why somebody who entered may change nothing any more; empty: they still may.
+    """Return why a process that entered may no longer change anything; empty: it still may.
 
     :param since: what the chain of the place has after their token.
     :param ends: the entries with which the chain of their release ended, in order.
@@ -98,32 +98,32 @@ def _ousted(entry: Entry, by: Admittance) -> str:
 
 
 def lost(entered: Entered, by: Admittance, what: str, why: str) -> LostRight:
-    """Return the error of somebody who is about to change something and may not any more.
+    """Return the error of a process that is about to make a change and no longer may.
 
-    :param what: they were about to do.
+    :param what: the change that it was about to make.
     """
     return LostRight(
-        f"{by} entered {where(entered.place)} with the token {entered.token} and may change nothing there any more: "
-        f"{why}. It was about to {what}; that was not done.",
+        f"{by} entered {where(entered.place)} with the token {entered.token} and may no longer change it: {why}. "
+        f"It was about to {what}; that was not done.",
         rule=LOST_RULE,
-        who="nobody",
-        next_step="nothing is to be done: who came after goes on",
+        who="no user",
+        next_step="no action is needed: the later process continues",
     )
 
 
 def finding(by: Admittance, place: str, what: str, why: str, *, worker: str, token: int | None = None) -> Finding:
-    """Return the finding about what was tried by a process that had lost its right: what is known, and no more.
+    """Return the finding about an attempt of a process that had lost its right: only what is known.
 
-    It belongs to the installation, and names no chain as its evidence: the release that it began in may be in the
-    right hands, and is not to be held up by it.
+    It belongs to the installation, and names no chain as its evidence: another process may continue the release
+    with the right, and the finding must not stop it.
 
     :param what: it was about to do. :param worker: the machine and the process.
     """
     held = f" with the token {token}" if token else ""
     return Finding(
         kind=RIGHT_LOST,
-        what=f"A process that had lost its right went on, and was refused: {by}, on {worker}, in {where(place)}{held}. "
-        f"It was about to {what}. Why it had lost it: {why}.",
+        what=f"A process without the right to continue was refused: {by}, on {worker}, in {where(place)}{held}. "
+        f"It was about to {what}. Reason: {why}.",
         evidence={
             "release": by.holder,
             "task": by.task,

@@ -15,7 +15,7 @@ from .permit import RELEASE_MANAGER, SANDBOXES, utc_text
 
 """What refusals begin with, and the results of hosts to which a wave had no permit."""
 
-_GATE = "before every wave, everything that was approved is proven again"
+_GATE = "all approvals are verified again before every wave"
 
 
 class Circumstances(Model):
@@ -26,7 +26,7 @@ class Circumstances(Model):
     catalogue: Sha256 = Field(description="Digest of the catalogue's part as it is now")
     bundle: Sha256 | None = Field(description="Digest of the bundle's bytes, read again; none: they are not there")
     quality: QualityReport | None = Field(description="The quality report that the ledger has; none: none")
-    waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each given by somebody who might")
+    waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each was given by a person with permission")
     closed: bool = Field(False, description="The release has ended")
     unsigned: str = Field("", description="That what was decided is not vouched for by a signed head, in words")
     stops: tuple[str, ...] = Field((), description="Emergency stops in force, in words")
@@ -69,44 +69,44 @@ def refuse(found: Sequence[Objection]) -> None:
 
 
 def _check_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
-    again = "trigger the release again: what was decided is void"
+    again = "trigger the release again: the approvals are void"
     if plan.rehearsal != (plan.environment in SANDBOXES):
-        says = "a rehearsal" if plan.rehearsal else "no rehearsal"
+        says = "a rehearsal" if plan.rehearsal else "not a rehearsal"
         yield Objection(
             what=f"The plan says that it is {says}, but it is for {plan.environment}.",
-            rule="a rehearsal changes a sandbox, and nothing else does",
+            rule="only rehearsals change a sandbox, and they change nothing else",
             who=RELEASE_MANAGER,
             next_step=again,
         )
     if found.closed:
         yield Objection(
             what="The release has ended.",
-            rule="a release that was closed touches nothing any more",
+            rule="a closed release cannot change anything",
             who=RELEASE_MANAGER,
             next_step="trigger a new release",
         )
     if found.frozen != plan.digest:
         was = f"the plan {found.frozen[:12]} was frozen" if found.frozen else "no plan was frozen"
         yield Objection(
-            what=f"This is the plan {plan.digest[:12]}, and by the ledger {was}.",
-            rule="the plan that is carried out is the one that was frozen",
+            what=f"This is the plan {plan.digest[:12]}, but according to the ledger {was}.",
+            rule="only the frozen plan is carried out",
             who=RELEASE_MANAGER,
             next_step=again,
         )
     if found.catalogue != plan.policy_digest:
         yield Objection(
-            what="The policy, the board or the service's file changed since the release began.",
-            rule="a release ends by the rules with which it began",
-            who="whoever changed include/catalogue",
+            what="The policy, the board or the file of the service changed after the release started.",
+            rule="a release keeps the catalogue with which it started",
+            who="the person who changed include/catalogue",
             next_step=again,
         )
     if found.bundle != plan.bundle.sha256:
         what = f"has the digest {found.bundle[:12]}" if found.bundle else "is not in the artifact store"
         yield Objection(
-            what=f"The bundle {what}, and {plan.bundle.sha256[:12]} was approved.",
-            rule="the bytes that were approved are the bytes that are deployed",
-            who="the platform engineer, who keeps the artifact store",
-            next_step="find out who replaced or removed it, then " + again,
+            what=f"The bundle {what}, but {plan.bundle.sha256[:12]} was approved.",
+            rule="only the approved artifact is deployed",
+            who="the platform engineer",
+            next_step="have the platform engineer find out who replaced or removed it, then " + again,
         )
 
 
@@ -114,23 +114,23 @@ def _check_version(plan: RolloutPlan, found: Circumstances, now: datetime) -> It
     if found.marked:
         yield Objection(
             what=found.marked,
-            rule="a version that is marked bad is not rolled out, and where one is pinned no other is",
+            rule="a version that is marked bad is not deployed; a pinned environment only gets the pinned version",
             who="the release manager, with the Dag mark_version",
-            next_step="take another version, or have the mark lifted and run the task again",
+            next_step="choose another version, or have the mark removed and trigger the release again",
         )
     if plan.rolls_back and not found.ran_before:
         yield Objection(
-            what=f"By the ledger {plan.environment} never ran {plan.release}, or the record of it does not hold.",
-            rule="without a board an environment goes back only to what it ran before",
+            what=f"According to the ledger, {plan.environment} never ran {plan.release}, or its record is not intact.",
+            rule="a rollback without a vote returns only to a release that the environment ran before",
             who="the board",
             next_step="release that version as a normal or an emergency change",
         )
     if found.overtaken:
         yield Objection(
             what=found.overtaken,
-            rule="what a plan says about its hosts is true until another release changes them",
+            rule="a plan is valid until another release changes its hosts",
             who=RELEASE_MANAGER,
-            next_step="trigger the release again, so that it is planned from what the hosts run now",
+            next_step="trigger the release again, so that it is planned from the current state of the hosts",
         )
 
 
@@ -139,9 +139,9 @@ def _check_board(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
     if decision is None:
         what = "The board has not decided."
     elif decision.digest != plan.digest:
-        what = f"The board decided on the plan {decision.digest[:12]}, and this is {plan.digest[:12]}."
+        what = f"The board decided on the plan {decision.digest[:12]}, but this is {plan.digest[:12]}."
     elif not decision.approved:
-        what = f"The votes, counted again, do not approve the plan. {decision.reason}"
+        what = f"A recount of the votes does not approve the plan. {decision.reason}"
     else:
         return
     yield Objection(
@@ -150,56 +150,56 @@ def _check_board(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
 
 
 def _check_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
-    who, again = "the service's team", "trigger the release again, and let it be reviewed"
+    who, again = "the service's team", "trigger the release again, so that its quality is reviewed again"
     if found.quality is None or sha256_of(found.quality) != plan.quality_digest:
         yield Objection(
             what="The quality report that the plan names is not the one in the ledger.",
-            rule="the report that was read is the report that counts",
+            rule="the approvals are valid only for the quality report that the approvers saw",
             who=who,
             next_step=again,
         )
         return
-    # On record, and seen by the board: a waiver that came after the plan was frozen is none.
+    # The board saw only recorded waivers: a waiver after the plan was frozen does not count.
     waivers = [one for one in found.waivers if one in plan.waivers]
     bare = [failure for failure in found.quality.failures if not any(one.covers(failure, now) for one in waivers)]
     if bare or (not found.quality.success and not found.quality.failures):
         names = "; ".join(f"{failure.suite}: {failure.expected}" for failure in bare) or "the review as a whole"
         yield Objection(
-            what=f"Quality review failed, and no waiver in force covers it: {names}.",
-            rule="a failed expectation is mended or waived by those whom the policy names",
+            what=f"The quality review failed without a waiver in force: {names}.",
+            rule="a failed expectation is fixed, or waived by people whom the policy names",
             who=who,
-            next_step="mend it and release a new version, or have it waived before the board votes",
+            next_step="fix it and release a new version, or have it waived before the board votes",
         )
 
 
 def _check_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     if plan.not_before and now < plan.not_before:
         yield Objection(
-            what=f"The rollout is not to begin before {utc_text(plan.not_before)}.",
-            rule="a rollout begins when its plan says, or later",
+            what=f"The rollout must not start before {utc_text(plan.not_before)}.",
+            rule="a rollout does not start before the time in its plan",
             who=RELEASE_MANAGER,
             next_step="wait until then",
         )
     if found.booked:
         yield Objection(
             what=found.booked,
-            rule="an environment of a service is changed by one release at a time",
-            who="whoever asked for the release that holds it",
-            next_step="run the task again when it is free",
+            rule="only one release at a time changes an environment of a service",
+            who="the requester of the release that holds the booking",
+            next_step="trigger the release again when the environment is free",
         )
     for stop in found.stops:
         yield Objection(
             what=f"Emergency stop: {_sentence(stop)}",
-            rule="an emergency stop halts every rollout in its scope",
-            who="whoever may lift the stop",
-            next_step="run the task again when it is lifted",
+            rule="an emergency stop halts all rollouts in its scope",
+            who="a person who may lift the stop",
+            next_step="trigger the release again when the stop is lifted",
         )
     for freeze in found.freezes:
         yield Objection(
             what=f"Calendar: {_sentence(freeze)}",
-            rule="nothing is changed while the calendars close it",
-            who="whoever keeps include/catalogue/calendars",
-            next_step="run the task again when it is over",
+            rule="no changes are made while a calendar closes the environment",
+            who="the owner of the calendar in include/catalogue/calendars",
+            next_step="trigger the release again when the environment is open",
         )
 
 
@@ -207,23 +207,23 @@ def _check_interventions(plan: RolloutPlan, found: Circumstances, now: datetime)
     if found.unsigned:
         yield Objection(
             what=found.unsigned,
-            rule="what was frozen and decided is signed with the installation's key",
-            who="whoever may write to the ledger's database as its owner",
-            next_step="find out who changed it, then trigger the release again",
+            rule="frozen plans and decisions are signed with the key of the installation",
+            who="the owner of the ledger's database",
+            next_step="have the change investigated, then trigger the release again",
         )
     for what in found.interventions:
         yield Objection(
-            what=f"Somebody intervened by hand: {_sentence(what)}",
-            rule="nobody marks, clears, edits or deletes anything of a release after its plan was frozen",
-            who="the auditor, who sees it in the audit log",
+            what=f"The release was changed manually: {_sentence(what)}",
+            rule="a release is not marked, cleared, edited or deleted after its plan was frozen",
+            who="the auditor, who can see the change in the audit log",
             next_step="trigger the release again",
         )
     for what in found.findings:
         yield Objection(
-            what=f"There is a finding about this release: {_sentence(what)}",
+            what=f"The release has a finding: {_sentence(what)}",
             rule="a release with a finding gets no permit",
-            who="those whom the policy names for findings",
-            next_step="clear it up, then trigger the release again",
+            who="the people under findings.notify of policy.yaml",
+            next_step="have the finding investigated, then trigger the release again",
         )
 
 

@@ -20,7 +20,7 @@ from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
 
 SANDBOXES = frozenset({"test"})
-"""Environments whose hosts are reached without a permit: nobody depends on them."""
+"""Environments whose hosts are accessed without a permit: no user depends on them."""
 MAX_PERMIT_AGE = timedelta(minutes=15)
 """A permit is never older when it is used."""
 PERMIT_TYPE = "application/vnd.interlock.permit+json"
@@ -55,17 +55,17 @@ class Permit(Model):
 def refuse_unusable(permit: Permit, *, purposes: Sequence[Purpose], environment: str, now: datetime) -> None:
     """Raise a PolicyViolation unless a permit is for this, and is neither too old nor from later."""
     if permit.purpose not in purposes:
-        problem = f"it was given to {permit.purpose.replace('_', ' ')}"
+        problem = f"it was issued to {permit.purpose.replace('_', ' ')}"
     elif permit.environment != environment:
-        problem = f"it was given for {permit.environment}"
+        problem = f"it was issued for {permit.environment}"
     elif permit.expires_at - permit.issued_at > MAX_PERMIT_AGE:
-        problem = f"it says that it holds for more than {in_words(MAX_PERMIT_AGE)}"
+        problem = f"its validity exceeds {in_words(MAX_PERMIT_AGE)}"
     elif permit.entered is None and permit.purpose != "inspect":
-        problem = "it is to change something, and its holder entered nowhere"
+        problem = "it allows changes, but its holder has not entered an environment"
     elif now >= permit.expires_at:
-        problem = f"it ended at {utc_text(permit.expires_at)}"
+        problem = f"it expired at {utc_text(permit.expires_at)}"
     elif now < permit.issued_at:
-        problem = f"it was given at {utc_text(permit.issued_at)}, which is later than now"
+        problem = f"it was issued at {utc_text(permit.issued_at)}, which is in the future"
     else:
         return
     raise _unusable(permit, problem)
@@ -84,8 +84,8 @@ def utc_text(at: datetime) -> str:
 
 def _unusable(permit: Permit, problem: str) -> PolicyViolation:
     return PolicyViolation(
-        f"The permit {permit.id[:8]} of {permit.chain} opens no connection: {problem}.",
-        rule="a permit is for the hosts, the purpose and the minutes that it names",
+        f"The permit {permit.id[:8]} of {permit.chain} is not valid for this connection: {problem}.",
+        rule="a permit is valid for the hosts, the purpose and the time that it names",
         who=RELEASE_MANAGER,
-        next_step="run the task again: it asks for a new permit",
+        next_step="trigger the release again, which gets a new permit",
     )

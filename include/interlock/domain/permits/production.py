@@ -14,8 +14,8 @@ from typing import Literal
 from interlock.domain.errors import PolicyViolation
 
 Kind = Literal["instance", "address", "host key", "login key", "target group"]
-RULE = "what belongs to a production environment of any service is reached with a permit only"
-WHO = "the service's team, for its file; the platform engineer, for the connections"
+RULE = "resources of a production environment are accessed only with a permit"
+WHO = "the service's team (service file); the platform engineer (connections)"
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,22 @@ class Production:
     owners: Mapping[tuple[Kind, str], str] = field(default_factory=dict)
 
     def refuse(self, kind: Kind, name: str, what: str) -> None:
-        """Raise a PolicyViolation if something is production's.
+        """Raise a PolicyViolation if a resource belongs to production.
 
         :param what: says in words what it is, as in "the address 10.0.0.7".
         """
         if owner := self.owners.get((kind, name)):
             raise PolicyViolation(
-                f"Refused without a permit: {what} belongs to {owner}.",
+                f"Access without a permit was refused: {what} belongs to {owner}.",
                 rule=RULE,
                 who=WHO,
-                next_step="give the test environment hosts, a target group, a key and known_hosts of its own",
+                next_step="give the test environment its own hosts, target group, SSH key and known_hosts file",
             )
 
 
 @dataclass(frozen=True)
 class Place:
-    """What the catalogue says of where an environment is.
+    """The location of an environment, according to the catalogue.
 
     :param fleets: the tags of its instances; of two fleets if it has two.
     :param aws, ssh: names of Airflow connections.

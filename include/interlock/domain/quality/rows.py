@@ -16,10 +16,10 @@ from interlock.domain.records import Artifact, ReleasePlan, SuiteRuns, release_n
 SUITE_TITLES = {
     "tests": "Tests",
     "kinds": "Tests of each kind",
-    "coverage": "Coverage of the tests",
+    "coverage": "Test coverage",
     "performance": "Response times and errors",
     "components": "Components and licences",
-    "record": "The release's own records",
+    "record": "Release record",
 }
 """The suites of quality review as people call them."""
 
@@ -82,9 +82,9 @@ class RecordRow(Model):
 
 
 def kind_rows(tests: Iterable[TestRow], kinds: Iterable[str]) -> tuple[KindRow, ...]:
-    """Count what ran of each kind of tests that a service must have; a kind may have vanished from the tests.
+    """Count the executed tests of each required kind, because a kind may be missing entirely.
 
-    A test that stands in two reports, as of Ant's junitreport, ran once.
+    A test in two reports, as with Ant's junitreport, counts once.
     """
     once = {(row.kind, row.suite, row.classname, row.name) for row in tests if row.status != "skipped"}
     ran = Counter(kind for kind, *_ in once)
@@ -92,13 +92,13 @@ def kind_rows(tests: Iterable[TestRow], kinds: Iterable[str]) -> tuple[KindRow, 
 
 
 def coverage_notes(rows: Sequence[CoverageRow]) -> Iterator[str]:
-    """Say what a coverage report does not tell."""
+    """Describe what is missing in a coverage report."""
     if rows and not any(row.lines for row in rows):
-        yield "The coverage report lists no lines, so nothing is known of what the tests ran."
+        yield "The coverage report lists no lines, so the coverage is unknown."
     if empty := [row.file for row in rows if not row.lines and not row.unknown and not row.changed]:
         yield f"Coverage is unknown of files without lines: {_some(empty)}."
     if left_out := [row.file for row in rows if row.changed and not row.lines]:
-        yield f"Changed by this release, and not in the coverage report: {_some(left_out)}."
+        yield f"Files that this release changes are missing in the coverage report: {_some(left_out)}."
 
 
 def unknown_notes(rows: Sequence[ComponentRow]) -> Iterator[str]:
@@ -126,7 +126,7 @@ def rows_from_json(kind: type[AnyRow], data: bytes) -> tuple[AnyRow, ...]:
 
 
 def record_rows(plan: ReleasePlan, artifact: Artifact) -> tuple[RecordRow, ...]:
-    """Return what the release record says of the artifact beside what was planned."""
+    """Return the fields of the release record, each with its planned value."""
     return (
         RecordRow(field="service", value=artifact.service, expected=plan.service),
         RecordRow(field="version", value=artifact.version, expected=plan.version),
@@ -136,7 +136,7 @@ def record_rows(plan: ReleasePlan, artifact: Artifact) -> tuple[RecordRow, ...]:
 
 
 def not_isolated(artifact: Artifact, suites: SuiteRuns) -> tuple[str, ...] | None:
-    """Return what ran beside the platform, and why; none: nothing did, as far as it is on record."""
+    """Return what ran without isolation from the platform, and why; none: nothing on record."""
     ran = {"the build": artifact.surroundings}
     ran |= {f"the suite {name}": surroundings for name, surroundings in (suites.surroundings or {}).items()}
     return tuple(f"{what}: {at.how}" for what, at in ran.items() if at is not None and not at.isolated) or None
@@ -145,7 +145,7 @@ def not_isolated(artifact: Artifact, suites: SuiteRuns) -> tuple[str, ...] | Non
 def licence_allowed(licence: str, allowed: Collection[str]) -> bool:
     """Tell whether a component may be used: of ``A OR B`` one must be allowed, of ``A AND B`` both.
 
-    :param licence: an SPDX identifier or expression; anything else is not allowed unless it is listed as it stands.
+    :param licence: an SPDX identifier or expression; any other text is allowed only if exactly this text is listed.
     """
     if licence in allowed:
         return True
@@ -164,12 +164,12 @@ def _allowed(expression: Any, allowed: Collection[str]) -> bool:
         return any(_allowed(part, allowed) for part in expression.args)
     if isinstance(expression, licensing.AND):
         return all(_allowed(part, allowed) for part in expression.args)
-    return str(expression) in allowed  # one licence; with an exception it is another, and has to be listed itself
+    return str(expression) in allowed  # A licence with an exception is another licence and has to be listed itself.
 
 
 @cache
 def _licensing() -> Any:
-    """Return the parser of SPDX expressions; it reads all of SPDX's licences, which takes a while."""
+    """Return the parser of SPDX expressions, cached because loading all of SPDX's licences is slow."""
     from license_expression import get_spdx_licensing
 
     return get_spdx_licensing()

@@ -10,7 +10,7 @@ from interlock.domain.canonical import Model
 from interlock.domain.records import LoadResult
 
 MIN_MILLISECONDS = 0.001
-"""What a response time of nothing is taken for, so that every ratio is a number."""
+"""Replacement for a response time of zero, so that every ratio is a number."""
 
 
 class LoadComparison(Model):

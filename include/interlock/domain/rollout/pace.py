@@ -16,7 +16,7 @@ AT_A_TIME = 40
 def strategy_of(environment: Environment, hosts: Sequence[Host], *, rehearsal: bool = False) -> Strategy:
     """Return how a fleet is changed, in numbers of hosts.
 
-    A percentage of hosts that may fail is rounded down, one of hosts that stay well is rounded up: in doubt, fewer are
+    A percentage of hosts that may fail is rounded down, of hosts that stay healthy rounded up: in doubt, fewer are
     at risk.
 
     :param rehearsal: on another environment's hosts, of which there may be too few for the floor.
@@ -38,14 +38,14 @@ def strategy_of(environment: Environment, hosts: Sequence[Host], *, rehearsal: b
 
 
 def _floor(key: str, share: int | str, hosts: int, of: str = "", *, rehearsal: bool) -> int:
-    """Return how many of so many hosts stay in service, if that lets one of them be changed."""
+    """Return how many hosts stay in service, if at least one host can still be changed."""
     floor = _amount(share, hosts, up=True)
     if floor < hosts or not hosts:
         return floor
     if rehearsal:
         return hosts - 1
     raise PolicyViolation(
-        f"{floor} of {hosts} hosts{of} are to stay healthy, so none can be changed.",
+        f"{floor} of {hosts} hosts{of} must stay healthy, so no host can be changed.",
         rule=f"{key}: {share} (services/*.yaml, environments.*.{key})",
         who="the service's team",
         next_step=f"lower {key}, or add hosts{of}",
@@ -61,11 +61,11 @@ def _amount(share: int | str, hosts: int, *, up: bool) -> int:
 
 
 class Pace:
-    """Which host of a wave is changed next, and when none is any more.
+    """Selects the next host of a wave, and ends when no further host may be changed.
 
     :param hosts: of the wave, in the order in which they are changed.
     :param fleet: the hosts of the whole rollout.
-    :param failed: instances of other waves that failed and that the error budget has borne.
+    :param failed: instances of other waves that failed within the error budget.
     """
 
     def __init__(
@@ -83,14 +83,14 @@ class Pace:
 
     @property
     def is_spent(self) -> bool:
-        """Tell whether more hosts have failed than may."""
+        """Tell whether the number of failed hosts exceeds the error budget."""
         return self._failed > self._strategy.max_failed
 
     def begin(self) -> Host | None:
-        """Take the next host that may be changed now; None: there is none, or one under way has to end first."""
+        """Take the next host that may be changed now; None: no host is left, or a host in change has to end first."""
         if self.is_spent:
             return None
-        # A zone that has to wait does not make the others wait, unless each is to be done before the next.
+        # A zone that has to wait does not delay the others, unless zones are changed one after another.
         candidates = self._waiting[:1] if self._strategy.by_zone else self._waiting
         host = next(filter(self._has_room, candidates), None)
         if host is not None:
@@ -116,7 +116,7 @@ class Pace:
 
 
 def tolerated(plan: RolloutPlan, waves: Iterable[WaveReport]) -> frozenset[str]:
-    """Return the instances that failed and that the error budget bears; none if more failed than may.
+    """Return the instances that failed within the error budget; none if more failed than it allows.
 
     A host that was held back, by an emergency stop or for want of a permit, did not fail: no budget bears that. Nor
     does it bear a canary that failed: what was not tried is not followed.
@@ -133,6 +133,6 @@ def tolerated(plan: RolloutPlan, waves: Iterable[WaveReport]) -> frozenset[str]:
 
 
 def failed_elsewhere(waves: Iterable[WaveReport], number: int) -> frozenset[str]:
-    """Return the instances of other waves than this one that failed, by what was recorded of each last."""
+    """Return the failed instances of the other waves, by the last record of each instance."""
     last = {result.instance_id: (wave.number, result.outcome) for wave in waves for result in wave.results}
     return frozenset(one for one, (wave, outcome) in last.items() if wave != number and outcome == "failed")

@@ -17,10 +17,10 @@ from .pace import strategy_of
 
 
 def split_waves(hosts: Sequence[Host], waves: Sequence[Wave], *, by_zone: bool = False) -> tuple[tuple[Host, ...], ...]:
-    """Cut a fleet into waves, in its order: one part for each wave, each host in one part.
+    """Divide a fleet into waves, in its order; each host is in one wave.
 
-    Waves are counted from the start of the fleet: after ``25%``, a quarter of it is done, rounded up. A wave that adds
-    nothing to the ones before it is empty.
+    Waves are counted from the start of the fleet: after ``25%``, a quarter of it is done, rounded up. A wave
+    without additional hosts is empty.
 
     :param by_zone: put the hosts of a zone one after another first, so that a zone is done before the next one begins.
     :raises PolicyViolation: the last wave leaves hosts behind.
@@ -36,7 +36,7 @@ def split_waves(hosts: Sequence[Host], waves: Sequence[Wave], *, by_zone: bool =
         raise PolicyViolation(
             f"The waves {', '.join(map(str, waves)) or 'of an empty list'} leave {len(ordered) - done} of "
             f"{len(ordered)} hosts behind.",
-            rule="the last wave is the whole fleet (services/*.yaml, environments.*.waves)",
+            rule="the last wave covers the whole fleet (services/*.yaml, environments.*.waves)",
             who="the service's team",
             next_step="end the list of waves with 100%",
         )
@@ -76,7 +76,7 @@ def canary_title(canary: Canary, first: Wave) -> str:
 
 
 class Course(Model):
-    """By which strategy a release goes to which hosts: the part of a rollout plan that its environment decides."""
+    """The strategy and the hosts of a release: the part of a rollout plan that its environment determines."""
 
     waves: tuple[tuple[Host, ...], ...]
     target_group: str | None
@@ -93,11 +93,11 @@ class Course(Model):
 def course_of(
     environment: Environment, assets: AssetReport, target: str, paths: Sequence[str], *, directly: bool = False
 ) -> Course:
-    """Return how a release goes to an environment's hosts.
+    """Return the strategy of a release for an environment.
 
     :param target: the environment that the release goes to; in a rehearsal it is another one, and only the waves count.
     :param paths: those of the load, which are measured of a canary.
-    :param directly: nothing is tried first: a rollback goes to what has been tried.
+    :param directly: without a canary, because a rollback deploys a release that ran before.
     """
     hosts, rehearsal = assets.hosts[target], target in SANDBOXES
     waves = split_waves(hosts, environment.waves, by_zone=environment.by_zone)
@@ -116,7 +116,7 @@ def course_of(
 def _canary_plan(
     canary: Canary, waves: Sequence[Sequence[Host]], groups: Sequence[str], paths: Sequence[str]
 ) -> CanaryPlan:
-    """Fix the baseline: as many hosts as the canary has, of those that are changed last."""
+    """Select the baseline: as many hosts as the canary has, from those that are changed last."""
     later = [host for wave in waves[1:] for host in wave]
     size = len(waves[0])
     if not 0 < size <= len(later):
@@ -142,7 +142,7 @@ def _canary_plan(
 
 
 ERRORS, MEDIAN, SLOWEST = "errors (%)", "median response time (ms)", "response time of the slowest 5 % (ms)"
-"""What is measured of each path."""
+"""The measurements of each path."""
 
 
 def canary_question(canary: Canary, paths: Sequence[str]) -> dict[str, Any]:
@@ -193,28 +193,28 @@ def canary_question(canary: Canary, paths: Sequence[str]) -> dict[str, Any]:
 
 
 def metric_name(kind: str, path: str) -> str:
-    """Return the name of a metric of a path; a judge takes names of 100 characters."""
+    """Return the name of a metric of a path, within the judge's limit of 100 characters."""
     return f"{path[:60]}: {kind}"
 
 
 def describe_strategy(plan: RolloutPlan) -> tuple[str, ...]:
-    """Say in numbers by which strategy a plan goes, a sentence each: what the board reads."""
+    """Describe the strategy of a plan for the board, a sentence for each part."""
     said = []
     if plan.canary:
         said += _describe_canary(plan, plan.canary)
     if plan.switch:
         said.append(
-            f"Blue/green: the release goes to the {len(plan.hosts)} hosts of the fleet without traffic, is verified "
-            "there, and then gets all traffic by one change of the load balancer, which is taken back if it does not "
-            f"work. The {len(plan.switch.live_hosts)} hosts that have the traffic now stay as they are for "
+            f"Blue/green: the release is deployed to the {len(plan.hosts)} hosts of the fleet without traffic and "
+            "verified there. Then one change of the load balancer switches all traffic to it; on failure the switch "
+            f"is reverted. The {len(plan.switch.live_hosts)} hosts that have the traffic now stay unchanged for "
             f"{in_words(plan.switch.keep)}."
         )
     if plan.strategy:
         said += _describe_pace(plan.strategy)
     if plan.guidance:
-        otherwise = "left out if the budget bears it" if plan.guidance.unanswered == "exclude" else "backed out"
+        otherwise = "left out if the error budget allows it" if plan.guidance.unanswered == "exclude" else "backed out"
         said.append(
-            f"The release manager is asked about hosts that fail; without an answer within "
+            f"The release manager decides about hosts that fail. Without an answer within "
             f"{in_words(plan.guidance.answer_within)}: {otherwise}."
         )
     return tuple(said)

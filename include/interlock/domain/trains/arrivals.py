@@ -1,4 +1,4 @@
-"""What became of each passenger of a departure."""
+"""The result of each passenger of a departure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .manifest import manifest_in
 
 
 class Arrival(Record):
-    """What became of each passenger of a departure."""
+    """The result of each passenger of a departure."""
 
     train: str
     departure: AwareDatetime | None = None
@@ -25,12 +25,12 @@ class Arrival(Record):
 
     @property
     def missing(self) -> tuple[PassengerOutcome, ...]:
-        """Those on the manifest who did not arrive."""
+        """The passengers on the manifest that did not arrive."""
         return tuple(one for one in self.passengers if one.boarded and one.outcome != "deployed")
 
 
 class PassengerOutcome(Model):
-    """What became of one passenger."""
+    """The result of one passenger."""
 
     service: str
     version: str = ""
@@ -44,7 +44,7 @@ Arrival.model_rebuild()
 
 
 def arrival(train: str, entries: Sequence[Entry], reasons: Mapping[str, str], why_not: str) -> Arrival:
-    """Return what became of a departure, by the train's chain.
+    """Return the result of a departure, by the train's chain.
 
     :param reasons: service: why its task failed, of those who are not back.
     :param why_not: why the train did not depart, if it did not.

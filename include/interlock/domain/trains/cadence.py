@@ -17,7 +17,7 @@ from interlock.domain.catalogue.train_file import Cadence, Train, local_of
 
 A_DAY = timedelta(days=1)
 _LEAP_YEARS = 366 * 8 + 2
-"""So many days can lie between two 29ths of February."""
+"""Maximum number of days between two 29ths of February."""
 WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -34,7 +34,7 @@ class Departure:
 
     @property
     def is_moved(self) -> bool:
-        """Say whether it departs later than its cadence says."""
+        """Tell whether it departs later than planned by its cadence."""
         return self.at != self.planned
 
 
@@ -44,7 +44,7 @@ def planned_departures(train: Train, after: datetime) -> Iterator[datetime]:
     last = after.astimezone(UTC)
     for local in _local_times(train, _on_the_wall(last, zone) - A_DAY):
         at = in_utc(local, zone)
-        if at > last:  # what the clocks have twice, or skip, may come to the same instant again
+        if at > last:  # Local times that occur twice, or are skipped, may give the same instant again.
             last = at
             yield at
 
@@ -76,7 +76,7 @@ def _any_cron(cron: str, near: datetime) -> Iterator[datetime]:
     while True:
         try:
             yield times.get_next(datetime)
-        except (StopIteration, ValueError):  # no such date in the years to come
+        except (StopIteration, ValueError):  # The date does not occur in the coming years.
             return
 
 
@@ -96,7 +96,7 @@ def _simple_cron(cron: str, near: datetime) -> Iterator[datetime]:
 
 @dataclass(frozen=True, slots=True)
 class _Days:
-    """A cron expression: the times of a day, and the days; of the days of month and week, none says: any."""
+    """A cron expression: the times of a day, and the days of the month and of the week; none: any day."""
 
     times: tuple[time, ...]
     months: frozenset[int] | None
@@ -119,7 +119,7 @@ class _Days:
 
 @lru_cache(maxsize=4096)
 def _days_of(cron: str) -> _Days | None:
-    """Return what a cron expression says in numbers; none: it says something beyond, such as the last Friday."""
+    """Return the numbers of a cron expression; none: it needs more than numbers, such as the last Friday."""
     fields, special = croniter.expand(cron)
     if special or any(not isinstance(one, int) and one != "*" for field in fields for one in field):
         return None

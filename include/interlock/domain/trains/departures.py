@@ -21,15 +21,15 @@ from interlock.domain.catalogue.train_file import Cadence, Train
 from .cadence import Departure, planned_departures
 
 MAX_DEPARTURES = 2000
-"""So many departures in a row that may not be are looked at, and none beyond the calendars' horizon."""
+"""Maximum number of forbidden departures in a row that are examined, within the calendars' horizon."""
 
 
 Opens = Callable[[datetime], datetime | None]
-"""Says when one of a train's services may change the environment, from an instant on; none: not within the horizon."""
+"""Returns when one of a train's services can next change the environment; none within the horizon."""
 
 
 def opens(calendars: Calendars, services: Sequence[Service], environment: str) -> Opens:
-    """Return what says when one of some services may change an environment.
+    """Return a function that finds when one of some services may change an environment.
 
     With calendars that cannot be read, whenever it is planned: nothing departs then, but the gate says why.
     """
@@ -102,7 +102,7 @@ def closed_for(
     at: datetime,
     overridden: Callable[[str], frozenset[str]],
 ) -> dict[str, Answer]:
-    """Return, for each service that may not change an environment at an instant, what closes it.
+    """Return what closes an environment at an instant, for each service that may not change it.
 
     :param overridden: says which entries are overridden for a service.
     """
@@ -111,7 +111,7 @@ def closed_for(
 
 
 def cadence_in_words(train: Train) -> str:
-    """Say when a train departs, as its file has it."""
+    """Describe when a train departs, by its file."""
     if train.target is not None:
         return f"once, {train.target.at.replace('T', ' ')} {train.time_zone}"
     cadence = train.cadence or Cadence()
@@ -120,8 +120,8 @@ def cadence_in_words(train: Train) -> str:
 
 
 def freeze_in_words(train: Train) -> str:
-    """Say what becomes of a departure that falls into a freeze."""
+    """Describe what happens to a departure during a freeze."""
     if train.freeze.then == "drop":
-        return "a departure in a freeze is dropped"
+        return "a departure during a freeze is cancelled"
     hours = train.freeze.farthest.total_seconds() / 3600
-    return f"a departure in a freeze moves to the next allowed time, by {hours:g} hours at most"
+    return f"a departure during a freeze moves to the next allowed time, by at most {hours:g} hours"

@@ -20,7 +20,7 @@ from interlock.domain.ledger.kinds import MANIFEST_FROZEN
 from interlock.domain.records import Record
 
 CONDUCTOR = "interlock_conductor"
-"""The service account that asks for the passengers' releases. It is nobody: it decides on nothing."""
+"""The service account that requests the passengers' releases. It is not a person and cannot decide."""
 
 
 class Boarded(Model):
@@ -39,14 +39,16 @@ class Boarded(Model):
     after: tuple[str, ...] = Field((), description="Passengers that arrive before it departs")
     why: str = Field(description="Why just this version boards, in words")
     authors: tuple[UserName, ...] = Field((), description="Who of the board book wrote it")
-    by: UserName | None = Field(None, description="Who named this version in the train's file; none: a rule did")
+    by: UserName | None = Field(
+        None, description="The person who named this version in the train's file; none: a rule selected it"
+    )
 
 
 class LeftBehind(Model):
     """A service of the train that is not on board."""
 
     service: str
-    late: bool = Field(description="It should have been; false: there is nothing new of it")
+    late: bool = Field(description="It should have boarded; false: it has no new version")
     why: str
 
 
@@ -54,22 +56,24 @@ Found = Boarded | LeftBehind
 
 
 class PlannedRun(Record):
-    """When a train takes passengers and departs."""
+    """When boarding opens and closes, and when the train departs."""
 
     train: str
     departure: AwareDatetime
     cut_off: AwareDatetime
-    asked_by: str = Field("", description="User name of who sent the train by hand; empty: the timetable did")
-    conflicts: tuple[str, ...] = Field((), description="What clashes with it, in words")
+    asked_by: str = Field(
+        "", description="User name of the person who triggered the departure; empty: the timetable did"
+    )
+    conflicts: tuple[str, ...] = Field((), description="Its scheduling conflicts, in words")
     file: Sha256 | None = Field(
         None,
         description="Digest of the train's file when boarding opened; none: of before there was one",
-        exclude_if=lambda digest: digest is None,  # as what was opened then is on record
+        exclude_if=lambda digest: digest is None,  # the default keeps older records readable
     )
 
 
 class Manifest(Record):
-    """Who is on board of one departure of a train."""
+    """The passengers of one departure of a train."""
 
     train: str
     title: str
@@ -78,10 +82,14 @@ class Manifest(Record):
     change_type: ChangeType
     passengers: tuple[Boarded, ...]
     left: tuple[LeftBehind, ...] = ()
-    requested_by: tuple[str, ...] = Field(description="Who had a hand in who boards: none of them votes")
-    excluded: tuple[str, ...] = Field((), description="Who else does not vote: the authors, if the policy says so")
-    one_decision: bool = Field(description="The vote on it stands for votes on the passengers' plans")
-    decide_by: AwareDatetime | None = Field(None, description="When silence becomes a rejection; none: nobody is asked")
+    requested_by: tuple[str, ...] = Field(description="People who influenced who boards; they do not vote")
+    excluded: tuple[str, ...] = Field(
+        (), description="Further people who do not vote: the authors, if the policy says so"
+    )
+    one_decision: bool = Field(description="The vote on the manifest replaces the votes on the plans of the passengers")
+    decide_by: AwareDatetime | None = Field(
+        None, description="Time after which a missing answer is a rejection; none: no vote is required"
+    )
     file: Sha256 = Field(description="Digest of the train's file")
 
     @property
@@ -91,7 +99,7 @@ class Manifest(Record):
 
     @property
     def barred(self) -> tuple[str, ...]:
-        """Everybody who does not vote on it, beside the conductor."""
+        """All people who do not vote on it, in addition to the conductor."""
         return tuple(dict.fromkeys((*self.requested_by, *self.excluded)))
 
     def passenger(self, service: str) -> Boarded | None:
@@ -99,12 +107,12 @@ class Manifest(Record):
         return next((one for one in self.passengers if one.service == service), None)
 
     def why_left(self, service: str) -> str:
-        """Say why a service is not on board."""
+        """Return why a service is not on board."""
         return next((one.why for one in self.left if one.service == service), "it is not on the train")
 
 
 class Lateness(Model):
-    """What the train does about passengers who are not ready."""
+    """How the train treats passengers that are not ready."""
 
     then: Literal["depart", "wait", "stop"]
     because: tuple[LeftBehind, ...] = ()
@@ -120,7 +128,7 @@ def resolve_lateness(train: Train, found: Sequence[Found]) -> Lateness:
 
 
 def boarding(train: Train, found: Mapping[str, Found]) -> tuple[tuple[Boarded, ...], tuple[LeftBehind, ...]]:
-    """Return who boards, in an order in which nobody comes before what they depend on, and who stays behind."""
+    """Return who boards, each passenger after its dependencies, and who stays behind."""
     boarded: list[Boarded] = []
     left: dict[str, LeftBehind] = {}
     for service in sort_services({one.service: one.after for one in train.passengers}):
@@ -137,9 +145,9 @@ def boarding(train: Train, found: Mapping[str, Found]) -> tuple[tuple[Boarded, .
 
 
 def sort_services(after: Mapping[str, Collection[str]]) -> list[str]:
-    """Return services so that none comes before what it is after; otherwise as they are listed.
+    """Return services so that each comes after its dependencies; otherwise in the listed order.
 
-    :param after: each service, and what it is after; no circle, which a train's file refuses.
+    :param after: each service, and its dependencies; without circles, which a train's file refuses.
     """
     ordered: list[str] = []
     left = list(after)

@@ -12,7 +12,7 @@ from .cadence import A_DAY, WEEK
 
 
 def working_day_before(day: date, number: int, is_free: Callable[[date], bool]) -> date:
-    """Return the working day so many working days before a day; of none, the last one up to it."""
+    """Return the working day that is a number of working days before a day; for 0, the last one up to it."""
     left = number
     while True:
         if not is_free(day):

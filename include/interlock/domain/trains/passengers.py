@@ -13,7 +13,7 @@ from .manifest import CONDUCTOR, Boarded, Manifest
 
 
 def passenger_form(manifest: Manifest, one: Boarded, chain: str) -> dict[str, Any]:
-    """Return the form with which the conductor asks for a passenger's release.
+    """Return the form with which the conductor requests a passenger's release.
 
     :param chain: the train's chain in the ledger.
     """
@@ -29,53 +29,53 @@ def passenger_form(manifest: Manifest, one: Boarded, chain: str) -> dict[str, An
 
 
 def passenger_run(train: str, departure: datetime) -> str:
-    """Return the run id of the passengers' releases of a departure: asked for again, it is the same run."""
+    """Return the run id of the passengers' releases of a departure; a repeated request gives the same run."""
     return f"train__{train}__{departure:%Y-%m-%dT%H:%M:%S}"
 
 
 def describe_objection(
     manifest: Manifest | None, *, chain: str, service: str, version: str, commit: str, change_type: str, requester: str
 ) -> str:
-    """Say why a release is none of a train's passengers; empty: it is.
+    """Return why a release is not a passenger of a train; empty: it is.
 
     :param chain: the train's chain, as the release names it.
     :param commit: what is released, as a full commit id.
-    :param requester: who asked for the release.
+    :param requester: the requester of the release.
     """
     if requester != CONDUCTOR:
-        return f"only {CONDUCTOR} asks for the releases of a train, and {requester} asked for this one"
+        return f"only {CONDUCTOR} can request the releases of a train, but {requester} requested this one"
     if manifest is None:
-        return f"by the ledger {chain} froze no manifest"
+        return f"according to the ledger, {chain} has no frozen manifest"
     one = manifest.passenger(service)
     if one is None:
         return f"{service} is not on the manifest of {chain}: {manifest.why_left(service)}"
     if (one.version, one.commit) != (version, commit):
         return (
-            f"the manifest of {chain} names {service} {one.version} at {one.commit[:12]}, and this is {version} at "
+            f"the manifest of {chain} names {service} {one.version} at {one.commit[:12]}, but this is {version} at "
             f"{commit[:12]}"
         )
     if manifest.change_type.value != str(change_type):
-        return f"the train's change type is {manifest.change_type.value}, and this is {change_type}"
+        return f"the change type of the train is {manifest.change_type.value}, but this is {change_type}"
     return ""
 
 
 def refuse_stranger(why: str) -> None:
-    """Raise a PolicyViolation unless there is no objection to a passenger."""
+    """Raise a PolicyViolation if there is an objection to a passenger."""
     if why:
         raise PolicyViolation(
-            f"This release is no passenger of a train: {why}.",
-            rule="a train's releases are what its frozen manifest names, and its conductor asks for them",
-            who="whoever keeps the train's file",
-            next_step="release it outside of the train, or let it board the next one",
+            f"This release is not a passenger of a train: {why}.",
+            rule="the conductor of a train requests the releases that the frozen manifest names",
+            who="the owner of the train",
+            next_step="release it outside of the train, or take the next train",
         )
 
 
 def describe_plan_objection(manifest: Manifest | None, plan: RolloutPlan) -> str:
-    """Say why a rollout plan is not of what its train's manifest names; empty: it is."""
+    """Return why a rollout plan does not match its train's manifest; empty: it does."""
     if plan.train is None:
         return ""
     if manifest is not None and manifest.digest != plan.train.manifest:
-        return f"the train {plan.train.chain} froze another manifest than {plan.train.manifest[:12]}"
+        return f"the frozen manifest of the train {plan.train.chain} is not {plan.train.manifest[:12]}"
     return describe_objection(
         manifest,
         chain=plan.train.chain,

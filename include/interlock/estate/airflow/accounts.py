@@ -94,9 +94,6 @@ def _vetoes(catalogue: Catalogue, board: Board, user: str) -> bool:
     return user in board.quorum.veto or catalogue.board.person(user).role in board.quorum.veto_roles
 
 
-# --- logins.json -----------------------------------------------------------------------------------------------------
-
-
 def logins_file(settings: Settings) -> Path:
     """Return the file with the passwords."""
     return settings.state / "logins.json"

@@ -62,9 +62,6 @@ def of_all(settings: Settings) -> dict[str, str]:
     return {PUBLIC_KEY: str(public_key(settings))}
 
 
-# --- apart -----------------------------------------------------------------------------------------------------------
-
-
 def hidden(settings: Settings) -> list[Path]:
     """Return the files and folders of the stack that tasks have no business with."""
     secrets = secrets_folder(settings)

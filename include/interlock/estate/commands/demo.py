@@ -111,9 +111,6 @@ def form(version: str) -> dict[str, Any]:
     return {"ref": version, "version": version, "change_type": "normal", "summary": summary, "tickets": ["SHOP-12"]}
 
 
-# --- a fresh start ---------------------------------------------------------------------------------------------------
-
-
 def begin_afresh(settings: Settings, console: Console, service: Service, rita: Person, cast: Cast) -> None:
     """End what an earlier demo left under way, and put the fleet back to its first version; the history stays."""
     steps = Steps(console)
@@ -150,9 +147,6 @@ def until(true: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
         time.sleep(0.2)
-
-
-# --- live ------------------------------------------------------------------------------------------------------------
 
 
 def follow(run: Run, cast: Cast, console: Console) -> tuple[StageLine, ...]:
@@ -202,9 +196,6 @@ def tell(lines: Sequence[StageLine], told: set[str], console: Console) -> None:
             if key not in told:
                 console.print(text, highlight=False, soft_wrap=True)
         told.update(news)
-
-
-# --- afterwards ------------------------------------------------------------------------------------------------------
 
 
 def explain(run: Run, lines: Sequence[StageLine], console: Console) -> None:

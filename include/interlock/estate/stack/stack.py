@@ -39,9 +39,6 @@ PROVISIONING = ("console/auth", "estate/airflow")
 """The rooms whose code decides what is in the database."""
 
 
-# --- up --------------------------------------------------------------------------------------------------------------
-
-
 def up(settings: Settings, steps: Steps) -> None:
     """Start the stack, or leave it alone when it runs and is what it should be."""
     claim(settings)
@@ -109,9 +106,6 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         wait_for_airflow(settings, supervisor, say)
 
 
-# --- provisioning ----------------------------------------------------------------------------------------------------
-
-
 def run_provision(settings: Settings, environment: Mapping[str, str], steps: Steps) -> None:
     """Provision the database in a process of its own, which is the only one here that has to load Airflow."""
     log = components.log_of(settings, "provision")
@@ -154,9 +148,6 @@ def digest_of(files: Iterable[Path], *texts: str) -> str:
     for text in texts:
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()
-
-
-# --- what runs -------------------------------------------------------------------------------------------------------
 
 
 def fingerprint(settings: Settings, environment: Mapping[str, str]) -> str:
@@ -238,9 +229,6 @@ def renew_hosts(settings: Settings) -> None:
                 shutil.rmtree(settings.host_root(folder.name), ignore_errors=True)
         process_supervisor.start(settings, "estate")
         wait(settings, None, "estate", settings.estate_ready.exists, seconds=90)
-
-
-# --- down ------------------------------------------------------------------------------------------------------------
 
 
 def down(settings: Settings) -> int:

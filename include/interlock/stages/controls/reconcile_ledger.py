@@ -14,8 +14,9 @@ from interlock.adapters.catalogue.catalogue import digests_of
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import AlreadyRecorded
 from interlock.domain.ledger import runs
-from interlock.domain.ledger.chain import INSTALLATION, Break, unsigned_since
+from interlock.domain.ledger.chain import INSTALLATION, Break
 from interlock.domain.ledger.findings import Finding
+from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import CATALOGUE_CHANGED, KEY_USED
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources

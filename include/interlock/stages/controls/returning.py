@@ -12,7 +12,8 @@ from interlock.domain.catalogue import Service
 from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import DeployError, LedgerBroken, PolicyViolation
 from interlock.domain.hosts.returning import Found, LeftOut, left_out, objections_to
-from interlock.domain.ledger.chain import INSTALLATION, unsigned_since
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import HOST_RETURNED, RELEASE_ENDED
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.permits.objections import refuse

@@ -67,7 +67,7 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
             if verdict.then == "held" and found.booking is not None:
                 return _extended(ledger, policy, chain, found.booking, now)
             if verdict.dead is not None:
-                _recover(ledger, chain, verdict.dead, key=f"{ENVIRONMENT_RECOVERED}/{found.made}")
+                _recover(ledger, chain, verdict.dead, key=f"{ENVIRONMENT_RECOVERED}/{found.count}")
             booking = Booking(
                 environment=rollout.environment,
                 service=rollout.service,
@@ -84,7 +84,7 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
                     ENVIRONMENT_BOOKED,
                     booking.model_dump(mode="json"),
                     actor=this_task(),
-                    key=f"{ENVIRONMENT_BOOKED}/{found.made + 1}",
+                    key=f"{ENVIRONMENT_BOOKED}/{found.count + 1}",
                 )
             except AlreadyRecorded:
                 continue
@@ -109,7 +109,7 @@ def _stand_in_line(ledger: Ledger, policy: Policy, chain: str, found: Standing, 
     holder = this_chain()
     if holder not in found.line:
         # Once for each turn: who had the environment and lost it comes to the end of the line.
-        key = f"{ENVIRONMENT_QUEUED}/{holder}/{found.made}"
+        key = f"{ENVIRONMENT_QUEUED}/{holder}/{found.count}"
         with suppress(AlreadyRecorded):
             ledger.append_once(chain, ENVIRONMENT_QUEUED, {"holder": holder}, actor=this_task(), key=key)
     wait(why, datetime.now(UTC) + POLL_INTERVAL)
@@ -143,7 +143,7 @@ def free(service: str, environment: str) -> None:
                 ENVIRONMENT_FREED,
                 {"holder": holder},
                 actor=this_task(),
-                key=f"{ENVIRONMENT_FREED}/{holder}/{found.made}",
+                key=f"{ENVIRONMENT_FREED}/{holder}/{found.count}",
             )
             ledger.sign_head(chain, resources.signer())
 
@@ -163,7 +163,7 @@ def make_way(service: str, environment: str) -> None:
         found = bookings.standing(ledger.entries(chain))
         booking = found.booking
         if booking is not None and booking.holder != this_chain() and not is_under_way(booking.holder):
-            _recover(ledger, chain, booking, key=f"{ENVIRONMENT_RECOVERED}/{found.made}")
+            _recover(ledger, chain, booking, key=f"{ENVIRONMENT_RECOVERED}/{found.count}")
 
 
 def await_others(policy: Policy, service: str, environment: str) -> None:

@@ -63,7 +63,9 @@ def note_of_release(plan: ReleasePlan, in_force: PolicyInForce, *, by_train: boo
     return found
 
 
-def note_of_train(train: Train, voyage: PlannedRun, rule: VotingRule | None, authors: Sequence[str]) -> list[Conflict]:
+def note_of_train(
+    train: Train, planned_run: PlannedRun, rule: VotingRule | None, authors: Sequence[str]
+) -> list[Conflict]:
     """Find what a departure clashes with when boarding opens, if everybody boards.
 
     That is other trains, what each passenger clashes with, releases that are under way, and a board that cannot come to
@@ -75,7 +77,7 @@ def note_of_train(train: Train, voyage: PlannedRun, rule: VotingRule | None, aut
     catalogue = load_catalogue(folder)
     trains = load_trains(folder, catalogue.policy, catalogue.board).trains
     sharing = {name: one for name, one in trains.items() if set(one.services) & set(train.services)}
-    held, sent = calendars.calendars_now(catalogue.policy), {train.name: voyage.departure}
+    held, sent = calendars.calendars_now(catalogue.policy), {train.name: planned_run.departure}
     with resources.ledger() as ledger:
         clashes = conflicts_of_trains(catalogue, held, ledger, sharing, datetime.now(UTC), sent=sent)
         found = [one for one in clashes if f"({train.name})" in one.what]
@@ -87,13 +89,13 @@ def note_of_train(train: Train, voyage: PlannedRun, rule: VotingRule | None, aut
                 trains,
                 service=service,
                 environment=train.environment,
-                start=voyage.departure,
+                start=planned_run.departure,
                 chain="",
                 train=train.name,
             )
             found += of_line(service, _running(service))
     named = (one.named.by for one in train.passengers if one.named is not None)
-    found += of_quorum(rule, requester=CONDUCTOR, barred=[*named, *authors, voyage.asked_by])
+    found += of_quorum(rule, requester=CONDUCTOR, barred=[*named, *authors, planned_run.asked_by])
     found = list(dict.fromkeys(found))
     _leave(found)
     return found

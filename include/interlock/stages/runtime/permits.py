@@ -20,8 +20,9 @@ from interlock.domain.catalogue import Service
 from interlock.domain.dag_names import RECONCILE
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger import interventions
-from interlock.domain.ledger.chain import INSTALLATION, Entry, unsigned_since
+from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.findings import findings_about
+from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import (
     ATTEMPT_REFUSED,
     BASELINE_MEASURED,

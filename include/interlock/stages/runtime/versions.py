@@ -11,7 +11,8 @@ from interlock.adapters.permits.issuer import signed_permits
 from interlock.domain.catalogue import Policy, Service
 from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain, unsigned_since
+from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
+from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import PERMIT_USED, RELEASE_ENDED, RELEASE_REQUESTED, ROLLOUT_FROZEN
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.outcome import deployments, rollback

@@ -181,9 +181,6 @@ def _measure(described: Service, rollout: RolloutPlan, canary: CanaryPlan, numbe
     return measured
 
 
-# --- judging ---------------------------------------------------------------------------------------------------------
-
-
 @stage_task(task_display_name="Evaluate the canary", evidence=CANARY_JUDGED, seal=True)
 def judge_canary(service: str, rollout: RolloutPlan, watch: CanaryWatch) -> CanaryReport:
     """Compare canary and baseline: failed requests by their counts, other metrics with Kayenta's method, with plots.
@@ -222,9 +219,6 @@ def judge_canary(service: str, rollout: RolloutPlan, watch: CanaryWatch) -> Cana
             next_step="the release is backed out automatically; fix what the report names and release a new version",
         )
     return report
-
-
-# --- after it --------------------------------------------------------------------------------------------------------
 
 
 @stage_task(task_display_name="Restore the traffic", trigger_rule=TriggerRule.ALL_DONE, after_end="way_back")

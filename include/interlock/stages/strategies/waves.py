@@ -103,9 +103,6 @@ def _was_held_back(results: Sequence[HostResult]) -> bool:
     return bool(failed) and all(result.held_back for result in failed)
 
 
-# --- guided failure ---------------------------------------------------------------------------------------------------
-
-
 def _unwell(report: WaveReport) -> list[HostResult]:
     return [one for one in report.results if one.outcome in ("failed", "untouched")]
 

@@ -68,7 +68,7 @@ def close_train() -> Arrival:
 
 @task_group(group_id="arrival", group_display_name="4 Arrival", tooltip="Arrival: the outcome of each passenger")
 def arrival_group(name: str) -> XComArg:
-    """Record the arrival and end the journey; return the first task."""
+    """Record the arrival and end the train run; return the first task."""
     recorded: XComArg = record_arrival(name)
     chain(recorded, close_train())
     return recorded

@@ -67,7 +67,7 @@ def open_train(name: str) -> PlannedRun:
     dag_run: Any = get_current_context()["dag_run"]
     by_hand = _is_by_hand(name, dag_run.run_type)
     departure = _asked_departure(now) if by_hand else dag_run.data_interval_end
-    voyage = PlannedRun(
+    planned_run = PlannedRun(
         train=name,
         departure=departure,
         cut_off=max(now, departure - train.boarding.cut_off),
@@ -75,10 +75,10 @@ def open_train(name: str) -> PlannedRun:
         file=sha256_of(train),
     )
     rule = _likely_rule(catalogue, train)
-    found = note_of_train(train, voyage, rule, _likely_authors(catalogue, train) if rule else ())
-    voyage = voyage.model_copy(update={"conflicts": tuple(map(str, found))})
-    record(TRAIN_OPENED, voyage)
-    return voyage
+    found = note_of_train(train, planned_run, rule, _likely_authors(catalogue, train) if rule else ())
+    planned_run = planned_run.model_copy(update={"conflicts": tuple(map(str, found))})
+    record(TRAIN_OPENED, planned_run)
+    return planned_run
 
 
 def _is_by_hand(name: str, run_type: Any) -> bool:
@@ -131,7 +131,7 @@ def _asked_departure(now: datetime) -> datetime:
 
 
 @stage_task(task_display_name="Freeze the manifest", evidence=MANIFEST_FROZEN, seal=True)
-def freeze_manifest(name: str, voyage: PlannedRun) -> Manifest:
+def freeze_manifest(name: str, planned_run: PlannedRun) -> Manifest:
     """Freeze the manifest: the commit of each service on board. The board votes on the digest of the manifest.
 
     Waits without a worker slot for late passengers, if the train waits for them, and for unreachable repositories.
@@ -140,11 +140,11 @@ def freeze_manifest(name: str, voyage: PlannedRun) -> Manifest:
         return frozen  # by an earlier try of this task
     catalogue = catalogue_now()
     train = train_now(name, catalogue)
-    if voyage.file is not None:
-        refuse_changed(train, voyage.file, "boarding opened")
-    found = _look(catalogue, train, until=voyage.cut_off + train.patience)
-    _wait_for_late(train, found, voyage)
-    found = _open_at(catalogue, train, found, voyage.departure)
+    if planned_run.file is not None:
+        refuse_changed(train, planned_run.file, "boarding opened")
+    found = _look(catalogue, train, until=planned_run.cut_off + train.patience)
+    _wait_for_late(train, found, planned_run)
+    found = _open_at(catalogue, train, found, planned_run.departure)
     boarded, left = boarding(train, found)
     one_decision = train.change_type in catalogue.policy.trains.one_decision
     rule = train_rule(catalogue, train, boarded) if boarded else None
@@ -153,15 +153,15 @@ def freeze_manifest(name: str, voyage: PlannedRun) -> Manifest:
     return Manifest(
         train=name,
         title=train.title,
-        departure=voyage.departure,
+        departure=planned_run.departure,
         environment=train.environment,
         change_type=train.change_type,
         passengers=boarded,
         left=left,
-        requested_by=tuple(dict.fromkeys(filter(None, (*named, voyage.asked_by)))),
+        requested_by=tuple(dict.fromkeys(filter(None, (*named, planned_run.asked_by)))),
         excluded=_authors(catalogue, train, boarded),
         one_decision=one_decision,
-        decide_by=_decide_by(rule, voyage.departure, now),
+        decide_by=_decide_by(rule, planned_run.departure, now),
         file=sha256_of(train),
     )
 
@@ -202,7 +202,7 @@ def _open_at(catalogue: Catalogue, train: Train, found: Mapping[str, Found], at:
     return {**found, **behind}
 
 
-def _wait_for_late(train: Train, found: Mapping[str, Found], voyage: PlannedRun) -> None:
+def _wait_for_late(train: Train, found: Mapping[str, Found], planned_run: PlannedRun) -> None:
     """Go on, look again in a minute, or fail, as the rules of those who are late say."""
     late = resolve_lateness(train, tuple(found.values()))
     said = "; ".join(f"{one.service}: {one.why}" for one in late.because)
@@ -213,7 +213,7 @@ def _wait_for_late(train: Train, found: Mapping[str, Found], voyage: PlannedRun)
             who=train.owner,
             next_step="prepare the late passengers and trigger the train manually, or let them take the next train",
         )
-    latest = voyage.cut_off + train.patience
+    latest = planned_run.cut_off + train.patience
     if late.then == "wait" and datetime.now(UTC) < latest:
         look_again(said, latest)
 

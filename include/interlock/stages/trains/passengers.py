@@ -19,7 +19,8 @@ from interlock.domain.catalogue import Policy
 from interlock.domain.change.request import ReleaseRequest
 from interlock.domain.dag_names import dag_of_release
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.ledger.chain import INSTALLATION, Entry, unsigned_since
+from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import BOARD_DECIDED, FINDING, PASSENGER_ARRIVED, RELEASE_ENDED, TRAIN_PROVEN
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.records import Decision, RolloutPlan, TrainTicket

@@ -1,4 +1,4 @@
-"""The ledger's tables in PostgreSQL: making them, giving the writer its few rights, and asking whether it still holds.
+"""The ledger's tables in PostgreSQL: their creation, the writer's few permissions, and their check.
 
 Three roles: the owner migrates, and nothing else uses it; the writer, for tasks, may insert and read; the witness, for
 Airflow's API server, may do the same, and it alone may insert what people asked for and answered. Making the roles and
@@ -64,7 +64,7 @@ def migrate(connection: Connection, writer: str = WRITER, witness: str = WITNESS
 
     :param connection: of the owner, inside a transaction: all of it happens, or nothing.
     """
-    from alembic import command  # not at the top: whoever appends does not migrate
+    from alembic import command  # not at the top: processes that append do not migrate
 
     connection.execute(text(_LOCK))
     for role, use in ((writer, "tasks"), (witness, "Airflow's API server")):
@@ -85,14 +85,14 @@ def migrate(connection: Connection, writer: str = WRITER, witness: str = WITNESS
     return str(connection.scalar(text(f"SELECT version_num FROM {SCHEMA}.migrations")))
 
 
-def open_doors(connection: Connection, writer: str = WRITER) -> Iterator[str]:
-    """Say where the database would let somebody change what was written."""
+def find_weaknesses(connection: Connection, writer: str = WRITER) -> Iterator[str]:
+    """Yield where the database would allow a change of recorded entries."""
     for name, wanted in _TABLES.items():
         rights = connection.execute(text(_RIGHTS), {"writer": writer, "name": name}).one_or_none()
         if rights and (rights.super or rights.owner or rights.change):
-            yield f"{writer} may change or remove rows of {name}"
+            yield f"{writer} can change or delete rows of {name}"
         for missing in sorted(wanted - set(connection.scalars(text(_TRIGGERS), {"name": name}))):
-            yield f"the trigger {missing} of {name} is gone or switched off"
+            yield f"the trigger {missing} of {name} is missing or disabled"
 
 
 def _literal(value: str) -> str:

@@ -1,4 +1,4 @@
-"""What the database refuses of whoever has lost the right to it, as it writes an entry; made of the domain's lists.
+"""Entries that the database refuses from a process without the right to them; generated from the domain's lists.
 
 A process that is stopped between its last question and its entry cannot answer for itself. So the question is asked
 again here, in the transaction that writes the entry, under the locks of both chains.
@@ -48,16 +48,16 @@ BEGIN
         OR (last.outcome = 'failed' AND NEW.kind IN ({_listed(AFTER_FAILURE)}))
         OR (last.outcome = 'deployed' AND NEW.kind IN ({_listed(AFTER_DEPLOYMENT)}))
     ) THEN
-        RAISE EXCEPTION '% has ended, and % is not what may follow', NEW.chain, NEW.kind USING ERRCODE = '{LOST}';
+        RAISE EXCEPTION '% has ended, and % must not follow', NEW.chain, NEW.kind USING ERRCODE = '{LOST}';
     END IF;
 
-    -- What a try records that entered an environment is written while nobody has entered it, or booked it, after.
+    -- A try that entered an environment may write only if no later process entered or booked it.
     IF entered IS NOT NULL THEN
         PERFORM pg_advisory_xact_lock(hashtextextended(place, 0));
         SELECT payload ->> 'purpose' AS purpose, payload ->> 'way_back' AS way_back INTO given FROM ledger.entries
             WHERE chain = place AND sequence = token AND kind = '{ENTERED}' AND payload ->> 'holder' = NEW.chain;
         IF NOT FOUND THEN
-            RAISE EXCEPTION '% never got the token % of %', NEW.chain, token, place USING ERRCODE = '{LOST}';
+            RAISE EXCEPTION '% was not issued the token % of %', NEW.chain, token, place USING ERRCODE = '{LOST}';
         END IF;
         SELECT sequence, payload ->> 'holder' AS holder INTO last FROM ledger.entries
             WHERE chain = place AND sequence > token
@@ -71,7 +71,7 @@ BEGIN
         END IF;
     END IF;
 
-    -- Nobody enters whose release has ended, whose task was tried again, or has gone back, or who has not booked.
+    -- A process cannot enter if its release has ended or is backed out, its task has a later try, or it has no booking.
     IF NEW.kind = '{ENTERED}' THEN
         holder := NEW.payload ->> 'holder';
         SELECT {_OUTCOME} AS outcome INTO last FROM ledger.entries
@@ -80,7 +80,7 @@ BEGIN
             (NEW.payload ->> 'purpose' = 'return' AND last.outcome = 'deployed')
             OR (NEW.payload ->> 'way_back' = 'true' AND last.outcome = 'failed')
         ) THEN
-            RAISE EXCEPTION '% has ended, and enters % no more', holder, NEW.chain USING ERRCODE = '{LOST}';
+            RAISE EXCEPTION '% has ended and cannot enter %', holder, NEW.chain USING ERRCODE = '{LOST}';
         END IF;
         SELECT payload ->> 'attempt' AS attempt, payload ->> 'purpose' AS purpose INTO given FROM ledger.entries
             WHERE chain = NEW.chain AND kind = '{ENTERED}' AND payload ->> 'holder' = holder
@@ -90,7 +90,7 @@ BEGIN
                 OR (payload ->> 'purpose' = 'back_out' AND NEW.payload ->> 'way_back' <> 'true')
             ) LIMIT 1;
         IF FOUND THEN
-            RAISE EXCEPTION '% (%, try %) enters % no more: try % has entered it since, to %', holder,
+            RAISE EXCEPTION '% (%, try %) cannot enter %: try % has entered it since, to %', holder,
                 NEW.payload ->> 'task', NEW.payload ->> 'attempt', NEW.chain, given.attempt, given.purpose
                 USING ERRCODE = '{LOST}';
         END IF;
@@ -100,7 +100,7 @@ BEGIN
             SELECT FROM ledger.entries WHERE chain = NEW.chain AND sequence > last.sequence
             AND kind IN ({_listed((FREED, RECOVERED))}) AND payload ->> 'holder' = last.holder
         ) THEN
-            RAISE EXCEPTION '% is booked by %, and % does not enter it', NEW.chain, last.holder, holder
+            RAISE EXCEPTION '% is booked by %, so % cannot enter it', NEW.chain, last.holder, holder
                 USING ERRCODE = '{LOST}';
         END IF;
     END IF;

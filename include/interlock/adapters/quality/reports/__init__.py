@@ -1,4 +1,4 @@
-"""What test runners leave: JUnit reports and coverage, read into rows.
+"""Reports of test runners: JUnit reports and coverage, read into rows.
 
 What a report says in any place becomes a row, or makes the report unusable, with the place: a gate that passes over
 what it does not know would pass what failed. The files come from a build, so nothing in them is trusted, and however

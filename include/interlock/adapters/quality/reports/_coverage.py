@@ -21,7 +21,7 @@ KNOWN = "Cobertura, JaCoCo, Clover or LCOV"
 
 @dataclass(slots=True)
 class _File:
-    """A source file: its lines, and what else the report says that shows code in it."""
+    """A source file: its lines, and other facts of the report that prove code in it."""
 
     lines: dict[int, bool] = field(default_factory=dict)
     code: str = ""
@@ -49,7 +49,7 @@ class _Files:
         """Add a line to a file."""
         self._lines += file.add(number, covered)
         if self._lines > MAX_LINES:
-            raise unreadable(self._path, f"it has more than {MAX_LINES} lines, and no more are read")
+            raise unreadable(self._path, f"it has more than {MAX_LINES} lines, which is the maximum")
 
     def rows(self, changed: Mapping[str, frozenset[int]]) -> tuple[CoverageRow, ...]:
         """Return a row for each file, in the order of their names; files of one name are told apart."""
@@ -133,7 +133,7 @@ def _plain(name: str) -> str:
 
 
 def _may_be(name: str, path: str) -> bool:
-    """Tell whether a report's name of a file may stand for a path in the repository."""
+    """Tell whether a report's file name can mean a path in the repository."""
     return name == path or name.endswith(f"/{path}") or path.endswith(f"/{name}")
 
 
@@ -149,13 +149,13 @@ class _Xml(Reader):
         """Return the first of some attributes that is there, a count."""
         text = next((attributes[name] for name in names if name in attributes), "")
         if (value := count(text)) is None:
-            raise self.refused(f"{' or '.join(names)} of a line is no count: {text[:40]!r}")
+            raise self.refused(f"{' or '.join(names)} of a line is not a count: {text[:40]!r}")
         return value
 
     def line(self, number: int, covered: bool) -> None:
         """Add a line to the file that is open."""
         if self._file is None:
-            raise self.refused("a line stands outside of a file")
+            raise self.refused("a line is outside of a file")
         self._files.line(self._file, number, covered)
 
 
@@ -170,14 +170,14 @@ class _Coverage(_Xml):
         self._testing = 0
 
     def opened(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """Take an element of either form; what stands first below the root tells which it is."""
+        """Take an element of either form; the first element below the root determines the form."""
         if self.depth == 1:
             self._valid = attributes.get("lines-valid", "")
             return
         if not self._form and tag not in ("sources", "source"):
             self._form = {"packages": "cobertura", "project": "clover", "testproject": "clover"}.get(tag, "")
             if not self._form:
-                raise self.refused(f"<{tag}> stands below <coverage>; it is not {KNOWN}")
+                raise self.refused(f"<{tag}> is below <coverage>; the report is not {KNOWN}")
         if self._testing or tag == "testproject":
             self._testing += 1  # Clover: how much of the tests themselves was run
         elif self._form == "cobertura":
@@ -203,7 +203,7 @@ class _Coverage(_Xml):
             # Lines of methods stand below them, too, and in some reports nowhere else.
             self.line(self.whole(attributes, "number"), self.whole(attributes, "hits") > 0)
         elif tag == "method" and self._file is not None:
-            self._file.code = self._file.code or "it has methods, and no lines"
+            self._file.code = self._file.code or "it has methods, but no lines"
 
     def _open_class(self, attributes: Mapping[str, str]) -> None:
         name = attributes.get("filename") or attributes.get("name") or ""
@@ -230,7 +230,7 @@ class _Coverage(_Xml):
                 raise self.refused("a line has no count")
             self.line(self.whole(attributes, "num"), any(counts))
         elif tag == "metrics" and self._file is not None and attributes.get("statements", "0") != "0":
-            self._file.code = self._file.code or f"it has {attributes['statements'][:20]} statements, and no lines"
+            self._file.code = self._file.code or f"it has {attributes['statements'][:20]} statements, but no lines"
 
 
 class _JaCoCo(_Xml):
@@ -255,7 +255,7 @@ class _JaCoCo(_Xml):
         elif tag == "line":
             self.line(self.whole(attributes, "nr"), self.whole(attributes, "ci") > 0)
         elif tag not in ("report", "sessioninfo", "method", "counter"):
-            raise self.refused(f"what <{tag}> means is not known; it is not {KNOWN}")
+            raise self.refused(f"<{tag}> is unknown; the report is not {KNOWN}")
 
     def _source(self, name: str) -> _File:
         if not name:

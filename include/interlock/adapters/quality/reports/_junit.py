@@ -21,7 +21,7 @@ from ._tally import Tally
 from ._untrusted import Reader, root_of, unreadable
 
 MAX_CASES = 100_000
-"""Test cases that are held at once: of one build, or of one suite."""
+"""Maximum number of test cases of one build, or of one suite."""
 ITSELF = "(the suite itself)"
 ONLY_COUNTED = "(counted, not listed)"
 _MESSAGE_CAP = 2000
@@ -45,7 +45,7 @@ _VERDICTS: Mapping[str, Status] = {
 _ATTEMPTS = {"flakyFailure": False, "flakyError": False, "rerunFailure": True, "rerunError": True}
 """Surefire, nextest: an attempt that failed, and whether the last one must have failed, too."""
 _SILENT = frozenset({"properties", "property", "system-out", "system-err", "stackTrace", "attachments"})
-"""Elements that say nothing of how a test ended."""
+"""Elements without a test result."""
 
 _WORDS: Mapping[str, Status] = {
     **dict.fromkeys(("passed", "pass", "success", "successful", "succeeded", "ok", "flaky"), "passed"),
@@ -88,7 +88,7 @@ _TOTALS = re.compile(r"\s*(fail|cancelled) (\d{1,9})\s*", re.ASCII)
 
 
 def is_junit(path: Path) -> bool:
-    """Tell JUnit reports from other XML by their root; what cannot be read counts, for :func:`junit_rows` to refuse."""
+    """Tell JUnit reports from other XML by their root; unreadable files count, for :func:`junit_rows` to refuse."""
     try:
         return root_of(path) in _ROOTS
     except QualityRejected:
@@ -149,10 +149,8 @@ class _JUnit(Reader):
         self._totals: dict[str, int] = {}
         self._seen: set[tuple[int, str, str]] = set()
 
-    # --- elements ----------------------------------------------------------------------------------------------------
-
     def opened(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """Take the start of an element by where it stands."""
+        """Take the start of an element by its position."""
         if not self._tallies:
             if tag not in _ROOTS:
                 raise self.refused(f"its root element is <{tag}>, not <testsuites> or <testsuite>")
@@ -170,17 +168,17 @@ class _JUnit(Reader):
         elif tag in _ROOTS:
             self._open_suite(tag, attributes)
         else:
-            raise self.refused(f"what <{tag}> means in a suite is not known")
+            raise self.refused(f"<{tag}> is unknown in a suite")
 
     def _open_inside(self, tag: str) -> None:
-        """Pass over what stands inside output and messages, if it says nothing of how a test ended."""
+        """Skip the content of output and messages, if it has no test result."""
         if tag in _VERDICTS or tag in _ATTEMPTS or tag in _ROOTS or tag == "testcase":
-            raise self.refused(f"a <{tag}> stands where only text is expected")
+            raise self.refused(f"<{tag}> is used where only text is expected")
         self._silent += 1
 
     def _open_in_case(self, tag: str, attributes: Mapping[str, str]) -> None:
         if self._case is None or tag not in _ATTEMPTS:
-            raise self.refused(f"what <{tag}> means in a test case is not known")
+            raise self.refused(f"<{tag}> is unknown in a test case")
         self._case.must_have_failed |= _ATTEMPTS[tag]
         self._attempt = _Result("failed", attributes.get("message", ""))
 
@@ -201,7 +199,7 @@ class _JUnit(Reader):
             self._end_suite()
 
     def data(self, text: str) -> None:
-        """Keep the text of a verdict, and no more of it than people are shown."""
+        """Keep the text of a verdict, up to the displayed length."""
         result = self._result or self._attempt
         if result and not self._silent and result.size < _MESSAGE_CAP:
             result.text.append(text[:_MESSAGE_CAP])
@@ -211,8 +209,6 @@ class _JUnit(Reader):
         """Take Node's totals."""
         if self.depth == 1 and (found := _TOTALS.fullmatch(text)):
             self._totals[found[1]] = int(found[2])
-
-    # --- verdicts ----------------------------------------------------------------------------------------------------
 
     def _end_result(self, result: _Result) -> None:
         if self._case:
@@ -225,7 +221,7 @@ class _JUnit(Reader):
         time = seconds(attributes.get("time", ""))
         name = attributes.get("name", "")
         if time is None:
-            raise self.refused(f"the time of test {name!r} is not a number for certain: {attributes['time'][:40]!r}")
+            raise self.refused(f"the time of test {name!r} is ambiguous: {attributes['time'][:40]!r}")
         self._case = _Case(
             name=_cut(name),
             classname=_cut(attributes.get("classname", "")),
@@ -239,7 +235,7 @@ class _JUnit(Reader):
         for key in ("status", "result", "outcome"):
             word = attributes.get(key, "").strip()
             if word.lower() not in _WORDS:
-                raise self.refused(f"what {key}={word[:40]!r} means is not known")
+                raise self.refused(f"{key}={word[:40]!r} is unknown")
             yield _WORDS[word.lower()], f"its {key} is {word}"
         for key, status in _FLAGS.items():
             if (value := attributes.get(key, "").strip()).lower() not in _NO:
@@ -265,20 +261,18 @@ class _JUnit(Reader):
         self._add(tally.name, case.classname, case.name, status, why, case.seconds)
 
     def _add_itself(self, status: Status, why: str) -> None:
-        """Add a row for what a suite says of itself: a set-up that broke, a package that did not compile."""
+        """Add a row for a suite's own failure: a failed set-up, a package that did not compile."""
         tally = self._tallies[-1]
         tally.add_itself(status)
         self._add(tally.name, "", ITSELF, status, why)
 
     def _add(self, suite: str, classname: str, name: str, status: Status, why: str, time: float = 0.0) -> None:
         if len(self._rows) >= MAX_CASES:
-            raise unreadable(self.path, f"with it there are more than {MAX_CASES} test cases, and no more are read")
+            raise unreadable(self.path, f"with it, there are more than {MAX_CASES} test cases, which is the maximum")
         row = TestRow(
             suite=suite, classname=classname, name=name, status=status, seconds=time, message=why, kind=self._kind
         )
         self._rows.append(row)
-
-    # --- suites ------------------------------------------------------------------------------------------------------
 
     def _open_suite(self, tag: str, attributes: Mapping[str, str]) -> None:
         name = _cut(attributes.get("name", "")) or (self._tallies[-1].name if self._tallies else self.path.stem)
@@ -287,7 +281,7 @@ class _JUnit(Reader):
         tally = Tally(name, root=tag == "testsuites", said=said, lists_all=lists_all)
         for key in Tally.COUNTS:
             if (text := attributes.get(key, "").strip()) and not tally.claims(key, text):
-                raise self.refused(f"{key}={text[:40]!r} is no count")
+                raise self.refused(f"{key}={text[:40]!r} is not a count")
         self._tallies.append(tally)
 
     def _said_of_suite(self, attributes: Mapping[str, str]) -> Iterable[tuple[Status, str]]:
@@ -308,19 +302,19 @@ class _JUnit(Reader):
             self._end_report(tally)
 
     def _end_report(self, tally: Tally) -> None:
-        """Judge what only the whole report can tell."""
+        """Check the conditions that need the whole report."""
         problem, place = tally.unexplained()
         if problem:
             raise self.refused(problem, place=place)
         for _ in range(tally.unlisted):  # Mocha's reporters count pending tests and need not list them
-            self._add(tally.name, "", ONLY_COUNTED, "skipped", "the report counts it as skipped, and does not list it")
+            self._add(tally.name, "", ONLY_COUNTED, "skipped", "the report counts it as skipped, but does not list it")
         failed = sum(self._totals.values())
         if failed > tally.bad + tally.bad_suites:
-            raise self.refused(f"its totals say that {failed} tests failed or were cancelled, and it names {tally.bad}")
+            raise self.refused(f"its totals say that {failed} tests failed or were cancelled, but it names {tally.bad}")
 
 
 def _worst(case: _Case) -> tuple[Status, str]:
-    """Return the worst of what a case says, and why."""
+    """Return the worst result of a case, and its reason."""
     for status in _WORST:
         if reasons := [why for found, why in (*case.verdicts, *case.said) if found == status]:
             return status, _first(reasons)

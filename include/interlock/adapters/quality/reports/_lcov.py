@@ -20,7 +20,7 @@ _KNOWN = frozenset(
 
 @dataclass(slots=True)
 class Record:
-    """What one record says of a source file.
+    """One record about a source file.
 
     :param lines: number and how often it was run.
     :param code: what shows that there is code in it, of a record without lines.
@@ -36,7 +36,7 @@ class Record:
 def records(path: Path) -> Iterator[Record]:
     """Read the records of a file.
 
-    :raises QualityRejected: it is no LCOV, was cut off, or counts other than it lists.
+    :raises QualityRejected: it is not LCOV, is incomplete, or its counts differ from its lines.
     """
     record: Record | None = None
     try:
@@ -51,7 +51,7 @@ def records(path: Path) -> Iterator[Record]:
                 key, _, value = text.partition(":")
                 place = f"line {number}"
                 if key not in _KNOWN:
-                    raise unreadable(path, f"{text[:40]!r} is no line of LCOV ({place})")
+                    raise unreadable(path, f"{text[:40]!r} is not valid in LCOV ({place})")
                 if key == "SF":
                     if record or not value:
                         raise unreadable(path, f"a record does not end, or names no file ({place})")
@@ -64,7 +64,7 @@ def records(path: Path) -> Iterator[Record]:
     except OSError as error:
         raise unreadable(path, str(error)) from error
     if record:
-        raise unreadable(path, f"the record of {record.name} does not end; it was cut off")
+        raise unreadable(path, f"the record of {record.name} is incomplete")
 
 
 def _take(path: Path, record: Record | None, key: str, value: str, place: str) -> None:
@@ -72,30 +72,30 @@ def _take(path: Path, record: Record | None, key: str, value: str, place: str) -
     if key not in ("DA", "LF", "LH", "FNDA"):
         return
     if record is None:
-        raise unreadable(path, f"{key} stands outside of a record ({place})")
+        raise unreadable(path, f"{key} is outside of a record ({place})")
     if key == "DA":
         number, hits = (count(part) for part in (*value.split(",")[:2], "")[:2])
         if number is None or hits is None:
-            raise unreadable(path, f"DA:{value[:40]} is no line and its count ({place})")
+            raise unreadable(path, f"DA:{value[:40]} is not a line with a count ({place})")
         if len(record.lines) >= MAX_LINES:
-            raise unreadable(path, f"it has more than {MAX_LINES} lines, and no more are read")
+            raise unreadable(path, f"it has more than {MAX_LINES} lines, which is the maximum")
         record.lines.append((number, hits))
     elif key == "FNDA":
-        record.code = record.code or "it has functions, and no lines"
+        record.code = record.code or "it has functions, but no lines"
     else:
         amount = count(value)
         if amount is None:
-            raise unreadable(path, f"{key}:{value[:40]} is no count ({place})")
+            raise unreadable(path, f"{key}:{value[:40]} is not a count ({place})")
         record.found, record.hit = (amount, record.hit) if key == "LF" else (record.found, amount)
 
 
 def _checked(path: Path, record: Record, place: str) -> Record:
-    """Refuse a record whose lines are not as many as it says."""
+    """Refuse a record whose number of lines differs from its count."""
     lines = dict.fromkeys(number for number, _ in record.lines)
     hit = {number for number, hits in record.lines if hits > 0}
     if not lines:
         record.code = record.code or (f"it has {record.found} lines, and none is listed" if record.found else "")
     elif record.found not in (None, len(lines)) or record.hit not in (None, len(hit)):
         says = f"{record.hit} of {record.found} lines were run"
-        raise unreadable(path, f"{record.name}: it says that {says}, and lists {len(hit)} of {len(lines)} ({place})")
+        raise unreadable(path, f"{record.name}: it says that {says}, but lists {len(hit)} of {len(lines)} ({place})")
     return record

@@ -1,4 +1,4 @@
-"""What the counts of a JUnit report say beside the rows that it lists.
+"""The counts of a JUnit report, compared with the listed test cases.
 
 A reporter may count less than it lists: hooks that broke, disabled tests, a test that failed twice. It may not count
 more: what was counted and is not listed is lost, and nobody knows how it ended. What each real reporter's counts are is
@@ -76,7 +76,7 @@ class Tally:
         self.again += again
 
     def add_itself(self, status: Status) -> None:
-        """Take what the suite says of itself."""
+        """Take the counts of the suite itself."""
         self.itself += 1
         self.bad += status in ("failed", "error")
         self.failures += status in ("failed", "error")
@@ -84,7 +84,7 @@ class Tally:
         self.skips_inside += status == "skipped"
 
     def take(self, inner: Tally) -> None:
-        """Take a suite that ended inside this one."""
+        """Take a nested suite."""
         self.own += 1
         for name in ("cases", "itself", "bad", "bad_suites", "broken", "failures", "skipped", "attempts", "again"):
             setattr(self, name, getattr(self, name) + getattr(inner, name))
@@ -103,7 +103,7 @@ class Tally:
         return self.bad > 0 or (status == "skipped" and self.cases + self.itself > 0)
 
     def contradiction(self) -> str:
-        """Say what its counts claim that it does not list; empty: nothing."""
+        """Return what its counts claim beyond its list; empty: nothing."""
         bad = sum(self.claimed.get(key, 0) for key in _BAD)
         if bad > self.failures:
             claims = ", ".join(f"{key}={self.claimed[key]}" for key in _BAD if key in self.claimed)

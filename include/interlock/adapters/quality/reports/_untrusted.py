@@ -19,7 +19,7 @@ _MAX_NAME_LENGTH = 80
 
 
 class Reader:
-    """What reads a document as it is parsed; a subclass says what its elements mean.
+    """Reads a document while it is parsed; a subclass handles its elements.
 
     Tags come without their namespace.
     """
@@ -44,17 +44,17 @@ class Reader:
 
     @property
     def depth(self) -> int:
-        """How many elements are open, the current one among them."""
+        """The number of open elements, including the current one."""
         return len(self._open)
 
     def place(self) -> str:
-        """Say where the parser stands: line and elements."""
+        """Describe the position of the parser: line and elements."""
         shown = self._open[-_SHOWN_PLACES:]
         path = " / ".join(["…", *shown] if len(self._open) > _SHOWN_PLACES else shown)
         return f"line {self._parser.parser.CurrentLineNumber}, {path}"
 
     def refused(self, reason: str, *, place: str = "") -> QualityRejected:
-        """Return the error that names what cannot be used, and where it stands."""
+        """Return the error that names the invalid content and its position."""
         return unreadable(self.path, f"{reason} ({place or self.place()})")
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
@@ -122,10 +122,10 @@ def refuse_big(path: Path) -> None:
 
 
 def unreadable(path: Path, reason: str) -> QualityRejected:
-    """Return the error that says why a report cannot be used."""
+    """Return the error with the reason why a report cannot be used."""
     return QualityRejected(
         f"The report {path.name} cannot be read: {reason}.",
-        rule="a report that cannot be read whole, or that contradicts itself, proves nothing",
+        rule="a report that is incomplete or inconsistent is not accepted",
         who="the service's team",
-        next_step="let the tool write its report again, or correct junit: and coverage: in the service's YAML",
+        next_step="create the report again, or correct junit and coverage in the service's YAML",
     )

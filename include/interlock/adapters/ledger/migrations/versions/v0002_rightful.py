@@ -1,6 +1,6 @@
-"""Whoever lost the right to change something adds nothing: asked again as the entry is written.
+"""A process that lost the right to a change cannot append: the check is repeated when the entry is written.
 
-The function is written anew with each migration, since the kinds that it names are the domain's (``rightful.py``).
+The function is replaced with each migration, because the kinds that it names are the domain's (``rightful.py``).
 """
 
 from __future__ import annotations
