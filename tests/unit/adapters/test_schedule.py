@@ -83,6 +83,31 @@ def test_it_holds_what_was_what_is_and_what_will_be(ledger: MemoryLedger) -> Non
     ]
 
 
+def releases_shown(ledger: MemoryLedger, begin: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    found = Schedule(CATALOGUE, CALENDARS, ledger, TRAINS, now=NOW).items(begin, end)
+    return [(one.start, one.end) for one in found if one.kind == "release"]
+
+
+def test_a_past_release_lasts_from_its_first_entry_in_the_ledger_to_its_end(ledger: MemoryLedger) -> None:
+    began, ended = NOW - 10 * HOUR, NOW - 8 * HOUR
+    assert releases_shown(ledger, NOW - DAY, NOW) == [(began, ended)]
+    assert releases_shown(ledger, began, began + HOUR) == [(began, ended)]
+
+
+def test_the_entry_about_the_end_of_a_release_says_when_it_began_and_its_chain_is_not_read(
+    ledger: MemoryLedger,
+) -> None:
+    told = {"run": "release_till/manual__1", "service": "till", "version": "2.0.0", "change_type": "normal"}
+    told |= {"outcome": "failed", "began": "2027-02-28T12:00:00.000000Z"}
+    ledger.append(INSTALLATION, "release.ended", told, actor="x", key="4", at=NOW - HOUR)
+    assert (NOW - DAY, NOW - HOUR) in releases_shown(ledger, NOW - 2 * DAY, NOW)
+
+
+def test_a_release_whose_beginning_is_not_on_record_is_shown_at_its_end(ledger: MemoryLedger) -> None:
+    del ledger.kept[release_chain(*RUN.split("/"))]
+    assert releases_shown(ledger, NOW - DAY, NOW) == [(NOW - 8.5 * HOUR, NOW - 8 * HOUR)]
+
+
 def test_what_is_booked_is_its_holders_as_long_as_that_is_under_way(ledger: MemoryLedger) -> None:
     def ends(*under_way: str) -> list[datetime]:
         later = NOW + 9 * HOUR

@@ -18,7 +18,8 @@ from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.calendar_file import zone_of
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import dag_of_train
-from interlock.domain.ledger.chain import INSTALLATION, Chains
+from interlock.domain.errors import LedgerBroken
+from interlock.domain.ledger.chain import INSTALLATION, Chains, Entry, release_chain
 from interlock.domain.ledger.kinds import RELEASE_ENDED
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.trains.cadence import Departure
@@ -103,7 +104,7 @@ class Schedule:
             *_find_arrivals(self._went, self._trains),
             *_find_milestones(self._trains),
             *_find_bookings(self._ledger, self._under_way, self._now),
-            *_find_releases(self._ledger),
+            *_find_releases(self._ledger, begin),
             *map(_conflict, self._clashes(to_come)),
         ]
         within = [one for one in found if one.start < end and one.end > begin]
@@ -304,21 +305,35 @@ def _find_bookings(ledger: Chains, under_way: Collection[str] | None, now: datet
             )
 
 
-def _find_releases(ledger: Chains) -> Iterator[Item]:
+def _find_releases(ledger: Chains, since: datetime) -> Iterator[Item]:
+    """Yield the releases that ended after an instant."""
     for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED):
+        if entry.at <= since:
+            continue
         told = entry.payload
         dag_id, _, run_id = str(told["run"]).partition("/")
         yield Item(
             id=str(told["run"]),
             kind="release",
             title=f"{told['service']} {told['version']}: {str(told['outcome']).replace('_', ' ')}",
-            start=entry.at - A_WHILE,
+            start=_began(ledger, entry, release_chain(dag_id, run_id)),
             end=entry.at,
             about=f"A {told['change_type']} change",
             state=str(told["outcome"]),
             dag_id=dag_id,
             run_id=run_id,
         )
+
+
+def _began(ledger: Chains, ended: Entry, chain: str) -> datetime:
+    """Return when a release began: as its end says, or by the first entry of its chain; else shortly before its end."""
+    if began := ended.payload.get("began"):
+        return datetime.fromisoformat(began)
+    try:
+        own = ledger.entries(chain)
+    except LedgerBroken:  # that is for reconcile to report: the calendar is still shown
+        own = ()
+    return own[0].at if own and own[0].at < ended.at else ended.at - A_WHILE
 
 
 def _conflict(one: Clash) -> Item:
