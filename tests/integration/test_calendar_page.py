@@ -346,6 +346,17 @@ def test_the_calendar_is_a_page_of_airflows_with_month_week_and_agenda(
     page.screenshot(path=tmp_path / "calendar.png")
 
 
+def test_the_page_names_its_time_zone_and_whole_days_stay_on_their_days(airflow: str, page: Page) -> None:
+    """The browser is in Berlin, and the calendar with the audit in UTC."""
+    shown = opened(airflow, page)
+    expect(shown.get_by_text("Times are shown in your browser's time zone, Europe/Berlin.")).to_be_visible()
+    shown.get_by_role("tab", name="Agenda").click()
+    audit = shown.locator(".item.freeze", has_text="The yearly audit")
+    expect(audit.first).to_contain_text("All-day")
+    expect(shown.get_by_text("(audit in calendars/audit.yaml); days in UTC").first).to_be_visible()
+    expect(audit.filter(has_not_text="All-day")).to_have_count(0)
+
+
 def test_past_releases_are_coloured_by_outcome_as_the_legend_says(airflow: str, page: Page) -> None:
     shown = opened(airflow, page)
     failed = color(shown.locator(".item", has_text="bike-shop 1.1.0: backed out"))

@@ -165,6 +165,60 @@ def test_a_release_clashes_with_a_train_that_departs_while_it_runs(ledger: Memor
         assert [one.kind for one in each] == (["environment"] if expected else [])
 
 
+# --- whole days ------------------------------------------------------------------------------------------------------
+
+DAYS = """\
+title: Calendar
+owner: o
+time_zone: Europe/Berlin
+entries:
+  - { name: fair, title: Fair, kind: freeze, from: 2027-03-10, until: 2027-03-12 }
+  - { name: night, title: Night, kind: freeze, from: 2027-03-11T18:00, until: 2027-03-13T06:00 }
+"""
+OUTING = """\
+BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//test//EN
+X-WR-TIMEZONE:America/New_York
+BEGIN:VEVENT
+UID:outing
+DTSTAMP:20260101T000000Z
+DTSTART;VALUE=DATE:20270314
+DTEND;VALUE=DATE:20270315
+RRULE:FREQ=DAILY;COUNT=2
+SUMMARY:Outing
+CATEGORIES:EVENT
+END:VEVENT
+END:VCALENDAR
+"""
+"""The clocks change on its first day."""
+
+
+def test_entries_of_whole_days_say_which_days_in_their_own_time_zone(tmp_path: Path) -> None:
+    (tmp_path / "calendars").mkdir()
+    (tmp_path / "calendars" / "office.yaml").write_text(DAYS)
+    (tmp_path / "calendars" / "outing.ics").write_text(OUTING.replace("\n", "\r\n"))
+    calendars = load_calendars(tmp_path, Known())
+    assert calendars.faults == ()
+    shown_there = schedule(calendars=calendars).items(NOW, NOW + 20 * DAY)
+    found = [one for one in shown_there if one.kind != "departure"]
+    assert [(one.title, one.day, one.until_day) for one in found] == [
+        ("Fair", date(2027, 3, 10), date(2027, 3, 13)),
+        ("Night", None, None),
+        ("Outing", date(2027, 3, 14), date(2027, 3, 15)),
+        ("Outing", date(2027, 3, 15), date(2027, 3, 16)),
+    ]
+    assert [one.about.partition("; ")[2] for one in found] == [
+        "days in Europe/Berlin",
+        "",
+        "days in America/New_York",
+        "days in America/New_York",
+    ]
+    events = Calendar.from_ical(write_ical(found, address="", now=NOW).decode()).walk("VEVENT")
+    assert (events[0].decoded("DTSTART"), events[0].decoded("DTEND")) == (date(2027, 3, 10), date(2027, 3, 13))
+    assert events[1].decoded("DTSTART") == datetime(2027, 3, 11, 17, tzinfo=UTC)
+
+
 # --- what is to come -------------------------------------------------------------------------------------------------
 
 FREEZE = """\
@@ -317,7 +371,11 @@ def test_milestones_of_an_enterprise_release_are_days() -> None:
         ("milestone", "The spring fair: Scope is fixed", ""),
         ("departure", "The spring fair", "planned"),
     ]
-    assert (found[0].day, found[0].all_day, path_of(found[0])) == (date(2027, 3, 4), True, "dags/train_fair")
+    assert (found[0].day, found[0].until_day, path_of(found[0])) == (
+        date(2027, 3, 4),
+        date(2027, 3, 5),
+        "dags/train_fair",
+    )
     assert (found[0].id, found[0].start) == ("milestone/fair/scope", datetime(2027, 3, 3, 23, tzinfo=UTC))
     event = Calendar.from_ical(write_ical(found, address="", now=NOW).decode()).walk("VEVENT")[0]
     assert (event.decoded("DTSTART"), event.decoded("DTEND")) == (date(2027, 3, 4), date(2027, 3, 5))

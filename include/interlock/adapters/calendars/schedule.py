@@ -62,8 +62,8 @@ class Item(Model):
     state: str = ""
     dag_id: str = ""
     run_id: str = ""
-    all_day: bool = False
-    day: date | None = Field(None, description="Of what is due on a day: that day, wherever it is looked at")
+    day: date | None = Field(None, description="Of whole days: the first one, wherever the reader is")
+    until_day: date | None = Field(None, description="Of whole days: the day after the last")
 
 
 class Schedule:
@@ -147,6 +147,8 @@ def _find_calendar_items(calendars: Calendars, begin: datetime, end: datetime) -
             seen.add(id)
             scope = one.entry.scope
             named = ", ".join((*scope.services, *scope.business_units, *scope.environments)) or "everything"
+            days = one.days
+            zone = f"; days in {days.zone}" if days and days.zone else ""
             does = {"deny": "Closed", "allow": "Open"}.get(one.entry.effect, "Information only")
             yield Item(
                 id=id,
@@ -154,9 +156,10 @@ def _find_calendar_items(calendars: Calendars, begin: datetime, end: datetime) -
                 title=one.title,
                 start=one.start,
                 end=one.end,
-                about=f"{does}: {named} ({one.entry.place})",
+                about=f"{does}: {named} ({one.entry.place}){zone}",
                 state=one.entry.effect,
-                all_day=one.end - one.start >= timedelta(hours=23),
+                day=days and days.first,
+                until_day=days and days.after,
             )
 
 
@@ -280,8 +283,8 @@ def _find_milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
                 end=end,
                 about=f"Due before {train.title} departs, {train.target.at.replace('T', ' ')} {train.time_zone}",
                 dag_id=dag_of_train(name),
-                all_day=True,
                 day=day,
+                until_day=day + A_DAY,
             )
 
 

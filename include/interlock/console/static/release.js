@@ -434,8 +434,10 @@ function documents({ files: { notes, evidence, problem } }) {
   );
 }
 
+const zoneOfTimes = () => element("p", { class: "quiet" }, "All times on this page are in UTC.");
+
 function show(release) {
-  const parts = [heading, glance, stages, decisions, changes, risk, quality, hosts, people, documents];
+  const parts = [heading, glance, stages, decisions, changes, risk, quality, hosts, people, documents, zoneOfTimes];
   const shown = [...page.children];
   const now = parts.flatMap((part) => part(release)).filter(Boolean);
   now.forEach((part, index) => {
