@@ -7,6 +7,7 @@ records: ``test_guard``.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
@@ -411,6 +412,7 @@ def test_the_release_is_shown_at_a_glance_in_a_tab_of_its_run(airflow: str, page
         expect(shown.get_by_role("heading", name=title, exact=True)).to_be_visible()
     expect(shown.get_by_text("GET /bikes on bike-shop-test-1 (1200.5)")).to_be_visible()
     expect(shown.get_by_role("row", name="Fay CAB: release").get_by_text("waiting", exact=True)).to_be_visible()
+    expect(shown.get_by_text("All times on this page are in UTC.")).to_be_visible()
     shown.get_by_role("link", name="Build and configure").click()
     page.wait_for_url("**/tasks/group/build**")
 
@@ -427,6 +429,33 @@ def test_a_release_that_was_backed_out_says_so_and_why(airflow: str, page: Page)
         "Board decision approved 2 of 3 members approve: ben, dan.",
     ):
         expect(page.get_by_role("row", name=row)).to_be_visible()
+
+
+def test_a_veto_is_told_from_an_approval_in_words(airflow: str, page: Page) -> None:
+    """Let the browser read that dan's answer was a veto."""
+
+    def answered(route: Route) -> None:
+        reply = route.fetch()
+        found = reply.json()
+        for one in found["hitl_details"]:
+            if (one["responded_by_user"] or {}).get("name") == "dan":
+                one["chosen_options"] = ["Reject"]
+        route.fulfill(response=reply, json=found)
+
+    def decided(route: Route) -> None:
+        reply = route.fetch()
+        found = reply.json()
+        decision = json.loads(found["value"]) if isinstance(found["value"], str) else found["value"]
+        found["value"] = {**decision, "approved": False, "vetoed_by": ["dan"], "reason": "Rejected by dan."}
+        route.fulfill(response=reply, json=found)
+
+    page.route("**/hitlDetails?**", answered)
+    page.route("**/taskInstances/rollout.await_board/xcomEntries/return_value?**", decided)
+    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
+    expect(page.get_by_role("row", name="Board decision vetoed Rejected by dan.")).to_be_visible()
+    asked = page.get_by_role("row", name="CAB: release")
+    expect(asked.filter(has_text="(dan)")).to_contain_text("Reject (veto)")
+    expect(asked.filter(has_text="(ben)").get_by_text("Approve", exact=True)).to_be_visible()
 
 
 def test_a_rollback_is_shown_as_a_release_is(airflow: str, page: Page) -> None:

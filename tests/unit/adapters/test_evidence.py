@@ -275,6 +275,19 @@ def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing(tmp_path: Path) 
     assert "@media print" in text
 
 
+def test_a_rejection_and_a_veto_are_told_apart_from_an_approval_by_words(tmp_path: Path) -> None:
+    def vetoed(many: list[make.Step]) -> list[make.Step]:
+        votes = [make.vote("ben"), make.vote("dan", "Reject"), make.vote("cora", "Reject")]
+        changes = {"votes": votes, "approved": False, "vetoed_by": ["cora"]}
+        return [(kind, {**said, **changes} if kind == "board.decided" else said) for kind, said in many]
+
+    text = page(tmp_path, make.evidence(vetoed))
+    assert '<td class="good">Approve</td>' in text
+    assert '<td class="bad">Reject</td>' in text
+    assert '<td class="bad">Reject <strong>(veto)</strong></td>' in text
+    assert "Change Advisory Board: vetoed" in " ".join(Reader(text).text.split())
+
+
 def test_the_page_has_the_time_of_the_request_and_not_that_of_the_first_task(tmp_path: Path) -> None:
     said = Reader(page(tmp_path, make.evidence())).text
     assert "Requested by rita, 2026-11-23 09:00:00 UTC" in said

@@ -93,6 +93,7 @@ def test_a_veto_decides_at_once_with_its_comment() -> None:
         "CAB: rejected by Cora (cora), whose rejection alone decides. "
         "Cora (cora) rejected with the words “the keys are in the bundle”."
     )
+    assert decision.vetoed_by == ("cora",)
     assert verdict(votes[:1]) is False
 
 
@@ -108,6 +109,7 @@ def test_it_is_rejected_as_soon_as_nothing_else_can_be() -> None:
         "CAB: rejected, for 2 approvals cannot be reached. Ben (ben) rejected without saying why. Dan (dan) abstained."
     )
     assert not decision.expired
+    assert "vetoed_by" not in decision.to_xcom()
 
 
 def test_silence_is_a_rejection_that_says_who_was_silent() -> None:
@@ -355,6 +357,7 @@ def test_a_delegate_votes_in_the_members_seat_with_the_members_veto() -> None:
     assert decision.reason.startswith(
         "CAB: rejected by Eve (eve) in place of Cora (cora), whose rejection alone decides."
     )
+    assert decision.vetoed_by == ("eve",)
     assert verdict([vote("eve", APPROVE, at=AT), vote("ben", APPROVE)], on=on) is True  # on a ballot that names both
 
 

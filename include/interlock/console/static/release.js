@@ -188,7 +188,7 @@ const SAYS = {
 
 // --- showing -----------------------------------------------------------------------------------------------------
 
-const pill = (state) => element("span", { class: `pill ${state.replaceAll(" ", "-").replaceAll("_", "-")}` }, state.replaceAll("_", " "));
+const pill = (state, kind = state) => element("span", { class: `pill ${kind.replaceAll(" ", "-").replaceAll("_", "-")}` }, state.replaceAll("_", " "));
 const titleOf = (run) =>
   run.dag_display_name && run.dag_display_name !== dagId
     ? run.dag_display_name.replace(/^Release /, "")
@@ -274,7 +274,7 @@ function decisions({ run, questions, records, names }) {
   const decided = DECISIONS.map(([title, name]) => [title, records[name]]).filter(([, decision]) => decision);
   const rows = decided.map(([name, decision]) => [
     name,
-    pill(decision.required ? (decision.approved ? "approved" : "rejected") : "not asked"),
+    pill(decision.required ? (decision.approved ? "approved" : decision.vetoed_by ? "vetoed" : "rejected") : "not asked"),
     decision.reason,
     code(short(decision.digest)),
   ]);
@@ -282,7 +282,7 @@ function decisions({ run, questions, records, names }) {
     "Decisions",
     table(["Decision on", "Result", "Reason", "Digest"], rows, ENDED.has(run.state) ? "No decisions were made." : "No decisions yet.", "decisions"),
     element("h3", {}, "Questions and answers"),
-    table(["Assigned to", "Question", "Answer", "Answered by", "At", "Comment"], inOrder(questions).map(answer(names)), ENDED.has(run.state) ? "No questions were asked." : "No questions yet."),
+    table(["Assigned to", "Question", "Answer", "Answered by", "At", "Comment"], inOrder(questions).map(answer(names, records.board?.vetoed_by ?? [])), ENDED.has(run.state) ? "No questions were asked." : "No questions yet."),
   );
 }
 
@@ -298,13 +298,15 @@ function inOrder(questions) {
   });
 }
 
-const answer = (names) => (question) => {
+const answer = (names, vetoing) => (question) => {
   const task = question.task_instance;
   const forged = ENDED.has(task.state) && task.state === "success" && !question.response_received;
   const by = question.responded_by_user?.name;
   const closed = by === CLERK;
+  const choice = question.response_received && question.chosen_options.join(", ");
+  const vetoed = choice === "Reject" && task.task_id.endsWith(".cast_ballot") && vetoing.includes(by);
   const answered = question.response_received
-    ? pill(closed ? "closed" : question.chosen_options.join(", "))
+    ? pill(closed ? "closed" : vetoed ? "Reject (veto)" : choice, vetoed ? "vetoed" : undefined)
     : pill(forged ? "marked manually, no answer" : ENDED.has(task.state) ? "no answer" : "waiting");
   const path = `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/${encodeURIComponent(task.task_id)}`;
   const place = task.map_index >= 0 ? `${path}/mapped/${task.map_index}/required_actions` : `${path}/required_actions`;
