@@ -332,10 +332,22 @@ def test_a_moved_departure_that_has_its_run_stays_the_same_event_until_it_arrive
     kept.append(chain, TRAIN_DEPARTED, {}, actor="x", key="2", at=moved)
     (under_way,) = [one for one in shown(kept=kept, calendars=calendars, now=later) if one.run_id]
     assert (under_way.kind, under_way.state, under_way.end) == ("train", "running", later)
-    came = Arrival(train="weekly", departure=moved, departed=True)
+    there = PassengerOutcome(service="bike-shop", version="1.2.0", outcome="deployed")
+    came = Arrival(train="weekly", departure=moved, departed=True, passengers=(there,))
     kept.append(chain, TRAIN_ARRIVED, came.to_xcom(), actor="x", key="3", at=later)
     (arrived,) = [one for one in shown(kept=kept, calendars=calendars, now=later) if one.run_id]
     assert (arrived.id, arrived.title) == (under_way.id, "The weekly train: arrived")
+
+
+def test_a_train_that_took_nobody_has_not_arrived_and_says_why() -> None:
+    kept = MemoryLedger()
+    chain = opened(kept, "scheduled__1", TUESDAY)
+    left = PassengerOutcome(service="bike-shop", boarded=False, outcome="left behind", reason="it runs 1.2.0 already")
+    came = Arrival(train="weekly", departure=TUESDAY, departed=True, passengers=(left,))
+    kept.append(chain, TRAIN_ARRIVED, came.to_xcom(), actor="x", key="2", at=TUESDAY + HOUR)
+    (empty,) = [one for one in shown(kept=kept, now=TUESDAY + 2 * HOUR) if one.run_id]
+    assert (empty.title, empty.state) == ("The weekly train: departed without passengers", "empty")
+    assert "it runs 1.2.0 already" in empty.about
 
 
 def test_a_train_that_ended_before_its_departure_departs_no_more() -> None:

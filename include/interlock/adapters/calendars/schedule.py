@@ -22,6 +22,7 @@ from interlock.domain.errors import LedgerBroken
 from interlock.domain.ledger.chain import INSTALLATION, Chains, Entry, release_chain
 from interlock.domain.ledger.kinds import RELEASE_ENDED
 from interlock.domain.ledger.runs import run_of
+from interlock.domain.trains.arrivals import Arrival, PassengerOutcome
 from interlock.domain.trains.cadence import Departure
 from interlock.domain.trains.manifest import PlannedRun, manifest_in
 from interlock.domain.trains.milestones import milestones
@@ -253,19 +254,35 @@ def _find_arrivals(went: Iterable[TrainHistory], trains: Mapping[str, Train]) ->
         if one.arrival is None or one.ended is None:
             continue
         came = one.arrival
-        each = "; ".join(f"{who.service} {who.version}: {who.outcome}".strip() for who in came.passengers)
-        whole = came.departed and not came.missing
+        each = "; ".join(map(_describe_outcome, came.passengers))
+        state, ended = _ending(came)
         yield Item(
             id=id_of(one, trains),
             kind="train",
-            title=f"{_name(came.train, trains)}: {'arrived' if whole else 'some passengers did not arrive'}",
+            title=f"{_name(came.train, trains)}: {ended}",
             start=came.departure if came.departure and came.departure < one.ended else one.ended - A_WHILE,
             end=one.ended,
             about=each or came.reason,
-            state="deployed" if whole else "failed",
+            state=state,
             dag_id=one.dag_id,
             run_id=one.run_id,
         )
+
+
+def _describe_outcome(one: PassengerOutcome) -> str:
+    """Say what became of a passenger; of one that was not on board, why."""
+    if not one.boarded:
+        return f"{one.service}: {one.outcome} ({one.reason})"
+    return f"{one.service} {one.version}: {one.outcome}"
+
+
+def _ending(came: Arrival) -> tuple[str, str]:
+    """Return the state of a journey that has ended, and how it ended in words."""
+    if came.without_passengers:
+        return "empty", "departed without passengers"
+    if not came.departed:
+        return "failed", "did not depart"
+    return ("failed", "some passengers did not arrive") if came.missing else ("deployed", "arrived")
 
 
 def _find_milestones(trains: Mapping[str, Train]) -> Iterator[Item]:

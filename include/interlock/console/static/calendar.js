@@ -7,7 +7,7 @@ document.documentElement.dataset.colorScheme = dark ? "dark" : "light";
 
 const STATES = {
   deployed: "good", rehearsed: "good", allow: "good", planned: "busy", boarding: "busy", running: "busy", moved: "wait",
-  deny: "bad", paused: "idle",
+  deny: "bad", paused: "idle", empty: "calm",
 };
 const KINDS = { conflict: "clash", milestone: "due", release: "bad", train: "bad" };
 const LEGEND = [
