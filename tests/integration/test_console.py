@@ -431,33 +431,6 @@ def test_a_release_that_was_backed_out_says_so_and_why(airflow: str, page: Page)
         expect(page.get_by_role("row", name=row)).to_be_visible()
 
 
-def test_a_veto_is_told_from_an_approval_in_words(airflow: str, page: Page) -> None:
-    """Let the browser read that dan's answer was a veto."""
-
-    def answered(route: Route) -> None:
-        reply = route.fetch()
-        found = reply.json()
-        for one in found["hitl_details"]:
-            if (one["responded_by_user"] or {}).get("name") == "dan":
-                one["chosen_options"] = ["Reject"]
-        route.fulfill(response=reply, json=found)
-
-    def decided(route: Route) -> None:
-        reply = route.fetch()
-        found = reply.json()
-        decision = json.loads(found["value"]) if isinstance(found["value"], str) else found["value"]
-        found["value"] = {**decision, "approved": False, "vetoed_by": ["dan"], "reason": "Rejected by dan."}
-        route.fulfill(response=reply, json=found)
-
-    page.route("**/hitlDetails?**", answered)
-    page.route("**/taskInstances/rollout.await_board/xcomEntries/return_value?**", decided)
-    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
-    expect(page.get_by_role("row", name="Board decision vetoed Rejected by dan.")).to_be_visible()
-    asked = page.get_by_role("row", name="CAB: release")
-    expect(asked.filter(has_text="(dan)")).to_contain_text("Reject (veto)")
-    expect(asked.filter(has_text="(ben)").get_by_text("Approve", exact=True)).to_be_visible()
-
-
 def test_a_rollback_is_shown_as_a_release_is(airflow: str, page: Page) -> None:
     """Let the browser read the story of a release under the name of a rollback."""
     rollback = "rollback_bike_shop"
@@ -500,6 +473,33 @@ def test_a_ballot_that_was_marked_by_hand_is_shown_as_what_it_is(airflow: str, p
     asked = page.get_by_role("row", name="CAB: release")
     expect(asked.filter(has_text="(ben)")).to_contain_text("Approve, says ben")
     expect(asked.filter(has_text="(cora)")).to_contain_text("marked manually, no answer")
+
+
+def test_a_veto_is_told_from_an_approval_in_words(airflow: str, page: Page) -> None:
+    """Let the browser read that dan's answer was a veto."""
+
+    def answered(route: Route) -> None:
+        reply = route.fetch()
+        found = reply.json()
+        for one in found["hitl_details"]:
+            if (one["responded_by_user"] or {}).get("name") == "dan":
+                one["chosen_options"] = ["Reject"]
+        route.fulfill(response=reply, json=found)
+
+    def decided(route: Route) -> None:
+        reply = route.fetch()
+        found = reply.json()
+        decision = json.loads(found["value"]) if isinstance(found["value"], str) else found["value"]
+        found["value"] = {**decision, "approved": False, "vetoed_by": ["dan"], "reason": "Rejected by dan."}
+        route.fulfill(response=reply, json=found)
+
+    page.route("**/hitlDetails?**", answered)
+    page.route("**/taskInstances/rollout.await_board/xcomEntries/return_value?**", decided)
+    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
+    expect(page.get_by_role("row", name="Board decision vetoed Rejected by dan.")).to_be_visible()
+    asked = page.get_by_role("row", name="CAB: release")
+    expect(asked.filter(has_text="(dan)")).to_contain_text("Reject (veto)")
+    expect(asked.filter(has_text="(ben)").get_by_text("Approve", exact=True)).to_be_visible()
 
 
 def test_the_data_docs_of_the_run_are_read_in_a_tab_without_scripts(airflow: str, page: Page) -> None:
