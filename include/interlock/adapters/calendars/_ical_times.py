@@ -54,8 +54,7 @@ class Times:
     def _occurrence(self, start: datetime, end: datetime) -> Occurrence:
         days = None
         if self._start.is_day:
-            wall = (one.astimezone(self._zone).replace(tzinfo=None) for one in (start, end))
-            days = whole_days(*wall, self._zone)
+            days = whole_days(start.astimezone(self._zone), end.astimezone(self._zone), self._zone)
         return Occurrence(start, end, self._entry, self._title, days)
 
     def _excluded(self, event: Event) -> Iterator[datetime]:
