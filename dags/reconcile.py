@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 
-from interlock.console.auth.roles import dag_access
+from interlock.console.auth.roles import WATCHERS, dag_access
 from interlock.domain.dag_names import RECONCILE
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.reconcile import reconcile_tasks, schedule
@@ -35,7 +35,8 @@ of the installation. A release with a finding gets no permit.
 
 ## When it runs
 
-At the interval `findings.every` in `policy.yaml`; the default is five minutes. You can also trigger it manually.
+At the interval `findings.every` in `policy.yaml`; the default is five minutes. An operator can also trigger it
+manually. Only operators and auditors see it: Airflow counts the runs that a user may read as that user's statistics.
 
 ## Parameters
 
@@ -74,6 +75,6 @@ with DAG(
     is_paused_upon_creation=False,
     tags=["control"],
     default_args={**DEFAULT_ARGS, "owner": "the platform engineers"},
-    access_control=dag_access(triggered_by=("release_manager", "operator")),
+    access_control=dag_access(triggered_by=("operator",), read_by=WATCHERS),
 ) as dag:
     reconcile_tasks()

@@ -38,6 +38,8 @@ class RunningTask:
     """The entry of who asked for the run; none: by the ledger nobody did."""
     answers: Callable[[], Iterable[SimpleNamespace]] = tuple
     """Returns the entries of the answers that came in at Airflow's API."""
+    began: datetime = datetime(2026, 11, 23, 9, tzinfo=UTC)
+    """When everything was recorded."""
 
     def __enter__(self) -> Self:
         """Be the ledger for a block."""
@@ -74,7 +76,7 @@ class RunningTask:
         if chain.startswith(PREFIX):
             return tuple(self._booked())
         recorded = (
-            SimpleNamespace(chain=chain, kind=kind, payload=payload, sequence=number)
+            SimpleNamespace(chain=chain, kind=kind, payload=payload, sequence=number, at=self.began)
             for number, (kind, payload) in enumerate(self.recorded, start=1)
         )
         return (*recorded, *self.answers())

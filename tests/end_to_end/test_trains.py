@@ -262,6 +262,7 @@ def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(rita: Colleagu
     assert datetime.fromisoformat(planned_run["departure"]) == datetime.fromisoformat(rows[0]["data_interval_end"])
     assert planned_run["asked_by"] == ""
     assert ended(run) == "success"
+    assert {task["task_id"]: task["state"] for task in run.tasks()}["arrival.close_train"] == "skipped"
     came = run.result("arrival.record_arrival")
     assert came["departed"]
     (left,) = came["passengers"]

@@ -279,6 +279,7 @@ def ballot(story: Story) -> str:
         acceptance=releases.decision("acceptance"),
         answered_yes=[],
         calendars=[],
+        overrides=[],
         names=releases.NAMES,
         quality_page=quality_page(RELEASE, story.run_id),
     )

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 from icalendar import Calendar
-from playwright.sync_api import FrameLocator, Locator, Page, expect
+from playwright.sync_api import FrameLocator, Locator, Page, Route, expect
 
 from interlock.adapters.calendars.feeds import path_of_copy
 from interlock.domain.calendars.bookings import booking_chain
@@ -27,9 +27,11 @@ from interlock.domain.ledger.kinds import (
     ENVIRONMENT_BOOKED,
     TRAIN_OPENED,
 )
-from interlock.domain.trains.manifest import PlannedRun
+from interlock.domain.trains.arrivals import Arrival, PassengerOutcome
+from interlock.domain.trains.manifest import LeftBehind, PlannedRun
 from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, ROOT, RUN_ID
 from tests.integration.console_server import Console, console_server
+from tests.unit.domain.test_train_manifest import manifest
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -311,6 +313,17 @@ def test_the_calendar_is_a_page_of_airflows_with_month_week_and_agenda(
     page.screenshot(path=tmp_path / "calendar.png")
 
 
+def test_the_page_names_its_time_zone_and_whole_days_stay_on_their_days(airflow: str, page: Page) -> None:
+    """The browser is in Berlin, and the calendar with the audit in UTC."""
+    shown = opened(airflow, page)
+    expect(shown.get_by_text("Times are shown in your browser's time zone, Europe/Berlin.")).to_be_visible()
+    shown.get_by_role("tab", name="Agenda").click()
+    audit = shown.locator(".item.freeze", has_text="The yearly audit")
+    expect(audit.first).to_contain_text("All-day")
+    expect(shown.get_by_text("(audit in calendars/audit.yaml); days in UTC").first).to_be_visible()
+    expect(audit.filter(has_not_text="All-day")).to_have_count(0)
+
+
 def test_past_releases_are_coloured_by_outcome_as_the_legend_says(airflow: str, page: Page) -> None:
     shown = opened(airflow, page)
     failed = color(shown.locator(".item", has_text="bike-shop 1.1.0: backed out"))
@@ -350,6 +363,37 @@ def test_a_click_on_a_departure_sent_by_hand_leads_to_its_run(airflow: str, page
     page.wait_for_url(f"**/dags/train_weekly/runs/{BY_HAND}**")
 
 
+def test_the_tab_release_of_a_train_says_who_did_not_come_along_and_why(airflow: str, page: Page) -> None:
+    """Let the browser read what the tasks of a train left that took nobody."""
+    left = LeftBehind(service="bike-shop", late=False, why="it runs 1.2.0 already")
+    outcome = PassengerOutcome(service="bike-shop", boarded=False, outcome="left behind", reason=left.why)
+    results = {
+        "boarding.open_train": PlannedRun(train="weekly", departure=SATURDAY, cut_off=SATURDAY, asked_by="rita"),
+        "boarding.freeze_manifest": manifest(title="The weekly train", left=(left,)),
+        "arrival.record_arrival": Arrival(train="weekly", departure=SATURDAY, departed=True, passengers=(outcome,)),
+    }
+    entries = [{"task_id": task, "map_index": -1, "key": "return_value", "timestamp": "1"} for task in results]
+
+    def result_of(route: Route) -> None:
+        task = route.request.url.split("/taskInstances/")[1].split("/")[0]
+        route.fulfill(json={"value": results[task].to_xcom()})
+
+    page.route("**/taskInstances/*/xcomEntries/return_value?**", result_of)
+    page.route(
+        "**/taskInstances/~/xcomEntries?**",
+        lambda route: route.fulfill(json={"xcom_entries": entries, "total_entries": len(entries)}),
+    )
+    page.goto(f"{airflow}/dags/train_weekly/runs/{BY_HAND}/plugin/release")
+    shown = page.frame_locator("iframe[title=Release]")
+    expect(shown.get_by_role("heading", name="The weekly train departed without passengers")).to_be_visible()
+    expect(shown.get_by_text("No service is on board.")).to_be_visible()
+    expect(shown.get_by_role("row", name="bike-shop nothing new it runs 1.2.0 already")).to_be_visible()
+    expect(
+        shown.get_by_role("row", name=re.compile("^1 Boarding .*0 services on board, 1 not on board"))
+    ).to_be_visible()
+    expect(shown.get_by_text("All times on this page are in UTC.")).to_be_visible()
+
+
 def test_an_emergency_stop_in_force_is_on_the_pages(airflow: str, console: Console, page: Page) -> None:
     until = datetime.now(UTC) + timedelta(hours=1)
     declared = EmergencyStop(id="a1", scope="bike-shop", reason="The warehouse burns", by="olga", until=until)
@@ -358,9 +402,10 @@ def test_an_emergency_stop_in_force_is_on_the_pages(airflow: str, console: Conso
         ledger.append(INSTALLATION, EMERGENCY_STOP_DECLARED, payload, actor="olga", key="stop")
     try:
         assert httpx.get(f"{airflow}/interlock/stops").status_code == 401
-        for path in ("stops", f"stops?dag_id={RELEASE}"):
+        for path in ("stops", f"stops?dag_id={RELEASE}", "stops?dag_id=train_weekly"):
             assert console.ask("nora", "GET", f"/interlock/{path}").json() == {"stops": [str(declared)]}
-        assert console.ask("nora", "GET", "/interlock/stops?dag_id=release_nothing").status_code == 503
+        for unknown in ("release_nothing", "train_nothing"):
+            assert console.ask("nora", "GET", f"/interlock/stops?dag_id={unknown}").status_code == 503
         banner = f"Emergency stop in force: {declared}"
         expect(opened(airflow, page).get_by_role("alert")).to_have_text(banner)
         page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(RUN_ID, safe='')}")

@@ -7,13 +7,14 @@ records: ``test_guard``.
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
@@ -367,6 +368,7 @@ def test_the_release_is_shown_at_a_glance_in_a_tab_of_its_run(airflow: str, page
         expect(shown.get_by_role("heading", name=title, exact=True)).to_be_visible()
     expect(shown.get_by_text("GET /bikes on bike-shop-test-1 (1200.5)")).to_be_visible()
     expect(shown.get_by_role("row", name="Fay CAB: release").get_by_text("waiting", exact=True)).to_be_visible()
+    expect(shown.get_by_text("All times on this page are in UTC.")).to_be_visible()
     shown.get_by_role("link", name="Build and configure").click()
     page.wait_for_url("**/tasks/group/build**")
 
@@ -450,6 +452,33 @@ def test_a_ballot_that_was_marked_by_hand_is_shown_as_what_it_is(airflow: str, p
     asked = page.get_by_role("row", name="CAB: release")
     expect(asked.filter(has_text="(ben)")).to_contain_text("Approve, says ben")
     expect(asked.filter(has_text="(cora)")).to_contain_text("marked manually, no answer")
+
+
+def test_a_veto_is_told_from_an_approval_in_words(airflow: str, page: Page) -> None:
+    """Let the browser read that dan's answer was a veto."""
+
+    def answered(route: Route) -> None:
+        reply = route.fetch()
+        found = reply.json()
+        for one in found["hitl_details"]:
+            if (one["responded_by_user"] or {}).get("name") == "dan":
+                one["chosen_options"] = ["Reject"]
+        route.fulfill(response=reply, json=found)
+
+    def decided(route: Route) -> None:
+        reply = route.fetch()
+        found = reply.json()
+        decision = json.loads(found["value"]) if isinstance(found["value"], str) else found["value"]
+        found["value"] = {**decision, "approved": False, "vetoed_by": ["dan"], "reason": "Rejected by dan."}
+        route.fulfill(response=reply, json=found)
+
+    page.route("**/hitlDetails?**", answered)
+    page.route("**/taskInstances/rollout.await_board/xcomEntries/return_value?**", decided)
+    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
+    expect(page.get_by_role("row", name="Board decision vetoed Rejected by dan.")).to_be_visible()
+    asked = page.get_by_role("row", name="CAB: release")
+    expect(asked.filter(has_text="(dan)")).to_contain_text("Reject (veto)")
+    expect(asked.filter(has_text="(ben)").get_by_text("Approve", exact=True)).to_be_visible()
 
 
 def test_the_data_docs_of_the_run_are_read_in_a_tab_without_scripts(airflow: str, page: Page) -> None:

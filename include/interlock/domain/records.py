@@ -356,6 +356,11 @@ class Decision(Record):
     approved: bool
     required: bool = Field(description="False: the policy requires no answer")
     expired: bool = Field(False, description="Not approved because too few answered in time")
+    vetoed_by: tuple[str, ...] = Field(
+        (),
+        description="User names of who rejected with a veto: their rejection alone decided",
+        exclude_if=lambda users: not users,  # as decisions before it are on record
+    )
     reason: str
     votes: tuple[Vote, ...] = ()
 

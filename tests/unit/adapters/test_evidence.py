@@ -204,7 +204,7 @@ def test_the_page_tells_the_release(tmp_path: Path) -> None:
         "bike-shop 1.1.0",
         "deployed",
         "Every host of production answers with 1.1.0.",
-        "rita, 2026-11-23 09:01:00 UTC",
+        "rita, 2026-11-23 09:00:00 UTC",
         "Change Advisory Board: approved",
         "I am ben",
         "I am dan",
@@ -273,6 +273,30 @@ def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing(tmp_path: Path) 
     assert set(reader.targets) <= set(files)
     assert not any(word in text for word in ("url(", "@import", "http://", "https://", "javascript:"))
     assert "@media print" in text
+
+
+def test_a_rejection_and_a_veto_are_told_apart_from_an_approval_by_words(tmp_path: Path) -> None:
+    def vetoed(many: list[make.Step]) -> list[make.Step]:
+        votes = [make.vote("ben"), make.vote("dan", "Reject"), make.vote("cora", "Reject")]
+        changes = {"votes": votes, "approved": False, "vetoed_by": ["cora"]}
+        return [(kind, {**said, **changes} if kind == "board.decided" else said) for kind, said in many]
+
+    text = page(tmp_path, make.evidence(vetoed))
+    assert '<td class="good">Approve</td>' in text
+    assert '<td class="bad">Reject</td>' in text
+    assert '<td class="bad">Reject <strong>(veto)</strong></td>' in text
+    assert "Change Advisory Board: vetoed" in " ".join(Reader(text).text.split())
+
+
+def test_the_page_has_the_time_of_the_request_and_not_that_of_the_first_task(tmp_path: Path) -> None:
+    said = Reader(page(tmp_path, make.evidence())).text
+    assert "Requested by rita, 2026-11-23 09:00:00 UTC" in said
+
+    def before_requests_were_recorded(many: list[make.Step]) -> list[make.Step]:
+        return [one for one in many if one[0] != "run.asked"]
+
+    said = Reader(page(tmp_path, make.evidence(before_requests_were_recorded))).text
+    assert "Requested by rita; the request was first recorded by a task, 2026-11-23 09:00:00 UTC" in said
 
 
 def test_a_field_that_a_record_lacks_does_not_keep_the_page_from_being_made(tmp_path: Path) -> None:

@@ -83,6 +83,31 @@ def test_it_holds_what_was_what_is_and_what_will_be(ledger: MemoryLedger) -> Non
     ]
 
 
+def releases_shown(ledger: MemoryLedger, begin: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    found = Schedule(CATALOGUE, CALENDARS, ledger, TRAINS, now=NOW).items(begin, end)
+    return [(one.start, one.end) for one in found if one.kind == "release"]
+
+
+def test_a_past_release_lasts_from_its_first_entry_in_the_ledger_to_its_end(ledger: MemoryLedger) -> None:
+    began, ended = NOW - 10 * HOUR, NOW - 8 * HOUR
+    assert releases_shown(ledger, NOW - DAY, NOW) == [(began, ended)]
+    assert releases_shown(ledger, began, began + HOUR) == [(began, ended)]
+
+
+def test_the_entry_about_the_end_of_a_release_says_when_it_began_and_its_chain_is_not_read(
+    ledger: MemoryLedger,
+) -> None:
+    told = {"run": "release_till/manual__1", "service": "till", "version": "2.0.0", "change_type": "normal"}
+    told |= {"outcome": "failed", "began": "2027-02-28T12:00:00.000000Z"}
+    ledger.append(INSTALLATION, "release.ended", told, actor="x", key="4", at=NOW - HOUR)
+    assert (NOW - DAY, NOW - HOUR) in releases_shown(ledger, NOW - 2 * DAY, NOW)
+
+
+def test_a_release_whose_beginning_is_not_on_record_is_shown_at_its_end(ledger: MemoryLedger) -> None:
+    del ledger.kept[release_chain(*RUN.split("/"))]
+    assert releases_shown(ledger, NOW - DAY, NOW) == [(NOW - 8.5 * HOUR, NOW - 8 * HOUR)]
+
+
 def test_what_is_booked_is_its_holders_as_long_as_that_is_under_way(ledger: MemoryLedger) -> None:
     def ends(*under_way: str) -> list[datetime]:
         later = NOW + 9 * HOUR
@@ -138,6 +163,60 @@ def test_a_release_clashes_with_a_train_that_departs_while_it_runs(ledger: Memor
             CATALOGUE, CALENDARS, ledger, TRAINS, service="bike-shop", environment="production", start=start, chain=""
         )
         assert [one.kind for one in each] == (["environment"] if expected else [])
+
+
+# --- whole days ------------------------------------------------------------------------------------------------------
+
+DAYS = """\
+title: Calendar
+owner: o
+time_zone: Europe/Berlin
+entries:
+  - { name: fair, title: Fair, kind: freeze, from: 2027-03-10, until: 2027-03-12 }
+  - { name: night, title: Night, kind: freeze, from: 2027-03-11T18:00, until: 2027-03-13T06:00 }
+"""
+OUTING = """\
+BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//test//EN
+X-WR-TIMEZONE:America/New_York
+BEGIN:VEVENT
+UID:outing
+DTSTAMP:20260101T000000Z
+DTSTART;VALUE=DATE:20270314
+DTEND;VALUE=DATE:20270315
+RRULE:FREQ=DAILY;COUNT=2
+SUMMARY:Outing
+CATEGORIES:EVENT
+END:VEVENT
+END:VCALENDAR
+"""
+"""The clocks change on its first day."""
+
+
+def test_entries_of_whole_days_say_which_days_in_their_own_time_zone(tmp_path: Path) -> None:
+    (tmp_path / "calendars").mkdir()
+    (tmp_path / "calendars" / "office.yaml").write_text(DAYS)
+    (tmp_path / "calendars" / "outing.ics").write_text(OUTING.replace("\n", "\r\n"))
+    calendars = load_calendars(tmp_path, Known())
+    assert calendars.faults == ()
+    shown_there = schedule(calendars=calendars).items(NOW, NOW + 20 * DAY)
+    found = [one for one in shown_there if one.kind != "departure"]
+    assert [(one.title, one.day, one.until_day) for one in found] == [
+        ("Fair", date(2027, 3, 10), date(2027, 3, 13)),
+        ("Night", None, None),
+        ("Outing", date(2027, 3, 14), date(2027, 3, 15)),
+        ("Outing", date(2027, 3, 15), date(2027, 3, 16)),
+    ]
+    assert [one.about.partition("; ")[2] for one in found] == [
+        "days in Europe/Berlin",
+        "",
+        "days in America/New_York",
+        "days in America/New_York",
+    ]
+    events = Calendar.from_ical(write_ical(found, address="", now=NOW).decode()).walk("VEVENT")
+    assert (events[0].decoded("DTSTART"), events[0].decoded("DTEND")) == (date(2027, 3, 10), date(2027, 3, 13))
+    assert events[1].decoded("DTSTART") == datetime(2027, 3, 11, 17, tzinfo=UTC)
 
 
 # --- what is to come -------------------------------------------------------------------------------------------------
@@ -253,10 +332,22 @@ def test_a_moved_departure_that_has_its_run_stays_the_same_event_until_it_arrive
     kept.append(chain, TRAIN_DEPARTED, {}, actor="x", key="2", at=moved)
     (under_way,) = [one for one in shown(kept=kept, calendars=calendars, now=later) if one.run_id]
     assert (under_way.kind, under_way.state, under_way.end) == ("train", "running", later)
-    came = Arrival(train="weekly", departure=moved, departed=True)
+    there = PassengerOutcome(service="bike-shop", version="1.2.0", outcome="deployed")
+    came = Arrival(train="weekly", departure=moved, departed=True, passengers=(there,))
     kept.append(chain, TRAIN_ARRIVED, came.to_xcom(), actor="x", key="3", at=later)
     (arrived,) = [one for one in shown(kept=kept, calendars=calendars, now=later) if one.run_id]
     assert (arrived.id, arrived.title) == (under_way.id, "The weekly train: arrived")
+
+
+def test_a_train_that_took_nobody_has_not_arrived_and_says_why() -> None:
+    kept = MemoryLedger()
+    chain = opened(kept, "scheduled__1", TUESDAY)
+    left = PassengerOutcome(service="bike-shop", boarded=False, outcome="left behind", reason="it runs 1.2.0 already")
+    came = Arrival(train="weekly", departure=TUESDAY, departed=True, passengers=(left,))
+    kept.append(chain, TRAIN_ARRIVED, came.to_xcom(), actor="x", key="2", at=TUESDAY + HOUR)
+    (empty,) = [one for one in shown(kept=kept, now=TUESDAY + 2 * HOUR) if one.run_id]
+    assert (empty.title, empty.state) == ("The weekly train: departed without passengers", "empty")
+    assert "it runs 1.2.0 already" in empty.about
 
 
 def test_a_train_that_ended_before_its_departure_departs_no_more() -> None:
@@ -292,7 +383,11 @@ def test_milestones_of_an_enterprise_release_are_days() -> None:
         ("milestone", "The spring fair: Scope is fixed", ""),
         ("departure", "The spring fair", "planned"),
     ]
-    assert (found[0].day, found[0].all_day, path_of(found[0])) == (date(2027, 3, 4), True, "dags/train_fair")
+    assert (found[0].day, found[0].until_day, path_of(found[0])) == (
+        date(2027, 3, 4),
+        date(2027, 3, 5),
+        "dags/train_fair",
+    )
     assert (found[0].id, found[0].start) == ("milestone/fair/scope", datetime(2027, 3, 3, 23, tzinfo=UTC))
     event = Calendar.from_ical(write_ical(found, address="", now=NOW).decode()).walk("VEVENT")[0]
     assert (event.decoded("DTSTART"), event.decoded("DTEND")) == (date(2027, 3, 4), date(2027, 3, 5))

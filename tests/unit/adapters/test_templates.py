@@ -28,6 +28,7 @@ from interlock.adapters.templates import (
     worded,
 )
 from interlock.domain.board.seats import describe_exclusions
+from interlock.domain.calendars.overrides import Override
 from interlock.domain.catalogue import WaiverRule
 from interlock.domain.paths import quality_page
 from interlock.domain.records import Decision, Vote, Waiver
@@ -78,6 +79,7 @@ def ballot(
         "acceptance": releases.decision("acceptance", reason="Fay approved the release."),
         "answered_yes": (),
         "calendars": [("now", "bike-shop in production may be changed until 2026-12-20 23:00 UTC.")],
+        "overrides": (),
         "names": releases.NAMES,
         "quality_page": PAGE,
     }
@@ -115,6 +117,27 @@ def test_a_ballot_shows_all_that_a_member_needs_to_decide() -> None:
         assert part in said, part
     assert "Policy, SHA-256" not in said, "the digest is of the whole catalogue"
     assert shape(text)["table_open"] == 9
+
+
+def overridden_for(reason: str) -> Override:
+    return Override.model_construct(
+        place="trade in calendars/office.yaml",
+        service="bike-shop",
+        environment="production",
+        reason=reason,
+        by="ben",
+        role="operations",
+        until=datetime(2026, 11, 24, 12, tzinfo=UTC),
+    )
+
+
+def test_a_ballot_names_the_overrides_in_force() -> None:
+    said = words(ballot(given={"overrides": [overridden_for("The till is broken")]}))
+    assert (
+        "Override in forceben (operations) overrode trade in calendars/office.yaml for bike-shop in production "
+        "until 2026-11-24 12:00 UTC. Reason: The till is broken"
+    ) in said
+    assert "Override in force" not in words(ballot())
 
 
 def test_a_ballot_says_when_and_that_nobody_accepted() -> None:
@@ -252,9 +275,10 @@ def test_no_words_from_outside_change_what_a_ballot_consists_of(said: str) -> No
         summary=said,
         tickets=(said,),
         requested_by=said,
-        given={"answered_yes": [said], "acceptance": accepted(said)},
+        given={"answered_yes": [said], "acceptance": accepted(said), "overrides": [overridden_for(said)]},
     )
-    honest = ballot(rows=("x",), given={"answered_yes": ["x"], "acceptance": accepted("x")})
+    usual = {"answered_yes": ["x"], "acceptance": accepted("x"), "overrides": [overridden_for("x")]}
+    honest = ballot(rows=("x",), given=usual)
     assert shape(forged) == shape(honest)
     assert not [token for token in tokens(forged) if token.type == "text" and BARE_ADDRESS.search(token.content)]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from interlock.console.auth.roles import RELEASED_BY, ROLES, WEBSITE, dag_access, roles_table, sync_roles
+from interlock.console.auth.roles import RELEASED_BY, ROLES, WATCHERS, WEBSITE, dag_access, roles_table, sync_roles
+from interlock.console.control.rules import BREAK_GLASS
 from interlock.domain.errors import ReleaseError
 
 CHANGES = {"can_create", "can_edit", "can_delete"}
@@ -102,6 +103,13 @@ def test_another_dag_under_control_may_be_triggered_by_others() -> None:
     access = dag_access(triggered_by=("release_manager", "operator"))
     triggers = {role for role, may in access.items() if "can_create" in may.get("DAG Runs", ())}
     assert triggers == {"release_manager", "operator"}
+
+
+def test_the_runs_of_a_dag_that_watches_are_counted_for_those_who_watch_it() -> None:
+    """Airflow's Home counts the runs of every Dag that its reader may read."""
+    access = dag_access(triggered_by=("operator",), read_by=WATCHERS)
+    assert set(access) == {"operator", "auditor", BREAK_GLASS, "interlock_reader"}
+    assert access["operator"] == {"DAGs": {"can_read"}, "DAG Runs": {"can_create"}}
 
 
 def test_the_access_of_one_dag_is_its_own_copy() -> None:

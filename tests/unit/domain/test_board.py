@@ -93,6 +93,7 @@ def test_a_veto_decides_at_once_with_its_comment() -> None:
         "CAB: rejected by Cora (cora), who has a veto. "
         "Cora (cora) rejected with the comment “the keys are in the bundle”."
     )
+    assert decision.vetoed_by == ("cora",)
     assert verdict(votes[:1]) is False
 
 
@@ -109,6 +110,7 @@ def test_it_is_rejected_as_soon_as_nothing_else_can_be() -> None:
         "(dan) abstained."
     )
     assert not decision.expired
+    assert "vetoed_by" not in decision.to_xcom()
 
 
 def test_silence_is_a_rejection_that_says_who_was_silent() -> None:
@@ -356,6 +358,7 @@ def test_a_delegate_votes_in_the_members_seat_with_the_members_veto() -> None:
     decision = counted([vote("eve", REJECT, "no", assigned="cora", at=AT)], on=on)
     assert decision is not None
     assert decision.reason.startswith("CAB: rejected by Eve (eve) in place of Cora (cora), who has a veto.")
+    assert decision.vetoed_by == ("eve",)
     assert verdict([vote("eve", APPROVE, at=AT), vote("ben", APPROVE)], on=on) is True  # on a ballot that names both
 
 

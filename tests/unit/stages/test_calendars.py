@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from interlock.domain.calendars.overrides import Override
-from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
+from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_REQUESTED
 from interlock.domain.records import HostResult
 from interlock.locations import CATALOGUE
 from interlock.stages.runtime import calendars, resources
@@ -125,7 +125,7 @@ def test_a_broken_calendar_closes_and_nothing_waits_for_it(catalogue: Path) -> N
     put_off()
 
 
-def override(running: RunningTask) -> None:
+def override(running: RunningTask, until: datetime = END) -> None:
     given = Override(
         place="trade in calendars/office.yaml",
         service="bike-shop",
@@ -133,7 +133,7 @@ def override(running: RunningTask) -> None:
         reason="The till is broken",
         by="ben",
         role="operations",
-        until=END,
+        until=until,
     )
     running.recorded.append((FREEZE_OVERRIDDEN, given.model_dump(mode="json")))
 
@@ -194,6 +194,33 @@ def test_who_votes_is_told_what_the_calendars_say_of_what_is_to_come(catalogue: 
     assert (now, start) == ("now", "at the planned start")
     assert "may not be changed: closed by Christmas trade" in str(closed_by)
     assert free.open
+
+
+def test_who_votes_is_told_what_the_calendars_say_with_what_is_overridden(
+    catalogue: Path, running: RunningTask
+) -> None:
+    freeze(catalogue, "stop")
+    override(running, until=NOW + timedelta(hours=1))
+    policy, _, service = resources.catalogue_of("bike-shop")
+    moments = {"at the planned start": NOW + timedelta(hours=2)}
+    (_, now), (_, start) = calendars.foreseen(policy, service, "production", moments)
+    assert now.open
+    assert not start.open, "the override is over by then"
+    (said,) = calendars.overrides_at(service, "production", NOW)
+    assert str(said) == (
+        "ben (operations) overrode trade in calendars/office.yaml for bike-shop in production until "
+        f"{NOW + timedelta(hours=1):%Y-%m-%d %H:%M} UTC. Reason: The till is broken"
+    )
+
+
+def test_what_the_requester_overrode_counts_for_no_ballot(catalogue: Path, running: RunningTask) -> None:
+    freeze(catalogue, "stop")
+    override(running)
+    running.recorded.append((RELEASE_REQUESTED, {"requested_by": "ben"}))
+    policy, _, service = resources.catalogue_of("bike-shop")
+    ((_, now),) = calendars.foreseen(policy, service, "production", {})
+    assert not now.open
+    assert calendars.overrides_at(service, "production", NOW) == ()
 
 
 def test_nobody_looks_again_before_the_scheduler_has_heard_that_the_try_before_is_over() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from interlock.domain.board.questions import ASK_BOARD
+from interlock.domain.ledger.chain import instant
 from interlock.domain.ledger.kinds import RELEASE_ENDED
 from interlock.stages.release import closure
 from tests.airflow_server import AirflowServer
@@ -59,3 +60,10 @@ def test_the_end_says_whether_the_release_got_a_plan_or_was_refused_before(
     closure.record_outcome.function("bike-shop")
     (told,) = [payload for kind, payload in running.recorded if kind == RELEASE_ENDED]
     assert (told["outcome"], told["planned"]) == ("failed", planned)
+
+
+def test_the_end_says_when_the_release_began(airflow: AirflowServer, running: RunningTask) -> None:
+    running.knows("plan.made", releases.plan())
+    closure.record_outcome.function("bike-shop")
+    (told,) = [payload for kind, payload in running.recorded if kind == RELEASE_ENDED]
+    assert told["began"] == instant(running.began)

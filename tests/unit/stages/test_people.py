@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.standard.operators import hitl
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
 from interlock.domain.board.accounts import CLERK
@@ -15,8 +16,9 @@ from interlock.domain.catalogue import Person
 from interlock.domain.errors import PolicyViolation, TransientError
 from interlock.domain.ledger.kinds import QUESTION_WORDED
 from interlock.domain.ledger.witness import told
-from interlock.stages.approvals.people import BINDING, Question, question, votes_on
+from interlock.stages.approvals.people import BINDING, LABEL, Question, question, votes_on
 from tests.airflow_server import CHAIN, AirflowServer
+from tests.clock import NOW
 from tests.running_task import RunningTask
 from tests.witness import worded_payload
 
@@ -149,3 +151,30 @@ def test_an_answer_that_the_api_server_did_not_sign_does_not_count(
     entries[-1].payload = told(entries[-1].payload)
     with pytest.raises(PolicyViolation, match="was not submitted through Airflow's API"):
         votes_on(BALLOT, DIGEST, entries=entries)
+
+
+@pytest.mark.parametrize(
+    ("by", "chosen", "label"),
+    [
+        ({"id": "2", "name": "ben"}, ["Reject"], "Ben Okafor: Reject"),
+        ({"id": "9", "name": CLERK}, ["Abstain"], "Ben Okafor: closed"),
+        (None, ["Abstain"], "Ben Okafor: no answer"),
+    ],
+)
+@pytest.mark.parametrize("native", [True, False])
+def test_airflows_pages_name_the_answer_beside_the_person(
+    by: dict[str, str] | None, chosen: list[str], label: str, native: bool
+) -> None:
+    with DAG("ask", schedule=None, render_template_as_native_obj=native):
+        asked = Question(
+            task_id="cast_ballot",
+            subject="Release?",
+            options=["Approve", "Reject", "Abstain"],
+            assigned_users=[{"id": "ben", "name": "Ben Okafor"}],
+        )
+    env = asked.dag.get_template_env()
+    context: Any = {"task": asked}
+    assert env.from_string(LABEL).render(context) == "Ben Okafor", "while it waits"
+    event = {"chosen_options": chosen, "params_input": {}, "responded_at": NOW, "responded_by_user": by}
+    asked.execute_complete(context, event)
+    assert env.from_string(LABEL).render(context) == label

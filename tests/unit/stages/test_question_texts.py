@@ -38,6 +38,7 @@ def bodies() -> dict[str, str]:
             acceptance=releases.decision("acceptance"),
             answered_yes=(),
             calendars=(),
+            overrides=(),
             **COMMON,
         ),
         "waiver": render(

@@ -771,7 +771,7 @@ def test_a_train_that_did_not_depart_fails_with_the_reason(office: Office) -> No
         office.run(arrival.close_train)
 
 
-def test_a_train_with_nobody_on_board_arrives(office: Office) -> None:
+def test_a_train_with_nobody_on_board_ends_as_skipped_and_says_why(office: Office) -> None:
     with office.opened(None) as repository:
         sha = repository.resolve("1.2.0").sha
     for name in SERVICES:
@@ -781,8 +781,10 @@ def test_a_train_with_nobody_on_board_arrives(office: Office) -> None:
     assert office.run(board.prepare_ballots, "shops", manifest) == []
     office.execute(board.AwaitTrainBoard(task_id="board.await_board", manifest=manifest, ballots=[]))
     office.run(departure.depart, "shops", manifest)
-    office.run(arrival.record_arrival, "shops")
-    assert office.run(arrival.close_train)["departed"]
+    assert office.run(arrival.record_arrival, "shops")["departed"]
+    with pytest.raises(AirflowSkipException, match=r"departed without passengers\. stock: .*; till: .*; bike-shop: "):
+        office.run(arrival.close_train)
+    assert office.left["reason"].startswith("The train shops departed without passengers.")
 
 
 # --- a passenger's release -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from interlock.domain.calendars.entries import Entry, Occurrence
+from interlock.domain.calendars.entries import Entry, Occurrence, whole_days
 from interlock.domain.calendars.recurrence import Recurrence
 
 from ._ical_events import A_DAY, LATEST, Event, instant, later
@@ -41,7 +41,7 @@ class Times:
         """Yield the times that go on at some time from an instant to before another."""
         for start, until in self._single:
             if start < end and until > begin:
-                yield Occurrence(start, until, self._entry, self._title)
+                yield self._occurrence(start, until)
         if self._rule is None:
             return
         # No time zone is further from UTC than a day.
@@ -49,7 +49,13 @@ class Times:
         for local in self._rule.between(first, end.replace(tzinfo=None) + A_DAY):
             start = instant(local, self._zone)
             if start not in self._gone:
-                yield Occurrence(start, self._end(local, self._zone), self._entry, self._title)
+                yield self._occurrence(start, self._end(local, self._zone))
+
+    def _occurrence(self, start: datetime, end: datetime) -> Occurrence:
+        days = None
+        if self._start.is_day:
+            days = whole_days(start.astimezone(self._zone), end.astimezone(self._zone), self._zone)
+        return Occurrence(start, end, self._entry, self._title, days)
 
     def _excluded(self, event: Event) -> Iterator[datetime]:
         """Yield the starts that EXDATE removes; a start without an occurrence is a remainder of an older series."""

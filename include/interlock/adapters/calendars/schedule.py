@@ -25,9 +25,11 @@ from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.calendar_file import zone_of
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import dag_of_train
-from interlock.domain.ledger.chain import INSTALLATION, Chains
+from interlock.domain.errors import LedgerBroken
+from interlock.domain.ledger.chain import INSTALLATION, Chains, Entry, release_chain
 from interlock.domain.ledger.kinds import RELEASE_ENDED
 from interlock.domain.ledger.runs import run_of
+from interlock.domain.trains.arrivals import Arrival, PassengerOutcome
 from interlock.domain.trains.cadence import Departure
 from interlock.domain.trains.manifest import PlannedRun, manifest_in
 from interlock.domain.trains.milestones import milestones
@@ -68,8 +70,8 @@ class Item(Model):
     state: str = ""
     dag_id: str = ""
     run_id: str = ""
-    all_day: bool = False
-    day: date | None = Field(None, description="Of what is due on a day: that day, wherever it is looked at")
+    day: date | None = Field(None, description="Of whole days: the first one, wherever the reader is")
+    until_day: date | None = Field(None, description="Of whole days: the day after the last")
 
 
 class Schedule:
@@ -110,7 +112,7 @@ class Schedule:
             *_find_arrivals(self._went, self._trains),
             *_find_milestones(self._trains),
             *_find_bookings(self._ledger, self._under_way, self._now),
-            *_find_releases(self._ledger),
+            *_find_releases(self._ledger, begin),
             *map(_conflict, self._clashes(to_come)),
         ]
         within = [one for one in found if one.start < end and one.end > begin]
@@ -154,6 +156,8 @@ def _find_calendar_items(calendars: Calendars, begin: datetime, end: datetime) -
             seen.add(id)
             scope = one.entry.scope
             named = ", ".join((*scope.services, *scope.business_units, *scope.environments)) or "everything"
+            days = one.days
+            zone = f"; days in {days.zone}" if days and days.zone else ""
             does = {"deny": "Closed", "allow": "Open"}.get(one.entry.effect, "Information only")
             yield Item(
                 id=id,
@@ -161,9 +165,10 @@ def _find_calendar_items(calendars: Calendars, begin: datetime, end: datetime) -
                 title=one.title,
                 start=one.start,
                 end=one.end,
-                about=f"{does}: {named} ({one.entry.place})",
+                about=f"{does}: {named} ({one.entry.place}){zone}",
                 state=one.entry.effect,
-                all_day=one.end - one.start >= timedelta(hours=23),
+                day=days and days.first,
+                until_day=days and days.after,
             )
 
 
@@ -257,19 +262,35 @@ def _find_arrivals(went: Iterable[TrainHistory], trains: Mapping[str, Train]) ->
         if one.arrival is None or one.ended is None:
             continue
         came = one.arrival
-        each = "; ".join(f"{who.service} {who.version}: {who.outcome}".strip() for who in came.passengers)
-        whole = came.departed and not came.missing
+        each = "; ".join(map(_describe_outcome, came.passengers))
+        state, ended = _ending(came)
         yield Item(
             id=id_of(one, trains),
             kind="train",
-            title=f"{_name(came.train, trains)}: {'arrived' if whole else 'some passengers did not arrive'}",
+            title=f"{_name(came.train, trains)}: {ended}",
             start=came.departure if came.departure and came.departure < one.ended else one.ended - A_WHILE,
             end=one.ended,
             about=each or came.reason,
-            state="deployed" if whole else "failed",
+            state=state,
             dag_id=one.dag_id,
             run_id=one.run_id,
         )
+
+
+def _describe_outcome(one: PassengerOutcome) -> str:
+    """Say what became of a passenger; of one that was not on board, why."""
+    if not one.boarded:
+        return f"{one.service}: {one.outcome} ({one.reason})"
+    return f"{one.service} {one.version}: {one.outcome}"
+
+
+def _ending(came: Arrival) -> tuple[str, str]:
+    """Return the state of a journey that has ended, and how it ended in words."""
+    if came.without_passengers:
+        return "empty", "departed without passengers"
+    if not came.departed:
+        return "failed", "did not depart"
+    return ("failed", "some passengers did not arrive") if came.missing else ("deployed", "arrived")
 
 
 def _find_milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
@@ -287,8 +308,8 @@ def _find_milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
                 end=end,
                 about=f"Due before {train.title} departs, {train.target.at.replace('T', ' ')} {train.time_zone}",
                 dag_id=dag_of_train(name),
-                all_day=True,
                 day=day,
+                until_day=day + A_DAY,
             )
 
 
@@ -312,21 +333,35 @@ def _find_bookings(ledger: Chains, under_way: Collection[str] | None, now: datet
             )
 
 
-def _find_releases(ledger: Chains) -> Iterator[Item]:
+def _find_releases(ledger: Chains, since: datetime) -> Iterator[Item]:
+    """Yield the releases that ended after an instant."""
     for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED):
+        if entry.at <= since:
+            continue
         told = entry.payload
         dag_id, _, run_id = str(told["run"]).partition("/")
         yield Item(
             id=str(told["run"]),
             kind="release",
             title=f"{told['service']} {told['version']}: {str(told['outcome']).replace('_', ' ')}",
-            start=entry.at - A_WHILE,
+            start=_began(ledger, entry, release_chain(dag_id, run_id)),
             end=entry.at,
             about=f"A {told['change_type']} change",
             state=str(told["outcome"]),
             dag_id=dag_id,
             run_id=run_id,
         )
+
+
+def _began(ledger: Chains, ended: Entry, chain: str) -> datetime:
+    """Return when a release began: as its end says, or by the first entry of its chain; else shortly before its end."""
+    if began := ended.payload.get("began"):
+        return datetime.fromisoformat(began)
+    try:
+        own = ledger.entries(chain)
+    except LedgerBroken:  # that is for reconcile to report: the calendar is still shown
+        own = ()
+    return own[0].at if own and own[0].at < ended.at else ended.at - A_WHILE
 
 
 def _conflict(one: Clash) -> Item:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from icalendar import Calendar as ICalendar
 from icalendar import Event
 
-from .schedule import A_DAY, Item
+from .schedule import Item
 
 
 def write_ical(found: Sequence[Item], *, address: str, now: datetime) -> bytes:
@@ -30,7 +30,7 @@ def write_ical(found: Sequence[Item], *, address: str, now: datetime) -> bytes:
         event.add("uid", f"{one.id}@interlock")
         event.add("dtstamp", now.astimezone(UTC))
         event.add("dtstart", one.day or one.start.astimezone(UTC))
-        event.add("dtend", one.day + A_DAY if one.day else one.end.astimezone(UTC))
+        event.add("dtend", one.until_day or one.end.astimezone(UTC))
         event.add("summary", one.title)
         event.add("description", one.about)
         event.add("categories", [one.kind, one.state] if one.state else [one.kind])

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from interlock.domain.calendars.bookings import Entered
-from interlock.domain.dag_names import RELEASES, ROLLBACKS
+from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
 from interlock.domain.ledger import kinds
 from interlock.domain.ledger.kinds import KINDS, Kind
 from interlock.domain.outcome.outcome import STAGE_TITLES
@@ -42,8 +42,11 @@ SHOWN = {
     kinds.COMMUNICATION_RECORDED: "communication",
     kinds.VERIFICATION_JUDGED: "verification",
     kinds.BACK_OUT_DONE: "backOut",
+    kinds.TRAIN_OPENED: "opened",
+    kinds.MANIFEST_FROZEN: "manifest",
+    kinds.TRAIN_ARRIVED: "arrival",
 }
-"""The records that the page of a release shows, by the names that it has for them."""
+"""The records that the page of a release or of a train shows, by the names that it has for them."""
 DECIDED = (kinds.PLAN_DECIDED, kinds.ACCEPTANCE_DECIDED, kinds.BOARD_DECIDED)
 """The decisions that the page of a release lists, with their titles."""
 OUTCOME = "closure.close_release"
@@ -104,6 +107,7 @@ def _of_verifier() -> Iterator[str]:
 def _of_console() -> Iterator[str]:
     yield f"const RELEASES = {_quoted(RELEASES)};"
     yield f"const ROLLBACKS = {_quoted(ROLLBACKS)};"
+    yield f"const TRAINS = {_quoted(TRAINS)};"
     yield "const STAGES = ["
     yield from (f"  [{_quoted(stage)}, {_quoted(title)}]," for stage, title in STAGE_TITLES.items())
     yield "];"

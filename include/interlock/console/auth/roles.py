@@ -74,14 +74,22 @@ RELEASED_BY = ("release_manager", CONDUCTOR)
 """Who triggers releases; the conductor only those of trains' passengers: the door and the release hold it to that."""
 
 
+WATCHERS = ("operator", "auditor", BREAK_GLASS, "interlock_reader")
+"""Who reads the Dag that checks every few minutes. Airflow's Home counts the runs of each Dag that its reader may read.
+For people who release and approve, hundreds of successful checks a day would hide the releases that failed."""
+
+
 def dag_access(
-    triggered_by: Collection[str] = ("release_manager",), paused_by: Collection[str] = ()
+    triggered_by: Collection[str] = ("release_manager",),
+    paused_by: Collection[str] = (),
+    read_by: Collection[str] = tuple(ROLES),
 ) -> dict[str, dict[str, set[str]]]:
-    """Return the ``access_control`` of a Dag under release control: everybody reads it, some roles trigger it.
+    """Return the ``access_control`` of a Dag under release control: some roles read it, some of them trigger it.
 
     :param paused_by: roles that may pause it, too, and let it run again; what else editing a Dag allows is refused.
+    :param read_by: roles that read it: normally all.
     """
-    access = {role: {DAGS: {READ, EDIT} if role in paused_by else {READ}} for role in ROLES}
+    access = {role: {DAGS: {READ, EDIT} if role in paused_by else {READ}} for role in read_by}
     return {role: {**held, RUNS: {CREATE}} if role in triggered_by else held for role, held in access.items()}
 
 

@@ -7,7 +7,7 @@ document.documentElement.dataset.colorScheme = dark ? "dark" : "light";
 
 const STATES = {
   deployed: "good", rehearsed: "good", allow: "good", planned: "busy", boarding: "busy", running: "busy", moved: "wait",
-  deny: "bad", paused: "idle",
+  deny: "bad", paused: "idle", empty: "calm",
 };
 const KINDS = { conflict: "clash", milestone: "due", release: "bad", train: "bad" };
 const LEGEND = [
@@ -30,15 +30,13 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 const shown = (at) => new Date(at).toLocaleString("en-GB", { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
 function event(item) {
-  const due = item.day ? { start: item.day, allDay: true } : null; // that day, wherever it is looked at
+  const days = item.day ? { start: item.day, end: item.until_day, allDay: true } : null; // wherever the reader is
   return {
     id: item.id,
     title: item.kind === "conflict" ? `⚠ ${item.title}` : item.title,
     start: item.start,
     end: item.end,
-    allDay: item.all_day && new Date(item.start).getHours() === 0,
-    ...due,
-    ...(due && { end: undefined }),
+    ...days,
     display: item.kind === "departure" ? "auto" : "block", // in a month, a departure is a dot
     color: color(shade(item)),
     contrastColor: dark ? "#111" : "#fff",
@@ -62,12 +60,18 @@ function conflicts(items) {
   );
 }
 
+function zoneOfTimes() {
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  const times = timeZone ? `Times are shown in your browser's time zone, ${timeZone}` : "Times are shown in your browser's time zone";
+  return element("p", { class: "quiet" }, `${times}. Entries of whole days are shown on their days in the time zone of their calendar.`);
+}
+
 function say(found, banners) {
   const lists = [...banners];
   for (const fault of found.faults) lists.push(element("p", { class: "reason bad" }, fault));
   for (const note of found.notes) lists.push(element("p", { class: "reason wait" }, note));
   if (found.conflicts.length) lists.push(conflicts(found.conflicts));
-  lists.push(element("ul", { class: "legend" }, LEGEND.map(([name, text]) => element("li", { class: name }, text))));
+  lists.push(element("ul", { class: "legend" }, LEGEND.map(([name, text]) => element("li", { class: name }, text))), zoneOfTimes());
   said.replaceChildren(...lists);
   const feed = document.getElementById("feed");
   if (found.feed) {

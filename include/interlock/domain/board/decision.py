@@ -88,12 +88,13 @@ def count_votes(
     count = _Count(rule, votes, asked_by={requester, *asked_by}, excluded=excluded)
     title = rule.title
 
-    def decided(approved: bool, *sentences: str, late: bool = False) -> Decision:
+    def decided(approved: bool, *sentences: str, late: bool = False, vetoed_by: Iterable[str] = ()) -> Decision:
         every = (f"{title}: {sentences[0]}", *sentences[1:], *count.said())
-        return _decision("board", digest, votes, approved, every, late=late)
+        return _decision("board", digest, votes, approved, every, late=late, vetoed_by=vetoed_by)
 
     if vetoing := [seat for seat in count.seats(REJECT) if seat.user in rule.veto]:
-        return decided(False, f"rejected by {count.called(vetoing)}, who has a veto.")
+        said = f"rejected by {count.called(vetoing)}, who has a veto."
+        return decided(False, said, vetoed_by=count.voters(vetoing))
     if all(is_met(demand, count.approving) for demand in rule.demands):
         asked = count.needed()
         return decided(True, f"approved by {count.called(count.approving)}; needed: {asked}.")
@@ -188,6 +189,11 @@ class _Count:
             for demand in self.rule.demands
             for role, (found, asked) in lacking(demand, self.approving).items()
         )
+
+    def voters(self, seats: Iterable[Seat]) -> list[str]:
+        """Return the user names of who voted in some seats."""
+        found = (self.counted[seat.user].user for seat in seats)
+        return sorted({user for user in found if user is not None})
 
     def called(self, seats: Iterable[Seat]) -> str:
         """Return the names of the people who voted in some seats."""
@@ -296,6 +302,7 @@ def _decision(
     sentences: Iterable[str],
     *,
     late: bool = False,
+    vetoed_by: Iterable[str] = (),
 ) -> Decision:
     return Decision(
         subject=subject,
@@ -303,6 +310,7 @@ def _decision(
         approved=approved,
         required=True,
         expired=late,
+        vetoed_by=tuple(vetoed_by),
         reason=" ".join(sentences),
         votes=tuple(sorted(votes, key=_sort_key)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time, tzinfo
 from functools import cached_property
 from typing import Protocol
 
@@ -36,16 +36,37 @@ class Entry(Model):
 
 
 @dataclass(frozen=True, slots=True)
+class Days:
+    """Whole days: the first, and the day after the last, as the wall has them in a time zone.
+
+    :ivar zone: the time zone's name; empty: it has none.
+    """
+
+    first: date
+    after: date
+    zone: str
+
+
+def whole_days(start: datetime, end: datetime, zone: tzinfo) -> Days | None:
+    """Return the days from one time on the wall to another; None: these are no whole days."""
+    if start.time() != time() or end.time() != time() or end <= start:
+        return None
+    return Days(start.date(), end.date(), getattr(zone, "key", ""))
+
+
+@dataclass(frozen=True, slots=True)
 class Occurrence:
     """One time of an entry, in UTC; the end is not in it.
 
     :ivar title: the entry's, or what is special: the name of a holiday, of one event.
+    :ivar days: the days that it lasts, if it is written in whole days.
     """
 
     start: datetime
     end: datetime
     entry: Entry
     title: str
+    days: Days | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from interlock.domain.catalogue.calendar_file import CalendarEntry, moment_of
 
-from .entries import Entry, Fault, Occurrence
+from .entries import Entry, Fault, Occurrence, whole_days
 from .recurrence import Recurrence
 
 _A_DAY = timedelta(days=1)
@@ -73,7 +73,8 @@ class EntryTimes:
                 yield self._occurrence(start, start + _A_DAY, name)
 
     def _occurrence(self, start: datetime, end: datetime, title: str) -> Occurrence:
-        return Occurrence(in_utc(start, self._zone), in_utc(end, self._zone), self._entry, title)
+        days = whole_days(start, end, self._zone)
+        return Occurrence(in_utc(start, self._zone), in_utc(end, self._zone), self._entry, title, days)
 
 
 def in_utc(local: datetime, zone: ZoneInfo) -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
@@ -30,6 +30,14 @@ class Override(Model):
     by: str = Field(description="User name of who overrode it")
     role: str = Field(description="The role by which they might")
     until: AwareDatetime
+
+    def __str__(self) -> str:
+        """Say who overrode what, until when and why."""
+        until = f"{self.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return (
+            f"{self.by} ({self.role}) overrode {self.place} for {self.service} in {self.environment} until {until}. "
+            f"Reason: {self.reason}"
+        )
 
 
 class OverrideRequest(Model):
@@ -106,14 +114,21 @@ def _refused(what: str, who: str) -> PolicyViolation:
     )
 
 
-def overridden(
+def in_force(
     entries: Iterable[Entry], service: str, environment: str, now: datetime, *, requester: str = ""
-) -> frozenset[str]:
-    """Return the places of entries that are overridden for a service in an environment.
+) -> tuple[Override, ...]:
+    """Return the overrides that count for a service in an environment.
 
     :param entries: the installation's chain.
     :param requester: requester of the release; this person's overrides do not count for it.
     """
     each = (Override.model_validate(entry.payload) for entry in entries if entry.kind == FREEZE_OVERRIDDEN)
     mine = (one for one in each if (one.service, one.environment) == (service, environment))
-    return frozenset(one.place for one in mine if now < one.until and (not requester or one.by != requester))
+    return tuple(one for one in mine if now < one.until and (not requester or one.by != requester))
+
+
+def overridden(
+    entries: Iterable[Entry], service: str, environment: str, now: datetime, *, requester: str = ""
+) -> frozenset[str]:
+    """Return the places of entries that are overridden for a service in an environment; as :func:`in_force`."""
+    return frozenset(one.place for one in in_force(entries, service, environment, now, requester=requester))

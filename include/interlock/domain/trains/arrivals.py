@@ -28,6 +28,14 @@ class Arrival(Record):
         """The passengers on the manifest that did not arrive."""
         return tuple(one for one in self.passengers if one.boarded and one.outcome != "deployed")
 
+    @property
+    def without_passengers(self) -> str:
+        """Say that it departed with nobody on board, and why each service stayed behind; empty: somebody was."""
+        if not self.departed or any(one.boarded for one in self.passengers):
+            return ""
+        behind = "; ".join(f"{one.service}: {one.reason}" for one in self.passengers)
+        return f"The train {self.train} departed without passengers. {behind}".rstrip()
+
 
 class PassengerOutcome(Model):
     """The result of one passenger."""

@@ -6,7 +6,7 @@ never from a task's state or result, which an operator of Airflow can edit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
 ACKNOWLEDGE, NOT_READY = "Acknowledge", "Not ready"
+ANSWER = "interlock_answer"
+"""What a question's context has of the answer, in words."""
+LABEL = f"{{{{ task.assigned_users[0]['name'] }}}}{{% if {ANSWER} is defined %}}: {{{{ {ANSWER} }}}}{{% endif %}}"
+"""What Airflow's pages call a question: whom it asks, and what was answered."""
 BINDING = (
     "You answer for exactly this, by its SHA-256 digest: `{digest}`. "
     "Whatever changes in it changes the digest, and your answer is void."
@@ -91,6 +95,20 @@ class Question(HITLOperator):
             # Parking does not touch the request, and goes on at once if the answer has come meanwhile.
             raise TaskAwaitingInput(method_name="execute_complete", timeout=self.response_timeout)
         return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Take the answer; Airflow's pages then name it beside the person, for every answer ends in success."""
+        said: Any = context
+        said[ANSWER] = _in_words(event)
+        return super().execute_complete(context, event)
+
+
+def _in_words(event: Mapping[str, Any]) -> str:
+    """Return what was answered, as Airflow hands it on."""
+    by = (event.get("responded_by_user") or {}).get("name")
+    if by is None:
+        return "no answer"
+    return "closed" if by == CLERK else ", ".join(event.get("chosen_options") or ())
 
 
 def _request(task_id: str, map_index: int) -> Answer | None:
@@ -159,7 +177,7 @@ def ask(
         retries=4,
         retry_delay=timedelta(seconds=1),  # soon: people wait to be asked, or for what follows their answer
         execution_timeout=None,
-        map_index_template="{{ task.assigned_users[0]['name'] }}",
+        map_index_template=LABEL,
         doc_md=doc_md,
     ).expand_kwargs(questions)
     over = EmptyOperator(

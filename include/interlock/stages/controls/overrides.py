@@ -128,10 +128,7 @@ def tell_of_override(recorded: dict[str, Any]) -> list[str]:
     given = Override.model_validate(recorded)
     policy, _, service = resources.catalogue_of(given.service)
     answer = answer_now(policy, service, given.environment)
-    text = (
-        f"{given.by} ({given.role}) overrode {given.place} for {given.service} in {given.environment} until "
-        f"{given.until:%Y-%m-%d %H:%M} UTC. Reason: {given.reason}\n\nCurrent state of the calendars: {answer}"
-    )
+    text = f"{given}\n\nCurrent state of the calendars: {answer}"
     same = sha256("/".join((*this_run(), FREEZE_OVERRIDDEN)).encode()).hexdigest()[:32]
     return list(notify(f"Freeze overridden for {given.service}: {given.place}", text, same=same))
 

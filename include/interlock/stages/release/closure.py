@@ -93,7 +93,8 @@ def record_outcome(service: str) -> Outcome:
     )
     log.info("%s %s: %s, decided by %s. %s", service, outcome.version, outcome.outcome, outcome.stage, outcome.reason)
     record(RELEASE_CLOSED, outcome, seal=True)
-    remember("/".join(this_run()), outcome, _change_type(entries), planned=_is_planned(entries))
+    began = (entries or chain_entries())[0].at
+    remember("/".join(this_run()), outcome, _change_type(entries), planned=_is_planned(entries), began=began)
     if rollout is not None:
         bookings.free(service, rollout.environment)
     return outcome

@@ -38,7 +38,7 @@ from interlock.stages.approvals.decisions import settled
 from interlock.stages.approvals.people import ask_board, persons, question, votes_on
 from interlock.stages.approvals.reminders import remind_in_time
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.calendars import foreseen
+from interlock.stages.runtime.calendars import foreseen, overrides_at
 from interlock.stages.runtime.conflicts import noted
 from interlock.stages.runtime.evidence import refuse_void
 from interlock.stages.runtime.taskflow import stage_task, this_run
@@ -151,6 +151,7 @@ def prepare_ballots(
         "ballot.md.j2",
         plan=plan,
         calendars=foreseen(policy, described, rollout.environment, coming),
+        overrides=overrides_at(described, rollout.environment, datetime.now(UTC)),
         service=described,
         report=report,
         rollout=rollout,

@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from interlock.adapters.calendars.copies import copies_folder
 from interlock.adapters.catalogue.catalogue import calendars_of
 from interlock.domain.calendars.calendar import Answer, Calendars, may_change
-from interlock.domain.calendars.overrides import overridden
+from interlock.domain.calendars.overrides import Override, in_force
 from interlock.domain.catalogue import Policy, Service
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.ledger.chain import INSTALLATION
@@ -60,12 +60,17 @@ def calendars_now(policy: Policy) -> Calendars:
 def answer_now(policy: Policy, service: Service, environment: str) -> Answer:
     """Say whether a service may change an environment now, what was overridden for it left out."""
     now = datetime.now(UTC)
+    lifted = {one.place for one in overrides_at(service, environment, now)}
+    return may_change(calendars_now(policy), service, environment, now, overridden=lifted)
+
+
+def overrides_at(service: Service, environment: str, at: datetime) -> tuple[Override, ...]:
+    """Return the overrides of today that count for the running release at an instant."""
     with resources.ledger() as ledger:
         entries = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
         asked = ledger.entries(this_chain(), kind=RELEASE_REQUESTED) if entries else ()
     by = str(asked[-1].payload.get("requested_by", "")) if asked else ""
-    lifted = overridden(entries, service.name, environment, now, requester=by)
-    return may_change(calendars_now(policy), service, environment, now, overridden=lifted)
+    return in_force(entries, service.name, environment, at, requester=by)
 
 
 def foreseen(
@@ -73,11 +78,14 @@ def foreseen(
 ) -> list[tuple[str, Answer]]:
     """Return what the calendars, as they are now, say of some moments; those that are over are left out.
 
+    What is overridden at a moment is left out, as it is for the release.
+
     :param moments: for people, and when: ``at its start``.
     """
     known, now = calendars_now(policy), datetime.now(UTC)
     coming = {"now": now} | {name: at for name, at in moments.items() if at > now}
-    return [(name, may_change(known, service, environment, at)) for name, at in coming.items()]
+    lifted = {name: {one.place for one in overrides_at(service, environment, at)} for name, at in coming.items()}
+    return [(name, may_change(known, service, environment, at, overridden=lifted[name])) for name, at in coming.items()]
 
 
 def closed_now(policy: Policy, service: Service, environment: str, *, under_way: bool = False) -> tuple[str, ...]:

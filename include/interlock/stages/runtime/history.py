@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from interlock.adapters.ledger.past_releases import ended_releases
-from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.chain import INSTALLATION, Entry, instant
 from interlock.domain.ledger.kinds import RELEASE_ENDED
 from interlock.domain.records import Outcome, PastRelease
 
@@ -14,11 +15,12 @@ from . import resources
 from .evidence import this_task
 
 
-def remember(run: str, outcome: Outcome, change_type: str, *, planned: bool) -> None:
+def remember(run: str, outcome: Outcome, change_type: str, *, planned: bool, began: datetime) -> None:
     """Record in the installation's chain how a release ended.
 
     :param run: Dag and run: ``release_bike_shop/manual__2026-…``.
     :param planned: it got a plan; it was not refused before.
+    :param began: when the first entry of its chain was recorded.
     """
     told = {
         "run": run,
@@ -27,6 +29,7 @@ def remember(run: str, outcome: Outcome, change_type: str, *, planned: bool) -> 
         "change_type": change_type,
         "outcome": outcome.outcome,
         "planned": planned,
+        "began": instant(began),
     }
     append(RELEASE_ENDED, told, key=f"{RELEASE_ENDED}/{run}", actor=this_task())
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import Context, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 from pydantic import ValidationError, validate_call
 
 from interlock.domain.canonical import Model
@@ -28,7 +28,7 @@ from interlock.domain.records import Record
 from .evidence import AfterEnd, record, record_worded, refuse_void
 
 REASON = "reason"
-"""The XCom key under which a failed task leaves its reason."""
+"""The XCom key under which a failed or skipped task leaves its reason."""
 
 DEFAULT_ARGS: dict[str, Any] = {
     "retries": 2,
@@ -122,7 +122,7 @@ def reasons_kept() -> Iterator[None]:
         reason = f"A record that this task received is not valid: {error}"
         _keep(reason)
         raise AirflowFailException(reason) from error
-    except AirflowFailException as error:
+    except (AirflowFailException, AirflowSkipException) as error:
         _keep(str(error))
         raise
     except AirflowRescheduleException:  # nothing failed: the task is run again later

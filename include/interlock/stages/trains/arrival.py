@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow.sdk import TriggerRule, XComArg, chain, get_current_context, task_group
+from airflow.sdk.exceptions import AirflowSkipException
 
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import PASSENGER_DEPARTED, TRAIN_ARRIVED
@@ -51,6 +52,8 @@ def _behind(one: Boarded, entries: Sequence[Entry]) -> str:
 def close_train() -> Arrival:
     """Fail the run if the train did not depart, or if a passenger did not arrive.
 
+    Skipped if the train departed without passengers: nothing was released.
+
     :raises PassengerLost: names the passengers that did not arrive, and why.
     """
     found = next((one.payload for one in reversed(chain_entries()) if one.kind == TRAIN_ARRIVED), None)
@@ -63,6 +66,8 @@ def close_train() -> Arrival:
     if came.missing:
         lost = "; ".join(f"{one.service} {one.version}: {one.outcome}. {one.reason}" for one in came.missing)
         raise PassengerLost(f"Some passengers of the train {came.train} did not arrive. {lost}")
+    if came.without_passengers:
+        raise AirflowSkipException(came.without_passengers)
     return came
 
 
