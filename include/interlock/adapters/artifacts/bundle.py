@@ -17,7 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from interlock.domain.errors import BuildFailed, DigestMismatch
 from interlock.domain.hosts.appspec import APPSPEC, AppSpec, FileExists, parse_appspec, refuse_two_sources
@@ -104,7 +104,7 @@ def list_files(bundle: Path) -> ReleasedFiles:
     try:
         with (
             gzip.open(bundle, "rb") as zipped,
-            tarfile.open(fileobj=cast(IO[bytes], _Meter(zipped)), mode="r:") as archive,
+            tarfile.open(fileobj=_metered(zipped), mode="r:") as archive,
         ):
             for member in archive:
                 if member.isdir():
@@ -267,6 +267,10 @@ def _place(bundle: Path, member: tarfile.TarInfo, contents: Path) -> Path:
     if target.is_symlink() or (member.isdir() and target.is_file()):
         raise _distrust(bundle, f"{member.name!r} stands twice")
     return target
+
+
+def _metered(zipped: gzip.GzipFile) -> Any:
+    return _Meter(zipped)
 
 
 class _Meter:
