@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from math import ceil
 from typing import Annotated, Literal
 from zlib import crc32
 
@@ -113,14 +112,13 @@ def in_parts(files: Sequence[Expected], every: timedelta) -> list[list[Expected]
 
     :param every: from one look to the next.
     """
-    weighed = [
-        (one, max(one.size / MAX_BYTES_PER_LOOK, 1 / MAX_FILES_PER_LOOK))
-        for one in sorted(files, key=lambda one: (crc32(one.name.encode()), one.name))
-    ]
-    whole, before = sum(weight for _, weight in weighed), 0.0
-    parts: list[list[Expected]] = [[] for _ in range(max(1, min(ceil(whole), WITHIN // every)))]
-    for one, weight in weighed:
-        parts[min(len(parts) - 1, int(before / whole * len(parts)))].append(one)
+    ordered = sorted(files, key=lambda one: (crc32(one.name.encode()), one.name))
+    weights = [max(one.size * MAX_FILES_PER_LOOK, MAX_BYTES_PER_LOOK) for one in ordered]
+    whole, before = sum(weights), 0
+    number = max(1, min(-(-whole // (MAX_FILES_PER_LOOK * MAX_BYTES_PER_LOOK)), WITHIN // every))
+    parts: list[list[Expected]] = [[] for _ in range(number)]
+    for one, weight in zip(ordered, weights, strict=True):
+        parts[before * number // whole].append(one)
         before += weight
     return parts
 
