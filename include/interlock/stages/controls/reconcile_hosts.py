@@ -122,22 +122,27 @@ def _compare_fleets(environment: str, fleets: Sequence[Fleet], lists: FileLists)
 def _compare_files(
     environment: str, service: str, host: str, look: HostLook, about: Mapping[str, str], is_settled: bool
 ) -> list[Finding]:
-    """Return the new findings about files of a host.
+    """Return what is new of :func:`describe_files`."""
+    note_unread(host, look)
+    found = describe_files(environment, service, host, look, about, is_settled=is_settled)
+    with resources.ledger() as ledger:
+        return new_findings(ledger, service, found)
+
+
+def describe_files(
+    environment: str, service: str, host: str, look: HostLook, about: Mapping[str, str], *, is_settled: bool
+) -> list[Finding]:
+    """Return a finding for each file of a host that is not as it was released.
 
     :param is_settled: no release is on its way there, which would put files in their places outside of its folder.
     """
-    note_unread(host, look)
     differ = [one for one in differences(look.asked, look.seen) if is_settled or not one.expected.placed]
-    found = host_record.check_files(
-        service=service,
-        environment=environment,
-        host=host,
-        release=str(look.state.current),
-        found=differ,
-        about=about,
-    )
-    with resources.ledger() as ledger:
-        return new_findings(ledger, service, [*found])
+    release = str(look.state.current)
+    return [
+        *host_record.check_files(
+            service=service, environment=environment, host=host, release=release, found=differ, about=about
+        )
+    ]
 
 
 def _compare_sandboxes(ledger: Ledger, services: Collection[Service], lists: FileLists) -> Iterator[Finding]:
