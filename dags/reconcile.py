@@ -29,6 +29,7 @@ Compares the ledger with the actual state:
   files that changed during the release.
 - **The ledger** with itself: broken chains and removed signatures. Chains that are intact are signed.
 - **Hosts** outside of the sandboxes, with the releases that were deployed to them.
+- **Files** of the releases on all hosts, with what was built: a part at a time, all of them within a day.
 
 Each contradiction is recorded as a *finding* with its evidence, in the chain of the affected release or in the chain
 of the installation. A release with a finding gets no permit.

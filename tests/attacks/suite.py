@@ -24,6 +24,7 @@ LEDGER_WRITER = "whoever has the password of the ledger's writer"
 MANAGER = "the release manager"
 MEMBER = "a member of the board"
 OWNER = "the superuser of Airflow's database"
+SHELL = "whoever has the login of a host"
 
 WRITTEN = "an answer counts as it came in at the API, which is on record in the ledger; what was written is a finding"
 """What stops answers that were written into Airflow's database."""
@@ -34,7 +35,7 @@ GUARD = "the guard at the API refuses it, and records the attempt"
 SANDBOX = "a build runs in a sandbox, in which nothing of the platform is"
 """What stops the code of a commit."""
 
-Way = Literal["API", "database", "catalogue", "store", "ledger", "code", "clock"]
+Way = Literal["API", "database", "catalogue", "store", "ledger", "code", "clock", "host"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"
 INTRODUCTION = """\

@@ -8,13 +8,16 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from interlock.adapters.evidence.sources import Sources, pack_release
 from interlock.adapters.quality.expectations import suite_digests
-from interlock.domain.ledger.chain import release_chain
+from interlock.domain.errors import LedgerBroken
+from interlock.domain.ledger.chain import Entry, release_chain
+from interlock.estate.settings import DEPLOY_ROOT
 from interlock.locations import PROJECT
 from interlock.stages.runtime import resources
 from tests.end_to_end.people import Release, until
@@ -23,7 +26,7 @@ from tests.end_to_end.stack import Stack
 from . import wave
 from .databases import AirflowDatabase
 from .people import NEW, REFUSED, TAMPERED, approved, go, reason_of
-from .suite import OWNER, attack
+from .suite import OWNER, SHELL, attack
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.attacks]
 WAVE, BACK_OUT, BASELINE = "implementation.wave_1", "verification.back_out", "implementation.measure_baseline"
@@ -120,7 +123,21 @@ def test_a_deleted_run_is_proven_all_the_same(
 
 
 @pytest.fixture(scope="module")
-def reconciled(stack: Stack, deployed: Release) -> None:
+def changed_in_place(stack: Stack, deployed: Release) -> dict[str, set[str]]:
+    """Code of the release, changed on a host of production and on one of test; by address, which files."""
+    changed: dict[str, set[str]] = {}
+    for environment in ("production", "test"):
+        host = stack.settings.host(environment, 1)
+        current = stack.settings.host_folder(host.name) / DEPLOY_ROOT / "current"
+        for name in ("shop/pages.py", "shop/config.py"):
+            with open(current / name, "a", encoding="utf-8") as file:
+                file.write("\n# as somebody likes it\n")
+            changed.setdefault(host.address, set()).add(name)
+    return changed
+
+
+@pytest.fixture(scope="module")
+def reconciled(stack: Stack, deployed: Release, changed_in_place: dict[str, set[str]]) -> None:
     """The bypass detector, having looked at everything that was attacked."""
     run = stack.person("olga").trigger("reconcile", {})
     until("the bypass detector to have looked", lambda: run.state in ("success", "failed"))
@@ -135,6 +152,26 @@ def reconciled(stack: Stack, deployed: Release) -> None:
 )
 def test_a_deleted_run_is_missed(deployed: Release, reconciled: None) -> None:
     assert any(f"The run {deployed.id}" in what for what in wave.findings(deployed)), wave.findings(deployed)
+
+
+@attack(
+    "change the code of a release in place on its hosts, and leave its name as it is",
+    by=SHELL,
+    way="host",
+    stopped="the bypass detector compares the hosts' files with what was built, and leaves a finding for each file",
+)
+def test_code_changed_in_place_is_found(changed_in_place: dict[str, set[str]], reconciled: None) -> None:
+    entries: list[Entry] = []
+    with wave.ledger() as ledger:
+        for chain in ledger.chains():
+            with suppress(LedgerBroken):  # what other attacks left
+                entries += ledger.entries(chain, kind="finding")
+    found = [one.payload["evidence"] for one in entries if one.payload.get("found") == "file_changed"]
+    told: dict[str, set[str]] = {}
+    for one in found:
+        told.setdefault(one["host"], set()).add(one["path"])
+        assert one["expected"] != one["found"]
+    assert told == changed_in_place, "each of them, and no other file of any host"
 
 
 def test_everything_that_was_changed_past_the_api_is_a_finding(reconciled: None) -> None:

@@ -62,10 +62,13 @@ def bill(bundle: Blob, by: Signer) -> bytes:
     return by.envelope(attestation.bom_statement(artifact=bundle, name="bike-shop-1.1.0.tar.gz", bom=BOM))
 
 
-def provenance(bundle: Blob, by: Signer, left: Blob | None = None) -> bytes:
+def provenance(
+    bundle: Blob, by: Signer, left: Blob | None = None, byproducts: Mapping[str, Blob] | None = None
+) -> bytes:
     """Return the signed provenance of the bundle.
 
     :param left: the signed bill of materials, where the build put it.
+    :param byproducts: what else the build left.
     """
     left = left or releases.blob("bom.dsse.json").model_copy(update={"sha256": sha256_of(bill(bundle, by))})
     return by.envelope(
@@ -80,7 +83,7 @@ def provenance(bundle: Blob, by: Signer, left: Blob | None = None) -> bytes:
             invocation=CHAIN,
             started=AT,
             finished=AT,
-            byproducts={"bom.dsse.json": left},
+            byproducts={"bom.dsse.json": left, **(byproducts or {})},
         )
     )
 

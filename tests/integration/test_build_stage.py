@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from interlock.adapters.artifacts.bundle import list_files
 from interlock.adapters.build import makers
+from interlock.adapters.evidence import file_lists
 from interlock.adapters.signing.signing import verified_statement
 from interlock.domain.canonical import canonical_bytes, sha256_of
 from interlock.domain.records import Artifact, Blob
@@ -74,15 +76,25 @@ def test_the_provenance_names_the_bundle_and_what_else_the_build_left(artifact: 
     assert ran == {"isolated": True, "how": str(makers.find_maker(os.environ)[0]), "reaches": []}
     assert artifact.surroundings is not None
     assert artifact.surroundings.model_dump(mode="json") == ran
-    bill, signed_bill, log = statement["predicate"]["runDetails"]["byproducts"]
+    bill, signed_bill, log, listed = statement["predicate"]["runDetails"]["byproducts"]
     assert bill == {"name": "bom.cdx.json", "uri": artifact.bom.uri, "digest": {"sha256": artifact.bom.sha256}}
     assert signed_bill["name"] == "bom.dsse.json"
     assert log == {"name": "build.log", "uri": artifact.log.uri, "digest": {"sha256": artifact.log.sha256}}
+    assert listed["name"] == "files.json"
+
+
+def test_the_files_of_the_bundle_are_listed_in_what_the_provenance_names(artifact: Artifact, tmp_path: Path) -> None:
+    bundle = resources.store().get_file(artifact.bundle, tmp_path / "bundle.tar.gz")
+    key = resources.signer().public_key
+    bare = artifact.model_copy(update={"provenance": artifact.bom})
+    listed = file_lists.released_files(artifact, resources.store(), key)
+    assert listed == file_lists.released_files(bare, resources.store(), key) == list_files(bundle)
+    assert "appspec.yml" in {one.path for one in listed.files}
 
 
 def test_the_bill_of_materials_is_signed_as_what_the_bundle_is_made_of(artifact: Artifact) -> None:
     provenance = json.loads(base64.b64decode(kept(artifact.provenance)["payload"]))
-    _, named, _ = provenance["predicate"]["runDetails"]["byproducts"]
+    _, named, *_ = provenance["predicate"]["runDetails"]["byproducts"]
     envelope = resources.store().get_bytes(Blob(uri=named["uri"], sha256=named["digest"]["sha256"], size=0))
     statement = verified_statement(envelope, resources.signer().public_key)
     assert statement["predicateType"] == "https://cyclonedx.org/bom"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,11 +21,17 @@ from lazy_object_proxy import Proxy
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.adapters.aws import ec2
+from interlock.adapters.catalogue.catalogue import load_rules
+from interlock.adapters.hosts.fleet import Deployment, HostLook
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
+from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import AssetMissing, PolicyViolation, TransientError
+from interlock.domain.hosts import released_files
+from interlock.domain.hosts.commands import HostState
+from interlock.domain.hosts.released_files import Expected, Seen
 from interlock.domain.ledger import findings as ledger_findings
-from interlock.domain.ledger import interventions
+from interlock.domain.ledger import host_record, interventions
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.kinds import (
     EMERGENCY_STOP_DECLARED,
@@ -50,11 +56,11 @@ from interlock.stages.controls import reconcile_hosts, reconcile_ledger, reconci
 from interlock.stages.runtime import history, permits, resources
 from interlock.stages.runtime.catalogue import catalogue_digest
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
-from tests.deployments import served
+from tests.deployments import deploy, served
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
 from tests.running_task import asked_at_the_api
-from tests.sshd import DEPLOY_ROOT, make_release, sshd_fleet
+from tests.sshd import DEPLOY_ROOT, Fleet, SshdHost, make_release, sshd_fleet
 
 CHAIN = "release/" + "/".join(RUN)
 RUN_PATH = "/api/v2/dags/{}/dagRuns/{}".format(*RUN)
@@ -139,11 +145,19 @@ def witness(server: Settings, ledger: Ledger) -> Iterator[Ledger]:
 def run(signer: Signer, ledger: Ledger, witness: Ledger) -> Run:
     """Run a task's function as Airflow does."""
 
-    def runs(task: Any, *args: Any, run_id: str = "look-1", looked: datetime | None = None, **params: Any) -> Any:
+    def runs(
+        task: Any,
+        *args: Any,
+        run_id: str = "look-1",
+        looked: datetime | None = None,
+        due: datetime | None = None,
+        **params: Any,
+    ) -> Any:
         ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
         ti.dag_id, ti.task_id, ti.map_index = "reconcile", task.function.__name__, -1
         ti.try_number = 1
         known = asked_at_the_api(witness, ("reconcile", run_id), "olga" if params else None)
+        known.run_after = due or datetime.now(UTC)
         context: Any = {
             "ti": ti,
             "dag_run": known,
@@ -393,7 +407,7 @@ def test_a_chain_that_was_changed_is_found_in_the_installations(
 
 
 @pytest.fixture
-def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     """What the hosts of production say that they run."""
     from interlock.adapters.hosts import fleet as ssh_hosts
 
@@ -404,7 +418,14 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
             await admission.admit(target.address)
         return tuple(RunningRelease(host=one.address, release=runs[one.address]) for one in targets)
 
+    async def look_at_hosts(targets: list[Host], root: str, choose: Any, *, login: Any, admission: Any) -> Any:
+        running = await read_running(targets, root, login=login, admission=admission)
+        return {one.host: ssh_hosts.HostLook(HostState(one.release)) for one in running}
+
+    store = {"conn_type": "fs", "extra": {"path": str(tmp_path / "store")}}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{resources.ARTIFACTS.upper()}", json.dumps(store))
     monkeypatch.setattr(ssh_hosts, "read_running", read_running)
+    monkeypatch.setattr(ssh_hosts, "look_at_hosts", look_at_hosts)
     monkeypatch.setattr(resources, "login", lambda environment: None)
     monkeypatch.setattr(resources, "aws", lambda environment, kind: None)
     monkeypatch.setattr(resources, "balancer", lambda *_, **__: None)
@@ -446,6 +467,202 @@ def test_what_a_release_brought_is_what_a_host_runs(ledger: Ledger, run: Run, ho
     assert run(reconcile_hosts.check_hosts) == 0
     hosts[releases.host(1).address] = "1.0.0-0123456789ab"
     assert run(reconcile_hosts.check_hosts) == 1, "a host that somebody took back by hand"
+
+
+# --- the files of hosts
+
+
+class Shops:
+    """Three production hosts and a test host, all real, that run a release which the ledger knows."""
+
+    def __init__(self, fleet: Fleet, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.production, self.sandbox = fleet.machines[:3], fleet.machines[3]
+        self.fleet = fleet
+
+    def file(self, machine: SshdHost, name: str = "server.py") -> Path:
+        return machine.root / "releases" / self.deployment.release / name
+
+    def deploy(self, deployment: Deployment, *machines: SshdHost) -> None:
+        results = deploy(Fleet(machines, self.fleet.login, self.fleet.health_port), deployment)
+        assert [one.outcome for one in results] == ["deployed"] * len(machines)
+
+
+@pytest.fixture
+def shops(ledger: Ledger, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shops]:
+    """Hosts to which a release came and was closed, by their ledger."""
+    with sshd_fleet(tmp_path, 4) as fleet:
+        catalogue = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
+        file = catalogue / "services" / "bike-shop.yaml"
+        file.write_text(file.read_text().replace("deploy_root: srv/bike-shop", f"deploy_root: {DEPLOY_ROOT}"))
+        monkeypatch.setenv("INTERLOCK_CATALOGUE", str(catalogue))
+        store = ArtifactStore(Folder(tmp_path / "store"))
+        monkeypatch.setattr(resources, "store", lambda: store)
+        monkeypatch.setattr(resources, "login", lambda described: fleet.login)
+        monkeypatch.setattr(resources, "aws", lambda environment, kind: None)
+
+        def find_hosts(client: Any, tags: Mapping[str, str]) -> tuple[Host, ...]:
+            return fleet.hosts[3:] if "test" in tags.values() else fleet.hosts[:3]
+
+        monkeypatch.setattr(ec2, "find_hosts", find_hosts)
+        made = Shops(fleet, make_release(fleet, tmp_path, "1.1.0"))
+        made.deploy(made.deployment, *fleet.machines)
+        came(ledger, made, store)
+        yield made
+
+
+def came(ledger: Ledger, shops: Shops, store: ArtifactStore) -> None:
+    """Record that the release was built, and came to production, and that it ended."""
+    blob = store.put_file(shops.deployment.bundle, "bundle.tar.gz")
+    artifact = releases.artifact().model_copy(update={"bundle": blob})
+    record(ledger, "plan.made", releases.plan().to_xcom())
+    record(ledger, "artifact.built", artifact.to_xcom())
+    first, *others = shops.fleet.hosts[:3]
+    plan = releases.rollout(bundle=blob, waves=((first,), tuple(others)))
+    record(ledger, "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest})
+    results = tuple(
+        HostResult(
+            host=one.address,
+            instance_id=one.instance_id,
+            outcome="deployed",
+            before="1.0.0-0123456789ab",
+            after=plan.release,
+            seconds=1,
+        )
+        for one in plan.hosts
+    )
+    record(ledger, "wave.deployed", WaveReport(number=1, of=1, release=plan.release, results=results).to_xcom())
+
+
+def ended(ledger: Ledger) -> None:
+    told = {"run": "/".join(RUN), "service": "bike-shop", "version": "1.1.0", "change_type": "normal"}
+    record(ledger, "release.closed", releases.outcome().to_xcom())
+    record(ledger, RELEASE_ENDED, {**told, "outcome": "deployed"}, INSTALLATION)
+
+
+def told(ledger: Ledger, chain: str = INSTALLATION) -> list[dict[str, Any]]:
+    found = [one.payload for one in ledger.entries(chain, kind="finding")]
+    assert {one["found"] for one in found} <= {"file_changed"}, found
+    return [one["evidence"] for one in found]
+
+
+def test_code_that_was_changed_in_place_on_a_host_is_found_once_with_both_digests(
+    ledger: Ledger, run: Run, shops: Shops
+) -> None:
+    ended(ledger)
+    assert run(reconcile_hosts.check_hosts) == 0
+    server, machine = shops.file(shops.production[1]), shops.production[1]
+    before = server.read_bytes()
+    server.write_bytes(before.replace(b"ok", b"ko"))
+    assert run(reconcile_hosts.check_hosts) == 1
+    assert run(reconcile_hosts.check_hosts) == 0
+    (found,) = ledger.entries(INSTALLATION, kind="finding")
+    assert found.payload["evidence"] == {
+        "service": "bike-shop",
+        "environment": "production",
+        "host": machine.address,
+        "release": shops.deployment.release,
+        "path": "server.py",
+        "expected": f"SHA-256 {sha256_of(before)}",
+        "found": f"SHA-256 {sha256_of(server.read_bytes())}",
+        "chain": CHAIN,
+    }
+    assert found.payload["what"].endswith("Who changed it, and when, is not known.")
+    server.write_bytes(b"again otherwise")
+    assert run(reconcile_hosts.check_hosts) == 1, "another change is another finding"
+
+
+def test_what_was_changed_while_its_release_is_under_way_stops_that_release_and_is_not_found_again_after_it(
+    ledger: Ledger, run: Run, shops: Shops
+) -> None:
+    shops.file(shops.production[0]).unlink()
+    assert run(reconcile_hosts.check_hosts) == 1
+    assert [(one["path"], one["found"]) for one in told(ledger, CHAIN)] == [("server.py", "nothing")]
+    ended(ledger)
+    assert run(reconcile_hosts.check_hosts) == 0
+    assert told(ledger) == []
+
+
+def test_a_host_that_is_down_or_lies_keeps_no_other_from_being_compared(ledger: Ledger, run: Run, shops: Shops) -> None:
+    ended(ledger)
+    shops.production[0].turn_off()
+    shops.production[1].stop()
+    shops.production[1].limits = "exec yes;"
+    shops.production[1].start()
+    shops.file(shops.production[2]).write_text("evil")
+    assert run(reconcile_hosts.check_hosts) == 1
+    assert [one["host"] for one in told(ledger)] == [shops.production[2].address]
+
+
+def test_a_test_host_is_compared_too_and_stops_its_release_until_that_is_accepted(
+    ledger: Ledger, run: Run, shops: Shops
+) -> None:
+    shops.file(shops.sandbox).write_text("evil")
+    assert run(reconcile_hosts.check_hosts) == 1
+    assert [(one["environment"], one["host"]) for one in told(ledger, CHAIN)] == [("test", shops.sandbox.address)]
+    record(ledger, "acceptance.decided", releases.decision().to_xcom())
+    shops.file(shops.sandbox, "version").write_text("evil")
+    assert run(reconcile_hosts.check_hosts) == 1
+    assert [one["path"] for one in told(ledger)] == ["version"]
+
+
+def test_test_hosts_that_cannot_be_found_keep_no_production_host_from_being_compared(
+    ledger: Ledger, run: Run, shops: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_hosts(client: Any, tags: Mapping[str, str]) -> tuple[Host, ...]:
+        if "test" in tags.values():
+            raise TransientError("EC2 does not answer.")
+        return shops.fleet.hosts[:3]
+
+    monkeypatch.setattr(ec2, "find_hosts", find_hosts)
+    ended(ledger)
+    shops.file(shops.production[2]).write_text("evil")
+    assert run(reconcile_hosts.check_hosts) == 1
+
+
+def test_what_the_service_says_that_it_changes_itself_is_not_compared(
+    ledger: Ledger, run: Run, shops: Shops, tmp_path: Path
+) -> None:
+    file = tmp_path / "catalogue/services/bike-shop.yaml"
+    file.write_text(f"{file.read_text()}\nchanged_on_hosts: ['ver*']\n")
+    shops.file(shops.production[0], "version").write_text("1.1.0 as we like it")
+    assert run(reconcile_hosts.check_hosts) == 0
+
+
+def test_a_host_on_which_everything_differs_becomes_so_many_findings_and_no_more(
+    ledger: Ledger, run: Run, shops: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(ledger)
+    monkeypatch.setattr(host_record, "MAX_FILE_FINDINGS", 3)
+    for file in shops.file(shops.production[0], ".").rglob("*"):
+        if file.is_file():
+            file.write_text("evil")
+    assert run(reconcile_hosts.check_hosts) == 3
+    assert run(reconcile_hosts.check_hosts) == 0
+    assert len(told(ledger)) == 3
+
+
+def test_every_file_is_compared_within_a_day_although_a_look_compares_few(
+    ledger: Ledger, run: Run, shops: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(ledger)
+    monkeypatch.setattr(released_files, "MAX_FILES_PER_LOOK", 2)
+    shops.file(shops.production[1], "hooks/ApplicationStart.sh").write_text("evil")
+    start = datetime(2026, 11, 28, tzinfo=UTC)
+    every = load_rules(CATALOGUE)[0].findings.every
+    found = [run(reconcile_hosts.check_hosts, due=start + number * every) for number in range(5)]
+    assert sum(found) == 1, "nine files of two or one at a look are five looks"
+    assert [one["path"] for one in told(ledger)] == ["hooks/ApplicationStart.sh"]
+
+
+def test_while_a_release_is_on_its_way_what_it_puts_outside_of_its_folder_is_no_finding() -> None:
+    placed = Expected("/opt/shop", "/opt/shop", "file", "a" * 64, 1, placed=True)
+    inside = Expected("shop", "releases/x/shop", "file", "a" * 64, 1)
+    look = HostLook(HostState("x"), (placed, inside), {one.name: Seen("gone") for one in (placed, inside)})
+    found = reconcile_hosts.describe_files("production", "bike-shop", "10.0.0.1", look, {}, is_settled=False)
+    assert [one.evidence["path"] for one in found] == ["shop"]
+    settled = reconcile_hosts.describe_files("production", "bike-shop", "10.0.0.1", look, {}, is_settled=True)
+    assert [one.evidence["path"] for one in settled] == ["/opt/shop", "shop"]
 
 
 # --- telling people

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import subprocess
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from interlock.adapters.artifacts.bundle import list_files
+from interlock.adapters.hosts._session import look_at_host
+from interlock.domain.canonical import sha256_of
+from interlock.domain.hosts.released_files import Expected, anchors, differences, expected_files
 from tests.local_host import LocalHost, LocalRelease, make_local_release, tree_of
 
 NOISE = {"noise": random.Random(1).randbytes(300_000).hex()}
@@ -61,6 +66,29 @@ def test_releases_go_to_a_host_with_busybox_and_back(busybox: LocalHost) -> None
     result = busybox.back_out(old)
     assert (result.outcome, result.error, busybox.current) == ("backed_out", "", old.contents.release)
     assert tree_of(busybox.www) == {"version": "1.0.0", "leaves": "x", "theirs": "theirs", "deep/er": ""}
+
+
+def test_the_files_of_a_host_with_busybox_are_looked_at(busybox: LocalHost) -> None:
+    odd = "web/system-getty\\x2d1.service"
+    new = make_local_release(busybox.folder, "1.0.0", {**NOISE, odd: "x", "now": "-> noise", "gone": "z"}, "")
+    assert busybox.deploy(new).outcome == "deployed"
+    name = new.contents.release
+    expected = [*anchors(name), *expected_files(list_files(new.bundle), name)]
+
+    async def choose(release: str) -> list[Expected]:
+        return expected
+
+    def differ() -> dict[str, str]:
+        seen = asyncio.run(look_at_host(busybox, "localhost", str(busybox.root), choose))
+        assert len(seen.seen) == len(expected)
+        return {one.expected.path: one.seen.in_words for one in differences(seen.asked, seen.seen)}
+
+    assert differ() == {}
+    folder = busybox.root / "current"
+    (folder / odd).write_text("y")
+    (folder / "gone").unlink()
+    (folder / "noise").write_bytes(b"x" * 2_000_000)
+    assert differ() == {odd: f"SHA-256 {sha256_of(b'y')}", "gone": "nothing", "noise": "a larger file"}
 
 
 def without_its_own_tools(host: LocalHost) -> None:

@@ -263,3 +263,40 @@ def test_two_sources_of_one_file_are_refused_when_the_bundle_is_built(tmp_path: 
         BuildFailed, match=r"one/shop\.conf and two/shop\.conf have the same destination /etc/shop/shop\.conf"
     ):
         bundle.check(tmp_path)
+
+
+# --- the list of its files
+
+
+def test_every_file_and_link_of_a_bundle_is_listed_with_its_digest(folder: Path, tmp_path: Path) -> None:
+    (folder / "app" / "current").symlink_to("../scripts/start.sh")
+    (folder / "app" / "two\nlines").write_text("")
+    (folder / os.fsdecode(b"app/\xff")).write_text("")
+    listed = bundle.list_files(packed(folder, tmp_path))
+    told = {one.path: (one.sha256, one.size) for one in listed.files}
+    names = ("appspec.yml", "scripts/start.sh", "app/shop.py", "app/n\u00e4me")
+    there = {name: (folder / name).read_bytes() for name in names}
+    assert told == {name: (sha256_of(content), len(content)) for name, content in there.items()}
+    assert listed.links == {"app/current": "../scripts/start.sh"}
+    assert (listed.placed, listed.unlisted) == ({}, 2)
+
+
+def test_where_the_appspec_has_files_copied_is_listed_unless_what_stands_there_stays(
+    folder: Path, tmp_path: Path
+) -> None:
+    files = "files:\n  - {source: app, destination: /opt/shop}\n  - {source: scripts/start.sh, destination: /usr/bin}\n"
+    (folder / "appspec.yml").write_text(APPSPEC + files)
+    placed = {
+        "/opt/shop/shop.py": "app/shop.py",
+        "/opt/shop/n\u00e4me": "app/n\u00e4me",
+        "/usr/bin/start.sh": "scripts/start.sh",
+    }
+    assert bundle.list_files(packed(folder, tmp_path)).placed == placed
+    (folder / "appspec.yml").write_text(f"{APPSPEC}{files}file_exists_behavior: RETAIN\n")
+    assert bundle.list_files(packed(folder, tmp_path)).placed == {}
+
+
+def test_what_is_no_bundle_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "bundle.tar.gz").write_bytes(gzip.compress(b"x" * 2000))
+    with pytest.raises(DigestMismatch, match="not a bundle that Interlock packed"):
+        bundle.list_files(tmp_path / "bundle.tar.gz")

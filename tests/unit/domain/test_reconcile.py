@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock.domain.hosts.released_files import Difference, Expected, Seen
 from interlock.domain.ledger import airflow_record, host_record
 from interlock.domain.ledger import findings as ledger_findings
 from interlock.domain.ledger import runs as ledger_runs
@@ -281,6 +282,52 @@ def test_a_release_that_found_a_host_so_is_not_blamed_for_it() -> None:
     assert host_record.ran_before(entries, HOST, OLD)
     assert not host_record.ran_before(entries, HOST, "9.9.9-deadbeef")
     assert host_record.ran_before([], HOST, "9.9.9-deadbeef")
+
+
+def file_findings(*paths: str, found: str = "b" * 64, release: str = NEW) -> list[Finding]:
+    differ = [
+        Difference(Expected(path, f"releases/{release}/{path}", "file", "a" * 64), Seen("file", found))
+        for path in paths
+    ]
+    return [
+        *host_record.check_files(
+            service="bike-shop",
+            environment="production",
+            host=HOST,
+            release=release,
+            found=differ,
+            about={"chain": CHAIN},
+        )
+    ]
+
+
+def recorded(findings: list[Finding]) -> list[Entry]:
+    return chain(*(("finding", one.payload) for one in findings))
+
+
+def test_a_file_that_differs_is_a_finding_that_says_what_is_known_and_accuses_nobody() -> None:
+    (found,) = file_findings("shop.py")
+    assert found.what == (
+        f"{HOST} of production runs {NEW} of bike-shop. At shop.py it has SHA-256 {'b' * 64}; released was SHA-256 "
+        f"{'a' * 64}. Who changed it, and when, is not known."
+    )
+
+
+def test_a_file_that_differs_is_found_once_in_whichever_chain_and_again_with_other_contents() -> None:
+    found = file_findings("shop.py", "other.py")
+    assert host_record.new_file_findings(found, recorded(found[:1])) == found[1:]
+    assert host_record.new_file_findings(found, recorded(found)) == []
+    again = file_findings("shop.py", found="c" * 64)
+    assert host_record.new_file_findings(again, recorded(found)) == again
+
+
+def test_one_release_on_one_host_has_so_many_findings_about_files_and_no_more() -> None:
+    found = file_findings(*(f"{number}.py" for number in range(30)))
+    new = host_record.new_file_findings(found, [])
+    assert len(new) == host_record.MAX_FILE_FINDINGS
+    assert host_record.new_file_findings(found, recorded(new)) == []
+    other = file_findings("shop.py", release=OLD)
+    assert host_record.new_file_findings(other, recorded(new)) == other
 
 
 # --- findings

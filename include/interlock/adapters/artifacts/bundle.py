@@ -7,6 +7,7 @@ only content counts. Unpacking trusts nothing of it.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import shutil
 import stat
@@ -14,12 +15,13 @@ import tarfile
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from interlock.domain.errors import BuildFailed, DigestMismatch
-from interlock.domain.hosts.appspec import APPSPEC, AppSpec, parse_appspec, refuse_two_sources
+from interlock.domain.hosts.appspec import APPSPEC, AppSpec, FileExists, parse_appspec, refuse_two_sources
+from interlock.domain.hosts.released_files import ReleasedFile, ReleasedFiles, can_be_asked
 
 SIZE_CAP = 4 * 1024 * 1024 * 1024
 """Bytes that a bundle may have when it is unpacked."""
@@ -89,6 +91,56 @@ def unpack(bundle: Path, folder: Path) -> None:
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
             raise _distrust(bundle, str(error)) from error
         os.replace(contents, folder)
+
+
+def list_files(bundle: Path) -> ReleasedFiles:
+    """List what a bundle consists of, with digests, and where its AppSpec has it copied to.
+
+    Files that the AppSpec places are not listed if what stands there already is retained.
+    """
+    files: dict[str, ReleasedFile] = {}
+    links: dict[str, str] = {}
+    appspec, unlisted = "", 0
+    try:
+        with (
+            gzip.open(bundle, "rb") as zipped,
+            tarfile.open(fileobj=_metered(zipped), mode="r:") as archive,
+        ):
+            for member in archive:
+                if member.isdir():
+                    continue
+                if not can_be_asked(member.name) or not can_be_asked(member.linkname):
+                    unlisted += 1
+                elif member.issym():
+                    links[member.name] = member.linkname
+                elif source := archive.extractfile(member):
+                    digest, start = _digest_of(source)
+                    files[member.name] = ReleasedFile(path=member.name, sha256=digest, size=member.size)
+                    appspec = start.decode() if member.name == APPSPEC else appspec
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+        raise _distrust(bundle, str(error)) from error
+    return ReleasedFiles(
+        files=tuple(files.values()),
+        links=links,
+        placed=_placed(parse_appspec(appspec, installed=True), [*files, *links]),
+        unlisted=unlisted,
+    )
+
+
+def _digest_of(source: IO[bytes]) -> tuple[str, bytes]:
+    """Return the digest of a file, and its beginning."""
+    start = chunk = source.read(_READ_CAP)
+    digest = hashlib.sha256(chunk)
+    while chunk := source.read(_READ_CAP):
+        digest.update(chunk)
+    return digest.hexdigest(), start
+
+
+def _placed(spec: AppSpec, names: Iterable[str]) -> dict[str, str]:
+    if spec.file_exists_behavior is FileExists.RETAIN:
+        return {}
+    found = ((mapping.target(name), name) for name in names for mapping in spec.files)
+    return {target: name for target, name in found if target is not None}
 
 
 def _real_name(folder: Path, location: str) -> str:
@@ -215,6 +267,10 @@ def _place(bundle: Path, member: tarfile.TarInfo, contents: Path) -> Path:
     if target.is_symlink() or (member.isdir() and target.is_file()):
         raise _distrust(bundle, f"{member.name!r} is contained twice")
     return target
+
+
+def _metered(zipped: gzip.GzipFile) -> Any:
+    return _Meter(zipped)
 
 
 class _Meter:

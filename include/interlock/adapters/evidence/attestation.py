@@ -6,7 +6,7 @@ A statement is plain JSON; :mod:`.signing` puts it into a signed envelope.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,8 @@ RELEASE = "https://in-toto.io/attestation/release/v0.1"
 VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
 SIGNED_BOM = "bom.dsse.json"
 """What the signed bill of materials is called among what a build left, in its provenance."""
+FILE_LIST = "files.json"
+"""What the list of the bundle's files with their digests is called there."""
 BUILD_TYPE = "urn:interlock:build:v1"
 """A clean clone of one commit, built by the service's own tool with a whitelisted environment, packed as a bundle."""
 BUILDER = "urn:interlock:builder"
@@ -96,6 +98,13 @@ def provenance_statement(
         ],
     }
     return statement({name: artifact.sha256}, PROVENANCE, {"buildDefinition": definition, "runDetails": details})
+
+
+def named_byproducts(statement: Mapping[str, Any], name: str) -> Iterator[Blob]:
+    """Yield what a build left by a name, by its provenance, which does not say how large it is."""
+    for left in statement["predicate"]["runDetails"]["byproducts"]:
+        if left["name"] == name:
+            yield Blob(uri=left["uri"], sha256=left["digest"]["sha256"], size=0)
 
 
 def bom_statement(*, artifact: Blob, name: str, bom: bytes) -> dict[str, Any]:

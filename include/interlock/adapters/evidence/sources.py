@@ -240,7 +240,8 @@ def _attestations(
     with suppress(AssetMissing, DigestMismatch, RequestRefused):  # the verifier misses it, and says so
         provenance = store.get_bytes(artifact.provenance)
         yield "provenance", provenance
-        for bill in _left(provenance, attestation.SIGNED_BOM):
+        said = json.loads(base64.b64decode(json.loads(provenance)["payload"]))
+        for bill in attestation.named_byproducts(said, attestation.SIGNED_BOM):
             yield "bom", store.get_bytes(bill)
     if report := _last(entries, QUALITY_JUDGED, QualityReport):
         judged = attestation.test_result_statement(
@@ -260,14 +261,6 @@ def _attestations(
         plan=plan, name=name, outcome=outcome, verified=closed, inputs=(artifact.provenance,)
     )
     yield "verification-summary", signer.envelope(summary)
-
-
-def _left(provenance: bytes, name: str) -> Iterator[Blob]:
-    """Yield what the build left by a name, by its provenance, which does not say how large it is."""
-    statement = json.loads(base64.b64decode(json.loads(provenance)["payload"]))
-    for left in statement["predicate"]["runDetails"]["byproducts"]:
-        if left["name"] == name:
-            yield Blob(uri=left["uri"], sha256=left["digest"]["sha256"], size=0)
 
 
 def _payload(entries: Sequence[Entry], kind: str) -> dict[str, Any]:

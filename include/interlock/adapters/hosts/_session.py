@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from time import monotonic
@@ -27,6 +27,7 @@ from interlock.domain.hosts.commands import (
     ask_command,
     event_seconds,
     longest,
+    look_command,
     named,
     parse_state,
     placing_seconds,
@@ -34,6 +35,7 @@ from interlock.domain.hosts.commands import (
     session_command,
     spec_lines,
 )
+from interlock.domain.hosts.released_files import Expected, Seen, parse_answer, questions
 from interlock.domain.permits.fencing import LOST_RULE
 
 from ._parcel import Parcel
@@ -42,14 +44,13 @@ from .transport import Connection, Program, Transport
 log = logging.getLogger(__name__)
 
 _MIN_BYTES_PER_SECOND = 64 * 1024  # bytes per second below which a transfer is given up
+_MIN_BYTES_READ_PER_SECOND = 4 * 1024 * 1024  # the same of files that a host is asked about
 _ANSWER_TIMEOUT_SECONDS = 60.0
 _MAX_QUOTED_CHARACTERS = 2000
 _GOODBYE_SECONDS = 5.0
 _HOLDS_SECONDS = 120
 """Validity of the answer that a host may be changed: the host accepts the command within it. SSM may need a minute."""
-_NOISE_LIMIT = 16 * 1024 * 1024  # bytes of unexpected output of one run
-_QUOTED = 500
-_AT_LOGIN = "~/.bashrc, ~/.zshenv, ~/.ssh/rc, /etc/bash.bashrc or the ForceCommand of sshd"
+_ANSWER_LIMIT = 64 * 1024 * 1024  # of one answer: the longest is the list of a large release's files
 _NOISE_LIMIT = 16 * 1024 * 1024  # bytes of unexpected output of one run
 _QUOTED = 500
 _AT_LOGIN = "~/.bashrc, ~/.zshenv, ~/.ssh/rc, /etc/bash.bashrc or the ForceCommand of sshd"
@@ -129,6 +130,51 @@ async def ask_host(
     if answer.word != "done":
         raise _refusal(address, answer)
     return parse_state(answer.lines, answer.current)
+
+
+@dataclass(frozen=True, slots=True)
+class HostLook:
+    """What a host says without being locked: what is current, and what stands where it was asked about.
+
+    :param asked: the files that it was asked about; ``seen``: its answers, by name.
+    """
+
+    state: HostState
+    asked: tuple[Expected, ...] = ()
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+
+
+async def look_at_host(
+    transport: Transport, address: str, deploy_root: str, choose: Callable[[str], Awaitable[Sequence[Expected]]]
+) -> HostLook:
+    """Ask a host what is current, and about files of it, over one connection and without locking it.
+
+    :param choose: returns the files to ask about, by the release that is current.
+    """
+    command = look_command(program(), root_on(deploy_root, address))
+    async with transport.opened(address) as connection, _started(connection, address, command) as channel:
+        answer = await channel.answer(_ANSWER_TIMEOUT_SECONDS)
+        if answer.word != "done":
+            raise _refusal(address, answer)
+        state = parse_state(answer.lines, answer.current)
+        asked = tuple(await choose(state.current)) if state.current else ()
+        seen: dict[str, Seen] = {}
+        until = monotonic() + _ANSWER_TIMEOUT_SECONDS + sum(one.size for one in asked) / _MIN_BYTES_READ_PER_SECOND
+        for question in questions(asked):
+            await channel.send(question.lines)
+            answer = await channel.answer(max(0.0, until - monotonic()))
+            if answer.word != "done":
+                raise _refusal(address, answer)
+            try:
+                seen |= parse_answer(answer.lines, question)
+            except ValueError as error:
+                raise DeployError(
+                    f"{address} was asked about files of {state.current}, and {error}.",
+                    rule="a host's answer is read for certain, or not at all",
+                    who="the operators of the host",
+                    next_step="see what sha256sum, find and readlink are on the host",
+                ) from error
+    return HostLook(state, asked, seen)
 
 
 class HostSession:
@@ -396,6 +442,7 @@ class _Channel:
     async def answer(self, limit: float) -> _Answer:
         """Read until the end of an answer; who has not said a word of it soon is not the program."""
         lines: list[str] = []
+        length = 0
         until = asyncio.get_running_loop().time() + limit
         try:
             async with asyncio.timeout(limit if self._lines.has_begun else _ANSWER_TIMEOUT_SECONDS) as patience:
@@ -408,6 +455,9 @@ class _Channel:
                     if word == "step" and self._watch:
                         self._watch.begin(rest)
                     lines.append(line)
+                    length += len(self._mark) + len(line)
+                    if length > _ANSWER_LIMIT:
+                        raise self._endless()
                 said = await self._program.said(_QUOTED)
         except OSError as error:  # also when it took too long
             raise (self._lost() if self._lines.has_begun else self._mute(b"")) from error
@@ -458,6 +508,14 @@ class _Channel:
             rule="unexpected output of a host is skipped up to a limit",
             who="the operators of the host",
             next_step=f"check what is printed at login in {_AT_LOGIN}, and limit it to terminals",
+        )
+
+    def _endless(self) -> HostUnreachable:
+        return HostUnreachable(
+            f"{self.address} gave an answer of more than {_ANSWER_LIMIT >> 20} MiB, and it was not read to its end.",
+            rule="a host's answer is read up to a limit",
+            who="the operators of the host",
+            next_step="find out what answers there: the program that Interlock runs on hosts says less",
         )
 
 

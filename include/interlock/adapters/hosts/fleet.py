@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tarfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,14 +14,15 @@ from pathlib import Path
 from interlock.adapters.aws.load_balancer import Balancer
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.catalogue import Health
-from interlock.domain.errors import DeployError, DigestMismatch, HostUnreachable
+from interlock.domain.errors import DeployError, DigestMismatch, HostUnreachable, PolicyViolation
 from interlock.domain.hosts.appspec import APPSPEC, AppSpec, parse_appspec
 from interlock.domain.hosts.commands import Contents, HostState, Site
+from interlock.domain.hosts.released_files import Expected
 from interlock.domain.records import BackOutPlan, Host, HostResult, RunningRelease, Strategy
 from interlock.domain.rollout.pace import Pace
 
 from ._parcel import Parcel
-from ._session import ask_host
+from ._session import HostLook, ask_host, look_at_host
 from ._visit import Delivery, Probe, StopFailure, Visit, VisitContext, visit_all, visit_at_pace
 from .ssh import SshLogin, SshTransport, ssh_login
 from .ssm import SsmLogin, SsmTransport
@@ -31,12 +32,14 @@ __all__ = [
     "CONCURRENCY",
     "Deployment",
     "HostLogin",
+    "HostLook",
     "Site",
     "SshLogin",
     "SsmLogin",
     "back_out_hosts",
     "deploy_hosts",
     "has_releases",
+    "look_at_hosts",
     "read_running",
     "restart_hosts",
     "ssh_login",
@@ -177,6 +180,36 @@ async def read_running(
     """Return which releases hosts run; HostUnreachable names the hosts that do not report it."""
     states = await _ask_all(hosts, deploy_root, {}, _transport(login, admission, hosts), concurrency)
     return tuple(state.running(host.address) for host, state in zip(hosts, states, strict=True))
+
+
+async def look_at_hosts(
+    hosts: Sequence[Host],
+    deploy_root: str,
+    choose: Callable[[str, str], Awaitable[Sequence[Expected]]],
+    *,
+    login: HostLogin,
+    admission: Admission,
+    concurrency: int = CONCURRENCY,
+) -> dict[str, HostLook | Exception]:
+    """Ask hosts what they run, and about files of it; by address, what each says, or why it cannot be asked.
+
+    :param choose: returns the files to ask about, by a host's address and the release that it runs.
+    :raises PolicyViolation: the admission does not let us.
+    """
+    transport = _transport(login, admission, hosts)
+    slots = asyncio.Semaphore(concurrency)
+
+    async def look(host: Host) -> HostLook | Exception:
+        async with slots:
+            try:
+                return await look_at_host(transport, host.address, deploy_root, partial(choose, host.address))
+            except PolicyViolation:
+                raise
+            except Exception as error:  # one host's surprise must not hide the others
+                return error
+
+    answers = await asyncio.gather(*map(look, hosts))
+    return {host.address: answer for host, answer in zip(hosts, answers, strict=True)}
 
 
 async def has_releases(

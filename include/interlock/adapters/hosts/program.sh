@@ -3,6 +3,8 @@
 # the mark that each line of an answer begins with.
 #
 #   ask ROOT RELEASE...       say what is current, without a lock
+#   look ROOT                 the same, and then, line by line, without a lock, and nothing is written:
+#     files LARGEST COUNT     COUNT names follow, one a line, from ROOT or from /: say of each what stands there
 #   session ROOT SERVICE ENVIRONMENT DEPLOYMENT TOKEN PATIENCE RELEASE SHA256 SIZE META
 #                             lock the host, say what is current, and then do, line by line:
 #     until SECONDS             the next command is refused after that, by this host's uptime; there is no answer
@@ -95,6 +97,54 @@ ask() {
     look
     describe_each "$now" "$@"
     ended done
+}
+
+look_at() { # ROOT
+    ask "$1"
+    while IFS= read -r line; do
+        case $line in
+            "files "*) files ${line#* } ;;
+            *) break ;;
+        esac
+    done
+}
+
+files() { # LARGEST COUNT: a file with more bytes than LARGEST is not read, for it may have been made endless
+    largest=$1 count=$2 number=0
+    set --
+    while [ "$number" -lt "$count" ]; do
+        IFS= read -r name || exit
+        number=$((number + 1))
+        if [ -h "$name" ]; then
+            target=$(readlink "$name" && echo .)
+            target=${target%"$newline."}
+            # A name may have ends of lines in it, but no link of a release leads there.
+            case $target in *"$newline"*) answer "other $number" ;; *) answer "link $number $target" ;; esac
+        elif [ -d "$name" ]; then
+            answer "folder $number"
+        elif [ ! -e "$name" ]; then
+            if is_gone "$name"; then answer "gone $number"; else answer "hidden $number"; fi
+        elif [ ! -f "$name" ]; then
+            answer "other $number"
+        elif [ ! -r "$name" ]; then
+            answer "hidden $number"
+        else
+            set -- "$@" "$name"
+        fi
+    done
+    [ $# = 0 ] || {
+        find "$@" -maxdepth 0 -type f -size "-$((largest + 1))c" -exec sha256sum '{}' + | sed 's/^/sum /'
+        find "$@" -maxdepth 0 -type f -size "+${largest}c" | sed 's/^/large /'
+    } 2>/dev/null | while IFS= read -r line; do answer "$line"; done
+    ended done
+}
+
+is_gone() { # NAME: nothing stands there, and not only nothing that the login may see
+    above=$1
+    while [ "$above" != "${above%/*}" ]; do
+        above=${above%/*}
+        [ ! -e "${above:-/}" ] || { [ ! -d "${above:-/}" ] || [ -x "${above:-/}" ]; return; }
+    done
 }
 
 session() {
@@ -1042,5 +1092,6 @@ exec 8>&1 >/dev/null
 verb=$1 && shift
 case $verb in
     ask) ask "$@" ;;
+    look) look_at "$@" ;;
     session) session "$@" ;;
 esac

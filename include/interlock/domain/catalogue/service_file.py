@@ -396,6 +396,11 @@ class Service(Model):
     health: Health
     smoke: tuple[SmokeCheck, ...] = Field(min_length=1)
     environments: dict[Identifier, Environment]
+    changed_on_hosts: tuple[RelativePath, ...] = Field(
+        (),
+        description="Globs of files of the bundle that its own hooks or program change on a host; reconcile does not "
+        "compare them with the bundle",
+    )
     functional_approvers: People = Field(
         min_length=1, description="People who can accept a release; one acceptance is enough"
     )

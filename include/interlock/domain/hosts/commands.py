@@ -103,6 +103,11 @@ def ask_command(program: str, deploy_root: str, releases: Iterable[str | None] =
     return _command(program, "ask", deploy_root, *(named(release) for release in releases if release))
 
 
+def look_command(program: str, deploy_root: str) -> str:
+    """Return the command that asks what is current and then answers questions about files, without locking anything."""
+    return _command(program, "look", deploy_root)
+
+
 def session_command(
     program: str, address: str, site: Site, contents: Contents | str | None, *, patience: int, token: int, visit: str
 ) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from interlock.domain.hosts.released_files import Difference
 from interlock.domain.records import RolloutPlan
 
 from .chain import Entry
@@ -84,6 +86,61 @@ def check_host(
                 "chain": source,
             },
         )
+
+
+MAX_FILE_FINDINGS = 20
+"""So many files of one release on one host become findings at most: a host may say that all of them differ."""
+
+
+def check_files(
+    *, service: str, environment: str, host: str, release: str, found: Iterable[Difference], about: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Yield a finding for each file that a host has otherwise than it was released.
+
+    :param about: what else is evidence: the chain that says what the host runs.
+    """
+    for one in found:
+        expected, seen = one.expected.in_words, one.seen.in_words
+        yield Finding(
+            kind="file_changed",
+            what=f"{host} of {environment} runs {release} of {service}. At {one.expected.path} it has {seen}; released "
+            f"was {expected}. Who changed it, and when, is not known.",
+            evidence={
+                "service": service,
+                "environment": environment,
+                "host": host,
+                "release": release,
+                "path": one.expected.path,
+                "expected": expected,
+                "found": seen,
+                **about,
+            },
+        )
+
+
+def new_file_findings(found: Iterable[Finding], known: Iterable[Entry]) -> list[Finding]:
+    """Return the findings about files that are in no chain yet, up to a number for each release on each host.
+
+    :param known: the findings that are recorded, in whichever chain.
+    """
+    recorded = [one.payload["evidence"] for one in known if one.payload.get("found") == "file_changed"]
+    told = {_name(one) for one in recorded}
+    counts = Counter(_place(one) for one in recorded)
+    new: list[Finding] = []
+    for finding in found:
+        place = _place(finding.evidence)
+        if _name(finding.evidence) not in told and counts[place] < MAX_FILE_FINDINGS:
+            counts[place] += 1
+            new.append(finding)
+    return new
+
+
+def _place(evidence: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(evidence.get(name) for name in ("service", "environment", "host", "release"))
+
+
+def _name(evidence: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (*_place(evidence), *(evidence.get(name) for name in ("path", "expected", "found")))
 
 
 def ran_before(entries: Iterable[Entry], host: str, runs: str | None) -> bool:

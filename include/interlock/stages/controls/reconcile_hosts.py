@@ -1,4 +1,4 @@
-"""The Dag ``reconcile``: compares what hosts run with what the ledger says.
+"""The Dag ``reconcile``: compares what hosts run, and the files of it, with what the ledger says.
 
 Hosts are read before the ledger: what a release does is in the ledger before a host shows it.
 """
@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import TriggerRule
@@ -19,7 +20,8 @@ from interlock.adapters.permits.issuer import Admission
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Environment, Service
 from interlock.domain.dag_names import dags_of_service
-from interlock.domain.errors import AlreadyRecorded, DeployError, LedgerBroken
+from interlock.domain.errors import AlreadyRecorded, LedgerBroken
+from interlock.domain.hosts.released_files import differences
 from interlock.domain.ledger import host_record
 from interlock.domain.ledger import runs as ledger_runs
 from interlock.domain.ledger.chain import INSTALLATION, Entry
@@ -35,9 +37,11 @@ from interlock.stages.runtime.taskflow import stage_task
 from interlock.stages.strategies import fleets as hosts_of
 
 from .findings import record_findings
+from .reconcile_files import FileLists, new_findings, note_unread, sandbox_chain
 from .watched_releases import WATCH_WITHOUT_END, ends_of_releases
 
 if TYPE_CHECKING:
+    from interlock.adapters.hosts.fleet import HostLook
     from interlock.adapters.ledger.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -58,84 +62,151 @@ class RecordedReleases(NamedTuple):
     chain: str
 
 
-Runs = dict[tuple[str, str], str | None]
-"""Service and host's address: the release that the host says it runs."""
+Looks = dict[tuple[str, str], "HostLook"]
+"""Service and host's address: what the host says of itself."""
 Records = dict[tuple[str, str], RecordedReleases]
 
 
 @stage_task(task_display_name="Compare hosts with the ledger", trigger_rule=TriggerRule.ALL_DONE)
 def check_hosts() -> int:
-    """Ask every host outside of the sandboxes which release it runs, and compare the answer with the ledger.
+    """Ask every host which release it runs, and for digests of some of its files; compare both with the ledger.
 
-    A host that no release has changed yet is recorded once as a baseline. Each later change without a permit is a
-    finding. A host that does not answer is not a finding. Returns the number of new findings.
+    A production host that no release has changed yet is recorded once as a baseline. Each later change without a permit
+    is a finding. So is a file that is not as it was released, also on a test host. Every file is compared at least once
+    a day. A host that does not answer is not a finding. Returns the number of new findings.
     """
     services = load_catalogue(catalogue_folder()).services.values()
     found: list[Finding] = []
-    for environment in sorted({name for one in services for name in one.environments} - SANDBOXES):
-        fleets = [
-            Fleet(one, described, hosts_of.every_host(described))
-            for one in services
-            if (described := one.environments.get(environment))
-        ]
-        if any(fleet.hosts for fleet in fleets):
-            found += _compare_fleets(environment, fleets)
     with resources.ledger() as ledger:
-        return record_findings(ledger, found)
+        lists = FileLists(ledger)
+        for environment in sorted({name for one in services for name in one.environments} - SANDBOXES):
+            fleets = [
+                Fleet(one, described, hosts_of.every_host(described))
+                for one in services
+                if (described := one.environments.get(environment))
+            ]
+            if any(fleet.hosts for fleet in fleets):
+                found += _compare_fleets(environment, fleets, lists)
+        new = record_findings(ledger, found)
+        return new + record_findings(ledger, _compare_sandboxes(ledger, services, lists))
 
 
-def _compare_fleets(environment: str, fleets: Sequence[Fleet]) -> Iterator[Finding]:
-    """Yield the hosts of an environment that run what the ledger knew neither before nor after they were asked."""
+def _compare_fleets(environment: str, fleets: Sequence[Fleet], lists: FileLists) -> Iterator[Finding]:
+    """Yield what hosts of an environment have that the ledger knew neither before nor after they were asked."""
     before = _read_records(environment, fleets)
-    runs = _ask_fleets(environment, fleets)
+    looks = _ask_fleets(environment, fleets, lists)
     after = _read_records(environment, fleets)
-    for (service, host), release in runs.items():
-        place = (service, host)
+    for (service, host), look in looks.items():
+        place, release = (service, host), look.state.current
         if place not in after:
             _record_baseline(environment, service, host, release)
             continue
         allowed = after[place].allowed | (before[place].allowed if place in before else frozenset())
-        for finding in host_record.check_host(
-            service=service,
-            environment=environment,
-            host=host,
-            runs=release,
-            allowed=allowed,
-            source=after[place].chain,
-        ):
-            yield finding.model_copy(update={"chain": _find_chain(service, host, release)})
+        found = [
+            *host_record.check_host(
+                service=service,
+                environment=environment,
+                host=host,
+                runs=release,
+                allowed=allowed,
+                source=after[place].chain,
+            )
+        ]
+        if release is not None and release in allowed:
+            found += _compare_files(environment, service, host, look, {"chain": after[place].chain}, len(allowed) == 1)
+        if found:
+            chain = _find_chain(service, host, release)
+            yield from (finding.model_copy(update={"chain": chain}) for finding in found)
 
 
-def _ask_fleets(environment: str, fleets: Sequence[Fleet]) -> Runs:
+def _compare_files(
+    environment: str, service: str, host: str, look: HostLook, about: Mapping[str, str], is_settled: bool
+) -> list[Finding]:
+    """Return what is new of :func:`describe_files`."""
+    note_unread(host, look)
+    found = describe_files(environment, service, host, look, about, is_settled=is_settled)
+    with resources.ledger() as ledger:
+        return new_findings(ledger, service, found)
+
+
+def describe_files(
+    environment: str, service: str, host: str, look: HostLook, about: Mapping[str, str], *, is_settled: bool
+) -> list[Finding]:
+    """Return a finding for each file of a host that is not as it was released.
+
+    :param is_settled: no release is on its way there, which would put files in their places outside of its folder.
+    """
+    differ = [one for one in differences(look.asked, look.seen) if is_settled or not one.expected.placed]
+    release = str(look.state.current)
+    return [
+        *host_record.check_files(
+            service=service, environment=environment, host=host, release=release, found=differ, about=about
+        )
+    ]
+
+
+def _compare_sandboxes(ledger: Ledger, services: Collection[Service], lists: FileLists) -> Iterator[Finding]:
+    """Yield the files of test hosts that are not as the release was built that a host runs.
+
+    Which release that is does not matter: a sandbox needs no permit to be changed.
+    """
+    ends = ends_of_releases(ledger)
+    for environment in sorted(SANDBOXES):
+        fleets = [*_reachable_fleets(environment, services)]
+        looks = _ask_fleets(environment, fleets, lists) if any(fleet.hosts for fleet in fleets) else {}
+        for (service, host), look in looks.items():
+            release = look.state.current
+            built = lists.built(service, release) if release is not None else None
+            if built is not None:
+                chain = sandbox_chain(ledger, built, ends)
+                found = _compare_files(environment, service, host, look, {"built_by": built.chain}, is_settled=False)
+                yield from (finding.model_copy(update={"chain": chain}) for finding in found)
+
+
+def _reachable_fleets(environment: str, services: Collection[Service]) -> Iterator[Fleet]:
+    """Yield the fleets of a sandbox whose hosts can be found: what is wrong with one team's hides no other's."""
+    for service in services:
+        try:
+            described = service.environments[environment]
+            hosts = hosts_of.every_host(described)
+            resources.login(described)
+        except Exception as error:
+            log.warning("Hosts of %s in %s cannot be compared: %s", service.name, environment, error)
+        else:
+            yield Fleet(service, described, hosts)
+
+
+def _ask_fleets(environment: str, fleets: Sequence[Fleet], lists: FileLists) -> Looks:
     hosts = [host for fleet in fleets for host in fleet.hosts]
     digest = sha256_of({fleet.service.name: catalogue_digest(fleet.service.name) for fleet in fleets})
     logins = [resources.login(fleet.described) for fleet in fleets]
 
-    async def ask_all(admission: Admission) -> Runs:
-        asked = (_ask_fleet(fleet, login, admission) for fleet, login in zip(fleets, logins, strict=True))
-        return {place: release for fleet in await asyncio.gather(*asked) for place, release in fleet.items()}
+    async def ask_all(admission: Admission) -> Looks:
+        asked = (_ask_fleet(fleet, login, admission, lists) for fleet, login in zip(fleets, logins, strict=True))
+        return {place: look for fleet in await asyncio.gather(*asked) for place, look in fleet.items()}
 
     with permits.admission_to_watch(environment, hosts, digest) as admission:
-        return asyncio.run(ask_all(admission))
+        looks = asyncio.run(ask_all(admission))
+    lists.forget()
+    return looks
 
 
-async def _ask_fleet(fleet: Fleet, login: Any, admission: Admission) -> Runs:
-    """Ask the hosts of one service; if one of them cannot be asked, the others are asked one by one."""
+async def _ask_fleet(fleet: Fleet, login: Any, admission: Admission, lists: FileLists) -> Looks:
+    """Ask the hosts of one service; one that cannot be asked does not keep the others from being asked."""
     from interlock.adapters.hosts import fleet as ssh_hosts  # not at the top: see rolling.py
 
-    async def ask(hosts: Sequence[Host]) -> Runs:
-        running = await ssh_hosts.read_running(hosts, fleet.described.deploy_root, login=login, admission=admission)
-        return {(fleet.service.name, one.host): one.release for one in running}
-
-    with suppress(DeployError):
-        return await ask(fleet.hosts)
-    runs: Runs = {}
+    service = fleet.service
+    looks: Looks = {}
+    choose = partial(lists.choose, service)
+    root = fleet.described.deploy_root
+    answers = await ssh_hosts.look_at_hosts(fleet.hosts, root, choose, login=login, admission=admission)
     for host in fleet.hosts:
-        try:
-            runs |= await ask([host])
-        except DeployError as error:
-            log.warning("%s (%s) does not answer which release it runs: %s", host.address, host.name, error)
-    return runs
+        answer = answers[host.address]
+        if isinstance(answer, Exception):
+            log.warning("%s (%s) does not answer what it runs: %s", host.address, host.name, answer)
+        else:
+            looks[service.name, host.address] = answer
+    return looks
 
 
 def _read_records(environment: str, fleets: Sequence[Fleet]) -> Records:

@@ -15,7 +15,7 @@ from interlock.adapters.build import builders
 from interlock.adapters.evidence import attestation
 from interlock.adapters.quality import reports
 from interlock.adapters.source.git import Repository
-from interlock.domain.canonical import Model
+from interlock.domain.canonical import Model, canonical_bytes
 from interlock.domain.catalogue import Service
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.hosts.appspec import APPSPEC
@@ -38,7 +38,8 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
     """Build and unit-test the pinned commit in a clean clone, and upload the bundle to the artifact store.
 
     The task also uploads a bill of materials (CycloneDX) and provenance (SLSA v1), each signed (in-toto, DSSE), the
-    test results, the coverage and the build log. Each file is recorded with its digest.
+    digest of each file of the bundle, the test results, the coverage and the build log. Each upload is recorded with
+    its digest.
     """
     policy, _, described = resources.catalogue_of(service)
     confines = resources.confines(policy, described, described.build.registries)
@@ -53,6 +54,7 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
         bundle.pack(built.output, packed)
         blob = store.put_file(packed, f"{service}-{plan.version}.tar.gz")
         bill, signed = _put_bom(store, built, plan, blob)
+        listed = store.put_bytes(canonical_bytes(bundle.list_files(packed)), attestation.FILE_LIST)
         for note in notes:
             log.warning("%s: %s", APPSPEC, note)
         said = store.put_bytes(built.log + "".join(f"{APPSPEC}: {note}\n" for note in notes).encode(), "build.log")
@@ -62,7 +64,9 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
             commit=plan.commit.sha,
             bundle=blob,
             bom=bill,
-            provenance=_put_provenance(store, described, plan, built, blob, began, byproducts=(bill, signed, said)),
+            provenance=_put_provenance(
+                store, described, plan, built, blob, began, byproducts=(bill, signed, said, listed)
+            ),
             tests=put_rows(store, reports.junit_rows(built.junit, UNIT), "unit-tests.json"),
             coverage=_put_coverage(store, built, repository, plan),
             log=said,

@@ -78,6 +78,8 @@ def admission_to_inspect(service: str, environment: str, hosts: Sequence[Host]) 
 def admission_to_watch(environment: str, hosts: Sequence[Host], catalogue: str) -> Iterator[Admission]:
     """Admit to hosts of any services to ask what they run, for no release; each day's permits have a chain.
 
+    Hosts of a sandbox get a permit, too: then nothing has to be known about what else belongs to production.
+
     :param catalogue: digest of what the catalogue says about the services.
     """
     with _office() as office:
