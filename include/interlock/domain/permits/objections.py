@@ -116,7 +116,7 @@ def _check_version(plan: RolloutPlan, found: Circumstances, now: datetime) -> It
             what=found.marked,
             rule="a version that is marked bad is not rolled out, and where one is pinned no other is",
             who="the release manager, with the Dag mark_version",
-            next_step="take another version, or have the mark lifted and run the task again",
+            next_step="release another version, or have the mark lifted and trigger the release again",
         )
     if plan.rolls_back and not found.ran_before:
         yield Objection(
@@ -185,21 +185,21 @@ def _check_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Itera
             what=found.booked,
             rule="an environment of a service is changed by one release at a time",
             who="whoever asked for the release that holds it",
-            next_step="run the task again when it is free",
+            next_step="trigger the release again when it is free",
         )
     for stop in found.stops:
         yield Objection(
             what=f"Emergency stop: {_sentence(stop)}",
             rule="an emergency stop halts every rollout in its scope",
             who="whoever may lift the stop",
-            next_step="run the task again when it is lifted",
+            next_step="trigger the release again when it is lifted",
         )
     for freeze in found.freezes:
         yield Objection(
             what=f"Calendar: {_sentence(freeze)}",
             rule="nothing is changed while the calendars close it",
             who="whoever keeps include/catalogue/calendars",
-            next_step="run the task again when it is over",
+            next_step="trigger the release again when it is over",
         )
 
 

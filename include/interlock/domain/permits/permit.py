@@ -87,5 +87,5 @@ def _unusable(permit: Permit, problem: str) -> PolicyViolation:
         f"The permit {permit.id[:8]} of {permit.chain} opens no connection: {problem}.",
         rule="a permit is for the hosts, the purpose and the minutes that it names",
         who=RELEASE_MANAGER,
-        next_step="run the task again: it asks for a new permit",
+        next_step="trigger the release again: its tasks request new permits",
     )
