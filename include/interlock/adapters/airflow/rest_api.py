@@ -51,7 +51,7 @@ class Answer(Model):
     comment: str
     conditions: str = ""
     at: datetime | None
-    asked_at: datetime | None = None
+    asked_at: datetime | None = Field(None, exclude=True, description="For the wait; no part of what is kept")
 
     def vote(self) -> Vote:
         """Return the answer as a vote: of whoever answered, if it was theirs to answer."""

@@ -72,7 +72,7 @@ class InterlockFabAuthManager(FabAuthManager):
                 bench().refused(user.get_name(), asked, DagAccessEntity.HITL_DETAIL.value, dag_id, "assignment")
                 if is_answer(asked):
                     questions = open_questions(dag_id, asked.names["dag_run_id"])
-                    address = conf.get("api", "base_url", fallback="/")
+                    address = str(conf.get("api", "base_url", fallback="") or "")
                     why = refusal_of_stranger(asked, is_user, questions, address)
                     raise HTTPException(status.HTTP_403_FORBIDDEN, why)
             elif is_answer(asked):
