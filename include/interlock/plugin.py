@@ -40,6 +40,15 @@ class InterlockPlugin(AirflowPlugin):
         },
     ]
 
+    react_apps: ClassVar[list[dict[str, Any]]] = [
+        {
+            "name": "InterlockHome",
+            "bundle_url": "interlock/static/home.js",
+            "destination": "dashboard",
+            "url_route": "interlock-home",
+        },
+    ]
+
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:
         """The pages, mounted into Airflow's API server."""

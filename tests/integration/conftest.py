@@ -40,12 +40,17 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def login(airflow: str, browser: Browser) -> Any:
     """Log rita in through the page where people do, once; return what the browser then keeps."""
+    return logged_in(airflow, browser, "rita")
+
+
+def logged_in(airflow: str, browser: Browser, user: str) -> Any:
+    """Log a user in through the page where people do; return what the browser then keeps."""
     context = browser.new_context()
     context.set_default_timeout(BROWSER_WAIT_MS)
     page = context.new_page()
     page.goto(f"{airflow}/auth/login/")
-    page.fill("input[name=username]", "rita")
-    page.fill("input[name=password]", "rita")
+    page.fill("input[name=username]", user)
+    page.fill("input[name=password]", user)
     page.click("input[type=submit]")
     page.wait_for_selector("[data-testid=nav-sidebar]")
     state = context.storage_state()

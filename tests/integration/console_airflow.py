@@ -180,7 +180,7 @@ WAITS = Story(
     RUN_ID,
     "running",
     UP_TO_THE_BOARD,
-    ballots=tuple((user, "awaiting_input", "") for user in ("ben", "cora", "dan", "fay", NUMBER_OF_BEN)),
+    ballots=tuple((user, "awaiting_input", "") for user in ("ben", "cora", "dan", "fay", NUMBER_OF_BEN, "rita")),
 )
 BACKED_OUT = Story(
     BACKED_OUT_ID,
@@ -237,6 +237,8 @@ def ask(story: Story, session: Any) -> None:
     """Turn the ballot's task into a mapped one: one request for each member."""
     from airflow.models.hitl import HITLDetail
 
+    from interlock.stages.approvals.people import COMMENT, CONDITIONS, CONFIRMED
+
     first = tasks_of(story, session)[BALLOT]
     body = ballot(story)
     for number, (user, state, answer) in enumerate(story.ballots):
@@ -257,8 +259,11 @@ def ask(story: Story, session: Any) -> None:
                 subject=f"CAB: release Bike shop 1.1.0 to production? ({user})",
                 body=body,
                 options=["Approve", "Reject", "Abstain"],
-                defaults=["Abstain"],
-                params={"comment": {"value": "", "description": None, "schema": {"type": "string"}}},
+                params={
+                    "comment": COMMENT.serialize(),
+                    "conditions": CONDITIONS.serialize(),
+                    "confirmed": CONFIRMED.serialize(),
+                },
                 assignees=people,
                 **(answered if answer else {}),
             )

@@ -413,6 +413,8 @@ def test_an_emergency_stop_in_force_is_on_the_pages(airflow: str, console: Conso
         page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
         expect(page.get_by_role("heading", name="Stages")).to_be_visible()
         expect(page.get_by_role("alert")).to_have_count(0)  # it has ended: nothing stops it
+        page.goto(airflow)
+        expect(page.get_by_test_id("interlock-home").get_by_role("alert")).to_have_text(banner)
     finally:
         with console.ledger() as ledger:
             lifted = {"id": "a1", "by": "maya", "scope": "bike-shop", "reason": "It is out"}

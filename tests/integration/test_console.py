@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.kinds import FINDING
+from interlock.domain.paths import question_page
 from interlock.domain.records import Blob, Communication
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, RUN_ID
 from tests.integration.console_server import Console
+
+from .conftest import BROWSER_WAIT_MS, logged_in
 
 RUN = quote(RUN_ID, safe="")
 DAG = f"/api/v2/dags/{RELEASE}"
@@ -163,11 +167,23 @@ def test_a_release_that_cannot_be_asked_for_never_becomes_a_run(airflow: str) ->
     assert runs() == before
 
 
+def address(airflow: str, map_index: int) -> str:
+    """Return where Airflow's UI asks a ballot."""
+    return f"{airflow}/{question_page(RELEASE, RUN_ID, 'rollout.cast_ballot', map_index)}"
+
+
 def test_a_ballot_is_answered_by_whom_it_names_once_and_by_nobody_else(airflow: str) -> None:
     answer = {"chosen_options": ["Approve"], "params_input": {"comment": "fine"}}
     ballot = f"{TASKS}/rollout.cast_ballot/0/hitlDetails"
     for user in ("admin", "rita", "cora", "audrey", "gus", "nora", "interlock_reader"):
         assert ask(airflow, user, "PATCH", ballot, answer).status_code == 403, user
+    said = ask(airflow, "cora", "PATCH", ballot, answer).json()["detail"]
+    assert "This question is for Ben (ben). Your answer was not recorded." in said
+    assert f"“CAB: release Bike shop 1.1.0 to production? (cora)” at {address(airflow, 1)}" in said
+    assert ask(airflow, "admin", "PATCH", ballot, answer).json()["detail"].endswith("is for you.")
+    unconfirmed = {**answer, "params_input": {"comment": "fine", "conditions": "", "confirmed": False}}
+    refused = ask(airflow, "ben", "PATCH", ballot, unconfirmed)
+    assert (refused.status_code, "switch on “Final answer”" in refused.json()["detail"]) == (422, True)
     assert ask(airflow, "ben", "PATCH", ballot, answer).status_code == 200
     assert ask(airflow, "ben", "PATCH", ballot, answer).status_code == 409
     asked = ask(airflow, "audrey", "GET", READS["questions"]).json()["hitl_details"]
@@ -347,6 +363,17 @@ def test_names_are_those_of_the_catalogue(airflow: str) -> None:
     assert ask(airflow, "ben", "GET", "/interlock/names").json()["rita"] == "Rita Reyes"
 
 
+@pytest.fixture
+def coras(airflow: str, browser: Browser) -> Iterator[Page]:
+    """Return the browser of a member of the board."""
+    context = browser.new_context(
+        viewport={"width": 1440, "height": 1000}, storage_state=logged_in(airflow, browser, "cora")
+    )
+    context.set_default_timeout(BROWSER_WAIT_MS)
+    yield context.new_page()
+    context.close()
+
+
 def tab(name: str) -> str:
     return f"/dags/{RELEASE}/runs/{RUN}/plugin/{name}"
 
@@ -490,6 +517,47 @@ def test_the_data_docs_of_the_run_are_read_in_a_tab_without_scripts(airflow: str
     expect(docs.get_by_text("at least 1 tests ran")).to_be_visible()
     docs.get_by_label("Show only what failed").check()
     expect(docs.get_by_text("at least 1 tests ran")).to_be_hidden()
+
+
+CORAS, RITAS = (f"CAB: release Bike shop 1.1.0 to production? ({whose})" for whose in ("cora", "rita"))
+
+
+def test_home_and_the_tab_lead_to_ones_own_question(airflow: str, coras: Page) -> None:
+    coras.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={RUN}")
+    mine = coras.locator("p", has_text="For you: ")
+    expect(mine).to_have_count(1)
+    expect(mine.get_by_role("link", name=CORAS)).to_be_visible()
+    coras.goto(airflow)
+    home = coras.get_by_test_id("interlock-home")
+    expect(home.get_by_role("link")).to_have_count(1)
+    home.get_by_role("link", name=CORAS).click()
+    coras.wait_for_url(address(airflow, 1))
+
+
+def test_who_opens_another_persons_question_reads_whose_it_is_and_where_their_own_is(airflow: str, coras: Page) -> None:
+    coras.goto(address(airflow, 3))
+    coras.get_by_test_id("hitl-option-Abstain").click()
+    expect(coras.get_by_text("This question is for Fay (fay)")).to_be_visible()
+    expect(coras.get_by_text(address(airflow, 1))).to_be_visible()
+
+
+def test_no_answer_is_preferred_and_a_decisive_one_is_confirmed(airflow: str, page: Page) -> None:
+    page.goto(address(airflow, 5))
+    buttons = [page.get_by_test_id(f"hitl-option-{option}") for option in ("Approve", "Reject", "Abstain")]
+    for button in buttons:
+        expect(button).to_be_enabled()
+    assert len({one.evaluate("button => getComputedStyle(button).backgroundColor") for one in buttons}) == 1
+    title = page.get_by_text(RITAS, exact=True).last
+    assert title.locator("svg").count() == 0, "nothing is marked as missing"
+    buttons[0].click()
+    expect(page.get_by_text("write your reason into the field “Comment (required)” and switch on")).to_be_visible()
+    page.locator("#element_comment").fill("Fine with me")
+    page.locator("[data-scope=switch][data-part=control]").click()
+    buttons[0].click()
+    expect(page.get_by_text("response successful")).to_be_visible()
+    given = ask(airflow, "audrey", "GET", f"{TASKS}/rollout.cast_ballot/5/hitlDetails").json()
+    assert (given["responded_by_user"]["name"], given["chosen_options"]) == ("rita", ["Approve"])
+    assert given["params_input"]["comment"] == "Fine with me"
 
 
 def test_a_ballot_leads_to_the_quality_report(airflow: str, page: Page) -> None:

@@ -116,7 +116,7 @@ def test_a_ballot_shows_all_that_a_member_needs_to_decide() -> None:
     ):
         assert part in said, part
     assert "Policy, SHA-256" not in said, "the digest is of the whole catalogue"
-    assert shape(text)["table_open"] == 9
+    assert shape(text)["table_open"] == 8
 
 
 def overridden_for(reason: str) -> Override:

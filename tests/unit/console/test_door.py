@@ -85,6 +85,7 @@ def ask(
     ledger: MemoryLedger | None = None,
     lookups: Lookups = OURS,
     kind: str = "application/json",
+    headers: dict[str, str] | None = None,
 ) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
@@ -93,8 +94,8 @@ def ask(
         door = ReleaseControl(behind, catalogue, note, note_run, asked_by(user), lambda: ledgers, lookups)
         transport = httpx.ASGITransport(app=door)
         async with httpx.AsyncClient(transport=transport) as client:
-            headers = {"Content-Type": kind} if kind else {}
-            return await client.request(method, f"http://airflow{path}", content=content, headers=headers)
+            sent = {**({"Content-Type": kind} if kind else {}), **(headers or {})}
+            return await client.request(method, f"http://airflow{path}", content=content, headers=sent)
 
     return anyio.run(send)
 
@@ -267,6 +268,29 @@ def test_nobody_talks_to_a_dag_that_only_bears_the_name(behind: Behind, method: 
     assert "is not Interlock's" in answer.json()["detail"]
     assert not behind.came
     assert [one.user for one in noted] == ["rita"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "browser", "status"),
+    [
+        pytest.param(403, True, 470, id="a refusal, at a form"),
+        pytest.param(422, True, 470, id="an incomplete answer, at a form"),
+        pytest.param(403, False, 403, id="a refusal, to a program"),
+        pytest.param(503, True, 503, id="what the form tries again"),
+        pytest.param(200, True, 200, id="an answer that is taken"),
+    ],
+)
+def test_a_form_is_told_why_an_answer_is_refused(refused: int, browser: bool, status: int) -> None:
+    """Airflow's UI shows its own words for each status that it knows, and the reason of none."""
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": refused, "headers": []})
+        await send({"type": "http.response.body", "body": b"the reason"})
+
+    mode = {"Sec-Fetch-Mode": "cors"} if browser else {}
+    answer = ask(behind, BALLOT, {"chosen_options": ["Approve"]}, method="PATCH", headers=mode)
+    assert (answer.status_code, answer.text) == (status, "the reason")
+    assert ask(behind, f"{BALLOT}/other", {}, method="PATCH", headers=mode).status_code == refused
 
 
 def test_with_a_broken_catalogue_nothing_can_be_released(behind: Behind, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from interlock.console.control.current_request import CurrentRequest
 from interlock.console.record.witness import does_not_count, is_answer, note_run, objection
+from interlock.domain.board.accounts import CLERK
 from interlock.domain.calendars.stops import EmergencyStop, id_of
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import AssetMissing, TransientError
@@ -22,6 +23,7 @@ NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 BALLOT = f"{RUN}/taskInstances/rollout.cast_ballot/1/hitlDetails"
 SHOWN = "5" * 64
 AS_WITNESS: dict[str, Any] = {"open_signer": lambda: SIGNER}
+NO_DEADLINE: dict[str, Any] = {"deadline": lambda asked: None}
 SIGNED: dict[str, Any] = {**AS_WITNESS, "question": lambda asked: SHOWN}
 
 
@@ -68,16 +70,59 @@ def test_an_answer_is_recorded_in_the_releases_chain_by_whoever_gave_it() -> Non
     [
         ("quality.waive_expectation", "Waive for 1 day", " ", False),
         ("quality.waive_expectation", "Waive for 1 day", "The licence is bought", True),
-        ("quality.waive_expectation", "Do not waive", "", True),
-        ("rollout.cast_ballot", "Approve", "", True),
+        ("quality.waive_expectation", "Waive for 1 day", None, False),
+        ("quality.waive_expectation", "Do not waive", None, True),
+        ("rollout.cast_ballot", "Approve", None, True),
     ],
 )
 def test_a_waiver_without_a_reason_is_refused_while_it_can_still_be_given_one(
-    task: str, choice: str, comment: str, counts: bool
+    task: str, choice: str, comment: str | None, counts: bool
 ) -> None:
     path = BALLOT.replace("rollout.cast_ballot", task)
-    asked = answered({"chosen_options": [choice], "params_input": {"comment": comment}}, path)
-    assert ("without a reason does not count" in does_not_count("cora", asked)) is not counts
+    form = {} if comment is None else {"comment": comment}
+    asked = answered({"chosen_options": [choice], "params_input": form}, path)
+    assert (does_not_count("cora", asked, **NO_DEADLINE) == "") is counts
+
+
+FORM = {"comment": "Fine", "conditions": "", "confirmed": True}
+
+
+@pytest.mark.parametrize(
+    ("choice", "form", "lacks"),
+    [
+        pytest.param("Approve", {}, (), id="complete"),
+        pytest.param("Approve", {"confirmed": False}, ("Final answer",), id="not confirmed"),
+        pytest.param("Reject", {"comment": " "}, ("Comment",), id="no reason"),
+        pytest.param("Not ready", {"comment": None, "confirmed": False}, ("Comment", "Final answer"), id="neither"),
+        pytest.param("Abstain", {"confirmed": False}, (), id="an abstention"),
+        pytest.param("Acknowledge", {"confirmed": False}, (), id="an acknowledgement"),
+        pytest.param("Acknowledge", {"comment": "", "confirmed": False}, ("Comment",), id="a silent acknowledgement"),
+    ],
+)
+def test_an_answer_in_the_form_has_a_reason_and_a_decisive_one_is_confirmed(
+    choice: str, form: dict[str, Any], lacks: tuple[str, ...]
+) -> None:
+    why = does_not_count("ben", answered({"chosen_options": [choice], "params_input": {**FORM, **form}}), **NO_DEADLINE)
+    assert [field for field in ("Comment", "Final answer") if field in why] == list(lacks)
+    assert (f"then choose “{choice}” again" in why) is bool(lacks)
+
+
+@pytest.mark.parametrize("form", [{}, None, {"comment": "Fine"}, "no form"])
+def test_a_program_that_leaves_the_confirmation_out_needs_none(form: Any) -> None:
+    asked = answered({"chosen_options": ["Approve"], "params_input": form})
+    assert does_not_count("ben", asked, **NO_DEADLINE) == ""
+
+
+@pytest.mark.parametrize(
+    ("user", "until", "late"),
+    [("ben", timedelta(seconds=-1), True), ("ben", timedelta(minutes=1), False), (CLERK, timedelta(hours=-1), False)],
+)
+def test_an_answer_after_the_end_of_its_time_is_refused_to_all_but_the_clerk(
+    user: str, until: timedelta, late: bool
+) -> None:
+    asked = answered({"chosen_options": ["Approve"], "params_input": FORM})
+    why = does_not_count(user, asked, deadline=lambda _: asked.at + until)
+    assert ("the time for an answer ended at" in why) is late
 
 
 def test_an_answer_that_cannot_be_recorded_is_not_taken() -> None:

@@ -42,7 +42,8 @@ def plan(budget: int = 1, unanswered: str = "back_out") -> RolloutPlan:
 
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningTask]:
-    monkeypatch.setattr(resources, "catalogue_of", lambda _: (None, BOOK, releases.service()))
+    policy, _, _ = resources.catalogue_of("bike-shop")
+    monkeypatch.setattr(resources, "catalogue_of", lambda _: (policy, BOOK, releases.service()))
     with running_task("implementation.settle_wave_2", monkeypatch) as left:
         yield left
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +16,7 @@ from interlock.domain.catalogue import Person
 from interlock.domain.errors import PolicyViolation, TransientError
 from interlock.domain.ledger.kinds import QUESTION_WORDED
 from interlock.domain.ledger.witness import told
-from interlock.stages.approvals.people import BINDING, LABEL, Question, question, votes_on
+from interlock.stages.approvals.people import BINDING, COMMENT, CONFIRMED, LABEL, Question, question, votes_on
 from tests.airflow_server import CHAIN, AirflowServer
 from tests.clock import NOW
 from tests.running_task import RunningTask
@@ -28,7 +28,7 @@ DIGEST = "0" * 64
 
 def test_no_field_of_a_question_is_ever_rendered_as_a_template() -> None:
     hostile = "{{ conn.interlock_hosts.password }}"
-    asked = Question(task_id="ask", subject=hostile, body=hostile, options=["Approve"])
+    asked = Question(task_id="ask", subject=hostile, body=hostile, options=["Approve"], silence="Approve")
     assert not tuple(asked.template_fields)
     asked.render_template_fields(context={})
     assert (asked.subject, asked.body) == (hostile, hostile)
@@ -37,6 +37,13 @@ def test_no_field_of_a_question_is_ever_rendered_as_a_template() -> None:
 def test_a_question_names_the_digest_that_it_decides_on() -> None:
     asked = question("Release?", "The plan.", DIGEST, [BEN])
     assert DIGEST in asked["body"]
+
+
+def test_a_question_says_at_its_beginning_whose_it_is() -> None:
+    cora = Person(user="cora", name="Cora | *Lindqvist*", email="cora@example.com", role="business")
+    asked = question("Release?", "The plan.", DIGEST, [BEN, cora])
+    assert asked["body"].startswith("This question is for **Ben Okafor or Cora &#124; \\*Lindqvist\\***.")
+    assert "Airflow's page *Home*" in asked["body"].splitlines()[0]
 
 
 def test_a_question_is_assigned_to_its_people_by_user_name_and_to_the_clerk_who_closes_it() -> None:
@@ -52,19 +59,32 @@ ASKED: dict[str, Any] = {"subject": "Release?", "body": "The plan.", "assigned_u
 def written(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The subjects of the requests that are written to Airflow; writing one again wipes its answer."""
     subjects: list[str] = []
-    monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda subject, **_: subjects.append(subject))
+
+    def write(subject: str, defaults: object, **_: object) -> None:
+        assert defaults is None, "Airflow's form would show it in blue, and the other answers in grey"
+        subjects.append(subject)
+
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", write)
     running.recorded.append((QUESTION_WORDED, worded_payload(CHAIN, BALLOT, ASKED)))
     return subjects
 
 
-def run(try_number: int, map_index: int = 1, **changes: Any) -> Any:
-    """Run a question's task as its worker would."""
-    about = {**ASKED, **changes}
+def run(try_number: int, map_index: int = 1, event: dict[str, Any] | None = None, **changes: Any) -> Any:
+    """Run a question's task as its worker would.
+
+    :param event: what the task goes on with after it has waited; none: it does not wait yet.
+    """
     asked = Question(
-        task_id=BALLOT, **about, options=["Approve"], defaults="Approve", response_timeout=timedelta(hours=1)
+        task_id=BALLOT,
+        **{**ASKED, **changes},
+        options=["Approve", "Reject"],
+        silence="Reject",
+        params={"comment": COMMENT, "confirmed": CONFIRMED},
+        response_timeout=timedelta(hours=1),
     )
     ti = SimpleNamespace(id="0190", try_number=try_number, map_index=map_index)
-    return asked.execute({"ti": ti, "task_instance": ti, "task": asked})
+    context: Any = {"ti": ti, "task_instance": ti, "task": asked}
+    return asked.execute(context) if event is None else asked.execute_complete(context, event)
 
 
 def test_a_question_is_asked_and_waits(airflow: AirflowServer, written: list[str]) -> None:
@@ -93,6 +113,60 @@ def test_a_question_whose_worker_died_after_it_asked_waits_on_for_the_answer(
         run(2)
     assert written == []
     assert (waiting.value.method_name, waiting.value.timeout) == ("execute_complete", timedelta(hours=1))
+
+
+TIME_IS_UP = {"error": "The response timeout has passed without a response.", "error_type": "timeout"}
+
+
+def test_a_question_that_nobody_answered_in_time_is_closed_by_the_clerk_as_a_rejection(
+    airflow: AirflowServer, written: list[str]
+) -> None:
+    for map_index in (0, 1):
+        airflow.ask(BALLOT, "cora", map_index=map_index)
+    assert run(1, event=TIME_IS_UP) is None
+    other, closed = airflow.questions
+    assert not other["response_received"]
+    assert (closed["responded_by_user"]["name"], closed["chosen_options"]) == (CLERK, ["Reject"])
+    assert closed["params_input"] == {"comment": "Closed by board_clerk: nobody answered in time."}
+
+
+def test_an_answer_in_the_last_moment_stands(airflow: AirflowServer, written: list[str]) -> None:
+    airflow.answer(airflow.ask(BALLOT, "cora", map_index=1), "cora", "Approve")
+    assert run(1, event=TIME_IS_UP) is None
+    assert airflow.questions[0]["responded_by_user"]["name"] == "cora"
+
+
+@pytest.mark.parametrize("asked_ago", [timedelta(minutes=10), timedelta(hours=2)])
+def test_a_later_try_waits_only_for_the_rest_of_the_time(
+    airflow: AirflowServer, written: list[str], asked_ago: timedelta
+) -> None:
+    airflow.ask(BALLOT, "cora", map_index=1, created_at=(datetime.now(UTC) - asked_ago).isoformat())
+    if asked_ago > timedelta(hours=1):
+        assert run(2) is None
+        assert airflow.questions[0]["chosen_options"] == ["Reject"]
+        return
+    with pytest.raises(TaskAwaitingInput) as waiting:
+        run(2)
+    assert waiting.value.timeout is not None
+    assert timedelta() < waiting.value.timeout <= timedelta(minutes=50)
+
+
+def test_a_question_that_could_not_be_closed_is_closed_by_the_next_try(
+    airflow: AirflowServer, written: list[str]
+) -> None:
+    asked = airflow.ask(BALLOT, "cora", map_index=1, created_at="2026-01-01T00:00:00+00:00")
+    airflow.troubles = [(503, b"starting")]
+    with pytest.raises(TransientError):
+        run(1, event=TIME_IS_UP)
+    assert not asked["response_received"]
+    assert run(2) is None
+    assert asked["responded_by_user"]["name"] == CLERK
+
+
+@pytest.mark.parametrize("form", [{}, {"comment": "Fine"}, {"comment": None, "confirmed": True}])
+def test_an_answer_ends_the_wait_whatever_the_form_says(written: list[str], form: dict[str, Any]) -> None:
+    given = {"chosen_options": ["Approve"], "params_input": form, "responded_by_user": {"id": "3", "name": "ben"}}
+    assert run(1, event={**given, "responded_at": datetime.now(UTC)})["chosen_options"] == ["Approve"]
 
 
 @pytest.mark.parametrize("user", [pytest.param("cora", id="by a person"), pytest.param(None, id="by the time-out")])
@@ -158,7 +232,6 @@ def test_an_answer_that_the_api_server_did_not_sign_does_not_count(
     [
         ({"id": "2", "name": "ben"}, ["Reject"], "Ben Okafor: Reject"),
         ({"id": "9", "name": CLERK}, ["Abstain"], "Ben Okafor: closed"),
-        (None, ["Abstain"], "Ben Okafor: no answer"),
     ],
 )
 @pytest.mark.parametrize("native", [True, False])
@@ -171,6 +244,7 @@ def test_airflows_pages_name_the_answer_beside_the_person(
             subject="Release?",
             options=["Approve", "Reject", "Abstain"],
             assigned_users=[{"id": "ben", "name": "Ben Okafor"}],
+            silence="Abstain",
         )
     env = asked.dag.get_template_env()
     context: Any = {"task": asked}

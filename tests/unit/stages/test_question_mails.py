@@ -41,7 +41,7 @@ def ask(about: dict[str, Any], *, running: RunningTask, try_number: int = 1) -> 
         task_id=ASK_APPROVERS,
         **about,
         **({} if "options" in about else {"options": ["Approve", "Reject"]}),
-        defaults="Reject",
+        silence="Reject",
         response_timeout=timedelta(hours=1),
     )
     ti = SimpleNamespace(id="0190", try_number=try_number, map_index=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from interlock.adapters.templates import render
 from interlock.domain.catalogue import Person, WaiverRule
 from interlock.domain.paths import quality_page
-from interlock.stages.approvals.people import COMMENT, CONDITIONS, question
+from interlock.stages.approvals.people import COMMENT, CONDITIONS, CONFIRMED, question
 from tests.factories import releases
 
 BEN = Person(user="ben", name="Ben Adler", email="ben@example.com", role="operations")
@@ -86,7 +87,16 @@ def test_who_decides_reads_what_was_not_judged(question_of: str, monkeypatch: py
     assert "Not evaluated: Components are unknown: app.jar." in bodies()[question_of]
 
 
-def test_somebody_without_conditions_can_answer_and_somebody_without_a_reason_cannot() -> None:
-    assert "null" in CONDITIONS.schema["type"]
-    assert COMMENT.schema["type"] == "string"
-    assert (COMMENT.resolve(), CONDITIONS.resolve()) == ("", "")
+def test_airflows_form_marks_no_field_as_missing_before_anything_is_written() -> None:
+    """It shows the title of a question in red while a field of a type without null is empty."""
+    for field in (COMMENT, CONDITIONS):
+        assert "null" in field.schema["type"]
+        assert field.resolve() == ""
+    assert CONFIRMED.schema["type"] == "boolean"
+    assert CONFIRMED.resolve() is False, "who answers confirms it, and not the form"
+
+
+@pytest.mark.parametrize("name", ["acceptance", "ballot", "training"])
+def test_a_digest_stands_in_no_table_which_could_not_break_it(name: str) -> None:
+    """A digest in a cell makes the table wider than the page, and the text beside it is cut off."""
+    assert not [line for line in bodies()[name].splitlines() if re.search(r"^\|.*[0-9a-f]{64}", line)]

@@ -135,8 +135,8 @@ class Office:
     def break_file(self, service: str) -> None:
         (self.catalogue / "services" / f"{service}.yaml").write_text("name: [")
 
-    def stop(self) -> None:
-        self.ledger.append(INSTALLATION, "emergency_stop.declared", STOP, actor="ben", key="stop")
+    def stop(self, scope: str = "everything") -> None:
+        self.ledger.append(INSTALLATION, "emergency_stop.declared", {**STOP, "scope": scope}, actor="ben", key="stop")
 
     def deployed(self, service: str, version: str, sha: str = "c" * 40) -> None:
         """Have it on record that a release of a service was deployed."""
@@ -401,6 +401,20 @@ def test_each_member_gets_one_ballot_for_the_whole_train(office: Office) -> None
     assert Manifest.from_xcom(manifest).digest in body
     for said in ("stock", "1.2.0", "One decision for all", "Change Advisory Board", "Rita Reyes (rita)"):
         assert said in body
+
+
+def test_a_train_that_is_stopped_asks_no_board(office: Office) -> None:
+    manifest = office.manifest()
+    office.stop()
+    with pytest.raises(AirflowFailException, match="An emergency stop is in force: everything, by ben: Data is lost"):
+        office.run(board.prepare_ballots, "shops", manifest)
+
+
+def test_a_ballot_on_a_train_says_which_passengers_are_stopped(office: Office) -> None:
+    manifest = office.manifest()
+    office.stop(scope="stock")
+    for ballot in office.run(board.prepare_ballots, "shops", manifest):
+        assert "**In force now:**\n\n- Emergency stop: stock, by ben: Data is lost" in ballot["body"]
 
 
 def test_a_board_that_cannot_come_to_its_quorum_is_refused(office: Office) -> None:

@@ -51,6 +51,7 @@ class Answer(Model):
     comment: str
     conditions: str = ""
     at: datetime | None
+    asked_at: datetime | None = Field(None, exclude=True, description="For the wait; no part of what is kept")
 
     def vote(self) -> Vote:
         """Return the answer as a vote of the person who answered, if the question was assigned to that person."""
@@ -335,6 +336,7 @@ def _answer(detail: dict[str, Any]) -> Answer:
         comment=_words(detail.get("params_input"), "comment"),
         conditions=_words(detail.get("params_input"), "conditions"),
         at=detail.get("responded_at"),
+        asked_at=detail.get("created_at"),
     )
 
 

@@ -231,7 +231,7 @@ class PermitIssuer:
                 f"The permit {permit.id[:8]} was already used by {error.entry.actor}, {error.entry.at:%H:%M:%S} UTC.",
                 rule="a permit can be used once",
                 who="the release manager",
-                next_step="trigger the release again, which gets a new permit",
+                next_step="trigger the release again: its tasks request new permits",
             ) from error
         return permit
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.configuration import conf
 from airflow.providers.fab.auth_manager.fab_auth_manager import CACHE_TTL, FabAuthManager
 from airflow.providers.fab.www.security.permissions import RESOURCE_DAG_RUN, RESOURCE_HITL_DETAIL, resource_name
 from cachetools import TTLCache
@@ -17,7 +18,7 @@ from fastapi import HTTPException, status
 
 from interlock.console.control.current_request import CurrentRequest, under_way
 from interlock.console.control.guard import asset_of
-from interlock.console.control.lookups import dags_of_asset
+from interlock.console.control.lookups import dags_of_asset, open_questions
 from interlock.console.control.own_dags import made
 from interlock.console.control.refusal import bench
 from interlock.console.control.routes import RequestKind
@@ -28,6 +29,7 @@ from interlock.domain.dag_names import WATCHMEN
 
 from . import accounts
 from .accounts import is_vouched_for
+from .assignments import refusal_of_stranger
 from .guesses import guesses
 
 if TYPE_CHECKING:
@@ -58,16 +60,21 @@ class InterlockFabAuthManager(FabAuthManager):
 
         Airflow asks this of an answer that nobody has given yet, and keeps it next; so here it is put on record.
 
-        :raises HTTPException: 422: it would not count; 503: it cannot be put on record; 403: the account that answers
-            is doubted.
+        :raises HTTPException: 422: it would not count; 503: it cannot be put on record; 403: the question is somebody
+            else's, or the account that answers is doubted.
         """
-        name = getattr(user, "username", None)  # the public user has none
-        was_asked = any(user.get_id() == one if one.isdigit() else name == one for one in assigned_users)
+        is_user = partial(_is_called, user)
+        was_asked = any(map(is_user, assigned_users))
         asked = under_way()
         dag_id = asked.names.get("dag_id") if isinstance(asked, CurrentRequest) else None
         if isinstance(asked, CurrentRequest) and dag_id is not None and is_controlled(dag_id):
             if not was_asked:
                 bench().refused(user.get_name(), asked, DagAccessEntity.HITL_DETAIL.value, dag_id, "assignment")
+                if is_answer(asked):
+                    questions = open_questions(dag_id, asked.names["dag_run_id"])
+                    address = str(conf.get("api", "base_url", fallback="") or "")
+                    why = refusal_of_stranger(asked, is_user, questions, address)
+                    raise HTTPException(status.HTTP_403_FORBIDDEN, why)
             elif is_answer(asked):
                 self._refuse_doubted(user, asked, DagAccessEntity.HITL_DETAIL.value, dag_id)
                 if why := witness.does_not_count(user.get_name(), asked):
@@ -177,6 +184,12 @@ class InterlockFabAuthManager(FabAuthManager):
         if access_entity is DagAccessEntity.RUN:
             resources = [RESOURCE_DAG_RUN, resource_name(details.id, RESOURCE_DAG_RUN)]
         return any(self._is_authorized(method=method, resource_type=one, user=user) for one in resources)
+
+
+def _is_called(user: User, assigned: str) -> bool:
+    """Tell whether an assignment means a user: by user name, or by FAB's numeric id."""
+    name = getattr(user, "username", None)  # the public user has none
+    return bool(user.get_id() == assigned if assigned.isdigit() else name == assigned)
 
 
 def _breaks_glass(user: User) -> bool:

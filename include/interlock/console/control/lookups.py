@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -126,17 +128,69 @@ def question_of(asked: CurrentRequest) -> Sha256 | None:
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
+    with create_session() as session:
+        found = session.scalar(select(HITLDetail).join(TaskInstance).where(*_is_named(asked)))
+        if found is None:
+            return None
+        return question_digest(found.subject, found.body or "", [user["id"] for user in found.assigned_users])
+
+
+def deadline_of(asked: CurrentRequest) -> datetime | None:
+    """Return the end of the time for an answer to a question; None: it has no end, or there is no such question."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        found: datetime | None = session.scalar(select(TaskInstance.trigger_timeout).where(*_is_named(asked)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """A question of a run that nobody has answered.
+
+    :param assigned: the people who may answer it: user name, or FAB's number of it, and name.
+    """
+
+    subject: str
+    task_id: str
+    map_index: int
+    assigned: Mapping[str, str]
+
+
+def open_questions(dag_id: str, run_id: str) -> tuple[OpenQuestion, ...]:
+    """Return what a run asks and nobody has answered, in the order of task and map index."""
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from airflow.utils.state import TaskInstanceState
+    from sqlalchemy import select
+
+    one = TaskInstance
     wanted = (
+        select(HITLDetail, one.task_id, one.map_index)
+        .join(one, one.id == HITLDetail.ti_id)
+        .where(one.dag_id == dag_id, one.run_id == run_id, HITLDetail.responded_at.is_(None))
+        .where(one.state == TaskInstanceState.AWAITING_INPUT)
+        .order_by(one.task_id, one.map_index)
+    )
+    with create_session() as session:
+        return tuple(
+            OpenQuestion(asked.subject, task_id, map_index, {user["id"]: user["name"] for user in asked.assigned_users})
+            for asked, task_id, map_index in session.execute(wanted)
+        )
+
+
+def _is_named(asked: CurrentRequest) -> tuple[Any, ...]:
+    from airflow.models.taskinstance import TaskInstance
+
+    return (
         TaskInstance.dag_id == asked.names["dag_id"],
         TaskInstance.run_id == asked.names["dag_run_id"],
         TaskInstance.task_id == asked.names["task_id"],
         TaskInstance.map_index == int(asked.names["map_index"]),
     )
-    with create_session() as session:
-        found = session.scalar(select(HITLDetail).join(TaskInstance).where(*wanted))
-        if found is None:
-            return None
-        return question_digest(found.subject, found.body or "", [user["id"] for user in found.assigned_users])
 
 
 def _number(value: Any) -> int | None:

@@ -58,6 +58,12 @@ TRIGGER = re.compile(r"(?:.*/)?api/+v2/+dags/+(?P<dag>[^/]+)/+dagruns/*", re.IGN
 CONNECTION = re.compile(r"(?:.*/)?api/+v2/+connections(?:/+(?P<id>[^/]+))?/*", re.IGNORECASE | re.DOTALL)
 
 
+UNEXPLAINED = (400, 403, 404, 409, 422)
+"""Statuses with which an answer is refused for good; 401 leads to the log-in, and 503 is tried again."""
+EXPLAINED = 470
+"""No registered status: clients take it for 400, Airflow's UI shows the body."""
+
+
 class ReleaseControl:
     """Refuse what cannot be released, and hand on the rest.
 
@@ -118,6 +124,8 @@ class ReleaseControl:
 
     async def _talk(self, dag_id: str, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on what asks for a run of a Dag under control, or answers it, if it is the Dag that its name says."""
+        if asked.request_kind is RequestKind.ANSWER:
+            send = _readable(scope, send)
         if why := await to_thread.run_sync(self._knows.stranger, dag_id):
             user, entity = await self._who(scope), asked.route.entity if asked.route else "RUN"
             (self._note or bench().note)(attempt_of(user, asked, entity, dag_id, "release control"))
@@ -217,6 +225,24 @@ def _hidden(asked: CurrentRequest, body: bytes, scope: Scope) -> str:
     if b"application/json" not in kind:
         return "Send requests about connections as application/json. Airflow's audit log does not keep other bodies."
     return ""
+
+
+def _readable(scope: Scope, send: Send) -> Send:
+    """Return a ``send`` with which somebody at Airflow's form reads why an answer is refused.
+
+    Airflow's UI has words of its own for each status that it knows, *Access Denied* for 403, and does not show the
+    reason. Of a refusal with any other status it shows the whole body. Browsers send ``Sec-Fetch-Mode`` by themselves;
+    what is no browser gets the refusal's own status.
+    """
+    if not any(name.lower() == b"sec-fetch-mode" for name, _ in scope.get("headers", ())):
+        return send
+
+    async def rename(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] in UNEXPLAINED:
+            message = {**message, "status": EXPLAINED}
+        await send(message)
+
+    return rename
 
 
 def _talked_to(asked: CurrentRequest) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from interlock.adapters.ledger.stops import declare, request_in
@@ -16,9 +17,11 @@ from interlock.adapters.signing.signing import Signer
 from interlock.adapters.signing.witness import as_witnessed, witness_signer
 from interlock.console.control.break_glass import Book, OpenLedger, configured_ledger
 from interlock.console.control.current_request import CurrentRequest
-from interlock.console.control.lookups import question_of
+from interlock.console.control.lookups import deadline_of, question_of
 from interlock.console.control.routes import RequestKind
 from interlock.console.control.rules import is_controlled
+from interlock.domain.board.accounts import CLERK
+from interlock.domain.board.forms import COMMENT, CONDITIONS, incomplete
 from interlock.domain.board.waivers import lacks_reason
 from interlock.domain.canonical import sha256_of
 from interlock.domain.dag_names import EMERGENCY_STOP
@@ -36,10 +39,25 @@ def is_answer(asked: CurrentRequest) -> bool:
     return asked.request_kind is RequestKind.ANSWER and is_controlled(asked.names.get("dag_id"))
 
 
-def does_not_count(user: str, asked: CurrentRequest) -> str:
-    """Say why an answer would not count, while it can still be given otherwise; empty: it would."""
+def does_not_count(
+    user: str, asked: CurrentRequest, *, deadline: Callable[[CurrentRequest], datetime | None] = deadline_of
+) -> str:
+    """Say why an answer would not count, while it can still be given otherwise; empty: it would.
+
+    :param deadline: returns the end of the time for an answer.
+    """
     given = _answer(user, asked)
-    if given is None or not lacks_reason(given.task_id, given.choice, given.comment):
+    if given is None:
+        return ""
+    if user != CLERK and (until := deadline(asked)) is not None and asked.at >= until:
+        return (
+            f"Your answer was not accepted: the time for an answer ended at {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} "
+            "UTC. Rule: without an answer in time, the question counts as unanswered. Next: the requester can trigger "
+            "the release again."
+        )
+    if why := incomplete(given.choice, _form(asked)):
+        return why
+    if not lacks_reason(given.task_id, given.choice, given.comment):
         return ""
     return (
         "Your answer was not accepted: a waiver without a reason does not count. Rule: the reason of a waiver is "
@@ -120,16 +138,20 @@ def _answer(user: str, asked: CurrentRequest) -> GivenAnswer | None:
     chosen = content.get("chosen_options") if isinstance(content, dict) else None
     if not isinstance(chosen, list) or not chosen or not isinstance(chosen[0], str):
         return None
-    form: Any = content.get("params_input")
-    words = form if isinstance(form, dict) else {}
+    words = _form(asked)
     return GivenAnswer(
         user=user,
         task_id=asked.names["task_id"],
         map_index=int(asked.names["map_index"]),
         choice=chosen[0],
-        comment=_text(words.get("comment")),
-        conditions=_text(words.get("conditions")),
+        comment=_text(words.get(COMMENT)),
+        conditions=_text(words.get(CONDITIONS)),
     )
+
+
+def _form(asked: CurrentRequest) -> dict[str, Any]:
+    form = asked.content.get("params_input")
+    return form if isinstance(form, dict) else {}
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,8 @@
 // What our pages need of Airflow: its public API with the reader's own cookie, and its address bar.
 
-export const base = location.pathname.replace(/interlock\/.*/, "");
+// Airflow's own page, in which home.js runs, says where Airflow is; ours stand below that.
+const said = document.querySelector("base");
+export const base = said ? new URL(said.href).pathname : location.pathname.replace(/interlock\/.*/, "");
 export const asked = new URLSearchParams(location.search);
 export const dagId = asked.get("dag_id") ?? "";
 export const runId = asked.get("run_id") ?? "";
@@ -28,6 +30,26 @@ async function answered(path, kind) {
     throw new Error(typeof body.detail === "string" ? body.detail : `${answer.status} ${answer.statusText}`);
   }
   return answer;
+}
+
+export async function readAll(path, key) {
+  const found = [];
+  for (;;) {
+    const part = await read(`api/v2/${path}${path.includes("?") ? "&" : "?"}limit=100&offset=${found.length}`);
+    found.push(...part[key]);
+    if (!part[key].length || found.length >= part.total_entries) return found;
+  }
+}
+
+// Who reads this, and which questions are theirs: those assigned to their user name, or to FAB's number of it.
+export const reader = () => read("ui/auth/me");
+export const isFor = (question, who) => question.assigned_users.some(({ id }) => id === (/^\d+$/.test(id) ? who.id : who.username));
+export const isOpen = (question) => !question.response_received && question.task_instance.state === "awaiting_input";
+export const openQuestions = () => readAll("dags/~/dagRuns/~/hitlDetails?response_received=false&state=awaiting_input", "hitl_details");
+
+export function questionPage(task) {
+  const path = `dags/${encodeURIComponent(task.dag_id)}/runs/${encodeURIComponent(task.dag_run_id)}/tasks/${encodeURIComponent(task.task_id)}`;
+  return task.map_index >= 0 ? `${path}/mapped/${task.map_index}/required_actions` : `${path}/required_actions`;
 }
 
 // The emergency stops in force, as banners; of a Dag, those of its service.

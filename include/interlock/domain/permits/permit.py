@@ -87,5 +87,5 @@ def _unusable(permit: Permit, problem: str) -> PolicyViolation:
         f"The permit {permit.id[:8]} of {permit.chain} is not valid for this connection: {problem}.",
         rule="a permit is valid for the hosts, the purpose and the time that it names",
         who=RELEASE_MANAGER,
-        next_step="trigger the release again, which gets a new permit",
+        next_step="trigger the release again: its tasks request new permits",
     )

@@ -12,14 +12,14 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferred
 
 from interlock.adapters.airflow.rest_api import Answer
-from interlock.domain.board.accounts import CLERK
+from interlock.domain.board.decision import ABSTAIN
 from interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
 from interlock.domain.records import Decision
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.taskflow import reasons_kept, this_run
 from interlock.stages.runtime.triggers import AnswersTrigger, digest_of_answers
 
-from .people import ABSTAIN
+from .people import closed_because
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -129,7 +129,7 @@ def close_open_ballots(asks: str, expected: int, why: str) -> None:
         while True:
             ballots = api.answers(dag_id, run_id, asks)
             for ballot in (ballot for ballot in ballots if not ballot.answered):
-                api.close_question(dag_id, run_id, ballot, choice=ABSTAIN, comment=f"Closed by {CLERK}: {why}.")
+                api.close_question(dag_id, run_id, ballot, choice=ABSTAIN, comment=closed_because(why))
             if len(ballots) >= expected and all(ballot.answered for ballot in ballots):
                 return
             if monotonic() > give_up:

@@ -92,7 +92,7 @@ def _send(smtp: Any, question: Question, person: Person, people: Sequence[Person
         subject=question.subject,
         until=until,
         options=question.options,
-        default=next(iter(question.defaults or ()), None),
+        default=question.silence,
         page=answer_link(question.task_id, map_index),
     )
     mail.send(

@@ -7,7 +7,7 @@ never from a task's state or result, which an operator of Airflow can edit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -17,7 +17,10 @@ from airflow.sdk.exceptions import TaskAwaitingInput
 
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.signing.witness import only_witnessed
+from interlock.adapters.templates import escape
+from interlock.domain.board import forms
 from interlock.domain.board.accounts import CLERK
+from interlock.domain.board.decision import ABSTAIN, APPROVE, REJECT
 from interlock.domain.catalogue import BoardBook, Person
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
@@ -33,8 +36,6 @@ from .mails import QuestionMail
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-APPROVE, REJECT, ABSTAIN = "Approve", "Reject", "Abstain"
-ACKNOWLEDGE, NOT_READY = "Acknowledge", "Not ready"
 ANSWER = "interlock_answer"
 """What a question's context has of the answer, in words."""
 LABEL = f"{{{{ task.assigned_users[0]['name'] }}}}{{% if {ANSWER} is defined %}}: {{{{ {ANSWER} }}}}{{% endif %}}"
@@ -46,10 +47,12 @@ BINDING = (
 """How each question ends; nothing else in it names the digest."""
 COMMENT = Param(
     "",
-    type="string",  # Airflow's form lets nobody answer before there is one
+    # With "string" alone, Airflow's form shows the question's title in red until something is written. The field is
+    # required all the same: the answer is refused without it (domain/board/forms.py).
+    type=["string", "null"],
     format="multiline",
     maxLength=4000,
-    title="Comment",
+    title=forms.COMMENT_TITLE,
     description="The reason for your answer. It is recorded in the ledger together with your answer.",
 )
 CONDITIONS = Param(
@@ -57,8 +60,15 @@ CONDITIONS = Param(
     type=["string", "null"],
     format="multiline",
     maxLength=4000,
-    title="Conditions",
+    title=forms.CONDITIONS_TITLE,
     description="Conditions of your approval, if any.",
+)
+CONFIRMED = Param(
+    False,
+    type="boolean",
+    title=forms.CONFIRMED_TITLE,
+    description="An answer cannot be changed. Switch this on, then choose your answer below. "
+    f"Not needed for {' and '.join(sorted(forms.NOT_DECISIVE))}.",
 )
 
 
@@ -71,13 +81,18 @@ class Question(HITLOperator):
     A worker may die before it has asked, so a question is tried again. But it is asked once: when Airflow runs an
     operator again, it wipes the answer to its request, so a request that is there already is left as it is.
 
+    It has none of Airflow's ``defaults``: Airflow's form would show those in blue and every other answer in grey. What
+    nobody answered in time is closed by the board's clerk, whose answers never count.
+
+    :param silence: what stands when nobody answered in time.
     :param answer_by: the deadline as ISO 8601, for the mail; none: the end of ``response_timeout``.
     """
 
     template_fields = ()
 
-    def __init__(self, *, answer_by: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, silence: str, answer_by: str | None = None, **kwargs: Any) -> None:
         super().__init__(notifiers=[QuestionMail()], **kwargs)
+        self.silence = silence
         self.answer_by = answer_by
 
     def execute(self, context: Context) -> Any:
@@ -90,17 +105,46 @@ class Question(HITLOperator):
             if asked.answered:
                 self.log.info("Asked and answered in an earlier try.")
                 return None
+            left = self._time_left(asked)
+            if left is not None and left <= timedelta(0):
+                return self._close(asked)
             for notifier in self.notifiers:
                 notifier(context)
             # Parking does not touch the request, and goes on at once if the answer has come meanwhile.
-            raise TaskAwaitingInput(method_name="execute_complete", timeout=self.response_timeout)
+            raise TaskAwaitingInput(method_name="execute_complete", timeout=left)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Take the answer; Airflow's pages then name it beside the person, for every answer ends in success."""
+        """End, whatever was answered, and name the answer on Airflow's pages; close a question that has no answer."""
         said: Any = context
         said[ANSWER] = _in_words(event)
-        return super().execute_complete(context, event)
+        if event.get("error_type") != "timeout":
+            return super().execute_complete(context, event)
+        ti: Any = context["ti"]
+        with reasons_kept():
+            asked = _request(self.task_id, ti.map_index)
+            return self._close(asked) if asked and not asked.answered else None
+
+    def validate_params_input(self, params_input: Mapping[str, Any]) -> None:
+        """Take any form: who answers through the API leaves fields out, and what they say is read from the record."""
+
+    def _time_left(self, asked: Answer) -> timedelta | None:
+        timeout: timedelta | None = self.response_timeout
+        if timeout is None or asked.asked_at is None:
+            return timeout
+        return asked.asked_at + timeout - datetime.now(UTC)
+
+    def _close(self, asked: Answer) -> None:
+        with resources.airflow_api(resources.BOARD_CLERK) as api:
+            api.close_question(*this_run(), asked, choice=self.silence, comment=closed_because(NOT_IN_TIME))
+
+
+NOT_IN_TIME = "nobody answered in time"
+
+
+def closed_because(why: str) -> str:
+    """Return the comment with which the board's clerk closes a question."""
+    return f"Closed by {CLERK}: {why}."
 
 
 def _in_words(event: Mapping[str, Any]) -> str:
@@ -134,11 +178,16 @@ def question(
     :param options: the answers to this question, when they are not the same for all.
     :param answer_by: the deadline, if it is before the end of the time for an answer that the task has.
     """
+    whose = " or ".join(escape(person.name) for person in people)
+    asked_of = (
+        f"This question is for **{whose}**. An answer from anybody else is refused. "
+        "Your own open questions are on Airflow's page *Home*."
+    )
     return {
         **({"answer_by": answer_by.isoformat()} if answer_by else {}),
         **({"options": list(options)} if options else {}),
         "subject": subject,
-        "body": f"{body.rstrip()}\n\n{BINDING.format(digest=digest)}",
+        "body": f"{asked_of}\n\n{body.rstrip()}\n\n{BINDING.format(digest=digest)}",
         "assigned_users": [
             *({"id": person.user, "name": person.name} for person in people),
             {"id": CLERK, "name": "Board clerk (closes ballots that are no longer needed)"},
@@ -163,16 +212,20 @@ def ask(
     question that is answered within the second in which it was asked, although it has recorded the answer; tried
     again, it finds the answer.)
 
-    :param options: the answers; none: each question brings its own.
-    :param default: what stands when nobody answered in time; it is recorded as nobody's answer.
+    :param options: the answers, the natural one first; none: each question brings its own.
+    :param default: what stands when nobody answered in time; it never counts as anybody's answer.
     :param conditions: whether the form has a field for conditions, too.
     """
     asked = Question.partial(
         task_id=task_id,
         task_display_name=title,
         **({"options": list(options)} if options else {}),
-        defaults=default,
-        params={"comment": COMMENT} | ({"conditions": CONDITIONS} if conditions else {}),
+        silence=default,
+        params={
+            forms.COMMENT: COMMENT,
+            **({forms.CONDITIONS: CONDITIONS} if conditions else {}),
+            forms.CONFIRMED: CONFIRMED,
+        },
         response_timeout=within,
         retries=4,
         retry_delay=timedelta(seconds=1),  # soon: people wait to be asked, or for what follows their answer

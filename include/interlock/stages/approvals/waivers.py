@@ -21,6 +21,7 @@ from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
+from .in_force import before_asking
 from .people import ask, question, votes_on
 
 
@@ -29,10 +30,11 @@ def prepare_waivers(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport
 ) -> list[dict[str, Any]]:
     """Prepare one waiver question for each failed expectation, if the policy allows all of them to be waived."""
-    _, book, described = resources.catalogue_of(service)
+    policy, book, described = resources.catalogue_of(service)
     if plan.rehearsal or not waivers.can_be_waived(in_force, book.people, report, requester=plan.requested_by):
         return []
-    return [_waiver_question(described, book, in_force, plan, report, failure) for failure in report.failures]
+    notice = before_asking(policy, described, plan)
+    return [_waiver_question(described, book, in_force, plan, report, failure, notice) for failure in report.failures]
 
 
 def _waiver_question(
@@ -42,9 +44,10 @@ def _waiver_question(
     plan: ReleasePlan,
     report: QualityReport,
     failure: FailedExpectation,
+    notice: str,
 ) -> dict[str, Any]:
     rule = in_force.waivers[failure.suite]
-    body = render(
+    body = notice + render(
         "waiver.md.j2",
         plan=plan,
         service=service,

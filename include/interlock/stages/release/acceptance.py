@@ -9,6 +9,7 @@ from airflow.sdk import XComArg, chain, task_group
 
 from interlock.adapters.templates import render
 from interlock.domain.board import decision as boards
+from interlock.domain.board.decision import APPROVE, REJECT
 from interlock.domain.board.questions import ASK_APPROVERS
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Policy, Service
@@ -24,7 +25,8 @@ from interlock.domain.records import (
     Waiver,
 )
 from interlock.stages.approvals.decisions import settled
-from interlock.stages.approvals.people import APPROVE, REJECT, ask, persons, question, votes_on
+from interlock.stages.approvals.in_force import before_asking
+from interlock.stages.approvals.people import ask, persons, question, votes_on
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
@@ -51,9 +53,9 @@ def prepare_acceptance(
     """Prepare the question to the functional approvers. It includes the quality report."""
     if not _asked(in_force, plan):
         return []
-    _, board, described = resources.catalogue_of(service)
+    policy, board, described = resources.catalogue_of(service)
     digest = acceptance_digest(artifact, report)
-    body = render(
+    body = before_asking(policy, described, plan) + render(
         "acceptance.md.j2",
         plan=plan,
         service=described,

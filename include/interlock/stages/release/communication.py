@@ -10,6 +10,7 @@ from airflow.sdk import XComArg, chain, get_current_context, task_group
 
 from interlock.adapters import mail
 from interlock.adapters.templates import render
+from interlock.domain.board.forms import ACKNOWLEDGE, NOT_READY
 from interlock.domain.board.questions import ASK_SUPPORT
 from interlock.domain.catalogue import Audience, Policy, Service, Training
 from interlock.domain.change.policy import time_limits_of
@@ -18,7 +19,8 @@ from interlock.domain.errors import GateRejected
 from interlock.domain.ledger.kinds import COMMUNICATION_RECORDED, NOTES_WRITTEN, RELEASE_ANNOUNCED
 from interlock.domain.outcome.notes import announcement, release_notes
 from interlock.domain.records import Communication, Decision, ReleasePlan
-from interlock.stages.approvals.people import ACKNOWLEDGE, NOT_READY, ask, persons, question, votes_on
+from interlock.stages.approvals.in_force import before_asking
+from interlock.stages.approvals.people import ask, persons, question, votes_on
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.permits import refuse_stopped_release
@@ -88,6 +90,7 @@ def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
         return []
     material, digest = _material(described, training, plan.commit.sha)
     answer_by = datetime.now(UTC) + time_limits_of(policy, described).acknowledgement
+    in_force = before_asking(policy, described, plan)
     told = {
         "plan": plan,
         "service": described,
@@ -99,7 +102,7 @@ def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     return [
         question(
             f"Training for {described.title} {plan.version}: {role.replace('-', ' ')}",
-            render("acknowledgement.md.j2", role=role, **told),
+            in_force + render("acknowledgement.md.j2", role=role, **told),
             _role_digest(digest, role),
             persons(board, users),
             answer_by=answer_by,

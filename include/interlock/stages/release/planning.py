@@ -12,6 +12,7 @@ from airflow.sdk import XComArg, chain, task_group
 from interlock.adapters.source.git import Repository
 from interlock.adapters.templates import render
 from interlock.domain.board import decision as boards
+from interlock.domain.board.decision import APPROVE, REJECT
 from interlock.domain.board.questions import ASK_MANAGEMENT
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import BoardBook, ChangeType, Flow, Policy, Service
@@ -25,7 +26,8 @@ from interlock.domain.ledger.kinds import PLAN_MADE
 from interlock.domain.outcome.review import refuse_unreviewed
 from interlock.domain.records import Decision, PastRelease, PolicyInForce, ReleasePlan, Risk, RunningRelease
 from interlock.stages.approvals.decisions import settled
-from interlock.stages.approvals.people import APPROVE, REJECT, ask, persons, question, votes_on
+from interlock.stages.approvals.in_force import before_asking
+from interlock.stages.approvals.people import ask, persons, question, votes_on
 from interlock.stages.runtime import conflicts, resources
 from interlock.stages.runtime.history import past_releases
 from interlock.stages.runtime.requests import requester
@@ -185,7 +187,9 @@ def prepare_approval(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     policy, board, described = resources.catalogue_of(service)
     digest = sha256_of(plan)
     answer_by = datetime.now(UTC) + time_limits_of(policy, described).plan_approval
-    body = render("plan_approval.md.j2", plan=plan, service=described, names=board.names, answer_by=answer_by)
+    body = before_asking(policy, described, plan) + render(
+        "plan_approval.md.j2", plan=plan, service=described, names=board.names, answer_by=answer_by
+    )
     subject = f"Approve the plan of {described.title} {plan.version}"
     asked = boards.others(board.senior_management, {plan.requested_by, *_authors(policy, described, board, plan)})
     return [question(subject, body, digest, persons(board, asked))] if asked else []

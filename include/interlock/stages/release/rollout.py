@@ -35,6 +35,7 @@ from interlock.domain.records import (
 from interlock.domain.rollout.rollout import course_of, describe_strategy
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
+from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import ask_board, persons, question, votes_on
 from interlock.stages.approvals.reminders import remind_in_time
 from interlock.stages.runtime import resources
@@ -147,7 +148,7 @@ def prepare_ballots(
         return []
     moments = {"at the planned start": rollout.not_before, "at the deadline of this vote": rollout.decide_by}
     coming = {moment: at for moment, at in moments.items() if at is not None}
-    body = render(
+    body = before_asking(policy, described, plan) + render(
         "ballot.md.j2",
         plan=plan,
         calendars=foreseen(policy, described, rollout.environment, coming),

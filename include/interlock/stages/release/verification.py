@@ -173,7 +173,7 @@ def back_out(service: str) -> BackOutReport:
             "The back-out did not restore every host: "
             + ", ".join(f"{host} reports version {version or 'unknown'}" for host, version in wrong.items()),
             who="the service's team and the platform engineer",
-            next_step="repair these hosts; a person with the role break_glass can then clear this task to continue",
+            next_step="repair these hosts, then ask a person with the role break_glass to clear this task",
         )
     return report
 

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk import XComArg, chain, task_group
 
 from interlock.domain.board.questions import ASK_ROLLBACK
+from interlock.domain.calendars import stops
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import ChangeType, Service
 from interlock.domain.change.request import MAX_SUMMARY_LENGTH
@@ -22,6 +23,7 @@ from interlock.domain.outcome import rollback
 from interlock.domain.outcome.deployments import DeployedRelease
 from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.records import PolicyInForce, ReleasePlan, RunningRelease
+from interlock.stages.approvals.in_force import in_force_now
 from interlock.stages.approvals.people import ask, question, votes_on
 from interlock.stages.release.planning import decide_plan
 from interlock.stages.runtime import resources
@@ -29,6 +31,7 @@ from interlock.stages.runtime.bookings import await_others
 from interlock.stages.runtime.catalogue import refuse_changed_catalogue
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.history import past_releases
+from interlock.stages.runtime.permits import stops_now
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task
 from interlock.stages.runtime.versions import answers_since, deployed_releases, marks
@@ -52,6 +55,7 @@ def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]
     if read_request().version:
         return []
     refuse_changed_catalogue(service, in_force.digest)
+    stops.refuse_stopped_release(stops_now(described), None)
     may = rollback.find_candidates(deployed_releases(service), _running_releases(service), marks(), PRODUCTION)
     if not may:
         raise PolicyViolation(
@@ -61,6 +65,7 @@ def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]
             next_step="release a version as a normal or an emergency change",
         )
     body = (
+        f"{in_force_now(policy, described, PRODUCTION)}"
         f"# {described.title}: which release to roll back to?\n\nProduction ran these releases before:\n\n"
         + "\n".join(
             f"- {rollback.describe_candidate(one)}, commit `{one.commit.sha[:10]}`, `{one.chain}`" for one in may

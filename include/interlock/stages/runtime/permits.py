@@ -253,21 +253,22 @@ def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
     """Raise a PolicyViolation if an emergency stop, or what halts a wave that is under way, is in force now."""
     policy, _, described = resources.catalogue_of(service)
     closed = calendars.closed_now(policy, described, environment, under_way=True)
-    refuse_halted(_stops(described), closed)
+    refuse_halted(stops_now(described), closed)
 
 
 def refuse_emergency(service: str) -> None:
     """Raise a PolicyViolation if an emergency stop is in force now; for what goes on without changing anything."""
-    refuse_halted(_stops(resources.catalogue_of(service)[2]), ())
+    refuse_halted(stops_now(resources.catalogue_of(service)[2]), ())
 
 
 def refuse_stopped_release(plan: ReleasePlan) -> None:
-    """Raise a PolicyViolation if a release is stopped, before people are told that it is about to happen."""
+    """Raise a PolicyViolation if a release is stopped, before people are asked about it or told of it."""
     if not plan.rehearsal:
-        stops.refuse_stopped_release(_stops(resources.catalogue_of(plan.service)[2]), plan.not_before)
+        stops.refuse_stopped_release(stops_now(resources.catalogue_of(plan.service)[2]), plan.not_before)
 
 
-def _stops(described: Service) -> tuple[EmergencyStop, ...]:
+def stops_now(described: Service) -> tuple[EmergencyStop, ...]:
+    """Return the emergency stops that hold a service back now."""
     with resources.ledger() as ledger:
         return tuple(stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, datetime.now(UTC)))
 

@@ -20,6 +20,7 @@ from interlock.adapters.hosts import load as hosts_load
 from interlock.adapters.hosts import web
 from interlock.adapters.permits.issuer import Admission
 from interlock.adapters.templates import code, escape
+from interlock.domain.board.decision import APPROVE, REJECT
 from interlock.domain.board.questions import ASK_CANARY
 from interlock.domain.canary.records import (
     MIN_ROUNDS,
@@ -46,7 +47,8 @@ from interlock.domain.ledger.kinds import (
 from interlock.domain.paths import docs_prefix, quality_page
 from interlock.domain.records import CanaryPlan, Decision, RolloutPlan
 from interlock.domain.rollout.rollout import canary_title
-from interlock.stages.approvals.people import APPROVE, REJECT, ask, question, votes_on
+from interlock.stages.approvals.in_force import in_force_now
+from interlock.stages.approvals.people import ask, question, votes_on
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.calendars import MIN_WAIT, put_off, wait
@@ -264,12 +266,12 @@ def prepare_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> 
     """Prepare the question to the release manager about a marginal canary."""
     if report.verdict != "marginal":
         return []
-    _, book, described = resources.catalogue_of(service)
+    policy, book, described = resources.catalogue_of(service)
     if rollout.requested_by not in book.names:
         return []
     page = quality_page(*this_run())
     rows = "\n".join(f"| {escape(one.name)} | {one.classification} | {escape(one.reason)} |" for one in report.metrics)
-    body = (
+    body = in_force_now(policy, described, rollout.environment) + (
         f"The canary of **{escape(described.title)} {escape(rollout.version)}** is marginal: it scored "
         f"{report.score:g} of 100 points. The release continues automatically from {report.pass_from:g} points, and is "
         f"backed out below {report.marginal_from:g}. Continue with the other waves?\n\n"

@@ -16,6 +16,7 @@ from interlock.domain.errors import GateRejected, PolicyViolation
 from interlock.domain.ledger.kinds import FAILURE_DECIDED, WAVE_DEPLOYED
 from interlock.domain.records import Decision, HostResult, RolloutPlan, WaveReport
 from interlock.domain.rollout.pace import Pace, failed_elsewhere, tolerated
+from interlock.stages.approvals.in_force import in_force_now
 from interlock.stages.approvals.people import ask, question, votes_on
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime import bookings, permits, resources
@@ -118,14 +119,14 @@ def answers_to(rollout: RolloutPlan, waves: Sequence[WaveReport], report: WaveRe
 def prepare_guidance(service: str, number: int, rollout: RolloutPlan, report: WaveReport) -> list[dict[str, Any]]:
     """Prepare the question to the release manager about failed hosts of the wave, if there are any."""
     unwell, guidance = _unwell(report), rollout.guidance
-    _, book, described = resources.catalogue_of(service)
+    policy, book, described = resources.catalogue_of(service)
     if not unwell or guidance is None or rollout.requested_by not in book.names:
         return []
     options = answers_to(rollout, recorded_waves(), report)
     budget = rollout.strategy.max_failed if rollout.strategy else 0
     rows = "\n".join(f"| {escape(one.host)} | {one.outcome} | {escape(one.error)} |" for one in unwell)
     silent = EXCLUDE if guidance.unanswered == "exclude" and EXCLUDE in options else BACK_OUT
-    body = (
+    body = in_force_now(policy, described, rollout.environment) + (
         f"In wave {number} of {len(rollout.waves)} of **{escape(described.title)} {escape(rollout.version)}**, "
         f"{len(unwell)} of {len(report.results)} hosts did not get the release. Unless the table says otherwise, each "
         f"of them still runs its previous release.\n\n| host | outcome | reason |\n| --- | --- | --- |\n{rows}\n\n"

@@ -15,15 +15,18 @@ from interlock.domain.board import decision as boards
 from interlock.domain.board import seats
 from interlock.domain.board.questions import ASK_TRAIN_BOARD
 from interlock.domain.board.voting import VotingRule
+from interlock.domain.calendars.stops import refuse_stopped_release
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.records import Decision
 from interlock.domain.trains.manifest import CONDUCTOR, Manifest
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
+from interlock.stages.approvals.in_force import as_notice
 from interlock.stages.approvals.people import ask_board, persons, question, votes_on
 from interlock.stages.runtime.conflicts import noted
 from interlock.stages.runtime.evidence import refuse_void
+from interlock.stages.runtime.permits import stops_now
 from interlock.stages.runtime.taskflow import stage_task
 
 from .common import POLL_INTERVAL, catalogue_now, train_now, train_rule, without_file
@@ -36,13 +39,20 @@ MAX_VOTING_TIME = timedelta(days=30)
 
 @stage_task(task_display_name="Prepare the ballots", words=ASK_TRAIN_BOARD)
 def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
-    """Prepare one ballot for each member of the boards who may vote on this manifest, or for their delegate."""
+    """Prepare one ballot for each member of the boards who may vote on this manifest, or for their delegate.
+
+    Nobody is asked if emergency stops keep every passenger from departing.
+    """
     catalogue = catalogue_now()
     train = train_now(name, catalogue)
     rule = _rule(catalogue, train, manifest)
     if rule is None or manifest.decide_by is None:
         return []
-    body = render(
+    services = [catalogue.services[one.service] for one in manifest.passengers if one.service in catalogue.services]
+    stops = {service.name: stops_now(service) for service in services}
+    if stops and all(any(stop.until > manifest.departure for stop in found) for found in stops.values()):
+        refuse_stopped_release([stop for found in stops.values() for stop in found], manifest.departure)
+    body = as_notice(f"Emergency stop: {stop}" for found in stops.values() for stop in found) + render(
         "train_ballot.md.j2",
         train=train,
         manifest=manifest,

@@ -12,9 +12,8 @@ from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipExcept
 from interlock.adapters.signing.witness import only_witnessed
 from interlock.adapters.trains.boarding import unusable
 from interlock.domain.calendars.calendar import Answer
-from interlock.domain.calendars.stops import STOPS, stops_in_force
 from interlock.domain.canonical import sha256_of
-from interlock.domain.catalogue import Catalogue
+from interlock.domain.catalogue import Service
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.dag_names import dag_of_release
@@ -36,6 +35,7 @@ from interlock.domain.trains.manifest import CONDUCTOR, Boarded, Manifest
 from interlock.domain.trains.passengers import passenger_form, passenger_run
 from interlock.stages.runtime import calendars, resources
 from interlock.stages.runtime.evidence import chain_entries, record, refuse_void, this_chain
+from interlock.stages.runtime.permits import stops_now
 from interlock.stages.runtime.taskflow import WaitUntil, reasons_kept, stage_task
 from interlock.stages.runtime.triggers import RunTrigger
 
@@ -75,7 +75,7 @@ def depart(name: str, manifest: Manifest) -> Manifest:
     answers = [calendars.answer_now(catalogue.policy, service, train.environment) for service in ready]
     if answers and not any(answer.open for answer in answers):
         _wait_or_refuse(train, manifest, answers)
-    stopped = [_stops(catalogue, service.name) for service in ready]
+    stopped = [_stops(service) for service in ready]
     if stopped and all(stopped):
         raise _held_back(train, f"an emergency stop is in force: {stopped[0]}")
     return manifest
@@ -110,10 +110,8 @@ def _held_back(train: Train, why: str) -> PolicyViolation:
     )
 
 
-def _stops(catalogue: Catalogue, service: str) -> str:
-    with resources.ledger() as ledger:
-        entries = ledger.entries(INSTALLATION, kind=STOPS)
-    return " ".join(map(str, stops_in_force(entries, catalogue.services[service], datetime.now(UTC))))
+def _stops(service: Service) -> str:
+    return " ".join(map(str, stops_now(service)))
 
 
 class SendPassenger(BaseOperator):
@@ -180,7 +178,7 @@ class SendPassenger(BaseOperator):
         if why := unusable(catalogue, self.service):
             raise without_file(self.service, why)
         refuse_replaced(one)
-        if stop := _stops(catalogue, self.service):
+        if stop := _stops(catalogue.services[self.service]):
             raise _held_back(train, f"an emergency stop is in force: {stop}")
         answer = calendars.answer_now(catalogue.policy, catalogue.services[self.service], train.environment)
         if not answer.open:

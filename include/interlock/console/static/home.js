@@ -1,0 +1,55 @@
+// On Airflow's page Home, above all else: the emergency stops in force, and the questions that are for the reader.
+// Airflow runs this in its own page and lends its React and its components.
+
+import { base, isFor, openQuestions, read, reader, questionPage } from "./airflow.js";
+
+const { createElement, useEffect, useState } = globalThis.React;
+const { Box, Text } = globalThis.ChakraUI;
+const EVERY = 30_000;
+
+async function look() {
+  const stops = read("interlock/stops").then(
+    (found) => found.stops.map((stop) => `Emergency stop in force: ${stop}`),
+    (error) => [`Whether an emergency stop is in force is not known: ${error.message}`],
+  );
+  const questions = Promise.all([openQuestions(), reader()]).then(
+    ([open, who]) => open.filter((question) => isFor(question, who)),
+    () => [], // who may not read questions is not asked any
+  );
+  return { stops: await stops, questions: await questions };
+}
+
+const banner = (color, key, attributes, ...content) =>
+  createElement(
+    Box,
+    { key, bg: "bg.subtle", borderColor: color, borderLeftWidth: 4, borderRadius: "sm", mb: 2, overflowWrap: "anywhere", px: 4, py: 2, ...attributes },
+    createElement(Text, {}, ...content),
+  );
+
+const asked = (question) => {
+  const path = questionPage(question.task_instance);
+  return banner("orange.solid", path, {}, "For you: ", createElement(Box, { as: "a", color: "fg.info", href: base + path, textDecoration: "underline" }, question.subject));
+};
+
+function InterlockHome() {
+  const [found, show] = useState({ stops: [], questions: [] });
+  useEffect(() => {
+    let left = false;
+    const again = () => look().then((now) => left || show(now));
+    again();
+    const timer = setInterval(again, EVERY);
+    return () => {
+      left = true;
+      clearInterval(timer);
+    };
+  }, []);
+  if (!found.stops.length && !found.questions.length) return null;
+  return createElement(
+    Box,
+    { "data-testid": "interlock-home" },
+    found.stops.map((stop) => banner("red.solid", stop, { role: "alert" }, stop)),
+    found.questions.map(asked),
+  );
+}
+
+globalThis.InterlockHome = InterlockHome; // the name of the app in plugin.py
