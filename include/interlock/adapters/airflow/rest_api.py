@@ -51,6 +51,7 @@ class Answer(Model):
     comment: str
     conditions: str = ""
     at: datetime | None
+    default: str | None = Field(None, description="What stands if nobody answers in time")
 
     def vote(self) -> Vote:
         """Return the answer as a vote: of whoever answered, if it was theirs to answer."""
@@ -322,7 +323,7 @@ def _part(name: str) -> str:
 
 def _answer(detail: dict[str, Any]) -> Answer:
     by = detail.get("responded_by_user")
-    chosen = detail.get("chosen_options") or [None]
+    chosen, defaults = detail.get("chosen_options") or [None], detail.get("defaults") or [None]
     return Answer(
         task_id=detail["task_instance"]["task_id"],
         map_index=detail["task_instance"]["map_index"],
@@ -335,6 +336,7 @@ def _answer(detail: dict[str, Any]) -> Answer:
         comment=_words(detail.get("params_input"), "comment"),
         conditions=_words(detail.get("params_input"), "conditions"),
         at=detail.get("responded_at"),
+        default=defaults[0],
     )
 
 
