@@ -116,6 +116,7 @@ def test_a_plan_without_what_came_later_keeps_the_digest_that_was_voted_on() -> 
         ({"frozen": OTHER}, "by the ledger the plan 000000000000 was frozen"),
         ({"frozen": None}, "by the ledger no plan was frozen"),
         ({"closed": True}, "The release has ended"),
+        ({"withdrawn": "rita, who requested it, withdrew the release: Too early."}, "rita, who requested it, withdrew"),
         ({"catalogue": OTHER}, "changed since the release began"),
         ({"bundle": OTHER}, "The bundle has the digest 000000000000, and bbbbbbbbbbbb was approved"),
         ({"bundle": None}, "The bundle is not in the artifact store"),

@@ -115,11 +115,11 @@ def find_release(request: WithdrawalRequest, under_way: Sequence[ReleaseUnderWay
     found = [one for one in under_way if wanted in ("", one.run_id, f"{one.dag_id}/{one.run_id}", one.version)]
     if len(found) == 1:
         return found[0]
-    known = "; ".join(map(str, under_way)) or "none"
+    known = f" Under way: {'; '.join(map(str, under_way))}." if under_way else ""
     which = f" with the run or version {wanted}" if wanted else ""
     how_many = f"{len(found)} releases" if found else "no release"
     raise RequestRefused(
-        f"{request.service} has {how_many}{which} under way. Under way: {known}.",
+        f"{request.service} has {how_many}{which} under way.{known}",
         rule="a withdrawal is of one release that has not ended",
         who=_FORM,
         next_step="enter the run id of one of these releases" if under_way else "there is nothing to withdraw",
@@ -149,7 +149,7 @@ def refuse_too_late(release: ReleaseUnderWay) -> None:
         raise PolicyViolation(
             f"This release is withdrawn already: {release}. {release.withdrawn.sentence}",
             rule="a release is withdrawn once",
-            who="nobody",
+            who="this cannot be changed",
             next_step="wait until its run has ended; the tab Release of the run shows the outcome",
         )
     if release.verified:
@@ -184,6 +184,6 @@ def refuse_withdrawn(entries: Iterable[Entry]) -> None:
         raise HeldBack(
             withdrawn.sentence,
             rule=WITHDRAWN_RULE,
-            who="nobody",
+            who="this cannot be changed",
             next_step="the release ends, and what it changed is backed out; to release the version, trigger it again",
         )

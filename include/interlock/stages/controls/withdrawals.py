@@ -29,10 +29,11 @@ from interlock.domain.permits.withdrawal import (
     refuse_too_late,
     role_of,
 )
+from interlock.domain.records import Outcome
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import wait
-from interlock.stages.runtime.evidence import this_try
+from interlock.stages.runtime.evidence import last_in, this_try
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 from interlock.stages.runtime.triggers import UNDER_WAY
@@ -164,9 +165,9 @@ def await_end(recorded: dict[str, Any]) -> dict[str, Any]:
     with resources.airflow_api() as api:
         state = api.run_state(dag_id, run_id)  # before the ledger: what a run does is there before Airflow shows it
     with resources.ledger() as ledger:
-        closed = ledger.entries(release_chain(dag_id, run_id), kind=RELEASE_CLOSED)
+        closed = last_in(ledger.entries(release_chain(dag_id, run_id)), RELEASE_CLOSED, Outcome)
     if closed:
-        return {"state": state, "outcome": closed[-1].payload["outcome"], "reason": closed[-1].payload["reason"]}
+        return {"state": state, "outcome": closed.outcome, "reason": closed.reason}
     if state != "running":
         log.info("The run of the release is %s. When it starts, its first task ends it.", state or "gone")
         return {"state": state, "outcome": None, "reason": ""}
