@@ -108,6 +108,13 @@ def withdraw(ledger: Ledger, witness: Ledger, airflow: AirflowServer) -> Withdra
     return run
 
 
+def end(ledger: Ledger, chain: str, outcome: str) -> None:
+    """Let a release end."""
+    closed, run = releases.outcome(outcome=outcome).to_xcom(), chain.partition("/")[2]
+    ledger.append(chain, "release.closed", closed, actor="closure", key="end")
+    ledger.append(INSTALLATION, "release.ended", {"run": run}, actor="closure", key=f"ended/{run}")
+
+
 def in_release(chain: str) -> Any:
     """Run as a task of a release."""
     ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
@@ -135,12 +142,7 @@ def test_a_try_that_died_after_it_was_recorded_is_followed_by_one_that_records_n
     ledger: Ledger, release: str, run_id: str, withdraw: Withdraw
 ) -> None:
     first = withdraw("rita", f"w-{run_id}")
-    ledger.append(
-        release, "release.closed", releases.outcome(outcome="withdrawn").to_xcom(), actor="closure", key="end"
-    )
-    ledger.append(
-        INSTALLATION, "release.ended", {"run": f"release_bike_shop/{run_id}"}, actor="closure", key=f"ended/{run_id}"
-    )
+    end(ledger, release, "withdrawn")
     assert withdraw("rita", f"w-{run_id}", try_number=2) == first, "the release may have ended meanwhile"
 
 
@@ -187,12 +189,9 @@ def test_a_withdrawal_that_the_verification_overtakes_does_not_count(
 
 
 def test_what_has_ended_is_not_withdrawn(ledger: Ledger, release: str, run_id: str, withdraw: Withdraw) -> None:
-    ledger.append(release, "release.closed", releases.outcome(outcome="rejected").to_xcom(), actor="closure", key="end")
+    end(ledger, release, "rejected")
     with pytest.raises(LostRight, match=r"has ended, and release\.withdrawn is not what may follow"):
         ledger.append(release, RELEASE_WITHDRAWN, {}, actor="rita", key=RELEASE_WITHDRAWN)
-    ledger.append(
-        INSTALLATION, "release.ended", {"run": f"release_bike_shop/{run_id}"}, actor="closure", key=f"ended/{run_id}"
-    )
     with pytest.raises(AirflowFailException, match="bike-shop has no release under way"):
         withdraw("rita", f"w-{run_id}")
 
