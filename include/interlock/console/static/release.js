@@ -106,8 +106,17 @@ async function readRelease() {
     }),
   );
   records.waves = records.waves.filter(Boolean);
-  const [files, names] = await Promise.all([readFiles(entries), readNames(questions)]);
-  return { run, tasks, questions, records, reasons, files, names, banners };
+  const [files, names, ahead] = await Promise.all([readFiles(entries), readNames(questions), readAhead(run)]);
+  return { run, tasks, questions, records, reasons, files, names, banners, ahead };
+}
+
+// Behind which release a queued one waits: of each Dag, Airflow runs one at a time.
+async function readAhead({ state }) {
+  if (state !== "queued") return null;
+  const runs = `dags/${encodeURIComponent(dagId)}/dagRuns`;
+  const { dag_runs: [run] } = await read(`api/v2/${runs}?state=running&order_by=run_after&limit=1`);
+  if (!run) return null;
+  return { run, questions: await readAll(`${runs}/${encodeURIComponent(run.dag_run_id)}/hitlDetails`, "hitl_details") };
 }
 
 // How people call everybody: as the catalogue does, and who is not in it any more as they were asked.
@@ -205,17 +214,38 @@ function table(heads, rows, empty = "", kind = null) {
 
 const section = (title, ...content) => element("section", {}, element("h2", {}, title), ...content);
 
-// Who is waited for, and until when silence approves nothing.
-function waiting({ questions, records: { rollout } }) {
-  const open = questions.filter((question) => !question.response_received && question.task_instance.state === "awaiting_input");
-  if (!open.length) return null;
-  const people = [...new Set(open.map((question) => asked(question).map((user) => user.name).join(" or ")))];
-  const board = open.some((question) => question.task_instance.task_id.startsWith("rollout."));
-  const until = board && rollout?.decide_by ? `, until ${when(rollout.decide_by)}` : "";
-  return element("p", { class: "reason wait" }, `Waiting for ${people.join(", ")}${until}.`);
+const stillOpen = (questions) => questions.filter((question) => !question.response_received && question.task_instance.state === "awaiting_input");
+const peopleOf = (open) => [...new Set(open.map((question) => asked(question).map((user) => user.name).join(" or ")))].join(", ");
+
+// Behind what a queued release waits, for whom that waits, and who can end that.
+function queued({ ahead, names }) {
+  if (!ahead) return null;
+  const { run, questions } = ahead;
+  const requester = names.get(run.triggering_user_name) ?? run.triggering_user_name ?? "unknown";
+  const people = peopleOf(stillOpen(questions));
+  const place = `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(run.dag_run_id)}`;
+  return element(
+    "p",
+    { class: "reason wait" },
+    "In the queue behind ",
+    link(run.conf?.version || run.dag_run_id, place),
+    `, requested by ${requester}${people ? `, which waits for ${people}` : ""}. Its requester or a release manager can `,
+    link("withdraw it", "dags/withdraw_release"),
+    ".",
+  );
 }
 
-function heading({ run, records, reasons, tasks, questions, banners }) {
+// Who is waited for, and until when silence approves nothing.
+function waiting({ questions, records: { rollout } }) {
+  const open = stillOpen(questions);
+  if (!open.length) return null;
+  const people = peopleOf(open);
+  const board = open.some((question) => question.task_instance.task_id.startsWith("rollout."));
+  const until = board && rollout?.decide_by ? `, until ${when(rollout.decide_by)}` : "";
+  return element("p", { class: "reason wait" }, `Waiting for ${people}${until}.`);
+}
+
+function heading({ run, records, reasons, tasks, questions, banners, ahead, names }) {
   const { plan, rollout, outcome } = records;
   const conf = run.conf ?? {};
   const version = plan?.version ?? rollout?.version ?? conf.version ?? "";
@@ -229,6 +259,7 @@ function heading({ run, records, reasons, tasks, questions, banners }) {
       ? element("p", { class: `reason ${["deployed", "rehearsed"].includes(state) ? "good" : "bad"}` }, outcome ? `Decided in ${TITLES[outcome.stage] ?? outcome.stage}: ${reason}` : reason)
       : null,
     ...(ENDED.has(run.state) ? [] : banners),
+    queued({ ahead, names }),
     waiting({ questions, records }),
   ];
 }
