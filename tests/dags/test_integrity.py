@@ -29,6 +29,7 @@ CONTROL = [
     "reconcile",
     "return_hosts",
     "review_release",
+    "withdraw_release",
 ]
 DAGS = sorted([*CONTROL, "release_bike_shop", "rollback_bike_shop", "train_weekly"])
 LOADER = Path(__file__).with_name("bag_as_json.py")

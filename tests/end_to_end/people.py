@@ -57,6 +57,10 @@ class Colleague(Person):
         form = {"ref": version, "version": version, **FORM, **conf}
         return Release(self, self.trigger(self.dag, form).id)
 
+    def withdraw(self, run: str = "", *, service: str = BIKE_SHOP) -> httpx.Response:
+        """Send the form that withdraws a release."""
+        return self.send_form("withdraw_release", {"service": service, "run": run, "reason": "The tag is wrong"})
+
     def decide(self, release: Release, task: str, option: str, comment: str = "", *, within: float = 900.0) -> None:
         """Answer the request of a task that is assigned to this person, once it is asked."""
         question = until(f"{task} to ask {self.user}", lambda: self._asked(release, task), within=within)[0]

@@ -6,6 +6,7 @@ The tests share one stack, whose production runs 1.0.0 when it starts; each says
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -167,6 +168,53 @@ def test_silence_until_the_deadline_is_a_rejection(stack: Stack, rita: Colleague
     outcome = run.outcome()
     assert (outcome["outcome"], outcome["stage"]) == ("expired", "rollout")
     assert stack.production() == {OLD}
+
+
+def withdrawn(person: Colleague, run: Release) -> Release:
+    """Withdraw a release; return the run that does it."""
+    reply = person.withdraw(run.id)
+    assert reply.status_code == 200, reply.text
+    return Release(person, reply.json()["dag_run_id"], "withdraw_release")
+
+
+def test_a_release_that_waits_for_an_answer_and_a_queued_one_are_withdrawn(stack: Stack, rita: Colleague) -> None:
+    mails = len(stack.mails())
+    first, second = rita.release(NEW), rita.release("1.3.0", change_type="emergency")
+    until("the acceptance to be asked", lambda: any(not one["response_received"] for one in first.questions()))
+    ben = stack.person("ben").withdraw(first.id)
+    assert (ben.status_code, "requested by rita" in ben.text) == (403, True), ben.text
+    both = rita.withdraw()
+    assert (both.status_code, first.id in both.text, second.id in both.text) == (422, True, True), both.text
+
+    of_second = withdrawn(rita, second)
+    assert of_second.finish() == "success", of_second.states()
+    assert second.state == "queued", "it ends when its turn has come"
+    assert "is withdrawn already" in rita.withdraw(second.id).text
+    of_first = withdrawn(rita, first)
+    assert first.finish() == "failed"
+    outcome = first.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("withdrawn", "acceptance"), outcome
+    assert outcome["reason"] == "rita, who requested it, withdrew the release: The tag is wrong."
+    assert {one["responded_by_user"]["name"] for one in first.questions()} == {"board_clerk"}
+    assert of_first.finish() == "success", of_first.states()
+    assert of_first.result("await_end")["outcome"] == "withdrawn"
+
+    assert second.finish() == "failed"
+    assert (second.outcome()["outcome"], second.outcome()["stage"]) == ("withdrawn", "policy")
+    assert second.questions() == []
+    assert stack.production() == {OLD}
+    told = {mail.subject for mail in stack.mails()[mails:] if "rita@example.com" in mail.recipients}
+    assert told == {f"Bike shop {NEW}: withdrawn", "Bike shop 1.3.0: withdrawn"}
+
+
+def test_a_release_that_waits_for_its_start_is_withdrawn(stack: Stack, rita: Colleague) -> None:
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+    run = rita.release(NEW, rehearsal=True, not_before=tomorrow)
+    until("it to wait", lambda: run.states().get("implementation.await_start") == "deferred")
+    withdrawn(rita, run)
+    assert run.finish(within=300) == "failed"
+    outcome = run.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("withdrawn", "implementation"), outcome
 
 
 def test_a_rehearsal_does_everything_but_touch_production_or_ask_people(stack: Stack, rita: Colleague) -> None:

@@ -18,6 +18,7 @@ from interlock.domain.catalogue import (
     Source,
     Thresholds,
 )
+from interlock.domain.permits.withdrawal import Withdrawal
 from interlock.domain.records import (
     Artifact,
     AssetReport,
@@ -50,6 +51,16 @@ from interlock.domain.records import (
 AT = datetime(2026, 11, 23, 6, 17, tzinfo=UTC)
 SHA = "5f2d" + "0" * 36
 SUITES = ("tests", "coverage", "performance", "components", "record")
+
+
+WITHDRAWAL = Withdrawal(
+    release="release_bike_shop/manual__2026-11-23T06:17:00+00:00",
+    by="rita",
+    role="requester",
+    reason="The tag is wrong",
+    run="withdraw_release/manual__2026-11-23T06:20:00+00:00",
+    at=datetime(2026, 11, 23, 6, 20, tzinfo=UTC),
+)
 
 
 def blob(name: str = "bundle.tar.gz", digit: str = "a") -> Blob:

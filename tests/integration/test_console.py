@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -435,6 +436,22 @@ def test_findings_are_on_the_page_of_their_release(airflow: str, console: Consol
     page.goto(f"{airflow}/interlock/release?{asked}")
     for what in found["findings"]:
         expect(page.get_by_text(f"Finding: {what}")).to_be_visible()
+
+
+def test_a_queued_release_says_behind_what_it_waits_and_who_can_withdraw_that(airflow: str, page: Page) -> None:
+    """Let the browser read the story of an ended release as one that waits for the one that is under way."""
+
+    def queued(route: Route) -> None:
+        reply = route.fetch()
+        route.fulfill(response=reply, json={**reply.json(), "state": "queued"})
+
+    run = quote(BACKED_OUT_ID, safe="")
+    page.route(re.compile(rf"/api/v2/dags/{RELEASE}/dagRuns/{re.escape(run)}$"), queued)
+    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={run}")
+    expect(page.get_by_text(re.compile("In the queue behind 1.1.0, requested by Rita Reyes"))).to_be_visible()
+    expect(page.get_by_text("Its requester or a release manager can withdraw it.")).to_be_visible()
+    ahead = page.get_by_role("link", name="1.1.0", exact=True)
+    expect(ahead).to_have_attribute("href", re.compile(rf"/dags/{RELEASE}/runs/{re.escape(RUN)}$"))
 
 
 def test_a_rollback_is_shown_as_a_release_is(airflow: str, page: Page) -> None:

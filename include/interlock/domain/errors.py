@@ -6,7 +6,7 @@
     ├── CatalogueError        a YAML file of the catalogue is wrong (file, line, key, found, allowed)
     ├── RequestRefused        the request has values that cannot be released
     ├── PolicyViolation       a rule of the policy forbids this
-    │   ├── HeldBack          a rollout may not continue now: no permit, an emergency stop or a freeze
+    │   ├── HeldBack          a rollout may not continue now: no permit, an emergency stop, a freeze, or withdrawn
     │   └── LostRight         the permission was lost: another process came, or the release has ended
     ├── SourceError           the repository, the ref or the commit is not what it should be
     ├── AssetMissing          a host, load balancer or tool that the release needs is not there
@@ -69,7 +69,7 @@ class PolicyViolation(ReleaseError, ValueError):
 
 
 class HeldBack(PolicyViolation):
-    """A rollout may not continue now: it gets no permit, or an emergency stop or a freeze halts it."""
+    """A rollout may not continue now: no permit, an emergency stop, a freeze, or it was withdrawn."""
 
 
 class LostRight(PolicyViolation):

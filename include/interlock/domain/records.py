@@ -16,7 +16,7 @@ from interlock.domain.calendars.bookings import Under
 from .canonical import Model, Sha256, sha256_of
 from .catalogue import ChangeType, Demanded, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
 
-ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
+ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "withdrawn", "backed_out", "failed"]
 """How a release can end."""
 
 

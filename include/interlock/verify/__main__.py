@@ -855,7 +855,9 @@ def check_outcome(pack: Pack) -> str:
         for host in (host for wave in plan["waves"] for host in wave):
             there = host["instance_id"] in returned
             pack.expect(there, f"release.closed: expected a back-out that took {host['name']} back; found none")
-    if outcome in ("rejected", "expired"):
+    if outcome == "withdrawn":
+        pack.expect(bool(pack.last("release.withdrawn")), "release.closed: expected a withdrawal before it, found none")
+    if outcome in ("rejected", "expired", "withdrawn"):
         for where, _ in pack.of(*EFFECTS):
             pack.findings.append(f"release.closed: expected no change by a release that was {outcome}, found {where}")
     for where, payload in pack.of("finding", "quality.waived"):

@@ -29,6 +29,7 @@ CONTROLLED = [
     "reconcile",
     "return_hosts",
     "review_release",
+    "withdraw_release",
 ]
 
 

@@ -22,10 +22,14 @@ from interlock.domain.ledger.kinds import (
     EMERGENCY_STOP_DECLARED,
     EMERGENCY_STOP_LIFTED,
     RELEASE_ENDED,
+    RELEASE_WITHDRAWN,
+    RUN_ASKED,
+    VERIFICATION_JUDGED,
     VERSION_MARKED_BAD,
 )
 from interlock.domain.trains.manifest import CONDUCTOR
 from interlock.stages.runtime import resources
+from tests.factories import releases
 from tests.memory_ledger import MemoryLedger
 from tests.unit.console.conftest import Airflows
 from tests.unit.domain.test_train_manifest import boarded, manifest
@@ -68,6 +72,13 @@ def asked_by(user: str) -> Any:
     return who
 
 
+def having(roles: frozenset[str] | None) -> Any:
+    async def which(scope: Any) -> frozenset[str] | None:
+        return roles
+
+    return which
+
+
 async def rita(scope: Any) -> str:
     return "rita"
 
@@ -86,12 +97,14 @@ def ask(
     lookups: Lookups = OURS,
     kind: str = "application/json",
     headers: dict[str, str] | None = None,
+    roles: frozenset[str] | None = frozenset(),
 ) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def send() -> httpx.Response:
         ledgers = ledger or MemoryLedger()
-        door = ReleaseControl(behind, catalogue, note, note_run, asked_by(user), lambda: ledgers, lookups)
+        who = asked_by(user)
+        door = ReleaseControl(behind, catalogue, note, note_run, who, lambda: ledgers, lookups, having(roles))
         transport = httpx.ASGITransport(app=door)
         async with httpx.AsyncClient(transport=transport) as client:
             sent = {**({"Content-Type": kind} if kind else {}), **(headers or {})}
@@ -736,3 +749,111 @@ def test_other_connections_are_airflows_business(behind: Behind) -> None:
 
 def test_the_connections_that_proof_rests_on_are_those_that_stages_use() -> None:
     assert {*resources.CONNECTIONS} - {resources.ARTIFACTS, resources.SMTP} == rules.ROOTS
+
+
+# --- withdrawals ------------------------------------------------------------------------------------------------------
+
+WITHDRAW_ROUTE = "/api/v2/dags/withdraw_release/dagRuns"
+WITHDRAW = {"service": "bike-shop", "run": "", "reason": "The tag is wrong"}
+MANAGER = frozenset({"release_manager"})
+BALLOTS = frozenset({"board_member"})
+
+
+@pytest.fixture
+def office() -> MemoryLedger:
+    """A ledger with a release that rita requested, and one that has ended."""
+    kept = MemoryLedger()
+    for run in ("one", "old"):
+        asked = {"dag_id": "release_bike_shop", "run_id": run, "user": "rita", "conf": "0" * 64}
+        kept.append(f"release/release_bike_shop/{run}", RUN_ASKED, asked, actor="rita", key="asked")
+    told = {"run": "release_bike_shop/old", "service": "bike-shop", "version": "1.0.0", "outcome": "deployed"}
+    kept.append(INSTALLATION, RELEASE_ENDED, told, actor="closure", key="old")
+    return kept
+
+
+def running(*runs: str) -> Lookups:
+    return replace(OURS, runs_under_way=lambda: frozenset(f"release_bike_shop/{run}" for run in runs))
+
+
+@pytest.mark.parametrize(
+    ("user", "roles"),
+    [
+        pytest.param("rita", BALLOTS, id="who requested it"),
+        pytest.param("olga", MANAGER, id="a release manager"),
+        pytest.param("olga", None, id="whom an auth manager without roles lets trigger it"),
+    ],
+)
+def test_a_release_is_withdrawn_by_its_requester_or_a_release_manager(
+    behind: Behind, office: MemoryLedger, user: str, roles: frozenset[str] | None
+) -> None:
+    body = json.dumps({"conf": WITHDRAW, "logical_date": None}, indent=3).encode()
+    answer = ask(
+        behind, WITHDRAW_ROUTE, body, user=user, roles=roles, ledger=office, lookups=running("one", "old", "new")
+    )
+    assert answer.status_code == 200, answer.text
+    assert behind.came == [(WITHDRAW_ROUTE, body)]
+
+
+@pytest.mark.parametrize("user", ["ben", ""])
+def test_anybody_else_is_refused_with_the_reason(behind: Behind, office: MemoryLedger, user: str) -> None:
+    for roles in (BALLOTS, frozenset({"Admin"}), frozenset()):
+        answer = ask(
+            behind,
+            WITHDRAW_ROUTE,
+            {"conf": WITHDRAW},
+            user=user,
+            roles=roles,
+            ledger=office,
+            lookups=running("one"),
+        )
+        assert answer.status_code == 403
+        assert "cannot withdraw this release: run one of release_bike_shop, requested by rita" in answer.text
+        assert "by the person who requested it, or by a release manager" in answer.text
+    assert not behind.came
+
+
+@pytest.mark.parametrize(
+    ("conf", "runs", "said"),
+    [
+        ({**WITHDRAW, "reason": ""}, ("one",), "reason: "),
+        ({**WITHDRAW, "service": "car-shop"}, ("one",), "There is no service"),
+        ({**WITHDRAW, "run": "old"}, ("one", "old"), "has no release with the run or version old under way"),
+        (WITHDRAW, ("old",), "has no release under way"),
+        (None, ("one",), "no conf"),
+    ],
+)
+def test_what_is_no_release_under_way_is_not_withdrawn(
+    behind: Behind, office: MemoryLedger, conf: Any, runs: tuple[str, ...], said: str
+) -> None:
+    answer = ask(behind, WITHDRAW_ROUTE, {"conf": conf}, roles=MANAGER, ledger=office, lookups=running(*runs))
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert not behind.came
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "said"),
+    [
+        (RELEASE_WITHDRAWN, releases.WITHDRAWAL.model_dump(mode="json"), "is withdrawn already"),
+        (VERIFICATION_JUDGED, {"success": True}, "roll the service back"),
+    ],
+)
+def test_a_release_that_is_withdrawn_or_verified_is_not_withdrawn_any_more(
+    behind: Behind, office: MemoryLedger, kind: str, payload: dict[str, Any], said: str
+) -> None:
+    office.append("release/release_bike_shop/one", kind, payload, actor="somebody", key="then")
+    answer = ask(behind, WITHDRAW_ROUTE, {"conf": WITHDRAW}, roles=MANAGER, ledger=office, lookups=running("one"))
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert not behind.came
+
+
+def test_without_a_ledger_nothing_is_withdrawn(behind: Behind) -> None:
+    class Broken(MemoryLedger):
+        def entries(self, chain: str, **_: Any) -> Any:
+            raise TransientError("The ledger does not answer.")
+
+    answer = ask(behind, WITHDRAW_ROUTE, {"conf": WITHDRAW}, roles=MANAGER, ledger=Broken(), lookups=running("one"))
+    assert answer.status_code == 503
+    assert "The ledger does not answer" in answer.json()["detail"]
+    assert not behind.came

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from interlock.domain.canonical import sha256_of
 from interlock.domain.outcome.outcome import STAGES, FailedTask, decide_outcome
+from interlock.domain.permits.withdrawal import Withdrawal
 from interlock.domain.records import (
     BackOutPlan,
     Communication,
@@ -73,8 +74,8 @@ def decided(**changes: Any) -> Outcome:
     return decide_outcome(**{"service": "bike-shop", "version": "1.1.0", **arrived(), **changes})
 
 
-def failed(task: str, reason: str = "It broke.") -> FailedTask:
-    return FailedTask(stage=task.partition(".")[0], task=task, reason=reason)
+def failed(task: str, reason: str = "It broke.", ended: datetime | None = None) -> FailedTask:
+    return FailedTask(stage=task.partition(".")[0], task=task, reason=reason, ended=ended)
 
 
 def test_a_release_of_which_all_is_proven_is_deployed() -> None:
@@ -103,6 +104,51 @@ def test_a_no_is_a_rejection_and_silence_is_expiry(subject: str, stage: str, exp
         decisions=[*others, no], waves=(), verification=None, failed=[failed(f"{stage}.decide", "cora rejected it.")]
     )
     assert (outcome.outcome, outcome.stage, outcome.reason) == (verdict, stage, "cora rejected it.")
+
+
+WITHDRAWAL = Withdrawal(
+    release="release_bike_shop/one",
+    by="rita",
+    role="requester",
+    reason="The tag is wrong",
+    run="withdraw_release/two",
+    at=datetime(2026, 3, 4, 12, tzinfo=UTC),
+)
+EARLY: dict[str, Any] = {
+    "decisions": (),
+    "quality": None,
+    "communication": None,
+    "rollout": None,
+    "waves": (),
+    "verification": None,
+    "running": {},
+    "withdrawn": WITHDRAWAL,
+}
+"""What the stages of a release leave that was withdrawn before it was built."""
+
+
+def test_a_release_that_was_withdrawn_before_it_changed_anything_is_withdrawn() -> None:
+    refused = failed("build.build_artifact", WITHDRAWAL.sentence, WITHDRAWAL.at + timedelta(minutes=1))
+    outcome = decided(**EARLY, failed=[refused])
+    assert (outcome.outcome, outcome.stage, outcome.reason) == ("withdrawn", "build", WITHDRAWAL.sentence)
+    assert decided(**EARLY).stage == "policy", "a queued one, of which no task ran"
+    ahead = refused.model_copy(update={"ended": WITHDRAWAL.at - timedelta(seconds=2)})
+    assert decided(**EARLY, failed=[ahead]).outcome == "withdrawn", "clocks of machines differ"
+    after = failed("build.build_artifact", "make ended with 2.", WITHDRAWAL.at + timedelta(minutes=1))
+    assert decided(**EARLY, failed=[after]).outcome == "withdrawn", "it failed when nobody wanted it any more"
+
+
+def test_what_ended_a_release_before_it_was_withdrawn_is_not_covered_up() -> None:
+    before = failed("build.build_artifact", "make ended with 2.", WITHDRAWAL.at - timedelta(seconds=1))
+    assert decided(**EARLY, failed=[before]).outcome == "failed"
+    no = decision("acceptance", approved=False, reason="fay rejected it.")
+    assert decided(**{**EARLY, "decisions": (no,)}).outcome == "rejected"
+
+
+def test_a_release_that_was_withdrawn_and_changed_hosts_is_judged_by_its_hosts() -> None:
+    outcome = decided(withdrawn=WITHDRAWAL, back_out=back_out(frozen()), running=answering("1.0.0"))
+    assert outcome.outcome == "backed_out"
+    assert decided(withdrawn=WITHDRAWAL, verification=None).outcome == "failed"
 
 
 def test_hosts_changed_after_a_rejection_are_a_failure() -> None:

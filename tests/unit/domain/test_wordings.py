@@ -28,19 +28,21 @@ from interlock.domain.change.policy import resolve_policy
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger import _plain_json, integrity
 from interlock.domain.ledger import chain as ledger
-from interlock.domain.ledger.kinds import RUN_ASKED
+from interlock.domain.ledger.kinds import RELEASE_WITHDRAWN, RUN_ASKED
 from interlock.domain.ledger.witness import AskedRun, GivenAnswer, refuse_unasked
-from interlock.domain.permits import ended_releases, permit
+from interlock.domain.permits import ended_releases, permit, withdrawal
 from interlock.domain.permits import objections as permits_objections
 from interlock.domain.records import Decision, RollBack, RolloutPlan, Vote, Waiver
 from tests.unit.domain import samples
 from tests.unit.domain.samples import vote
+from tests.unit.domain.test_outcome import WITHDRAWAL
 from tests.unit.domain.test_permit import FAILURE, circumstances, decision, planned, report, waiver
 
 WRITE = "INTERLOCK_WRITE_WORDINGS"
 FOLDER = Path(__file__).parent / "wordings"
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 OTHER = "0" * 64
+WITHDRAWN = WITHDRAWAL.model_dump(mode="json")
 
 Said = Iterator[tuple[str, str]]
 """Circumstances, and what is said in them."""
@@ -244,6 +246,7 @@ def of_permit() -> Said:
     yield "a rehearsal in production", objection(planned(rehearsal=True))
     yield "no rehearsal in a sandbox", objection(planned(environment="test"))
     yield "the release has ended", objection(closed=True)
+    yield "the release was withdrawn", objection(withdrawn=WITHDRAWAL.sentence)
     yield "another plan was frozen", objection(frozen=OTHER)
     yield "no plan was frozen", objection(frozen=None)
     yield "the catalogue changed", objection(catalogue=OTHER)
@@ -278,6 +281,19 @@ def of_permit() -> Said:
     yield "there is a finding", objection(findings=("A ballot was marked as success.",))
     yield "it has ended", ended("release.closed", {"outcome": "backed_out"})
     yield "it has ended, nobody knows how", ended("release.closed", {})
+    yield (
+        "it was withdrawn",
+        refusal(lambda: withdrawal.refuse_withdrawn([entry(1, kind=RELEASE_WITHDRAWN, payload=WITHDRAWN)])),
+    )
+    of_rita = withdrawal.ReleaseUnderWay(dag_id="release_bike_shop", run_id="one", requested_by="rita", version="1.1.0")
+    yield "somebody else withdraws it", refusal(lambda: withdrawal.role_of(of_rita, "ben", manages=False))
+    for name, changes in (("withdrawn", {"withdrawn": WITHDRAWAL}), ("verified", {"verified": True})):
+        late = of_rita.model_copy(update=changes)
+        yield f"it is withdrawn when it is {name}", refusal(lambda: withdrawal.refuse_too_late(late))  # noqa: B023
+    which = withdrawal.WithdrawalRequest(service="bike-shop", reason="The tag is wrong")
+    for number in (0, 2):
+        there = [of_rita] * number
+        yield f"{number} releases are under way", refusal(lambda: withdrawal.find_release(which, there))  # noqa: B023
     yield "its train has arrived", ended("train.arrived", {})
     several = permits_objections.objections(
         plan, circumstances(plan, closed=True, decision=None, stops=("a", "b")), NOW

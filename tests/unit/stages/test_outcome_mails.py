@@ -14,6 +14,7 @@ from interlock.domain.ledger.kinds import (
     RELEASE_ANNOUNCED,
     RELEASE_CLOSED,
     RELEASE_REQUESTED,
+    RUN_ASKED,
 )
 from interlock.domain.records import Communication
 from interlock.stages.release.outcome_mails import send_outcome
@@ -67,6 +68,7 @@ def test_who_requested_a_release_is_told_that_it_ended_as_requested_and_nobody_e
     [
         ("rejected", False, "cancelled", "You continue to use Bike shop 1.0.0."),
         ("failed", False, "cancelled", "You continue to use Bike shop 1.0.0."),
+        ("withdrawn", False, "cancelled", "You continue to use Bike shop 1.0.0."),
         ("backed_out", True, "taken back", "You continue to use Bike shop 1.0.0."),
         ("failed", True, "not completed", "is working on it"),
     ],
@@ -92,6 +94,15 @@ def test_audiences_that_were_not_told_of_a_release_are_not_told_of_its_end(
 def test_who_is_not_in_the_board_book_gets_no_mail(running: RunningTask, mailbox: Mailbox) -> None:
     assert end(running, "deployed", by="interlock_conductor") == {}
     assert mailbox.to == []
+
+
+def test_who_requested_a_release_that_was_withdrawn_in_the_queue_is_told(
+    running: RunningTask, mailbox: Mailbox
+) -> None:
+    running.recorded.append((RUN_ASKED, {"user": "rita"}))
+    running.knows(RELEASE_CLOSED, releases.outcome(outcome="withdrawn", stage="policy", reason="olga withdrew it."))
+    assert send_outcome.function("bike-shop") == {"rita": ["rita@example.com"]}
+    assert "olga withdrew it." in mailbox.words(0)
 
 
 def test_a_rollback_is_called_one(running: RunningTask, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:

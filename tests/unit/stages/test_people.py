@@ -14,11 +14,12 @@ from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.catalogue import Person
 from interlock.domain.errors import PolicyViolation, TransientError
-from interlock.domain.ledger.kinds import QUESTION_WORDED
+from interlock.domain.ledger.kinds import QUESTION_WORDED, RELEASE_WITHDRAWN
 from interlock.domain.ledger.witness import told
 from interlock.stages.approvals.people import BINDING, COMMENT, CONFIRMED, LABEL, Question, question, votes_on
 from tests.airflow_server import CHAIN, AirflowServer
 from tests.clock import NOW
+from tests.factories.releases import WITHDRAWAL
 from tests.running_task import RunningTask
 from tests.witness import worded_payload
 
@@ -93,6 +94,14 @@ def test_a_question_is_asked_and_waits(airflow: AirflowServer, written: list[str
     assert written == ["Release?"]
     assert (waiting.value.method_name, waiting.value.timeout) == ("execute_complete", timedelta(hours=1))
     assert airflow.asked == [], "the first try costs no look at what was asked"
+
+
+def test_a_release_that_was_withdrawn_asks_nobody(running: RunningTask, written: list[str]) -> None:
+    running.recorded.append((RELEASE_WITHDRAWN, WITHDRAWAL.model_dump(mode="json")))
+    for number in (1, 2):
+        with pytest.raises(AirflowFailException, match="rita, who requested it, withdrew the release"):
+            run(number)
+    assert written == []
 
 
 def test_a_question_whose_worker_died_before_it_asked_is_asked_by_the_next(

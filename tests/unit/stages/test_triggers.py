@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,9 +12,13 @@ import pytest
 from airflow.sdk.module_loading import import_string
 from airflow.sdk.serde import deserialize, serialize
 
+from interlock.domain.errors import LedgerError
+from interlock.domain.ledger.kinds import RELEASE_WITHDRAWN
 from interlock.stages.runtime import resources, triggers
-from interlock.stages.runtime.triggers import AnswersTrigger, digest_of_answers
-from tests.airflow_server import RUN, AirflowServer
+from interlock.stages.runtime.triggers import AnswersTrigger, StartTrigger, digest_of_answers
+from tests.airflow_server import CHAIN, RUN, AirflowServer
+from tests.factories import releases
+from tests.memory_ledger import MemoryLedger
 
 BALLOT = "rollout.cast_ballot"
 
@@ -152,3 +157,55 @@ def test_a_trigger_survives_being_stored(airflow: AirflowServer) -> None:
         assert type(restored) is AnswersTrigger
         assert restored.serialize() == (path, arguments)
         assert fired(restored) == {"why": "1 answers"}
+
+
+# --- the start of a deployment ----------------------------------------------------------------------------------------
+
+
+class Book(MemoryLedger):
+    """A ledger that counts looks, and does something after some of them."""
+
+    def __init__(self, then: Callable[[Book], None] = lambda _: None, *, broken: int = 0) -> None:
+        super().__init__()
+        self.looks, self._then, self._broken = 0, then, broken
+
+    def entries(self, chain: str, **more: Any) -> Any:
+        self.looks += 1
+        if self.looks <= self._broken:
+            raise LedgerError("The database does not answer.")
+        found = super().entries(chain, **more)
+        self._then(self)
+        return found
+
+
+def withdraw(book: Book, chain: str = CHAIN) -> None:
+    payload = releases.WITHDRAWAL.model_dump(mode="json")
+    book.append(chain, RELEASE_WITHDRAWN, payload, actor="rita", key=RELEASE_WITHDRAWN)
+
+
+def starting(book: Book, patch: pytest.MonkeyPatch, *, seconds: float = 3600) -> StartTrigger:
+    patch.setattr(triggers, "LEDGER_POLL", 0.02)
+    patch.setattr("interlock.adapters.ledger.ledger.open_ledger", lambda _: book)
+    patch.setenv(f"AIRFLOW_CONN_{resources.LEDGER.upper()}", "postgres://tasks@127.0.0.1/ledger")
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return StartTrigger(moment=moment, chain=CHAIN, connection=resources.LEDGER)
+
+
+def test_a_release_that_is_withdrawn_while_it_waits_for_its_start_fires(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = Book(lambda seen: withdraw(seen) if seen.looks == 3 else None, broken=1)
+    assert fired(starting(book, monkeypatch)) == {"why": "the release was withdrawn"}
+    assert book.looks == 4, "a ledger that does not answer is asked again"
+
+
+def test_a_release_waits_for_its_own_start_and_withdrawal(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = Book()
+    withdraw(book, "release/release_bike_shop/another")
+    assert fired(starting(book, monkeypatch, seconds=0.1)) == {"why": "the time has come"}
+    assert fired(starting(Book(), monkeypatch, seconds=-1)) == {"why": "the time has come"}
+
+
+def test_the_wait_for_a_start_survives_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = starting(Book(), monkeypatch)
+    path, arguments = waiting.serialize()
+    again = import_string(path)(**deserialize(serialize(arguments)))
+    assert (again.moment, again.chain, again.connection) == (waiting.moment, waiting.chain, waiting.connection)

@@ -542,6 +542,16 @@ def test_time_goes_backwards_only_when_the_clock_is_corrected(tmp_path: Path, ki
             id="expired, and deployed",
         ),
         pytest.param(
+            with_payload("release.closed", outcome="withdrawn"),
+            "release.closed: expected a withdrawal before it, found none",
+            id="not withdrawn",
+        ),
+        pytest.param(
+            with_payload("release.closed", outcome="withdrawn"),
+            "release.closed: expected no change by a release that was withdrawn, found chain.jsonl, entry 12",
+            id="withdrawn, and deployed",
+        ),
+        pytest.param(
             with_payload("release.closed", outcome="backed_out"),
             "back_out.done: expected verified True, found nothing",
             id="not backed out",

@@ -52,6 +52,7 @@ class Answer(Model):
     conditions: str = ""
     at: datetime | None
     asked_at: datetime | None = Field(None, exclude=True, description="For the wait; no part of what is kept")
+    options: tuple[str, ...] = Field((), exclude=True, description="For closing it; no part of what is kept")
 
     def vote(self) -> Vote:
         """Return the answer as a vote of the person who answered, if the question was assigned to that person."""
@@ -337,6 +338,7 @@ def _answer(detail: dict[str, Any]) -> Answer:
         conditions=_words(detail.get("params_input"), "conditions"),
         at=detail.get("responded_at"),
         asked_at=detail.get("created_at"),
+        options=tuple(detail.get("options") or ()),
     )
 
 

@@ -29,6 +29,17 @@ async def user_of(scope: Scope) -> str:
     return str(user.get_name())
 
 
+async def roles_of(scope: Scope) -> frozenset[str] | None:
+    """Return the roles of who asks; None if the auth manager knows no roles. HTTPException if nobody is known."""
+    from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
+    from fastapi import Request
+
+    request = Request(scope)
+    user: Any = await get_user(request, None, await bearer_scheme(request))
+    roles = getattr(user, "roles", None)
+    return None if roles is None else frozenset(str(getattr(role, "name", role)) for role in roles)
+
+
 def dags_of_asset(asset_id: Any) -> set[str]:
     """Return the Dags that an asset comes from, and those that wait for it; none for what is no asset's number."""
     from airflow.models.asset import DagScheduleAssetReference, TaskOutletAssetReference

@@ -21,7 +21,7 @@ from anyio import to_thread
 from interlock.console.messages import answer, body_within, read_body, replay
 from interlock.console.record import witness
 from interlock.console.record.attempts import Note, attempt_by_task, attempt_of
-from interlock.domain.dag_names import RELEASES, unsafe_run
+from interlock.domain.dag_names import RELEASES, WITHDRAW_RELEASE, unsafe_run
 from interlock.locations import catalogue_folder
 
 from .break_glass import OpenLedger, configured_ledger
@@ -41,12 +41,13 @@ from .current_request import (
     unique,
 )
 from .forms import refused_form
-from .lookups import user_of
+from .lookups import roles_of, user_of
 from .refusal import bench
 from .routes import RequestKind
 from .rules import is_controlled, is_root, refusal_of_root, service_of
 from .task_requests import GUARDED, Lookups, is_of_a_task, refused
 from .train_requests import not_on_the_train
+from .withdrawal_requests import RELEASE_MANAGER_ROLE, Withdrawals
 
 NoteRun = Callable[[str, str, CurrentRequest, bytes], None]
 
@@ -72,7 +73,8 @@ class ReleaseControl:
     :param note_run: takes who asked for a run under control: their name, the Dag, the request, and Airflow's answer.
     :param user: says who sends a request.
     :param open_ledger: opens the ledger, in which the manifests of trains are.
-    :param knows: looks up what matters to the requests of tasks, and whether a Dag is what its name says.
+    :param lookups: looks up what matters to the requests of tasks, whether a Dag is what its name says, and what runs.
+    :param roles: says which roles has who sends a request; none: the auth manager knows no roles.
     """
 
     def __init__(
@@ -84,10 +86,11 @@ class ReleaseControl:
         user: Callable[[Scope], Awaitable[str]] = user_of,
         open_ledger: OpenLedger = configured_ledger,
         lookups: Lookups | None = None,
+        roles: Callable[[Scope], Awaitable[frozenset[str] | None]] = roles_of,
     ) -> None:
         self.app, self.catalogue, self._note = app, catalogue, note
         self._note_run, self._user, self._open_ledger = note_run, user, open_ledger
-        self._knows = lookups or Lookups()
+        self._knows, self._roles = lookups or Lookups(), roles
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it with 422 and the reason."""
@@ -176,6 +179,8 @@ class ReleaseControl:
             await answer(send, 422, why)
         elif dag_id.lower().startswith(RELEASES) and (why := await self._of_a_train(dag_id, body, scope)):
             await answer(send, 403, why)
+        elif dag_id.lower() == WITHDRAW_RELEASE and (refused := await self._of_a_withdrawal(body, scope)):
+            await answer(send, *refused)
         else:
             await self.app(scope, replay(body, receive), send)
 
@@ -197,6 +202,15 @@ class ReleaseControl:
         conf, user = json.loads(body)["conf"], await self._who(scope)
         service = service_of(dag_id)
         return await to_thread.run_sync(not_on_the_train, user, service, conf, self._open_ledger)
+
+    async def _of_a_withdrawal(self, body: bytes, scope: Scope) -> tuple[int, str] | None:
+        """Return how to refuse a withdrawal, and why; none: the release can be withdrawn, and by this user."""
+        user, roles = await self._who(scope), await self._roles(scope)
+        # Another auth manager has no roles of ours: whom it lets trigger the Dag is a release manager.
+        manages = roles is None or RELEASE_MANAGER_ROLE in roles
+        form, folder = json.loads(body).get("conf"), self.catalogue or catalogue_folder()
+        withdrawals = Withdrawals(folder, self._open_ledger, self._knows.runs_under_way)
+        return await to_thread.run_sync(withdrawals.objection, form, user, manages)
 
     async def _who(self, scope: Scope) -> str:
         """Return the name of who asks; empty if Airflow knows nobody: it says so itself."""

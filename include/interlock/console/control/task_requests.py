@@ -17,6 +17,7 @@ from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
 
 from .current_request import SAFE_METHODS, Scope
 from .lookups import RequestSource, dags_of_named_asset, source_of
+from .open_runs import runs_under_way
 from .own_dags import made
 from .routes import RequestKind
 from .rules import ROOTS, is_controlled, refusal
@@ -48,11 +49,13 @@ class Lookups:
     :param asker: returns the task whose request it is; none: it cannot be told.
     :param of_asset: returns the Dags of an asset, by its ``name`` or its ``uri``.
     :param stranger: says why a Dag that bears a name of Interlock's is none of its; empty: it is.
+    :param runs_under_way: returns Dag and run of each run that has not ended.
     """
 
     source: Callable[[Scope], RequestSource | None] = source_of
     of_asset: Callable[[str, str], Iterable[str]] = dags_of_named_asset
     stranger: Callable[[str], str] = lambda dag_id: made().stranger(dag_id)
+    runs_under_way: Callable[[], frozenset[str]] = runs_under_way
 
 
 def is_of_a_task(path: str) -> bool:

@@ -104,8 +104,17 @@ async function readRelease() {
     }),
   );
   records.waves = records.waves.filter(Boolean);
-  const [files, names, own] = await Promise.all([readFiles(entries), readNames(questions), readOwn(questions)]);
-  return { run, tasks, questions, own, records, reasons, files, names, banners, findings: found };
+  const [files, names, own, ahead] = await Promise.all([readFiles(entries), readNames(questions), readOwn(questions), readAhead(run)]);
+  return { run, tasks, questions, own, records, reasons, files, names, banners, findings: found, ahead };
+}
+
+// Behind which release a queued one waits: of each Dag, Airflow runs one at a time.
+async function readAhead({ state }) {
+  if (state !== "queued") return null;
+  const runs = `dags/${encodeURIComponent(dagId)}/dagRuns`;
+  const { dag_runs: [run] } = await read(`api/v2/${runs}?state=running&order_by=run_after&limit=1`);
+  if (!run) return null;
+  return { run, questions: await readAll(`${runs}/${encodeURIComponent(run.dag_run_id)}/hitlDetails`, "hitl_details") };
 }
 
 // How people call everybody: as the catalogue does, and who is not in it any more as they were asked.
@@ -227,6 +236,8 @@ function deadline(question, { policy, rollout }) {
   return Date.parse(question.created_at) + (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000;
 }
 
+const peopleOf = (open) => [...new Set(open.map((question) => asked(question).map((user) => user.name).join(" or ")))].join(", ");
+
 // Who is waited for, how many have answered, and until when silence approves nothing.
 function waiting({ questions, records }) {
   const open = questions.filter(isOpen);
@@ -234,11 +245,28 @@ function waiting({ questions, records }) {
   return tasks.map((task) => {
     const ours = questions.filter((question) => question.task_instance.task_id === task);
     const left = open.filter((question) => question.task_instance.task_id === task);
-    const people = [...new Set(left.map((question) => asked(question).map((user) => user.name).join(" or ")))];
     const answered = ours.length > 1 ? ` (${ours.length - left.length} of ${ours.length} answered)` : "";
     const until = deadline(left[0], records);
-    return element("p", { class: "reason wait" }, `Waiting for ${people.join(", ")}${answered}${until ? `, until ${when(until)}` : ""}.`);
+    return element("p", { class: "reason wait" }, `Waiting for ${peopleOf(left)}${answered}${until ? `, until ${when(until)}` : ""}.`);
   });
+}
+
+// Behind what a queued release waits, for whom that waits, and who can end that.
+function queued({ ahead, names }) {
+  if (!ahead) return null;
+  const { run, questions } = ahead;
+  const requester = names.get(run.triggering_user_name) ?? run.triggering_user_name ?? "unknown";
+  const people = peopleOf(questions.filter(isOpen));
+  const place = `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(run.dag_run_id)}`;
+  return element(
+    "p",
+    { class: "reason wait" },
+    "In the queue behind ",
+    link(run.conf?.version || run.dag_run_id, place),
+    `, requested by ${requester}${people ? `, which waits for ${people}` : ""}. Its requester or a release manager can `,
+    link("withdraw it", "dags/withdraw_release"),
+    ".",
+  );
 }
 
 function findingsOf({ findings, problem }, effect = "") {
@@ -249,7 +277,7 @@ function findingsOf({ findings, problem }, effect = "") {
 const forReader = ({ subject, task_instance: task }) =>
   element("p", { class: "reason wait" }, "For you: ", link(subject, questionPage(task)));
 
-function heading({ run, records, reasons, tasks, questions, own, banners, findings }) {
+function heading({ run, records, reasons, tasks, questions, own, banners, findings, ahead, names }) {
   const { plan, rollout, outcome } = records;
   const conf = run.conf ?? {};
   const version = plan?.version ?? rollout?.version ?? conf.version ?? "";
@@ -264,6 +292,7 @@ function heading({ run, records, reasons, tasks, questions, own, banners, findin
       : null,
     ...findingsOf(findings, " A release with a finding gets no permit."),
     ...(ENDED.has(run.state) ? [] : banners),
+    queued({ ahead, names }),
     ...waiting({ questions, records }),
     ...own.map(forReader),
   ];
@@ -512,7 +541,7 @@ function trainHeading(train) {
   const { manifest, arrival } = records;
   const [state, kind] = journey(train);
   const failed = tasks.filter((task) => task.state === "failed").map((task) => reasons[task.task_id]).find(Boolean);
-  const names = [...new Set(questions.filter(isOpen).map((question) => asked(question).map((user) => user.name).join(" or ")))];
+  const people = peopleOf(questions.filter(isOpen));
   const until = manifest?.decide_by ? `, until ${when(manifest.decide_by)}` : "";
   return [
     element("h1", {}, `${manifest?.title ?? titleOf(run)} `, pill(state, kind)),
@@ -520,7 +549,7 @@ function trainHeading(train) {
     state === EMPTY ? element("p", { class: "reason wait" }, "No service was on board, so this train released nothing. The reasons are under “Not on board”.") : null,
     ...findingsOf(findings),
     ...(ENDED.has(run.state) ? [] : banners),
-    names.length ? element("p", { class: "reason wait" }, `Waiting for ${names.join(", ")}${until}.`) : null,
+    people ? element("p", { class: "reason wait" }, `Waiting for ${people}${until}.`) : null,
     ...own.map(forReader),
   ];
 }

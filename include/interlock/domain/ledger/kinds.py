@@ -161,6 +161,13 @@ RELEASE_REQUESTED = _kind(
     "Release requested",
     "What a person, or the conductor of a train, requested with the form of a release or a rollback.",
 )
+RELEASE_WITHDRAWN = _kind(
+    "release.withdrawn",
+    "Release withdrawn",
+    "The requester or a release manager ended the release, with a reason. It counts if it comes before a verification "
+    "that succeeded: the release then gets no permit, and what it changed is backed out.",
+    record="permits.withdrawal:Withdrawal",
+)
 POLICY_RESOLVED = _kind(
     "policy.resolved",
     "Policy resolved",

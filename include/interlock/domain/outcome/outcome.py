@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import AwareDatetime
+
 from interlock.domain.canonical import Model, sha256_of
+from interlock.domain.permits.withdrawal import Withdrawal
 from interlock.domain.records import (
     BackOutReport,
     Communication,
@@ -24,7 +27,7 @@ from interlock.domain.records import (
 )
 from interlock.domain.rollout.pace import tolerated
 
-ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "backed_out", "failed"]
+ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "withdrawn", "backed_out", "failed"]
 AS_REQUESTED: frozenset[ReleaseOutcome] = frozenset({"deployed", "rehearsed"})
 """The outcomes of a release that did what was requested; every other is a failure of its run."""
 
@@ -57,6 +60,7 @@ class FailedTask(Model):
     stage: str
     task: str
     reason: str
+    ended: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ def decide_outcome(
     verification: VerificationReport | None,
     back_out: BackOutReport | None,
     running: Mapping[str, str | None],
+    withdrawn: Withdrawal | None = None,
 ) -> Outcome:
     """Decide how a release ended, and which stage decided it.
 
@@ -97,10 +102,13 @@ def decide_outcome(
     :param failed: the tasks that failed; those of one stage in the order in which they did.
     :param decisions: on the plan, on the acceptance, and the board's; also decisions without a vote.
     :param running: host, by name or address: the version it answers with now.
+    :param withdrawn: who withdrew it, of a release that had no permit to change anything.
     """
     of_decisions = list(_of_decisions(decisions, rollout, changed=bool(waves) or back_out is not None))
     if back_out is not None:
         ending = _breached(of_decisions, _taken_back(back_out, failed, rollout, running))
+    elif withdrawn is not None and not waves and not _failed_before(withdrawn, of_decisions, failed):
+        ending = _Ending(failed[0].stage if failed else STAGES[0], "withdrawn", withdrawn.sentence)
     else:
         findings = (
             *of_decisions,
@@ -120,6 +128,14 @@ def decide_outcome(
         service=service,
         version=version,
         running=dict(running),
+    )
+
+
+def _failed_before(withdrawn: Withdrawal, of_decisions: Sequence[_Ending], failed: Sequence[FailedTask]) -> bool:
+    """Say whether people had decided against a release, or a task of it had failed, before it was withdrawn."""
+    return any(decided.proven for decided in of_decisions) or any(
+        task.ended is not None and task.ended < withdrawn.at and withdrawn.sentence not in task.reason
+        for task in failed
     )
 
 

@@ -26,6 +26,7 @@ from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import FINDING
 from interlock.domain.ledger.witness import GivenAnswer, is_witnessed, question_digest
+from interlock.domain.permits.withdrawal import refuse_withdrawn
 from interlock.domain.records import Vote
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import chain_entries, record, refuse_other_words
@@ -100,7 +101,9 @@ class Question(HITLOperator):
         ti: Any = context["ti"]
         assigned = [user["id"] for user in self.assigned_users or ()]
         with reasons_kept():
-            refuse_other_words(self.task_id, [(self.subject, self.body or "", assigned)], chain_entries())
+            entries = chain_entries()
+            refuse_withdrawn(entries)
+            refuse_other_words(self.task_id, [(self.subject, self.body or "", assigned)], entries)
         if ti.try_number > 1 and (asked := _request(self.task_id, ti.map_index)):
             if asked.answered:
                 self.log.info("Asked and answered in an earlier try.")

@@ -30,6 +30,7 @@ from interlock.domain.ledger.kinds import (
     WAVE_DEPLOYED,
 )
 from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES, FailedTask, decide_outcome
+from interlock.domain.permits.withdrawal import withdrawal_in
 from interlock.domain.records import (
     BackOutReport,
     Blob,
@@ -45,6 +46,7 @@ from interlock.domain.records import (
 from interlock.stages.runtime import bookings, resources
 from interlock.stages.runtime.evidence import all_in, chain_entries, last_in, plan_in, record, this_task
 from interlock.stages.runtime.history import remember
+from interlock.stages.runtime.permits import came_to_its_target
 from interlock.stages.runtime.taskflow import REASON, keep_result, stage_task, this_run
 from interlock.stages.strategies.rolling import answered_versions
 
@@ -74,6 +76,7 @@ def record_outcome(service: str) -> Outcome:
     rollout = plan_in(entries)
     waves = tuple({wave.number: wave for wave in all_in(entries, WAVE_DEPLOYED, WaveReport)}.values())
     back_out = last_in(entries, BACK_OUT_DONE, BackOutReport)
+    touched = rollout is not None and came_to_its_target(rollout)
     outcome = decide_outcome(
         service=service,
         version=_version(entries),
@@ -90,6 +93,7 @@ def record_outcome(service: str) -> Outcome:
         verification=last_in(entries, VERIFICATION_JUDGED, VerificationReport),
         back_out=back_out,
         running=_running(service, rollout) if waves or back_out else {},
+        withdrawn=None if touched else withdrawal_in(entries),
     )
     log.info("%s %s: %s, decided by %s. %s", service, outcome.version, outcome.outcome, outcome.stage, outcome.reason)
     record(RELEASE_CLOSED, outcome, seal=True)
@@ -153,8 +157,14 @@ def _failed_tasks() -> list[FailedTask]:
     with resources.airflow_api() as api:
         states = api.task_states(dag_id, run_id)
     failed = [state for state in states if state.state == "failed" and state.task_id not in QUESTIONS | OWN_TASKS]
+    first = {state.task_id: state.end for state in sorted(failed, key=_ended, reverse=True)}
     return [
-        FailedTask(stage=task.partition(".")[0], task=task, reason=_ti().xcom_pull(task_ids=task, key=REASON) or "")
+        FailedTask(
+            stage=task.partition(".")[0],
+            task=task,
+            reason=_ti().xcom_pull(task_ids=task, key=REASON) or "",
+            ended=first[task],
+        )
         for task in dict.fromkeys(state.task_id for state in sorted(failed, key=_ended))
     ]
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg, chain, task_group
+from airflow.sdk.exceptions import TaskDeferred
 
 from interlock.adapters.hosts import load
 from interlock.domain.catalogue import Service
 from interlock.domain.ledger.kinds import BASELINE_MEASURED
+from interlock.domain.permits.withdrawal import refuse_withdrawn
 from interlock.domain.records import LoadReport, RolloutPlan
 from interlock.domain.rollout.rollout import wave_titles
 from interlock.stages.runtime import bookings, permits, resources
-from interlock.stages.runtime.taskflow import WaitUntil, stage_task
+from interlock.stages.runtime.evidence import chain_entries, this_chain
+from interlock.stages.runtime.taskflow import WaitUntil, reasons_kept, stage_task
+from interlock.stages.runtime.triggers import StartTrigger
 from interlock.stages.runtime.versions import as_it_was
 from interlock.stages.strategies.blue_green import switch_tasks
 from interlock.stages.strategies.canary import canary_tasks
@@ -20,8 +25,28 @@ from interlock.stages.strategies.waves import guidance_tasks, run_wave
 
 from .rollout import count
 
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
 START = "{{ ti.xcom_pull(task_ids='rollout.freeze_plan')['not_before'] or dag_run.run_after.isoformat() }}"
 """Not before what the plan says; without that, the time has come already."""
+
+
+class AwaitStart(WaitUntil):
+    """Wait for the start of the deployment without a worker; a release that is withdrawn meanwhile ends at once."""
+
+    def execute(self, context: Context) -> None:
+        """Hand over to the triggerer, unless the time has come."""
+        with reasons_kept():
+            refuse_withdrawn(chain_entries())
+        if not self.poke(context):
+            trigger = StartTrigger(moment=self._moment, chain=this_chain(), connection=resources.LEDGER)
+            raise TaskDeferred(trigger=trigger, method_name="execute_again")
+
+    def execute_again(self, context: Context, event: dict[str, Any]) -> None:
+        """Look again; what the trigger says is only that it is time to."""
+        self.log.info("Looking again: %s", event.get("why"))
+        self.execute(context)
 
 
 @stage_task(task_display_name="Measure the baseline load", evidence=BASELINE_MEASURED)
@@ -41,12 +66,12 @@ def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
     group_display_name="9 Implement release",
     tooltip="Implement release: deploy wave by wave",
 )
-def implementation_stage(service: Service, rollout: XComArg) -> tuple[WaitUntil, XComArg, list[XComArg]]:
+def implementation_stage(service: Service, rollout: XComArg) -> tuple[AwaitStart, XComArg, list[XComArg]]:
     """Wait, measure, and run the waves; return the first task, the baseline, and what changes the target.
 
     If one of the latter fails, the release is backed out; the last of them is what verification follows.
     """
-    wait = WaitUntil(
+    wait = AwaitStart(
         task_id="await_start",
         task_display_name="Wait for the start",
         target_time=START,

@@ -18,10 +18,10 @@ from interlock.domain.ledger.kinds import (
     PLAN_MADE,
     RELEASE_ANNOUNCED,
     RELEASE_CLOSED,
-    RELEASE_REQUESTED,
 )
 from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES
 from interlock.domain.paths import run_page
+from interlock.domain.permits.withdrawal import describe_release
 from interlock.domain.records import Communication, Outcome, ReleasePlan
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import chain_entries, last_in
@@ -76,8 +76,7 @@ def send_outcome(service: str) -> dict[str, list[str]]:
 
 
 def _to_requester(entries: Sequence[Entry], outcome: Outcome, book: BoardBook, service: Service) -> Iterator[_Message]:
-    asked = next((entry.payload for entry in reversed(entries) if entry.kind == RELEASE_REQUESTED), {})
-    user = str(asked.get("requested_by", ""))
+    user = describe_release(*this_run(), entries).requested_by
     if user not in book.names:
         log.info("%s, who requested this, is not in board.yaml and gets no mail.", user or "Nobody known")
         return

@@ -18,6 +18,7 @@ from interlock.domain.catalogue import Health, Service
 from interlock.domain.errors import PolicyViolation, VerificationFailed
 from interlock.domain.ledger.kinds import BACK_OUT_DONE, HOSTS_SMOKED, LOAD_MEASURED, VERIFICATION_JUDGED
 from interlock.domain.paths import docs_prefix
+from interlock.domain.permits.withdrawal import refuse_withdrawn
 from interlock.domain.quality.verification import compare_hosts
 from interlock.domain.records import (
     Artifact,
@@ -31,6 +32,7 @@ from interlock.domain.records import (
 )
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.assets import changed, deployed, environment_asset
+from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.taskflow import REASON, WHILE_HOSTS_ARE_SILENT, push_result, stage_task, this_run
 from interlock.stages.runtime.versions import as_it_was
 from interlock.stages.strategies import rolling, traffic
@@ -109,6 +111,8 @@ def judge_verification(
             who="the service's team",
             next_step="the release is backed out automatically; fix the failures and release a new version",
         )
+    record(VERIFICATION_JUDGED, report)
+    refuse_withdrawn(chain_entries())  # by a withdrawal that came just before: from here on, none counts
     return report
 
 

@@ -18,6 +18,7 @@ from interlock.domain.ledger.chain import Entry, release_chain
 from interlock.domain.ledger.kinds import FINDING, QUESTION_WORDED, ROLLOUT_FROZEN, SEVERAL
 from interlock.domain.ledger.witness import question_digest, refuse_unworded
 from interlock.domain.permits.ended_releases import refuse_ended
+from interlock.domain.permits.withdrawal import refuse_withdrawn
 from interlock.domain.records import Record, RolloutPlan
 from interlock.domain.trains.manifest import Manifest
 
@@ -109,18 +110,21 @@ def _digest_of(subject: str, body: str, assigned: Sequence[Mapping[str, str]]) -
 
 
 def refuse_void(given: Iterable[Record], *, after_end: AfterEnd = "refuse") -> None:
-    """Refuse what is not to be done: by a record that no task of this release left, or when it has ended.
+    """Refuse what is not to be done: by a record that no task of this release left, or when it ended or was withdrawn.
 
     XComs can be edited: a record has to be the last of its kind in the release's chain; of some kinds, there may be
     several. And a task that runs again after the end would change what was closed, and blemish what proves it.
 
     :param after_end: what the task does when the release has ended.
-    :raises PolicyViolation: a record is not on record, which is a finding, too; or the release has ended.
+    :raises PolicyViolation: a record is not on record, which is a finding, too; or the release has ended, or was
+        withdrawn.
     """
     entries = chain_entries()
     _refuse_unrecorded(given, entries)
     if after_end != "go_on":
         refuse_ended(this_task(), entries, way_back=after_end == "way_back")
+    if after_end == "refuse":
+        refuse_withdrawn(entries)
 
 
 def _refuse_unrecorded(records: Iterable[Record], entries: Sequence[Entry]) -> None:

@@ -41,6 +41,7 @@ from interlock.domain.permits import objections as permits_objections
 from interlock.domain.permits.objections import Circumstances
 from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.production import Production
+from interlock.domain.permits.withdrawal import refuse_withdrawn, withdrawal_in
 from interlock.domain.records import Decision, Host, QualityReport, ReleasePlan, RolloutPlan, Waiver
 
 from . import bookings, calendars, resources
@@ -123,7 +124,7 @@ def admission_to_deploy(
 
         if plan.environment in permit.SANDBOXES:
             refuse_unproven(service, plan, count())
-        yield _admission(plan, office, ask, "deploy", halt=partial(refuse_stopped, service, plan.environment))
+        yield _admission(plan, office, ask, "deploy", halt=partial(refuse_halted_release, service, plan.environment))
 
 
 @contextmanager
@@ -137,7 +138,7 @@ def admission_to_restart(
             refuse_unproven(service, plan, count(), under_way=True)
             return _issue(office, service, "restart", plan, hosts, None)
 
-        yield _admission(plan, office, ask, "restart", halt=partial(refuse_stopped, service, plan.environment))
+        yield _admission(plan, office, ask, "restart", halt=partial(refuse_halted_release, service, plan.environment))
 
 
 @contextmanager
@@ -256,8 +257,18 @@ def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
     refuse_halted(stops_now(described), closed)
 
 
+def refuse_halted_release(service: str, environment: str) -> None:
+    """Raise a PolicyViolation if the running release was withdrawn, or what halts a wave is in force now."""
+    refuse_withdrawn(chain_entries())
+    refuse_stopped(service, environment)
+
+
 def refuse_emergency(service: str) -> None:
-    """Raise a PolicyViolation if an emergency stop is in force now; for what goes on without changing anything."""
+    """Raise a PolicyViolation if an emergency stop is in force now, or the running release was withdrawn.
+
+    For what goes on without changing anything.
+    """
+    refuse_withdrawn(chain_entries())
     refuse_halted(stops_now(resources.catalogue_of(service)[2]), ())
 
 
@@ -301,6 +312,7 @@ def circumstances(
         quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
         waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
         closed=any(entry.kind == RELEASE_CLOSED for entry in entries),
+        withdrawn=withdrawn.sentence if (withdrawn := withdrawal_in(entries)) else "",
         unsigned=unsigned.sentence if unsigned else "",
         stops=tuple(map(str, in_force)),
         freezes=calendars.closed_now(policy, described, plan.environment, under_way=under_way),

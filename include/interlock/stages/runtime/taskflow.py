@@ -69,7 +69,7 @@ def stage_task(
 
     :param evidence: the kind of entry that the result becomes in the release's chain of the ledger; none: not one.
     :param seal: sign the chain's head after it.
-    :param after_end: what it does when the release has ended.
+    :param after_end: what it does when the release has ended; one that was withdrawn does nothing but end.
     :param words: the task that asks people the questions which this one returns; their digests go on record, signed.
     """
 

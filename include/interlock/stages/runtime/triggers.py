@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, closing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from airflow.sdk import Connection
@@ -14,11 +15,14 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from interlock.adapters.airflow.rest_api import AirflowApi, Answer
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import ReleaseError, TransientError
+from interlock.domain.ledger.kinds import RELEASE_WITHDRAWN
 
 UNDER_WAY = ("queued", "running")
 """States of a run that has not ended."""
 POLL = 2.0
 """Seconds between two looks at the answers."""
+LEDGER_POLL = 10.0
+"""Seconds between two looks at the ledger: a release may wait for hours, and many may wait."""
 
 
 class RunTrigger(BaseTrigger):
@@ -59,9 +63,48 @@ class RunTrigger(BaseTrigger):
                 return
 
 
+class StartTrigger(BaseTrigger):
+    """Fire when the time for which a release waits has come, or when the release was withdrawn.
+
+    :param moment: the time.
+    :param chain: of the release.
+    :param connection: the Airflow connection of the ledger.
+    """
+
+    def __init__(self, *, moment: datetime, chain: str, connection: str) -> None:
+        super().__init__()
+        self.moment, self.chain, self.connection = moment, chain, connection
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {"moment": self.moment, "chain": self.chain, "connection": self.connection},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look at the ledger every few seconds until there is a withdrawal, or the time has come."""
+        while (left := (self.moment - datetime.now(UTC)).total_seconds()) > 0:
+            try:
+                if await self._is_withdrawn():
+                    yield TriggerEvent({"why": "the release was withdrawn"})
+                    return
+            except ReleaseError as error:  # the task asks the ledger itself when the time has come
+                self.log.warning("%s", error)
+            await asyncio.sleep(min(left, LEDGER_POLL))
+        yield TriggerEvent({"why": "the time has come"})
+
+    async def _is_withdrawn(self) -> bool:
+        from interlock.adapters.ledger.ledger import open_ledger  # not at the top: brings SQLAlchemy
+
+        connection = await Connection.async_get(self.connection)
+        with open_ledger(connection) as ledger:
+            return bool(await asyncio.to_thread(partial(ledger.entries, self.chain, kind=RELEASE_WITHDRAWN)))
+
+
 def digest_of_answers(answers: Iterable[Answer]) -> str:
     """Return a digest of what was answered: another answer, one more, one less, and it is another."""
-    told = [one.model_dump(mode="json", exclude={"body", "subject"}) for one in answers if one.answered]
+    told = [one.model_dump(mode="json", exclude={"body", "subject", "default"}) for one in answers if one.answered]
     return sha256_of({"answers": sorted(told, key=lambda one: int(one["map_index"]))})
 
 

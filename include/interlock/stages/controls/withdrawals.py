@@ -1,0 +1,196 @@
+"""The Dag ``withdraw_release``: its requester or a release manager ends a release, with a reason, on record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Param, chain, get_current_context
+
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.catalogue.catalogue import environments_of
+from interlock.adapters.ledger.withdrawals import releases_under_way
+from interlock.adapters.signing.witness import only_witnessed
+from interlock.domain.board.accounts import CLERK
+from interlock.domain.dag_names import dags_of_service
+from interlock.domain.errors import AlreadyRecorded, LedgerBroken, ReleaseError, TransientError
+from interlock.domain.ledger.chain import Entry, release_chain
+from interlock.domain.ledger.kinds import RELEASE_CLOSED, RELEASE_WITHDRAWN, RUN_ASKED
+from interlock.domain.permits.withdrawal import (
+    ReleaseUnderWay,
+    Withdrawal,
+    WithdrawalRequest,
+    describe_release,
+    find_release,
+    parse_withdrawal,
+    refuse_too_late,
+    role_of,
+)
+from interlock.domain.records import Outcome
+from interlock.locations import catalogue_folder
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.calendars import wait
+from interlock.stages.runtime.evidence import last_in, this_try
+from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.taskflow import stage_task, this_run
+from interlock.stages.runtime.triggers import UNDER_WAY
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+POLL_INTERVAL = timedelta(seconds=15)
+"""So often it is looked whether the release has ended, and whether it has asked people meanwhile."""
+
+
+def withdraw_params(folder: Path) -> dict[str, Param]:
+    """Return the form of a withdrawal."""
+    return {
+        "service": Param(
+            type="string",
+            enum=sorted(environments_of(folder)),
+            title="Service",
+            description="The service whose release or rollback you withdraw.",
+        ),
+        "run": Param(
+            "",
+            type=["string", "null"],
+            maxLength=300,
+            title="Release",
+            description="The run id of the release, as Airflow shows it on the page of the run, or its version. Leave "
+            "empty if only one release of the service is under way.",
+        ),
+        "reason": Param(
+            type="string",
+            format="multiline",
+            minLength=5,
+            maxLength=1000,
+            title="Reason",
+            description="Why you withdraw the release. The reason is sent to its requester and recorded in the ledger.",
+        ),
+    }
+
+
+@stage_task(task_display_name="Record the withdrawal")
+def record_withdrawal() -> dict[str, Any]:
+    """Record in the ledger that a release is withdrawn.
+
+    Afterwards the release gets no permit and asks nobody, and a wave in progress halts before its next host. Only the
+    requester of the release and release managers may withdraw it, until its verification has succeeded.
+    """
+    by = requester()
+    request = parse_withdrawal(dict(get_current_context()["params"]), environments_of(catalogue_folder()))
+    with resources.ledger() as ledger:
+        if this_try() > 1 and (known := _recorded(ledger, request.service)):
+            return known
+        release = _find(ledger, request)
+        of_release = release_chain(release.dag_id, release.run_id)
+        withdrawal = Withdrawal(
+            release=f"{release.dag_id}/{release.run_id}",
+            by=by,
+            # That somebody else is a release manager was checked when they triggered this run: no other run is on
+            # record as asked for.
+            role=role_of(release, by, manages=True),
+            reason=request.reason,
+            run="/".join(this_run()),
+            at=ledger.now(),
+        )
+        try:
+            entry = ledger.append_once(
+                of_release, RELEASE_WITHDRAWN, withdrawal.model_dump(mode="json"), actor=by, key=RELEASE_WITHDRAWN
+            )
+        except AlreadyRecorded as error:  # somebody else was faster
+            entry = error.entry
+        _refuse_void(ledger, release, entry)
+        try:
+            ledger.sign_head(of_release, resources.signer())
+        except ReleaseError:  # it holds all the same; reconcile signs it
+            log.exception("%s could not be signed yet", entry.key)
+    return entry.payload
+
+
+def _find(ledger: Ledger, request: WithdrawalRequest) -> ReleaseUnderWay:
+    """Return the release that the form means, with its requester as the API server signed it."""
+    with resources.airflow_api() as api:
+        found = find_release(request, releases_under_way(ledger, request.service, _is_running(api)))
+    asked = ledger.entries(release_chain(found.dag_id, found.run_id), kind=RUN_ASKED)
+    signed = only_witnessed(asked, resources.witness_key())
+    release = found.model_copy(update={"requested_by": str(signed[0].payload["user"]) if signed else ""})
+    refuse_too_late(release)
+    return release
+
+
+def _is_running(api: AirflowApi) -> Callable[[str, str], bool]:
+    def is_running(dag_id: str, run_id: str) -> bool:
+        return api.run_state(dag_id, run_id) in UNDER_WAY
+
+    return is_running
+
+
+def _recorded(ledger: Ledger, service: str) -> dict[str, Any] | None:
+    """Return what an earlier try of this task recorded; its release may have ended since."""
+    run = "/".join(this_run())
+    return next((one.payload for one in _withdrawals(ledger, service) if one.payload["run"] == run), None)
+
+
+def _withdrawals(ledger: Ledger, service: str) -> Iterator[Entry]:
+    for dag_id in dags_of_service(service):
+        for one in ledger.chains(release_chain(dag_id, "")):
+            with suppress(LedgerBroken):  # of another release
+                yield from ledger.entries(one, kind=RELEASE_WITHDRAWN)
+
+
+def _refuse_void(ledger: Ledger, release: ReleaseUnderWay, entry: Entry) -> None:
+    """Refuse if somebody else withdrew the release meanwhile, or if it was verified before the withdrawal."""
+    if entry.payload["run"] != "/".join(this_run()):
+        refuse_too_late(release.model_copy(update={"withdrawn": Withdrawal.model_validate(entry.payload)}))
+    now = describe_release(release.dag_id, release.run_id, ledger.entries(entry.chain))
+    if now.withdrawn is None:
+        refuse_too_late(now)
+
+
+@stage_task(task_display_name="Close its questions and wait for its end", execution_timeout=timedelta(minutes=10))
+def await_end(recorded: dict[str, Any]) -> dict[str, Any]:
+    """Close the open questions of the release, so that nobody answers in vain, and wait until the release has ended.
+
+    A queued release is not waited for: it ends as soon as Airflow starts it. Returns how the release ended.
+    """
+    withdrawal = Withdrawal.model_validate(recorded)
+    dag_id, _, run_id = withdrawal.release.partition("/")
+    with resources.airflow_api() as api:
+        state = api.run_state(dag_id, run_id)  # before the ledger: what a run does is there before Airflow shows it
+    with resources.ledger() as ledger:
+        closed = last_in(ledger.entries(release_chain(dag_id, run_id)), RELEASE_CLOSED, Outcome)
+    if closed:
+        return {"state": state, "outcome": closed.outcome, "reason": closed.reason}
+    if state != "running":
+        log.info("The run of the release is %s. When it starts, its first task ends it.", state or "gone")
+        return {"state": state, "outcome": None, "reason": ""}
+    _close_questions(dag_id, run_id, withdrawal)
+    wait(f"the release {withdrawal.release} is about to end", datetime.now(UTC) + POLL_INTERVAL)
+
+
+def _close_questions(dag_id: str, run_id: str, withdrawal: Withdrawal) -> None:
+    """Answer, as the board's clerk, what is still asked; such answers never count."""
+    comment = f"Closed by {CLERK}: {withdrawal.sentence}"
+    with resources.airflow_api(resources.BOARD_CLERK) as api:
+        for question in api.answers(dag_id, run_id):
+            if question.answered or not question.options:
+                continue
+            try:
+                # Each of them would do, because the clerk's answers never count; the first is the natural one.
+                api.close_question(dag_id, run_id, question, choice=question.options[-1], comment=comment)
+            except TransientError:
+                raise
+            except ReleaseError as error:  # its task has ended meanwhile; the others are to be closed all the same
+                log.warning("%s[%d] could not be closed: %s", question.task_id, question.map_index, error)
+
+
+def withdraw_tasks() -> None:
+    """Record the withdrawal, then see the release to its end."""
+    recorded = record_withdrawal()
+    chain(recorded, await_end(recorded))
