@@ -151,7 +151,7 @@ def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evide
         raise AssetMissing(
             f"The ledger has nothing of a release {dag_id}/{run_id}.",
             rule="a release leaves its chain in the ledger, from its first task on",
-            next_step="name it by Dag and run as Airflow does: release_bike_shop/manual__2026-…",
+            next_step="name it by Dag and run as Airflow does: release_bike_shop/1.4.0__2026-…",
         )
     found = store.get_tree(docs_prefix(dag_id, run_id, "quality"), folder)
     run, logs = _of_airflow(sources.api, dag_id, run_id)

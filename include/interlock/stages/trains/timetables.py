@@ -18,6 +18,7 @@ from interlock.adapters.calendars.copies import CopiesThere, copies_folder
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.catalogue.values import in_words
+from interlock.domain.dag_names import instant_in_name
 from interlock.domain.errors import CatalogueError
 from interlock.domain.trains.departures import Opens, cadence_in_words, departures, freeze_in_words, opens
 from interlock.locations import catalogue_folder
@@ -62,9 +63,9 @@ class TrainTimetable(Timetable):
     def generate_run_id(
         self, *, run_type: Any, run_after: datetime, data_interval: DataInterval | None, **extra: Any
     ) -> str:
-        """Name a run by its departure."""
+        """Name a run by its departure; what Airflow puts before it is what nobody may call a run of theirs."""
         departure = data_interval.end if data_interval is not None else run_after
-        return str(run_type.generate_run_id(suffix=departure.isoformat()))
+        return str(run_type.generate_run_id(suffix=instant_in_name(departure)))
 
     def infer_manual_data_interval(self, *, run_after: Any) -> DataInterval:
         """Return the instant at which somebody sends the train by hand: the form says when it departs."""
