@@ -22,6 +22,7 @@ from interlock.domain.dag_names import run_name, unsafe_run
 from interlock.domain.errors import TransientError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import (
+    BASELINE_SEEN,
     EMERGENCY_STOP_DECLARED,
     EMERGENCY_STOP_LIFTED,
     RELEASE_ENDED,
@@ -407,6 +408,27 @@ def test_any_other_is_answered_with_the_reason(behind: Behind, past: MemoryLedge
     answer = ask(behind, BACK_ROUTE, {"conf": conf, "logical_date": None}, ledger=past)
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
+    assert not behind.came
+
+
+def test_what_ran_before_any_release_is_named_as_that_and_is_no_way_back(behind: Behind, past: MemoryLedger) -> None:
+    for service, host, release in (
+        ("bike-shop", "127.0.0.1", "0.9.0-rc.1-aaaaaaaaaaaa"),
+        ("bike-shop", "127.0.0.2", "0.9.0-rc.1-aaaaaaaaaaaa"),
+        ("bike-shop", "127.0.0.3", None),
+        ("till", "127.0.0.4", "0.8.0-bbbbbbbbbbbb"),
+    ):
+        seen = {"service": service, "environment": "production", "host": host, "release": release}
+        past.append(INSTALLATION, BASELINE_SEEN, seen, actor="reconcile", key=f"seen/{host}")
+    answer = ask(behind, BACK_ROUTE, {"conf": {**BACK, "version": "0.9.0-rc.1"}}, ledger=past)
+    assert answer.status_code == 422
+    said = answer.json()["detail"]
+    assert "2 hosts of production ran 0.9.0-rc.1 when Interlock first looked (20" in said
+    assert "its artifact, quality report and acceptance are not on record" in said
+    assert "take one of 1.0.0" in said
+    for version in ("0.8.0", "0.9.0"):  # another service's, and nobody's
+        answer = ask(behind, BACK_ROUTE, {"conf": {**BACK, "version": version}}, ledger=past)
+        assert f"never ran {version} by the ledger" in answer.json()["detail"]
     assert not behind.came
 
 

@@ -31,7 +31,7 @@ from interlock.domain.change.request import parse_request
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, unsafe_run
 from interlock.domain.errors import ReleaseError, RequestRefused
 from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.kinds import RELEASE_ENDED
+from interlock.domain.ledger.kinds import BASELINE_SEEN, RELEASE_ENDED
 from interlock.domain.outcome.marks import MARKS
 from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.outcome.rollback import parse_rollback, refuse_unknown
@@ -241,7 +241,8 @@ class ReleaseControl:
             version = parse_rollback(conf).version
             if version:
                 with self._open_ledger() as ledger:
-                    known = [one for kind in (RELEASE_ENDED, MARKS) for one in ledger.entries(INSTALLATION, kind=kind)]
+                    kinds = (RELEASE_ENDED, MARKS, BASELINE_SEEN)
+                    known = [one for kind in kinds for one in ledger.entries(INSTALLATION, kind=kind)]
                 refuse_unknown(version, known, service_of(dag_id), PRODUCTION)
         except ReleaseError as error:
             return str(error)
