@@ -324,6 +324,12 @@ def test_a_train_stops_for_who_is_late(office: Office) -> None:
         office.manifest()
 
 
+def test_a_train_that_is_taken_off_schedule_ends_the_journey_that_has_begun(office: Office) -> None:
+    voyage = office.run(boarding.open_train, "shops")
+    office.change("time_zone: UTC", "time_zone: UTC\non_schedule: false")
+    assert Manifest.from_xcom(office.run(boarding.freeze_manifest, "shops", voyage)).file == voyage["file"]
+
+
 def test_a_train_whose_file_changed_since_boarding_opened_freezes_no_manifest(office: Office) -> None:
     voyage = office.run(boarding.open_train, "shops")
     office.change(f'"0 20 * * {DAY}"', f'"0 21 * * {DAY}"')
