@@ -41,7 +41,7 @@ If the release of a passenger fails, only the passengers that depend on it stay 
 
 ## When it runs
 
-On its schedule, once it is unpaused: a new train is paused. A release manager can also trigger it manually.
+{when} A release manager can trigger it manually at any time; that does not change its schedule.
 
 ## Parameters
 
@@ -68,6 +68,11 @@ is released on its own.
 
 {owner}. The train is described in `include/catalogue/trains/{name}.yaml`.
 """
+NAMED = {"title", "description", "owner", "name"}
+WHEN = {
+    True: "On its schedule, because its file does not say `on_schedule: false`.",
+    False: "Not on its schedule, because its file says `on_schedule: false`.",
+}
 
 
 def train_dag(train: Train) -> DAG:
@@ -76,13 +81,13 @@ def train_dag(train: Train) -> DAG:
         dag_id=dag_of_train(train.name),
         dag_display_name=train.title,
         description="Release several services to production together, with one decision",
-        doc_md=DOC.format(**train.model_dump(include={"title", "description", "owner", "name"})),
+        doc_md=DOC.format(when=WHEN[train.on_schedule], **train.model_dump(include=NAMED)),
         schedule=TrainTimetable(train),
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=4,
         dagrun_timeout=timedelta(days=60),
-        is_paused_upon_creation=True,
+        is_paused_upon_creation=False,
         tags=["train", *(f"service:{service}" for service in train.services)],
         default_args={**DEFAULT_ARGS, "owner": train.owner},
         access_control=dag_access(paused_by=("release_manager", "operator")),

@@ -41,6 +41,7 @@ def described_dag(dag: Any) -> dict[str, Any]:
         "doc": dag.doc_md,
         "owner": sorted({task.owner for task in dag.tasks}),
         "max_active_runs": dag.max_active_runs,
+        "paused_at_first": dag.is_paused_upon_creation,
         "title": dag.dag_display_name,
         "access": sorted(dag.access_control or ()),
         "groups": [group for group in dag.task_group.get_task_group_dict() if group],

@@ -209,6 +209,8 @@ def test_a_train_is_under_control_and_each_of_its_tasks_says_what_it_does(bag: d
     dag = bag["dags"]["train_weekly"]
     assert is_controlled("train_weekly")
     assert dag["groups"] == ["boarding", "board", "departure", "arrival"]
+    assert dag["paused_at_first"] is False, "of a paused Dag, Airflow's form would start the timetable, too"
+    assert "Not on its schedule, because its file says `on_schedule: false`." in dag["doc"]
     assert set(dag["access"]) == set(ROLES)
     for task, described in dag["tasks"].items():
         assert len(described["doc"]) > 30, task

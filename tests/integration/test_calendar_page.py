@@ -198,18 +198,33 @@ def test_a_calendar_at_a_url_moves_departures_as_it_was_fetched_and_what_never_w
     assert found["notes"] == ["A calendar at nowhere.example is not shown, because it has not been fetched yet."]
 
 
-def test_a_new_train_is_shown_as_paused_until_somebody_unpauses_it(airflow: str, console: Console) -> None:
+def test_a_train_off_schedule_is_shown_so_until_its_file_says_otherwise(airflow: str, console: Console) -> None:
     def first() -> dict[str, Any]:
         found = by_kind(schedule(console, "rita"))["departure"]
         return next(one for one in found if one["dag_id"] == "train_weekly" and not one["run_id"])
 
-    assert (first()["title"], first()["state"]) == ("The weekly train (paused)", "paused")
-    dag = "/api/v2/dags/train_weekly"
+    assert (first()["title"], first()["state"]) == ("The weekly train (off schedule)", "paused")
+    file = console.home / "catalogue" / "trains" / "weekly.yaml"
+    before = file.read_text()
     try:
-        assert console.ask("olga", "PATCH", dag, {"is_paused": False}).status_code == 200
+        file.write_text(before.replace("on_schedule: false", "on_schedule: true"))
         assert (first()["title"], first()["state"] in ("planned", "moved")) == ("The weekly train", True)
     finally:
-        assert console.ask("olga", "PATCH", dag, {"is_paused": True}).status_code == 200
+        file.write_text(before)
+
+
+def test_a_train_is_triggered_without_being_unpaused_and_paused_by_nobody(airflow: str, console: Console) -> None:
+    dag = console.ask("rita", "GET", "/api/v2/dags/train_weekly").json()
+    assert (dag["is_paused"], dag["next_dagrun_run_after"]) == (False, None)
+    for user in ("rita", "olga", "admin"):
+        answer = console.ask(user, "PATCH", "/api/v2/dags/train_weekly", {"is_paused": True})
+        assert answer.status_code == 403, answer.text
+        assert "a train cannot be paused" in answer.json()["detail"]
+        assert "on_schedule: false" in answer.json()["detail"]
+    sent = console.ask("rita", "POST", "/api/v2/dags/train_weekly/dagRuns", {"logical_date": None, "conf": {}})
+    assert sent.status_code == 200, sent.text
+    assert re.fullmatch(r"by-hand__20\d\d-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}Z", sent.json()["dag_run_id"])
+    assert console.ask("rita", "GET", "/api/v2/dags/train_weekly").json()["next_dagrun_run_after"] is None
 
 
 def test_a_train_sent_by_hand_is_shown_to_all_and_its_run_to_those_who_may_read_it(
@@ -219,7 +234,7 @@ def test_a_train_sent_by_hand_is_shown_to_all_and_its_run_to_those_who_may_read_
         next(one for one in by_kind(schedule(console, user))["departure"] if at(one) == SATURDAY)
         for user in ("rita", "nora")
     )
-    assert (seen["title"], seen["path"]) == ("The weekly train (manual, paused)", f"dags/train_weekly/runs/{BY_HAND}")
+    assert (seen["title"], seen["path"]) == ("The weekly train (manual)", f"dags/train_weekly/runs/{BY_HAND}")
     assert seen["about"].startswith("Triggered by rita")
     assert (blind["title"], blind["path"], blind["about"]) == (seen["title"], "", "")
 
@@ -341,7 +356,7 @@ def test_conflicts_stand_out_and_what_is_paused_does_not(airflow: str, page: Pag
     severe = shown.locator(".item.conflict", has_text="⚠ Severe: The CAB cannot come to its quorum.")
     assert color(severe) == legend(shown, "conflict")
     for_now = shown.locator(".item.conflict", has_text="⚠ Warning: The evening train")
-    paused = shown.locator(".item.departure", has_text="The weekly train (paused)")
+    paused = shown.locator(".item.departure", has_text="The weekly train (off schedule)")
     for muted in (for_now, paused):
         expect(muted.first).to_have_css("border-top-style", "dashed")
         expect(muted.first).to_have_css("font-style", "italic")
@@ -359,7 +374,7 @@ def test_a_click_leads_to_the_run(airflow: str, page: Page) -> None:
 def test_a_click_on_a_departure_sent_by_hand_leads_to_its_run(airflow: str, page: Page) -> None:
     shown = opened(airflow, page)
     next_week(shown)
-    shown.get_by_text("The weekly train (manual, paused)").first.click()
+    shown.get_by_text("The weekly train (manual)").first.click()
     page.wait_for_url(f"**/dags/train_weekly/runs/{BY_HAND}**")
 
 

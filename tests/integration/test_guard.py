@@ -14,7 +14,7 @@ from interlock.console.control.routes import ROUTES, RequestKind, Route, route_o
 from interlock.console.control.rules import OPEN_DEEDS, PAUSES
 from interlock.domain.board.accounts import DOUBTED
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED
+from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, RUN_ASKED
 from interlock.estate.airflow import witness
 from interlock.estate.private_files import write_private
 from interlock.estate.stack.postgres import LEDGER_WITNESS, ledger_url
@@ -316,6 +316,10 @@ def test_the_reader_finds_in_the_audit_log_who_tried_what_in_a_run(glass: Consol
     conf = {"ref": "1.1.0", "version": "1.1.0", "summary": "Sell bikes in the shop"}
     asked = glass.ask("rita", "POST", f"{DAG}/dagRuns", {"logical_date": None, "conf": conf})
     assert asked.status_code == 200, asked.text
+    run_id = asked.json()["dag_run_id"]
+    assert re.fullmatch(r"1\.1\.0__20\d\d-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}Z", run_id)
+    (known,) = glass.entries(release_chain(RELEASE, run_id), RUN_ASKED)
+    assert (known.payload["run_id"], known.payload["user"]) == (run_id, "rita")
     glass.ask("gus", "PATCH", OLD_CLOSING, {"new_state": "failed"})
     answer = glass.ask("interlock_reader", "GET", f"/api/v2/eventLogs?dag_id={RELEASE}&order_by=-when")
     assert answer.status_code == 200
@@ -325,7 +329,7 @@ def test_the_reader_finds_in_the_audit_log_who_tried_what_in_a_run(glass: Consol
         ("gus", "closure.close_release", RELEASE)
     ]
     trigger = next(row for row in rows if row["event"] == "trigger_dag_run" and row["owner"] == "rita")
-    assert trigger["run_id"] is None  # Airflow logs it before it knows
+    assert trigger["run_id"] == run_id
     one_run = glass.ask("interlock_reader", "GET", f"/api/v2/eventLogs?dag_id={RELEASE}&run_id={RUN}").json()
     assert {row["run_id"] for row in one_run["event_logs"]} == {RUN_ID}
 

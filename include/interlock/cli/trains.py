@@ -81,6 +81,9 @@ def show_departures(train: Train, catalogue: Catalogue, calendars: Calendars, co
         f"\n[bold]{escape(train.title)}[/] ({train.name}): {escape(cadence_in_words(train))}", highlight=False
     )
     found = next_departures(train, opens(calendars, services, train.environment), datetime.now(UTC), SHOWN)
+    if not train.on_schedule:
+        said = f"  off schedule: it departs only when triggered (on_schedule: false in trains/{train.name}.yaml)"
+        console.print(said, style="yellow", highlight=False)
     if not found:
         console.print("  no departure: there is none to come, or the calendars let none depart", highlight=False)
     for one in found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from .canonical import Model
@@ -116,18 +117,36 @@ def home_of(setting: str | None) -> Home:
     return Home(bundle=bundle.strip(), folder=folder.strip().strip("/"))
 
 
+_UNQUOTED = re.compile(r"[^A-Za-z0-9.-]")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+-]{1,249}")
 
 
 def unsafe_run(run_id: Any) -> str:
-    """Say why a run may not be called so; empty: it may, or Airflow gives it its name."""
+    """Say why a run may not be called so; empty: it may, or it is given its name."""
     if run_id is None or (isinstance(run_id, str) and RUN_ID.fullmatch(run_id)):
         return ""
     return (
         f"{str(run_id)[:100]!r} is not a valid run id under release control. Rule: a run id starts with a letter or a "
         "digit, and consists of 2 to 250 letters, digits and the characters _ . : + - (in a URL, . and ~ have a "
-        "special meaning). Next: leave dag_run_id out; Airflow then creates the run id."
+        "special meaning). Next: leave dag_run_id out; the run then gets an id."
     )
+
+
+def run_name(subject: str, at: datetime, *, rehearsal: bool = False) -> str:
+    """Return the id of a run that says what it is about, and when it was asked for.
+
+    Nothing in it has to be quoted in an address. Two requests of one subject in one millisecond get the same name, and
+    Airflow refuses the second.
+
+    :param subject: a version, say.
+    """
+    name = f"{_UNQUOTED.sub('-', subject)}__{instant_in_name(at, 'milliseconds')}"
+    return f"{name}__rehearsal" if rehearsal else name
+
+
+def instant_in_name(at: datetime, timespec: str = "seconds") -> str:
+    """Return an instant as names of runs have it: ``2026-11-28T20-15-03Z``."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec).replace(":", "-") + "Z"
 
 
 def stranger(dag_id: str, found: Place, home: Home) -> str:

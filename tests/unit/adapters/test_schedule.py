@@ -10,7 +10,7 @@ import pytest
 from icalendar import Calendar
 
 from interlock.adapters.calendars.calendars import Known, load_calendars
-from interlock.adapters.calendars.conflicts import conflicts_of_release, longest_of
+from interlock.adapters.calendars.conflicts import conflicts_of_release, conflicts_of_trains, longest_of
 from interlock.adapters.calendars.schedule import Item, Schedule
 from interlock.adapters.calendars.schedule_feed import path_of, write_ical
 from interlock.adapters.catalogue.catalogue import load_catalogue, load_rules
@@ -37,7 +37,9 @@ HOUR = timedelta(hours=1)
 RUN = "release_bike_shop/manual__1"
 CATALOGUE = load_catalogue(FOLDER)
 CALENDARS = load_calendars(FOLDER, Known())
-TRAINS = load_trains(FOLDER, *load_rules(FOLDER)).trains
+OFF = load_trains(FOLDER, *load_rules(FOLDER)).trains
+"""As they are delivered: they depart only by hand."""
+TRAINS = {name: train.model_copy(update={"on_schedule": True}) for name, train in OFF.items()}
 
 
 @pytest.fixture
@@ -299,6 +301,44 @@ def test_a_departure_of_a_paused_train_says_so(unpaused: set[str] | None, expect
     assert ("paused: it departs only if" in first.about) == (first.state == "paused")
 
 
+def test_a_departure_of_a_train_off_schedule_says_what_would_bring_it_about() -> None:
+    first = next(one for one in shown(*OFF.values(), unpaused={"train_weekly"}) if one.kind == "departure")
+    assert (first.title, first.state) == ("The weekly train (off schedule)", "paused")
+    assert first.about.endswith("; off schedule: it departs only if on_schedule is true in its file by then")
+
+
+def test_a_train_off_schedule_that_is_sent_by_hand_is_like_any_other() -> None:
+    kept = MemoryLedger()
+    opened(kept, "manual__1", TUESDAY + 3 * HOUR / 4, by="rita")
+    found = shown(OFF["weekly"], another(), kept=kept, unpaused={"train_weekly", "train_late"}, end=NOW + 3 * DAY)
+    (sent,) = [one for one in found if one.run_id and one.kind == "departure"]
+    assert (sent.title, sent.state) == ("The weekly train (manual)", "boarding")
+    clashes = {one.state: one.about for one in found if one.kind == "conflict"}
+    assert sorted(clashes) == ["paused", "warning"]
+    assert clashes["paused"].endswith("Only if The weekly train departs on schedule.")
+    assert "on schedule" not in clashes["warning"]
+
+
+def test_what_does_not_depart_is_in_nobodys_way() -> None:
+    for trains, number in ((TRAINS, 1), (OFF, 0)):
+        found = conflicts_of_release(
+            CATALOGUE,
+            CALENDARS,
+            MemoryLedger(),
+            trains,
+            service="bike-shop",
+            environment="production",
+            start=TUESDAY,
+            chain="",
+        )
+        assert len([one for one in found if "The weekly train" in one.what]) == number
+    for trains, number in (({**TRAINS, "late": another()}, 1), ({**OFF, "late": another()}, 0)):
+        found = conflicts_of_trains(CATALOGUE, CALENDARS, None, trains, NOW)
+        assert len([one for one in found if one.kind == "two_trains"]) == number
+    sent = conflicts_of_trains(CATALOGUE, CALENDARS, None, {**OFF, "late": another()}, NOW, sent={"weekly": TUESDAY})
+    assert [one.kind for one in sent] == ["two_trains"]
+
+
 def test_a_train_that_was_sent_by_hand_is_shown_before_it_arrives() -> None:
     kept = MemoryLedger()
     opened(kept, "manual__1", SATURDAY, by="rita")
@@ -439,7 +479,7 @@ def test_a_clash_with_a_paused_train_is_one_if_that_is_unpaused() -> None:
     found = shown(TRAINS["weekly"], another(), unpaused={"train_weekly"}, end=NOW + 3 * DAY)
     (clash,) = [one for one in found if one.kind == "conflict"]
     assert clash.state == "paused"
-    assert clash.about.endswith("Only if The late train is unpaused.")
+    assert clash.about.endswith("Only if The late train departs on schedule.")
 
 
 def test_a_train_sent_by_hand_clashes_with_another_one() -> None:

@@ -71,6 +71,16 @@ def test_without_a_stack_the_departures_are_shown(
     assert "The stack does not run" in said
     assert said.count("departs Tue ") == 3
     assert "20:00 C" in said
+    assert "off schedule: it departs only when triggered (on_schedule: false in trains/weekly.yaml)" in said
+
+
+def test_a_train_on_schedule_is_not_called_off_schedule(tmp_path: Path, console: Console) -> None:
+    folder = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
+    file = folder / "trains" / "weekly.yaml"
+    file.write_text(file.read_text().replace("on_schedule: false", "on_schedule: true"))
+    assert trains.show(folder, console, with_ledger=False, copies_in=COPIES)
+    assert "departs Tue " in text(console)
+    assert "off schedule" not in text(console)
 
 
 def test_a_broken_train_is_named_and_the_others_are_shown(tmp_path: Path, console: Console) -> None:

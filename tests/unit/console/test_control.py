@@ -67,10 +67,10 @@ def test_what_a_request_does_counts_and_not_only_what_airflow_asks_for() -> None
     assert is_refused("PUT", "TASK_INSTANCE", RELEASE, form)
 
 
-def test_a_release_is_paused_and_what_watches_is_not() -> None:
+def test_a_release_is_paused_and_what_watches_or_departs_is_not() -> None:
     for dag_id in CONTROLLED:
         pause = request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
-        assert is_refused("PUT", None, dag_id, pause) == (dag_id not in (RELEASE, "train_weekly"))
+        assert is_refused("PUT", None, dag_id, pause) == (dag_id != RELEASE)
         assert not is_refused("PUT", None, dag_id, request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False}))
     for body in ({}, {"is_paused": "false"}, {"is_paused": 0}, None, {"is_paused": True}):
         assert is_refused("PUT", None, "reconcile", request("PATCH", "/api/v2/dags/reconcile", body))

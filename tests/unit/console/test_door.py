@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import httpx
@@ -16,9 +18,11 @@ from interlock.console.control.middleware import MAX_BODY_BYTES, ReleaseControl
 from interlock.console.control.task_requests import Lookups
 from interlock.console.record.attempts import Attempt
 from interlock.domain.calendars.stops import EmergencyStop
+from interlock.domain.dag_names import run_name, unsafe_run
 from interlock.domain.errors import TransientError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import (
+    BASELINE_SEEN,
     EMERGENCY_STOP_DECLARED,
     EMERGENCY_STOP_LIFTED,
     RELEASE_ENDED,
@@ -46,6 +50,7 @@ class Behind:
 
     def __init__(self) -> None:
         self.came: list[tuple[str, bytes]] = []
+        self.sizes: list[int] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
@@ -53,6 +58,7 @@ class Behind:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         self.came.append((scope["path"], body))
+        self.sizes.append(int(dict(scope.get("headers", ())).get(b"content-length", -1)))
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
 
@@ -114,9 +120,47 @@ def ask(
 
 
 def test_a_release_that_can_be_asked_for_comes_through_byte_for_byte(behind: Behind) -> None:
-    body = json.dumps({"conf": GOOD, "logical_date": None}, indent=3).encode()
+    body = json.dumps({"conf": GOOD, "logical_date": None, "dag_run_id": "r1"}, indent=3).encode()
     assert ask(behind, ROUTE, body).status_code == 200
     assert behind.came == [(ROUTE, body)]
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf", "name"),
+    [
+        pytest.param("release_bike_shop", GOOD, r"1\.1\.0__{at}", id="release"),
+        pytest.param("release_bike_shop", {**GOOD, "version": "2.0.0-rc.1+5"}, r"2\.0\.0-rc\.1-5__{at}", id="build"),
+        pytest.param("release_bike_shop", {**GOOD, "rehearsal": True}, r"1\.1\.0__{at}__rehearsal", id="rehearsal"),
+        pytest.param("rollback_bike_shop", {"reason": "Loses orders"}, "no-version__{at}", id="rollback"),
+        pytest.param("train_weekly", {"departure": None}, "by-hand__{at}", id="train"),
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"dag_run_id": None}], ids=["without", "none"])
+def test_a_run_without_a_name_is_named_by_what_it_is_about(
+    behind: Behind, dag_id: str, conf: dict[str, Any], name: str, more: dict[str, Any]
+) -> None:
+    said = {"conf": conf, "logical_date": None, "note": "🚲", **more}
+    assert ask(behind, f"/api/v2/dags/{dag_id}/dagRuns", said).status_code == 200
+    ((_, body),) = behind.came
+    came = json.loads(body)
+    run_id = came.pop("dag_run_id")
+    assert re.fullmatch(name.format(at=r"20\d\d-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}Z"), run_id)
+    assert (unsafe_run(run_id), quote(run_id, safe="")) == ("", run_id)
+    assert came == {key: value for key, value in said.items() if key != "dag_run_id"}
+    assert behind.sizes == [len(body)]
+
+
+def test_airflow_names_the_runs_of_dags_that_stop_and_watch(behind: Behind) -> None:
+    body = json.dumps({"conf": {}, "logical_date": None}, indent=3).encode()
+    assert ask(behind, "/api/v2/dags/emergency_stop/dagRuns", body).status_code == 200
+    assert [came for _, came in behind.came] == [body]
+
+
+def test_a_later_name_sorts_after_an_earlier_one() -> None:
+    at = datetime(2026, 11, 28, 20, 15, 3, 412_000, tzinfo=UTC)
+    names = [run_name("1.1.0", at + timedelta(milliseconds=step)) for step in (0, 1, 600, 60_000)]
+    assert names[0] == "1.1.0__2026-11-28T20-15-03.412Z"
+    assert sorted(set(names)) == names
 
 
 @pytest.mark.parametrize(
@@ -261,7 +305,7 @@ def test_no_run_under_control_is_called_what_an_address_cannot_say(behind: Behin
 
 
 def test_a_run_may_be_named_as_airflow_and_the_trains_name_theirs(behind: Behind) -> None:
-    for run_id in (None, "manual__2026-11-23T06:17:00+00:00", "train__weekly__2027-03-02T19:00:00", "r1"):
+    for run_id in (None, "manual__2026-11-23T06:17:00+00:00", "1.1.0__2027-03-02T19-00-00.000Z__weekly", "r1"):
         assert ask(behind, ROUTE, {"conf": GOOD, "dag_run_id": run_id}).status_code == 200
 
 
@@ -314,7 +358,7 @@ def test_with_a_broken_catalogue_nothing_can_be_released(behind: Behind, tmp_pat
 
 
 def test_a_body_in_pieces_is_read_whole_and_a_client_that_goes_is_let_go(behind: Behind) -> None:
-    body = json.dumps({"conf": GOOD}).encode()
+    body = json.dumps({"conf": GOOD, "dag_run_id": "r1"}).encode()
     pieces = [{"type": "http.request", "body": bytes([byte]), "more_body": True} for byte in body]
 
     def run(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -380,7 +424,8 @@ def past() -> MemoryLedger:
 
 @pytest.mark.parametrize("version", ["1.1.0", "1.0.0", "", None])
 def test_a_rollback_to_what_production_ran_comes_through(behind: Behind, past: MemoryLedger, version: str) -> None:
-    body = json.dumps({"conf": {**BACK, "version": version}, "logical_date": None}, indent=3).encode()
+    said = {"conf": {**BACK, "version": version}, "logical_date": None, "dag_run_id": "r1"}
+    body = json.dumps(said, indent=3).encode()
     assert ask(behind, BACK_ROUTE, body, ledger=past).status_code == 200
     assert behind.came == [(BACK_ROUTE, body)]
 
@@ -400,6 +445,27 @@ def test_any_other_is_answered_with_the_reason(behind: Behind, past: MemoryLedge
     answer = ask(behind, BACK_ROUTE, {"conf": conf, "logical_date": None}, ledger=past)
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
+    assert not behind.came
+
+
+def test_what_ran_before_any_release_is_named_as_that_and_is_no_way_back(behind: Behind, past: MemoryLedger) -> None:
+    for service, host, release in (
+        ("bike-shop", "127.0.0.1", "0.9.0-rc.1-aaaaaaaaaaaa"),
+        ("bike-shop", "127.0.0.2", "0.9.0-rc.1-aaaaaaaaaaaa"),
+        ("bike-shop", "127.0.0.3", None),
+        ("till", "127.0.0.4", "0.8.0-bbbbbbbbbbbb"),
+    ):
+        seen = {"service": service, "environment": "production", "host": host, "release": release}
+        past.append(INSTALLATION, BASELINE_SEEN, seen, actor="reconcile", key=f"seen/{host}")
+    answer = ask(behind, BACK_ROUTE, {"conf": {**BACK, "version": "0.9.0-rc.1"}}, ledger=past)
+    assert answer.status_code == 422
+    said = answer.json()["detail"]
+    assert "2 hosts of production ran 0.9.0-rc.1 when Interlock first looked (20" in said
+    assert "its artifact, quality report and acceptance are not on record" in said
+    assert "take one of 1.0.0" in said
+    for version in ("0.8.0", "0.9.0"):  # another service's, and nobody's
+        answer = ask(behind, BACK_ROUTE, {"conf": {**BACK, "version": version}}, ledger=past)
+        assert f"never ran {version} by the ledger" in answer.json()["detail"]
     assert not behind.came
 
 

@@ -193,7 +193,7 @@ def test_the_conductor_asks_for_the_commit_and_says_for_which_train() -> None:
         "risk_irreversible": True,
         "train": CHAIN,
     }
-    assert passenger_run("weekly", AT) == "train__weekly__2027-03-02T19:00:00"
+    assert passenger_run("weekly", AT, "1.2.0") == "1.2.0__2027-03-02T19-00-00.000Z__weekly"
 
 
 # --- arrival ---------------------------------------------------------------------------------------------------------

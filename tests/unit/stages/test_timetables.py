@@ -161,6 +161,17 @@ def test_an_enterprise_release_has_one_run(calendars: Path) -> None:
     assert ask(TUESDAY, **said) is None
 
 
+def test_a_train_off_schedule_has_no_run_until_its_file_says_otherwise(calendars: Path) -> None:
+    assert ask(on_schedule=False) is None
+    assert ask(TUESDAY, on_schedule=False) is None
+    assert departure(on_schedule=True) == TUESDAY
+    table = TrainTimetable(Train.model_validate({**SAID, "on_schedule": False}))
+    assert table.summary == "off: 0 20 * * TUE Europe/Berlin"
+    assert table.description.startswith(
+        "Departs only when triggered (on_schedule: false). With a schedule, it departs 0"
+    )
+
+
 def test_the_ui_shows_when_it_departs(calendars: Path) -> None:
     table = TrainTimetable(Train.model_validate(SAID))
     assert table.summary == "0 20 * * TUE Europe/Berlin"
@@ -175,5 +186,5 @@ def test_a_run_is_named_by_its_departure(calendars: Path) -> None:
     table = TrainTimetable(Train.model_validate(SAID))
     interval = DataInterval(instance(TUESDAY - timedelta(days=1)), instance(TUESDAY))
     named = table.generate_run_id(run_type=DagRunType.SCHEDULED, run_after=interval.start, data_interval=interval)
-    assert named == "scheduled__2099-03-03T19:00:00+00:00"
+    assert named == "scheduled__2099-03-03T19-00-00Z"
     assert table.infer_manual_data_interval(run_after=interval.start).end == interval.start

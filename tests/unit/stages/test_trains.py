@@ -80,6 +80,13 @@ MINUTE = timedelta(minutes=1)
 STOP = {"id": "1", "scope": "everything", "reason": "Data is lost", "by": "ben", "until": "2099-01-01T00:00:00Z"}
 
 
+def run_of_passenger(manifest: Any, service: str) -> str:
+    frozen = Manifest.from_xcom(manifest)
+    one = frozen.passenger(service)
+    assert one is not None
+    return passenger_run("shops", frozen.departure, one.version)
+
+
 @contextmanager
 def clock_at(instant: datetime) -> Iterator[None]:
     """Let it be some time for what a train does; what comes into the ledger meanwhile is of now."""
@@ -202,7 +209,7 @@ class Office:
     def ends(self, service: str, outcome: str, manifest: Any, *, train: str = CHAIN, by: str = CONDUCTOR) -> None:
         """Let the release of a passenger end."""
         dag_id = f"release_{service.replace('-', '_')}"
-        run_id = passenger_run("shops", Manifest.from_xcom(manifest).departure)
+        run_id = run_of_passenger(manifest, service)
         chain = release_chain(dag_id, run_id)
         self.ledger.append(chain, "release.requested", {"train": train, "requested_by": by}, actor=by, key="1")
         told = {"outcome": outcome, "stage": "verification", "reason": "It was slow.", "service": service}
@@ -317,6 +324,12 @@ def test_a_train_stops_for_who_is_late(office: Office) -> None:
     office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*", late: stop }')
     with pytest.raises(AirflowFailException, match="does not depart without stock: no tag like 7"):
         office.manifest()
+
+
+def test_a_train_that_is_taken_off_schedule_ends_the_journey_that_has_begun(office: Office) -> None:
+    voyage = office.run(boarding.open_train, "shops")
+    office.change("time_zone: UTC", "time_zone: UTC\non_schedule: false")
+    assert Manifest.from_xcom(office.run(boarding.freeze_manifest, "shops", voyage)).file == voyage["file"]
 
 
 def test_a_train_whose_file_changed_since_boarding_opened_freezes_no_manifest(office: Office) -> None:
@@ -471,7 +484,7 @@ def test_a_train_departs_and_its_passengers_are_asked_for_by_the_conductor(offic
     with pytest.raises(TaskDeferred) as waiting:
         office.send("stock", manifest)
     ((key, run),) = [(key, run) for key, run in office.airflow.runs.items() if key != RUN]
-    assert key == ("release_stock", passenger_run("shops", Manifest.from_xcom(manifest).departure))
+    assert key == ("release_stock", run_of_passenger(manifest, "stock"))
     assert run["by"] == "interlock_conductor"
     assert run["conf"]["train"] == CHAIN
     policy, _, _ = resources.catalogue_of("stock")
@@ -506,13 +519,28 @@ def test_a_passenger_goes_if_another_release_brought_the_same(office: Office) ->
         office.send("stock", manifest)
 
 
+def test_a_passenger_that_departed_under_another_name_is_waited_for_under_that(office: Office) -> None:
+    manifest = office.departed()
+    with pytest.raises(TaskDeferred):
+        office.send("stock", manifest)
+    (departed,) = [entry for entry in office.ledger.kept[CHAIN] if entry.kind == PASSENGER_DEPARTED]
+    renamed = departed.model_copy(update={"payload": {**departed.payload, "run": "release_stock/train__shops__2026"}})
+    office.ledger.kept[CHAIN] = [renamed if one is departed else one for one in office.ledger.kept[CHAIN]]
+    office.airflow.runs["release_stock", "train__shops__2026"] = {"state": "running"}
+    before = len(office.airflow.runs)
+    with pytest.raises(TaskDeferred) as waiting:
+        office.send("stock", manifest)
+    assert waiting.value.trigger.run_id == "train__shops__2026"
+    assert len(office.airflow.runs) == before
+
+
 def test_a_passenger_that_was_asked_for_before_a_crash_is_waited_for_whatever_has_come_since(office: Office) -> None:
     manifest = office.departed()
     frozen = Manifest.from_xcom(manifest)
     one = frozen.passenger("stock")
     assert one is not None
     form = passenger_form(frozen, one, CHAIN)
-    run = ("release_stock", passenger_run("shops", frozen.departure))
+    run = ("release_stock", run_of_passenger(manifest, "stock"))
     office.airflow.runs[run] = {"state": "running"}
     office.stop()
     asked = AskedRun(dag_id=run[0], run_id=run[1], user=CONDUCTOR, conf=sha256_of({**form, "version": "1.0.0"}))
@@ -537,7 +565,7 @@ def in_line(office: Office) -> dict[str, Any]:
     other = release_chain("release_stock", "manual__2")
     office.ledger.append(other, "release.requested", {"requested_by": "rita"}, actor="rita", key="1")
     office.airflow.runs["release_stock", "manual__2"] = {"state": "running"}
-    run = ("release_stock", passenger_run("shops", Manifest.from_xcom(manifest).departure))
+    run = ("release_stock", run_of_passenger(manifest, "stock"))
     with pytest.raises(TaskDeferred):
         office.send("stock", manifest)
     office.airflow.runs[run]["state"] = "queued"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
@@ -24,6 +24,9 @@ from .conflicts import longest_of
 DRAWN = timedelta(minutes=30)
 """How long a conflict is drawn whose end is not known."""
 
+IsIdle = Callable[[str, Departure], bool]
+"""Tells of a train, by its name, whether a departure does not take place as the train is now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clash:
@@ -33,7 +36,7 @@ class Clash:
     :ivar key: names it among those, also when it is moved.
     :ivar run: the Dag it is about, and its run if there is one.
     :ivar note: what else is to be known of it.
-    :ivar idle: it is none as long as a train is paused.
+    :ivar idle: it is none as long as a train does not depart by its cadence.
     """
 
     conflict: Conflict
@@ -56,13 +59,13 @@ def clashes_of_trains(
     trains: Mapping[str, Train],
     departures: Mapping[str, Sequence[Departure]],
     lengths: Mapping[str, timedelta],
-    paused: Collection[str],
+    is_idle: IsIdle,
     free: Free,
 ) -> Iterator[Clash]:
     """Yield each time at which two trains with one passenger depart so close that the first is not there yet.
 
     :param departures: of each train, by its name, in order.
-    :param paused: the names of trains that do not depart as long as they are paused.
+    :param is_idle: tells whether a train does not depart then as it is now: it is paused, or off schedule.
     :param free: says when the calendars let what both carry depart.
     """
     gap = max((USUAL, *lengths.values()))
@@ -73,7 +76,7 @@ def clashes_of_trains(
         for first in departures.get(one.name, ()):
             near = slice(bisect_left(second_ats, first.at - gap), bisect_right(second_ats, first.at + gap))
             for second in departures[other.name][near]:
-                yield from _of_pair(one, other, first, second, lengths, paused, free)
+                yield from _of_pair(one, other, first, second, lengths, is_idle, free)
 
 
 def _of_pair(
@@ -82,11 +85,12 @@ def _of_pair(
     first: Departure,
     second: Departure,
     lengths: Mapping[str, timedelta],
-    paused: Collection[str],
+    is_idle: IsIdle,
     free: Free,
 ) -> Iterator[Clash]:
     lasts = max(lengths.get(service, USUAL) for service in one.services if service in other.services)
-    idle = [train.title for train in (one, other) if train.name in paused]
+    idle = [train.title for train, at in ((one, first), (other, second)) if is_idle(train.name, at)]
+    depart = "departs" if len(idle) == 1 else "depart"
     for conflict in of_trains([one, other], {one.name: [first], other.name: [second]}, lengths, free=free):
         yield Clash(
             conflict=conflict,
@@ -95,7 +99,7 @@ def _of_pair(
             start=max(first.at, second.at),
             end=min(first.at, second.at) + lasts,
             run=dag_of_train(one.name if first.at >= second.at else other.name),
-            note=f"Only if {' and '.join(idle)} {'is' if len(idle) == 1 else 'are'} unpaused." if idle else "",
+            note=f"Only if {' and '.join(idle)} {depart} on schedule." if idle else "",
             idle=bool(idle),
         )
 

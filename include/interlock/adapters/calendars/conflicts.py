@@ -128,7 +128,11 @@ def conflicts_of_release(
     """
     related = relations(trains.values(), service)
     lengths = longest_of(ledger, [service, *related])
-    other = {name: one for name, one in trains.items() if not train or (name != train and service not in one.services)}
+    other = {
+        name: one
+        for name, one in trains.items()
+        if one.on_schedule and (not train or (name != train and service not in one.services))
+    }
     window = max((*lengths.values(), USUAL))
     departing = upcoming(catalogue, calendars, other, start - window, start + CHECKED_PERIOD)
     return of_release(
@@ -168,7 +172,9 @@ def conflicts_of_trains(
     """
     services = sorted({service for train in trains.values() for service in train.services})
     lengths = longest_of(ledger, services) if ledger is not None else {}
-    departing = upcoming(catalogue, calendars, trains, now, now + CHECKED_PERIOD)
+    departing: dict[str, list[Departure]] = {name: [] for name in trains}
+    on_schedule = {name: train for name, train in trains.items() if train.on_schedule}
+    departing |= upcoming(catalogue, calendars, on_schedule, now, now + CHECKED_PERIOD)
     for name, at in (sent or {}).items():
         departing[name] = sorted((*departing.get(name, ()), Departure(at, at)), key=lambda one: one.at)
     return of_trains(list(trains.values()), departing, lengths, free=slots_by(catalogue, calendars))

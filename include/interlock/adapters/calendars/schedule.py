@@ -51,6 +51,8 @@ Kind = Literal[
     "milestone",
     "conflict",
 ]
+Idle = Literal["", "paused", "off schedule"]
+"""Why a train does not depart by its cadence; empty: it does."""
 MAX_SHOWN_PERIOD = timedelta(days=800)
 """Maximum number of items on a page."""
 A_WHILE = timedelta(minutes=30)
@@ -95,6 +97,7 @@ class Schedule:
         self._catalogue, self._calendars, self._ledger, self._trains = catalogue, calendars, ledger, trains
         self._now, self._under_way = now, under_way
         self._paused = {name for name in trains if unpaused is not None and dag_of_train(name) not in unpaused}
+        self._idle = self._paused | {name for name, train in trains.items() if not train.on_schedule}
         self._went = train_histories(ledger)
         self._going = [one for one in self._went if one.arrival is None and (under_way is None or one.run in under_way)]
         self._lengths = lengths_of(ledger, trains)
@@ -105,7 +108,7 @@ class Schedule:
         to_come = self._to_come(begin, end)
         found = [
             *_find_calendar_items(self._calendars, begin, end),
-            *_find_departures(self._trains, to_come, self._paused),
+            *_find_departures(self._trains, to_come, self._idle),
             *_find_train_runs(
                 self._ledger, self._went, self._trains, self._paused, {one.chain for one in self._going}, self._now
             ),
@@ -142,7 +145,14 @@ class Schedule:
     def _clashes(self, to_come: Mapping[str, Sequence[Departure]]) -> Iterator[Clash]:
         departures = _add_train_runs(to_come, self._going, self._trains)
         free = slots_by(self._catalogue, self._calendars)
-        yield from clashes_of_trains(self._trains, departures, self._lengths, self._paused, free)
+        sent = {
+            (one.planned_run.train, one.planned_run.departure) for one in self._going if one.planned_run is not None
+        }
+
+        def is_idle(train: str, one: Departure) -> bool:
+            return train in (self._paused if (train, one.at) in sent else self._idle)
+
+        yield from clashes_of_trains(self._trains, departures, self._lengths, is_idle, free)
         yield from noted_clashes(self._ledger, self._going, self._under_way)
 
 
@@ -184,7 +194,7 @@ def _add_train_runs(
 
 
 def _find_departures(
-    trains: Mapping[str, Train], to_come: Mapping[str, Sequence[Departure]], paused: Collection[str]
+    trains: Mapping[str, Train], to_come: Mapping[str, Sequence[Departure]], idle: Collection[str]
 ) -> Iterator[Item]:
     for name, each in to_come.items():
         train = trains[name]
@@ -193,11 +203,12 @@ def _find_departures(
             yield Item(
                 id=id_of_departure(name, one.planned),
                 kind="departure",
-                title=_title(train.title, name in paused),
+                title=_title(train.title, _why_idle(train, name in idle)),
                 start=one.at,
                 end=one.at + A_WHILE,
-                about=f"With {', '.join(train.services)}, as far as they are ready{moved}{_if_paused(name in paused)}",
-                state="paused" if name in paused else "moved" if one.is_moved else "planned",
+                about=f"With {', '.join(train.services)}, as far as they are ready{moved}"
+                + _if_idle(_why_idle(train, name in idle)),
+                state="paused" if name in idle else "moved" if one.is_moved else "planned",
                 dag_id=dag_of_train(name),
             )
 
@@ -207,13 +218,21 @@ def _name(train: str, trains: Mapping[str, Train]) -> str:
     return trains[train].title if train in trains else train
 
 
-def _title(title: str, paused: bool, *, by_hand: bool = False) -> str:
-    marks = ", ".join(what for what, so in (("manual", by_hand), ("paused", paused)) if so)
+def _title(title: str, idle: Idle, *, by_hand: bool = False) -> str:
+    marks = ", ".join(filter(None, ("manual" if by_hand else "", idle)))
     return f"{title} ({marks})" if marks else title
 
 
-def _if_paused(paused: bool) -> str:
-    return "; paused: it departs only if its Dag is unpaused before" if paused else ""
+def _why_idle(train: Train, is_idle: bool) -> Idle:
+    return "" if not is_idle else "paused" if train.on_schedule else "off schedule"
+
+
+def _if_idle(why: Idle) -> str:
+    return {
+        "": "",
+        "paused": "; paused: it departs only if its Dag is unpaused before",
+        "off schedule": "; off schedule: it departs only if on_schedule is true in its file by then",
+    }[why]
 
 
 def _find_train_runs(
@@ -229,7 +248,7 @@ def _find_train_runs(
         if one.planned_run is None or one.arrival is not None:
             continue
         planned_run, lost = one.planned_run, one.chain not in going
-        is_paused = planned_run.train in paused and not lost
+        held: Idle = "paused" if planned_run.train in paused and not lost else ""
         title = _name(planned_run.train, trains)
         until = planned_run.departure + A_WHILE
         yield Item(
@@ -237,11 +256,11 @@ def _find_train_runs(
             kind="train" if lost or one.departed else "departure",
             title=f"{title}: the run ended without an arrival"
             if lost
-            else _title(title, is_paused, by_hand=bool(planned_run.asked_by)),
+            else _title(title, held, by_hand=bool(planned_run.asked_by)),
             start=planned_run.departure,
             end=until if lost else max(until, now),
-            about=_describe_passengers(ledger, one, planned_run) + _if_paused(is_paused),
-            state="failed" if lost else "paused" if is_paused else "running" if one.departed else "boarding",
+            about=_describe_passengers(ledger, one, planned_run) + _if_idle(held),
+            state="failed" if lost else "paused" if held else "running" if one.departed else "boarding",
             dag_id=one.dag_id,
             run_id=one.run_id,
         )

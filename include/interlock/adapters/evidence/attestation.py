@@ -71,7 +71,7 @@ def provenance_statement(
     :param repository: its URL; a password in it is left out.
     :param ref: what the release was asked for with.
     :param tool: name and version of the build tool.
-    :param invocation: Dag and run: ``release_bike_shop/manual__2026-…``.
+    :param invocation: Dag and run: ``release_bike_shop/1.4.0__2026-…``.
     :param surroundings: where it was built, and what it could reach from there.
     :param builder: URI of the installation that built it.
     :param byproducts: what else the build left: its log, the bill of materials.

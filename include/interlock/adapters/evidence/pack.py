@@ -48,7 +48,7 @@ _SAFE_PATH = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w.+@=~-]+(?:/[\w.+@=~-]+)
 class Evidence:
     """The evidence of one release.
 
-    :param chain: the release's chain, such as ``release/release_bike_shop/manual__2026-…``.
+    :param chain: the release's chain, such as ``release/release_bike_shop/1.4.0__2026-…``.
     :param attestations: name, such as ``provenance``: the in-toto statement in its DSSE envelope, as it was signed.
     :param plan: the frozen rollout plan; none: the release did not get so far.
     :param ballots: what people were asked and answered, as Airflow stored it.

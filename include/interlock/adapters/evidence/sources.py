@@ -152,7 +152,7 @@ def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evide
         raise AssetMissing(
             f"The ledger has no release {dag_id}/{run_id}.",
             rule="a release has a chain in the ledger, starting with its first task",
-            next_step="name the release as <Dag id>/<run id>, such as release_bike_shop/manual__2026-…",
+            next_step="name the release as <Dag id>/<run id>, such as release_bike_shop/1.4.0__2026-…",
         )
     found = store.get_tree(docs_prefix(dag_id, run_id, "quality"), folder)
     run, logs = _of_airflow(sources.api, dag_id, run_id)

@@ -30,7 +30,7 @@ from interlock.domain.dag_names import (
 )
 from interlock.domain.errors import PolicyViolation, ReleaseError, RequestRefused
 from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.kinds import RELEASE_ENDED
+from interlock.domain.ledger.kinds import BASELINE_SEEN, RELEASE_ENDED
 from interlock.domain.outcome.marks import MARKS, parse_mark, refuse_marked
 from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.outcome.review import find_ended, parse_review, refuse_unreviewed
@@ -96,7 +96,9 @@ def _of_a_rollback(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedge
     service, version = service_of(dag_id), parse_rollback(form).version
     if version:
         with open_ledger() as ledger:
-            known = [one for kind in (RELEASE_ENDED, MARKS) for one in ledger.entries(INSTALLATION, kind=kind)]
+            known = [
+                one for kind in (RELEASE_ENDED, MARKS, BASELINE_SEEN) for one in ledger.entries(INSTALLATION, kind=kind)
+            ]
         refuse_unknown(version, known, service, PRODUCTION)
     with _as_far_as_known(), open_ledger() as ledger:
         found = load_service(folder, service).services[service]

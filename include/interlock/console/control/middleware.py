@@ -1,12 +1,13 @@
 """The door of Airflow's API: it knows what each request would change, and which release cannot be asked for.
 
 A pure ASGI middleware around Airflow's API. Each request that changes something is left where the auth manager finds it
-(``asked``). The body of a request that starts a release or a rollback is read and handed on untouched; what cannot be
-released, or gone back to, is refused, with its reason, before a run exists. That is for people: the first task checks
-the same again, whichever way a run was started. Who asked for a run under control is put on record before they hear
-that there is one. What tasks may not do at the execution API stands in ``tasks``: a train's conductor asks for its
-passengers' releases at this door, and is let in for what a frozen manifest names. Nobody changes the connections here
-on which all proof rests; and nobody talks to a Dag here that only bears the name of one of Interlock's.
+(``asked``). The body of a request that starts a release or a rollback is read and handed on, with a name for the run if
+it has none (``run_names``); what cannot be released, or gone back to, is refused, with its reason, before a run exists.
+That is for people: the first task checks the same again, whichever way a run was started. Who asked for a run under
+control is put on record before they hear that there is one. What tasks may not do at the execution API stands in
+``tasks``: a train's conductor asks for its passengers' releases at this door, and is let in for what a frozen manifest
+names. Nobody changes the connections here on which all proof rests; and nobody talks to a Dag here that only bears the
+name of one of Interlock's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 
 from anyio import to_thread
@@ -45,6 +47,7 @@ from .lookups import roles_of, user_of
 from .refusal import bench
 from .routes import RequestKind
 from .rules import is_controlled, is_root, refusal_of_root, service_of
+from .run_names import name_run, sized
 from .task_requests import GUARDED, Lookups, is_of_a_task, refused
 from .train_requests import not_on_the_train
 from .withdrawal_requests import RELEASE_MANAGER_ROLE, Withdrawals
@@ -136,7 +139,7 @@ class ReleaseControl:
         elif asked.request_kind is RequestKind.ANSWER:
             await self.app(scope, receive, send)
         else:
-            await self._ask(dag_id, scope, receive, self._on_record(dag_id, asked, scope, send))
+            await self._ask(dag_id, asked.at, scope, receive, self._on_record(dag_id, asked, scope, send))
 
     async def _connection(
         self, named: str | None, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send
@@ -170,7 +173,7 @@ class ReleaseControl:
 
         return hold
 
-    async def _ask(self, dag_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _ask(self, dag_id: str, at: datetime, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive, MAX_BODY_BYTES)
         if body is None:
             return  # the client has gone
@@ -182,7 +185,8 @@ class ReleaseControl:
         elif dag_id.lower() == WITHDRAW_RELEASE and (refused := await self._of_a_withdrawal(body, scope)):
             await answer(send, *refused)
         else:
-            await self.app(scope, replay(body, receive), send)
+            body = name_run(dag_id, body, at)
+            await self.app(sized(scope, body), replay(body, receive), send)
 
     def _refusal(self, dag_id: str, body: bytes) -> str:
         """Say why this request is refused; empty: it is not."""

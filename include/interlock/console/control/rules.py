@@ -78,12 +78,14 @@ def is_refused(method: str, entity: str | None, dag_id: str, asked: CurrentReque
 def is_open(asked: CurrentRequest, dag_id: str) -> bool:
     """Tell whether a request does to a Dag under control only what may be done to it; an unknown one does not."""
     if asked.request_kind in PAUSES:
-        return is_release(dag_id) or is_train(dag_id) or asked.unpauses
+        return is_release(dag_id) or asked.unpauses
     return asked.request_kind in OPEN_DEEDS
 
 
 def refusal(entity: str | None, dag_id: str, request_kind: RequestKind | None = None) -> str:
     """Say why what goes round the decisions of a release is refused."""
+    if request_kind in PAUSES and is_train(dag_id):
+        return f"{dag_id} is under release control: {_TRAIN_PAUSED}"
     if request_kind in NEVER:
         return f"{dag_id} is under release control: {_NEVER[request_kind]}"
     what = f"the {entity.lower().replace('_', ' ')}s" if entity else "the history"
@@ -98,6 +100,11 @@ def refusal(entity: str | None, dag_id: str, request_kind: RequestKind | None = 
 _PAUSED = (
     "it cannot be paused. Rule: Dags that stop or monitor releases must always be able to run. "
     "Next: pause the release Dag of a single service, or stop all rollouts with emergency_stop."
+)
+_TRAIN_PAUSED = (
+    "a train cannot be paused. Rule: Airflow starts a run of a paused Dag only after it is unpaused, so triggering a "
+    "paused train would start its schedule, too. Who can change its schedule: the owner of the train's file. "
+    "Next: set on_schedule: false in the file, or stop all departures with emergency_stop."
 )
 _NEVER = {
     RequestKind.START: "runs are started with the trigger form only. Backfills, asset materialisations and other "

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from croniter import CroniterError, croniter
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from interlock.domain.canonical import Model
+from interlock.domain.canonical import Model, sha256_of
 from interlock.domain.change.semver import MAX_VERSION_LENGTH, is_version
 
 from .calendar_file import Holidays, Rule, TimeZone, moment_of, repeated
@@ -208,6 +208,7 @@ class Train(Model):
     time_zone: TimeZone
     cadence: Cadence | None = Field(None, description="Schedule; an enterprise release has a target instead")
     target: Target | None = None
+    on_schedule: bool = Field(True, description="false: it departs only when a release manager triggers it")
     boarding: Boarding = Boarding()
     freeze: FreezeRule = FreezeRule()
     environment: Literal["production"] = "production"
@@ -240,6 +241,11 @@ class Train(Model):
         if circle := _circle({one.service: one.after for one in self.passengers}):
             raise ValueError(f"passengers: {' after '.join(circle)}: the dependencies are circular")
         return self
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what a departure goes by; whether there will be others does not concern it."""
+        return sha256_of(self.model_dump(mode="json", exclude={"on_schedule"}))
 
     @property
     def services(self) -> tuple[str, ...]:

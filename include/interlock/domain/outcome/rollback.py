@@ -17,6 +17,7 @@ from interlock.domain.catalogue import Service
 from interlock.domain.change.semver import is_version
 from interlock.domain.errors import PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import BASELINE_SEEN
 from interlock.domain.records import ReleasePlan, RolloutPlan, RunningRelease
 
 from .deployments import DeployedRelease, deployments
@@ -68,13 +69,13 @@ def parse_rollback(form: Mapping[str, Any]) -> RollbackRequest:
 def refuse_unknown(version: str, entries: Sequence[Entry], service: str, environment: str) -> None:
     """Refuse at the API what cannot be rolled back to, by the installation's chain; the full proof comes later.
 
-    :param entries: of the installation's chain: how releases ended, and the marks.
+    :param entries: of the installation's chain: how releases ended, the marks, and what hosts ran before any release.
     :raises PolicyViolation: no release of the version was deployed, or it must not be rolled out.
     """
     deployed = dict.fromkeys(str(told["version"]) for told in reversed(deployments(entries, service)))
     why = describe_block(entries, service, environment, version)
     if not why and version not in deployed:
-        why = _describe_unknown(version, environment)
+        why = _describe_baseline(version, environment, entries, service) or _describe_unknown(version, environment)
     if why:
         before = [*deployed][1:]  # the last one is what runs
         may = [one for one in before if not describe_block(entries, service, environment, one)]
@@ -122,10 +123,28 @@ def _describe_unknown(version: str, environment: str) -> str:
     return f"according to the ledger, {environment} never ran {version}"
 
 
+def _describe_baseline(version: str, environment: str, entries: Iterable[Entry], service: str) -> str:
+    """Say that hosts ran a version before any release of it; empty: by the ledger none did."""
+    seen = [
+        one
+        for one in entries
+        if one.kind == BASELINE_SEEN
+        and (one.payload["service"], one.payload["environment"]) == (service, environment)
+        and str(one.payload["release"] or "").rpartition("-")[0] == version
+    ]
+    if not seen:
+        return ""
+    hosts = f"{len(seen)} {'host' if len(seen) == 1 else 'hosts'}"
+    return (
+        f"{hosts} of {environment} ran {version} when Interlock first looked ({seen[0].at:%Y-%m-%d}), but no release "
+        "brought it there: its artifact, quality report and acceptance are not on record"
+    )
+
+
 def _refusal(service: str, version: str, why: str, may: Sequence[str]) -> PolicyViolation:
     return PolicyViolation(
         f"{service} cannot roll back to {version}: {why.rstrip('.')}.",
-        rule="a rollback returns to a release that the environment ran before and that is not marked bad",
+        rule="a rollback returns to a release that the ledger has as deployed there and not as marked bad",
         who="the release manager",
         next_step=f"choose one of {', '.join(may)}"
         if may

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from interlock.domain.change.request import RISK_PREFIX
+from interlock.domain.dag_names import run_name
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.records import RolloutPlan
 
@@ -28,9 +29,9 @@ def passenger_form(manifest: Manifest, one: Boarded, chain: str) -> dict[str, An
     }
 
 
-def passenger_run(train: str, departure: datetime) -> str:
-    """Return the run id of the passengers' releases of a departure; a repeated request gives the same run."""
-    return f"train__{train}__{departure:%Y-%m-%dT%H:%M:%S}"
+def passenger_run(train: str, departure: datetime, version: str) -> str:
+    """Return the run id of a passenger's release: asked for again, it is the same run."""
+    return f"{run_name(version, departure)}__{train}"
 
 
 def describe_objection(

@@ -33,7 +33,7 @@ def review_params(folder: Path) -> dict[str, Param]:
             minLength=1,
             maxLength=300,
             title="Run",
-            description="The run id of the release, as Airflow shows it on the page of the run: manual__2026-…",
+            description="The run id of the release, as Airflow shows it on the page of the run: 1.4.0__2026-…",
         ),
         "went_well": Param(title="What went well", description="Recorded in the ledger for the next release.", **words),
         "to_change": Param(

@@ -18,7 +18,7 @@ from .evidence import this_task
 def remember(run: str, outcome: Outcome, change_type: str, *, planned: bool, began: datetime) -> None:
     """Record in the installation's chain how a release ended.
 
-    :param run: Dag and run: ``release_bike_shop/manual__2026-…``.
+    :param run: Dag and run: ``release_bike_shop/1.4.0__2026-…``.
     :param planned: it got a plan; it was not refused before.
     :param began: when the first entry of its chain was recorded.
     """

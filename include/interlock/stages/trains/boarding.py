@@ -14,7 +14,6 @@ from interlock.adapters.trains.boarding import Platform
 from interlock.domain.board import voting
 from interlock.domain.board.voting import VotingRule
 from interlock.domain.calendars.overrides import overridden
-from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.change.policy import flows_of
@@ -72,7 +71,7 @@ def open_train(name: str) -> PlannedRun:
         departure=departure,
         cut_off=max(now, departure - train.boarding.cut_off),
         asked_by=requester() if by_hand else "",
-        file=sha256_of(train),
+        file=train.digest,
     )
     rule = _likely_rule(catalogue, train)
     found = note_of_train(train, planned_run, rule, _likely_authors(catalogue, train) if rule else ())
@@ -162,7 +161,7 @@ def freeze_manifest(name: str, planned_run: PlannedRun) -> Manifest:
         excluded=_authors(catalogue, train, boarded),
         one_decision=one_decision,
         decide_by=_decide_by(rule, planned_run.departure, now),
-        file=sha256_of(train),
+        file=train.digest,
     )
 
 

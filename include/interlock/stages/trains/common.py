@@ -11,7 +11,6 @@ from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.catalogue.trains import load_train
 from interlock.domain.board import voting
 from interlock.domain.board.voting import VotingRule
-from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import PolicyViolation, ReleaseError
@@ -36,7 +35,7 @@ def train_now(name: str, catalogue: Catalogue) -> Train:
 
 def refuse_changed(train: Train, digest: str, since: str) -> None:
     """Raise PolicyViolation if a train's file is not the one that the train has gone by so far."""
-    if sha256_of(train) != digest:
+    if train.digest != digest:
         raise PolicyViolation(
             f"trains/{train.name}.yaml changed since {since}.",
             rule="a train departs with the file with which it boarded and that its board saw",

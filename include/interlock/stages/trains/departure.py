@@ -139,9 +139,12 @@ class SendPassenger(BaseOperator):
             one = manifest.passenger(self.service)
             if one is None:
                 raise AirflowSkipException(manifest.why_left(self.service))
-            run_id = passenger_run(self.train, manifest.departure)
             entries = chain_entries()
-            if not of_passenger(entries, PASSENGER_DEPARTED, self.service):
+            departed = of_passenger(entries, PASSENGER_DEPARTED, self.service)
+            if departed is not None:
+                run_id = str(departed.payload["run"]).partition("/")[2]
+            else:
+                run_id = passenger_run(self.train, manifest.departure, one.version)
                 form = passenger_form(manifest, one, this_chain())
                 if not self._is_asked_for(run_id, form):  # otherwise by a try that ended before it could say so
                     self._refuse_or_wait(manifest, one, entries)

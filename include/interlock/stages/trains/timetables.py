@@ -18,6 +18,7 @@ from interlock.adapters.calendars.copies import CopiesThere, copies_folder
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.catalogue.values import in_words
+from interlock.domain.dag_names import instant_in_name
 from interlock.domain.errors import CatalogueError
 from interlock.domain.trains.departures import Opens, cadence_in_words, departures, freeze_in_words, opens
 from interlock.locations import catalogue_folder
@@ -39,16 +40,18 @@ class TrainTimetable(Timetable):
     @property
     def description(self) -> str:
         """Say in words when it departs, and what becomes of a departure in a freeze."""
-        train = self.train
+        train, departs = self.train, "Departs"
+        if not train.on_schedule:
+            departs = "Departs only when triggered (on_schedule: false). With a schedule, it departs"
         return (
-            f"Departs {cadence_in_words(train)}; boarding opens {in_words(train.boarding.opens)} before, "
+            f"{departs} {cadence_in_words(train)}; boarding opens {in_words(train.boarding.opens)} before, "
             f"the manifest is frozen {in_words(train.boarding.cut_off)} before; {freeze_in_words(train)}."
         )
 
     @property
     def summary(self) -> str:
         """Say when it departs, as short as it goes."""
-        return cadence_in_words(self.train)
+        return f"{'' if self.train.on_schedule else 'off: '}{cadence_in_words(self.train)}"
 
     def serialize(self) -> dict[str, Any]:
         """Return the train as plain JSON."""
@@ -62,9 +65,9 @@ class TrainTimetable(Timetable):
     def generate_run_id(
         self, *, run_type: Any, run_after: datetime, data_interval: DataInterval | None, **extra: Any
     ) -> str:
-        """Name a run by its departure."""
+        """Name a run by its departure; what Airflow puts before it is what nobody may call a run of theirs."""
         departure = data_interval.end if data_interval is not None else run_after
-        return str(run_type.generate_run_id(suffix=departure.isoformat()))
+        return str(run_type.generate_run_id(suffix=instant_in_name(departure)))
 
     def infer_manual_data_interval(self, *, run_after: Any) -> DataInterval:
         """Return the instant at which somebody sends the train by hand: the form says when it departs."""
@@ -73,10 +76,12 @@ class TrainTimetable(Timetable):
     def next_dagrun_info(
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
-        """Return the run for the next departure; None: there is none within the calendars' horizon.
+        """Return the run for the next departure; None: it has no schedule, or none within the calendars' horizon.
 
         A departure whose boarding should have opened already gets its run at once; one that is over gets none.
         """
+        if not self.train.on_schedule:
+            return None
         done = last_automated_data_interval.end if last_automated_data_interval is not None else None
         after = done or datetime(1970, 1, 1, tzinfo=UTC)
         if restriction.earliest is not None:
