@@ -451,7 +451,7 @@ def refused_wave(release: Release, database: AirflowDatabase) -> None:
     database.run_again(release, wave_1)
     until("the wave to be refused", lambda: release.states()[wave_1] == "failed")
     reason = reason_of(release, wave_1)
-    assert "The release has ended" in reason, reason
+    assert "the release is closed" in reason, reason
     assert re.search(r"Rule: .+ Who can change it: .+ Next: .+", reason), reason
     assert not wave.entries(release, "permit.issued") or all(
         one.payload["permit"]["purpose"] == "inspect" for one in wave.entries(release, "permit.issued")

@@ -55,7 +55,7 @@ def test_a_date_in_airflows_database_brings_no_release_back(expired: Release, da
     database.set_state(expired, "success", "implementation.await_start", "implementation.measure_baseline")
     database.run_again(expired, "implementation.wave_1")
     until("the wave to be refused", lambda: expired.states()["implementation.wave_1"] == "failed")
-    assert "The release has ended" in reason_of(expired, "implementation.wave_1")
+    assert "the release is closed" in reason_of(expired, "implementation.wave_1")
     reason = wave.refusal(expired)
     assert "ben's answer “Approve” to rollout.cast_ballot[" in reason
     assert "was not submitted through Airflow's API" in reason

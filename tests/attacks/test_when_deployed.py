@@ -93,7 +93,7 @@ def refused_back_out(stack: Stack, release: Release, database: AirflowDatabase) 
     release.finish()
     assert stack.production() == {NEW}
     assert release.states()[BACK_OUT] == "failed"
-    assert "The release has ended" in reason, reason
+    assert "the release is closed" in reason, reason
     assert "Rule: " in reason
     assert not wave.entries(release, "back_out.done")
 

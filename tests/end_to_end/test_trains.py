@@ -267,4 +267,4 @@ def test_the_scheduler_sends_a_train_by_its_timetable_at_its_time(rita: Colleagu
     came = run.result("arrival.record_arrival")
     assert came["departed"]
     (left,) = came["passengers"]
-    assert (left["outcome"], left["reason"]) == ("left behind", "no tag like 9.* is a version")
+    assert (left["outcome"], left["reason"]) == ("left behind", "no tag with the pattern 9.* is a version")

@@ -242,7 +242,7 @@ def test_a_strategy_that_is_wrong_is_named_with_its_line(
         (
             "board.yaml",
             ("senior_management: [maya]", "senior_management: []"),
-            "senior_management: found nobody; allowed",
+            "senior_management: found no person; allowed",
         ),
         ("board.yaml", ("user: dan", "user: don"), "the whole file: dan is not listed under people"),
     ],

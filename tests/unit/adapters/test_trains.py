@@ -56,8 +56,8 @@ def test_the_sample_is_well(folder: Path) -> None:
             "ref is the tag of 1.1.0, and version is 9",
         ),
         ('tags: "1.*"', "named: { ref: refs/tags/1.1.0, version: 9.9.9, by: rita }", "ref is the tag of 1.1.0"),
-        ('tags: "1.*"', 'tags: "release-*"', "no tag like release-* is a semantic version"),
-        ('tags: "1.*"', 'tags: "2025.01.0"', "no tag like 2025.01.0 is a semantic version"),
+        ('tags: "1.*"', 'tags: "release-*"', "no tag with the pattern release-* is a semantic version"),
+        ('tags: "1.*"', 'tags: "2025.01.0"', "no tag with the pattern 2025.01.0 is a semantic version"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(folder: Path, old: str, new: str, said: str) -> None:

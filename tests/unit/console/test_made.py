@@ -109,7 +109,7 @@ def test_where_interlocks_dags_are_is_a_setting(airflows: Airflows, monkeypatch:
     assert home_of(None) == Home(bundle="dags-folder")
     assert home_of("interlock") == Home(bundle="interlock")
     assert home_of("interlock: /dags/ ") == Home(bundle="interlock", folder="dags")
-    with pytest.raises(CatalogueError, match="names no bundle"):
+    with pytest.raises(CatalogueError, match="does not name a bundle"):
         home_of(" :dags")
     monkeypatch.setenv("INTERLOCK_DAGS", "interlock:dags")
     airflows.has("release_bike_shop", "dags/release.py", "interlock")

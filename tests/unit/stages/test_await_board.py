@@ -307,6 +307,6 @@ def test_a_board_decides_nothing_after_the_end(airflow: AirflowServer, running: 
         airflow.answer(ballot, user, "Approve")
     task = waiting(planned, 3)
     running.recorded.append(("release.closed", {"outcome": "deployed"}))
-    with pytest.raises(AirflowFailException, match="The release has ended"):
+    with pytest.raises(AirflowFailException, match="the release is closed"):
         task.execute({})
     assert running.recorded[-1][0] == "release.closed"

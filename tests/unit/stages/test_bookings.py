@@ -90,7 +90,7 @@ def test_the_second_waits_in_line_without_a_worker_and_sees_for_whom(ledger: Mem
     assert booked["holder"] == release_chain(*FIRST)
     waits, left = book(SECOND, ledger)
     assert isinstance(waits, AirflowRescheduleException)
-    assert left["waits_for"].startswith("production of bike-shop is booked by release_bike_shop/one (1.1.0, asked for")
+    assert left["waits_for"].startswith("production of bike-shop is booked by release_bike_shop/one (1.1.0, requested")
     assert "reason" not in left, "nothing failed"
     book(SECOND, ledger)
     book(THIRD, ledger)

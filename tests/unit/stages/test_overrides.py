@@ -101,7 +101,7 @@ def test_nobody_else_and_nothing_else(ledger: MemoryLedger, user: str | None, ch
 def test_nobody_overrides_for_a_release_that_they_asked_for(ledger: MemoryLedger) -> None:
     chain = release_chain("release_bike_shop", "manual__7")
     ledger.append(chain, "release.requested", {"requested_by": "ben"}, actor="ben", key="1")
-    with pytest.raises(AirflowFailException, match="asked for the release"):
+    with pytest.raises(AirflowFailException, match="requested the release"):
         ask(ledger)
     told = {"run": "release_bike_shop/manual__7"}
     ledger.append(INSTALLATION, "release.ended", told, actor="release_bike_shop/closure", key="2")

@@ -322,7 +322,7 @@ def test_a_train_waits_for_who_is_late_without_a_worker_or_stops(office: Office)
 
 def test_a_train_stops_for_who_is_late(office: Office) -> None:
     office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*", late: stop }')
-    with pytest.raises(AirflowFailException, match="does not depart without stock: no tag like 7"):
+    with pytest.raises(AirflowFailException, match="does not depart without stock: no tag with the pattern 7"):
         office.manifest()
 
 
@@ -648,7 +648,7 @@ def test_a_run_with_a_passengers_id_that_somebody_else_asked_for_is_none(office:
 def test_who_is_not_on_board_is_skipped_with_the_reason(office: Office) -> None:
     office.change('{ service: stock, tags: "1.*" }', '{ service: stock, tags: "7.*" }')
     manifest = office.departed()
-    with pytest.raises(AirflowSkipException, match="no tag like 7"):
+    with pytest.raises(AirflowSkipException, match="no tag with the pattern 7"):
         office.send("stock", manifest)
 
 

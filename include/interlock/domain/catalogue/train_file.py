@@ -60,7 +60,9 @@ def _is_semantic(version: str) -> str:
 def _may_be_a_version(pattern: str) -> str:
     """Refuse patterns that match no version, so that no release could ever board."""
     if not re.match(r"v?[0-9*?]", pattern) or ("*" not in pattern and not _fits(pattern)):
-        raise ValueError(f"no tag like {pattern} is a semantic version (semver.org), such as 1.4.0 or v2.0.0-rc.1")
+        raise ValueError(
+            f"no tag with the pattern {pattern} is a semantic version (semver.org), such as 1.4.0 or v2.0.0-rc.1"
+        )
     return pattern
 
 
