@@ -111,7 +111,7 @@ def test_a_deleted_run_is_proven_all_the_same(
     with wave.ledger() as ledger, resources.airflow_api() as api:
         assert ledger.check(release_chain(deployed.dag_id, deployed.id), [resources.signer().public_key]) is None
         kinds = {entry.kind for entry in ledger.entries(release_chain(deployed.dag_id, deployed.id))}
-        sources = Sources(ledger, resources.store(), api, resources.signer(), suite_digests())
+        sources = Sources(ledger, resources.store(), api, resources.signer(), suite_digests(), resources.witness_key())
         pack_release(deployed.dag_id, deployed.id, sources, tmp_path / "pack.zip", actor="audrey")
     assert {"release.requested", "rollout.frozen", "board.decided", "wave.deployed", "release.closed"} <= kinds
     (tmp_path / "key.pem").write_bytes(resources.signer().public_key)
