@@ -26,7 +26,7 @@ from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.source import git
 from interlock.adapters.trains.boarding import Platform
 from interlock.adapters.trains.history import TrainHistory, train_histories
-from interlock.console.control.open_runs import runs_under_way, unpaused
+from interlock.console.control.lookups import runs_under_way, unpaused
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import Catalogue, Service
 from interlock.domain.catalogue.train_file import Train

@@ -54,8 +54,8 @@ def ledger() -> MemoryLedger:
     kept.append(INSTALLATION, "release.ended", told, actor="x", key="3", at=began + 2 * HOUR)
     lost = PassengerOutcome(service="bike-shop", version="1.2.0", outcome="failed", reason="slow")
     came = Arrival(train="weekly", departure=NOW - 6 * HOUR, departed=True, passengers=(lost,))
-    chain = release_chain("train_weekly", "scheduled__1")
-    kept.append(chain, TRAIN_ARRIVED, came.to_xcom(), actor="x", key="1", at=NOW - 4 * HOUR)
+    of_train = release_chain("train_weekly", "scheduled__1")
+    kept.append(of_train, TRAIN_ARRIVED, came.to_xcom(), actor="x", key="1", at=NOW - 4 * HOUR)
     booking = {
         "environment": "production",
         "service": "bike-shop",

@@ -151,7 +151,7 @@ def test_a_run_without_a_name_is_named_by_what_it_is_about(
 
 
 def test_airflow_names_the_runs_of_dags_that_stop_and_watch(behind: Behind) -> None:
-    body = json.dumps({"conf": {}, "logical_date": None}, indent=3).encode()
+    body = json.dumps({"conf": {"reason": "Payments fail"}, "logical_date": None}, indent=3).encode()
     assert ask(behind, "/api/v2/dags/emergency_stop/dagRuns", body).status_code == 200
     assert [came for _, came in behind.came] == [body]
 
@@ -434,7 +434,7 @@ def test_a_rollback_to_what_production_ran_comes_through(behind: Behind, past: M
     ("conf", "said"),
     [
         ({**BACK, "version": "1.2.0"}, "Next: choose one of 1.0.0"),
-        ({**BACK, "version": "2.0.0"}, "never ran 2.0.0 by the ledger"),
+        ({**BACK, "version": "2.0.0"}, "production never ran 2.0.0"),
         ({**BACK, "version": "one"}, "not a semantic version"),
         ({**BACK, "reason": ""}, "reason: "),
         ({**BACK, "hosts": ["mine"]}, "hosts: "),
@@ -462,10 +462,10 @@ def test_what_ran_before_any_release_is_named_as_that_and_is_no_way_back(behind:
     said = answer.json()["detail"]
     assert "2 hosts of production ran 0.9.0-rc.1 when Interlock first looked (20" in said
     assert "its artifact, quality report and acceptance are not on record" in said
-    assert "take one of 1.0.0" in said
+    assert "choose one of 1.0.0" in said
     for version in ("0.8.0", "0.9.0"):  # another service's, and nobody's
         answer = ask(behind, BACK_ROUTE, {"conf": {**BACK, "version": version}}, ledger=past)
-        assert f"never ran {version} by the ledger" in answer.json()["detail"]
+        assert f"production never ran {version}" in answer.json()["detail"]
     assert not behind.came
 
 
@@ -595,14 +595,18 @@ def test_other_forms_come_through(behind: Behind, reviewable: MemoryLedger, dag_
     [
         ("emergency_stop", None, "no conf"),
         ("emergency_stop", {"reason": "no"}, "reason: "),
-        ("emergency_stop", {"reason": "Payments fail", "scope": "car-shop"}, "no 'car-shop' to stop"),
+        ("emergency_stop", {"reason": "Payments fail", "scope": "car-shop"}, "The scope 'car-shop' does not exist"),
         ("emergency_stop", {"reason": "It is over", "lift": "b2"}, "The emergency stop b2 is not known. In force: a1"),
         ("mark_version", {**MARK, "version": "one"}, "not a semantic version"),
-        ("mark_version", {**MARK, "service": "car-shop"}, "There is no production of car-shop"),
+        ("mark_version", {**MARK, "service": "car-shop"}, "car-shop has no environment production"),
         ("override_freeze", {"service": "bike-shop", "reason": "no"}, "reason: "),
-        ("override_freeze", {"service": "bike-shop", "environment": "x", "reason": "It cannot wait"}, "There is no"),
+        (
+            "override_freeze",
+            {"service": "bike-shop", "environment": "x", "reason": "It cannot wait"},
+            "bike-shop has no environment x",
+        ),
         ("review_release", {**REVIEW, "participants": ""}, "participants: "),
-        ("review_release", {**REVIEW, "run": "manual__2"}, "ended and not reviewed: manual__1"),
+        ("review_release", {**REVIEW, "run": "manual__2"}, "has no ended release of bike-shop with the run manual__2"),
     ],
 )
 def test_other_forms_are_refused_with_the_reason(

@@ -75,7 +75,7 @@ def test_a_rehearsal_is_not_stopped(task: RunningTask) -> None:
 def test_a_freeze_is_in_the_text(task: RunningTask, monkeypatch: pytest.MonkeyPatch) -> None:
     frozen = OPEN.model_copy(update={"open": False, "faults": ("peak.yaml is broken.",)})
     monkeypatch.setattr(in_force, "answer_now", lambda *_: frozen)
-    assert "- Calendar: The calendars cannot be read, so nothing may be changed. peak.yaml is broken." in ask()
+    assert "- Calendar: The calendars cannot be read, so no changes are allowed. peak.yaml is broken." in ask()
 
 
 def prepared(task: RunningTask, plan: ReleasePlan) -> list[dict[str, Any]]:

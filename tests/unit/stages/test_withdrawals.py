@@ -60,7 +60,7 @@ def test_a_withdrawal_halts_a_wave_between_two_hosts_and_a_canary_that_is_watche
     running: RunningTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(permits, "refuse_stopped", lambda *_: None)
-    monkeypatch.setattr(permits, "_stops", lambda *_: ())
+    monkeypatch.setattr(permits, "stops_now", lambda *_: ())
     monkeypatch.setattr(resources, "catalogue_of", lambda *_: (None, None, None))
     permits.refuse_halted_release("bike-shop", "production")
     permits.refuse_emergency("bike-shop")
@@ -216,15 +216,17 @@ def await_end() -> Any:
 def test_the_questions_of_a_withdrawn_release_are_closed_with_what_stands_without_an_answer(
     airflow: AirflowServer, running: RunningTask, release: dict[str, Any]
 ) -> None:
-    airflow.answer(airflow.ask("planning.approve_plan", "maya", defaults=["Reject"]), "maya", "Approve", "Fine")
-    airflow.ask(ASK_APPROVERS, "fay", map_index=0, defaults=["Reject"])
-    airflow.ask(ASK_WAIVERS, "maya", map_index=1, defaults=["Do not waive"])
+    airflow.answer(
+        airflow.ask("planning.approve_plan", "maya", options=["Approve", "Reject"]), "maya", "Approve", "Fine"
+    )
+    airflow.ask(ASK_APPROVERS, "fay", map_index=0, options=["Approve", "Reject"])
+    airflow.ask(ASK_WAIVERS, "maya", map_index=1, options=["Waive for a day", "Do not waive"])
     with pytest.raises(AirflowRescheduleException):
         await_end()
     answers = [(one["responded_by_user"]["name"], one["chosen_options"]) for one in airflow.questions]
     assert answers == [("maya", ["Approve"]), ("board_clerk", ["Reject"]), ("board_clerk", ["Do not waive"])]
     assert airflow.questions[1]["params_input"]["comment"] == f"Closed by board_clerk: {SAID}."
-    airflow.ask("rollout.cast_ballot", "ben", defaults=["Abstain"])
+    airflow.ask("rollout.cast_ballot", "ben", options=["Approve", "Reject", "Abstain"])
     with pytest.raises(AirflowRescheduleException):
         await_end()
     assert all(one["response_received"] for one in airflow.questions), "one that was asked a moment later"
@@ -233,8 +235,8 @@ def test_the_questions_of_a_withdrawn_release_are_closed_with_what_stands_withou
 def test_a_question_that_is_not_the_clerks_to_close_does_not_keep_the_others_open(
     airflow: AirflowServer, running: RunningTask, release: dict[str, Any]
 ) -> None:
-    airflow.ask(ASK_APPROVERS, "fay", defaults=["Reject"], assigned_users=[{"id": "fay", "name": "Fay"}])
-    airflow.ask(ASK_WAIVERS, "maya", defaults=["Do not waive"])
+    airflow.ask(ASK_APPROVERS, "fay", options=["Approve", "Reject"], assigned_users=[{"id": "fay", "name": "Fay"}])
+    airflow.ask(ASK_WAIVERS, "maya", options=["Waive for a day", "Do not waive"])
     with pytest.raises(AirflowRescheduleException):
         await_end()
     assert [one["response_received"] for one in airflow.questions] == [False, True]
@@ -251,7 +253,7 @@ def test_the_run_of_a_withdrawal_ends_with_its_release(
 def test_what_does_not_run_is_not_waited_for(
     airflow: AirflowServer, running: RunningTask, release: dict[str, Any], state: str | None
 ) -> None:
-    airflow.ask(ASK_APPROVERS, "fay", defaults=["Reject"])
+    airflow.ask(ASK_APPROVERS, "fay", options=["Approve", "Reject"])
     airflow.run = None if state is None else {**release, "state": state}
     assert await_end() == {"state": state, "outcome": None, "reason": ""}
     assert not airflow.questions[0]["response_received"]

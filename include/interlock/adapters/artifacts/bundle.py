@@ -297,7 +297,7 @@ class _Meter:
 
 def _refusal(what: str) -> BuildFailed:
     return BuildFailed(
-        f"The output of the build is not a valid bundle: {what}.",
+        f"The output of the build is not a bundle of Interlock: {what}.",
         rule=f"a bundle has an {APPSPEC}, the scripts that it names, and files, folders and links that stay inside",
         who="the service's team",
         next_step="correct the build, or output in the service's YAML",

@@ -16,8 +16,7 @@ from urllib.parse import parse_qsl
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
 
 from .current_request import SAFE_METHODS, Scope
-from .lookups import RequestSource, dags_of_named_asset, source_of
-from .open_runs import runs_under_way
+from .lookups import RequestSource, dags_of_named_asset, runs_under_way, source_of
 from .own_dags import made
 from .routes import RequestKind
 from .rules import ROOTS, is_controlled, refusal

@@ -22,7 +22,7 @@ from interlock.adapters.calendars.schedule import Item, Schedule
 from interlock.adapters.calendars.schedule_feed import path_of, write_ical
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, load_service
 from interlock.adapters.catalogue.trains import load_train, load_trains
-from interlock.console.control.open_runs import runs_under_way, unpaused
+from interlock.console.control.lookups import runs_under_way, unpaused
 from interlock.console.control.rules import service_of
 from interlock.domain.calendars.stops import STOPS, all_in_force, stops_in_force
 from interlock.domain.catalogue import Service

@@ -109,10 +109,10 @@ def _judge_counts(
 ) -> Judged:
     """Return the result of one path's requests; without usable counts, no path has a result."""
     of_baseline, of_canary = (_summary(np.asarray([one.percent for one in side])) for side in (baseline, canary))
-    numbers = [sum(getattr(one, what) for one in side) for side in (canary, baseline) for what in ("failed", "made")]
+    failed, made = sum(one.failed for one in canary), sum(one.total for one in canary)
+    failed_before, made_before = sum(one.failed for one in baseline), sum(one.total for one in baseline)
     reason = found.unusable or next((found.of(one.path) for one in canary), f"There are no requests of {metric.name}.")
     classification: Classification = "no_data" if found.unusable or not canary else "high" if reason else "pass"
-    failed, made, failed_before, made_before = numbers
     return Judged(
         name=metric.name,
         groups=metric.groups,
