@@ -21,12 +21,21 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from interlock.adapters.artifacts.bundle import list_files
 from interlock.adapters.aws.load_balancer import Balancer
 from interlock.adapters.hosts import ssm
-from interlock.adapters.hosts.fleet import Deployment, back_out_hosts, deploy_hosts, read_running
+from interlock.adapters.hosts.fleet import (
+    Deployment,
+    HostLook,
+    back_out_hosts,
+    deploy_hosts,
+    look_at_hosts,
+    read_running,
+)
 from interlock.adapters.hosts.ssm import SsmLogin, SsmTransport
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.errors import HeldBack, HostUnreachable, PolicyViolation
+from interlock.domain.hosts.released_files import Expected, anchors, differences, expected_files
 from interlock.domain.permits.production import Production
 from interlock.domain.records import BackOutPlan, HostResult
 from tests.deployments import ADMITTED, FAIL, Balance, served
@@ -139,6 +148,23 @@ def test_a_release_goes_to_a_host_and_back_through_ssm(
         )
     )
     assert (back.outcome, served(fleet, machine)) == ("backed_out", "1.0.0")
+
+
+def test_the_files_of_a_host_are_looked_at_through_ssm(
+    fleet: Fleet, machine: SshdHost, login: SsmLogin, tmp_path: Path
+) -> None:
+    release = make_release(fleet, tmp_path, "1.0.0")
+    assert deploy(fleet, release, login).outcome == "deployed"
+    (machine.root / "current" / "server.py").write_text("evil")
+
+    async def choose(host: str, name: str) -> list[Expected]:
+        return [*anchors(name), *expected_files(list_files(release.bundle), name)]
+
+    (look,) = asyncio.run(
+        look_at_hosts(fleet.hosts, release.deploy_root, choose, login=login, admission=ADMITTED)
+    ).values()
+    assert isinstance(look, HostLook), look
+    assert [one.expected.path for one in differences(look.asked, look.seen)] == ["server.py"]
 
 
 def test_a_release_that_fails_is_taken_back_through_ssm(
