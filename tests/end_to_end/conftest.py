@@ -1,24 +1,70 @@
-"""A stack for each file of end-to-end tests, and on it a service of the file's own.
+"""One stack for all end-to-end tests, whichever worker runs them, and on it a service of each file's own.
 
 What a file leaves in the ledger is the record that its service's next release is judged by, so no two share a service.
-All files could share a stack; but then one worker runs them one after the other, which takes longer than two stacks.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
+from interlock.estate.settings import Settings
+
 from .people import BIKE_SHOP
-from .stack import Stack, running_stack
+from .stack import Stack, settings_of_stack, start, stop
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """A running stack, as the tests of a file's service see it; the production of the bike shop runs 1.0.0."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    service = getattr(request.module, "SERVICE", BIKE_SHOP)
-    with running_stack(tmp_path_factory.mktemp("stack"), service=service, network=f"127.41.{worker}") as running:
+    """The running stack, as the tests of a file's service see it; the production of the bike shop runs 1.0.0."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (
+        _shared_stack(shared) as settings,
+        closing(Stack(settings, getattr(request.module, "SERVICE", BIKE_SHOP))) as running,
+    ):
+        if running.service != BIKE_SHOP:
+            running.configure()
         yield running
+
+
+@contextmanager
+def _shared_stack(folder: Path) -> Iterator[Settings]:
+    """Start the stack unless it runs for another worker; stop it afterwards unless another worker uses it.
+
+    Each that uses it has a shared lock, which ends with its process.
+    """
+    started = folder / "stack.json"
+    with (folder / "stack.users").open("a") as users:
+        with _alone(folder):
+            if started.exists():
+                settings = Settings.from_environment(json.loads(started.read_text()))
+            else:
+                settings = settings_of_stack(folder / f"stack{len(list(folder.glob('stack[0-9]*')))}")
+                start(settings)
+                started.write_text(json.dumps(settings.to_environment()))
+            fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield settings
+        finally:
+            with _alone(folder):
+                try:
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    pass  # another worker uses it
+                else:
+                    started.unlink()
+                    stop(settings)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / "stack.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -118,10 +118,10 @@ class Stack:
         return list(admin.get("assets/events", asset_id=found["id"], order_by="-timestamp")["asset_events"])
 
     def mails(self) -> list[Mail]:
-        """Return every message that was sent, the oldest first."""
+        """Return every message about the service, the oldest first."""
         files = sorted(self.settings.mail.rglob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
         messages = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in files]
-        return [
+        mails = [
             Mail(
                 recipients=tuple(address.addr_spec for address in message["To"].addresses),
                 subject=str(message["Subject"]),
@@ -131,6 +131,8 @@ class Stack:
             )
             for message in messages
         ]
+        names = (self.service, title(self.service))
+        return [mail for mail in mails if any(name in mail.subject for name in names)]
 
 
 def impatient_catalogue(folder: Path) -> Path:
@@ -164,22 +166,17 @@ def title(service: str) -> str:
     return service.replace("-", " ").capitalize()
 
 
-@contextmanager
-def running_stack(
-    folder: Path,
-    catalogue: Callable[[Path], Path] = impatient_catalogue,
-    *,
-    service: str = BIKE_SHOP,
-    network: str = "127.41.0",
-) -> Iterator[Stack]:
-    """Start a stack on ports and addresses of its own; stop everything of it afterwards.
+def settings_of_stack(
+    folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue, *, network: str = "127.41.0"
+) -> Settings:
+    """Return the settings of a stack on ports and addresses of its own.
 
     :param catalogue: copies the catalogue into a folder, and may change it there.
-    :param service: the one that the tests look at.
     :param network: of the hosts' addresses; stacks at the same time need one each.
     """
+    folder.mkdir(exist_ok=True)
     ports = {f"INTERLOCK_{name}_PORT": str(free_port()) for name in PORTS}
-    settings = Settings.from_environment(
+    return Settings.from_environment(
         {
             **os.environ,
             **ports,
@@ -189,13 +186,40 @@ def running_stack(
             "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),
         }
     )
-    command = [sys.executable, "-m", "interlock", "stack"]
-    environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(PROJECT / "include")}
+
+
+def start(settings: Settings) -> None:
+    """Start a stack; stop what was started of it if that fails."""
     try:
-        subprocess.run([*command, "up"], env=environment, cwd=PROJECT, check=True)
-        with closing(Stack(settings, service)) as running:
-            if service != BIKE_SHOP:
-                running.configure()
+        _stack(settings, "up")
+    except subprocess.CalledProcessError:
+        stop(settings)
+        raise
+
+
+def stop(settings: Settings) -> None:
+    """Stop everything of a stack."""
+    _stack(settings, "down")
+
+
+def _stack(settings: Settings, command: str) -> None:
+    environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(PROJECT / "include")}
+    subprocess.run([sys.executable, "-m", "interlock", "stack", command], env=environment, cwd=PROJECT, check=True)
+
+
+@contextmanager
+def running_stack(
+    folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue, *, network: str = "127.41.0"
+) -> Iterator[Stack]:
+    """Start a stack on ports and addresses of its own; stop everything of it afterwards.
+
+    :param catalogue: copies the catalogue into a folder, and may change it there.
+    :param network: of the hosts' addresses; stacks at the same time need one each.
+    """
+    settings = settings_of_stack(folder, catalogue, network=network)
+    start(settings)
+    try:
+        with closing(Stack(settings)) as running:
             yield running
     finally:
-        subprocess.run([*command, "down"], env=environment, cwd=PROJECT, check=True)
+        stop(settings)
