@@ -352,7 +352,7 @@ def test_a_rollback_to_what_production_ran_comes_through(behind: Behind, past: M
     ("conf", "said"),
     [
         ({**BACK, "version": "1.2.0"}, "Next: choose one of 1.0.0"),
-        ({**BACK, "version": "2.0.0"}, "never ran 2.0.0 by the ledger"),
+        ({**BACK, "version": "2.0.0"}, "production never ran 2.0.0"),
         ({**BACK, "version": "one"}, "not a semantic version"),
         ({**BACK, "reason": ""}, "reason: "),
         ({**BACK, "hosts": ["mine"]}, "hosts: "),
