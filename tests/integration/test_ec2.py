@@ -136,7 +136,7 @@ def test_one_request_has_one_token_until_its_instance_is_gone(ec2: Any, image: s
 
 def test_too_few_addresses_create_nothing(ec2: Any, image: str, tags: dict[str, str]) -> None:
     launch = Launch(image_id=image, instance_type="t3.micro", private_ip_addresses=("127.0.0.11",))
-    with pytest.raises(AssetMissing, match="only 1 addresses"):
+    with pytest.raises(AssetMissing, match="only 1 free addresses"):
         create_missing(ec2, tags=tags, count=2, launch=launch, names=["shop-1", "shop-2"])
     assert find_instances(ec2, tags) == ()
 

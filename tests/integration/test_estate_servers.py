@@ -101,7 +101,7 @@ def test_the_key_of_the_test_hosts_opens_no_host_of_production_and_knows_none(es
     with pytest.raises(HostUnreachable, match="is not known"):
         asyncio.run(read_running(host, DEPLOY_ROOT, login=test, admission=ADMITTED))
     knowing = replace(test, known_hosts=estate.settings.known_hosts("production"))
-    with pytest.raises(HostUnreachable, match="does not let deployer in"):
+    with pytest.raises(HostUnreachable, match="rejected the login of deployer"):
         asyncio.run(read_running(host, DEPLOY_ROOT, login=knowing, admission=ADMITTED))
 
 

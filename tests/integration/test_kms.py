@@ -172,7 +172,7 @@ def test_a_key_that_is_not_there_is_refused(endpoint: str, client: Any, uri: str
 
 
 def test_a_connection_of_another_type_is_refused(endpoint: str) -> None:
-    with pytest.raises(AssetMissing, match="of type generic, not aws"):
+    with pytest.raises(AssetMissing, match="the type generic instead of aws"):
         open_signer(connection(endpoint, "awskms:///alias/x", conn_type="generic"))
 
 

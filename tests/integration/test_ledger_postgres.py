@@ -484,7 +484,7 @@ def test_writer_may_insert_and_read_and_nothing_else(server: Settings, statement
 def test_what_came_in_at_the_api_is_appended_by_its_server_only(
     server: Settings, ledger: Ledger, chain: str, kind: str
 ) -> None:
-    with pytest.raises(LedgerError, match=r"database refused: .* is appended by Airflow's API server only"):
+    with pytest.raises(LedgerError, match=r"refused the request: .* is appended by Airflow's API server only"):
         ledger.append(chain, kind, {}, actor="mallory", key="forged")
     assert ledger.entries(chain) == ()
     with open_ledger(witness_connection(server)) as witness:

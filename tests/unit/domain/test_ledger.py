@@ -180,7 +180,9 @@ def test_refusal_does_not_repeat_the_payload() -> None:
 def test_time_that_goes_backwards_is_refused() -> None:
     last = following(None)
     assert found([last, following(last, at=NOON, key="same instant")]) is None
-    with pytest.raises(ClockError, match=r"clock says 2026-11-23T11:59:59\.999999Z, but entry 1 .* 12:00:00|T12:00:00"):
+    with pytest.raises(
+        ClockError, match=r"clock is at 2026-11-23T11:59:59\.999999Z, but entry 1 .* 12:00:00|T12:00:00"
+    ):
         following(last, at=NOON - timedelta(microseconds=1), key="next")
     assert following(last, at=NOON, key="next").sequence == 2
 
