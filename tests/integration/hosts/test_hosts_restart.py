@@ -50,5 +50,5 @@ def test_a_host_that_runs_something_else_is_left_alone(fleet: Fleet, machine: Ss
     balance.told.clear()
     result = restart(fleet, old, balance)
     assert (result.outcome, balance.told) == ("failed", [])
-    assert "and 1.0.0-" in result.error
+    assert "instead of 1.0.0-" in result.error
     assert served(fleet, machine) == "1.1.0"
