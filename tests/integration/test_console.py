@@ -568,7 +568,7 @@ def test_no_answer_is_preferred_and_a_decisive_one_is_confirmed(airflow: str, pa
     buttons[0].click()
     expect(page.get_by_text("write your reason into the field “Comment (required)” and switch on")).to_be_visible()
     page.locator("#element_comment").fill("Fine with me")
-    page.locator("[id=\"switch:element_confirmed:control\"]").click()
+    page.locator('[id="switch:element_confirmed:control"]').click()
     buttons[0].click()
     expect(page.get_by_text("response successful")).to_be_visible()
     given = ask(airflow, "audrey", "GET", f"{TASKS}/rollout.cast_ballot/5/hitlDetails").json()
