@@ -203,7 +203,7 @@ def test_an_edited_permit_is_none(rejected: Release) -> None:
 def test_a_signed_head_is_no_permit(rejected: Release) -> None:
     with wave.ledger() as ledger:
         head = ledger.heads(release_chain(rejected.dag_id, rejected.id))[-1]
-    with wave.office() as office, pytest.raises(DigestMismatch, match="is something else"):
+    with wave.office() as office, pytest.raises(DigestMismatch, match="is not a permit"):
         office.redeem(head.envelope, **DEPLOY)
 
 

@@ -14,7 +14,12 @@ from interlock.console.control.routes import ROUTES, RequestKind, Route, route_o
 from interlock.console.control.rules import OPEN_DEEDS, PAUSES
 from interlock.domain.board.accounts import DOUBTED
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, RUN_ASKED
+from interlock.domain.ledger.kinds import (
+    ACCOUNT_CONFIRMED,
+    EMERGENCY_STOP_DECLARED,
+    EMERGENCY_STOP_LIFTED,
+    RUN_ASKED,
+)
 from interlock.estate.airflow import witness
 from interlock.estate.private_files import write_private
 from interlock.estate.stack.postgres import LEDGER_WITNESS, ledger_url
@@ -129,6 +134,11 @@ def test_what_watches_over_releases_is_triggered_by_whom_its_dag_names(console: 
         form = {"logical_date": None, "conf": {"scope": "bike-shop", "reason": "Payments fail", "lift": "", "hours": 1}}
         answer = console.ask(user, "POST", "/api/v2/dags/emergency_stop/dagRuns", form)
         assert answer.status_code == status, answer.text
+    with console.ledger() as ledger:  # the API server has declared them; other tests ask for releases
+        for one in ledger.entries(INSTALLATION, kind=EMERGENCY_STOP_DECLARED):
+            lifted = {**one.payload, "reason": "It is over"}
+            key = f"{EMERGENCY_STOP_LIFTED}/{one.payload['id']}"
+            ledger.append_once(INSTALLATION, EMERGENCY_STOP_LIFTED, lifted, actor="olga", key=key)
 
 
 def test_the_assets_of_other_dags_are_left_to_airflows_own_rules(console: Console) -> None:

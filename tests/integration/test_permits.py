@@ -112,7 +112,7 @@ def test_a_permit_that_was_changed_or_signed_by_another_is_refused(
 
 
 def test_something_else_that_was_signed_is_no_permit(office: PermitIssuer, signer: Signer) -> None:
-    with pytest.raises(DigestMismatch, match="is something else"):
+    with pytest.raises(DigestMismatch, match="is not a permit"):
         redeem(office, signer.sign(b"{}", "application/vnd.in-toto+json"))
 
 
