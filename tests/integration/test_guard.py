@@ -138,7 +138,7 @@ def test_what_watches_over_releases_is_triggered_by_whom_its_dag_names(console: 
         for one in ledger.entries(INSTALLATION, kind=EMERGENCY_STOP_DECLARED):
             lifted = {**one.payload, "reason": "It is over"}
             key = f"{EMERGENCY_STOP_LIFTED}/{one.payload['id']}"
-            ledger.append_once(INSTALLATION, EMERGENCY_STOP_LIFTED, lifted, actor="olga", key=key)
+            ledger.append(INSTALLATION, EMERGENCY_STOP_LIFTED, lifted, actor="olga", key=key)
 
 
 def test_the_assets_of_other_dags_are_left_to_airflows_own_rules(console: Console) -> None:
