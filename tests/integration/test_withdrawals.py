@@ -190,7 +190,7 @@ def test_a_withdrawal_that_the_verification_overtakes_does_not_count(
 
 def test_what_has_ended_is_not_withdrawn(ledger: Ledger, release: str, run_id: str, withdraw: Withdraw) -> None:
     end(ledger, release, "rejected")
-    with pytest.raises(LostRight, match=r"has ended, and release\.withdrawn is not what may follow"):
+    with pytest.raises(LostRight, match=r"has ended, and release\.withdrawn must not follow"):
         ledger.append(release, RELEASE_WITHDRAWN, {}, actor="rita", key=RELEASE_WITHDRAWN)
     with pytest.raises(AirflowFailException, match="bike-shop has no release under way"):
         withdraw("rita", f"w-{run_id}")
@@ -201,7 +201,7 @@ def test_a_run_that_nobody_asked_for_withdraws_nothing(
 ) -> None:
     form = {**FORM, "reason": "Something else"}
     asked(witness, "withdraw_release", f"w-{run_id}", "ben", form)
-    with pytest.raises(AirflowFailException, match="ben asked for it; by Airflow's record, rita did"):
+    with pytest.raises(AirflowFailException, match="names ben as its requester, but Airflow names rita"):
         withdraw("rita", f"w-{run_id}")
     assert not ledger.entries(release, kind=RELEASE_WITHDRAWN)
 
