@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from interlock.locations import PACKAGE
 from interlock.plugin import InterlockPlugin
@@ -23,7 +20,6 @@ def test_the_script_on_home_is_served_and_defines_what_airflow_looks_for() -> No
     assert f"globalThis.{APP['name']} = {APP['name']};" in (STATIC / name).read_text()
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="no node here; the tests in a browser run the same script")
 def test_home_shows_stops_and_only_the_readers_questions(tmp_path: Path) -> None:
     """Run the script with a React that only keeps what is drawn."""
     for name in ("airflow.js", "home.js"):
