@@ -54,7 +54,7 @@ Kind = Literal[
 Idle = Literal["", "paused", "off schedule"]
 """Why a train does not depart by its cadence; empty: it does."""
 MAX_SHOWN_PERIOD = timedelta(days=800)
-"""Maximum number of items on a page."""
+"""The longest period that is shown at once."""
 A_WHILE = timedelta(minutes=30)
 """How long something is drawn that has no length."""
 A_DAY = timedelta(days=1)

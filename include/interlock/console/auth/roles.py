@@ -13,7 +13,7 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
-from interlock.console.control.rules import BREAK_GLASS
+from interlock.console.control.rules import BREAK_GLASS, RELEASE_MANAGER
 from interlock.domain.errors import ReleaseError
 from interlock.domain.trains.manifest import CONDUCTOR
 
@@ -47,7 +47,7 @@ PAGES = (
 ANSWERS = PAGES | _all(EDIT, QUESTIONS)
 
 ROLES: dict[str, frozenset[Permission]] = {
-    "release_manager": ANSWERS,
+    RELEASE_MANAGER: ANSWERS,
     "board_member": ANSWERS,
     "functional_approver": ANSWERS,
     "senior_management": ANSWERS,
@@ -70,7 +70,7 @@ ROLES: dict[str, frozenset[Permission]] = {
 }
 SERVICE_ACCOUNTS = ("interlock_reader", "board_clerk", CONDUCTOR)
 """User names of Interlock's own, each with the role of its name."""
-RELEASED_BY = ("release_manager", CONDUCTOR)
+RELEASED_BY = (RELEASE_MANAGER, CONDUCTOR)
 """Who triggers releases; the conductor only those of trains' passengers: the door and the release hold it to that."""
 
 
@@ -80,7 +80,7 @@ For people who release and approve, hundreds of successful checks a day would hi
 
 
 def dag_access(
-    triggered_by: Collection[str] = ("release_manager",),
+    triggered_by: Collection[str] = (RELEASE_MANAGER,),
     paused_by: Collection[str] = (),
     read_by: Collection[str] = tuple(ROLES),
 ) -> dict[str, dict[str, set[str]]]:

@@ -42,6 +42,7 @@ from .rules import service_of
 log = logging.getLogger(__name__)
 
 Form = Mapping[str, Any]
+NO_FORM = "The request body has no conf object with the fields of the trigger form."
 
 
 def refused_form(dag_id: str, form: Any, folder: Path, open_ledger: OpenLedger) -> str:
@@ -59,7 +60,7 @@ def refused_form(dag_id: str, form: Any, folder: Path, open_ledger: OpenLedger) 
     if judge is None:
         return ""
     if not isinstance(form, Mapping):
-        return "The request body has no conf object with the fields of the trigger form."
+        return NO_FORM
     try:
         judge(name, form, folder, open_ledger)
     except ReleaseError as error:

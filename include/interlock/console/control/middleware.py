@@ -46,11 +46,11 @@ from .forms import refused_form
 from .lookups import roles_of, user_of
 from .refusal import bench
 from .routes import RequestKind
-from .rules import is_controlled, is_root, refusal_of_root, service_of
+from .rules import RELEASE_MANAGER, is_controlled, is_root, refusal_of_root, service_of
 from .run_names import name_run, sized
 from .task_requests import GUARDED, Lookups, is_of_a_task, refused
 from .train_requests import not_on_the_train
-from .withdrawal_requests import RELEASE_MANAGER_ROLE, Withdrawals
+from .withdrawal_requests import Withdrawals
 
 NoteRun = Callable[[str, str, CurrentRequest, bytes], None]
 
@@ -211,7 +211,7 @@ class ReleaseControl:
         """Return how to refuse a withdrawal, and why; none: the release can be withdrawn, and by this user."""
         user, roles = await self._who(scope), await self._roles(scope)
         # Another auth manager has no roles of ours: whom it lets trigger the Dag is a release manager.
-        manages = roles is None or RELEASE_MANAGER_ROLE in roles
+        manages = roles is None or RELEASE_MANAGER in roles
         form, folder = json.loads(body).get("conf"), self.catalogue or catalogue_folder()
         withdrawals = Withdrawals(folder, self._open_ledger, self._knows.runs_under_way)
         return await to_thread.run_sync(withdrawals.objection, form, user, manages)

@@ -17,6 +17,7 @@ from .own_dags import made
 from .routes import RequestKind
 
 BREAK_GLASS = "break_glass"
+RELEASE_MANAGER = "release_manager"
 ROOTS = frozenset(
     {
         "interlock_airflow",

@@ -18,10 +18,9 @@ from interlock.domain.errors import PolicyViolation, ReleaseError, RequestRefuse
 from interlock.domain.permits.withdrawal import find_release, parse_withdrawal, refuse_too_late, role_of
 
 from .break_glass import OpenLedger
+from .forms import NO_FORM
 
 log = logging.getLogger(__name__)
-RELEASE_MANAGER_ROLE = "release_manager"
-"""The role whose holders withdraw any release."""
 
 
 class Withdrawals:
@@ -40,7 +39,7 @@ class Withdrawals:
         :param manages: whether the user is a release manager.
         """
         if not isinstance(form, dict):
-            return 422, "The request body has no conf object with the fields of the trigger form."
+            return 422, NO_FORM
         try:
             request = parse_withdrawal(form, environments_of(self._folder))
             runs = self._runs_under_way()

@@ -123,7 +123,7 @@ class Chains(Protocol):
     """The part of the ledger that is read for what goes on, or did."""
 
     def entries(self, chain: str, *, kind: str | None = None) -> Sequence[Entry]: ...  # noqa: D102
-    def chains(self) -> Sequence[str]: ...  # noqa: D102
+    def chains(self, beginning: str = "") -> Sequence[str]: ...  # noqa: D102
 
 
 class Break(Model):

@@ -104,7 +104,7 @@ class StartTrigger(BaseTrigger):
 
 def digest_of_answers(answers: Iterable[Answer]) -> str:
     """Return a digest of what was answered: another answer, one more, one less, and it is another."""
-    told = [one.model_dump(mode="json", exclude={"body", "subject", "default"}) for one in answers if one.answered]
+    told = [one.model_dump(mode="json", exclude={"body", "subject"}) for one in answers if one.answered]
     return sha256_of({"answers": sorted(told, key=lambda one: int(one["map_index"]))})
 
 
