@@ -71,6 +71,9 @@ class RunningTask:
             if number > after:
                 yield SimpleNamespace(kind=kind, payload=payload, sequence=number, at=datetime.now(UTC))
 
+    def check(self, chain: str, keys: object = ()) -> None:
+        """Hold."""
+
     def entries(self, chain: str, **_: object) -> tuple[SimpleNamespace, ...]:
         """Be read as the ledger is."""
         if chain.startswith(PREFIX):

@@ -6,7 +6,8 @@
     ├── CatalogueError        a YAML file of the catalogue is wrong (file, line, key, found, allowed)
     ├── RequestRefused        the request has values that cannot be released
     ├── PolicyViolation       a rule of the policy forbids this
-    │   ├── HeldBack          a rollout may not continue now: no permit, an emergency stop, a freeze, or withdrawn
+    │   ├── HeldBack          a rollout may not continue now: no permit, an emergency stop, or a freeze
+    │   │   └── Withdrawn     people withdrew the release
     │   └── LostRight         the permission was lost: another process came, or the release has ended
     ├── SourceError           the repository, the ref or the commit is not what it should be
     ├── AssetMissing          a host, load balancer or tool that the release needs is not there
@@ -70,6 +71,10 @@ class PolicyViolation(ReleaseError, ValueError):
 
 class HeldBack(PolicyViolation):
     """A rollout may not continue now: no permit, an emergency stop, a freeze, or it was withdrawn."""
+
+
+class Withdrawn(HeldBack):
+    """People withdrew the release: its tasks only end it."""
 
 
 class LostRight(PolicyViolation):

@@ -74,8 +74,8 @@ def decided(**changes: Any) -> Outcome:
     return decide_outcome(**{"service": "bike-shop", "version": "1.1.0", **arrived(), **changes})
 
 
-def failed(task: str, reason: str = "It broke.", ended: datetime | None = None) -> FailedTask:
-    return FailedTask(stage=task.partition(".")[0], task=task, reason=reason, ended=ended)
+def failed(task: str, reason: str = "It broke.", ended: datetime | None = None, *, held: bool = False) -> FailedTask:
+    return FailedTask(stage=task.partition(".")[0], task=task, reason=reason, held=held, ended=ended)
 
 
 def test_a_release_of_which_all_is_proven_is_deployed() -> None:
@@ -128,7 +128,7 @@ EARLY: dict[str, Any] = {
 
 
 def test_a_release_that_was_withdrawn_before_it_changed_anything_is_withdrawn() -> None:
-    refused = failed("build.build_artifact", WITHDRAWAL.sentence, WITHDRAWAL.at + timedelta(minutes=1))
+    refused = failed("build.build_artifact", WITHDRAWAL.sentence, WITHDRAWAL.at + timedelta(minutes=1), held=True)
     outcome = decided(**EARLY, failed=[refused])
     assert (outcome.outcome, outcome.stage, outcome.reason) == ("withdrawn", "build", WITHDRAWAL.sentence)
     assert decided(**EARLY).stage == "policy", "a queued one, of which no task ran"
@@ -141,6 +141,8 @@ def test_a_release_that_was_withdrawn_before_it_changed_anything_is_withdrawn() 
 def test_what_ended_a_release_before_it_was_withdrawn_is_not_covered_up() -> None:
     before = failed("build.build_artifact", "make ended with 2.", WITHDRAWAL.at - timedelta(seconds=1))
     assert decided(**EARLY, failed=[before]).outcome == "failed"
+    quoting = failed("build.build_artifact", f"make printed: {WITHDRAWAL.sentence}", before.ended)
+    assert decided(**EARLY, failed=[quoting]).outcome == "failed", "words decide nothing"
     no = decision("acceptance", approved=False, reason="fay rejected it.")
     assert decided(**{**EARLY, "decisions": (no,)}).outcome == "rejected"
 

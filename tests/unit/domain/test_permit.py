@@ -116,7 +116,6 @@ def test_a_plan_without_what_came_later_keeps_the_digest_that_was_voted_on() -> 
         ({"frozen": OTHER}, "according to the ledger the plan 000000000000 was frozen"),
         ({"frozen": None}, "according to the ledger no plan was frozen"),
         ({"closed": True}, "The release has ended"),
-        ({"withdrawn": "rita, who requested it, withdrew the release: Too early."}, "rita, who requested it, withdrew"),
         ({"catalogue": OTHER}, "changed after the release started"),
         ({"bundle": OTHER}, "The bundle has the digest 000000000000, but bbbbbbbbbbbb was approved"),
         ({"bundle": None}, "The bundle is not in the artifact store"),

@@ -246,7 +246,6 @@ def of_permit() -> Said:
     yield "a rehearsal in production", objection(planned(rehearsal=True))
     yield "no rehearsal in a sandbox", objection(planned(environment="test"))
     yield "the release has ended", objection(closed=True)
-    yield "the release was withdrawn", objection(withdrawn=WITHDRAWAL.sentence)
     yield "another plan was frozen", objection(frozen=OTHER)
     yield "no plan was frozen", objection(frozen=None)
     yield "the catalogue changed", objection(catalogue=OTHER)

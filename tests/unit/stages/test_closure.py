@@ -27,12 +27,14 @@ def test_tasks_that_failed_come_in_the_order_in_which_they_did(airflow: AirflowS
     ended(airflow, "closure.close_release", "failed", 22)
     ended(airflow, ASK_BOARD, "failed", 5)
     running.before["verification.judge_verification", "reason"] = "/bikes answers 500."
+    running.before["implementation.wave_2", "withdrawn"] = True
     found = closure._failed_tasks()
     assert [(task.stage, task.task.partition(".")[2], task.reason) for task in found] == [
         ("verification", "judge_verification", "/bikes answers 500."),
         ("verification", "back_out", ""),
         ("implementation", "wave_2", ""),
     ]
+    assert [task.held for task in found] == [False, False, True]
 
 
 def test_a_task_of_no_stage_that_failed_does_not_keep_the_release_from_being_closed(

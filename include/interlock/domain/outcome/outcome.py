@@ -55,11 +55,15 @@ GATES = {"plan": "planning", "acceptance": "acceptance", "board": "rollout"}
 
 
 class FailedTask(Model):
-    """A failed task, and its recorded reason."""
+    """A failed task, and its recorded reason.
+
+    :param held: it did nothing, because the release was withdrawn.
+    """
 
     stage: str
     task: str
     reason: str
+    held: bool = False
     ended: AwareDatetime | None = None
 
 
@@ -134,8 +138,7 @@ def decide_outcome(
 def _failed_before(withdrawn: Withdrawal, of_decisions: Sequence[_Ending], failed: Sequence[FailedTask]) -> bool:
     """Say whether people had decided against a release, or a task of it had failed, before it was withdrawn."""
     return any(decided.proven for decided in of_decisions) or any(
-        task.ended is not None and task.ended < withdrawn.at and withdrawn.sentence not in task.reason
-        for task in failed
+        task.ended is not None and task.ended < withdrawn.at and not task.held for task in failed
     )
 
 

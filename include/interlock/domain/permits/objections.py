@@ -12,9 +12,6 @@ from interlock.domain.errors import HeldBack
 from interlock.domain.records import Decision, QualityReport, RolloutPlan, Waiver
 
 from .permit import RELEASE_MANAGER, SANDBOXES, utc_text
-from .withdrawal import WITHDRAWN_RULE
-
-"""What refusals begin with, and the results of hosts to which a wave had no permit."""
 
 _GATE = "all approvals are verified again before every wave"
 
@@ -29,7 +26,6 @@ class Circumstances(Model):
     quality: QualityReport | None = Field(description="The quality report that the ledger has; none: none")
     waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each was given by a person with permission")
     closed: bool = Field(False, description="The release has ended")
-    withdrawn: str = Field("", description="Who withdrew the release, and why, in words")
     unsigned: str = Field("", description="That what was decided is not vouched for by a signed head, in words")
     stops: tuple[str, ...] = Field((), description="Emergency stops in force, in words")
     freezes: tuple[str, ...] = Field((), description="What the calendars close it by now, in words")
@@ -86,10 +82,6 @@ def _check_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Itera
             rule="a closed release cannot change anything",
             who=RELEASE_MANAGER,
             next_step="trigger a new release",
-        )
-    if found.withdrawn:
-        yield Objection(
-            what=found.withdrawn, rule=WITHDRAWN_RULE, who=RELEASE_MANAGER, next_step="trigger a new release"
         )
     if found.frozen != plan.digest:
         was = f"the plan {found.frozen[:12]} was frozen" if found.frozen else "no plan was frozen"

@@ -13,13 +13,12 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from interlock.domain.canonical import Model
-from interlock.domain.errors import HeldBack, PolicyViolation, RequestRefused
+from interlock.domain.errors import PolicyViolation, RequestRefused, Withdrawn
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import RELEASE_REQUESTED, RELEASE_WITHDRAWN, RUN_ASKED, VERIFICATION_JUDGED
 
 from .permit import RELEASE_MANAGER
 
-WITHDRAWN_RULE = "a release that was withdrawn changes nothing and asks nobody any more"
 _FORM = "the person who triggered withdraw_release"
 
 
@@ -176,14 +175,14 @@ def _is_verified(entry: Entry) -> bool:
 
 
 def refuse_withdrawn(entries: Iterable[Entry]) -> None:
-    """Raise HeldBack if a release was withdrawn: its tasks do nothing any more but end it.
+    """Raise Withdrawn if a release was withdrawn: its tasks do nothing any more but end it.
 
     :param entries: of its chain.
     """
     if withdrawn := withdrawal_in(entries):
-        raise HeldBack(
+        raise Withdrawn(
             withdrawn.sentence,
-            rule=WITHDRAWN_RULE,
+            rule="a release that was withdrawn changes nothing and asks nobody any more",
             who="this cannot be changed",
             next_step="the release ends, and what it changed is backed out; to release the version, trigger it again",
         )

@@ -47,7 +47,7 @@ from interlock.stages.runtime import bookings, resources
 from interlock.stages.runtime.evidence import all_in, chain_entries, last_in, plan_in, record, this_task
 from interlock.stages.runtime.history import remember
 from interlock.stages.runtime.permits import came_to_its_target
-from interlock.stages.runtime.taskflow import REASON, keep_result, stage_task, this_run
+from interlock.stages.runtime.taskflow import REASON, WITHDRAWN, keep_result, stage_task, this_run
 from interlock.stages.strategies.rolling import answered_versions
 
 from .outcome_mails import send_outcome
@@ -148,21 +148,18 @@ def _version(entries: Sequence[Entry]) -> str:
     return str(get_current_context()["params"].get("version") or (planned.version if planned else "?"))
 
 
-def _ti() -> Any:
-    return get_current_context()["ti"]
-
-
 def _failed_tasks() -> list[FailedTask]:
-    dag_id, run_id = this_run()
+    ti: Any = get_current_context()["ti"]
     with resources.airflow_api() as api:
-        states = api.task_states(dag_id, run_id)
+        states = api.task_states(*this_run())
     failed = [state for state in states if state.state == "failed" and state.task_id not in QUESTIONS | OWN_TASKS]
     first = {state.task_id: state.end for state in sorted(failed, key=_ended, reverse=True)}
     return [
         FailedTask(
             stage=task.partition(".")[0],
             task=task,
-            reason=_ti().xcom_pull(task_ids=task, key=REASON) or "",
+            reason=ti.xcom_pull(task_ids=task, key=REASON) or "",
+            held=bool(ti.xcom_pull(task_ids=task, key=WITHDRAWN)),
             ended=first[task],
         )
         for task in dict.fromkeys(state.task_id for state in sorted(failed, key=_ended))

@@ -41,7 +41,7 @@ from interlock.domain.permits import objections as permits_objections
 from interlock.domain.permits.objections import Circumstances
 from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.production import Production
-from interlock.domain.permits.withdrawal import refuse_withdrawn, withdrawal_in
+from interlock.domain.permits.withdrawal import refuse_withdrawn
 from interlock.domain.records import Decision, Host, QualityReport, ReleasePlan, RolloutPlan, Waiver
 
 from . import bookings, calendars, resources
@@ -292,12 +292,13 @@ def frozen_plan() -> RolloutPlan | None:
 def circumstances(
     service: str, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False
 ) -> Circumstances:
-    """Find out, from the primary records, what matters to whether a wave may begin."""
+    """Find out, from the primary records, what matters to whether a wave may begin; Withdrawn if it never may."""
     now = datetime.now(UTC)
     policy, _, described = resources.catalogue_of(service)
     with resources.ledger() as ledger:
         broken = ledger.check(this_chain(), [resources.signer().public_key])
         entries = () if broken else ledger.entries(this_chain())
+        refuse_withdrawn(entries)
         unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
         in_force = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, now)
         about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), this_chain())
@@ -312,7 +313,6 @@ def circumstances(
         quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
         waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
         closed=any(entry.kind == RELEASE_CLOSED for entry in entries),
-        withdrawn=withdrawn.sentence if (withdrawn := withdrawal_in(entries)) else "",
         unsigned=unsigned.sentence if unsigned else "",
         stops=tuple(map(str, in_force)),
         freezes=calendars.closed_now(policy, described, plan.environment, under_way=under_way),

@@ -22,13 +22,15 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 from pydantic import ValidationError, validate_call
 
 from interlock.domain.canonical import Model
-from interlock.domain.errors import HostUnreachable, ReleaseError, TransientError
+from interlock.domain.errors import HostUnreachable, ReleaseError, TransientError, Withdrawn
 from interlock.domain.records import Record
 
 from .evidence import AfterEnd, record, record_worded, refuse_void
 
 REASON = "reason"
 """The XCom key under which a failed or skipped task leaves its reason."""
+WITHDRAWN = "withdrawn"
+"""The XCom key under which a failed task notes that it did nothing, because the release was withdrawn."""
 
 DEFAULT_ARGS: dict[str, Any] = {
     "retries": 2,
@@ -117,6 +119,8 @@ def reasons_kept() -> Iterator[None]:
         raise
     except ReleaseError as error:
         _keep(str(error))
+        if isinstance(error, Withdrawn):
+            get_current_context()["ti"].xcom_push(key=WITHDRAWN, value=True)
         raise AirflowFailException(str(error)) from error
     except ValidationError as error:
         reason = f"A record that this task received is not valid: {error}"
