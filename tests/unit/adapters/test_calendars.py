@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from interlock.adapters.calendars import _ical, feeds
-from interlock.adapters.calendars.calendars import Known, faults_of, load_calendars
+from interlock.adapters.calendars.calendars import faults_of, load_calendars
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, what_is_wrong
+from interlock.adapters.catalogue.names import Known
 from interlock.cli.app import main
 from interlock.domain.calendars.calendar import Answer, may_change, opens_at
 from interlock.domain.catalogue.calendar_file import Feed

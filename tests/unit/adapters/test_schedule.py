@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from icalendar import Calendar
 
-from interlock.adapters.calendars.calendars import Known, load_calendars
+from interlock.adapters.calendars.calendars import load_calendars
 from interlock.adapters.calendars.conflicts import conflicts_of_release, conflicts_of_trains, longest_of
 from interlock.adapters.calendars.schedule import Item, Schedule
 from interlock.adapters.calendars.schedule_feed import path_of, write_ical
 from interlock.adapters.catalogue.catalogue import load_catalogue, load_rules
+from interlock.adapters.catalogue.names import Known
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.domain.calendars.bookings import booking_chain
 from interlock.domain.calendars.calendar import Calendars

@@ -4,18 +4,19 @@ from typing import Any
 
 import pytest
 
-from interlock.domain.board.voting_faults import Fault, faults_of_book, faults_of_level, faults_of_policy
+from interlock.domain.board.voting_faults import faults_of_book, faults_of_level, faults_of_policy
+from interlock.domain.catalogue.problem import Problem
 from tests.unit.domain.samples import FLOWS, book, policy, service
 
 CAB: dict[str, Any] = {"title": "CAB", "members": ["ben", "cora", "dan"], "quorum": {"approvals": 1}}
 
 
-def of_book(*, services: Any = ("till",), quorum: Any = (), **changes: Any) -> list[Fault]:
+def of_book(*, services: Any = ("till",), quorum: Any = (), **changes: Any) -> list[Problem]:
     boards = {"cab": {**CAB, "quorum": {"approvals": 1, **dict(quorum)}}}
     return list(faults_of_book(book(boards, **changes), units=("retail",), services=services))
 
 
-def places(found: list[Fault]) -> list[str]:
+def places(found: list[Problem]) -> list[str]:
     return [".".join(map(str, fault.place)) for fault in found]
 
 

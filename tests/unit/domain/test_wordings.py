@@ -23,6 +23,7 @@ from interlock.domain.board import voting, voting_faults, waivers
 from interlock.domain.board.voting import VotingRule
 from interlock.domain.calendars.bookings import Entered
 from interlock.domain.catalogue import BoardBook, ChangeType, Person, Policy
+from interlock.domain.catalogue.problem import Problem
 from interlock.domain.change import standard
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.errors import ReleaseError
@@ -179,7 +180,7 @@ def book_with(quorum: dict[str, Any], **changes: Any) -> BoardBook:
     return samples.book({"cab": {**CAB, "quorum": {"approvals": 1, **quorum}}, "ecab": CAB}, **changes)
 
 
-def faults(found: Iterable[voting_faults.Fault]) -> str:
+def faults(found: Iterable[Problem]) -> str:
     lines = [f"{'.'.join(map(str, one.place))}: found {one.found}; allowed: {one.allowed}" for one in found]
     assert lines
     return "\n".join(lines)

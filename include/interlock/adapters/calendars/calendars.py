@@ -9,18 +9,25 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from interlock.adapters.catalogue.problems import Problem, quoted
-from interlock.adapters.catalogue.yaml_files import YamlFile, names_in, read_yaml, refused
+from interlock.adapters.catalogue.names import Known, unknown_name
+from interlock.adapters.catalogue.yaml_files import (
+    YamlFile,
+    names_in,
+    read_yaml,
+    refuse_other_ending,
+    refused,
+    stamp_of,
+)
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.calendars.entries import Entry, Fault, Source
 from interlock.domain.calendars.entry_times import EntryTimes
 from interlock.domain.catalogue.calendar_file import CalendarEntry, CalendarFile, Feed, zone_of
+from interlock.domain.catalogue.problem import Place, Problem
 from interlock.domain.errors import CatalogueError
 
 from .holidays import public_holidays, unknown_holidays
@@ -32,16 +39,6 @@ log = logging.getLogger(__name__)
 CopyOf = Callable[[Feed], Path | None]
 """Gives the copy of what is at a URL, or raises a CatalogueError; none: it is to be left out."""
 _KEPT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The names that a calendar may use; none: not looked at."""
-
-    services: frozenset[str] | None = None
-    business_units: frozenset[str] | None = None
-    environments: frozenset[str] | None = None
-    roles: frozenset[str] | None = None
 
 
 def load_calendars(folder: Path, known: Known, copy_of: CopyOf | None = None) -> Calendars:
@@ -92,12 +89,9 @@ def _loaded(folder: Path, looked: Look, known: Known, copies: tuple[Copies, ...]
     return _together(tuple(sources), tuple(faults))
 
 
-def faults_of(folder: Path, known: Known | None) -> Iterator[str]:
-    """Yield everything that is wrong with the calendars of a catalogue; what is at URLs is not looked at.
-
-    :param known: none: the files are checked each in itself.
-    """
-    calendars = load_calendars(folder, known or Known())
+def faults_of(folder: Path, known: Known) -> Iterator[str]:
+    """Yield everything that is wrong with the calendars of a catalogue; what is at URLs is not looked at."""
+    calendars = load_calendars(folder, known)
     yield from (*calendars.faults, *calendars.notes)
 
 
@@ -110,10 +104,7 @@ def _sources(path: Path, known: Known, copies: Copies, named: Collection[str]) -
     """Return the sources of one file; of iCalendar files that a YAML file names, none by themselves."""
     if path.suffix == ".ics":
         return () if path.name in named else (_of_own(path, known),)
-    if path.suffix == ".yml":
-        raise refused(
-            _shown(path), [f"line 1: found a file named {path.name}; allowed: {path.stem}.yaml"], who="its author"
-        )
+    refuse_other_ending(path, _shown(path))
     return _of_yaml(path, *_stamp(path), known, copies)
 
 
@@ -122,12 +113,7 @@ def _shown(path: Path) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Return what changes when a file does."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise refused(_shown(path), [f"line 1: cannot be read: {error.strerror}"], who="its author") from None
-    return found.st_mtime_ns, found.st_size
+    return stamp_of(path, _shown(path))
 
 
 @lru_cache(maxsize=4096)
@@ -200,7 +186,7 @@ def _copy(path: Path, feed: Feed, copy_of: CopyOf | None) -> Path | None:
 @lru_cache(maxsize=4096)
 def _of_yaml(path: Path, mtime: int, size: int, known: Known, copies: Copies) -> tuple[Source, ...]:
     file, calendar = _read(path, mtime, size)
-    if problems := [*_unknown_names(calendar, known), *_unknown_holidays(calendar)]:
+    if problems := [*_unknown_names(calendar, known)]:
         raise file.error(problems)
     zone = zone_of(calendar.time_zone)
     by_name = {one.entry: (one.path, one.problem) for one in copies.files}
@@ -231,29 +217,17 @@ def _entry(written: CalendarEntry, shown: str) -> Entry:
 def _unknown_names(calendar: CalendarFile, known: Known) -> Iterator[Problem]:
     """Find unknown names: a freeze of a misspelled service would have no effect."""
     for index, entry in enumerate(calendar.entries):
-        at = ("entries", index)
+        at: Place = ("entries", index)
         scope = entry.scope
-        yield from _strangers((*at, "scope", "services"), scope.services, known.services, "service")
-        yield from _strangers((*at, "scope", "business_units"), scope.business_units, known.business_units, "unit")
-        yield from _strangers((*at, "scope", "environments"), scope.environments, known.environments, "environment")
-        yield from _strangers((*at, "override_by"), entry.override_by, known.roles, "role of board.yaml")
-
-
-def _strangers(
-    place: tuple[str | int, ...], names: Iterable[str], known: frozenset[str] | None, what: str
-) -> Iterator[Problem]:
-    for index, name in enumerate(names):
-        if known is not None and name not in known:
-            shown = ", ".join(sorted(known)[:30]) or "none is defined"
-            yield Problem((*place, index), quoted(name), f"an existing {what}: {shown}")
-
-
-def _unknown_holidays(calendar: CalendarFile) -> Iterator[Problem]:
-    for index, entry in enumerate(calendar.entries):
-        if entry.holidays is None:
-            continue
-        place, year = ("entries", index, "holidays"), datetime.now(UTC).year
-        yield from unknown_holidays(place, entry.holidays.country, entry.holidays.region, year)
+        for place, names, those, what in (
+            ((*at, "scope", "services"), scope.services, known.services, "service"),
+            ((*at, "scope", "business_units"), scope.business_units, known.business_units, "unit"),
+            ((*at, "scope", "environments"), scope.environments, known.environments, "environment"),
+            ((*at, "override_by"), entry.override_by, known.roles, "role of board.yaml"),
+        ):
+            for number, name in enumerate(names):
+                yield from unknown_name((*place, number), name, those, f"an existing {what}")
+        yield from unknown_holidays((*at, "holidays"), entry.holidays, datetime.now(UTC).year)
 
 
 def _of_own(path: Path, known: Known) -> Source:

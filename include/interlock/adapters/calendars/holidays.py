@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from functools import lru_cache
 
-from interlock.adapters.catalogue.problems import Problem
+from interlock.domain.catalogue.calendar_file import Holidays
+from interlock.domain.catalogue.problem import Place, Problem
 
 
 @lru_cache(maxsize=1024)
@@ -17,9 +18,10 @@ def public_holidays(country: str, region: str | None, year: int) -> Mapping[date
     return dict(holidays.country_holidays(country, subdiv=region, years=year, language="en_US"))
 
 
-def unknown_holidays(place: tuple[str | int, ...], country: str, region: str | None, year: int) -> Iterator[Problem]:
+def unknown_holidays(place: Place, holidays: Holidays | None, year: int) -> Iterator[Problem]:
     """Yield unknown countries and regions of a file."""
     try:
-        public_holidays(country, region, year)
+        if holidays is not None:
+            public_holidays(holidays.country, holidays.region, year)
     except (NotImplementedError, ValueError) as error:
         yield Problem(place, "", f"the package holidays says: {error}".rstrip("."))

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from .problems import Place, Problem
+from interlock.domain.catalogue.problem import Place, Problem
 
 MAX_DEPTH = 32
 

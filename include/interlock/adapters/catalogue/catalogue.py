@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +16,12 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from interlock.adapters.build.tools import runs_unit_tests
-from interlock.adapters.calendars.calendars import CopyOf, Known, faults_of, load_calendars
-from interlock.domain.board import voting_faults
+from interlock.adapters.calendars.calendars import CopyOf, faults_of, load_calendars
+from interlock.domain.board.voting_faults import faults_of_book, faults_of_level, faults_of_policy
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import BoardBook, Catalogue, Identifier, Policy, Service
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook
+from interlock.domain.catalogue.problem import Place, Problem
 from interlock.domain.change import policy as change_policy
 from interlock.domain.change import tightening
 from interlock.domain.dag_names import dags_named
@@ -31,11 +32,10 @@ from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.permits.production import trespasses
 from interlock.locations import CATALOGUE, INSTALLED
 
-from .problems import Problem, quoted
-from .trains import Named, faults_of_trains
-from .yaml_files import YamlFile, names_in, read_yaml, refused
-
-MAX_LISTED_NAMES = 30
+from .names import Known, listed, other_name, unknown_name
+from .problems import quoted
+from .trains import faults_of_trains
+from .yaml_files import YamlFile, names_in, read_yaml, refuse_other_ending
 
 _NAME = TypeAdapter(Identifier)
 
@@ -65,7 +65,7 @@ def load_service(folder: Path, name: str) -> Catalogue:
     refuse_missing(folder)
     path = folder / "services" / f"{name}.yaml"
     if not _is_name(name) or not path.is_file():
-        known = _listed(sorted(path.stem for path in _service_files(folder)))
+        known = listed([path.stem for path in _service_files(folder)])
         raise CatalogueError(
             f"The catalogue has no service {quoted(name)}. Available: {known}.",
             rule="a service is a file services/<name>.yaml",
@@ -146,36 +146,24 @@ def what_is_wrong(folder: Path) -> list[str]:
     except CatalogueError as error:
         return [str(error)]
     grants = folder / "break_glass.yaml"
-    others = [*(_wrong(grants, BreakGlassBook) if grants.exists() else ()), *_wrong_in_calendars(folder)]
-    others += _wrong_in_trains(folder)
-    return [*_wrong_in_releases(folder), *others]
+    known = _known_names(folder)
+    others = _wrong(grants, BreakGlassBook) if grants.exists() else ()
+    return [*_wrong_in_releases(folder), *others, *faults_of(folder, known), *faults_of_trains(folder, known)]
 
 
-def _wrong_in_calendars(folder: Path) -> Iterator[str]:
-    """Yield the errors of the calendars; names in them are checked if the files that define them can be read."""
+def _known_names(folder: Path) -> Known:
+    """Return the names that calendars and trains may use; those of files that cannot be read are not looked at."""
     try:
         catalogue = load_catalogue(folder)
     except CatalogueError:
-        return faults_of(folder, None)
+        return Known()
     environments = {name for service in catalogue.services.values() for name in service.environments}
-    return faults_of(
-        folder,
-        Known(
-            services=_names_of(folder / "services"),
-            business_units=frozenset(catalogue.policy.business_units),
-            environments=frozenset(environments) if not catalogue.broken else None,
-            roles=frozenset(person.role for person in catalogue.board.people),
-        ),
+    return Known.by(
+        catalogue.policy,
+        catalogue.board,
+        _names_of(folder / "services"),
+        None if catalogue.broken else frozenset(environments),
     )
-
-
-def _wrong_in_trains(folder: Path) -> Iterator[str]:
-    """Yield the errors of the trains; names in them are checked if the files that define them can be read."""
-    try:
-        named = Named.by(*_load_rules(folder), _names_of(folder / "services"))
-    except CatalogueError:
-        named = Named()
-    return faults_of_trains(folder, named)
 
 
 def _wrong_in_releases(folder: Path) -> list[str]:
@@ -217,15 +205,11 @@ def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
     policy_file, board_file = _read(folder / "policy.yaml"), _read(folder / "board.yaml")
     policy, board = policy_file.parse(Policy), board_file.parse(BoardBook)
     services = [path.stem for path in _service_files(folder)]
-    of_boards = _problems(voting_faults.faults_of_policy(policy, board, services=services))
+    of_boards = faults_of_policy(policy, board, services=services)
     _refuse(policy_file, [*of_boards, *_loosening_units(policy), *_unknown_recipients(policy, board)])
-    of_book = voting_faults.faults_of_book(board, units=policy.business_units.keys(), services=services)
-    _refuse(board_file, [*_missing_management(policy, board), *_problems(of_book)])
+    of_book = faults_of_book(board, units=policy.business_units.keys(), services=services)
+    _refuse(board_file, [*_missing_management(policy, board), *of_book])
     return policy, board
-
-
-def _problems(faults: Iterable[voting_faults.Fault]) -> Iterator[Problem]:
-    return (Problem(fault.place, fault.found, fault.allowed) for fault in faults)
 
 
 def _loosening_units(policy: Policy) -> Iterator[Problem]:
@@ -236,11 +220,10 @@ def _loosening_units(policy: Policy) -> Iterator[Problem]:
 
 
 def _unknown_recipients(policy: Policy, board: BoardBook) -> Iterator[Problem]:
-    people = {person.user for person in board.people}
+    what = "an e-mail address, or a person listed in board.yaml"
     for index, name in enumerate(policy.findings.notify):
-        if "@" not in name and name not in people:
-            allowed = f"an e-mail address, or a person listed in board.yaml: {_listed(people)}"
-            yield Problem(("findings", "notify", index), quoted(name), allowed)
+        if "@" not in name:
+            yield from unknown_name(("findings", "notify", index), name, board.names, what)
 
 
 def _missing_management(policy: Policy, board: BoardBook) -> Iterator[Problem]:
@@ -287,19 +270,19 @@ def _names_at(folder: Path, changed: int) -> frozenset[str]:
 
 
 def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
-    if path.suffix != ".yaml":
-        listed = [f"line 1: found a file named {path.name}; allowed: {path.stem}.yaml"]
-        raise refused(f"services/{path.name}", listed, who="its author")
+    refuse_other_ending(path, f"services/{path.name}")
     file = _read(path)
     service = file.parse(Service)
     _refuse(
         file,
         [
-            *_other_name(service, path.stem),
+            *other_name(service.name, path.stem),
             *_unknown_unit(service, policy),
             *_unknown_people(service, board),
             *_loosening_service(service, policy),
-            *_faulty_rules(service, policy, board),
+            *faults_of_level(
+                service.policy, board, ("policy",), units=policy.business_units.keys(), services=[service.name]
+            ),
             *_unknown_registries(service, policy),
             *_unmeasured(service, policy),
             *_untested(service, policy),
@@ -308,29 +291,21 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
     return service
 
 
-def _other_name(service: Service, stem: str) -> Iterator[Problem]:
-    if service.name != stem:
-        yield Problem(("name",), quoted(service.name), f"the name of the file without .yaml, {stem}")
-
-
 def _unknown_unit(service: Service, policy: Policy) -> Iterator[Problem]:
-    if service.business_unit is not None and service.business_unit not in policy.business_units:
-        allowed = f"a business unit of policy.yaml: {_listed(policy.business_units)}"
-        yield Problem(("business_unit",), quoted(service.business_unit), allowed)
+    if service.business_unit is not None:
+        what = "a business unit of policy.yaml"
+        yield from unknown_name(("business_unit",), service.business_unit, policy.business_units, what)
 
 
 def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
-    people = {person.user for person in board.people}
-    named: list[tuple[tuple[str | int, ...], Sequence[str]]] = [
-        (("functional_approvers",), service.functional_approvers)
-    ]
+    people = board.names
+    named: list[tuple[Place, Sequence[str]]] = [(("functional_approvers",), service.functional_approvers)]
     if service.training is not None:
         acknowledge = service.training.acknowledge.items()
         named += [(("training", "acknowledge", role), users) for role, users in acknowledge]
     for place, users in named:
         for index, user in enumerate(users):
-            if user not in people:
-                yield Problem((*place, index), quoted(user), f"a person listed in board.yaml: {_listed(people)}")
+            yield from unknown_name((*place, index), user, people, "a person listed in board.yaml")
 
 
 def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:
@@ -345,13 +320,12 @@ def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
     if any(_unknown_unit(service, policy)) or any(_loosening_service(service, policy)):
         return
     allowed = change_policy.build_rules_of(policy, service).registries
-    named: list[tuple[tuple[str, ...], Sequence[str]]] = [(("build", "registries"), service.build.registries)]
+    what = "a registry that builds.registries of policy.yaml allows for it"
+    named: list[tuple[Place, Sequence[str]]] = [(("build", "registries"), service.build.registries)]
     named += [(("suites", name, "registries"), suite.registries) for name, suite in service.suites.items()]
     for place, registries in named:
         for index, registry in enumerate(registries):
-            if registry not in allowed:
-                words = f"a registry that builds.registries of policy.yaml allows for it: {_listed(allowed)}"
-                yield Problem((*place, index), quoted(registry), words)
+            yield from unknown_name((*place, index), registry, allowed, what)
 
 
 def _unmeasured(service: Service, policy: Policy) -> Iterator[Problem]:
@@ -368,22 +342,9 @@ def _untested(service: Service, policy: Policy) -> Iterator[Problem]:
             yield Problem(("build", "test"), "nothing", lacks)
 
 
-def _faulty_rules(service: Service, policy: Policy, board: BoardBook) -> Iterator[Problem]:
-    units = policy.business_units.keys()
-    return _problems(
-        voting_faults.faults_of_level(service.policy, board, ("policy",), units=units, services=[service.name])
-    )
-
-
 def _refuse(file: YamlFile, problems: Iterable[Problem]) -> None:
     if found := list(problems):
         raise file.error(found)
-
-
-def _listed(names: Collection[str]) -> str:
-    shown = sorted(names)[:MAX_LISTED_NAMES]
-    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return (", ".join(shown) or "none") + more
 
 
 def _is_name(name: str) -> bool:

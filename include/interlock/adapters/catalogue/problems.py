@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -12,10 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-MAX_QUOTE_LENGTH = 100
+from interlock.domain.catalogue.problem import Place, Problem
 
-Place = tuple[str | int, ...]
-"""The keys and indexes that lead to a value."""
+MAX_QUOTE_LENGTH = 100
 
 _ALLOWED = {
     "bool_type": "true or false",
@@ -30,21 +28,6 @@ _ALLOWED = {
     "model_type": "keys with values",
     "model_attributes_type": "keys with values",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An invalid value in a file.
-
-    :param found: as people see it in the file; empty if the sentence in ``allowed`` says it.
-    """
-
-    place: Place
-    found: str
-    allowed: str
-
-    def __str__(self) -> str:
-        return f"found {self.found}; allowed: {self.allowed}" if self.found else self.allowed
 
 
 def dotted(place: Place) -> str:

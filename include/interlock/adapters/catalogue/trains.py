@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from interlock.adapters.calendars.holidays import unknown_holidays
 from interlock.domain.catalogue import BoardBook, Policy
+from interlock.domain.catalogue.problem import Problem
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import CatalogueError
 
-from .problems import Problem, quoted
-from .yaml_files import YamlFile, names_in, read_yaml, refused
-
-_MAX_LISTED_NAMES = 30
+from .names import Known, other_name, unknown_name
+from .problems import quoted
+from .yaml_files import YamlFile, names_in, read_yaml, refuse_other_ending, stamp_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +30,14 @@ class Timetable:
         return tuple(train for train in self.trains.values() if service in train.services)
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """What a train may name; none: not looked at."""
-
-    services: Collection[str] | None = None
-    boards: Collection[str] | None = None
-    people: Collection[str] | None = None
-    questions: Collection[str] | None = None
-
-    @classmethod
-    def by(cls, policy: Policy, book: BoardBook, services: Collection[str]) -> Named:
-        """Return the names that a catalogue has."""
-        people = [person.user for person in book.people]
-        return cls(services, book.boards.keys(), people, [question.key for question in policy.risk.questions])
-
-
 def load_trains(folder: Path, policy: Policy, book: BoardBook) -> Timetable:
     """Read all trains of a catalogue; what was read and has not changed is not read again."""
-    named = Named.by(policy, book, service_names(folder))
+    known = Known.by(policy, book, service_names(folder))
     trains: dict[str, Train] = {}
     broken: dict[str, str] = {}
     for path in _files(folder):
         try:
-            train = _load(path, named)
+            train = _load(path, known)
             trains[train.name] = train
         except CatalogueError as error:
             broken[path.stem] = str(error)
@@ -71,14 +55,14 @@ def load_train(folder: Path, policy: Policy, book: BoardBook, name: str) -> Trai
             who="the owner of the trains",
             next_step="add the file, or use an existing train",
         )
-    return _load(path, Named.by(policy, book, service_names(folder)))
+    return _load(path, Known.by(policy, book, service_names(folder)))
 
 
-def faults_of_trains(folder: Path, named: Named) -> Iterator[str]:
+def faults_of_trains(folder: Path, known: Known) -> Iterator[str]:
     """Yield everything that is wrong with the trains of a catalogue."""
     for path in _files(folder):
         try:
-            _load(path, named)
+            _load(path, known)
         except CatalogueError as error:
             yield str(error)
 
@@ -93,17 +77,14 @@ def _files(folder: Path) -> list[Path]:
     return [folder / "trains" / name for name in names_in(folder / "trains", ".yaml", ".yml")]
 
 
-def _load(path: Path, named: Named) -> Train:
+def _load(path: Path, known: Known) -> Train:
     shown = f"trains/{path.name}"
-    if path.suffix != ".yaml":
-        listed = [f"line 1: found a file named {path.name}; allowed: {path.stem}.yaml"]
-        raise refused(shown, listed, who="its author")
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise refused(shown, [f"line 1: cannot be read: {error.strerror}"], who="its author") from None
-    file, train = _read(path, found.st_mtime_ns, found.st_size)
-    if problems := [*_other_name(train, path.stem), *_strangers(train, named), *_unknown_holidays(train)]:
+    refuse_other_ending(path, shown)
+    file, train = _read(path, *stamp_of(path, shown))
+    problems = [*other_name(train.name, path.stem), *_unknown_names(train, known)]
+    if train.target is not None:
+        problems += unknown_holidays(("target", "holidays"), train.target.holidays, int(train.target.at[:4]))
+    if problems:
         raise file.error(problems)
     return train
 
@@ -114,31 +95,14 @@ def _read(path: Path, *stamp: int) -> tuple[YamlFile, Train]:
     return file, file.parse(Train)
 
 
-def _other_name(train: Train, stem: str) -> Iterator[Problem]:
-    if train.name != stem:
-        yield Problem(("name",), quoted(train.name), f"the name of the file without .yaml, {stem}")
-
-
-def _strangers(train: Train, named: Named) -> Iterator[Problem]:
+def _unknown_names(train: Train, known: Known) -> Iterator[Problem]:
     if train.board is not None:
-        yield from _unknown(("board",), train.board, named.boards, "a board of board.yaml")
+        yield from unknown_name(("board",), train.board, known.boards, "a board of board.yaml")
     for index, one in enumerate(train.passengers):
         place = ("passengers", index)
-        yield from _unknown((*place, "service"), one.service, named.services, "an existing service")
+        yield from unknown_name((*place, "service"), one.service, known.services, "an existing service")
         for key in one.risk:
-            yield from _unknown((*place, "risk", key), key, named.questions, "a risk question of policy.yaml")
+            yield from unknown_name((*place, "risk", key), key, known.questions, "a risk question of policy.yaml")
         if one.named is not None:
-            yield from _unknown((*place, "named", "by"), one.named.by, named.people, "a person listed in board.yaml")
-
-
-def _unknown(place: tuple[str | int, ...], name: str, known: Collection[str] | None, what: str) -> Iterable[Problem]:
-    if known is not None and name not in known:
-        shown = ", ".join(sorted(known)[:_MAX_LISTED_NAMES]) or "none is defined"
-        yield Problem(place, quoted(name), f"{what}: {shown}")
-
-
-def _unknown_holidays(train: Train) -> Iterator[Problem]:
-    holidays = train.target.holidays if train.target else None
-    if train.target is None or holidays is None:
-        return
-    yield from unknown_holidays(("target", "holidays"), holidays.country, holidays.region, int(train.target.at[:4]))
+            by = (*place, "named", "by")
+            yield from unknown_name(by, one.named.by, known.people, "a person listed in board.yaml")

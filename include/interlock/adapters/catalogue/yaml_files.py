@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from interlock.domain.catalogue.problem import Place, Problem
 from interlock.domain.errors import CatalogueError
 
 from ._plain_data import PlainData
-from .problems import Place, Problem, dotted, problems_of
+from .problems import dotted, problems_of
 
 MAX_FILE_BYTES = 256 * 1024
 
@@ -74,6 +75,22 @@ def refused(shown: str, listed: list[str], *, who: str) -> CatalogueError:
         who=who,
         next_step="correct the file, then run: interlock catalogue check",
     )
+
+
+def refuse_other_ending(path: Path, shown: str) -> None:
+    """Raise a CatalogueError for a file with the ending .yml, which would be overlooked."""
+    if path.suffix != ".yaml":
+        listed = [f"line 1: found a file named {path.name}; allowed: {path.stem}.yaml"]
+        raise refused(shown, listed, who="its author")
+
+
+def stamp_of(path: Path, shown: str) -> tuple[int, int]:
+    """Return what changes when a file does; CatalogueError if there is no such file."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise refused(shown, [f"line 1: cannot be read: {error.strerror}"], who="its author") from None
+    return found.st_mtime_ns, found.st_size
 
 
 def read_yaml(path: Path, *, shown: str) -> YamlFile:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from interlock.domain.catalogue import BoardBook, BoardRule, Demands, Flow, FlowTightening, Policy, Tightening
+from interlock.domain.catalogue.problem import Place, Problem
 
 from .voting import approvals, listed
 
-Keys = tuple[str | int, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A value that cannot be right.
-
-    :param place: the keys and indexes that lead to it in its file.
-    """
-
-    place: Keys
-    found: str
-    allowed: str
-
-
-def faults_of_book(book: BoardBook, *, units: Collection[str], services: Collection[str]) -> Iterator[Fault]:
+def faults_of_book(book: BoardBook, *, units: Collection[str], services: Collection[str]) -> Iterator[Problem]:
     """Yield what is wrong with boards, rules and delegates.
 
     :param units: the business units that there are.
@@ -37,7 +23,7 @@ def faults_of_book(book: BoardBook, *, units: Collection[str], services: Collect
     yield from _of_delegates(book)
 
 
-def faults_of_policy(policy: Policy, book: BoardBook, *, services: Collection[str]) -> Iterator[Fault]:
+def faults_of_policy(policy: Policy, book: BoardBook, *, services: Collection[str]) -> Iterator[Problem]:
     """Yield which boards a policy names that there are not, and what is wrong with the rules of its business units."""
     for kind, flow in policy.change_types.items():
         yield from _of_flow(book, flow, ("change_types", kind.value))
@@ -47,8 +33,8 @@ def faults_of_policy(policy: Policy, book: BoardBook, *, services: Collection[st
 
 
 def faults_of_level(
-    level: Tightening, book: BoardBook, place: Keys, *, units: Collection[str], services: Collection[str]
-) -> Iterator[Fault]:
+    level: Tightening, book: BoardBook, place: Place, *, units: Collection[str], services: Collection[str]
+) -> Iterator[Problem]:
     """Yield what is wrong with the boards that a lower level names, and with its rules."""
     for kind, flow in level.change_types.items():
         yield from _of_flow(book, flow, (*place, "change_types", kind.value))
@@ -57,8 +43,8 @@ def faults_of_level(
 
 
 def faults_of_rule(
-    book: BoardBook, rule: BoardRule, place: Keys, *, units: Collection[str], services: Collection[str]
-) -> Iterator[Fault]:
+    book: BoardBook, rule: BoardRule, place: Place, *, units: Collection[str], services: Collection[str]
+) -> Iterator[Problem]:
     """Yield the faults of a rule: an unknown name, or more required votes than people."""
     yield from _of_board(book, rule.board, (*place, "board"))
     for key, asked, known in (
@@ -68,10 +54,10 @@ def faults_of_rule(
         for index, name in enumerate(asked):
             if name not in known:
                 allowed = f"one of {listed(sorted(known), 'or')}" if known else "no value, because none is defined"
-                yield Fault((*place, "when", key, index), name, allowed)
+                yield Problem((*place, "when", key, index), name, allowed)
     people = book.names
     strangers = [
-        Fault((*place, "members", index), user, _PEOPLE)
+        Problem((*place, "members", index), user, _PEOPLE)
         for index, user in enumerate(rule.members)
         if user not in people
     ]
@@ -84,40 +70,40 @@ def faults_of_rule(
 _PEOPLE = "a person listed in board.yaml"
 
 
-def _of_flow(book: BoardBook, flow: Flow | FlowTightening, place: Keys) -> Iterator[Fault]:
+def _of_flow(book: BoardBook, flow: Flow | FlowTightening, place: Place) -> Iterator[Problem]:
     yield from _of_board(book, flow.board, (*place, "board"))
     for index, name in enumerate(flow.further_boards):
         yield from _of_board(book, name, (*place, "further_boards", index))
 
 
-def _of_board(book: BoardBook, name: str | None, place: Keys) -> Iterator[Fault]:
+def _of_board(book: BoardBook, name: str | None, place: Place) -> Iterator[Problem]:
     if name is not None and name not in book.boards:
-        yield Fault(place, f'"{name}"', f"a board of board.yaml: {listed(sorted(book.boards), 'or')}")
+        yield Problem(place, f'"{name}"', f"a board of board.yaml: {listed(sorted(book.boards), 'or')}")
 
 
-def _of_demands(book: BoardBook, members: Sequence[str], asked: Demands, place: Keys) -> Iterator[Fault]:
+def _of_demands(book: BoardBook, members: Sequence[str], asked: Demands, place: Place) -> Iterator[Problem]:
     """Yield where more is asked than the members can give."""
     roles = [book.person(user).role for user in members]
     if asked.approvals > len(members):
         allowed = f"at most {len(members)} (members: {listed(members)})"
-        yield Fault((*place, "approvals"), approvals(asked.approvals), allowed)
+        yield Problem((*place, "approvals"), approvals(asked.approvals), allowed)
     for role, number in asked.require.items():
         if number > roles.count(role):
             holders = listed(user for user in members if book.person(user).role == role)
             allowed = f"at most {roles.count(role)} (members in the role {role}: {holders or 'none'})"
-            yield Fault((*place, "require", role), approvals(number), allowed)
+            yield Problem((*place, "require", role), approvals(number), allowed)
     for index, user in enumerate(asked.veto):
         if user not in members:
-            yield Fault((*place, "veto", index), user, f"a member: {listed(members, 'or')}")
+            yield Problem((*place, "veto", index), user, f"a member: {listed(members, 'or')}")
     for index, role in enumerate(asked.veto_roles):
         if role not in roles:
-            yield Fault((*place, "veto_roles", index), role, f"a role of a member: {listed(roles, 'or')}")
+            yield Problem((*place, "veto_roles", index), role, f"a role of a member: {listed(roles, 'or')}")
 
 
-def _of_delegates(book: BoardBook) -> Iterator[Fault]:
+def _of_delegates(book: BoardBook) -> Iterator[Problem]:
     """Yield delegates who have a vote of their own on the same board: a person has one vote."""
     groups = [board.members for board in book.boards.values()] + [rule.members for rule in book.rules]
     for index, delegate in enumerate(book.delegates):
         if any(delegate.for_ in group and delegate.to in group for group in groups):
             allowed = f"a person who is not on the same board as {delegate.for_}: a person has one vote"
-            yield Fault(("delegates", index, "to"), delegate.to, allowed)
+            yield Problem(("delegates", index, "to"), delegate.to, allowed)
