@@ -24,8 +24,9 @@ from tests.end_to_end.people import Release
 from tests.end_to_end.stack import Stack
 
 from . import wave
+from .databases import AirflowDatabase
 from .people import approved, go
-from .suite import HOST, KEEPER, MANAGER, MEMBER, attack, case
+from .suite import HOST, KEEPER, MANAGER, MEMBER, OWNER, attack, case
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.attacks]
 FREEZE_IN = timedelta(minutes=10)
@@ -97,6 +98,16 @@ class Changes:
             self._record(
                 EMERGENCY_STOP_LIFTED, {"id": stop.id, "scope": scope, "by": "olga", "reason": "It is out"}, stop.id
             )
+
+    @contextmanager
+    def another_port(self, database: AirflowDatabase, connection: str) -> Iterator[None]:
+        """Have a connection lead to another port for a block, of which Airflow's audit log has no row."""
+        edit = "UPDATE connection SET port = %s WHERE conn_id = %s"
+        database.run(edit, self.stack.settings.ssh_port + 1, connection)
+        try:
+            yield
+        finally:
+            database.run(edit, self.stack.settings.ssh_port, connection)
 
     def _record(self, kind: str, payload: dict[str, object], key: str) -> None:
         with wave.ledger() as ledger:
@@ -245,20 +256,35 @@ def test_a_freeze_that_is_added_holds(changes: Changes, waiting: Release) -> Non
 
 
 @attack(
+    "edit a connection of production after the vote, without a row in the audit log that names it",
+    by=OWNER,
+    way="database",
+    stopped="connections are compared with those of the plan before each wave, by what they are",
+)
+@attack(
     "go on into a freeze that begins after the vote",
     by=MANAGER,
     way="API",
     stopped="no permit is given during a freeze, whenever the board voted",
 )
 def test_everything_at_once_is_refused_by_airflow_with_every_reason(
-    stack: Stack, changes: Changes, waiting: Release, freeze_begins: datetime
+    stack: Stack, changes: Changes, waiting: Release, freeze_begins: datetime, database: AirflowDatabase
 ) -> None:
     time.sleep(max((freeze_begins - datetime.now(UTC)).total_seconds(), 0) + 1)
-    with changes.bundle(waiting, b"something else"), changes.stopped("retail"):
+    with (
+        changes.bundle(waiting, b"something else"),
+        changes.stopped("retail"),
+        changes.another_port(database, "interlock_hosts"),
+    ):
         go(stack, waiting)
         assert waiting.finish() == "failed"
     outcome = waiting.outcome()
     assert (outcome["outcome"], outcome["stage"]) == ("failed", "implementation")
-    for why in ("closed by Stocktaking", "Emergency stop: retail, by olga", "The bundle has the digest"):
+    for why in (
+        "closed by Stocktaking",
+        "Emergency stop: retail, by olga",
+        "The bundle has the digest",
+        "The connection interlock_hosts is not what it was when the plan was frozen: it differs in port.",
+    ):
         assert why in outcome["reason"], outcome["reason"]
     assert {one.payload["permit"]["purpose"] for one in wave.entries(waiting, "permit.issued")} == {"inspect"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -54,6 +55,7 @@ from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
 from tests.running_task import asked_at_the_api
 
+CONNECTION = "interlock_aws"
 BACK = ("rollback_bike_shop", "manual__2026-11-24")
 ROOT = Path(__file__).parents[2]
 HOSTS = (releases.host(1), releases.host(2), releases.host(3))
@@ -72,6 +74,12 @@ def as_owner(settings: Settings, table: str, statement: str) -> None:
         cursor.execute(statement)
         cursor.execute(f"ALTER TABLE ledger.{table} ENABLE ALWAYS TRIGGER append_only")
         connection.commit()
+
+
+def connect(patch: pytest.MonkeyPatch, **edits: Any) -> None:
+    """Write the connection, with some edits."""
+    about = {"conn_type": "aws", "login": "AKIA", "password": "secret", "extra": {"region_name": "eu-west-3"}, **edits}
+    patch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", json.dumps(about))
 
 
 class Office:
@@ -220,8 +228,11 @@ def office(server: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (ec2, "find_hosts", lambda *_: HOSTS),
         (rollback_rollout, "prove_back_out", lambda *_: back),  # what hosts say of themselves is the fleet's tests
         (permits, "_done_by_hand", lambda *_: ()),
+        (resources, "connections_of", lambda _: frozenset((resources.LEDGER, CONNECTION))),
+        (resources, "_is_there", lambda name: name == CONNECTION),
     ):
         monkeypatch.setattr(room, name, value)
+    connect(monkeypatch)
     with open_ledger(ledger_connection(server)) as ledger, open_ledger(witness_connection(server)) as witness:
         made = Office(ledger, witness, store, signer, monkeypatch)
         made.runs("1.3.0")
@@ -238,6 +249,21 @@ def test_production_goes_back_to_what_it_ran_by_the_same_permits_and_without_a_b
     assert (plan.version, plan.change_type, plan.requested_by) == ("1.1.0", "standard", "rita")
     assert [host for wave in plan.waves for host in wave] == list(HOSTS)
     assert office.said(plan) == ""
+
+
+def test_a_connection_that_was_edited_after_the_plan_was_frozen_is_found_by_what_it_is(office: Office) -> None:
+    office.deployed("1.1.0")
+    plan = office.frozen()
+    assert plan.connections is not None
+    assert set(plan.connections.of[CONNECTION]) == {"type", "login", "extra.region_name"}
+    connect(office.patch, password="rotated")
+    assert office.said(plan) == ""
+    connect(office.patch, extra={"region_name": "eu-west-3", "endpoint_url": "http://evil.example.com"})
+    assert office.said(plan) == (
+        "The connection interlock_aws is not what it was when the plan was frozen: it differs in extra.endpoint_url."
+    )
+    old = plan.model_copy(update={"connections": None})
+    assert "connection" not in office.said(old), "a plan from before has nothing to compare with"
 
 
 def test_the_chain_of_a_rollback_has_what_a_release_has_and_the_proof_of_the_one_before(office: Office) -> None:

@@ -15,6 +15,7 @@ from interlock.domain.calendars.bookings import Under
 
 from .canonical import Model, Sha256, sha256_of
 from .catalogue import ChangeType, Demanded, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
+from .permits.connections import ConnectionDigests
 
 ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "withdrawn", "backed_out", "failed"]
 """How a release can end."""
@@ -375,7 +376,7 @@ class BackOutPlan(Model):
     on_hosts: bool = Field(description="Every host still has the release it goes back to")
 
 
-_ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance", "train"})
+_ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance", "train", "connections"})
 """Fields that were added to the rollout plan later."""
 _ADDED_TO_BUILDS = frozenset({"surroundings", "not_isolated"})
 """The same of an artifact, of the runs of suites, and of a quality report."""
@@ -479,6 +480,9 @@ class RolloutPlan(Record):
     canary: CanaryPlan | None = Field(None, description="The first wave is a canary; none: it is not")
     switch: Switch | None = Field(None, description="The hosts are the idle fleet, which gets the traffic; none: no")
     guidance: GuidancePlan | None = Field(None, description="A host that fails is asked about; none: it is not")
+    connections: ConnectionDigests | None = Field(
+        None, description="What the connections of the release were then; none: it was not recorded yet"
+    )
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

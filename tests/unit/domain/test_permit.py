@@ -96,6 +96,12 @@ def test_nothing_is_said_against_a_plan_of_which_all_holds() -> None:
     refuse(())
 
 
+def test_a_connection_that_is_not_what_it_was_gets_no_permit() -> None:
+    differs = "The connection interlock_hosts is not what it was when the plan was frozen: it differs in port."
+    (found,) = objections(planned(), circumstances(planned(), connections=(differs,)), NOW)
+    assert (found.what, found.who) == (differs, "the platform engineer (connections)")
+
+
 def test_a_rollback_is_to_what_ran_before_by_the_ledger() -> None:
     back = RollBack(chain="release/release_bike_shop/one", closed=OTHER, template="rollback: back")
     plan = planned(rolls_back=back)

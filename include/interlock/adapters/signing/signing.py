@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -52,6 +54,7 @@ class Signer:
 
     def __init__(self, key: Ed25519PrivateKey | KmsKey) -> None:
         self._signer = key if isinstance(key, KmsKey) else CryptoSigner(key)
+        self._private = None if isinstance(key, KmsKey) else key
         public = key.key if isinstance(key, KmsKey) else key.public_key()
         self.public_key: bytes = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         """The public key as PEM, for :func:`verify`."""
@@ -60,6 +63,14 @@ class Signer:
     def key_id(self) -> str:
         """What names the key in an envelope."""
         return str(self._signer.public_key.keyid)
+
+    def derived_key(self, purpose: str) -> bytes | None:
+        """Return a secret that only the holder of the key can work out; None: the key is in KMS, which hides it."""
+        if self._private is None:
+            return None
+        return HKDF(SHA256(), length=32, salt=None, info=f"interlock: {purpose}".encode()).derive(
+            self._private.private_bytes_raw()
+        )
 
     def sign(self, payload: bytes, payload_type: str) -> dict[str, Any]:
         """Return a DSSE envelope around bytes."""

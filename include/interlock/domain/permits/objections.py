@@ -29,6 +29,7 @@ class Circumstances(Model):
     unsigned: str = Field("", description="That what was decided is not vouched for by a signed head, in words")
     stops: tuple[str, ...] = Field((), description="Emergency stops in force, in words")
     freezes: tuple[str, ...] = Field((), description="What the calendars close it by now, in words")
+    connections: tuple[str, ...] = Field((), description="Connections that the plan does not have so, in sentences")
     interventions: tuple[str, ...] = Field((), description="Done by hand since the plan was frozen, in words")
     findings: tuple[str, ...] = Field((), description="Of the bypass detector about this release, in words")
     marked: str = Field("", description="Why this version is kept out of the environment, in words")
@@ -208,6 +209,13 @@ def _check_interventions(plan: RolloutPlan, found: Circumstances, now: datetime)
             rule="frozen plans and decisions are signed with the key of the installation",
             who="the owner of the ledger's database",
             next_step="have the change investigated, then trigger the release again",
+        )
+    for what in found.connections:
+        yield Objection(
+            what=what,
+            rule="a release uses the connections with which its plan was frozen",
+            who="the platform engineer (connections)",
+            next_step="have the change investigated; restore the connection, or trigger the release again",
         )
     for what in found.interventions:
         yield Objection(

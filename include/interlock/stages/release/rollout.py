@@ -103,6 +103,7 @@ def freeze_plan(
         quality_digest=sha256_of(report),
         waivers=tuple(waivers),
         acceptance_digest=acceptance.digest,
+        connections=resources.connections_now(described, targets),
     )
 
 

@@ -71,6 +71,7 @@ def freeze_rollback(
         quality_digest=sha256_of(report),
         waivers=tuple(waivers),
         acceptance_digest=acceptance.digest,
+        connections=resources.connections_now(described, targets),
         rolls_back=RollBack(chain=release.chain, closed=release.closed, template=plan.template or ""),
     )
 

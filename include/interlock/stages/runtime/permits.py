@@ -38,6 +38,7 @@ from interlock.domain.ledger.runs import run_of
 from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.permits import ended_releases, permit
 from interlock.domain.permits import objections as permits_objections
+from interlock.domain.permits.connections import changes
 from interlock.domain.permits.objections import Circumstances
 from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.production import Production
@@ -316,6 +317,7 @@ def circumstances(
         unsigned=unsigned.sentence if unsigned else "",
         stops=tuple(map(str, in_force)),
         freezes=calendars.closed_now(policy, described, plan.environment, under_way=under_way),
+        connections=_connections_changed(described, plan),
         interventions=(*_done_by_hand(described, entries), *_done_to_train(plan)),
         findings=(
             *_of_the_api(),
@@ -325,6 +327,12 @@ def circumstances(
         booked=bookings.taken(service, plan.environment, this_chain()),
         **of_version,
     )
+
+
+def _connections_changed(service: Service, plan: RolloutPlan) -> tuple[str, ...]:
+    if plan.connections is None:
+        return ()
+    return changes(plan.connections, resources.connections_now(service, plan.hosts))
 
 
 def _of_the_api() -> tuple[str, ...]:

@@ -5,9 +5,10 @@ Only tasks call these; importing a Dag file opens nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,10 @@ from interlock.adapters.source import git
 from interlock.domain.catalogue import BoardBook, Environment, Policy, Service
 from interlock.domain.change.policy import build_rules_of
 from interlock.domain.dag_names import Home, home_of
+from interlock.domain.errors import ReleaseError
+from interlock.domain.permits.connections import ConnectionDigests, digests_of, fields_of
 from interlock.domain.permits.production import Production
+from interlock.domain.records import Host
 from interlock.locations import PROJECT, catalogue_folder
 
 if TYPE_CHECKING:
@@ -63,6 +67,30 @@ def connections_of(service: Service) -> frozenset[str]:
     of_environments = (name for one in service.environments.values() for name in (one.aws, one.ssh))
     of_suites = (name for suite in service.suites.values() for name in suite.registries)
     return frozenset((*CONNECTIONS, service.source.connection, *of_environments, *service.build.registries, *of_suites))
+
+
+def connections_now(service: Service, hosts: Iterable[Host]) -> ConnectionDigests:
+    """Return what the connections of a service are now, by digest.
+
+    :param hosts: those of the release: the keys by which they are known are part of a login over SSH.
+    """
+    addresses = sorted(host.address for host in hosts)
+    found = {name: BaseHook.get_connection(name) if _is_there(name) else None for name in connections_of(service)}
+    ledger_password = getattr(found[LEDGER], "password", None) or ""
+    key = signer().derived_key("digests of connections") or hashlib.sha256(ledger_password.encode()).digest()
+    return digests_of({name: _contents(one, addresses) if one else {} for name, one in found.items()}, key)
+
+
+def _contents(connection: Any, addresses: Sequence[str]) -> dict[str, str]:
+    from interlock.adapters.aws.production import shown_login
+
+    fields = fields_of(connection)
+    if connection.conn_type == "ssh" and (shown := shown_login(connection)):
+        fields["the key of the login"] = shown.public_key
+        with suppress(ReleaseError):  # what cannot be read now, and could before, is a difference
+            known = {address: shown.keys_of(address) for address in addresses}
+            fields |= {f"the host key of {address}": " ".join(sorted(keys)) for address, keys in known.items() if keys}
+    return fields
 
 
 def confines(policy: Policy, service: Service, registries: Sequence[str]) -> sandboxes.Confines:
