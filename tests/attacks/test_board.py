@@ -16,6 +16,7 @@ from interlock.domain.ledger.chain import INSTALLATION
 from interlock.estate.airflow.accounts import passwords
 from interlock.stages.approvals import people as questions
 from interlock.stages.release.rollout import count
+from interlock.stages.runtime.resources import catalogue_of
 from tests.end_to_end.people import DAG, Colleague, Release, until
 from tests.end_to_end.stack import Stack
 
@@ -267,7 +268,7 @@ def test_the_clerks_answers_do_not_count(stack: Stack, at_board: Release) -> Non
     vote(stack, at_board, "ben", "Approve")
     plan = wave.plan_of(at_board)
     with wave.task_of(at_board):
-        assert count("bike-shop", plan, expired=False) is None, "one approval and the clerk's were enough"
+        assert count(catalogue_of("bike-shop"), plan, expired=False) is None, "one approval and the clerk's were enough"
     assert at_board.states()[BOARD] in ("deferred", "scheduled", "queued", "running")
 
 
@@ -335,7 +336,7 @@ def test_an_answer_that_is_nobodys_does_not_count(stack: Stack, at_board: Releas
     assert as_task(stack, "PATCH", path, instance, content).is_success
     plan = wave.plan_of(at_board)
     with wave.task_of(at_board):
-        decision = count("bike-shop", plan, expired=True)
+        decision = count(catalogue_of("bike-shop"), plan)
     assert decision is not None
     assert not decision.approved
     database.run("UPDATE hitl_detail SET responded_at = NULL, chosen_options = NULL WHERE ti_id = %s", instance)

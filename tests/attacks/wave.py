@@ -67,7 +67,8 @@ def refusal(release: Release, plan: RolloutPlan | None = None) -> str:
         asked = plan or permits.frozen_plan()
         assert asked is not None, "no plan was frozen"
         try:
-            permits.refuse_unproven(SERVICE, asked, count(SERVICE, asked, expired=True))
+            catalogue = resources.catalogue_of(SERVICE)
+            permits.refuse_unproven(catalogue, asked, count(catalogue, asked))
         except ReleaseError as error:
             return str(error)
     return ""

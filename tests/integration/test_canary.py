@@ -181,16 +181,16 @@ def release(
     store = ArtifactStore(Folder(tmp_path / "store"))
     generate_key(tmp_path / "key")
     signer = load_signer((tmp_path / "key").as_uri())
+    original = resources.catalogue_of
     for room, name, value in (
-        (resources, "catalogue_of", lambda _: (None, None, service)),
+        (resources, "catalogue_of", lambda name: original(name)._replace(service=service)),
         (resources, "store", lambda: store),
         (resources, "signer", lambda: signer),
         (resources, "aws", lambda _, kind: clients[kind]),
         (permits, "refuse_emergency", lambda *_: None),
-        (canary, "put_off", lambda **_: None),
-        (blue_green, "put_off", lambda **_: None),
+        (canary, "put_off", lambda *_: None),
+        (blue_green, "put_off", lambda *_: None),
         (permits, "refuse_unproven", lambda *_, **__: None),
-        (permits, "catalogue_digest", lambda _: "c" * 64),
         (calendars, "answer_now", lambda *_: None),
         (permits, "overtaken", lambda *_: ""),
         (canary, "count", lambda *_, **__: None),
@@ -242,7 +242,7 @@ def test_after_a_good_canary_both_serve_with_all_others(release: Release, client
     tried = release.plan.canary.model_copy(update={"baseline": (hosts[1],)})  # type: ignore[union-attr]
     plan = release.plan.model_copy(update={"waves": ((hosts[0],), (hosts[1],)), "canary": tried})
     decision = Decision(subject="board", digest="f" * 64, approved=True, required=False, reason="")
-    with permits.admission_to_traffic("bike-shop", plan, decision) as admission:
+    with permits.admission_to_traffic(plan, lambda *_: decision) as admission:
         canary._bring_home(release.service, plan, tried, admission)
     there = {
         group: {

@@ -54,7 +54,6 @@ from interlock.locations import CATALOGUE
 from interlock.stages.controls import findings as controls_findings
 from interlock.stages.controls import reconcile_hosts, reconcile_ledger, reconcile_releases, returning, reviews, stops
 from interlock.stages.runtime import history, permits, resources
-from interlock.stages.runtime.catalogue import catalogue_digest
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.deployments import deploy, served
 from tests.factories import releases
@@ -189,7 +188,7 @@ def record(ledger: Ledger, kind: str, payload: dict[str, Any], chain: str = CHAI
 
 def began(ledger: Ledger, **changes: Any) -> None:
     """Let a release of the bike shop be frozen, by the catalogue as it is."""
-    digest = catalogue_digest("bike-shop")
+    digest = resources.catalogue_of("bike-shop").digest
     record(ledger, "policy.resolved", releases.policy().model_copy(update={"digest": digest}).to_xcom())
     plan = releases.rollout(**changes)
     record(ledger, "rollout.frozen", {**plan.to_xcom(), "digest": plan.digest})

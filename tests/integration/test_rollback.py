@@ -203,8 +203,8 @@ class Office:
         """Say what speaks against a permit for the plan now."""
 
         def ask() -> str:
-            decision = rollout.count("bike-shop", plan, expired=True)
-            found = permits.circumstances("bike-shop", plan, decision)
+            catalogue = resources.catalogue_of("bike-shop")
+            found = permits.circumstances(catalogue, plan, rollout.count(catalogue, plan))
             return " ".join(one.what for one in objections(plan, found, datetime.now(UTC)))
 
         ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
@@ -566,7 +566,7 @@ def test_another_release_that_changed_the_hosts_since_voids_the_plan(office: Off
 def test_a_rollback_asks_only_for_what_the_release_answered_then(office: Office) -> None:
     office.deployed("1.1.0")
     plan = office.frozen()
-    _, _, described = resources.catalogue_of("bike-shop")
+    described = resources.catalogue_of("bike-shop").service
     asked = versions.as_it_was(described, plan)
     assert [check.path for check in asked.smoke] == ["/"]
     assert asked.load.paths == ("/",)

@@ -185,7 +185,7 @@ def test_a_withdrawal_that_the_verification_overtakes_does_not_count(
     with pytest.raises(AirflowFailException, match=r"Its verification succeeded.*roll the service back"):
         withdraw("rita", f"w-{run_id}")
     with in_release(release):
-        permits.refuse_emergency("bike-shop")
+        permits.refuse_emergency(releases.service())
 
 
 def test_what_has_ended_is_not_withdrawn(ledger: Ledger, release: str, run_id: str, withdraw: Withdraw) -> None:
@@ -210,13 +210,13 @@ def test_a_withdrawn_release_gets_no_permit_and_halts(
     ledger: Ledger, release: str, run_id: str, withdraw: Withdraw
 ) -> None:
     with in_release(release):
-        permits.refuse_emergency("bike-shop")
+        permits.refuse_emergency(releases.service())
     withdraw("olga", f"w-{run_id}", run=run_id)
     said = "olga, a release manager, withdrew the release: The tag is wrong"
     with in_release(release), pytest.raises(permits.PolicyViolation, match=said):
         permits.refuse_halted_release("bike-shop", "production")
     with in_release(release), pytest.raises(permits.PolicyViolation, match=said):
-        permits.refuse_emergency("bike-shop")
+        permits.refuse_emergency(releases.service())
 
 
 def test_a_chain_that_does_not_hold_keeps_no_other_release_from_being_withdrawn(ledger: Ledger, release: str) -> None:

@@ -14,7 +14,6 @@ from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_REQUESTED
 from interlock.domain.records import HostResult
 from interlock.locations import CATALOGUE
 from interlock.stages.runtime import calendars, resources
-from interlock.stages.runtime.catalogue import catalogue_digest
 from interlock.stages.runtime.taskflow import reasons_kept
 from interlock.stages.strategies.waves import _was_held_back
 from tests.clock import NOW
@@ -61,13 +60,11 @@ def window(name: str, start: datetime, end: datetime, during: str = "back_out") 
 
 
 def closed(*, under_way: bool) -> tuple[str, ...]:
-    policy, _, service = resources.catalogue_of("bike-shop")
-    return calendars.closed_now(policy, service, "production", under_way=under_way)
+    return calendars.closed_now(resources.catalogue_of("bike-shop"), "production", under_way=under_way)
 
 
 def put_off() -> None:
-    policy, _, service = resources.catalogue_of("bike-shop")
-    calendars.put_off(service, policy, "production")
+    calendars.put_off(resources.catalogue_of("bike-shop"), "production")
 
 
 @pytest.mark.parametrize("during", ["stop", "finish", "back_out"])
@@ -160,9 +157,9 @@ def test_when_a_window_ends_in_mid_rollout_the_one_that_ended_says_what_becomes_
 
 
 def test_a_calendar_is_no_part_of_what_was_voted_on(catalogue: Path) -> None:
-    before = catalogue_digest("bike-shop")
+    before = resources.catalogue_of("bike-shop").digest
     freeze(catalogue, "stop")
-    assert catalogue_digest("bike-shop") == before
+    assert resources.catalogue_of("bike-shop").digest == before
 
 
 def test_a_wave_was_held_back_only_if_no_host_failed_by_itself() -> None:
@@ -188,9 +185,9 @@ def test_a_wave_was_held_back_only_if_no_host_failed_by_itself() -> None:
 
 def test_who_votes_is_told_what_the_calendars_say_of_what_is_to_come(catalogue: Path) -> None:
     freeze(catalogue, "stop")
-    policy, _, service = resources.catalogue_of("bike-shop")
+    bike_shop = resources.catalogue_of("bike-shop")
     moments = {"at the planned start": END + timedelta(hours=1), "at the deadline": NOW - timedelta(hours=2)}
-    (now, closed_by), (start, free) = calendars.foreseen(policy, service, "production", moments)
+    (now, closed_by), (start, free) = calendars.foreseen(bike_shop, "production", moments)
     assert (now, start) == ("now", "at the planned start")
     assert "may not be changed: closed by Christmas trade" in str(closed_by)
     assert free.open
@@ -201,12 +198,12 @@ def test_who_votes_is_told_what_the_calendars_say_with_what_is_overridden(
 ) -> None:
     freeze(catalogue, "stop")
     override(running, until=NOW + timedelta(hours=1))
-    policy, _, service = resources.catalogue_of("bike-shop")
+    bike_shop = resources.catalogue_of("bike-shop")
     moments = {"at the planned start": NOW + timedelta(hours=2)}
-    (_, now), (_, start) = calendars.foreseen(policy, service, "production", moments)
+    (_, now), (_, start) = calendars.foreseen(bike_shop, "production", moments)
     assert now.open
     assert not start.open, "the override is over by then"
-    (said,) = calendars.overrides_at(service, "production", NOW)
+    (said,) = calendars.overrides_at(bike_shop.service, "production", NOW)
     assert str(said) == (
         "ben (operations) overrode trade in calendars/office.yaml for bike-shop in production until "
         f"{NOW + timedelta(hours=1):%Y-%m-%d %H:%M} UTC. Reason: The till is broken"
@@ -217,10 +214,10 @@ def test_what_the_requester_overrode_counts_for_no_ballot(catalogue: Path, runni
     freeze(catalogue, "stop")
     override(running)
     running.recorded.append((RELEASE_REQUESTED, {"requested_by": "ben"}))
-    policy, _, service = resources.catalogue_of("bike-shop")
-    ((_, now),) = calendars.foreseen(policy, service, "production", {})
+    bike_shop = resources.catalogue_of("bike-shop")
+    ((_, now),) = calendars.foreseen(bike_shop, "production", {})
     assert not now.open
-    assert calendars.overrides_at(service, "production", NOW) == ()
+    assert calendars.overrides_at(bike_shop.service, "production", NOW) == ()
 
 
 def test_nobody_looks_again_before_the_scheduler_has_heard_that_the_try_before_is_over() -> None:

@@ -42,8 +42,8 @@ def plan(budget: int = 1, unanswered: str = "back_out") -> RolloutPlan:
 
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningTask]:
-    policy, _, _ = resources.catalogue_of("bike-shop")
-    monkeypatch.setattr(resources, "catalogue_of", lambda _: (policy, BOOK, releases.service()))
+    catalogue = resources.catalogue_of("bike-shop")._replace(board=BOOK, service=releases.service())
+    monkeypatch.setattr(resources, "catalogue_of", lambda _: catalogue)
     with running_task("implementation.settle_wave_2", monkeypatch) as left:
         yield left
 

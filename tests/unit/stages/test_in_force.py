@@ -43,8 +43,7 @@ def stop(task: RunningTask, hours: float = 2) -> None:
 
 
 def ask(**changes: Any) -> str:
-    policy, _, service = resources.catalogue_of("bike-shop")
-    return before_asking(policy, service, releases.plan(**changes))
+    return before_asking(resources.catalogue_of("bike-shop"), releases.plan(**changes))
 
 
 def test_without_a_stop_and_a_freeze_the_text_begins_as_it_always_does(task: RunningTask) -> None:

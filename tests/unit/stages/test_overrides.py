@@ -59,9 +59,8 @@ def ask(ledger: MemoryLedger, user: str | None = "ben", run_id: str = "manual__1
 
 def is_open(run_id: str = "another") -> bool:
     """Ask as a wave of a release."""
-    rules, _, service = resources.catalogue_of("bike-shop")
     with dag_run("release_bike_shop/implementation.wave_1", run_id=run_id):
-        return calendars.answer_now(rules, service, "production").open
+        return calendars.answer_now(resources.catalogue_of("bike-shop"), "production").open
 
 
 def test_who_has_the_role_overrides_for_some_hours_and_it_is_on_record(ledger: MemoryLedger) -> None:

@@ -13,7 +13,7 @@ from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.kinds import RUN_ASKED
 from interlock.domain.ledger.witness import AskedRun
 from interlock.stages.release import policy
-from interlock.stages.runtime import requests
+from interlock.stages.runtime import requests, resources
 from tests.airflow_server import RUN
 from tests.running_task import RunningTask, asked_for
 from tests.witness import asked_payload
@@ -36,7 +36,7 @@ def asked(running: RunningTask, user: str = "rita", **changes: Any) -> Any:
     context["params"] = {**FORM, **changes}
     running.asked = entry(asked_for(RUN, user, changes))
     by_airflow(triggering_user_name=user, conf=changes)
-    return policy.requested("bike-shop")
+    return policy.requested(resources.catalogue_of("bike-shop"))
 
 
 def entry(run: AskedRun) -> SimpleNamespace:

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from interlock.domain.board.questions import ASK_BOARD
+from interlock.domain.catalogue import BoardBook
 from interlock.domain.records import RolloutPlan
 from interlock.stages.approvals import reminders
 from interlock.stages.approvals.people import question
@@ -127,14 +128,14 @@ def test_without_a_mail_server_the_board_decides_all_the_same(
 def test_a_delegate_is_reminded_on_their_days_only(
     airflow: AirflowServer, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy, book, service = resources.catalogue_of("bike-shop")
+    catalogue = resources.catalogue_of("bike-shop")
     today, tomorrow = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (0, 1))
     away = [
         {"for": "dan", "to": "audrey", "from": today, "until": tomorrow},
         {"for": "cora", "to": "maya", "from": "2090-01-01", "until": "2090-01-02"},
     ]
-    changed = type(book).model_validate({**book.model_dump(mode="json"), "delegates": away})
-    monkeypatch.setattr(resources, "catalogue_of", lambda _: (policy, changed, service))
+    changed = BoardBook.model_validate({**catalogue.board.model_dump(mode="json"), "delegates": away})
+    monkeypatch.setattr(resources, "catalogue_of", lambda _: catalogue._replace(board=changed))
     plan = due_in(timedelta(seconds=-1))
     ballots = cast(airflow, plan)
     for ballot, user in ((ballots[1], "maya"), (ballots[2], "audrey")):

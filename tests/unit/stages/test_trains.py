@@ -487,7 +487,7 @@ def test_a_train_departs_and_its_passengers_are_asked_for_by_the_conductor(offic
     assert key == ("release_stock", run_of_passenger(manifest, "stock"))
     assert run["by"] == "interlock_conductor"
     assert run["conf"]["train"] == CHAIN
-    policy, _, _ = resources.catalogue_of("stock")
+    policy = resources.catalogue_of("stock").policy
     assert parse_request(run["conf"], policy=policy).version == "1.2.0"
     assert waiting.value.trigger.dag_id == "release_stock"
     with pytest.raises(TaskDeferred):
@@ -911,7 +911,7 @@ def test_what_proves_the_trains_decision_is_kept_with_the_passenger(office: Offi
 
 
 def refuse(office: Office, requester: str, service: str = "bike-shop", **changes: Any) -> None:
-    policy, _, _ = resources.catalogue_of(service)
+    policy = resources.catalogue_of(service).policy
     form = {"ref": "1.2.0", "version": "1.2.0", "summary": "Sell bikes", **changes}
     with dag_run("release_bike_shop/policy.resolve_policy"):
         passengers.refuse_beside_its_train(policy, service, parse_request(form, policy=policy), requester)
@@ -937,7 +937,7 @@ def test_a_passenger_that_stood_in_line_behind_a_later_version_is_no_step_back(o
     office.deployed("bike-shop", "1.2.1")
     with pytest.raises(PolicyViolation, match=r"bike-shop 1\.2\.0 is held back: the last deployed version is 1\.2\.1"):
         refuse(office, CONDUCTOR, ref=one.commit, train=CHAIN)
-    policy, _, _ = resources.catalogue_of("bike-shop")
+    policy = resources.catalogue_of("bike-shop").policy
     form = {"ref": one.commit, "version": "1.2.0", "summary": "Sell bikes", "train": CHAIN}
     with pytest.raises(PolicyViolation, match=r"a later version than 1\.2\.0.*Next"):
         planning._refuse_contradictions(parse_request(form, policy=policy), "downgrade", same_commit=False)
@@ -963,7 +963,7 @@ def test_a_train_whose_change_type_has_no_one_decision_gives_no_ticket(office: O
     one = manifest.passenger("bike-shop")
     assert one is not None
     assert not manifest.one_decision
-    policy, _, _ = resources.catalogue_of("bike-shop")
+    policy = resources.catalogue_of("bike-shop").policy
     request = parse_request(passenger_form(manifest, one, CHAIN), policy=policy)
     assert passengers.ticket("bike-shop", request) is None
     assert passengers.had_a_hand(CHAIN) == ("rita",)

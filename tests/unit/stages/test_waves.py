@@ -47,15 +47,16 @@ def task(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> RunningTask:
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("something was touched")
 
+    catalogue = resources.catalogue_of("bike-shop")._replace(service=releases.service())
     for room, name, value in (
-        (resources, "catalogue_of", lambda _: (None, None, releases.service())),
+        (resources, "catalogue_of", lambda _: catalogue),
         (bookings, "hold", lambda *_: None),
         (permits, "admission_to_deploy", admission),
         (traffic, "attach", never),
         (traffic, "restore", never),
         (waves, "deploy", never),
         (rolling, "back_out", never),
-        (waves, "put_off", lambda **_: None),
+        (waves, "put_off", lambda *_: None),
         (waves, "wait_until_kept", lambda *_: None),
     ):
         monkeypatch.setattr(room, name, value)
@@ -71,7 +72,7 @@ def test_a_wave_without_a_permit_fails_with_the_reason_and_leaves_no_report(task
 def test_a_wave_that_only_the_calendars_keep_waits_until_they_open(
     task: RunningTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wait(**_: Any) -> None:
+    def wait(*_: Any) -> None:
         raise AirflowRescheduleException(releases.AT + timedelta(hours=1))
 
     monkeypatch.setattr(waves, "put_off", wait)

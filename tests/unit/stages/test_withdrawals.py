@@ -61,22 +61,20 @@ def test_a_withdrawal_halts_a_wave_between_two_hosts_and_a_canary_that_is_watche
 ) -> None:
     monkeypatch.setattr(permits, "refuse_stopped", lambda *_: None)
     monkeypatch.setattr(permits, "stops_now", lambda *_: ())
-    monkeypatch.setattr(resources, "catalogue_of", lambda *_: (None, None, None))
     permits.refuse_halted_release("bike-shop", "production")
-    permits.refuse_emergency("bike-shop")
+    permits.refuse_emergency(releases.service())
     withdraw(running)
     with pytest.raises(HeldBack, match=SAID):
         permits.refuse_halted_release("bike-shop", "production")
     with pytest.raises(HeldBack, match=SAID):
-        permits.refuse_emergency("bike-shop")
+        permits.refuse_emergency(releases.service())
 
 
 def test_a_withdrawn_release_gets_no_permit(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "catalogue_of", lambda *_: (None, None, None))
     monkeypatch.setattr(resources, "signer", lambda: SimpleNamespace(public_key=b""))
     withdraw(running)
     with pytest.raises(Withdrawn, match=SAID):
-        permits.refuse_unproven("bike-shop", PLAN, None)
+        permits.refuse_unproven(resources.catalogue_of("bike-shop"), PLAN, None)
 
 
 @pytest.mark.parametrize("purpose", ["deploy", "restart"])
@@ -96,8 +94,8 @@ def test_what_changes_hosts_of_production_looks_for_a_withdrawal_before_each(
     monkeypatch.setattr(Admission, "by_permit", by_permit)
     withdraw(running)
     admissions = {
-        "deploy": permits.admission_to_deploy("bike-shop", PLAN, 1, lambda: None),
-        "restart": permits.admission_to_restart("bike-shop", PLAN, PLAN.hosts, lambda: None),
+        "deploy": permits.admission_to_deploy(PLAN, 1, lambda *_: None),
+        "restart": permits.admission_to_restart(PLAN, PLAN.hosts, lambda *_: None),
     }
     with admissions[purpose]:
         pass

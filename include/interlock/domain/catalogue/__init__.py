@@ -5,9 +5,11 @@ Every model refuses unknown keys. Durations are ISO 8601 (``PT48H``, ``P2D``). A
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pydantic import Field
 
-from interlock.domain.canonical import Model
+from interlock.domain.canonical import Model, sha256_of
 
 from .board_file import (
     DEFAULT_DEADLINE,
@@ -131,6 +133,7 @@ __all__ = [
     "Roles",
     "RuleQuorum",
     "Service",
+    "ServiceCatalogue",
     "SmokeCheck",
     "Source",
     "StandardChange",
@@ -152,6 +155,19 @@ __all__ = [
 ]
 
 
+class ServiceCatalogue(NamedTuple):
+    """What the catalogue says about one service, read at one moment: a task reads it once, and hands it on."""
+
+    policy: Policy
+    board: BoardBook
+    service: Service
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of policy, board and service: a release is bound to it."""
+        return sha256_of({name: part.model_dump(mode="json") for name, part in self._asdict().items()})
+
+
 class Catalogue(Model):
     """The whole catalogue, as read: a broken service file is in ``broken`` and nowhere else."""
 
@@ -159,6 +175,10 @@ class Catalogue(Model):
     board: BoardBook
     services: dict[str, Service]
     broken: dict[str, str] = Field({}, description="Service file name: the error that keeps it out")
+
+    def of(self, service: str) -> ServiceCatalogue:
+        """Return what concerns one service."""
+        return ServiceCatalogue(self.policy, self.board, self.services[service])
 
     @property
     def voters(self) -> tuple[UserName, ...]:

@@ -30,10 +30,11 @@ def prepare_waivers(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport
 ) -> list[dict[str, Any]]:
     """Prepare one waiver question for each failed expectation, if the policy allows all of them to be waived."""
-    policy, book, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
+    book, described = catalogue.board, catalogue.service
     if plan.rehearsal or not waivers.can_be_waived(in_force, book.people, report, requester=plan.requested_by):
         return []
-    notice = before_asking(policy, described, plan)
+    notice = before_asking(catalogue, plan)
     return [_waiver_question(described, book, in_force, plan, report, failure, notice) for failure in report.failures]
 
 

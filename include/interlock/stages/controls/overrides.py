@@ -86,15 +86,15 @@ def record_override() -> dict[str, Any]:
 
 def _decided(asked: overrides.OverrideRequest) -> Override:
     """Return the override that was asked for; PolicyViolation if nothing is closed, or not this person may."""
-    policy, book, service = resources.catalogue_of(asked.service)
-    person = _person(book, requester())
-    answer = answer_now(policy, service, asked.environment)
+    catalogue = resources.catalogue_of(asked.service)
+    person = _person(catalogue.board, requester())
+    answer = answer_now(catalogue, asked.environment)
     return overrides.override(
         answer,
         person,
         reason=asked.reason,
         lasts=timedelta(hours=asked.hours),
-        requester=person.user if person.user in set(_requesters(service.name)) else "",
+        requester=person.user if person.user in set(_requesters(asked.service)) else "",
         now=datetime.now(UTC),
     )
 
@@ -126,8 +126,7 @@ def _requesters(service: str) -> Iterator[str]:
 def tell_of_override(recorded: dict[str, Any]) -> list[str]:
     """E-mail the people under findings.notify of the policy, and list other entries that close the environment."""
     given = Override.model_validate(recorded)
-    policy, _, service = resources.catalogue_of(given.service)
-    answer = answer_now(policy, service, given.environment)
+    answer = answer_now(resources.catalogue_of(given.service), given.environment)
     text = f"{given}\n\nCurrent state of the calendars: {answer}"
     same = sha256("/".join((*this_run(), FREEZE_OVERRIDDEN)).encode()).hexdigest()[:32]
     return list(notify(f"Freeze overridden for {given.service}: {given.place}", text, same=same))

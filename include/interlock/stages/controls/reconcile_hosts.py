@@ -31,7 +31,6 @@ from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.records import Host
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import permits, resources
-from interlock.stages.runtime.catalogue import catalogue_digest
 from interlock.stages.runtime.evidence import this_task
 from interlock.stages.runtime.taskflow import stage_task
 from interlock.stages.strategies import fleets as hosts_of
@@ -178,7 +177,7 @@ def _reachable_fleets(environment: str, services: Collection[Service]) -> Iterat
 
 def _ask_fleets(environment: str, fleets: Sequence[Fleet], lists: FileLists) -> Looks:
     hosts = [host for fleet in fleets for host in fleet.hosts]
-    digest = sha256_of({fleet.service.name: catalogue_digest(fleet.service.name) for fleet in fleets})
+    digest = sha256_of({one.service.name: resources.catalogue_of(one.service.name).digest for one in fleets})
     logins = [resources.login(fleet.described) for fleet in fleets]
 
     async def ask_all(admission: Admission) -> Looks:

@@ -24,7 +24,6 @@ from interlock.domain.ledger.findings import Finding
 from interlock.domain.ledger.kinds import ATTEMPT_REFUSED, BREAK_GLASS_USED, RELEASE_CLOSED
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.catalogue import catalogue_digest
 from interlock.stages.runtime.taskflow import stage_task
 
 from .findings import record_findings
@@ -120,7 +119,7 @@ def _compare_release(
     if entries:
         found += _find_interventions(ledger, api, dag_id, run_id, service, entries)
     if service is not None:
-        found += airflow_record.check_catalogue(entries, catalogue_digest(service.name))
+        found += airflow_record.check_catalogue(entries, resources.catalogue_of(service.name).digest)
     yield from (one.model_copy(update={"chain": chain if entries else INSTALLATION}) for one in found)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.calendars.stops import STOPS, stops_in_force
-from interlock.domain.catalogue import Service
+from interlock.domain.catalogue import Service, ServiceCatalogue
 from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import DeployError, LedgerBroken, PolicyViolation
 from interlock.domain.hosts.returning import Found, LeftOut, left_out, objections_to
@@ -20,7 +20,6 @@ from interlock.domain.permits.objections import refuse
 from interlock.domain.records import Host, WaveReport
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import calendars, permits, resources
-from interlock.stages.runtime.catalogue import catalogue_digest
 from interlock.stages.runtime.evidence import this_task, under
 from interlock.stages.runtime.taskflow import stage_task, this_run
 from interlock.stages.runtime.versions import standing
@@ -38,15 +37,16 @@ def bring_hosts_back() -> list[str]:
     """
     came: list[str] = []
     refused: list[str] = []
-    for service in load_catalogue(catalogue_folder()).services.values():
-        missed = _missed(service)
+    catalogue = load_catalogue(catalogue_folder())
+    for name, service in catalogue.services.items():
+        missed = _missed(name)
         if missed is None:
             continue
-        back = [host for host in missed.hosts if _answers(service, missed, host)]
+        back = [host for host in missed.hosts if _answers(catalogue.of(name), missed, host)]
         try:
             came += _bring(service, missed, back) if back else []
         except PolicyViolation as error:
-            refused.append(f"{service.name}: {error}")
+            refused.append(f"{name}: {error}")
     if refused:
         raise PolicyViolation(
             f"Some hosts are reachable again, but may not get the release now. {' '.join(refused)}",
@@ -57,9 +57,9 @@ def bring_hosts_back() -> list[str]:
     return came
 
 
-def _missed(service: Service) -> LeftOut | None:
-    """Return what hosts of a service missed by its newest deployment; nothing while a release is under way."""
-    dags = dags_of_service(service.name)
+def _missed(service: str) -> LeftOut | None:
+    """Return the hosts that the newest deployment of a service left out; None while a release is under way."""
+    dags = dags_of_service(service)
     with resources.ledger() as ledger:
         ended = {str(entry.payload["run"]): entry for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
         runs = {"/".join(run): chain for chain in ledger.chains() if (run := run_of(chain)) and run[0] in dags}
@@ -73,14 +73,13 @@ def _missed(service: Service) -> LeftOut | None:
             return None
 
 
-def _answers(service: Service, missed: LeftOut, host: Host) -> bool:
+def _answers(catalogue: ServiceCatalogue, missed: LeftOut, host: Host) -> bool:
     """Say whether a host can be asked what it runs."""
     from interlock.adapters.hosts import fleet as ssh_hosts  # not at the top: see rolling.py
 
-    described = service.environments[missed.plan.environment]
-    digest = catalogue_digest(service.name)
+    described = catalogue.service.environments[missed.plan.environment]
     try:
-        with permits.admission_to_watch(missed.plan.environment, [host], digest) as admission:
+        with permits.admission_to_watch(missed.plan.environment, [host], catalogue.digest) as admission:
             login = resources.login(described)
             asyncio.run(ssh_hosts.read_running([host], described.deploy_root, login=login, admission=admission))
     except DeployError as error:
@@ -92,11 +91,11 @@ def _answers(service: Service, missed: LeftOut, host: Host) -> bool:
 def _bring(service: Service, missed: LeftOut, hosts: list[Host]) -> list[str]:
     plan = missed.plan
 
-    def refuse_now() -> None:
+    def refuse_now(catalogue: ServiceCatalogue) -> None:
         with resources.ledger() as ledger:
-            refuse(objections_to(missed, ledger.entries(missed.chain), _found(service, missed)))
+            refuse(objections_to(missed, ledger.entries(missed.chain), _found(catalogue, missed)))
 
-    with permits.admission_to_return(service.name, plan, missed.chain, hosts, refuse_now) as admission:
+    with permits.admission_to_return(plan, missed.chain, hosts, refuse_now) as admission:
         results = rolling.deploy(
             hosts, service, plan.environment, plan, target_group=plan.target_group, admission=admission
         )
@@ -109,20 +108,19 @@ def _bring(service: Service, missed: LeftOut, hosts: list[Host]) -> list[str]:
     return [one.host for one in results if one.after == plan.release]
 
 
-def _found(service: Service, missed: LeftOut) -> Found:
+def _found(catalogue: ServiceCatalogue, missed: LeftOut) -> Found:
     plan, now = missed.plan, datetime.now(UTC)
-    policy, _, described = resources.catalogue_of(service.name)
     with resources.ledger() as ledger:
         broken = ledger.check(missed.chain, [resources.signer().public_key])
         entries = () if broken else ledger.entries(missed.chain)
         broken = broken or unsigned_since(missed.chain, entries, ledger.heads(missed.chain))
         of_version = standing(ledger, plan, missed.chain, entries)
-        stops = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, now)
+        stops = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), catalogue.service, now)
     return Found(
         broken=broken.sentence if broken else "",
         bundle=resources.store().digest_of(plan.bundle),
         marked=of_version["marked"],
         overtaken=of_version["overtaken"],
         stops=tuple(map(str, stops)),
-        freezes=calendars.closed_now(policy, described, plan.environment),
+        freezes=calendars.closed_now(catalogue, plan.environment),
     )

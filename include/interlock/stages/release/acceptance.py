@@ -53,9 +53,10 @@ def prepare_acceptance(
     """Prepare the question to the functional approvers. It includes the quality report."""
     if not _asked(in_force, plan):
         return []
-    policy, board, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
+    board, described = catalogue.board, catalogue.service
     digest = acceptance_digest(artifact, report)
-    body = before_asking(policy, described, plan) + render(
+    body = before_asking(catalogue, plan) + render(
         "acceptance.md.j2",
         plan=plan,
         service=described,

@@ -16,7 +16,7 @@ from interlock.adapters.evidence import attestation
 from interlock.adapters.quality import reports
 from interlock.adapters.source.git import Repository
 from interlock.domain.canonical import Model, canonical_bytes
-from interlock.domain.catalogue import Service
+from interlock.domain.catalogue import Service, ServiceCatalogue
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.hosts.appspec import APPSPEC
 from interlock.domain.ledger.kinds import ARTIFACT_BUILT
@@ -41,7 +41,8 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
     digest of each file of the bundle, the test results, the coverage and the build log. Each upload is recorded with
     its digest.
     """
-    policy, _, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
+    policy, _, described = catalogue
     confines = resources.confines(policy, described, described.build.registries)
     store = resources.store()
     began = datetime.now(UTC)
@@ -68,7 +69,7 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
                 store, described, plan, built, blob, began, byproducts=(bill, signed, said, listed)
             ),
             tests=put_rows(store, reports.junit_rows(built.junit, UNIT), "unit-tests.json"),
-            coverage=_put_coverage(store, built, repository, plan),
+            coverage=_put_coverage(catalogue, store, built, repository, plan),
             log=said,
             tool=built.tool,
             seconds=round(built.seconds, 3),
@@ -77,13 +78,16 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
 
 
 def _put_coverage(
-    store: ArtifactStore, built: builders.BuildResult, repository: Repository, plan: ReleasePlan
+    catalogue: ServiceCatalogue,
+    store: ArtifactStore,
+    built: builders.BuildResult,
+    repository: Repository,
+    plan: ReleasePlan,
 ) -> Blob | None:
-    """Put the coverage into the store, with what of it the release changes if that is what the policy asks for."""
+    """Put the coverage into the store: of the changed lines, if the policy demands that, otherwise of all."""
     if built.coverage is None:
         return None
-    policy, _, described = resources.catalogue_of(plan.service)
-    demanded = resolve_policy(policy, described, plan.change_type).demanded.coverage
+    demanded = resolve_policy(catalogue.policy, catalogue.service, plan.change_type).demanded.coverage
     changed = repository.changed_lines(plan.previous_commit, plan.commit.sha) if "changed_lines" in demanded else {}
     return put_rows(store, reports.coverage_rows(built.coverage, changed), "coverage.json")
 

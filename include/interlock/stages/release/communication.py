@@ -30,11 +30,8 @@ from interlock.stages.runtime.taskflow import stage_task, this_run
 @stage_task(task_display_name="Write the release notes", evidence=NOTES_WRITTEN)
 def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communication:
     """Write the release notes from the commits and tickets since the version that production runs."""
-    _, _, described = resources.catalogue_of(service)
-    notes = release_notes(plan, described)
-    return Communication(
-        notes=resources.store().put_bytes(notes.encode(), "release-notes.md"), sent={}, acknowledged={}
-    )
+    notes = release_notes(plan, resources.catalogue_of(service).service).encode()
+    return Communication(notes=resources.store().put_bytes(notes, "release-notes.md"), sent={}, acknowledged={})
 
 
 @stage_task(task_display_name="Announce the release", evidence=RELEASE_ANNOUNCED)
@@ -43,8 +40,8 @@ def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communica
 
     During an emergency stop nothing is announced, and the release ends.
     """
-    refuse_stopped_release(plan)
-    _, _, described = resources.catalogue_of(service)
+    described = resources.catalogue_of(service).service
+    refuse_stopped_release(described, plan)
     if plan.rehearsal or not described.audiences:
         return notes
     from airflow.providers.smtp.hooks.smtp import SmtpHook
@@ -85,12 +82,13 @@ def _material(described: Service, training: Training, commit: str) -> tuple[str,
 @stage_task(task_display_name="Prepare the training questions", words=ASK_SUPPORT)
 def prepare_training(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     """Prepare the training material for each support role that the service names."""
-    policy, board, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
+    policy, board, described = catalogue
     if (training := _training(plan, described)) is None:
         return []
     material, digest = _material(described, training, plan.commit.sha)
     answer_by = datetime.now(UTC) + time_limits_of(policy, described).acknowledgement
-    in_force = before_asking(policy, described, plan)
+    in_force = before_asking(catalogue, plan)
     told = {
         "plan": plan,
         "service": described,
@@ -118,7 +116,7 @@ def _role_digest(material: str, role: str) -> str:
 @stage_task(task_display_name="Record the communication", evidence=COMMUNICATION_RECORDED)
 def record_communication(service: str, plan: ReleasePlan, announced: Communication) -> Communication:
     """Read from Airflow who acknowledged the training. The release ends unless each support role acknowledged it."""
-    _, _, described = resources.catalogue_of(service)
+    described = resources.catalogue_of(service).service
     if (training := _training(plan, described)) is None:
         return announced
     _, digest = _material(described, training, plan.commit.sha)

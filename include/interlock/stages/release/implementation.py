@@ -55,8 +55,9 @@ def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
 
     This is the first task that accesses the target, so the conditions for a permit must already be met.
     """
-    permits.refuse_unproven(service, rollout, count(service, rollout, expired=True))
-    described = as_it_was(resources.catalogue_of(service)[2], rollout)
+    catalogue = resources.catalogue_of(service)
+    permits.refuse_unproven(catalogue, rollout, count(catalogue, rollout))
+    described = as_it_was(catalogue.service, rollout)
     hosts = rollout.switch.live_hosts if rollout.switch else rollout.hosts
     return asyncio.run(load.run_load(hosts, described.load, described.health.port, moment="before"))
 

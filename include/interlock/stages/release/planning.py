@@ -45,8 +45,8 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
 
     The conflicts are in the XCom ``conflicts`` of this task, and on the ballot.
     """
-    request = requested(service)
-    policy, _, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
+    policy, described, request = catalogue.policy, catalogue.service, requested(catalogue)
     past = past_releases(service)
     refuse_unreviewed(
         past,
@@ -57,7 +57,7 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     )
     target = "test" if request.rehearsal else "production"
     refuse_marked(service, target, request.version)
-    running = what_runs(described, target, fleets.serving(described.environments[target]))
+    running = what_runs(catalogue, target, fleets.serving(described.environments[target]))
     previous_version, previous_commit = _most_common(running)
     with resources.repository(described) as repository:
         commit, ref = repository.resolve(request.ref), repository.full_name(request.ref)
@@ -184,10 +184,11 @@ def prepare_approval(service: str, plan: ReleasePlan) -> list[dict[str, Any]]:
     """Prepare the question to senior management, if the policy requires their approval for this release."""
     if not plan.plan_approval:
         return []
-    policy, board, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
+    policy, board, described = catalogue
     digest = sha256_of(plan)
     answer_by = datetime.now(UTC) + time_limits_of(policy, described).plan_approval
-    body = before_asking(policy, described, plan) + render(
+    body = before_asking(catalogue, plan) + render(
         "plan_approval.md.j2", plan=plan, service=described, names=board.names, answer_by=answer_by
     )
     subject = f"Approve the plan of {described.title} {plan.version}"

@@ -7,26 +7,26 @@ from typing import Any
 from airflow.sdk import XComArg, get_current_context, task_group
 
 from interlock.adapters.build.tools import runs_unit_tests
+from interlock.domain.catalogue import ServiceCatalogue
 from interlock.domain.change import policy as change_policy
 from interlock.domain.change.request import ReleaseRequest, parse_request
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.kinds import FINDING, POLICY_RESOLVED, RELEASE_REQUESTED
 from interlock.domain.records import PolicyInForce
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.catalogue import catalogue_digest
 from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task
 from interlock.stages.trains import passengers
 
 
-def requested(service: str) -> ReleaseRequest:
-    """Read what was asked for at the trigger form; a run that was started past the form is checked just the same.
+def requested(catalogue: ServiceCatalogue) -> ReleaseRequest:
+    """Read the request from the params of the run, and check it, whether it came from the form or from the API.
 
-    :raises PolicyViolation: it is no longer what was asked for when the release began, or by whom.
+    :raises PolicyViolation: the request or its requester was changed after the release started.
     """
-    policy, _, _ = resources.catalogue_of(service)
-    request = parse_request(dict(get_current_context()["params"]), policy=policy)
+    service = catalogue.service.name
+    request = parse_request(dict(get_current_context()["params"]), policy=catalogue.policy)
     first = next((entry.payload for entry in chain_entries() if entry.kind == RELEASE_REQUESTED), None)
     if first is not None and first != as_asked(service, request):
         what = f"The request of this run of {service} was changed after the run started."
@@ -54,8 +54,9 @@ def resolve_policy(service: str) -> PolicyInForce:
     tasks of other Dags could interfere with the release.
     """
     resources.refuse_unguarded()
-    policy, _, described = resources.catalogue_of(service)
-    request = requested(service)
+    catalogue = resources.catalogue_of(service)
+    policy, described = catalogue.policy, catalogue.service
+    request = requested(catalogue)
     asked = as_asked(service, request)
     by = asked["requested_by"]
     record(RELEASE_REQUESTED, asked, actor=by)
@@ -63,7 +64,7 @@ def resolve_policy(service: str) -> PolicyInForce:
     in_force = change_policy.resolve_policy(policy, described, request.change_type)
     change_policy.refuse_unmeasured(policy, described)
     change_policy.refuse_untested(policy, described, has_unit_tests=runs_unit_tests(described.build))
-    return in_force.model_copy(update={"digest": catalogue_digest(service)})
+    return in_force.model_copy(update={"digest": catalogue.digest})
 
 
 @task_group(

@@ -54,7 +54,7 @@ def deploy_to_test(service: str, artifact: Artifact, assets: AssetReport) -> Tes
     """Deploy the bundle to all hosts of the test environment, in the same way as later to production."""
     _, _, described = resources.catalogue_of(service)
     environment = described.environments[ENVIRONMENT]
-    with permits.admission_to_sandbox(service, ENVIRONMENT) as admission:
+    with permits.admission_to_sandbox(described, ENVIRONMENT) as admission:
         results = deploy(
             assets.hosts[ENVIRONMENT],
             described,

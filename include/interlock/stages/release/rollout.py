@@ -15,7 +15,7 @@ from interlock.domain.board import decision as boards
 from interlock.domain.board import seats, voting
 from interlock.domain.board.questions import ASK_BOARD
 from interlock.domain.canonical import sha256_of
-from interlock.domain.catalogue import Policy, Service
+from interlock.domain.catalogue import Policy, Service, ServiceCatalogue
 from interlock.domain.change.request import ReleaseRequest
 from interlock.domain.errors import AssetMissing, GateRejected
 from interlock.domain.ledger.kinds import ROLLOUT_FROZEN
@@ -65,13 +65,13 @@ def freeze_plan(
 
     The back-out is checked first: each host must still have the release that it would return to.
     """
-    _, board, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
         raise GateRejected("This artifact with this quality report was not accepted.")
-    targets, production = assets.hosts[plan.target], described.environments["production"]
     # A rehearsal on test goes through production's waves: the graph is the same.
-    course = course_of(production, assets, plan.target, described.load.paths)
-    asked, asked_for = rule_of(service, plan), requested(service)
+    production = catalogue.service.environments["production"]
+    course = course_of(production, assets, plan.target, catalogue.service.load.paths)
+    asked, asked_for = rule_of(catalogue, plan), requested(catalogue)
     ticket = passengers.ticket(service, asked_for)
     resources.store().get_bytes(artifact.bundle)  # the bytes are there, and are those that were recorded
     return RolloutPlan(
@@ -87,7 +87,7 @@ def freeze_plan(
         excluded=tuple(
             dict.fromkeys(
                 (
-                    *boards.barred_authors(in_force.flow, plan, board),
+                    *boards.barred_authors(in_force.flow, plan, catalogue.board),
                     *passengers.had_a_hand(asked_for.train),
                 )
             )
@@ -98,32 +98,31 @@ def freeze_plan(
         not_before=plan.not_before,
         decide_by=datetime.now(UTC) + asked.deadline if asked and not ticket else None,
         train=ticket,
-        back_out=prove_back_out(described, plan.target, targets),
+        back_out=prove_back_out(catalogue, plan.target, assets.hosts[plan.target]),
         policy_digest=in_force.digest,
         quality_digest=sha256_of(report),
         waivers=tuple(waivers),
         acceptance_digest=acceptance.digest,
-        connections=resources.connections_now(described, targets),
+        connections=resources.connections_now(catalogue.service, assets.hosts[plan.target]),
     )
 
 
-def rule_of(service: str, plan: ReleasePlan | RolloutPlan) -> voting.VotingRule | None:
-    """Return what the boards and rules that match a release ask, merged; None if nobody votes on it."""
-    policy, book, described = resources.catalogue_of(service)
+def rule_of(catalogue: ServiceCatalogue, plan: ReleasePlan | RolloutPlan) -> voting.VotingRule | None:
+    """Return what the boards and rules that match a release ask, merged; None if it needs no vote."""
+    if plan.rehearsal:
+        return None
     risk = plan.risk if isinstance(plan.risk, int) else plan.risk.score
-    return (
-        None if plan.rehearsal else voting.voting_rule(policy, book, described, change_type=plan.change_type, risk=risk)
-    )
+    return voting.voting_rule(*catalogue, change_type=plan.change_type, risk=risk)
 
 
-def prove_back_out(service: Service, environment: str, targets: tuple[Host, ...]) -> BackOutPlan:
-    """Find what each host would go back to, and check that it is still there, whole.
+def prove_back_out(catalogue: ServiceCatalogue, environment: str, targets: tuple[Host, ...]) -> BackOutPlan:
+    """Find the release that each host would return to, and check that the host still has all its files.
 
     :raises AssetMissing: a host no longer has the release that it runs.
     """
-    running = what_runs(service, environment, targets)
+    running = what_runs(catalogue, environment, targets)
     releases = {host.host: host.release for host in running}
-    if lacking := hosts_lacking(service, environment, targets, releases):
+    if lacking := hosts_lacking(catalogue, environment, targets, releases):
         raise AssetMissing(
             f"A back-out is not possible: {', '.join(lacking)} of {environment} no longer has the files of the release "
             "that it runs.",
@@ -143,25 +142,25 @@ def prepare_ballots(
     acceptance: Decision,
 ) -> list[dict[str, Any]]:
     """Prepare one ballot for each member of the board who may vote on this release, or for their delegate."""
-    policy, book, described = resources.catalogue_of(service)
-    board = rule_of(service, rollout)
-    if board is None or rollout.decide_by is None:  # nobody is asked, or a train's board was
+    catalogue = resources.catalogue_of(service)
+    board, book = rule_of(catalogue, rollout), catalogue.board
+    if board is None or rollout.decide_by is None:  # no vote is required, or the board of its train voted
         return []
     moments = {"at the planned start": rollout.not_before, "at the deadline of this vote": rollout.decide_by}
     coming = {moment: at for moment, at in moments.items() if at is not None}
-    body = before_asking(policy, described, plan) + render(
+    body = before_asking(catalogue, plan) + render(
         "ballot.md.j2",
         plan=plan,
-        calendars=foreseen(policy, described, rollout.environment, coming),
-        overrides=overrides_at(described, rollout.environment, datetime.now(UTC)),
-        service=described,
+        calendars=foreseen(catalogue, rollout.environment, coming),
+        overrides=overrides_at(catalogue.service, rollout.environment, datetime.now(UTC)),
+        service=catalogue.service,
         report=report,
         rollout=rollout,
         waivers=rollout.waivers,
         strategy=describe_strategy(rollout),
         board=board,
         acceptance=acceptance,
-        answered_yes=[] if rollout.rolls_back else _answered_yes(policy, requested(service)),
+        answered_yes=[] if rollout.rolls_back else _answered_yes(catalogue.policy, requested(catalogue)),
         names=book.names,
         conflicts=noted(),
         left_out=seats.describe_exclusions(
@@ -172,7 +171,7 @@ def prepare_ballots(
         ),
         quality_page=quality_page(*this_run()),
     )
-    subject = f"Vote: {described.title} {plan.version} to {rollout.environment}"
+    subject = f"Vote: {catalogue.service.title} {plan.version} to {rollout.environment}"
     boards.eligible_members(board, requester=plan.requested_by, excluded=rollout.excluded)  # enough of them
     barred = {plan.requested_by, *rollout.excluded}
     careful = seats.careful_seats(board, asked_by=[plan.requested_by], excluded=rollout.excluded)
@@ -187,9 +186,12 @@ def _answered_yes(policy: Policy, request: ReleaseRequest) -> list[str]:
     return [question.question for question in policy.risk.questions if request.risk.get(question.key)]
 
 
-def count(service: str, rollout: RolloutPlan, *, expired: bool) -> Decision | None:
-    """Count the ballots of this run from Airflow's record of them; None while the board is still open."""
-    board = rule_of(service, rollout)
+def count(catalogue: ServiceCatalogue, rollout: RolloutPlan, *, expired: bool = True) -> Decision | None:
+    """Count the ballots of this run from Airflow's record of them; None while the board is still open.
+
+    :param expired: no further vote counts.
+    """
+    board = rule_of(catalogue, rollout)
     if board is None:
         why = (
             "A rehearsal needs no vote."
@@ -246,16 +248,16 @@ class AwaitBoard(AwaitBallots):
         """Count the votes on the plan, if it is the one on record; None while the board is still open."""
         plan = self.plan
         refuse_void([plan])
-        return count(self.service, plan, expired=expired)
+        return count(resources.catalogue_of(self.service), plan, expired=expired)
 
     def next_look(self, cast: Sequence[Answer]) -> datetime | None:
         """Remind who has not voted, if it is time to; return when to look next."""
-        rule = rule_of(self.service, self.plan)
+        rule = rule_of(resources.catalogue_of(self.service), self.plan)
         return remind_in_time(rule, self.plan, cast) if rule else self.decide_by
 
     def settled(self, decision: Decision) -> dict[str, Any]:
         """Record the decision with the rule by which it was made; raise GateRejected if the board rejected."""
-        rule = rule_of(self.service, self.plan)
+        rule = rule_of(resources.catalogue_of(self.service), self.plan)
         return settled(decision, board=rule and rule.model_dump(mode="json"), **_about(self.plan, rule)).to_xcom()
 
 

@@ -41,7 +41,7 @@ from interlock.stages.strategies import rolling, traffic
 @stage_task(task_display_name="Run the smoke tests", evidence=HOSTS_SMOKED)
 def smoke_hosts(service: str, rollout: RolloutPlan) -> SmokeReport:
     """Send the smoke requests of the service to every host, and check the version that each host reports."""
-    described = as_it_was(resources.catalogue_of(service)[2], rollout)
+    described = as_it_was(resources.catalogue_of(service).service, rollout)
     hosts = rolling.hosts_to_verify(rollout)
     results = asyncio.run(hosts_smoke.smoke(hosts, described.smoke, described.health.port))
     versions = rolling.answered_versions(hosts, described.health)
@@ -64,7 +64,7 @@ def _of_versions(versions: Mapping[str, str | None], health: Health, expected: s
 @stage_task(task_display_name="Measure the load after the release", evidence=LOAD_MEASURED)
 def measure_after(service: str, rollout: RolloutPlan) -> LoadReport:
     """Run the same synthetic load against the target as before the release."""
-    described = as_it_was(resources.catalogue_of(service)[2], rollout)
+    described = as_it_was(resources.catalogue_of(service).service, rollout)
     hosts = rolling.hosts_to_verify(rollout)
     return asyncio.run(load.run_load(hosts, described.load, described.health.port, moment="after"))
 
@@ -119,9 +119,8 @@ def judge_verification(
 @stage_task(task_display_name="Publish the deployment")
 def publish_deployment(service: str, rollout: RolloutPlan, artifact: Artifact, report: VerificationReport) -> None:
     """Update the Airflow asset of production with version, digest and run. Skipped in a rehearsal."""
-    _, _, described = resources.catalogue_of(service)
     _refuse_rehearsal(rollout)
-    deployed(environment_asset(described, rollout.environment), artifact)
+    deployed(environment_asset(resources.catalogue_of(service).service, rollout.environment), artifact)
 
 
 @stage_task(task_display_name="Publish the back-out", after_end="way_back")
@@ -130,7 +129,7 @@ def publish_back_out(service: str, report: BackOutReport) -> None:
     rollout = permits.frozen_plan()
     if rollout is None:
         raise AirflowSkipException("No rollout plan was frozen, so there was nothing to back out.")
-    _, _, described = resources.catalogue_of(service)
+    described = resources.catalogue_of(service).service
     _refuse_rehearsal(rollout)
     versions: Mapping[str, str | None] = rollout.back_out.versions
     if rollout.switch:
@@ -160,8 +159,8 @@ def back_out(service: str) -> BackOutReport:
     rollout = permits.frozen_plan()
     if rollout is None or not permits.came_to_its_target(rollout):
         raise AirflowSkipException("The release did not change its target, so there is nothing to back out.")
-    _, _, described = resources.catalogue_of(service)
-    traffic.restore(rollout, described)  # first: whoever uses the service has the version before again
+    described = resources.catalogue_of(service).service
+    traffic.restore(rollout, described)  # first: users get the previous version again at once
     results = rolling.back_out(rollout, described, rollout.hosts)
     versions = rolling.answered_versions(rollout.hosts, described.health)
     wrong = {

@@ -11,7 +11,7 @@ from airflow.sdk import XComArg, chain, task_group
 from interlock.domain.board.questions import ASK_ROLLBACK
 from interlock.domain.calendars import stops
 from interlock.domain.canonical import sha256_of
-from interlock.domain.catalogue import ChangeType, Service
+from interlock.domain.catalogue import ChangeType, Service, ServiceCatalogue
 from interlock.domain.change.request import MAX_SUMMARY_LENGTH
 from interlock.domain.change.risk import assess
 from interlock.domain.change.semver import bump
@@ -28,7 +28,6 @@ from interlock.stages.approvals.people import ask, question, votes_on
 from interlock.stages.release.planning import decide_plan
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.bookings import await_others
-from interlock.stages.runtime.catalogue import refuse_changed_catalogue
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.history import past_releases
 from interlock.stages.runtime.permits import stops_now
@@ -50,13 +49,14 @@ def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]
     The question lists the releases that production ran according to the ledger, except those that are marked bad. If
     another release is in progress in production, this task first waits until it has ended.
     """
-    policy, book, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
+    policy, book, described = catalogue
     await_others(policy, service, PRODUCTION)
     if read_request().version:
         return []
-    refuse_changed_catalogue(service, in_force.digest)
+    _refuse_changed(catalogue, in_force)
     stops.refuse_stopped_release(stops_now(described), None)
-    may = rollback.find_candidates(deployed_releases(service), _running_releases(service), marks(), PRODUCTION)
+    may = rollback.find_candidates(deployed_releases(service), _running_releases(catalogue), marks(), PRODUCTION)
     if not may:
         raise PolicyViolation(
             f"The ledger has no earlier release of {service} in {PRODUCTION} to roll back to.",
@@ -65,7 +65,7 @@ def offer_releases(service: str, in_force: PolicyInForce) -> list[dict[str, Any]
             next_step="release a version as a normal or an emergency change",
         )
     body = (
-        f"{in_force_now(policy, described, PRODUCTION)}"
+        f"{in_force_now(catalogue, PRODUCTION)}"
         f"# {described.title}: which release to roll back to?\n\nProduction ran these releases before:\n\n"
         + "\n".join(
             f"- {rollback.describe_candidate(one)}, commit `{one.commit.sha[:10]}`, `{one.chain}`" for one in may
@@ -87,9 +87,20 @@ def _digest_of(may: Sequence[DeployedRelease]) -> str:
     return sha256_of({"offered": [one.closed for one in may]})
 
 
-def _running_releases(service: str) -> tuple[RunningRelease, ...]:
-    _, _, described = resources.catalogue_of(service)
-    return what_runs(described, PRODUCTION, fleets.serving(described.environments[PRODUCTION]))
+def _refuse_changed(catalogue: ServiceCatalogue, in_force: PolicyInForce) -> None:
+    """Refuse to go on if the catalogue changed since the rollback started."""
+    if catalogue.digest != in_force.digest:
+        raise PolicyViolation(
+            f"The catalogue's policy.yaml, board.yaml or services/{catalogue.service.name}.yaml changed after this "
+            "release started.",
+            rule="a release is deployed with the catalogue with which it was approved",
+            who="the release manager",
+            next_step="trigger the release again, so that it is planned and approved with the current catalogue",
+        )
+
+
+def _running_releases(catalogue: ServiceCatalogue) -> tuple[RunningRelease, ...]:
+    return what_runs(catalogue, PRODUCTION, fleets.serving(catalogue.service.environments[PRODUCTION]))
 
 
 @stage_task(task_display_name="Plan the rollback", evidence=PLAN_MADE)
@@ -99,8 +110,9 @@ def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
     Refuses a version that the ledger does not know, that is marked bad, or that is not an earlier version. Refuses a
     rollback that matches no template of standard changes, for example because a later release cannot be undone.
     """
-    policy, _, described = resources.catalogue_of(service)
-    request, running, said = read_request(), _running_releases(service), marks()
+    catalogue = resources.catalogue_of(service)
+    policy, described = catalogue.policy, catalogue.service
+    request, running, said = read_request(), _running_releases(catalogue), marks()
     deployed = deployed_releases(service, request.version)
     version = request.version or _chosen_version(rollback.find_candidates(deployed, running, said, PRODUCTION))
     release = rollback.choose_release(version, deployed, running, said, PRODUCTION, service)

@@ -11,7 +11,6 @@ from interlock.domain.outcome import rollback
 from interlock.domain.outcome.rollback import RollbackRequest
 from interlock.domain.records import PolicyInForce
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.catalogue import catalogue_digest
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task
@@ -54,12 +53,12 @@ def read_request() -> RollbackRequest:
 def resolve_rollback(service: str) -> PolicyInForce:
     """Resolve the policy for standard changes. Refuse an invalid form, and a run that no person requested."""
     resources.refuse_unguarded()
-    policy, _, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
     request, by = read_request(), requester()
     asked = {"service": service, "requested_by": by, "change_type": ChangeType.STANDARD.value, "rollback": True}
     record(RELEASE_REQUESTED, {**asked, **request.model_dump(mode="json")}, actor=by)
-    in_force = change_policy.resolve_policy(policy, described, ChangeType.STANDARD)
-    return in_force.model_copy(update={"digest": catalogue_digest(service)})
+    in_force = change_policy.resolve_policy(catalogue.policy, catalogue.service, ChangeType.STANDARD)
+    return in_force.model_copy(update={"digest": catalogue.digest})
 
 
 @task_group(

@@ -46,10 +46,11 @@ def freeze_rollback(
 
     The plan names the release to roll back to by the hash of its closing entry in the ledger.
     """
-    _, _, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
+    described = catalogue.service
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
         raise GateRejected("This artifact with this quality report was not accepted.")
-    release, targets, asked = read_earlier_release(), assets.hosts[plan.target], rule_of(service, plan)
+    release, targets, asked = read_earlier_release(), assets.hosts[plan.target], rule_of(catalogue, plan)
     course = course_of(described.environments[plan.target], assets, plan.target, described.load.paths, directly=True)
     return RolloutPlan(
         service=service,
@@ -66,7 +67,7 @@ def freeze_rollback(
         **course.fields(),
         not_before=None,
         decide_by=datetime.now(UTC) + asked.deadline if asked else None,
-        back_out=prove_back_out(described, plan.target, targets),
+        back_out=prove_back_out(catalogue, plan.target, targets),
         policy_digest=in_force.digest,
         quality_digest=sha256_of(report),
         waivers=tuple(waivers),

@@ -45,9 +45,9 @@ def book_environment(service: str, rollout: RolloutPlan) -> dict[str, Any]:
     the environment, this release waits in the queue or is refused, as the policy says. The booking of a release that
     has died is released.
     """
-    policy, _, described = resources.catalogue_of(service)
-    await_window(described, policy, rollout.environment)
-    return hold(policy, rollout).model_dump(mode="json")
+    catalogue = resources.catalogue_of(service)
+    await_window(catalogue, rollout.environment)
+    return hold(catalogue.policy, rollout).model_dump(mode="json")
 
 
 def hold(policy: Policy, rollout: RolloutPlan) -> Booking:

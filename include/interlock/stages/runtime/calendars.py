@@ -20,7 +20,7 @@ from interlock.adapters.calendars.copies import copies_folder
 from interlock.adapters.catalogue.catalogue import calendars_of
 from interlock.domain.calendars.calendar import Answer, Calendars, may_change
 from interlock.domain.calendars.overrides import Override, in_force
-from interlock.domain.catalogue import Policy, Service
+from interlock.domain.catalogue import Policy, Service, ServiceCatalogue
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_REQUESTED
@@ -57,11 +57,11 @@ def calendars_now(policy: Policy) -> Calendars:
     return calendars_of(catalogue_folder(), policy, copy_of)
 
 
-def answer_now(policy: Policy, service: Service, environment: str) -> Answer:
-    """Say whether a service may change an environment now, what was overridden for it left out."""
-    now = datetime.now(UTC)
+def answer_now(catalogue: ServiceCatalogue, environment: str) -> Answer:
+    """Say whether a service may change an environment now. Overridden entries do not count."""
+    now, service = datetime.now(UTC), catalogue.service
     lifted = {one.place for one in overrides_at(service, environment, now)}
-    return may_change(calendars_now(policy), service, environment, now, overridden=lifted)
+    return may_change(calendars_now(catalogue.policy), service, environment, now, overridden=lifted)
 
 
 def overrides_at(service: Service, environment: str, at: datetime) -> tuple[Override, ...]:
@@ -74,50 +74,50 @@ def overrides_at(service: Service, environment: str, at: datetime) -> tuple[Over
 
 
 def foreseen(
-    policy: Policy, service: Service, environment: str, moments: Mapping[str, datetime]
+    catalogue: ServiceCatalogue, environment: str, moments: Mapping[str, datetime]
 ) -> list[tuple[str, Answer]]:
-    """Return what the calendars, as they are now, say of some moments; those that are over are left out.
+    """Return what the current calendars say about now and about each later moment.
 
-    What is overridden at a moment is left out, as it is for the release.
+    An entry that is overridden at a moment does not count then, as for the release.
 
-    :param moments: for people, and when: ``at its start``.
+    :param moments: each moment by its name for people, such as ``at its start``.
     """
-    known, now = calendars_now(policy), datetime.now(UTC)
+    known, now, service = calendars_now(catalogue.policy), datetime.now(UTC), catalogue.service
     coming = {"now": now} | {name: at for name, at in moments.items() if at > now}
     lifted = {name: {one.place for one in overrides_at(service, environment, at)} for name, at in coming.items()}
     return [(name, may_change(known, service, environment, at, overridden=lifted[name])) for name, at in coming.items()]
 
 
-def closed_now(policy: Policy, service: Service, environment: str, *, under_way: bool = False) -> tuple[str, ...]:
+def closed_now(catalogue: ServiceCatalogue, environment: str, *, under_way: bool = False) -> tuple[str, ...]:
     """Return, in words, what closes an environment to a service now; nothing if it is open.
 
-    :param under_way: a wave has begun; what lets it come to its end closes nothing.
+    :param under_way: a wave has begun, so an entry that lets it finish does not count.
     """
-    answer = answer_now(policy, service, environment)
+    answer = answer_now(catalogue, environment)
     finishes = under_way and answer.during_rollout == "finish"
     return () if answer.open or finishes else (str(answer),)
 
 
-def put_off(service: Service, policy: Policy, environment: str) -> None:
+def put_off(catalogue: ServiceCatalogue, environment: str) -> None:
     """Put the running task off, without a worker, if a rollout that is under way has to wait for its calendars.
 
-    It waits if what closes the environment says ``stop`` or ``finish``; by ``back_out``, it does not go on.
+    It waits if the entry that closes the environment says ``stop`` or ``finish``; by ``back_out``, it does not go on.
 
-    :raises AirflowRescheduleException: it is to look again: when the environment opens, or before.
+    :raises AirflowRescheduleException: the task looks again when the environment opens, or before.
     """
-    answer = answer_now(policy, service, environment)
+    answer = answer_now(catalogue, environment)
     if answer.during_rollout in ("stop", "finish") and answer.next is not None:
         _wait_for(answer, answer.next)
 
 
-def await_window(service: Service, policy: Policy, environment: str) -> None:
+def await_window(catalogue: ServiceCatalogue, environment: str) -> None:
     """Put the running task off, without a worker, while no change window is open.
 
-    A freeze, and a window that does not come within the horizon, are not waited for: they refuse the permit.
+    It does not wait for the end of a freeze, or for a window beyond the horizon: these refuse the permit.
 
-    :raises AirflowRescheduleException: it is to look again: when the window opens, or before.
+    :raises AirflowRescheduleException: the task looks again when the window opens, or before.
     """
-    answer = answer_now(policy, service, environment)
+    answer = answer_now(catalogue, environment)
     if answer.by is not None and answer.by.effect == "allow" and answer.next is not None:
         _wait_for(answer, answer.next)
 

@@ -16,7 +16,7 @@ from typing import Any
 from interlock.adapters.permits.issuer import Admission, PermitIssuer
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
-from interlock.domain.catalogue import Service
+from interlock.domain.catalogue import Service, ServiceCatalogue
 from interlock.domain.dag_names import RECONCILE
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger import interventions
@@ -46,19 +46,20 @@ from interlock.domain.permits.withdrawal import refuse_withdrawn
 from interlock.domain.records import Decision, Host, QualityReport, ReleasePlan, RolloutPlan, Waiver
 
 from . import bookings, calendars, resources
-from .catalogue import catalogue_digest
 from .evidence import chain_entries, plan_in, record, this_chain, this_task, this_try
 from .taskflow import this_run
 from .versions import overtaken, standing
 
 Envelope = dict[str, Any]
+Count = Callable[[ServiceCatalogue, RolloutPlan], Decision | None]
+"""Counts the votes on a plan, from Airflow's record of them."""
 GUARD_TIMEOUT_SECONDS = 8
 """Seconds that the guard may take to record what it refused; until then it looks as if it had been done."""
 
 
 @contextmanager
-def admission_to_inspect(service: str, environment: str, hosts: Sequence[Host]) -> Iterator[Admission]:
-    """Admit to hosts to ask what they run; a sandbox asks for no permit."""
+def admission_to_inspect(catalogue: ServiceCatalogue, environment: str, hosts: Sequence[Host]) -> Iterator[Admission]:
+    """Admit to hosts to ask what they run. A sandbox needs no permit."""
     with _office() as office:
 
         def ask() -> Envelope:
@@ -67,11 +68,11 @@ def admission_to_inspect(service: str, environment: str, hosts: Sequence[Host]) 
                 chain=this_chain(),
                 environment=environment,
                 hosts=_addresses(hosts),
-                catalogue=catalogue_digest(service),
+                catalogue=catalogue.digest,
             )
 
         if environment in permit.SANDBOXES:
-            yield Admission.sandbox(environment, production=_production(service, environment))
+            yield Admission.sandbox(environment, production=_production(catalogue.service, environment))
         else:
             yield Admission.by_permit(environment, office, ask, "inspect")
 
@@ -99,19 +100,16 @@ def admission_to_watch(environment: str, hosts: Sequence[Host], catalogue: str) 
 
 
 @contextmanager
-def admission_to_sandbox(service: str, environment: str) -> Iterator[Admission]:
+def admission_to_sandbox(service: Service, environment: str) -> Iterator[Admission]:
     """Admit to the hosts of a sandbox in order to bring them to what is to be tested."""
     with _office() as office:
         yield _sandbox(office, service, environment, "deploy")
 
 
 @contextmanager
-def admission_to_deploy(
-    service: str, plan: RolloutPlan, wave: int, count: Callable[[], Decision | None]
-) -> Iterator[Admission]:
+def admission_to_deploy(plan: RolloutPlan, wave: int, count: Count) -> Iterator[Admission]:
     """Admit to the hosts of a wave, if all that was approved holds now.
 
-    :param count: counts the votes on the plan from Airflow's record.
     :raises PolicyViolation: no permit can be given, and why.
     """
     with _office() as office:
@@ -119,31 +117,28 @@ def admission_to_deploy(
 
         def ask() -> Envelope:
             nonlocal under_way
-            refuse_unproven(service, plan, count(), under_way=under_way)
+            catalogue = _proven(plan, count, under_way=under_way)
             under_way = True
-            return _issue(office, service, "deploy", plan, plan.waves[wave - 1], wave)
+            return _issue(office, catalogue, "deploy", plan, plan.waves[wave - 1], wave)
 
         if plan.environment in permit.SANDBOXES:
-            refuse_unproven(service, plan, count())
-        yield _admission(plan, office, ask, "deploy", halt=partial(refuse_halted_release, service, plan.environment))
+            _proven(plan, count, under_way=False)
+        yield _admission(plan, office, ask, "deploy", halt=_halt(plan))
 
 
 @contextmanager
-def admission_to_restart(
-    service: str, plan: RolloutPlan, hosts: Sequence[Host], count: Callable[[], Decision | None]
-) -> Iterator[Admission]:
+def admission_to_restart(plan: RolloutPlan, hosts: Sequence[Host], count: Count) -> Iterator[Admission]:
     """Admit to hosts in order to restart what they run, if all that was approved holds now."""
     with _office() as office:
 
         def ask() -> Envelope:
-            refuse_unproven(service, plan, count(), under_way=True)
-            return _issue(office, service, "restart", plan, hosts, None)
+            return _issue(office, _proven(plan, count, under_way=True), "restart", plan, hosts, None)
 
-        yield _admission(plan, office, ask, "restart", halt=partial(refuse_halted_release, service, plan.environment))
+        yield _admission(plan, office, ask, "restart", halt=_halt(plan))
 
 
 @contextmanager
-def admission_to_traffic(service: str, plan: RolloutPlan, decision: Decision | None) -> Iterator[Admission]:
+def admission_to_traffic(plan: RolloutPlan, count: Count) -> Iterator[Admission]:
     """Get and use a permit to let the load balancer send the hosts of a plan another share of the traffic.
 
     :raises PolicyViolation: no permit can be given, and why.
@@ -151,8 +146,7 @@ def admission_to_traffic(service: str, plan: RolloutPlan, decision: Decision | N
     with _office() as office:
 
         def ask() -> Envelope:
-            refuse_unproven(service, plan, decision, under_way=True)
-            return _issue(office, service, "traffic", plan, plan.hosts, None)
+            return _issue(office, _proven(plan, count, under_way=True), "traffic", plan, plan.hosts, None)
 
         admission = _admission(plan, office, ask, "traffic")
         admission.begin()
@@ -160,8 +154,8 @@ def admission_to_traffic(service: str, plan: RolloutPlan, decision: Decision | N
 
 
 @contextmanager
-def admission_to_way_back(service: str, plan: RolloutPlan) -> Iterator[Admission]:
-    """Get and use a permit to give the traffic back to those that had it; what stops a release does not stop that.
+def admission_to_way_back(plan: RolloutPlan) -> Iterator[Admission]:
+    """Get and use a permit to restore the traffic. Emergency stops and freezes do not prevent that.
 
     :raises PolicyViolation: the release changed nothing, or has ended.
     """
@@ -169,7 +163,7 @@ def admission_to_way_back(service: str, plan: RolloutPlan) -> Iterator[Admission
 
         def ask() -> Envelope:
             _refuse_way_back(plan)
-            return _issue(office, service, "traffic", plan, plan.hosts, None, way_back=True)
+            return _issue(office, _catalogue(plan), "traffic", plan, plan.hosts, None, way_back=True)
 
         admission = _admission(plan, office, ask, "traffic", way_back=True)
         admission.begin()
@@ -193,7 +187,7 @@ def came_to_its_target(plan: RolloutPlan) -> bool:
 
 
 @contextmanager
-def admission_to_back_out(service: str, plan: RolloutPlan) -> Iterator[Admission]:
+def admission_to_back_out(plan: RolloutPlan) -> Iterator[Admission]:
     """Admit to the hosts of a frozen plan in order to take them back to what it says they had.
 
     A back-out is not stopped by what stops a release: it needs the plan that was frozen, a permit to deploy by it that
@@ -203,47 +197,64 @@ def admission_to_back_out(service: str, plan: RolloutPlan) -> Iterator[Admission
 
         def ask() -> Envelope:
             _refuse_way_back(plan)
-            return _issue(office, service, "back_out", plan, plan.hosts, None, way_back=True)
+            return _issue(office, _catalogue(plan), "back_out", plan, plan.hosts, None, way_back=True)
 
         yield _admission(plan, office, ask, "back_out", way_back=True)
 
 
 @contextmanager
 def admission_to_return(
-    service: str, plan: RolloutPlan, chain: str, hosts: Sequence[Host], refuse_now: Callable[[], None]
+    plan: RolloutPlan, chain: str, hosts: Sequence[Host], refuse_now: Callable[[ServiceCatalogue], None]
 ) -> Iterator[Admission]:
     """Admit to hosts that were down when a release came, in order to bring them to it; for no run of that release.
 
     :param chain: of the release; what is done stands in it.
     :param refuse_now: raises what speaks against it.
     """
-    policy, _, described = resources.catalogue_of(service)
     with _office(this_run()[1]) as office:
 
         def ask() -> Envelope:
-            refuse_now()
+            catalogue = _catalogue(plan)
+            refuse_now(catalogue)
             return office.issue(
                 purpose="return",
                 chain=chain,
                 environment=plan.environment,
                 hosts=_addresses(hosts),
-                catalogue=catalogue_digest(service),
-                service=service,
+                catalogue=catalogue.digest,
+                service=plan.service,
                 plan=plan.digest,
                 bundle=plan.bundle.sha256,
-                calendar=calendars.answer_now(policy, described, plan.environment),
+                calendar=calendars.answer_now(catalogue, plan.environment),
             )
 
-        yield _admission(plan, office, ask, "return", halt=partial(refuse_stopped, service, plan.environment))
+        yield _admission(plan, office, ask, "return", halt=partial(refuse_stopped, plan.service, plan.environment))
 
 
-def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False) -> None:
+def _catalogue(plan: RolloutPlan) -> ServiceCatalogue:
+    return resources.catalogue_of(plan.service)
+
+
+def _proven(plan: RolloutPlan, count: Count, *, under_way: bool) -> ServiceCatalogue:
+    """Return the catalogue as read for one permit, if nothing speaks against the permit."""
+    catalogue = _catalogue(plan)
+    refuse_unproven(catalogue, plan, count(catalogue, plan), under_way=under_way)
+    return catalogue
+
+
+def _halt(plan: RolloutPlan) -> Callable[[], None]:
+    return partial(refuse_halted_release, plan.service, plan.environment)
+
+
+def refuse_unproven(
+    catalogue: ServiceCatalogue, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False
+) -> None:
     """Raise a PolicyViolation with every reason against changing an environment by this plan now.
 
     :param decision: the votes on the plan, counted just now.
     :param under_way: the wave has begun.
     """
-    found = circumstances(service, plan, decision, under_way=under_way)
+    found = circumstances(catalogue, plan, decision, under_way=under_way)
     objections = permits_objections.objections(plan, found, datetime.now(UTC))
     if objections and not found.closed:
         with suppress(ReleaseError):  # what cannot be put on record is refused all the same
@@ -253,9 +264,8 @@ def refuse_unproven(service: str, plan: RolloutPlan, decision: Decision | None, 
 
 def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
     """Raise a PolicyViolation if an emergency stop, or what halts a wave that is under way, is in force now."""
-    policy, _, described = resources.catalogue_of(service)
-    closed = calendars.closed_now(policy, described, environment, under_way=True)
-    refuse_halted(stops_now(described), closed)
+    catalogue = resources.catalogue_of(service)
+    refuse_halted(stops_now(catalogue.service), calendars.closed_now(catalogue, environment, under_way=True))
 
 
 def refuse_halted_release(service: str, environment: str) -> None:
@@ -264,25 +274,25 @@ def refuse_halted_release(service: str, environment: str) -> None:
     refuse_stopped(service, environment)
 
 
-def refuse_emergency(service: str) -> None:
+def refuse_emergency(service: Service) -> None:
     """Raise a PolicyViolation if an emergency stop is in force now, or the running release was withdrawn.
 
-    For what goes on without changing anything.
+    For a task that changes nothing.
     """
     refuse_withdrawn(chain_entries())
-    refuse_halted(stops_now(resources.catalogue_of(service)[2]), ())
+    refuse_halted(stops_now(service), ())
 
 
-def refuse_stopped_release(plan: ReleasePlan) -> None:
+def refuse_stopped_release(service: Service, plan: ReleasePlan) -> None:
     """Raise a PolicyViolation if a release is stopped, before people are asked about it or told of it."""
     if not plan.rehearsal:
-        stops.refuse_stopped_release(stops_now(resources.catalogue_of(plan.service)[2]), plan.not_before)
+        stops.refuse_stopped_release(stops_now(service), plan.not_before)
 
 
-def stops_now(described: Service) -> tuple[EmergencyStop, ...]:
+def stops_now(service: Service) -> tuple[EmergencyStop, ...]:
     """Return the emergency stops that hold a service back now."""
     with resources.ledger() as ledger:
-        return tuple(stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, datetime.now(UTC)))
+        return tuple(stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), service, datetime.now(UTC)))
 
 
 def frozen_plan() -> RolloutPlan | None:
@@ -291,17 +301,19 @@ def frozen_plan() -> RolloutPlan | None:
 
 
 def circumstances(
-    service: str, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False
+    catalogue: ServiceCatalogue, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False
 ) -> Circumstances:
-    """Find out, from the primary records, what matters to whether a wave may begin; Withdrawn if it never may."""
-    now = datetime.now(UTC)
-    policy, _, described = resources.catalogue_of(service)
+    """Find out, from the primary records, what matters to whether a wave may begin.
+
+    :raises Withdrawn: the release was withdrawn, so no wave may begin.
+    """
+    now, service = datetime.now(UTC), catalogue.service
     with resources.ledger() as ledger:
         broken = ledger.check(this_chain(), [resources.signer().public_key])
         entries = () if broken else ledger.entries(this_chain())
         refuse_withdrawn(entries)
         unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
-        in_force = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), described, now)
+        in_force = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), service, now)
         about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), this_chain())
         of_version = standing(ledger, plan, this_chain(), entries)
     frozen = plan_in(entries)
@@ -309,22 +321,22 @@ def circumstances(
     return Circumstances(
         frozen=frozen.digest if frozen else None,
         decision=decision,
-        catalogue=catalogue_digest(service),
+        catalogue=catalogue.digest,
         bundle=resources.store().digest_of(plan.bundle),
         quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
         waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
         closed=any(entry.kind == RELEASE_CLOSED for entry in entries),
         unsigned=unsigned.sentence if unsigned else "",
         stops=tuple(map(str, in_force)),
-        freezes=calendars.closed_now(policy, described, plan.environment, under_way=under_way),
-        connections=_connections_changed(described, plan),
-        interventions=(*_done_by_hand(described, entries), *_done_to_train(plan)),
+        freezes=calendars.closed_now(catalogue, plan.environment, under_way=under_way),
+        connections=_connections_changed(service, plan),
+        interventions=(*_done_by_hand(service, entries), *_done_to_train(plan)),
         findings=(
             *_of_the_api(),
             *([broken.sentence] if broken else ()),
             *(str(entry.payload.get("what")) for entry in (*entries, *about) if entry.kind == FINDING),
         ),
-        booked=bookings.taken(service, plan.environment, this_chain()),
+        booked=bookings.taken(plan.service, plan.environment, this_chain()),
         **of_version,
     )
 
@@ -385,7 +397,7 @@ def _not_refused(
 
 def _issue(
     office: PermitIssuer,
-    service: str,
+    catalogue: ServiceCatalogue,
     purpose: Purpose,
     plan: RolloutPlan,
     hosts: Sequence[Host],
@@ -393,20 +405,19 @@ def _issue(
     *,
     way_back: bool = False,
 ) -> Envelope:
-    policy, _, described = resources.catalogue_of(service)
-    bookings.make_way(service, plan.environment)
+    bookings.make_way(plan.service, plan.environment)
     return office.issue(
         purpose=purpose,
         chain=this_chain(),
         environment=plan.environment,
         hosts=_addresses(hosts),
-        catalogue=catalogue_digest(service),
-        service=service,
+        catalogue=catalogue.digest,
+        service=plan.service,
         way_back=way_back,
         wave=wave,
         plan=plan.digest,
         bundle=plan.bundle.sha256,
-        calendar=calendars.answer_now(policy, described, plan.environment) if purpose != "back_out" else None,
+        calendar=calendars.answer_now(catalogue, plan.environment) if purpose != "back_out" else None,
     )
 
 
@@ -424,18 +435,18 @@ def _admission(
     way_back: bool = False,
 ) -> Admission:
     if plan.environment in permit.SANDBOXES:
-        return _sandbox(office, plan.service, plan.environment, purpose, way_back=way_back)
+        return _sandbox(office, _catalogue(plan).service, plan.environment, purpose, way_back=way_back)
     return Admission.by_permit(plan.environment, office, ask, purpose, halt=halt)
 
 
 def _sandbox(
-    office: PermitIssuer, service: str, environment: str, purpose: Purpose, *, way_back: bool = False
+    office: PermitIssuer, service: Service, environment: str, purpose: Purpose, *, way_back: bool = False
 ) -> Admission:
-    """Admit to a sandbox, which asks for no permit; but who entered it last is the one who changes it, there too."""
+    """Admit to a sandbox without a permit. As in production, only the task that entered last may change it."""
     enter = partial(
         office.enter,
         environment=environment,
-        service=service,
+        service=service.name,
         chain=this_chain(),
         purpose=purpose,
         way_back=way_back,
@@ -444,8 +455,8 @@ def _sandbox(
     return Admission.sandbox(environment, office, enter, production=_production(service, environment))
 
 
-def _production(service: str, environment: str) -> Production:
-    return resources.production(resources.catalogue_of(service)[2].environments[environment], service, environment)
+def _production(service: Service, environment: str) -> Production:
+    return resources.production(service.environments[environment], service.name, environment)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from interlock.adapters.catalogue.catalogue import load_service
 from interlock.adapters.signing import witness
 from interlock.adapters.signing.signing import Signer, open_signer
 from interlock.adapters.source import git
-from interlock.domain.catalogue import BoardBook, Environment, Policy, Service
+from interlock.domain.catalogue import Environment, Policy, Service, ServiceCatalogue
 from interlock.domain.change.policy import build_rules_of
 from interlock.domain.dag_names import Home, home_of
 from interlock.domain.errors import ReleaseError
@@ -56,10 +56,9 @@ def home() -> Home:
     return home_of(os.environ.get("INTERLOCK_DAGS"))
 
 
-def catalogue_of(service: str) -> tuple[Policy, BoardBook, Service]:
+def catalogue_of(service: str) -> ServiceCatalogue:
     """Read what the catalogue says now about one service."""
-    catalogue = load_service(catalogue_folder(), service)
-    return catalogue.policy, catalogue.board, catalogue.services[service]
+    return load_service(catalogue_folder(), service).of(service)
 
 
 def connections_of(service: Service) -> frozenset[str]:

@@ -128,14 +128,14 @@ def _used_by_others(ledger: Ledger, plan: RolloutPlan, own: str, since: datetime
             yield from ledger.entries(chain, kind=PERMIT_USED)
 
 
-def as_it_was(described: Service, rollout: RolloutPlan) -> Service:
-    """Return a service as a rollback asks for it: with the smoke requests and paths that the release answered then."""
+def as_it_was(service: Service, rollout: RolloutPlan) -> Service:
+    """Return a service for the checks after a rollback: with the smoke requests and paths of the earlier release."""
     if rollout.rolls_back is None:
-        return described
+        return service
     release = deployed_release(rollout.rolls_back.chain)
     if release is None:
         raise PolicyViolation(
             f"The record of {rollout.rolls_back.chain} is not intact, so a rollback to it is refused."
         )
-    expected = {(check.path, smoke.expectation(check)): check for check in described.smoke}
-    return rollback.limit_checks(described, release, expected)
+    expected = {(check.path, smoke.expectation(check)): check for check in service.smoke}
+    return rollback.limit_checks(service, release, expected)

@@ -14,7 +14,7 @@ from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import VerificationFailed
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import IDLE_SMOKED, TRAFFIC_SWITCHED
-from interlock.domain.records import RolloutPlan, SmokeReport, SmokeResult
+from interlock.domain.records import RolloutPlan, SmokeReport, SmokeResult, Switch
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime import history, permits, resources
 from interlock.stages.runtime.calendars import put_off, wait
@@ -51,9 +51,9 @@ def wait_until_kept(service: str, rollout: RolloutPlan, now: datetime) -> None:
 @stage_task(task_display_name="Verify the idle fleet", evidence=IDLE_SMOKED)
 def verify_idle(service: str, rollout: RolloutPlan) -> SmokeReport:
     """Check version and smoke requests on every host of the fleet without traffic, before the switch."""
-    described = as_it_was(resources.catalogue_of(service)[2], rollout)
     if rollout.switch is None:
         return SmokeReport(results=())
+    described = as_it_was(resources.catalogue_of(service).service, rollout)
     hosts = rolling.hosts_to_verify(rollout)
     results: tuple[SmokeResult, ...] = asyncio.run(smoke.smoke(hosts, described.smoke, described.health.port))
     versions = rolling.answered_versions(hosts, described.health)
@@ -83,22 +83,21 @@ def switch_traffic(service: str, rollout: RolloutPlan) -> TrafficReport:
     switch = rollout.switch
     if switch is None:
         return TrafficReport(weights={}, changed=False)
-    policy, _, described = resources.catalogue_of(service)
-    _refuse_other_way(described, rollout)
-    put_off(service=described, policy=policy, environment=rollout.environment)
-    decision = count(service, rollout, expired=True)
-    with permits.admission_to_traffic(service, rollout, decision) as admission:
+    catalogue = resources.catalogue_of(service)
+    _refuse_other_groups(catalogue.service, rollout, switch)
+    put_off(catalogue, rollout.environment)
+    with permits.admission_to_traffic(rollout, count) as admission:
         weights = {switch.idle: traffic.ALL}
         told = TrafficReport(weights=weights, changed=True, entered=admission.entered)
         record(TRAFFIC_SWITCHED, told)  # before: a try that dies is put right, too
         now = {"service": service, "environment": rollout.environment, "from": switch.live, "to": switch.idle}
         history.append(TRAFFIC_SWITCHED, now, key=f"{TRAFFIC_SWITCHED}/{'/'.join(this_run())}", actor=this_task())
-        return traffic.share(rollout, described, weights, admission)
+        return traffic.share(rollout, catalogue.service, weights, admission)
 
 
-def _refuse_other_way(described: Service, rollout: RolloutPlan) -> None:
-    found = fleets.find_switch(described.environments[rollout.environment])
-    if rollout.switch is not None and {found.live, found.idle} != {rollout.switch.live, rollout.switch.idle}:
+def _refuse_other_groups(service: Service, rollout: RolloutPlan, switch: Switch) -> None:
+    found = fleets.find_switch(service.environments[rollout.environment])
+    if {found.live, found.idle} != {switch.live, switch.idle}:
         raise VerificationFailed(
             "The load balancer forwards to other target groups than the plan names.",
             rule="traffic is switched only between the target groups that the board approved",

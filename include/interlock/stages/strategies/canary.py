@@ -71,15 +71,12 @@ def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
     """
     if rollout.canary is None:
         return RestartReport(results=())
-    policy, _, described = resources.catalogue_of(service)
-    put_off(service=described, policy=policy, environment=rollout.environment)
-    canary = rollout.canary
-    with permits.admission_to_restart(
-        service, rollout, canary.baseline, lambda: count(service, rollout, expired=True)
-    ) as admission:
+    catalogue, canary = resources.catalogue_of(service), rollout.canary
+    put_off(catalogue, rollout.environment)
+    with permits.admission_to_restart(rollout, canary.baseline, count) as admission:
         results = rolling.restart(
             rollout,
-            described,
+            catalogue.service,
             canary.baseline,
             target_group=canary.baseline_group or rollout.target_group,
             admission=admission,
@@ -105,33 +102,32 @@ def watch_canary(service: str, rollout: RolloutPlan) -> CanaryWatch:
     canary = rollout.canary
     if canary is None:
         return CanaryWatch(rounds=0, requests=0, since=None, until=None)
-    policy, _, described = resources.catalogue_of(service)
-    permits.refuse_emergency(service)
+    catalogue = resources.catalogue_of(service)
+    permits.refuse_emergency(catalogue.service)
     done = _rounds()
     if not done:
-        put_off(service=described, policy=policy, environment=rollout.environment)
-    _share(service, described, rollout, canary)
+        put_off(catalogue, rollout.environment)
+    _share(catalogue.service, rollout, canary)
     while not _is_enough(done, canary):
-        done = (*done, _measure(described, rollout, canary, len(done) + 1))
+        done = (*done, _measure(catalogue.service, rollout, canary, len(done) + 1))
         if not _is_enough(done, canary):
             _pause(done, canary)
-            permits.refuse_emergency(service)
+            permits.refuse_emergency(catalogue.service)
     return CanaryWatch(
         rounds=len(done), requests=sum(one.requests for one in done), since=done[0].at, until=done[-1].at
     )
 
 
-def _share(service: str, described: Service, rollout: RolloutPlan, canary: CanaryPlan) -> None:
-    """Give both their share of the traffic, once; needs a permit."""
+def _share(service: Service, rollout: RolloutPlan, canary: CanaryPlan) -> None:
+    """Give canary and baseline their shares of the traffic, once. Needs a permit."""
     if not canary.percent or any(entry.kind == TRAFFIC_SHARED for entry in chain_entries()):
         return
-    decision = count(service, rollout, expired=True)
-    with permits.admission_to_traffic(service, rollout, decision) as admission:
+    with permits.admission_to_traffic(rollout, count) as admission:
         home, own, other = traffic.groups_of(rollout)
         weights = {home: traffic.ALL - 2 * canary.percent, own: canary.percent, other: canary.percent}
         told = TrafficReport(weights=weights, changed=True, entered=admission.entered)
         record(TRAFFIC_SHARED, told)  # before: a try that dies is put right, too
-        traffic.share(rollout, described, weights, admission)
+        traffic.share(rollout, service, weights, admission)
 
 
 def _rounds() -> tuple[CanaryMeasured, ...]:
@@ -159,12 +155,12 @@ def _is_enough(done: Sequence[CanaryMeasured], canary: CanaryPlan) -> bool:
     return baked and sum(one.requests for one in done) >= canary.requests
 
 
-def _measure(described: Service, rollout: RolloutPlan, canary: CanaryPlan, number: int) -> CanaryMeasured:
+def _measure(service: Service, rollout: RolloutPlan, canary: CanaryPlan, number: int) -> CanaryMeasured:
     """Send one round of requests to each host of canary and baseline, in turn, and record what came back."""
     at, hosts = datetime.now(UTC), (*rollout.waves[0], *canary.baseline)
-    paths, port = described.load.paths, described.health.port
+    paths, port = service.load.paths, service.health.port
     requests = max(len(paths), MIN_REQUESTS, -(-canary.requests // ROUNDS))
-    load = described.load.model_copy(update={"requests": requests})
+    load = service.load.model_copy(update={"requests": requests})
     report = asyncio.run(hosts_load.run_load(hosts, load, port))
     told: Mapping[str, Mapping[str, float]] = {}
     if canary.metrics_path:
@@ -235,20 +231,18 @@ def end_canary(service: str) -> None:
         raise AirflowSkipException("No wave started, so the traffic is unchanged.")
     if rollout.canary is None:
         return
-    _, _, described = resources.catalogue_of(service)
-    traffic.restore(rollout, described)
+    traffic.restore(rollout, resources.catalogue_of(service).service)
 
 
 def _serve_with_all_others(service: str, rollout: RolloutPlan) -> None:
-    """Let the hosts of a canary that is followed, and of its baseline, serve where they did before; needs a permit."""
+    """Return the hosts of canary and baseline to the target group of the environment. Needs a permit."""
     if rollout.canary is not None and rolling.canary_groups(rollout):
-        with permits.admission_to_traffic(service, rollout, count(service, rollout, expired=True)) as admission:
-            _bring_home(resources.catalogue_of(service)[2], rollout, rollout.canary, admission)
+        with permits.admission_to_traffic(rollout, count) as admission:
+            _bring_home(resources.catalogue_of(service).service, rollout, rollout.canary, admission)
 
 
-def _bring_home(described: Service, rollout: RolloutPlan, canary: CanaryPlan, admission: Admission) -> None:
-    """Let the hosts of both serve with all others again."""
-    environment = described.environments[rollout.environment]
+def _bring_home(service: Service, rollout: RolloutPlan, canary: CanaryPlan, admission: Admission) -> None:
+    environment = service.environments[rollout.environment]
     groups = rolling.canary_groups(rollout)
     home = resources.balancer(environment, rollout.target_group, groups, may=admission.refuse_lost)
     if home is None:
@@ -266,28 +260,21 @@ def prepare_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> 
     """Prepare the question to the release manager about a marginal canary."""
     if report.verdict != "marginal":
         return []
-    policy, book, described = resources.catalogue_of(service)
-    if rollout.requested_by not in book.names:
+    catalogue = resources.catalogue_of(service)
+    if rollout.requested_by not in catalogue.board.names:
         return []
-    page = quality_page(*this_run())
+    title, page = catalogue.service.title, quality_page(*this_run())
     rows = "\n".join(f"| {escape(one.name)} | {one.classification} | {escape(one.reason)} |" for one in report.metrics)
-    body = in_force_now(policy, described, rollout.environment) + (
-        f"The canary of **{escape(described.title)} {escape(rollout.version)}** is marginal: it scored "
+    body = in_force_now(catalogue, rollout.environment) + (
+        f"The canary of **{escape(title)} {escape(rollout.version)}** is marginal: it scored "
         f"{report.score:g} of 100 points. The release continues automatically from {report.pass_from:g} points, and is "
         f"backed out below {report.marginal_from:g}. Continue with the other waves?\n\n"
         f"| metric | result | reason |\n| --- | --- | --- |\n{rows}\n\n"
         f"[Canary report with a plot of each metric]({page}). Plan {code(rollout.digest[:12])}. "
         "If you do not answer in time, the release is backed out."
     )
-    asked = [book.person(rollout.requested_by)]
-    return [
-        question(
-            f"Marginal canary: continue the rollout of {described.title} {rollout.version}?",
-            body,
-            sha256_of(report),
-            asked,
-        )
-    ]
+    subject = f"Marginal canary: continue the rollout of {title} {rollout.version}?"
+    return [question(subject, body, sha256_of(report), [catalogue.board.person(rollout.requested_by)])]
 
 
 @stage_task(task_display_name="Decide on the canary", evidence=CANARY_DECIDED, seal=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from interlock.adapters.hosts import health as hosts_health
 from interlock.adapters.permits.issuer import Admission
-from interlock.domain.catalogue import Health, Service
+from interlock.domain.catalogue import Health, Service, ServiceCatalogue
 from interlock.domain.errors import DeployError, HostUnreachable
 from interlock.domain.ledger.kinds import WAVE_DEPLOYED
 from interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease, WaveReport
@@ -24,12 +24,12 @@ from interlock.stages.runtime.taskflow import this_run
 log = logging.getLogger(__name__)
 
 
-def what_runs(service: Service, environment: str, targets: Sequence[Host]) -> tuple[RunningRelease, ...]:
+def what_runs(catalogue: ServiceCatalogue, environment: str, targets: Sequence[Host]) -> tuple[RunningRelease, ...]:
     """Ask hosts what they run."""
     from interlock.adapters.hosts import fleet as ssh_hosts
 
-    described = service.environments[environment]
-    with permits.admission_to_inspect(service.name, environment, targets) as admission:
+    described = catalogue.service.environments[environment]
+    with permits.admission_to_inspect(catalogue, environment, targets) as admission:
         return asyncio.run(
             ssh_hosts.read_running(
                 targets, described.deploy_root, login=resources.login(described), admission=admission
@@ -38,13 +38,13 @@ def what_runs(service: Service, environment: str, targets: Sequence[Host]) -> tu
 
 
 def hosts_lacking(
-    service: Service, environment: str, targets: Sequence[Host], releases: Mapping[str, str | None]
+    catalogue: ServiceCatalogue, environment: str, targets: Sequence[Host], releases: Mapping[str, str | None]
 ) -> list[str]:
-    """Return the addresses of the hosts that do not have the release named for them, whole."""
+    """Return the addresses of the hosts that do not have all files of the release named for them."""
     from interlock.adapters.hosts import fleet as ssh_hosts
 
-    described = service.environments[environment]
-    with permits.admission_to_inspect(service.name, environment, targets) as admission:
+    described = catalogue.service.environments[environment]
+    with permits.admission_to_inspect(catalogue, environment, targets) as admission:
         there = asyncio.run(
             ssh_hosts.has_releases(
                 targets, described.deploy_root, releases, login=resources.login(described), admission=admission
@@ -107,7 +107,7 @@ def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tu
     from interlock.adapters.hosts import fleet as ssh_hosts
 
     described = service.environments[plan.environment]
-    with permits.admission_to_back_out(service.name, plan) as admission:
+    with permits.admission_to_back_out(plan) as admission:
         results = asyncio.run(
             ssh_hosts.back_out_hosts(
                 targets,

@@ -56,5 +56,5 @@ def restore(plan: RolloutPlan, service: Service) -> None:
     """Give back all traffic to those that had it before the release, if the release moved it; needs a permit."""
     moved: list[Any] = [entry for entry in chain_entries() if entry.kind in (TRAFFIC_SHARED, TRAFFIC_SWITCHED)]
     if moved and groups_of(plan):
-        with permits.admission_to_way_back(service.name, plan) as admission:
+        with permits.admission_to_way_back(plan) as admission:
             record(TRAFFIC_RESTORED, share(plan, service, as_before(plan), admission), seal=True)

@@ -48,27 +48,25 @@ def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
 
 def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     """Bring one wave's hosts to the release and record what happened on each."""
-    policy, _, described = resources.catalogue_of(service)
+    catalogue = resources.catalogue_of(service)
     done = {entry.kind for entry in chain_entries()}
-    bookings.hold(policy, rollout)
+    bookings.hold(catalogue.policy, rollout)
     if number > 1 or WAVE_DEPLOYED in done:
-        put_off(service=described, policy=policy, environment=rollout.environment)
+        put_off(catalogue, rollout.environment)
     if number == 1:
         wait_until_kept(service, rollout, datetime.now(UTC))
     wave, canary = rollout.waves[number - 1], rollout.canary if number == 1 else None
-    with permits.admission_to_deploy(
-        service, rollout, number, lambda: count(service, rollout, expired=True)
-    ) as admission:
+    with permits.admission_to_deploy(rollout, number, count) as admission:
         try:
             admission.begin()
         except PolicyViolation:
-            put_off(service=described, policy=policy, environment=rollout.environment)
+            put_off(catalogue, rollout.environment)
             raise
         if number == 1:
-            traffic.attach(rollout, described, admission)
+            traffic.attach(rollout, catalogue.service, admission)
         results = deploy(
             wave,
-            described,
+            catalogue.service,
             rollout.environment,
             rollout,
             target_group=(canary.canary_group if canary else None) or rollout.target_group,
@@ -79,7 +77,7 @@ def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
     report = WaveReport(number=number, of=len(rollout.waves), release=rollout.release, results=results)
     record(WAVE_DEPLOYED, {**report.to_xcom(), "digest": rollout.bundle.sha256, **under(admission)})
     if _was_held_back(results):
-        put_off(service=described, policy=policy, environment=rollout.environment)
+        put_off(catalogue, rollout.environment)
     keep_result(report)
     return report
 
@@ -119,15 +117,16 @@ def answers_to(rollout: RolloutPlan, waves: Sequence[WaveReport], report: WaveRe
 def prepare_guidance(service: str, number: int, rollout: RolloutPlan, report: WaveReport) -> list[dict[str, Any]]:
     """Prepare the question to the release manager about failed hosts of the wave, if there are any."""
     unwell, guidance = _unwell(report), rollout.guidance
-    policy, book, described = resources.catalogue_of(service)
-    if not unwell or guidance is None or rollout.requested_by not in book.names:
+    catalogue = resources.catalogue_of(service)
+    if not unwell or guidance is None or rollout.requested_by not in catalogue.board.names:
         return []
     options = answers_to(rollout, recorded_waves(), report)
     budget = rollout.strategy.max_failed if rollout.strategy else 0
     rows = "\n".join(f"| {escape(one.host)} | {one.outcome} | {escape(one.error)} |" for one in unwell)
     silent = EXCLUDE if guidance.unanswered == "exclude" and EXCLUDE in options else BACK_OUT
-    body = in_force_now(policy, described, rollout.environment) + (
-        f"In wave {number} of {len(rollout.waves)} of **{escape(described.title)} {escape(rollout.version)}**, "
+    title = catalogue.service.title
+    body = in_force_now(catalogue, rollout.environment) + (
+        f"In wave {number} of {len(rollout.waves)} of **{escape(title)} {escape(rollout.version)}**, "
         f"{len(unwell)} of {len(report.results)} hosts did not get the release. Unless the table says otherwise, each "
         f"of them still runs its previous release.\n\n| host | outcome | reason |\n| --- | --- | --- |\n{rows}\n\n"
         f"- *{RETRY}*: one retry, with a new permit.\n"
@@ -139,8 +138,8 @@ def prepare_guidance(service: str, number: int, rollout: RolloutPlan, report: Wa
         + f"- *{BACK_OUT}*: every host returns to its previous release.\n\n"
         f"If you do not answer in time: *{silent}*."
     )
-    asked = [book.person(rollout.requested_by)]
-    subject = f"{len(unwell)} hosts failed: {described.title} {rollout.version}, wave {number}"
+    asked = [catalogue.board.person(rollout.requested_by)]
+    subject = f"{len(unwell)} hosts failed: {title} {rollout.version}, wave {number}"
     questions = [question(subject, body, sha256_of(report), asked, options=options)]
     record_worded(ask_wave(number), questions)
     return questions

@@ -71,11 +71,11 @@ def depart(name: str, manifest: Manifest) -> Manifest:
     decision = count(manifest, rule_now(manifest), expired=True)
     if decision is None or not decision.approved:
         raise GateRejected(decision.reason if decision else "The board has not decided.")
-    ready = [catalogue.services[one.service] for one in manifest.passengers if one.service in catalogue.services]
-    answers = [calendars.answer_now(catalogue.policy, service, train.environment) for service in ready]
+    ready = [catalogue.of(one.service) for one in manifest.passengers if one.service in catalogue.services]
+    answers = [calendars.answer_now(one, train.environment) for one in ready]
     if answers and not any(answer.open for answer in answers):
         _wait_or_refuse(train, manifest, answers)
-    stopped = [_stops(service) for service in ready]
+    stopped = [_stops(one.service) for one in ready]
     if stopped and all(stopped):
         raise _held_back(train, f"an emergency stop is in force: {stopped[0]}")
     return manifest
@@ -181,9 +181,10 @@ class SendPassenger(BaseOperator):
         if why := unusable(catalogue, self.service):
             raise without_file(self.service, why)
         refuse_replaced(one)
-        if stop := _stops(catalogue.services[self.service]):
+        passenger = catalogue.of(self.service)
+        if stop := _stops(passenger.service):
             raise _held_back(train, f"an emergency stop is in force: {stop}")
-        answer = calendars.answer_now(catalogue.policy, catalogue.services[self.service], train.environment)
+        answer = calendars.answer_now(passenger, train.environment)
         if not answer.open:
             _wait_or_refuse(train, manifest, [answer])
         dag_id = dag_of_release(self.service)
