@@ -117,16 +117,9 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         artifact = build_stage(service, plan)
         deployment, report, waivers = quality_stage(service, policy, in_force, plan, assets, artifact)
         accepted = acceptance_stage(service, policy, in_force, plan, artifact, deployment, report, waivers)
+        deadline = longest_deadline(policy, board, service)
         rollout, decision, ballots = rollout_stage(
-            service,
-            longest_deadline(policy, board, service),
-            in_force,
-            plan,
-            assets,
-            artifact,
-            report,
-            waivers,
-            accepted,
+            service, deadline, in_force, plan, assets, artifact, report, waivers, accepted
         )
         told = communication_stage(service, policy, plan, decision)
         started, baseline, waves = implementation_stage(service, rollout)

@@ -17,12 +17,12 @@ from interlock.domain.dag_names import ROLLBACKS, dag_of_rollback
 from interlock.locations import catalogue_folder
 from interlock.stages.release.closure import closure_stage
 from interlock.stages.release.implementation import implementation_stage
+from interlock.stages.release.rollout import rollout_stage
 from interlock.stages.release.verification import verification_stage
 from interlock.stages.rollback.communication import communication_stage
 from interlock.stages.rollback.earlier_release import acceptance_stage, build_stage, design_stage, quality_stage
 from interlock.stages.rollback.planning import planning_stage
 from interlock.stages.rollback.policy import policy_stage, rollback_params
-from interlock.stages.rollback.rollout import rollout_stage
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """

@@ -49,7 +49,6 @@ from interlock.stages.release.acceptance import acceptance_digest
 from interlock.stages.rollback import earlier_release
 from interlock.stages.rollback import planning as rollback_planning
 from interlock.stages.rollback import policy as rollback_policy
-from interlock.stages.rollback import rollout as rollback_rollout
 from interlock.stages.runtime import bookings, permits, requests, resources, versions
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
@@ -197,7 +196,7 @@ class Office:
         waivers = self.task(earlier_release.take_waivers, report)
         accepted = self.task(earlier_release.take_acceptance, artifact, report)
         facts = ("bike-shop", in_force, plan, assets.to_xcom(), artifact, report, waivers, accepted)
-        return RolloutPlan.from_xcom(self.task(rollback_rollout.freeze_rollback, *facts))
+        return RolloutPlan.from_xcom(self.task(rollout.freeze_plan, *facts))
 
     def said(self, plan: RolloutPlan) -> str:
         """Say what speaks against a permit for the plan now."""
@@ -226,7 +225,7 @@ def office(server: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (resources, "store", lambda: store),
         (resources, "aws", lambda *_: None),
         (ec2, "find_hosts", lambda *_: HOSTS),
-        (rollback_rollout, "prove_back_out", lambda *_: back),  # what hosts say of themselves is the fleet's tests
+        (rollout, "prove_back_out", lambda *_: back),  # what hosts say of themselves is the fleet's tests
         (permits, "_done_by_hand", lambda *_: ()),
         (resources, "connections_of", lambda _: frozenset((resources.LEDGER, CONNECTION))),
         (resources, "_is_there", lambda name: name == CONNECTION),

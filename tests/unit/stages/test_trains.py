@@ -965,7 +965,7 @@ def test_a_train_whose_change_type_has_no_one_decision_gives_no_ticket(office: O
     assert not manifest.one_decision
     policy = resources.catalogue_of("bike-shop").policy
     request = parse_request(passenger_form(manifest, one, CHAIN), policy=policy)
-    assert passengers.ticket("bike-shop", request) is None
+    assert passengers.ticket(request.train) is None
     assert passengers.had_a_hand(CHAIN) == ("rita",)
     assert office.run(board.prepare_ballots, "shops", manifest.to_xcom()) == []
 

@@ -289,6 +289,11 @@ class StandardChange(Model):
     )
     until: Day | None = Field(None, description="The last day (UTC); default: no end")
 
+    @property
+    def sentence(self) -> str:
+        """The template and its authorisation, for the record."""
+        return f"{self.name}: {self.title} (authorised by {self.authorised_by})"
+
 
 def _each_kind_once(value: tuple[ChangeType, ...]) -> tuple[ChangeType, ...]:
     each_once(tuple(kind.value for kind in value))

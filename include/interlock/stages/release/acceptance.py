@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import XComArg, chain, task_group
+from airflow.sdk import XComArg, chain
 
 from interlock.adapters.templates import render
 from interlock.domain.board import decision as boards
@@ -28,7 +28,7 @@ from interlock.stages.approvals.decisions import settled
 from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import ask, persons, question, votes_on
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.taskflow import stage_task, this_run
+from interlock.stages.runtime.taskflow import stage_group, stage_task, this_run
 
 
 def acceptance_digest(artifact: Artifact, report: QualityReport) -> str:
@@ -103,11 +103,7 @@ def decide_acceptance(
     )
 
 
-@task_group(
-    group_id="acceptance",
-    group_display_name="6 Release accepted",
-    tooltip="Release accepted: the functional approver validates the release on the test environment",
-)
+@stage_group("acceptance", "the functional approver validates the release on the test environment")
 def acceptance_stage(
     service: Service,
     policy: Policy,

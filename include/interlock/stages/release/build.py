@@ -7,7 +7,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from airflow.sdk import XComArg, task_group
+from airflow.sdk import XComArg
 
 from interlock.adapters.artifacts import bom, bundle
 from interlock.adapters.artifacts.store import ArtifactStore
@@ -23,7 +23,7 @@ from interlock.domain.ledger.kinds import ARTIFACT_BUILT
 from interlock.domain.quality.rows import UNIT, rows_as_json
 from interlock.domain.records import Artifact, Blob, ReleasePlan
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.taskflow import on_build_workers, stage_task, this_run
+from interlock.stages.runtime.taskflow import on_build_workers, stage_group, stage_task, this_run
 
 log = logging.getLogger(__name__)
 
@@ -144,11 +144,7 @@ def _file_name(blob: Blob) -> str:
     return Path(blob.uri).name
 
 
-@task_group(
-    group_id="build",
-    group_display_name="4 Build and configure",
-    tooltip="Build and configure: build one immutable bundle with its provenance",
-)
+@stage_group("build", "build one immutable bundle with its provenance")
 def build_stage(service: Service, plan: XComArg) -> XComArg:
     """Build the bundle."""
     return build_artifact(service.name, plan)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import TriggerRule, XComArg, chain, get_current_context, task_group
+from airflow.sdk import TriggerRule, XComArg, chain, get_current_context
 
 from interlock.adapters.airflow.rest_api import TaskState
 from interlock.adapters.evidence.sources import Sources, pack_release
@@ -47,7 +47,7 @@ from interlock.stages.runtime import bookings, resources
 from interlock.stages.runtime.evidence import all_in, chain_entries, last_in, plan_in, record, this_task
 from interlock.stages.runtime.history import remember
 from interlock.stages.runtime.permits import came_to_its_target
-from interlock.stages.runtime.taskflow import REASON, WITHDRAWN, keep_result, stage_task, this_run
+from interlock.stages.runtime.taskflow import REASON, WITHDRAWN, keep_result, stage_group, stage_task, this_run
 from interlock.stages.strategies.rolling import answered_versions
 
 from .outcome_mails import send_outcome
@@ -184,11 +184,7 @@ def _running(service: str, rollout: RolloutPlan | None) -> dict[str, str | None]
     return answered_versions(rollout.hosts, described.health)
 
 
-@task_group(
-    group_id="closure",
-    group_display_name="Closure",
-    tooltip="Closure: always records the outcome; a failed release stays failed",
-)
+@stage_group("closure", "always records the outcome; a failed release stays failed")
 def closure_stage(service: Service) -> XComArg:
     """Record the outcome, tell people, pack the evidence and close the release; return the first task."""
     recorded: XComArg = record_outcome(service.name)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from airflow.sdk import XComArg, chain, get_current_context, task_group
+from airflow.sdk import XComArg, chain, get_current_context
 
 from interlock.adapters import mail
 from interlock.adapters.templates import render
@@ -24,7 +24,7 @@ from interlock.stages.approvals.people import ask, persons, question, votes_on
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.permits import refuse_stopped_release
-from interlock.stages.runtime.taskflow import stage_task, this_run
+from interlock.stages.runtime.taskflow import stage_group, stage_task, this_run
 
 
 @stage_task(task_display_name="Write the release notes", evidence=NOTES_WRITTEN)
@@ -139,11 +139,7 @@ def record_communication(service: str, plan: ReleasePlan, announced: Communicati
     return announced.model_copy(update={"acknowledged": acknowledged})
 
 
-@task_group(
-    group_id="communication",
-    group_display_name="8 Communicate and train",
-    tooltip="Communicate and train: release notes, announcements, acknowledged training",
-)
+@stage_group("communication", "release notes, announcements, acknowledged training")
 def communication_stage(service: Service, policy: Policy, plan: XComArg, decision: XComArg) -> XComArg:
     """Write the notes, announce, train, and record it."""
     notes = write_notes(service.name, plan, decision)

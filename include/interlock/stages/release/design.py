@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from airflow.sdk import XComArg, task_group
+from airflow.sdk import XComArg
 
 from interlock.adapters.build.builders import tool_version
 from interlock.domain.catalogue import Service
@@ -13,7 +13,7 @@ from interlock.domain.ledger.kinds import ASSETS_CHECKED
 from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.records import AssetReport, ReleasePlan
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.taskflow import on_build_workers, stage_task
+from interlock.stages.runtime.taskflow import on_build_workers, stage_group, stage_task
 from interlock.stages.strategies import fleets
 
 log = logging.getLogger(__name__)
@@ -43,11 +43,7 @@ def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
     )
 
 
-@task_group(
-    group_id="design",
-    group_display_name="3 Hardware and software design",
-    tooltip="Hardware and software design: check the hosts, load balancers and tools that the release needs",
-)
+@stage_group("design", "check the hosts, load balancers and tools that the release needs")
 def design_stage(service: Service, plan: XComArg) -> XComArg:
     """Check the assets."""
     return check_assets(service.name, plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import XComArg, chain, task_group
+from airflow.sdk import XComArg, chain
 from airflow.sdk.exceptions import TaskDeferred
 
 from interlock.adapters.hosts import load
@@ -16,7 +16,7 @@ from interlock.domain.records import LoadReport, RolloutPlan
 from interlock.domain.rollout.rollout import wave_titles
 from interlock.stages.runtime import bookings, permits, resources
 from interlock.stages.runtime.evidence import chain_entries, this_chain
-from interlock.stages.runtime.taskflow import WaitUntil, reasons_kept, stage_task
+from interlock.stages.runtime.taskflow import WaitUntil, reasons_kept, stage_group, stage_task
 from interlock.stages.runtime.triggers import StartTrigger
 from interlock.stages.runtime.versions import as_it_was
 from interlock.stages.strategies.blue_green import switch_tasks
@@ -62,11 +62,7 @@ def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
     return asyncio.run(load.run_load(hosts, described.load, described.health.port, moment="before"))
 
 
-@task_group(
-    group_id="implementation",
-    group_display_name="9 Implement release",
-    tooltip="Implement release: deploy wave by wave",
-)
+@stage_group("implementation", "deploy wave by wave")
 def implementation_stage(service: Service, rollout: XComArg) -> tuple[AwaitStart, XComArg, list[XComArg]]:
     """Wait, measure, and run the waves; return the first task, the baseline, and what changes the target.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import XComArg, chain, task_group
+from airflow.sdk import XComArg, chain
 
 from interlock.adapters.source.git import Repository
 from interlock.adapters.templates import render
@@ -31,7 +31,7 @@ from interlock.stages.approvals.people import ask, persons, question, votes_on
 from interlock.stages.runtime import conflicts, resources
 from interlock.stages.runtime.history import past_releases
 from interlock.stages.runtime.requests import requester
-from interlock.stages.runtime.taskflow import stage_task
+from interlock.stages.runtime.taskflow import stage_group, stage_task
 from interlock.stages.runtime.versions import refuse_marked
 from interlock.stages.strategies import fleets
 from interlock.stages.strategies.rolling import what_runs
@@ -58,7 +58,7 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     target = "test" if request.rehearsal else "production"
     refuse_marked(service, target, request.version)
     running = what_runs(catalogue, target, fleets.serving(described.environments[target]))
-    previous_version, previous_commit = _most_common(running)
+    previous_version, previous_commit = most_common(running)
     with resources.repository(described) as repository:
         commit, ref = repository.resolve(request.ref), repository.full_name(request.ref)
         _refuse_second_commit(repository, request, service, commit.sha)
@@ -67,12 +67,11 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
     step = bump(previous_version, request.version)
     _refuse_contradictions(request, step, same_commit=previous_commit == commit.sha, ref=ref)
     risk = assess_risk(policy, described, request, commits=count, step=step, past_releases=past)
-    template = None
+    like = None
     if in_force.change_type is ChangeType.STANDARD:
         like = template_for(policy, described, bump=step, risk=risk.score, answers=request.risk, now=datetime.now(UTC))
-        template = f"{like.name}: {like.title} (authorised by {like.authorised_by})"
     plan = ReleasePlan(
-        template=template,
+        template=like.sentence if like else None,
         service=service,
         version=request.version,
         ref=request.ref,
@@ -122,7 +121,8 @@ def assess_risk(
     )
 
 
-def _most_common(running: tuple[RunningRelease, ...]) -> tuple[str | None, str | None]:
+def most_common(running: Sequence[RunningRelease]) -> tuple[str | None, str | None]:
+    """Return version and commit that most hosts run."""
     counted = Counter((host.version, host.commit) for host in running if host.version)
     return counted.most_common(1)[0][0] if counted else (None, None)
 
@@ -218,11 +218,7 @@ def decide_plan(service: str, plan: ReleasePlan) -> Decision:
     )
 
 
-@task_group(
-    group_id="planning",
-    group_display_name="2 Release planning",
-    tooltip="Release planning: changes, target, schedule and risk",
-)
+@stage_group("planning", "changes, target, schedule and risk")
 def planning_stage(service: Service, policy: Policy, in_force: XComArg) -> tuple[XComArg, XComArg]:
     """Plan the release, and have the plan approved if the policy says so; return the plan and the decision."""
     plan = plan_release(service.name, in_force)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import XComArg, get_current_context, task_group
+from airflow.sdk import XComArg, get_current_context
 
 from interlock.adapters.build.tools import runs_unit_tests
 from interlock.domain.catalogue import ServiceCatalogue
@@ -16,7 +16,7 @@ from interlock.domain.records import PolicyInForce
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.requests import requester
-from interlock.stages.runtime.taskflow import stage_task
+from interlock.stages.runtime.taskflow import stage_group, stage_task
 from interlock.stages.trains import passengers
 
 
@@ -67,11 +67,7 @@ def resolve_policy(service: str) -> PolicyInForce:
     return in_force.model_copy(update={"digest": catalogue.digest})
 
 
-@task_group(
-    group_id="policy",
-    group_display_name="1 Release policy",
-    tooltip="Release policy: the rules that apply to this release",
-)
+@stage_group("policy", "the rules that apply to this release")
 def policy_stage(service: str) -> XComArg:
     """Resolve the policy in force."""
     return resolve_policy(service)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from airflow.sdk import Asset, XComArg, chain, task_group
+from airflow.sdk import Asset, XComArg, chain
 
 from interlock.adapters.artifacts import bom
 from interlock.adapters.build import builders, tools
@@ -41,7 +41,7 @@ from interlock.domain.records import (
 from interlock.stages.approvals.waivers import quality_gate
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.assets import deployed, environment_asset
-from interlock.stages.runtime.taskflow import on_build_workers, stage_task, this_run
+from interlock.stages.runtime.taskflow import on_build_workers, stage_group, stage_task, this_run
 from interlock.stages.strategies.rolling import deploy, refuse_failed_hosts
 
 from .build import put_rows
@@ -144,11 +144,7 @@ def judge_quality(
     return report
 
 
-@task_group(
-    group_id="quality",
-    group_display_name="5 Quality review",
-    tooltip="Quality review: test suites and load, evaluated by Great Expectations",
-)
+@stage_group("quality", "test suites and load, evaluated by Great Expectations")
 def quality_stage(
     service: Service, policy: Policy, in_force: XComArg, plan: XComArg, assets: XComArg, artifact: XComArg
 ) -> tuple[XComArg, XComArg, XComArg]:

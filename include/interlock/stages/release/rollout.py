@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import XComArg, chain, task_group
+from airflow.sdk import XComArg, chain
 
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.templates import render
@@ -17,8 +17,10 @@ from interlock.domain.board.questions import ASK_BOARD
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Policy, Service, ServiceCatalogue
 from interlock.domain.change.request import ReleaseRequest
+from interlock.domain.dag_names import is_rollback
 from interlock.domain.errors import AssetMissing, GateRejected
 from interlock.domain.ledger.kinds import ROLLOUT_FROZEN
+from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.paths import quality_page
 from interlock.domain.records import (
     Artifact,
@@ -29,6 +31,7 @@ from interlock.domain.records import (
     PolicyInForce,
     QualityReport,
     ReleasePlan,
+    RollBack,
     RolloutPlan,
     Waiver,
 )
@@ -38,11 +41,12 @@ from interlock.stages.approvals.decisions import settled
 from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import ask_board, persons, question, votes_on
 from interlock.stages.approvals.reminders import remind_in_time
+from interlock.stages.rollback.earlier_release import read_earlier_release
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import foreseen, overrides_at
 from interlock.stages.runtime.conflicts import noted
 from interlock.stages.runtime.evidence import refuse_void
-from interlock.stages.runtime.taskflow import stage_task, this_run
+from interlock.stages.runtime.taskflow import stage_group, stage_task, this_run
 from interlock.stages.strategies.rolling import hosts_lacking, what_runs
 from interlock.stages.trains import passengers
 
@@ -61,19 +65,22 @@ def freeze_plan(
     waivers: list[Waiver],
     acceptance: Decision,
 ) -> RolloutPlan:
-    """Freeze hosts, waves, bundle and back-out plan. The board votes on the digest of this plan.
+    """Freeze hosts, waves, bundle and back-out plan. Votes and permits are bound to the digest of this plan.
 
-    The back-out is checked first: each host must still have the release that it would return to.
+    The back-out is checked first: each host must still have the release that it would return to. The plan of a rollback
+    names the release to roll back to by the hash of its closing entry in the ledger.
     """
     catalogue = resources.catalogue_of(service)
     if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
         raise GateRejected("This artifact with this quality report was not accepted.")
+    back = read_earlier_release() if is_rollback(this_run()[0]) else None
+    train = None if back else requested(catalogue).train
+    targets, rule, ticket = assets.hosts[plan.target], rule_of(catalogue, plan), passengers.ticket(train)
     # A rehearsal on test goes through production's waves: the graph is the same.
-    production = catalogue.service.environments["production"]
-    course = course_of(production, assets, plan.target, catalogue.service.load.paths)
-    asked, asked_for = rule_of(catalogue, plan), requested(catalogue)
-    ticket = passengers.ticket(service, asked_for)
+    production, paths = catalogue.service.environments[PRODUCTION], catalogue.service.load.paths
+    course = course_of(production, assets, plan.target, paths, directly=back is not None)
     resources.store().get_bytes(artifact.bundle)  # the bytes are there, and are those that were recorded
+    barred = (*boards.barred_authors(in_force.flow, plan, catalogue.board), *passengers.had_a_hand(train))
     return RolloutPlan(
         service=service,
         version=plan.version,
@@ -84,26 +91,20 @@ def freeze_plan(
         summary=plan.summary,
         tickets=plan.tickets,
         requested_by=plan.requested_by,
-        excluded=tuple(
-            dict.fromkeys(
-                (
-                    *boards.barred_authors(in_force.flow, plan, catalogue.board),
-                    *passengers.had_a_hand(asked_for.train),
-                )
-            )
-        ),
+        excluded=tuple(dict.fromkeys(barred)),
         risk=plan.risk.score,
         bundle=artifact.bundle,
         **course.fields(),
         not_before=plan.not_before,
-        decide_by=datetime.now(UTC) + asked.deadline if asked and not ticket else None,
+        decide_by=datetime.now(UTC) + rule.deadline if rule and not ticket else None,
         train=ticket,
-        back_out=prove_back_out(catalogue, plan.target, assets.hosts[plan.target]),
+        back_out=prove_back_out(catalogue, plan.target, targets),
         policy_digest=in_force.digest,
         quality_digest=sha256_of(report),
         waivers=tuple(waivers),
         acceptance_digest=acceptance.digest,
-        connections=resources.connections_now(catalogue.service, assets.hosts[plan.target]),
+        connections=resources.connections_now(catalogue.service, targets),
+        rolls_back=RollBack(chain=back.chain, closed=back.closed, template=plan.template or "") if back else None,
     )
 
 
@@ -269,11 +270,7 @@ def _about(rollout: RolloutPlan, rule: voting.VotingRule | None) -> dict[str, An
     return {"train": rollout.train.model_dump(mode="json")}
 
 
-@task_group(
-    group_id="rollout",
-    group_display_name="7 Rollout plan and CAB",
-    tooltip="Rollout plan and CAB: freeze the plan, then vote on its digest",
-)
+@stage_group("rollout", "freeze the plan; the board votes on its digest, if the policy requires a vote")
 def rollout_stage(
     service: Service,
     deadline: timedelta | None,
@@ -287,22 +284,12 @@ def rollout_stage(
 ) -> tuple[XComArg, XComArg, EmptyOperator | None]:
     """Freeze the plan, ask the board and wait for it; return the plan, the decision, and the end of the ballots.
 
-    :param deadline: the longest that a board may take; none: no change type asks one.
+    :param deadline: the longest that a board may take; none: no change type requires a vote.
     """
     rollout = freeze_plan(service.name, in_force, plan, assets, artifact, report, waivers, acceptance)
     ballots = prepare_ballots(service.name, plan, report, rollout, acceptance)
-    doc = "One ballot for each member of the board, on the digest of the frozen rollout plan."
-    return rollout, *board_decides(service, rollout, ballots, deadline, doc_md=doc)
-
-
-def board_decides(
-    service: Service, rollout: XComArg, ballots: XComArg, deadline: timedelta | None, *, doc_md: str
-) -> tuple[XComArg, EmptyOperator | None]:
-    """Ask the board about a frozen plan and wait for it; return the decision, and the end of the ballots.
-
-    :param deadline: the longest that a board may take; none: no change type asks one.
-    """
-    over = ask_board(ballots, deadline, doc_md=doc_md)
+    doc = "One ballot for each member of the board, on the digest of the frozen rollout plan, if a vote is required."
+    over = ask_board(ballots, deadline, doc_md=doc)
     decision = AwaitBoard(
         task_id="await_board",
         task_display_name="Wait for the board",
@@ -313,4 +300,4 @@ def board_decides(
         doc_md=AwaitBoard.__doc__,
     )
     chain(rollout, ballots, decision)
-    return decision.output, over
+    return rollout, decision.output, over

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, TriggerRule, XComArg, chain, get_current_context, task_group
+from airflow.sdk import Asset, TriggerRule, XComArg, chain, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from interlock.adapters.hosts import load
@@ -33,7 +33,14 @@ from interlock.domain.records import (
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.assets import changed, deployed, environment_asset
 from interlock.stages.runtime.evidence import chain_entries, record
-from interlock.stages.runtime.taskflow import REASON, WHILE_HOSTS_ARE_SILENT, push_result, stage_task, this_run
+from interlock.stages.runtime.taskflow import (
+    REASON,
+    WHILE_HOSTS_ARE_SILENT,
+    push_result,
+    stage_group,
+    stage_task,
+    this_run,
+)
 from interlock.stages.runtime.versions import as_it_was
 from interlock.stages.strategies import rolling, traffic
 
@@ -186,11 +193,7 @@ def _first_reason(ti: Any) -> str:
     return next((reason for reason in reasons if reason), "A task of the implementation failed.")
 
 
-@task_group(
-    group_id="verification",
-    group_display_name="10 Verify implementation",
-    tooltip="Verify implementation: smoke tests, load, evaluation; back-out on failure",
-)
+@stage_group("verification", "smoke tests, load, evaluation; back-out on failure")
 def verification_stage(
     service: Service,
     in_force: XComArg,

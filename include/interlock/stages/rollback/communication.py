@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow.sdk import XComArg, task_group
+from airflow.sdk import XComArg
 
 from interlock.domain.catalogue import Service
 from interlock.domain.ledger.kinds import COMMUNICATION_RECORDED, NOTES_WRITTEN
@@ -10,7 +10,7 @@ from interlock.domain.outcome import rollback
 from interlock.domain.records import Communication, Decision, ReleasePlan
 from interlock.stages.release.communication import announce
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.taskflow import stage_task
+from interlock.stages.runtime.taskflow import stage_group, stage_task
 
 from .earlier_release import read_earlier_release
 
@@ -29,11 +29,7 @@ def record_told(announced: Communication) -> Communication:
     return announced
 
 
-@task_group(
-    group_id="communication",
-    group_display_name="8 Communicate and train",
-    tooltip="Communicate: send notifications while the rollback is in progress",
-)
+@stage_group("communication", "send notifications while the rollback is in progress")
 def communication_stage(service: Service, plan: XComArg, decision: XComArg) -> XComArg:
     """Tell people."""
     notes = write_rollback_notes(service.name, plan, decision)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.sdk import XComArg, task_group
+from airflow.sdk import XComArg
 
 from interlock.domain.catalogue import Service
 from interlock.domain.errors import DigestMismatch, GateRejected, PolicyViolation
@@ -25,7 +25,7 @@ from interlock.domain.records import Artifact, AssetReport, Decision, QualityRep
 from interlock.stages.release.acceptance import acceptance_digest
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import chain_entries, record
-from interlock.stages.runtime.taskflow import stage_task
+from interlock.stages.runtime.taskflow import stage_group, stage_task
 from interlock.stages.runtime.versions import deployed_release
 from interlock.stages.strategies import fleets
 
@@ -54,11 +54,7 @@ def check_targets(service: str, plan: ReleasePlan) -> AssetReport:
     return fleets.ready(service, plan.target, described.environments[plan.target])
 
 
-@task_group(
-    group_id="design",
-    group_display_name="3 Hardware and software design",
-    tooltip="Hardware and software design: check the hosts to roll back",
-)
+@stage_group("design", "check the hosts to roll back")
 def design_stage(service: Service, plan: XComArg) -> XComArg:
     """Check the assets."""
     return check_targets(service.name, plan)
@@ -76,11 +72,7 @@ def take_artifact(service: str, plan: ReleasePlan) -> Artifact:
     return release.artifact
 
 
-@task_group(
-    group_id="build",
-    group_display_name="4 Build and configure",
-    tooltip="Build and configure: reuse the released artifact; nothing is built",
-)
+@stage_group("build", "reuse the released artifact; nothing is built")
 def build_stage(service: Service, plan: XComArg) -> XComArg:
     """Take the artifact."""
     return take_artifact(service.name, plan)
@@ -120,11 +112,7 @@ def take_waivers(report: QualityReport) -> list[Waiver]:
     return holding
 
 
-@task_group(
-    group_id="quality",
-    group_display_name="5 Quality review",
-    tooltip="Quality review: reuse the quality report and the waivers in force",
-)
+@stage_group("quality", "reuse the quality report and the waivers in force")
 def quality_stage(artifact: XComArg) -> tuple[XComArg, XComArg]:
     """Take report and waivers."""
     report = take_report(artifact)
@@ -143,11 +131,7 @@ def take_acceptance(artifact: Artifact, report: QualityReport) -> Decision:
     return Decision(subject="acceptance", digest=digest, approved=True, required=False, reason=why)
 
 
-@task_group(
-    group_id="acceptance",
-    group_display_name="6 Release accepted",
-    tooltip="Release accepted: reuse the acceptance of the earlier release",
-)
+@stage_group("acceptance", "reuse the acceptance of the earlier release")
 def acceptance_stage(artifact: XComArg, report: XComArg) -> XComArg:
     """Take the acceptance."""
     return take_acceptance(artifact, report)

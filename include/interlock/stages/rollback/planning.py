@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import XComArg, chain, task_group
+from airflow.sdk import XComArg, chain
 
 from interlock.domain.board.questions import ASK_ROLLBACK
 from interlock.domain.calendars import stops
@@ -25,14 +25,14 @@ from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.records import PolicyInForce, ReleasePlan, RunningRelease
 from interlock.stages.approvals.in_force import in_force_now
 from interlock.stages.approvals.people import ask, question, votes_on
-from interlock.stages.release.planning import decide_plan
+from interlock.stages.release.planning import decide_plan, most_common
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.bookings import await_others
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.history import past_releases
 from interlock.stages.runtime.permits import stops_now
 from interlock.stages.runtime.requests import requester
-from interlock.stages.runtime.taskflow import stage_task
+from interlock.stages.runtime.taskflow import stage_group, stage_task
 from interlock.stages.runtime.versions import answers_since, deployed_releases, marks
 from interlock.stages.strategies import fleets
 from interlock.stages.strategies.rolling import what_runs
@@ -116,7 +116,8 @@ def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
     deployed = deployed_releases(service, request.version)
     version = request.version or _chosen_version(rollback.find_candidates(deployed, running, said, PRODUCTION))
     release = rollback.choose_release(version, deployed, running, said, PRODUCTION, service)
-    step = bump(_previous_version(running), version)
+    previous_version, previous_commit = most_common(running)
+    step = bump(previous_version, version)
     answers = answers_since(release, policy)
     risk = assess(
         policy.risk,
@@ -131,7 +132,7 @@ def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
     _refuse_unasked(in_force, release, risk.score)
     record(
         ROLLBACK_PROVEN,
-        _read_proof(release, f"{like.name}: {like.title} (authorised by {like.authorised_by})"),
+        _read_proof(release, like.sentence),
         seal=True,
     )
     return ReleasePlan(
@@ -148,20 +149,14 @@ def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
         rehearsal=False,
         not_before=None,
         running=running,
-        previous_version=_previous_version(running),
-        previous_commit=next((host.commit for host in running if host.version == _previous_version(running)), None),
+        previous_version=previous_version,
+        previous_commit=previous_commit,
         commits=(),
         commit_count=0,
         risk=risk,
-        template=f"{like.name}: {like.title} (authorised by {like.authorised_by})",
+        template=like.sentence,
         plan_approval=False,
     )
-
-
-def _previous_version(running: Sequence[RunningRelease]) -> str | None:
-    """Return the version that most hosts run."""
-    found = [host.version for host in running if host.version]
-    return max(found, key=found.count, default=None)
 
 
 def _chosen_version(may: Sequence[DeployedRelease]) -> str:
@@ -216,11 +211,7 @@ def _last_entry(entries: Sequence[Entry], kind: str) -> Entry:
     return next(entry for entry in reversed(entries) if entry.kind == kind)
 
 
-@task_group(
-    group_id="planning",
-    group_display_name="2 Release planning",
-    tooltip="Release planning: choose the release to roll back to, and check it against the policy",
-)
+@stage_group("planning", "choose the release to roll back to, and check it against the policy")
 def planning_stage(service: Service, in_force: XComArg) -> tuple[XComArg, XComArg]:
     """Offer, choose and plan; return the plan and the decision on it."""
     offered = offer_releases(service.name, in_force)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow.sdk import Param, XComArg, get_current_context, task_group
+from airflow.sdk import Param, XComArg, get_current_context
 
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change import policy as change_policy
@@ -13,7 +13,7 @@ from interlock.domain.records import PolicyInForce
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.requests import requester
-from interlock.stages.runtime.taskflow import stage_task
+from interlock.stages.runtime.taskflow import stage_group, stage_task
 
 
 def rollback_params() -> dict[str, Param]:
@@ -61,11 +61,7 @@ def resolve_rollback(service: str) -> PolicyInForce:
     return in_force.model_copy(update={"digest": catalogue.digest})
 
 
-@task_group(
-    group_id="policy",
-    group_display_name="1 Release policy",
-    tooltip="Release policy: the rules that apply to a rollback",
-)
+@stage_group("policy", "the rules that apply to a rollback")
 def policy_stage(service: str) -> XComArg:
     """Resolve the policy in force."""
     return resolve_rollback(service)

@@ -17,12 +17,13 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
-from airflow.sdk import Context, get_current_context, task
+from airflow.sdk import Context, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 from pydantic import ValidationError, validate_call
 
 from interlock.domain.canonical import Model
 from interlock.domain.errors import HostUnreachable, ReleaseError, TransientError, Withdrawn
+from interlock.domain.outcome.outcome import STAGE_TITLES, STAGES
 from interlock.domain.records import Record
 
 from .evidence import AfterEnd, record, record_worded, refuse_void
@@ -99,6 +100,16 @@ def stage_task(
         return task(**{**documented, **options})(run)
 
     return decorate
+
+
+def stage_group(stage: str, does: str) -> Callable[[Callable[..., Any]], Any]:
+    """Make the task group of a stage, named by the stage's number and title.
+
+    :param does: what the stage does, for the tooltip.
+    """
+    title = STAGE_TITLES[stage]
+    number = "" if stage == STAGES[-1] else f"{STAGES.index(stage) + 1} "
+    return task_group(group_id=stage, group_display_name=f"{number}{title}", tooltip=f"{title}: {does}")
 
 
 def _records(values: Iterable[Any]) -> Iterator[Record]:

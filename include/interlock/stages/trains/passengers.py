@@ -140,19 +140,17 @@ def running(service: str) -> list[str]:
         return [run for run in runs if f"{dag_id}/{run}" not in ended and api.run_state(dag_id, run) == "running"]
 
 
-def ticket(service: str, request: ReleaseRequest) -> TrainTicket | None:
-    """Return by which train's decision a release goes; none: by its own board's."""
-    if request.train is None:
+def ticket(train: str | None) -> TrainTicket | None:
+    """Return the decision of a train that counts for its passenger; none: the release needs a decision of its own."""
+    manifest = train_run(train).manifest if train is not None else None
+    if train is None or manifest is None or not manifest.one_decision:
         return None
-    manifest = train_run(request.train).manifest
-    if manifest is None or not manifest.one_decision:
-        return None
-    return TrainTicket(chain=request.train, manifest=manifest.digest)
+    return TrainTicket(chain=train, manifest=manifest.digest)
 
 
-def had_a_hand(chain: str | None) -> tuple[str, ...]:
-    """Return who had a hand in who boards a train: they do not vote on its passengers, either."""
-    manifest = train_run(chain).manifest if chain is not None else None
+def had_a_hand(train: str | None) -> tuple[str, ...]:
+    """Return the people who chose the passengers of a train: they do not vote on its passengers, either."""
+    manifest = train_run(train).manifest if train is not None else None
     return manifest.requested_by if manifest is not None else ()
 
 
