@@ -5,15 +5,13 @@ Composition only: what it does is in ``include/interlock/stages/controls/account
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
 from interlock.domain.dag_names import CONFIRM_ACCOUNT
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.accounts import confirm_params, record_confirmation
-from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.runtime.taskflow import control_dag
 
 DOC = """
 # Confirm an account
@@ -58,16 +56,10 @@ with DAG(
     description="Confirm that a changed account is still controlled by its owner",
     doc_md=DOC,
     schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=16,
-    dagrun_timeout=timedelta(hours=1),
-    is_paused_upon_creation=False,
-    tags=["control"],
-    default_args={**DEFAULT_ARGS, "owner": "the release management office"},
     access_control=dag_access(
         triggered_by=("release_manager", "board_member", "functional_approver", "senior_management", "support")
     ),
+    **control_dag(),
 ) as dag:
     record_confirmation()
 # Only now: see release.py.

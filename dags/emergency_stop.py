@@ -5,15 +5,13 @@ Composition only: what it does is in ``include/interlock/stages/controls/stops.p
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
 from interlock.domain.dag_names import EMERGENCY_STOP
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.stops import stop_params, stop_tasks
-from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.runtime.taskflow import control_dag
 
 DOC = """
 # Emergency stop
@@ -60,14 +58,8 @@ with DAG(
     description="Stop all rollouts in a scope, or lift a stop",
     doc_md=DOC,
     schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=16,
-    dagrun_timeout=timedelta(hours=1),
-    is_paused_upon_creation=False,
-    tags=["control"],
-    default_args={**DEFAULT_ARGS, "owner": "the platform engineers"},
     access_control=dag_access(triggered_by=("release_manager", "board_member", "senior_management", "operator")),
+    **control_dag("the platform engineers"),
 ) as dag:
     stop_tasks()
 # Only now: see release.py.

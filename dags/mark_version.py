@@ -5,15 +5,13 @@ Composition only: what it does is in ``include/interlock/stages/controls/marks.p
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
 from interlock.domain.dag_names import MARK_VERSION
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.marks import mark_params, record_mark
-from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.runtime.taskflow import control_dag
 
 DOC = """
 # Mark version
@@ -58,14 +56,8 @@ with DAG(
     description="Mark a version as bad, or pin an environment to it",
     doc_md=DOC,
     schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=16,
-    dagrun_timeout=timedelta(hours=1),
-    is_paused_upon_creation=False,
-    tags=["control"],
-    default_args={**DEFAULT_ARGS, "owner": "the release management office"},
     access_control=dag_access(),
+    **control_dag(),
 ) as dag:
     record_mark()
 # Only now: see release.py.

@@ -5,15 +5,13 @@ Composition only: what it does is in ``include/interlock/stages/controls/overrid
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
 from interlock.domain.dag_names import OVERRIDE_FREEZE
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.overrides import override_params, override_tasks
-from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.runtime.taskflow import control_dag
 
 DOC = """
 # Override a freeze
@@ -61,13 +59,6 @@ with DAG(
     description="Override a calendar freeze for one service, for a limited number of hours",
     doc_md=DOC,
     schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=16,
-    dagrun_timeout=timedelta(hours=1),
-    is_paused_upon_creation=False,
-    tags=["control"],
-    default_args={**DEFAULT_ARGS, "owner": "the release management office"},
     access_control=dag_access(
         triggered_by=(
             "release_manager",
@@ -78,6 +69,7 @@ with DAG(
             "operator",
         )
     ),
+    **control_dag(),
 ) as dag:
     override_tasks()
 # Only now: see release.py.

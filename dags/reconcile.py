@@ -5,15 +5,13 @@ Composition only: what it compares is in ``include/interlock/stages/controls/rec
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import WATCHERS, dag_access
 from interlock.domain.dag_names import RECONCILE
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.reconcile import reconcile_tasks, schedule
-from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.runtime.taskflow import control_dag
 
 DOC = """
 # Reconcile
@@ -69,13 +67,7 @@ with DAG(
     description="Compare the ledger with Airflow, with itself and with the hosts, and record findings",
     doc_md=DOC,
     schedule=schedule(catalogue_folder()),
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    dagrun_timeout=timedelta(hours=1),
-    is_paused_upon_creation=False,
-    tags=["control"],
-    default_args={**DEFAULT_ARGS, "owner": "the platform engineers"},
     access_control=dag_access(triggered_by=("operator",), read_by=WATCHERS),
+    **control_dag("the platform engineers", max_active_runs=1),
 ) as dag:
     reconcile_tasks()

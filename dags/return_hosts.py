@@ -5,7 +5,7 @@ Composition only: what its task does is in ``include/interlock/stages/controls/r
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.sdk import DAG
 
@@ -14,7 +14,7 @@ from interlock.domain.dag_names import RETURN_HOSTS
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.reconcile import schedule
 from interlock.stages.controls.returning import bring_hosts_back
-from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.runtime.taskflow import control_dag
 
 DOC = """
 # Return hosts
@@ -62,13 +62,7 @@ with DAG(
     description="Deploy the current release to hosts that were unreachable during its rollout",
     doc_md=DOC,
     schedule=schedule(catalogue_folder()),
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    dagrun_timeout=timedelta(hours=2),
-    is_paused_upon_creation=False,
-    tags=["control"],
-    default_args={**DEFAULT_ARGS, "owner": "the platform engineers"},
     access_control=dag_access(triggered_by=("release_manager", "operator")),
+    **control_dag("the platform engineers", max_active_runs=1, dagrun_timeout=timedelta(hours=2)),
 ) as dag:
     bring_hosts_back()

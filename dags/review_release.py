@@ -5,15 +5,13 @@ Composition only: what it does is in ``include/interlock/stages/controls/reviews
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from airflow.sdk import DAG
 
 from interlock.console.auth.roles import dag_access
 from interlock.domain.dag_names import REVIEW_RELEASE
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.reviews import record_review, review_params
-from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.runtime.taskflow import control_dag
 
 DOC = """
 # Review release
@@ -56,14 +54,8 @@ with DAG(
     description="Record the post-implementation review of a release",
     doc_md=DOC,
     schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=16,
-    dagrun_timeout=timedelta(hours=1),
-    is_paused_upon_creation=False,
-    tags=["control"],
-    default_args={**DEFAULT_ARGS, "owner": "the release management office"},
     access_control=dag_access(),
+    **control_dag(),
 ) as dag:
     record_review()
 # Only now: see release.py.

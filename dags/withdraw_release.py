@@ -5,7 +5,7 @@ Composition only: what it does is in ``include/interlock/stages/controls/withdra
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.sdk import DAG
 
@@ -13,7 +13,7 @@ from interlock.console.auth.roles import dag_access
 from interlock.domain.dag_names import WITHDRAW_RELEASE
 from interlock.locations import catalogue_folder
 from interlock.stages.controls.withdrawals import withdraw_params, withdraw_tasks
-from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.runtime.taskflow import control_dag
 
 DOC = """
 # Withdraw a release
@@ -61,14 +61,8 @@ with DAG(
     description="End a release before it is verified, with a reason",
     doc_md=DOC,
     schedule=None,
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=16,
-    dagrun_timeout=timedelta(hours=24),
-    is_paused_upon_creation=False,
-    tags=["control"],
-    default_args={**DEFAULT_ARGS, "owner": "the release management office"},
     access_control=dag_access(),
+    **control_dag(dagrun_timeout=timedelta(hours=24)),
 ) as dag:
     withdraw_tasks()
 # Only now: see release.py.

@@ -13,7 +13,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
@@ -54,6 +54,20 @@ def on_build_workers() -> dict[str, Any]:
     """Return the options of a task that builds, or looks at what there is to build with."""
     queue = os.environ.get(BUILD_QUEUE)
     return {"queue": queue} if queue else {}
+
+
+def control_dag(owner: str = "the release management office", **options: Any) -> dict[str, Any]:
+    """Return the arguments of a Dag that looks after releases; ``options`` add to them or replace them."""
+    return {
+        "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+        "catchup": False,
+        "max_active_runs": 16,
+        "dagrun_timeout": timedelta(hours=1),
+        "is_paused_upon_creation": False,
+        "tags": ["control"],
+        "default_args": {**DEFAULT_ARGS, "owner": owner},
+        **options,
+    }
 
 
 class WaitUntil(DateTimeSensorAsync):
@@ -109,7 +123,10 @@ def stage_group(stage: str, does: str) -> Callable[[Callable[..., Any]], Any]:
     """
     title = STAGE_TITLES[stage]
     number = "" if stage == STAGES[-1] else f"{STAGES.index(stage) + 1} "
-    return task_group(group_id=stage, group_display_name=f"{number}{title}", tooltip=f"{title}: {does}")
+    group: Callable[[Callable[..., Any]], Any] = task_group(
+        group_id=stage, group_display_name=f"{number}{title}", tooltip=f"{title}: {does}"
+    )
+    return group
 
 
 def _records(values: Iterable[Any]) -> Iterator[Record]:
