@@ -23,10 +23,11 @@ from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.kinds import FINDING
 from interlock.domain.paths import question_page
 from interlock.domain.records import Blob, Communication
+from tests.browser import opened_page
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, RUN_ID
 from tests.integration.console_server import Console
 
-from .conftest import BROWSER_WAIT_MS, logged_in
+from .conftest import logged_in
 
 RUN = quote(RUN_ID, safe="")
 DAG = f"/api/v2/dags/{RELEASE}"
@@ -367,12 +368,8 @@ def test_names_are_those_of_the_catalogue(airflow: str) -> None:
 @pytest.fixture
 def coras(airflow: str, browser: Browser) -> Iterator[Page]:
     """Return the browser of a member of the board."""
-    context = browser.new_context(
-        viewport={"width": 1440, "height": 1000}, storage_state=logged_in(airflow, browser, "cora")
-    )
-    context.set_default_timeout(BROWSER_WAIT_MS)
-    yield context.new_page()
-    context.close()
+    with opened_page(browser, storage_state=logged_in(airflow, browser, "cora")) as page:
+        yield page
 
 
 def tab(name: str) -> str:

@@ -1,0 +1,44 @@
+"""A real browser: Debian's Chromium, in which people log in where people do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+BROWSER_WAIT_MS = 240_000
+"""The longest wait for what a page shows. Airflow's pages load much, and other tests have the machine as well."""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start a browser for a block."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=BROWSER_WAIT_MS)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
+        )
+        yield launched
+        launched.close()
+
+
+@contextmanager
+def opened_page(browser: Browser, **options: Any) -> Iterator[Page]:
+    """Open a page without cookies, or with those that ``storage_state`` names, for a block."""
+    context = browser.new_context(**{"viewport": {"width": 1440, "height": 1000}, **options})
+    context.set_default_timeout(BROWSER_WAIT_MS)
+    yield context.new_page()
+    context.close()
+
+
+def log_in(page: Page, user: str, password: str) -> None:
+    """Log a user in, on the page to which Airflow has sent them."""
+    page.fill("input[name=username]", user)
+    page.fill("input[name=password]", password)
+    page.click("input[type=submit]")
+    page.wait_for_selector("[data-testid=nav-sidebar]")
