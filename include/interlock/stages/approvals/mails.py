@@ -68,11 +68,9 @@ def _send_all(question: Question, map_index: int) -> None:
     missing = [person for person in people if person.user not in sent]
     if not missing:
         return
-    from airflow.providers.smtp.hooks.smtp import SmtpHook
-
     done = []
     try:
-        with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
+        with resources.mail_server() as smtp:
             for person in missing:
                 _send(smtp, question, person, people, map_index, digest)
                 done.append(person.user)

@@ -71,9 +71,7 @@ def _remind(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer], n
     ]
     if not missing:
         return
-    from airflow.providers.smtp.hooks.smtp import SmtpHook
-
-    with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
+    with resources.mail_server() as smtp:
         for person, ballot in missing:
             _send(smtp, person, ballot, rule, rollout, service, book)
 

@@ -9,11 +9,12 @@ from airflow.sdk import Param, get_current_context
 
 from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.domain.board.accounts import confirmed
-from interlock.domain.errors import AlreadyRecorded, CatalogueError, RequestRefused
+from interlock.domain.errors import CatalogueError, RequestRefused
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, FINDING
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
+from interlock.stages.runtime.history import append_once
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
@@ -56,9 +57,6 @@ def record_confirmation() -> dict[str, Any]:
             )
         book = load_rules(catalogue_folder())[1]
         said = confirmed(user, by, reason.strip(), book, ledger.entries(INSTALLATION, kind=FINDING))
-        try:
-            entry = ledger.append_once(INSTALLATION, ACCOUNT_CONFIRMED, said, actor=by, key=key)
-        except AlreadyRecorded as error:
-            entry = error.entry
+        entry = append_once(ledger, ACCOUNT_CONFIRMED, said, actor=by, key=key)
         ledger.sign_head(INSTALLATION, resources.signer())
     return entry.payload

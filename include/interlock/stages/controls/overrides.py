@@ -8,21 +8,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Param, chain, get_current_context
+from airflow.sdk import Param, get_current_context
 
 from interlock.adapters.catalogue.catalogue import default_environment, environments_of
 from interlock.domain.calendars import overrides
 from interlock.domain.calendars.overrides import MAX_OVERRIDE_DURATION, Override
 from interlock.domain.catalogue import BoardBook, Person
-from interlock.domain.dag_names import dags_of_service
-from interlock.domain.errors import AlreadyRecorded, PolicyViolation
+from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_ENDED, RELEASE_REQUESTED
-from interlock.domain.ledger.runs import run_of
+from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_REQUESTED
 from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import answer_now
+from interlock.stages.runtime.history import append_once, chains_of, ends_of_releases
 from interlock.stages.runtime.notices import notify
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
@@ -74,12 +73,7 @@ def record_override() -> dict[str, Any]:
             return known.payload  # by an earlier try of this task
     given = _decided(overrides.parse_override(get_current_context()["params"], environments_of(catalogue_folder())))
     with resources.ledger() as ledger:
-        try:
-            entry = ledger.append_once(
-                INSTALLATION, FREEZE_OVERRIDDEN, given.model_dump(mode="json"), actor=given.by, key=key
-            )
-        except AlreadyRecorded as error:
-            entry = error.entry
+        entry = append_once(ledger, FREEZE_OVERRIDDEN, given.model_dump(mode="json"), actor=given.by, key=key)
         ledger.sign_head(INSTALLATION, resources.signer())
     return entry.payload
 
@@ -112,14 +106,12 @@ def _person(book: BoardBook, user: str) -> Person:
 
 
 def _requesters(service: str) -> Iterator[str]:
-    """Yield who asked for the releases of a service that are under way."""
+    """Yield the requesters of the releases of a service that are under way."""
     with resources.ledger() as ledger:
-        ended = {entry.payload["run"] for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
-        for one in ledger.chains():
-            run = run_of(one)
-            if run is not None and run[0] in dags_of_service(service) and "/".join(run) not in ended:
-                for entry in ledger.entries(one, kind=RELEASE_REQUESTED):
-                    yield str(entry.payload.get("requested_by"))
+        ended = ends_of_releases(ledger)
+        for chain in [chain for run, chain in chains_of(ledger, service).items() if run not in ended]:
+            for entry in ledger.entries(chain, kind=RELEASE_REQUESTED):
+                yield str(entry.payload.get("requested_by"))
 
 
 @stage_task(task_display_name="Send notifications")
@@ -134,5 +126,4 @@ def tell_of_override(recorded: dict[str, Any]) -> list[str]:
 
 def override_tasks() -> None:
     """Record the override, then tell people."""
-    recorded = record_override()
-    chain(recorded, tell_of_override(recorded))
+    tell_of_override(record_override())

@@ -29,6 +29,7 @@ from interlock.domain.ledger.kinds import ACCEPTANCE_DECIDED, ARTIFACT_BUILT, FI
 from interlock.domain.records import Artifact
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
+from interlock.stages.runtime.history import chains_of
 
 if TYPE_CHECKING:
     from interlock.adapters.hosts.fleet import HostLook
@@ -100,10 +101,8 @@ def new_findings(ledger: Ledger, service: str, found: Sequence[Finding]) -> list
     """Return those about files that are in no chain yet, whichever release was under way when they were found."""
     if not found:
         return []
-    dags = dags_of_service(service)
-    ours = [chain for chain in ledger.chains() if (run := ledger_runs.run_of(chain)) and run[0] in dags]
     known: list[Entry] = []
-    for chain in (INSTALLATION, *ours):
+    for chain in (INSTALLATION, *chains_of(ledger, service).values()):
         with suppress(LedgerBroken):
             known += ledger.entries(chain, kind=FINDING)
     return host_record.new_file_findings(found, known)

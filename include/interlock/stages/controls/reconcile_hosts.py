@@ -32,12 +32,13 @@ from interlock.domain.records import Host
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.evidence import this_task
+from interlock.stages.runtime.history import chains_of, ends_of_releases
 from interlock.stages.runtime.taskflow import stage_task
 from interlock.stages.strategies import fleets as hosts_of
 
 from .findings import record_findings
 from .reconcile_files import FileLists, new_findings, note_unread, sandbox_chain
-from .watched_releases import WATCH_WITHOUT_END, ends_of_releases
+from .watched_releases import WATCH_WITHOUT_END
 
 if TYPE_CHECKING:
     from interlock.adapters.hosts.fleet import HostLook
@@ -285,10 +286,7 @@ def _find_chain(service: str, host: str, release: str | None) -> str:
     """
     with resources.ledger() as ledger:
         ended = ends_of_releases(ledger)
-        for chain in ledger.chains():
-            run = ledger_runs.run_of(chain)
-            if run is None or run[0] not in dags_of_service(service) or "/".join(run) in ended:
-                continue
+        for chain in [chain for run, chain in chains_of(ledger, service).items() if run not in ended]:
             with suppress(LedgerBroken):
                 entries = ledger.entries(chain)
                 if entries[-1].at > datetime.now(UTC) - WATCH_WITHOUT_END and not host_record.ran_before(

@@ -9,18 +9,17 @@ from datetime import UTC, datetime
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.calendars.stops import STOPS, stops_in_force
 from interlock.domain.catalogue import Service, ServiceCatalogue
-from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import DeployError, LedgerBroken, PolicyViolation
 from interlock.domain.hosts.returning import Found, LeftOut, left_out, objections_to
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import HOST_RETURNED, RELEASE_ENDED
-from interlock.domain.ledger.runs import run_of
 from interlock.domain.permits.objections import refuse
 from interlock.domain.records import Host, WaveReport
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import calendars, permits, resources
 from interlock.stages.runtime.evidence import this_task, under
+from interlock.stages.runtime.history import chains_of
 from interlock.stages.runtime.taskflow import stage_task, this_run
 from interlock.stages.runtime.versions import standing
 from interlock.stages.strategies import rolling
@@ -59,10 +58,9 @@ def bring_hosts_back() -> list[str]:
 
 def _missed(service: str) -> LeftOut | None:
     """Return the hosts that the newest deployment of a service left out; None while a release is under way."""
-    dags = dags_of_service(service)
     with resources.ledger() as ledger:
         ended = {str(entry.payload["run"]): entry for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
-        runs = {"/".join(run): chain for chain in ledger.chains() if (run := run_of(chain)) and run[0] in dags}
+        runs = chains_of(ledger, service)
         under_way = set(runs) - set(ended)
         deployed = [run for run, entry in ended.items() if run in runs and entry.payload["outcome"] == "deployed"]
         if under_way or not deployed:

@@ -8,17 +8,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Param, chain, get_current_context
+from airflow.sdk import Param, get_current_context
 
 from interlock.adapters.ledger.stops import declare, request_in, scopes
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import EVERYTHING, STOPS, EmergencyStop, StopRequest
-from interlock.domain.errors import AlreadyRecorded, ReleaseError
+from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.kinds import EMERGENCY_STOP_LIFTED
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
+from interlock.stages.runtime.history import append_once
 from interlock.stages.runtime.notices import notify
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
@@ -96,15 +97,8 @@ def _lift(ledger: Ledger, request: StopRequest, by: str) -> Entry:
         return known  # by an earlier try of this task
     stop = stops.stop_to_lift(ledger.entries(INSTALLATION, kind=STOPS), request.lift, datetime.now(UTC))
     payload = {"id": stop.id, "scope": stop.scope, "by": by, "reason": request.reason}
-    return _once(ledger, EMERGENCY_STOP_LIFTED, payload, by, f"{stop.id}/{'/'.join(this_run())}")
-
-
-def _once(ledger: Ledger, kind: str, payload: dict[str, Any], by: str, key: str) -> Entry:
-    """Append; a task that runs again finds what it wrote, with the time that it had then."""
-    try:
-        return ledger.append_once(INSTALLATION, kind, payload, actor=by or this_task(), key=f"{kind}/{key}")
-    except AlreadyRecorded as error:
-        return error.entry
+    key = f"{EMERGENCY_STOP_LIFTED}/{stop.id}/{'/'.join(this_run())}"
+    return append_once(ledger, EMERGENCY_STOP_LIFTED, payload, actor=by or this_task(), key=key)
 
 
 @stage_task(task_display_name="Send notifications")
@@ -131,5 +125,4 @@ def tell_of_stop(recorded: dict[str, Any]) -> list[str]:
 
 def stop_tasks() -> None:
     """Record the stop, then tell people."""
-    recorded = record_stop()
-    chain(recorded, tell_of_stop(recorded))
+    tell_of_stop(record_stop())

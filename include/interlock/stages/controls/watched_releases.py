@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from interlock.domain.errors import LedgerBroken
 from interlock.domain.ledger import runs
-from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.kinds import RELEASE_ENDED
+from interlock.stages.runtime.history import ends_of_releases
 
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
@@ -37,8 +36,3 @@ def _is_watched(ledger: Ledger, chain: str, run: tuple[str, str], ended: Mapping
     except LedgerBroken:
         return True
     return last is None or last.at > now - WATCH_WITHOUT_END
-
-
-def ends_of_releases(ledger: Ledger) -> dict[str, datetime]:
-    """Return when each release ended: Dag and run, and the instant."""
-    return {str(entry.payload["run"]): entry.at for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}

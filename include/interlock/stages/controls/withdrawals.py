@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Param, chain, get_current_context
+from airflow.sdk import Param, get_current_context
 
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.catalogue.catalogue import environments_of
@@ -17,7 +17,7 @@ from interlock.adapters.ledger.withdrawals import releases_under_way
 from interlock.adapters.signing.witness import only_witnessed
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.dag_names import dags_of_service
-from interlock.domain.errors import AlreadyRecorded, LedgerBroken, ReleaseError, TransientError
+from interlock.domain.errors import LedgerBroken, ReleaseError, TransientError
 from interlock.domain.ledger.chain import Entry, release_chain
 from interlock.domain.ledger.kinds import RELEASE_CLOSED, RELEASE_WITHDRAWN, RUN_ASKED
 from interlock.domain.permits.withdrawal import (
@@ -35,6 +35,7 @@ from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import wait
 from interlock.stages.runtime.evidence import last_in, this_try
+from interlock.stages.runtime.history import append_once
 from interlock.stages.runtime.requests import requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 from interlock.stages.runtime.triggers import UNDER_WAY
@@ -99,12 +100,8 @@ def record_withdrawal() -> dict[str, Any]:
             run="/".join(this_run()),
             at=ledger.now(),
         )
-        try:
-            entry = ledger.append_once(
-                of_release, RELEASE_WITHDRAWN, withdrawal.model_dump(mode="json"), actor=by, key=RELEASE_WITHDRAWN
-            )
-        except AlreadyRecorded as error:  # somebody else was faster
-            entry = error.entry
+        plain = withdrawal.model_dump(mode="json")
+        entry = append_once(ledger, RELEASE_WITHDRAWN, plain, actor=by, key=RELEASE_WITHDRAWN, chain=of_release)
         _refuse_void(ledger, release, entry)
         try:
             ledger.sign_head(of_release, resources.signer())
@@ -192,5 +189,4 @@ def _close_questions(dag_id: str, run_id: str, withdrawal: Withdrawal) -> None:
 
 def withdraw_tasks() -> None:
     """Record the withdrawal, then see the release to its end."""
-    recorded = record_withdrawal()
-    chain(recorded, await_end(recorded))
+    await_end(record_withdrawal())

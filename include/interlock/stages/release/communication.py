@@ -44,13 +44,11 @@ def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communica
     refuse_stopped_release(described, plan)
     if plan.rehearsal or not described.audiences:
         return notes
-    from airflow.providers.smtp.hooks.smtp import SmtpHook
-
     text = resources.store().get_bytes(notes.notes).decode()
     done = get_current_context()["task_state_store"]
     sent: dict[str, tuple[str, ...]] = {}
     try:
-        with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
+        with resources.mail_server() as smtp:
             for audience in described.audiences:
                 if not done.get(f"sent:{audience.name}"):
                     _send(smtp, plan, described, audience, text)

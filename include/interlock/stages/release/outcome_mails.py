@@ -57,10 +57,8 @@ def send_outcome(service: str) -> dict[str, list[str]]:
     messages = [*_to_requester(entries, outcome, book, found), *_to_audiences(entries, outcome, found)]
     if not messages:
         return {}
-    from airflow.providers.smtp.hooks.smtp import SmtpHook
-
     done = get_current_context()["task_state_store"]
-    with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
+    with resources.mail_server() as smtp:
         for message in messages:
             key = f"sent:{message.name}:{outcome.outcome}"
             if not done.get(key):

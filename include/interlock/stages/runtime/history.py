@@ -1,18 +1,24 @@
-"""What the installation's chain remembers across releases: how each ended, and which was reviewed."""
+"""The installation's chain: how each release ended, and which was reviewed; and the chains of a service."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interlock.adapters.ledger.past_releases import ended_releases
+from interlock.domain.dag_names import dags_of_service
+from interlock.domain.errors import AlreadyRecorded
 from interlock.domain.ledger.chain import INSTALLATION, Entry, instant
 from interlock.domain.ledger.kinds import RELEASE_ENDED
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.records import Outcome, PastRelease
 
 from . import resources
 from .evidence import this_task
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
 
 
 def remember(run: str, outcome: Outcome, change_type: str, *, planned: bool, began: datetime) -> None:
@@ -38,6 +44,27 @@ def past_releases(service: str) -> tuple[PastRelease, ...]:
     """Return how the releases of a service ended, the oldest first, and which were reviewed."""
     with resources.ledger() as ledger:
         return ended_releases(ledger, service)
+
+
+def ends_of_releases(ledger: Ledger) -> dict[str, datetime]:
+    """Return when each release ended, by Dag and run."""
+    return {str(entry.payload["run"]): entry.at for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
+
+
+def chains_of(ledger: Ledger, service: str) -> dict[str, str]:
+    """Return the chains of a service's releases and rollbacks, by Dag and run."""
+    dags = dags_of_service(service)
+    return {"/".join(run): chain for chain in ledger.chains() if (run := run_of(chain)) and run[0] in dags}
+
+
+def append_once(
+    ledger: Ledger, kind: str, payload: Mapping[str, Any], *, key: str, actor: str, chain: str = INSTALLATION
+) -> Entry:
+    """Append to a chain. If the key is on record already, return the recorded entry."""
+    try:
+        return ledger.append_once(chain, kind, payload, actor=actor, key=key)
+    except AlreadyRecorded as error:
+        return error.entry
 
 
 def append(kind: str, payload: Mapping[str, Any], *, key: str, actor: str) -> Entry:

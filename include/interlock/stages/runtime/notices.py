@@ -42,8 +42,6 @@ def notify(subject: str, text: str, *, same: str) -> tuple[str, ...]:
     if not to:
         log.warning("No notification was sent: findings.notify in policy.yaml is empty. %s", subject)
         return ()
-    from airflow.providers.smtp.hooks.smtp import SmtpHook
-
-    with SmtpHook(smtp_conn_id=resources.SMTP) as smtp:
+    with resources.mail_server() as smtp:
         mail.send(smtp, to=to, subject=subject, text=text, message_id=f"<{same}@interlock>")
     return to

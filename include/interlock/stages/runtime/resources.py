@@ -37,6 +37,8 @@ from interlock.domain.records import Host
 from interlock.locations import PROJECT, catalogue_folder
 
 if TYPE_CHECKING:
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
     from interlock.adapters.hosts.fleet import HostLogin
     from interlock.adapters.ledger.ledger import Ledger
 
@@ -212,6 +214,13 @@ def balancer(
 def airflow_api(connection: str = AIRFLOW) -> AirflowApi:
     """Return a client of Airflow's public API, under a service account of its own; use it as a context manager."""
     return AirflowApi(BaseHook.get_connection(connection))
+
+
+def mail_server() -> SmtpHook:
+    """Return the connection to the mail server; use it as a context manager."""
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+    return SmtpHook(smtp_conn_id=SMTP)
 
 
 def repository_url(service: Service) -> str:
