@@ -126,19 +126,19 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         verified = verification_stage(service, in_force, rollout, artifact, baseline, waves)
         closing = closure_stage(service)
 
-        # Records already order most of it; these are the orders that no record carries.
+        # The records order most tasks; this is the rest.
         chain(planned, assets, artifact)
         chain(told, started)
         chain(verified, closing)
         if ballots:
             chain(ballots, closing)
-    # Only now: each operator made within would take a deep copy of the form, three quarters of the time it takes.
+    # Only now: each operator above would make a deep copy of the form: three quarters of the time to parse this file.
     dag.params = release_params(policy, board, service)
     return dag
 
 
 def release_dags() -> dict[str, DAG]:
-    """Compose the Dags of all services, or the one that a task of it is about to run."""
+    """Compose the Dags of all services, or only the Dag of the task that is about to run."""
     folder = catalogue_folder()
     wanted = get_parsing_context().dag_id
     if wanted and wanted.startswith(RELEASES):

@@ -102,7 +102,7 @@ def rollback_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         verified = verification_stage(service, in_force, rollout, artifact, baseline, waves)
         closing = closure_stage(service)
 
-        # Records already order most of it; these are the orders that no record carries.
+        # The records order most tasks; this is the rest.
         chain(planned, assets, artifact)
         chain(decision, started)
         chain([*verified, told], closing)
@@ -114,7 +114,7 @@ def rollback_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
 
 
 def rollback_dags() -> dict[str, DAG]:
-    """Compose the Dags of all services, or the one that a task of it is about to run."""
+    """Compose the Dags of all services, or only the Dag of the task that is about to run."""
     folder = catalogue_folder()
     wanted = get_parsing_context().dag_id
     if wanted and wanted.startswith(ROLLBACKS):

@@ -99,7 +99,7 @@ def train_dag(train: Train) -> DAG:
         sent = departure_group(train, manifest, decision)
         arrived = arrival_group(train.name)
 
-        # Records already order most of it; these are the orders that no record carries.
+        # The records order most tasks; this is the rest.
         chain(sent, arrived)
         if ballots:
             chain(ballots, arrived)
@@ -109,9 +109,9 @@ def train_dag(train: Train) -> DAG:
 
 
 def train_dags() -> dict[str, DAG]:
-    """Compose the Dags of all trains, or the one that a task of it is about to run.
+    """Compose the Dags of all trains, or only the Dag of the task that is about to run.
 
-    What is wrong with a file, dags/catalogue.py says.
+    dags/catalogue.py shows the errors of files.
     """
     folder = catalogue_folder()
     try:

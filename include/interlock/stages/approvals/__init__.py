@@ -1,1 +1,1 @@
-"""Questions to people: ballots, waivers, reminders, and what was answered."""
+"""Questions to people: ballots, waivers and reminders, and the answers."""

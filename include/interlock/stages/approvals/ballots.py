@@ -1,4 +1,4 @@
-"""The wait for a board: its ballots are counted whenever one is answered, and those left open are closed in the end."""
+"""The wait for a board: its ballots are counted after each answer, and open ballots are closed in the end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLOSING_TIME = 60.0
 class AwaitBallots(BaseOperator):
     """Wait until the board has decided or its deadline has passed, then close the open ballots. Uses no worker slot.
 
-    :param ballots: the prepared ballots; none: nobody is asked.
+    :param ballots: the prepared ballots; empty if no vote is required.
     """
 
     template_fields: Sequence[str] = ("ballots",)
@@ -45,7 +45,7 @@ class AwaitBallots(BaseOperator):
     @property
     @abstractmethod
     def decide_by(self) -> datetime | None:
-        """The board's deadline; none: nobody is asked."""
+        """The board's deadline; None if it needs no vote."""
 
     @abstractmethod
     def count(self, *, expired: bool) -> Decision | None:
@@ -53,17 +53,17 @@ class AwaitBallots(BaseOperator):
 
     @abstractmethod
     def settled(self, decision: Decision) -> dict[str, Any]:
-        """Record a decision and return what is handed on; raise GateRejected if the board rejected."""
+        """Record a decision and return the result of the task; raise GateRejected if the board rejected."""
 
     def next_look(self, cast: Sequence[Answer]) -> datetime | None:
-        """Return when the wait ends although nobody answered."""
+        """Return when to count again without a new answer."""
         return self.decide_by
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Count; wait for the next answer while the board is open; fail with the board's reason if it rejected."""
         with reasons_kept():
             expired = self.decide_by is not None and datetime.now(UTC) >= self.decide_by
-            cast = self._cast() if self.ballots else ()  # before counting: a later answer wakes the trigger
+            cast = self._cast() if self.ballots else ()  # before the count: a later answer wakes the trigger
             decision = self._counted(expired=expired)
             if decision is None:
                 self._wait(self.next_look(cast), cast)
@@ -73,16 +73,16 @@ class AwaitBallots(BaseOperator):
                 self._close("the board has decided")
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Count again; what the trigger says is only that it is time to."""
+        """Count again. The event of the trigger only wakes the task."""
         self.log.info("Counting again: %s", event.get("why"))
         return self.execute(context)
 
     def _counted(self, *, expired: bool) -> Decision | None:
-        """Count; if that is refused for good, nobody needs to vote any more."""
+        """Count. If that is refused for good, close the ballots."""
         try:
             return self.count(expired=expired)
         except (TransientError, HostUnreachable):
-            raise  # it is tried again
+            raise  # Airflow tries again
         except ReleaseError:
             self._close("the release can no longer be approved")
             raise
@@ -106,7 +106,7 @@ class AwaitBallots(BaseOperator):
         )
 
     def _close(self, why: str) -> None:
-        """Close the ballots left open; what was decided stands, whether that works or not."""
+        """Close the open ballots. The decision stands even if that fails."""
         try:
             close_open_ballots(self.asks, len(self.ballots or ()), why)
         except ReleaseError as error:
@@ -114,11 +114,11 @@ class AwaitBallots(BaseOperator):
 
 
 def close_open_ballots(asks: str, expected: int, why: str) -> None:
-    """Answer, as the board's clerk, every ballot that nobody needs to answer any more; such answers never count.
+    """Answer every open ballot as the board's clerk, whose answers never count.
 
     :param asks: the task whose ballots these are.
-    :param expected: how many ballots there are; one that is not there yet is waited for.
-    :param why: what members read whose ballot is closed.
+    :param expected: the number of ballots; waits for ballots that do not exist yet.
+    :param why: the reason that members read on a closed ballot.
     :raises TransientError: some are still open after :data:`CLOSING_TIME`.
     """
     if not expected:

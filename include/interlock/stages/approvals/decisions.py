@@ -1,4 +1,4 @@
-"""A decision that people made, put on record."""
+"""Record a decision that people made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from interlock.stages.runtime.taskflow import keep_result
 def settled(decision: Decision | None, **about: Any) -> Decision:
     """Record a decision and return it if it is an approval; leave a rejection as the task's result and fail with it.
 
-    :param about: what else the ledger is to say of it.
+    :param about: further fields of the recorded decision.
     """
     if decision is None:
         raise GateRejected("No approver answered in time.", next_step="trigger the release again")

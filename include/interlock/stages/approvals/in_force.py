@@ -1,4 +1,4 @@
-"""What is in force when people are asked: emergency stops and freezes, in the text of the question."""
+"""The emergency stops and freezes in force, for the text of a question."""
 
 from __future__ import annotations
 

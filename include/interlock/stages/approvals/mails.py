@@ -1,4 +1,4 @@
-"""The mail to those who are asked: what, until when, and a link to the question, as soon as it is asked."""
+"""The mail about a new question: its subject, its deadline, and a link to it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 
 
 class QuestionMail(BaseNotifier):
-    """Sends each person who may answer a question one mail.
+    """Sends one mail to each person who may answer a question.
 
-    Who got a mail is on record, so a later try of the question's task sends only what is missing. Whatever keeps a mail
-    from being sent does not keep the question from being asked.
+    The recipients are recorded, so a later try of the question's task sends only the missing mails. The question is
+    asked even if a mail cannot be sent.
     """
 
     def notify(self, context: Context) -> None:
-        """Send what was not sent yet; what fails is in the task's log."""
+        """Send the missing mails, and log failures."""
         question: Any = context["task"]
         ti: Any = context["ti"]
         try:

@@ -1,7 +1,7 @@
-"""Questions to people: who is asked, what they see, and what they answered by Airflow's own record.
+"""Questions to people, and their answers as Airflow recorded them.
 
-A question is one human-in-the-loop request (:class:`Question`); what was answered is read back from Airflow's API,
-never from a task's state or result, which an operator of Airflow can edit.
+A question is a human-in-the-loop request (:class:`Question`). Answers are read from Airflow's API, never from the state
+or the result of a task, which an operator of Airflow can edit.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 ANSWER = "interlock_answer"
-"""What a question's context has of the answer, in words."""
+"""The key of the answer, in words, in a question's context."""
 LABEL = f"{{{{ task.assigned_users[0]['name'] }}}}{{% if {ANSWER} is defined %}}: {{{{ {ANSWER} }}}}{{% endif %}}"
-"""What Airflow's pages call a question: whom it asks, and what was answered."""
+"""The name of a question on Airflow's pages: the person who is asked, and the answer."""
 BINDING = (
     "You answer for exactly this, by its SHA-256 digest: `{digest}`. "
     "Whatever changes in it changes the digest, and your answer is void."
 )
-"""How each question ends; nothing else in it names the digest."""
+"""The end of each question: the only place that names the digest."""
 COMMENT = Param(
     "",
     # With "string" alone, Airflow's form shows the question's title in red until something is written. The field is
@@ -76,17 +76,17 @@ CONFIRMED = Param(
 class Question(HITLOperator):
     """A human-in-the-loop request whose text is data.
 
-    Airflow would render subject and body as templates; they hold commit messages and people's words, so a template in
-    them could read Airflow's connections. Hence no field is a template.
+    Airflow would render subject and body as templates. They contain commit messages and input of people, and a template
+    in them could read Airflow's connections. So no field is a template.
 
-    A worker may die before it has asked, so a question is tried again. But it is asked once: when Airflow runs an
-    operator again, it wipes the answer to its request, so a request that is there already is left as it is.
+    A worker may die before it has asked, so the task has retries. A question is asked only once: when Airflow runs an
+    operator again, it deletes the answer to its request, so an existing request is left unchanged.
 
-    It has none of Airflow's ``defaults``: Airflow's form would show those in blue and every other answer in grey. What
-    nobody answered in time is closed by the board's clerk, whose answers never count.
+    It does not use Airflow's ``defaults``: Airflow's form would show these in blue and all other answers in grey. The
+    board's clerk closes questions without an answer; its answers never count.
 
-    :param silence: what stands when nobody answered in time.
-    :param answer_by: the deadline as ISO 8601, for the mail; none: the end of ``response_timeout``.
+    :param silence: the choice with which the clerk closes the question.
+    :param answer_by: the deadline as ISO 8601, for the mail; default: the end of ``response_timeout``.
     """
 
     template_fields = ()
@@ -97,7 +97,7 @@ class Question(HITLOperator):
         self.answer_by = answer_by
 
     def execute(self, context: Context) -> Any:
-        """Ask; in a later try, go on waiting for the answer to what was asked, or end if it was answered."""
+        """Ask. A later try waits for the answer to the existing request, or ends if it was answered."""
         ti: Any = context["ti"]
         assigned = [user["id"] for user in self.assigned_users or ()]
         with reasons_kept():
@@ -113,12 +113,12 @@ class Question(HITLOperator):
                 return self._close(asked)
             for notifier in self.notifiers:
                 notifier(context)
-            # Parking does not touch the request, and goes on at once if the answer has come meanwhile.
+            # This does not change the request, and continues at once if the answer has come meanwhile.
             raise TaskAwaitingInput(method_name="execute_complete", timeout=left)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """End, whatever was answered, and name the answer on Airflow's pages; close a question that has no answer."""
+        """End, and show the answer on Airflow's pages. Close a question without an answer."""
         said: Any = context
         said[ANSWER] = _in_words(event)
         if event.get("error_type") != "timeout":
@@ -129,7 +129,7 @@ class Question(HITLOperator):
             return self._close(asked) if asked and not asked.answered else None
 
     def validate_params_input(self, params_input: Mapping[str, Any]) -> None:
-        """Take any form: who answers through the API leaves fields out, and what they say is read from the record."""
+        """Accept any form: answers through the API may leave fields out, and answers are read from the record."""
 
     def _time_left(self, asked: Answer) -> timedelta | None:
         timeout: timedelta | None = self.response_timeout
@@ -151,7 +151,7 @@ def closed_because(why: str) -> str:
 
 
 def _in_words(event: Mapping[str, Any]) -> str:
-    """Return what was answered, as Airflow hands it on."""
+    """Return the answer in an event of Airflow, in words."""
     by = (event.get("responded_by_user") or {}).get("name")
     if by is None:
         return "no answer"
@@ -159,7 +159,7 @@ def _in_words(event: Mapping[str, Any]) -> str:
 
 
 def _request(task_id: str, map_index: int) -> Answer | None:
-    """Return what a task of this run has asked already."""
+    """Return the existing request of a task of this run."""
     dag_id, run_id = this_run()
     with resources.airflow_api() as api:
         asked = api.answers(dag_id, run_id, task_id)
@@ -175,11 +175,11 @@ def question(
     options: Sequence[str] = (),
     answer_by: datetime | None = None,
 ) -> dict[str, Any]:
-    """Describe a question for :func:`ask`: its body names the digest of what is decided on.
+    """Describe a question for :func:`ask`. Its body ends with the digest that the answer is bound to.
 
-    :param people: who may answer; any one of them does.
-    :param options: the answers to this question, when they are not the same for all.
-    :param answer_by: the deadline, if it is before the end of the time for an answer that the task has.
+    :param people: the people who may answer; a single answer is enough.
+    :param options: the choices, if they differ between the questions of a task.
+    :param answer_by: the deadline, if it is earlier than the task's own.
     """
     whose = " or ".join(escape(person.name) for person in people)
     asked_of = (
@@ -209,15 +209,14 @@ def ask(
     doc_md: str,
     conditions: bool = False,
 ) -> EmptyOperator:
-    """Ask each question of a list in a task instance of its own; return what follows when all of them are over.
+    """Ask each question of a list in its own task instance; return the task that follows all of them.
 
-    How a question's task ended means nothing: who answered what is read from Airflow's record. (Airflow fails a
-    question that is answered within the second in which it was asked, although it has recorded the answer; tried
-    again, it finds the answer.)
+    The state of a question's task does not matter: answers are read from Airflow's record. (Airflow fails a question
+    that is answered within the second in which it was asked, although it recorded the answer. The retry finds it.)
 
-    :param options: the answers, the natural one first; none: each question brings its own.
-    :param default: what stands when nobody answered in time; it never counts as anybody's answer.
-    :param conditions: whether the form has a field for conditions, too.
+    :param options: the choices, the usual one first; empty if each question has its own.
+    :param default: the choice with which a question without an answer is closed; it never counts as an answer.
+    :param conditions: whether the form has a field for conditions.
     """
     asked = Question.partial(
         task_id=task_id,
@@ -231,7 +230,7 @@ def ask(
         },
         response_timeout=within,
         retries=4,
-        retry_delay=timedelta(seconds=1),  # soon: people wait to be asked, or for what follows their answer
+        retry_delay=timedelta(seconds=1),  # soon: people wait
         execution_timeout=None,
         map_index_template=LABEL,
         doc_md=doc_md,
@@ -247,9 +246,9 @@ def ask(
 
 
 def ask_board(ballots: XComArg, deadline: timedelta | None, *, doc_md: str) -> EmptyOperator | None:
-    """Ask each member of a board for a vote; return what follows when all ballots are over.
+    """Ask each member of a board for a vote; return the task that follows all ballots.
 
-    :param deadline: the longest that the board may take; none: nobody ever votes, and there is no such task.
+    :param deadline: the longest that the board may take; None: no vote is ever required, so there is no task.
     """
     if deadline is None:
         return None
@@ -260,7 +259,7 @@ def ask_board(ballots: XComArg, deadline: timedelta | None, *, doc_md: str) -> E
         options=[APPROVE, REJECT, ABSTAIN],
         default=ABSTAIN,
         conditions=True,
-        within=deadline * 2,  # the decision closes ballots in time; this is for a stack that was down
+        within=deadline * 2,  # the decision closes ballots in time; this only matters after an outage
         doc_md=doc_md,
     )
 
@@ -268,11 +267,11 @@ def ask_board(ballots: XComArg, deadline: timedelta | None, *, doc_md: str) -> E
 def votes_on(
     task_id: str, digest: str, *, run: tuple[str, str] | None = None, entries: Sequence[Entry] | None = None
 ) -> tuple[Vote, ...]:
-    """Read from Airflow what was answered to the questions of a task that end with this digest.
+    """Read from Airflow the answers to those questions of a task that end with this digest.
 
-    :param run: Dag and run in which it was asked; none: this one.
-    :param entries: the chain of that run, proven.
-    :raises PolicyViolation: an answer did not come in at Airflow's API, so somebody wrote it; this is a finding, too.
+    :param run: Dag and run that asked; default: the current run.
+    :param entries: the verified chain of that run.
+    :raises PolicyViolation: an answer was not submitted through Airflow's API, which is also a finding.
     """
     dag_id, run_id = run or this_run()
     with resources.airflow_api() as api:
@@ -287,7 +286,7 @@ def votes_on(
 
 
 def _refuse_written(answers: Sequence[Answer], entries: Sequence[Entry], digest: str) -> None:
-    """Refuse answers of people that are not on record as they came in; nobody's count for nobody."""
+    """Refuse answers of people that the ledger did not record when they were submitted."""
     said = [(_given(answer), answer.at) for answer in answers if answer.user is not None]
     for written in [one for one, at in said if not is_witnessed(one, at, entries, digest=digest)]:
         what = f"{written} was not submitted through Airflow's API: it exists only in Airflow's database."

@@ -1,7 +1,6 @@
-"""The reminder before the board's deadline: one mail to each who has not voted, on record, and holding nobody up.
+"""The reminder before the board's deadline: one recorded mail to each member who has not voted.
 
-The wait for the board wakes when it is due; what is on record as sent is not sent again, whatever the task went
-through.
+The task that waits for the board wakes when the reminder is due. A recorded reminder is not sent again.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 RETRY_INTERVAL = timedelta(minutes=5)
-"""When it is tried again, after what is needed for a reminder was not there."""
+"""How long to wait before a failed reminder is tried again."""
 
 
 def remind_in_time(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer]) -> datetime | None:
-    """Remind who has not voted, if it is time to; return when there is something to do again.
+    """Remind the members who have not voted, if it is due; return when to check again.
 
-    :param ballots: all of them, as Airflow has them now.
+    :param ballots: all ballots, as Airflow has them now.
     """
     if rollout.decide_by is None:
         return None
@@ -48,7 +47,7 @@ def remind_in_time(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Ans
         return due
     try:
         _remind(rule, rollout, [ballot for ballot in ballots if not ballot.answered], now)
-    except Exception:  # whatever keeps a mail from being sent must not keep the board from deciding
+    except Exception:  # a mail that cannot be sent must not delay the decision
         log.exception("Some reminders to vote could not be sent. The next attempt is in %s", RETRY_INTERVAL)
         return min(now + RETRY_INTERVAL, rollout.decide_by)
     return rollout.decide_by
@@ -66,7 +65,7 @@ def _remind(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer], n
         for ballot in ballots
         if ballot.body.rstrip().endswith(BINDING.format(digest=rollout.digest))
         for user in ballot.assigned
-        # A delegate whose days are others has no vote now.
+        # A delegate has a vote only on the days of the delegation.
         if user not in {CLERK, *done} and seat_of(rule, user, now)
     ]
     if not missing:

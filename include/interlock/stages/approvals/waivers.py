@@ -1,4 +1,4 @@
-"""The quality gate: what failed ends the release, unless those whom the policy names waive every failure."""
+"""The quality gate: a failure ends the release, unless the people whom the policy names waive every failure."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: 
 
 
 def quality_gate(service: Service, policy: Policy, in_force: XComArg, plan: XComArg, report: XComArg) -> XComArg:
-    """Ask about what failed, if that may be waived, and pass or not; return the waivers."""
+    """Request waivers of the failures, if the policy allows them, and decide; return the waivers."""
     prepared = prepare_waivers(service.name, in_force, plan, report)
     asked = ask(
         prepared,

@@ -1,1 +1,1 @@
-"""The Dags that look after releases: emergency stops, overrides, marks, reviews, returning hosts, reconcile."""
+"""The Dags around releases: emergency stops, overrides, withdrawals, marks, reviews, returning hosts, reconcile."""

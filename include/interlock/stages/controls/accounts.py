@@ -1,4 +1,4 @@
-"""The Dag ``confirm_account``: a second person vouches for an account that is doubted; on record."""
+"""The Dag ``confirm_account``: a second person confirms an account that changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from interlock.stages.runtime.taskflow import stage_task, this_run
 
 
 def confirm_params(folder: Path) -> dict[str, Param]:
-    """Return the form of a confirmation; while board.yaml is broken, with a field for any name."""
+    """Return the form of a confirmation. While board.yaml is broken, it accepts any name."""
     try:
         people = {"enum": sorted(person.user for person in load_rules(folder)[1].people)}
     except CatalogueError:
@@ -46,7 +46,7 @@ def record_confirmation() -> dict[str, Any]:
     key = f"{ACCOUNT_CONFIRMED}/{'/'.join(this_run())}"
     with resources.ledger() as ledger:
         if known := ledger.find(INSTALLATION, key):
-            return known.payload  # by an earlier try of this task
+            return known.payload  # recorded by an earlier try of this task
         form, by = dict(get_current_context()["params"]), requester()
         user, reason = form.get("user"), form.get("reason")
         if not isinstance(user, str) or not isinstance(reason, str) or not 5 <= len(reason.strip()) <= 1000:

@@ -1,4 +1,4 @@
-"""The Dag ``reconcile``: records findings in the ledger and tells people about them."""
+"""The Dag ``reconcile``: records findings in the ledger and notifies people."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def record_findings(ledger: Ledger, found: Iterable[Finding]) -> int:
-    """Put findings on record that are not there yet, and sign; return how many were new."""
+    """Record and sign the findings that are not recorded yet; return their number."""
     new: dict[str, list[Entry]] = {}
     for finding in found:
         chain = finding.chain or INSTALLATION
@@ -39,7 +39,7 @@ def record_findings(ledger: Ledger, found: Iterable[Finding]) -> int:
             new.setdefault(chain, []).append(entry)
             log.warning("Finding in %s: %s", chain, finding.what)
     for chain, entries in new.items():
-        with suppress(LedgerBroken):  # a chain that does not hold is not signed; that it does not is a finding
+        with suppress(LedgerBroken):  # a broken chain is not signed; check_ledger records a finding
             ledger.sign_head(chain, resources.signer(), seals=entries[-1])
     return sum(map(len, new.values()))
 

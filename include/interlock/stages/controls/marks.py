@@ -1,4 +1,4 @@
-"""The Dag ``mark_version``: a version is bad, or pinned, or neither; on record."""
+"""The Dag ``mark_version``: mark a version as bad, or pin an environment to it."""
 
 from __future__ import annotations
 

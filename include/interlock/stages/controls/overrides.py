@@ -1,4 +1,4 @@
-"""The Dag ``override_freeze``: what closes an environment does not count for one service, for some hours; on record."""
+"""The Dag ``override_freeze``: override a calendar entry for one service, for some hours."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def record_override() -> dict[str, Any]:
     key = f"{FREEZE_OVERRIDDEN}/{'/'.join(this_run())}"
     with resources.ledger() as ledger:
         if known := ledger.find(INSTALLATION, key):
-            return known.payload  # by an earlier try of this task
+            return known.payload  # recorded by an earlier try of this task
     given = _decided(overrides.parse_override(get_current_context()["params"], environments_of(catalogue_folder())))
     with resources.ledger() as ledger:
         entry = append_once(ledger, FREEZE_OVERRIDDEN, given.model_dump(mode="json"), actor=given.by, key=key)
@@ -79,7 +79,10 @@ def record_override() -> dict[str, Any]:
 
 
 def _decided(asked: overrides.OverrideRequest) -> Override:
-    """Return the override that was asked for; PolicyViolation if nothing is closed, or not this person may."""
+    """Return the requested override.
+
+    :raises PolicyViolation: the environment is open, or this person may not override the entry.
+    """
     catalogue = resources.catalogue_of(asked.service)
     person = _person(catalogue.board, requester())
     answer = answer_now(catalogue, asked.environment)
@@ -125,5 +128,5 @@ def tell_of_override(recorded: dict[str, Any]) -> list[str]:
 
 
 def override_tasks() -> None:
-    """Record the override, then tell people."""
+    """Record the override, then notify people."""
     tell_of_override(record_override())

@@ -1,7 +1,7 @@
-"""The Dag ``reconcile``: compares the ledger with Airflow's record, with itself, and with what the hosts run.
+"""The Dag ``reconcile``: compares the ledger with Airflow's record, with itself, and with the hosts.
 
-What contradicts it becomes a finding: in the chain of the release, which then gets no permit, or in the installation's.
-Airflow and the hosts are read before the ledger: whatever is done is in the ledger before it shows elsewhere.
+A contradiction becomes a finding: in the chain of the release, which then gets no permit, or in the installation's.
+Airflow and the hosts are read before the ledger, because each change is recorded before it shows elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .reconcile_releases import check_releases
 
 
 def schedule(folder: Path) -> timedelta:
-    """Return how often to look, by the policy; with a broken one, as often as by default."""
+    """Return the interval of the checks in the policy; while the policy is broken, the default."""
     try:
         return load_rules(folder)[0].findings.every
     except CatalogueError:
@@ -30,9 +30,9 @@ def schedule(folder: Path) -> timedelta:
 
 
 def reconcile_tasks() -> None:
-    """Look at releases, ledger and hosts, then tell people; the run fails if one of them could not be looked at.
+    """Check releases, ledger and hosts, then notify people. The run fails if a check could not be completed.
 
-    One after the other, whatever became of the one before: releases need the workers more than this does.
+    The checks run one after another, to leave workers to releases, and each runs even if the previous one failed.
     """
     releases, ledger, hosts = check_releases(), check_ledger(), check_hosts()
     all_looked_at = EmptyOperator(

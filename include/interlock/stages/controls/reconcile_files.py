@@ -1,6 +1,6 @@
-"""The Dag ``reconcile``: which files each host is asked about at a look, by the lists of what was released.
+"""The Dag ``reconcile``: selects the released files that each check compares on a host.
 
-The part follows from when the look is due and from the host's address, so that no look has to remember another.
+The part follows from the due time of the check and the host's address, so no check has to remember another.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Built(NamedTuple):
 
 
 class FileLists:
-    """The files of releases, each release read once in a look."""
+    """The files of releases. Each release is read once in a check."""
 
     def __init__(self, ledger: Ledger) -> None:
         run: Any = get_current_context()["dag_run"]
@@ -59,7 +59,7 @@ class FileLists:
         self._read: dict[tuple[str, str], asyncio.Task[Parts | None]] = {}
 
     async def choose(self, service: Service, host: str, release: str) -> Sequence[Expected]:
-        """Return the files that a host is asked about now; none, if the ledger does not know its release's."""
+        """Return the files to compare on a host now; none if the ledger has no list for its release."""
         key = service.name, release
         if key not in self._read:
             self._read[key] = asyncio.ensure_future(asyncio.to_thread(self._parts_of, service, release))
@@ -67,7 +67,7 @@ class FileLists:
         return [] if parts is None else [*anchors(release), *part_now(parts, host, self._due, self._every)]
 
     def forget(self) -> None:
-        """Let go of what was read, with the event loop in which it was."""
+        """Forget the lists: they belong to an event loop that has ended."""
         self._read.clear()
 
     def built(self, service: str, release: str) -> Built | None:
@@ -76,7 +76,7 @@ class FileLists:
         for chain in reversed(self._chains):
             if not (run := ledger_runs.run_of(chain)) or run[0] not in dags:
                 continue
-            with suppress(LedgerBroken, ValidationError):  # check_ledger says so
+            with suppress(LedgerBroken, ValidationError):  # check_ledger reports it
                 for entry in self._ledger.entries(chain, kind=ARTIFACT_BUILT):
                     artifact = Artifact.model_validate(entry.payload, extra="ignore")
                     if artifact.release == release:
@@ -89,7 +89,7 @@ class FileLists:
             if built is None:
                 return None
             listed = released_files(built.artifact, self._store, self._key)
-        except Exception as error:  # whatever it is: which release a host runs is compared nevertheless
+        except Exception as error:  # the release of each host is compared nevertheless
             log.warning("The files of %s %s cannot be compared: %s", service.name, release, error)
             return None
         if listed.unlisted:
@@ -98,7 +98,7 @@ class FileLists:
 
 
 def new_findings(ledger: Ledger, service: str, found: Sequence[Finding]) -> list[Finding]:
-    """Return those about files that are in no chain yet, whichever release was under way when they were found."""
+    """Return the findings about files that no chain of the service has yet."""
     if not found:
         return []
     known: list[Entry] = []
@@ -109,7 +109,7 @@ def new_findings(ledger: Ledger, service: str, found: Sequence[Finding]) -> list
 
 
 def note_unread(host: str, look: HostLook) -> None:
-    """Log what of the files that a host was asked about its login cannot read: that is not known to differ."""
+    """Log the files that the login cannot read on a host: they are not compared."""
     answered = look.seen
     hidden = [one.path for one in look.asked if one.name not in answered or answered[one.name].kind == "hidden"]
     if hidden:
@@ -117,7 +117,7 @@ def note_unread(host: str, look: HostLook) -> None:
 
 
 def sandbox_chain(ledger: Ledger, built: Built, ends: Mapping[str, datetime]) -> str:
-    """Return the chain for what is found on a test host: the release's, until what it shows there is accepted."""
+    """Return the chain for a finding on a test host: the release's until its acceptance, then the installation's."""
     run = ledger_runs.run_of(built.chain)
     if run is None or "/".join(run) in ends or ledger.entries(built.chain, kind=ACCEPTANCE_DECIDED):
         return INSTALLATION

@@ -1,6 +1,6 @@
-"""The Dag ``reconcile``: compares what hosts run, and the files of it, with what the ledger says.
+"""The Dag ``reconcile``: compares the releases on hosts, and their files, with the ledger.
 
-Hosts are read before the ledger: what a release does is in the ledger before a host shows it.
+Hosts are read before the ledger, because each change is recorded before a host shows it.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Fleet(NamedTuple):
 
 
 class RecordedReleases(NamedTuple):
-    """What a host may run, and the chain that says so."""
+    """The releases that a host may run, and the chain that allows them."""
 
     allowed: frozenset[str | None]
     chain: str
 
 
 Looks = dict[tuple[str, str], "HostLook"]
-"""Service and host's address: what the host says of itself."""
+"""The answers of hosts, by service and address."""
 Records = dict[tuple[str, str], RecordedReleases]
 
 
@@ -92,7 +92,7 @@ def check_hosts() -> int:
 
 
 def _compare_fleets(environment: str, fleets: Sequence[Fleet], lists: FileLists) -> Iterator[Finding]:
-    """Yield what hosts of an environment have that the ledger knew neither before nor after they were asked."""
+    """Yield what hosts have that the ledger did not know before or after they were asked."""
     before = _read_records(environment, fleets)
     looks = _ask_fleets(environment, fleets, lists)
     after = _read_records(environment, fleets)
@@ -122,7 +122,7 @@ def _compare_fleets(environment: str, fleets: Sequence[Fleet], lists: FileLists)
 def _compare_files(
     environment: str, service: str, host: str, look: HostLook, about: Mapping[str, str], is_settled: bool
 ) -> list[Finding]:
-    """Return what is new of :func:`describe_files`."""
+    """Return the new findings of :func:`describe_files`."""
     note_unread(host, look)
     found = describe_files(environment, service, host, look, about, is_settled=is_settled)
     with resources.ledger() as ledger:
@@ -134,7 +134,7 @@ def describe_files(
 ) -> list[Finding]:
     """Return a finding for each file of a host that is not as it was released.
 
-    :param is_settled: no release is on its way there, which would put files in their places outside of its folder.
+    :param is_settled: no release is being deployed there that would place files outside of its folder.
     """
     differ = [one for one in differences(look.asked, look.seen) if is_settled or not one.expected.placed]
     release = str(look.state.current)
@@ -146,9 +146,9 @@ def describe_files(
 
 
 def _compare_sandboxes(ledger: Ledger, services: Collection[Service], lists: FileLists) -> Iterator[Finding]:
-    """Yield the files of test hosts that are not as the release was built that a host runs.
+    """Yield the files of test hosts that differ from the release that the host runs.
 
-    Which release that is does not matter: a sandbox needs no permit to be changed.
+    Any release may run there, because a sandbox needs no permit.
     """
     ends = ends_of_releases(ledger)
     for environment in sorted(SANDBOXES):
@@ -164,7 +164,7 @@ def _compare_sandboxes(ledger: Ledger, services: Collection[Service], lists: Fil
 
 
 def _reachable_fleets(environment: str, services: Collection[Service]) -> Iterator[Fleet]:
-    """Yield the fleets of a sandbox whose hosts can be found: what is wrong with one team's hides no other's."""
+    """Yield the fleets of a sandbox whose hosts can be found. A team's fault does not hide other fleets."""
     for service in services:
         try:
             described = service.environments[environment]
@@ -192,7 +192,7 @@ def _ask_fleets(environment: str, fleets: Sequence[Fleet], lists: FileLists) -> 
 
 
 async def _ask_fleet(fleet: Fleet, login: Any, admission: Admission, lists: FileLists) -> Looks:
-    """Ask the hosts of one service; one that cannot be asked does not keep the others from being asked."""
+    """Ask the hosts of a service. A host that does not answer is logged."""
     from interlock.adapters.hosts import fleet as ssh_hosts  # not at the top: see rolling.py
 
     service = fleet.service
@@ -210,7 +210,7 @@ async def _ask_fleet(fleet: Fleet, login: Any, admission: Admission, lists: File
 
 
 def _read_records(environment: str, fleets: Sequence[Fleet]) -> Records:
-    """Return what hosts may run by the newest release that touched them, or by the baseline if that is newer."""
+    """Return the releases that hosts may run: by the newest release that changed them, or by a newer baseline."""
     found: Records = {}
     with resources.ledger() as ledger:
         ended = ends_of_releases(ledger)
@@ -252,7 +252,7 @@ def _read_chains(
         }
         if not set(places) - set(found):
             return found
-        with suppress(LedgerBroken):  # check_ledger says so
+        with suppress(LedgerBroken):  # check_ledger reports it
             touched = host_record.releases_allowed(ledger.entries(chain), environment)
             found |= {
                 (service, host): RecordedReleases(touched[host], chain)
@@ -280,9 +280,9 @@ def _record_baseline(environment: str, service: str, host: str, release: str | N
 
 
 def _find_chain(service: str, host: str, release: str | None) -> str:
-    """Return the chain of the release under way during which a host was changed; else the installation's.
+    """Return the chain of the release under way when a host was changed; otherwise the installation's.
 
-    A release that found the host so when it was planned may be what is to mend it.
+    A release that was planned after the change may be the fix, so it does not get the finding.
     """
     with resources.ledger() as ledger:
         ended = ends_of_releases(ledger)

@@ -1,4 +1,4 @@
-"""The Dag ``reconcile``: proves the chains of the ledger."""
+"""The Dag ``reconcile``: verifies the chains of the ledger."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from .watched_releases import watched_chains
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 MAX_SEALING_TIME = timedelta(minutes=10)
-"""So long a task may take, tries and all, from a decision's entry to the signed head after it."""
+"""The longest time from a decision's entry to the signed head after it, retries included."""
 LEDGER_PARTS = 288
-"""All other chains are proven in so many parts, one with each look: with a look every five minutes, each once a day."""
+"""All other chains are verified in this many parts: a part every five minutes, and so each once a day."""
 
 
 @stage_task(task_display_name="Verify the chains of the ledger", trigger_rule=TriggerRule.ALL_DONE)
@@ -57,13 +57,13 @@ def check_ledger() -> int:
             removed = [*_find_removed_heads(ledger, chain, looked)] if chain in watched and looked is not None else []
             lacking = _find_unsealed_decision(ledger, chain)
             found += [*removed, *_find_overdue_seal(chain, lacking, now)]
-            if not removed and lacking is None:  # what may have been written anew is not vouched for
+            if not removed and lacking is None:  # entries that may have been rewritten are not signed
                 ledger.sign_head(chain, resources.signer())
         return record_findings(ledger, found)
 
 
 def _record_catalogue_and_key(ledger: Ledger) -> None:
-    """Put on record which catalogue holds, file by file, if it is another than before; and the key that signs."""
+    """Record the digests of the catalogue's files, if they changed, and the signing key."""
     signer = resources.signer()
     key = {"key_id": signer.key_id, "public_key": signer.public_key.decode()}
     ledger.append(INSTALLATION, KEY_USED, key, actor="interlock", key=f"{KEY_USED}/{signer.key_id}")
@@ -71,26 +71,26 @@ def _record_catalogue_and_key(ledger: Ledger) -> None:
     before = ledger.entries(INSTALLATION, kind=CATALOGUE_CHANGED)
     if not before or before[-1].payload["files"] != files:
         told = {"files": files, "digest": sha256_of(files)}
-        with suppress(AlreadyRecorded):  # another look was faster
+        with suppress(AlreadyRecorded):  # another check was faster
             ledger.append_once(
                 INSTALLATION, CATALOGUE_CHANGED, told, actor=this_task(), key=f"{CATALOGUE_CHANGED}/{len(before) + 1}"
             )
 
 
 def _last_check() -> datetime | None:
-    """Return when the last look that succeeded began; None: there was none."""
+    """Return the start of the last successful check; None if there was none."""
     at: Any = get_current_context().get("prev_start_date_success")  # Airflow's stand-in for it, also for None
     return datetime.fromisoformat(at.isoformat()) if at else None
 
 
 def _is_due(chain: str, now: datetime) -> bool:
-    """Tell whether a chain is in the part that is proven with this look."""
+    """Tell whether a chain is in the part that is verified now."""
     look = int(now.timestamp() // 300)
     return crc32(chain.encode()) % LEDGER_PARTS == look % LEDGER_PARTS
 
 
 def _find_removed_heads(ledger: Ledger, chain: str, looked: datetime) -> Iterator[Finding]:
-    """Yield a finding if a chain is not signed up to what was there when it was last looked at, and signed."""
+    """Yield a finding if entries that the last check signed have no signature now."""
     signed = max((head.sequence for head in ledger.heads(chain)), default=0)
     lost = [entry for entry in ledger.entries(chain, after=signed) if entry.at < looked]
     if lost:
@@ -104,9 +104,9 @@ def _find_removed_heads(ledger: Ledger, chain: str, looked: datetime) -> Iterato
 
 
 class UnsealedDecision(NamedTuple):
-    """A decision in a release's chain that is not signed; whoever made it signs it, and nobody else.
+    """An unsigned decision in a release's chain. Only the task that records a decision signs it.
 
-    :param at: when it was made.
+    :param at: the time of the decision.
     """
 
     where: Break
@@ -122,7 +122,7 @@ def _find_unsealed_decision(ledger: Ledger, chain: str) -> UnsealedDecision | No
 
 
 def _find_overdue_seal(chain: str, lacking: UnsealedDecision | None, now: datetime) -> Iterator[Finding]:
-    """Yield a finding if a decision has not been signed for longer than a task may take."""
+    """Yield a finding if a decision has not been signed within :data:`MAX_SEALING_TIME`."""
     if lacking is not None and lacking.at < now - MAX_SEALING_TIME:
         evidence = lacking.where.model_dump(mode="json")
         yield Finding(kind="seal_missing", what=lacking.where.sentence, evidence=evidence, chain=INSTALLATION)

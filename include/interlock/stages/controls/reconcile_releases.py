@@ -1,6 +1,6 @@
 """The Dag ``reconcile``: compares the chains of releases with Airflow's record of their runs.
 
-Airflow is read before the ledger: what a run does is in the ledger before Airflow shows it.
+Airflow is read before the ledger, because each step is recorded before Airflow shows it.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def check_releases() -> int:
             {one: seen[one].place for one in ours if one in seen}, resources.home(), runs
         )
         new = record_findings(ledger, found)
-    if passing is not None:  # all else has been looked at; what this was about is looked at again
+    if passing is not None:  # all others were checked; Airflow tries this again
         raise passing
     return new
 
 
 def _find_own_dags(ledger: Ledger) -> frozenset[str]:
-    """Return the Dags that are Interlock's: by the catalogue's files, also broken ones, and by the ledger."""
+    """Return Interlock's own Dags, according to the catalogue's files (also broken ones) and the ledger."""
     released = (run for chain in ledger.chains() if (run := ledger_runs.run_of(chain)))
     return dags_of_catalogue(catalogue_folder()) | {dag_id for dag_id, _ in released}
 
@@ -70,9 +70,9 @@ def _find_own_dags(ledger: Ledger) -> frozenset[str]:
 def _compare_releases(
     ledger: Ledger, api: AirflowApi, runs: Iterable[tuple[str, str]], services: Mapping[str, Service]
 ) -> tuple[list[Finding], TransientError | None]:
-    """Return what contradicts the chains of releases, and what kept one from being looked at that may pass.
+    """Return the findings about releases, and a transient error if one could not be checked for now.
 
-    What cannot be looked at is a finding, and keeps no other from being looked at.
+    A release that cannot be checked at all is a finding. The others are checked nevertheless.
     """
     found: list[Finding] = []
     passing: TransientError | None = None
@@ -82,14 +82,14 @@ def _compare_releases(
         except TransientError as error:
             log.warning("%s, run %s, could not be checked now: %s", dag_id, run_id, error)
             passing = error
-        except Exception as error:  # whatever it is: it must not hide the others
+        except Exception as error:  # the other releases are checked nevertheless
             log.exception("%s, run %s, could not be checked", dag_id, run_id)
             found.append(airflow_record.describe_failed_check(dag_id, run_id, error))
     return found, passing
 
 
 def _load_services() -> tuple[Service, ...]:
-    """Return the services; none while policy.yaml or board.yaml is broken: all else is looked at nevertheless."""
+    """Return the services; none while policy.yaml or board.yaml is broken. Everything else is checked nevertheless."""
     try:
         return tuple(load_catalogue(catalogue_folder()).services.values())
     except CatalogueError as error:
@@ -98,7 +98,7 @@ def _load_services() -> tuple[Service, ...]:
 
 
 def _find_releases(ledger: Ledger, api: AirflowApi, ours: Collection[str], now: datetime) -> list[tuple[str, str]]:
-    """Return Dag and run of the releases to look at, by the ledger and by Airflow; what others call so is theirs."""
+    """Return Dag and run of the releases to check, from the ledger and Airflow. Dags of other teams are left out."""
     runs = [run for beginning in (RELEASES, ROLLBACKS, TRAINS) for run in api.runs(beginning, now - WATCH_AFTER_END)]
     known = [run for chain in watched_chains(ledger, now) if (run := ledger_runs.run_of(chain))]
     return list(dict.fromkeys((*known, *(run for run in runs if run[0] in ours))))
@@ -107,7 +107,7 @@ def _find_releases(ledger: Ledger, api: AirflowApi, ours: Collection[str], now: 
 def _compare_release(
     ledger: Ledger, api: AirflowApi, dag_id: str, run_id: str, service: Service | None
 ) -> Iterator[Finding]:
-    """Yield what contradicts the chain of a release; a chain that does not hold is check_ledger's."""
+    """Yield what contradicts the chain of a release. check_ledger reports broken chains."""
     chain = release_chain(dag_id, run_id)
     seen = _read_run(api, dag_id, run_id)
     try:
@@ -170,13 +170,13 @@ def _read_run(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
 def _find_interventions(
     ledger: Ledger, api: AirflowApi, dag_id: str, run_id: str, service: Service | None, entries: Sequence[Entry]
 ) -> Iterator[Finding]:
-    """Yield what was done by hand since the release began, by Airflow's audit log."""
+    """Yield the manual changes since the release began, from Airflow's audit log."""
     now, began = datetime.now(UTC), entries[0].at
     rows = interventions.settled(api.audit_log(began - interventions.MAX_CLOCK_SKEW, dag_id=dag_id), now)
     edits = api.audit_log(began, event_pattern="connection") if service else ()
     accounted = [
         interventions.refusal(entry.payload)
-        for kind in (ATTEMPT_REFUSED, BREAK_GLASS_USED)  # the latter is a finding already
+        for kind in (ATTEMPT_REFUSED, BREAK_GLASS_USED)  # BREAK_GLASS_USED is a finding already
         for entry in ledger.entries(INSTALLATION, kind=kind)
     ]
     done = interventions.done_by_hand(rows, accounted, dag_id=dag_id, run_id=run_id)
@@ -190,7 +190,7 @@ def _find_interventions(
 
 
 def _find_paused_dags(api: AirflowApi, dags: Iterable[str], since: datetime) -> Iterator[Finding]:
-    """Yield the Dags that are paused, with who asked for it last."""
+    """Yield the paused Dags, with the last person who paused each."""
     for dag_id in dags:
         rows = [row for row in api.audit_log(since, dag_id=dag_id, event="patch_dag") if row.changes]
         by = f" {rows[-1]}." if rows else ""

@@ -1,4 +1,4 @@
-"""The Dag ``return_hosts``: a host that was down when a release came gets it when it is back."""
+"""The Dag ``return_hosts``: deploys a release to hosts that were unreachable during its rollout."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _missed(service: str) -> LeftOut | None:
             return None
         try:
             return left_out(ledger.entries(runs[max(deployed, key=lambda run: ended[run].at)]))
-        except LedgerBroken:  # reconcile says so
+        except LedgerBroken:  # reconcile reports it
             return None
 
 

@@ -1,4 +1,4 @@
-"""The Dag ``review_release``: the post-implementation review of a release that has ended, on record."""
+"""The Dag ``review_release``: record the post-implementation review of a release that has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Dag ``emergency_stop``: halt every rollout in a scope, or lift such a stop; and tell people."""
+"""The Dag ``emergency_stop``: stop all rollouts in a scope, or lift a stop; and notify people."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def record_stop() -> dict[str, Any]:
             entry = declare(ledger, request, by, this_run(), actor=by or this_task())
         try:
             ledger.sign_head(INSTALLATION, resources.signer())
-        except ReleaseError:  # it holds all the same, people are told of it, and then it is signed or this run fails
+        except ReleaseError:  # the stop holds; after the notification it is signed, or the run fails
             log.exception("%s could not be signed yet", entry.key)
     return {"kind": entry.kind, **entry.payload}
 
 
 def _lift(ledger: Ledger, request: StopRequest, by: str) -> Entry:
     if known := ledger.find(INSTALLATION, f"{EMERGENCY_STOP_LIFTED}/{request.lift}/{'/'.join(this_run())}"):
-        return known  # by an earlier try of this task
+        return known  # recorded by an earlier try of this task
     stop = stops.stop_to_lift(ledger.entries(INSTALLATION, kind=STOPS), request.lift, datetime.now(UTC))
     payload = {"id": stop.id, "scope": stop.scope, "by": by, "reason": request.reason}
     key = f"{EMERGENCY_STOP_LIFTED}/{stop.id}/{'/'.join(this_run())}"
@@ -124,5 +124,5 @@ def tell_of_stop(recorded: dict[str, Any]) -> list[str]:
 
 
 def stop_tasks() -> None:
-    """Record the stop, then tell people."""
+    """Record the stop, then notify people."""
     tell_of_stop(record_stop())

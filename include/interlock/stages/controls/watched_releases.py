@@ -13,9 +13,9 @@ from interlock.stages.runtime.history import ends_of_releases
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 WATCH_AFTER_END = timedelta(days=7)
-"""So long after its end a release is still compared with Airflow's record."""
+"""How long after its end a release is still compared with Airflow's record."""
 WATCH_WITHOUT_END = timedelta(days=31)
-"""A release that has no end on record is looked at for so long: its Dag gives it 30 days."""
+"""How long a release without a recorded end is compared: its Dag times out after 30 days."""
 
 
 def watched_chains(ledger: Ledger, now: datetime) -> list[str]:

@@ -1,4 +1,4 @@
-"""The Dag ``withdraw_release``: its requester or a release manager ends a release, with a reason, on record."""
+"""The Dag ``withdraw_release``: the requester or a release manager ends a release, with a reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 POLL_INTERVAL = timedelta(seconds=15)
-"""So often it is looked whether the release has ended, and whether it has asked people meanwhile."""
+"""How often to check whether the release has ended, and whether it has asked people meanwhile."""
 
 
 def withdraw_params(folder: Path) -> dict[str, Param]:
@@ -93,8 +93,7 @@ def record_withdrawal() -> dict[str, Any]:
         withdrawal = Withdrawal(
             release=f"{release.dag_id}/{release.run_id}",
             by=by,
-            # That somebody else is a release manager was checked when they triggered this run: no other run is on
-            # record as asked for.
+            # The API server checked the role when it recorded the request of this run.
             role=role_of(release, by, manages=True),
             reason=request.reason,
             run="/".join(this_run()),
@@ -105,13 +104,13 @@ def record_withdrawal() -> dict[str, Any]:
         _refuse_void(ledger, release, entry)
         try:
             ledger.sign_head(of_release, resources.signer())
-        except ReleaseError:  # it holds all the same; reconcile signs it
+        except ReleaseError:  # the withdrawal holds; reconcile signs it
             log.exception("%s could not be signed yet", entry.key)
     return entry.payload
 
 
 def _find(ledger: Ledger, request: WithdrawalRequest) -> ReleaseUnderWay:
-    """Return the release that the form means, with its requester as the API server signed it."""
+    """Return the release that the form names, with its requester as the API server signed it."""
     with resources.airflow_api() as api:
         found = find_release(request, releases_under_way(ledger, request.service, _is_running(api)))
     asked = ledger.entries(release_chain(found.dag_id, found.run_id), kind=RUN_ASKED)
@@ -137,12 +136,12 @@ def _recorded(ledger: Ledger, service: str) -> dict[str, Any] | None:
 def _withdrawals(ledger: Ledger, service: str) -> Iterator[Entry]:
     for dag_id in dags_of_service(service):
         for one in ledger.chains(release_chain(dag_id, "")):
-            with suppress(LedgerBroken):  # of another release
+            with suppress(LedgerBroken):  # the chain of another release is broken
                 yield from ledger.entries(one, kind=RELEASE_WITHDRAWN)
 
 
 def _refuse_void(ledger: Ledger, release: ReleaseUnderWay, entry: Entry) -> None:
-    """Refuse if somebody else withdrew the release meanwhile, or if it was verified before the withdrawal."""
+    """Refuse if another person withdrew the release meanwhile, or if it was verified before the withdrawal."""
     if entry.payload["run"] != "/".join(this_run()):
         refuse_too_late(release.model_copy(update={"withdrawn": Withdrawal.model_validate(entry.payload)}))
     now = describe_release(release.dag_id, release.run_id, ledger.entries(entry.chain))
@@ -152,14 +151,14 @@ def _refuse_void(ledger: Ledger, release: ReleaseUnderWay, entry: Entry) -> None
 
 @stage_task(task_display_name="Close its questions and wait for its end", execution_timeout=timedelta(minutes=10))
 def await_end(recorded: dict[str, Any]) -> dict[str, Any]:
-    """Close the open questions of the release, so that nobody answers in vain, and wait until the release has ended.
+    """Close the open questions of the release, and wait until the release has ended.
 
     A queued release is not waited for: it ends as soon as Airflow starts it. Returns how the release ended.
     """
     withdrawal = Withdrawal.model_validate(recorded)
     dag_id, _, run_id = withdrawal.release.partition("/")
     with resources.airflow_api() as api:
-        state = api.run_state(dag_id, run_id)  # before the ledger: what a run does is there before Airflow shows it
+        state = api.run_state(dag_id, run_id)  # before the ledger, which has each step before Airflow shows it
     with resources.ledger() as ledger:
         closed = last_in(ledger.entries(release_chain(dag_id, run_id)), RELEASE_CLOSED, Outcome)
     if closed:
@@ -172,21 +171,21 @@ def await_end(recorded: dict[str, Any]) -> dict[str, Any]:
 
 
 def _close_questions(dag_id: str, run_id: str, withdrawal: Withdrawal) -> None:
-    """Answer, as the board's clerk, what is still asked; such answers never count."""
+    """Answer the open questions as the board's clerk, whose answers never count."""
     comment = f"Closed by {CLERK}: {withdrawal.sentence}"
     with resources.airflow_api(resources.BOARD_CLERK) as api:
         for question in api.answers(dag_id, run_id):
             if question.answered or not question.options:
                 continue
             try:
-                # Each of them would do, because the clerk's answers never count; the first is the natural one.
+                # Any choice would do, because the clerk's answers never count.
                 api.close_question(dag_id, run_id, question, choice=question.options[-1], comment=comment)
             except TransientError:
                 raise
-            except ReleaseError as error:  # its task has ended meanwhile; the others are to be closed all the same
+            except ReleaseError as error:  # its task has ended meanwhile; close the others
                 log.warning("%s[%d] could not be closed: %s", question.task_id, question.map_index, error)
 
 
 def withdraw_tasks() -> None:
-    """Record the withdrawal, then see the release to its end."""
+    """Record the withdrawal, then wait for the end of the release."""
     await_end(record_withdrawal())

@@ -1,4 +1,4 @@
-"""Stage 6, release accepted: the functional team validates what runs on test."""
+"""Stage 6, release accepted: the functional team validates the release on the test environment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from interlock.stages.runtime.taskflow import stage_group, stage_task, this_run
 
 
 def acceptance_digest(artifact: Artifact, report: QualityReport) -> str:
-    """Return the digest of what is accepted: these bytes, with this quality report."""
+    """Return the digest of an artifact with its quality report: an acceptance is bound to it."""
     return sha256_of({"artifact": artifact.bundle.sha256, "quality": sha256_of(report)})
 
 

@@ -1,4 +1,4 @@
-"""Stage 4, build and configure: one immutable bundle, made from a clean checkout by the service's own tool."""
+"""Stage 4, build and configure: build an immutable bundle from a clean checkout, with the service's own tool."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def put_rows(store: ArtifactStore, rows: tuple[Model, ...], name: str) -> Blob:
 
 
 def _put_bom(store: ArtifactStore, built: builders.BuildResult, plan: ReleasePlan, packed: Blob) -> tuple[Blob, Blob]:
-    """Put the bill of materials into the store, by itself and as a signed statement; the provenance names both."""
+    """Put the bill of materials into the store, plain and as a signed statement. The provenance names both."""
     bill = bom.bill_of_materials(
         built.output,
         name=plan.service,

@@ -1,4 +1,4 @@
-"""Closure: whatever happened, the release is recorded and people are told; a failed release never turns green."""
+"""Closure: record the outcome and notify people, whatever happened. A failed release stays failed."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def close_release(service: str) -> Outcome:
 
 
 def _version(entries: Sequence[Entry]) -> str:
-    """Return the version that was asked for, whatever the stages made of it; of a rollback it may be chosen later."""
+    """Return the requested version, or the one in the plan if a rollback was requested without a version."""
     planned = last_in(entries, PLAN_MADE, ReleasePlan)
     return str(get_current_context()["params"].get("version") or (planned.version if planned else "?"))
 
@@ -167,13 +167,13 @@ def _failed_tasks() -> list[FailedTask]:
 
 
 def _ended(state: TaskState) -> tuple[bool, datetime, str]:
-    """Put what failed first first; a task that never ran has no time, and comes last."""
+    """Sort by the time of failure. A task that never ran has no time, and comes last."""
     at = state.end or state.start
     return at is None, at or datetime.min.replace(tzinfo=UTC), state.task_id
 
 
 def _running(service: str, rollout: RolloutPlan | None) -> dict[str, str | None]:
-    """Ask the hosts of a plan which version they run; nothing if the catalogue no longer says how."""
+    """Ask the hosts of a plan which version they run; nothing if the catalogue cannot be read."""
     if rollout is None:
         return {}
     try:

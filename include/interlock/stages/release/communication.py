@@ -1,4 +1,4 @@
-"""Stage 8, communicate and train: release notes, announcements, and training that support has acknowledged."""
+"""Stage 8, communicate and train: release notes, announcements, and training that support acknowledges."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communica
                     done.set(f"sent:{audience.name}", True)
                 sent[audience.name] = audience.email
     except Exception:
-        if sent:  # who was told of a release is told of its end, too
+        if sent:  # audiences that got the announcement also get the outcome
             record(RELEASE_ANNOUNCED, notes.model_copy(update={"sent": sent}))
         raise
     return notes.model_copy(update={"sent": sent})

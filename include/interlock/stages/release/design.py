@@ -1,4 +1,4 @@
-"""Stage 3, hardware and software design: what the release needs, against what EC2 and this machine really have."""
+"""Stage 3, hardware and software design: check that the hosts and tools which the release needs exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 9, implement release: wait for the time and the window, measure the load before, then wave after wave."""
+"""Stage 9, implement release: wait for start and window, measure the baseline, and deploy wave by wave."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 START = "{{ ti.xcom_pull(task_ids='rollout.freeze_plan')['not_before'] or dag_run.run_after.isoformat() }}"
-"""Not before what the plan says; without that, the time has come already."""
+"""The earliest start in the plan; without it, the start of the run."""
 
 
 class AwaitStart(WaitUntil):
@@ -44,7 +44,7 @@ class AwaitStart(WaitUntil):
             raise TaskDeferred(trigger=trigger, method_name="execute_again")
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> None:
-        """Look again; what the trigger says is only that it is time to."""
+        """Check again. The event of the trigger only wakes the task."""
         self.log.info("Looking again: %s", event.get("why"))
         self.execute(context)
 
@@ -64,9 +64,9 @@ def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
 
 @stage_group("implementation", "deploy wave by wave")
 def implementation_stage(service: Service, rollout: XComArg) -> tuple[AwaitStart, XComArg, list[XComArg]]:
-    """Wait, measure, and run the waves; return the first task, the baseline, and what changes the target.
+    """Wait, measure, and run the waves; return the first task, the baseline, and the tasks that change the target.
 
-    If one of the latter fails, the release is backed out; the last of them is what verification follows.
+    If one of these tasks fails, the release is backed out. Verification follows the last of them.
     """
     wait = AwaitStart(
         task_id="await_start",

@@ -1,4 +1,4 @@
-"""Mail about the end of a release: to who requested it, and to the audiences if what was announced did not happen."""
+"""The mail about the outcome: to the requester, and to announced audiences if the release was not deployed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class _Message(NamedTuple):
     """A mail to be sent.
 
-    :param name: to whom, as the task's state keeps it.
+    :param name: the recipient, as a key of the task's state.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Stage 2, release planning: what changes, where, when, how risky it is, and whether management agrees."""
+"""Stage 2, release planning: changes, target, schedule, risk, and the approval of senior management."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def assess_risk(
     step: str,
     past_releases: Sequence[PastRelease],
 ) -> Risk:
-    """Assess what is asked for by the policy's formula.
+    """Assess the risk of a request with the policy's formula.
 
     :param past_releases: releases that have ended, in any order; those of other services do not count.
     """
@@ -130,7 +130,7 @@ def most_common(running: Sequence[RunningRelease]) -> tuple[str | None, str | No
 def _refuse_contradictions(request: ReleaseRequest, step: str, *, same_commit: bool, ref: str = "") -> None:
     """Refuse a version that its tag, the target, or the train contradicts.
 
-    :param ref: the full name of what was asked for, if the repository has it as a tag or a branch.
+    :param ref: the full name of the requested tag or branch, if it is one.
     """
     if contradicts(ref or request.ref, request.version):
         said = version_in(ref or request.ref) or f"the version that {request.ref} names"
@@ -158,7 +158,7 @@ def _refuse_contradictions(request: ReleaseRequest, step: str, *, same_commit: b
 
 
 def _refuse_second_commit(repository: Repository, request: ReleaseRequest, service: str, commit: str) -> None:
-    """Refuse to call a commit what the repository calls another one."""
+    """Refuse a version whose tag in the repository names another commit."""
     tags = set(repository.tags())
     for tag in (f"{before}{request.version}" for before in ("", "v", f"{service}-", f"{service}-v", f"{service}/v")):
         if tag in tags and (other := repository.resolve(f"{TAGS}{tag}").sha) != commit:
@@ -220,7 +220,7 @@ def decide_plan(service: str, plan: ReleasePlan) -> Decision:
 
 @stage_group("planning", "changes, target, schedule and risk")
 def planning_stage(service: Service, policy: Policy, in_force: XComArg) -> tuple[XComArg, XComArg]:
-    """Plan the release, and have the plan approved if the policy says so; return the plan and the decision."""
+    """Plan the release, and request the approval if the policy requires it; return the plan and the decision."""
     plan = plan_release(service.name, in_force)
     prepared = prepare_approval(service.name, plan)
     asked = ask(

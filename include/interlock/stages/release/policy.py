@@ -1,4 +1,4 @@
-"""Stage 1, release policy: is this a release that may be asked for, and which rules hold for it?"""
+"""Stage 1, release policy: check the request, and resolve the rules for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def requested(catalogue: ServiceCatalogue) -> ReleaseRequest:
 
 
 def as_asked(service: str, request: ReleaseRequest) -> dict[str, Any]:
-    """Return a request as the ledger has it."""
+    """Return a request as the ledger records it."""
     plain = request.model_dump(mode="json", exclude={"train"} if request.train is None else None)
     return {"service": service, "requested_by": requester(), **plain}
 

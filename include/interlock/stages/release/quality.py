@@ -1,4 +1,4 @@
-"""Stage 5, quality review: the service's suites against what was deployed to test; Great Expectations judges."""
+"""Stage 5, quality review: deploy to test, run the suites, and evaluate them with Great Expectations."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def run_suites(service: str, plan: ReleasePlan, deployment: TestDeployment) -> S
     with resources.build_workspace() as folder, resources.repository(described) as repository:
         for name, suite in described.suites.items():
             confines = resources.confines(policy, described, suite.registries)
-            repository.checkout(plan.commit.sha, folder / name)  # a clean one: the suite before could write to its own
+            repository.checkout(plan.commit.sha, folder / name)  # clean: suites can write to theirs
             ran = builders.run_suite(folder / name, suite, base_url=url, environ=os.environ, confines=confines)
             rows.extend(reports.junit_rows(ran.junit, name))
             logs[name] = store.put_bytes(ran.log, f"{name}.log")
@@ -148,7 +148,7 @@ def judge_quality(
 def quality_stage(
     service: Service, policy: Policy, in_force: XComArg, plan: XComArg, assets: XComArg, artifact: XComArg
 ) -> tuple[XComArg, XComArg, XComArg]:
-    """Deploy to test, run the suites and the load, judge, and pass the gate; return deployment, report and waivers."""
+    """Deploy to test, run suites and load, evaluate, and pass the gate; return deployment, report and waivers."""
     outlet: Asset = environment_asset(service, ENVIRONMENT)
     deployment = deploy_to_test.override(outlets=[outlet])(service.name, artifact, assets)
     suites = run_suites(service.name, plan, deployment)

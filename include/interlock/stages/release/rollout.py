@@ -1,4 +1,4 @@
-"""Stage 7, rollout plan and CAB: waves and a proven back-out, frozen; then the board votes on exactly that digest."""
+"""Stage 7, rollout plan and CAB: freeze waves and a verified back-out; the board votes on the digest of the plan."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def freeze_plan(
     # A rehearsal on test goes through production's waves: the graph is the same.
     production, paths = catalogue.service.environments[PRODUCTION], catalogue.service.load.paths
     course = course_of(production, assets, plan.target, paths, directly=back is not None)
-    resources.store().get_bytes(artifact.bundle)  # the bytes are there, and are those that were recorded
+    resources.store().get_bytes(artifact.bundle)  # verifies that the store has the recorded bytes
     barred = (*boards.barred_authors(in_force.flow, plan, catalogue.board), *passengers.had_a_hand(train))
     return RolloutPlan(
         service=service,
@@ -173,7 +173,7 @@ def prepare_ballots(
         quality_page=quality_page(*this_run()),
     )
     subject = f"Vote: {catalogue.service.title} {plan.version} to {rollout.environment}"
-    boards.eligible_members(board, requester=plan.requested_by, excluded=rollout.excluded)  # enough of them
+    boards.eligible_members(board, requester=plan.requested_by, excluded=rollout.excluded)  # too few: refused
     barred = {plan.requested_by, *rollout.excluded}
     careful = seats.careful_seats(board, asked_by=[plan.requested_by], excluded=rollout.excluded)
     to_cast = seats.ballots(board, barred=barred, since=datetime.now(UTC), until=rollout.decide_by, careful=careful)
@@ -242,17 +242,17 @@ class AwaitBoard(AwaitBallots):
 
     @property
     def decide_by(self) -> datetime | None:
-        """The board's deadline; none: nobody is asked."""
+        """The board's deadline; None if it needs no vote."""
         return self.plan.decide_by
 
     def count(self, *, expired: bool) -> Decision | None:
-        """Count the votes on the plan, if it is the one on record; None while the board is still open."""
+        """Count the votes on the recorded plan; None while the board is still open."""
         plan = self.plan
         refuse_void([plan])
         return count(resources.catalogue_of(self.service), plan, expired=expired)
 
     def next_look(self, cast: Sequence[Answer]) -> datetime | None:
-        """Remind who has not voted, if it is time to; return when to look next."""
+        """Send the reminders if they are due; return when to check next."""
         rule = rule_of(resources.catalogue_of(self.service), self.plan)
         return remind_in_time(rule, self.plan, cast) if rule else self.decide_by
 
@@ -263,7 +263,7 @@ class AwaitBoard(AwaitBallots):
 
 
 def _about(rollout: RolloutPlan, rule: voting.VotingRule | None) -> dict[str, Any]:
-    """Return what the ledger is to say of a decision beside it: of a passenger, whose votes were counted."""
+    """Return further fields of the recorded decision: for a passenger, the train whose votes were counted."""
     if rollout.train is None or rule is None:
         return {}
     passengers.keep_proof(rollout)

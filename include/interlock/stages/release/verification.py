@@ -1,4 +1,4 @@
-"""Stage 10, verify implementation: smoke and load, judged against before; on failure the release is backed out."""
+"""Stage 10, verify implementation: smoke tests and load, compared with before; on failure the back-out."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def judge_verification(
             next_step="the release is backed out automatically; fix the failures and release a new version",
         )
     record(VERIFICATION_JUDGED, report)
-    refuse_withdrawn(chain_entries())  # by a withdrawal that came just before: from here on, none counts
+    refuse_withdrawn(chain_entries())  # a withdrawal just before still counts; from here on, none does
     return report
 
 
@@ -202,7 +202,7 @@ def verification_stage(
     baseline: XComArg,
     waves: list[XComArg],
 ) -> list[XComArg]:
-    """Verify; publish the deployment, or back the release out. Return what the closing stage waits for."""
+    """Verify; publish the deployment, or back the release out. Return the tasks that the closure waits for."""
     outlets: list[Asset] = [environment_asset(service, "production")]
     smoke = smoke_hosts(service.name, rollout)
     after = measure_after(service.name, rollout)

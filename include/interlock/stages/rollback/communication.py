@@ -1,4 +1,4 @@
-"""The eighth stage of a rollback: people are told what production goes back to, and why."""
+"""The eighth stage of a rollback: notify people which version production returns to, and why."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def record_told(announced: Communication) -> Communication:
 
 @stage_group("communication", "send notifications while the rollback is in progress")
 def communication_stage(service: Service, plan: XComArg, decision: XComArg) -> XComArg:
-    """Tell people."""
+    """Write the notes, send them, and record who got them."""
     notes = write_rollback_notes(service.name, plan, decision)
     return record_told(announce(service.name, plan, notes))

@@ -31,7 +31,7 @@ from interlock.stages.strategies import fleets
 
 
 def read_earlier_release() -> DeployedRelease:
-    """Return the release that this rollback goes back to: read from its own chain again, and proven again."""
+    """Return the release to roll back to. It is read from its own chain and verified each time."""
     proofs = [entry for entry in chain_entries() if entry.kind == ROLLBACK_PROVEN]
     release = deployed_release(proofs[-1].payload["chain"]) if proofs else None
     if release is not None and release.closed in {entry["hash"] for entry in proofs[-1].payload["entries"]}:
@@ -74,7 +74,7 @@ def take_artifact(service: str, plan: ReleasePlan) -> Artifact:
 
 @stage_group("build", "reuse the released artifact; nothing is built")
 def build_stage(service: Service, plan: XComArg) -> XComArg:
-    """Take the artifact."""
+    """Reuse the artifact."""
     return take_artifact(service.name, plan)
 
 
@@ -114,7 +114,7 @@ def take_waivers(report: QualityReport) -> list[Waiver]:
 
 @stage_group("quality", "reuse the quality report and the waivers in force")
 def quality_stage(artifact: XComArg) -> tuple[XComArg, XComArg]:
-    """Take report and waivers."""
+    """Reuse the quality report and the waivers."""
     report = take_report(artifact)
     return report, take_waivers(report)
 
@@ -133,5 +133,5 @@ def take_acceptance(artifact: Artifact, report: QualityReport) -> Decision:
 
 @stage_group("acceptance", "reuse the acceptance of the earlier release")
 def acceptance_stage(artifact: XComArg, report: XComArg) -> XComArg:
-    """Take the acceptance."""
+    """Reuse the acceptance."""
     return take_acceptance(artifact, report)

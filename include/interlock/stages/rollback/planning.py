@@ -1,4 +1,4 @@
-"""The second stage of a rollback: which release production goes back to, and whether the policy allows it."""
+"""The second stage of a rollback: choose the release to roll back to, and check it against the policy."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def plan_rollback(service: str, in_force: PolicyInForce) -> ReleasePlan:
 
 
 def _chosen_version(may: Sequence[DeployedRelease]) -> str:
-    """Return the version that whoever asked for the rollback chose, by Airflow's record of the answer."""
+    """Return the version that the requester chose, according to Airflow's record of the answer."""
     by = requester()
     answers = [vote for vote in votes_on(ASK_ROLLBACK, _digest_of(may)) if vote.user == by]
     chosen = [one.version for one in may for vote in answers[:1] if vote.choice == rollback.describe_candidate(one)]
@@ -175,7 +175,7 @@ def _chosen_version(may: Sequence[DeployedRelease]) -> str:
 
 
 def _refuse_unasked(in_force: PolicyInForce, release: DeployedRelease, risk: int) -> None:
-    """Refuse a rollback for which the policy asks people whom only a release asks."""
+    """Refuse a rollback that needs an approval which only a release requests."""
     problem = ""
     if risk >= in_force.flow.plan_approval_from_risk:
         problem = (
@@ -213,7 +213,7 @@ def _last_entry(entries: Sequence[Entry], kind: str) -> Entry:
 
 @stage_group("planning", "choose the release to roll back to, and check it against the policy")
 def planning_stage(service: Service, in_force: XComArg) -> tuple[XComArg, XComArg]:
-    """Offer, choose and plan; return the plan and the decision on it."""
+    """List the releases, ask which one, and plan; return the plan and the decision on it."""
     offered = offer_releases(service.name, in_force)
     over = ask(
         offered,

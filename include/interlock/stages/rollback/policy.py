@@ -45,7 +45,7 @@ def rollback_params() -> dict[str, Param]:
 
 
 def read_request() -> RollbackRequest:
-    """Read what was asked for at the form of the rollback, or past it."""
+    """Read the request of the rollback from the params of the run, and check it."""
     return rollback.parse_rollback(dict(get_current_context()["params"]))
 
 

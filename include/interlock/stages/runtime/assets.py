@@ -21,12 +21,12 @@ def environment_asset(service: Service, environment: str) -> Asset:
 
 
 def deployed(asset: Asset, artifact: Artifact) -> None:
-    """Record on the asset's event what has been deployed."""
+    """Record the deployed artifact on the asset's event."""
     changed(asset, version=artifact.version, digest=artifact.bundle.sha256)
 
 
 def changed(asset: Asset, *, version: str | None, digest: str | None) -> None:
-    """Record on the asset's event what the environment runs now; the task must have the asset among its outlets."""
+    """Record version and digest on the asset's event. The asset must be an outlet of the task."""
     dag_id, run_id = this_run()
     get_current_context()["outlet_events"][asset].extra = {
         "version": version,

@@ -1,4 +1,4 @@
-"""Booking an environment for the running release, and freeing it again."""
+"""Book an environment for the running release, and free it again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 POLL_INTERVAL = timedelta(seconds=15)
-"""So often who waits in line looks again."""
+"""How often a release in the queue checks again."""
 MAX_ATTEMPTS = 8
 
 
@@ -53,8 +53,8 @@ def book_environment(service: str, rollout: RolloutPlan) -> dict[str, Any]:
 def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
     """Return the running release's booking of its environment: made now, or extended if it has it already.
 
-    :raises AirflowRescheduleException: another release holds it, and this one is to look again.
-    :raises PolicyViolation: another release holds it, and the policy lets nobody wait.
+    :raises AirflowRescheduleException: another release holds it, and this release checks again later.
+    :raises PolicyViolation: another release holds it, and the policy does not allow waiting.
     """
     chain, holder = booking_chain(rollout.environment, rollout.service), this_chain()
     with resources.ledger() as ledger:
@@ -78,7 +78,7 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
                 until=now + policy.bookings.longest,
             )
             try:
-                # Whoever else saw it free at the same time has the same key: one of them gets it.
+                # Another release that saw it free at the same time uses the same key: only one append succeeds.
                 ledger.append_once(
                     chain,
                     ENVIRONMENT_BOOKED,
@@ -96,7 +96,7 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
 
 
 def _recover(ledger: Ledger, chain: str, dead: Booking, *, key: str) -> None:
-    with suppress(AlreadyRecorded):  # by another newcomer: who books first has it
+    with suppress(AlreadyRecorded):  # another release was faster; the first to book gets it
         ledger.append_once(
             chain, ENVIRONMENT_RECOVERED, {"holder": dead.holder, "because": DEAD}, actor=this_chain(), key=key
         )
@@ -108,7 +108,7 @@ def _stand_in_line(ledger: Ledger, policy: Policy, chain: str, found: Standing, 
         bookings.refuse_taken(why)
     holder = this_chain()
     if holder not in found.line:
-        # Once for each turn: who had the environment and lost it comes to the end of the line.
+        # Once for each turn: a release that lost the environment goes to the end of the queue.
         key = f"{ENVIRONMENT_QUEUED}/{holder}/{found.count}"
         with suppress(AlreadyRecorded):
             ledger.append_once(chain, ENVIRONMENT_QUEUED, {"holder": holder}, actor=this_task(), key=key)
@@ -132,7 +132,7 @@ def _extended(ledger: Ledger, policy: Policy, chain: str, booking: Booking, now:
 
 
 def free(service: str, environment: str) -> None:
-    """Give back what the running release holds, or its place in line."""
+    """Free the environment that the running release holds, or its place in the queue."""
     chain, holder = booking_chain(environment, service), this_chain()
     with resources.ledger() as ledger:
         found = bookings.standing(ledger.entries(chain))
@@ -149,7 +149,7 @@ def free(service: str, environment: str) -> None:
 
 
 def taken(service: str, environment: str, holder: str) -> str:
-    """Say who else than a release holds an environment now; empty: nobody, or somebody who has died."""
+    """Describe the other release that holds an environment now; empty if there is none, or if its run has died."""
     with resources.ledger() as ledger:
         found = bookings.standing(ledger.entries(booking_chain(environment, service)))
     other = bookings.held_by_other(found, holder)
@@ -157,7 +157,7 @@ def taken(service: str, environment: str, holder: str) -> str:
 
 
 def make_way(service: str, environment: str) -> None:
-    """Recover an environment that a release holds which has died: it keeps nobody from entering."""
+    """Free an environment whose release has died."""
     chain = booking_chain(environment, service)
     with resources.ledger() as ledger:
         found = bookings.standing(ledger.entries(chain))
@@ -169,10 +169,10 @@ def make_way(service: str, environment: str) -> None:
 def await_others(policy: Policy, service: str, environment: str) -> None:
     """Put the running task off, without a worker, while another release holds an environment.
 
-    For who plans by what the hosts run: a plan that was made before the other release has ended gets no permit.
+    A plan that is made before the other release has ended gets no permit: it would name outdated versions.
 
-    :raises AirflowRescheduleException: another release holds it, and this one is to look again.
-    :raises PolicyViolation: another release holds it, and the policy lets nobody wait.
+    :raises AirflowRescheduleException: another release holds it, and this release checks again later.
+    :raises PolicyViolation: another release holds it, and the policy does not allow waiting.
     """
     if why := taken(service, environment, this_chain()):
         if policy.bookings.second == "refuse":
@@ -181,7 +181,7 @@ def await_others(policy: Policy, service: str, environment: str) -> None:
 
 
 def is_under_way(chain: str) -> bool:
-    """Tell whether the release of a chain is still under way, by the ledger and by Airflow."""
+    """Tell whether the release of a chain is still under way, according to the ledger and Airflow."""
     run = run_of(chain)
     if run is None:
         return False

@@ -1,7 +1,7 @@
-"""The calendars for the running release: read now, whatever they said when it was planned.
+"""The current calendars for the running release.
 
-They are no part of the catalogue's digest: a freeze that is added while a release is under way has to bite as a freeze,
-with its name, and not as a changed catalogue. Each permit has the answer that it was given with.
+They are no part of the catalogue's digest: a freeze that is added while a release is under way has to refuse it as a
+freeze, with its name, and not as a changed catalogue. Each permit has the answer of the calendars at that time.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 POLL_INTERVAL = timedelta(minutes=1)
-"""So often who waits for the calendars looks again: a freeze may be shortened, or overridden, meanwhile."""
+"""How often a waiting task reads the calendars again: a freeze may be shortened or overridden meanwhile."""
 MIN_WAIT = timedelta(seconds=5)
 WAITS = "waits_for"
-"""The XCom under which a task that waits says for what."""
+"""The XCom key of the reason for which a task waits."""
 
 
 @lru_cache(maxsize=1)
@@ -49,7 +49,7 @@ def _copies(folder: Path) -> Copies:
 
 
 def calendars_now(policy: Policy) -> Calendars:
-    """Return the calendars as they are now; what cannot be read of them closes everything."""
+    """Return the current calendars. A calendar that cannot be read closes everything."""
 
     def copy_of(feed: Feed) -> Path:
         return _copies(copies_folder()).copy_of(feed)
@@ -65,7 +65,7 @@ def answer_now(catalogue: ServiceCatalogue, environment: str) -> Answer:
 
 
 def overrides_at(service: Service, environment: str, at: datetime) -> tuple[Override, ...]:
-    """Return the overrides of today that count for the running release at an instant."""
+    """Return the overrides that count for the running release at an instant."""
     with resources.ledger() as ledger:
         entries = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
         asked = ledger.entries(this_chain(), kind=RELEASE_REQUESTED) if entries else ()
@@ -129,8 +129,8 @@ def _wait_for(answer: Answer, opening: datetime) -> NoReturn:
 def wait(why: str, until: datetime) -> NoReturn:
     """Put the running task off, without a worker; its log and its XCom ``waits_for`` say why.
 
-    Never for less than :data:`MIN_WAIT`: a task that is due again before Airflow's scheduler has heard from its
-    executor that the try before is over is taken for one that was killed, and costs one of its retries.
+    Never for less than :data:`MIN_WAIT`: if the task is due again before Airflow's executor has reported the end of the
+    previous try, the scheduler takes the task for killed, and it loses a retry.
     """
     log.info("Waiting: %s", why)
     get_current_context()["ti"].xcom_push(key=WAITS, value=why)

@@ -1,4 +1,4 @@
-"""Conflicts of the release or train that is being planned: found early, shown, and on record; they refuse nothing."""
+"""Conflicts of the release or train that is being planned. They are shown and recorded, and refuse nothing."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from .evidence import chain_entries, record, this_chain
 
 log = logging.getLogger(__name__)
 SHOWN = "conflicts"
-"""The XCom that says what a release or a train clashes with."""
+"""The XCom key of the conflicts of a release or a train."""
 
 
 def note_of_release(plan: ReleasePlan, in_force: PolicyInForce, *, by_train: bool) -> list[Conflict]:
-    """Find what a planned release clashes with, and leave it in its chain and beside its task.
+    """Find the conflicts of a planned release, and leave them in its chain and in an XCom of its task.
 
-    :param by_train: it is a train's passenger: its board is the train's, and its departure is not in its own way.
+    :param by_train: the release is a passenger: the board of its train votes, and its departure is no conflict.
     """
     if plan.rehearsal:
         return []
@@ -66,12 +66,11 @@ def note_of_release(plan: ReleasePlan, in_force: PolicyInForce, *, by_train: boo
 def note_of_train(
     train: Train, planned_run: PlannedRun, rule: VotingRule | None, authors: Sequence[str]
 ) -> list[Conflict]:
-    """Find what a departure clashes with when boarding opens, if everybody boards.
+    """Find the conflicts of a departure when boarding opens, as if all passengers boarded.
 
-    That is other trains, what each passenger clashes with, releases that are under way, and a board that cannot come to
-    its quorum.
+    They are other trains, the conflicts of each passenger, releases that are under way, and a board without a quorum.
 
-    :param authors: who will not vote for having written what boards, as far as that is known.
+    :param authors: the known authors of the passengers' commits, who do not vote.
     """
     folder = catalogue_folder()
     catalogue = load_catalogue(folder)
@@ -102,7 +101,7 @@ def note_of_train(
 
 
 def _running(service: str) -> list[str]:
-    """Return the runs that release a service now; none if Airflow does not say: a conflict refuses nothing."""
+    """Return the runs that release a service now; none if Airflow does not answer, because conflicts refuse nothing."""
     try:
         return running(service)
     except ReleaseError as error:
@@ -119,6 +118,6 @@ def _leave(found: Sequence[Conflict]) -> None:
 
 
 def noted() -> list[str]:
-    """Return what the running release clashes with, in words, as it was found when it was planned."""
+    """Return the conflicts of the running release, in words, as they were found when it was planned."""
     found = next((entry.payload for entry in reversed(chain_entries()) if entry.kind == CONFLICTS_FOUND), {})
     return [str(Conflict.model_validate(one)) for one in found.get("conflicts", ())]

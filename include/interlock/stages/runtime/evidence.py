@@ -1,6 +1,6 @@
-"""What a stage leaves in the release's chain of the ledger: the thing itself, where and when it happens.
+"""What tasks record in the chain of their release in the ledger.
 
-A task that runs again does not write twice; one that comes to another result leaves both.
+A task that runs again with the same result does not record it twice. A different result is recorded too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from . import resources
 
 R = TypeVar("R", bound=Record)
 AfterEnd = Literal["refuse", "way_back", "go_on"]
-"""What a task does when its release has ended: nothing; go on if the release failed; go on, as part of the end."""
+"""After the release has ended, a task refuses to run, runs only to restore a failed release, or runs as before."""
 
 
 def this_chain() -> str:
@@ -36,24 +36,24 @@ def this_chain() -> str:
 
 
 def this_task() -> str:
-    """Return the running task as the ledger names it: Dag, task, and which of its mapped instances."""
+    """Return the running task as the ledger names it: Dag, task, and map index."""
     ti: Any = get_current_context()["ti"]
     mapped = f"[{ti.map_index}]" if (ti.map_index or 0) > 0 else ""
     return f"{ti.dag_id}/{ti.task_id}{mapped}"
 
 
 def this_try() -> int:
-    """Return which try of the running task this is, by Airflow."""
+    """Return the number of the current try of the running task."""
     ti: Any = get_current_context()["ti"]
     return int(ti.try_number)
 
 
 def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal: bool = False) -> Entry:
-    """Leave something in the release's chain.
+    """Record an entry in the release's chain.
 
     :param kind: such as ``board.decided``.
-    :param actor: who did it; none: the running task.
-    :param seal: sign the head of the chain after it.
+    :param actor: the person who did it; default: the running task.
+    :param seal: sign the head of the chain afterwards.
     """
     payload = what.to_xcom() if isinstance(what, Record) else dict(what)
     if isinstance(what, RolloutPlan | Manifest):
@@ -69,13 +69,13 @@ def record(kind: str, what: Record | Mapping[str, Any], *, actor: str = "", seal
 
 
 def under(admission: Admission) -> dict[str, Any]:
-    """Return what is recorded of something that was changed: where its task had entered, and with which token."""
+    """Return the fields that a record of a change has: the place that its task had entered, and the token."""
     entered = admission.entered
     return {"entered": entered.model_dump(mode="json")} if entered else {}
 
 
 def record_worded(asks: str, questions: Sequence[Mapping[str, Any]]) -> None:
-    """Leave in the release's chain, signed, what people are to be asked: only that is asked, and counts.
+    """Record the signed digests of the questions that a task will ask: no other question is asked or counted.
 
     :param asks: the task that asks.
     :param questions: as :func:`people.question` makes them.
@@ -90,11 +90,11 @@ def record_worded(asks: str, questions: Sequence[Mapping[str, Any]]) -> None:
 
 
 def refuse_other_words(task_id: str, asked: Sequence[tuple[str, str, Sequence[str]]], entries: Sequence[Entry]) -> None:
-    """Refuse questions that are not as they were worded for a task; this is a finding, too.
+    """Refuse questions that differ from the recorded ones, and record a finding.
 
-    :param asked: subject, body, and the user names of those who may answer.
-    :param entries: of the chain of the run in which it was asked.
-    :raises PolicyViolation: a text, or who may answer it, was changed after it was worded.
+    :param asked: subject, body, and the user names of the people who may answer.
+    :param entries: the chain of the run that asks.
+    :raises PolicyViolation: a text, or the people who may answer, changed after it was recorded.
     """
     known = only_worded(entries, resources.signer().public_key)
     for subject, body, assigned in asked:
@@ -110,13 +110,12 @@ def _digest_of(subject: str, body: str, assigned: Sequence[Mapping[str, str]]) -
 
 
 def refuse_void(given: Iterable[Record], *, after_end: AfterEnd = "refuse") -> None:
-    """Refuse what is not to be done: by a record that no task of this release left, or when it ended or was withdrawn.
+    """Refuse to run with records that the ledger does not have, and after the release has ended or was withdrawn.
 
-    XComs can be edited: a record has to be the last of its kind in the release's chain; of some kinds, there may be
-    several. And a task that runs again after the end would change what was closed, and blemish what proves it.
+    XComs can be edited, so a record has to be the last of its kind in the release's chain; some kinds may have several.
+    A task that runs again after the end would change a closed release and its evidence.
 
-    :param after_end: what the task does when the release has ended.
-    :raises PolicyViolation: a record is not on record, which is a finding, too; or the release has ended, or was
+    :raises PolicyViolation: the ledger does not have a record, which is also a finding; or the release has ended or was
         withdrawn.
     """
     entries = chain_entries()
@@ -144,22 +143,22 @@ def _refuse_unrecorded(records: Iterable[Record], entries: Sequence[Entry]) -> N
 
 
 def chain_entries() -> tuple[Entry, ...]:
-    """Return the release's chain, proven on the way."""
+    """Return the release's chain, verified."""
     with resources.ledger() as ledger:
         return ledger.entries(this_chain())
 
 
 def all_in(entries: Sequence[Entry], kind: str, model: type[R]) -> list[R]:
-    """Return the records of one kind in a chain, in their order."""
+    """Return the records of a kind in a chain, in their order."""
     return [model.model_validate(entry.payload, extra="ignore") for entry in entries if entry.kind == kind]
 
 
 def last_in(entries: Sequence[Entry], kind: str, model: type[R]) -> R | None:
-    """Return the last record of one kind in a chain; none: there is none."""
+    """Return the last record of a kind in a chain; None if it has none."""
     return next(iter(all_in(entries, kind, model)[::-1]), None)
 
 
 def plan_in(entries: Sequence[Entry]) -> RolloutPlan | None:
-    """Return the plan that was frozen last, as the ledger has it; none: none was."""
+    """Return the plan that was frozen last, according to the ledger; None before the freeze."""
     found = next((entry.payload for entry in reversed(entries) if entry.kind == ROLLOUT_FROZEN), None)
     return None if found is None else RolloutPlan.from_xcom({k: v for k, v in found.items() if k != "digest"})

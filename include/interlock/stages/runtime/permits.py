@@ -1,4 +1,4 @@
-"""Permits for the running release: what is found just before a wave, and the admission to hosts.
+"""Permits for the running release: the checks just before a wave, and the admission to hosts.
 
 Everything is read from its primary record: the votes from Airflow's record of them, the plan and the quality report
 from the ledger, the bundle's bytes from the store, the catalogue from its files.
@@ -54,7 +54,7 @@ Envelope = dict[str, Any]
 Count = Callable[[ServiceCatalogue, RolloutPlan], Decision | None]
 """Counts the votes on a plan, from Airflow's record of them."""
 GUARD_TIMEOUT_SECONDS = 8
-"""Seconds that the guard may take to record what it refused; until then it looks as if it had been done."""
+"""Seconds that the guard may take to record a refused attempt. Until then the attempt looks like a manual change."""
 
 
 @contextmanager
@@ -79,11 +79,11 @@ def admission_to_inspect(catalogue: ServiceCatalogue, environment: str, hosts: S
 
 @contextmanager
 def admission_to_watch(environment: str, hosts: Sequence[Host], catalogue: str) -> Iterator[Admission]:
-    """Admit to hosts of any services to ask what they run, for no release; each day's permits have a chain.
+    """Admit to hosts of any services to ask what they run, outside of a release. Each day's permits have a chain.
 
-    Hosts of a sandbox get a permit, too: then nothing has to be known about what else belongs to production.
+    Hosts of a sandbox also get a permit, so that it does not matter whether they belong to production as well.
 
-    :param catalogue: digest of what the catalogue says about the services.
+    :param catalogue: digest of the catalogue of these services.
     """
     with _office() as office:
 
@@ -101,7 +101,7 @@ def admission_to_watch(environment: str, hosts: Sequence[Host], catalogue: str) 
 
 @contextmanager
 def admission_to_sandbox(service: Service, environment: str) -> Iterator[Admission]:
-    """Admit to the hosts of a sandbox in order to bring them to what is to be tested."""
+    """Admit to the hosts of a sandbox, to deploy the release that is tested there."""
     with _office() as office:
         yield _sandbox(office, service, environment, "deploy")
 
@@ -179,7 +179,7 @@ def _refuse_way_back(plan: RolloutPlan) -> None:
 
 
 def came_to_its_target(plan: RolloutPlan) -> bool:
-    """Tell whether hosts may have been changed by a plan, by the ledger."""
+    """Tell, according to the ledger, whether a plan may have changed hosts."""
     entries = chain_entries()
     if plan.environment in permit.SANDBOXES:
         return any(entry.kind == BASELINE_MEASURED for entry in entries)
@@ -188,10 +188,10 @@ def came_to_its_target(plan: RolloutPlan) -> bool:
 
 @contextmanager
 def admission_to_back_out(plan: RolloutPlan) -> Iterator[Admission]:
-    """Admit to the hosts of a frozen plan in order to take them back to what it says they had.
+    """Admit to the hosts of a frozen plan, to restore the releases that the plan names.
 
-    A back-out is not stopped by what stops a release: it needs the plan that was frozen, a permit to deploy by it that
-    was used, and a release that has not ended and was not overtaken by another.
+    Emergency stops and freezes do not prevent a back-out. It needs the frozen plan and a used permit to deploy by it,
+    and a release that has not ended and was not overtaken by another release.
     """
     with _office() as office:
 
@@ -206,10 +206,10 @@ def admission_to_back_out(plan: RolloutPlan) -> Iterator[Admission]:
 def admission_to_return(
     plan: RolloutPlan, chain: str, hosts: Sequence[Host], refuse_now: Callable[[ServiceCatalogue], None]
 ) -> Iterator[Admission]:
-    """Admit to hosts that were down when a release came, in order to bring them to it; for no run of that release.
+    """Admit to hosts that were unreachable during a release, to deploy it now, in a run of another Dag.
 
-    :param chain: of the release; what is done stands in it.
-    :param refuse_now: raises what speaks against it.
+    :param chain: the chain of the release; the deployment is recorded there.
+    :param refuse_now: raises the objections, if there are any.
     """
     with _office(this_run()[1]) as office:
 
@@ -257,19 +257,19 @@ def refuse_unproven(
     found = circumstances(catalogue, plan, decision, under_way=under_way)
     objections = permits_objections.objections(plan, found, datetime.now(UTC))
     if objections and not found.closed:
-        with suppress(ReleaseError):  # what cannot be put on record is refused all the same
+        with suppress(ReleaseError):  # the permit is refused even if the refusal cannot be recorded
             record(PERMIT_REFUSED, {"because": [one.what for one in objections], "plan": plan.digest})
     permits_objections.refuse(objections)
 
 
 def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
-    """Raise a PolicyViolation if an emergency stop, or what halts a wave that is under way, is in force now."""
+    """Raise a PolicyViolation if an emergency stop or a freeze that halts waves is in force now."""
     catalogue = resources.catalogue_of(service)
     refuse_halted(stops_now(catalogue.service), calendars.closed_now(catalogue, environment, under_way=True))
 
 
 def refuse_halted_release(service: str, environment: str) -> None:
-    """Raise a PolicyViolation if the running release was withdrawn, or what halts a wave is in force now."""
+    """Raise a PolicyViolation if the running release was withdrawn, or a wave has to halt now."""
     refuse_withdrawn(chain_entries())
     refuse_stopped(service, environment)
 
@@ -296,14 +296,14 @@ def stops_now(service: Service) -> tuple[EmergencyStop, ...]:
 
 
 def frozen_plan() -> RolloutPlan | None:
-    """Return the plan that was frozen, as the ledger has it; none: none was."""
+    """Return the frozen plan, according to the ledger; None before the freeze."""
     return plan_in(chain_entries())
 
 
 def circumstances(
     catalogue: ServiceCatalogue, plan: RolloutPlan, decision: Decision | None, *, under_way: bool = False
 ) -> Circumstances:
-    """Find out, from the primary records, what matters to whether a wave may begin.
+    """Read from the primary records everything that decides whether a wave may begin.
 
     :raises Withdrawn: the release was withdrawn, so no wave may begin.
     """
@@ -348,7 +348,7 @@ def _connections_changed(service: Service, plan: RolloutPlan) -> tuple[str, ...]
 
 
 def _of_the_api() -> tuple[str, ...]:
-    """Return, in words, that tasks of other Dags could interfere with this release; empty: they could not."""
+    """Return a sentence if tasks of other Dags could interfere with this release."""
     try:
         resources.refuse_unguarded()
     except PolicyViolation as error:
@@ -357,7 +357,7 @@ def _of_the_api() -> tuple[str, ...]:
 
 
 def _done_by_hand(service: Service, entries: Sequence[Entry]) -> tuple[str, ...]:
-    """Return, in words, what was done by hand to this run since its plan was frozen, and to its connections."""
+    """Return, in words, the manual changes to this run since its plan was frozen, and to its connections."""
     frozen = next((entry.at for entry in reversed(entries) if entry.kind == ROLLOUT_FROZEN), None)
     if frozen is None:
         return ()
@@ -369,7 +369,7 @@ def _done_by_hand(service: Service, entries: Sequence[Entry]) -> tuple[str, ...]
 
 
 def _done_to_train(plan: RolloutPlan) -> tuple[str, ...]:
-    """Return, in words, what was done by hand to the run of a passenger's train since its manifest was frozen."""
+    """Return, in words, the manual changes to the run of a passenger's train since its manifest was frozen."""
     run = run_of(plan.train.chain) if plan.train is not None else None
     if plan.train is None or run is None:
         return ()
@@ -383,7 +383,7 @@ def _done_to_train(plan: RolloutPlan) -> tuple[str, ...]:
 def _not_refused(
     rows: Sequence[interventions.AuditRow], run: tuple[str, str] | None = None
 ) -> tuple[interventions.AuditRow, ...]:
-    """Return what the guard did not refuse; it may need some seconds to record what it did."""
+    """Return the manual changes that the guard did not refuse. It may record a refusal some seconds later."""
     dag_id, run_id = run or this_run()
     for _ in range(GUARD_TIMEOUT_SECONDS):
         with resources.ledger() as ledger:

@@ -1,4 +1,4 @@
-"""Who asked for the running run, by the ledger."""
+"""The requester of the current run, according to the ledger."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from interlock.domain.ledger.witness import AskedRun, refuse_unasked
 from . import resources
 
 WITNESS_TIMEOUT_SECONDS = 10.0
-"""Seconds in which the API's server puts on record who asked for a run that it has just made."""
+"""Seconds that the API server may take to record the requester of a new run."""
 
 
 def requester() -> str:
-    """Return the user name of who asked for the running run, at its form.
+    """Return the user name of the person who triggered the current run.
 
-    :raises PolicyViolation: by the ledger nobody did, somebody else did, or for something else.
+    :raises PolicyViolation: the ledger has no such request, or another requester or form.
     """
     dag_run: Any = get_current_context()["dag_run"]
     user, form = dag_run.triggering_user_name or "", sha256_of(dag_run.conf or {})
@@ -31,7 +31,7 @@ def requester() -> str:
 
 
 def _asked(run: AskedRun) -> tuple[Entry, ...]:
-    """Return what is on record of a run, if anything; a task may begin a moment before it is."""
+    """Return the recorded request of a run. It may be recorded a moment after the first task starts."""
     latest = monotonic() + WITNESS_TIMEOUT_SECONDS
     with resources.ledger() as ledger:
         while (found := ledger.find(run.chain, run.key)) is None and monotonic() < latest:

@@ -1,6 +1,6 @@
-"""What a task needs from its surroundings: the catalogue, and clients made from Airflow's connections.
+"""The catalogue, and clients made from Airflow's connections, for tasks.
 
-Only tasks call these; importing a Dag file opens nothing.
+Only tasks call these functions. Importing a Dag file opens no connection.
 """
 
 from __future__ import annotations
@@ -95,13 +95,13 @@ def _contents(connection: Any, addresses: Sequence[str]) -> dict[str, str]:
 
 
 def confines(policy: Policy, service: Service, registries: Sequence[str]) -> sandboxes.Confines:
-    """Return what a build or a suite of a service is held to, with the registries that it names."""
+    """Return the limits of a build or a suite of a service, with the registries that it names."""
     found = [registry_of(BaseHook.get_connection(name)) for name in registries]
     return sandboxes.Confines(rules=build_rules_of(policy, service), registries=tuple(found))
 
 
 def refuse_unguarded() -> None:
-    """Refuse to go on where tasks of other Dags may do to a release what they like.
+    """Refuse to go on if tasks of other Dags could interfere with a release.
 
     :raises PolicyViolation: the execution API that this task talks to is not guarded.
     """
@@ -121,7 +121,7 @@ def signer() -> Signer:
 
 
 def witness_key() -> bytes:
-    """Return the public key with which Airflow's API server signs what it was asked and told, PEM."""
+    """Return the public key with which Airflow's API server signs requests and answers, as PEM."""
     return witness.witness_key()
 
 
@@ -160,7 +160,7 @@ def production(sandbox: Environment, service: str, name: str) -> Production:
     """Return what belongs to the production environments of all services.
 
     :param sandbox: the environment that is to be reached without a permit; ``name``: of ``service``.
-    :raises PolicyViolation: it has a target group of theirs. :raises TransientError: AWS does not say what is theirs.
+    :raises PolicyViolation: it shares a target group with production. :raises TransientError: AWS does not answer.
     """
     from interlock.adapters.aws import production as adapter
 
@@ -191,7 +191,7 @@ def _is_there(connection: str) -> bool:
 def load_balancer(environment: Environment, may: Callable[[str], None]) -> Any:
     """Return a client for an environment's load balancer, to change it with.
 
-    :param may: raises if what it is told about may not be done any more; asked just before each change is sent.
+    :param may: is called just before each change with its description; raises if the change is no longer allowed.
     """
     return asking(aws(environment, "elbv2"), may)
 
@@ -199,7 +199,7 @@ def load_balancer(environment: Environment, may: Callable[[str], None]) -> Any:
 def balancer(
     environment: Environment, target_group: str | None, others: Sequence[str] = (), *, may: Callable[[str], None]
 ) -> TargetGroup | Groups | None:
-    """Return the target group that hosts are drained from and given back to, if the environment has one.
+    """Return the target group that hosts are drained from and restored to, if the environment has one.
 
     :param others: target groups that they may be in as well, and are not in afterwards.
     :param may: as in :func:`load_balancer`.
@@ -230,14 +230,14 @@ def repository_url(service: Service) -> str:
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """Give a task a folder of its own that is gone when the task ends."""
+    """Give a task a temporary folder, which is removed when the task ends."""
     with TemporaryDirectory(prefix="interlock-") as folder:
         yield Path(folder)
 
 
 @contextmanager
 def build_workspace() -> Iterator[Path]:
-    """Give a build a folder of its own, outside of the project: tools look for settings in the folders above theirs."""
+    """Give a build a temporary folder outside of the project: tools read settings in the folders above theirs."""
     places = (gettempdir(), "/var/tmp", "/tmp")
     outside = [place for place in places if not Path(place).resolve().is_relative_to(PROJECT.resolve())]
     place = next((place for place in outside if os.access(place, os.W_OK)), None)

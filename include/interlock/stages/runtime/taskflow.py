@@ -1,9 +1,9 @@
-"""How a function of records becomes a task.
+"""Make a task of a function of records.
 
 A stage's function takes the records before it and returns its own; :func:`stage_task` reads them from plain JSON,
-refuses those that the release's chain does not have, writes the result there and as plain JSON, and turns errors into
-what Airflow does with them: a final error fails the task at once, any other is tried again. Either way the reason stays
-beside the task as the XCom ``reason``, for the closing stage and for people.
+refuses those that the release's chain does not have, records the result there, and returns it as plain JSON. A final
+error fails the task at once, and Airflow retries after any other. The reason of a failure is in the XCom ``reason`` of
+the task, for the closure and for people.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ DEFAULT_ARGS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=2),
     "execution_timeout": timedelta(minutes=30),
 }
-"""For every task of a release: each is safe to run again (design: "every step can be run again")."""
+"""For every task of a release. Each task is safe to run again."""
 
 WHILE_HOSTS_ARE_SILENT = 4
 """Retries of a task that changes production: 75 s in all, in which a network, or a host's SSH server, comes back."""
 
 
 BUILD_QUEUE = "INTERLOCK_BUILD_QUEUE"
-"""Variable of all components: the queue of tasks that need build tools and run others' code; none: the usual one."""
+"""Environment variable: the queue of the tasks that build or test; without it, the default queue."""
 
 
 def on_build_workers() -> dict[str, Any]:
-    """Return the options of a task that builds, or looks at what there is to build with."""
+    """Return the options of a task that builds, tests, or checks the build tools."""
     queue = os.environ.get(BUILD_QUEUE)
     return {"queue": queue} if queue else {}
 
@@ -71,7 +71,7 @@ def control_dag(owner: str = "the release management office", **options: Any) ->
 
 
 class WaitUntil(DateTimeSensorAsync):
-    """Wait for a time without a worker; if it has come, go on without the seconds that the triggerer takes."""
+    """Wait for a time without a worker; if the time has come, continue at once, without the triggerer."""
 
     def execute(self, context: Context) -> None:
         """Hand over to the triggerer, unless the time has come."""
@@ -84,10 +84,10 @@ def stage_task(
 ) -> Callable[[Callable[..., Any]], Any]:
     """Make a task of a function of records; ``options`` are the task's own.
 
-    :param evidence: the kind of entry that the result becomes in the release's chain of the ledger; none: not one.
-    :param seal: sign the chain's head after it.
-    :param after_end: what it does when the release has ended; one that was withdrawn does nothing but end.
-    :param words: the task that asks people the questions which this one returns; their digests go on record, signed.
+    :param evidence: the kind of entry under which the ledger records the result; none: it is not recorded.
+    :param seal: sign the chain's head afterwards.
+    :param after_end: what the task does after the release has ended or was withdrawn.
+    :param words: the task that will ask the returned questions; their signed digests are recorded.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -139,7 +139,7 @@ def _records(values: Iterable[Any]) -> Iterator[Record]:
 
 @contextmanager
 def reasons_kept() -> Iterator[None]:
-    """Leave the reason of a failure beside the task, and tell Airflow whether trying again can help."""
+    """Keep the reason of a failure in an XCom, and tell Airflow whether a retry can help."""
     try:
         yield
     except (TransientError, HostUnreachable) as error:
@@ -178,13 +178,13 @@ def as_xcom(value: Any) -> Any:
 
 
 def push_result(result: Record, kind: str, *, seal: bool = False) -> None:
-    """Leave a record in the ledger and as the task's result before the task fails: evidence first, failure second."""
+    """Record a result in the ledger and keep it as the task's result, before the task fails."""
     record(kind, result, seal=seal)
     keep_result(result)
 
 
 def keep_result(result: Record) -> None:
-    """Leave a record as the task's result before the task fails; the ledger has it already."""
+    """Keep a record as the task's result before the task fails. The ledger has it already."""
     get_current_context()["ti"].xcom_push(key="return_value", value=result.to_xcom())
 
 

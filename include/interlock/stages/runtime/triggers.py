@@ -1,4 +1,4 @@
-"""What the triggerer watches for a waiting release."""
+"""Triggers: Airflow's triggerer waits for tasks of a release."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from interlock.domain.ledger.kinds import RELEASE_WITHDRAWN
 UNDER_WAY = ("queued", "running")
 """States of a run that has not ended."""
 POLL = 2.0
-"""Seconds between two looks at the answers."""
+"""Seconds between two reads of the answers."""
 LEDGER_POLL = 10.0
-"""Seconds between two looks at the ledger: a release may wait for hours, and many may wait."""
+"""Seconds between two reads of the ledger: many releases may wait, each for hours."""
 
 
 class RunTrigger(BaseTrigger):
-    """Fire when a run of a Dag has ended, or when it is gone.
+    """Fire when a run of a Dag has ended or was deleted.
 
-    It fires too when Airflow's API refuses to say: the waiting task then asks itself, and fails with the reason.
+    It also fires when Airflow's API refuses to answer: the waiting task then asks itself, and fails with the reason.
 
     :param connection: the Airflow connection of the service account that reads.
     """
@@ -45,7 +45,7 @@ class RunTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look at the run until it has ended."""
+        """Read the state of the run until it has ended."""
         while True:
             try:
                 connection = await Connection.async_get(self.connection)
@@ -83,7 +83,7 @@ class StartTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look at the ledger every few seconds until there is a withdrawal, or the time has come."""
+        """Read the ledger every few seconds until there is a withdrawal, or the time has come."""
         while (left := (self.moment - datetime.now(UTC)).total_seconds()) > 0:
             try:
                 if await self._is_withdrawn():
@@ -103,18 +103,18 @@ class StartTrigger(BaseTrigger):
 
 
 def digest_of_answers(answers: Iterable[Answer]) -> str:
-    """Return a digest of what was answered: another answer, one more, one less, and it is another."""
+    """Return a digest of all given answers. It changes with each answer."""
     told = [one.model_dump(mode="json", exclude={"body", "subject"}) for one in answers if one.answered]
     return sha256_of({"answers": sorted(told, key=lambda one: int(one["map_index"]))})
 
 
 class AnswersTrigger(BaseTrigger):
-    """Fire when the answers to a run's questions are others than those that are known, or when the time is up.
+    """Fire when there are new answers to a run's questions, or when the time is up.
 
-    It fires too when Airflow's API refuses to say: the waiting task then asks itself, and fails with the reason.
+    It also fires when Airflow's API refuses to answer: the waiting task then asks itself, and fails with the reason.
 
     :param known: the answers that are known already, by :func:`digest_of_answers`.
-    :param until: when the time is up; none: never.
+    :param until: when the time is up; None: never.
     :param connection: the Airflow connection of the service account that reads.
     """
 
@@ -140,7 +140,7 @@ class AnswersTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look at the answers until there is something to count."""
+        """Read the answers until there are new ones to count."""
         while not self._time_is_up():
             try:
                 if (answers := await self._others()) is not None:
@@ -155,7 +155,7 @@ class AnswersTrigger(BaseTrigger):
         yield TriggerEvent({"why": "the deadline has passed"})
 
     async def _others(self) -> tuple[Answer, ...] | None:
-        """Return the answers as soon as they are others than those known; None when the time is up."""
+        """Return the answers as soon as there are new ones; None when the time is up."""
         async with aclosing(self._looks()) as looks:
             async for answers in looks:
                 if digest_of_answers(answers) != self.known:

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 
 MAX_OFFERED = 20
-"""How many of a service's last deployments are offered to go back to; an older one is named in the form."""
+"""How many of a service's last deployments a rollback offers. The form can name an older version."""
 
 
 def deployed_releases(service: str, version: str = "") -> tuple[DeployedRelease, ...]:
-    """Return the last releases of a service that were deployed, the oldest first; each by its own chain, proven.
+    """Return the last releases of a service that were deployed, the oldest first, each read from its own chain.
 
-    A chain that does not hold, or lacks a record, is as if it were not there: nothing goes back to it.
+    A release whose chain is not intact or lacks a record is left out.
 
-    :param version: a version whose releases are wanted, however long ago they were.
+    :param version: also return all releases of this version, however old.
     """
     with resources.ledger() as ledger:
         ended = deployments.deployments(ledger.entries(INSTALLATION, kind=RELEASE_ENDED), service)
@@ -62,9 +62,9 @@ def _proven(ledger: Ledger, chain: str) -> DeployedRelease | None:
 
 
 def answers_since(release: DeployedRelease, policy: Policy) -> dict[str, bool]:
-    """Return the answers to the risk questions of all releases that going back to a release undoes: one yes is a yes.
+    """Return the answers to the risk questions of all releases that a rollback undoes. A single yes counts as yes.
 
-    They are those that came to hosts after it: deployed, or failed on the way.
+    These are the later releases that changed hosts: deployed, or failed.
     """
     answers = {question.key: False for question in policy.risk.questions}
     with resources.ledger() as ledger:
@@ -83,7 +83,7 @@ def answers_since(release: DeployedRelease, policy: Policy) -> dict[str, bool]:
 
 
 def marks() -> tuple[Entry, ...]:
-    """Return what was said of versions, in the installation's chain."""
+    """Return the marks of versions, from the installation's chain."""
     with resources.ledger() as ledger:
         return ledger.entries(INSTALLATION, kind=MARKS)
 

@@ -1,4 +1,4 @@
-"""Blue/green: the release goes to the fleet without traffic, is verified there, and then gets all of it at once."""
+"""Blue/green: deploy to the fleet without traffic, verify it, and then switch all traffic to it at once."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from . import fleets, rolling, traffic
 
 
 def wait_until_kept(service: str, rollout: RolloutPlan, now: datetime) -> None:
-    """Put the running task off, without a worker, while the fleet that it changes is kept to switch back to.
+    """Put the running task off, without a worker, while its fleet is kept unchanged to switch back to.
 
-    A rollback does not wait, nor does a release that the fleet runs already: it changes nothing there.
+    A rollback does not wait, nor does a release that the fleet runs already, because it changes nothing there.
 
-    :raises AirflowRescheduleException: it is to be run again when the time is over.
+    :raises AirflowRescheduleException: the task runs again when the time is over.
     """
     switch = rollout.switch
     if switch is None or rollout.rolls_back or set(rollout.back_out.releases.values()) == {rollout.release}:
@@ -89,7 +89,7 @@ def switch_traffic(service: str, rollout: RolloutPlan) -> TrafficReport:
     with permits.admission_to_traffic(rollout, count) as admission:
         weights = {switch.idle: traffic.ALL}
         told = TrafficReport(weights=weights, changed=True, entered=admission.entered)
-        record(TRAFFIC_SWITCHED, told)  # before: a try that dies is put right, too
+        record(TRAFFIC_SWITCHED, told)  # before the change: a back-out then also restores it if this try dies
         now = {"service": service, "environment": rollout.environment, "from": switch.live, "to": switch.idle}
         history.append(TRAFFIC_SWITCHED, now, key=f"{TRAFFIC_SWITCHED}/{'/'.join(this_run())}", actor=this_task())
         return traffic.share(rollout, catalogue.service, weights, admission)
@@ -107,7 +107,7 @@ def _refuse_other_groups(service: Service, rollout: RolloutPlan, switch: Switch)
 
 
 def switch_tasks(service: Service, rollout: XComArg, wave: XComArg) -> list[XComArg]:
-    """Verify the idle fleet and switch to it; return what backs the release out if it fails, the last one last."""
+    """Verify the idle fleet and switch to it; return these tasks. If one fails, the release is backed out."""
     verified = verify_idle(service.name, rollout)
     switched = switch_traffic(service.name, rollout)
     chain(wave, verified, switched)

@@ -1,8 +1,8 @@
-"""The first wave as a canary: watched beside hosts of the old version that are as old, judged, and only then followed.
+"""The first wave as a canary: compared with freshly restarted hosts of the old version before the other waves.
 
-Both take their share of the traffic, if the catalogue gives them one. What is judged was measured by Interlock itself:
-the same requests, to each host of both, at the same moments; and what the service tells of its hosts, if it does.
-Between two rounds no worker is held.
+Canary and baseline get a share of the traffic, if the catalogue says so. Interlock measures both itself: it sends the
+same requests to each host of both at the same moments, and reads the metrics of the service, if it has any. Between two
+rounds no worker is held.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ from interlock.stages.runtime.taskflow import push_result, stage_task, this_run
 from . import rolling, traffic
 
 ROUNDS = 20
-"""So many rounds the time of a canary is cut into; more, if the requests are not done by then."""
+"""The number of rounds in the time of a canary. More follow if the requests are not complete by then."""
 MIN_REQUESTS = 20
-"""To each host in each round, however few are asked for: they tell a host that is dead for a round from chance."""
+"""The minimum for each host in each round: enough to tell a host that was down in a round from chance."""
 
 
 @stage_task(task_display_name="Restart the baseline", evidence=BASELINE_RESTARTED, execution_timeout=timedelta(hours=1))
@@ -96,8 +96,8 @@ def restart_baseline(service: str, rollout: RolloutPlan) -> RestartReport:
 def watch_canary(service: str, rollout: RolloutPlan) -> CanaryWatch:
     """Give canary and baseline their share of the traffic, and send both the same requests until the time is up.
 
-    A round every so often, each on record; in between no worker is held, unless that is for less than it takes to let
-    go of one. An emergency stop ends it.
+    Each round of requests is recorded. Between two rounds the task holds no worker, unless the pause is very short. An
+    emergency stop ends it.
     """
     canary = rollout.canary
     if canary is None:
@@ -126,7 +126,7 @@ def _share(service: Service, rollout: RolloutPlan, canary: CanaryPlan) -> None:
         home, own, other = traffic.groups_of(rollout)
         weights = {home: traffic.ALL - 2 * canary.percent, own: canary.percent, other: canary.percent}
         told = TrafficReport(weights=weights, changed=True, entered=admission.entered)
-        record(TRAFFIC_SHARED, told)  # before: a try that dies is put right, too
+        record(TRAFFIC_SHARED, told)  # before the change: a back-out then also restores it if this try dies
         traffic.share(rollout, service, weights, admission)
 
 
@@ -148,7 +148,7 @@ def _step(canary: CanaryPlan) -> timedelta:
 
 
 def _is_enough(done: Sequence[CanaryMeasured], canary: CanaryPlan) -> bool:
-    """Say whether time, requests and rounds are what they have to be."""
+    """Tell whether time, requests and rounds are sufficient."""
     if len(done) < MIN_ROUNDS:
         return False
     baked = datetime.now(UTC) >= done[0].at + timedelta(seconds=canary.bake_seconds) - _step(canary)
@@ -156,7 +156,7 @@ def _is_enough(done: Sequence[CanaryMeasured], canary: CanaryPlan) -> bool:
 
 
 def _measure(service: Service, rollout: RolloutPlan, canary: CanaryPlan, number: int) -> CanaryMeasured:
-    """Send one round of requests to each host of canary and baseline, in turn, and record what came back."""
+    """Send a round of requests to each host of canary and baseline, and record the results."""
     at, hosts = datetime.now(UTC), (*rollout.waves[0], *canary.baseline)
     paths, port = service.load.paths, service.health.port
     requests = max(len(paths), MIN_REQUESTS, -(-canary.requests // ROUNDS))
@@ -313,7 +313,7 @@ def settle_canary(service: str, rollout: RolloutPlan, report: CanaryReport) -> D
 
 
 def canary_tasks(service: Service, rollout: XComArg, wave: XComArg) -> tuple[list[XComArg], XComArg]:
-    """Try the first wave; return what backs the release out if it fails, and what the next wave follows."""
+    """Test the first wave. Return the tasks whose failure backs the release out, and the task before the next wave."""
     environment: Environment = service.environments["production"]
     if environment.canary is None:
         raise ValueError("the environment has no canary")

@@ -1,4 +1,4 @@
-"""The hosts of an environment: those that have the traffic, and those that a release goes to."""
+"""The hosts of an environment: the ones with the traffic, and the ones that a release is deployed to."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from interlock.stages.runtime import resources
 
 
 def serving(environment: Environment) -> tuple[Host, ...]:
-    """Return the running hosts that have the traffic; of two fleets, those of the one that has it now."""
+    """Return the running hosts with the traffic; of two fleets, the hosts of the live fleet."""
     if environment.blue_green is None:
         return ec2.find_hosts(resources.aws(environment, "ec2"), environment.hosts)
     return find_switch(environment).live_hosts
 
 
 def every_host(environment: Environment) -> tuple[Host, ...]:
-    """Return the running hosts of all its fleets."""
+    """Return the running hosts of all fleets of an environment."""
     client = resources.aws(environment, "ec2")
     return tuple(host for tags in environment.fleets for host in ec2.find_hosts(client, tags))
 
 
 def find_switch(environment: Environment) -> Switch:
-    """Find out from the load balancer which of two fleets has the traffic.
+    """Read from the load balancer which of two fleets has the traffic.
 
-    :raises DeployError: both have some of it, or none has.
+    :raises DeployError: both fleets have traffic, or none has.
     """
     if environment.blue_green is None or environment.target_group is None:
         raise ValueError("an environment with one fleet has nothing to switch")
@@ -51,9 +51,9 @@ def find_switch(environment: Environment) -> Switch:
 
 
 def ready(service: str, target: str, environment: Environment) -> AssetReport:
-    """Return the hosts that a release goes to, running, with their target group, and what was done to have them.
+    """Start or create missing hosts; return the hosts that a release is deployed to, with their target group.
 
-    Of two fleets it goes to the one without traffic; the other one is checked, too.
+    Of two fleets, the release is deployed to the one without traffic. The other one is checked too.
     """
     client, prefix = resources.aws(environment, "ec2"), f"{service}-{target}"
     groups: dict[str, str] = {}
@@ -82,7 +82,7 @@ def ready(service: str, target: str, environment: Environment) -> AssetReport:
 
 
 def lacking(environment: Environment) -> tuple[str, ...]:
-    """Say what a release to an environment would not find, and what it would start or create; nothing is changed."""
+    """Describe what a release to an environment would not find, start or create. Changes nothing."""
     looks = (_lacking_hosts, _lacking_groups, _lacking_traffic)
     return tuple(sentence for look in looks for sentence in _told(look, environment))
 

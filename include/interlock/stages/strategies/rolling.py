@@ -1,7 +1,6 @@
-"""What the stages share that touch hosts: asking what they run, bringing them to a release, and back.
+"""Access to hosts for all stages: ask what they run, deploy a release, and back it out.
 
-The hosts' adapter is imported by the tasks that use it, not with the Dag file: asyncssh runs ldconfig and gcc when it
-is imported.
+Tasks import the adapter of hosts themselves, not with the Dag file: the import of asyncssh runs ldconfig and gcc.
 """
 
 from __future__ import annotations
@@ -64,10 +63,10 @@ def deploy(
     pace: Pace | None = None,
     others: Sequence[str] = (),
 ) -> tuple[HostResult, ...]:
-    """Bring hosts to a release and return what happened on each; the bundle's bytes are checked on the way.
+    """Deploy a release to hosts and return the result of each. The digest of the bundle is verified.
 
-    :param target_group: the one that they serve in afterwards; ``others``: those that they may be in before.
-    :param pace: how many of them at a time, and when no more; none: all, whatever fails.
+    :param target_group: the target group of the hosts afterwards; ``others``: groups that they may be in before.
+    :param pace: how many hosts at a time, and when to stop; None: all hosts, even if some fail.
     """
     from interlock.adapters.hosts import fleet as ssh_hosts
 
@@ -103,7 +102,7 @@ def deploy(
 
 
 def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tuple[HostResult, ...]:
-    """Take hosts back to the releases that the plan names, from what is on them."""
+    """Restore the releases that the plan names, from the files on the hosts."""
     from interlock.adapters.hosts import fleet as ssh_hosts
 
     described = service.environments[plan.environment]
@@ -130,9 +129,9 @@ def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tu
 
 
 def deploy_error(results: Iterable[HostResult], what: str, *, who: str = "", next_step: str = "") -> DeployError:
-    """Return the error about hosts that failed: HostUnreachable, after which Airflow tries again, if that may help.
+    """Return the error about failed hosts: HostUnreachable, after which Airflow tries again, if that may help.
 
-    It may if the hosts, or the load balancer, did not answer, and nothing else went wrong on any host.
+    A retry may help if all failures are hosts or a load balancer that did not answer.
     """
     failed = [result for result in results if result.outcome == "failed"]
     may_help = bool(failed) and all(result.may_pass for result in failed)
@@ -140,11 +139,11 @@ def deploy_error(results: Iterable[HostResult], what: str, *, who: str = "", nex
 
 
 MAX_PARALLEL_BACK_OUTS = 100
-"""Hosts that are taken back at a time, at most."""
+"""The maximum number of hosts that are backed out at a time."""
 
 
 def _at_a_time_back(plan: RolloutPlan, hosts: int) -> int:
-    """Return how many hosts are taken back at a time: a third of those that serve, so that two thirds do."""
+    """Return how many hosts are backed out at a time: a third, so that two thirds serve."""
     return max(1, min(hosts if plan.switch else -(-hosts // 3), MAX_PARALLEL_BACK_OUTS))
 
 
@@ -188,13 +187,13 @@ def recorded_waves() -> tuple[WaveReport, ...]:
 
 
 def hosts_to_verify(plan: RolloutPlan) -> tuple[Host, ...]:
-    """Return the hosts that have to run the release: all but those that failed and that the error budget bears."""
+    """Return the hosts that have to run the release: all except failed hosts within the error budget."""
     borne = tolerated(plan, recorded_waves())
     return tuple(host for host in plan.hosts if host.instance_id not in borne)
 
 
 def answered_versions(targets: Sequence[Host], health: Health) -> dict[str, str | None]:
-    """Ask hosts over HTTP which version they run; by address, none for a host that is not well."""
+    """Ask hosts over HTTP which version they run; by address, None for an unhealthy host."""
 
     async def ask() -> list[str | None]:
         return await asyncio.gather(*(hosts_health.ask_version(host.address, health) for host in targets))
@@ -212,9 +211,9 @@ def _logged(results: tuple[HostResult, ...]) -> tuple[HostResult, ...]:
 
 
 def refuse_failed_hosts(results: Sequence[HostResult], environment: str) -> None:
-    """Raise a DeployError that names each host which could not be brought to the release.
+    """Raise a DeployError that names each host without the release.
 
-    :raises HostUnreachable: all that went wrong may pass, so that the task is to be tried again.
+    :raises HostUnreachable: all failures may be transient, so Airflow tries again.
     """
     if failed := [result for result in results if result.outcome in ("failed", "untouched")]:
         raise deploy_error(

@@ -1,4 +1,4 @@
-"""Which target group has how much of the traffic while a release is under way; and that it gets back what it had."""
+"""The shares of the traffic of target groups during a release, and their restoration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALL = 100
 
 
 def groups_of(plan: RolloutPlan) -> tuple[str, ...]:
-    """Return the target groups between which a plan moves the traffic; none: it does not."""
+    """Return the target groups between which a plan moves the traffic; empty if it moves none."""
     if plan.switch:
         return plan.switch.live, plan.switch.idle
     own = canary_groups(plan)
@@ -34,26 +34,26 @@ def _traffic(plan: RolloutPlan, service: Service, admission: Admission) -> Traff
 
 
 def attach(plan: RolloutPlan, service: Service, admission: Admission) -> None:
-    """Have the load balancer know all groups of a plan, so that it checks their hosts; no share changes."""
+    """Add all groups of a plan to the load balancer, so that it checks their hosts. No share changes."""
     if groups_of(plan):
         traffic = _traffic(plan, service, admission)
         traffic.share(traffic.shares())
 
 
 def share(plan: RolloutPlan, service: Service, weights: Mapping[str, int], admission: Admission) -> TrafficReport:
-    """Give each group its share."""
+    """Set the share of each group."""
     changed = _traffic(plan, service, admission).share(weights)
     return TrafficReport(weights=dict(weights), changed=changed, entered=admission.entered)
 
 
 def as_before(plan: RolloutPlan) -> dict[str, int]:
-    """Return the shares before the release: one group had all."""
+    """Return the shares before the release: a single group had all traffic."""
     had = plan.switch.live if plan.switch else plan.target_group
     return {had: ALL} if had else {}
 
 
 def restore(plan: RolloutPlan, service: Service) -> None:
-    """Give back all traffic to those that had it before the release, if the release moved it; needs a permit."""
+    """Restore the shares before the release, if the release moved traffic. Needs a permit."""
     moved: list[Any] = [entry for entry in chain_entries() if entry.kind in (TRAFFIC_SHARED, TRAFFIC_SWITCHED)]
     if moved and groups_of(plan):
         with permits.admission_to_way_back(plan) as admission:

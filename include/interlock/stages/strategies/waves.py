@@ -1,4 +1,4 @@
-"""The waves of a release: each brings its hosts to it under a permit; and what is done about hosts that fail."""
+"""The waves of a release: deploy to the hosts of each under a permit, and decide on failed hosts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
 
 
 def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
-    """Bring one wave's hosts to the release and record what happened on each."""
+    """Deploy to the hosts of a wave, and record the result of each."""
     catalogue = resources.catalogue_of(service)
     done = {entry.kind for entry in chain_entries()}
     bookings.hold(catalogue.policy, rollout)
@@ -83,7 +83,7 @@ def deploy_wave(service: str, number: int, rollout: RolloutPlan) -> WaveReport:
 
 
 def _pace(rollout: RolloutPlan, number: int) -> Pace | None:
-    """Return the pace of a wave; what other waves took of the error budget is gone."""
+    """Return the pace of a wave, with the error budget that the other waves left."""
     if rollout.strategy is None:
         return None
     failed = failed_elsewhere(recorded_waves(), number)
@@ -91,13 +91,13 @@ def _pace(rollout: RolloutPlan, number: int) -> Pace | None:
 
 
 def _refuse_beyond_budget(rollout: RolloutPlan, report: WaveReport) -> None:
-    """Raise a DeployError if hosts failed, or were not begun, beyond what the error budget of the plan bears."""
+    """Raise a DeployError if more hosts failed, or were not reached, than the error budget of the plan allows."""
     borne = tolerated(rollout, (*recorded_waves(), report))
     refuse_failed_hosts([one for one in report.results if one.instance_id not in borne], rollout.environment)
 
 
 def _was_held_back(results: Sequence[HostResult]) -> bool:
-    """Say whether nothing went wrong with the hosts but that some were not to be touched any more."""
+    """Tell whether hosts failed only because the wave was halted."""
     failed = [result for result in results if result.outcome == "failed"]
     return bool(failed) and all(result.held_back for result in failed)
 
@@ -107,7 +107,7 @@ def _unwell(report: WaveReport) -> list[HostResult]:
 
 
 def answers_to(rollout: RolloutPlan, waves: Sequence[WaveReport], report: WaveReport) -> tuple[str, ...]:
-    """Return what the release manager may answer; to leave hosts out only as far as the error budget bears them."""
+    """Return the choices of the release manager. Hosts can be left out only within the error budget."""
     borne = tolerated(rollout, (*waves, report))
     left_out = all(one.instance_id in borne for one in _unwell(report))
     return (RETRY, EXCLUDE, BACK_OUT) if left_out else (RETRY, BACK_OUT)
@@ -182,7 +182,7 @@ def settle_wave(service: str, number: int, rollout: RolloutPlan, report: WaveRep
 
 
 def guidance_tasks(service: Service, number: int, rollout: XComArg, wave: XComArg) -> XComArg:
-    """Ask about a wave's hosts that failed and do what was answered; return what the next step follows."""
+    """Ask about the failed hosts of a wave, and follow the answer; return the task before the next step."""
     guided = service.environments["production"].guided
     if guided is None:
         raise ValueError("the release manager is not asked about hosts that fail")

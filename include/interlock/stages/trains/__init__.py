@@ -1,5 +1,5 @@
-"""Release trains: boarding, a frozen manifest, one decision, departure in the order of what depends on what, arrival.
+"""Release trains: boarding, a frozen manifest, a decision, departure in the order of dependencies, and arrival.
 
-What a train leaves is in its own chain of the ledger. Its passengers' releases are runs of their own Dags; a train only
-asks for them, under the account of its conductor, and waits.
+A train has its own chain in the ledger. The releases of its passengers are runs of their own Dags: the train triggers
+them with the account of its conductor, and waits.
 """

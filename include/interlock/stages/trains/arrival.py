@@ -1,4 +1,4 @@
-"""Arrival: what became of each passenger, on record whatever happened."""
+"""Arrival: the outcome of each passenger, recorded whatever happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One decision for a train: the boards of all passengers, merged, vote on the digest of the frozen manifest."""
+"""The decision on a train: the merged boards of all passengers vote on the digest of the frozen manifest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MAX_VOTING_TIME = timedelta(days=30)
 def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
     """Prepare one ballot for each member of the boards who may vote on this manifest, or for their delegate.
 
-    Nobody is asked if emergency stops keep every passenger from departing.
+    The vote is not requested if emergency stops hold back every passenger.
     """
     catalogue = catalogue_now()
     train = train_now(name, catalogue)
@@ -98,15 +98,15 @@ def count(manifest: Manifest, rule: VotingRule | None, *, expired: bool) -> Deci
 
 
 def rule_now(manifest: Manifest) -> VotingRule | None:
-    """Return what is asked of the votes on a manifest, by the catalogue as it is now."""
+    """Return the voting rule for a manifest, according to the current catalogue."""
     catalogue = catalogue_now()
     return _rule(catalogue, train_now(manifest.train, catalogue), manifest)
 
 
 def _rule(catalogue: Catalogue, train: Train, manifest: Manifest) -> VotingRule | None:
-    """Return what is asked of the votes on a manifest; who has no usable file does not depart, and asks for nothing.
+    """Return the voting rule for a manifest. Passengers without a valid file do not depart, and have no rule.
 
-    :raises PolicyViolation: nobody on board has one.
+    :raises PolicyViolation: no passenger has a valid file.
     """
     usable = [one for one in manifest.passengers if not unusable(catalogue, one.service)]
     if manifest.passengers and not usable:
@@ -115,7 +115,7 @@ def _rule(catalogue: Catalogue, train: Train, manifest: Manifest) -> VotingRule 
 
 
 def _unusable(catalogue: Catalogue, manifest: Manifest) -> str:
-    """Say whose file cannot be used, and why; empty: all can."""
+    """Name the passengers without a valid file, and why; empty if all files are valid."""
     said = ((one.service, unusable(catalogue, one.service)) for one in manifest.passengers)
     return "; ".join(f"{service}: {why}" for service, why in said if why)
 
@@ -141,13 +141,13 @@ class AwaitTrainBoard(AwaitBallots):
 
     @property
     def decide_by(self) -> datetime | None:
-        """The board's deadline; none: nobody is asked."""
+        """The board's deadline; None if it needs no vote."""
         return self.frozen.decide_by
 
     def count(self, *, expired: bool) -> Decision | None:
-        """Count the votes on the manifest, if it is the one on record; None while the board is still open.
+        """Count the votes on the recorded manifest; None while the board is still open.
 
-        What the boards of a passenger ask whose file is broken cannot be told: until the deadline it may be mended.
+        The rule for a passenger with a broken file is not known. The file may be fixed until the deadline.
         """
         refuse_void([self.frozen])
         if self.decide_by is not None and not expired and _unusable(catalogue_now(), self.frozen):
@@ -155,7 +155,7 @@ class AwaitTrainBoard(AwaitBallots):
         return count(self.frozen, rule_now(self.frozen), expired=expired)
 
     def next_look(self, cast: Sequence[Cast]) -> datetime | None:
-        """Return when the wait ends although nobody answered: soon, while a passenger's file is broken."""
+        """Return when to count again without a new answer: soon, while a passenger's file is broken."""
         soon = datetime.now(UTC) + POLL_INTERVAL
         return min(self.decide_by or soon, soon) if _unusable(catalogue_now(), self.frozen) else self.decide_by
 
@@ -173,7 +173,7 @@ class AwaitTrainBoard(AwaitBallots):
 def board_group(name: str, manifest: XComArg, within: timedelta | None) -> tuple[XComArg, EmptyOperator | None]:
     """Ask the boards and wait for them; return the decision, and the end of the ballots.
 
-    :param within: the longest that the boards may take; none: nobody ever votes.
+    :param within: the longest that the boards may take; None: no vote is ever required.
     """
     ballots = prepare_ballots(name, manifest)
     doc = "One ballot for each member of the boards, on the digest of the frozen manifest."

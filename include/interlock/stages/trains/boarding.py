@@ -1,4 +1,4 @@
-"""Boarding: when this departure is, who is ready to be on board, and a frozen manifest that says so."""
+"""Boarding: the departure time, the passengers that are ready, and the frozen manifest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from .common import POLL_INTERVAL, catalogue_now, look_again, refuse_changed, tr
 
 
 def train_params() -> dict[str, Param]:
-    """Return the form of a train that somebody sends by hand."""
+    """Return the form of a train that is triggered manually."""
     return {
         "departure": Param(
             None,
@@ -81,8 +81,8 @@ def open_train(name: str) -> PlannedRun:
 
 
 def _is_by_hand(name: str, run_type: Any) -> bool:
-    """Tell whether somebody sent the train at its form; refuse a run that neither they nor its timetable made."""
-    if run_type not in ("scheduled", "manual"):  # it is one of an enumeration, whose text is another
+    """Tell whether the train was triggered manually. Refuse a run that is neither manual nor scheduled."""
+    if run_type not in ("scheduled", "manual"):  # an enumeration, whose str() differs
         raise RequestRefused(
             f"The train {name} cannot be started by a run of the type {run_type.value}.",
             rule="a train departs on its schedule, or a person triggers it with its form",
@@ -93,7 +93,7 @@ def _is_by_hand(name: str, run_type: Any) -> bool:
 
 
 def _likely_rule(catalogue: Catalogue, train: Train) -> VotingRule | None:
-    """Return what the boards would ask if everybody boarded, without any risk."""
+    """Return the rule of the boards if all passengers boarded, each with risk 0."""
     services = [catalogue.services[name] for name in train.services if name in catalogue.services]
     each = [
         voting.voting_rule(catalogue.policy, catalogue.board, service, change_type=train.change_type, risk=0)
@@ -106,7 +106,7 @@ def _likely_rule(catalogue: Catalogue, train: Train) -> VotingRule | None:
 
 
 def _likely_authors(catalogue: Catalogue, train: Train) -> tuple[str, ...]:
-    """Return the authors who would not vote if the manifest were frozen now, as far as repositories can be reached."""
+    """Return the authors who would not vote if the manifest were frozen now, from the reachable repositories."""
     found = _look(catalogue, train, until=datetime.now(UTC)).values()
     return _authors(catalogue, train, [one for one in found if isinstance(one, Boarded)])
 
@@ -166,9 +166,9 @@ def freeze_manifest(name: str, planned_run: PlannedRun) -> Manifest:
 
 
 def _look(catalogue: Catalogue, train: Train, *, until: datetime) -> dict[str, Found]:
-    """Say of each service which version would board now, or why none would.
+    """Return for each service the version that would board now, or the reason why none would.
 
-    A repository that does not answer is looked at again, until an instant; then its passenger stays behind.
+    A repository that does not answer is asked again until an instant. Then its passenger stays behind.
     """
     found: dict[str, Found] = {}
     with resources.ledger() as ledger:
@@ -186,7 +186,7 @@ def _look(catalogue: Catalogue, train: Train, *, until: datetime) -> dict[str, F
 
 
 def _open_at(catalogue: Catalogue, train: Train, found: Mapping[str, Found], at: datetime) -> dict[str, Found]:
-    """Leave behind who may not change the environment at departure, unless nobody may: then the train waits."""
+    """Leave behind passengers that may not change the environment at departure. If none may, the train waits."""
     boarded = [catalogue.services[name] for name, one in found.items() if isinstance(one, Boarded)]
     with resources.ledger() as ledger:
         entries = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
@@ -202,7 +202,7 @@ def _open_at(catalogue: Catalogue, train: Train, found: Mapping[str, Found], at:
 
 
 def _wait_for_late(train: Train, found: Mapping[str, Found], planned_run: PlannedRun) -> None:
-    """Go on, look again in a minute, or fail, as the rules of those who are late say."""
+    """Go on, check again in a minute, or fail, as the rules for the late passengers say."""
     late = resolve_lateness(train, tuple(found.values()))
     said = "; ".join(f"{one.service}: {one.why}" for one in late.because)
     if late.then == "stop":
@@ -218,7 +218,7 @@ def _wait_for_late(train: Train, found: Mapping[str, Found], planned_run: Planne
 
 
 def _authors(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -> tuple[str, ...]:
-    """Return the authors who do not vote: of passengers whose flow says so."""
+    """Return the authors who do not vote, for the passengers whose flow excludes authors."""
     policy = catalogue.policy
     concerned = (
         one for one in boarded if flows_of(policy, catalogue.services[one.service])[train.change_type].exclude_authors

@@ -1,4 +1,4 @@
-"""What the groups of a train's tasks have in common: the files as they are now, the rule of its boards, its waits."""
+"""Functions for all tasks of a train: the current files, the rule of its boards, and waiting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from interlock.locations import catalogue_folder
 from interlock.stages.runtime import calendars
 
 POLL_INTERVAL = timedelta(minutes=1)
-"""So often a train looks again for somebody it waits for."""
+"""How often a waiting train checks again."""
 
 
 def catalogue_now() -> Catalogue:
@@ -34,7 +34,7 @@ def train_now(name: str, catalogue: Catalogue) -> Train:
 
 
 def refuse_changed(train: Train, digest: str, since: str) -> None:
-    """Raise PolicyViolation if a train's file is not the one that the train has gone by so far."""
+    """Raise PolicyViolation if a train's file changed since an earlier step of this departure."""
     if train.digest != digest:
         raise PolicyViolation(
             f"trains/{train.name}.yaml changed since {since}.",
@@ -45,12 +45,12 @@ def refuse_changed(train: Train, digest: str, since: str) -> None:
 
 
 def look_again(why: str, latest: datetime) -> NoReturn:
-    """Have the task run again in a minute, or at an instant if that comes first; it holds no worker meanwhile."""
+    """Let the task run again in a minute, or at an instant if that is earlier. It holds no worker meanwhile."""
     calendars.wait(why, min(datetime.now(UTC) + POLL_INTERVAL, latest))
 
 
 def train_rule(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -> VotingRule | None:
-    """Return what the boards of all passengers ask, and the train's own, merged; None: nobody votes."""
+    """Return the merged rule of the boards of all passengers and of the train; None if it needs no vote."""
     policy, book = catalogue.policy, catalogue.board
     rules: list[VotingRule] = [voting.board_rule(book, train.board)] if train.board else []
     if train.change_type in policy.trains.one_decision:
@@ -65,7 +65,7 @@ def train_rule(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -
 
 
 def without_file(who: str, why: str) -> PolicyViolation:
-    """Return the refusal of a passenger, or of a whole train, whose services have no usable file."""
+    """Return the refusal of a passenger without a valid file, or of a train with only such passengers."""
     return PolicyViolation(
         f"{who} does not depart: {why}",
         rule="a passenger is released by its file services/<name>.yaml",

@@ -1,4 +1,4 @@
-"""Departure: what was decided is proven again, and the passengers are sent, each after what it depends on."""
+"""Departure: the decision is verified again, and each passenger is released after its dependencies."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def depart(name: str, manifest: Manifest) -> Manifest:
 def _wait_or_refuse(train: Train, manifest: Manifest, answers: Sequence[Answer]) -> NoReturn:
     """Wait until one of the passengers may depart, if that is soon enough; otherwise the train does not depart.
 
-    It is not soon enough when the train's next date has come: that is another departure. Calendars that cannot be read
-    may be read the next time.
+    The wait ends before the train's next date, which is another departure. Calendars that cannot be read now may be
+    readable the next time.
     """
     unread, soon = any(answer.faults for answer in answers), datetime.now(UTC) + POLL_INTERVAL
     opening = soon if unread else min((answer.next for answer in answers if answer.next is not None), default=None)
@@ -132,7 +132,7 @@ class SendPassenger(BaseOperator):
         self.train, self.service, self.manifest = train, service, manifest
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Send it if it was not sent; wait while its release is under way; say how it arrived."""
+        """Trigger the release unless it was triggered; wait while it is under way; return its outcome."""
         with reasons_kept():
             manifest = Manifest.from_xcom(self.manifest)
             refuse_void([manifest])
@@ -146,7 +146,7 @@ class SendPassenger(BaseOperator):
             else:
                 run_id = passenger_run(self.train, manifest.departure, one.version)
                 form = passenger_form(manifest, one, this_chain())
-                if not self._is_asked_for(run_id, form):  # otherwise by a try that ended before it could say so
+                if not self._is_asked_for(run_id, form):  # otherwise an earlier try died after that
                     self._refuse_or_wait(manifest, one, entries)
                     with resources.airflow_api(resources.CONDUCTOR) as api:
                         note = f"Passenger of {manifest.title}"
@@ -155,17 +155,17 @@ class SendPassenger(BaseOperator):
             return self._arrived(one, run_id)
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Look again; what the trigger says is only that it is time to."""
+        """Check again. The event of the trigger only wakes the task."""
         self.log.info("Looking again: %s", event.get("why"))
         return self.execute(context)
 
     def _told(self, one: Boarded, run_id: str, **more: str) -> dict[str, Any]:
-        """Return what the train's chain has of a passenger."""
+        """Return the fields of a passenger for the train's chain."""
         run = f"{dag_of_release(self.service)}/{run_id}"
         return {"service": self.service, "version": one.version, "run": run, **more}
 
     def _is_asked_for(self, run_id: str, form: dict[str, Any]) -> bool:
-        """Tell whether the conductor asked for the passenger's release already, with this train's form."""
+        """Tell whether the conductor has triggered the passenger's release already, with this train's form."""
         with resources.ledger() as ledger:
             asked = ledger.entries(release_chain(dag_of_release(self.service), run_id), kind=RUN_ASKED)
         mine = (CONDUCTOR, sha256_of(form))
@@ -173,7 +173,7 @@ class SendPassenger(BaseOperator):
         return any((one.payload["user"], one.payload["conf"]) == mine for one in asked)
 
     def _refuse_or_wait(self, manifest: Manifest, one: Boarded, entries: Sequence[Entry]) -> None:
-        """Hold the passenger back: for good, or until the calendars let it depart."""
+        """Refuse the passenger, or wait until the calendars let it depart."""
         catalogue = catalogue_now()
         train = train_now(self.train, catalogue)
         if stopped := next((entry.payload for entry in entries if entry.kind == TRAIN_STOPPED), None):
@@ -218,7 +218,7 @@ class SendPassenger(BaseOperator):
         return told
 
     def _in_line(self, one: Boarded, run_id: str) -> dict[str, Any]:
-        """Look again while the release stands in line, for as long as the train is patient; then it is lost."""
+        """Check again while the release is queued, as long as the train waits; then the passenger is lost."""
         left = of_passenger(chain_entries(), PASSENGER_DEPARTED, self.service)
         patience = train_now(self.train, catalogue_now()).patience
         dag_id = dag_of_release(self.service)
@@ -234,7 +234,7 @@ class SendPassenger(BaseOperator):
         return self._lost(one, told)
 
     def _refuse_other(self, dag_id: str, run_id: str) -> None:
-        """Refuse a run with the passenger's id that somebody else asked for."""
+        """Refuse a run with the passenger's id that another person triggered."""
         with resources.ledger() as ledger:
             asked = ledger.entries(release_chain(dag_id, run_id), kind=RELEASE_REQUESTED)
         if asked and (asked[0].payload.get("train"), asked[0].payload.get("requested_by")) != (this_chain(), CONDUCTOR):
@@ -246,7 +246,7 @@ class SendPassenger(BaseOperator):
             )
 
     def _lost(self, one: Boarded, told: dict[str, Any]) -> dict[str, Any]:
-        """Do what the train's file says of a passenger that failed."""
+        """Apply the rule of the train's file for a failed passenger."""
         train = train_now(self.train, catalogue_now())
         rule = train.when_failed(self.service)
         failed = of_passenger(chain_entries(), PASSENGER_ARRIVED, self.service)
@@ -273,7 +273,7 @@ def _outcome(chain_name: str) -> Outcome | None:
 
 
 def _deployed_since(service: str, version: str, since: datetime) -> str:
-    """Return the run that brought a version there after all; empty: none did."""
+    """Return a later run that deployed the version; empty if there is none."""
     with resources.ledger() as ledger:
         ended = ledger.entries(INSTALLATION, kind=RELEASE_ENDED)
     same = (service, version, "deployed")

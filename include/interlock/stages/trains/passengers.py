@@ -1,7 +1,7 @@
-"""A release that is a train's passenger: it is what the train's frozen manifest names, and its board is the train's.
+"""A release that is a passenger of a train: the frozen manifest names it, and the board of the train decides.
 
-The train's decision is never taken over: its votes are counted again, from Airflow's record of the train's run, by what
-the rules ask of this release; and the chain of the train is proven each time.
+The votes on the train are counted again for each passenger, from Airflow's record of the train's run, by the rules for
+this release. The chain of the train is verified each time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from interlock.stages.runtime.evidence import record
 
 
 class TrainRun(NamedTuple):
-    """A run of a train: its chain, proven, and its manifest."""
+    """A run of a train: its verified chain, and its manifest."""
 
     dag_id: str
     run_id: str
@@ -42,9 +42,9 @@ class TrainRun(NamedTuple):
 
 
 def train_run(chain: str) -> TrainRun:
-    """Return what the ledger has of a train's run.
+    """Return the record of a train's run in the ledger.
 
-    :raises PolicyViolation: its chain does not hold, is not signed, or has a finding.
+    :raises PolicyViolation: its chain is not intact or not signed, or has a finding.
     """
     run = run_of(chain)
     if run is None:
@@ -67,9 +67,9 @@ def train_run(chain: str) -> TrainRun:
 
 
 def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseRequest, requester: str) -> None:
-    """Refuse a release that says it is a passenger and is not, or that has to take its service's train.
+    """Refuse a release that names a train without being its passenger, or that has to take its service's train.
 
-    :raises PolicyViolation: why.
+    :raises PolicyViolation: names the reason.
     """
     if request.train is not None:
         train = train_run(request.train)
@@ -104,7 +104,7 @@ def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseReques
 
 
 def _given_up(entries: Sequence[Entry], service: str) -> str:
-    """Say why a train does not wait for a passenger any more; empty: it does."""
+    """Return the reason why a train no longer waits for a passenger; empty if it still waits."""
     back = next(
         (one.payload for one in entries if one.kind == PASSENGER_ARRIVED and one.payload.get("service") == service),
         None,
@@ -113,9 +113,9 @@ def _given_up(entries: Sequence[Entry], service: str) -> str:
 
 
 def refuse_replaced(one: Boarded) -> None:
-    """Refuse a passenger if what it replaces, by the manifest, is not what was deployed last any more.
+    """Refuse a passenger if the version that it replaces on the manifest is no longer the one deployed last.
 
-    :raises PolicyViolation: it would undo what was deployed since.
+    :raises PolicyViolation: the passenger would undo a later deployment.
     """
     with resources.ledger() as ledger:
         last = deployed_last(ledger, one.service)
@@ -131,7 +131,7 @@ def refuse_replaced(one: Boarded) -> None:
 
 
 def running(service: str) -> list[str]:
-    """Return the runs that release a service now, by the ledger and by Airflow."""
+    """Return the runs that release a service now, according to the ledger and Airflow."""
     dag_id = dag_of_release(service)
     with resources.ledger() as ledger:
         ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
@@ -155,9 +155,9 @@ def had_a_hand(train: str | None) -> tuple[str, ...]:
 
 
 def count_on_train(rule: VotingRule, rollout: RolloutPlan) -> Decision:
-    """Count the votes on a train's manifest by what the rules ask of one passenger; a decision on its plan.
+    """Count the votes on a train's manifest by the rule for a passenger, and return the decision on its plan.
 
-    :raises PolicyViolation: the train's record does not hold, or the plan is not of what the manifest names.
+    :raises PolicyViolation: the train's record is not intact, or the plan differs from the manifest.
     """
     if rollout.train is None:
         raise ValueError("no train's passenger")
@@ -186,7 +186,7 @@ def count_on_train(rule: VotingRule, rollout: RolloutPlan) -> Decision:
 
 
 def keep_proof(rollout: RolloutPlan) -> None:
-    """Leave in the passenger's chain what proves the train's decision: its entries, their heads, and the answers."""
+    """Record the evidence of the train's decision in the passenger's chain: its entries, heads and answers."""
     if rollout.train is None:
         return
     train = train_run(rollout.train.chain)

@@ -1,8 +1,7 @@
-"""The timetable of a train: Airflow makes a run when boarding opens, for the departure at the end of its data interval.
+"""The timetable of a train: Airflow creates a run when boarding opens. The departure is the end of its data interval.
 
-The calendars are read whenever Airflow asks for the next run, which it does after each run and whenever the Dag's file
-is parsed: a freeze that is added moves the next departure within a minute. What is under way already is not moved here:
-it asks the calendars again when it is about to depart.
+Airflow asks for the next run after each run and whenever it parses the Dag's file. The calendars are read each time, so
+a new freeze moves the next departure within a minute. A run in progress reads the calendars again when it departs.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class TrainTimetable(Timetable):
 
     @property
     def description(self) -> str:
-        """Say in words when it departs, and what becomes of a departure in a freeze."""
+        """Describe when the train departs, and what a freeze does to a departure."""
         train, departs = self.train, "Departs"
         if not train.on_schedule:
             departs = "Departs only when triggered (on_schedule: false). With a schedule, it departs"
@@ -50,7 +49,7 @@ class TrainTimetable(Timetable):
 
     @property
     def summary(self) -> str:
-        """Say when it departs, as short as it goes."""
+        """Describe in a few words when the train departs."""
         return f"{'' if self.train.on_schedule else 'off: '}{cadence_in_words(self.train)}"
 
     def serialize(self) -> dict[str, Any]:
@@ -65,12 +64,12 @@ class TrainTimetable(Timetable):
     def generate_run_id(
         self, *, run_type: Any, run_after: datetime, data_interval: DataInterval | None, **extra: Any
     ) -> str:
-        """Name a run by its departure; what Airflow puts before it is what nobody may call a run of theirs."""
+        """Name a run by its departure. People cannot trigger a run with the prefix that Airflow puts before it."""
         departure = data_interval.end if data_interval is not None else run_after
         return str(run_type.generate_run_id(suffix=instant_in_name(departure)))
 
     def infer_manual_data_interval(self, *, run_after: Any) -> DataInterval:
-        """Return the instant at which somebody sends the train by hand: the form says when it departs."""
+        """Return the instant of a manual trigger. The form has the departure time."""
         return DataInterval.exact(run_after)
 
     def next_dagrun_info(
