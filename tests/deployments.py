@@ -70,12 +70,7 @@ def back_out(
         back_out_hosts(
             fleet.hosts,
             BackOutPlan(releases=dict(releases), versions=versions, on_hosts=True),
-            service=was.service,
-            environment=was.environment,
-            deployment_id=was.deployment_id,
-            deploy_root=was.deploy_root,
-            health=was.health,
-            drain_timeout=was.drain_timeout,
+            site=was,
             login=fleet.login,
             admission=ADMITTED,
             balancer=balancer,

@@ -128,8 +128,15 @@ class LocalHost:
 
     def _visit(self) -> Visit:
         host = Host(instance_id="i-00000000000000001", name="shop-1", address="localhost", zone="eu-central-1a")
-        site = Site(self.service, "production", "release_shop/manual__1", str(self.root))
-        return Visit(host, VisitContext(site, None, timedelta(seconds=1), self, self.balance, None))
+        site = Site(
+            service=self.service,
+            environment="production",
+            deployment_id="release_shop/manual__1",
+            deploy_root=str(self.root),
+            health=None,
+            drain_timeout=timedelta(seconds=1),
+        )
+        return Visit(host, VisitContext(site, self, self.balance, None))
 
 
 EVENTS = ("ApplicationStop", "BeforeInstall", "AfterInstall", "ApplicationStart", "ValidateService")

@@ -134,12 +134,7 @@ async def _visit(
     return await back_out_hosts(
         world.hosts,
         BackOutPlan(releases=dict(back), versions=versions, on_hosts=True),
-        service=deployment.service,
-        environment=deployment.environment,
-        deployment_id=deployment.deployment_id,
-        deploy_root=deployment.deploy_root,
-        health=deployment.health,
-        drain_timeout=deployment.drain_timeout,
+        site=deployment,
         login=world.login,
         admission=admission,
         balancer=balancer,

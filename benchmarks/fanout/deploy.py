@@ -33,6 +33,7 @@ from interlock.adapters.hosts.fleet import Deployment, back_out_hosts, deploy_ho
 from interlock.adapters.hosts.ssh import SshLogin
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.hosts.appspec import APPSPEC
+from interlock.domain.hosts.commands import Site
 from interlock.domain.permits.production import Production
 from interlock.domain.records import BackOutPlan, Host, HostResult
 
@@ -91,12 +92,14 @@ async def _back_out(environ: Mapping[str, str]) -> tuple[HostResult, ...]:
     return await back_out_hosts(
         hosts,
         plan,
-        service="fanout",
-        environment="test",
-        deployment_id=f"back to {release}",
-        deploy_root=environ["FANOUT_APP"],
-        health=None,
-        drain_timeout=timedelta(0),
+        site=Site(
+            service="fanout",
+            environment="test",
+            deployment_id=f"back to {release}",
+            deploy_root=environ["FANOUT_APP"],
+            health=None,
+            drain_timeout=timedelta(0),
+        ),
         login=login_of(environ),
         admission=Admission.sandbox("test", production=Production()),
         balancer=None,

@@ -76,12 +76,7 @@ class Trial:
             back_out_hosts(
                 fleet.hosts,
                 plan,
-                service=was.service,
-                environment=was.environment,
-                deployment_id="back out",
-                deploy_root=was.deploy_root,
-                health=was.health,
-                drain_timeout=was.drain_timeout,
+                site=replace(was, deployment_id="back out"),
                 login=fleet.login,
                 admission=self.admission,
                 balancer=balancer,

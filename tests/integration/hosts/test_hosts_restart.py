@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
-from interlock.adapters.hosts.fleet import Deployment, Site, restart_hosts
+from interlock.adapters.hosts.fleet import Deployment, restart_hosts
 from interlock.domain.records import HostResult
 from tests.deployments import ADMITTED, Balance, deploy, served
 from tests.sshd import Fleet, SshdHost, make_release
 
 
 def restart(fleet: Fleet, what: Deployment, balance: Balance) -> HostResult:
-    site = Site(what.service, what.environment, "another", what.deploy_root)
     (result,) = asyncio.run(
         restart_hosts(
             fleet.hosts,
             {host.address: what.release for host in fleet.hosts},
-            site=site,
-            health=what.health,
-            drain_timeout=what.drain_timeout,
+            site=replace(what, deployment_id="another"),
             login=fleet.login,
             admission=ADMITTED,
             balancer=balance,

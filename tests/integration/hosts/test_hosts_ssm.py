@@ -13,7 +13,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +136,7 @@ def test_a_release_goes_to_a_host_and_back_through_ssm(
         back_out_hosts(
             fleet.hosts,
             plan,
-            service="shop",
-            environment="production",
-            deployment_id="back",
-            deploy_root=new.deploy_root,
-            health=new.health,
-            drain_timeout=new.drain_timeout,
+            site=replace(new, deployment_id="back"),
             login=login,
             admission=ADMITTED,
             balancer=None,

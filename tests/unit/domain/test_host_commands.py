@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,14 @@ from interlock.domain.hosts.commands import (
     spec_lines,
 )
 
-SITE = Site(service="shop", environment="production", deployment_id="release_shop/manual__1", deploy_root="srv/shop")
+SITE = Site(
+    service="shop",
+    environment="production",
+    deployment_id="release_shop/manual__1",
+    deploy_root="srv/shop",
+    health=None,
+    drain_timeout=timedelta(0),
+)
 DIGEST = "0123456789ab" + "c" * 52
 CONTENTS = Contents(release="1.1.0-0123456789ab", version="1.1.0", commit="f" * 40, sha256=DIGEST, size=7)
 OLD, NEW = "1.0.0-aaaaaaaaaaaa", "1.1.0-bbbbbbbbbbbb"

@@ -10,11 +10,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Literal, Protocol
 
 from interlock.adapters.aws.load_balancer import Balancer
-from interlock.domain.catalogue import Health
 from interlock.domain.errors import DeployError, HeldBack, HostUnreachable, LostRight, ReleaseError, TransientError
 from interlock.domain.hosts.appspec import AppSpec, Event, parse_appspec
 from interlock.domain.hosts.commands import Contents, HostState, Site
@@ -52,8 +50,6 @@ class VisitContext:
     """
 
     site: Site
-    health: Health | None
-    drain_timeout: timedelta
     transport: Transport
     balancer: Balancer | None
     probe: Probe | None
@@ -61,8 +57,8 @@ class VisitContext:
     @property
     def patience(self) -> float:
         """Seconds without a command after which a host releases its lock."""
-        healthy = self.health.timeout.total_seconds() if self.health else 0
-        return self.drain_timeout.total_seconds() + 2 * healthy + _MARGIN
+        healthy = self.site.health.timeout.total_seconds() if self.site.health else 0
+        return self.site.drain_timeout.total_seconds() + 2 * healthy + _MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +246,7 @@ class Visit:
         if self._around.balancer is not None:
             self._watch.begin("drain")
             self._drained = True
-            await self._around.balancer.drain(self._host.instance_id, self._around.drain_timeout)
+            await self._around.balancer.drain(self._host.instance_id, self._around.site.drain_timeout)
             self._may_serve = False
             self._watch.end()
 

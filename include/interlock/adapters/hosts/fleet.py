@@ -7,7 +7,6 @@ import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +32,6 @@ __all__ = [
     "Deployment",
     "HostLogin",
     "HostLook",
-    "Site",
     "SshLogin",
     "SsmLogin",
     "back_out_hosts",
@@ -52,27 +50,19 @@ CONCURRENCY = 40
 """Hosts that are changed or asked at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment(Site):
     """A release, and where and how to run it.
 
-    :param deploy_root: ``{host}`` in it stands for the host's address.
-    :param health: none: only the release's hooks prove its health.
     :param on_stop_failure: what is done when a hook fails that is to stop what runs.
     """
 
-    service: str
-    environment: str
-    deployment_id: str
-    deploy_root: str
     release: str
     version: str
     commit: str
     sha256: str
     bundle: Path
     keep_releases: int
-    health: Health | None
-    drain_timeout: timedelta
     on_stop_failure: StopFailure = "go_on"
 
 
@@ -94,9 +84,7 @@ async def deploy_hosts(
     """
     delivery = await asyncio.to_thread(_delivery, deployment)
     delivery.parcel.begin()
-    site = Site(deployment.service, deployment.environment, deployment.deployment_id, deployment.deploy_root)
-    transport = _transport(login, admission, hosts)
-    async with _visit_context(site, deployment.health, deployment.drain_timeout, transport, balancer) as around:
+    async with _visit_context(deployment, _transport(login, admission, hosts), balancer) as around:
         found = await visit_at_pace(lambda host: Visit(host, around).deploy(delivery), pace or _all_of(hosts))
     return tuple(found[host.instance_id] for host in hosts)
 
@@ -116,12 +104,7 @@ async def back_out_hosts(
     hosts: Sequence[Host],
     plan: BackOutPlan,
     *,
-    service: str,
-    environment: str,
-    deployment_id: str,
-    deploy_root: str,
-    health: Health | None,
-    drain_timeout: timedelta,
+    site: Site,
     login: HostLogin,
     admission: Admission,
     balancer: Balancer | None,
@@ -137,9 +120,7 @@ async def back_out_hosts(
             rule="a back-out follows its plan",
             who="the release manager",
         )
-    site = Site(service, environment, deployment_id, deploy_root)
-    transport = _transport(login, admission, hosts)
-    async with _visit_context(site, health, drain_timeout, transport, balancer) as around:
+    async with _visit_context(site, _transport(login, admission, hosts), balancer) as around:
         visits = [
             partial(Visit(host, around).back_out, plan.releases[host.address], plan.versions.get(host.address))
             for host in hosts
@@ -152,8 +133,6 @@ async def restart_hosts(
     releases: Mapping[str, str],
     *,
     site: Site,
-    health: Health,
-    drain_timeout: timedelta,
     login: HostLogin,
     admission: Admission,
     balancer: Balancer | None,
@@ -163,8 +142,7 @@ async def restart_hosts(
 
     :param releases: a host's address: the release that it runs.
     """
-    transport = _transport(login, admission, hosts)
-    async with _visit_context(site, health, drain_timeout, transport, balancer) as around:
+    async with _visit_context(site, _transport(login, admission, hosts), balancer) as around:
         visits = [partial(Visit(host, around).restart, releases[host.address]) for host in hosts]
         return await visit_all([*visits], concurrency)
 
@@ -257,11 +235,9 @@ async def _ask_all(
 
 
 @asynccontextmanager
-async def _visit_context(
-    site: Site, health: Health | None, drain_timeout: timedelta, transport: Transport, balancer: Balancer | None
-) -> AsyncIterator[VisitContext]:
-    async with _probe(health) as probe:
-        yield VisitContext(site, health, drain_timeout, transport, balancer, probe)
+async def _visit_context(site: Site, transport: Transport, balancer: Balancer | None) -> AsyncIterator[VisitContext]:
+    async with _probe(site.health) as probe:
+        yield VisitContext(site, transport, balancer, probe)
 
 
 def _probe(health: Health | None) -> AbstractAsyncContextManager[Probe | None]:

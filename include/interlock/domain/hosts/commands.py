@@ -11,8 +11,10 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from interlock.domain.canonical import canonical_bytes
+from interlock.domain.catalogue import Health
 from interlock.domain.errors import DeployError
 from interlock.domain.records import RunningRelease, release_name
 
@@ -33,14 +35,20 @@ _FORWARD = (Event.BEFORE_INSTALL, Event.AFTER_INSTALL, Event.APPLICATION_START, 
 _BACK = (Event.APPLICATION_STOP, Event.APPLICATION_START, Event.VALIDATE_SERVICE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a host's program must know of the deployment, whichever way it goes."""
+    """Where hosts are changed, and how: what is the same whichever way a deployment goes.
+
+    :param deploy_root: ``{host}`` in it stands for the host's address.
+    :param health: none: only the release's hooks prove its health.
+    """
 
     service: str
     environment: str
     deployment_id: str
     deploy_root: str
+    health: Health | None
+    drain_timeout: timedelta
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from interlock.adapters.hosts import health as hosts_health
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.catalogue import Health, Service, ServiceCatalogue
 from interlock.domain.errors import DeployError, HostUnreachable
+from interlock.domain.hosts.commands import Site
 from interlock.domain.ledger.kinds import WAVE_DEPLOYED
 from interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease, WaveReport
 from interlock.domain.rollout.pace import Pace, tolerated
@@ -111,12 +112,7 @@ def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tu
             ssh_hosts.back_out_hosts(
                 targets,
                 plan.back_out,
-                service=service.name,
-                environment=plan.environment,
-                deployment_id="/".join(this_run()),
-                deploy_root=described.deploy_root,
-                health=service.health,
-                drain_timeout=described.drain_timeout,
+                site=_site(service, plan.environment),
                 login=resources.login(described),
                 admission=admission,
                 balancer=resources.balancer(
@@ -126,6 +122,18 @@ def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tu
             )
         )
     return _logged(results)
+
+
+def _site(service: Service, environment: str) -> Site:
+    described = service.environments[environment]
+    return Site(
+        service=service.name,
+        environment=environment,
+        deployment_id="/".join(this_run()),
+        deploy_root=described.deploy_root,
+        health=service.health,
+        drain_timeout=described.drain_timeout,
+    )
 
 
 def deploy_error(results: Iterable[HostResult], what: str, *, who: str = "", next_step: str = "") -> DeployError:
@@ -160,9 +168,7 @@ def restart(
         ssh_hosts.restart_hosts(
             targets,
             running,
-            site=ssh_hosts.Site(service.name, plan.environment, "/".join(this_run()), described.deploy_root),
-            health=service.health,
-            drain_timeout=described.drain_timeout,
+            site=_site(service, plan.environment),
             login=resources.login(described),
             admission=admission,
             balancer=resources.balancer(described, target_group, others, may=admission.refuse_lost),
