@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 digest: 64 lower-case hexadecimal digits."""
+
+T = TypeVar("T")
+Later = Annotated[T | None, Field(exclude_if=lambda value: value is None)]
+"""A field that older records did not have. It is left out if it is not set, so that they keep their digest."""
 
 
 class Model(BaseModel):

@@ -7,13 +7,14 @@ records: a record names them by URI and digest (:class:`Blob`).
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from operator import not_
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
-from interlock.domain.calendars.bookings import Under
+from interlock.domain.calendars.bookings import Entered
 
-from .canonical import Model, Sha256, sha256_of
+from .canonical import Later, Model, Sha256, sha256_of
 from .catalogue import ChangeType, Demanded, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
 from .permits.connections import ConnectionDigests
 
@@ -165,10 +166,6 @@ class Host(Model):
     zone: str
 
 
-def _without_nones(plain: dict[str, Any], added: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in plain.items() if name not in added or value is not None}
-
-
 class AssetReport(Record):
     """Stage 3: what the release needs, and that it is there."""
 
@@ -179,15 +176,9 @@ class AssetReport(Record):
     created: tuple[str, ...] = Field((), description="Instances that were missing and have been created")
     switches: dict[str, Switch] = Field({}, description="Environment with two fleets: which one has the traffic")
     canary_groups: tuple[str, ...] = Field((), description="ARNs of the target groups of canary and baseline")
-    lacking: tuple[str, ...] | None = Field(
+    lacking: Later[tuple[str, ...]] = Field(
         None, description="In a rehearsal: what a release would not find in production; none: it was not looked at"
     )
-
-    @model_serializer(mode="wrap")
-    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older reports did not have, so that they keep their digest."""
-        plain: dict[str, Any] = dump(self)
-        return _without_nones(plain, frozenset({"lacking"}))
 
 
 class BuildEnvironment(Model):
@@ -212,15 +203,9 @@ class Artifact(Record):
     log: Blob = Field(description="What the build tool printed")
     tool: str
     seconds: float
-    surroundings: BuildEnvironment | None = Field(
+    surroundings: Later[BuildEnvironment] = Field(
         None, description="Where it was built; none: an older release, unknown"
     )
-
-    @model_serializer(mode="wrap")
-    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit fields that older artifacts did not have, so that recorded artifacts keep their digest."""
-        plain: dict[str, Any] = dump(self)
-        return _without_nones(plain, _ADDED_TO_BUILDS)
 
     @property
     def release(self) -> str:
@@ -245,18 +230,15 @@ class HostResult(Model):
     error: str = ""
     steps: tuple[tuple[str, float], ...] = Field((), description="Step: seconds")
     sent: int = Field(0, description="Bytes of the release that were sent to the host")
-    warnings: tuple[str, ...] = Field((), description="What went wrong and did not matter to the outcome")
-    may_pass: bool = Field(False, description="The host or the load balancer did not answer: it may do so later")
-    held_back: bool = Field(False, description="The host did not fail: no permit, an emergency stop or a freeze")
-
-    @model_serializer(mode="wrap")
-    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit fields that older results did not have, so that recorded results keep their digest."""
-        plain: dict[str, Any] = dump(self)
-        for name in ("warnings", "may_pass", "held_back"):
-            if not plain[name]:
-                del plain[name]
-        return plain
+    warnings: tuple[str, ...] = Field(
+        (), exclude_if=not_, description="What went wrong and did not matter to the outcome"
+    )
+    may_pass: bool = Field(
+        False, exclude_if=not_, description="The host or the load balancer did not answer: it may do so later"
+    )
+    held_back: bool = Field(
+        False, exclude_if=not_, description="The host did not fail: no permit, an emergency stop or a freeze"
+    )
 
 
 class TestDeployment(Record):
@@ -274,15 +256,9 @@ class SuiteRuns(Record):
 
     tests: Blob = Field(description="JUnit results of every suite as rows: see adapters.reports")
     logs: dict[str, Blob] = Field(description="Suite: what it printed")
-    surroundings: dict[str, BuildEnvironment] | None = Field(
+    surroundings: Later[dict[str, BuildEnvironment]] = Field(
         None, description="Suite: where it ran; none: an older release, unknown"
     )
-
-    @model_serializer(mode="wrap")
-    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit fields that older runs did not have, so that recorded runs keep their digest."""
-        plain: dict[str, Any] = dump(self)
-        return _without_nones(plain, _ADDED_TO_BUILDS)
 
 
 class FailedExpectation(Model):
@@ -317,16 +293,10 @@ class QualityReport(Record):
     failures: tuple[FailedExpectation, ...]
     results: Blob = Field(description="The validation results, whole, as JSON")
     docs: str = Field(description="URI of the data docs' index page in the artifact store")
-    not_isolated: tuple[str, ...] | None = Field(
+    not_isolated: Later[tuple[str, ...]] = Field(
         None, description="The build and the suites that ran beside the platform, and why; none: all were isolated"
     )
-    notes: tuple[str, ...] = Field((), description="What is not known, and so was not judged")
-
-    @model_serializer(mode="wrap")
-    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit fields that older reports did not have, so that recorded reports keep their digest."""
-        plain = _without_nones(dump(self), _ADDED_TO_BUILDS)
-        return {name: value for name, value in plain.items() if name != "notes" or value}
+    notes: tuple[str, ...] = Field((), exclude_if=not_, description="What is not known, and so was not judged")
 
     def reason(self) -> str:
         """Describe in one paragraph which rows failed which expectation."""
@@ -376,14 +346,6 @@ class BackOutPlan(Model):
     on_hosts: bool = Field(description="Every host still has the release it goes back to")
 
 
-_ADDED = frozenset({"rolls_back", "strategy", "canary", "switch", "guidance", "train", "connections"})
-"""Fields that were added to the rollout plan later."""
-_ADDED_TO_BUILDS = frozenset({"surroundings", "not_isolated"})
-"""The same of an artifact, of the runs of suites, and of a quality report."""
-_ADDED_TO_STRATEGY = frozenset({"zones_healthy"})
-"""The same of its strategy."""
-
-
 class Strategy(Model):
     """How the hosts of a wave are changed, in numbers of hosts."""
 
@@ -391,15 +353,9 @@ class Strategy(Model):
     max_failed: int = Field(ge=0, description="So many of the whole rollout may fail")
     min_healthy: int = Field(ge=0, description="So many of the fleet stay in service")
     by_zone: bool = Field(description="One availability zone at a time")
-    zones_healthy: dict[str, int] | None = Field(
+    zones_healthy: Later[dict[str, int]] = Field(
         None, description="Availability zone: so many of its hosts stay in service; none: no zone has a floor"
     )
-
-    @model_serializer(mode="wrap")
-    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit fields that older plans did not have, so that approved plans keep their digest."""
-        plain: dict[str, Any] = dump(self)
-        return _without_nones(plain, _ADDED_TO_STRATEGY)
 
 
 class CanaryPlan(Model):
@@ -474,21 +430,15 @@ class RolloutPlan(Record):
     quality_digest: Sha256
     acceptance_digest: Sha256
     waivers: tuple[Waiver, ...] = Field((), description="Of failed expectations; the board decides knowing them")
-    strategy: Strategy | None = Field(None, description="How the hosts of a wave are changed; none: all at a time")
-    rolls_back: RollBack | None = Field(None, description="Of a rollback: the release that it goes back to")
-    train: TrainTicket | None = Field(None, description="Of a passenger: the train on which the board decided")
-    canary: CanaryPlan | None = Field(None, description="The first wave is a canary; none: it is not")
-    switch: Switch | None = Field(None, description="The hosts are the idle fleet, which gets the traffic; none: no")
-    guidance: GuidancePlan | None = Field(None, description="A host that fails is asked about; none: it is not")
-    connections: ConnectionDigests | None = Field(
+    strategy: Later[Strategy] = Field(None, description="How the hosts of a wave are changed; none: all at a time")
+    rolls_back: Later[RollBack] = Field(None, description="Of a rollback: the release that it goes back to")
+    train: Later[TrainTicket] = Field(None, description="Of a passenger: the train on which the board decided")
+    canary: Later[CanaryPlan] = Field(None, description="The first wave is a canary; none: it is not")
+    switch: Later[Switch] = Field(None, description="The hosts are the idle fleet, which gets the traffic; none: no")
+    guidance: Later[GuidancePlan] = Field(None, description="A host that fails is asked about; none: it is not")
+    connections: Later[ConnectionDigests] = Field(
         None, description="What the connections of the release were then; none: it was not recorded yet"
     )
-
-    @model_serializer(mode="wrap")
-    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit fields that older plans did not have, so that approved plans keep their digest."""
-        plain: dict[str, Any] = dump(self)
-        return _without_nones(plain, _ADDED)
 
     @property
     def digest(self) -> str:
@@ -524,15 +474,9 @@ class LoadResult(Model):
     p50_ms: float
     p95_ms: float
     p99_ms: float
-    failures: dict[str, int] = Field({}, description="What failed requests met, such as a status: how many")
-
-    @model_serializer(mode="wrap")
-    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit fields that older results did not have, so that recorded results keep their digest."""
-        plain: dict[str, Any] = dump(self)
-        if not self.failures:
-            del plain["failures"]
-        return plain
+    failures: dict[str, int] = Field(
+        {}, exclude_if=not_, description="What failed requests met, such as a status: how many"
+    )
 
     @property
     def error_percent(self) -> float:
@@ -594,7 +538,7 @@ class BackOutReport(Record):
     because: str
     results: tuple[HostResult, ...]
     verified: bool = Field(description="Every host answers with the version it was to go back to")
-    entered: Under = None
+    entered: Later[Entered] = None
 
 
 class Outcome(Record):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -54,10 +54,6 @@ class Entered(Model):
 
     place: str = Field(description="The chain of the environment's bookings")
     token: int = Field(ge=1)
-
-
-Under = Annotated[Entered | None, Field(exclude_if=lambda entered: entered is None)]
-"""Where something was done and with which token, in a record of it; records of before there were tokens have none."""
 
 
 class Standing(Model):

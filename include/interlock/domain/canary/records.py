@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from interlock.domain.calendars.bookings import Under
-from interlock.domain.canonical import Model
+from interlock.domain.calendars.bookings import Entered
+from interlock.domain.canonical import Later, Model
 from interlock.domain.records import Blob, HostResult, LoadResult, Record
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -123,10 +123,8 @@ class Judged(Model):
     )
     canary: Summary
     baseline: Summary
-    failed: tuple[float, float, float, float] | None = Field(
-        None,
-        description="Of requests: failed and made of the canary, failed and made of the baseline",
-        exclude_if=lambda failed: failed is None,
+    failed: Later[tuple[float, float, float, float]] = Field(
+        None, description="Of requests: failed and made of the canary, failed and made of the baseline"
     )
 
 
@@ -162,7 +160,7 @@ class RestartReport(Record):
     """What became of the hosts of the old version that were restarted to be compared with."""
 
     results: tuple[HostResult, ...]
-    entered: Under = None
+    entered: Later[Entered] = None
 
 
 class CanaryRound(Model):
@@ -181,10 +179,9 @@ class CanaryMeasured(Record):
     at: datetime
     requests: int = Field(description="Of the host that got fewest")
     measured: Blob = Field(description="A CanaryRound, as JSON")
-    failed: dict[str, dict[str, tuple[int, int]]] | None = Field(
+    failed: Later[dict[str, dict[str, tuple[int, int]]]] = Field(
         None,
         description="Host: path: requests that failed, and that were made; the verdict on errors follows from them",
-        exclude_if=lambda failed: failed is None,
     )
 
 
@@ -202,4 +199,4 @@ class TrafficReport(Record):
 
     weights: dict[str, int] = Field(description="ARN of a target group: its weight")
     changed: bool = Field(description="This changed it")
-    entered: Under = None
+    entered: Later[Entered] = None

@@ -13,9 +13,9 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from interlock.domain.calendars.bookings import Under
+from interlock.domain.calendars.bookings import Entered
 from interlock.domain.calendars.calendar import Answer
-from interlock.domain.canonical import Model, Sha256
+from interlock.domain.canonical import Later, Model, Sha256
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
 
@@ -49,7 +49,7 @@ class Permit(Model):
     calendar: Answer | None = Field(None, description="What the calendars answered then; none: they were not asked")
     issued_at: AwareDatetime
     expires_at: AwareDatetime
-    entered: Under = Field(None, description="Where it may change something; none: it changes nothing")
+    entered: Later[Entered] = Field(None, description="Where it may change something; none: it changes nothing")
 
 
 def refuse_unusable(permit: Permit, *, purposes: Sequence[Purpose], environment: str, now: datetime) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from interlock.domain.canonical import Model, Sha256, sha256_of
+from interlock.domain.canonical import Later, Model, Sha256, sha256_of
 from interlock.domain.catalogue import ChangeType, UserName
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.ledger.chain import Entry
@@ -65,10 +65,8 @@ class PlannedRun(Record):
         "", description="User name of the person who triggered the departure; empty: the timetable did"
     )
     conflicts: tuple[str, ...] = Field((), description="Its scheduling conflicts, in words")
-    file: Sha256 | None = Field(
-        None,
-        description="Digest of the train's file when boarding opened; none: of before there was one",
-        exclude_if=lambda digest: digest is None,  # the default keeps older records readable
+    file: Later[Sha256] = Field(
+        None, description="Digest of the train's file when boarding opened; none: of before there was one"
     )
 
 
