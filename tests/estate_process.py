@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from interlock.adapters.hosts.ssh import SshLogin
-from interlock.estate.settings import HostEnvironment, Settings
+from interlock.estate.settings import SSH_LOGIN, HostEnvironment, Settings
 from interlock.estate.world import aws, processes
 from interlock.locations import PROJECT
 
@@ -83,7 +83,7 @@ class EstateProcess:
 
     def login(self, environment: HostEnvironment) -> SshLogin:
         return SshLogin(
-            username=self.settings.ssh_login,
+            username=SSH_LOGIN,
             known_hosts=self.settings.known_hosts(environment),
             client_key=self.settings.deployer_key(environment),
             port=self.settings.ssh_port,

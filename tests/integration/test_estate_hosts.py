@@ -12,7 +12,7 @@ import pytest
 
 from interlock.adapters.artifacts.bundle import pack
 from interlock.domain.canonical import sha256_of
-from interlock.estate.settings import Settings, SettingsError
+from interlock.estate.settings import SSH_LOGIN, Settings, SettingsError
 from interlock.estate.world import hosts, image, processes
 from interlock.estate.world.aws import Instance
 from interlock.estate.world.hosts import Fleet
@@ -97,7 +97,7 @@ async def said(settings: Settings, address: str, command: str) -> str:
     async with asyncssh.connect(
         address,
         settings.ssh_port,
-        username=settings.ssh_login,
+        username=SSH_LOGIN,
         client_keys=[str(settings.deployer_key("production"))],
         known_hosts=str(settings.known_hosts("production")),
         config=None,
@@ -130,11 +130,7 @@ def test_running_instance_is_a_host_that_has_booted(settings: Settings, run: Cal
 OWN = "/opt/interlock-test-of-roots"
 
 
-@pytest.mark.parametrize("ssh_server", ["embedded", "openssh"])
-def test_an_absolute_path_is_the_hosts_own_and_stays_as_long_as_the_host(
-    settings: Settings, tmp_path: Path, ssh_server: str
-) -> None:
-    settings = settings.model_copy(update={"ssh_server": ssh_server})
+def test_an_absolute_path_is_the_hosts_own_and_stays_as_long_as_the_host(settings: Settings, tmp_path: Path) -> None:
     one, two = instance(settings), instance(settings, 2, name="two")
     booted = f"#!/bin/sh\nmkdir -p {OWN}\necho booted >>{OWN}/boots\n"
 

@@ -387,10 +387,9 @@ def test_a_second_service_has_hosts_and_groups_because_its_file_names_them_and_a
         assert sorted(share["Weight"] for share in action["ForwardConfig"]["TargetGroups"]) == [0, 100]
 
 
-@pytest.mark.parametrize("ssh_server", ["embedded", "openssh"])
-def test_estate_that_was_killed_starts_again_as_it_was(estate: EstateProcess, tmp_path: Path, ssh_server: str) -> None:
+def test_estate_that_was_killed_starts_again_as_it_was(estate: EstateProcess, tmp_path: Path) -> None:
     shutil.copytree(estate.settings.images, tmp_path / "estate" / "images")  # so that nothing has to be built
-    with estate_process(tmp_path, production_hosts=1, ssh_server=ssh_server) as estate:
+    with estate_process(tmp_path, production_hosts=1) as estate:
         address = estate.settings.address("production", 1)
         before = [(it.id, it.address) for it in aws.instances(estate.ec2)]
         known = estate.settings.known_hosts("production").read_text()

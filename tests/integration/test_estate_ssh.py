@@ -6,17 +6,16 @@ import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 import pytest
 
-from interlock.estate.settings import Settings
+from interlock.estate.settings import SSH_LOGIN
 from interlock.estate.world import processes
 from interlock.estate.world.keys import key, write_known_hosts
 from interlock.estate.world.ssh import EmbeddedServer, Endpoint
-from interlock.estate.world.sshd import OpensshServer
 from tests.estate_process import is_open, lives, wait_until
 from tests.ports import free_network
 
@@ -25,9 +24,9 @@ PORT = 2222
 
 @dataclass
 class SshHost:
-    """A host with an SSH server of one kind or the other."""
+    """A host with its SSH server."""
 
-    server: EmbeddedServer | OpensshServer
+    server: EmbeddedServer
     endpoint: Endpoint
     folder: Path
 
@@ -49,10 +48,9 @@ class SshHost:
 Scenario = Callable[[SshHost], Awaitable[None]]
 
 
-@pytest.fixture(params=["embedded", "openssh"])
-def on_host(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], None]:
+@pytest.fixture
+def on_host(tmp_path: Path) -> Callable[[Scenario], None]:
     """Give what runs a scenario with a host that listens; nothing of it is left afterwards."""
-    settings = Settings(ssh_server=request.param)
     home = tmp_path / "the host's home"
     home.mkdir()
     environ = {
@@ -65,7 +63,7 @@ def on_host(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenari
     endpoint = Endpoint(
         address=f"{free_network()}.11",
         port=PORT,
-        login=settings.ssh_login,
+        login=SSH_LOGIN,
         client_key=key(tmp_path / "deployer").convert_to_public(),
         host_key=key(tmp_path / "host_key"),
         environ=environ,
@@ -73,7 +71,7 @@ def on_host(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenari
     write_known_hosts(tmp_path / "known_hosts", PORT, {endpoint.address: endpoint.host_key})
 
     async def run(scenario: Scenario) -> None:
-        server = EmbeddedServer(endpoint) if request.param == "embedded" else OpensshServer(endpoint, tmp_path / "sshd")
+        server = EmbeddedServer(endpoint)
         await server.start()
         try:
             await scenario(SshHost(server, endpoint, tmp_path))
@@ -206,24 +204,16 @@ def test_cut_connection_ends_the_input_of_what_runs(on_host: Callable[[Scenario]
     on_host(scenario)
 
 
-def test_embedded_server_hangs_up_on_the_process_group(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-        own = key(tmp_path / "key")
-        endpoint = Endpoint(f"{free_network()}.11", PORT, "deployer", own.convert_to_public(), own, environ)
-        server = EmbeddedServer(endpoint)
-        await server.start()
-        write_known_hosts(tmp_path / "known_hosts", PORT, {endpoint.address: own})
-        host = SshHost(server, replace(endpoint, login="deployer"), tmp_path)
-        async with host.connect(client_keys=[str(tmp_path / "key")]) as connection:
+def test_cut_connection_hangs_up_on_the_process_group(on_host: Callable[[Scenario], None]) -> None:
+    async def scenario(host: SshHost) -> None:
+        async with host.connect() as connection:
             running = await connection.create_process("sleep 60 & echo $!; echo $$; wait")
             pids = [int(await running.stdout.readline()) for _ in range(2)]
             assert all(lives(pid) for pid in pids)
             connection.abort()
         await asyncio.to_thread(wait_until, lambda: not any(lives(pid) for pid in pids), "the hang-up")
-        await server.stop()
 
-    asyncio.run(scenario())
+    on_host(scenario)
 
 
 def test_signals_of_the_client_reach_nobody(on_host: Callable[[Scenario], None]) -> None:

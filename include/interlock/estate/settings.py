@@ -6,9 +6,7 @@ Every process of the stack is given the same variables, so that all of them mean
 from __future__ import annotations
 
 import ipaddress
-import pwd
 from collections.abc import Mapping
-from os import getuid
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, get_args
 
@@ -19,7 +17,6 @@ from interlock.domain.errors import ReleaseError
 from interlock.domain.networks import networks_in
 from interlock.locations import PROJECT
 
-"""The project's root folder."""
 LOOPBACK = "127.0.0.1"
 """Where everything but the hosts listens."""
 SERVICE = "bike-shop"
@@ -28,6 +25,7 @@ DEPLOY_ROOT = f"srv/{SERVICE}"
 """Where releases are on a host, under the login's home."""
 TARGET_GROUP = f"{SERVICE}-production"
 """Name of the load balancer's target group."""
+SSH_LOGIN = "deployer"
 REGION = "eu-central-1"
 ACCESS_KEY, SECRET_KEY = "interlock", "embedded"  # moto takes any; these open nothing anywhere
 BUCKET = "interlock-artifacts"
@@ -69,7 +67,6 @@ class Settings(Model):
     network: str = Field("127.20.0", description="First three numbers of the hosts' loopback addresses")
     production_hosts: int = Field(3, ge=1, le=1000)
     test_hosts: int = Field(1, ge=1, le=_FIRST_BLOCK)
-    ssh_server: Literal["embedded", "openssh"] = "embedded"
     catalogue: Path = PROJECT / "include" / "catalogue"
     ssh_port: PortNumber = 2222
     service_port: PortNumber = 8400  # health.port of the service in the catalogue says the same
@@ -150,11 +147,6 @@ class Settings(Model):
             return f"{self.network}.{_FIRST[environment] + number}"
         beyond = number - _FIRST_BLOCK - 1
         return f"{first}.{second}.{int(third) + 1 + beyond // 250}.{1 + beyond % 250}"
-
-    @property
-    def ssh_login(self) -> str:
-        """Return the user name that SSH connections log in with: sshd knows only users of this machine."""
-        return "deployer" if self.ssh_server == "embedded" else pwd.getpwuid(getuid()).pw_name
 
     def ports(self) -> tuple[Port, ...]:
         """List every address that the stack listens on, with the variable that changes it."""

@@ -15,7 +15,6 @@ def test_defaults_need_no_environment() -> None:
     settings = Settings.from_environment({})
     assert settings.state == PROJECT / ".interlock"
     assert [host.address for host in settings.hosts()] == ["127.20.0.11", "127.20.0.12", "127.20.0.13", "127.20.0.51"]
-    assert settings.ssh_login == "deployer"
 
 
 def test_empty_variable_is_as_good_as_none() -> None:
@@ -23,7 +22,7 @@ def test_empty_variable_is_as_good_as_none() -> None:
 
 
 def test_settings_travel_through_the_environment(tmp_path: Path) -> None:
-    settings = Settings(state=tmp_path, network="127.30.7", production_hosts=5, ssh_server="openssh", aws_port=7000)
+    settings = Settings(state=tmp_path, network="127.30.7", production_hosts=5, aws_port=7000)
     assert Settings.from_environment(settings.to_environment()) == settings
 
 
@@ -41,7 +40,6 @@ def test_relative_state_folder_becomes_absolute(tmp_path: Path, monkeypatch: pyt
         pytest.param({"INTERLOCK_NETWORK": "127.20"}, "loopback address, such as 127.20.0", id="network too short"),
         pytest.param({"INTERLOCK_NETWORK": "127.20.251"}, "at most 250", id="network without room"),
         pytest.param({"INTERLOCK_PRODUCTION_HOSTS": "0"}, "INTERLOCK_PRODUCTION_HOSTS", id="no host"),
-        pytest.param({"INTERLOCK_SSH_SERVER": "dropbear"}, "'embedded' or 'openssh'", id="unknown server"),
         pytest.param({"INTERLOCK_AWS_PORT": "8080"}, "port 8080 is given to two servers", id="two on one port"),
         pytest.param({"INTERLOCK_SSH_PORT": "8400"}, "port 8400 is given to two servers", id="two on one host's port"),
     ],

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from interlock.domain.trains.manifest import CONDUCTOR
-from interlock.estate.settings import ACCESS_KEY, LOOPBACK, REGION, SECRET_KEY, SERVICE, HostEnvironment, Settings
+from interlock.estate.settings import (
+    ACCESS_KEY,
+    LOOPBACK,
+    REGION,
+    SECRET_KEY,
+    SERVICE,
+    SSH_LOGIN,
+    HostEnvironment,
+    Settings,
+)
 from interlock.estate.stack.postgres import LEDGER, LEDGER_WRITER
 from interlock.locations import PROJECT
 
@@ -63,7 +72,7 @@ def _login(conn_id: str, environment: HostEnvironment, settings: Settings) -> Co
         "key_file": str(settings.deployer_key(environment)),
         "known_hosts": str(settings.known_hosts(environment)),
     }
-    return ConnectionEntry(conn_id=conn_id, type="ssh", login=settings.ssh_login, port=settings.ssh_port, extra=extra)
+    return ConnectionEntry(conn_id=conn_id, type="ssh", login=SSH_LOGIN, port=settings.ssh_port, extra=extra)
 
 
 def signing_key(settings: Settings) -> Path:

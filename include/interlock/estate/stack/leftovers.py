@@ -35,13 +35,13 @@ def of_stack(state: Path) -> list[psutil.Process]:
 def is_of_stack(process: psutil.Process, state: Path) -> bool:
     """Say whether the stack of this state folder started a process.
 
-    Its environment says so, but for some. What the hosts run, and what is built, has an environment of its own, in
-    which the folder's name is left; that counts for the programs of a host, and for those that work inside the folder,
-    as no shell of a user does by accident. And sshd writes over its environment, while PostgreSQL belongs to another
-    user if root started it, whose processes only a root with all its powers may look into; but both name their folder.
+    Its environment carries the mark, with two exceptions. Programs of hosts and builds have an environment of their
+    own, which has only INTERLOCK_STATE; this counts for a program of a host, or one whose working folder is inside the
+    state. PostgreSQL runs as another user if root started it, and a root without all capabilities cannot read that
+    environment; its command line names the folder.
     """
     try:
-        if process.name() in ("sshd", "postgres") and any(f"{state}/" in word for word in process.cmdline()):
+        if process.name() == "postgres" and any(f"{state}/" in word for word in process.cmdline()):
             return True
         environment = process.environ()
         if environment.get(MARK) == str(state):

@@ -21,7 +21,7 @@ import asyncssh
 
 from interlock.domain.errors import ReleaseError
 from interlock.domain.hosts.appspec import APPSPEC, Event, Hook, parse_appspec
-from interlock.estate.settings import HOST_ENVIRONMENTS, SERVICE, EstateHost, Settings
+from interlock.estate.settings import HOST_ENVIRONMENTS, SERVICE, SSH_LOGIN, EstateHost, Settings
 
 from . import image, processes
 from .aws import USE, Instance, refuse_taken
@@ -29,7 +29,6 @@ from .image import Image
 from .keys import key, write_known_hosts
 from .roots import Root, open_root, why_not
 from .ssh import EmbeddedServer, Endpoint
-from .sshd import OpensshServer
 
 BOOT_SECONDS = 60.0
 RETRY_SECONDS = 5.0
@@ -48,7 +47,7 @@ class Machine:
         """
         self.host, self.on = host, False
         self._settings, self._image = settings, disk
-        self._server: EmbeddedServer | OpensshServer | None = None
+        self._server: EmbeddedServer | None = None
         self._root: Root | None = None
         self._turning: asyncio.Task[None] | None = None
         self._not_before = 0.0
@@ -79,8 +78,8 @@ class Machine:
             "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
             "HOME": str(self.folder),
             "SHELL": "/bin/sh",
-            "USER": self._settings.ssh_login,
-            "LOGNAME": self._settings.ssh_login,
+            "USER": SSH_LOGIN,
+            "LOGNAME": SSH_LOGIN,
             "LANG": "C.UTF-8",
             "INTERLOCK_STATE": str(self._settings.state),
             "INTERLOCK_HOST": self.host.name,
@@ -132,14 +131,11 @@ class Machine:
             image.configure(self._settings, self.host)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def _make_server(self) -> EmbeddedServer | OpensshServer:
+    def _make_server(self) -> EmbeddedServer:
         settings = self._settings
         login_key = key(settings.deployer_key(self.host.environment)).convert_to_public()
-        address, port, login = self.host.address, settings.ssh_port, settings.ssh_login
-        endpoint = Endpoint(address, port, login, login_key, self.key, self.environ, self._enter)
-        if settings.ssh_server == "openssh":
-            return OpensshServer(endpoint, settings.estate / "sshd" / self.host.name)
-        return EmbeddedServer(endpoint)
+        address, port = self.host.address, settings.ssh_port
+        return EmbeddedServer(Endpoint(address, port, SSH_LOGIN, login_key, self.key, self.environ, self._enter))
 
     async def _start_service(self, current: Path) -> None:
         """Start what a service's current release is, as a host's init system would; a failure is logged there."""

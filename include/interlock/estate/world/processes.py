@@ -26,21 +26,6 @@ def of_hosts(state: Path, host: str | None = None) -> Iterator[psutil.Process]:
             yield process
 
 
-def end_sshd(config: Path) -> None:
-    """End the daemon with this configuration, its connections, and what they run."""
-    end(list(sshd_with(config)), signal.SIGKILL, STOP_TIMEOUT_SECONDS)
-
-
-def sshd_with(config: Path) -> Iterator[psutil.Process]:
-    """Yield the daemon with this configuration and what descends from it: sshd writes over its own environment."""
-    for process in psutil.process_iter():
-        try:
-            if process.name() == "sshd" and any(str(config) in word for word in process.cmdline()):
-                yield from (process, *process.children(recursive=True))
-        except psutil.Error:
-            continue
-
-
 def end_all(state: Path, host: str | None = None, *, gently: bool = False) -> None:
     """End everything that runs on one host, or on any, until nothing does: what is ended may have begun something.
 
