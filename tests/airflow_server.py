@@ -182,7 +182,7 @@ class AirflowServer(ThreadingHTTPServer):
         return 200, self._page(self.questions, query, "hitl_details") if rest else self.runs[dag_id, run_id]
 
     def _started(self, dag_id: str, user: str, content: dict[str, Any]) -> tuple[int, Any]:
-        asked = (dag_id, content["dag_run_id"])
+        asked = (dag_id, content.get("dag_run_id") or f"manual__{len(self.runs)}")
         if asked in self.runs:
             return 409, {"detail": "DagRun already exists"}
         self.runs[asked] = {"state": "running", "conf": content["conf"], "by": user, "dag_run_id": asked[1]}
@@ -215,8 +215,8 @@ class AirflowServer(ThreadingHTTPServer):
         return {key: rows[first : first + limit], "total_entries": len(rows)}
 
     def _answered(self, task_id: str, map_index: int, user: str, content: dict[str, Any]) -> tuple[int, Any]:
-        wanted = {"task_id": task_id, "map_index": map_index}
-        found = [question for question in self.questions if question["task_instance"] == wanted]
+        wanted = {"task_id": task_id, "map_index": map_index}.items()
+        found = [question for question in self.questions if wanted <= question["task_instance"].items()]
         if not found:
             return 404, {"detail": "The Task Instance was not found"}
         if user not in {one["id"] for one in found[0]["assigned_users"]}:

@@ -81,12 +81,8 @@ def go(stack: Stack, release: Release) -> None:
 
 def ballot_of(release: Release, user: str) -> int:
     """Return the map index of somebody's ballot."""
-    found = [
-        one["task_instance"]["map_index"]
-        for one in release.questions()
-        if one["task_instance"]["task_id"] == BALLOT and user in {each["id"] for each in one["assigned_users"]}
-    ]
-    return int(found[0])
+    found = [one.map_index for one in release.questions() if one.task_id == BALLOT and user in one.assigned]
+    return found[0]
 
 
 def answer(stack: Stack, release: Release, user: str, index: int, option: str = "Approve") -> httpx.Response:

@@ -13,7 +13,6 @@ import pytest
 
 from interlock.domain.board.accounts import DOUBTED
 from interlock.domain.ledger.chain import INSTALLATION
-from interlock.estate.airflow.accounts import passwords
 from interlock.stages.approvals import people as questions
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime.resources import catalogue_of
@@ -147,15 +146,8 @@ def test_an_administrator_who_sets_a_password_votes_for_nobody(
 ) -> None:
     ((known,),) = database.run("SELECT password FROM ab_user WHERE username = 'dan'")
     url, path = stack.settings.airflow_url, f"{at_board.path}/taskInstances/{BALLOT}/{ballot_of(at_board, 'dan')}"
-    login = {"username": "admin", "password": passwords(stack.settings)["admin"]}
-    token = httpx.post(f"{url}/auth/token", json=login, timeout=30, trust_env=False).json()["access_token"]
-    set_by_admin = httpx.patch(
-        f"{url}/auth/fab/v1/users/dan?update_mask=password",
-        json={"password": "the administrators"},
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=30,
-        trust_env=False,
-    )
+    account = f"{url}/auth/fab/v1/users/dan?update_mask=password"
+    set_by_admin = stack.person("admin").send("PATCH", account, {"password": "the administrators"})
     assert set_by_admin.is_success, set_by_admin.text
     try:
         imposter = Colleague(url, "dan", "the administrators")
@@ -178,18 +170,10 @@ def test_an_administrator_who_sets_a_password_votes_for_nobody(
 )
 @pytest.mark.parametrize("kind", ["application/x+json", "text/plain"])
 def test_no_edit_of_a_connection_hides(stack: Stack, at_board: Release, kind: str) -> None:
-    url = stack.settings.airflow_url
-    login = {"username": "admin", "password": passwords(stack.settings)["admin"]}
-    token = httpx.post(f"{url}/auth/token", json=login, timeout=30, trust_env=False).json()["access_token"]
     entity = {"connection_id": "interlock_hosts", "conn_type": "ssh", "host": "127.0.0.1"}
     content = {"actions": [{"action": "update", "entities": [entity]}]}
-    reply = httpx.patch(
-        f"{url}/api/v2/connections?connection_id=smtp_default",
-        content=json.dumps(content),
-        headers={"Authorization": f"Bearer {token}", "Content-Type": kind},
-        timeout=30,
-        trust_env=False,
-    )
+    path, headers = "connections?connection_id=smtp_default", {"Content-Type": kind}
+    reply = stack.person("admin").request("PATCH", path, content=json.dumps(content), headers=headers)
     assert reply.status_code == 422, reply.text
     assert "audit log" in reply.text
 
@@ -208,7 +192,7 @@ def test_a_member_votes_for_no_other(stack: Stack, at_board: Release) -> None:
     stopped="who asks for a release gets no ballot, and no other's is theirs",
 )
 def test_the_requester_does_not_vote(stack: Stack, at_board: Release) -> None:
-    asked = {user["id"] for one in at_board.questions() for user in one["assigned_users"]}
+    asked = {user for one in at_board.questions() for user in one.assigned}
     assert "rita" not in asked
     refused(answer(stack, at_board, "rita", ballot_of(at_board, "ben")), "rita")
 
@@ -274,7 +258,7 @@ def test_the_clerks_answers_do_not_count(stack: Stack, at_board: Release) -> Non
 
 @attack("vote twice", by=MEMBER, way="API", stopped="a ballot that was answered is closed")
 def test_nobody_votes_twice(stack: Stack, at_board: Release) -> None:
-    if not any(one["response_received"] for one in at_board.questions() if one["task_instance"]["map_index"] == 0):
+    if not any(one.answered for one in at_board.questions() if one.map_index == 0):
         vote(stack, at_board, "ben", "Approve")
     reply = answer(stack, at_board, "ben", ballot_of(at_board, "ben"))
     assert reply.status_code == 409, reply.text
@@ -287,7 +271,7 @@ def test_nobody_votes_twice(stack: Stack, at_board: Release) -> None:
     stopped="a vote is on the digest with which its ballot ends",
 )
 def test_a_ballot_is_about_one_plan(stack: Stack, at_board: Release) -> None:
-    bodies = [one["body"] for one in at_board.questions() if one["task_instance"]["task_id"] == BALLOT]
+    bodies = [one.body for one in at_board.questions() if one.task_id == BALLOT]
     assert all(OTHER_PLAN in body for body in bodies), "the summary is not in the ballots"
     assert all("interlock_ledger.password" in body for body in bodies), "the summary was rendered as a template"
     plan = wave.plan_of(at_board)

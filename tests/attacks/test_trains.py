@@ -23,7 +23,7 @@ FREEZE, DEPART, SEND = "boarding.freeze_manifest", "departure.depart", "departur
 def sent(stack: Stack, **form: str) -> Release:
     """Send the train by hand; its board is asked."""
     rita = stack.person("rita")
-    train = Release(rita, rita.trigger(TRAIN, form).id, TRAIN)
+    train = Release(rita, rita.start(TRAIN, form).id, TRAIN)
     at_the_board(train, BALLOT, BOARD)
     return train
 
@@ -86,7 +86,7 @@ def test_nobody_changes_a_train(stack: Stack, open_train: Release, method: str, 
     stopped="who had a hand in who boards gets no ballot",
 )
 def test_who_sends_a_train_does_not_vote_on_it(open_train: Release) -> None:
-    asked = {user["id"] for one in open_train.questions() for user in one["assigned_users"]}
+    asked = {user for one in open_train.questions() for user in one.assigned}
     assert {"ben", "cora", "dan"} <= asked
     assert "rita" not in asked
 
@@ -150,7 +150,7 @@ def form_of(train: Release) -> dict[str, Any]:
 )
 def test_a_passenger_is_not_ahead_of_its_board(stack: Stack, open_train: Release) -> None:
     conductor = stack.person("interlock_conductor")
-    release = Release(stack.person("rita"), conductor.trigger(DAG, form_of(open_train)).id)
+    release = Release(stack.person("rita"), conductor.start(DAG, form_of(open_train)).id)
     stack.person("fay").decide(release, APPROVER, "Approve", "Works as we asked")
     assert release.finish() == "failed"
     outcome = release.outcome()

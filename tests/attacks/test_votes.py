@@ -105,19 +105,18 @@ def forged_twice(stack: Stack, database: AirflowDatabase, ledger_database: Ledge
     """A release whose approvals were written into Airflow's database, and into the ledger as well."""
     release = accepted(stack)
     chain = release_chain(release.dag_id, release.id)
-    ballots = [one for one in release.questions() if one["task_instance"]["task_id"] == BALLOT]
-    asked = {one["assigned_users"][0]["id"]: one for one in ballots}
+    ballots = [one for one in release.questions() if one.task_id == BALLOT]
+    asked = {one.assigned[0]: one for one in ballots}
     with ledger_database.as_superuser() as ledger:
         for member in ("ben", "cora"):
             one = asked[member]
-            assigned = [user["id"] for user in one["assigned_users"]]
             given = GivenAnswer(
                 user=member,
                 task_id=BALLOT,
-                map_index=one["task_instance"]["map_index"],
+                map_index=one.map_index,
                 choice="Approve",
                 comment="Fine with me",
-                question=question_digest(one["subject"], one["body"], assigned),
+                question=question_digest(one.subject, one.body, one.assigned),
             )
             ledger.append(
                 chain, ANSWER_GIVEN, given.model_dump(mode="json"), actor=member, key=f"{ANSWER_GIVEN}/{member}"

@@ -139,7 +139,7 @@ def changed_in_place(stack: Stack, deployed: Release) -> dict[str, set[str]]:
 @pytest.fixture(scope="module")
 def reconciled(stack: Stack, deployed: Release, changed_in_place: dict[str, set[str]]) -> None:
     """The bypass detector, having looked at everything that was attacked."""
-    run = stack.person("olga").trigger("reconcile", {})
+    run = stack.person("olga").start("reconcile", {})
     until("the bypass detector to have looked", lambda: run.state in ("success", "failed"))
     assert run.state == "success", run.tasks()
 

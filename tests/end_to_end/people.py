@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from interlock.adapters.airflow.rest_api import Answer
 from interlock.estate.commands.client import ENDED, Person, Run
 
 BIKE_SHOP = "bike-shop"
@@ -55,7 +56,7 @@ class Colleague(Person):
     def release(self, version: str, **conf: Any) -> Release:
         """Trigger a release that must be accepted."""
         form = {"ref": version, "version": version, **FORM, **conf}
-        return Release(self, self.trigger(self.dag, form).id)
+        return Release(self, self.start(self.dag, form).id)
 
     def withdraw(self, run: str = "", *, service: str = BIKE_SHOP) -> httpx.Response:
         """Send the form that withdraws a release."""
@@ -64,17 +65,17 @@ class Colleague(Person):
     def decide(self, release: Release, task: str, option: str, comment: str = "", *, within: float = 900.0) -> None:
         """Answer the request of a task that is assigned to this person, once it is asked."""
         question = until(f"{task} to ask {self.user}", lambda: self._asked(release, task), within=within)[0]
-        assert self.answer(question, option, comment), f"{task} was answered meanwhile"
+        assert release.answer(self, question, option, comment), f"{task} was answered meanwhile"
 
-    def _asked(self, release: Release, task: str) -> list[dict[str, Any]]:
+    def _asked(self, release: Release, task: str) -> list[Answer]:
         release.refuse_to_be_over()
         return [
             question
             for question in release.questions()
-            if question["task_instance"]["task_id"] == task
-            and self.user in {user["id"] for user in question["assigned_users"]}
-            and not question["response_received"]
-            and question["task_instance"]["state"] == "awaiting_input"
+            if question.task_id == task
+            and self.user in question.assigned
+            and not question.answered
+            and question.state == "awaiting_input"
         ]
 
 

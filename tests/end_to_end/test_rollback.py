@@ -44,7 +44,7 @@ def rita(stack: Stack) -> Colleague:
 
 def rollback(person: Colleague, **form: str) -> Release:
     """Trigger a rollback that must be accepted."""
-    return Release(person, person.trigger(BACK, {"version": "", "incident": "", **form}).id, BACK)
+    return Release(person, person.start(BACK, {"version": "", "incident": "", **form}).id, BACK)
 
 
 def patch(stack: Stack, rita: Colleague) -> Release:
@@ -192,5 +192,5 @@ def test_a_canary_is_watched_judged_and_followed(stack: Stack, rita: Colleague) 
     assert [(one["outcome"], one["after"]) for one in restarted] == [("unchanged", restarted[0]["before"])]
     assert run.result("implementation.settle_canary")["approved"]
     query = {"dag_id": DAG, "run_id": run.id}
-    pages = rita._client.get("/interlock/reports", params=query).json()
+    pages = rita.request("GET", f"{stack.settings.airflow_url}/interlock/reports", params=query).json()
     assert "canary" in pages["stages"]

@@ -83,7 +83,7 @@ def rita(stack: Stack) -> Colleague:
 
 def send(rita: Colleague, **form: str) -> Release:
     """Send the train by hand."""
-    return Release(rita, rita.trigger(TRAIN, form).id, TRAIN)
+    return Release(rita, rita.start(TRAIN, form).id, TRAIN)
 
 
 def vote(stack: Stack, run: Release, *users: str) -> None:
@@ -124,7 +124,7 @@ def test_a_train_departs_one_fails_its_dependant_stays_behind_and_the_third_arri
     stack.person("sam").decide(release, "communication.acknowledge_training", "Acknowledge", "Read", within=900)
     assert release.finish() == "success", release.outcome()
     assert stack.production() == {"1.1.1"}
-    assert "rollout.cast_ballot" not in {one["task_instance"]["task_id"] for one in release.questions()}
+    assert "rollout.cast_ballot" not in {one.task_id for one in release.questions()}
     decision = release.result("rollout.await_board")
     assert decision["approved"]
     assert {vote["user"] for vote in decision["votes"]} >= {"ben", "cora"}
@@ -232,7 +232,7 @@ def test_a_freeze_holds_a_rollout_between_two_hosts_and_an_emergency_stop_halts_
     calendar.unlink()
     until("the second host to have it", lambda: hosts_with(stack, slow) == 2, within=600)
     olga, form = stack.person("olga"), {"scope": SERVICE, "reason": "The warehouse burns", "incident": "INC-9"}
-    stop = Run(olga, "emergency_stop", olga.trigger("emergency_stop", {**form, "hours": 1, "lift": ""}).id)
+    stop = Run(olga, "emergency_stop", olga.start("emergency_stop", {**form, "hours": 1, "lift": ""}).id)
     assert run.finish(within=900) == "failed"
     assert ended(stop) == "success"
 
@@ -248,7 +248,7 @@ def test_a_freeze_holds_a_rollout_between_two_hosts_and_an_emergency_stop_halts_
     assert stack.in_service() == 3
     assert any("Emergency stop of corner-shop" in mail.subject for mail in stack.mails())
 
-    lifted = olga.trigger("emergency_stop", {**form, "hours": 1, "lift": stop.result("record_stop")["id"]})
+    lifted = olga.start("emergency_stop", {**form, "hours": 1, "lift": stop.result("record_stop")["id"]})
     assert ended(lifted) == "success"
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,8 +88,7 @@ class World:
         return Sources(self.ledger, self.store, api, self.signer, {"tests": "1" * 64})
 
     def api(self) -> AirflowApi:
-        where = {"host": "127.0.0.1", "port": self.airflow.port, "schema": "http"}
-        return AirflowApi(SimpleNamespace(**where, login="reader", password="r3ader"))
+        return AirflowApi(f"http://127.0.0.1:{self.airflow.port}", "reader", "r3ader")
 
     def pack(self) -> tuple[Packed, dict[str, bytes]]:
         file = self.folder / "pack.zip"

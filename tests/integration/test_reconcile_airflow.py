@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -24,11 +23,7 @@ TASK = f"{RUN}/taskInstances/design.check_assets"
 
 @pytest.fixture
 def api(console: Console) -> Iterator[AirflowApi]:
-    url = urlsplit(console.base)
-    account = SimpleNamespace(
-        host=url.hostname, port=url.port, schema="http", login="interlock_reader", password="interlock_reader"
-    )
-    with AirflowApi(account) as opened:
+    with AirflowApi(console.base, "interlock_reader", "interlock_reader") as opened:
         yield opened
 
 

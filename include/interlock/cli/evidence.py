@@ -33,7 +33,7 @@ def write(run: str, destination: Path) -> Packed:
         sources = Sources(
             ledger=ledger,
             store=open_store(stored_connection("interlock_artifacts")),
-            api=open_until_done.enter_context(AirflowApi(stored_connection("interlock_airflow"))),
+            api=open_until_done.enter_context(AirflowApi.of(stored_connection("interlock_airflow"))),
             signer=open_signer(stored_connection("interlock_signing_key")),
             suites=suite_digests(),
             witness=witness_key(),

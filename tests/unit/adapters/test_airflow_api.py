@@ -36,7 +36,7 @@ def airflow() -> Iterator[AirflowServer]:
 
 @pytest.fixture
 def api(airflow: AirflowServer) -> Iterator[AirflowApi]:
-    with AirflowApi(Login(port=airflow.port)) as client:
+    with AirflowApi.of(Login(port=airflow.port)) as client:
         yield client
 
 
@@ -47,7 +47,7 @@ def final(error: ReleaseError) -> bool:
 @pytest.mark.parametrize("lacking", ["host", "login", "password"])
 def test_a_connection_that_lacks_something_says_so(lacking: str) -> None:
     with pytest.raises(ReleaseError, match="lacks its host, login or password"):
-        AirflowApi(Login(**{lacking: None}))
+        AirflowApi.of(Login(**{lacking: None}))
 
 
 @pytest.mark.parametrize("status", [307, 400, 404, 405, 408, 409, 422, 425, 429, 500, 502, 503])
@@ -73,7 +73,7 @@ def test_an_account_that_may_not_is_told_who_can_change_it(airflow: AirflowServe
 def test_a_wrong_password_is_final_and_is_not_repeated(airflow: AirflowServer) -> None:
     login = Login(port=airflow.port, password="wr0ng")
     with pytest.raises(ReleaseError, match=r"log in to Airflow's API .* as reader: Airflow answered 401") as error:
-        AirflowApi(login).__enter__()
+        AirflowApi.of(login).__enter__()
     assert final(error.value)
     assert "wr0ng" not in str(error.value)
 
@@ -100,7 +100,7 @@ def test_a_server_that_hangs_up_or_is_not_there_may_come_back(airflow: AirflowSe
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
         with pytest.raises(TransientError, match="Could not log in"):
-            AirflowApi(Login(port=port)).__enter__()
+            AirflowApi.of(Login(port=port)).__enter__()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_form_filled_in_oddly_is_an_answer_without_a_comment(
 
 def test_closing_a_question_answers_it_unless_somebody_was_faster(airflow: AirflowServer) -> None:
     question = airflow.ask("stage/of dots.ask", "ben")
-    with AirflowApi(Login(port=airflow.port, login="board_clerk", password="cl3rk")) as clerk:
+    with AirflowApi.of(Login(port=airflow.port, login="board_clerk", password="cl3rk")) as clerk:
         (open_question,) = clerk.answers(*RUN)
         assert clerk.close_question(*RUN, open_question, choice="Abstain", comment="Closed.")
         assert question["responded_by_user"]["name"] == "board_clerk"
@@ -184,7 +184,7 @@ def test_closing_a_question_answers_it_unless_somebody_was_faster(airflow: Airfl
         assert not clerk.close_question(*RUN, open_question, choice="Reject", comment="Again.")
         assert question["chosen_options"] == ["Abstain"]
         gone = open_question.model_copy(update={"map_index": 5})
-        with pytest.raises(ReleaseError, match=r"close the open request stage/of dots\.ask\[5\]: Airflow answered 404"):
+        with pytest.raises(ReleaseError, match=r"answer stage/of dots\.ask\[5\] as board_clerk: Airflow answered 404"):
             clerk.close_question(*RUN, gone, choice="Abstain", comment="")
 
 

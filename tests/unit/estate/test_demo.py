@@ -1,177 +1,98 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from rich.console import Console
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.domain.errors import ReleaseError, TransientError
+from interlock.domain.errors import AssetMissing, ReleaseError
 from interlock.estate.commands import demo
-from interlock.estate.commands.client import NotThere, Person, Run
+from interlock.estate.commands.client import Person, Run
 from interlock.estate.commands.release_view import stage_lines
 from interlock.estate.settings import Settings
 from interlock.locations import PROJECT
+from tests.airflow_server import RUN, AirflowServer, airflow_server
 
 LONG_AGO = "2026-01-01T00:00:00Z"
 
 
-class Airflow:
-    """A small API server: serves what it is given, and keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, Any] = {}
-        self.statuses: dict[str, int] = {}
-        self.told: list[tuple[str, str, str, Any]] = []
-        airflow = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                url = urlsplit(self.path)
-                page = airflow.pages.get(url.path.removeprefix("/api/v2/"), {"detail": "nothing here"})
-                if callable(page):
-                    page = page({key: values[0] for key, values in parse_qs(url.query).items()})
-                self.answer(page, 404 if "detail" in page else 200)
-
-            def do_POST(self) -> None:
-                self.write()
-
-            def do_PATCH(self) -> None:
-                self.write()
-
-            def write(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if self.path == "/auth/token":
-                    right = body["password"] == "sesame"
-                    self.answer(
-                        {"access_token": body["username"]} if right else {"detail": "no"}, 201 if right else 401
-                    )
-                    return
-                who = self.headers["Authorization"].removeprefix("Bearer ")
-                airflow.told.append((self.command, self.path.removeprefix("/api/v2/"), who, body))
-                self.answer({"dag_run_id": "run 1"}, airflow.statuses.get(self.command, 200))
-
-            def answer(self, page: Any, status: int) -> None:
-                data = json.dumps(page).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+@pytest.fixture
+def airflow() -> Iterator[AirflowServer]:
+    with airflow_server() as server:
+        server.accounts |= dict.fromkeys(("rita", "cora", "ben"), "sesame")
+        yield server
 
 
 @pytest.fixture
-def airflow() -> Iterator[Airflow]:
-    served = Airflow()
-    thread = Thread(target=served.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield served
-    served.server.shutdown()
-    thread.join()
-    served.server.server_close()
+def rita(airflow: AirflowServer) -> Iterator[Person]:
+    with person(airflow, "rita") as opened:
+        yield opened
 
 
-@pytest.fixture
-def rita(airflow: Airflow) -> Iterator[Person]:
-    with Person(airflow.url, "rita", "sesame") as person:
-        yield person
+def person(airflow: AirflowServer, user: str, password: str = "sesame") -> Person:
+    return Person(f"http://127.0.0.1:{airflow.port}", user, password)
 
 
-def asked(who: str, *, task: str = "rollout.cast_ballot", created: str = LONG_AGO, **more: Any) -> dict[str, Any]:
-    return {
-        "task_instance": {
-            "task_id": task,
-            "dag_id": "d",
-            "dag_run_id": "run 1",
-            "map_index": 2,
-            "state": "awaiting_input",
-        },
-        "assigned_users": [{"id": who, "name": who.title()}, {"id": "board_clerk", "name": "Clerk"}],
-        "options": ["Approve", "Reject", "Abstain"],
-        "response_received": False,
-        "created_at": created,
-        **more,
-    }
+def ask(airflow: AirflowServer, user: str, *, created: str = LONG_AGO, **more: Any) -> dict[str, Any]:
+    at = {"task_id": "rollout.cast_ballot", "map_index": len(airflow.questions), "state": "awaiting_input"}
+    options = ["Approve", "Reject", "Abstain"]
+    return airflow.ask("", user, **{"task_instance": at, "options": options, "created_at": created, **more})
 
 
-def answer_with(airflow: Airflow, rita: Person, questions: list[dict[str, Any]], options: tuple[str, ...]) -> list[Any]:
-    airflow.pages["dags/d/dagRuns/run%201/hitlDetails"] = {"hitl_details": questions, "total_entries": len(questions)}
-    with Person(airflow.url, "cora", "sesame") as cora, Person(airflow.url, "ben", "sesame") as ben:
-        demo.Cast({"cora": cora, "ben": ben}).answer(Run(rita, "d", "run 1"), options, demo.COMMENTS)
-    return airflow.told
+def answers(airflow: AirflowServer, rita: Person, options: tuple[str, ...]) -> list[tuple[str | None, str | None]]:
+    """Let cora and ben answer, and return who answered each question with what."""
+    with person(airflow, "cora") as cora, person(airflow, "ben") as ben:
+        demo.Cast({"cora": cora, "ben": ben}).answer(run := Run(rita, *RUN), options, demo.COMMENTS)
+    return [(one.user, one.choice) for one in run.questions()]
 
 
-def test_everybody_answers_their_own_questions(airflow: Airflow, rita: Person) -> None:
-    told = answer_with(airflow, rita, [asked("cora"), asked("ben"), asked("dan")], demo.YES)
-    assert [(method, who, body["chosen_options"]) for method, _, who, body in told] == [
-        ("PATCH", "cora", ["Approve"]),
-        ("PATCH", "ben", ["Approve"]),
-    ]
-    assert told[0][1] == "dags/d/dagRuns/run%201/taskInstances/rollout.cast_ballot/2/hitlDetails"
-    assert told[0][3]["params_input"]["comment"] == demo.COMMENTS["cora"]
+def test_everybody_answers_their_own_questions(airflow: AirflowServer, rita: Person) -> None:
+    for user in ("cora", "ben", "dan"):
+        ask(airflow, user)
+    assert answers(airflow, rita, demo.YES) == [("cora", "Approve"), ("ben", "Approve"), (None, None)]
+    assert airflow.questions[0]["params_input"]["comment"] == demo.COMMENTS["cora"]
 
 
-def test_what_is_answered_or_has_only_just_been_asked_is_left_alone(airflow: Airflow, rita: Person) -> None:
-    just_now = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
-    questions = [asked("cora", response_received=True), asked("cora", created=just_now)]
-    assert answer_with(airflow, rita, questions, demo.YES) == []
+def test_what_is_answered_or_has_only_just_been_asked_is_left_alone(airflow: AirflowServer, rita: Person) -> None:
+    airflow.answer(ask(airflow, "cora"), "cora", "Reject")
+    ask(airflow, "cora", created=(datetime.now(UTC) + timedelta(seconds=1)).isoformat())
+    assert answers(airflow, rita, demo.YES) == [("cora", "Reject"), (None, None)]
 
 
-def test_withdrawn_release_is_refused_by_those_whom_it_asks(airflow: Airflow, rita: Person) -> None:
-    told = answer_with(airflow, rita, [asked("cora", options=["Acknowledge", "Not ready"])], demo.NO)
-    assert told[0][3]["chosen_options"] == ["Not ready"]
+def test_withdrawn_release_is_refused_by_those_whom_it_asks(airflow: AirflowServer, rita: Person) -> None:
+    ask(airflow, "cora", options=["Acknowledge", "Not ready"])
+    assert answers(airflow, rita, demo.NO) == [("cora", "Not ready")]
 
 
-def test_answer_that_came_too_late_is_no_error(airflow: Airflow, rita: Person) -> None:
-    airflow.statuses["PATCH"] = 409
-    assert rita.answer(asked("rita"), "Approve", "") is False
+def test_answer_that_came_too_late_is_no_error(airflow: AirflowServer, rita: Person) -> None:
+    question = ask(airflow, "rita")
+    (seen,) = Run(rita, *RUN).questions()
+    airflow.answer(question, "board_clerk", "Abstain")
+    assert Run(rita, *RUN).answer(rita, seen, "Approve", "") is False
 
 
-def test_release_is_triggered_with_the_form(airflow: Airflow, rita: Person) -> None:
-    run = rita.trigger("release_bike_shop", demo.form("1.1.0"))
-    method, path, who, body = airflow.told[0]
-    assert (method, path, who) == ("POST", "dags/release_bike_shop/dagRuns", "rita")
-    assert body["conf"]["ref"] == body["conf"]["version"] == "1.1.0"
-    assert run.id == "run 1"
+def test_release_is_triggered_with_the_form(airflow: AirflowServer, rita: Person) -> None:
+    run = rita.start("release_bike_shop", demo.form("1.1.0"))
+    started = airflow.runs["release_bike_shop", run.id]
+    assert started["by"] == "rita"
+    assert started["conf"]["ref"] == started["conf"]["version"] == "1.1.0"
+    assert run.state == "running"
 
 
-def test_wrong_password_and_refusals_are_told_with_what_airflow_says(airflow: Airflow, rita: Person) -> None:
-    with pytest.raises(ReleaseError, match=r"Could not log in as rita: Airflow answered 401: no"):
-        Person(airflow.url, "rita", "wrong")
-    with pytest.raises(NotThere, match="nothing here"):
+def test_wrong_password_and_refusals_are_told_with_what_airflow_says(airflow: AirflowServer, rita: Person) -> None:
+    said = r"Could not log in .* as rita: Airflow answered 401 .*Invalid credentials"
+    with pytest.raises(ReleaseError, match=said), person(airflow, "rita", "wrong"):
+        pass
+    with pytest.raises(AssetMissing, match="Could not read dags/none: Airflow answered 404"):
         rita.get("dags/none")
-    airflow.statuses["POST"] = 503
-    with pytest.raises(TransientError):
-        rita.trigger("d", {})
-
-
-def test_long_lists_are_read_to_their_end(airflow: Airflow, rita: Person) -> None:
-    rows = [{"task_id": f"t{number}"} for number in range(250)]
-
-    def page(query: dict[str, str]) -> dict[str, Any]:
-        offset = int(query["offset"])
-        return {"task_instances": rows[offset : offset + int(query["limit"])], "total_entries": len(rows)}
-
-    airflow.pages["dags/d/dagRuns/r/taskInstances"] = page
-    assert Run(rita, "d", "r").tasks() == rows
-
-
-def test_missing_result_is_none(airflow: Airflow, rita: Person) -> None:
-    airflow.pages["dags/d/dagRuns/r/taskInstances/t/xcomEntries/return_value"] = {"value": {"outcome": "deployed"}}
-    assert Run(rita, "d", "r").result("t") == {"outcome": "deployed"}
-    assert Run(rita, "d", "r").result("other") is None
+    airflow.troubles = [(403, b"Forbidden")]
+    with pytest.raises(ReleaseError, match="Could not trigger d: Airflow answered 403: Forbidden"):
+        rita.start("d", {})
+    assert airflow.logins == 1, "a refusal is not tried again with another token"
 
 
 def test_stages_are_told_once_in_a_log_and_drawn_in_a_terminal() -> None:
@@ -189,7 +110,7 @@ def test_stages_are_told_once_in_a_log_and_drawn_in_a_terminal() -> None:
     assert sum("Quality review" in line for line in printed) == 1
 
 
-def test_host_that_does_not_answer_is_shown_as_such(airflow: Airflow) -> None:
+def test_host_that_does_not_answer_is_shown_as_such() -> None:
     service = load_catalogue(PROJECT / "include/catalogue").services["bike-shop"]
     host = Settings(network="127.251.250").hosts()[0]
     assert demo.answered(host, service) == {}

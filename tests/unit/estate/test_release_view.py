@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock.adapters.airflow.rest_api import Answer
 from interlock.domain.outcome.outcome import STAGES
 from interlock.estate.commands.release_view import (
     decision_in,
@@ -33,8 +34,8 @@ def task(task_id: str, state: str | None, start: float | None = None, end: float
     }
 
 
-def question(task_id: str, **answer: Any) -> dict[str, Any]:
-    return {"task_instance": {"task_id": task_id}, "response_received": bool(answer), **answer}
+def question(task_id: str, **answer: Any) -> Answer:
+    return Answer.model_construct(task_id=task_id, answered=bool(answer), **{"user": None, "comment": "", **answer})
 
 
 def test_every_stage_has_a_title_and_a_line() -> None:
@@ -72,26 +73,19 @@ def test_stage_takes_from_its_first_start_to_its_last_end() -> None:
 
 
 def test_decision_names_who_said_what() -> None:
-    answered = question(
-        "rollout.cast_ballot",
-        responded_by_user={"id": "2", "name": "cora"},
-        chosen_options=["Reject"],
-        params_input={"comment": "not yet"},
-    )
+    answered = question("rollout.cast_ballot", user="cora", choice="Reject", comment="not yet")
     assert decision_in(answered, "rollout") == "cora: Reject (not yet)"
     assert decision_in(answered, "acceptance") == ""
     assert decision_in(question("rollout.cast_ballot"), "rollout") == ""
 
 
-def test_answer_that_ran_out_of_time_is_nobodys() -> None:
-    late = question("rollout.cast_ballot", chosen_options=["Abstain"])
-    assert decision_in(late, "rollout") == "nobody: Abstain"
+def test_question_that_ran_out_of_time_has_no_person() -> None:
+    late = question("rollout.cast_ballot", choice="Abstain")
+    assert decision_in(late, "rollout") == "no answer in time: Abstain"
 
 
 def test_what_the_clerk_closes_is_no_decision() -> None:
-    closed = question(
-        "rollout.cast_ballot", responded_by_user={"id": "9", "name": "board_clerk"}, chosen_options=["Abstain"]
-    )
+    closed = question("rollout.cast_ballot", user="board_clerk", choice="Abstain")
     assert decision_in(closed, "rollout") == ""
 
 

@@ -18,7 +18,6 @@ from interlock.domain.errors import AssetMissing, ReleaseError, TransientError
 from interlock.domain.ledger.interventions import AuditRow, audit_row
 from interlock.domain.records import Vote
 
-TIMEOUT = httpx.Timeout(20)
 OLD_TOKEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 """What Airflow answers to a token that has expired, or that it signed before its secret was changed."""
 AMBIGUOUS = ("", ".", "..", "~")
@@ -53,6 +52,7 @@ class Answer(Model):
     at: datetime | None
     asked_at: datetime | None = Field(None, exclude=True, description="For the wait; no part of what is kept")
     options: tuple[str, ...] = Field((), exclude=True, description="For closing it; no part of what is kept")
+    state: str | None = Field(None, exclude=True, description="Of its task instance; no part of what is kept")
 
     def vote(self) -> Vote:
         """Return the answer as a vote of the person who answered, if the question was assigned to that person."""
@@ -86,12 +86,22 @@ class TaskState(Model):
 
 
 class AirflowApi:
-    """A logged-in client of the public REST API; it logs in again when its token has expired.
+    """A client of the public REST API with one account; it logs in at its first request, and when its token expires.
 
-    :param connection: an Airflow connection: host, port, schema (http or https), login and password.
+    Its paths are below ``/api/v2/``.
+
+    :param url: of Airflow's API server.
+    :param timeout: seconds for each request.
+    :param trust_env: whether requests go through the proxy that the environment names.
     """
 
-    def __init__(self, connection: Login) -> None:
+    def __init__(self, url: str, user: str, password: str, *, timeout: float = 20, trust_env: bool = True) -> None:
+        self._url, self.user, self._password = url, user, password
+        self._client = httpx.Client(base_url=f"{url}/api/v2/", timeout=timeout, trust_env=trust_env)
+
+    @classmethod
+    def of(cls, connection: Login) -> Self:
+        """Return the client of an Airflow connection: host, port, schema (http or https), login and password."""
         if not (connection.host and connection.login and connection.password):
             raise ReleaseError(
                 "The Airflow connection to the REST API lacks its host, login or password.",
@@ -99,9 +109,8 @@ class AirflowApi:
                 next_step="set them in the connection that the release uses to read its votes",
             )
         port = f":{connection.port}" if connection.port else ""
-        self._base = f"{connection.schema or 'http'}://{connection.host}{port}"
-        self._account = {"username": connection.login, "password": connection.password}
-        self._client = httpx.Client(base_url=self._base, timeout=TIMEOUT)
+        url = f"{connection.schema or 'http'}://{connection.host}{port}"
+        return cls(url, connection.login, connection.password)
 
     def __enter__(self) -> Self:
         """Log in."""
@@ -113,10 +122,10 @@ class AirflowApi:
 
     def log_in(self) -> Self:
         """Get a token for the account."""
-        with _explained(f"log in to Airflow's API at {self._base} as {self._account['username']}"):
+        with _explained(f"log in to Airflow's API at {self._url} as {self.user}"):
             self._client.headers.pop("Authorization", None)
-            answer = self._client.post("/auth/token", json=self._account)
-            answer.raise_for_status()
+            account = {"username": self.user, "password": self._password}
+            answer = self._client.post(f"{self._url}/auth/token", json=account).raise_for_status()
             self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         return self
 
@@ -128,10 +137,33 @@ class AirflowApi:
         """Close the connection."""
         self._client.close()
 
+    def request(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Send a request and return the answer, whatever it says."""
+        if "Authorization" not in self._client.headers:
+            self.log_in()
+        return self._client.request(method, path, **content)
+
+    def get(self, path: str, **wanted: Any) -> Any:
+        """Return what Airflow has at a path."""
+        with _explained(f"read {path}"):
+            return self._read(path, **wanted).json()
+
+    def pages(self, path: str, key: str, **wanted: Any) -> Iterator[dict[str, Any]]:
+        """Yield all rows of a list, however long it is."""
+        seen = 0
+        while True:
+            page = self._read(path, **wanted, limit=100, offset=seen).json()
+            yield from page[key]
+            seen += len(page[key])
+            if not page[key] or seen >= page["total_entries"]:
+                return
+
     def answers(self, dag_id: str, run_id: str, task_id: str | None = None) -> tuple[Answer, ...]:
         """Return the human-in-the-loop requests of a run, or of one of its tasks, in the order of their map index."""
         with _explained(f"read the answers given in {dag_id}, run {run_id}"):
-            found = [_answer(detail) for detail in self._pages(f"{_run(dag_id, run_id)}/hitlDetails", "hitl_details")]
+            found = [
+                _answer(detail) for detail in self.pages(f"{run_path(dag_id, run_id)}/hitlDetails", "hitl_details")
+            ]
         wanted = (answer for answer in found if task_id in (None, answer.task_id))
         return tuple(sorted(wanted, key=lambda answer: (answer.task_id, answer.map_index)))
 
@@ -146,41 +178,32 @@ class AirflowApi:
                     start=row["start_date"],
                     end=row["end_date"],
                 )
-                for row in self._pages(f"{_run(dag_id, run_id)}/taskInstances", "task_instances")
+                for row in self.pages(f"{run_path(dag_id, run_id)}/taskInstances", "task_instances")
             )
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return a run as Airflow stored it; AssetMissing if Airflow does not have it, or no longer has it."""
         with _explained(f"read {dag_id}, run {run_id}"):
-            reply = self._send("GET", _run(dag_id, run_id))
-            reply.raise_for_status()
-            return dict(reply.json())
+            return dict(self._read(run_path(dag_id, run_id)).json())
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the task instances of a run as Airflow stored them, in the order of task and map index."""
         with _explained(f"read the tasks of {dag_id}, run {run_id}"):
-            rows = list(self._pages(f"{_run(dag_id, run_id)}/taskInstances", "task_instances"))
+            rows = list(self.pages(f"{run_path(dag_id, run_id)}/taskInstances", "task_instances"))
             return sorted(rows, key=lambda row: (row["task_id"], row["map_index"]))
 
     def log(self, dag_id: str, run_id: str, task_id: str, map_index: int, number: int) -> str:
         """Return what a try of a task logged, a JSON object in each line."""
-        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/logs/{number}"
+        path = f"{run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}/logs/{number}"
+        params = {"map_index": map_index, "full_content": True}
         with _explained(f"read the log of {task_id}, try {number}"):
-            reply = self._send(
-                "GET",
-                path,
-                params={"map_index": map_index, "full_content": True},
-                headers={"Accept": "application/x-ndjson"},
-            )
-            if reply.status_code == httpx.codes.NOT_FOUND:
-                return ""
-            reply.raise_for_status()
-            return reply.text
+            reply = self._send("GET", path, params=params, headers={"Accept": "application/x-ndjson"})
+            return "" if reply.status_code == httpx.codes.NOT_FOUND else reply.raise_for_status().text
 
     def interventions(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return what people asked Airflow to do to a run, by its audit log; done or refused, it does not say."""
         with _explained(f"read the audit log of {dag_id}, run {run_id}"):
-            return list(self._pages("/api/v2/eventLogs", "event_logs", dag_id=dag_id, run_id=run_id))
+            return list(self.pages("eventLogs", "event_logs", dag_id=dag_id, run_id=run_id))
 
     def audit_log(self, after: datetime, **wanted: str) -> tuple[AuditRow, ...]:
         """Return the rows of the audit log since an instant, the oldest first.
@@ -188,16 +211,14 @@ class AirflowApi:
         :param wanted: such as ``dag_id`` or ``event_pattern``.
         """
         with _explained("read the audit log"):
-            rows = self._pages(
-                "/api/v2/eventLogs", "event_logs", after=after.isoformat(), order_by="event_log_id", **wanted
-            )
+            rows = self.pages("eventLogs", "event_logs", after=after.isoformat(), order_by="event_log_id", **wanted)
             return tuple(audit_row(row) for row in rows)
 
     def runs(self, dag_prefix: str, since: datetime) -> tuple[tuple[str, str], ...]:
         """Return Dag and run of every run since an instant of the Dags whose names begin so."""
         with _explained(f"read the runs of {dag_prefix}…"):
-            rows = self._pages(
-                "/api/v2/dags/~/dagRuns", "dag_runs", dag_id_prefix_pattern=dag_prefix, run_after_gte=since.isoformat()
+            rows = self.pages(
+                "dags/~/dagRuns", "dag_runs", dag_id_prefix_pattern=dag_prefix, run_after_gte=since.isoformat()
             )
             return tuple((row["dag_id"], row["dag_run_id"]) for row in rows)
 
@@ -209,7 +230,7 @@ class AirflowApi:
     def run_if_any(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
         """Return a run as Airflow stored it; None: Airflow has no such run."""
         with _explained(f"read {dag_id}, run {run_id}"):
-            reply = self._send("GET", _run(dag_id, run_id))
+            reply = self._send("GET", run_path(dag_id, run_id))
             if reply.status_code == httpx.codes.NOT_FOUND:
                 return None
             reply.raise_for_status()
@@ -219,25 +240,21 @@ class AirflowApi:
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any], note: str = "") -> bool:
         """Start a run with its form; False: a run with this id already exists."""
-        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf), "note": note}
         with _explained(f"start {dag_id}, run {run_id}"):
-            reply = self._send("POST", f"{_dag(dag_id)}/dagRuns", json=body)
-            if reply.status_code == httpx.codes.CONFLICT:
-                return False
-            reply.raise_for_status()
-            return True
+            body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf), "note": note}
+            return self._unless_conflict(self._send("POST", f"{dag_path(dag_id)}/dagRuns", json=body))
 
     def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> tuple[str | None, ...]:
         """Return the state in which each try of a task ended, the first one first."""
-        task = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}"
+        task = f"{run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}"
         path = f"{task}/{map_index}/tries" if map_index >= 0 else f"{task}/tries"
         with _explained(f"read the tries of {task_id}"):
-            rows = list(self._pages(path, "task_instances"))
+            rows = list(self.pages(path, "task_instances"))
             return tuple(row["state"] for row in sorted(rows, key=lambda row: row["try_number"]))
 
-    def result(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
-        """Return the result of a task; None: no result."""
-        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/xcomEntries/return_value"
+    def result(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, *, key: str = "return_value") -> Any:
+        """Return the result of a task, or what it left under another key; None: there is nothing."""
+        path = f"{run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}/xcomEntries/{_part(key)}"
         with _explained(f"read the result of {task_id}"):
             reply = self._send("GET", path, params={"map_index": map_index})
             if reply.status_code == httpx.codes.NOT_FOUND:
@@ -252,7 +269,7 @@ class AirflowApi:
     def dags(self) -> dict[str, DagSeen]:
         """Return every Dag that this account may see, including a Dag whose file was removed."""
         with _explained("read the Dags"):
-            rows = self._pages("/api/v2/dags", "dags", exclude_stale="false", order_by="dag_id")
+            rows = self.pages("dags", "dags", exclude_stale="false", order_by="dag_id")
             return {
                 row["dag_id"]: DagSeen(
                     is_paused=row["is_paused"],
@@ -265,49 +282,43 @@ class AirflowApi:
     def is_paused(self, dag_id: str) -> bool:
         """Tell whether a Dag is paused; a Dag that Airflow does not know is not."""
         with _explained(f"read the Dag {dag_id}"):
-            reply = self._send("GET", _dag(dag_id))
+            reply = self._send("GET", dag_path(dag_id))
             if reply.status_code in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
                 return False
             reply.raise_for_status()
             return bool(reply.json()["is_paused"])
 
     def close_question(self, dag_id: str, run_id: str, answer: Answer, *, choice: str, comment: str) -> bool:
-        """Answer an open request so that it is closed; False if another answer came first."""
-        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(answer.task_id)}/{answer.map_index}/hitlDetails"
-        with _explained(f"close the open request {answer.task_id}[{answer.map_index}]"):
+        """Answer an open request; False if another answer came first."""
+        path = f"{run_path(dag_id, run_id)}/taskInstances/{_part(answer.task_id)}/{answer.map_index}/hitlDetails"
+        with _explained(f"answer {answer.task_id}[{answer.map_index}] as {self.user}"):
             body = {"chosen_options": [choice], "params_input": {"comment": comment}}
-            reply = self._send("PATCH", path, json=body)
-            if reply.status_code == httpx.codes.CONFLICT:
-                return False
-            reply.raise_for_status()
-            return True
+            return self._unless_conflict(self._send("PATCH", path, json=body))
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         """Send a request; if the token may be too old for it, log in again and send it once more."""
-        reply = self._client.request(method, path, **content)
+        reply = self.request(method, path, **content)
         if reply.status_code in OLD_TOKEN:
             self.log_in()
-            reply = self._client.request(method, path, **content)
+            reply = self.request(method, path, **content)
         return reply
 
-    def _pages(self, path: str, key: str, **wanted: str) -> Iterator[dict[str, Any]]:
-        seen = 0
-        while True:
-            reply = self._send("GET", path, params={**wanted, "limit": 100, "offset": seen})
-            reply.raise_for_status()
-            page = reply.json()
-            yield from page[key]
-            seen += len(page[key])
-            if not page[key] or seen >= page["total_entries"]:
-                return
+    def _read(self, path: str, **wanted: Any) -> httpx.Response:
+        return self._send("GET", path, params=wanted).raise_for_status()
+
+    @staticmethod
+    def _unless_conflict(reply: httpx.Response) -> bool:
+        return reply.status_code != httpx.codes.CONFLICT and reply.raise_for_status().is_success
 
 
-def _dag(dag_id: str) -> str:
-    return f"/api/v2/dags/{_part(dag_id)}"
+def dag_path(dag_id: str) -> str:
+    """Return the path of a Dag."""
+    return f"dags/{_part(dag_id)}"
 
 
-def _run(dag_id: str, run_id: str) -> str:
-    return f"{_dag(dag_id)}/dagRuns/{_part(run_id)}"
+def run_path(dag_id: str, run_id: str) -> str:
+    """Return the path of a run."""
+    return f"{dag_path(dag_id)}/dagRuns/{_part(run_id)}"
 
 
 def _part(name: str) -> str:
@@ -339,6 +350,7 @@ def _answer(detail: dict[str, Any]) -> Answer:
         at=detail.get("responded_at"),
         asked_at=detail.get("created_at"),
         options=tuple(detail.get("options") or ()),
+        state=detail["task_instance"].get("state"),
     )
 
 

@@ -5,6 +5,7 @@ Exit code 0 only if, at the end, every production host answers with the version 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from interlock.adapters.airflow.rest_api import Answer, dag_path
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.hosts.web import value_at
 from interlock.domain.catalogue import Service
@@ -69,14 +71,12 @@ class Cast:
     def answer(self, run: Run, options: Sequence[str], comments: Mapping[str, str]) -> None:
         """Let everybody who is asked something by a run answer with the first of these options that it has."""
         for question in run.questions():
-            if question["response_received"] or question["task_instance"]["state"] != "awaiting_input":
+            if question.answered or question.state != "awaiting_input" or age(question) < READING_SECONDS:
                 continue
-            if age(question) < READING_SECONDS:
-                continue
-            option = next((option for option in question["options"] if option in options), None)
-            asked = [user["id"] for user in question["assigned_users"] if user["id"] in self.people]
+            option = next((option for option in question.options if option in options), None)
+            asked = next((user for user in question.assigned if user in self.people), None)
             if option and asked:
-                self.people[asked[0]].answer(question, option, comments[asked[0]])
+                run.answer(self.people[asked], question, option, comments[asked])
 
 
 def demonstrate(settings: Settings, console: Console, version: str) -> bool:
@@ -88,7 +88,7 @@ def demonstrate(settings: Settings, console: Console, version: str) -> bool:
         rita = logins.enter_context(Person(settings.airflow_url, MANAGER, known[MANAGER]))
         cast = Cast(people)
         begin_afresh(settings, console, service, rita, cast)
-        run = rita.trigger(DAG, form(version))
+        run = rita.start(DAG, form(version))
         page = f"{settings.airflow_url}/dags/{DAG}/runs/{run.id}"
         console.print(
             f"\n[bold]{service.title} {version}[/], triggered by {MANAGER}:\n{page}", highlight=False, soft_wrap=True
@@ -137,9 +137,9 @@ def withdraw(rita: Person, cast: Cast, say: Callable[[str], None]) -> None:
         time.sleep(POLL_INTERVAL_SECONDS)
 
 
-def age(question: Mapping[str, Any]) -> float:
+def age(question: Answer) -> float:
     """Return how many seconds ago a question was asked."""
-    return (datetime.now(UTC) - datetime.fromisoformat(question["created_at"])).total_seconds()
+    return (datetime.now(UTC) - question.asked_at).total_seconds() if question.asked_at else 0
 
 
 def until(true: Callable[[], bool], seconds: float) -> None:
@@ -211,9 +211,9 @@ def explain(run: Run, lines: Sequence[StageLine], console: Console) -> None:
         console.print(escape(reason), highlight=False, soft_wrap=True)
         if not outcome:
             show_logs(run, tasks, console)
-    dag_tasks = run.person.get(f"dags/{DAG}/tasks")["tasks"]
+    dag_tasks = run.person.get(f"{dag_path(DAG)}/tasks")["tasks"]
     downstream = {task["task_id"]: task["downstream_task_ids"] for task in dag_tasks}
-    asked = {question["task_instance"]["task_id"] for question in run.questions()}
+    asked = {question.task_id for question in run.questions()}
     total = seconds_of(tasks, None) or 0
     between = scheduling_seconds(tasks, downstream, asked)
     console.print(
@@ -227,7 +227,10 @@ def show_logs(run: Run, tasks: Sequence[Mapping[str, Any]], console: Console) ->
     for task in tasks:
         if task["state"] == "failed":
             console.print(f"[dim]The end of the log of {task['task_id']}:[/]", highlight=False)
-            console.print("\n".join(f"  {escape(text)}" for text in run.log(task, TAIL)), highlight=False)
+            log = run.person.log(run.dag_id, run.id, task["task_id"], task["map_index"], task["try_number"])
+            events = [str(json.loads(line).get("event", "")) for line in log.splitlines()]
+            shown = [event for event in events if event and not event.startswith("::")][-TAIL:]
+            console.print("\n".join(f"  {escape(event)}" for event in shown), highlight=False)
 
 
 def answered(host: EstateHost, service: Service) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from interlock.adapters.airflow.rest_api import Answer
 from interlock.domain.canonical import Model
 from interlock.domain.outcome.outcome import STAGE_TITLES, STAGES
 from interlock.estate.airflow.accounts import CLERK
@@ -39,12 +40,12 @@ class StageLine(Model):
     decisions: tuple[str, ...]
 
 
-def stage_lines(tasks: Sequence[Row], questions: Sequence[Row], now: datetime) -> tuple[StageLine, ...]:
+def stage_lines(tasks: Sequence[Row], questions: Sequence[Answer], now: datetime) -> tuple[StageLine, ...]:
     """Return a line for each stage, in their order."""
     return tuple(stage_line(stage, tasks, questions, now) for stage in STAGES)
 
 
-def stage_line(stage: str, tasks: Sequence[Row], questions: Sequence[Row], now: datetime) -> StageLine:
+def stage_line(stage: str, tasks: Sequence[Row], questions: Sequence[Answer], now: datetime) -> StageLine:
     """Return the line of one stage."""
     own = [task for task in tasks if task["task_id"].partition(".")[0] == stage]
     state = stage_state([task["state"] for task in own])
@@ -84,17 +85,12 @@ def step_of(task: Row) -> str:
     return f"{name}: {which}" if which else str(name)
 
 
-def decision_in(question: Row, stage: str) -> str:
-    """Say what somebody answered to a question of a stage; nothing while nobody did, or had to any more."""
-    task = question["task_instance"]
-    if task["task_id"].partition(".")[0] != stage or not question.get("response_received"):
+def decision_in(question: Answer, stage: str) -> str:
+    """Return who answered what to a question of a stage; nothing if it is open, or the board clerk closed it."""
+    if question.task_id.partition(".")[0] != stage or not question.answered or question.user == CLERK:
         return ""
-    by = (question.get("responded_by_user") or {}).get("name") or "nobody"
-    if by == CLERK:
-        return ""
-    chosen = ", ".join(question.get("chosen_options") or ())
-    comment = (question.get("params_input") or {}).get("comment") or ""
-    return f"{by}: {chosen}" + (f" ({comment})" if comment else "")
+    comment = f" ({question.comment})" if question.comment else ""
+    return f"{question.user or 'no answer in time'}: {question.choice}{comment}"
 
 
 def scheduling_seconds(tasks: Sequence[Row], downstream: Mapping[str, Sequence[str]], asked: Iterable[str]) -> float:

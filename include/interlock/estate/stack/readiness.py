@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.domain.dag_names import RELEASES, dag_of_release
+from interlock.domain.dag_names import dag_of_release
 from interlock.estate.airflow.accounts import passwords
 from interlock.estate.commands.client import Person
 from interlock.estate.settings import Settings
@@ -70,6 +70,6 @@ def is_healthy(settings: Settings, component: str) -> bool:
 
 
 def dags_are_there(admin: Person, wanted: set[str]) -> bool:
-    """Say whether each service has its Dag, or an import error says why one has none."""
-    found = admin.get("dags", limit=1, dag_id_pattern=f"{RELEASES}%")["total_entries"]
-    return found >= len(wanted) or bool(admin.get("importErrors")["total_entries"])
+    """Say whether each service has its Dag, or an import error says why a service has none."""
+    there = {dag_id for dag_id, dag in admin.dags().items() if not dag.is_stale}
+    return wanted <= there or bool(admin.get("importErrors")["total_entries"])

@@ -213,7 +213,7 @@ def balancer(
 
 def airflow_api(connection: str = AIRFLOW) -> AirflowApi:
     """Return a client of Airflow's public API, under a service account of its own; use it as a context manager."""
-    return AirflowApi(BaseHook.get_connection(connection))
+    return AirflowApi.of(BaseHook.get_connection(connection))
 
 
 def mail_server() -> SmtpHook:

@@ -49,7 +49,7 @@ class RunTrigger(BaseTrigger):
         while True:
             try:
                 connection = await Connection.async_get(self.connection)
-                with closing(await asyncio.to_thread(AirflowApi, connection)) as api:
+                with closing(await asyncio.to_thread(AirflowApi.of, connection)) as api:
                     await asyncio.to_thread(api.log_in)
                     while (state := await asyncio.to_thread(api.run_state, self.dag_id, self.run_id)) in UNDER_WAY:
                         await asyncio.sleep(POLL)
@@ -165,7 +165,7 @@ class AnswersTrigger(BaseTrigger):
     async def _looks(self) -> AsyncGenerator[tuple[Answer, ...], None]:
         """Log in once and read the answers every few seconds, until the time is up."""
         connection = await Connection.async_get(self.connection)  # each time: its password may have been changed
-        with closing(await asyncio.to_thread(AirflowApi, connection)) as api:
+        with closing(await asyncio.to_thread(AirflowApi.of, connection)) as api:
             await asyncio.to_thread(api.log_in)
             while not self._time_is_up():
                 yield await asyncio.to_thread(api.answers, self.dag_id, self.run_id, self.question_id)
