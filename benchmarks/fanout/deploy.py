@@ -11,20 +11,15 @@ What it needs stands in the environment:
   FANOUT_KEY          the private key                 FANOUT_APP      the folder to deploy to; {host}: the address
   FANOUT_KNOWN_HOSTS  a known_hosts file with every host's key
 
-A bundle without an appspec.yml gets one put in front of it, with one hook that touches FANOUT_APP/restarted: this
-stands for a restart. The hosts count as a sandbox, so that no permit is asked for; everything else is what a wave does.
+The hosts count as a sandbox, so that no permit is asked for; everything else is what a wave does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
-import io
 import os
 import sys
-import tarfile
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -32,15 +27,9 @@ from pathlib import Path
 from interlock.adapters.hosts.fleet import Deployment, back_out_hosts, deploy_hosts
 from interlock.adapters.hosts.ssh import SshLogin
 from interlock.adapters.permits.issuer import Admission
-from interlock.domain.hosts.appspec import APPSPEC
 from interlock.domain.hosts.commands import Site
 from interlock.domain.permits.production import Production
 from interlock.domain.records import BackOutPlan, Host, HostResult
-
-_APPSPEC = (
-    b"version: 0.0\nos: linux\nhooks:\n  ApplicationStart:\n    - location: interlock-restart\n      timeout: 60\n"
-)
-_RESTART = b'#!/bin/sh\ntouch "$INTERLOCK_SHARED/../restarted"\n'
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,29 +45,27 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _deploy(environ: Mapping[str, str]) -> tuple[HostResult, ...]:
-    with tempfile.TemporaryDirectory() as folder:
-        bundle, digest = _with_appspec(Path(environ["FANOUT_BUNDLE"]), environ["FANOUT_SHA256"], Path(folder))
-        release = environ["FANOUT_VERSION"]
-        return await deploy_hosts(
-            hosts_of(environ),
-            Deployment(
-                service="fanout",
-                environment="test",
-                deployment_id=release,
-                deploy_root=environ["FANOUT_APP"],
-                release=release,
-                version=_version(release, digest),
-                commit=hashlib.sha1(digest.encode()).hexdigest(),
-                sha256=digest,
-                bundle=bundle,
-                keep_releases=3,
-                health=None,
-                drain_timeout=timedelta(0),
-            ),
-            login=login_of(environ),
-            admission=Admission.sandbox("test", production=Production()),
-            balancer=None,
-        )
+    release, digest = environ["FANOUT_VERSION"], environ["FANOUT_SHA256"]
+    return await deploy_hosts(
+        hosts_of(environ),
+        Deployment(
+            service="fanout",
+            environment="test",
+            deployment_id=release,
+            deploy_root=environ["FANOUT_APP"],
+            release=release,
+            version=_version(release, digest),
+            commit=hashlib.sha1(digest.encode()).hexdigest(),
+            sha256=digest,
+            bundle=Path(environ["FANOUT_BUNDLE"]),
+            keep_releases=3,
+            health=None,
+            drain_timeout=timedelta(0),
+        ),
+        login=login_of(environ),
+        admission=Admission.sandbox("test", production=Production()),
+        balancer=None,
+    )
 
 
 async def _back_out(environ: Mapping[str, str]) -> tuple[HostResult, ...]:
@@ -128,31 +115,6 @@ def login_of(environ: Mapping[str, str]) -> SshLogin:
         port=int(environ["FANOUT_PORT"]),
         connect_timeout=60,
     )
-
-
-def _with_appspec(bundle: Path, digest: str, folder: Path) -> tuple[Path, str]:
-    """Return a bundle that has an AppSpec, and its digest."""
-    content = bundle.read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError(f"{bundle} does not have the digest {digest}")
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        first = archive.next()
-        if first is None or first.name == APPSPEC or (not first.isreg() and APPSPEC in archive.getnames()):
-            return bundle, digest
-    content = _front() + content  # gzip's members follow one another, and so do an archive's entries
-    whole = folder / "bundle.tar.gz"
-    whole.write_bytes(content)
-    return whole, hashlib.sha256(content).hexdigest()
-
-
-def _front() -> bytes:
-    """Return the beginning of an archive, without the end that would hide what follows."""
-    entries = b""
-    for name, content, mode in ((APPSPEC, _APPSPEC, 0o644), ("interlock-restart", _RESTART, 0o755)):
-        entry = tarfile.TarInfo(name)
-        entry.size, entry.mode = len(content), mode
-        entries += entry.tobuf() + content + b"\0" * (-len(content) % tarfile.BLOCKSIZE)
-    return gzip.compress(entries, 1, mtime=0)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,6 @@ class Release:
     files: dict[str, str]
 
     @property
-    def size(self) -> int:
-        """The bundle's bytes."""
-        return self.bundle.stat().st_size
-
-    @property
     def environ(self) -> dict[str, str]:
         """The release as the contenders are told of it."""
         return {"FANOUT_VERSION": self.name, "FANOUT_BUNDLE": str(self.bundle), "FANOUT_SHA256": self.sha256}

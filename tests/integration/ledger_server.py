@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def ledger_server(state: Path) -> Iterator[Settings]:
     with (state / "log").open("ab") as log:
         process = subprocess.Popen(postgres.server_command(settings), stdout=log, stderr=log, cwd="/")
     try:
-        postgres.wait_until_ready(settings)
+        wait_until_ready(settings)
         postgres.make_database(settings)
         postgres.migrate_ledger(settings)
         yield settings
@@ -56,3 +57,11 @@ def superuser_connection(settings: Settings) -> SimpleNamespace:
     """Return how somebody logs in who may append what tasks and what the API server append."""
     password = (postgres.secrets_folder(settings) / "postgres_owner").read_text()
     return ledger_connection(settings, login=postgres.OWNER, password=password)
+
+
+def wait_until_ready(settings: Settings, seconds: float = 30) -> None:
+    """Wait for the server to answer."""
+    give_up = time.monotonic() + seconds
+    while not postgres.is_ready(settings):
+        assert time.monotonic() < give_up, f"PostgreSQL does not answer on port {settings.postgres_port}"
+        time.sleep(0.1)

@@ -13,6 +13,7 @@ import pytest
 from interlock.estate.private_files import write_private
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack import postgres
+from tests.integration.ledger_server import wait_until_ready
 from tests.ports import free_port
 
 
@@ -27,7 +28,7 @@ class Server:
         postgres.prepare(self.settings)
         with (self.settings.state / "log").open("ab") as log:
             self.process = subprocess.Popen(postgres.server_command(self.settings), stdout=log, stderr=log, cwd="/")
-        postgres.wait_until_ready(self.settings)
+        wait_until_ready(self.settings)
         postgres.make_database(self.settings)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:

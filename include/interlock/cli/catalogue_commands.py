@@ -34,7 +34,7 @@ def check(folder: Folder = None, stack: Stack = None) -> None:
     where = folder or (settings.catalogue if settings else catalogue_folder())
     wrong, doubtful = what_is_wrong(where), list[str]()
     if settings:
-        from .connections import with_faults_of_connections
+        from interlock.estate.airflow.named_connections import with_faults_of_connections
 
         wrong, doubtful = with_faults_of_connections(settings, where, wrong)
     print("\n\n".join(wrong) if wrong else f"OK: {where}")

@@ -109,7 +109,7 @@ def policy_backtest(
     with TemporaryDirectory(prefix="interlock-") as folder:
         found = Path(folder, "ledger.jsonl")
         if asks_stack(stack):
-            from .stack_releases import releases_of_stack
+            from .past_releases import releases_of_stack
 
             compare(old, catalogue, releases_of_stack(stack_settings(), found, console), console)
         else:

@@ -1,28 +1,34 @@
-"""Files that only their owner may read: passwords, keys, and what holds them."""
+"""Files that are replaced as a whole, and files that only their owner may read: passwords and keys."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import threading
 from pathlib import Path
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file for its owner only; a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a file; a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    with open(aside, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(text)
         file.flush()
-        os.fsync(descriptor)
+        os.fsync(file.fileno())
     aside.replace(path)
 
 
-def secret(path: Path, make: str | None = None) -> str:
-    """Return the secret that a file keeps, made up when there is none yet.
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, as :func:`write_whole` does."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(path, text, 0o600)
 
-    :param make: the secret to begin with, instead of random characters.
+
+def secret(path: Path, make: str | None = None) -> str:
+    """Return the secret in a file, which is written if it does not exist.
+
+    :param make: the secret to write, instead of random characters.
     """
     if not path.exists():
         write_private(path, make or secrets.token_urlsafe(32))

@@ -7,22 +7,26 @@ those that it lacks); if it does not, what the file lacks is doubtful and not wr
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from interlock.adapters.airflow.connections import stored_connection
+from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.catalogue import Service
-from interlock.domain.errors import AssetMissing
+from interlock.domain.errors import AssetMissing, ReleaseError
 from interlock.estate.settings import Settings
 from interlock.estate.stack import postgres
 from interlock.locations import PROJECT
 
-from .astro_settings import ConnectionEntry
+from .astro_settings import SETTINGS_FILE, ConnectionEntry, read_astro_settings
 from .home import airflow_environment
 
-FILE = "airflow_settings.yaml"
+FILE = SETTINGS_FILE.name
 VARIABLE = "AIRFLOW_CONN_"
 TYPES = {"aws": ("aws",), "ssh": ("ssh", "aws")}
 """Key of an environment: the types that its connection may have."""
@@ -51,6 +55,22 @@ def named_by(services: Iterable[Service]) -> Iterator[Named]:
         for name, environment in service.environments.items():
             yield Named(environment.aws, f"{file}: environments.{name}.aws", "aws")
             yield Named(environment.ssh, f"{file}: environments.{name}.ssh", "ssh")
+
+
+def with_faults_of_connections(
+    settings: Settings, catalogue: Path, wrong: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the catalogue and the connections that it names, and what is doubtful.
+
+    :param wrong: what is wrong with the catalogue's files.
+    """
+    try:
+        named = list(named_by(load_catalogue(catalogue).services.values()))
+        entries = read_astro_settings(SETTINGS_FILE).connections
+        faults = faults_of(named, entries, os.environ, partial(lacking_in_stack, settings))
+    except ReleaseError as error:
+        return list(wrong) or [str(error)], []  # what keeps the catalogue from being read is among what is wrong
+    return [*wrong, *faults.wrong], list(faults.doubtful)
 
 
 def faults_of(

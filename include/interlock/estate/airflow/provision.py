@@ -18,13 +18,10 @@ from interlock.console.auth.roles import sync_roles
 from interlock.domain.errors import ReleaseError
 from interlock.estate.settings import Settings
 from interlock.estate.stack.postgres import LEDGER_WRITER, ledger_password
-from interlock.locations import PROJECT
 
 from .accounts import Account, accounts, keep_passwords
-from .astro_settings import AstroSettings, ConnectionEntry, read_astro_settings
+from .astro_settings import SETTINGS_FILE, AstroSettings, ConnectionEntry, read_astro_settings
 from .connections import actual, signing_key
-
-SETTINGS_FILE = PROJECT / "airflow_settings.yaml"
 
 
 def main() -> int:

@@ -17,10 +17,9 @@ from pathlib import Path
 from interlock.adapters.ledger.ledger import WITNESS_URL_FILE
 from interlock.adapters.signing.signing import generate_key
 from interlock.adapters.signing.witness import KEY, PUBLIC_KEY
-from interlock.estate.private_files import write_private
+from interlock.estate.private_files import write_private, write_whole
 from interlock.estate.settings import Settings
 from interlock.estate.stack.postgres import LEDGER_OWNER, LEDGER_WITNESS, ledger_url, secrets_folder
-from interlock.estate.world.keys import write_whole
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000

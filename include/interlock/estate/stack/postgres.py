@@ -11,14 +11,13 @@ import os
 import pwd
 import shutil
 import subprocess
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from interlock.domain.errors import AssetMissing, TransientError
+from interlock.domain.errors import AssetMissing
 from interlock.estate.private_files import secret, write_private
 from interlock.estate.settings import LOOPBACK, Settings
 
@@ -222,12 +221,3 @@ def migrate_ledger(settings: Settings) -> None:
 def ledger_url(settings: Settings, role: str) -> str:
     """Return the URL with which one of the ledger's roles logs in, password included."""
     return f"postgresql://{role}:{ledger_password(settings, role)}@{LOOPBACK}:{settings.postgres_port}/{LEDGER}"
-
-
-def wait_until_ready(settings: Settings, seconds: float = 30) -> None:
-    """Wait for the server to answer."""
-    deadline = time.monotonic() + seconds
-    while not is_ready(settings):
-        if time.monotonic() > deadline:
-            raise TransientError(f"PostgreSQL does not answer on port {settings.postgres_port}.")
-        time.sleep(0.1)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import httpx
+from collections.abc import Callable
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.dag_names import dag_of_release
@@ -17,6 +14,7 @@ from interlock.estate.settings import Settings
 from interlock.estate.steps import StackError
 
 from . import components, process_supervisor
+from .watch import health
 
 
 def wait(
@@ -42,7 +40,7 @@ def wait(
 def wait_for_airflow(settings: Settings, supervisor: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
     """Wait until every component gives a sign of life and every service's Dag is there or says why not."""
     say("waiting for the API server")
-    wait(settings, supervisor, "api-server", lambda: health(settings) is not None, seconds=300)
+    wait(settings, supervisor, "api-server", lambda: health(settings.airflow_url) is not None, seconds=300)
     for name in ("scheduler", "triggerer", "dag-processor"):
         say(f"waiting for the {name}")
         key = name.replace("-", "_")
@@ -54,19 +52,9 @@ def wait_for_airflow(settings: Settings, supervisor: subprocess.Popen[bytes], sa
         wait(settings, supervisor, "dag-processor", lambda: dags_are_there(admin, wanted), seconds=240)
 
 
-def health(settings: Settings) -> Mapping[str, Any] | None:
-    """Return Airflow's health page; None while there is none."""
-    try:
-        answer = httpx.get(f"{settings.airflow_url}/api/v2/monitor/health", timeout=10, trust_env=False)
-        page: Mapping[str, Any] = answer.raise_for_status().json()
-    except (httpx.HTTPError, ValueError):
-        return None
-    return page
-
-
 def is_healthy(settings: Settings, component: str) -> bool:
     """Say whether Airflow's health page finds a component well."""
-    return bool((health(settings) or {}).get(component, {}).get("status") == "healthy")
+    return bool((health(settings.airflow_url) or {}).get(component, {}).get("status") == "healthy")
 
 
 def dags_are_there(admin: Person, wanted: set[str]) -> bool:

@@ -21,7 +21,8 @@ from pathlib import Path
 from rich.markup import escape
 
 from interlock.adapters.build import isolation, makers
-from interlock.estate.airflow import provision, witness
+from interlock.estate.airflow import witness
+from interlock.estate.airflow.astro_settings import SETTINGS_FILE
 from interlock.estate.airflow.home import airflow_environment, temporary_folder
 from interlock.estate.private_files import write_private
 from interlock.estate.settings import SERVICE, TARGET_GROUP, Settings
@@ -31,7 +32,8 @@ from interlock.locations import PACKAGE, PROJECT
 
 from . import components, leftovers, postgres, process_supervisor
 from .ports import check_ports
-from .readiness import health, wait, wait_for_airflow
+from .readiness import wait, wait_for_airflow
+from .watch import health
 
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 CLAIM = "This folder is the state of an Interlock stack: make down stops it, make reset throws it away.\n"
@@ -116,7 +118,7 @@ def run_provision(settings: Settings, environment: Mapping[str, str], steps: Ste
     if ended.returncode:
         raise StackError("Airflow's database could not be provisioned.", log=log)
     for line in log.read_text().splitlines():
-        if line.startswith(provision.SETTINGS_FILE.name):
+        if line.startswith(SETTINGS_FILE.name):
             steps.console.print(f"[yellow]![/] {escape(line)}", highlight=False)
     write_private(settings.run / "provisioned", digest)
 
@@ -130,7 +132,7 @@ def provision_needed(settings: Settings) -> bool:
 def provision_digest(settings: Settings) -> str:
     """Return the digest of all that provisioning reads."""
     files = [
-        provision.SETTINGS_FILE,
+        SETTINGS_FILE,
         PROJECT / "requirements.lock",
         *sorted(settings.catalogue.rglob("*.yaml")),
         *sorted(path for room in PROVISIONING for path in (PACKAGE / room).rglob("*.py")),
@@ -167,7 +169,7 @@ def runs_as(settings: Settings, wanted: str) -> bool:
     names = [component.name for component in components.components(settings)]
     if not all(known.get(name, {}).get("statename") == "RUNNING" for name in names):
         return False
-    page = health(settings) or {}
+    page = health(settings.airflow_url) or {}
     return all(page.get(key, {}).get("status") == "healthy" for key in ("metadatabase", "scheduler", "dag_processor"))
 
 

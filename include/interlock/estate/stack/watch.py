@@ -86,8 +86,7 @@ def health(url: str) -> Mapping[str, Any] | None:
     """Return Airflow's health page; None when the API server does not answer."""
     try:
         answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=10, trust_env=False)
-        answer.raise_for_status()
-        page: Mapping[str, Any] = answer.json()
+        page: Mapping[str, Any] = answer.raise_for_status().json()
     except (httpx.HTTPError, ValueError):
         return None
     return page

@@ -12,13 +12,13 @@ import json
 import logging
 import os
 import secrets
-import socket
 import urllib.request
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from interlock.domain.errors import AssetMissing
+from interlock.estate.private_files import write_whole
 from interlock.estate.settings import (
     ACCESS_KEY,
     BUCKET,
@@ -31,8 +31,7 @@ from interlock.estate.settings import (
     Settings,
     SettingsError,
 )
-
-from .keys import write_whole
+from interlock.estate.stack.ports import trouble_with
 
 IMAGE = "ami-0b1c7c1e"
 """The machine image of the estate's hosts."""
@@ -114,17 +113,12 @@ def _write_images(settings: Settings) -> Path:
 
 def refuse_taken(name: str, address: str, port: int, variable: str) -> None:
     """Raise SettingsError if something listens on an address already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-            probe.listen()
-        except OSError as error:
-            raise SettingsError(
-                f"{name} cannot listen on {address}:{port}: {error.strerror}.",
-                rule=f"{variable} says where it listens",
-                next_step=f"stop what listens there, or set {variable} to another value",
-            ) from error
+    if error := trouble_with(address, port):
+        raise SettingsError(
+            f"{name} cannot listen on {address}:{port}: {error.strerror}.",
+            rule=f"{variable} says where it listens",
+            next_step=f"stop what listens there, or set {variable} to another value",
+        ) from error
 
 
 def client(settings: Settings, service: str) -> Any:

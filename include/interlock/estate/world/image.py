@@ -21,10 +21,9 @@ from interlock.adapters.source.git import open_repository
 from interlock.domain.canonical import Model, Sha256, canonical_bytes, sha256_of
 from interlock.domain.errors import BuildFailed
 from interlock.domain.records import release_name
-from interlock.estate.private_files import secret, write_private
+from interlock.estate.private_files import secret, write_private, write_whole
 from interlock.estate.settings import DEPLOY_ROOT, SERVICE, EstateHost, Settings
 
-from .keys import write_whole
 from .sample import make_repository
 
 INITIAL_VERSION = "1.0.0"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import asyncssh
 
-from interlock.estate.private_files import write_private
+from interlock.estate.private_files import write_private, write_whole
 
 KIND = "ssh-ed25519"
 
@@ -39,14 +37,3 @@ def known_hosts_lines(port: int, hosts: Mapping[str, asyncssh.SSHKey]) -> Iterab
         name = address if port == 22 else f"[{address}]:{port}"
         kind, data = host_key.export_public_key("openssh").decode().split()[:2]
         yield f"{name} {kind} {data}\n"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that everybody may read; a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from interlock.domain.canonical import Model
+from interlock.estate.private_files import write_whole
 from interlock.estate.settings import Settings
 
 from . import aws
-from .keys import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 from interlock.domain.errors import ReleaseError
+from interlock.estate.private_files import write_whole
 from interlock.estate.settings import LOOPBACK, Settings, SettingsError
 
 from . import aws, mail, processes
 from .hosts import Fleet
 from .image import initial_image
-from .keys import write_whole
 from .supply import Supply
 
 POLL_SECONDS = 0.5
