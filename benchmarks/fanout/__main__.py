@@ -2,9 +2,9 @@
 
   python -m benchmarks.fanout [--hosts 40] [--mib 0.0625,20] [--rounds 3] [--write docs/benchmarks.md]
 
-The hosts are real OpenSSH daemons on loopback addresses. In each round every contender starts from hosts that have
-nothing, in turn, so that what else runs on the machine slows all of them; after each, every host is looked at: one that
-does not run the release byte for byte ends the benchmark. Times are a whole process, from its start to its end.
+The hosts are real OpenSSH daemons on loopback addresses. In each round every contender starts from empty hosts, in
+turn, so that other load on the machine slows all of them. After each, a host that does not run the release byte for
+byte ends the benchmark. Times are of a whole process, from its start to its end.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Runs:
         return statistics.median(self.seconds)
 
 
-class RefusedRequests:
-    """One fleet, and what was measured on it: by work, then by contender."""
+class Bench:
+    """A fleet, and the measurements on it: by work, then by contender."""
 
     def __init__(self, fleet: Fleet, folder: Path) -> None:
         self._fleet, self._folder = fleet, folder
@@ -118,7 +118,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="interlock-bench-", dir=options.folder) as name:
         folder = Path(name)
         with started(folder, options.hosts) as fleet:
-            bench = RefusedRequests(fleet, folder)
+            bench = Bench(fleet, folder)
             for size in options.mib:
                 _measure(bench, folder / str(size), size, options.rounds)
     text = report(bench.found, options.hosts, options.rounds)
@@ -142,7 +142,7 @@ def _sizes(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
 
-def _measure(bench: RefusedRequests, folder: Path, mib: float, rounds: int) -> None:
+def _measure(bench: Bench, folder: Path, mib: float, rounds: int) -> None:
     label = f"{mib:g} MiB" if mib >= 1 else f"{mib * 1024:g} KiB"
     old = first(folder, mib)
     new = second(folder)

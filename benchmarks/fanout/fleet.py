@@ -80,7 +80,7 @@ def _start(folder: Path, port: int, number: int, addresses: list[str]) -> subpro
         f"Port {port}\n{''.join(f'ListenAddress {one}' + chr(10) for one in addresses)}HostKey {folder}/host\n"
         f"AuthorizedKeysFile {folder}/id.pub\nPidFile none\nUsePAM no\nStrictModes no\nUseDNS no\n"
         "PermitRootLogin yes\nMaxStartups 2000\nMaxSessions 1000\nLogLevel ERROR\n"
-        # bash then does not read the .bashrc of whoever measures here, which may cost more than all the rest.
+        # bash then does not read the user's .bashrc, which may take longer than all the rest.
         "SetEnv SHLVL=2\n"
     )
     sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")

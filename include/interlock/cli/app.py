@@ -1,4 +1,4 @@
-"""The command ``interlock``: its subcommands, and how it ends."""
+"""The command ``interlock``: its subcommands and exit codes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code says whether it reached what it was for.
+    """Run a command and return its exit code.
 
     :param arguments: by default those of this process.
     """

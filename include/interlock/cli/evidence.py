@@ -25,7 +25,7 @@ SHOWN = 20
 
 
 def write(run: str, destination: Path) -> Packed:
-    """Write the pack of a release, keep it in the store as well, and say so."""
+    """Write the pack of a release, keep it in the store as well, and print where it is."""
     with ExitStack() as open_until_done:
         ledger = open_until_done.enter_context(open_ledger(stored_connection("interlock_ledger")))
         dag_id, run_id = parsed(run, ledger)
@@ -51,7 +51,7 @@ def write(run: str, destination: Path) -> Packed:
 
 
 def parsed(run: str, ledger: Ledger) -> tuple[str, str]:
-    """Return Dag id and run id of a release that has a chain; AssetMissing names those that there are."""
+    """Return Dag id and run id of a release that has a chain; AssetMissing lists the latest releases."""
     chain = PREFIX + run.strip().removeprefix(PREFIX)
     there = [name for name in ledger.chains() if name.startswith(PREFIX)]
     if chain not in there:

@@ -14,7 +14,7 @@ from interlock.estate.world import aws, memory
 
 
 def status_table(settings: Settings) -> Table:
-    """Describe each component: its state, since when, and the memory of it and what it started."""
+    """List each component: its state, since when, and the memory of its processes."""
     known = process_supervisor.states(settings)
     table = Table(title=f"Stack in {settings.state}", title_justify="left")
     for column in ("component", "state", "up", "pid", "memory"):
@@ -45,7 +45,7 @@ def memory_of(pid: int) -> float:
 
 
 def hosts_table(settings: Settings, kept: memory.Memory) -> Table:
-    """List the hosts of the estate: what each is called, where it is, its tags, and the target groups it is in."""
+    """List the hosts of the estate: name, address, state, tags and target groups."""
     table = Table(title=f"Hosts of the estate in {settings.state}", title_justify="left")
     for column in ("host", "address", "state", "tags", "target groups"):
         table.add_column(column, overflow="fold", no_wrap=column in ("host", "address"))
@@ -58,13 +58,13 @@ def hosts_table(settings: Settings, kept: memory.Memory) -> Table:
     return table
 
 
-def logins_table(settings: Settings, everybody: Iterable[Account]) -> Table:
-    """List who can log in, with which password."""
+def logins_table(settings: Settings, people: Iterable[Account]) -> Table:
+    """List the people who can log in, with their passwords."""
     known = passwords(settings)
     table = Table(title=f"Log in at {settings.airflow_url}", title_justify="left")
     for column in ("user", "password", "name", "who it is"):
         table.add_column(column, overflow="fold")
-    for account in everybody:
+    for account in people:
         if not account.is_service:
             table.add_row(account.user, known.get(account.user, ""), account.name, account.title)
     return table

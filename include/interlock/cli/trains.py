@@ -1,6 +1,6 @@
-"""Show the next departures of every train, who would board now, and why a service would stay behind.
+"""Show the next departures of every train, which services would board now, and why a service would stay behind.
 
-The ledger and the services' repositories say who would board, so it is shown only where Airflow is configured.
+This needs the ledger and the services' repositories, so boarding is shown only where Airflow is configured.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SHOWN = 3
 
 
 def show(folder: Path, console: Console, *, with_ledger: bool, copies_in: Path) -> bool:
-    """Show all trains; say whether all their files are well.
+    """Show all trains; return whether all their files are valid.
 
     :param with_ledger: this runs in the environment of an Airflow, whose ledger can be asked.
     :param copies_in: the folder with the copies of calendars that are at URLs.
@@ -56,7 +56,7 @@ def show(folder: Path, console: Console, *, with_ledger: bool, copies_in: Path) 
     if not table.trains:
         console.print("There is no train: each is a file include/catalogue/trains/<name>.yaml.")
     if not with_ledger:
-        console.print("The stack does not run: who would board now is said by its ledger.", style="yellow")
+        console.print("The stack does not run: without its ledger, boarding cannot be shown.", style="yellow")
         for train in table.trains.values():
             show_departures(train, catalogue, calendars, console)
         show_conflicts(catalogue, calendars, None, table.trains, console)
@@ -75,7 +75,7 @@ def show(folder: Path, console: Console, *, with_ledger: bool, copies_in: Path) 
 
 
 def show_departures(train: Train, catalogue: Catalogue, calendars: Calendars, console: Console) -> None:
-    """Show when a train departs next, what moves it, and whom the calendars leave behind."""
+    """Show when a train departs next, which calendars move it, and which services they keep from boarding."""
     services = [catalogue.services[name] for name in train.services if name in catalogue.services]
     console.print(
         f"\n[bold]{escape(train.title)}[/] ({train.name}): {escape(cadence_in_words(train))}", highlight=False
@@ -85,7 +85,9 @@ def show_departures(train: Train, catalogue: Catalogue, calendars: Calendars, co
         said = f"  off schedule: it departs only when triggered (on_schedule: false in trains/{train.name}.yaml)"
         console.print(said, style="yellow", highlight=False)
     if not found:
-        console.print("  no departure: there is none to come, or the calendars let none depart", highlight=False)
+        console.print(
+            "  no departure: the timetable has no further one, or the calendars close them all", highlight=False
+        )
     for one in found:
         moved = f"  (moved from {_local(one.planned, train)} by a calendar)" if one.is_moved else ""
         closing = _local(one.at - train.boarding.cut_off, train)
@@ -100,7 +102,7 @@ def show_what_runs(train: Train, going: Iterable[TrainHistory], console: Console
     """Show the departures that have their run already, and whether there will be others."""
     if is_paused:
         dag_id = dag_of_train(train.name)
-        console.print(f"  paused: nothing departs before somebody unpauses its Dag, {dag_id}", style="yellow")
+        console.print(f"  paused: nothing departs until its Dag {dag_id} is unpaused", style="yellow")
     for one in going:
         if one.planned_run is not None and one.planned_run.train == train.name:
             does = "departed" if one.departed else "departs"
@@ -118,7 +120,7 @@ def show_conflicts(
 
 
 def show_boarding(train: Train, found: dict[str, Found], console: Console) -> None:
-    """Show who would board a train now, and why anybody would not."""
+    """Show which services would board a train now, and why the others would stay behind."""
     boarded, left = boarding(train, found)
     shown = Table(title="If the manifest were frozen now", title_justify="left")
     for column in ("service", "boards", "replaces", "risk", "why"):
@@ -135,7 +137,7 @@ def show_boarding(train: Train, found: dict[str, Found], console: Console) -> No
         who = ", ".join(one.service for one in late.because)
         console.print(f"  the train would {late.then}, for {who}", highlight=False)
     if not any(isinstance(one, Boarded) for one in found.values()):
-        console.print("  nobody would be on board", highlight=False)
+        console.print("  no service would be on board", highlight=False)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which Airflow a command asks: the one of the embedded stack, or the one that is configured where it runs."""
+"""Which Airflow a command asks: the embedded stack's, or the Airflow that is configured where the command runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stack_settings() -> Settings:
 
 
 def runs(settings: Settings) -> bool:
-    """Tell whether a stack runs, as far as that its database answers."""
+    """Tell whether a stack runs, which its database shows by answering."""
     from interlock.estate.stack import postgres
 
     return settings.state.exists() and postgres.is_ready(settings)
@@ -65,14 +65,14 @@ def run_in_stack(settings: Settings, *arguments: str) -> int:
 
 
 def end(is_well: bool) -> None:
-    """End a command with 1 if it did not reach what it was for."""
+    """End a command with exit code 1 if it failed."""
     if not is_well:
         raise typer.Exit(1)
 
 
 @contextmanager
 def failures_on_stderr(code: int = 1) -> Iterator[None]:
-    """Say failures on the standard error: the standard output is for what was asked for."""
+    """Print failures to the standard error: the standard output is for results."""
     try:
         yield
     except ReleaseError as error:

@@ -1,11 +1,11 @@
-"""Make the environment that everything else runs in: ``.venv``, with what ``requirements.lock`` pins; with the argument
-``test``, and from then on, with what ``requirements-test.lock`` pins, which is that and what the tests need.
+"""Make the environment ``.venv`` with the packages of ``requirements.lock``.
 
-In ``.venv/builds`` there is a second one, with what ``requirements-build.lock`` pins: the Python of services' builds,
-which see nothing of the first.
+With the argument ``test``, and in later runs, it has the packages of ``requirements-test.lock``, which adds those of
+the tests. ``.venv/builds`` has the packages of ``requirements-build.lock``: it is the Python of services' builds, which
+do not see the first environment.
 
-Run by the Makefile with whatever Python the machine has, before anything is installed: only the standard library,
-and nothing in the syntax that an old Python could not read well enough to be told that it is too old.
+The Makefile runs this with the machine's Python before anything is installed. So it uses only the standard library, and
+only syntax that an old Python parses, so that it can report that it is too old.
 """
 
 import fcntl
@@ -36,7 +36,7 @@ class CannotInstall(Exception):
 
 
 def main() -> int:
-    """Make or renew the environment; nothing is done when it is the lock's already."""
+    """Make the environment, or update it if it does not match the lock."""
     use_a_suitable_python()
     try:
         check_machine()
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def use_a_suitable_python() -> None:
-    """Hand over to another Python of the machine when this one is too old or too new, or end with the reason."""
+    """Continue with another Python of the machine if this version is not supported, or exit with the reason."""
     if suits(sys.executable):
         return
     names = ["python3.{}".format(minor) for minor in range(OLDEST[1], NEWEST[1] + 1)]  # noqa: UP032
@@ -76,7 +76,7 @@ def use_a_suitable_python() -> None:
 
 
 def suits(python: str) -> bool:
-    """Ask a Python whether it is one that Interlock runs on."""
+    """Say whether Interlock supports the version of a Python."""
     question = "import sys; sys.exit(not {} <= sys.version_info[:2] <= {})".format(OLDEST, NEWEST)  # noqa: UP032
     try:
         return subprocess.call([python, "-c", question], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
@@ -85,7 +85,7 @@ def suits(python: str) -> bool:
 
 
 def check_machine() -> None:
-    """Say what the machine lacks before anything is downloaded."""
+    """Raise CannotInstall if the machine lacks something, before anything is downloaded."""
     if not sys.platform.startswith("linux"):
         raise CannotInstall(
             "the embedded estate gives every host a loopback address of its own, which only Linux has ready; "
@@ -108,7 +108,7 @@ def check_machine() -> None:
 
 
 def installed() -> str:
-    """Return the digest of the lock that the environment holds; nothing when it is not whole."""
+    """Return the digest of the installed lock; empty if the environment is incomplete."""
     python = VENV / "bin/python"
     if UNFINISHED.exists() or not STAMP.exists() or not python.exists() or not suits(str(python)):
         return ""
@@ -147,7 +147,7 @@ def sync(lock: Path, python: str, environment: "dict[str, str]") -> None:
 
 
 def open_to_all(folder: Path) -> None:
-    """Let every account read a folder, whatever the umask: builds run as one of their own."""
+    """Let every account read a folder, regardless of the umask: builds run as an account of their own."""
     for where, _, files in os.walk(folder):
         for path in (where, *(os.path.join(where, name) for name in files)):
             if not os.path.islink(path):
@@ -156,7 +156,7 @@ def open_to_all(folder: Path) -> None:
 
 
 def has_pip() -> bool:
-    """Say whether the environment can install anything; one that another tool made may not."""
+    """Say whether the environment has pip; an environment that another tool made may lack it."""
     return any(VENV.glob("lib/*/site-packages/pip"))
 
 
@@ -169,7 +169,7 @@ def pinned(name: str) -> str:
 
 
 def index_of_pip(python: str) -> "dict[str, str]":
-    """Return the package index that pip is told to use, for uv, which does not read pip's settings."""
+    """Return pip's configured package index for uv, which does not read pip's settings."""
     if any(name in os.environ for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE")):
         return {}
     if "PIP_INDEX_URL" in os.environ:
@@ -179,14 +179,14 @@ def index_of_pip(python: str) -> "dict[str, str]":
 
 
 def certificates() -> "dict[str, str]":
-    """Let uv trust what the machine trusts, a company's own authority too, if the machine has certificates at all."""
+    """Let uv trust the machine's certificates, such as a company's own authority, if it has any."""
     paths = ssl.get_default_verify_paths()
     known = paths.cafile or (paths.capath and any(Path(paths.capath).iterdir()))
     return {"UV_SYSTEM_CERTS": "1"} if known else {}
 
 
 def run(command: "list[str]", environment: "dict[str, str] | None" = None) -> None:
-    """Run a step of the installation; its own output says what went wrong."""
+    """Run a step of the installation; its output shows what failed."""
     ended = subprocess.call(command, env=environment)
     if ended:
         raise CannotInstall(

@@ -1,4 +1,4 @@
-"""What starting the stack says while it works, and when it fails."""
+"""The output of commands of the stack: progress, and failures."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from interlock.domain.errors import ReleaseError
 
 TAIL = 20
 """Lines of a log that are shown when its component fails."""
-
-
 WIDE = 200
-"""Columns of what is written to a file or a pipe, which has no width of its own."""
+"""Columns of the output to a file or a pipe."""
 
 
 def open_console() -> Console:
@@ -35,7 +33,7 @@ class StackError(ReleaseError):
 
 
 class Steps:
-    """Says what is being done: a spinner while it lasts, a line with its seconds when it is over."""
+    """Shows each step: a spinner while it lasts, a line with its seconds when it is over."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -51,7 +49,7 @@ class Steps:
 
 
 def show_failure(console: Console, error: ReleaseError) -> None:
-    """Say what went wrong, with the end of the log that says more."""
+    """Print an error, with the end of its log if it has one."""
     console.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     log = getattr(error, "log", None)
     if log and log.exists():

@@ -127,7 +127,7 @@ def test_it_says_who_would_board_and_why_anybody_would_not(console: Console) -> 
     assert "the highest version" in text(console)
     waiting = train.model_copy(update={"late": "wait"})
     trains.show_boarding(waiting, {"bike-shop": LeftBehind(service="bike-shop", late=True, why="no tag")}, console)
-    for said in ("stays behind", "no tag", "the train would wait, for bike-shop", "nobody would be on board"):
+    for said in ("stays behind", "no tag", "the train would wait, for bike-shop", "no service would be on board"):
         assert said in text(console)
 
 
@@ -198,7 +198,7 @@ def test_with_a_ledger_it_shows_who_would_board(stack: Stack, console: Console) 
     row = next(line for line in said.splitlines() if "bike-shop" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")][:3] == ["bike-shop", "1.1.0", "1.0.0"]
     assert "the highest version among the tags with the pattern 1.*" in row
-    for missing in ("The stack does not run", "paused", "nobody would be on board", "stays behind"):
+    for missing in ("The stack does not run", "paused", "no service would be on board", "stays behind"):
         assert missing not in said
 
 
@@ -207,7 +207,7 @@ def test_with_a_ledger_it_shows_that_what_would_board_runs_already(stack: Stack,
     assert trains.show(CATALOGUE, console, with_ledger=True, copies_in=COPIES)
     assert "nothing new" in text(console)
     assert "1.1.0, the version that would board, already runs" in text(console)
-    assert "nobody would be on board" in text(console)
+    assert "no service would be on board" in text(console)
 
 
 def test_with_a_ledger_it_shows_which_trains_are_paused_and_under_way(stack: Stack, console: Console) -> None:
@@ -218,7 +218,7 @@ def test_with_a_ledger_it_shows_which_trains_are_paused_and_under_way(stack: Sta
     )
     stack.unpaused, stack.running = set(), {"train_weekly/manual__1"}
     assert trains.show(CATALOGUE, console, with_ledger=True, copies_in=COPIES)
-    assert "paused: nothing departs before somebody unpauses its Dag, train_weekly" in text(console)
+    assert "paused: nothing departs until its Dag train_weekly is unpaused" in text(console)
     assert "under way: departs Sat 2099-03-07 11:00 CET, sent by rita (train_weekly/manual__1)" in text(console)
     stack.running = set()  # it was deleted, or ended without saying so
     shown = Console(file=io.StringIO(), width=250)

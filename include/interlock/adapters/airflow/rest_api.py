@@ -138,7 +138,7 @@ class AirflowApi:
         self._client.close()
 
     def request(self, method: str, path: str, **content: Any) -> httpx.Response:
-        """Send a request and return the answer, whatever it says."""
+        """Send a request and return the answer, also a refusal."""
         if "Authorization" not in self._client.headers:
             self.log_in()
         return self._client.request(method, path, **content)

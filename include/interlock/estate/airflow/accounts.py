@@ -1,7 +1,7 @@
 """Who can log in to the embedded Airflow, in which roles, with which password.
 
-The people and their roles follow from the catalogue: whoever is on a board, approves, or acknowledges training has an
-account. Beside them are those whom the catalogue does not name, and the service accounts of the releases.
+Each person whom the catalogue names as a board member, approver or support has an account with the matching roles.
+Further accounts are those of the staff whom the catalogue does not name, and the service accounts.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from interlock.estate.private_files import write_private
 from interlock.estate.settings import Settings
 
 READER, CLERK = "interlock_reader", "board_clerk"
-"""Service accounts: one reads who answered what, the other closes ballots that nobody needs any more."""
+"""Service accounts: the first reads answers, the second closes ballots that are no longer needed."""
 
 
 class Account(Model):
-    """Someone, or something, that logs in to Airflow."""
+    """An account of a person or a program."""
 
     user: str
     name: str
@@ -33,7 +33,7 @@ class Account(Model):
 
     @property
     def is_service(self) -> bool:
-        """Say whether this is a program's account and nobody's."""
+        """Say whether a program uses this account."""
         return self.user in (READER, CLERK, CONDUCTOR)
 
 
@@ -55,7 +55,7 @@ STAFF = (
 
 
 def accounts(catalogue: Catalogue) -> tuple[Account, ...]:
-    """Return everybody who can log in; somebody with several positions has all their roles."""
+    """Return all accounts; a person with several positions has the roles of each."""
     people = {person.user: (person.name, person.email) for person in catalogue.board.people}
     staff = {account.user: (account.name, account.email) for account in STAFF}
     held: dict[str, list[tuple[str, str]]] = {}
@@ -71,7 +71,7 @@ def accounts(catalogue: Catalogue) -> tuple[Account, ...]:
 
 
 def positions(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
-    """Yield who is in which role, and what people call that; the release manager first."""
+    """Yield user, role and title of each position; the release manager comes first."""
     yield from ((account.user, account.roles[0], account.title) for account in STAFF[:1])
     for board in catalogue.board.boards.values():
         for user in board.members:
@@ -105,14 +105,14 @@ def passwords(settings: Settings) -> dict[str, str]:
         return {user: str(password) for user, password in json.loads(logins_file(settings).read_text()).items()}
     except FileNotFoundError:
         raise ReleaseError(
-            f"Nobody has a login yet: there is no {logins_file(settings)}.", next_step="make up makes the accounts"
+            f"There are no logins yet: {logins_file(settings)} does not exist.", next_step="make up makes the accounts"
         ) from None
 
 
-def keep_passwords(settings: Settings, everybody: Iterable[Account]) -> dict[str, str]:
-    """Give a password to everybody who has none, and return all, of people who are gone too."""
+def keep_passwords(settings: Settings, all_accounts: Iterable[Account]) -> dict[str, str]:
+    """Make a password for each account that has none; return all passwords, also those of closed accounts."""
     known = passwords(settings) if logins_file(settings).exists() else {}
-    kept = known | {user: secrets.token_urlsafe(9) for account in everybody if (user := account.user) not in known}
+    kept = known | {user: secrets.token_urlsafe(9) for account in all_accounts if (user := account.user) not in known}
     if kept != known:
         write_private(logins_file(settings), json.dumps(kept, indent=2) + "\n")
     return kept

@@ -1,7 +1,7 @@
-"""Airflow's connections to the embedded estate, and how ``airflow_settings.yaml`` stands for them.
+"""Airflow's connections to the embedded estate, as ``airflow_settings.yaml`` and the settings define them.
 
-The file has the values of an estate with default settings. Every value that is left as delivered follows the settings
-of the estate that runs; a value that somebody changed, say to reach a real AWS account, is taken as it stands.
+The file has the values of an estate with default settings. A value that is left as delivered follows the settings of
+the estate that runs. A changed value is used as it is, for instance to reach a real AWS account.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def actual(entry: ConnectionEntry, settings: Settings, passwords: Mapping[str, s
     fields = {name: getattr(embedded, name) for name in FIELDS if getattr(entry, name) == getattr(delivered, name)}
     untouched = len(fields) == len(FIELDS)
     if not untouched:
-        fields.pop("password", None)  # a generated password is for the estate's own Airflow, and for nobody else
+        fields.pop("password", None)  # a generated password is for the estate's own Airflow only
     extra = {
         key: embedded.extra[key] if key in delivered.extra and value == delivered.extra[key] else value
         for key, value in entry.extra.items()

@@ -87,7 +87,7 @@ def places(settings: Settings) -> dict[str, str]:
         "AIRFLOW__API__INSTANCE_NAME": "Interlock",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(logs),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(logs / "dag_processor"),
-        # There are no log servers (components.py); a port on which nobody ever listens is refused at once.
+        # There are no log servers (components.py); a connection to a port without a listener is refused at once.
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": "1",
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": "1",
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
@@ -96,7 +96,7 @@ def places(settings: Settings) -> dict[str, str]:
 
 
 def speed(settings: Settings) -> dict[str, str]:
-    """Return what makes one machine quick and small; each was measured or saves a wait after a crash."""
+    """Return settings for one small machine: each saves measured time, or a wait after a crash."""
     return {
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "8",
@@ -104,7 +104,7 @@ def speed(settings: Settings) -> dict[str, str]:
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(settings.parse_seconds),
-        # Who edits the catalogue twice within 30 seconds would otherwise see the second edit when these are over.
+        # Airflow's default delays the second of two edits of the catalogue by 30 seconds.
         "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "5",
         "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "180",
         "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "120",

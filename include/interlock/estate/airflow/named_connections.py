@@ -1,8 +1,9 @@
-"""The connections that services name: is there each, and can it be what it is named for?
+"""Check that each connection that a service names exists and has the right type.
 
-``airflow_settings.yaml`` and the environment say what ``make up`` brings; Airflow may have others, from its UI or a
-secrets backend. It is asked if the stack runs (``python -m interlock.estate.airflow.named_connections NAME …`` prints
-those that it lacks); if it does not, what the file lacks is doubtful and not wrong.
+``make up`` brings the connections of ``airflow_settings.yaml`` and of the environment to Airflow, which may have others
+from its UI or a secrets backend. If the stack runs, Airflow is asked: ``python -m
+interlock.estate.airflow.named_connections NAME …`` prints those that it lacks. If not, a connection that the file lacks
+is doubtful, not wrong.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Named(NamedTuple):
 
 
 class Faults(NamedTuple):
-    """What can never work, and what may not."""
+    """What cannot work, and what may not work."""
 
     wrong: tuple[str, ...]
     doubtful: tuple[str, ...]
@@ -79,10 +80,10 @@ def faults_of(
     environ: Mapping[str, str],
     lacks: Callable[[Sequence[str]], frozenset[str] | None],
 ) -> Faults:
-    """Say which connections there are not, and which cannot be what they are named for.
+    """Return which connections are missing, and which have the wrong type or no host.
 
-    :param entries: what ``make up`` brings into Airflow.
-    :param lacks: tells which of some Airflow lacks; nothing if it cannot be asked.
+    :param entries: the connections that ``make up`` writes.
+    :param lacks: returns the names that Airflow lacks, or None if it cannot be asked.
     """
     known = {entry.conn_id: entry for entry in entries}
     missing = [one for one in named if one.conn_id not in known and f"{VARIABLE}{one.conn_id.upper()}" not in environ]
@@ -104,7 +105,7 @@ def _missing(one: Named, *, certain: bool) -> str:
 
 
 def _unfit(one: Named, entry: ConnectionEntry) -> str:
-    if entry.uri:  # which has its type and host inside
+    if entry.uri:  # it contains type and host
         return ""
     if one.kind == "source":
         lacks = "" if entry.host else "has no conn_host, which is the repository's URL"
@@ -115,7 +116,7 @@ def _unfit(one: Named, entry: ConnectionEntry) -> str:
 
 
 def lacking_in_stack(settings: Settings, names: Sequence[str]) -> frozenset[str] | None:
-    """Return which connections the Airflow of a stack lacks; None if it does not run, or does not say."""
+    """Return which connections the Airflow of a stack lacks; None if it does not run or does not answer."""
     if not (settings.state.exists() and postgres.is_ready(settings)):
         return None
     command = [sys.executable, "-m", __name__, *names]

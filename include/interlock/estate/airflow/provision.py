@@ -1,7 +1,6 @@
 """Bring Airflow's database to what the project says: tables, roles, accounts, pools, variables, connections.
 
-Runs as one process, because each call of Airflow's command line costs seconds; what is right already stays untouched,
-and what people added beside it stays too.
+This is one process, because each call of Airflow's command line costs seconds. Entries that people added stay.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from .connections import actual, signing_key
 
 
 def main() -> int:
-    """Provision the database that the environment names; problems go to the standard error as one sentence."""
+    """Provision the database that the environment names; problems go to the standard error."""
     settings = Settings.from_environment(os.environ)
     try:
         astro = read_astro_settings(SETTINGS_FILE)
-        everybody = accounts(load_catalogue(settings.catalogue))
+        all_accounts = accounts(load_catalogue(settings.catalogue))
     except ReleaseError as error:
         print(error, file=sys.stderr)
         return 1
-    passwords = keep_passwords(settings, everybody)
+    passwords = keep_passwords(settings, all_accounts)
     secrets = {**passwords, LEDGER_WRITER: ledger_password(settings, LEDGER_WRITER)}
     generate_key(signing_key(settings))
     migrate()
-    provision_people(everybody, passwords)
+    provision_people(all_accounts, passwords)
     provision_entries(astro, [actual(entry, settings, secrets) for entry in astro.connections])
     for note in astro.notes:
         print(f"{SETTINGS_FILE.name}: {note}")
@@ -52,21 +51,21 @@ def migrate() -> None:
     providers_configuration_loaded(upgradedb)()
 
 
-def provision_people(everybody: Iterable[Account], passwords: Mapping[str, str]) -> None:
-    """Make the roles and accounts, and close the accounts of those who are gone."""
+def provision_people(all_accounts: Iterable[Account], passwords: Mapping[str, str]) -> None:
+    """Make the roles and accounts, and close the accounts of people whom the catalogue no longer names."""
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 
     with get_application_builder() as appbuilder:
         manager = appbuilder.sm
         manager.sync_roles()  # Airflow's own roles, and the permissions that ours are made of
         sync_roles(manager)
-        for account in everybody:
+        for account in all_accounts:
             provision_account(manager, account, passwords[account.user])
-        close_accounts(manager, set(passwords) - {account.user for account in everybody})
+        close_accounts(manager, set(passwords) - {account.user for account in all_accounts})
 
 
 def provision_account(manager: Any, account: Account, password: str) -> None:
-    """Give somebody an account with these roles and this password."""
+    """Make an account, or give it these roles and this password."""
     from werkzeug.security import check_password_hash, generate_password_hash
 
     first, _, last = account.name.partition(" ")
@@ -85,7 +84,7 @@ def provision_account(manager: Any, account: Account, password: str) -> None:
 
 
 def close_accounts(manager: Any, gone: Iterable[str]) -> None:
-    """Close the accounts that were made here for people whom the catalogue names no more."""
+    """Close the accounts that were made here for people whom the catalogue no longer names."""
     for name in gone:
         user = manager.find_user(username=name)
         if user is not None and user.active:
@@ -109,8 +108,7 @@ def provision_entries(astro: AstroSettings, connections: Iterable[ConnectionEntr
 
 
 def provision_connection(session: Any, entry: ConnectionEntry) -> None:
-    """Write a connection in place of the one that has its id."""
-
+    """Write a connection; it replaces a connection with its id."""
     from airflow.models.connection import Connection
     from sqlalchemy import delete
 

@@ -1,7 +1,8 @@
-"""The witness of the embedded stack: the key and the ledger role of the API server, and who must not see them.
+"""The witness of the embedded stack: the key and the ledger role of the API server, hidden from tasks.
 
 The components that run tasks start in a user and mount namespace of their own, in which the folder with the key is
-empty: neither a task nor what it starts can read it, nor the memory of the API server, though all are one user's.
+empty. So a task and its children can read neither the key nor the memory of the API server, although all processes
+belong to one user.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def prepare(settings: Settings) -> None:
 
 
 def of_the_api_server(settings: Settings) -> dict[str, str]:
-    """Return the variables that the API server has, and nothing else."""
+    """Return the variables that only the API server has."""
     own = folder(settings)
     return {KEY: (own / "witness.pem").as_uri(), WITNESS_URL_FILE: str(own / "ledger_url")}
 
@@ -62,7 +63,7 @@ def of_all(settings: Settings) -> dict[str, str]:
 
 
 def hidden(settings: Settings) -> list[Path]:
-    """Return the files and folders of the stack that tasks have no business with."""
+    """Return the files and folders of the stack that are hidden from tasks."""
     secrets = secrets_folder(settings)
     return [
         folder(settings),
@@ -74,7 +75,7 @@ def hidden(settings: Settings) -> list[Path]:
 
 
 def apart(settings: Settings, command: Sequence[str]) -> tuple[str, ...]:
-    """Return the command that runs a command without sight of what is hidden; itself, where the kernel lets nobody."""
+    """Return a command line that runs a command without access to hidden files; the same if the kernel forbids it."""
     if not can_be_apart():
         return tuple(command)
     return (sys.executable, "-m", __name__, *map(str, hidden(settings)), "--", *command)
@@ -88,9 +89,9 @@ def can_be_apart() -> bool:
 
 
 def enter(paths: Sequence[Path]) -> None:
-    """Go into namespaces in which folders are empty, files have nothing, and no capability is left but one.
+    """Enter namespaces in which these folders and files are empty, and keep no capability but CAP_SETFCAP.
 
-    Linux lets root give a further namespace, as builds have one, its own number only with CAP_SETFCAP.
+    Linux requires CAP_SETFCAP of a root that maps its own number into a further namespace, as isolated builds do.
 
     :raises OSError: the kernel does not allow it.
     """
@@ -114,11 +115,11 @@ def enter(paths: Sequence[Path]) -> None:
         elif path.exists():
             call("mount", b"/dev/null", name, None, MS_BIND, None)
     for capability in set(range(MAX_CAPABILITIES)) - {CAP_SETFCAP}:
-        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # of what this kernel does not have, it says so
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails for capabilities that this kernel does not have
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Hide what is named before ``--``, and become the command after it."""
+    """Hide the paths before ``--``, and execute the command after it."""
     end = arguments.index("--")
     enter([Path(one) for one in arguments[:end]])
     os.execvp(arguments[end + 1], [*arguments[end + 1 :]])

@@ -25,11 +25,11 @@ class Person(AirflowApi):
         super().__init__(url, user, password, timeout=60, trust_env=False)
 
     def send(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
-        """Send JSON and return the answer, whatever it says."""
+        """Send JSON and return the answer, also a refusal."""
         return self.request(method, path, json=content)
 
     def send_form(self, dag_id: str, form: Mapping[str, Any]) -> httpx.Response:
-        """Send the trigger form of a Dag and return the answer, whatever it says."""
+        """Send the trigger form of a Dag and return the answer, also a refusal."""
         return self.send("POST", f"{dag_path(dag_id)}/dagRuns", {"conf": dict(form), "logical_date": None})
 
     def start(self, dag_id: str, form: Mapping[str, Any]) -> Run:

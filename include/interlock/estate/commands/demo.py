@@ -46,7 +46,7 @@ COMMENTS = {
     "maya": "Go",
     "sam": "Read by the whole service desk",
 }
-"""Who answers in the demo, and what they say."""
+"""User who answers in the demo: the comment."""
 YES, NO = ("Approve", "Acknowledge"), ("Reject", "Not ready")
 SUMMARIES = {
     "1.1.0": "The page that sells bikes",
@@ -56,20 +56,20 @@ SUMMARIES = {
 POLL_INTERVAL_SECONDS = 0.7
 """Seconds between two looks at the run."""
 READING_SECONDS = 3.0
-"""Seconds that somebody reads before answering. Airflow fails a task that is answered before its scheduler has noticed
-that the task began to wait, which takes about one."""
+"""Seconds between a question and its answer. Airflow fails a task that is answered before the scheduler has noticed
+that it waits, which takes about a second."""
 DEMO_TIMEOUT_SECONDS = 1800
 ICONS = {"success": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[dim]○[/]", "waiting": "[dim]·[/]"}
 
 
 class Cast:
-    """The people of the demo, logged in, who answer what they are asked."""
+    """The people of the demo, who answer the questions of a release."""
 
     def __init__(self, people: Mapping[str, Person]) -> None:
         self.people = people
 
     def answer(self, run: Run, options: Sequence[str], comments: Mapping[str, str]) -> None:
-        """Let everybody who is asked something by a run answer with the first of these options that it has."""
+        """Answer each open question of a run as the person whom it asks, with the first of these options it offers."""
         for question in run.questions():
             if question.answered or question.state != "awaiting_input" or age(question) < READING_SECONDS:
                 continue
@@ -80,7 +80,7 @@ class Cast:
 
 
 def demonstrate(settings: Settings, console: Console, version: str) -> bool:
-    """Release a version with everybody's consent, and say whether every production host runs it."""
+    """Release a version that all people approve, and say whether every production host runs it."""
     service = load_catalogue(settings.catalogue).services[SERVICE]
     known = passwords(settings)
     with ExitStack() as logins:
@@ -112,10 +112,10 @@ def form(version: str) -> dict[str, Any]:
 
 
 def begin_afresh(settings: Settings, console: Console, service: Service, rita: Person, cast: Cast) -> None:
-    """End what an earlier demo left under way, and put the fleet back to its first version; the history stays."""
+    """End releases of an earlier demo, and put the fleet back to its first version; the history stays."""
     steps = Steps(console)
     if rita.active_runs(DAG):
-        with steps.step("An earlier release is withdrawn by those whom it asks") as say:
+        with steps.step("The people who are asked refuse an earlier release") as say:
             withdraw(rita, cast, say)
     hosts = [host for host in settings.hosts() if host.environment == "production"]
     if any(version_of(host, service) != FIRST_VERSION for host in hosts):
@@ -125,7 +125,7 @@ def begin_afresh(settings: Settings, console: Console, service: Service, rita: P
 
 
 def withdraw(rita: Person, cast: Cast, say: Callable[[str], None]) -> None:
-    """Let everybody refuse what is still asked, until no release is active."""
+    """Refuse the open questions of active releases until none is active."""
     deadline = time.monotonic() + DEMO_TIMEOUT_SECONDS
     comments = dict.fromkeys(cast.people, "Withdrawn: the demo starts again")
     while active := rita.active_runs(DAG):
@@ -143,7 +143,7 @@ def age(question: Answer) -> float:
 
 
 def until(true: Callable[[], bool], seconds: float) -> None:
-    """Wait until something is true, or go on without it."""
+    """Wait until something is true, at most for some seconds."""
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -186,7 +186,7 @@ def stages_table(lines: Sequence[StageLine]) -> Table:
 
 
 def tell(lines: Sequence[StageLine], told: set[str], console: Console) -> None:
-    """Print what is new since the last time, for a log instead of a terminal."""
+    """Print the changes since the last call, for an output that is not a terminal."""
     for line in lines:
         news = {f"{line.title}: {decision}": f"  {line.title}: {decision}" for decision in line.decisions}
         if line.state in ICONS and line.state != "waiting":
@@ -206,7 +206,7 @@ def explain(run: Run, lines: Sequence[StageLine], console: Console) -> None:
     colour = "green" if how == "deployed" else "red"
     console.print(f"\n[bold {colour}]{how}[/]", highlight=False)
     if how != "deployed":
-        console.print(f"Decided by: {STAGE_TITLES.get(outcome.get('stage', ''), 'nobody')}", highlight=False)
+        console.print(f"Decided by: {STAGE_TITLES.get(outcome.get('stage', ''), 'unknown')}", highlight=False)
         reason = outcome.get("reason") or "There is no record of how it ended."
         console.print(escape(reason), highlight=False, soft_wrap=True)
         if not outcome:
@@ -234,7 +234,7 @@ def show_logs(run: Run, tasks: Sequence[Mapping[str, Any]], console: Console) ->
 
 
 def answered(host: EstateHost, service: Service) -> dict[str, Any]:
-    """Return what a host says of itself; nothing when it does not answer."""
+    """Return what a host's health page says; empty if it does not answer."""
     try:
         answer = httpx.get(
             f"http://{host.address}:{service.health.port}{service.health.path}", timeout=5, trust_env=False
@@ -251,7 +251,7 @@ def version_of(host: EstateHost, service: Service) -> str | None:
 
 
 def running_table(running: Mapping[EstateHost, Mapping[str, Any]], service: Service) -> Table:
-    """List what runs where."""
+    """List the version of each host."""
     table = Table(title="What runs where", title_justify="left")
     for column in ("host", "environment", "address", "version", "commit"):
         table.add_column(column, overflow="fold", no_wrap=column == "host")
@@ -266,4 +266,4 @@ def report_logins(settings: Settings, console: Console, page: str) -> None:
     """Say how to look at the run, and how to end."""
     console.print(f"The run:\n{page}", highlight=False, soft_wrap=True)
     login = f"{MANAGER} with {passwords(settings)[MANAGER]}"
-    console.print(f"Log in as {login} (make up lists everybody). Stop with [bold]make down[/].", highlight=False)
+    console.print(f"Log in as {login} (make up lists all logins). Stop with [bold]make down[/].", highlight=False)

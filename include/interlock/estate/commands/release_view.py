@@ -1,7 +1,4 @@
-"""What a release looks like from outside: a line for each stage, who decided what, where the time went.
-
-Pure functions over what Airflow's REST API says.
-"""
+"""A release as the demo shows it: a line for each stage, decisions, and times; computed from Airflow's REST API."""
 
 from __future__ import annotations
 
@@ -94,10 +91,10 @@ def decision_in(question: Answer, stage: str) -> str:
 
 
 def scheduling_seconds(tasks: Sequence[Row], downstream: Mapping[str, Sequence[str]], asked: Iterable[str]) -> float:
-    """Return the time that passed between the end of the last task before a task and that task's start, summed.
+    """Return the sum over all tasks of the time between the end of the last predecessor and the start.
 
-    :param downstream: task: those that come after it.
-    :param asked: the tasks that wait for people; when they start again after an answer is not the scheduling's doing.
+    :param downstream: task: its direct successors.
+    :param asked: the tasks that wait for people, which are left out.
     """
     ended: dict[str, datetime] = {}
     for task in tasks:

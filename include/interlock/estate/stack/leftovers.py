@@ -1,7 +1,8 @@
-"""Find and stop what a stack started, after whatever happened to it.
+"""Find and stop the processes of a stack, also after a crash.
 
-Every process that the stack starts carries the folder of its state in its environment, and so do that process's own
-children: a process is the stack's if it is marked so, or descends from one that is. Nothing else is ever stopped.
+Every process that the stack starts has the folder of its state in its environment, and so do that process's own
+children. A process belongs to the stack if it has this mark or descends from a process that has it. No other process
+is stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ROUNDS = 5
 
 
 def of_stack(state: Path) -> list[psutil.Process]:
-    """Return the living processes of the stack with this state folder; never the caller or what started it."""
+    """Return the living processes of the stack with this state folder, without the caller and its parents."""
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
@@ -49,7 +50,7 @@ def is_of_stack(process: psutil.Process, state: Path) -> bool:
         of_state = environment.get("INTERLOCK_STATE") == str(state) and not process.terminal()
         return of_state and ("INTERLOCK_HOST" in environment or works_in(process, state))
     except (psutil.Error, OSError):
-        return False  # it ended meanwhile, or belongs to somebody else
+        return False  # it ended meanwhile, or belongs to another user
 
 
 def works_in(process: psutil.Process, folder: Path) -> bool:
@@ -70,7 +71,7 @@ def family(process: psutil.Process) -> Iterator[psutil.Process]:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Say whether a process still runs; one that only waits for its parent to notice its end does not."""
+    """Say whether a process runs; a zombie does not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
@@ -80,13 +81,13 @@ def alive(process: psutil.Process) -> bool:
 def stop(state: Path, *, patience: float = 5) -> int:
     """Stop everything that belongs to a stack, and return how many processes that were.
 
-    A supervisor that was told to end starts nothing again, but goes on reading what the others have to say until they
-    are gone; without it they may choke on their last words. The database goes last, when nobody uses it any more.
+    The supervisor is asked first, so that it restarts nothing, and killed after the others: they may block if their
+    output is no longer read. The database is stopped last, without clients.
 
     :param patience: seconds that the processes have to end by themselves before they are killed.
     """
     stopped: set[int] = set()
-    for _ in range(ROUNDS):  # what was being started while we looked is found in the next round
+    for _ in range(ROUNDS):  # a process that started during the search is found in the next round
         processes = of_stack(state)
         if not processes:
             return len(stopped)
@@ -95,11 +96,13 @@ def stop(state: Path, *, patience: float = 5) -> int:
         ask(supervisors, signal.SIGTERM)
         end(others, signal.SIGTERM, patience)
         ask(supervisors, signal.SIGKILL)
-        end(databases, signal.SIGINT, patience)  # PostgreSQL: disconnect everybody, write everything, end
+        end(
+            databases, signal.SIGINT, patience
+        )  # PostgreSQL's fast shutdown: it disconnects clients and writes its files
     if left := of_stack(state):
         raise ReleaseError(
             f"These processes of the stack in {state} do not end: {', '.join(describe(process) for process in left)}.",
-            who="whoever they belong to",
+            who="their owner",
             next_step="stop them by hand, then try again",
         )
     return len(stopped)
@@ -110,7 +113,7 @@ def by_kind(
 ) -> tuple[list[psutil.Process], list[psutil.Process], list[psutil.Process]]:
     """Sort processes into supervisors, database servers, and all others.
 
-    A database server's own workers are in none: they end with it, and one that dies alone upsets it.
+    A database server's own workers are in none: they end with it, and it restarts if a worker is killed.
     """
     supervisors, databases, others = [], [], []
     for process in processes:
@@ -133,7 +136,7 @@ def command_of(process: psutil.Process) -> list[str]:
 
 
 def end(processes: Iterable[psutil.Process], request: signal.Signals, patience: float) -> None:
-    """Ask processes to end, and kill those that do not in time."""
+    """Ask processes to end, and kill those that do not end in time."""
     remaining = list(processes)
     for sent, seconds in ((request, patience), (signal.SIGKILL, 5.0)):
         ask(remaining, sent)
@@ -141,7 +144,7 @@ def end(processes: Iterable[psutil.Process], request: signal.Signals, patience: 
 
 
 def ask(processes: Iterable[psutil.Process], request: signal.Signals) -> None:
-    """Send a signal to those that are still there."""
+    """Send a signal to the processes that still exist."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(request)
@@ -156,6 +159,6 @@ def still_there(processes: list[psutil.Process], seconds: float) -> list[psutil.
 
 
 def describe(process: psutil.Process) -> str:
-    """Name a process so that a person recognises it."""
+    """Return the command line and the number of a process."""
     command = " ".join(command_of(process))
     return f"{command[:100] or 'a process'} (pid {process.pid})"

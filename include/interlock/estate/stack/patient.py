@@ -1,4 +1,4 @@
-"""Run a module that goes on when nobody can write down what it says: a full disk must not end the supervisor.
+"""Run a module that survives errors while it writes its output: a full disk must not end the supervisor.
 
 ``python -m interlock.estate.stack.patient supervisor.supervisord …``
 """
@@ -13,7 +13,7 @@ import sys
 
 
 class Patient(io.TextIOBase):
-    """A stream whose words may be lost."""
+    """A stream that ignores errors while writing."""
 
     def __init__(self, file: int) -> None:
         """Write to an open file."""
@@ -24,7 +24,7 @@ class Patient(io.TextIOBase):
         return self._file
 
     def write(self, text: str) -> int:
-        """Write what can be written, at once."""
+        """Write without a buffer, as far as possible."""
         with contextlib.suppress(OSError):
             os.write(self._file, text.encode(errors="replace"))
         return len(text)

@@ -1,4 +1,4 @@
-"""Check that the ports of the stack are free before anything is started, and say who has those that are not."""
+"""Check that the ports of the stack are free before anything is started, and name the programs that use them."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def alternative(settings: Settings, taken: Port) -> str:
 
 
 def is_free(settings: Settings) -> bool:
-    """Say whether nobody listens where these settings' hosts would."""
+    """Say whether the addresses of these settings' hosts are free."""
     return not any(trouble_with(port.address, port.port) for port in settings.ports() if port.address != LOOPBACK)
 
 
 def trouble_with(address: str, port: int) -> OSError | None:
-    """Try to listen on an address, as a server would, and return what came of it; nothing is good."""
+    """Try to listen on an address, as a server would; return the error, or None."""
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are just closing do no harm
         try:
@@ -76,7 +76,7 @@ def listening() -> Iterable[tuple[str, int, int | None]]:
 
 
 def holder(port: Port, listeners: Iterable[tuple[str, int, int | None]], trouble: OSError) -> str:
-    """Say who listens on a port, as far as this user may see it, or why nobody may."""
+    """Return which program listens on a port, as far as this user may see it, or why no program can."""
     if trouble.errno != errno.EADDRINUSE:
         return f"not to be had: {trouble.strerror}"
     for address, number, pid in listeners:
@@ -86,7 +86,7 @@ def holder(port: Port, listeners: Iterable[tuple[str, int, int | None]], trouble
 
 
 def owner(process: psutil.Process) -> str:
-    """Name a process; one of another stack by that stack's folder, from where it can be stopped."""
+    """Describe a process; for a process of another stack, name that stack's folder and how to stop it."""
     try:
         state = process.environ().get(MARK)
     except psutil.Error:
@@ -97,5 +97,5 @@ def owner(process: psutil.Process) -> str:
 
 
 def sentence(port: Port, who: str) -> str:
-    """Say what is taken, by whom, and what needs it."""
+    """Return the sentence about a port that is not free."""
     return f"Port {port.port} of {port.address}, which {port.name} needs, is {who}."

@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: the server of a Python wheel, on a loopback port, with a password of its own.
 
-It runs in the foreground under the supervisor. PostgreSQL refuses to run as root; started by root, it runs as nobody,
-with one capability left: to find its way through folders that only root may enter.
+It runs in the foreground under the supervisor. PostgreSQL refuses to run as root. If root starts the stack, it runs as
+the user ``nobody`` and keeps one capability, with which it reaches its files in folders that only root may enter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEDGER_WITNESS = "interlock_ledger_witness"
 """The role that the API server appends with."""
 SERVER_USER = "nobody"
 CAPABILITIES = ("dac_read_search", "dac_override")
-"""Either lets a process into folders that are closed to its user; containers usually have only the second."""
+"""Each lets a process into folders that are closed to its user; containers usually have only the second."""
 
 OPTIONS = {
     "listen_addresses": LOOPBACK,
@@ -75,7 +75,7 @@ def server_command(settings: Settings) -> list[str]:
 
 
 def as_server_user() -> list[str]:
-    """Return the words before a command that make root run it as another user; none for everybody else."""
+    """Return the words that make root run a command as another user; none for other users."""
     if os.geteuid() != 0:
         return []
     setpriv = shutil.which("setpriv")
@@ -87,13 +87,13 @@ def as_server_user() -> list[str]:
     user = pwd.getpwnam(SERVER_USER)
     kept = f"-all,+{held_capability()}"
     identity = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--no-new-privs"]
-    # PostgreSQL asks with access(2) whether it may read its own programs, which forgets capabilities but for this bit.
+    # PostgreSQL asks access(2) whether it may read its own programs; without this bit, access ignores capabilities.
     identity.append("--securebits=+no_setuid_fixup")
     return [setpriv, *identity, f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}", "--"]
 
 
 def held_capability() -> str:
-    """Return the capability that this process can hand on."""
+    """Return the capability that this process can pass on."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     held = int(status["CapPrm"], 16)
     numbers = {"dac_override": 1, "dac_read_search": 2}  # linux/capability.h
@@ -107,7 +107,7 @@ def held_capability() -> str:
 
 
 def prepare(settings: Settings) -> bool:
-    """Make the database's files when there are none, and clear away what a crash left; True when they are new."""
+    """Make the database's files if there are none, and remove what a crash left; return whether they are new."""
     folder = data_folder(settings)
     fresh = not folder.exists()
     if fresh:
@@ -120,7 +120,7 @@ def prepare(settings: Settings) -> bool:
 
 
 def make_files(settings: Settings, folder: Path) -> None:
-    """Make the database's files aside, so that a half-made database never passes for a whole one."""
+    """Make the database's files in another folder, and move them when they are complete."""
     password = secrets_folder(settings) / "postgres_owner"
     secret(password)
     aside = folder.with_name(f"{folder.name}.new")
@@ -142,7 +142,7 @@ def make_files(settings: Settings, folder: Path) -> None:
 def remove_stale_lock(folder: Path) -> None:
     """Remove the lock of a server that is gone.
 
-    PostgreSQL believes its lock file if any process has the number in it, and numbers come again after a restart of the
+    PostgreSQL trusts its lock file if any process has the number in it, and numbers are reused after a restart of the
     machine or the container.
     """
     lock = folder / "postmaster.pid"
@@ -184,7 +184,7 @@ def is_ready(settings: Settings) -> bool:
 
 
 def make_database(settings: Settings) -> None:
-    """Make Airflow's database and the ledger's, and their roles, who may enter their own database only."""
+    """Make the databases of Airflow and the ledger, and their roles; each role may connect to its own database only."""
     with closing(connect(settings)) as connection, connection.cursor() as cursor:
         make_role(cursor, USER, secret(secrets_folder(settings) / "postgres_airflow"))
         make_role(cursor, LEDGER_OWNER, ledger_password(settings, LEDGER_OWNER))

@@ -1,4 +1,4 @@
-"""Wait until a component of the stack is ready, or say why it never will be."""
+"""Wait until a component of the stack is ready, or say why it does not become ready."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def wait(
     *,
     seconds: float,
 ) -> None:
-    """Wait for a component; give up at once when it or the supervisor has ended for good."""
+    """Wait for a component; fail at once if the supervisor has ended or has given the component up."""
     deadline = time.monotonic() + seconds
     while not ready():
         if supervisor and supervisor.poll() is not None:
@@ -38,7 +38,7 @@ def wait(
 
 
 def wait_for_airflow(settings: Settings, supervisor: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
-    """Wait until every component gives a sign of life and every service's Dag is there or says why not."""
+    """Wait until every component is healthy and every service has its Dag or an import error."""
     say("waiting for the API server")
     wait(settings, supervisor, "api-server", lambda: health(settings.airflow_url) is not None, seconds=300)
     for name in ("scheduler", "triggerer", "dag-processor"):
@@ -53,7 +53,7 @@ def wait_for_airflow(settings: Settings, supervisor: subprocess.Popen[bytes], sa
 
 
 def is_healthy(settings: Settings, component: str) -> bool:
-    """Say whether Airflow's health page finds a component well."""
+    """Say whether a component is healthy by Airflow's health page."""
     return bool((health(settings.airflow_url) or {}).get(component, {}).get("status") == "healthy")
 
 

@@ -1,7 +1,7 @@
 """Start and stop the embedded stack.
 
 Everything that the stack writes is in one folder, and every process that it starts is marked with that folder's name.
-So starting begins with stopping what an earlier try left, however that ended, and two stacks never meet.
+So a start first stops what an earlier start left, and two stacks do not touch each other.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PROVISIONING = ("console/auth", "estate/airflow")
 
 
 def up(settings: Settings, steps: Steps) -> None:
-    """Start the stack, or leave it alone when it runs and is what it should be."""
+    """Start the stack, unless it runs with the current settings and code."""
     claim(settings)
     with only_one(settings):
         environment = airflow_environment(settings)
@@ -55,7 +55,7 @@ def up(settings: Settings, steps: Steps) -> None:
 
 
 def begin(settings: Settings, environment: Mapping[str, str], steps: Steps) -> None:
-    """Start everything from nothing; when that fails or is interrupted, nothing is left running."""
+    """Start everything; stop it again if that fails or is interrupted."""
     (settings.run / "fingerprint").unlink(missing_ok=True)
     with steps.step("Ports and leftovers"):
         leftovers.stop(settings.state)
@@ -69,7 +69,7 @@ def begin(settings: Settings, environment: Mapping[str, str], steps: Steps) -> N
 
 
 def tell_of_builds(environment: Mapping[str, str], steps: Steps) -> None:
-    """Say before anything else if no build can be isolated on this machine."""
+    """Warn if no build can be isolated on this machine."""
     maker, why_not = makers.find_maker(environment)
     if maker is None:
         told = f"No build is isolated: {why_not}. {isolation.cannot_isolate(why_not).next_step}."
@@ -109,7 +109,7 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
 
 
 def run_provision(settings: Settings, environment: Mapping[str, str], steps: Steps) -> None:
-    """Provision the database in a process of its own, which is the only one here that has to load Airflow."""
+    """Provision the database in a process of its own, so that this process need not load Airflow."""
     log = components.log_of(settings, "provision")
     digest = provision_digest(settings)
     with steps.step("Database, roles, accounts, connections"), log.open("w") as output:
@@ -124,7 +124,7 @@ def run_provision(settings: Settings, environment: Mapping[str, str], steps: Ste
 
 
 def provision_needed(settings: Settings) -> bool:
-    """Say whether anything that provisioning reads is not what it was."""
+    """Say whether anything that provisioning reads has changed."""
     stamp = settings.run / "provisioned"
     return not stamp.exists() or stamp.read_text() != provision_digest(settings)
 
@@ -161,7 +161,7 @@ def fingerprint(settings: Settings, environment: Mapping[str, str]) -> str:
 
 
 def runs_as(settings: Settings, wanted: str) -> bool:
-    """Say whether the stack runs, whole and well, as it would be started now."""
+    """Say whether all components run and are healthy, and were started with the current settings and code."""
     stamp = settings.run / "fingerprint"
     if not stamp.exists() or stamp.read_text() != wanted:
         return False
@@ -174,7 +174,7 @@ def runs_as(settings: Settings, wanted: str) -> bool:
 
 
 def claim(settings: Settings) -> None:
-    """Make the folder of the state, or make sure that it is one: it will be thrown away some day."""
+    """Make the folder of the state; refuse a folder with other content, because ``reset`` deletes it."""
     state, elsewhere = settings.state, "name another folder with INTERLOCK_STATE"
     marker = state / "README"
     try:
@@ -195,7 +195,7 @@ def claim(settings: Settings) -> None:
 
 @contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
-    """Let nobody else start or stop this stack meanwhile; the lock ends with the process, however that ends."""
+    """Hold the lock of the stack, so that no other process starts or stops it; it ends with the process."""
     path = settings.run / "lock"
     with path.open("a+") as lock:
         for attempt in range(50):
@@ -217,7 +217,7 @@ def only_one(settings: Settings) -> Iterator[None]:
 
 
 def renew_hosts(settings: Settings) -> None:
-    """Throw the sample's hosts away and make new ones; other services' hosts, Airflow and its history stay."""
+    """Replace the sample's hosts by new ones; other services' hosts, Airflow and its history stay."""
     with only_one(settings):
         with process_supervisor.supervisor(settings) as rpc:
             rpc.stopProcess("estate")
@@ -246,7 +246,7 @@ def down(settings: Settings) -> int:
 
 
 def reset(settings: Settings) -> None:
-    """Stop the stack and throw its state away."""
+    """Stop the stack and delete its state."""
     if not settings.state.exists():
         return
     claim(settings)

@@ -1,10 +1,10 @@
-"""Restart what the supervisor does not: components of Airflow that run but do nothing, and what it has given up.
+"""Restart the components that the supervisor does not restart: those that hang, and those that it has given up.
 
-A scheduler that crashed may hang instead of ending. And the supervisor gives up for good a component that ends again
-and again as soon as it is started, say because the disk is full; the disk may have room again.
+A scheduler that crashed may hang instead of ending. And the supervisor gives up a component that ends repeatedly right
+after its start, for instance because the disk is full, even if the cause passes.
 
-The supervisor runs this beside the components and tells it the time every five seconds; Airflow's own health page
-says which component has not given a sign of life for half a minute.
+The supervisor runs this beside the components and sends a tick every five seconds. Airflow's health page shows which
+component has sent no heartbeat for half a minute.
 """
 
 from __future__ import annotations
@@ -25,19 +25,17 @@ from interlock.estate.settings import Settings
 WATCHED = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 """Component: its name on the health page."""
 STARTUP_GRACE_SECONDS = 90
-"""Seconds that a component has after its start before anybody asks how it is, if it was well since."""
+"""Seconds after a start in which a component that was healthy since is not checked."""
 STARTING = 360
-"""Seconds that it has to be well for the first time: on a busy machine the API server has taken two minutes."""
+"""Seconds until a component must be healthy for the first time: on a busy machine the API server took two minutes."""
 STRIKES = 12
-"""How often in a row a component must be found ill, which takes a minute: less may be the machine that was busy."""
-
-
+"""Checks in a row that must fail, which takes a minute: fewer failures may mean that the machine was busy."""
 RESTART_INTERVAL_TICKS = 12
-"""Ticks between two tries to start what was given up."""
+"""Ticks between two attempts to start a component that the supervisor gave up."""
 
 
 def main() -> None:
-    """Answer the supervisor's ticks for ever."""
+    """Answer the supervisor's ticks."""
     settings = Settings.from_environment(os.environ)
     rpc = childutils.getRPCInterface(os.environ).supervisor
     strikes: dict[str, int] = {}
@@ -54,9 +52,9 @@ def main() -> None:
 
 
 def check(settings: Settings, rpc: Any, strikes: dict[str, int], well: dict[str, float]) -> None:
-    """Look at every component once, and restart those that were found ill too often.
+    """Check every component, and restart a component that failed too many checks in a row.
 
-    :param well: the start since which a component was seen well.
+    :param well: component: the start since which it was seen healthy.
     """
     running = {info["name"]: info for info in rpc.getAllProcessInfo() if info["state"] == ProcessStates.RUNNING}
     suspects = suspected(health(settings.airflow_url))
@@ -70,12 +68,12 @@ def check(settings: Settings, rpc: Any, strikes: dict[str, int], well: dict[str,
             rpc.startProcess(name, False)
             return
         running.pop(name)
-    for name in running:  # those that are well start from nothing again
+    for name in running:  # the healthy ones
         strikes.pop(name, None)
 
 
 def start_given_up(rpc: Any) -> None:
-    """Start each component that the supervisor starts no more."""
+    """Start each component that the supervisor gave up."""
     for info in rpc.getAllProcessInfo():
         if info["state"] == ProcessStates.FATAL:
             print(f"watch: {info['name']} was given up; it is started again", file=sys.stderr, flush=True)
@@ -93,14 +91,14 @@ def health(url: str) -> Mapping[str, Any] | None:
 
 
 def suspected(page: Mapping[str, Any] | None) -> list[str]:
-    """Name the components that are not known to be well: without a health page, all; the API server comes first."""
+    """Return the components that are not known to be healthy: without a health page, all; the API server is first."""
     if page is None:
         return ["api-server", *WATCHED]
     return [name for name, key in WATCHED.items() if page.get(key, {}).get("status") != "healthy"]
 
 
 def ill(suspects: list[str], running: Mapping[str, Mapping[str, Any]], well: Mapping[str, float]) -> list[str]:
-    """Name the suspects that run long enough to be well; without the API server nobody knows how the others are."""
+    """Return the suspects that run long enough to be healthy; without the API server, only the API server."""
     asked = suspects[:1] if suspects[:1] == ["api-server"] else suspects
     return [name for name in asked if name in running and _is_due(running[name]["start"], well.get(name))]
 

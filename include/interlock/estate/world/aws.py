@@ -38,9 +38,9 @@ IMAGE = "ami-0b1c7c1e"
 INSTANCE_TYPE = "t3.micro"
 ZONES = (f"{REGION}a", f"{REGION}b")
 TARGET_GROUPS = (TARGET_GROUP, *(f"{TARGET_GROUP}-{kind}" for kind in ("canary", "baseline", "green")))
-"""The first is the fleet's; the others are there for strategies that need them, and no listener forwards to them."""
+"""The first is the fleet's; the others are for strategies that need them, and no listener forwards to them."""
 USE = "estate:environment"
-"""The tag that says which login opens a host whose service has no tag named Environment."""
+"""The tag that selects the login of a host that has no tag named Environment."""
 ACCOUNT = "123456789012"  # moto's
 SEED = 1987
 
@@ -72,7 +72,7 @@ class EmbeddedAws:
     def start(self) -> None:
         """Serve; SettingsError if the port is taken."""
         refuse_taken("AWS", LOOPBACK, self._settings.aws_port, "INTERLOCK_AWS_PORT")
-        # Read by moto when it is imported; without it, moto keeps 50 MiB of images that nobody here starts.
+        # Read by moto when it is imported; without it, moto keeps 50 MiB of images that are not used here.
         os.environ["MOTO_AMIS_PATH"] = str(_write_images(self._settings))
         from moto.server import ThreadedMotoServer
 
@@ -170,7 +170,7 @@ def instances(ec2: Any) -> tuple[Instance, ...]:
 
 
 def living(ec2: Any) -> list[Instance]:
-    """Return every instance that is there, whatever its state."""
+    """Return every instance that is not terminated or shutting down."""
     return [one for one in instances(ec2) if one.state not in ("terminated", "shutting-down")]
 
 

@@ -1,7 +1,7 @@
 """The estate's hosts: one for every EC2 instance that runs, on the instance's own loopback address.
 
-An instance that is stopped loses its SSH server and its programs, as if the power were cut. One that is started boots:
-every service on it is started by the hook that its release has for that. One that is terminated loses its disk.
+A stopped instance loses its SSH server and its programs, as if the power were cut. A started instance boots: the hook
+ApplicationStart of the current release starts each service on it. A terminated instance loses its disk.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Machine:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Return what its programs find in their environment: nothing of this machine's, but for the Python."""
+        """Return the environment of its programs: nothing of this machine's but the Python."""
         return {
             "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
             "HOME": str(self.folder),
@@ -87,7 +87,7 @@ class Machine:
         }
 
     def turn(self, on: bool) -> asyncio.Task[None] | None:
-        """Begin to turn the host on or off, unless it is so already or is being turned; a failure is tried again."""
+        """Begin to turn the host on or off, unless it is so already or is being turned; a failure is retried."""
         busy = self._turning is not None and not self._turning.done()
         if busy or on == self.on or time.monotonic() < self._not_before:
             return None
@@ -96,7 +96,7 @@ class Machine:
         return self._turning
 
     async def off(self, *, gently: bool = False) -> None:
-        """Turn the host off, whatever it is doing.
+        """Turn the host off, also while it boots.
 
         :param gently: its programs are asked to end first.
         """
@@ -119,7 +119,7 @@ class Machine:
             self._root = await asyncio.to_thread(open_root, self.root_folder, self.folder, self.environ)
         for current in sorted(self.folder.glob("srv/*/current")):
             await self._start_service(current)
-        # SSH comes last, so that nobody deploys to a host that is still starting what it had.
+        # SSH comes last, so that there is no deployment to a host that still starts its services.
         server = self._make_server()
         await server.start()
         self._server, self.on = server, True
@@ -138,7 +138,7 @@ class Machine:
         return EmbeddedServer(Endpoint(address, port, SSH_LOGIN, login_key, self.key, self.environ, self._enter))
 
     async def _start_service(self, current: Path) -> None:
-        """Start what a service's current release is, as a host's init system would; a failure is logged there."""
+        """Start a service's current release, as a host's init system would; a failure is logged."""
         release = current.resolve()
         try:
             spec = parse_appspec((release / APPSPEC).read_text("utf-8"), installed=True)
@@ -199,7 +199,7 @@ class Fleet:
     """All hosts of the estate."""
 
     def __init__(self, settings: Settings, disk: Image) -> None:
-        """Begin without any host, and make what they share before several of them want it at once."""
+        """Begin without hosts; make what they share first, because they boot at the same time."""
         self._settings, self._image = settings, disk
         for owner in HOST_ENVIRONMENTS:
             key(settings.deployer_key(owner))
@@ -241,7 +241,7 @@ class Fleet:
             write_known_hosts(self._settings.known_hosts(environment), self._settings.ssh_port, known)
 
     def _has_room_for(self, instance: Instance) -> bool:
-        """Refuse an address that is not loopback or is another host's: this machine has no other."""
+        """Say whether an address is a free loopback address: this machine has no others."""
         try:
             loopback = ipaddress.ip_address(instance.address).is_loopback
         except ValueError:
@@ -259,12 +259,12 @@ class Fleet:
         taken = {machine.host.name for machine in self._machines.values()}
         usable = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", instance.name) and instance.name not in taken
         name = instance.name if usable else instance.id
-        # A second fleet of production has a tag of its own; in doubt, the key that opens test must not open it.
+        # A second fleet of production has a tag of its own; in doubt, the key of test must not open it.
         is_test = instance.tags.get("Environment", instance.tags.get(USE)) == "test"
         return EstateHost(name, instance.address, "test" if is_test else "production")
 
     def _dismiss(self, living: set[str]) -> None:
-        """Forget the hosts of instances that are no more, once they are off, and their disks and keys."""
+        """Turn off the hosts of terminated instances, and delete their disks and keys."""
         for id in self._machines.keys() - living:
             machine = self._machines.pop(id)
             self._leaving.add(task := asyncio.create_task(self._bury(machine)))

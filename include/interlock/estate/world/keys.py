@@ -1,4 +1,4 @@
-"""Keys of the estate: the deployer's, one for each host, and the file that says which host has which."""
+"""Keys of the estate: the deployer's, one for each host, and the ``known_hosts`` file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KIND = "ssh-ed25519"
 
 
 def key(path: Path) -> asyncssh.SSHKey:
-    """Return the key pair that a file keeps, made when there is none yet; its public half lies beside it."""
+    """Return the key pair in a file, which is made if it does not exist; its public key is in a file beside it."""
     if not path.exists():
         made = asyncssh.generate_private_key(KIND, comment=path.name)
         write_private(path, made.export_private_key("openssh").decode())

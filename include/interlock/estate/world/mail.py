@@ -22,7 +22,7 @@ class MailFolder:
         folder.mkdir(parents=True, exist_ok=True)
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
-        """Keep a message, and say so only when it is safe on the disk."""
+        """Keep a message, and acknowledge it when it is on the disk."""
         await asyncio.to_thread(self.keep, envelope)
         return "250 OK"
 

@@ -1,7 +1,7 @@
-"""What the embedded AWS has, kept in a file: moto forgets everything when it ends, and AWS forgets nothing.
+"""The state of the embedded AWS in a file, because moto keeps everything in memory.
 
-Kept are the instances that are there, the target groups with what is in them, and the load balancers with what their
-listeners and rules forward to. An instance is known by its address, which is its own as long as it is there.
+The file has the instances, the target groups with their targets, and the load balancers with the forwards of their
+listeners and rules. The address identifies an instance.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def file_of(settings: Settings) -> Path:
 
 
 def read_memory(settings: Settings) -> Memory:
-    """Return what was kept; one that cannot be read is put aside and told of, and nothing comes back of it."""
+    """Return the kept state; a file that cannot be read is renamed and logged, and counts as empty."""
     path = file_of(settings)
     try:
         return Memory.model_validate_json(path.read_bytes())
@@ -111,7 +111,7 @@ def read_memory(settings: Settings) -> Memory:
 
 
 def put_aside(settings: Settings, why: str) -> None:
-    """Keep what cannot be made again under another name, and say so."""
+    """Rename a file that cannot be restored, and log it."""
     path = file_of(settings)
     with contextlib.suppress(OSError):
         path.replace(aside := path.with_suffix(".unusable"))
@@ -119,7 +119,7 @@ def put_aside(settings: Settings, why: str) -> None:
 
 
 def keep(settings: Settings, ec2: Any, elbv2: Any, before: Memory) -> Memory:
-    """Write what AWS has now, if it is not what it was before, and return it."""
+    """Write the state of AWS if it changed, and return it."""
     if (now := look(ec2, elbv2)) != before:
         write(settings, now)
     return now
@@ -196,7 +196,7 @@ def _forward(actions: Iterable[Mapping[str, Any]], name_of: Mapping[str, str]) -
 
 
 def restore(memory: Memory, settings: Settings, ec2: Any, elbv2: Any) -> None:
-    """Make what was kept and is not there."""
+    """Make what was kept and is missing."""
     there = {one.address for one in aws.living(ec2)}
     for one in memory.instances:
         if one.address not in there:
@@ -208,7 +208,7 @@ def restore(memory: Memory, settings: Settings, ec2: Any, elbv2: Any) -> None:
         aws.register(elbv2, arns[group.name], [id_of[address] for address in group.targets if address in id_of])
     for listener in memory.listeners:
         _restore_listener(elbv2, listener, arns, aws.default_subnets(ec2))
-    # Last: one that is stopped cannot be put into a group.
+    # Last: a stopped instance cannot be registered in a group.
     if stopped := [id_of[one.address] for one in memory.instances if one.stopped]:
         ec2.stop_instances(InstanceIds=stopped)
 

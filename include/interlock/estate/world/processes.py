@@ -19,7 +19,7 @@ def of_hosts(state: Path, host: str | None = None) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         try:
             environ = process.environ()
-        except (psutil.Error, OSError):  # ended meanwhile, or somebody else's
+        except (psutil.Error, OSError):  # ended meanwhile, or another user's
             continue
         name = environ.get("INTERLOCK_HOST")
         if name and alive(process) and environ.get("INTERLOCK_STATE") == str(state) and host in (None, name):
@@ -27,12 +27,12 @@ def of_hosts(state: Path, host: str | None = None) -> Iterator[psutil.Process]:
 
 
 def end_all(state: Path, host: str | None = None, *, gently: bool = False) -> None:
-    """End everything that runs on one host, or on any, until nothing does: what is ended may have begun something.
+    """End everything that runs on one host, or on any; repeat, because ended processes may have started others.
 
     :param gently: ask first, and kill only what does not end in time.
     """
     for _ in range(ROUNDS):
-        # Twice: one that was begun during the first look by another that ended in it was not seen.
+        # Twice: the first search misses a process whose parent started it and ended during the search.
         found = list(of_hosts(state, host)) or list(of_hosts(state, host))
         if not found:
             return

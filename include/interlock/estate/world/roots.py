@@ -1,11 +1,11 @@
 """A file system root of its own for each host: what a release writes to /var/www is on that host and nowhere else.
 
 A root is a folder of the state. Bubblewrap mounts it at / in a mount namespace of the host's, with this machine's
-programs in it, read only; nobody has to be root where the kernel gives namespaces to users. The login's home has the
-same path inside and outside. What runs on the host enters the namespace (``nsenter``); processes, network and accounts
-are the machine's.
+programs in it, read only; where the kernel gives namespaces to users, this needs no root. The login's home has the same
+path inside and outside. What runs on the host enters the namespace (``nsenter``); processes, network and accounts are
+the machine's.
 
-Where a machine has no bubblewrap, or its kernel gives no namespaces, hosts share this machine's root, and that is said.
+Where a machine has no bubblewrap, or its kernel gives no namespaces, hosts share this machine's root, with a warning.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from interlock.domain.errors import ReleaseError, TransientError
 
 COMMAND_TIMEOUT_SECONDS = 30
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-"""This machine's programs, which a host has, too; where one is a link, the host has the same link."""
+"""The folders of this machine's programs, which a host has, too; a link is the same link there."""
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 DEVICE_LINKS = {
     "fd": "/proc/self/fd",
@@ -41,7 +41,7 @@ ETC = (
     *("nsswitch.conf", "os-release", "passwd", "pki", "profile", "protocols", "resolv.conf", "services", "shells"),
     *("ssl", "terminfo", "timezone"),
 )
-"""What a new host has in /etc: a copy of what programs need to know, and nothing that is secret here."""
+"""What a new host has in /etc: copies of what programs need, without secrets."""
 SECRET = ("private",)
 
 
@@ -64,7 +64,7 @@ class Root:
         return (_tool("nsenter"), *spaces, *kept, "--", "/bin/sh", "-c", 'cd -- "$HOME" || exit 255; exec "$@"', "sh")
 
     def close(self) -> None:
-        """Let go of the namespaces."""
+        """Close the namespaces."""
         while self._files:
             os.close(self._files.popitem()[1])
 

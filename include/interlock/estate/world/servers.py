@@ -37,7 +37,7 @@ async def serve(settings: Settings) -> None:
     """Serve until cancelled."""
     with _alone(settings):
         settings.estate_ready.unlink(missing_ok=True)
-        await asyncio.to_thread(processes.end_all, settings.state)  # of servers that were killed
+        await asyncio.to_thread(processes.end_all, settings.state)  # left by servers that were killed
         async with _central(settings), _fleet(settings) as (fleet, supply):
             write_whole(settings.estate_ready, f"{os.getpid()}\n")
             print("ready", flush=True)
@@ -49,7 +49,7 @@ async def serve(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
-    """Be the only servers of this state folder."""
+    """Refuse to start beside other servers of this state folder."""
     settings.run.mkdir(parents=True, exist_ok=True)
     with (settings.run / "estate.lock").open("w") as lock:
         try:
@@ -93,7 +93,7 @@ async def _fleet(settings: Settings) -> AsyncIterator[tuple[Fleet, Supply]]:
 
 
 async def _follow(fleet: Fleet, supply: Supply) -> None:
-    """Bring every host to the state of its instance, and the services to what they want, again and again."""
+    """Bring every host to the state of its instance, and make what the services want, every half second."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     for number in itertools.count(1):
@@ -105,7 +105,7 @@ async def _follow(fleet: Fleet, supply: Supply) -> None:
                 await asyncio.to_thread(supply.keep)
             fleet.follow(await asyncio.to_thread(supply.instances))
         except (BotoCoreError, ClientError) as error:
-            log.warning("AWS does not do what it is asked: %s", error)
+            log.warning("A request to AWS failed: %s", error)
 
 
 async def _until_told(settings: Settings) -> None:

@@ -1,7 +1,7 @@
-"""The embedded SSH server: what a host needs to be deployed to, and nothing that a host would not do.
+"""The SSH server of a host of the estate.
 
-It knows one login with one key, and runs what it is given with ``/bin/sh``. When a connection is cut, the process group
-of what it ran gets a hang-up; what has put itself into a session of its own (a daemon) stays, as on any host.
+It has one login with one key, and runs commands with ``/bin/sh``. When a connection is cut, the process group of the
+command gets SIGHUP; a daemon in a session of its own stays, as on any host.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class EmbeddedServer:
         )
 
     async def stop(self) -> None:
-        """Hang up: nothing is answered any more, and what connections ran is killed."""
+        """Close the port and all connections."""
         if not self._acceptor:
             return
         self._acceptor.close()
@@ -78,7 +78,7 @@ class EmbeddedServer:
         self._acceptor = None
 
     async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        """Run one command to its end, or hang up on it at the connection's."""
+        """Run a command until it or the connection ends."""
         environ = dict(self._endpoint.environ)
         command = [SHELL] if process.command is None else [SHELL, "-c", process.command]
         try:
@@ -101,7 +101,7 @@ class EmbeddedServer:
 
 
 async def _attend(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> None:
-    """Report a command's end to the client; if the client is gone before, tell the command's process group."""
+    """Report a command's end to the client; if the client is gone before, send SIGHUP to the process group."""
     gone = asyncio.ensure_future(process.channel.wait_closed())
     heard = asyncio.ensure_future(_feed(process, child))
     ended = asyncio.ensure_future(_end(process, child))
@@ -119,7 +119,7 @@ async def _attend(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subp
 
 
 async def _feed(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> None:
-    """Give a command what the client sends, until it sends no more or the command takes no more."""
+    """Pass on the client's input until it ends or the command closes it."""
     stdin = _present(child.stdin)
     with contextlib.closing(stdin), contextlib.suppress(ConnectionError):
         while True:
@@ -129,11 +129,11 @@ async def _feed(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subpro
                 stdin.write(data)
                 await stdin.drain()
             except (asyncssh.SignalReceived, asyncssh.BreakReceived):
-                continue  # nor does sshd pass signals on to a forced command
+                continue  # as sshd, which passes no signals on to a forced command
 
 
 async def _end(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> int:
-    """Return a command's exit code once nothing more is said, as sshd does: a daemon must let go of its output."""
+    """Return a command's exit code once its output is closed, as sshd does: a daemon must close it."""
     await asyncio.gather(
         _copy(_present(child.stdout), process.stdout),
         _copy(_present(child.stderr), process.stderr),
@@ -142,7 +142,7 @@ async def _end(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subproc
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncssh.SSHWriter[bytes]) -> None:
-    """Pass on what a command says; when nobody listens any more, it is thrown away and the command is not held up."""
+    """Pass on the output of a command; discard it if the client is gone, so that the command does not block."""
     while data := await source.read(BUFFER):
         with contextlib.suppress(ConnectionError):
             target.write(data)

@@ -69,7 +69,7 @@ class Supply:
             before = {one.id for one in self._of(fleet)}
             self._make_hosts(fleet, len(before))
             if fleet.group:
-                # One that was there and is in no group may be drained, because a release is changing it.
+                # A host that was there and is in no group may be drained by a release.
                 begin = [one.id for one in self._of(fleet) if fleet.group in new or one.id not in before]
                 aws.register(self._elbv2, self._arn(fleet.group), begin)
 
@@ -86,7 +86,7 @@ class Supply:
         return str(self._elbv2.describe_target_groups(Names=[name])["TargetGroups"][0]["TargetGroupArn"])
 
     def _of(self, fleet: WantedFleet) -> list[aws.Instance]:
-        """Return the hosts of a fleet: whatever has its tags, whoever made it."""
+        """Return the hosts of a fleet: all instances with its tags."""
         return [one for one in aws.living(self._ec2) if fleet.tags.items() <= one.tags.items()]
 
     def _make_hosts(self, fleet: WantedFleet, there: int) -> None:

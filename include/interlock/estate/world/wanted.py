@@ -1,6 +1,6 @@
 """What the services of the catalogue want of the estate: hosts with the tags that their files name, and target groups.
 
-An environment is the estate's if its AWS connection leads to the embedded AWS; others are somebody else's to provide.
+The estate provides for the environments whose AWS connection leads to the embedded AWS, and for no others.
 """
 
 from __future__ import annotations
