@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.table import machine, write_down
+from benchmarks.table import machine, publish
 from interlock.domain.canary.error_counts import Count, compare
 
 ROUNDS, PATHS, USUAL = 20, 2, 0.001
@@ -118,9 +118,7 @@ def main() -> int:
         f"{options.trials:,} canaries of each kind and size, seed {options.seed}; {ROUNDS} rounds, {PATHS} paths; "
         f"{USUAL:.1%} of all other requests fail. {machine()}\n\n{measure(options.trials, options.seed)}"
     )
-    sys.stdout.write(text)
-    if options.write:
-        write_down(text, options.write, "canary")
+    publish(text, options.write, "canary")
     return 0
 
 

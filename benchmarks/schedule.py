@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table import machine, write_down
+from benchmarks.table import machine, medians, publish
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.domain.calendars.calendar import may_change
@@ -188,10 +188,8 @@ def main() -> int:
                 for what, value in _measured(measure, name).items():
                     found.setdefault(what, []).append(value)
     sizes = f"{options.services:,} services, {options.trains} trains, {options.calendars} calendars"
-    text = f"{sizes}; each figure in a process of its own, median of {options.rounds}. {machine()}\n\n" + _table(found)
-    sys.stdout.write(text)
-    if options.write:
-        write_down(text, options.write, "schedule")
+    text = f"{sizes}; each figure in a process of its own, median of {options.rounds}. {machine()}\n\n" + medians(found)
+    publish(text, options.write, "schedule")
     return 0
 
 
@@ -202,19 +200,6 @@ def _measured(measure: str, folder: str) -> dict[str, Any]:
         raise RuntimeError(f"{measure} could not be measured:\n{ran.stderr[-3000:]}")
     measured: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     return measured
-
-
-def _table(found: dict[str, list[float]]) -> str:
-    rows = ["| What | Median | Least | Most |", "| --- | --- | --- | --- |"]
-    rows += [
-        f"| {what} | {_shown(statistics.median(values))} | {_shown(min(values))} | {_shown(max(values))} |"
-        for what, values in found.items()
-    ]
-    return "\n".join(rows) + "\n"
-
-
-def _shown(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _options() -> argparse.Namespace:

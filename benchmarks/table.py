@@ -1,16 +1,19 @@
-"""What benchmarks say beside their figures, and where they put them."""
+"""The tables of benchmarks, and the pages that they are written into."""
 
 from __future__ import annotations
 
 import os
 import platform
+import statistics
 import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 
 def machine() -> str:
-    """Say on what was measured."""
+    """Return a sentence about the machine."""
     known = [
         line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model n" in line
     ]
@@ -22,8 +25,20 @@ def machine() -> str:
     )
 
 
-def write_down(text: str, page: Path, name: str) -> None:
-    """Put what was measured into a page, between the two marks that have this name."""
+def medians(found: Mapping[str, Sequence[float]]) -> str:
+    """Return a table: median, least and most of each measurement."""
+    rows = ["| What | Median | Least | Most |", "| --- | --- | --- | --- |"]
+    for what, values in found.items():
+        cells = (statistics.median(values), min(values), max(values))
+        rows.append(f"| {what} | {' | '.join(f'{one:,.0f}' if one >= 1000 else f'{one:.3g}' for one in cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def publish(text: str, page: Path | None, name: str) -> None:
+    """Print the results, and write them into a page, if there is one, between the two marks that have this name."""
+    sys.stdout.write(text)
+    if page is None:
+        return
     begin, end = f"<!-- measured: {name} -->\n", f"<!-- /measured: {name} -->"
     before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table import machine, write_down
+from benchmarks.table import machine, medians, publish
 from interlock.adapters.signing.signing import Signer
 from tests.factories import evidence as make
 from tests.factories import releases
@@ -40,13 +39,10 @@ def main() -> int:
     text = (
         f"A pack of {options.entries:,} entries, {options.permits + 2} permits, {options.heads} signed heads, "
         f"{size / 1e6:.1f} MB; a whole process, median of {options.rounds}. {machine()}\n\n"
-        "| What | Median | Least | Most |\n| --- | --- | --- | --- |\n"
     )
-    for what, values in zip(("Proving it (s)", "Proving it (s of a processor)"), zip(*found, strict=True), strict=True):
-        text += f"| {what} | {statistics.median(values):.2f} | {min(values):.2f} | {max(values):.2f} |\n"
-    sys.stdout.write(text)
-    if options.write:
-        write_down(text, options.write, "verify")
+    seconds, processor = zip(*found, strict=True)
+    text += medians({"Proving it (s)": seconds, "Proving it (s of a processor)": processor})
+    publish(text, options.write, "verify")
     return 0
 
 

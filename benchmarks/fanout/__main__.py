@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.table import machine, write_down
+from benchmarks.table import machine, publish
 
 from .fleet import Fleet, started
 from .releases import Release, first, second
@@ -122,9 +122,7 @@ def main() -> int:
             for size in options.mib:
                 _measure(bench, folder / str(size), size, options.rounds)
     text = report(bench.found, options.hosts, options.rounds)
-    sys.stdout.write(f"\n{text}")
-    if options.write:
-        write_down(text, options.write, "fanout")
+    publish(text, options.write, "fanout")
     return 0
 
 
