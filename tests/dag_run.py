@@ -7,15 +7,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import create_autospec
 
 from airflow.sdk.execution_time.context import set_current_context
-from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from interlock.domain.canonical import sha256_of
 from interlock.domain.ledger.kinds import RUN_ASKED
 from interlock.domain.ledger.witness import AskedRun
 from tests.memory_ledger import MemoryLedger
+from tests.task_instance import task_instance
 from tests.witness import asked_payload
 
 
@@ -37,9 +36,8 @@ def dag_run(
     """
     left: dict[Any, Any] = {}
     before = {(name, "return_value") if isinstance(name, str) else name: one for name, one in (results or {}).items()}
-    ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
-    ti.dag_id, _, ti.task_id = task.partition("/")
-    ti.map_index, ti.try_number = -1, 1
+    dag_id, _, task_id = task.partition("/")
+    ti = task_instance(dag_id, task_id)
     ti.xcom_push.side_effect = lambda key, value: left.__setitem__(key, value)
     ti.xcom_pull.side_effect = lambda task_ids, key="return_value", **_: before.get((task_ids, key))
     conf = dict(params or {})

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Self
-from unittest.mock import create_autospec
 
 import pytest
 from airflow.sdk.execution_time.context import set_current_context
-from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from interlock.adapters.ledger.ledger import Ledger
 from interlock.domain.calendars.bookings import PREFIX
@@ -22,6 +20,7 @@ from interlock.domain.ledger.witness import AskedRun
 from interlock.domain.records import Record
 from interlock.stages.runtime import resources
 from tests.airflow_server import RUN
+from tests.task_instance import task_instance
 from tests.witness import SIGNER, asked_payload
 
 
@@ -121,11 +120,9 @@ def asked_at_the_api(ledger: Ledger, run: tuple[str, str], user: str | None) -> 
 def running_task(task_id: str, patch: pytest.MonkeyPatch) -> Iterator[RunningTask]:
     """Run a task of the release :data:`RUN` for a block."""
     left = RunningTask()
-    ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
+    ti = task_instance(RUN[0], task_id)
     ti.xcom_push.side_effect = lambda key, value: left.xcoms.__setitem__(key, value)
     ti.xcom_pull.side_effect = lambda task_ids, key="return_value", **_: left.before.get((task_ids, key))
-    ti.dag_id, ti.task_id, ti.map_index = RUN[0], task_id, -1
-    ti.try_number = 1
     patch.setattr(resources, "signer", lambda: SIGNER)
     patch.setattr(resources, "ledger", lambda: left)
     context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=RUN[0], run_id=RUN[1]), "params": {}}

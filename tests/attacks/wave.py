@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import create_autospec
 
 import pytest
 from airflow.sdk.execution_time.context import set_current_context
-from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from interlock.adapters.ledger.ledger import Ledger
 from interlock.adapters.permits.issuer import PermitIssuer
@@ -30,6 +28,7 @@ from interlock.estate.stack.postgres import LEDGER_WRITER, ledger_password
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime import permits, resources
 from tests.end_to_end.people import Release
+from tests.task_instance import task_instance
 
 
 def connect(settings: Settings, patch: pytest.MonkeyPatch) -> None:
@@ -53,9 +52,7 @@ def connect(settings: Settings, patch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def task_of(release: Release, task_id: str = "implementation.wave_1") -> Iterator[None]:
     """Be a task of a release for a block."""
-    ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
-    ti.dag_id, ti.task_id, ti.map_index = release.dag_id, task_id, -1
-    ti.try_number = 1
+    ti = task_instance(release.dag_id, task_id)
     context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=release.dag_id, run_id=release.id)}
     with set_current_context(context):
         yield

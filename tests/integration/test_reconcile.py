@@ -10,13 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import create_autospec
 from urllib.parse import unquote
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import set_current_context
-from airflow.sdk.types import RuntimeTaskInstanceProtocol
 from lazy_object_proxy import Proxy
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
@@ -60,6 +58,7 @@ from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
 from tests.running_task import asked_at_the_api
 from tests.sshd import DEPLOY_ROOT, Fleet, SshdHost, make_release, sshd_fleet
+from tests.task_instance import task_instance
 
 CHAIN = "release/" + "/".join(RUN)
 RUN_PATH = "/api/v2/dags/{}/dagRuns/{}".format(*RUN)
@@ -152,9 +151,7 @@ def run(signer: Signer, ledger: Ledger, witness: Ledger) -> Run:
         due: datetime | None = None,
         **params: Any,
     ) -> Any:
-        ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
-        ti.dag_id, ti.task_id, ti.map_index = "reconcile", task.function.__name__, -1
-        ti.try_number = 1
+        ti = task_instance("reconcile", task.function.__name__)
         known = asked_at_the_api(witness, ("reconcile", run_id), "olga" if params else None)
         known.run_after = due or datetime.now(UTC)
         context: Any = {
@@ -755,9 +752,7 @@ def test_a_review_unblocks_the_release_that_it_is_about(ledger: Ledger, run: Run
 
 @pytest.fixture
 def in_release(run: Run, airflow: AirflowServer) -> Iterator[None]:
-    ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
-    ti.dag_id, ti.task_id, ti.map_index = RUN[0], "implementation.wave_1", -1
-    ti.try_number = 1
+    ti = task_instance(RUN[0], "implementation.wave_1")
     context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=RUN[0], run_id=RUN[1])}
     with set_current_context(context):
         yield

@@ -9,12 +9,10 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import create_autospec
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 from airflow.sdk.execution_time.context import set_current_context
-from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.adapters.aws import ec2
@@ -53,6 +51,7 @@ from interlock.stages.runtime import bookings, permits, requests, resources, ver
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
 from tests.running_task import asked_at_the_api
+from tests.task_instance import task_instance
 
 CONNECTION = "interlock_aws"
 BACK = ("rollback_bike_shop", "manual__2026-11-24")
@@ -169,9 +168,7 @@ class Office:
 
     def task(self, task: Any, *args: Any) -> Any:
         """Run a task's function as Airflow does."""
-        ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
-        ti.dag_id, ti.task_id, ti.map_index = BACK[0], task.function.__name__, -1
-        ti.try_number = 1
+        ti = task_instance(BACK[0], task.function.__name__)
         ti.xcom_push.side_effect = lambda key, value: self.pushed.__setitem__(key, value)
         return self.within(lambda: task.function(*args), ti)
 
@@ -206,9 +203,7 @@ class Office:
             found = permits.circumstances(catalogue, plan, rollout.count(catalogue, plan))
             return " ".join(one.what for one in objections(plan, found, datetime.now(UTC)))
 
-        ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
-        ti.dag_id, ti.task_id, ti.map_index = BACK[0], "implementation.wave_1", -1
-        ti.try_number = 1
+        ti = task_instance(BACK[0], "implementation.wave_1")
         return str(self.within(ask, ti))
 
 
@@ -381,9 +376,7 @@ def test_bytes_that_are_gone_or_others_are_refused(office: Office, tmp_path: Pat
 
 def mark(office: Office, verdict: str, version: str = "1.1.0", *, run: str = "one") -> Any:
     form = {"service": "bike-shop", "environment": "production", "version": version, "verdict": verdict}
-    ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
-    ti.dag_id, ti.task_id, ti.map_index = "mark_version", "record_mark", -1
-    ti.try_number = 1
+    ti = task_instance("mark_version", "record_mark")
     dag_run = asked_at_the_api(office.witness, ("mark_version", run), office.user)
     context: Any = {"ti": ti, "dag_run": dag_run, "params": {**form, "reason": "It loses orders."}}
     with set_current_context(context):

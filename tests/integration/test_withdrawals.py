@@ -7,12 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import create_autospec
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import set_current_context
-from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.ledger.withdrawals import releases_under_way
@@ -29,6 +27,7 @@ from interlock.stages.runtime import permits, resources
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
+from tests.task_instance import task_instance
 from tests.witness import asked_payload
 
 CHAIN = release_chain(*RUN)
@@ -96,8 +95,7 @@ def withdraw(ledger: Ledger, witness: Ledger, airflow: AirflowServer) -> Withdra
     def run(user: str, run_id: str, *, try_number: int = 1, **changes: str) -> dict[str, Any]:
         form = {**FORM, **changes}
         asked(witness, "withdraw_release", run_id, user, form)
-        ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
-        ti.dag_id, ti.task_id, ti.map_index, ti.try_number = "withdraw_release", "record_withdrawal", -1, try_number
+        ti = task_instance("withdraw_release", "record_withdrawal", try_number=try_number)
         dag_run = SimpleNamespace(
             dag_id="withdraw_release", run_id=run_id, triggering_user_name=user, conf=form, state="running"
         )
@@ -117,8 +115,7 @@ def end(ledger: Ledger, chain: str, outcome: str) -> None:
 
 def in_release(chain: str) -> Any:
     """Run as a task of a release."""
-    ti = create_autospec(RuntimeTaskInstanceProtocol, instance=True)
-    ti.dag_id, ti.task_id, ti.map_index, ti.try_number = "release_bike_shop", "implementation.wave_1", -1, 1
+    ti = task_instance("release_bike_shop", "implementation.wave_1")
     dag_run = SimpleNamespace(dag_id="release_bike_shop", run_id=chain.rpartition("/")[2])
     context: Any = {"ti": ti, "dag_run": dag_run, "params": {}}
     return set_current_context(context)

@@ -6,6 +6,8 @@ import httpx
 
 from interlock.domain.errors import PolicyViolation, TransientError
 
+from ._tls import authorities
+
 TIMEOUT = httpx.Timeout(20)
 PLACE = "interlock"
 """The path at which release control answers, below the API's address; Airflow does not use it."""
@@ -19,7 +21,7 @@ def refuse_unguarded(url: str) -> None:
     """
     address = f"{url.rstrip('/')}/{PLACE}"
     try:
-        reply = httpx.get(address, timeout=TIMEOUT)
+        reply = httpx.get(address, timeout=TIMEOUT, verify=authorities())
     except httpx.RequestError as error:
         what = str(error) or type(error).__name__
         raise TransientError(

@@ -18,6 +18,8 @@ from interlock.domain.errors import AssetMissing, ReleaseError, TransientError
 from interlock.domain.ledger.interventions import AuditRow, audit_row
 from interlock.domain.records import Vote
 
+from ._tls import authorities
+
 OLD_TOKEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 """What Airflow answers to a token that has expired, or that it signed before its secret was changed."""
 AMBIGUOUS = ("", ".", "..", "~")
@@ -97,7 +99,9 @@ class AirflowApi:
 
     def __init__(self, url: str, user: str, password: str, *, timeout: float = 20, trust_env: bool = True) -> None:
         self._url, self.user, self._password = url, user, password
-        self._client = httpx.Client(base_url=f"{url}/api/v2/", timeout=timeout, trust_env=trust_env)
+        self._client = httpx.Client(
+            base_url=f"{url}/api/v2/", timeout=timeout, trust_env=trust_env, verify=authorities(trust_env)
+        )
 
     @classmethod
     def of(cls, connection: Login) -> Self:
