@@ -20,7 +20,7 @@ endef
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status hosts logs reset evidence test tools attacks faults mutation bench-fanout bench-schedule \
+.PHONY: help install up demo down status hosts logs reset evidence test thorough tools attacks faults mutation bench-fanout bench-schedule \
         bench-verify bench-canary lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
@@ -60,6 +60,9 @@ evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag i
 
 test: tools $(TESTED) ## run all tests; the fifteen slowest are listed at the end
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15 $(PYTEST)
+
+thorough: $(TESTED) ## try the property tests with ten times as many examples as make test (some minutes)
+	@INTERLOCK_HYPOTHESIS=thorough $(BIN)/python -m pytest -n auto --dist loadfile tests/unit
 
 tools: ## see that the machine has what the tests need; as root of a Debian, install it
 	@.ci/tools

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import time_machine
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.clock import NOW
+from tests.examples import examples
 
 PACKAGE = str(Path(__file__).parents[1] / "include")
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -61,7 +64,9 @@ def clock() -> Iterator[None]:
 LONGEST = Path(__file__).parent / "end_to_end"
 
 # How property tests run. How long an example takes says how busy the machine is, and nothing about the code.
-settings.register_profile("interlock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("interlock", examples(deadline=None, suppress_health_check=[HealthCheck.too_slow]))
+# For make thorough: tests/examples.py says how many more.
+settings.register_profile("thorough", settings.get_profile("interlock"))
 # For .ci/run: the same examples each time; what nobody has found yet should not fail a change that is not about it.
 settings.register_profile("ci", settings.get_profile("interlock"), derandomize=True)
 # For make mutation: as well, and no search for a smaller one, for nobody reads it.
@@ -69,6 +74,44 @@ settings.register_profile("mutation", settings.get_profile("ci"), phases=(Phase.
 settings.load_profile(os.environ.get("INTERLOCK_HYPOTHESIS", "interlock"))
 
 
+CONSOLE = ("test_calendar_page", "test_console", "test_execution_api", "test_guard", "test_reconcile_airflow")
+"""The files of tests/integration that talk to the same Airflow: on one worker, it starts once."""
+ORDER = "INTERLOCK_TEST_ORDER"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw the seed before workers start, for each of them has to come to the same order."""
+    if os.environ.get(ORDER) == "random":
+        os.environ[ORDER] = str(random.randrange(10**6))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say how to have this order again."""
+    return f"shuffled; again with {ORDER}={os.environ[ORDER]}" if ORDER in os.environ else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take minutes, so that no worker is left alone with one of them at the end."""
+    """Shuffle, if it is asked for: the files, and the tests in each.
+
+    Then begin with the files that take minutes, so that no worker is left alone with one of them at the end.
+    """
+    if seed := os.environ.get(ORDER):
+        drawn = random.Random(seed)
+        files = {item.path: drawn.random() for item in items}
+        items.sort(key=lambda item: (files[item.path], str(item.path), drawn.random()))
     items.sort(key=lambda item: LONGEST not in item.path.parents)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one worker, and files that share an Airflow to the same."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "console" if Path(file).stem in CONSOLE else file
+
+    return Scheduling(config, log)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,30 +36,54 @@ DAGS = sorted([*CONTROL, "release_bike_shop", "rollback_bike_shop", "train_weekl
 LOADER = Path(__file__).with_name("bag_as_json.py")
 
 
-def load(folder: Path, environment: dict[str, str], *options: str) -> dict[str, Any]:
-    """Load the Dags in a process of their own, as the Dag processor does."""
-    done = subprocess.run(
-        [sys.executable, str(LOADER), str(folder), *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "include"), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        cwd=ROOT,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    assert lines, done.stderr[-3000:]
-    return dict(json.loads(lines[0].removeprefix("RESULT")))
+class Loader:
+    """Loads folders of Dags as the Dag processor does, each in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self._process, self._log = process, log
+
+    def __call__(self, folder: Path, no_work: bool = False, **environment: str) -> dict[str, Any]:
+        """Return the Dags of a folder, and why files could not be imported.
+
+        :param no_work: a file that does anything but describe Dags cannot be imported.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        asked = {"folder": str(folder), "environment": environment, "no_work": no_work}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        result = None
+        for line in self._process.stdout:
+            if line.startswith("RESULT"):
+                result = dict(json.loads(line.removeprefix("RESULT")))
+            if line.startswith("ENDED"):
+                break
+        assert result is not None, self._log.read_text()[-3000:]
+        return result
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return {"AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
+    home = tmp_path_factory.mktemp("airflow")
+    airflow = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    with (
+        (home / "log").open("w") as log,
+        subprocess.Popen(
+            [sys.executable, str(LOADER)],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "include"), **airflow},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=ROOT,
+        ) as process,
+    ):
+        yield Loader(process, home / "log")
 
 
 @pytest.fixture(scope="module")
-def bag(home: dict[str, str]) -> dict[str, Any]:
-    return load(ROOT / "dags", home)
+def bag(load: Loader) -> dict[str, Any]:
+    return load(ROOT / "dags")
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +96,8 @@ def test_every_dag_of_the_project_is_known_and_none_fails_to_import(bag: dict[st
     assert sorted(bag["dags"]) == DAGS
 
 
-def test_the_whole_project_as_a_bundle_has_the_same_dags_and_no_errors(home: dict[str, str]) -> None:
-    bundle = load(ROOT, home)
+def test_the_whole_project_as_a_bundle_has_the_same_dags_and_no_errors(load: Loader) -> None:
+    bundle = load(ROOT)
     assert bundle["errors"] == {}
     assert sorted(bundle["dags"]) == DAGS
 
@@ -119,7 +144,7 @@ BLUE_GREEN = """    on_failure: ask
 
 
 @pytest.fixture(scope="module")
-def strategies(home: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def strategies(load: Loader, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the Dags of two further services: one with a canary, one with two fleets."""
     catalogue = tmp_path_factory.mktemp("strategies") / "catalogue"
     shutil.copytree(ROOT / "include" / "catalogue", catalogue)
@@ -129,7 +154,7 @@ def strategies(home: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         (catalogue / "services" / f"{name}.yaml").write_text(
             changed.replace("    keep_releases: 3\n", f"    keep_releases: 3\n{settings}")
         )
-    loaded = load(ROOT / "dags", {**home, "INTERLOCK_CATALOGUE": str(catalogue)})
+    loaded = load(ROOT / "dags", INTERLOCK_CATALOGUE=str(catalogue))
     assert loaded["errors"] == {}
     return dict(loaded["dags"])
 
@@ -223,9 +248,7 @@ def test_a_train_is_under_control_and_each_of_its_tasks_says_what_it_does(bag: d
     assert dag["tasks"]["arrival.record_arrival"]["rule"] == dag["tasks"]["arrival.close_train"]["rule"] == "all_done"
 
 
-def test_what_depends_on_a_passenger_departs_after_it_and_only_if_it_did_not_fail(
-    home: dict[str, str], tmp_path: Path
-) -> None:
+def test_what_depends_on_a_passenger_departs_after_it_and_only_if_it_did_not_fail(load: Loader, tmp_path: Path) -> None:
     catalogue = tmp_path / "catalogue"
     shutil.copytree(ROOT / "include" / "catalogue", catalogue)
     text = (catalogue / "services" / "bike-shop.yaml").read_text()
@@ -234,7 +257,7 @@ def test_what_depends_on_a_passenger_departs_after_it_and_only_if_it_did_not_fai
     train = catalogue / "trains" / "weekly.yaml"
     passengers = '  - { service: stock, tags: "*" }\n  - { service: till, tags: "*", after: [stock] }\n'
     train.write_text(train.read_text().rstrip() + "\n" + passengers)
-    tasks = load(ROOT / "dags", {**home, "INTERLOCK_CATALOGUE": str(catalogue)})["dags"]["train_weekly"]["tasks"]
+    tasks = load(ROOT / "dags", INTERLOCK_CATALOGUE=str(catalogue))["dags"]["train_weekly"]["tasks"]
     assert "departure.send_till" in tasks["departure.send_stock"]["downstream"]
     assert "departure.send_bike_shop" not in tasks["departure.send_stock"]["downstream"]
     assert "departure.send_bike_shop" in tasks["departure.depart"]["downstream"]
@@ -292,26 +315,26 @@ def test_nothing_reaches_production_before_the_boards_decision(release: dict[str
     assert not [task for task in done if task.startswith(("communication.", "implementation.", "verification."))]
 
 
-def test_importing_a_dag_file_does_no_work(home: dict[str, str]) -> None:
-    loaded = load(ROOT / "dags", home, "--no-work")
+def test_importing_a_dag_file_does_no_work(load: Loader) -> None:
+    loaded = load(ROOT / "dags", no_work=True)
     assert loaded["errors"] == {}
     assert "release_bike_shop" in loaded["dags"]
 
 
-def test_work_in_a_dag_file_would_be_noticed(home: dict[str, str], tmp_path: Path) -> None:
+def test_work_in_a_dag_file_would_be_noticed(load: Loader, tmp_path: Path) -> None:
     (tmp_path / "busy.py").write_text("# airflow dag\nimport subprocess\nsubprocess.run(['true'], check=True)\n")
-    (message,) = load(tmp_path, home, "--no-work")["errors"].values()
+    (message,) = load(tmp_path, no_work=True)["errors"].values()
     assert "importing a Dag file did subprocess.Popen" in message
 
 
-def test_a_broken_service_takes_down_only_its_own_dag(home: dict[str, str], tmp_path: Path) -> None:
+def test_a_broken_service_takes_down_only_its_own_dag(load: Loader, tmp_path: Path) -> None:
     catalogue = tmp_path / "catalogue"
     shutil.copytree(ROOT / "include" / "catalogue", catalogue)
     text = (catalogue / "services" / "bike-shop.yaml").read_text()
     (catalogue / "services" / "car-shop.yaml").write_text(
         text.replace("name: bike-shop", "name: car-shop").replace("tier:", "teir:")
     )
-    loaded = load(ROOT / "dags", {**home, "INTERLOCK_CATALOGUE": str(catalogue)})
+    loaded = load(ROOT / "dags", INTERLOCK_CATALOGUE=str(catalogue))
     assert sorted(loaded["dags"]) == DAGS
     (file, message), *more = loaded["errors"].items()
     assert not more
@@ -321,7 +344,7 @@ def test_a_broken_service_takes_down_only_its_own_dag(home: dict[str, str], tmp_
 
 
 @pytest.mark.parametrize("dag_id", ["release_bike_shop", "rollback_bike_shop", "train_weekly"])
-def test_the_process_of_a_task_makes_no_other_dag_of_its_kind(home: dict[str, str], dag_id: str) -> None:
+def test_the_process_of_a_task_makes_no_other_dag_of_its_kind(load: Loader, dag_id: str) -> None:
     another = f"{dag_id.partition('_')[0]}_another"
     mine = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": another, "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "any"}
-    assert dag_id not in load(ROOT / "dags", {**home, **mine})["dags"]
+    assert dag_id not in load(ROOT / "dags", **mine)["dags"]

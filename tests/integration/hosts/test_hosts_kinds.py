@@ -91,11 +91,13 @@ def test_each_kind_in_the_place_of_each_other(tmp_path: Path, owner: str, kind: 
     first = BEHAVIOURS.index(behaviour)
     tries = [(new, fails) for turn, new in enumerate(NEW, first) for fails in (FAILURES[turn % 2], "")]
     for number, (new, fails) in enumerate(tries):
+        then = expected(owner, kind, new, behaviour)
+        if then == "refused" and fails:
+            continue  # before a hook runs, so which of them would fail makes no difference
         what = f"{owner}'s {kind}, then {new}, {behaviour}, failing {fails or 'nowhere'}"
         host.balance.told.clear()
         next_one = release(host, f"1.1.{number}", NEW[new], behaviour, fails=fails)
         result = host.deploy(next_one)
-        then = expected(owner, kind, new, behaviour)
         if then == "refused":
             assert result.outcome == "failed", what
             assert "drain" not in host.balance.told, what

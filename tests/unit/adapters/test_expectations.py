@@ -196,6 +196,13 @@ BAD = [
 ]
 
 
+@pytest.fixture
+def no_docs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no data docs written: it takes longer than the evaluation, and other tests read them."""
+    monkeypatch.setattr(expectations, "_build_docs", lambda *_, **__: None)
+
+
+@pytest.mark.usefixtures("no_docs")
 @pytest.mark.parametrize(("suite", "rows", "expected", "named"), BAD)
 def test_a_bad_table_fails_and_names_the_rows_that_broke_it(
     suite: str, rows: Sequence[Model], expected: str, named: list[str], tmp_path: Path
@@ -209,11 +216,13 @@ def test_a_bad_table_fails_and_names_the_rows_that_broke_it(
     assert (result.success, result.failed) == (False, 1)
 
 
+@pytest.mark.usefixtures("no_docs")
 def test_nothing_is_held_against_a_path_that_answered_nobody_before(tmp_path: Path) -> None:
     before, after = [load("/bikes", 1, errors=50)], [load("/bikes", 400), load("/new", 400)]
     assert judged(tmp_path, load=compare_loads(before, after)).success
 
 
+@pytest.mark.usefixtures("no_docs")
 def test_a_policy_that_asks_for_no_coverage_takes_a_service_that_measures_none(tmp_path: Path) -> None:
     assert judged(tmp_path, Thresholds(min_line_coverage_percent=0), coverage=[]).success
 
@@ -258,6 +267,7 @@ FILES = [covered("a.py", 90, 90, changed=4, changed_covered=1), covered("b.py", 
         pytest.param([], [], [], id="nothing, and nothing is there"),
     ],
 )
+@pytest.mark.usefixtures("no_docs")
 def test_coverage_is_judged_as_the_policy_demands_it(
     of: list[str], rows: list[CoverageRow], failures: list[str], tmp_path: Path
 ) -> None:
@@ -267,6 +277,7 @@ def test_coverage_is_judged_as_the_policy_demands_it(
 
 
 @pytest.mark.parametrize("of", ["each_file", "whole", "changed_lines"])
+@pytest.mark.usefixtures("no_docs")
 def test_coverage_that_is_demanded_and_not_there_fails(of: str, tmp_path: Path) -> None:
     judgement = judge({"coverage": []}, THRESHOLDS, Demanded.model_validate({"coverage": [of]}), folder=tmp_path)
     assert "the coverage of at least 1 files was measured (found 0)" in [one.expected for one in judgement.failures]
@@ -275,6 +286,7 @@ def test_coverage_that_is_demanded_and_not_there_fails(of: str, tmp_path: Path) 
 UNREAD = ComponentRow(name="Java archives: app.jar", version="unknown", licence="", unknown="not read")
 
 
+@pytest.mark.usefixtures("no_docs")
 def test_components_that_are_not_known_fail_only_if_the_policy_refuses_them(tmp_path: Path) -> None:
     rows = {"components": [UNREAD, component("flask")]}
     assert judge(rows, THRESHOLDS, Demanded(), folder=tmp_path).success
@@ -283,6 +295,7 @@ def test_components_that_are_not_known_fail_only_if_the_policy_refuses_them(tmp_
     assert failure.rows == ("Java archives: app.jar unknown (not read)",)
 
 
+@pytest.mark.usefixtures("no_docs")
 def test_a_bill_of_materials_names_as_many_components_as_the_policy_demands(tmp_path: Path) -> None:
     thresholds = THRESHOLDS.model_copy(update={"min_components": 2})
     (failure,) = judge({"components": [UNREAD, component("flask")]}, thresholds, folder=tmp_path).failures

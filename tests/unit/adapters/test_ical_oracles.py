@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import recurring_ical_events
 from dateutil.rrule import rrulestr
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from icalendar import Calendar
 
@@ -22,6 +22,7 @@ from interlock.domain.calendars.calendar import Calendars, may_change
 from interlock.domain.calendars.recurrence import Recurrence
 from interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
 from interlock.domain.errors import CatalogueError
+from tests.examples import examples
 from tests.unit.domain.samples import service
 
 SHOP = service(business_unit="retail")
@@ -113,7 +114,7 @@ def within(spans: set[tuple[datetime, datetime]]) -> set[tuple[datetime, datetim
     return {span for span in spans if span[0] < END and span[1] > BEGIN and span[0] < span[1]}
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(series())
 def test_recurring_ical_events_reads_the_same(events: list[str]) -> None:
     text = "\r\n".join(["BEGIN:VCALENDAR", "VERSION:2.0", *events, "END:VCALENDAR", ""])
@@ -171,7 +172,7 @@ def far_rules(draw: st.DrawFn) -> tuple[str, datetime]:
     return rule, first
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(far_rules(), st.integers(2021, 2030), st.sampled_from(["", ";UNTIL=20300704", ";UNTIL=20251231T120000"]))
 @example(("FREQ=MONTHLY;INTERVAL=7", datetime(1999, 1, 31, 5)), 2026, "")
 @example(("FREQ=YEARLY;INTERVAL=4", datetime(1996, 2, 29, 5)), 2028, "")
@@ -314,7 +315,7 @@ files = st.lists(st.one_of(event_lines, plausible, zones, lines), max_size=6).ma
 """Files of which some can be read."""
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.one_of(files.map(str.encode), st.binary(max_size=200)), st.sampled_from(["freeze", "window", "event"]))
 def test_whatever_a_file_holds_it_is_read_or_refused_and_each_question_has_an_answer(data: bytes, kind: str) -> None:
     try:

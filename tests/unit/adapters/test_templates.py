@@ -35,6 +35,7 @@ from interlock.domain.records import Decision, Vote, Waiver
 from interlock.domain.rollout.rollout import describe_strategy
 from interlock.domain.trains.manifest import LeftBehind
 from interlock.locations import TEMPLATES
+from tests.examples import examples
 from tests.factories import releases
 from tests.unit.domain.test_train_manifest import boarded, manifest, train
 
@@ -260,7 +261,7 @@ def accepted(comment: str) -> Decision:
 OUTSIDE = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60, deadline=None)
 @given(said=OUTSIDE)
 @example(said=FORGERY)
 @example(
@@ -306,7 +307,7 @@ def train_ballot(said: str) -> str:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40, deadline=None)
 @given(said=OUTSIDE)
 @example(said=FORGERY)
 @example(said="{{ manifest }} {% include 'x' %} | `|` https://evil.example a@evil.example _a_ *c* ~~d~~")
@@ -403,7 +404,7 @@ def test_training_material_leads_nowhere_shows_no_pictures_and_holds_no_html() -
     assert "https:" in said
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200, deadline=None)
 @given(st.lists(st.sampled_from([*"[]()<>!&#;:/@ab1`~*_-|\"'\\ \n", "www.", "http"]), max_size=60).map("".join))
 @example("[a](b)")
 @example("[a](<b>)")

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import recurring_ical_events
 from dateutil.rrule import rrulestr
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from icalendar import Calendar
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from interlock.domain.calendars.entries import Entry
 from interlock.domain.calendars.entry_times import EntryTimes
 from interlock.domain.calendars.spans import merge_spans, subtract_spans
 from interlock.domain.catalogue.calendar_file import CalendarEntry
+from tests.examples import examples
 
 from .samples import service
 
@@ -401,7 +402,7 @@ def spans_of(one: dict[str, Any], moment: datetime) -> list[tuple[datetime, date
     return found
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.lists(written_entries(), max_size=4, unique_by=lambda one: one["name"]), origins, st.integers(0, 60 * 24 * 5))
 def test_the_answer_is_that_of_brute_force(written: list[dict[str, Any]], origin: str, minute: int) -> None:
     moment = datetime.fromisoformat(origin).replace(tzinfo=UTC) + timedelta(minutes=minute)
@@ -451,7 +452,7 @@ def test_every_minute_of_a_year_is_answered_as_by_counting() -> None:
     assert 0 < sum(expected) < 525_600
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(written_entries(), min_size=2, max_size=6, unique_by=lambda one: one["name"]), st.randoms(), origins)
 def test_the_order_of_calendars_makes_no_difference(
     written: list[dict[str, Any]], chance: random.Random, origin: str
@@ -465,7 +466,7 @@ def test_the_order_of_calendars_makes_no_difference(
     assert one == other
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(written_entries(), st.integers(2024, 2032))
 @example({"zone": BERLIN, "from": "2026-03-29T02:30:00", "until": "2026-03-29T04:30:00", "kind": "freeze"}, 2026)
 def test_recurring_ical_events_agrees(written: dict[str, Any], year: int) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.adapters.calendars.holidays import public_holidays
@@ -26,6 +26,7 @@ from interlock.domain.calendars.entry_times import EntryTimes
 from interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.trains.departures import departures_between
+from tests.examples import examples
 from tests.unit.domain import samples
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -96,7 +97,7 @@ def test_a_time_that_is_closed_or_cannot_be_told() -> None:
     assert (broken.severity, broken.next_free) == ("severe", None)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     spans=st.lists(st.tuples(st.integers(0, 90), st.integers(1, 20)), max_size=4),
     busy=st.lists(st.tuples(st.integers(0, 90), st.integers(1, 20)), max_size=4),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from semver import Version
@@ -13,6 +13,7 @@ from semver import Version
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.request import ReleaseRequest, form_fields, parse_request
 from interlock.domain.errors import RequestRefused
+from tests.examples import examples
 from tests.unit.domain.samples import book, policy, service
 
 QUESTIONS = [
@@ -228,7 +229,7 @@ near: dict[str, st.SearchStrategy[Any]] = {
 
 @pytest.mark.parametrize("key", list(near))
 @given(st.data())
-@settings(max_examples=60)
+@examples(60)
 def test_form_and_reading_take_the_same(key: str, data: st.DataObject) -> None:
     value = data.draw(near[key] | anything)
     assert accepted(key, value) == accepted_by_the_form(key, value)
@@ -251,7 +252,7 @@ def test_what_is_meant_to_be_taken_is(key: str, value: object) -> None:
 
 
 @given(refs.filter(lambda ref: ref and "\0" not in ref and not ref.startswith("-") and ref.isprintable()))
-@settings(max_examples=60)
+@examples(60)
 @example("@")
 @example("a/.b")
 @example("a.lock/b")

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from croniter import CroniterError, croniter
 from dateutil.rrule import rrulestr
-from hypothesis import given, reject, settings
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -25,6 +25,7 @@ from interlock.domain.trains.departures import (
     next_departures,
 )
 from interlock.domain.trains.milestones import milestones, working_day_before
+from tests.examples import examples
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia"]
 """Hours, half hours and, in Apia, a whole day that the clocks skip."""
@@ -89,7 +90,7 @@ def by_counting(
     return sorted(one for one in found if begin < one < end)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     zone=st.sampled_from(ZONES[:4]),
     hours=st.sets(st.integers(0, 23), min_size=1, max_size=3),
@@ -119,7 +120,7 @@ def test_a_year_of_a_nightly_train_is_right_across_both_changes_of_the_clocks() 
     assert datetime(2027, 10, 31, 1, 30, tzinfo=UTC) not in found
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     rule=st.sampled_from(
         ["FREQ=WEEKLY;BYDAY=TU", "FREQ=MONTHLY;BYDAY=1TU", "FREQ=DAILY;INTERVAL=3", "FREQ=WEEKLY;INTERVAL=2;BYDAY=TU"]
@@ -152,7 +153,7 @@ FIELDS = st.tuples(
 ).map(" ".join)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(cron=FIELDS, days=st.integers(0, 3000))
 def test_a_cron_cadence_is_what_croniter_makes_of_it(cron: str, days: int) -> None:
     after = datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=days)
@@ -191,7 +192,7 @@ def naively(one: Train, opening: Any, plans: list[datetime], after: datetime) ->
     return [at for at in found if at > after]
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     spans=st.lists(st.tuples(st.integers(0, 24 * 20), st.integers(1, 90)), max_size=6),
     then=st.sampled_from(["move", "drop"]),
@@ -208,7 +209,7 @@ def test_a_departure_in_a_freeze_is_moved_or_dropped(
     assert [each.at for each in next_departures(one, opening, at, 10)] == naively(one, opening, plans, at)[:10]
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(
     spans=st.lists(st.tuples(st.integers(0, 24 * 20), st.integers(1, 90)), max_size=6),
     later=st.lists(st.tuples(st.integers(0, 24 * 20), st.integers(1, 90)), max_size=6),

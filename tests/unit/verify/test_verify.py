@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from interlock.adapters.evidence import attestation
@@ -25,12 +25,13 @@ from interlock.domain.canonical import canonical_bytes, sha256_of
 from interlock.domain.ledger.chain import next_entry
 from interlock.domain.records import CanaryPlan, Strategy, Waiver
 from interlock.verify import __main__ as verifier
+from tests.examples import examples
 from tests.factories import evidence as make
 from tests.factories import releases
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "include" / "interlock" / "verify" / "__main__.py"
-FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = examples(40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @cache
