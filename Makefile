@@ -58,8 +58,8 @@ reset: $(READY) ## stop everything and throw its state away
 evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag id>/<run id>, FILE=…)
 	@$(INTERLOCK) evidence --stack -- '$(RUN)' $(if $(FILE),'$(FILE)')
 
-test: tools $(TESTED) ## run all tests; the fifteen slowest are listed at the end
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15 $(PYTEST)
+test: tools $(TESTED) ## run all tests; the fifteen slowest are listed at the end (ORDER=random: shuffled)
+	@$(if $(ORDER),INTERLOCK_TEST_ORDER=$(ORDER) )$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15 $(PYTEST)
 
 thorough: $(TESTED) ## try the property tests with ten times as many examples as make test (some minutes)
 	@INTERLOCK_HYPOTHESIS=thorough $(BIN)/python -m pytest -n auto --dist loadfile tests/unit

@@ -87,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say how to have this order again."""
-    return f"shuffled; again with {ORDER}={os.environ[ORDER]}" if ORDER in os.environ else None
+    return f"shuffled; again with make test ORDER={os.environ[ORDER]}" if ORDER in os.environ else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from interlock.adapters.airflow._tls import authorities
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.domain.errors import ReleaseError, TransientError
 from tests.airflow_server import RUN, AirflowServer, airflow_server
@@ -193,3 +195,9 @@ def test_closing_a_question_that_is_not_for_this_account_is_refused(airflow: Air
     with pytest.raises(ReleaseError, match="not a respondent") as error:
         api.close_question(*RUN, api.answers(*RUN)[0], choice="Approve", comment="")
     assert final(error.value)
+
+
+def test_certificate_authorities_are_read_once_in_a_process() -> None:
+    assert authorities() is authorities()
+    assert authorities(False) is authorities(False)
+    assert authorities().verify_mode == ssl.CERT_REQUIRED
