@@ -14,6 +14,21 @@ from interlock.domain.errors import ReleaseError, TransientError
 if TYPE_CHECKING:
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<style>body {{ font: 16px/1.5 sans-serif; max-width: 42em; margin: 1em; overflow-wrap: anywhere }}</style>
+</head>
+<body>
+{body}</body>
+</html>
+"""
+"""A message as a page that is readable in dark mode, and whose links do not leave a narrow screen."""
+
 
 def message_id(*same: str) -> str:
     """Return the Message-ID of a message, which is the same whenever these are: what sends it again sends no other."""
@@ -38,7 +53,7 @@ def send(smtp: SmtpHook, *, to: Sequence[str], subject: str, text: str, message_
         smtp.send_email_smtp(
             to=list(to),
             subject=" ".join(subject.split()),
-            html_content=MarkdownIt("commonmark", {"html": False}).render(text),
+            html_content=PAGE.format(body=MarkdownIt("commonmark", {"html": False}).render(text)),
             custom_headers={"Message-ID": message_id},
         )
     except smtplib.SMTPRecipientsRefused as error:

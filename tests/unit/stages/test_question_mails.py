@@ -70,6 +70,12 @@ def test_who_is_asked_gets_a_mail_with_the_deadline_and_a_link_to_the_question(
     assert mailed(running) == [["fay"]]
 
 
+def test_a_mail_is_readable_in_dark_mode_and_on_a_narrow_screen(mailbox: Mailbox, running: RunningTask) -> None:
+    ask(described("fay"), running=running)
+    assert '<meta name="color-scheme" content="light dark">' in mailbox.words(0)
+    assert "overflow-wrap: anywhere" in mailbox.words(0), "the address of a question is longer than a line"
+
+
 def test_without_a_deadline_of_its_own_it_is_the_end_of_the_time_for_an_answer(
     mailbox: Mailbox, running: RunningTask
 ) -> None:
