@@ -57,6 +57,17 @@ def drop_the_end(database: LedgerDatabase, chain: str) -> None:
     )
 
 
+def cut_to_an_older_head(database: LedgerDatabase, chain: str) -> None:
+    """Cut the release's end off, with every head that was signed there: what is left has a signed head at its end."""
+    ((older,),) = database.run(
+        "SELECT max(sequence) FROM ledger.heads h WHERE chain = %s AND sequence <"
+        " (SELECT min(sequence) FROM ledger.entries WHERE chain = h.chain AND kind = 'board.decided')",
+        chain,
+    )
+    for table in ("ledger.heads", "ledger.entries"):
+        database.run(f"DELETE FROM {table} WHERE chain = %s AND sequence > %s", chain, older)
+
+
 def put_in_another_order(database: LedgerDatabase, chain: str) -> None:
     for old, new in ((2, 1_000_000), (3, 2), (1_000_000, 3)):
         database.run("UPDATE ledger.entries SET sequence = %s WHERE chain = %s AND sequence = %s", new, chain, old)
@@ -129,6 +140,22 @@ def checked(stack: Stack, database: LedgerDatabase) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+@attack(
+    "cut the end of a release off at an older signed head, its later heads with it",
+    by=LEDGER_OWNER,
+    way="database",
+    stopped="the installation's chain has that the release ended, and the check names it; no votes are left to count",
+)
+def test_a_release_that_ended_is_not_reopened(stack: Stack, rejected: Release, ledger_database: LedgerDatabase) -> None:
+    chain, plan = release_chain(rejected.dag_id, rejected.id), wave.plan_of(rejected)
+    with ledger_database.opened():
+        cut_to_an_older_head(ledger_database, chain)
+        assert wave.refusal(rejected, plan)
+        code, printed = checked(stack, ledger_database)
+    assert code == 1, printed
+    assert f"of the chain {chain} is missing: the release has ended by entry" in printed
 
 
 @attack(

@@ -697,6 +697,17 @@ def test_check_prints_every_chain_and_names_the_break(
         assert capsys.readouterr().out == "installation: 2 entries, signed up to 2\n"
         assert main(["ledger", "check"]) == 0
         assert "Signatures were not checked" in capsys.readouterr().out
+        assert main(["ledger", "heads"]) == 0
+        kept = tmp_path / "kept.jsonl"
+        kept.write_text(capsys.readouterr().out)
+        assert main(["ledger", "check", "--key", key, "--kept", str(kept)]) == 0
+        capsys.readouterr()
+        kept.write_text(kept.read_text().replace('"sequence":2', '"sequence":3'))
+        assert main(["ledger", "check", "--kept", str(kept)]) == 1, "as if its end had been cut off since"
+        assert "Entry 3 of the chain installation is missing" in capsys.readouterr().out
+        kept.write_text("no head")
+        assert main(["ledger", "check", "--kept", str(kept)]) == 2
+        assert "interlock ledger heads" in capsys.readouterr().err
         with closing(postgres.connect(server, "checked")) as connection, connection.cursor() as cursor:
             cursor.execute("ALTER TABLE ledger.entries DISABLE TRIGGER append_only")
             cursor.execute("UPDATE ledger.entries SET actor = 'mallory' WHERE sequence = 1")

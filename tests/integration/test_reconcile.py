@@ -399,6 +399,16 @@ def test_a_chain_that_was_changed_is_found_in_the_installations(
     assert found.payload["what"].startswith(f"Entry 1 of the chain {CHAIN} was changed")
 
 
+def test_a_chain_whose_end_was_cut_off_with_its_heads_is_found_by_the_installations(
+    airflow: AirflowServer, ledger: Ledger, run: Run, server: Settings
+) -> None:
+    record(ledger, "policy.resolved", releases.policy().to_xcom())
+    record(ledger, RELEASE_ENDED, {"run": "/".join(RUN), "service": "bike-shop"}, INSTALLATION)
+    assert run(reconcile_ledger.check_ledger) == 1
+    (found,) = ledger.entries(INSTALLATION, kind="finding")
+    assert found.payload["what"].startswith(f"Entry 2 of the chain {CHAIN} is missing: the release has ended by entry")
+
+
 # --- hosts
 
 

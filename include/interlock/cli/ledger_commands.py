@@ -46,12 +46,17 @@ def check(
         ),
     ] = None,
     writer: Writer = "interlock_ledger_writer",
+    kept: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file that 'interlock ledger heads' wrote earlier. Give it again for each further file."),
+    ] = None,
 ) -> None:
     """Check all chains, signed heads, triggers and rights; end with 1 if anything does not hold."""
     with failures_on_stderr(FAILED):
         from interlock.adapters.ledger.owner import check_ledger
 
-        found = check_ledger([path.read_bytes() for path in key or ()], writer)
+        heads = [line for path in kept or () for line in path.read_text("utf-8").splitlines()]
+        found = check_ledger([path.read_bytes() for path in key or ()], writer, heads)
     for chain in found.chains:
         print(chain)
     if not key:
@@ -59,6 +64,16 @@ def check(
     for problem in found.problems:
         print(f"BROKEN: {problem}")
     end(not found.problems)
+
+
+@app.command()
+def heads() -> None:
+    """Print the newest signed head of each chain, to be kept outside of the installation for 'check --kept'."""
+    with failures_on_stderr(FAILED):
+        from interlock.adapters.ledger.owner import newest_heads
+
+        for line in newest_heads():
+            print(line)
 
 
 @app.command("correct-clock")

@@ -272,6 +272,12 @@ def test_a_year_beyond_the_calendars_is_closed() -> None:
     assert "the year 9999" in str(answer)
 
 
+def test_what_is_forty_years_apart_is_found() -> None:
+    mondays = freeze("2072-02-29", "2072-02-29", repeat="FREQ=DAILY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO", zone="UTC")
+    assert not ask([mondays], "2112-02-29T12:00Z").open
+    assert ask([mondays], "2108-02-29T12:00Z").open
+
+
 def test_what_repeats_in_weeks_far_from_its_start_keeps_all_of_its_days() -> None:
     shifts = window("2026-01-07T20:00", "2026-01-07T21:00", repeat="FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,WE", zone="UTC")
     days, now = [], at("2029-12-28T00:00Z")
@@ -328,6 +334,11 @@ def test_exceptions_are_days_or_starts() -> None:
         ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;BYSECOND=1,2,3"}, "several times a minute"),
         ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;BYMINUTE=0,20,40"}, "more than 10000 times a year"),
         ({"from": "2026-03-02", "repeat": "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"}, "never occurs"),
+        ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;INTERVAL=168;BYDAY=TU"}, "which is never"),
+        ({"from": "2026-03-02", "repeat": "FREQ=DAILY;INTERVAL=7;BYDAY=TU;COUNT=3"}, "which is never"),
+        ({"from": "2026-03-02", "repeat": "FREQ=MONTHLY;BYDAY=5MO;BYSETPOS=2"}, "which is never"),
+        ({"from": "2026-03-02", "repeat": "FREQ=YEARLY;BYYEARDAY=100;BYMONTH=1"}, "which is never"),
+        ({"from": "2026-03-02", "repeat": "FREQ=HOURLY;BYMINUTE=0,1;BYSETPOS=300"}, "BYSETPOS: found 300"),
         ({"from": "2026-03-02", "repeat": "FREQ=DAILY;COUNT=1000000"}, "COUNT: found 1000000"),
         ({"from": "2026-03-02", "repeat": "FREQ=YEARLY;BYEASTER=1"}, "BYEASTER"),
         ({"from": "2026-03-02", "repeat": "FREQ=DAILY;UNTIL=20260401T000000Z"}, "without Z"),

@@ -26,7 +26,7 @@ from interlock.domain.ledger.chain import (
     release_chain,
     same_thing,
 )
-from interlock.domain.ledger.integrity import first_break, unsigned_since
+from interlock.domain.ledger.integrity import cut_end, ends_by_chain, first_break, unsigned_since
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED
 
 CHAIN = "release/release_bike_shop/manual__2026-11-23T11:45:00+00:00"
@@ -379,6 +379,23 @@ def test_end_that_was_cut_off_is_noticed_by_the_head() -> None:
     broken = first_break(CHAIN, entries[:3], heads=[head(entries[1]), head(entries[4])])
     assert broken is not None
     assert broken.sentence == f"Entry 4 of the chain {CHAIN} is missing: the chain was signed up to entry 5."
+
+
+def test_end_that_was_cut_off_with_its_heads_is_noticed_by_the_installations_chain() -> None:
+    run = CHAIN.removeprefix("release/")
+    ended = following(None, chain="installation", kind="release.ended", key="e", payload={"run": run})
+    ends = ends_by_chain([ended])
+    entries = [*chain(3), following(chain(3)[-1], kind="release.closed", key="end")]
+    assert cut_end(CHAIN, entries, ends) is None
+    assert cut_end(f"{CHAIN}-2", chain(3, f"{CHAIN}-2"), ends) is None, "it is under way"
+    for left in (3, 0):
+        assert found(entries[:left]) is None, "what is left holds by itself"
+        cut = cut_end(CHAIN, entries[:left], ends)
+        assert cut is not None
+        assert cut.sentence == (
+            f"Entry {left + 1} of the chain {CHAIN} is missing: the release has ended by entry 1 of the chain "
+            "installation."
+        )
 
 
 def test_head_of_another_chain_is_noticed() -> None:

@@ -275,6 +275,7 @@ def test_a_host_is_found_if_and_only_if_it_runs_what_it_may_not(runs: str | None
         )
     ]
     assert bool(findings) == (runs not in allowed)
+    assert all("permit" not in one.what and "Who changed it, and when, is not known." in one.what for one in findings)
 
 
 def test_a_release_that_found_a_host_so_is_not_blamed_for_it() -> None:

@@ -253,14 +253,15 @@ class Ledger:
         with self._reading() as connection:
             return heads_of(connection, chain)
 
-    def check(self, chain: str, keys: Sequence[bytes] = ()) -> Break | None:
+    def check(self, chain: str, keys: Sequence[bytes] = (), kept: Sequence[SignedHead] = ()) -> Break | None:
         """Return the first place where a chain is not intact, or None.
 
         :param keys: public keys, PEM; with any, each head must be signed by one of them.
+        :param kept: heads of the chain that were kept outside of the database.
         """
         try:
             with self._reading() as connection:
-                heads = heads_of(connection, chain)
+                heads = (*heads_of(connection, chain), *kept)
                 rows = [parsed(row) for row in connection.execute(rows_of_chain(chain))]
         except LedgerBroken as error:
             return error.broken

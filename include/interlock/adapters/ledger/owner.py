@@ -6,16 +6,18 @@ Each logs in with the URL in ``INTERLOCK_LEDGER_OWNER_URL``.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from pydantic import ValidationError
 from sqlalchemy import Engine
 
-from interlock.domain.errors import AssetMissing, LedgerError
-from interlock.domain.ledger.chain import Entry, instant
-from interlock.domain.ledger.integrity import unsigned_since
-from interlock.domain.ledger.kinds import CLOCK_CORRECTED
+from interlock.domain.canonical import canonical_bytes
+from interlock.domain.errors import AssetMissing, LedgerBroken, LedgerError
+from interlock.domain.ledger.chain import INSTALLATION, Entry, SignedHead, instant
+from interlock.domain.ledger.integrity import cut_end, ends_by_chain, unsigned_since
+from interlock.domain.ledger.kinds import CLOCK_CORRECTED, RELEASE_ENDED
 
 from ._database_errors import explain_errors
 from .ledger import BEING_SIGNED, Ledger, engine_of
@@ -42,25 +44,53 @@ def migrate_ledger(writer: str = WRITER, witness: str = WITNESS) -> str:
     return migrate_database(_url(), writer, witness)
 
 
-def check_ledger(keys: Sequence[bytes], writer: str = WRITER) -> Checked:
+def check_ledger(keys: Sequence[bytes], writer: str = WRITER, kept: Iterable[str] = ()) -> Checked:
     """Check all chains, and that triggers and rights keep the writer from changing entries.
 
     :param keys: the public keys that sign heads, PEM.
+    :param kept: lines that :func:`newest_heads` returned earlier, and that were kept elsewhere.
     """
+    outside = _read_heads(kept)
     engine = _engine()
     with explain_errors(), engine.connect() as connection:
         problems = [f"{weakness}." for weakness in find_weaknesses(connection, writer)]
     chains: list[str] = []
     with Ledger(engine) as ledger:
-        for chain in ledger.chains():
-            found, last = ledger.check(chain, keys), ledger.heads(chain)
+        ends = _read_ends(ledger)
+        for chain in sorted({*ledger.chains(), *ends, *(head.chain for head in outside)}):
+            found, last = ledger.check(chain, keys, [one for one in outside if one.chain == chain]), ledger.heads(chain)
             entries = () if found else ledger.entries(chain)
             settled = [entry for entry in entries if datetime.now(UTC) - entry.at > BEING_SIGNED]
-            if found := found or unsigned_since(chain, settled, last):
+            if found := found or unsigned_since(chain, settled, last) or cut_end(chain, entries, ends):
                 problems.append(found.sentence)
                 continue
             chains.append(f"{chain}: {len(entries)} entries, signed up to {last[-1].sequence if last else 0}")
     return Checked(tuple(chains), tuple(problems))
+
+
+def newest_heads() -> list[str]:
+    """Return the newest signed head of each chain, a line of JSON each: to be kept outside of the installation."""
+    with Ledger(_engine()) as ledger:
+        newest = [heads[-1] for chain in ledger.chains() if (heads := ledger.heads(chain))]
+    return [canonical_bytes(head.model_dump(mode="json")).decode() for head in newest]
+
+
+def _read_heads(lines: Iterable[str]) -> list[SignedHead]:
+    try:
+        return [SignedHead.model_validate_json(line) for line in lines if line.strip()]
+    except ValidationError as error:
+        raise LedgerError(
+            f"The kept heads cannot be read: {error.errors()[0]['msg']}.",
+            next_step="name a file that interlock ledger heads wrote",
+        ) from error
+
+
+def _read_ends(ledger: Ledger) -> dict[str, Entry]:
+    """Return how the installation's chain says that releases ended; nothing if that chain does not hold."""
+    try:
+        return ends_by_chain(ledger.entries(INSTALLATION, kind=RELEASE_ENDED))
+    except LedgerBroken:
+        return {}
 
 
 def correct_clock(chain: str, *, actor: str, reason: str) -> Entry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 
@@ -19,6 +20,9 @@ MAX_OCCURRENCES_PER_YEAR = 10_000
 MAX_COUNT = 20_000
 """So many times of a rule with COUNT: it is counted from its start."""
 MAX_INTERVAL = 10_000
+MAX_MONTHS_WITHOUT = 12 * 40
+"""A rule that gives nothing in so many months, or steps if those are longer, gives nothing: a 29th of February that is
+a Monday can be 40 years from the next."""
 
 _STEPS = {"HOURLY": timedelta(hours=1), "DAILY": timedelta(days=1), "WEEKLY": timedelta(weeks=1)}
 _ONLY_WITH = {
@@ -40,6 +44,33 @@ _NUMBERS = {
 _DAYS = re.compile(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
 _LONGEST_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
 _YEAR = timedelta(days=366)
+
+
+class _NothingFound(Exception):
+    """A rule was looked at for long enough."""
+
+
+class _BoundedRule(rrule):
+    """A rule whose search for the next time ends, also if no time fits all of its parts.
+
+    dateutil itself looks up to the year 9999, which takes minutes. It reads ``_byeaster`` at each month or year that it
+    comes to, and at nothing in between; BYEASTER is refused here.
+    """
+
+    _months = 0
+
+    @property
+    def _byeaster(self) -> None:
+        self._months += 1
+        if self._months > MAX_MONTHS_WITHOUT:
+            raise _NothingFound
+
+    def _iter(self) -> Iterator[datetime]:
+        self._months = 0
+        with suppress(_NothingFound):
+            for at in super()._iter():  # type: ignore[misc]  # its stubs leave it out
+                yield at
+                self._months = 0
 
 
 class Recurrence:
@@ -111,6 +142,7 @@ class Recurrence:
             raise ValueError(f"{self} is not a valid recurrence rule: {error}") from error
         if isinstance(found, rruleset):
             raise ValueError(f"{self} is more than one rule")
+        found.__class__ = _BoundedRule
         return found
 
     def _in_step(self, near: datetime) -> datetime:
@@ -168,7 +200,16 @@ def _checked(parts: dict[str, str]) -> dict[str, str]:
         raise ValueError(f"{rule} occurs several times a minute; allowed: at most hourly")
     if "BYSETPOS" in parts and not any(name in parts for name in (*_NUMBERS, "BYDAY") if name != "BYSETPOS"):
         raise ValueError(f"{rule} is not a valid recurrence rule: BYSETPOS goes with another part that begins with BY")
+    _refuse_places(parts)
     return parts
+
+
+def _refuse_places(parts: Mapping[str, str]) -> None:
+    """Refuse a BYSETPOS beyond the times that an hour can have: each hour of all years would be looked at for it."""
+    most = len(set(_numbers("BYMINUTE", parts))) or 1
+    places = _numbers("BYSETPOS", parts)
+    if parts["FREQ"] == "HOURLY" and places and min(abs(place) for place in places) > most:
+        raise ValueError(f"BYSETPOS: found {parts['BYSETPOS']}; allowed: 1 to {most}, the times of an hour")
 
 
 def _whole(name: str, value: str, most: int) -> None:

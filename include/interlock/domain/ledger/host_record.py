@@ -75,8 +75,8 @@ def check_host(
         may = sorted(release or "nothing" for release in allowed)
         yield Finding(
             kind="host_changed",
-            what=f"{host} of {environment} was changed without a permit: it runs {runs or 'no release'} of {service}, "
-            f"but the ledger says {' or '.join(may)}.",
+            what=f"{host} of {environment} runs {runs or 'no release'} of {service}, but the ledger says "
+            f"{' or '.join(may)}. Who changed it, and when, is not known.",
             evidence={
                 "service": service,
                 "environment": environment,

@@ -19,7 +19,8 @@ from .chain import (
     instant,
     read_or_none,
 )
-from .kinds import CLOCK_CORRECTED
+from .kinds import CLOCK_CORRECTED, RELEASE_CLOSED
+from .runs import CHAINS
 
 
 def first_break(
@@ -56,6 +57,24 @@ def unsigned_since(chain: str, entries: Sequence[Entry], heads: Iterable[SignedH
     return break_at(
         chain, missing.sequence, "head", f"({missing.kind}) is not signed, as every entry of its kind must be"
     )
+
+
+def ends_by_chain(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Return the entries of the installation's chain that say how a release ended, by the chain of the release."""
+    return {f"{CHAINS}{entry.payload['run']}": entry for entry in entries}
+
+
+def cut_end(chain: str, entries: Sequence[Entry], ends: Mapping[str, Entry]) -> Break | None:
+    """Return where the end of a release's chain was cut off together with its signed heads; None if it was not.
+
+    :param entries: of the chain, found to be intact.
+    :param ends: as :func:`ends_by_chain` returns them.
+    """
+    ended = ends.get(chain)
+    if ended is None or any(entry.kind == RELEASE_CLOSED for entry in entries):
+        return None
+    sentence = f"is missing: the release has ended by entry {ended.sequence} of the chain {ended.chain}"
+    return break_at(chain, len(entries) + 1, "missing", sentence)
 
 
 def _walk(

@@ -16,8 +16,8 @@ from interlock.domain.errors import AlreadyRecorded
 from interlock.domain.ledger import runs
 from interlock.domain.ledger.chain import INSTALLATION, Break
 from interlock.domain.ledger.findings import Finding
-from interlock.domain.ledger.integrity import unsigned_since
-from interlock.domain.ledger.kinds import CATALOGUE_CHANGED, KEY_USED
+from interlock.domain.ledger.integrity import cut_end, ends_by_chain, unsigned_since
+from interlock.domain.ledger.kinds import CATALOGUE_CHANGED, KEY_USED, RELEASE_ENDED
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
@@ -46,11 +46,13 @@ def check_ledger() -> int:
     found: list[Finding] = []
     with resources.ledger() as ledger:
         _record_catalogue_and_key(ledger)
-        chains = ledger.chains()
+        chains, ends = ledger.chains(), ends_by_chain(ledger.entries(INSTALLATION, kind=RELEASE_ENDED))
+        gone = [chain for chain in ends if chain not in chains]
         watched = [chain for chain in (INSTALLATION, *watched_chains(ledger, now)) if chain in chains]
         others = [chain for chain in chains if chain not in watched and _is_due(chain, now)]
-        for chain in (*watched, *others):
-            if broken := ledger.check(chain, [resources.signer().public_key]):
+        for chain in (*watched, *others, *gone):
+            broken = ledger.check(chain, [resources.signer().public_key])
+            if broken := broken or cut_end(chain, ledger.entries(chain), ends):
                 evidence = broken.model_dump(mode="json")
                 found.append(Finding(kind="chain_broken", what=broken.sentence, evidence=evidence, chain=INSTALLATION))
                 continue
