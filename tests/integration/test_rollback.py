@@ -220,6 +220,7 @@ def office(server: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (resources, "store", lambda: store),
         (resources, "aws", lambda *_: None),
         (ec2, "find_hosts", lambda *_: HOSTS),
+        (ec2, "find_instances", lambda *_: HOSTS),
         (rollout, "prove_back_out", lambda *_: back),  # what hosts say of themselves is the fleet's tests
         (permits, "_done_by_hand", lambda *_: ()),
         (resources, "connections_of", lambda _: frozenset((resources.LEDGER, CONNECTION))),

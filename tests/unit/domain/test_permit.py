@@ -13,18 +13,20 @@ from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import HeldBack, PolicyViolation
 from interlock.domain.ledger.chain import Entry, next_entry
 from interlock.domain.permits.ended_releases import refuse_back_out, refuse_ended
+from interlock.domain.permits.hosts import host_changes
 from interlock.domain.permits.objections import Circumstances, objections, refuse
 from interlock.domain.permits.permit import MAX_PERMIT_AGE, Permit, refuse_other_host, refuse_unusable
 from interlock.domain.records import (
     Blob,
     Decision,
     FailedExpectation,
+    Host,
     QualityReport,
     RollBack,
     RolloutPlan,
     Waiver,
 )
-from tests.unit.domain.samples import rollout
+from tests.unit.domain.samples import hosts, rollout
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 OTHER = "0" * 64
@@ -94,6 +96,37 @@ def said(plan: RolloutPlan, **changes: Any) -> str:
 def test_nothing_is_said_against_a_plan_of_which_all_holds() -> None:
     assert objections(planned(), circumstances(planned()), NOW) == ()
     refuse(())
+
+
+ONE, TWO, ADDED, FOURTH = hosts(4)
+RECYCLED = TWO.model_copy(update={"instance_id": "i-recycled"})
+MOVED = TWO.model_copy(update={"address": "127.20.0.99"})
+
+
+@pytest.mark.parametrize(
+    ("now", "has_begun", "expected"),
+    [
+        pytest.param([TWO, ONE], False, (), id="as planned"),
+        pytest.param([ONE, TWO, ADDED], False, ("production-3 (i-3) belongs to production now",), id="added"),
+        pytest.param([ONE, TWO, ADDED], True, (), id="added during the rollout"),
+        pytest.param([ONE], False, ("does not belong to production any more",), id="tags moved"),
+        pytest.param([ONE], True, (), id="ended during the rollout"),
+        pytest.param([ONE, RECYCLED], True, ("belongs to production-2 (i-recycled), but",), id="recycled"),
+        pytest.param([ONE, MOVED], True, ("has the address 127.20.0.99, but",), id="another address"),
+    ],
+)
+def test_hosts_that_are_not_those_of_the_plan_get_no_permit(
+    now: list[Host], has_begun: bool, expected: tuple[str, ...]
+) -> None:
+    plan = planned()
+    found = host_changes(plan, [now], has_begun=has_begun)
+    assert len(found) == len(expected)
+    assert all(words in sentence for words, sentence in zip(expected, found, strict=True)), found
+    assert [one.what for one in objections(plan, circumstances(plan, hosts=found), NOW)] == [*found]
+
+
+def test_the_fleet_that_a_release_does_not_go_to_may_change() -> None:
+    assert host_changes(planned(), [[ONE, TWO], [ADDED, FOURTH]], has_begun=False) == ()
 
 
 def test_a_connection_that_is_not_what_it_was_gets_no_permit() -> None:
@@ -255,6 +288,7 @@ FAULTS: dict[str, Any] = {
     "quality": None,
     "stops": ("all",),
     "freezes": ("all",),
+    "hosts": ("one",),
     "interventions": ("one",),
     "findings": ("one",),
 }

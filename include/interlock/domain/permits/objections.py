@@ -30,6 +30,7 @@ class Circumstances(Model):
     stops: tuple[str, ...] = Field((), description="Emergency stops in force, in words")
     freezes: tuple[str, ...] = Field((), description="What the calendars close it by now, in words")
     connections: tuple[str, ...] = Field((), description="Connections that the plan does not have so, in sentences")
+    hosts: tuple[str, ...] = Field((), description="Hosts that the plan does not have so, in sentences")
     interventions: tuple[str, ...] = Field((), description="Done by hand since the plan was frozen, in words")
     findings: tuple[str, ...] = Field((), description="Of the bypass detector about this release, in words")
     marked: str = Field("", description="Why this version is kept out of the environment, in words")
@@ -216,6 +217,13 @@ def _check_interventions(plan: RolloutPlan, found: Circumstances, now: datetime)
             rule="a release uses the connections with which its plan was frozen",
             who="the platform engineer (connections)",
             next_step="have the change investigated; restore the connection, or trigger the release again",
+        )
+    for what in found.hosts:
+        yield Objection(
+            what=what,
+            rule="a release goes to the instances that the board decided on",
+            who="the operators of the hosts",
+            next_step="restore the instances and their tags, or trigger the release again",
         )
     for what in found.interventions:
         yield Objection(

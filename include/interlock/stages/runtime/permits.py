@@ -13,6 +13,7 @@ from functools import partial
 from time import sleep
 from typing import Any
 
+from interlock.adapters.aws import ec2
 from interlock.adapters.permits.issuer import Admission, PermitIssuer
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
@@ -39,6 +40,7 @@ from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.permits import ended_releases, permit
 from interlock.domain.permits import objections as permits_objections
 from interlock.domain.permits.connections import changes
+from interlock.domain.permits.hosts import host_changes
 from interlock.domain.permits.objections import Circumstances
 from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.production import Production
@@ -330,6 +332,7 @@ def circumstances(
         stops=tuple(map(str, in_force)),
         freezes=calendars.closed_now(catalogue, plan.environment, under_way=under_way),
         connections=_connections_changed(service, plan),
+        hosts=_hosts_changed(service, plan, entries),
         interventions=(*_done_by_hand(service, entries), *_done_to_train(plan)),
         findings=(
             *_of_the_api(),
@@ -345,6 +348,22 @@ def _connections_changed(service: Service, plan: RolloutPlan) -> tuple[str, ...]
     if plan.connections is None:
         return ()
     return changes(plan.connections, resources.connections_now(service, plan.hosts))
+
+
+def _hosts_changed(service: Service, plan: RolloutPlan, entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Return, in sentences, which hosts of production are not those of the plan."""
+    environment = service.environments.get(plan.environment)
+    if environment is None or plan.environment in permit.SANDBOXES:
+        return ()
+    client = resources.aws(environment, "ec2")
+    fleets = [
+        [
+            Host(instance_id=one.instance_id, name=one.name, address=one.address or "", zone=one.zone)
+            for one in ec2.find_instances(client, tags)
+        ]
+        for tags in environment.fleets
+    ]
+    return host_changes(plan, fleets, has_begun=ended_releases.had_permit(plan, entries))
 
 
 def _of_the_api() -> tuple[str, ...]:
