@@ -14,8 +14,10 @@ import pytest
 
 ADMIN = "an administrator of Airflow"
 AUTHOR = "whoever may commit to a service's repository"
+AWS = "an administrator of the AWS account"
 CLERK = "whoever has the password of the board's clerk"
 CONDUCTOR = "whoever has the password of the trains' conductor"
+ENGINEER = "whoever may write the platform's files"
 FREE = "whoever has the key that signs tasks' tokens"
 HOST = "whoever may write to the artifact store"
 KEEPER = "whoever keeps the catalogue"
@@ -24,6 +26,7 @@ LEDGER_WRITER = "whoever has the password of the ledger's writer"
 MANAGER = "the release manager"
 MEMBER = "a member of the board"
 OWNER = "the superuser of Airflow's database"
+NAMES = "whoever keeps the DNS"
 SHELL = "whoever has the login of a host"
 
 WRITTEN = "an answer counts as it came in at the API, which is on record in the ledger; what was written is a finding"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from secrets import token_hex
 from typing import Any
 from uuid import uuid4
@@ -160,6 +161,39 @@ def test_an_administrator_who_sets_a_password_votes_for_nobody(
         database.run("UPDATE ab_user SET password = %s WHERE username = 'dan' RETURNING id", known)
     with wave.ledger() as ledger:
         assert any(one.payload.get("found") == DOUBTED for one in ledger.entries(INSTALLATION, kind="finding"))
+
+
+@attack(
+    "vote with an account that is newer than the ballot",
+    by=OWNER,
+    way="database",
+    stopped="an account that changed answers nothing until a second person vouches for it, and is a finding",
+)
+def test_an_account_that_is_newer_than_the_ballot_answers_nothing(
+    stack: Stack, at_board: Release, database: AirflowDatabase
+) -> None:
+    path = f"{at_board.path}/taskInstances/{BALLOT}/{ballot_of(at_board, 'dan')}/hitlDetails"
+    ((since,),) = database.run("SELECT created_on FROM ab_user WHERE username = 'dan'")
+    database.run("UPDATE ab_user SET created_on = %s WHERE username = 'dan'", datetime.now())
+    try:
+        vote = {"chosen_options": ["Approve"], "params_input": {"comment": "Fine"}}
+        refused(stack.person("dan").send("PATCH", path, vote), "dan", "after the question")
+    finally:
+        database.run("UPDATE ab_user SET created_on = %s WHERE username = 'dan'", since)
+
+
+@attack(
+    "pause what watches releases, or what stops them",
+    by=ADMIN,
+    way="API",
+    stopped="the guard at the API refuses it, and records the attempt",
+)
+@pytest.mark.parametrize("dag_id", ["reconcile", "emergency_stop"])
+def test_nobody_pauses_what_watches_or_stops(stack: Stack, at_board: Release, dag_id: str) -> None:
+    admin = stack.person("admin")
+    path = f"dags/{dag_id}?update_mask=is_paused"
+    refused(admin.send("PATCH", path, {"is_paused": True}), "admin", "cannot be paused")
+    assert admin.get(f"dags/{dag_id}")["is_paused"] is False
 
 
 @attack(

@@ -7,30 +7,42 @@ Airflow is let go on.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from interlock.adapters.signing.signing import generate_key
 from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED
-from tests.end_to_end.people import Release
+from interlock.estate.settings import SERVICE
+from interlock.estate.world import aws
+from interlock.stages.runtime import resources
+from tests.end_to_end.people import Release, until
 from tests.end_to_end.stack import Stack
 
 from . import wave
 from .databases import AirflowDatabase
-from .people import approved, go
-from .suite import HOST, KEEPER, MANAGER, MEMBER, OWNER, attack, case
+from .people import NEW, OLD, approved, go
+from .suite import ADMIN, AUTHOR, AWS, ENGINEER, HOST, KEEPER, MANAGER, MEMBER, NAMES, OWNER, attack, case
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.attacks]
 FREEZE_IN = timedelta(minutes=10)
 """By then the release is approved, and everything has been tried that is not the freeze, on a slow machine, too."""
+INSTANCES = "the instances of production are compared with those of the plan before each wave"
 CHANGED = "The policy, the board or the file of the service changed after the release started."
 
 
@@ -108,6 +120,77 @@ class Changes:
             yield
         finally:
             database.run(edit, self.stack.settings.ssh_port, connection)
+
+    @contextmanager
+    def another_instance(self, address: str = "10.99.0.1") -> Iterator[None]:
+        """Have one instance more in production for a block; the estate makes no host of it."""
+        tags = {"Name": "one-more", "Service": SERVICE, "Environment": "production"}
+        listed = [{"Key": key, "Value": value} for key, value in tags.items()]
+        with closing(aws.client(self.stack.settings, "ec2")) as ec2:
+            made = ec2.run_instances(
+                ImageId=aws.IMAGE,
+                InstanceType=aws.INSTANCE_TYPE,
+                MinCount=1,
+                MaxCount=1,
+                PrivateIpAddress=address,
+                TagSpecifications=[{"ResourceType": "instance", "Tags": listed}],
+            )
+            try:
+                yield
+            finally:
+                ec2.terminate_instances(InstanceIds=[one["InstanceId"] for one in made["Instances"]])
+
+    @contextmanager
+    def tags_moved(self) -> Iterator[None]:
+        """Have an instance of production in another environment for a block, by its tags."""
+        one = self.stack.hosts("production")[0]
+        with closing(aws.client(self.stack.settings, "ec2")) as ec2:
+
+            def say(environment: str) -> None:
+                ec2.create_tags(Resources=[one.id], Tags=[{"Key": "Environment", "Value": environment}])
+
+            say("elsewhere")
+            try:
+                yield
+            finally:
+                say("production")
+
+    @contextmanager
+    def another_host_key(self) -> Iterator[None]:
+        """Have another key for each host of production for a block, as if other machines answered at their addresses.
+
+        The estate writes its own file anew at once. So the connection of this process leads to another file.
+        """
+        known = self.stack.settings.known_hosts("production").read_text()
+        with TemporaryDirectory() as folder:
+            public = Ed25519PrivateKey.generate().public_key()
+            text = public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+            others = Path(folder) / "known_hosts"
+            others.write_text("".join(f"{line.split()[0]} {text}\n" for line in known.splitlines() if line))
+            with self._connection("INTERLOCK_HOSTS", known_hosts=str(others)):
+                yield
+
+    @contextmanager
+    def another_signing_key(self) -> Iterator[None]:
+        """Have this process, which asks for permits as a task does, sign and verify with another key for a block."""
+        with TemporaryDirectory() as folder:
+            generate_key(Path(folder) / "signing.pem")
+            with self._connection("INTERLOCK_SIGNING_KEY", host=(Path(folder) / "signing.pem").as_uri()):
+                yield
+
+    @contextmanager
+    def _connection(self, name: str, *, host: str = "", **extra: str) -> Iterator[None]:
+        variable = f"AIRFLOW_CONN_{name}"
+        said = json.loads(os.environ[variable])
+        if host:
+            said["host"] = host
+        if extra:
+            kept = said.get("extra") or "{}"
+            changed = {**(json.loads(kept) if isinstance(kept, str) else kept), **extra}
+            said["extra"] = json.dumps(changed) if isinstance(kept, str) else changed
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(variable, json.dumps(said))
+            yield
 
     def _record(self, kind: str, payload: dict[str, object], key: str) -> None:
         with wave.ledger() as ledger:
@@ -216,6 +299,46 @@ BIKE_SHOP = "services/bike-shop.yaml"
             stopped="votes are counted again before each wave, by the board as it is then",
         ),
         case(
+            edit("board.yaml", "email: dan@example.com, role: business", "email: dan@example.com, role: audit"),
+            CHANGED,
+            what="give a member another role after the vote",
+            by=KEEPER,
+            way="catalogue",
+            stopped="the plan that was voted on has the catalogue's digest",
+        ),
+        case(
+            lambda changes, release: changes.another_instance(),
+            "belongs to production now, but the plan does not have it",
+            what="add a host to production after the vote, which then keeps the old version",
+            by=AWS,
+            way="host",
+            stopped=INSTANCES,
+        ),
+        case(
+            lambda changes, release: changes.another_instance(wave.plan_of(release).hosts[0].address),
+            "but the plan has bike-shop-production-",
+            what="give the address of a host to another instance after the vote",
+            by=AWS,
+            way="host",
+            stopped=INSTANCES,
+        ),
+        case(
+            lambda changes, release: changes.tags_moved(),
+            "does not belong to production any more",
+            what="move the tags of a host to another environment after the vote",
+            by=AWS,
+            way="host",
+            stopped=INSTANCES,
+        ),
+        case(
+            lambda changes, release: changes.another_host_key(),
+            "the host key of",
+            what="have other machines answer at the addresses of hosts, and replace the keys by which these are known",
+            by=ENGINEER,
+            way="host",
+            stopped="the plan that was voted on has the digest of each host's key",
+        ),
+        case(
             lambda changes, release: changes.stopped("everything"),
             "Emergency stop: everything, by olga: The warehouse burns",
             what="go on when everything was stopped after the vote",
@@ -241,6 +364,79 @@ def test_what_changes_after_the_vote_stops_the_release(
     assert refused
     assert why in refused
     assert wave.refusal(waiting) == "", "it is not as it was"
+
+
+@attack(
+    "replace the key that signs after the vote",
+    by=ENGINEER,
+    way="host",
+    stopped="what was decided is signed with the key that the installation had, and counts with no other",
+)
+def test_another_signing_key_permits_nothing(changes: Changes, waiting: Release) -> None:
+    with changes.another_signing_key():
+        refused = wave.refusal(waiting)
+    assert "sign" in refused, refused
+    assert wave.refusal(waiting) == ""
+
+
+@attack(
+    "lead the name of a host to another machine",
+    by=NAMES,
+    way="host",
+    stopped="a plan has the addresses that EC2 gives, so that no name of a host is looked up",
+)
+def test_no_name_of_a_host_is_looked_up(waiting: Release) -> None:
+    assert [str(ip_address(host.address)) for host in wave.plan_of(waiting).hosts] == [
+        host.address for host in wave.plan_of(waiting).hosts
+    ]
+
+
+@attack(
+    "move the tag of a version to another commit after the vote",
+    by=AUTHOR,
+    way="code",
+    stopped="a release has the commit and the bytes that were approved; its tag is not read again",
+)
+def test_a_moved_tag_moves_no_release(stack: Stack, waiting: Release) -> None:
+    def git(*arguments: str) -> str:
+        repository = str(stack.settings.repository)
+        return subprocess.run(
+            ["git", "-C", repository, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    plan, tag = wave.plan_of(waiting), git("rev-parse", f"refs/tags/{NEW}")
+    git("update-ref", f"refs/tags/{NEW}", git("rev-parse", f"refs/tags/{OLD}"))
+    try:
+        assert wave.refusal(waiting) == ""
+        assert wave.plan_of(waiting) == plan
+        assert resources.store().digest_of(plan.bundle) == plan.bundle.sha256
+    finally:
+        git("update-ref", f"refs/tags/{NEW}", tag)
+
+
+@attack(
+    "keep an emergency stop waiting, by taking the slots of the pool in which its task runs",
+    by=ADMIN,
+    way="API",
+    stopped="a stop holds as it is asked for, and waits for no task",
+)
+def test_an_emergency_stop_waits_for_no_pool(stack: Stack, waiting: Release) -> None:
+    admin, olga, pool = stack.person("admin"), stack.person("olga"), "pools/default_pool"
+
+    def give(slots: int) -> None:
+        said = admin.send("PATCH", f"{pool}?update_mask=slots", {"pool": "default_pool", "slots": slots})
+        assert said.is_success, said.text
+
+    slots = admin.get(pool)["slots"]
+    give(0)
+    try:
+        olga.trigger("emergency_stop", {"scope": "bike-shop", "reason": "Payments fail", "hours": 1})
+        assert "Emergency stop: bike-shop, by olga: Payments fail" in wave.refusal(waiting)
+    finally:
+        give(slots)
+    lift = olga.trigger("emergency_stop", {"scope": "bike-shop", "reason": "Payments work again", "lift": "bike-shop"})
+    until("the stop to be lifted", lambda: lift.state == "success")
+    assert wave.refusal(waiting) == ""
 
 
 @attack(

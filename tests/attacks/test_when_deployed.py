@@ -6,8 +6,10 @@ These come last: from here on production runs 1.1.0, and the attacks would bring
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from interlock.adapters.evidence.sources import Sources, pack_release
 from interlock.adapters.quality.expectations import suite_digests
 from interlock.domain.errors import LedgerBroken
-from interlock.domain.ledger.chain import Entry, release_chain
+from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
 from interlock.estate.settings import DEPLOY_ROOT
 from interlock.locations import PROJECT
 from interlock.stages.runtime import resources
@@ -29,6 +31,7 @@ from .people import NEW, REFUSED, TAMPERED, approved, go, reason_of
 from .suite import OWNER, SHELL, attack
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.attacks]
+LIE = f"9.9.9-{'a' * 12}"
 WAVE, BACK_OUT, BASELINE = "implementation.wave_1", "verification.back_out", "implementation.measure_baseline"
 
 
@@ -137,7 +140,27 @@ def changed_in_place(stack: Stack, deployed: Release) -> dict[str, set[str]]:
 
 
 @pytest.fixture(scope="module")
-def reconciled(stack: Stack, deployed: Release, changed_in_place: dict[str, set[str]]) -> None:
+def lying(stack: Stack, deployed: Release) -> Iterator[str]:
+    """A production host that says over SSH that it runs a release which it was never given; its address."""
+    host = stack.settings.host("production", 2)
+    current = stack.settings.host_folder(host.name) / DEPLOY_ROOT / "current"
+    true = Path(os.readlink(current))
+    said = current.parent / "releases" / LIE
+    said.symlink_to(true.name)
+
+    def say(name: Path) -> None:
+        link = current.with_name("said")
+        link.symlink_to(name)
+        link.replace(current)
+
+    say(true.with_name(LIE))
+    yield host.address
+    say(true)
+    said.unlink()
+
+
+@pytest.fixture(scope="module")
+def reconciled(stack: Stack, deployed: Release, changed_in_place: dict[str, set[str]], lying: str) -> None:
     """The bypass detector, having looked at everything that was attacked."""
     run = stack.person("olga").start("reconcile", {})
     until("the bypass detector to have looked", lambda: run.state in ("success", "failed"))
@@ -172,6 +195,20 @@ def test_code_changed_in_place_is_found(changed_in_place: dict[str, set[str]], r
         told.setdefault(one["host"], set()).add(one["path"])
         assert one["expected"] != one["found"]
     assert told == changed_in_place, "each of them, and no other file of any host"
+
+
+@attack(
+    "have a host say over SSH that it runs another release than it was given",
+    by=SHELL,
+    way="host",
+    stopped="the bypass detector compares what hosts say with the ledger, and leaves a finding",
+)
+def test_a_host_that_lies_is_found(lying: str, reconciled: None) -> None:
+    with wave.ledger() as ledger:
+        found = [one.payload for one in ledger.entries(INSTALLATION, kind="finding")]
+    (one,) = [one for one in found if one.get("found") == "host_changed"]
+    assert (one["evidence"]["host"], one["evidence"]["runs"]) == (lying, LIE)
+    assert "Who changed it, and when, is not known." in one["what"]
 
 
 def test_everything_that_was_changed_past_the_api_is_a_finding(reconciled: None) -> None:
