@@ -13,6 +13,7 @@ from interlock.adapters.catalogue.catalogue import load_catalogue, load_service
 from interlock.console.auth.roles import RELEASED_BY, dag_access
 from interlock.domain.board.voting import longest_deadline
 from interlock.domain.catalogue import BoardBook, Policy, Service
+from interlock.domain.change.request import form_fields
 from interlock.domain.dag_names import RELEASES, dag_of_release
 from interlock.locations import catalogue_folder
 from interlock.stages.release.acceptance import acceptance_stage
@@ -20,13 +21,13 @@ from interlock.stages.release.build import build_stage
 from interlock.stages.release.closure import closure_stage
 from interlock.stages.release.communication import communication_stage
 from interlock.stages.release.design import design_stage
-from interlock.stages.release.form import release_params
 from interlock.stages.release.implementation import implementation_stage
 from interlock.stages.release.planning import planning_stage
 from interlock.stages.release.policy import policy_stage
 from interlock.stages.release.quality import quality_stage
 from interlock.stages.release.rollout import rollout_stage
 from interlock.stages.release.verification import verification_stage
+from interlock.stages.runtime.requests import form_params
 from interlock.stages.runtime.taskflow import DEFAULT_ARGS
 
 DOC = """
@@ -133,7 +134,7 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         if ballots:
             chain(ballots, closing)
     # Only now: each operator above would make a deep copy of the form: three quarters of the time to parse this file.
-    dag.params = release_params(policy, board, service)
+    dag.params = form_params(form_fields(policy, board, service))
     return dag
 
 

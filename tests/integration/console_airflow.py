@@ -237,7 +237,7 @@ def ask(story: Story, session: Any) -> None:
     """Turn the ballot's task into a mapped one: one request for each member."""
     from airflow.models.hitl import HITLDetail
 
-    from interlock.stages.approvals.people import COMMENT, CONDITIONS, CONFIRMED
+    from interlock.stages.approvals.people import ANSWER_PARAMS
 
     first = tasks_of(story, session)[BALLOT]
     body = ballot(story)
@@ -259,11 +259,7 @@ def ask(story: Story, session: Any) -> None:
                 subject=f"CAB: release Bike shop 1.1.0 to production? ({user})",
                 body=body,
                 options=["Approve", "Reject", "Abstain"],
-                params={
-                    "comment": COMMENT.serialize(),
-                    "conditions": CONDITIONS.serialize(),
-                    "confirmed": CONFIRMED.serialize(),
-                },
+                params={name: field.serialize() for name, field in ANSWER_PARAMS.items()},
                 assignees=people,
                 **(answered if answer else {}),
             )

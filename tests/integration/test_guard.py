@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from interlock.console.control.routes import ROUTES, RequestKind, Route, route_of
-from interlock.console.control.rules import OPEN_DEEDS, PAUSES
+from interlock.console.control.rules import OPEN_KINDS, PAUSES
 from interlock.domain.board.accounts import DOUBTED
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.kinds import (
@@ -94,7 +94,7 @@ def body_of(console: Console, route: Route, dag_id: str) -> dict[str, Any]:
     }.get(route.template, {})
 
 
-CLOSED = [route for route in ROUTES if route.request_kind not in OPEN_DEEDS | PAUSES | {RequestKind.ELSEWHERE}]
+CLOSED = [route for route in ROUTES if route.request_kind not in OPEN_KINDS | PAUSES | {RequestKind.ELSEWHERE}]
 
 
 @pytest.mark.parametrize("route", CLOSED, ids=lambda route: f"{route.method} {route.template}")

@@ -1,1 +1,1 @@
-"""What people meet in the Airflow UI besides the Dags: pages, the door of the trigger form, roles."""
+"""What people use in the Airflow UI besides the Dags: pages, checks of trigger forms, roles."""

@@ -22,7 +22,7 @@ async def read_body(receive: Receive, largest: int) -> bytes | None:
 async def body_within(receive: Receive, send: Send, largest: int, what: str) -> bytes | None:
     """Return the body; None if the client has gone, or if it is too large, which the client is told.
 
-    :param what: whose body has that limit: ``A request that may name Dags``.
+    :param what: the kind of request that has this limit: ``A request that may name Dags``.
     """
     body = await read_body(receive, largest)
     if body is not None and len(body) > largest:

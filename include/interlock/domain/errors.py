@@ -57,6 +57,11 @@ class ReleaseError(Exception):
         super().__init__(" ".join(parts))
 
 
+def describe_error(error: Exception) -> str:
+    """Return what people are told of an error: its message if it was raised on purpose, and else only its type."""
+    return str(error) if isinstance(error, ReleaseError) else f"{type(error).__name__}."
+
+
 class CatalogueError(ReleaseError, ValueError):
     """A file of the catalogue is wrong; nothing of it is used."""
 

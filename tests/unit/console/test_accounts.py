@@ -12,7 +12,7 @@ import pytest
 from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.console.auth.accounts import is_vouched_for, objection
 from interlock.console.control.current_request import CurrentRequest
-from interlock.domain.board.accounts import Account, confirmed
+from interlock.domain.board.accounts import Account, ConfirmationRequest, confirmed
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import PolicyViolation, TransientError
 from interlock.domain.ledger.chain import INSTALLATION
@@ -102,7 +102,7 @@ def test_a_second_person_vouches_for_an_account_as_it_was_doubted_and_for_no_oth
     assert answers(changed, account("cora", number=2))
     assert answers(account("ben"), account("cora", number=2), user="cora", confirms=True) == ""
     findings = ledger.entries(INSTALLATION, kind="finding")
-    said = confirmed("ben", "cora", "He called me", BOARD, findings)
+    said = confirmed(ConfirmationRequest(user="ben", reason="He called me"), "cora", BOARD, findings)
     ledger.append(INSTALLATION, ACCOUNT_CONFIRMED, said, actor="cora", key="1")
     assert answers(changed) == ""
     assert "was reset" in answers(account("ben", "third"))
@@ -132,7 +132,12 @@ def test_who_may_not_vouch_is_told_so(
     answers(account("ben"))
     answers(account("ben", "other"))
     with pytest.raises(PolicyViolation, match=problem):
-        confirmed(user, by, "He called me", BOARD, ledger.entries(INSTALLATION, kind="finding"))
+        confirmed(
+            ConfirmationRequest(user=user, reason="He called me"),
+            by,
+            BOARD,
+            ledger.entries(INSTALLATION, kind="finding"),
+        )
 
 
 def test_what_cannot_be_looked_at_is_doubted_and_the_clerk_is_let_alone(answers: Callable[..., str]) -> None:

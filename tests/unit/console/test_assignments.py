@@ -45,4 +45,4 @@ def test_who_answers_another_persons_question_reads_whose_it_is_and_where_their_
 def test_who_is_asked_nothing_reads_that(index: int) -> None:
     said = read_by("rita", index=index)
     assert said.endswith("No open question of this run is for you.")
-    assert ("for somebody else" in said) is (index == 9)
+    assert ("for another person" in said) is (index == 9)

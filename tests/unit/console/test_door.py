@@ -582,7 +582,7 @@ def reviewable(past: MemoryLedger) -> MemoryLedger:
         ("mark_version", {**MARK, "environment": "test", "verdict": "pin"}),
         ("override_freeze", {"service": "bike-shop", "reason": "It cannot wait"}),
         ("review_release", REVIEW),
-        ("confirm_account", {"anything": 1}),
+        ("confirm_account", {"user": "ben", "reason": "He called me"}),
     ],
 )
 def test_other_forms_come_through(behind: Behind, reviewable: MemoryLedger, dag_id: str, conf: dict[str, Any]) -> None:
@@ -599,6 +599,8 @@ def test_other_forms_come_through(behind: Behind, reviewable: MemoryLedger, dag_
         ("emergency_stop", {"reason": "It is over", "lift": "b2"}, "The emergency stop b2 is not known. In force: a1"),
         ("mark_version", {**MARK, "version": "one"}, "not a semantic version"),
         ("mark_version", {**MARK, "service": "car-shop"}, "car-shop has no environment production"),
+        ("confirm_account", {"user": "ben", "reason": " no "}, "reason: "),
+        ("mark_version", {**MARK, "enviroment": "test"}, "enviroment: "),
         ("override_freeze", {"service": "bike-shop", "reason": "no"}, "reason: "),
         (
             "override_freeze",

@@ -53,8 +53,8 @@ def test_what_was_doubted_last_is_confirmed_once_and_signed(ledger: MemoryLedger
         pytest.param("ben", {}, "their own account", id="oneself"),
         pytest.param("admin", {}, "not listed in board.yaml", id="an-administrator"),
         pytest.param(None, {}, "no request for it", id="past-the-form"),
-        pytest.param("cora", {"reason": "   x  "}, "how you verified it", id="no-reason"),
-        pytest.param("cora", {"user": 7}, "needs an account", id="no-user"),
+        pytest.param("cora", {"reason": "   x  "}, "reason: ", id="no-reason"),
+        pytest.param("cora", {"user": 7}, "user: ", id="no-user"),
         pytest.param("cora", {"user": "dan"}, "no answer of the account", id="not-doubted"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from interlock.adapters.templates import render
 from interlock.domain.catalogue import Person, WaiverRule
 from interlock.domain.paths import quality_page
-from interlock.stages.approvals.people import COMMENT, CONDITIONS, CONFIRMED, question
+from interlock.stages.approvals.people import ANSWER_PARAMS, question
 from tests.factories import releases
 
 BEN = Person(user="ben", name="Ben Adler", email="ben@example.com", role="operations")
@@ -89,11 +89,11 @@ def test_who_decides_reads_what_was_not_judged(question_of: str, monkeypatch: py
 
 def test_airflows_form_marks_no_field_as_missing_before_anything_is_written() -> None:
     """It shows the title of a question in red while a field of a type without null is empty."""
-    for field in (COMMENT, CONDITIONS):
+    for field in (ANSWER_PARAMS["comment"], ANSWER_PARAMS["conditions"]):
         assert "null" in field.schema["type"]
         assert field.resolve() == ""
-    assert CONFIRMED.schema["type"] == "boolean"
-    assert CONFIRMED.resolve() is False, "who answers confirms it, and not the form"
+    assert ANSWER_PARAMS["confirmed"].schema["type"] == "boolean"
+    assert ANSWER_PARAMS["confirmed"].resolve() is False, "who answers confirms it, and not the form"
 
 
 @pytest.mark.parametrize("name", ["acceptance", "ballot", "training"])

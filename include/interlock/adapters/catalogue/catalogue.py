@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from interlock.adapters.build.tools import runs_unit_tests
 from interlock.adapters.calendars.calendars import CopyOf, faults_of, load_calendars
 from interlock.domain.board.voting_faults import faults_of_book, faults_of_level, faults_of_policy
 from interlock.domain.calendars.calendar import Calendars
-from interlock.domain.catalogue import BoardBook, Catalogue, Identifier, Policy, Service
+from interlock.domain.catalogue import PRODUCTION, BoardBook, Catalogue, Identifier, Policy, Service
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from interlock.domain.catalogue.problem import Place, Problem
 from interlock.domain.change import policy as change_policy
@@ -27,7 +27,6 @@ from interlock.domain.change import tightening
 from interlock.domain.dag_names import dags_named
 from interlock.domain.errors import CatalogueError, PolicyViolation
 from interlock.domain.hosts.places import shared_places
-from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.permits.production import trespasses
 from interlock.locations import CATALOGUE, INSTALLED
@@ -82,15 +81,6 @@ def environments_of(folder: Path) -> dict[str, list[str]]:
         return {name: sorted(one.environments) for name, one in load_catalogue(folder).services.items()}
     except CatalogueError:
         return {path.stem: [PRODUCTION] for path in _service_files(folder)}
-
-
-def default_environment(environments: Mapping[str, Sequence[str]]) -> str:
-    """Return the environment that forms offer first: production, or the first by name.
-
-    :param environments: each service, and its environments.
-    """
-    names = sorted({name for found in environments.values() for name in found})
-    return PRODUCTION if PRODUCTION in names or not names else names[0]
 
 
 def load_rules(folder: Path) -> tuple[Policy, BoardBook]:

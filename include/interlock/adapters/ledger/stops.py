@@ -32,7 +32,7 @@ def scopes(folder: Path) -> tuple[str, ...]:
 
 def request_in(form: Mapping[str, Any], folder: Path) -> StopRequest:
     """Read the form of a stop; RequestRefused with every field that is wrong."""
-    return stops.parse_stop({name: value for name, value in form.items() if value is not None}, scopes(folder))
+    return stops.parse_stop(form, scopes(folder))
 
 
 def declare(book: Book, request: StopRequest, by: str, run: tuple[str, str], *, actor: str) -> Entry:

@@ -1,6 +1,6 @@
-"""The accounts of those who answer, as FAB keeps them: what is doubted about one is on record, and not taken.
+"""The accounts of people who answer, as FAB keeps them: an answer from an account in doubt is refused and recorded.
 
-Other auth managers keep accounts elsewhere; what becomes of them there is for whoever keeps them.
+Other auth managers keep accounts elsewhere; their administrators are responsible for them.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from interlock.console.control.break_glass import Book, OpenLedger, configured_ledger
 from interlock.console.control.current_request import CurrentRequest
+from interlock.console.control.lookups import asked_at_of
 from interlock.console.control.routes import RequestKind
 from interlock.console.record.witness import is_answer
 from interlock.domain.board.accounts import CLERK, DOUBTED, Account, doubt, refusal
 from interlock.domain.canonical import sha256_of
 from interlock.domain.dag_names import CONFIRM_ACCOUNT
-from interlock.domain.errors import ReleaseError
+from interlock.domain.errors import describe_error
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, ACCOUNT_KNOWN, FINDING, family
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def is_vouched_for(asked: CurrentRequest) -> bool:
-    """Tell whether a request is what only an account does that nobody doubts: answer, or vouch for another one."""
+    """Tell whether a request needs an account that is not in doubt: an answer, or the confirmation of an account."""
     return is_answer(asked) or (
         asked.request_kind is RequestKind.TRIGGER and asked.names.get("dag_id") == CONFIRM_ACCOUNT
     )
@@ -38,25 +38,24 @@ def objection(
     asked: CurrentRequest,
     open_ledger: OpenLedger = configured_ledger,
     accounts: Callable[[], list[Account]] = lambda: accounts_of_ours(),
-    asked_at: Callable[[Mapping[str, str]], datetime | None] = lambda names: question_of(names),
+    asked_at: Callable[[CurrentRequest], datetime | None] = asked_at_of,
 ) -> str:
-    """Say why an account's answer is not taken; empty: nothing speaks against the account, or it is the clerk's.
+    """Say why the answer of an account is refused; empty: the account is not in doubt, or it is the clerk's.
 
-    Accounts that are not on record yet are noted as they are: from then on, what changes about them shows.
+    Accounts that are not on record yet are recorded as they are, so that later changes show.
     """
     if user == CLERK:
         return ""
     try:
         with open_ledger() as ledger:
             entries = _about_accounts(ledger)
-            at = asked_at(asked.names) if is_answer(asked) else _last_doubt(entries)
+            at = asked_at(asked) if is_answer(asked) else _last_doubt(entries)
             everybody = {one.user: one for one in accounts()}
             why = _doubt_of(ledger, everybody.get(user), user, at or datetime.now(UTC), entries)
             _note_new(ledger, everybody, entries)
-    except Exception as error:  # whatever it is: an account that cannot be looked at is doubted
+    except Exception as error:  # of any kind: an account that cannot be checked is in doubt
         log.exception("The account of %s could not be checked", user)
-        said = str(error) if isinstance(error, ReleaseError) else type(error).__name__
-        return refusal(f"The account of {user} cannot be checked: {said}.")
+        return refusal(f"The account of {user} cannot be checked: {describe_error(error)}.")
     return refusal(why) if why else ""
 
 
@@ -108,21 +107,3 @@ def _account(user: str, number: int, since: datetime | None, password: str | Non
         since=since.astimezone(UTC) if since else None,  # FAB writes this machine's time, and no zone
         secret=sha256_of(password.encode()) if password else None,
     )
-
-
-def question_of(names: Mapping[str, str]) -> datetime | None:
-    """Return when a question was asked; none: there is no such question."""
-    from airflow.models.hitl import HITLDetail
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    one = TaskInstance
-    of_names = (one.dag_id, one.run_id, one.task_id, one.map_index)
-    values: tuple[Any, ...] = (names["dag_id"], names["dag_run_id"], names["task_id"], int(names["map_index"]))
-    wanted = select(HITLDetail.created_at).join(one, one.id == HITLDetail.ti_id)
-    for column, value in zip(of_names, values, strict=True):
-        wanted = wanted.where(column == value)
-    with create_session() as session:
-        found: datetime | None = session.scalars(wanted).first()
-    return found

@@ -1,4 +1,4 @@
-"""Whose a question is: what somebody reads who answers a question of somebody else."""
+"""The refusal of an answer to a question that is assigned to another person."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from interlock.domain.paths import question_page
 def refusal_of_stranger(
     asked: CurrentRequest, is_reader: Callable[[str], bool], questions: Sequence[OpenQuestion], address: str
 ) -> str:
-    """Say whose the question is that was answered, and which of the run's open questions are the reader's own.
+    """Say to whom the answered question is assigned, and which open questions of the run are for the reader.
 
-    :param is_reader: tells whether an assignment of a question means who answered.
+    :param is_reader: tells whether a question is assigned to the user who answered.
     :param questions: the open questions of the run.
     :param address: where Airflow is, for its users.
     """
@@ -30,7 +30,7 @@ def refusal_of_stranger(
         for one in own
     ]
     return (
-        f"This question is for {whose[0] if whose else 'somebody else'}. Your answer was not recorded. Rule: only the "
+        f"This question is for {whose[0] if whose else 'another person'}. Your answer was not recorded. Rule: only the "
         "people to whom a question is assigned can answer it. "
         + (f"Next: answer your own: {listed(pages)}" if pages else "No open question of this run is for you.")
     )

@@ -1,7 +1,7 @@
-"""Passwords that are guessed at the API: FAB limits its log-in form, and not the API's tokens; here it is the same.
+"""The limit of failed log-ins at the API: FAB limits its log-in form, but not the tokens of the API.
 
-Failures are counted by user name, in this process. The service accounts are left out: their passwords are made up and
-long, and whoever could shut them out could stop every release.
+Failures are counted by user name, in this process. The service accounts have no limit: their passwords are random and
+long, and an attacker who could lock them out could stop every release.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ User = TypeVar("User")
 
 
 class Guesses:
-    """Failed log-ins of the last while."""
+    """Counts recent failed log-ins."""
 
     def __init__(self, limit: RateLimitItem) -> None:
         """Allow so many failures of each user."""
@@ -35,9 +35,9 @@ class Guesses:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def log_in(self, user: str, ask: Callable[[], User | None]) -> User | None:
-        """Return what asking for a user's log-in gives, and count it if that is nobody.
+        """Log a user in, and count it if that fails.
 
-        :raises HTTPException: 429: too many log-ins of this user have failed; then nobody is asked.
+        :raises HTTPException: 429: too many log-ins of this user have failed.
         """
         self._refuse(user)
         found = ask()

@@ -46,22 +46,22 @@ NOT_YET = (
     "Next: try again in a minute. If the Dag is still missing, see the Dag import errors."
 )
 MAX_CACHE_SECONDS = 3
-"""Seconds for which an account and what it may do are not read again. FAB keeps them for 30: so long a new Dag would
-answer 403 to those who may release it, and so long a role that was taken away would still be had."""
+"""Seconds for which an account and its permissions are not read again. FAB keeps them for 30: for so long, a new Dag
+would answer 403 to its release managers, and a role that was taken away would still count."""
 
 
 class InterlockFabAuthManager(FabAuthManager):
-    """FAB's auth manager that knows people by user name and lets nobody go round a release's decisions."""
+    """FAB's auth manager that knows people by user name and refuses what would bypass the decisions on a release."""
 
     cache: TTLCache[Any, Any] = TTLCache(maxsize=1024, ttl=min(CACHE_TTL, MAX_CACHE_SECONDS))
 
     def is_authorized_hitl_task(self, *, assigned_users: set[str], user: User) -> bool:
         """Tell whether a question was asked of this user: by user name, or by FAB's numeric id.
 
-        Airflow asks this of an answer that nobody has given yet, and keeps it next; so here it is put on record.
+        Airflow calls this before it stores an answer; so the answer is recorded here.
 
-        :raises HTTPException: 422: it would not count; 503: it cannot be put on record; 403: the question is somebody
-            else's, or the account that answers is doubted.
+        :raises HTTPException: 422: it would not count; 503: it cannot be recorded; 403: the question is for
+            another person, or the account is in doubt.
         """
         is_user = partial(_is_called, user)
         was_asked = any(map(is_user, assigned_users))
@@ -84,7 +84,7 @@ class InterlockFabAuthManager(FabAuthManager):
         return was_asked
 
     def create_token(self, headers: dict[str, str], body: dict[str, Any]) -> User | None:
-        """Log somebody in at the API, unless too many of their log-ins failed of late.
+        """Log a user in at the API, unless too many of their recent log-ins failed.
 
         :raises HTTPException: 429: they did.
         """
@@ -133,7 +133,7 @@ class InterlockFabAuthManager(FabAuthManager):
         return True
 
     def is_authorized_asset(self, *, method: ResourceMethod, user: User, details: AssetDetails | None = None) -> bool:
-        """Tell whether a user may do this to an asset; what a release leaves, only a release does."""
+        """Tell whether a user may do this to an asset; only releases change the assets of releases."""
         asked = under_way()
         permitted = bool(super().is_authorized_asset(method=method, user=user, details=details))
         if permitted and isinstance(asked, CurrentRequest) and asked.request_kind in NEVER:
@@ -142,7 +142,7 @@ class InterlockFabAuthManager(FabAuthManager):
         return permitted
 
     def get_authorized_dag_ids(self, *, user: User, method: ResourceMethod = "GET", **more: Any) -> set[str]:
-        """Return the Dags to which a user may do this: whoever pauses by a pattern does not pause what watches."""
+        """Return the Dags to which a user may do this; a pause by a pattern leaves out Dags that monitor releases."""
         dag_ids: set[str] = super().get_authorized_dag_ids(user=user, method=method, **more)
         asked = under_way()
         if method == "GET" or (isinstance(asked, CurrentRequest) and asked.unpauses):
@@ -150,13 +150,13 @@ class InterlockFabAuthManager(FabAuthManager):
         return dag_ids - WATCHMEN
 
     def _refuse_doubted(self, user: User, asked: CurrentRequest, entity: str | None, dag_id: str) -> None:
-        """Refuse what only an account may do that nobody doubts."""
+        """Refuse an account in doubt."""
         if why := accounts.objection(user.get_name(), asked):
             bench().refused(user.get_name(), asked, entity, dag_id, "account")
             raise HTTPException(status.HTTP_403_FORBIDDEN, why)
 
     def _refuse_or_break(self, user: User, asked: CurrentRequest | None, entity: str | None, dag_id: str) -> None:
-        """Refuse a request, unless its user breaks the glass."""
+        """Refuse a request, unless its user has break-glass access."""
         if asked is None:
             why = f"{refusal(entity, dag_id)} The request did not pass Interlock's plugin, which is not loaded."
         else:
@@ -171,7 +171,7 @@ class InterlockFabAuthManager(FabAuthManager):
         access_entity: DagAccessEntity | None,
         details: DagDetails | None,
     ) -> bool:
-        """Ask FAB; who may read a release's Dag need not be able to edit it in order to answer it or to trigger it."""
+        """Ask FAB; to answer or trigger a Dag under control, a user must be able to read it, but not to edit it."""
         if details and is_controlled(details.id) and (method, access_entity) in EDITING_NOT_NEEDED:
             reads = self._is_authorized_dag(method="GET", details=details, user=user)
             return bool(reads and self._has(method, access_entity, details, user))

@@ -1,4 +1,4 @@
-"""The one table of roles: who may see and do what in Airflow, as FAB's permissions.
+"""The table of roles: who may see and do what in Airflow, as FAB's permissions.
 
 What a role may do to every Dag, to pages and to the installation stands in :data:`ROLES`; what it may do to the Dags of
 releases is :func:`dag_access`, which each of these Dags takes as its ``access_control``. Nothing here lets
@@ -33,7 +33,7 @@ def _all(action: str, *resources: str) -> frozenset[Permission]:
 WEBSITE = _all(READ, "Website")
 """Airflow gives this to every role by itself."""
 RECORDS = _all(READ, RUNS, "Task Instances", QUESTIONS, "Task Logs", "XComs")
-"""What a release consists of, as Airflow keeps it."""
+"""Airflow's records of a release."""
 PAGES = (
     RECORDS
     | WEBSITE
@@ -71,7 +71,8 @@ ROLES: dict[str, frozenset[Permission]] = {
 SERVICE_ACCOUNTS = ("interlock_reader", "board_clerk", CONDUCTOR)
 """User names of Interlock's own, each with the role of its name."""
 RELEASED_BY = (RELEASE_MANAGER, CONDUCTOR)
-"""Who triggers releases; the conductor only those of trains' passengers: the door and the release hold it to that."""
+"""The roles that trigger releases. The conductor triggers only those of passengers of trains: the middleware and the
+first task of a release refuse any other."""
 
 
 WATCHERS = ("operator", "auditor", BREAK_GLASS, "interlock_reader")

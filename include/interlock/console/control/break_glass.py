@@ -1,7 +1,7 @@
-"""Breaking the glass: what nobody may do to a release, done by name, for a reason, and on record before it is done.
+"""Break-glass access: a named person does, for a recorded reason, what release control refuses to everybody.
 
-It takes a grant in the catalogue and, with our auth manager, the role; and a ledger that takes the record. Without the
-record there is no use.
+It needs a grant in the catalogue and, with Interlock's auth manager, the role. The use is recorded in the ledger before
+Airflow gets the request; if it cannot be recorded, it is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from interlock.adapters.catalogue.yaml_files import read_yaml
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook, Grant
-from interlock.domain.errors import ReleaseError
+from interlock.domain.errors import describe_error
 from interlock.domain.ledger.chain import INSTALLATION, instant, release_chain
 from interlock.domain.ledger.kinds import BREAK_GLASS_USED, FINDING
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 FILE = "break_glass.yaml"
 LEDGER = "interlock_ledger"
 MAX_TARGETS = 50
-"""What one request with a broken glass may name: a repair is small."""
+"""The most tasks or runs in one request with break-glass access: a repair is small."""
 
 
 class Book(Protocol):
@@ -64,7 +64,7 @@ class BreakGlass:
         self._folder, self._open_ledger = folder, open_ledger
 
     def refusal(self, user: str, asked: CurrentRequest, entity: str | None, dag_id: str) -> str:
-        """Say why this user may not break the glass for this; empty: they may, and it is on record."""
+        """Say why this user does not have break-glass access for this; empty: they have, and the use is recorded."""
         if asked.request_kind in NEVER:
             return refusal(entity, dag_id, asked.request_kind)
         try:
@@ -76,10 +76,10 @@ class BreakGlass:
                 return f"{refusal(entity, dag_id)} {problem}"
             if not asked.previews:
                 self._record(user, asked, entity, targets, grant)
-        except Exception as error:  # whatever it is: what is not on record is not done
+        except Exception as error:  # of any kind: a use that is not recorded is refused
             log.exception("The use of %s on %s by %s could not be decided or recorded", BREAK_GLASS, dag_id, user)
-            said = str(error) if isinstance(error, ReleaseError) else type(error).__name__
-            return f"{refusal(entity, dag_id)} Break-glass access was refused, as it cannot be recorded: {said}"
+            why = f"Break-glass access was refused, as it cannot be recorded: {describe_error(error)}"
+            return f"{refusal(entity, dag_id)} {why}"
         return ""
 
     def _grant(self, user: str, dag_id: str, at: datetime) -> Grant | None:
@@ -108,7 +108,7 @@ def read_grants(folder: Path) -> tuple[Grant, ...]:
 
 
 def _too_vague(asked: CurrentRequest, entity: str | None, targets: tuple[Target, ...]) -> str:
-    """Say why what is asked for cannot be put on record, for it could be more than it says."""
+    """Say why a request does not name exactly what it changes; empty: it does."""
     if asked.reaches_further:
         return "With break-glass access, name each run: include_past and include_future are refused."
     if len(targets) > MAX_TARGETS:

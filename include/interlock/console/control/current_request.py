@@ -1,7 +1,7 @@
-"""The request that is under way: what it would really change, while Airflow asks its auth manager about parts of it.
+"""The current request: what it changes, for the auth manager, which Airflow asks only about parts of it.
 
-Airflow asks what a user may do on many occasions, to draw a menu or to filter a list; only a request that changes
-something is an attempt. The door leaves each request here, where whoever is called within it finds it.
+Airflow also asks what a user may do to draw a menu or to filter a list; only a request that changes something is an
+attempt. The middleware keeps each request here for the code that is called within it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_KEPT_BYTES = 1024 * 1024
-"""Bytes of a body that are kept; what is larger names no Dags that we could read."""
+"""Bytes of a body that are kept; a larger body is not read."""
 ANY = "~"
-"""Airflow's way to say: whichever the body names."""
+"""Airflow's sign for: those that the body names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class CurrentRequest:
 
     @property
     def request_kind(self) -> RequestKind | None:
-        """What it does; None: nobody has said of this route what it does."""
+        """What it does; None: its route is not in the table."""
         return self.route.request_kind if self.route else None
 
     @property
@@ -125,12 +125,12 @@ _UNDER_WAY: ContextVar[CurrentRequest | Reading | None] = ContextVar("interlock_
 
 
 def under_way() -> CurrentRequest | Reading | None:
-    """Return the request within which this is called; None: there is none, or it did not come in by the door."""
+    """Return the request within which this is called; None: there is none, or it did not pass the middleware."""
     return _UNDER_WAY.get()
 
 
 async def let_in(app: App, scope: Scope, receive: Receive, send: Send) -> None:
-    """Call an app so that whoever is called within the request knows of it."""
+    """Call an app so that code called within the request can read it with :func:`under_way`."""
     asked = asked_of(scope)
     token = _UNDER_WAY.set(asked)
     try:
@@ -165,7 +165,7 @@ def _kept(asked: CurrentRequest, receive: Receive) -> Receive:
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object with a key twice: whoever reads it next might take the other one."""
+    """Refuse an object with the same key twice: another reader might use the other value."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("an object contains the same key twice")

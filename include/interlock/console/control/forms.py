@@ -13,14 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from interlock.adapters.catalogue.catalogue import default_environment, environments_of, load_service
+from interlock.adapters.catalogue.catalogue import environments_of, load_service
 from interlock.adapters.ledger.past_releases import ended_releases
 from interlock.adapters.ledger.stops import request_in
+from interlock.domain.board.accounts import ConfirmationRequest
 from interlock.domain.calendars.overrides import parse_override
 from interlock.domain.calendars.stops import STOPS, refuse_stopped_release, stop_to_lift, stops_in_force
+from interlock.domain.catalogue import PRODUCTION
 from interlock.domain.change.policy import flows_of
 from interlock.domain.change.request import parse_request
 from interlock.domain.dag_names import (
+    CONFIRM_ACCOUNT,
     EMERGENCY_STOP,
     MARK_VERSION,
     OVERRIDE_FREEZE,
@@ -32,9 +35,9 @@ from interlock.domain.errors import PolicyViolation, ReleaseError, RequestRefuse
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import BASELINE_SEEN, RELEASE_ENDED
 from interlock.domain.outcome.marks import MARKS, parse_mark, refuse_marked
-from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.outcome.review import find_ended, parse_review, refuse_unreviewed
 from interlock.domain.outcome.rollback import parse_rollback, refuse_unknown
+from interlock.domain.trigger_form import read_form
 
 from .break_glass import OpenLedger
 from .rules import service_of
@@ -52,11 +55,7 @@ def refused_form(dag_id: str, form: Any, folder: Path, open_ledger: OpenLedger) 
     :param folder: the catalogue's.
     """
     name = dag_id.lower()
-    judge = _FORMS.get(name)
-    if name.startswith(RELEASES):
-        judge = _of_a_release
-    elif name.startswith(ROLLBACKS):
-        judge = _of_a_rollback
+    judge = next((judge for beginning, judge in _FORMS.items() if name.startswith(beginning)), None)
     if judge is None:
         return ""
     if not isinstance(form, Mapping):
@@ -114,14 +113,11 @@ def _of_a_stop(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -
 
 
 def _of_a_mark(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
-    environments = environments_of(folder)
-    given = {name: value for name, value in form.items() if value is not None}
-    parse_mark({"environment": default_environment(environments), "verdict": "bad", **given}, "", environments)
+    parse_mark(form, "", environments_of(folder))
 
 
 def _of_an_override(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
-    environments = environments_of(folder)
-    parse_override({"environment": default_environment(environments), **form}, environments)
+    parse_override(form, environments_of(folder))
 
 
 def _of_a_review(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
@@ -130,7 +126,14 @@ def _of_a_review(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger)
         find_ended(ended_releases(ledger, review.service), review.service, review.run)
 
 
+def _of_a_confirmation(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
+    read_form(ConfirmationRequest, form, "the confirmation")
+
+
 _FORMS: dict[str, Callable[[str, Form, Path, OpenLedger], None]] = {
+    RELEASES: _of_a_release,
+    ROLLBACKS: _of_a_rollback,
+    CONFIRM_ACCOUNT: _of_a_confirmation,
     EMERGENCY_STOP: _of_a_stop,
     MARK_VERSION: _of_a_mark,
     OVERRIDE_FREEZE: _of_an_override,

@@ -1,8 +1,8 @@
-"""The guard where Airflow's auth manager is not ours: the same refusals, in front of any of them.
+"""The guard for other auth managers than Interlock's: the same refusals, in front of any of them.
 
-A pure ASGI middleware within the door's. Airflow decides who may do what as it always does; what nobody may do to a Dag
-under control does not reach it, whether the Dag is named in the path, in the body, or by an asset's or a backfill's
-number. Who asks is found out as Airflow itself does, from its own token.
+A pure ASGI middleware inside that of release control. Airflow decides who may do what, as always; a request that is
+refused to every role does not reach it, whether it names the Dag in the path, in the body, or by the number of an asset
+or a backfill. The user is read from Airflow's own token.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from interlock.console.record.witness import is_answer, objection
 from interlock.domain.dag_names import WATCHMEN
 
 from .current_request import MAX_KEPT_BYTES, App, CurrentRequest, Receive, Scope, Send, let_in, says, under_way
-from .lookups import dags_of_asset, dags_of_backfill, user_of
+from .lookups import dags_of_asset, dags_of_backfill, name_of, user_of
 from .refusal import RefusedRequests, bench
 from .routes import RequestKind
-from .rules import OPEN_DEEDS, is_controlled, is_open
+from .rules import OPEN_KINDS, is_controlled, is_open
 
 PARTS = ("api", "ui")
 """First words of the paths of Airflow's own API."""
@@ -28,20 +28,20 @@ PAUSES = (RequestKind.PAUSE, RequestKind.PAUSE_MANY)
 
 
 OURS = "interlock.console.auth.manager"
-"""Where our auth manager is; it cannot be imported where FAB is not installed."""
+"""Interlock's auth manager; it cannot be imported where FAB is not installed."""
 
 
 def is_needed(auth_manager: type) -> bool:
-    """Tell whether an auth manager leaves a release open, being neither ours nor made from it."""
+    """Tell whether an auth manager is neither Interlock's nor derived from it."""
     return not any(one.__module__ == OURS for one in auth_manager.__mro__)
 
 
 class ReleaseGuard:
-    """Refuse what nobody may do to a Dag under control.
+    """Refuse what no role may do to a Dag under control.
 
-    Who breaks the glass needs a grant here and no role: other auth managers know none.
+    Break-glass access needs a grant here, and no role, because other auth managers do not have the role.
 
-    :param put_on_record: records an answer, and says why it cannot be taken, or nothing.
+    :param put_on_record: records an answer; returns why it is refused, or nothing.
     """
 
     def __init__(
@@ -79,23 +79,19 @@ class ReleaseGuard:
             await self.app(scope, receive, send)
 
     async def _witness(self, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send) -> None:
-        """Put an answer on record before Airflow takes it; whether it was theirs to give, Airflow decides next."""
-        from fastapi import HTTPException
-
+        """Record an answer before Airflow gets it; Airflow then decides whether the user may give it."""
         body = await read_body(receive, MAX_KEPT_BYTES)
         if body is None:
             return  # the client has gone
-        try:
-            why = await to_thread.run_sync(self._put_on_record, await user_of(scope), asked)
-        except HTTPException:
-            why = ""  # nobody: Airflow says so
+        user = await name_of(scope, user_of)
+        why = await to_thread.run_sync(self._put_on_record, user, asked) if user else ""
         if why:
             await answer(send, 503, why)
         else:
             await self.app(scope, replay(body, receive), send)
 
     async def _objection(self, asked: CurrentRequest, scope: Scope, refused: list[str]) -> tuple[int, str]:
-        """Return how to answer, and why; without a why, the glass is broken."""
+        """Return status and reason of a refusal; no reason: the user has break-glass access."""
         from fastapi import HTTPException
 
         try:
@@ -112,7 +108,7 @@ class ReleaseGuard:
 
 
 def dags_of(asked: CurrentRequest) -> set[str]:
-    """Return the Dags that a request is about; of an unknown one, whatever Dag under control it names."""
+    """Return the Dags that a request is about; of an unknown request, all Dags under control that it names."""
     if asked.route is None:
         parts = asked.path.split("/")
         return {one for one in (*parts, *says(asked.content, is_controlled)) if is_controlled(one)}
@@ -134,4 +130,4 @@ def asset_of(asked: CurrentRequest) -> Any:
 
 def _may_matter(asked: CurrentRequest) -> bool:
     first = asked.path.lstrip("/").partition("/")[0].lower()
-    return first in PARTS and asked.request_kind not in OPEN_DEEDS and asked.request_kind is not RequestKind.ELSEWHERE
+    return first in PARTS and asked.request_kind not in OPEN_KINDS and asked.request_kind is not RequestKind.ELSEWHERE

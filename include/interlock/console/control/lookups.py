@@ -1,9 +1,9 @@
-"""What Airflow knows: who sends a request, which Dags it names by a number, and which runs have not ended."""
+"""Look-ups in Airflow: the user of a request, the Dags that it names by a number, the runs that have not ended."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,24 +20,32 @@ _NUMBER = TypeAdapter(int)  # as Airflow reads it: "7" and 7.0 are the asset 7, 
 
 
 async def user_of(scope: Scope) -> str:
-    """Return the name of who asks, as Airflow's own routes find it out; HTTPException if nobody is known."""
-    from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
-    from fastapi import Request
-
-    request = Request(scope)
-    user = await get_user(request, None, await bearer_scheme(request))
-    return str(user.get_name())
+    """Return the name of the requesting user, as Airflow's own routes do; HTTPException if there is no such user."""
+    return str((await _requesting(scope)).get_name())
 
 
 async def roles_of(scope: Scope) -> frozenset[str] | None:
-    """Return the roles of who asks; None if the auth manager knows no roles. HTTPException if nobody is known."""
+    """Return the roles of the requesting user, as :func:`user_of`; None if the auth manager knows no roles."""
+    roles = getattr(await _requesting(scope), "roles", None)
+    return None if roles is None else frozenset(str(getattr(role, "name", role)) for role in roles)
+
+
+async def _requesting(scope: Scope) -> Any:
     from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
     from fastapi import Request
 
     request = Request(scope)
-    user: Any = await get_user(request, None, await bearer_scheme(request))
-    roles = getattr(user, "roles", None)
-    return None if roles is None else frozenset(str(getattr(role, "name", role)) for role in roles)
+    return await get_user(request, None, await bearer_scheme(request))
+
+
+async def name_of(scope: Scope, user: Callable[[Scope], Awaitable[str]] = user_of) -> str:
+    """Return the name of the requesting user; empty if there is no such user: Airflow refuses the request next."""
+    from fastapi import HTTPException
+
+    try:
+        return await user(scope)
+    except HTTPException:
+        return ""
 
 
 def dags_of_asset(asset_id: Any) -> set[str]:
@@ -85,7 +93,7 @@ def dags_of_named_asset(by: str, value: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class RequestSource:
-    """The task that sends a request, or the one that a request names."""
+    """The task that sends a request, or that a request names."""
 
     dag_id: str
     run_id: str
@@ -96,7 +104,7 @@ class RequestSource:
 def source_of(scope: Scope) -> RequestSource | None:
     """Return the task that a token of the execution API is for; none if there is no such task, or not any more.
 
-    The token is not proven here: whoever goes by what it says hands the request on to Airflow, which proves it.
+    The token is not verified here: the request is passed on to Airflow, which verifies it.
     """
     import jwt
     from airflow.models.taskinstance import TaskInstance
@@ -157,9 +165,23 @@ def deadline_of(asked: CurrentRequest) -> datetime | None:
     return found
 
 
+def asked_at_of(asked: CurrentRequest) -> datetime | None:
+    """Return when the question was asked that an answer is about; None: there is no such question."""
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        found: datetime | None = session.scalar(
+            select(HITLDetail.created_at).join(TaskInstance).where(*_is_named(asked))
+        )
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class OpenQuestion:
-    """A question of a run that nobody has answered.
+    """A question of a run that is not answered.
 
     :param assigned: the people who may answer it: user name, or FAB's number of it, and name.
     """
@@ -171,7 +193,7 @@ class OpenQuestion:
 
 
 def open_questions(dag_id: str, run_id: str) -> tuple[OpenQuestion, ...]:
-    """Return what a run asks and nobody has answered, in the order of task and map index."""
+    """Return the open questions of a run, in the order of task and map index."""
     from airflow.models.hitl import HITLDetail
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
@@ -212,7 +234,7 @@ def _number(value: Any) -> int | None:
 
 
 def unpaused(dag_ids: Collection[str]) -> frozenset[str]:
-    """Return which of some Dags make runs; one that Airflow has not read yet makes none, as one that is paused."""
+    """Return which of some Dags make runs; a Dag that is paused, or that Airflow has not read yet, makes none."""
     from airflow.models.dag import DagModel
     from airflow.utils.session import create_session
     from sqlalchemy import select

@@ -1,13 +1,11 @@
-"""The door of Airflow's API: it knows what each request would change, and which release cannot be asked for.
+"""The middleware of release control, around Airflow's API: it checks each request that changes something.
 
-A pure ASGI middleware around Airflow's API. Each request that changes something is left where the auth manager finds it
-(``asked``). The body of a request that starts a release or a rollback is read and handed on, with a name for the run if
-it has none (``run_names``); what cannot be released, or gone back to, is refused, with its reason, before a run exists.
-That is for people: the first task checks the same again, whichever way a run was started. Who asked for a run under
-control is put on record before they hear that there is one. What tasks may not do at the execution API stands in
-``tasks``: a train's conductor asks for its passengers' releases at this door, and is let in for what a frozen manifest
-names. Nobody changes the connections here on which all proof rests; and nobody talks to a Dag here that only bears the
-name of one of Interlock's.
+A pure ASGI middleware. It keeps each request for the auth manager (``current_request``). It reads the form of a request
+for a run under control, names the run if it has no name (``run_names``), and refuses what cannot be done, with the
+reason, before a run exists. That helps people: the first task of the run checks the same again. The requester of a run
+under control is recorded before Airflow's answer is sent. Requests of tasks are checked by ``task_requests``, those of
+the conductor of trains by ``train_requests``. The middleware also refuses changes of the connections on which all proof
+rests, and requests to a Dag that has a name of Interlock but is not Interlock's.
 """
 
 from __future__ import annotations
@@ -43,21 +41,21 @@ from .current_request import (
     unique,
 )
 from .forms import refused_form
-from .lookups import roles_of, user_of
+from .lookups import name_of, roles_of, user_of
 from .refusal import bench
 from .routes import RequestKind
 from .rules import RELEASE_MANAGER, is_controlled, is_root, refusal_of_root, service_of
 from .run_names import name_run, sized
 from .task_requests import GUARDED, Lookups, is_of_a_task, refused
 from .train_requests import not_on_the_train
-from .withdrawal_requests import Withdrawals
+from .withdrawal_requests import refused_withdrawal
 
 NoteRun = Callable[[str, str, CurrentRequest, bytes], None]
 
 MAX_BODY_BYTES = 64 * 1024
 """Bytes; the largest request that the form can make is a few kilobytes."""
 
-# Looser than Airflow's own routes: what only looks like the route is answered here, and never reaches Airflow unread.
+# Looser than Airflow's own routes: what is similar to a route is checked, too.
 TRIGGER = re.compile(r"(?:.*/)?api/+v2/+dags/+(?P<dag>[^/]+)/+dagruns/*", re.IGNORECASE | re.DOTALL)
 CONNECTION = re.compile(r"(?:.*/)?api/+v2/+connections(?:/+(?P<id>[^/]+))?/*", re.IGNORECASE | re.DOTALL)
 
@@ -69,15 +67,15 @@ EXPLAINED = 470
 
 
 class ReleaseControl:
-    """Refuse what cannot be released, and hand on the rest.
+    """Refuse what cannot be done, and pass on all other requests.
 
     :param catalogue: the catalogue's folder; by default ``INTERLOCK_CATALOGUE``, or the project's own.
-    :param note: takes a refused attempt of a task.
-    :param note_run: takes who asked for a run under control: their name, the Dag, the request, and Airflow's answer.
-    :param user: says who sends a request.
+    :param note: records a refused attempt.
+    :param note_run: records the requester of a run under control: user name, Dag, request, and Airflow's answer.
+    :param user: returns the user name of the requester.
     :param open_ledger: opens the ledger, in which the manifests of trains are.
     :param lookups: looks up what matters to the requests of tasks, whether a Dag is what its name says, and what runs.
-    :param roles: says which roles has who sends a request; none: the auth manager knows no roles.
+    :param roles: returns the roles of the requester; none: the auth manager knows no roles.
     """
 
     def __init__(
@@ -115,7 +113,7 @@ class ReleaseControl:
             await self.app(scope, receive, send)
 
     async def _task(self, asked: CurrentRequest | Reading | None, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on what a task asks the execution API for, unless tasks may not."""
+        """Pass on a request of a task to the execution API, or refuse it."""
         path = path_of(scope)
         if GUARDED.fullmatch(path):
             await answer(send, 200, "guarded")
@@ -129,7 +127,7 @@ class ReleaseControl:
         await answer(send, 403, found.why)
 
     async def _talk(self, dag_id: str, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on what asks for a run of a Dag under control, or answers it, if it is the Dag that its name says."""
+        """Pass on a request for a run of a Dag under control, or an answer to it, if the Dag is Interlock's."""
         if asked.request_kind is RequestKind.ANSWER:
             send = _readable(scope, send)
         if why := await to_thread.run_sync(self._knows.stranger, dag_id):
@@ -144,7 +142,7 @@ class ReleaseControl:
     async def _connection(
         self, named: str | None, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Hand on what would change a connection, unless all proof rests on it."""
+        """Pass on a change of a connection, unless all proof rests on it."""
         body = await body_within(receive, send, MAX_KEPT_BYTES, "A request about connections")
         if body is None:
             return
@@ -159,7 +157,7 @@ class ReleaseControl:
             await self.app(scope, replay(body, receive), send)
 
     def _on_record(self, dag_id: str, asked: CurrentRequest, scope: Scope, send: Send) -> Send:
-        """Return a ``send`` that gives Airflow's answer when it is on record who asked for the run that it made."""
+        """Return a ``send`` that sends Airflow's answer once the requester of the new run is recorded."""
         held: list[Message] = []
 
         async def hold(message: Message) -> None:
@@ -202,32 +200,27 @@ class ReleaseControl:
         return unsafe_run(asked.get("dag_run_id")) or refused_form(dag_id, asked.get("conf"), folder, self._open_ledger)
 
     async def _of_a_train(self, dag_id: str, body: bytes, scope: Scope) -> str:
-        """Say why this is no train's passenger although it is asked for as one, or by the conductor; empty: fine."""
+        """Say why a release may not be requested as a passenger of a train, or by the conductor; empty: it may."""
         conf, user = json.loads(body)["conf"], await self._who(scope)
         service = service_of(dag_id)
         return await to_thread.run_sync(not_on_the_train, user, service, conf, self._open_ledger)
 
     async def _of_a_withdrawal(self, body: bytes, scope: Scope) -> tuple[int, str] | None:
-        """Return how to refuse a withdrawal, and why; none: the release can be withdrawn, and by this user."""
+        """Return status and reason of a refused withdrawal; none: this user can withdraw the release."""
         user, roles = await self._who(scope), await self._roles(scope)
-        # Another auth manager has no roles of ours: whom it lets trigger the Dag is a release manager.
+        # Another auth manager does not have our roles: users whom it lets trigger the Dag are release managers.
         manages = roles is None or RELEASE_MANAGER in roles
         form, folder = json.loads(body).get("conf"), self.catalogue or catalogue_folder()
-        withdrawals = Withdrawals(folder, self._open_ledger, self._knows.runs_under_way)
-        return await to_thread.run_sync(withdrawals.objection, form, user, manages)
+        runs = self._knows.runs_under_way
+        return await to_thread.run_sync(refused_withdrawal, form, user, manages, folder, self._open_ledger, runs)
 
     async def _who(self, scope: Scope) -> str:
-        """Return the name of who asks; empty if Airflow knows nobody: it says so itself."""
-        from fastapi import HTTPException
-
-        try:
-            return await self._user(scope)
-        except HTTPException:
-            return ""
+        """Return the name of the requesting user; empty if there is no such user."""
+        return await name_of(scope, self._user)
 
 
 def _hidden(asked: CurrentRequest, body: bytes, scope: Scope) -> str:
-    """Say why the audit log would not say which connections a request changes; empty: it would.
+    """Say why the audit log would not name the connections that a request changes; empty: it would.
 
     Airflow keeps a body that is called JSON, and if none is, what stands in the address; it reads others as well.
     """
@@ -246,11 +239,10 @@ def _hidden(asked: CurrentRequest, body: bytes, scope: Scope) -> str:
 
 
 def _readable(scope: Scope, send: Send) -> Send:
-    """Return a ``send`` with which somebody at Airflow's form reads why an answer is refused.
+    """Return a ``send`` with which Airflow's form shows why an answer is refused.
 
-    Airflow's UI has words of its own for each status that it knows, *Access Denied* for 403, and does not show the
-    reason. Of a refusal with any other status it shows the whole body. Browsers send ``Sec-Fetch-Mode`` by themselves;
-    what is no browser gets the refusal's own status.
+    Airflow's UI shows its own text for each status that it knows, *Access Denied* for 403, instead of the reason. For
+    any other status it shows the whole body. Browsers send ``Sec-Fetch-Mode``; other clients get the original status.
     """
     if not any(name.lower() == b"sec-fetch-mode" for name, _ in scope.get("headers", ())):
         return send
@@ -264,7 +256,7 @@ def _readable(scope: Scope, send: Send) -> Send:
 
 
 def _talked_to(asked: CurrentRequest) -> str:
-    """Return the Dag under control that a request asks for a run, or answers; empty: it does neither."""
+    """Return the Dag under control that a request triggers, or whose question it answers; empty: it does neither."""
     triggered = TRIGGER.fullmatch(asked.path) if asked.method == "POST" else None
     dag_id = (
         triggered["dag"]

@@ -1,9 +1,8 @@
 """Which Dags Interlock made: those of its catalogue, of its own files, and those that have a chain in the ledger.
 
-Whoever could take a Dag out of release control by a name, a tag or another file would go round the board. So what
-decides is nothing that a Dag says of itself: the catalogue names the Dags that there are; Airflow's own record says
-from which file of which bundle it has a Dag; and what once was released stays in the ledger. What cannot be told of a
-Dag whose name could be Interlock's is taken as Interlock's.
+A Dag that leaves release control by a name, a tag or another file would bypass the board. So nothing that a Dag says of
+itself decides: the catalogue names the Dags of services; Airflow's record names the bundle and file of a Dag; and
+releases stay in the ledger. In case of doubt, a Dag whose name could be Interlock's is under control.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REMEMBERED = 5.0
-"""Seconds for which a Dag of somebody else's is not looked for again; Interlock's are never forgotten."""
+"""Seconds for which another's Dag is not looked up again; Interlock's own Dags are never looked up again."""
 MAX_CACHED = 10_000
 
 
@@ -57,7 +56,7 @@ class OwnDags:
         self._others: dict[str, float] = {}
 
     def has(self, dag_id: str) -> bool:
-        """Tell whether a Dag is Interlock's, or bears the name of one that is."""
+        """Tell whether a Dag is Interlock's, or has the name of an Interlock Dag."""
         name = dag_id.lower()
         if file_of(name) is None:
             return False
@@ -65,16 +64,16 @@ class OwnDags:
             return True
         try:
             return name in dags_of_catalogue(self._folder()) or self._is_known(name)
-        except Exception:  # whatever it is: what cannot be told is under control
+        except Exception:  # of any kind: in case of doubt, it is under control
             log.exception("Could not determine whether %s is a Dag of Interlock", name)
             return True
 
     def stranger(self, dag_id: str) -> str:
-        """Say why a Dag that bears a name of Interlock's is none of Interlock's; empty: it is, or is not there."""
+        """Say why a Dag with a name of Interlock is not Interlock's; empty: it is, or it does not exist."""
         try:
             where = home()
             return next((why for place in self._places(dag_id) if (why := stranger(dag_id, place, where))), "")
-        except Exception as error:  # whatever it is: what cannot be told is not trusted
+        except Exception as error:  # of any kind: in case of doubt, it is not trusted
             log.exception("Could not determine the origin of the Dag %s", dag_id)
             return f"The origin of the Dag {dag_id} cannot be determined: {type(error).__name__}. Next: try again."
 
@@ -106,7 +105,7 @@ class OwnDags:
 
 @cache
 def made() -> OwnDags:
-    """Return the one of this process."""
-    from .break_glass import configured_ledger  # not at the top: the glass asks what is under control
+    """Return the only instance of this process."""
+    from .break_glass import configured_ledger  # not at the top: break_glass imports rules, which imports this module
 
     return OwnDags(catalogue_folder, configured_ledger)

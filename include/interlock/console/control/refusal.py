@@ -1,4 +1,4 @@
-"""What becomes of a request that nobody may make: refused and recorded, or allowed to who breaks the glass."""
+"""What happens to a request that no role allows: it is refused and recorded, or allowed with break-glass access."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from .routes import RequestKind
 from .rules import refusal
 
 NO_ATTEMPTS = {RequestKind.LIST, RequestKind.OWN, RequestKind.PARSE, RequestKind.ELSEWHERE}
-"""What changes no Dag: whoever may not do it has attempted nothing."""
+"""Requests that change no Dag: a refusal of them is not recorded as an attempt."""
 
 
 class RefusedRequests:
-    """Decides, and has what it refuses recorded.
+    """Decides, and records what it refuses.
 
-    :param note: takes a refused attempt; it neither waits nor fails.
+    :param note: records a refused attempt; it neither waits nor fails.
     """
 
     def __init__(self, glass: BreakGlass, note: Note) -> None:
         self._glass, self.note = glass, note
 
     def objection(self, user: str, asked: CurrentRequest, entity: str | None, dag_id: str, *, may_break: bool) -> str:
-        """Say why a user's request is refused; empty: it is not, for they break the glass.
+        """Say why a request is refused; empty: its user has break-glass access.
 
-        :param may_break: they have what it takes beside a grant.
+        :param may_break: the user has the role for break-glass access, or needs none.
         """
         matter = (user, entity, dag_id, may_break)
         if matter not in asked.decided:
@@ -40,12 +40,12 @@ class RefusedRequests:
         return asked.decided[matter]
 
     def refused(self, user: str, asked: CurrentRequest, entity: str | None, dag_id: str, by: str) -> None:
-        """Have an attempt recorded, unless it would have changed nothing."""
+        """Record an attempt, unless it would have changed nothing."""
         if asked.request_kind not in NO_ATTEMPTS and not asked.previews:
             self.note(attempt_of(user, asked, entity, dag_id, by))
 
 
 @cache
 def bench() -> RefusedRequests:
-    """Return the one of this process: it counts attempts, so there is only one."""
+    """Return the only instance of this process, because it counts attempts."""
     return RefusedRequests(BreakGlass(catalogue_folder), AttemptLog().note)

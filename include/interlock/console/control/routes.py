@@ -1,7 +1,7 @@
 """Every route of Airflow's API that changes something, and what it does to a Dag.
 
-The table is whole for the Airflow that it was written for, and a test fails when Airflow has a route that is not in it:
-somebody has to say what that one does. Until then nobody may use it on a Dag under control.
+The table is complete for the locked version of Airflow: a test fails when Airflow has a route that is not in it. Such a
+route is refused on Dags under control until its row is added.
 """
 
 from __future__ import annotations
@@ -118,10 +118,10 @@ def _of_assets() -> Iterator[Route]:
 
 
 def _of_the_rest() -> Iterator[Route]:
-    """Yield what is none of the guard's business.
+    """Yield the routes that change no Dag.
 
-    The door refuses what would change the connections that proof rests on; of all others that a release uses, it looks
-    itself whether they have changed.
+    The middleware refuses changes of the connections on which proof rests; a release checks itself whether another
+    connection that it uses has changed.
     """
     for kind, name in (
         ("connections", "connection_id"),
@@ -143,7 +143,7 @@ ROUTES = tuple(_routes())
 def route_of(method: str, path: str) -> tuple[Route | None, dict[str, str]]:
     """Return the route that Airflow takes for a path, and what stands for the names in its template.
 
-    Where a path fits several, the one with the most of its own words is taken, as Airflow does: ``…/dry_run`` is no
+    Where a path fits several, the route with the most fixed words is taken, as in Airflow: ``…/dry_run`` is no
     map index. A path that Airflow would not take as it is written fits none.
     """
     best: tuple[Route | None, dict[str, str]] = (None, {})

@@ -1,11 +1,10 @@
-"""Which Dags are under release control, and what nobody may do to them.
+"""Which Dags are under release control, and what is refused to every role.
 
-A release is decided by records of people's answers; whoever could mark a ballot as done, clear it, edit what a stage
-handed on or delete the run could go round the board. Hence no role may, an administrator's included; breaking the glass
-is the one exception. Triggering a release and answering what one is asked stay open to those whose role has them.
+A release is decided by records of people's answers. A person who marks a ballot as done, clears it, edits a result or
+deletes the run would bypass the board. So no role may do that, not even an administrator; break-glass access is the
+only exception. Triggering a Dag and answering a question need the permission of a role, as always.
 
-Under control is what Interlock made (``made``), whatever others call their Dags; and what bears the name of a Dag of
-Interlock's, whoever made it.
+Under control are the Dags that Interlock made (``own_dags``), and all Dags with a name of Interlock.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ STAYS_OPEN = {("POST", "RUN"), ("PUT", "HITL_DETAIL"), ("PUT", None)}
 
 In Airflow's words: its methods, where PUT is every change, and its ``DagAccessEntity``, where none is the Dag itself.
 """
-OPEN_DEEDS = {RequestKind.TRIGGER, RequestKind.ANSWER, RequestKind.LIST, RequestKind.OWN, RequestKind.PARSE}
-"""What somebody with the permission may do to any Dag under control."""
+OPEN_KINDS = {RequestKind.TRIGGER, RequestKind.ANSWER, RequestKind.LIST, RequestKind.OWN, RequestKind.PARSE}
+"""What is allowed, with the permission of a role, on any Dag under control."""
 PAUSES = {RequestKind.PAUSE, RequestKind.PAUSE_MANY}
 NEVER = {RequestKind.START, RequestKind.ASSET} | PAUSES
-"""What no broken glass opens either: there is no repair that needs it."""
+"""What break-glass access does not allow either: no repair needs it."""
 
 
 def is_controlled(dag_id: str | None) -> bool:
@@ -58,14 +57,14 @@ def is_train(dag_id: str) -> bool:
 
 
 def goes_round(method: str, entity: str | None, dag_id: str | None) -> bool:
-    """Tell whether this would go round the decisions of a release; what Airflow has not thought of yet would, too."""
+    """Tell whether this would bypass the decisions on a release; an action that is not known would."""
     return is_controlled(dag_id) and method != READ and (method, entity) not in STAYS_OPEN
 
 
 def is_refused(method: str, entity: str | None, dag_id: str, asked: CurrentRequest | Reading | None) -> bool:
-    """Tell whether nobody may do this to a Dag, by what Airflow asks for and by what the request really does.
+    """Tell whether this is refused to every role, by what Airflow asks and by what the request does.
 
-    :param asked: the request that is under way; None: it cannot be told, for it did not come in by the door.
+    :param asked: the current request; None: it is not known, because it did not pass the middleware.
     """
     if not is_controlled(dag_id):
         return False
@@ -77,14 +76,14 @@ def is_refused(method: str, entity: str | None, dag_id: str, asked: CurrentReque
 
 
 def is_open(asked: CurrentRequest, dag_id: str) -> bool:
-    """Tell whether a request does to a Dag under control only what may be done to it; an unknown one does not."""
+    """Tell whether a request does only what is allowed on a Dag under control; an unknown request does not."""
     if asked.request_kind in PAUSES:
         return is_release(dag_id) or asked.unpauses
-    return asked.request_kind in OPEN_DEEDS
+    return asked.request_kind in OPEN_KINDS
 
 
 def refusal(entity: str | None, dag_id: str, request_kind: RequestKind | None = None) -> str:
-    """Say why what goes round the decisions of a release is refused."""
+    """Return the refusal of a request that would bypass the decisions on a release."""
     if request_kind in PAUSES and is_train(dag_id):
         return f"{dag_id} is under release control: {_TRAIN_PAUSED}"
     if request_kind in NEVER:
@@ -118,12 +117,12 @@ _NEVER = {
 
 
 def is_root(connection_id: str) -> bool:
-    """Tell whether a connection is one on which all proof rests."""
+    """Tell whether all proof rests on a connection."""
     return connection_id.lower() in ROOTS
 
 
 def refusal_of_root(connection_id: str) -> str:
-    """Say why a connection on which all proof rests is not changed at Airflow's API."""
+    """Return the refusal to change a connection on which all proof rests."""
     return (
         f"The connection {connection_id} protects the release process: users, including administrators, cannot change "
         "it here. Rule: a changed connection could redirect votes or signatures and bypass the board. "
@@ -133,6 +132,6 @@ def refusal_of_root(connection_id: str) -> str:
 
 
 def service_of(dag_id: str) -> str:
-    """Return the name of the service that a Dag releases, or takes back."""
+    """Return the name of the service that a Dag releases or rolls back."""
     name = dag_id.lower()
     return name.removeprefix(ROLLBACKS if name.startswith(ROLLBACKS) else RELEASES).replace("_", "-")

@@ -1,4 +1,4 @@
-"""Names for runs that are asked for without one: a release's page is headed by its version, not by ``manual__…``."""
+"""Names for runs that are requested without a name: the page of a release shows its version, not ``manual__…``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMED = (RELEASES, ROLLBACKS, TRAINS)
 
 
 def name_run(dag_id: str, body: bytes, at: datetime) -> bytes:
-    """Return a request for a run with a name in it; as it came if it has one, or if Airflow names runs of the Dag.
+    """Return a request for a run with a name in it; unchanged if it has a name, or if Airflow names runs of the Dag.
 
     :param body: found to be a JSON object.
     :param at: when the run was asked for.

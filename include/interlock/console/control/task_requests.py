@@ -1,8 +1,8 @@
-"""What tasks ask Airflow's execution API for, and may not: the runs, the results and the keys of release control.
+"""Requests of tasks to Airflow's execution API that are refused: for runs, results and keys of release control.
 
-Airflow lets each task do there what any task may: start and clear runs of every Dag, write results in the name of any
-task, read every connection. A task of somebody else's does none of that to a Dag under control. Which task asks is read
-from its token; that the token is true, Airflow finds out next.
+Airflow lets each task start and clear runs of every Dag, write results in the name of any task, and read every
+connection. Tasks of other Dags may do none of that to a Dag under control. The requesting task is read from its token;
+Airflow then checks the token.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .own_dags import made
 from .routes import RequestKind
 from .rules import ROOTS, is_controlled, refusal
 
-# Looser than Airflow's own routes, as the door's are.
+# Looser than Airflow's own routes, as the patterns of the middleware are.
 _API = r"/*execution/+"
 RUNS = re.compile(rf"{_API}dag-runs/+(?P<dag>[^/]+)/+(?P<run>[^/]+)(?P<clear>/+clear)?/*", re.IGNORECASE | re.DOTALL)
 RESULTS = re.compile(rf"{_API}xcoms/+(?P<dag>[^/]+)/+(?P<run>[^/]+)/+(?P<task>[^/]+)/.+", re.IGNORECASE | re.DOTALL)
@@ -33,7 +33,7 @@ GUARDED = re.compile(rf"{_API}interlock/*", re.IGNORECASE | re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What a task asked for and may not."""
+    """A refused request of a task."""
 
     dag_id: str
     run_id: str
@@ -43,11 +43,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """What has to be looked up about a task's request.
+    """What must be looked up for a request of a task.
 
-    :param asker: returns the task whose request it is; none: it cannot be told.
+    :param source: returns the requesting task; none: it is not known.
     :param of_asset: returns the Dags of an asset, by its ``name`` or its ``uri``.
-    :param stranger: says why a Dag that bears a name of Interlock's is none of its; empty: it is.
+    :param stranger: says why a Dag with a name of Interlock is not Interlock's; empty: it is.
     :param runs_under_way: returns Dag and run of each run that has not ended.
     """
 
@@ -116,7 +116,7 @@ def _of_assets(by: str, scope: Scope, lookups: Lookups) -> Refused | None:
 
 
 def _map_index(scope: Scope) -> int | None:
-    """Return the map index for which a result is; none: not a single one, so that it is nobody's own."""
+    """Return the map index of a result; none: there is not exactly one, so it belongs to no task."""
     given = [value for key, value in _query(scope) if key == "map_index"]
     if not given:
         return -1

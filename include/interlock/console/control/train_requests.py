@@ -1,7 +1,7 @@
-"""The conductor of trains at the door: who asks for a passenger's release, and whether a frozen manifest names it.
+"""Requests for the release of a passenger of a train: only the conductor sends them, for what the manifest names.
 
-The conductor is a service account. It may ask for releases and for nothing else, and only for those that the manifest
-of a train names, which the board decided on; and nobody else asks in a train's name.
+The conductor is a service account. It may only request releases that the frozen manifest of a train names, on which the
+board decided. No other user may request a release for a train.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .break_glass import OpenLedger
 
 
 def not_on_the_train(user: str, service: str, conf: Mapping[str, Any], open_ledger: OpenLedger) -> str:
-    """Say why a release is none of a train's passengers; empty: it is, or is none and asked for by somebody else.
+    """Say why a request is refused because of a train; empty: it is not.
 
-    :param conf: the form of the release, found to be right.
+    :param conf: the form of the release, which is valid.
     """
     chain = conf.get("train")
     if chain is None:

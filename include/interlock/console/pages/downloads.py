@@ -1,7 +1,7 @@
-"""What a release leaves to be read: its release notes and its evidence pack, from the artifact store.
+"""The release notes and the evidence pack of a release, from the artifact store.
 
-Which bytes these are is asked of the ledger, never of the request: that names a Dag and a run, and nothing else. They
-are read by content, so what was changed in the store is refused.
+The request only names a Dag and a run; the ledger names the bytes. They are read by their digest, so a file that was
+changed in the store is refused.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ OpenLedger = Annotated[Callable[[], AbstractContextManager[Any]], Depends(ledger
 
 
 def left_by(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]:
-    """Say which files a release has left: size and digest of each."""
+    """Return the files of a release: size and digest of each."""
     found = _files(dag_id, run_id, open_ledger)
     return {name: {"size": blob.size, "sha256": blob.sha256} for name, blob in found.items()}
 
@@ -118,7 +118,7 @@ def _notes(dag_id: str, run_id: str, ledger: Ledger) -> Blob | None:
 
 
 def _or_refused(read: Callable[[], T]) -> T:
-    """Turn what stands in the way into an answer that says so."""
+    """Answer with 503 and the reason if reading fails."""
     try:
         return read()
     except ReleaseError as error:

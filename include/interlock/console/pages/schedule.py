@@ -1,7 +1,7 @@
 """The release calendar: a page in Airflow's UI, what it shows as JSON, and the feed to subscribe to.
 
 Everybody who is logged in sees the calendars; runs are shown to those who may read their Dags. Programs that subscribe
-cannot log in: the feed takes a token, which the page gives to its reader and which says nothing but whose it is.
+cannot log in: the feed takes a token from the page, which only names its user.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ TOKEN_LIFETIME = timedelta(days=366)
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What goes on, and what is to be known of it.
+    """What the calendar shows.
 
-    :ivar conflicts: of the time to come, whatever is looked at.
+    :ivar conflicts: of the future, not only of the period shown.
     :ivar faults: what closes everything, or is left out because its file is wrong.
-    :ivar notes: what is not shown as it may be by now.
+    :ivar notes: which calendars may be out of date.
     """
 
     items: list[Item]
@@ -98,7 +98,7 @@ def _told(one: Item) -> dict[str, Any]:
 
 
 def feed(request: Request, token: Annotated[str, Query(max_length=300)]) -> Response:
-    """Return the calendar as an iCalendar file, for whoever a token is of."""
+    """Return the calendar as an iCalendar file, for the user of a token."""
     user = _user_of(token)
     if user is None:
         raise HTTPException(
@@ -170,7 +170,7 @@ def token_of(user: str, until: datetime) -> str:
 
 
 def name_in(token: str, now: datetime) -> str:
-    """Return whose token this is; empty: nobody's, or not any more."""
+    """Return the user name of a token; empty: the token is invalid or has expired."""
     said, _, mark = token.rpartition("~")
     user, _, until = said.rpartition("~")
     expected = _mark(said)
@@ -187,7 +187,7 @@ def _mark(said: str) -> str:
 
 
 def _user_of(token: str) -> Any:
-    """Return the user whose token this is, if Airflow still lets them log in."""
+    """Return the user of a token, if Airflow still lets them log in."""
     name = name_in(token, datetime.now(UTC))
     manager: Any = get_auth_manager()
     known = getattr(manager, "security_manager", None)

@@ -26,21 +26,21 @@ from interlock.domain.ledger.kinds import ATTEMPT_REFUSED
 
 log = logging.getLogger(__name__)
 WINDOW = 60.0
-"""Seconds in which attempts of one kind make one entry more."""
+"""Seconds in which all attempts of the same kind make one further entry."""
 MAX_KINDS = 20
-"""Kinds of attempts of one user within a window; what is beyond is counted together."""
+"""Kinds of attempts of a user within a window; further kinds are counted together."""
 MAX_WAITING = 1000
 PAUSE = 5.0
-"""Seconds before what the ledger did not take is tried again."""
+"""Seconds before an entry that the ledger did not take is tried again."""
 MAX_TEXT_LENGTH = 500
 SEVERAL = "(several)"
 NOT_TAKEN = (LedgerError, LedgerConflict)
-"""What the ledger will not take however often it is asked."""
+"""Errors with which the ledger refuses an entry for good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Something that somebody tried to do to a release, and may not.
+    """A refused attempt to change a release.
 
     :param by: what refused it: ``role``, ``release control``, ``assignment``.
     """
@@ -58,7 +58,7 @@ class Attempt:
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What repetitions have in common."""
+        """The fields that repetitions have in common."""
         return (self.user, self.method, self.entity, self.dag_id, self.run_id, self.task_id, self.by)
 
 
@@ -80,19 +80,19 @@ def attempt_of(user: str, asked: CurrentRequest, entity: str | None, dag_id: str
 
 
 def attempt_by_task(asked: CurrentRequest, entity: str, dag_id: str, run_id: str) -> Attempt:
-    """Return what a task tried to do to another Dag's run; that it is who its token says, only Airflow can tell."""
+    """Return what a task tried to do to another Dag's run; only Airflow can verify the token of the task."""
     said = attempt_of("a task", asked, entity, dag_id, "release control")
     return replace(said, run_id=_short(run_id) or None)
 
 
 def _short(text: str | None) -> str:
-    """Return a text as it fits into an entry: one line, and not too long."""
+    """Return a text for an entry: a single line, shortened."""
     return "".join(one if one.isprintable() else "?" for one in text or "")[:MAX_TEXT_LENGTH]
 
 
 @dataclass(slots=True)
 class Row:
-    """An entry that is to be written: attempts of one kind."""
+    """An entry that is to be written: attempts of the same kind."""
 
     first: Attempt
     count: int = 1
@@ -108,7 +108,7 @@ class Row:
 
 
 class Tally:
-    """Attempts by kind: the first of a kind is a row at once, those that follow are one when the window has passed."""
+    """Attempts by kind: the first of a kind makes a row at once; all others of a window make a row at its end."""
 
     def __init__(self, window: float = WINDOW) -> None:
         self._window = window
@@ -136,7 +136,7 @@ class Tally:
         return None
 
     def passed(self, now: float) -> list[Row]:
-        """Close the windows whose time is over; return what was counted in them."""
+        """Close the windows that have ended; return the rows that were counted in them."""
         over = [kind for kind, (until, _) in self._open.items() if until <= now]
         rows = [self._open.pop(kind)[1] for kind in over]
         return [row for row in rows if row is not None]
@@ -157,7 +157,7 @@ class AttemptLog:
         self._closing = False
 
     def note(self, attempt: Attempt) -> None:
-        """Have an attempt recorded; it neither waits nor fails."""
+        """Record an attempt later; this neither waits nor fails."""
         log.warning(
             "Refused to %s (%s): %s %s of %s %s",
             *(attempt.user, attempt.by, attempt.method, attempt.entity, attempt.dag_id, attempt.run_id or ""),
@@ -171,7 +171,7 @@ class AttemptLog:
             self._changed.notify()
 
     def close(self, seconds: float = 5.0) -> None:
-        """Write what is still to be written, for so long."""
+        """Write the waiting entries, for at most so many seconds."""
         thread = self._thread
         with self._changed:
             self._closing = True

@@ -1,7 +1,7 @@
-"""The witness: who asks for a run, and what somebody answers to a question of a release, on record as it comes in.
+"""The witness: it records the requester of each run, and each answer to a question of a release, as they come in.
 
-What is not on record does not count (``domain/ledger/witness.py``). So an answer that cannot be recorded is not taken.
-A run has its name only when Airflow has made it: one that cannot be recorded then refuses to do anything.
+What is not recorded does not count (``domain/ledger/witness.py``). So an answer that cannot be recorded is refused. A
+run has a name only after Airflow created it: if it cannot be recorded then, its first task fails.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from interlock.domain.board.forms import COMMENT, CONDITIONS, incomplete
 from interlock.domain.board.waivers import lacks_reason
 from interlock.domain.canonical import sha256_of
 from interlock.domain.dag_names import EMERGENCY_STOP
-from interlock.domain.errors import ReleaseError
+from interlock.domain.errors import describe_error
 from interlock.domain.ledger.chain import release_chain
 from interlock.domain.ledger.kinds import ANSWER_GIVEN, RUN_ASKED
 from interlock.domain.ledger.witness import AskedRun, GivenAnswer
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def is_answer(asked: CurrentRequest) -> bool:
-    """Say whether a request answers a question of a Dag under control."""
+    """Tell whether a request answers a question of a Dag under control."""
     return asked.request_kind is RequestKind.ANSWER and is_controlled(asked.names.get("dag_id"))
 
 
@@ -73,7 +73,7 @@ def objection(
     open_signer: Callable[[], Signer] = witness_signer,
     question: Callable[[CurrentRequest], str | None] = question_of,
 ) -> str:
-    """Put an answer on record, signed; say why it cannot be taken, or nothing if it can.
+    """Record and sign an answer; return why that is not possible, or nothing.
 
     :param question: returns the digest of the question that is answered, as Airflow has it now.
     """
@@ -86,12 +86,11 @@ def objection(
         payload = as_witnessed(ANSWER_GIVEN, chain, given, asked.at, open_signer())
         with open_ledger() as ledger:
             ledger.append(chain, ANSWER_GIVEN, payload, actor=user, key=f"{ANSWER_GIVEN}/{asked.id}")
-    except Exception as error:  # whatever it is: what is not on record does not count
+    except Exception as error:  # of any kind: what is not recorded does not count
         log.exception("%s could not be recorded", given)
-        why = str(error) if isinstance(error, ReleaseError) else type(error).__name__
         return (
-            f"Your answer was not accepted, because it could not be recorded: {why} Rule: an answer counts only if the "
-            "ledger recorded it. Who can change it: the platform engineer. Next: answer again later."
+            f"Your answer was not accepted, because it could not be recorded: {describe_error(error)} Rule: an answer "
+            "counts only if the ledger recorded it. Who can change it: the platform engineer. Next: answer again later."
         )
     return ""
 
@@ -105,7 +104,7 @@ def note_run(
     *,
     open_signer: Callable[[], Signer] = witness_signer,
 ) -> None:
-    """Put on record, signed, who asked for a run that Airflow has just made, and with what form.
+    """Record and sign the requester and the form of a run that Airflow has just created.
 
     :param reply: Airflow's answer, which names the run.
     """
@@ -119,14 +118,14 @@ def note_run(
             finally:  # a stop waits for no signature
                 if dag_id == EMERGENCY_STOP:
                     _stop_at_once(ledger, user, run, conf)
-    except Exception:  # whatever it is: the run's first task says that it is not on record
+    except Exception:  # of any kind: the first task of the run fails, because its requester is not recorded
         log.exception("The requester of a run of %s could not be recorded", dag_id)
 
 
 def _stop_at_once(ledger: Book, user: str, run: str, form: Mapping[str, Any]) -> None:
-    """Declare an emergency stop as it is asked for: it waits for no scheduler, no pool and no worker.
+    """Declare an emergency stop with its request, without waiting for a scheduler, a pool or a worker.
 
-    Its run's task finds it, tells people, and declares it if that was not possible here.
+    The task of its run finds it and notifies people, or declares it if that was not possible here.
     """
     request = request_in(form, catalogue_folder())
     if not request.lift:

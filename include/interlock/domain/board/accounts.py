@@ -19,6 +19,7 @@ from interlock.domain.dag_names import CONFIRM_ACCOUNT
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, ACCOUNT_KNOWN
+from interlock.domain.trigger_form import Form, Reason
 
 DOUBTED = "account_doubted"
 """The kind of the finding about an account."""
@@ -43,6 +44,16 @@ class Account(Model):
         """Return the account for the ledger, without the digest that proves the password."""
         since = self.since.isoformat() if self.since else None
         return {"user": self.user, "number": self.number, "since": since, "account": self.digest}
+
+
+class ConfirmationRequest(Form):
+    """The form of ``confirm_account``."""
+
+    user: str = Field(title="Account", description="The account to confirm.")
+    reason: Reason = Field(
+        title="How you verified it",
+        description="How the owner confirmed that they reset the password or have a new account. It is recorded.",
+    )
 
 
 def is_of(entry: Entry, user: str) -> bool:
@@ -84,11 +95,12 @@ def refusal(why: str) -> str:
     )
 
 
-def confirmed(user: str, by: str, reason: str, book: BoardBook, entries: Iterable[Entry]) -> dict[str, Any]:
+def confirmed(request: ConfirmationRequest, by: str, book: BoardBook, entries: Iterable[Entry]) -> dict[str, Any]:
     """Return the payload with which a person confirms the account of another user, as it was when last in doubt.
 
     :raises PolicyViolation: the person may not confirm it, or the account is not in doubt.
     """
+    user = request.user
     rule = f"another person listed in board.yaml confirms a changed account (the Dag {CONFIRM_ACCOUNT})"
     problem = ""
     if by == user:
@@ -106,4 +118,4 @@ def confirmed(user: str, by: str, reason: str, book: BoardBook, entries: Iterabl
             next_step="ask another person listed in board.yaml; only an account whose answer was refused can be "
             "confirmed",
         )
-    return {"user": user, "account": doubted[-1].payload["evidence"]["account"], "by": by, "reason": reason}
+    return {"user": user, "account": doubted[-1].payload["evidence"]["account"], "by": by, "reason": request.reason}

@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import AwareDatetime, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Model
-from interlock.domain.catalogue import Person
-from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.catalogue import PRODUCTION, Person
+from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
+from interlock.domain.trigger_form import Form, Reason, read_form, refuse_unknown_environment
 
 from .calendar import Answer
 
@@ -26,7 +27,7 @@ class Override(Model):
     place: str = Field(description="The entry: its name and its file")
     service: str
     environment: str
-    reason: str = Field(min_length=5, max_length=1000)
+    reason: Reason
     by: str = Field(description="User name of who overrode it")
     role: str = Field(description="The role by which they might")
     until: AwareDatetime
@@ -40,39 +41,29 @@ class Override(Model):
         )
 
 
-class OverrideRequest(Model):
+class OverrideRequest(Form):
     """The form of an override."""
 
-    service: str
-    environment: str
-    reason: str = Field(min_length=5, max_length=1000)
-    hours: int = Field(2, ge=1, le=round(MAX_OVERRIDE_DURATION.total_seconds() / 3600))
+    service: str = Field(description="The service that gets the override.")
+    environment: str = Field(
+        PRODUCTION, description="The environment. The calendar entry that closes it now is overridden."
+    )
+    reason: Reason = Field(description="Why the change cannot wait. It is sent by e-mail and recorded in the ledger.")
+    hours: int = Field(
+        2,
+        ge=1,
+        le=round(MAX_OVERRIDE_DURATION.total_seconds() / 3600),
+        description="The override expires after this time.",
+    )
 
-    @field_validator("reason", mode="before")
-    @classmethod
-    def _stripped(cls, value: Any) -> Any:
-        return value.strip() if isinstance(value, str) else value
 
-
-def parse_override(form: Mapping[str, Any], places: Mapping[str, Collection[str]]) -> OverrideRequest:
+def parse_override(form: Mapping[str, Any], environments: Mapping[str, Collection[str]]) -> OverrideRequest:
     """Read the form; RequestRefused with every field that is wrong.
 
-    :param places: the services, and the environments of each.
+    :param environments: each service, and its environments.
     """
-    try:
-        found = {name: form[name] for name in OverrideRequest.model_fields if form.get(name) is not None}
-        request = OverrideRequest.model_validate(found)
-    except ValidationError as error:
-        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(
-            f"The form of the override is not valid: {wrong}.", next_step="correct the form"
-        ) from error
-    if request.environment not in places.get(request.service, ()):
-        known = "; ".join(f"{name}: {', '.join(sorted(found))}" for name, found in sorted(places.items()))
-        raise RequestRefused(
-            f"{request.service} has no environment {request.environment}. Available: {known or 'none'}.",
-            next_step="correct service and environment",
-        )
+    request = read_form(OverrideRequest, form, "the override")
+    refuse_unknown_environment(request, environments)
     return request
 
 

@@ -7,13 +7,14 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from pydantic import AwareDatetime, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Catalogue, Service
 from interlock.domain.errors import HeldBack, PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED, family
+from interlock.domain.trigger_form import Form, Incident, Reason, read_form
 
 STOPS = family(EMERGENCY_STOP_DECLARED)
 """The kinds of entries about emergency stops in the installation's chain."""
@@ -27,8 +28,8 @@ class EmergencyStop(Model):
 
     id: str
     scope: str = Field(description="everything, or the name of a business unit or of a service")
-    reason: str = Field(min_length=5, max_length=1000)
-    incident: str = Field("", max_length=100)
+    reason: Reason
+    incident: Incident = ""
     by: str = Field(description="User name of who declared it")
     until: AwareDatetime
 
@@ -40,21 +41,27 @@ class EmergencyStop(Model):
         )
 
 
-class StopRequest(Model):
+class StopRequest(Form):
     """The form: an emergency stop, or the end of an emergency stop."""
 
-    scope: str = EVERYTHING
-    reason: str = Field(min_length=5, max_length=1000)
-    incident: str = Field("", max_length=100)
-    hours: int = Field(24, ge=1, le=MAX_STOP_HOURS)
-    lift: str = Field(
-        "", max_length=64, description="The id or the scope of the stop to lift; empty: a stop is declared"
-    )
+    model_config = ConfigDict(extra="ignore")  # a stop does not fail because of a field that it does not know
 
-    @field_validator("reason", "incident", "lift", mode="before")
-    @classmethod
-    def _stripped(cls, value: Any) -> Any:
-        return value.strip() if isinstance(value, str) else value
+    scope: str = Field(
+        EVERYTHING,
+        title="What to stop",
+        description="Everything, a business unit, or a service. Ignored when you lift a stop.",
+    )
+    reason: Reason = Field(
+        description="Why you stop the rollouts. The reason appears in each refusal and is recorded in the ledger."
+    )
+    incident: Incident = ""
+    hours: int = Field(24, ge=1, le=MAX_STOP_HOURS, description="The stop expires after this time.")
+    lift: str = Field(
+        "",
+        max_length=64,
+        title="Lift a stop",
+        description="To lift a stop, enter its id or its scope. Leave empty to declare a stop.",
+    )
 
     def declared(self, id: str, by: str, now: datetime) -> EmergencyStop:
         """Return the requested stop."""
@@ -78,13 +85,7 @@ def parse_stop(form: Mapping[str, Any], scopes: Sequence[str]) -> StopRequest:
 
     :param scopes: what can be stopped.
     """
-    try:
-        request = StopRequest.model_validate({name: form[name] for name in StopRequest.model_fields if name in form})
-    except ValidationError as error:
-        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(
-            f"The form of the emergency stop is not valid: {wrong}.", next_step="correct the form"
-        ) from error
+    request = read_form(StopRequest, form, "the emergency stop")
     if not request.lift and request.scope not in scopes:
         raise RequestRefused(
             f"The scope {request.scope!r} does not exist. Available: {', '.join(scopes)}.",

@@ -65,6 +65,7 @@ from .service_file import (
 from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, OwnMetric, StrategyName
 from .values import (
     MAX_DURATION,
+    PRODUCTION,
     Argument,
     ChangeType,
     ConnectionId,
@@ -87,6 +88,7 @@ __all__ = [
     "MAX_DURATION",
     "MAX_WAVES",
     "PLATFORM_PREFIXES",
+    "PRODUCTION",
     "Argument",
     "Audience",
     "BlueGreen",

@@ -20,6 +20,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
+PRODUCTION = "production"
+"""The environment that a release is for; a rehearsal is for any other."""
+
 UserName = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,62}$"),

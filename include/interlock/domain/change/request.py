@@ -6,57 +6,42 @@ rules, however it came in. Only :func:`parse_request` checks what depends on tod
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BeforeValidator,
-    Field,
-    StrictBool,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints, ValidationError
+from pydantic.config import JsonDict
 
 from interlock.domain.board.voting import VotingRule, voting_rule
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import BoardBook, ChangeType, Flow, Policy, RiskLevel, RiskQuestion, Service
 from interlock.domain.errors import RequestRefused
+from interlock.domain.trigger_form import END, Instant, fields_of, is_near
 
 from .policy import flows_of
 from .semver import MAX_VERSION_LENGTH
 
-_END = r"(?![\s\S])"
-"""The end of the text; a dollar sign would let a line break through."""
 _HIDDEN = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 """Control characters, line breaks, what turns the direction of writing, and halves of characters."""
 
 REF_PATTERN = (
-    rf"^(?![-/.])(?!@{_END})(?!.*(?:\.\.|@\{{|//|/\.|\.lock(?:/|{_END})))"
-    rf"[^{_HIDDEN} ~^:?*\[\\]+(?<![/.]){_END}"
+    rf"^(?![-/.])(?!@{END})(?!.*(?:\.\.|@\{{|//|/\.|\.lock(?:/|{END})))"
+    rf"[^{_HIDDEN} ~^:?*\[\\]+(?<![/.]){END}"
 )
 """What ``git check-ref-format`` accepts as the name of a branch or tag; a commit's hash is also accepted."""
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _PRE_RELEASE = rf"(?:{_NUMBER}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
 VERSION_PATTERN = (
     rf"^{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRE_RELEASE}(?:\.{_PRE_RELEASE})*)?"
-    rf"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?{_END}"
+    rf"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?{END}"
 )
-SUMMARY_PATTERN = rf"^ *[^{_HIDDEN}\s][^{_HIDDEN}]*[^{_HIDDEN}\s] *{_END}"
-TICKET_PATTERN = rf"^(?:[A-Z][A-Z0-9_]{{0,31}}-[1-9][0-9]{{0,9}}|#[1-9][0-9]{{0,9}}){_END}"
-INSTANT_PATTERN = (
-    r"^20[0-9]{2}-(?:0[1-9]|1[0-2])-[0-3][0-9]T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?"
-    rf"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]){_END}"
-)
-TRAIN_PATTERN = rf"^release/train_[a-z0-9_]{{1,64}}/[^{_HIDDEN}]{{1,250}}{_END}"
+SUMMARY_PATTERN = rf"^ *[^{_HIDDEN}\s][^{_HIDDEN}]*[^{_HIDDEN}\s] *{END}"
+TICKET_PATTERN = rf"^(?:[A-Z][A-Z0-9_]{{0,31}}-[1-9][0-9]{{0,9}}|#[1-9][0-9]{{0,9}}){END}"
+TRAIN_PATTERN = rf"^release/train_[a-z0-9_]{{1,64}}/[^{_HIDDEN}]{{1,250}}{END}"
 MAX_REF_LENGTH = 200
 MIN_SUMMARY_LENGTH, MAX_SUMMARY_LENGTH = 5, 200
 MAX_TICKETS = 50
-MAX_START_IN_PAST, MAX_START_AHEAD = timedelta(days=1), timedelta(days=366)
-"""An instant outside of these limits is most likely a mistake."""
 
 NOT_SHOWN = frozenset({"train"})
 """What a request may say that is not on the form, for people do not say it."""
@@ -64,41 +49,13 @@ RISK_PREFIX = "risk_"
 CALCULATED = "calculated"
 """The choice of the form for a release without a declared risk."""
 
-_RULES = {
-    "train": "Set by the conductor of a train for its passengers: the chain of the train in the ledger.",
-    "ref": "The tag, branch or commit to release, such as 1.4.0. It must not start with a hyphen.",
-    "version": "A semantic version (semver.org) without a leading v, such as 1.4.0 or 2.0.0-rc.1.",
-    "change_type": "The change type: standard, normal or emergency. It determines the required approvals.",
-    "summary": f"The purpose of the release, in one line of {MIN_SUMMARY_LENGTH} to {MAX_SUMMARY_LENGTH} characters.",
-    "tickets": f"Change tickets such as ABC-123 or #12, one per line; at most {MAX_TICKETS}, without duplicates.",
-    "declared_risk": "Your assessment of the risk: calculated (no assessment), low, medium or high. The higher of "
-    "this and the calculated risk counts.",
-    "not_before": "The earliest start of the deployment, with its time zone, such as 2026-05-04T22:00:00Z; at most one "
-    "day ago and one year ahead. Empty: start as soon as the release is approved.",
-    "rehearsal": "Yes (on, true): the release runs on the test environment only. No approvals are requested, and "
-    "production does not change. No (off, false): the release goes to production.",
-}
-"""The allowed values of each field."""
 SWITCH = "switched on or off (true or false)"
 """The allowed values of each risk question."""
-
-
-def _matching(pattern: str) -> Callable[[str], str]:
-    compiled = re.compile(pattern)
-
-    def check(text: str) -> str:
-        if not compiled.search(text):
-            raise ValueError("does not match")
-        return text
-
-    return check
-
-
-def _instant(value: object) -> object:
-    """Read an instant as RFC 3339 writes it."""
-    if not isinstance(value, str):
-        return value if value is None or isinstance(value, datetime) else ""
-    return datetime.fromisoformat(_matching(INSTANT_PATTERN)(value))
+Ticket = Annotated[str, StringConstraints(pattern=TICKET_PATTERN)]
+_RELEASED: JsonDict = {"section": "What is released"}
+_CHANGE: JsonDict = {"section": "Change"}
+_RISK: JsonDict = {"section": "Risk"}
+_WHEN: JsonDict = {"section": "When"}
 
 
 def _each_once(tickets: tuple[str, ...]) -> tuple[str, ...]:
@@ -111,32 +68,72 @@ def _none_is_empty(value: object) -> object:
     return () if value is None else value
 
 
-Ticket = Annotated[str, AfterValidator(_matching(TICKET_PATTERN))]
-
-
 class ReleaseRequest(Model):
-    """The request of a release."""
+    """The request of a release. The descriptions say which values are allowed."""
 
-    ref: Annotated[str, StringConstraints(max_length=MAX_REF_LENGTH), AfterValidator(_matching(REF_PATTERN))]
-    version: Annotated[
-        str, StringConstraints(max_length=MAX_VERSION_LENGTH), AfterValidator(_matching(VERSION_PATTERN))
-    ]
-    change_type: ChangeType = ChangeType.NORMAL
-    summary: Annotated[
-        str,
-        StringConstraints(min_length=MIN_SUMMARY_LENGTH, max_length=MAX_SUMMARY_LENGTH),
-        AfterValidator(_matching(SUMMARY_PATTERN)),
-        AfterValidator(str.strip),
-    ]
+    model_config = ConfigDict(regex_engine="python-re")
+
+    ref: str = Field(
+        min_length=1,
+        max_length=MAX_REF_LENGTH,
+        pattern=REF_PATTERN,
+        title="What to release",
+        description="The tag, branch or commit to release, such as 1.4.0. It must not start with a hyphen.",
+        json_schema_extra=_RELEASED,
+    )
+    version: str = Field(
+        min_length=5,
+        max_length=MAX_VERSION_LENGTH,
+        pattern=VERSION_PATTERN,
+        description="A semantic version (semver.org) without a leading v, such as 1.4.0 or 2.0.0-rc.1.",
+        json_schema_extra=_RELEASED,
+    )
+    change_type: ChangeType = Field(
+        ChangeType.NORMAL,
+        title="Change type",
+        description="The change type: standard, normal or emergency. It determines the required approvals.",
+        json_schema_extra=_CHANGE,
+    )
+    summary: Annotated[str, AfterValidator(str.strip)] = Field(
+        min_length=MIN_SUMMARY_LENGTH,
+        max_length=MAX_SUMMARY_LENGTH,
+        pattern=SUMMARY_PATTERN,
+        description=f"The purpose of the release, in one line of {MIN_SUMMARY_LENGTH} to {MAX_SUMMARY_LENGTH} "
+        "characters.",
+        json_schema_extra=_CHANGE,
+    )
     tickets: Annotated[tuple[Ticket, ...], BeforeValidator(_none_is_empty), AfterValidator(_each_once)] = Field(
-        (), max_length=MAX_TICKETS
+        (),
+        max_length=MAX_TICKETS,
+        title="Change tickets",
+        description=f"Change tickets such as ABC-123 or #12, one per line; at most {MAX_TICKETS}, without duplicates.",
+        json_schema_extra={**_CHANGE, "uniqueItems": True},
     )
     risk: dict[str, StrictBool] = Field({}, description="Key of a risk question: yes or no")
-    declared_risk: RiskLevel | None = None
-    not_before: Annotated[AwareDatetime | None, BeforeValidator(_instant)] = None
-    rehearsal: StrictBool = False
-    train: Annotated[str, AfterValidator(_matching(TRAIN_PATTERN))] | None = Field(
-        None, description="Of a train's passenger: the train's chain in the ledger"
+    declared_risk: RiskLevel | None = Field(
+        None,
+        title="Declared risk",
+        description="Your assessment of the risk: calculated (no assessment), low, medium or high. The higher of "
+        "this and the calculated risk counts.",
+        json_schema_extra=_RISK,
+    )
+    not_before: Instant = Field(
+        None,
+        title="Not before",
+        description="The earliest start of the deployment, with its time zone, such as 2026-05-04T22:00:00Z; at most "
+        "one day ago and one year ahead. Empty: start as soon as the release is approved.",
+        json_schema_extra=_WHEN,
+    )
+    rehearsal: StrictBool = Field(
+        False,
+        description="Yes (on, true): the release runs on the test environment only. No approvals are requested, and "
+        "production does not change. No (off, false): the release goes to production.",
+        json_schema_extra=_WHEN,
+    )
+    train: str | None = Field(
+        None,
+        pattern=TRAIN_PATTERN,
+        description="Set by the conductor of a train for its passengers: the chain of the train in the ledger.",
     )
 
 
@@ -154,7 +151,7 @@ def parse_request(conf: Mapping[str, Any], *, policy: Policy, now: datetime | No
         raise _refused(
             [*problems, *(_problem(key, conf[key], policy) for key in wrong if key in conf)], policy
         ) from None
-    if request.not_before and not _is_near(request.not_before, now or datetime.now(UTC)):
+    if request.not_before and not is_near(request.not_before, now or datetime.now(UTC)):
         problems.append(_problem("not_before", conf["not_before"], policy))
     if problems:
         raise _refused(problems, policy)
@@ -170,41 +167,26 @@ def form_fields(
 
     :param book: with it and a service, the change types say who votes; what the form takes does not depend on them.
     """
-    what, change, risk, when = "What is released", "Change", "Risk", "When"
+    fields: dict[str, dict[str, Any]] = {}
+    for name, field in fields_of(ReleaseRequest).items():
+        if name == "risk":
+            fields |= {RISK_PREFIX + question.key: _question(question) for question in policy.risk.questions}
+        elif name not in NOT_SHOWN:
+            fields[name] = field
+    fields["change_type"] = _choice(fields["change_type"], ChangeType.NORMAL, _change_types(policy, book, service))
+    fields["declared_risk"] = _choice(fields["declared_risk"], CALCULATED, _declared_risks(policy))
+    return fields
+
+
+def _choice(field: dict[str, Any], default: str, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Return a field with some of the model's choices, each with its words."""
+    kept = {key: field[key] for key in ("section", "title", "description")}
+    return kept | {"type": "string", "enum": [*choices], "values_display": choices, "default": default}
+
+
+def _question(question: RiskQuestion) -> dict[str, Any]:
     return {
-        "ref": _text("ref", what, "What to release", REF_PATTERN, minLength=1, maxLength=MAX_REF_LENGTH),
-        "version": _text("version", what, "Version", VERSION_PATTERN, minLength=5, maxLength=MAX_VERSION_LENGTH),
-        "change_type": _field("change_type", change, "Change type", default="normal")
-        | _change_types(policy, book, service),
-        "summary": _text(
-            "summary", change, "Summary", SUMMARY_PATTERN, minLength=MIN_SUMMARY_LENGTH, maxLength=MAX_SUMMARY_LENGTH
-        ),
-        "tickets": _field("tickets", change, "Change tickets", default=[])
-        | {
-            "type": ["array", "null"],
-            "items": {"type": "string", "pattern": TICKET_PATTERN},
-            "maxItems": MAX_TICKETS,
-            "uniqueItems": True,
-        },
-        **{RISK_PREFIX + question.key: _question(question, risk) for question in policy.risk.questions},
-        "declared_risk": _field("declared_risk", risk, "Declared risk", default=CALCULATED) | _declared_risks(policy),
-        "not_before": _field("not_before", when, "Not before", default=None)
-        | {"type": ["string", "null"], "format": "date-time", "pattern": INSTANT_PATTERN},
-        "rehearsal": _field("rehearsal", when, "Rehearsal", default=False) | {"type": "boolean"},
-    }
-
-
-def _field(key: str, section: str, title: str, **default: Any) -> dict[str, Any]:
-    return {"section": section, "title": title, "description": _RULES[key], **default}
-
-
-def _text(key: str, section: str, title: str, pattern: str, **limits: int) -> dict[str, Any]:
-    return _field(key, section, title) | {"type": "string", "pattern": pattern, **limits}
-
-
-def _question(question: RiskQuestion, section: str) -> dict[str, Any]:
-    return {
-        "section": section,
+        **_RISK,
         "title": question.question,
         "description": f"On: yes, which adds {question.points} points to the risk of the release (0 to 100). Off: no.",
         "type": "boolean",
@@ -212,8 +194,7 @@ def _question(question: RiskQuestion, section: str) -> dict[str, Any]:
     }
 
 
-def _change_types(policy: Policy, book: BoardBook | None, service: Service | None) -> dict[str, Any]:
-    kinds = [kind for kind in ChangeType if kind in policy.change_types]
+def _change_types(policy: Policy, book: BoardBook | None, service: Service | None) -> dict[str, str]:
     flows = flows_of(policy, service) if service else policy.change_types
 
     def said(kind: ChangeType) -> str:
@@ -221,11 +202,7 @@ def _change_types(policy: Policy, book: BoardBook | None, service: Service | Non
             return "a board votes" if flows[kind].board else "pre-authorised; no board votes"
         return _who_decides(flows[kind], voting_rule(policy, book, service, change_type=kind, risk=0))
 
-    return {
-        "type": "string",
-        "enum": [kind.value for kind in kinds],
-        "values_display": {kind.value: f"{kind.value}: {said(kind)}" for kind in kinds},
-    }
+    return {kind.value: f"{kind.value}: {said(kind)}" for kind in ChangeType if kind in policy.change_types}
 
 
 def _who_decides(flow: Flow, rule: VotingRule | None) -> str:
@@ -237,16 +214,15 @@ def _who_decides(flow: Flow, rule: VotingRule | None) -> str:
     return f"{acceptance}the {rule.title} {'votes' if len(each) == 1 else 'vote'}; {', '.join(each)}"
 
 
-def _declared_risks(policy: Policy) -> dict[str, Any]:
+def _declared_risks(policy: Policy) -> dict[str, str]:
     levels: tuple[RiskLevel, ...] = ("low", "medium", "high")
-    shown = {level: f"{level}: {policy.risk.declared[level]} of 100" for level in levels}
-    shown_none = {CALCULATED: "calculated from your answers, the change and the service"}
-    return {"type": "string", "enum": [CALCULATED, *levels], "values_display": shown_none | shown}
+    shown: dict[str, str] = {level: f"{level}: {policy.risk.declared[level]} of 100" for level in levels}
+    return {CALCULATED: "calculated from your answers, the change and the service", **shown}
 
 
 def _by_field(conf: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
     """Return the input under the names of the request's fields."""
-    plain = {key: conf[key] for key in _RULES if key in conf}
+    plain = {key: conf[key] for key in ReleaseRequest.model_fields if key in conf and key != "risk"}
     answers = {question.key: conf.get(RISK_PREFIX + question.key, False) for question in policy.risk.questions}
     if "declared_risk" in plain:  # An empty value is a mistake: the form has a choice for no declared risk.
         declared = plain["declared_risk"]
@@ -256,10 +232,6 @@ def _by_field(conf: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
 
 def _form_key(place: tuple[int | str, ...]) -> str:
     return f"{RISK_PREFIX}{place[1]}" if place[0] == "risk" and len(place) > 1 else str(place[0])
-
-
-def _is_near(instant: datetime, now: datetime) -> bool:
-    return now - MAX_START_IN_PAST <= instant <= now + MAX_START_AHEAD
 
 
 def _unknown_keys(conf: Mapping[str, Any], policy: Policy) -> Iterator[str]:
@@ -276,7 +248,7 @@ def _missing_keys(conf: Mapping[str, Any], policy: Policy) -> Iterator[str]:
 
 
 def _problem(key: str, found: object, policy: Policy) -> str:
-    rule = _RULES.get(key, SWITCH)
+    rule = ReleaseRequest.model_fields[key].description if key in ReleaseRequest.model_fields else SWITCH
     return f"{key}: found {_short(found)}; allowed: {rule}"
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator, StringConstraints
 from semver import Version
 
 from interlock.domain.errors import RequestRefused
@@ -18,6 +19,16 @@ MAX_VERSION_LENGTH = 64
 def is_version(text: str) -> bool:
     """Tell whether a text is exactly a semantic version."""
     return len(text) <= MAX_VERSION_LENGTH and Version.is_valid(text)
+
+
+def _semantic(text: str) -> str:
+    if text and not is_version(text):
+        raise ValueError("not a semantic version, such as 1.4.0")
+    return text
+
+
+OptionalVersion = Annotated[str, StringConstraints(max_length=MAX_VERSION_LENGTH), AfterValidator(_semantic)]
+"""A semantic version, or an empty text."""
 
 
 def parse_version(text: str) -> Version:

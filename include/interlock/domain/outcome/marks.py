@@ -5,15 +5,15 @@ A version that is marked bad is not rolled out to the environment. If a version 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field
 from semver import Version
 
-from interlock.domain.canonical import Model
-from interlock.domain.change.semver import is_version
-from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.catalogue import PRODUCTION
+from interlock.domain.change.semver import OptionalVersion, is_version
+from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import (
     VERSION_MARKED_BAD,
@@ -22,35 +22,45 @@ from interlock.domain.ledger.kinds import (
     VERSION_UNPINNED,
     family,
 )
+from interlock.domain.trigger_form import Form, Reason, read_form, refuse_unknown_environment
 
 MARKS = family(VERSION_PINNED)
 """The kinds of entries about versions in the installation's chain."""
 _KINDS = {"bad": VERSION_MARKED_BAD, "good": VERSION_MARKED_GOOD, "pin": VERSION_PINNED, "unpin": VERSION_UNPINNED}
 _RULE = "a version that is marked bad is not deployed; a pinned environment only gets the pinned version"
 _WHO = "the release manager, with the Dag mark_version"
+Verdict = Literal["bad", "good", "pin", "unpin"]
 
 
-class Mark(Model):
+class MarkRequest(Form):
+    """The form of ``mark_version``."""
+
+    service: str = Field(description="The service whose version you mark.")
+    environment: str = Field(PRODUCTION, description="The environment to which the mark applies.")
+    version: OptionalVersion = Field(min_length=1, description="The version to mark, such as 1.4.0.")
+    verdict: Verdict = Field(
+        "bad",
+        description="The mark to set or remove. The latest mark applies.",
+        json_schema_extra={
+            "values_display": {
+                "bad": "bad: do not deploy this version, and do not roll back to it",
+                "good": "good: remove the mark bad",
+                "pin": "pin: deploy only this version",
+                "unpin": "unpin: allow other versions again",
+            }
+        },
+    )
+    reason: Reason = Field(
+        description="Why you mark it. The reason appears in each refusal and is recorded in the ledger."
+    )
+
+
+class Mark(MarkRequest):
     """A mark or a pin of a version in an environment."""
 
-    service: str
     environment: str
-    version: str
-    verdict: Literal["bad", "good", "pin", "unpin"]
-    reason: str = Field(min_length=5, max_length=1000)
+    verdict: Verdict
     by: str
-
-    @field_validator("reason", mode="before")
-    @classmethod
-    def _stripped(cls, value: Any) -> Any:
-        return value.strip() if isinstance(value, str) else value
-
-    @field_validator("version")
-    @classmethod
-    def _is_a_version(cls, value: str) -> str:
-        if not is_version(value):
-            raise ValueError("not a semantic version, such as 1.4.0")
-        return value
 
     @property
     def kind(self) -> str:
@@ -58,24 +68,15 @@ class Mark(Model):
         return _KINDS[self.verdict]
 
 
-def parse_mark(form: Mapping[str, Any], by: str, places: Mapping[str, Sequence[str]]) -> Mark:
+def parse_mark(form: Mapping[str, Any], by: str, environments: Mapping[str, Collection[str]]) -> Mark:
     """Read the form of ``mark_version``; RequestRefused with every field that is wrong.
 
     :param by: user name of who marks.
-    :param places: each service, and its environments.
+    :param environments: each service, and its environments.
     """
-    fields = ("service", "environment", "version", "verdict", "reason")
-    try:
-        mark = Mark.model_validate({**{name: form[name] for name in fields if name in form}, "by": by})
-    except ValidationError as error:
-        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(f"The form of the mark is not valid: {wrong}.", next_step="correct the form") from error
-    if mark.environment not in places.get(mark.service, ()):
-        known = ", ".join(f"{name} ({', '.join(places[name])})" for name in sorted(places)) or "no service"
-        raise RequestRefused(
-            f"{mark.service} has no environment {mark.environment}. Available: {known}.", next_step="correct the form"
-        )
-    return mark
+    request = read_form(MarkRequest, form, "the mark")
+    refuse_unknown_environment(request, environments)
+    return Mark(**request.model_dump(), by=by)
 
 
 def describe_block(entries: Iterable[Entry], service: str, environment: str, version: str) -> str:

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import AwareDatetime
 
 from interlock.domain.canonical import Model, sha256_of
+from interlock.domain.catalogue import PRODUCTION
 from interlock.domain.permits.withdrawal import Withdrawal
 from interlock.domain.records import (
     BackOutReport,
@@ -46,9 +47,6 @@ STAGE_TITLES = {
 }
 """The titles of the stages of a release, in their order; the last one decides the outcome."""
 STAGES = tuple(STAGE_TITLES)
-
-PRODUCTION = "production"
-"""The environment that a release is for; a rehearsal is for any other."""
 
 GATES = {"plan": "planning", "acceptance": "acceptance", "board": "rollout"}
 """The subject of each decision, and its stage."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from interlock.domain.canonical import Model
 from interlock.domain.catalogue import ChangeType, Flow
 from interlock.domain.errors import PolicyViolation, RequestRefused
 from interlock.domain.records import PastRelease
+from interlock.domain.trigger_form import MULTILINE, Form, read_form
+
+_Words = Annotated[str, Field(min_length=5, max_length=4000, json_schema_extra=MULTILINE)]
 
 
 def unreviewed(previous: Sequence[PastRelease], flows: Mapping[ChangeType, Flow]) -> tuple[PastRelease, ...]:
@@ -64,13 +66,31 @@ def _owed(release: PastRelease, flow: Flow, now: datetime) -> str:
     return f"the {release.change_type} release {named} has not been reviewed (the review {since} {when})"
 
 
-class Review(Model):
+class _Reviewed(Form):
+    service: str = Field(description="The service whose release was reviewed.")
+    run: str = Field(
+        min_length=1,
+        max_length=300,
+        description="The run id of the release, as Airflow shows it on the page of the run: 1.4.0__2026-…",
+    )
+    went_well: _Words = Field(title="What went well", description="Recorded in the ledger for the next release.")
+    to_change: _Words = Field(title="What to change", description="The improvements, and who is responsible for each.")
+
+
+class ReviewRequest(_Reviewed):
+    """The form of a review."""
+
+    participants: str = Field(
+        min_length=1,
+        max_length=2000,
+        description="Who took part in the review: one person per line.",
+        json_schema_extra=MULTILINE,
+    )
+
+
+class Review(_Reviewed):
     """A post-implementation review."""
 
-    service: str
-    run: str = Field(min_length=1, max_length=300, description="Of the release: its run id, or Dag and run")
-    went_well: str = Field(min_length=5, max_length=4000)
-    to_change: str = Field(min_length=5, max_length=4000)
     participants: tuple[str, ...] = Field(min_length=1)
     reviewer: str = Field(description="User name of who put it on record")
 
@@ -80,13 +100,9 @@ def parse_review(form: Mapping[str, Any], reviewer: str) -> Review:
 
     :param reviewer: who triggered it.
     """
-    texts = {name: str(form.get(name) or "").strip() for name in Review.model_fields}
-    names = tuple(name for line in texts["participants"].splitlines() if (name := line.strip()))
-    try:
-        return Review.model_validate({**texts, "participants": names, "reviewer": reviewer})
-    except ValidationError as error:
-        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(f"The form of the review is not valid: {wrong}.", next_step="correct the form") from error
+    said = read_form(ReviewRequest, form, "the review").model_dump()
+    names = tuple(name for line in said["participants"].splitlines() if (name := line.strip()))
+    return Review(**{**said, "participants": names}, reviewer=reviewer)
 
 
 def find_ended(previous: Sequence[PastRelease], service: str, run: str) -> PastRelease:

@@ -9,40 +9,37 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 from semver import Version
 
-from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Service
-from interlock.domain.change.semver import is_version
-from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.change.semver import OptionalVersion, is_version
+from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import BASELINE_SEEN
 from interlock.domain.records import ReleasePlan, RolloutPlan, RunningRelease
+from interlock.domain.trigger_form import Form, Incident, read_form
 
 from .deployments import DeployedRelease, deployments
 from .marks import describe_block
 from .notes import escaped
 
 
-class RollbackRequest(Model):
+class RollbackRequest(Form):
     """The form of a rollback."""
 
-    version: str = Field("", description="Empty: the requester chooses from a list")
-    reason: str = Field(min_length=5, max_length=200)
-    incident: str = Field("", max_length=100)
-
-    @field_validator("version", "reason", "incident", mode="before")
-    @classmethod
-    def _stripped(cls, value: Any) -> Any:
-        return "" if value is None else value.strip() if isinstance(value, str) else value
-
-    @field_validator("version")
-    @classmethod
-    def _is_a_version_or_nothing(cls, value: str) -> str:
-        if value and not is_version(value):
-            raise ValueError("not a semantic version, such as 1.4.0")
-        return value
+    version: OptionalVersion = Field(
+        "",
+        title="Back to version",
+        description="A version that production ran before, such as 1.4.0. Leave empty to choose from a list under "
+        "Required Actions.",
+    )
+    reason: str = Field(
+        min_length=5,
+        max_length=200,
+        description="Why production is rolled back. It is sent to all audiences and recorded in the ledger.",
+    )
+    incident: Incident = ""
 
     @field_validator("reason", "incident")
     @classmethod
@@ -54,16 +51,7 @@ class RollbackRequest(Model):
 
 def parse_rollback(form: Mapping[str, Any]) -> RollbackRequest:
     """Read the form of a rollback; RequestRefused with every field that is wrong."""
-    try:
-        return RollbackRequest.model_validate(dict(form))
-    except ValidationError as error:
-        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(
-            f"The form of the rollback is not valid: {wrong}.",
-            rule="the form of the rollback Dag",
-            who="the release manager",
-            next_step="correct these fields and trigger the rollback again",
-        ) from None
+    return read_form(RollbackRequest, form, "the rollback")
 
 
 def refuse_unknown(version: str, entries: Sequence[Entry], service: str, environment: str) -> None:

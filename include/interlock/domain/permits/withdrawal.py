@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Model
 from interlock.domain.errors import PolicyViolation, RequestRefused, Withdrawn
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import RELEASE_REQUESTED, RELEASE_WITHDRAWN, RUN_ASKED, VERIFICATION_JUDGED
+from interlock.domain.trigger_form import MULTILINE, Form, Reason, read_form
 
 from .permit import RELEASE_MANAGER
 
@@ -28,7 +29,7 @@ class Withdrawal(Model):
     release: str = Field(description="Dag and run of the release")
     by: str = Field(description="User name of who withdrew it")
     role: Literal["requester", "release_manager"]
-    reason: str = Field(min_length=5, max_length=1000)
+    reason: Reason
     run: str = Field(description="Dag and run in which it was asked for")
     at: AwareDatetime
 
@@ -40,17 +41,21 @@ class Withdrawal(Model):
         return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
-class WithdrawalRequest(Model):
-    """What was asked for at the form."""
+class WithdrawalRequest(Form):
+    """The form of a withdrawal."""
 
-    service: str
-    run: str = Field("", max_length=300, description="Run id or version; empty: the only release of the service")
-    reason: str = Field(min_length=5, max_length=1000)
-
-    @field_validator("run", "reason", mode="before")
-    @classmethod
-    def _stripped(cls, value: Any) -> Any:
-        return value.strip() if isinstance(value, str) else value
+    service: str = Field(description="The service whose release or rollback you withdraw.")
+    run: str = Field(
+        "",
+        max_length=300,
+        title="Release",
+        description="The run id of the release, as Airflow shows it on the page of the run, or its version. Leave "
+        "empty if only one release of the service is under way.",
+    )
+    reason: Reason = Field(
+        description="Why you withdraw the release. The reason is sent to its requester and recorded in the ledger.",
+        json_schema_extra=MULTILINE,
+    )
 
 
 class ReleaseUnderWay(Model):
@@ -74,14 +79,7 @@ def parse_withdrawal(form: Mapping[str, Any], services: Collection[str]) -> With
 
     :param services: those of the catalogue.
     """
-    given = {name: form[name] for name in WithdrawalRequest.model_fields if form.get(name) is not None}
-    try:
-        request = WithdrawalRequest.model_validate(given)
-    except ValidationError as error:
-        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_input=False))
-        raise RequestRefused(
-            f"This is no withdrawal: {wrong}.", who=_FORM, next_step="correct these fields and trigger it again"
-        ) from error
+    request = read_form(WithdrawalRequest, form, "the withdrawal")
     if request.service not in services:
         raise RequestRefused(
             f"There is no service {request.service!r}: there is {', '.join(sorted(services))}.",

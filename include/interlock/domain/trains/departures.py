@@ -11,14 +11,36 @@ occurs twice, the first is meant.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from interlock.domain.calendars.calendar import HORIZON, Answer, Calendars, may_change, opens_at
 from interlock.domain.catalogue import Service
 from interlock.domain.catalogue.train_file import Cadence, Train
+from interlock.domain.trigger_form import Form, Instant, is_near
 
 from .cadence import Departure, planned_departures
+
+
+def _near(departure: datetime | None) -> datetime | None:
+    if departure is not None and not is_near(departure, datetime.now(UTC)):
+        raise ValueError("must be at most one day ago and one year ahead")
+    return departure
+
+
+class TrainRequest(Form):
+    """The form of a train that is triggered manually."""
+
+    departure: Annotated[Instant, AfterValidator(_near)] = Field(
+        None,
+        title="Departure",
+        description="The departure time with its time zone, such as 2026-12-01T20:00:00Z; at most one year ahead. "
+        "Empty: once the board has decided.",
+    )
+
 
 MAX_DEPARTURES = 2000
 """Maximum number of forbidden departures in a row that are examined, within the calendars' horizon."""

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import Param, TriggerRule, XComArg, chain
+from airflow.sdk import TriggerRule, XComArg, chain
 from airflow.sdk.exceptions import TaskAwaitingInput
 
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.signing.witness import only_witnessed
 from interlock.adapters.templates import escape
-from interlock.domain.board import forms
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.board.decision import ABSTAIN, APPROVE, REJECT
+from interlock.domain.board.forms import CONDITIONS, AnswerForm
 from interlock.domain.catalogue import BoardBook, Person
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
@@ -28,8 +28,10 @@ from interlock.domain.ledger.kinds import FINDING
 from interlock.domain.ledger.witness import GivenAnswer, is_witnessed, question_digest
 from interlock.domain.permits.withdrawal import refuse_withdrawn
 from interlock.domain.records import Vote
+from interlock.domain.trigger_form import fields_of
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import chain_entries, record, refuse_other_words
+from interlock.stages.runtime.requests import form_params
 from interlock.stages.runtime.taskflow import reasons_kept, this_run
 
 from .mails import QuestionMail
@@ -46,31 +48,9 @@ BINDING = (
     "Whatever changes in it changes the digest, and your answer is void."
 )
 """The end of each question: the only place that names the digest."""
-COMMENT = Param(
-    "",
-    # With "string" alone, Airflow's form shows the question's title in red until something is written. The field is
-    # required all the same: the answer is refused without it (domain/board/forms.py).
-    type=["string", "null"],
-    format="multiline",
-    maxLength=4000,
-    title=forms.COMMENT_TITLE,
-    description="The reason for your answer. It is recorded in the ledger together with your answer.",
-)
-CONDITIONS = Param(
-    "",
-    type=["string", "null"],
-    format="multiline",
-    maxLength=4000,
-    title=forms.CONDITIONS_TITLE,
-    description="Conditions of your approval, if any.",
-)
-CONFIRMED = Param(
-    False,
-    type="boolean",
-    title=forms.CONFIRMED_TITLE,
-    description="An answer cannot be changed. Switch this on, then choose your answer below. "
-    f"Not needed for {' and '.join(sorted(forms.NOT_DECISIVE))}.",
-)
+
+ANSWER_PARAMS = form_params(fields_of(AnswerForm))
+"""The fields beside the answer."""
 
 
 class Question(HITLOperator):
@@ -223,11 +203,7 @@ def ask(
         task_display_name=title,
         **({"options": list(options)} if options else {}),
         silence=default,
-        params={
-            forms.COMMENT: COMMENT,
-            **({forms.CONDITIONS: CONDITIONS} if conditions else {}),
-            forms.CONFIRMED: CONFIRMED,
-        },
+        params={name: field for name, field in ANSWER_PARAMS.items() if conditions or name != CONDITIONS},
         response_timeout=within,
         retries=4,
         retry_delay=timedelta(seconds=1),  # soon: people wait

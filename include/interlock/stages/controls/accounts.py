@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Param, get_current_context
+from airflow.sdk import Param
 
 from interlock.adapters.catalogue.catalogue import load_rules
-from interlock.domain.board.accounts import confirmed
-from interlock.domain.errors import CatalogueError, RequestRefused
+from interlock.domain.board.accounts import ConfirmationRequest, confirmed
+from interlock.domain.errors import CatalogueError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, FINDING
+from interlock.domain.trigger_form import fields_of, read_form
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.history import append_once
-from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
 
@@ -25,16 +26,7 @@ def confirm_params(folder: Path) -> dict[str, Param]:
         people = {"enum": sorted(person.user for person in load_rules(folder)[1].people)}
     except CatalogueError:
         people = {}
-    return {
-        "user": Param(type="string", title="Account", description="The account to confirm.", **people),
-        "reason": Param(
-            type="string",
-            minLength=5,
-            maxLength=1000,
-            title="How you verified it",
-            description="How the owner confirmed that they reset the password or have a new account. It is recorded.",
-        ),
-    }
+    return form_params(fields_of(ConfirmationRequest, user=people))
 
 
 @stage_task(task_display_name="Record the confirmation")
@@ -47,16 +39,9 @@ def record_confirmation() -> dict[str, Any]:
     with resources.ledger() as ledger:
         if known := ledger.find(INSTALLATION, key):
             return known.payload  # recorded by an earlier try of this task
-        form, by = dict(get_current_context()["params"]), requester()
-        user, reason = form.get("user"), form.get("reason")
-        if not isinstance(user, str) or not isinstance(reason, str) or not 5 <= len(reason.strip()) <= 1000:
-            raise RequestRefused(
-                "The form needs an account, and 5 to 1000 characters on how you verified it.",
-                who="the person who triggered confirm_account",
-                next_step="trigger confirm_account again with both fields",
-            )
+        request, by = read_form(ConfirmationRequest, entered(), "the confirmation"), requester()
         book = load_rules(catalogue_folder())[1]
-        said = confirmed(user, by, reason.strip(), book, ledger.entries(INSTALLATION, kind=FINDING))
+        said = confirmed(request, by, book, ledger.entries(INSTALLATION, kind=FINDING))
         entry = append_once(ledger, ACCOUNT_CONFIRMED, said, actor=by, key=key)
         ledger.sign_head(INSTALLATION, resources.signer())
     return entry.payload

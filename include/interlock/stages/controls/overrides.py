@@ -8,56 +8,28 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Param, get_current_context
+from airflow.sdk import Param
 
-from interlock.adapters.catalogue.catalogue import default_environment, environments_of
+from interlock.adapters.catalogue.catalogue import environments_of
 from interlock.domain.calendars import overrides
-from interlock.domain.calendars.overrides import MAX_OVERRIDE_DURATION, Override
+from interlock.domain.calendars.overrides import Override
 from interlock.domain.catalogue import BoardBook, Person
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_REQUESTED
-from interlock.domain.outcome.outcome import PRODUCTION
+from interlock.domain.trigger_form import environment_choices, fields_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import answer_now
 from interlock.stages.runtime.history import append_once, chains_of, ends_of_releases
 from interlock.stages.runtime.notices import notify
-from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
 
 def override_params(folder: Path) -> dict[str, Param]:
     """Return the form of an override."""
-    places = environments_of(folder)
-    environments = sorted({name for found in places.values() for name in found} or {PRODUCTION})
-    return {
-        "service": Param(
-            type="string", enum=sorted(places), title="Service", description="The service that gets the override."
-        ),
-        "environment": Param(
-            default_environment(places),
-            type="string",
-            enum=environments,
-            title="Environment",
-            description="The environment. The calendar entry that closes it now is overridden.",
-        ),
-        "reason": Param(
-            type="string",
-            minLength=5,
-            maxLength=1000,
-            title="Reason",
-            description="Why the change cannot wait. It is sent by e-mail and recorded in the ledger.",
-        ),
-        "hours": Param(
-            2,
-            type="integer",
-            minimum=1,
-            maximum=round(MAX_OVERRIDE_DURATION.total_seconds() / 3600),
-            title="Hours",
-            description="The override expires after this time.",
-        ),
-    }
+    return form_params(fields_of(overrides.OverrideRequest, **environment_choices(environments_of(folder))))
 
 
 @stage_task(task_display_name="Record the override")
@@ -71,7 +43,7 @@ def record_override() -> dict[str, Any]:
     with resources.ledger() as ledger:
         if known := ledger.find(INSTALLATION, key):
             return known.payload  # recorded by an earlier try of this task
-    given = _decided(overrides.parse_override(get_current_context()["params"], environments_of(catalogue_folder())))
+    given = _decided(overrides.parse_override(entered(), environments_of(catalogue_folder())))
     with resources.ledger() as ledger:
         entry = append_once(ledger, FREEZE_OVERRIDDEN, given.model_dump(mode="json"), actor=given.by, key=key)
         ledger.sign_head(INSTALLATION, resources.signer())

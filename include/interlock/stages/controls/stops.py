@@ -8,20 +8,21 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Param, get_current_context
+from airflow.sdk import Param
 
 from interlock.adapters.ledger.stops import declare, request_in, scopes
 from interlock.domain.calendars import stops
-from interlock.domain.calendars.stops import EVERYTHING, STOPS, EmergencyStop, StopRequest
+from interlock.domain.calendars.stops import STOPS, EmergencyStop, StopRequest
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.kinds import EMERGENCY_STOP_LIFTED
+from interlock.domain.trigger_form import fields_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
 from interlock.stages.runtime.history import append_once
 from interlock.stages.runtime.notices import notify
-from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
 if TYPE_CHECKING:
@@ -32,44 +33,7 @@ log = logging.getLogger(__name__)
 
 def stop_params(folder: Path) -> dict[str, Param]:
     """Return the form of an emergency stop."""
-    return {
-        "scope": Param(
-            EVERYTHING,
-            type="string",
-            enum=list(scopes(folder)),
-            title="What to stop",
-            description="Everything, a business unit, or a service. Ignored when you lift a stop.",
-        ),
-        "reason": Param(
-            type="string",
-            minLength=5,
-            maxLength=1000,
-            title="Reason",
-            description="Why you stop the rollouts. The reason appears in each refusal and is recorded in the ledger.",
-        ),
-        "incident": Param(
-            "",
-            type=["string", "null"],
-            maxLength=100,
-            title="Incident",
-            description="The incident number, if there is one.",
-        ),
-        "hours": Param(
-            24,
-            type="integer",
-            minimum=1,
-            maximum=stops.MAX_STOP_HOURS,
-            title="Hours",
-            description="The stop expires after this time.",
-        ),
-        "lift": Param(
-            "",
-            type=["string", "null"],
-            maxLength=64,
-            title="Lift a stop",
-            description="To lift a stop, enter its id or its scope. Leave empty to declare a stop.",
-        ),
-    }
+    return form_params(fields_of(StopRequest, scope={"enum": list(scopes(folder))}))
 
 
 @stage_task(task_display_name="Declare or lift the stop")
@@ -78,7 +42,7 @@ def record_stop() -> dict[str, Any]:
 
     While a stop is in force, no release in its scope gets a permit, and a wave in progress halts before its next host.
     """
-    request = request_in(get_current_context()["params"], catalogue_folder())
+    request = request_in(entered(), catalogue_folder())
     by = requester()
     with resources.ledger() as ledger:
         if request.lift:

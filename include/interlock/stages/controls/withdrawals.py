@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Param, get_current_context
+from airflow.sdk import Param
 
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.catalogue.catalogue import environments_of
@@ -31,12 +31,13 @@ from interlock.domain.permits.withdrawal import (
     role_of,
 )
 from interlock.domain.records import Outcome
+from interlock.domain.trigger_form import fields_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import wait
 from interlock.stages.runtime.evidence import last_in, this_try
 from interlock.stages.runtime.history import append_once
-from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 from interlock.stages.runtime.triggers import UNDER_WAY
 
@@ -50,30 +51,7 @@ POLL_INTERVAL = timedelta(seconds=15)
 
 def withdraw_params(folder: Path) -> dict[str, Param]:
     """Return the form of a withdrawal."""
-    return {
-        "service": Param(
-            type="string",
-            enum=sorted(environments_of(folder)),
-            title="Service",
-            description="The service whose release or rollback you withdraw.",
-        ),
-        "run": Param(
-            "",
-            type=["string", "null"],
-            maxLength=300,
-            title="Release",
-            description="The run id of the release, as Airflow shows it on the page of the run, or its version. Leave "
-            "empty if only one release of the service is under way.",
-        ),
-        "reason": Param(
-            type="string",
-            format="multiline",
-            minLength=5,
-            maxLength=1000,
-            title="Reason",
-            description="Why you withdraw the release. The reason is sent to its requester and recorded in the ledger.",
-        ),
-    }
+    return form_params(fields_of(WithdrawalRequest, service={"enum": sorted(environments_of(folder))}))
 
 
 @stage_task(task_display_name="Record the withdrawal")
@@ -84,7 +62,7 @@ def record_withdrawal() -> dict[str, Any]:
     requester of the release and release managers may withdraw it, until its verification has succeeded.
     """
     by = requester()
-    request = parse_withdrawal(dict(get_current_context()["params"]), environments_of(catalogue_folder()))
+    request = parse_withdrawal(entered(), environments_of(catalogue_folder()))
     with resources.ledger() as ledger:
         if this_try() > 1 and (known := _recorded(ledger, request.service)):
             return known

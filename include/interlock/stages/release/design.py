@@ -7,10 +7,9 @@ import logging
 from airflow.sdk import XComArg
 
 from interlock.adapters.build.builders import tool_version
-from interlock.domain.catalogue import Service
+from interlock.domain.catalogue import PRODUCTION, Service
 from interlock.domain.change.policy import build_rules_of
 from interlock.domain.ledger.kinds import ASSETS_CHECKED
-from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.records import AssetReport, ReleasePlan
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.taskflow import on_build_workers, stage_group, stage_task

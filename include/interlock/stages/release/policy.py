@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import XComArg, get_current_context
+from airflow.sdk import XComArg
 
 from interlock.adapters.build.tools import runs_unit_tests
 from interlock.domain.catalogue import ServiceCatalogue
@@ -15,7 +15,7 @@ from interlock.domain.ledger.kinds import FINDING, POLICY_RESOLVED, RELEASE_REQU
 from interlock.domain.records import PolicyInForce
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import chain_entries, record
-from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.requests import entered, requester
 from interlock.stages.runtime.taskflow import stage_group, stage_task
 from interlock.stages.trains import passengers
 
@@ -26,7 +26,7 @@ def requested(catalogue: ServiceCatalogue) -> ReleaseRequest:
     :raises PolicyViolation: the request or its requester was changed after the release started.
     """
     service = catalogue.service.name
-    request = parse_request(dict(get_current_context()["params"]), policy=catalogue.policy)
+    request = parse_request(entered(), policy=catalogue.policy)
     first = next((entry.payload for entry in chain_entries() if entry.kind == RELEASE_REQUESTED), None)
     if first is not None and first != as_asked(service, request):
         what = f"The request of this run of {service} was changed after the run started."

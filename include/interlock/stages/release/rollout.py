@@ -15,12 +15,11 @@ from interlock.domain.board import decision as boards
 from interlock.domain.board import seats, voting
 from interlock.domain.board.questions import ASK_BOARD
 from interlock.domain.canonical import sha256_of
-from interlock.domain.catalogue import Policy, Service, ServiceCatalogue
+from interlock.domain.catalogue import PRODUCTION, Policy, Service, ServiceCatalogue
 from interlock.domain.change.request import ReleaseRequest
 from interlock.domain.dag_names import is_rollback
 from interlock.domain.errors import AssetMissing, GateRejected
 from interlock.domain.ledger.kinds import ROLLOUT_FROZEN
-from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.paths import quality_page
 from interlock.domain.records import (
     Artifact,

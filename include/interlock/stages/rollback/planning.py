@@ -11,7 +11,7 @@ from airflow.sdk import XComArg, chain
 from interlock.domain.board.questions import ASK_ROLLBACK
 from interlock.domain.calendars import stops
 from interlock.domain.canonical import sha256_of
-from interlock.domain.catalogue import ChangeType, Service, ServiceCatalogue
+from interlock.domain.catalogue import PRODUCTION, ChangeType, Service, ServiceCatalogue
 from interlock.domain.change.request import MAX_SUMMARY_LENGTH
 from interlock.domain.change.risk import assess
 from interlock.domain.change.semver import bump
@@ -21,7 +21,6 @@ from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import PLAN_MADE, RELEASE_CLOSED, ROLLBACK_PROVEN, ROLLOUT_FROZEN
 from interlock.domain.outcome import rollback
 from interlock.domain.outcome.deployments import DeployedRelease
-from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.records import PolicyInForce, ReleasePlan, RunningRelease
 from interlock.stages.approvals.in_force import in_force_now
 from interlock.stages.approvals.people import ask, question, votes_on

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow.sdk import Param, XComArg, get_current_context
+from airflow.sdk import Param, XComArg
 
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change import policy as change_policy
@@ -10,43 +10,21 @@ from interlock.domain.ledger.kinds import POLICY_RESOLVED, RELEASE_REQUESTED
 from interlock.domain.outcome import rollback
 from interlock.domain.outcome.rollback import RollbackRequest
 from interlock.domain.records import PolicyInForce
+from interlock.domain.trigger_form import fields_of
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import record
-from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_group, stage_task
 
 
 def rollback_params() -> dict[str, Param]:
     """Return the form of a rollback."""
-    return {
-        "version": Param(
-            "",
-            type=["string", "null"],
-            maxLength=64,
-            title="Back to version",
-            description="A version that production ran before, such as 1.4.0. Leave empty to choose from a list under "
-            "Required Actions.",
-        ),
-        "reason": Param(
-            type="string",
-            minLength=5,
-            maxLength=200,
-            title="Reason",
-            description="Why production is rolled back. It is sent to all audiences and recorded in the ledger.",
-        ),
-        "incident": Param(
-            "",
-            type=["string", "null"],
-            maxLength=100,
-            title="Incident",
-            description="The incident number, if there is one.",
-        ),
-    }
+    return form_params(fields_of(RollbackRequest))
 
 
 def read_request() -> RollbackRequest:
     """Read the request of the rollback from the params of the run, and check it."""
-    return rollback.parse_rollback(dict(get_current_context()["params"]))
+    return rollback.parse_rollback(entered())
 
 
 @stage_task(task_display_name="Resolve the policy in force", evidence=POLICY_RESOLVED)

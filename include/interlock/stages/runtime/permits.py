@@ -17,7 +17,7 @@ from interlock.adapters.aws import ec2
 from interlock.adapters.permits.issuer import Admission, PermitIssuer
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
-from interlock.domain.catalogue import Service, ServiceCatalogue
+from interlock.domain.catalogue import PRODUCTION, Service, ServiceCatalogue
 from interlock.domain.dag_names import RECONCILE
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger import interventions
@@ -36,7 +36,6 @@ from interlock.domain.ledger.kinds import (
     ROLLOUT_FROZEN,
 )
 from interlock.domain.ledger.runs import run_of
-from interlock.domain.outcome.outcome import PRODUCTION
 from interlock.domain.permits import ended_releases, permit
 from interlock.domain.permits import objections as permits_objections
 from interlock.domain.permits.connections import changes

@@ -1,11 +1,12 @@
-"""The requester of the current run, according to the ledger."""
+"""What was entered at the form of the current run, and by whom according to the ledger."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic, sleep
 from typing import Any
 
-from airflow.sdk import get_current_context
+from airflow.sdk import Param, get_current_context
 
 from interlock.adapters.signing.witness import only_witnessed
 from interlock.domain.canonical import sha256_of
@@ -16,6 +17,16 @@ from . import resources
 
 WITNESS_TIMEOUT_SECONDS = 10.0
 """Seconds that the API server may take to record the requester of a new run."""
+
+
+def form_params(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Param]:
+    """Return the params of a Dag for the fields of its form, as :mod:`interlock.domain.trigger_form` describes them."""
+    return {name: Param(**field) for name, field in fields.items()}
+
+
+def entered() -> dict[str, Any]:
+    """Return what was entered at the form of the current run."""
+    return dict(get_current_context()["params"])
 
 
 def requester() -> str:

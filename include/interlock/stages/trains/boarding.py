@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
 
@@ -20,7 +20,7 @@ from interlock.domain.change.policy import flows_of
 from interlock.domain.errors import HostUnreachable, PolicyViolation, RequestRefused, TransientError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, MANIFEST_FROZEN, TRAIN_OPENED
-from interlock.domain.trains.departures import closed_for
+from interlock.domain.trains.departures import TrainRequest, closed_for
 from interlock.domain.trains.manifest import (
     Boarded,
     Found,
@@ -31,10 +31,11 @@ from interlock.domain.trains.manifest import (
     manifest_in,
     resolve_lateness,
 )
+from interlock.domain.trigger_form import fields_of, read_form
 from interlock.stages.runtime import calendars, resources
 from interlock.stages.runtime.conflicts import note_of_train
 from interlock.stages.runtime.evidence import chain_entries, record
-from interlock.stages.runtime.requests import requester
+from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import WaitUntil, stage_task
 
 from .common import POLL_INTERVAL, catalogue_now, look_again, refuse_changed, train_now, train_rule
@@ -42,15 +43,7 @@ from .common import POLL_INTERVAL, catalogue_now, look_again, refuse_changed, tr
 
 def train_params() -> dict[str, Param]:
     """Return the form of a train that is triggered manually."""
-    return {
-        "departure": Param(
-            None,
-            type=["string", "null"],
-            format="date-time",
-            title="Departure",
-            description="The departure time, such as 2026-12-01T20:00:00Z. Empty: once the board has decided.",
-        )
-    }
+    return form_params(fields_of(TrainRequest))
 
 
 @stage_task(task_display_name="Open boarding")
@@ -65,7 +58,9 @@ def open_train(name: str) -> PlannedRun:
     now = datetime.now(UTC)
     dag_run: Any = get_current_context()["dag_run"]
     by_hand = _is_by_hand(name, dag_run.run_type)
-    departure = _asked_departure(now) if by_hand else dag_run.data_interval_end
+    departure = dag_run.data_interval_end
+    if by_hand:
+        departure = read_form(TrainRequest, entered(), f"the train {name}").departure or now
     planned_run = PlannedRun(
         train=name,
         departure=departure,
@@ -109,24 +104,6 @@ def _likely_authors(catalogue: Catalogue, train: Train) -> tuple[str, ...]:
     """Return the authors who would not vote if the manifest were frozen now, from the reachable repositories."""
     found = _look(catalogue, train, until=datetime.now(UTC)).values()
     return _authors(catalogue, train, [one for one in found if isinstance(one, Boarded)])
-
-
-def _asked_departure(now: datetime) -> datetime:
-    asked = get_current_context()["params"].get("departure")
-    if not asked:
-        return now
-    try:
-        at = datetime.fromisoformat(str(asked))
-        if at.tzinfo is None or not now - timedelta(days=1) <= at <= now + timedelta(days=366):
-            raise ValueError("it needs a time zone, and must be within one year from now")
-    except ValueError as error:
-        raise RequestRefused(
-            f"{str(asked)[:40]!r} is not a valid departure time: {error}.",
-            rule="a departure is a time with a time zone, at most one year ahead",
-            who="the person who triggers the train",
-            next_step="trigger the train again",
-        ) from error
-    return at
 
 
 @stage_task(task_display_name="Freeze the manifest", evidence=MANIFEST_FROZEN, seal=True)
