@@ -34,7 +34,7 @@ $(READY): requirements.lock requirements-build.lock include/interlock/estate/boo
 $(TESTED): requirements-test.lock requirements-build.lock include/interlock/estate/bootstrap.py
 	@$(MAKE_ENVIRONMENT) test
 
-up: $(READY) ## start everything and leave it to you: prints the address and the logins
+up: $(READY) ## start everything, and print the address and the logins
 	@$(STACK) up
 
 demo: $(READY) ## start everything, release the bike shop and show the ten stages live
@@ -52,7 +52,7 @@ hosts: $(READY) ## list the embedded hosts: address, tags, target groups
 logs: $(READY) ## follow the logs of all components
 	@$(STACK) logs
 
-reset: $(READY) ## stop everything and throw its state away
+reset: $(READY) ## stop everything and delete its state
 	@$(STACK) reset
 
 evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag id>/<run id>, FILE=…)
@@ -100,7 +100,7 @@ format: $(TESTED) ## put the code into shape
 catalogue: $(READY) ## say what is wrong in include/catalogue
 	@$(INTERLOCK) catalogue check --stack
 
-trains: $(READY) ## print the next departures of each train, who would board now, and why anybody would not
+trains: $(READY) ## print the next departures of each train, which services would board now, and why others would not
 	@$(INTERLOCK) trains --stack
 
 schemas: $(READY) ## write the JSON Schemas of the catalogue and of ledger entries, and the copies of the ledger's vocabulary

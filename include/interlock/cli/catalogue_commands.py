@@ -23,7 +23,7 @@ Folder = Annotated[
 
 @app.command()
 def check(folder: Folder = None, stack: Stack = None) -> None:
-    """Say what is wrong with the catalogue; end with 1 if anything is.
+    """Print the faults of the catalogue; end with 1 if there are any.
 
     In the project's folder this also checks that the connections that services name are in airflow_settings.yaml or in
     the Airflow of the embedded stack.

@@ -1,4 +1,4 @@
-"""``interlock ledger``: what the owner of the ledger's database does."""
+"""``interlock ledger``: the commands of the owner of the ledger's database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def migrate(
         str, typer.Option(help="The role that Airflow's API server logs in as.")
     ] = "interlock_ledger_witness",
 ) -> None:
-    """Make or upgrade the tables, and give the roles the rights that they need and no others."""
+    """Make or upgrade the tables, and set the rights of the roles."""
     with failures_on_stderr(FAILED):
         from interlock.adapters.ledger.owner import migrate_ledger
 

@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def trains(stack: Stack = None) -> None:
-    """Print the next departures of each train, who would board now, and why a service would stay behind.
+    """Print the next departures of each train, which services would board now, and why others would stay behind.
 
     Without a running stack, only the departures are printed.
     """
@@ -96,7 +96,7 @@ def policy_backtest(
     ] = None,
     stack: Stack = None,
 ) -> None:
-    """Try the catalogue's changes against past releases: which would have been stopped, who would have been asked."""
+    """Try the catalogue's changes against past releases: which would have stopped, and which people would be asked."""
     from tempfile import TemporaryDirectory
 
     from interlock.adapters.catalogue.backtest import compare

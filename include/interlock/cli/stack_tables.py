@@ -1,4 +1,4 @@
-"""What ``interlock stack`` shows as tables: components, hosts, logins."""
+"""The tables of ``interlock stack``: components, hosts, logins."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def show_boarding(train: Train, found: dict[str, Found], console: Console) -> No
 
 @contextmanager
 def opened(service: Service) -> Iterator[git.Repository]:
-    """Open the repository of a service, as its connection in Airflow says."""
+    """Open the repository of a service with its connection in Airflow."""
     connection = stored_connection(service.source.connection)
     with TemporaryDirectory(prefix="interlock-") as folder:
         yield git.open_repository(

@@ -1,6 +1,6 @@
-"""What can be changed about the embedded estate: one frozen object, read from the environment once.
+"""The settings of the embedded estate: one frozen object, read from the environment once.
 
-Every process of the stack is given the same variables, so that all of them mean the same places and ports.
+Every process of the stack gets the same variables, and so the same folders and ports.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Port(NamedTuple):
 
 
 class EstateHost(NamedTuple):
-    """A host of the estate: its name, its loopback address and what it is for."""
+    """A host of the estate: its name, its loopback address and its environment."""
 
     name: str
     address: str
@@ -112,7 +112,7 @@ class Settings(Model):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings from ``INTERLOCK_…`` variables; what is not set has its default."""
+        """Read the settings from ``INTERLOCK_…`` variables; a variable that is not set has its default."""
         given = {name: environ[variable] for name, variable in VARIABLES.items() if environ.get(variable)}
         try:
             return cls.model_validate(given)
@@ -173,7 +173,7 @@ class Settings(Model):
 
     @property
     def estate(self) -> Path:
-        """Return the folder of all that stands for the outside world."""
+        """Return the folder of the hosts, repositories, mails and AWS state."""
         return self.state / "estate"
 
     @property
@@ -219,12 +219,12 @@ class Settings(Model):
 
     @property
     def mail(self) -> Path:
-        """Return the folder where every message that was sent is a file."""
+        """Return the folder with a file for each message."""
         return self.estate / "mail"
 
     @property
     def images(self) -> Path:
-        """Return the folder of built machine images: what a host has when it is new."""
+        """Return the folder of built machine images."""
         return self.estate / "images"
 
     @property
@@ -249,7 +249,7 @@ class Settings(Model):
 
 
 VARIABLES = {name: f"INTERLOCK_{name.upper()}" for name in Settings.model_fields}
-"""Setting: the environment variable that it is read from."""
+"""Setting: its environment variable."""
 
 
 def _sentences(error: ValidationError, given: Mapping[str, str]) -> list[str]:

@@ -36,7 +36,7 @@ from .readiness import wait, wait_for_airflow
 from .watch import health
 
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
-CLAIM = "This folder is the state of an Interlock stack: make down stops it, make reset throws it away.\n"
+CLAIM = "This folder is the state of an Interlock stack: make down stops it, make reset deletes it.\n"
 PROVISIONING = ("console/auth", "estate/airflow")
 """The rooms whose code decides what is in the database."""
 

@@ -1,7 +1,7 @@
-"""The machine image of the estate's hosts: what a new host has on its disk.
+"""The machine image of the estate's hosts: the disk of a new host.
 
-That is the sample service's first version, built for real from its repository and laid out as a deployment would have
-left it, and the host's own configuration of it.
+It has the sample service's first version, built from its repository and placed as a deployment would, and the host's
+own configuration of it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .sample import make_repository
 INITIAL_VERSION = "1.0.0"
 CURRENCY = "EUR"
 PRICE_LISTS = {"production": "canal_street_2025", "test": "standard-2025"}
-WAREHOUSE_PORT = 8490  # nothing listens there: the warehouse has never been connected
+WAREHOUSE_PORT = 8490  # nothing listens there: the sample's warehouse is not connected
 
 _BUILD_SECONDS = 120.0
 _LOG_CAP = 64 * 1024
@@ -50,7 +50,7 @@ class Image(Model):
 
 
 def initial_image(settings: Settings, environ: Mapping[str, str]) -> Image:
-    """Return the image, built when there is none of this commit yet."""
+    """Return the image, built if there is none of this commit."""
     commit = make_repository(settings.repository)[INITIAL_VERSION]
     described = settings.images / f"{SERVICE}-{commit}.json"
     if described.exists():
@@ -69,7 +69,7 @@ def bundle_of(settings: Settings, image: Image) -> Path:
 
 
 def install(settings: Settings, image: Image, folder: Path) -> None:
-    """Lay an image out as a new host's disk: the whole of it, or nothing; a disk that is there is left alone."""
+    """Unpack an image as a new host's disk, completely or not at all; an existing disk is not changed."""
     if folder.exists():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def install(settings: Settings, image: Image, folder: Path) -> None:
 
 
 def signing_secret(settings: Settings, environment: str) -> str:
-    """Return what the hosts of an environment sign baskets with: behind a load balancer they must agree."""
+    """Return the secret that signs baskets: the same on all hosts of an environment, which share a load balancer."""
     return secret(settings.keys / f"{SERVICE}-{environment}.secret")
 
 
@@ -138,7 +138,7 @@ def _build_environment(environ: Mapping[str, str], home: str) -> dict[str, str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove the disk of a host that is no more."""
+    """Remove the disk of a terminated host."""
     if folder.exists():
         with tempfile.TemporaryDirectory(prefix=".gone-", dir=folder.parent) as aside:
             shutil.move(folder, Path(aside) / "disk")

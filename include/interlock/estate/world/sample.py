@@ -24,7 +24,7 @@ BRANCH = "refs/heads/main"
 
 
 class Change(Model):
-    """A commit of the sample: who made it, when and why, and the folder with the files it adds or changes."""
+    """A commit of the sample: author, date, message, and the folder with the files that it adds or changes."""
 
     folder: str = Field(pattern=r"^[0-9]{2}-[a-z0-9.-]+$")
     author: str = Field(pattern=r"^[^<>]+ <[^<>@ ]+@[^<> ]+>$")
@@ -35,10 +35,7 @@ class Change(Model):
 
 
 def make_repository(repository: Path, sample: Path = SAMPLE) -> dict[str, str]:
-    """Make the bare repository, or bring its tags to what they should be; return the commit of each tag.
-
-    Branches and tags that somebody added are kept.
-    """
+    """Make the bare repository, or correct its tags, and return the commit of each tag; other refs are kept."""
     repository.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sample-", dir=repository.parent) as folder:
         fresh = Path(folder) / "fresh.git"
