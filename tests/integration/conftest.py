@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from interlock.estate.settings import Settings
 from tests.browser import chromium, log_in, opened_page
 from tests.integration.console_server import Console, console_server
+from tests.integration.ledger_server import begin_again, ledger_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -19,6 +21,20 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """Airflow with our auth manager; see ``console_airflow``."""
     with console_server(tmp_path_factory.mktemp("airflow")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def started_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A PostgreSQL for all modules of a worker."""
+    with ledger_server(tmp_path_factory.mktemp("postgres")) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def server(started_server: Settings) -> Settings:
+    """A PostgreSQL with an empty ledger."""
+    begin_again(started_server)
+    return started_server
 
 
 @pytest.fixture(scope="module")

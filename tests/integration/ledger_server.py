@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +32,14 @@ def ledger_server(state: Path) -> Iterator[Settings]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)
+
+
+def begin_again(settings: Settings) -> None:
+    """Make the ledger's database anew, whatever became of it."""
+    with closing(postgres.connect(settings)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {postgres.LEDGER} WITH (FORCE)")
+    postgres.make_database(settings)
+    postgres.migrate_ledger(settings)
 
 
 def ledger_connection(settings: Settings, **other: Any) -> SimpleNamespace:

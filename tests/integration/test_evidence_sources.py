@@ -35,16 +35,15 @@ from interlock.locations import PROJECT
 from tests.airflow_server import RUN, AirflowServer, airflow_server
 from tests.factories import evidence as make
 from tests.factories import releases
-from tests.integration.ledger_server import ledger_connection, ledger_server, superuser_connection
+from tests.integration.ledger_server import ledger_connection, superuser_connection
 
 DAG = RUN[0]
 LOG = '{"event": "making the shop"}\n'
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with ledger_server(tmp_path_factory.mktemp("ledger")) as settings:
-        yield settings
+def postgres(server: Settings) -> Settings:
+    return server
 
 
 @dataclass

@@ -23,16 +23,10 @@ from interlock.domain.ledger.kinds import ENVIRONMENT_BOOKED, ENVIRONMENT_ENTERE
 from interlock.domain.permits.fencing import place_of
 from interlock.domain.permits.permit import MAX_PERMIT_AGE
 from interlock.domain.permits.production import Production
-from tests.integration.ledger_server import ledger_server, superuser_connection
+from tests.integration.ledger_server import superuser_connection
 
 OLD, NEW = "release/release_bike_shop/old", "release/rollback_bike_shop/new"
 HOST = "127.20.0.11"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with ledger_server(tmp_path_factory.mktemp("ledger")) as settings:
-        yield settings
 
 
 @pytest.fixture

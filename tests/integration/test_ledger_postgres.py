@@ -33,7 +33,7 @@ from interlock.domain.ledger.integrity import first_break
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED, WITNESSED
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack import postgres
-from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
+from tests.integration.ledger_server import ledger_connection, witness_connection
 
 WRITERS = 8
 PAYLOAD = {
@@ -45,12 +45,6 @@ PAYLOAD = {
     "minus": -0.0,
     "odd": "ü \0 😀 '%s' :x",
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with ledger_server(tmp_path_factory.mktemp("ledger") / "state") as settings:
-        yield settings
 
 
 @pytest.fixture

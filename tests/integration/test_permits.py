@@ -19,16 +19,16 @@ from interlock.adapters.signing.signing import Signer, generate_key, load_signer
 from interlock.domain.errors import DigestMismatch, PolicyViolation
 from interlock.domain.permits.permit import MAX_PERMIT_AGE
 from interlock.domain.permits.production import Production
-from tests.integration.ledger_server import ledger_connection, ledger_server
+from interlock.estate.settings import Settings
+from tests.integration.ledger_server import ledger_connection
 
 CHAIN = "release/release_bike_shop/one"
 HOST, OTHER_HOST = "127.20.0.11", "127.20.0.12"
 
 
 @pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    folder = tmp_path_factory.mktemp("ledger")
-    with ledger_server(folder) as settings, open_ledger(ledger_connection(settings)) as opened:
+def ledger(server: Settings) -> Iterator[Ledger]:
+    with open_ledger(ledger_connection(server)) as opened:
         yield opened
 
 

@@ -55,7 +55,7 @@ from interlock.stages.runtime import history, permits, resources
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.deployments import deploy, served
 from tests.factories import releases
-from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
+from tests.integration.ledger_server import ledger_connection, witness_connection
 from tests.running_task import asked_at_the_api
 from tests.sshd import DEPLOY_ROOT, Fleet, SshdHost, make_release, sshd_fleet
 from tests.task_instance import task_instance
@@ -63,12 +63,6 @@ from tests.task_instance import task_instance
 CHAIN = "release/" + "/".join(RUN)
 RUN_PATH = "/api/v2/dags/{}/dagRuns/{}".format(*RUN)
 Run = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with ledger_server(tmp_path_factory.mktemp("ledger")) as settings:
-        yield settings
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ from interlock.stages.rollback import planning as rollback_planning
 from interlock.stages.rollback import policy as rollback_policy
 from interlock.stages.runtime import bookings, permits, requests, resources, versions
 from tests.factories import releases
-from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
+from tests.integration.ledger_server import ledger_connection, witness_connection
 from tests.running_task import asked_at_the_api
 from tests.task_instance import task_instance
 
@@ -57,12 +57,6 @@ CONNECTION = "interlock_aws"
 BACK = ("rollback_bike_shop", "manual__2026-11-24")
 ROOT = Path(__file__).parents[2]
 HOSTS = (releases.host(1), releases.host(2), releases.host(3))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with ledger_server(tmp_path_factory.mktemp("ledger")) as settings:
-        yield settings
 
 
 def as_owner(settings: Settings, table: str, statement: str) -> None:

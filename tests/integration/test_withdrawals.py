@@ -26,19 +26,13 @@ from interlock.stages.controls import withdrawals
 from interlock.stages.runtime import permits, resources
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.factories import releases
-from tests.integration.ledger_server import ledger_connection, ledger_server, witness_connection
+from tests.integration.ledger_server import ledger_connection, witness_connection
 from tests.task_instance import task_instance
 from tests.witness import asked_payload
 
 CHAIN = release_chain(*RUN)
 FORM = {"service": "bike-shop", "run": "", "reason": "The tag is wrong"}
 Withdraw = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with ledger_server(tmp_path_factory.mktemp("ledger")) as settings:
-        yield settings
 
 
 @pytest.fixture

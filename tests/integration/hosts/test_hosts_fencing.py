@@ -18,9 +18,9 @@ from interlock.adapters.hosts.fleet import Deployment
 from interlock.adapters.ledger.ledger import Ledger
 from interlock.adapters.signing.signing import generate_key
 from interlock.domain.ledger.chain import INSTALLATION
+from interlock.estate.settings import Settings
 from tests.deployments import served
 from tests.faults.balancers import Balancers, balancers
-from tests.integration.ledger_server import ledger_server
 from tests.sshd import Fleet, SshdHost, make_release, sshd_fleet, wait_until
 from tests.zombie import World, Zombie, work, world_of
 
@@ -43,11 +43,10 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, aws: Balancers) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def world(fleet: Fleet, aws: Balancers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(fleet: Fleet, aws: Balancers, server: Settings, tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("ledger")
     generate_key(folder / "key")
-    with ledger_server(folder / "server") as settings:
-        yield world_of(fleet, settings, folder / "key", aws.endpoint, aws.target_group("shop").arn)
+    return world_of(fleet, server, folder / "key", aws.endpoint, aws.target_group("shop").arn)
 
 
 @dataclass
