@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +19,12 @@ from interlock.adapters.hosts._parcel import Parcel
 from interlock.adapters.hosts._visit import Delivery, StopFailure, Visit, VisitContext
 from interlock.domain.hosts.appspec import parse_appspec
 from interlock.domain.hosts.commands import Contents, Site
+from interlock.domain.permits.on_hosts import ShownPermit
 from interlock.domain.records import Host, HostResult, release_name
 
 from .deployments import Balance
+
+ADDRESS = "localhost"
 
 
 class LocalProgram:
@@ -47,6 +50,9 @@ class LocalProgram:
     async def close(self) -> None:
         self._input.close()
         await self._process.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await self._output.read()  # to its end: otherwise the pipe stays open
 
 
 @dataclass
@@ -62,10 +68,16 @@ class LocalHost:
     service: str = "shop"
     deploy_root: str = "root"
     balance: Balance = field(default_factory=Balance)
+    permit: ShownPermit | None = None
 
     @property
     def root(self) -> Path:
         return self.folder / self.deploy_root
+
+    @property
+    def enrolment(self) -> Path:
+        """What makes it a host of production, if it is there."""
+        return self.folder / "enrolment"
 
     @property
     def www(self) -> Path:
@@ -102,7 +114,7 @@ class LocalHost:
     async def start(self, command: str) -> LocalProgram:
         pipe = asyncio.subprocess.PIPE
         # The command names its shell: sh.
-        environment = {"PATH": self.path, "HOME": str(self.folder)}
+        environment = {"PATH": self.path, "HOME": str(self.folder), "INTERLOCK_ENROLMENT": str(self.enrolment)}
         return LocalProgram(
             await asyncio.create_subprocess_exec(
                 self.shell, "-c", command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=self.folder, env=environment
@@ -127,7 +139,7 @@ class LocalHost:
         return asyncio.run(visit())
 
     def _visit(self) -> Visit:
-        host = Host(instance_id="i-00000000000000001", name="shop-1", address="localhost", zone="eu-central-1a")
+        host = Host(instance_id="i-00000000000000001", name="shop-1", address=ADDRESS, zone="eu-central-1a")
         site = Site(
             service=self.service,
             environment="production",

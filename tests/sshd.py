@@ -61,6 +61,11 @@ class SshdHost:
         return self.folder / "home"
 
     @property
+    def enrolment(self) -> Path:
+        """What makes it a host of production, if it is there."""
+        return self.folder / "enrolment"
+
+    @property
     def root(self) -> Path:
         """The folder that is deployed to."""
         return self.home / DEPLOY_ROOT
@@ -93,7 +98,8 @@ class SshdHost:
             f"AuthorizedKeysFile {self.authorized_keys}\nPidFile none\nUsePAM no\nStrictModes no\nUseDNS no\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
             # SHLVL keeps bash from reading what the person who runs the tests has in .bashrc.
-            f"MaxStartups 500\nMaxSessions 100\nSetEnv {_MARK}={self.folder} SHLVL=2\nForceCommand {inside}\n"
+            f"MaxStartups 500\nMaxSessions 100\nSetEnv {_MARK}={self.folder} SHLVL=2 "
+            f"INTERLOCK_ENROLMENT={self.enrolment}\nForceCommand {inside}\n"
         )
         log = self.folder / "sshd.log"
         self._daemon = subprocess.Popen([_sshd(), "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL)

@@ -12,7 +12,6 @@ import psycopg2
 import pytest
 
 from interlock.domain.ledger.chain import START, Entry, entry_hash, release_chain
-from interlock.estate.airflow.connections import signing_key
 from interlock.locations import PROJECT
 from tests.end_to_end.people import Release
 from tests.end_to_end.stack import Stack
@@ -130,7 +129,7 @@ def test_what_is_changed_in_the_ledger_shows_and_stops(
 
 def checked(stack: Stack, database: LedgerDatabase) -> tuple[int, str]:
     """Have the ledger's own command check all chains."""
-    key = signing_key(stack.settings).with_name("signing.pem.pub")
+    key = stack.settings.signing_key.with_name("signing.pem.pub")
     done = subprocess.run(
         [sys.executable, "-m", "interlock", "ledger", "check", "--key", str(key)],
         cwd=PROJECT,

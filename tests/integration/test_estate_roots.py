@@ -46,6 +46,7 @@ def test_what_is_written_there_is_in_the_hosts_folder(host: Host, tmp_path: Path
 
 def test_the_machines_programs_are_there_and_cannot_be_changed(host: Host) -> None:
     assert host("python3 -c 'import sys; print(sys.version_info.major)'") == "3\n"
+    assert host("echo yes | cat /dev/stdin /dev/fd/0") == "yes\n"
     assert "Read-only file system" in host("touch /usr/ours")
     assert "Read-only file system" in host(f"touch {sys.prefix}/ours")
     assert host(f"id -u; touch /etc/ours; test -e {Path(__file__)} || echo not here") == f"{os.getuid()}\nnot here\n"

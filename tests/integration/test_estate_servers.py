@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -20,16 +20,20 @@ import pytest
 
 from interlock.adapters.artifacts.bundle import pack
 from interlock.adapters.build.builders import build
-from interlock.adapters.hosts.fleet import Deployment, deploy_hosts, read_running
+from interlock.adapters.hosts.fleet import Deployment, Site, back_out_hosts, deploy_hosts, read_running
+from interlock.adapters.signing.signing import load_signer
 from interlock.adapters.source.git import open_repository
+from interlock.domain.calendars.bookings import Entered
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Build, Health
 from interlock.domain.errors import HostUnreachable
-from interlock.domain.records import Host, release_name
+from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, permit_text
+from interlock.domain.permits.permit import MAX_PERMIT_AGE, Permit
+from interlock.domain.records import BackOutPlan, Host, release_name
 from interlock.estate.settings import BUCKET, DEPLOY_ROOT, SERVICE, TARGET_GROUP
 from interlock.estate.world import aws, processes
 from interlock.locations import PROJECT
-from tests.deployments import ADMITTED
+from tests.deployments import ADMITTED, WithToken
 from tests.estate_process import EstateProcess, estate_process, is_open, lives, status_of, wait_until
 from tests.ports import free_port
 
@@ -241,6 +245,53 @@ def test_release_is_deployed_over_the_embedded_ssh_server(estate: EstateProcess,
     assert version_at(estate, hosts[0].address) == "1.1.0"
     assert on(estate, hosts[0].address, f"ls {ON_HOSTS}") == "web.py"
     assert not Path(ON_HOSTS).exists(), "it was written to this machine's own file system"
+
+
+def test_hosts_of_production_refuse_a_release_without_a_permit(estate: EstateProcess, tmp_path: Path) -> None:
+    deployment, hosts = built_release(estate, "1.1.0", tmp_path), hosts_of(estate, "production")
+    login = estate.login("production")
+    refused = asyncio.run(deploy_hosts(hosts, deployment, login=login, admission=ADMITTED, balancer=None))
+    assert len(refused) == len(hosts) > 0
+    for result in refused:
+        assert "is a host of production, and it refused to be changed: it was shown no permit" in result.error
+    assert {version_at(estate, host.address) for host in hosts} == {"1.0.0"}
+
+
+def test_hosts_of_production_verify_a_permit_with_the_key_of_the_installation(estate: EstateProcess) -> None:
+    hosts, admission, now = hosts_of(estate, "production")[:1], WithToken(1), datetime.now(UTC)
+    (running,) = asyncio.run(read_running(hosts, DEPLOY_ROOT, login=estate.login("production"), admission=ADMITTED))
+    address = hosts[0].address
+    permit = Permit(
+        id="0" * 32,
+        purpose="back_out",
+        chain="release/release_bike_shop/one",
+        environment="production",
+        hosts=(address,),
+        catalogue="c" * 64,
+        issued_at=now,
+        expires_at=now + MAX_PERMIT_AGE,
+        entered=Entered(place=f"booking/production/{SERVICE}", token=admission.token),
+    )
+    signature = load_signer(estate.settings.signing_key.as_uri()).sign_for_ssh(permit_text(permit).encode(), NAMESPACE)
+    admission._shown = ShownPermit(permit_text(permit), signature)
+    (result,) = asyncio.run(
+        back_out_hosts(
+            hosts,
+            BackOutPlan(releases={address: running.release}, versions={address: running.version}, on_hosts=True),
+            site=Site(
+                service=SERVICE,
+                environment="production",
+                deployment_id="release_bike_shop/one",
+                deploy_root=DEPLOY_ROOT,
+                health=None,
+                drain_timeout=timedelta(seconds=1),
+            ),
+            login=estate.login("production"),
+            admission=admission,
+            balancer=None,
+        )
+    )
+    assert (result.outcome, result.error, result.warnings) == ("unchanged", "", ())
 
 
 ON_HOSTS = "/var/lib/interlock-test-of-hosts"

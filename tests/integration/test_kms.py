@@ -25,8 +25,9 @@ from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
 from interlock.adapters.evidence.pack import build_pack
 from interlock.adapters.signing import _kms
-from interlock.adapters.signing.signing import Signer, generate_key, load_signer, open_signer, verify
+from interlock.adapters.signing.signing import Signer, generate_key, load_signer, open_signer, ssh_key, verify
 from interlock.domain.errors import AssetMissing, DigestMismatch, TransientError
+from interlock.domain.permits.on_hosts import NAMESPACE, allowed_signer
 from interlock.locations import PROJECT
 from tests.factories import evidence as make
 from tests.factories import releases
@@ -55,6 +56,20 @@ def arn(client: Any) -> str:
     key: str = client.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
     client.create_alias(AliasName="alias/interlock/signing", TargetKeyId=key)
     return key
+
+
+def test_a_host_verifies_with_openssh_what_kms_signed(client: Any, arn: str, tmp_path: Path) -> None:
+    signer = load_signer(f"awskms:///{arn}", kms=client)
+    (tmp_path / "keys").write_text(allowed_signer(ssh_key(signer.public_key)))
+    text = b"interlock-permit 1\ntoken 7\n"
+    command = ["ssh-keygen", "-Y", "verify", "-f", tmp_path / "keys", "-I", "interlock", "-n", NAMESPACE, "-s"]
+    for _ in range(8):  # its numbers are of several lengths
+        (tmp_path / "signature").write_text(signer.sign_for_ssh(text, NAMESPACE))
+        subprocess.run([*command, tmp_path / "signature"], input=text, check=True, capture_output=True)
+        changed = subprocess.run(
+            [*command, tmp_path / "signature"], input=text + b"x", check=False, capture_output=True
+        )
+        assert changed.returncode != 0
 
 
 @pytest.fixture

@@ -20,6 +20,17 @@ def add_to(app: typer.Typer) -> None:
     app.command("policy-backtest")(policy_backtest)
     app.command("past-releases")(past_releases)
     app.command()(roles)
+    app.command("permit-keys")(permit_keys)
+
+
+def permit_keys(
+    public_key: Annotated[Path, typer.Argument(help="The file with the public key that signs permits, in PEM.")],
+) -> None:
+    """Print the line of /etc/interlock/permit-keys with which a production host verifies permits."""
+    from interlock.adapters.signing.signing import ssh_key
+    from interlock.domain.permits.on_hosts import allowed_signer
+
+    print(allowed_signer(ssh_key(public_key.read_bytes())), end="")
 
 
 def trains(stack: Stack = None) -> None:

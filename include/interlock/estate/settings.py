@@ -181,6 +181,11 @@ class Settings(Model):
         """Return the folder of the deployer's key and the hosts' own keys."""
         return self.estate / "keys"
 
+    @property
+    def signing_key(self) -> Path:
+        """Return the file of the key that signs what releases attest."""
+        return self.state / "keys" / "signing.pem"
+
     def deployer_key(self, environment: HostEnvironment) -> Path:
         """Return the private key that opens the hosts of an environment, and no others."""
         return self.keys / f"deployer-{environment}"

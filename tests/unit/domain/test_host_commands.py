@@ -25,6 +25,7 @@ from interlock.domain.hosts.commands import (
     session_command,
     spec_lines,
 )
+from interlock.domain.permits.on_hosts import ShownPermit
 
 SITE = Site(
     service="shop",
@@ -65,6 +66,14 @@ def test_a_session_is_opened_with_one_quoted_command() -> None:
 def test_a_session_may_be_about_a_release_on_the_host_or_about_none() -> None:
     assert shlex.split(session_command("", "h", SITE, OLD, patience=1, token=0, visit="v1"))[-4:] == [OLD, "", "0", ""]
     assert shlex.split(session_command("", "h", SITE, None, patience=1, token=0, visit="v1"))[-4:] == ["-", "", "0", ""]
+
+
+def test_a_permit_is_shown_after_everything_else() -> None:
+    shown = ShownPermit("interlock-permit 1\nhost h\n", "the signature\n")
+    words = shlex.split(session_command("", "h", SITE, OLD, patience=1, token=7, visit="v1", permit=shown))
+    assert words[-6:] == [OLD, "", "0", "", shown.text, shown.signature]
+    assert parse_state(["verified"], OLD).has_verified
+    assert not parse_state([], OLD).has_verified
 
 
 @given(st.text(), st.text())

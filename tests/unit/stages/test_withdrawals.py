@@ -87,7 +87,7 @@ def test_what_changes_hosts_of_production_looks_for_a_withdrawal_before_each(
     def office(*_: Any) -> Iterator[Any]:
         yield None
 
-    def by_permit(*_: Any, halt: Any) -> Any:
+    def by_permit(*_: Any, halt: Any, must_verify: bool) -> Any:
         made.append(halt)
 
     monkeypatch.setattr(permits, "_office", office)

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from time import monotonic
 
-from interlock.domain.errors import DeployError, HostUnreachable, LostRight, ReleaseError
+from interlock.domain.errors import DeployError, HostUnreachable, LostRight, PolicyViolation, ReleaseError
 from interlock.domain.hosts.appspec import AppSpec, Event
 from interlock.domain.hosts.commands import (
     NOTHING,
@@ -364,7 +364,14 @@ async def host_session(
         watch.begin("lock")
         visit = secrets.token_hex(8)
         command = session_command(
-            program(), address, site, contents, patience=int(patience), token=transport.token, visit=visit
+            program(),
+            address,
+            site,
+            contents,
+            patience=int(patience),
+            token=transport.token,
+            visit=visit,
+            permit=transport.permit,
         )
         async with _started(connection, address, command, watch) as channel:
             opening = await channel.answer(patience + _ANSWER_TIMEOUT_SECONDS)
@@ -389,6 +396,13 @@ def _refusal(address: str, answer: _Answer) -> ReleaseError:
             rule=LOST_RULE,
             who="no user",
             next_step="no action is needed: the later deployment continues",
+        )
+    if answer.word == "refused":
+        return PolicyViolation(
+            f"{address} is a host of production, and it refused to be changed: {answer.text}.",
+            rule="a host of production is changed only with a permit that it has verified",
+            who="the release manager (permit); the platform engineer (/etc/interlock on the host)",
+            next_step="release through the process; if the permit is right, compare the host's clock, keys and names",
         )
     said = f" It said: {answer.said}" if answer.said else ""
     return DeployError(f"{address}: {answer.text}.{said}")
@@ -449,7 +463,7 @@ class _Channel:
                 while (line := await self._line()) is not None:
                     patience.reschedule(until)
                     word, _, rest = line.partition(" ")
-                    if word in ("done", "failed", "busy", "fenced"):
+                    if word in ("done", "failed", "busy", "fenced", "refused"):
                         current, _, text = rest.partition(" ")
                         return _Answer(word, current, _printable(text).strip(), tuple(lines))
                     if word == "step" and self._watch:

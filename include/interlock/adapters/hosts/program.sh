@@ -5,7 +5,7 @@
 #   ask ROOT RELEASE...       say what is current, without a lock
 #   look ROOT                 the same, and then, line by line, without a lock, and nothing is written:
 #     files LARGEST COUNT     COUNT names follow, one a line, from ROOT or from /: say of each what stands there
-#   session ROOT SERVICE ENVIRONMENT DEPLOYMENT TOKEN PATIENCE RELEASE SHA256 SIZE META
+#   session ROOT SERVICE ENVIRONMENT DEPLOYMENT TOKEN PATIENCE RELEASE SHA256 SIZE META [PERMIT SIGNATURE]
 #                             lock the host, say what is current, and then do, line by line:
 #     until SECONDS             the next command is refused after that, by this host's uptime; there is no answer
 #     manifest RELEASE          say which files a release was made of, if that is known: compressed, in base64
@@ -22,10 +22,11 @@
 #     leave                     end, as the end of standard input does
 #     finish KEEP PREVIOUS      the switch is done: forget it, and all but KEEP releases
 #
-# Answers are lines; the last one begins with "done", "failed", "busy" or "fenced", and names the current release next.
+# Answers are lines; the last one begins with "done", "failed", "busy", "fenced" or "refused", and names the current
+# release next.
 # Before it may stand: "step" (what is done next), "wait" (this takes a while), "tail" (what a hook printed), "warn" (to
-# be logged), "unfinished" (in the switch that was begun, what is current did not come to the end of its start), and
-# "leave" (this program has ended).
+# be logged), "unfinished" (in the switch that was begun, what is current did not come to the end of its start),
+# "verified" (the permit, with a key of this host), and "leave" (this program has ended).
 #
 # An answer is a line that begins with the mark, and nothing else is: what a login shell, a banner, a tool or a hook
 # prints does not have it. Nobody else can: it is new for each run, and stands in no argument and no environment.
@@ -149,10 +150,11 @@ is_gone() { # NAME: nothing stands there, and not only nothing that the login ma
 
 session() {
     root=$1 service=$2 environment=$3 deployment=$4 token=$5 && shift 5
-    patience=$1 release=$2 sha256=$3 size=$4 meta=$5
+    patience=$1 release=$2 sha256=$3 size=$4 meta=$5 permit=${6:-} signature=${7:-}
     reason='' limit='' visit=${INTERLOCK_VISIT:-}
     now=- hooks='' hooks_run=0 turn=0
     has_tools || { answer "failed - the host lacks $lacks" && exit; }
+    permitted || { ended refused "$objection" && exit; }
     set -- "$root/.interlock/output" "$root/.interlock/manifests" "$root/.interlock/fence" \
         "$root/releases" "$root/shared"
     problem=$(mkdir -p -- "$@" 2>&1) && cd -P -- "$root" ||
@@ -207,6 +209,63 @@ session() {
         esac
     done
     kill "$watcher" 2>/dev/null
+}
+
+# A host of production has in this folder: permit-keys, the keys that sign permits, for ssh-keygen; and names, by which
+# permits name the host, one a line. Who shows no permit to such a host changes nothing there.
+enrolment=${INTERLOCK_ENROLMENT:-/etc/interlock}
+skew=300 # seconds by which the host's clock and the installation's may differ
+
+permitted() { # or says in $objection why not
+    objection=
+    if [ ! -e "$enrolment/permit-keys" ]; then
+        [ ! -d "$enrolment" ] || [ -x "$enrolment" ] || objection="its folder $enrolment cannot be entered"
+    elif [ -z "$permit" ]; then
+        objection="it was shown no permit"
+    elif ! command -v ssh-keygen >/dev/null; then
+        objection="it lacks ssh-keygen, which verifies permits"
+    elif ! said=$(verify 2>&1); then
+        objection="no key in $enrolment/permit-keys signed the permit: $said"
+    else
+        object
+        [ -n "$objection" ] || answer verified
+    fi
+    [ -z "$objection" ]
+}
+
+verify() {
+    printf %s "$permit" | ssh-keygen -Y verify -f "$enrolment/permit-keys" -I interlock -n interlock-permit \
+        -s /proc/self/fd/3 3<<EOF
+$signature
+EOF
+}
+
+object() { # to a permit for something else, of another time, or for another host
+    at=$(date +%s) named='' purpose=-
+    while IFS=' ' read -r word value; do
+        case $word in
+            purpose) purpose=$value ;;
+            place) [ "$value" = "booking/$environment/$service" ] ||
+                objection="the permit is for $value, and the visit for $service in $environment" ;;
+            token) [ "$value" = "$token" ] || objection="the permit has the token $value, and the visit $token" ;;
+            bundle) fits "$value" || objection="the permit is for the bundle $value, and not for $release" ;;
+            from) [ "$at" -ge "$((value - skew))" ] || objection="the permit is from the future by this host's clock" ;;
+            until) [ "$at" -lt "$((value + skew))" ] || objection="the permit has expired by this host's clock" ;;
+        esac
+    done <<EOF
+$permit
+EOF
+    # A permit may name many hosts, and a host has few names.
+    while IFS= read -r name || [ -n "$name" ]; do
+        case $permit in *"${newline}host $name$newline"*) named=yes ;; esac
+    done <"$enrolment/names"
+    [ -n "$named" ] || objection="the permit names none of the names in $enrolment/names"
+}
+
+fits() { # BUNDLE: what is sent, or made current, is what the permit is for
+    [ "$1" != - ] || return 0
+    [ -z "$sha256" ] || [ "$sha256" = "$1" ] || return
+    case $purpose in deploy | return) case $release in *"-${1%"${1#????????????}"}") ;; *) return 1 ;; esac ;; esac
 }
 
 # A folder is one service's, in one environment. One from before that was written down is that of the service whose

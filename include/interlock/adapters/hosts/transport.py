@@ -11,6 +11,7 @@ from typing import Protocol
 
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.errors import PolicyViolation
+from interlock.domain.permits.on_hosts import ShownPermit
 
 
 class Program(Protocol):
@@ -43,6 +44,10 @@ class Transport(Protocol):
     def token(self) -> int:
         """The fencing token for hosts, which refuse a lower token than they have seen."""
 
+    @property
+    def permit(self) -> ShownPermit | None:
+        """The permit as hosts verify it; none: there is none, which hosts of production refuse."""
+
     async def hold(self, what: str) -> None:
         """Raise a LostRight if what was begun on a host may not go on."""
 
@@ -74,6 +79,11 @@ class AdmittedTransport:
     def token(self) -> int:
         """The fencing token for hosts, which refuse a lower token than they have seen."""
         return self._admission.token
+
+    @property
+    def permit(self) -> ShownPermit | None:
+        """The permit as hosts verify it; none: there is none, which hosts of production refuse."""
+        return self._admission.shown
 
     async def admit(self, address: str) -> None:
         """Raise a PolicyViolation if a host may not be changed, or no longer."""

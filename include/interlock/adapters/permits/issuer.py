@@ -32,6 +32,7 @@ from interlock.domain.permits.fencing import (
     where,
     why_lost,
 )
+from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, permit_text
 from interlock.domain.permits.permit import (
     MAX_PERMIT_AGE,
     PERMIT_TYPE,
@@ -193,6 +194,13 @@ class PermitIssuer:
             self._ledger.append(chain, PERMIT_ISSUED, told, actor=self._actor, key=f"{PERMIT_ISSUED}/{permit.id}")
         return envelope
 
+    def shown(self, permit: Permit, *, must_verify: bool = False) -> ShownPermit | None:
+        """Return a used permit as hosts verify it; none: it changes nothing, so no host is to be shown it."""
+        if permit.entered is None:
+            return None
+        text = permit_text(permit)
+        return ShownPermit(text, self._signer.sign_for_ssh(text.encode(), NAMESPACE), must_verify)
+
     def held_by(self, permit: Permit) -> Held | None:
         """Return the right that a permit gives to its holder; none: it changes nothing."""
         if permit.entered is None:
@@ -245,6 +253,7 @@ class Admission:
     :param ask: asks for a permit; again when the one before has ended.
     :param enter: enters a sandbox, which asks for no permit.
     :param halt: raises if what was begun must not go on; asked between two hosts.
+    :param must_verify: hosts that cannot verify the permit themselves are not changed.
     """
 
     def __init__(
@@ -257,14 +266,17 @@ class Admission:
         purposes: Sequence[Purpose] = (),
         halt: Callable[[], None] | None = None,
         production: Production | None = None,
+        must_verify: bool = False,
         clock: Clock = _now,
     ) -> None:
+        self._must_verify = must_verify
         self.environment = environment
         self._production = production
         self._office, self._ask, self._enter = office, ask, enter
         self._purposes, self._clock = tuple(purposes), clock
         self._halt, self._looked = halt, datetime.min.replace(tzinfo=UTC)
         self._permit: Permit | None = None
+        self._shown: ShownPermit | None = None
         self._held: Held | None = None
         self._one = threading.Lock()
         self._turn: asyncio.Lock | None = None
@@ -300,10 +312,13 @@ class Admission:
         ask: Callable[[], dict[str, Any]],
         *purposes: Purpose,
         halt: Callable[[], None] | None = None,
+        must_verify: bool = False,
         clock: Clock = _now,
     ) -> Self:
         """Admit to the hosts that a permit names, for one of some purposes, until something halts it."""
-        return cls(environment, office=office, ask=ask, purposes=purposes, halt=halt, clock=clock)
+        return cls(
+            environment, office=office, ask=ask, purposes=purposes, halt=halt, must_verify=must_verify, clock=clock
+        )
 
     @property
     def held(self) -> Held | None:
@@ -319,6 +334,11 @@ class Admission:
     def token(self) -> int:
         """The token for hosts; 0: none, with which a host that has seen a token refuses changes."""
         return self._held.entered.token if self._held else 0
+
+    @property
+    def shown(self) -> ShownPermit | None:
+        """The permit as hosts verify it; none: there is none, which hosts of production refuse."""
+        return self._shown
 
     def begin(self) -> None:
         """Get the permit before the hosts are prepared; without a permit nothing is changed.
@@ -385,6 +405,7 @@ class Admission:
         elif self._ask is not None and (self._permit is None or max(now, self._clock()) >= self._permit.expires_at):
             self._permit = self._office.redeem(self._ask(), purposes=self._purposes, environment=self.environment)
             self._held = self._office.held_by(self._permit)
+            self._shown = self._office.shown(self._permit, must_verify=self._must_verify)
             self._looked = self._clock()  # all that a permit needs was looked at just now
 
     async def _asked(self, look: Callable[[str], None], what: str) -> None:

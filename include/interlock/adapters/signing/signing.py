@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import json
 import os
 import re
@@ -17,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
@@ -43,6 +46,7 @@ IN_TOTO = "application/vnd.in-toto+json"
 KMS = "awskms"
 """The scheme of the URIs of keys in AWS KMS."""
 
+_SSHSIG = b"SSHSIG"
 _SETTINGS = "the connection interlock_signing_key"
 _KMS_KEY = re.compile(
     r"[A-Za-z0-9-]{1,64}|alias/[\w/-]{1,250}|arn:[\w-]+:kms:[\w-]+:\d{12}:(?:key|alias)/[\w/-]{1,250}", re.ASCII
@@ -77,6 +81,21 @@ class Signer:
         envelope = Envelope(payload, payload_type, {})
         envelope.sign(self._signer)
         return dict(envelope.to_dict())
+
+    def sign_for_ssh(self, message: bytes, namespace: str) -> str:
+        """Return a signature that ``ssh-keygen -Y verify`` verifies, which every host with OpenSSH has.
+
+        :param namespace: what the signature is for.
+        """
+        hashed = (namespace.encode(), b"", b"sha512", hashlib.sha512(message).digest())
+        signed = bytes.fromhex(self._signer.sign(_SSHSIG + b"".join(map(_string, hashed))).signature)
+        kind, _, public = ssh_key(self.public_key).partition(" ")
+        if kind != "ssh-ed25519":
+            signed = b"".join(_string(_mpint(number)) for number in decode_dss_signature(signed))
+        parts = (base64.b64decode(public), *hashed[:3], _string(kind.encode()) + _string(signed))
+        whole = base64.b64encode(_SSHSIG + (1).to_bytes(4, "big") + b"".join(map(_string, parts))).decode()
+        lines = (whole[start : start + 70] for start in range(0, len(whole), 70))
+        return "\n".join(("-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""))
 
     def envelope(self, statement: dict[str, Any]) -> bytes:
         """Return an in-toto statement in its DSSE envelope, as JSON."""
@@ -162,6 +181,19 @@ def generate_key(path: Path) -> None:
 def key_id(public_key: bytes) -> str:
     """Return what names a public key in PEM in envelopes."""
     return str(_ours(load_pem_public_key(public_key)).keyid)
+
+
+def ssh_key(public_key: bytes) -> str:
+    """Return a public key in PEM as OpenSSH writes it: its kind, and base64."""
+    return load_pem_public_key(public_key).public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def _string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+def _mpint(number: int) -> bytes:
+    return number.to_bytes(number.bit_length() // 8 + 1, "big")  # with a bit for the sign
 
 
 def verify(envelope: Mapping[str, Any] | bytes, public_key: bytes) -> bytes:

@@ -329,6 +329,15 @@ class Bookings(Model):
     )
 
 
+class PermitRules(Model):
+    """What is demanded of production hosts, which verify permits themselves."""
+
+    hosts_without_keys: Literal["mark", "refuse"] = Field(
+        "mark",
+        description="Hosts without the keys that verify permits: mark changes them and records it, refuse does not",
+    )
+
+
 class Policy(Model):
     """The release policy of the enterprise: ``policy.yaml``."""
 
@@ -358,6 +367,7 @@ class Policy(Model):
     trains: TrainRules = TrainRules()
     bookings: Bookings = Bookings()
     builds: BuildRules = BuildRules()
+    permits: PermitRules = PermitRules()
 
     def demanded_of(self, tier: int) -> Demanded:
         """Return what is demanded of the services of a tier."""

@@ -16,6 +16,7 @@ from datetime import timedelta
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.catalogue import Health
 from interlock.domain.errors import DeployError
+from interlock.domain.permits.on_hosts import ShownPermit
 from interlock.domain.records import RunningRelease, release_name
 
 from .appspec import MAX_EVENT_SECONDS, AppSpec, Event
@@ -25,6 +26,9 @@ NOTHING = "-"
 
 UNFINISHED = "unfinished"
 """The answer of the program if a switch was interrupted before the current release had started."""
+
+VERIFIED = "verified"
+"""The answer of the program if the host verified the permit that it was shown."""
 
 VISIT = "INTERLOCK_VISIT"
 """The variable that names a run of the program on a host: to end what runs of it, when it has lost the right."""
@@ -85,12 +89,14 @@ class HostState:
 
     :param is_settled: there is no unfinished switch, or the current release was started in it.
     :param uptime: seconds since the host was started, including suspended time.
+    :param has_verified: it has keys for permits, and verified the one that it was shown.
     """
 
     current: str | None = None
     begun: tuple[str | None, str | None] | None = None
     is_settled: bool = True
     uptime: int = 0
+    has_verified: bool = False
     releases: Mapping[str, InstalledRelease] = field(default_factory=dict)
 
     def running(self, host: str) -> RunningRelease:
@@ -117,18 +123,28 @@ def look_command(program: str, deploy_root: str) -> str:
 
 
 def session_command(
-    program: str, address: str, site: Site, contents: Contents | str | None, *, patience: int, token: int, visit: str
+    program: str,
+    address: str,
+    site: Site,
+    contents: Contents | str | None,
+    *,
+    patience: int,
+    token: int,
+    visit: str,
+    permit: ShownPermit | None = None,
 ) -> str:
     """Return the command that locks a host and then waits for commands.
 
     :param contents: the release that the session is about: to be received, or on the host already; none: no release.
     :param patience: seconds without a command after which the host gives the lock back.
     :param token: fencing token of the visit; the host refuses a token lower than the highest that it has seen.
+    :param permit: what a host of production verifies.
     :param visit: names this run of the program among all others; what it starts carries the name.
     """
     what = (named(contents), "", "0", "") if not isinstance(contents, Contents) else _received(contents, site.service)
     where = (root_on(site.deploy_root, address), site.service, site.environment, _one_line(site.deployment_id))
-    command = _command(program, "session", *where, str(token), str(patience), *what)
+    shown = (permit.text, permit.signature) if permit else ()
+    command = _command(program, "session", *where, str(token), str(patience), *what, *shown)
     return f"env {VISIT}={shlex.quote(visit)} {command}"
 
 
@@ -234,7 +250,7 @@ def parse_state(lines: Iterable[str], current: str) -> HostState:
     appspecs: dict[str, list[str]] = {}
     listed: set[str] = set()
     begun = None
-    is_settled, uptime = True, 0
+    is_settled, uptime, has_verified = True, 0, False
     for line in lines:
         word, _, rest = line.partition(" ")
         name, _, text = rest.partition(" ")
@@ -248,13 +264,15 @@ def parse_state(lines: Iterable[str], current: str) -> HostState:
             begun = _release(name), _release(text)
         elif word == UNFINISHED:
             is_settled = False
+        elif word == VERIFIED:
+            has_verified = True
         elif word == "uptime" and name.isdecimal():
             uptime = int(name)
     whole = {
         name: replace(release, appspec=_joined(appspecs.get(name)), has_manifest=name in listed)
         for name, release in releases.items()
     }
-    return HostState(_release(current), begun, is_settled, uptime, whole)
+    return HostState(_release(current), begun, is_settled, uptime, has_verified, whole)
 
 
 def _release(word: str) -> str | None:

@@ -7,7 +7,6 @@ the estate that runs. A changed value is used as it is, for instance to reach a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from interlock.domain.trains.manifest import CONDUCTOR
@@ -60,7 +59,7 @@ def embedded_connections(settings: Settings, passwords: Mapping[str, str]) -> di
             login=LEDGER_WRITER,
             password=passwords.get(LEDGER_WRITER, ""),
         ),
-        ConnectionEntry(conn_id="interlock_signing_key", type="generic", host=signing_key(settings).as_uri()),
+        ConnectionEntry(conn_id="interlock_signing_key", type="generic", host=settings.signing_key.as_uri()),
         ConnectionEntry(conn_id=f"{SERVICE.replace('-', '_')}_source", type="git", host=settings.source_url),
     )
     return {entry.conn_id: entry for entry in entries}
@@ -73,11 +72,6 @@ def _login(conn_id: str, environment: HostEnvironment, settings: Settings) -> Co
         "known_hosts": str(settings.known_hosts(environment)),
     }
     return ConnectionEntry(conn_id=conn_id, type="ssh", login=SSH_LOGIN, port=settings.ssh_port, extra=extra)
-
-
-def signing_key(settings: Settings) -> Path:
-    """Return the file of the key that signs what releases attest."""
-    return settings.state / "keys" / "signing.pem"
 
 
 def delivered_connections() -> dict[str, ConnectionEntry]:

@@ -20,7 +20,7 @@ from interlock.estate.stack.postgres import LEDGER_WRITER, ledger_password
 
 from .accounts import Account, accounts, keep_passwords
 from .astro_settings import SETTINGS_FILE, AstroSettings, ConnectionEntry, read_astro_settings
-from .connections import actual, signing_key
+from .connections import actual
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
         return 1
     passwords = keep_passwords(settings, all_accounts)
     secrets = {**passwords, LEDGER_WRITER: ledger_password(settings, LEDGER_WRITER)}
-    generate_key(signing_key(settings))
+    generate_key(settings.signing_key)
     migrate()
     provision_people(all_accounts, passwords)
     provision_entries(astro, [actual(entry, settings, secrets) for entry in astro.connections])

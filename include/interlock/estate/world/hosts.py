@@ -19,8 +19,11 @@ from pathlib import Path
 
 import asyncssh
 
+from interlock.adapters.signing.signing import generate_key, ssh_key
 from interlock.domain.errors import ReleaseError
 from interlock.domain.hosts.appspec import APPSPEC, Event, Hook, parse_appspec
+from interlock.domain.permits.on_hosts import allowed_signer
+from interlock.estate.private_files import write_whole
 from interlock.estate.settings import HOST_ENVIRONMENTS, SERVICE, SSH_LOGIN, EstateHost, Settings
 
 from . import image, processes
@@ -84,7 +87,13 @@ class Machine:
             "INTERLOCK_STATE": str(self._settings.state),
             "INTERLOCK_HOST": self.host.name,
             "INTERLOCK_ADDRESS": self.host.address,
+            "INTERLOCK_ENROLMENT": str(self.enrolment),
         }
+
+    @property
+    def enrolment(self) -> Path:
+        """Return the folder that says, on a host of production, which keys sign permits and what the host is called."""
+        return self.folder / ".interlock-enrolment"
 
     def turn(self, on: bool) -> asyncio.Task[None] | None:
         """Begin to turn the host on or off, unless it is so already or is being turned; a failure is retried."""
@@ -130,6 +139,15 @@ class Machine:
             image.install(self._settings, self._image, self.folder)
             image.configure(self._settings, self.host)
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.host.environment == "production":
+            self._enrol()
+
+    def _enrol(self) -> None:
+        generate_key(self._settings.signing_key)
+        signer = ssh_key(self._settings.signing_key.with_name(f"{self._settings.signing_key.name}.pub").read_bytes())
+        self.enrolment.mkdir(exist_ok=True)
+        write_whole(self.enrolment / "names", f"{self.host.address}\n")
+        write_whole(self.enrolment / "permit-keys", allowed_signer(signer))
 
     def _make_server(self) -> EmbeddedServer:
         settings = self._settings

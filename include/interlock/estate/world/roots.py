@@ -177,7 +177,7 @@ def _furnish(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name in FOR_ALL:
         (folder / name).chmod(0o1777)
-    links = {f"dev/{name}": f"/proc/self/fd{target}" for name, target in DEVICE_LINKS.items()} | {"var/run": "../run"}
+    links = {f"dev/{name}": target for name, target in DEVICE_LINKS.items()} | {"var/run": "../run"}
     links |= {path[1:]: str(Path(path).readlink()) for path in SYSTEM if Path(path).is_symlink()}
     for name, target in links.items():
         with contextlib.suppress(FileExistsError):

@@ -454,7 +454,9 @@ def _admission(
 ) -> Admission:
     if plan.environment in permit.SANDBOXES:
         return _sandbox(office, _catalogue(plan).service, plan.environment, purpose, way_back=way_back)
-    return Admission.by_permit(plan.environment, office, ask, purpose, halt=halt)
+    # What stops a release does not stop its way back.
+    must_verify = not way_back and _catalogue(plan).policy.permits.hosts_without_keys == "refuse"
+    return Admission.by_permit(plan.environment, office, ask, purpose, halt=halt, must_verify=must_verify)
 
 
 def _sandbox(

@@ -1,0 +1,215 @@
+"""Hosts of production verify permits themselves, with OpenSSH's own tool; who shows none changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interlock.adapters.hosts.fleet import deploy_hosts
+from interlock.adapters.permits.issuer import Admission
+from interlock.adapters.signing.signing import Signer, generate_key, load_signer, ssh_key
+from interlock.domain.calendars.bookings import Entered
+from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, allowed_signer, permit_text
+from interlock.domain.permits.permit import MAX_PERMIT_AGE, Permit
+from interlock.domain.permits.production import Production
+from tests.local_host import ADDRESS, LocalHost, LocalRelease, make_local_release
+from tests.sshd import make_release, sshd_fleet
+
+SKEW = timedelta(minutes=5)
+TOKEN = 1
+
+
+def signer_in(folder: Path) -> Signer:
+    generate_key(folder / "key")
+    return load_signer((folder / "key").as_uri())
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    return signer_in(tmp_path / "installation")
+
+
+@pytest.fixture(params=["sh", "bash", "busybox"])
+def host(request: pytest.FixtureRequest, tmp_path: Path, signer: Signer) -> LocalHost:
+    """A host of production, with several shells."""
+    made = LocalHost(tmp_path / "host", shell="bash" if request.param == "bash" else "sh")
+    made.folder.mkdir()
+    if request.param == "busybox":
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        program = shutil.which("busybox")
+        assert program, "apt-get install busybox-static"
+        for name in subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split():
+            (tools / name).symlink_to(program)
+        for name in ("comm", "flock", "ssh-keygen"):
+            (tools / name).unlink(missing_ok=True)
+            (tools / name).symlink_to(shutil.which(name) or name)
+        made = LocalHost(made.folder, path=str(tools), shell=str(tools / "sh"))
+    enrol(made.enrolment, signer, ADDRESS)
+    return made
+
+
+def enrol(folder: Path, signer: Signer, name: str) -> None:
+    folder.mkdir()
+    (folder / "permit-keys").write_text(allowed_signer(ssh_key(signer.public_key)))
+    (folder / "names").write_text(f"i-0123456789abcdef0\n{name}\n")
+
+
+def permit_for(release: LocalRelease, **changes: Any) -> Permit:
+    now = datetime.now(UTC)
+    fields: dict[str, Any] = {
+        "id": "0" * 32,
+        "purpose": "deploy",
+        "chain": "release/release_shop/one",
+        "environment": "production",
+        "hosts": ("10.0.0.9", ADDRESS),
+        "bundle": release.contents.sha256,
+        "catalogue": "c" * 64,
+        "issued_at": now,
+        "expires_at": now + MAX_PERMIT_AGE,
+        "entered": Entered(place="booking/production/shop", token=TOKEN),
+    }
+    return Permit(**{**fields, **changes})
+
+
+def shown(permit: Permit, signer: Signer, namespace: str = NAMESPACE) -> ShownPermit:
+    text = permit_text(permit)
+    return ShownPermit(text, signer.sign_for_ssh(text.encode(), namespace))
+
+
+def release_for(host: LocalHost, version: str = "1.0.0") -> LocalRelease:
+    return make_local_release(host.folder.parent, version, {"version": version}, "")
+
+
+def at(moment: timedelta) -> dict[str, datetime]:
+    issued = datetime.now(UTC) + moment
+    return {"issued_at": issued, "expires_at": issued + MAX_PERMIT_AGE}
+
+
+def test_with_its_permit_a_release_comes_and_goes(host: LocalHost, signer: Signer) -> None:
+    old, new = release_for(host, "1.0.0"), release_for(host, "1.1.0")
+    for release in (old, new):
+        host.permit = shown(permit_for(release), signer)
+        result = host.deploy(release)
+        assert (result.outcome, result.error, result.warnings) == ("deployed", "", ())
+    host.permit = shown(permit_for(new, purpose="back_out"), signer)
+    result = host.back_out(old)
+    assert (result.outcome, result.error) == ("backed_out", "")
+
+
+@pytest.mark.parametrize("moment", [SKEW - timedelta(minutes=1), timedelta(minutes=1) - SKEW - MAX_PERMIT_AGE])
+def test_clocks_may_differ_by_some_minutes(host: LocalHost, signer: Signer, moment: timedelta) -> None:
+    release = release_for(host)
+    host.permit = shown(permit_for(release, **at(moment)), signer)
+    assert host.deploy(release).error == ""
+
+
+OTHER_PLACE = Entered(place="booking/production/till", token=TOKEN)
+TEST_PLACE = Entered(place="booking/test/shop", token=TOKEN)
+OTHER_TOKEN = Entered(place="booking/production/shop", token=TOKEN + 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (lambda: {"entered": OTHER_PLACE}, "the permit is for booking/production/till"),
+        (lambda: {"entered": TEST_PLACE}, "the permit is for booking/test/shop"),
+        (lambda: {"entered": OTHER_TOKEN}, "the permit has the token 2, and the visit 1"),
+        (lambda: {"bundle": "d" * 64}, "the permit is for the bundle ddd"),
+        (lambda: {"hosts": ("10.0.0.9", "10.0.0.10")}, "the permit names none of the names in"),
+        (lambda: at(-SKEW - MAX_PERMIT_AGE - timedelta(seconds=1)), "the permit has expired by this host's clock"),
+        (lambda: at(SKEW + timedelta(minutes=1)), "the permit is from the future by this host's clock"),
+    ],
+)
+def test_a_permit_for_something_else_is_refused_and_the_host_stays_as_it_is(
+    host: LocalHost, signer: Signer, changes: Callable[[], dict[str, Any]], why: str
+) -> None:
+    release = release_for(host)
+    host.permit = shown(permit_for(release, **changes()), signer)
+    refused(host, release, why)
+
+
+def refused(host: LocalHost, release: LocalRelease, why: str) -> None:
+    result = host.deploy(release)
+    assert result.outcome == "failed"
+    assert "localhost is a host of production, and it refused to be changed" in result.error
+    assert why in result.error
+    assert os.listdir(host.folder) == ["enrolment"] or not host.root.exists()
+    assert not host.balance.told
+
+
+def test_no_permit_a_forged_one_and_a_changed_one_are_refused(host: LocalHost, signer: Signer, tmp_path: Path) -> None:
+    release = release_for(host)
+    permit, forger = permit_for(release), signer_in(tmp_path / "forger")
+    refused(host, release, "it was shown no permit")
+    host.permit = shown(permit, forger)
+    refused(host, release, "permit-keys signed the permit")
+    host.permit = shown(permit, signer, "file")
+    refused(host, release, "permit-keys signed the permit")
+    other = shown(permit_for(release, hosts=("10.0.0.9",)), signer)
+    host.permit = ShownPermit(permit_text(permit), other.signature)
+    refused(host, release, "permit-keys signed the permit")
+    host.permit = ShownPermit(permit_text(permit), "")
+    refused(host, release, "permit-keys signed the permit")
+
+
+def test_a_permit_to_restart_says_nothing_of_what_a_host_runs(host: LocalHost, signer: Signer) -> None:
+    old, new = release_for(host, "1.0.0"), release_for(host, "1.1.0")
+    host.permit = shown(permit_for(old), signer)
+    assert host.deploy(old).error == ""
+    host.permit = shown(permit_for(new, purpose="restart"), signer)
+    refused_bundle = host.deploy(old)
+    assert "the permit is for the bundle" in refused_bundle.error, "what is sent is the permit's bundle, if any"
+
+
+def test_a_host_without_keys_is_marked_or_refused_as_the_policy_says(host: LocalHost, signer: Signer) -> None:
+    shutil.rmtree(host.enrolment)
+    release = release_for(host)
+    host.permit = replace(shown(permit_for(release), signer), must_verify=True)
+    result = host.deploy(release)
+    assert (result.outcome, host.current) == ("failed", None)
+    assert "localhost did not verify the permit: it has no /etc/interlock/permit-keys. Rule: " in result.error
+    assert "policy.yaml, permits.hosts_without_keys" in result.error
+    host.permit = replace(host.permit, must_verify=False)
+    result = host.deploy(release)
+    assert (result.outcome, result.warnings) == (
+        "deployed",
+        ("localhost did not verify the permit: it has no /etc/interlock/permit-keys",),
+    )
+
+
+def test_a_host_without_ssh_keygen_is_not_changed(tmp_path: Path, signer: Signer) -> None:
+    host = LocalHost(tmp_path / "host")
+    host.folder.mkdir()
+    enrol(host.enrolment, signer, ADDRESS)
+    tools = tmp_path / "few"
+    tools.mkdir()
+    for folder in os.environ["PATH"].split(":"):
+        for tool in Path(folder).glob("*"):
+            if tool.name != "ssh-keygen" and not (tools / tool.name).exists():
+                (tools / tool.name).symlink_to(tool)
+    host.path, release = str(tools), release_for(host)
+    host.permit = shown(permit_for(release), signer)
+    refused(host, release, "it lacks ssh-keygen")
+
+
+def test_a_rehearsal_on_a_host_of_production_is_refused_by_the_host(tmp_path: Path, signer: Signer) -> None:
+    """Over real SSH: nothing in Airflow knows any more that the host is production's."""
+    with sshd_fleet(tmp_path) as fleet:
+        (machine,) = fleet.machines
+        enrol(machine.enrolment, signer, machine.address)
+        admission = Admission.sandbox("test", production=Production())
+        deployment = make_release(fleet, tmp_path, "1.0.0")
+        asked = deploy_hosts(fleet.hosts, deployment, login=fleet.login, admission=admission, balancer=None)
+        (result,) = asyncio.run(asked)
+        assert "is a host of production, and it refused to be changed: it was shown no permit" in result.error
+        assert machine.current is None
