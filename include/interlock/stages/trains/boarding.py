@@ -58,9 +58,10 @@ def open_train(name: str) -> PlannedRun:
     now = datetime.now(UTC)
     dag_run: Any = get_current_context()["dag_run"]
     by_hand = _is_by_hand(name, dag_run.run_type)
-    departure = dag_run.data_interval_end
     if by_hand:
         departure = read_form(TrainRequest, entered(), f"the train {name}").departure or now
+    else:
+        departure = dag_run.data_interval_end
     planned_run = PlannedRun(
         train=name,
         departure=departure,
