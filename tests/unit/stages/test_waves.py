@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.calendars.bookings import Entered
+from interlock.domain.catalogue.policy_file import PermitRules
 from interlock.domain.errors import DeployError, HostUnreachable, PolicyViolation
 from interlock.domain.records import RolloutPlan, WaveReport
 from interlock.stages.release import verification
@@ -153,3 +154,19 @@ def test_a_back_out_is_tried_again_while_hosts_do_not_answer(
     with pytest.raises(HostUnreachable, match="did not restore every host"):
         verification.back_out.function("bike-shop")
     assert task.recorded[-1][0] == "back_out.done"
+
+
+@pytest.mark.parametrize(("says", "insists"), [("mark", False), ("refuse", True)])
+def test_hosts_without_keys_are_refused_if_the_policy_says_so_but_never_a_back_out(
+    running: RunningTask, monkeypatch: pytest.MonkeyPatch, says: str, insists: bool
+) -> None:
+    catalogue = resources.catalogue_of("bike-shop")
+    policy = catalogue.policy.model_copy(update={"permits": PermitRules.model_validate({"hosts_without_keys": says})})
+    monkeypatch.setattr(resources, "catalogue_of", lambda _: catalogue._replace(policy=policy))
+    monkeypatch.setattr(permits, "_office", lambda *_: nullcontext())
+    plan = releases.rollout()
+    with (
+        permits.admission_to_deploy(plan, 1, lambda *_: None) as deploys,
+        permits.admission_to_back_out(plan) as backs_out,
+    ):
+        assert (deploys._must_verify, backs_out._must_verify) == (insists, False)
