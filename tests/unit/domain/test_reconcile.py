@@ -13,7 +13,7 @@ from interlock.domain.hosts.released_files import Difference, Expected, Seen
 from interlock.domain.ledger import airflow_record, host_record
 from interlock.domain.ledger import findings as ledger_findings
 from interlock.domain.ledger import runs as ledger_runs
-from interlock.domain.ledger.airflow_record import Given, HandedOn, RunSeen, Task
+from interlock.domain.ledger.airflow_record import HandedOn, RunSeen, Task
 from interlock.domain.ledger.chain import INSTALLATION, Entry, next_entry
 from interlock.domain.ledger.findings import Finding
 from interlock.domain.records import Record
@@ -74,16 +74,8 @@ def seen(**changes: Any) -> RunSeen:
             Task(task_id="implementation.wave_2", state="running"),
             Task(task_id="verification.publish_deployment", state="success"),
         ),
-        "given": (
-            Given(
-                task_id="rollout.cast_ballot",
-                map_index=0,
-                answered=True,
-                user=vote.user,
-                choice=vote.choice,
-                at=vote.at,
-            ),
-        ),
+        "answered": {("rollout.cast_ballot", 0)},
+        "votes": (vote,),
         "handed_on": (
             HandedOn(task_id="policy.resolve_policy", map_index=-1, value=releases.policy().to_xcom()),
             HandedOn(task_id="rollout.prepare_ballots", map_index=-1, value=[{"subject": "Vote"}]),
@@ -109,16 +101,16 @@ def test_a_release_by_the_book_has_no_finding() -> None:
 
 
 def test_a_ballot_that_is_success_without_an_answer_was_marked() -> None:
-    assert found(seen(given=()), chain(("policy.resolved", releases.policy())))[:1] == ["question_marked"]
-    unanswered = Given(task_id="rollout.cast_ballot", map_index=0, answered=False)
-    assert "question_marked" in found(seen(given=(unanswered,)))
+    unanswered = seen(answered=frozenset(), votes=())
+    assert found(unanswered, chain(("policy.resolved", releases.policy())))[:1] == ["question_marked"]
+    assert "question_marked" in found(unanswered)
 
 
 def test_a_ballot_that_nobody_answered_in_time_was_not_marked() -> None:
     entries = [one for one in by_the_book() if one.kind != "board.decided"]
     tasks = tuple(task for task in seen().tasks if task.task_id != "rollout.await_board")
-    nobody = Given(task_id="rollout.cast_ballot", map_index=0, answered=True, at=NOW)
-    assert found(seen(given=(nobody,), tasks=tasks), entries) == []
+    nobody = releases.decision().votes[0].model_copy(update={"user": None, "choice": ""})
+    assert found(seen(votes=(nobody,), tasks=tasks), entries) == []
 
 
 @pytest.mark.parametrize(
@@ -170,12 +162,12 @@ def test_a_waiver_that_nobody_gave_is_found_where_there_was_none() -> None:
 
 
 def test_an_answer_that_decided_and_is_gone_was_cleared() -> None:
-    other = seen().given[0].model_copy(update={"choice": "Reject"})
-    assert found(seen(given=(other,))) == ["answer_gone"]
+    other = seen().votes[0].model_copy(update={"choice": "Reject"})
+    assert found(seen(votes=(other,))) == ["answer_gone"]
 
 
 def test_a_decision_that_was_made_while_airflow_was_read_is_not_held_against_it() -> None:
-    early = seen(given=(), at=NOW - timedelta(hours=2), tasks=())
+    early = seen(answered=frozenset(), votes=(), at=NOW - timedelta(hours=2), tasks=())
     assert found(early) == []
 
 
@@ -197,7 +189,7 @@ def test_a_run_that_ended_without_being_closed_left_things_as_they_were(
     state: str, more: list[str], expected: list[str]
 ) -> None:
     entries = [("release.closed", releases.outcome()) if one == "closed" else used(one, 1) for one in more]
-    assert found(seen(state=state, tasks=(), given=(), handed_on=()), chain(*entries)) == expected
+    assert found(seen(state=state, tasks=(), votes=(), handed_on=()), chain(*entries)) == expected
 
 
 @pytest.mark.parametrize(
@@ -205,12 +197,12 @@ def test_a_run_that_ended_without_being_closed_left_things_as_they_were(
 )
 def test_traffic_that_nobody_put_back_is_told(traffic: tuple[str, ...], said: bool) -> None:
     entries = chain(used("deploy", 1), *((f"traffic.{one}", {"weights": {}}) for one in traffic))
-    (finding,) = airflow_record.check_run(seen(state="failed", tasks=(), given=(), handed_on=()), entries, ASKING)
+    (finding,) = airflow_record.check_run(seen(state="failed", tasks=(), votes=(), handed_on=()), entries, ASKING)
     assert ("The load balancer still has the traffic shares" in finding.what) is said
 
 
 def test_a_run_whose_chain_is_gone_is_one_finding() -> None:
-    assert found(seen(handed_on=(), given=seen().given), []) == ["chain_gone"]
+    assert found(seen(handed_on=()), []) == ["chain_gone"]
     assert found(seen(tasks=(), handed_on=()), []) == []
 
 

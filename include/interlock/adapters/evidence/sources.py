@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.artifacts.store import ArtifactStore
@@ -30,9 +30,9 @@ from interlock.domain.ledger.kinds import (
     PLAN_MADE,
     QUALITY_JUDGED,
     RELEASE_CLOSED,
-    ROLLOUT_FROZEN,
     WAVE_DEPLOYED,
 )
+from interlock.domain.ledger.reading import last_in, plan_in
 from interlock.domain.paths import docs_prefix, run_slug
 from interlock.domain.records import (
     Artifact,
@@ -41,9 +41,7 @@ from interlock.domain.records import (
     HostResult,
     Outcome,
     QualityReport,
-    Record,
     ReleasePlan,
-    RolloutPlan,
     RunningRelease,
     WaveReport,
 )
@@ -60,8 +58,6 @@ TOUCHED: dict[str, type[WaveReport] | type[BackOutReport]] = {
     HOST_RETURNED: WaveReport,
 }
 """The kinds of entries with results of hosts."""
-
-R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +157,7 @@ def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evide
         entries=entries,
         heads=ledger.heads(chain),
         attestations=dict(_attestations(entries, store, sources.signer, sources.suites)),
-        plan=_plan(entries),
+        plan=plan_in(entries),
         ballots=sources.api.answers(dag_id, run_id) if run.get("known") is not False else (),
         run=run,
         hosts=_hosts(entries),
@@ -191,13 +187,14 @@ def _of_airflow(api: AirflowApi, dag_id: str, run_id: str) -> tuple[dict[str, An
 
 def _hosts(entries: Sequence[Entry]) -> dict[str, Any]:
     """Return what the hosts said last: after the last wave, back-out or return, else when the release was planned."""
-    planned = _last(entries, PLAN_MADE, ReleasePlan)
+    planned = last_in(entries, PLAN_MADE, ReleasePlan)
     before = planned.running if planned else ()
     results = _last_results(entries)
     if not results:
         return _said(entries, (PLAN_MADE,), before) if planned else {"running": []}
-    versions = _payload(entries, RELEASE_CLOSED).get("running", {})
-    plan = _plan(entries)
+    outcome = last_in(entries, RELEASE_CLOSED, Outcome)
+    versions = outcome.running if outcome else {}
+    plan = plan_in(entries)
     commits = {one.release: one.commit for one in before}
     if plan is not None:
         commits[plan.release] = plan.commit
@@ -225,7 +222,11 @@ def _last_results(entries: Sequence[Entry], *kinds: str) -> dict[str, HostResult
 
     :param kinds: of the entries that count; none: of all that touch hosts.
     """
-    reports = [_read(TOUCHED[entry.kind], entry.payload) for entry in entries if entry.kind in (kinds or TOUCHED)]
+    reports = [
+        TOUCHED[entry.kind].model_validate(entry.payload, extra="ignore")
+        for entry in entries
+        if entry.kind in (kinds or TOUCHED)
+    ]
     return {one.host: one for report in reports for one in report.results if one.outcome != "untouched"}
 
 
@@ -233,7 +234,7 @@ def _attestations(
     entries: Sequence[Entry], store: ArtifactStore, signer: Signer, suites: Mapping[str, str]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield what is attested of the artifact, in envelopes: the build's own, and what follows from the chain."""
-    artifact = _last(entries, ARTIFACT_BUILT, Artifact)
+    artifact = last_in(entries, ARTIFACT_BUILT, Artifact)
     if artifact is None:
         return
     name = Path(artifact.bundle.uri).name
@@ -243,12 +244,12 @@ def _attestations(
         said = json.loads(base64.b64decode(json.loads(provenance)["payload"]))
         for bill in attestation.named_byproducts(said, attestation.SIGNED_BOM):
             yield "bom", store.get_bytes(bill)
-    if report := _last(entries, QUALITY_JUDGED, QualityReport):
+    if report := last_in(entries, QUALITY_JUDGED, QualityReport):
         judged = attestation.test_result_statement(
             artifact=artifact.bundle, name=name, report=report, expectations=suites
         )
         yield "test-result", signer.envelope(judged)
-    outcome, plan = _last(entries, RELEASE_CLOSED, Outcome), _plan(entries)
+    outcome, plan = last_in(entries, RELEASE_CLOSED, Outcome), plan_in(entries)
     if outcome is None or plan is None:
         return
     if outcome.outcome == "deployed":
@@ -261,21 +262,3 @@ def _attestations(
         plan=plan, name=name, outcome=outcome, verified=closed, inputs=(artifact.provenance,)
     )
     yield "verification-summary", signer.envelope(summary)
-
-
-def _payload(entries: Sequence[Entry], kind: str) -> dict[str, Any]:
-    return next((entry.payload for entry in reversed(entries) if entry.kind == kind), {})
-
-
-def _last(entries: Sequence[Entry], kind: str, model: type[R]) -> R | None:
-    found = _payload(entries, kind)
-    return _read(model, found) if found else None
-
-
-def _read(model: type[R], payload: dict[str, Any]) -> R:
-    """Read a record of a payload that may say more than the record."""
-    return model.model_validate(payload, extra="ignore")
-
-
-def _plan(entries: Sequence[Entry]) -> RolloutPlan | None:
-    return _last(entries, ROLLOUT_FROZEN, RolloutPlan)

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import EVERYTHING, StopRequest
 from interlock.domain.errors import AlreadyRecorded, CatalogueError
-from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.chain import INSTALLATION, Book, Entry
 from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED
-
-
-class Book(Protocol):
-    """The part of the ledger that a stop needs."""
-
-    def now(self) -> datetime: ...  # noqa: D102
-    def append_once(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Entry: ...  # noqa: D102
 
 
 def scopes(folder: Path) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from interlock.console.control.break_glass import Book, OpenLedger, configured_ledger
+from interlock.console.control.break_glass import OpenLedger, configured_ledger
 from interlock.console.control.current_request import CurrentRequest
 from interlock.console.control.lookups import asked_at_of
 from interlock.console.control.routes import RequestKind
@@ -18,7 +18,7 @@ from interlock.domain.board.accounts import CLERK, DOUBTED, Account, doubt, refu
 from interlock.domain.canonical import sha256_of
 from interlock.domain.dag_names import CONFIRM_ACCOUNT
 from interlock.domain.errors import describe_error
-from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.chain import INSTALLATION, Book, Entry
 from interlock.domain.ledger.kinds import ACCOUNT_CONFIRMED, ACCOUNT_KNOWN, FINDING, family
 
 from .roles import ROLES

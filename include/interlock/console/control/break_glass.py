@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from interlock.adapters.catalogue.yaml_files import read_yaml
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook, Grant
 from interlock.domain.errors import describe_error
-from interlock.domain.ledger.chain import INSTALLATION, instant, release_chain
+from interlock.domain.ledger.chain import INSTALLATION, Book, instant, release_chain
 from interlock.domain.ledger.kinds import BREAK_GLASS_USED, FINDING
 
 from .current_request import CurrentRequest, Target
@@ -28,16 +28,6 @@ FILE = "break_glass.yaml"
 LEDGER = "interlock_ledger"
 MAX_TARGETS = 50
 """The most tasks or runs in one request with break-glass access: a repair is small."""
-
-
-class Book(Protocol):
-    """The part of the ledger that is written here."""
-
-    def append(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Any: ...  # noqa: D102
-    def append_once(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Any: ...  # noqa: D102
-    def now(self) -> datetime: ...  # noqa: D102
-    def entries(self, chain: str, *, kind: str | None = None) -> Any: ...  # noqa: D102
-    def chains(self, beginning: str = "") -> Any: ...  # noqa: D102
 
 
 OpenLedger = Callable[[], AbstractContextManager[Book]]

@@ -22,6 +22,7 @@ from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.findings import findings_about
 from interlock.domain.ledger.kinds import FINDING, NOTES_WRITTEN
+from interlock.domain.ledger.reading import last_in
 from interlock.domain.records import Blob, Communication
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ def _files(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Blob]
 
 
 def _notes(dag_id: str, run_id: str, ledger: Ledger) -> Blob | None:
-    entries = ledger.entries(release_chain(dag_id, run_id), kind=NOTES_WRITTEN)
-    return Communication.model_validate(entries[-1].payload, extra="ignore").notes if entries else None
+    written = last_in(ledger.entries(release_chain(dag_id, run_id), kind=NOTES_WRITTEN), NOTES_WRITTEN, Communication)
+    return written.notes if written else None
 
 
 def _or_refused(read: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from typing import Any
 from interlock.adapters.ledger.stops import declare, request_in
 from interlock.adapters.signing.signing import Signer
 from interlock.adapters.signing.witness import as_witnessed, witness_signer
-from interlock.console.control.break_glass import Book, OpenLedger, configured_ledger
+from interlock.console.control.break_glass import OpenLedger, configured_ledger
 from interlock.console.control.current_request import CurrentRequest
 from interlock.console.control.lookups import deadline_of, question_of
 from interlock.console.control.routes import RequestKind
@@ -26,7 +26,7 @@ from interlock.domain.board.waivers import lacks_reason
 from interlock.domain.canonical import sha256_of
 from interlock.domain.dag_names import EMERGENCY_STOP
 from interlock.domain.errors import describe_error
-from interlock.domain.ledger.chain import release_chain
+from interlock.domain.ledger.chain import Book, release_chain
 from interlock.domain.ledger.kinds import ANSWER_GIVEN, RUN_ASKED
 from interlock.domain.ledger.witness import AskedRun, GivenAnswer
 from interlock.locations import catalogue_folder

@@ -6,7 +6,7 @@ and the released bytes, all proven again from the release's own chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from interlock.domain.canonical import Model
 from interlock.domain.ledger.chain import Entry
@@ -15,9 +15,9 @@ from interlock.domain.ledger.kinds import (
     FINDING,
     HOST_RETURNED,
     RELEASE_CLOSED,
-    ROLLOUT_FROZEN,
     WAVE_DEPLOYED,
 )
+from interlock.domain.ledger.reading import all_in, last_in, plan_in
 from interlock.domain.permits.objections import Objection
 from interlock.domain.records import Decision, Host, Outcome, RolloutPlan, WaveReport
 from interlock.domain.rollout.pace import tolerated
@@ -41,22 +41,16 @@ def left_out(entries: Sequence[Entry]) -> LeftOut | None:
 
     :param entries: the release's chain, proven.
     """
-    frozen = [entry.payload for entry in entries if entry.kind == ROLLOUT_FROZEN]
-    closed = [entry.payload for entry in entries if entry.kind == RELEASE_CLOSED]
-    if not frozen or not closed or closed[-1].get("outcome") != "deployed":
+    plan, closed = plan_in(entries), last_in(entries, RELEASE_CLOSED, Outcome)
+    if plan is None or closed is None or closed.outcome != "deployed":
         return None
-    plan = RolloutPlan.from_xcom({key: value for key, value in frozen[-1].items() if key != "digest"})
-    waves = [_wave(entry) for entry in entries if entry.kind == WAVE_DEPLOYED]
+    waves = all_in(entries, WAVE_DEPLOYED, WaveReport)
     borne = tolerated(plan, waves)
     last = {result.instance_id: result for wave in waves for result in wave.results}
     tried = {one["instance_id"] for entry in entries if entry.kind == HOST_RETURNED for one in entry.payload["results"]}
     lost = {instance for instance in borne - tried if last[instance].after is None}
     hosts = tuple(host for host in plan.hosts if host.instance_id in lost)
     return LeftOut(chain=entries[-1].chain, plan=plan, hosts=hosts) if hosts else None
-
-
-def _wave(entry: Entry) -> WaveReport:
-    return WaveReport.model_validate(entry.payload, extra="ignore")
 
 
 class Found(Model):
@@ -81,18 +75,14 @@ def objections_to(missed: LeftOut, entries: Sequence[Entry], found: Found) -> tu
 def _of_chain(plan: RolloutPlan, entries: Sequence[Entry], found: Found) -> Iterator[tuple[str, str]]:
     if found.broken:
         yield found.broken, "the chain of the release proves its decisions and must be intact"
-    decided = [Decision.model_validate(one.payload, extra="ignore") for one in _all(entries, BOARD_DECIDED)]
-    if not decided or not decided[-1].approved or decided[-1].digest != plan.digest:
+    decided = last_in(entries, BOARD_DECIDED, Decision)
+    if decided is None or not decided.approved or decided.digest != plan.digest:
         yield "The recorded decision does not approve this plan.", "only an approved plan is deployed"
-    outcomes = [Outcome.model_validate(one.payload, extra="ignore") for one in _all(entries, RELEASE_CLOSED)]
-    if not outcomes or outcomes[-1].outcome != "deployed":
+    closed = last_in(entries, RELEASE_CLOSED, Outcome)
+    if closed is None or closed.outcome != "deployed":
         yield "The release was not deployed.", "a returning host gets the release that the other hosts run"
-    for entry in _all(entries, FINDING):
+    for entry in (entry for entry in entries if entry.kind == FINDING):
         yield f"The release has a finding: {entry.payload.get('what')}", "a release with a finding gets no permit"
-
-
-def _all(entries: Iterable[Entry], kind: str) -> list[Entry]:
-    return [entry for entry in entries if entry.kind == kind]
 
 
 def _of_now(missed: LeftOut, found: Found) -> Iterator[tuple[str, str]]:

@@ -48,17 +48,6 @@ class Task(Model):
         return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
 
 
-class Given(Model):
-    """An answer as Airflow has it, or a question without one."""
-
-    task_id: str
-    map_index: int
-    answered: bool
-    user: str | None = None
-    choice: str | None = None
-    at: AwareDatetime | None = None
-
-
 class HandedOn(Model):
     """The result of a task as Airflow has it."""
 
@@ -74,7 +63,8 @@ class RunSeen(Model):
     run_id: str
     state: str | None = Field("running", description="None: Airflow has no such run")
     tasks: tuple[Task, ...] = ()
-    given: tuple[Given, ...] = ()
+    answered: frozenset[tuple[str, int]] = Field(frozenset(), description="Questions with an answer: task, map index")
+    votes: tuple[Vote, ...] = Field((), description="The answers")
     handed_on: tuple[HandedOn, ...] = ()
     bundles: tuple[str, ...] = Field((), description="From where Airflow had the Dag, each time that tasks of it ran")
     at: AwareDatetime
@@ -139,9 +129,8 @@ def check_bundles(seen: RunSeen, home: Home) -> Iterator[Finding]:
 
 def _find_unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding]:
     """Yield the questions whose task succeeded without an answer, although their time was not over."""
-    answered = {(one.task_id, one.map_index) for one in seen.given if one.answered}
     for task in seen.tasks:
-        if task.task_id in asking and task.state == "success" and (task.task_id, task.map_index) not in answered:
+        if task.task_id in asking and task.state == "success" and (task.task_id, task.map_index) not in seen.answered:
             yield Finding(
                 kind="question_marked",
                 what=f"{task.name} is marked as success, but Airflow has no answer to its question.",
@@ -207,7 +196,7 @@ def _find_edited_results(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Fi
 
 def _find_removed_answers(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
     """Yield the votes of a decision that Airflow no longer has, or that differ in Airflow."""
-    given = {(one.user, one.choice, one.at) for one in seen.given if one.answered}
+    given = set(map(_key_of_vote, seen.votes))
     for entry in entries:
         if entry.kind not in DECISIONS or entry.at >= seen.at or entry.payload.get("train"):
             continue  # what a train's board decided is held against the train's own run

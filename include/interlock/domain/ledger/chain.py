@@ -126,6 +126,14 @@ class Chains(Protocol):
     def chains(self, beginning: str = "") -> Sequence[str]: ...  # noqa: D102
 
 
+class Book(Chains, Protocol):
+    """The part of the ledger that the API server reads and writes."""
+
+    def append(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Entry: ...  # noqa: D102
+    def append_once(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Entry: ...  # noqa: D102
+    def now(self) -> datetime: ...  # noqa: D102
+
+
 class Break(Model):
     """The first place where a chain is not intact."""
 

@@ -19,6 +19,7 @@ from .kinds import (
     ROLLOUT_FROZEN,
     WAVE_DEPLOYED,
 )
+from .reading import plan_in
 
 Allowed = Mapping[str, frozenset[str | None]]
 """A host's address: the releases that it may run; None means no release."""
@@ -33,8 +34,7 @@ def releases_allowed(entries: Iterable[Entry], environment: str) -> dict[str, fr
     plan: RolloutPlan | None = None
     for entry in entries:
         if entry.kind == ROLLOUT_FROZEN:
-            frozen = {key: value for key, value in entry.payload.items() if key != "digest"}
-            plan = RolloutPlan.from_xcom(frozen)
+            plan = plan_in([entry])
         elif plan is None or plan.environment != environment:
             continue
         elif entry.kind == PERMIT_USED:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import AwareDatetime, Field
 
@@ -24,8 +24,8 @@ from interlock.domain.ledger.kinds import (
     QUALITY_WAIVED,
     RELEASE_CLOSED,
     RELEASE_ENDED,
-    ROLLOUT_FROZEN,
 )
+from interlock.domain.ledger.reading import all_in, last_in, plan_in
 from interlock.domain.permits.permit import Permit
 from interlock.domain.records import (
     Artifact,
@@ -34,14 +34,11 @@ from interlock.domain.records import (
     LoadReport,
     Outcome,
     QualityReport,
-    Record,
     ReleasePlan,
     RolloutPlan,
     SmokeReport,
     Waiver,
 )
-
-R = TypeVar("R", bound=Record)
 
 
 def deployments(entries: Iterable[Entry], service: str) -> list[dict[str, Any]]:
@@ -104,18 +101,16 @@ def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> Dep
     :param permits: those in it that the installation signed.
     """
     outcome, rollout = (
-        _last_record(entries, RELEASE_CLOSED, Outcome),
-        _last_record(entries, ROLLOUT_FROZEN, RolloutPlan),
+        last_in(entries, RELEASE_CLOSED, Outcome),
+        plan_in(entries),
     )
     if outcome is None or rollout is None or outcome.outcome != "deployed" or rollout.rehearsal:
         return None
     if not _is_approved_and_complete(entries, rollout, permits):
         return None
-    plan, artifact = _last_record(entries, PLAN_MADE, ReleasePlan), _last_record(entries, ARTIFACT_BUILT, Artifact)
-    quality, acceptance = (
-        _last_record(entries, QUALITY_JUDGED, QualityReport),
-        _last_record(entries, ACCEPTANCE_DECIDED, Decision),
-    )
+    plan, artifact = last_in(entries, PLAN_MADE, ReleasePlan), last_in(entries, ARTIFACT_BUILT, Artifact)
+    quality = last_in(entries, QUALITY_JUDGED, QualityReport)
+    acceptance = last_in(entries, ACCEPTANCE_DECIDED, Decision)
     if plan is None or artifact is None or quality is None or acceptance is None:
         return None
     same = (
@@ -127,7 +122,7 @@ def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> Dep
     )
     if not same:
         return None
-    smoke, load = _last_record(entries, HOSTS_SMOKED, SmokeReport), _last_record(entries, LOAD_MEASURED, LoadReport)
+    smoke, load = last_in(entries, HOSTS_SMOKED, SmokeReport), last_in(entries, LOAD_MEASURED, LoadReport)
     closed = next(entry for entry in reversed(entries) if entry.kind == RELEASE_CLOSED)
     failed = {(one.path, one.expected) for one in smoke.results if not one.passed} if smoke else set()
     return DeployedRelease(
@@ -138,7 +133,7 @@ def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> Dep
         rollout=rollout,
         artifact=artifact,
         quality=quality,
-        waivers=tuple(_read_record(Waiver, entry) for entry in entries if entry.kind == QUALITY_WAIVED),
+        waivers=tuple(all_in(entries, QUALITY_WAIVED, Waiver)),
         acceptance=acceptance,
         smoked=tuple(sorted({(one.path, one.expected) for one in smoke.results} - failed)) if smoke else (),
         loaded=tuple(dict.fromkeys(one.path for one in load.results)) if load else (),
@@ -147,7 +142,7 @@ def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> Dep
 
 def _is_approved_and_complete(entries: Sequence[Entry], rollout: RolloutPlan, permits: Iterable[Permit]) -> bool:
     closed = [entry for entry in entries if entry.kind == RELEASE_CLOSED]
-    board = _last_record(entries, BOARD_DECIDED, Decision)
+    board = last_in(entries, BOARD_DECIDED, Decision)
     waves = {one.wave for one in permits if (one.purpose, one.plan) == ("deploy", rollout.digest)}
     return (
         len(closed) == 1
@@ -155,16 +150,6 @@ def _is_approved_and_complete(entries: Sequence[Entry], rollout: RolloutPlan, pe
         and (board.approved, board.digest) == (True, rollout.digest)
         and waves >= set(range(1, len(rollout.waves) + 1))
     )
-
-
-def _last_record(entries: Sequence[Entry], kind: str, model: type[R]) -> R | None:
-    found = next((entry for entry in reversed(entries) if entry.kind == kind), None)
-    return None if found is None else _read_record(model, found)
-
-
-def _read_record(model: type[R], entry: Entry) -> R:
-    """Read a record of a payload that may say more than the record."""
-    return model.model_validate(entry.payload, extra="ignore")
 
 
 def describe_overtaking(used: Iterable[Entry], plan: RolloutPlan, since: datetime) -> str:

@@ -144,24 +144,15 @@ def _read_run(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
         if one.task_id not in QUESTION_TASKS and one.state in ("success", "failed")
         if (value := api.result(dag_id, run_id, one.task_id, one.map_index)) is not None
     ]
-    given = [
-        airflow_record.Given(
-            task_id=one.task_id,
-            map_index=one.map_index,
-            answered=one.answered,
-            user=one.user,
-            choice=one.choice,
-            at=one.at,
-        )
-        for one in api.answers(dag_id, run_id)
-    ]
+    answers = [one for one in api.answers(dag_id, run_id) if one.answered]
     return RunSeen(
         dag_id=dag_id,
         run_id=run_id,
         state=str(run["state"]),
         bundles=tuple(one["bundle_name"] for one in run.get("dag_versions") or () if one.get("bundle_name")),
         tasks=tuple(tasks),
-        given=tuple(given),
+        answered=frozenset((one.task_id, one.map_index) for one in answers),
+        votes=tuple(one.vote() for one in answers),
         handed_on=tuple(results),
         at=now,
     )

@@ -20,6 +20,7 @@ from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import LedgerBroken, ReleaseError, TransientError
 from interlock.domain.ledger.chain import Entry, release_chain
 from interlock.domain.ledger.kinds import RELEASE_CLOSED, RELEASE_WITHDRAWN, RUN_ASKED
+from interlock.domain.ledger.reading import last_in
 from interlock.domain.permits.withdrawal import (
     ReleaseUnderWay,
     Withdrawal,
@@ -35,7 +36,7 @@ from interlock.domain.trigger_form import fields_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import wait
-from interlock.stages.runtime.evidence import last_in, this_try
+from interlock.stages.runtime.evidence import this_try
 from interlock.stages.runtime.history import append_once
 from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_task, this_run

@@ -29,6 +29,7 @@ from interlock.domain.ledger.kinds import (
     VERIFICATION_JUDGED,
     WAVE_DEPLOYED,
 )
+from interlock.domain.ledger.reading import all_in, last_in, plan_in
 from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES, FailedTask, decide_outcome
 from interlock.domain.permits.withdrawal import withdrawal_in
 from interlock.domain.records import (
@@ -44,7 +45,7 @@ from interlock.domain.records import (
     WaveReport,
 )
 from interlock.stages.runtime import bookings, resources
-from interlock.stages.runtime.evidence import all_in, chain_entries, last_in, plan_in, record, this_task
+from interlock.stages.runtime.evidence import chain_entries, record, this_task
 from interlock.stages.runtime.history import remember
 from interlock.stages.runtime.permits import came_to_its_target
 from interlock.stages.runtime.taskflow import REASON, WITHDRAWN, keep_result, stage_group, stage_task, this_run

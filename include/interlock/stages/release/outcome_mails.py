@@ -19,12 +19,13 @@ from interlock.domain.ledger.kinds import (
     RELEASE_ANNOUNCED,
     RELEASE_CLOSED,
 )
+from interlock.domain.ledger.reading import last_in
 from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES
 from interlock.domain.paths import run_page
 from interlock.domain.permits.withdrawal import describe_release
 from interlock.domain.records import Communication, Outcome, ReleasePlan
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.evidence import chain_entries, last_in
+from interlock.stages.runtime.evidence import chain_entries
 from interlock.stages.runtime.notices import page_link
 from interlock.stages.runtime.taskflow import stage_task, this_run
 

@@ -6,7 +6,7 @@ A task that runs again with the same result does not record it twice. A differen
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from airflow.sdk import get_current_context
 
@@ -15,7 +15,7 @@ from interlock.adapters.signing.witness import as_worded, only_worded
 from interlock.domain.canonical import Sha256, sha256_of
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry, release_chain
-from interlock.domain.ledger.kinds import FINDING, QUESTION_WORDED, ROLLOUT_FROZEN, SEVERAL
+from interlock.domain.ledger.kinds import FINDING, QUESTION_WORDED, SEVERAL
 from interlock.domain.ledger.witness import question_digest, refuse_unworded
 from interlock.domain.permits.ended_releases import refuse_ended
 from interlock.domain.permits.withdrawal import refuse_withdrawn
@@ -24,7 +24,6 @@ from interlock.domain.trains.manifest import Manifest
 
 from . import resources
 
-R = TypeVar("R", bound=Record)
 AfterEnd = Literal["refuse", "way_back", "go_on"]
 """After the release has ended, a task refuses to run, runs only to restore a failed release, or runs as before."""
 
@@ -146,19 +145,3 @@ def chain_entries() -> tuple[Entry, ...]:
     """Return the release's chain, verified."""
     with resources.ledger() as ledger:
         return ledger.entries(this_chain())
-
-
-def all_in(entries: Sequence[Entry], kind: str, model: type[R]) -> list[R]:
-    """Return the records of a kind in a chain, in their order."""
-    return [model.model_validate(entry.payload, extra="ignore") for entry in entries if entry.kind == kind]
-
-
-def last_in(entries: Sequence[Entry], kind: str, model: type[R]) -> R | None:
-    """Return the last record of a kind in a chain; None if it has none."""
-    return next(iter(all_in(entries, kind, model)[::-1]), None)
-
-
-def plan_in(entries: Sequence[Entry]) -> RolloutPlan | None:
-    """Return the plan that was frozen last, according to the ledger; None before the freeze."""
-    found = next((entry.payload for entry in reversed(entries) if entry.kind == ROLLOUT_FROZEN), None)
-    return None if found is None else RolloutPlan.from_xcom({k: v for k, v in found.items() if k != "digest"})

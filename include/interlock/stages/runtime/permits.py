@@ -35,6 +35,7 @@ from interlock.domain.ledger.kinds import (
     RELEASE_CLOSED,
     ROLLOUT_FROZEN,
 )
+from interlock.domain.ledger.reading import plan_in
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.permits import ended_releases, permit
 from interlock.domain.permits import objections as permits_objections
@@ -47,7 +48,7 @@ from interlock.domain.permits.withdrawal import refuse_withdrawn
 from interlock.domain.records import Decision, Host, QualityReport, ReleasePlan, RolloutPlan, Waiver
 
 from . import bookings, calendars, resources
-from .evidence import chain_entries, plan_in, record, this_chain, this_task, this_try
+from .evidence import chain_entries, record, this_chain, this_task, this_try
 from .taskflow import this_run
 from .versions import overtaken, standing
 

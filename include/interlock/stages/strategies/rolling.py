@@ -15,6 +15,7 @@ from interlock.domain.catalogue import Health, Service, ServiceCatalogue
 from interlock.domain.errors import DeployError, HostUnreachable
 from interlock.domain.hosts.commands import Site
 from interlock.domain.ledger.kinds import WAVE_DEPLOYED
+from interlock.domain.ledger.reading import all_in
 from interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease, WaveReport
 from interlock.domain.rollout.pace import Pace, tolerated
 from interlock.stages.runtime import permits, resources
@@ -185,11 +186,7 @@ def canary_groups(plan: RolloutPlan) -> tuple[str, ...]:
 
 def recorded_waves() -> tuple[WaveReport, ...]:
     """Return what the ledger has of the waves of this release, in its order."""
-    return tuple(
-        WaveReport.model_validate(entry.payload, extra="ignore")
-        for entry in chain_entries()
-        if entry.kind == WAVE_DEPLOYED
-    )
+    return tuple(all_in(chain_entries(), WAVE_DEPLOYED, WaveReport))
 
 
 def hosts_to_verify(plan: RolloutPlan) -> tuple[Host, ...]:

@@ -29,6 +29,7 @@ from interlock.domain.ledger.kinds import (
     TRAIN_DEPARTED,
     TRAIN_STOPPED,
 )
+from interlock.domain.ledger.reading import last_in
 from interlock.domain.records import Outcome
 from interlock.domain.trains.cadence import planned_departures
 from interlock.domain.trains.manifest import CONDUCTOR, Boarded, Manifest
@@ -268,8 +269,7 @@ class SendPassenger(BaseOperator):
 
 def _outcome(chain_name: str) -> Outcome | None:
     with resources.ledger() as ledger:
-        closed = ledger.entries(chain_name, kind=RELEASE_CLOSED)
-    return Outcome.model_validate(closed[-1].payload, extra="ignore") if closed else None
+        return last_in(ledger.entries(chain_name, kind=RELEASE_CLOSED), RELEASE_CLOSED, Outcome)
 
 
 def _deployed_since(service: str, version: str, since: datetime) -> str:
