@@ -850,7 +850,7 @@ def plan_of(manifest: Any, **changes: Any) -> RolloutPlan:
 
 def counted(plan: RolloutPlan) -> Any:
     with dag_run("release_bike_shop/rollout.await_board", run_id="train__shops"):
-        return rollout.count("bike-shop", plan, expired=True)
+        return rollout.count(resources.catalogue_of("bike-shop"), plan, expired=True)
 
 
 def test_the_votes_on_the_manifest_are_counted_for_a_passenger(office: Office) -> None:
