@@ -54,7 +54,8 @@ The closure always records the outcome.
 
 ## When it runs
 
-A release manager triggers it. Each service has one active release at a time; further releases wait in the queue.
+A release manager triggers it. Each service has one active release at a time; further releases wait in the queue, unless
+the policy lets their change type overtake others.
 
 ## Parameters
 

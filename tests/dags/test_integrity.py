@@ -27,6 +27,7 @@ CONTROL = [
     "emergency_stop",
     "mark_version",
     "override_freeze",
+    "overtake_releases",
     "reconcile",
     "return_hosts",
     "review_release",

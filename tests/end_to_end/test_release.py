@@ -179,7 +179,7 @@ def withdrawn(person: Colleague, run: Release) -> Release:
 
 def test_a_release_that_waits_for_an_answer_and_a_queued_one_are_withdrawn(stack: Stack, rita: Colleague) -> None:
     mails = len(stack.mails())
-    first, second = rita.release(NEW), rita.release("1.3.0", change_type="emergency")
+    first, second = rita.release(NEW), rita.release("1.3.0")
     until("the acceptance to be asked", lambda: any(not one.answered for one in first.questions()))
     ben = stack.person("ben").withdraw(first.id)
     assert (ben.status_code, "requested by rita" in ben.text) == (403, True), ben.text
@@ -207,14 +207,21 @@ def test_a_release_that_waits_for_an_answer_and_a_queued_one_are_withdrawn(stack
     assert told == {f"Bike shop {NEW}: withdrawn", "Bike shop 1.3.0: withdrawn"}
 
 
-def test_a_release_that_waits_for_its_start_is_withdrawn(stack: Stack, rita: Colleague) -> None:
-    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+def test_a_release_that_waits_for_its_start_is_overtaken_by_an_emergency(stack: Stack, rita: Colleague) -> None:
+    mails, tomorrow = len(stack.mails()), f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
     run = rita.release(NEW, rehearsal=True, not_before=tomorrow)
     until("it to wait", lambda: run.states().get("implementation.await_start") == "deferred")
-    withdrawn(rita, run)
+    urgent = rita.release("1.3.0", change_type="emergency", summary="Payments fail")
     assert run.finish(within=300) == "failed"
     outcome = run.outcome()
-    assert (outcome["outcome"], outcome["stage"]) == ("withdrawn", "implementation"), outcome
+    assert (outcome["outcome"], outcome["stage"]) == ("overtaken", "implementation"), outcome
+    assert f"(run {urgent.id}), requested by rita, overtook this normal release: Payments fail." in outcome["reason"]
+    (mail,) = [one for one in stack.mails()[mails:] if one.subject == f"Bike shop {NEW}: overtaken"]
+    assert mail.recipients == ("rita@example.com",)
+    until("the emergency to begin", lambda: urgent.state != "queued")
+    withdrawn(rita, urgent)
+    assert urgent.finish(within=300) == "failed"
+    assert urgent.outcome()["outcome"] == "withdrawn"
 
 
 def test_a_rehearsal_does_everything_but_touch_production_or_ask_people(stack: Stack, rita: Colleague) -> None:

@@ -18,6 +18,7 @@ from interlock.domain.catalogue import (
     Source,
     Thresholds,
 )
+from interlock.domain.permits.overtaking import Overtaking
 from interlock.domain.permits.withdrawal import Withdrawal
 from interlock.domain.records import (
     Artifact,
@@ -59,6 +60,20 @@ WITHDRAWAL = Withdrawal(
     role="requester",
     reason="The tag is wrong",
     run="withdraw_release/manual__2026-11-23T06:20:00+00:00",
+    at=datetime(2026, 11, 23, 6, 20, tzinfo=UTC),
+)
+
+
+OVERTAKING = Overtaking(
+    release="release_bike_shop/manual__2026-11-23T06:17:00+00:00",
+    change_type=ChangeType.NORMAL,
+    by="release_bike_shop/1.1.1__2026-11-23T06-20-00.000Z",
+    by_change_type=ChangeType.EMERGENCY,
+    by_version="1.1.1",
+    requested_by="olga",
+    reason="Payments fail",
+    rule="change_types.emergency.overtakes, in policy.yaml",
+    run="overtake_releases/bike-shop-1.1.1__2026-11-23T06-20-00.000Z",
     at=datetime(2026, 11, 23, 6, 20, tzinfo=UTC),
 )
 

@@ -427,7 +427,7 @@ def test_findings_are_on_the_page_of_their_release(airflow: str, console: Consol
         ledger.append(INSTALLATION, FINDING, {"what": "Another."}, actor="reconcile", key="finding/another")
     asked = f"dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}"
     found = ask(airflow, "audrey", "GET", f"/interlock/findings?{asked}").json()
-    assert found == {"findings": ["A ballot was changed.", "2 hosts run another release."]}
+    assert found == {"findings": ["A ballot was changed.", "2 hosts run another release."], "overtaken": []}
     assert ask(airflow, "nora", "GET", f"/interlock/findings?{asked}").status_code == 403
     page.goto(f"{airflow}/interlock/release?{asked}")
     for what in found["findings"]:
@@ -448,6 +448,21 @@ def test_a_queued_release_says_behind_what_it_waits_and_who_can_withdraw_that(ai
     expect(page.get_by_text("Its requester or a release manager can withdraw it.")).to_be_visible()
     ahead = page.get_by_role("link", name="1.1.0", exact=True)
     expect(ahead).to_have_attribute("href", re.compile(rf"/dags/{RELEASE}/runs/{re.escape(RUN)}$"))
+
+
+def test_a_queued_release_says_that_what_is_ahead_was_overtaken(airflow: str, page: Page) -> None:
+    def queued(route: Route) -> None:
+        reply = route.fetch()
+        route.fulfill(response=reply, json={**reply.json(), "state": "queued"})
+
+    run = quote(BACKED_OUT_ID, safe="")
+    page.route(re.compile(rf"/api/v2/dags/{RELEASE}/dagRuns/{re.escape(run)}$"), queued)
+    found = {"findings": [], "overtaken": ["The emergency release 1.1.1 overtook it."]}
+    page.route(re.compile(rf"/interlock/findings.*{re.escape(RUN)}"), lambda one: one.fulfill(json=found))
+    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={run}")
+    expect(
+        page.get_by_text(re.compile("requested by Rita Reyes. It was overtaken and is about to end."))
+    ).to_be_visible()
 
 
 def test_a_rollback_is_shown_as_a_release_is(airflow: str, page: Page) -> None:

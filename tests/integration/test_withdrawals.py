@@ -1,10 +1,12 @@
-"""The Dag ``withdraw_release`` on a real ledger: what it records, once, and when it comes too late."""
+"""The Dags ``withdraw_release`` and ``overtake_releases`` on a real ledger: what they record, and when too late."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,15 +16,18 @@ from airflow.sdk.execution_time.context import set_current_context
 
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.ledger.withdrawals import releases_under_way
+from interlock.adapters.permits.issuer import PermitIssuer
 from interlock.adapters.signing.signing import generate_key, load_signer
 from interlock.domain.canonical import sha256_of
-from interlock.domain.errors import LedgerBroken, LostRight
+from interlock.domain.errors import HeldBack, LedgerBroken, LostRight
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.ledger.kinds import RELEASE_WITHDRAWN, RUN_ASKED
+from interlock.domain.ledger.kinds import PERMIT_ISSUED, RELEASE_OVERTAKEN, RELEASE_WITHDRAWN, RUN_ASKED
 from interlock.domain.ledger.witness import AskedRun
+from interlock.domain.permits.overtaking import Overtaking, find_overtaken
+from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.withdrawal import Withdrawal
 from interlock.estate.settings import Settings
-from interlock.stages.controls import withdrawals
+from interlock.stages.controls import overtakings, withdrawals
 from interlock.stages.runtime import permits, resources
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.factories import releases
@@ -223,3 +228,160 @@ def test_a_chain_that_does_not_hold_keeps_no_other_release_from_being_withdrawn(
     wanted = {release, release_chain("release_bike_shop", "torn")}
     found = releases_under_way(Torn(), "bike-shop", lambda dag_id, run_id: release_chain(dag_id, run_id) in wanted)
     assert [one.requested_by for one in found] == ["rita"]
+
+
+# --- overtaking -------------------------------------------------------------------------------------------------------
+
+Request = Callable[..., str]
+Overtake = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def request_release(witness: Ledger, airflow: AirflowServer, run_id: str) -> Request:
+    """Request a release; return its chain."""
+
+    def ask(name: str, change_type: str = "normal", *, state: str = "queued", sent: str = "", **more: Any) -> str:
+        form = {"ref": "1.1.0", "version": "1.1.0", "summary": "Sell bikes", "change_type": change_type, **more}
+        run = ("release_bike_shop", f"{run_id}-{name}")
+        airflow.runs[run] = {"dag_run_id": run[1], "state": state, "conf": form}
+        return asked(witness, *run, "rita", form | ({"summary": sent} if sent else {})).chain
+
+    return ask
+
+
+@pytest.fixture
+def overtake(ledger: Ledger) -> Overtake:
+    """Run the first task of the Dag that overtakes releases."""
+
+    def run() -> list[dict[str, Any]]:
+        ti = task_instance("overtake_releases", "record_overtakings")
+        dag_run = SimpleNamespace(dag_id="overtake_releases", run_id="o", conf={"service": "bike-shop"})
+        context: Any = {"ti": ti, "dag_run": dag_run, "params": dag_run.conf}
+        with set_current_context(context):
+            return list(overtakings.record_overtakings.function())
+
+    return run
+
+
+def issue(ledger: Ledger, chain: str, purpose: Purpose = "deploy") -> dict[str, Any]:
+    """Issue a permit to a release."""
+    office = PermitIssuer(resources.signer(), ledger, actor="a task")
+    about = {"environment": "production", "hosts": ("127.20.0.10",), "catalogue": "0" * 64}
+    return office.issue(purpose=purpose, chain=chain, **about)
+
+
+def overtaken(ledger: Ledger, chain: str) -> list[Overtaking]:
+    return [Overtaking.model_validate(entry.payload) for entry in ledger.entries(chain, kind=RELEASE_OVERTAKEN)]
+
+
+def test_an_emergency_overtakes_what_waits_before_it_once_however_often_the_task_runs(
+    ledger: Ledger, request_release: Request, overtake: Overtake
+) -> None:
+    first, second = request_release("first", state="running"), request_release("second", "standard")
+    urgent, later = request_release("urgent", "emergency", version="1.1.1"), request_release("later")
+    assert overtake() == overtake(), "a later try finds what the one before recorded"
+    for chain, kind in ((first, "normal"), (second, "standard")):
+        (said,) = overtaken(ledger, chain)
+        assert (f"release/{said.release}", f"release/{said.by}", said.change_type) == (chain, urgent, kind)
+        assert said.rule == "change_types.emergency.overtakes, in policy.yaml"
+        assert ledger.heads(chain)[-1].sequence == ledger.last(chain).sequence, "it is signed"  # type: ignore[union-attr]
+        assert ledger.check(chain) is None
+    assert not overtaken(ledger, urgent) + overtaken(ledger, later)
+
+
+def test_a_release_that_may_change_production_is_not_overtaken(
+    ledger: Ledger, request_release: Request, overtake: Overtake
+) -> None:
+    begun = request_release("begun", state="running")
+    issue(ledger, begun)
+    waits = request_release("waits")
+    request_release("urgent", "emergency")
+    assert [f"release/{one['release']}" for one in overtake()] == [waits]
+    with pytest.raises(HeldBack, match=r"has a permit and is not overtaken.*one that has a permit to change hosts"):
+        ledger.append(begun, RELEASE_OVERTAKEN, {}, actor="rita", key=RELEASE_OVERTAKEN)
+
+
+def test_a_permit_that_comes_while_the_queue_is_looked_at_counts(
+    ledger: Ledger, request_release: Request, overtake: Overtake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = request_release("waits", state="running")
+    request_release("urgent", "emergency")
+
+    def slowly(*seen: Any) -> Any:
+        found = [*find_overtaken(*seen)]
+        issue(ledger, waits)
+        return found
+
+    monkeypatch.setattr(overtakings, "find_overtaken", slowly)
+    assert overtake() == []
+
+
+def test_an_overtaken_release_gets_and_uses_no_permit_of_any_kind(
+    ledger: Ledger, request_release: Request, overtake: Overtake
+) -> None:
+    waits = request_release("waits", state="running")
+    held = issue(ledger, waits, "inspect")
+    request_release("urgent", "emergency")
+    assert len(overtake()) == 1, "a look at production begins nothing"
+    for purpose in ("deploy", "inspect", "traffic"):
+        with pytest.raises(HeldBack, match=r"was overtaken, and permit\.issued must not follow"):
+            issue(ledger, waits, purpose)  # type: ignore[arg-type]
+    office = PermitIssuer(resources.signer(), ledger, actor="a task")
+    with pytest.raises(HeldBack, match=r"was overtaken, and permit\.used must not follow"):
+        office.redeem(held, purposes=["inspect"], environment="production")
+    with in_release(waits), pytest.raises(permits.PolicyViolation, match="overtook this normal release: Sell bikes"):
+        permits.refuse_halted_release("bike-shop", "production")
+
+
+def test_of_a_permit_and_an_overtaking_at_once_the_ledger_takes_one(
+    server: Settings, ledger: Ledger, request_release: Request, run_id: str
+) -> None:
+    def attempt(barrier: Barrier, what: Callable[[Ledger], Any]) -> bool:
+        with open_ledger(ledger_connection(server)) as own:
+            barrier.wait(30)
+            try:
+                what(own)
+            except HeldBack:
+                return False
+            return True
+
+    for number in range(12):
+        chain, barrier = request_release(f"{number}", state="running"), Barrier(2)
+
+        def overtaking(own: Ledger, chain: str = chain) -> None:
+            own.append_once(chain, RELEASE_OVERTAKEN, {"by": "x"}, actor="rita", key=RELEASE_OVERTAKEN)
+
+        def permitting(own: Ledger, chain: str = chain) -> None:
+            issue(own, chain)
+
+        with ThreadPoolExecutor(2) as both:
+            done = [*both.map(attempt, (barrier, barrier), (overtaking, permitting))]
+        kinds = [entry.kind for entry in ledger.entries(chain) if entry.kind in (RELEASE_OVERTAKEN, PERMIT_ISSUED)]
+        assert sorted(done) == [False, True], "one, and exactly one"
+        assert kinds == ([RELEASE_OVERTAKEN] if done[0] else [PERMIT_ISSUED])
+
+
+def test_a_form_that_is_not_on_record_overtakes_nothing(
+    ledger: Ledger, request_release: Request, overtake: Overtake
+) -> None:
+    request_release("waits")
+    request_release("urgent", "emergency", sent="Something else")
+    assert overtake() == []
+
+
+def test_what_has_ended_or_was_withdrawn_is_not_overtaken(
+    ledger: Ledger, request_release: Request, overtake: Overtake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, ends = request_release("gone"), request_release("ends", state="running")
+    withdrawal = releases.WITHDRAWAL.model_dump(mode="json")
+    ledger.append(gone, RELEASE_WITHDRAWN, withdrawal, actor="rita", key=RELEASE_WITHDRAWN)
+    request_release("urgent", "emergency")
+
+    def slowly(*seen: Any) -> Any:
+        found = [*find_overtaken(*seen)]
+        end(ledger, ends, "rejected")
+        return found
+
+    monkeypatch.setattr(overtakings, "find_overtaken", slowly)
+    assert overtake() == []
+    assert not overtaken(ledger, gone) + overtaken(ledger, ends)

@@ -18,20 +18,21 @@ RELEASES, ROLLBACKS, TRAINS = "release_", "rollback_", "train_"
 """How the names of the Dags begin that there are for each service, and for each train."""
 CONFIRM_ACCOUNT, EMERGENCY_STOP, MARK_VERSION = "confirm_account", "emergency_stop", "mark_version"
 OVERRIDE_FREEZE, RECONCILE, RETURN_HOSTS = "override_freeze", "reconcile", "return_hosts"
-REVIEW_RELEASE, WITHDRAW_RELEASE = "review_release", "withdraw_release"
+OVERTAKE_RELEASES, REVIEW_RELEASE, WITHDRAW_RELEASE = "overtake_releases", "review_release", "withdraw_release"
 WATCHMEN = frozenset(
     {
         CONFIRM_ACCOUNT,
         EMERGENCY_STOP,
         MARK_VERSION,
         OVERRIDE_FREEZE,
+        OVERTAKE_RELEASES,
         RECONCILE,
         RETURN_HOSTS,
         REVIEW_RELEASE,
         WITHDRAW_RELEASE,
     }
 )
-"""Dags that watch over releases, stop, withdraw and review them, mark versions, override freezes, confirm accounts."""
+"""Dags that watch over releases: stop, withdraw, overtake, review them, mark versions, override freezes, and more."""
 _FILES = {RELEASES: "release.py", ROLLBACKS: "rollback.py", TRAINS: "trains.py"}
 HOME = "dags-folder"
 """Where Interlock's Dag files are unless ``INTERLOCK_DAGS`` says otherwise: Airflow's own name for its one bundle."""

@@ -7,7 +7,7 @@
     ├── RequestRefused        the request has values that cannot be released
     ├── PolicyViolation       a rule of the policy forbids this
     │   ├── HeldBack          a rollout may not continue now: no permit, an emergency stop, or a freeze
-    │   │   └── Withdrawn     people withdrew the release
+    │   │   └── CalledOff     people withdrew the release, or another one overtook it
     │   └── LostRight         the permission was lost: another process came, or the release has ended
     ├── SourceError           the repository, the ref or the commit is not what it should be
     ├── AssetMissing          a host, load balancer or tool that the release needs is not there
@@ -75,11 +75,11 @@ class PolicyViolation(ReleaseError, ValueError):
 
 
 class HeldBack(PolicyViolation):
-    """A rollout may not continue now: no permit, an emergency stop, a freeze, or it was withdrawn."""
+    """A rollout may not continue now: no permit, an emergency stop, a freeze, or it was withdrawn or overtaken."""
 
 
-class Withdrawn(HeldBack):
-    """People withdrew the release: its tasks only end it."""
+class CalledOff(HeldBack):
+    """People withdrew the release, or another one overtook it: its tasks only end it."""
 
 
 class LostRight(PolicyViolation):

@@ -18,7 +18,9 @@ from .canonical import Later, Model, Sha256, sha256_of
 from .catalogue import ChangeType, Demanded, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
 from .permits.connections import ConnectionDigests
 
-ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "withdrawn", "backed_out", "failed"]
+ReleaseOutcome = Literal[
+    "deployed", "rehearsed", "rejected", "expired", "withdrawn", "overtaken", "backed_out", "failed"
+]
 """How a release can end."""
 
 

@@ -738,9 +738,15 @@ def check_permits(pack: Pack) -> str:
     permits: dict[str, dict[str, Any]] = {}
     used: dict[str, dict[str, Any]] = {}
     spent: set[str] = set()  # what a permit was used for is one report; the next needs another
-    approved, shares = "no plan", dict[str, int]()
+    approved, shares, overtaken = "no plan", dict[str, int](), False
     for entry in pack.entries:
         where, kind, payload = named(entry), entry["kind"], entry["payload"]
+        if kind == "release.overtaken":
+            overtaken, to_change = True, [id for id, one in permits.items() if one["purpose"] != "inspect"]
+            found = ", ".join(to_change)
+            pack.expect(not to_change, f"{where}: expected no permit to change anything before it, found {found}")
+        if overtaken and kind in ("permit.issued", "permit.used"):
+            pack.findings.append(f"{where}: expected no permit of a release that was overtaken")
         if kind == "board.decided":
             approved = payload["digest"] if payload["approved"] else "no plan"
         elif kind == "permit.issued":
@@ -857,7 +863,10 @@ def check_outcome(pack: Pack) -> str:
             pack.expect(there, f"release.closed: expected a back-out that took {host['name']} back; found none")
     if outcome == "withdrawn":
         pack.expect(bool(pack.last("release.withdrawn")), "release.closed: expected a withdrawal before it, found none")
-    if outcome in ("rejected", "expired", "withdrawn"):
+    if outcome == "overtaken":
+        what = "release.closed: expected an overtaking before it, found none"
+        pack.expect(bool(pack.last("release.overtaken")), what)
+    if outcome in ("rejected", "expired", "withdrawn", "overtaken"):
         for where, _ in pack.of(*EFFECTS):
             pack.findings.append(f"release.closed: expected no change by a release that was {outcome}, found {where}")
     for where, payload in pack.of("finding", "quality.waived"):

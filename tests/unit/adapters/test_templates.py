@@ -437,7 +437,8 @@ def test_no_words_of_a_question_change_the_shape_of_its_mail(others: tuple[str, 
 def test_no_reason_leads_anywhere_from_the_mail_about_an_outcome() -> None:
     outcome = releases.outcome(outcome="rejected", reason=FORGERY)
     about = {"person": FORGERY, "service": releases.service(), "outcome": outcome, "ended": "rejected", "stage": "CAB"}
-    text = render("outcome.md.j2", as_requested=False, rollback=False, page=MAILED, **about)
+    again = {"Summary": FORGERY}
+    text = render("outcome.md.j2", as_requested=False, rollback=False, again=again, page=MAILED, **about)
     (link,) = [token for token in tokens(text) if token.type == "link_open"]
     assert link.attrs["href"] == "https://airflow.example/dags/x"
     assert not {token.type for token in tokens(text)} & {"image", "html_inline", "html_block", "table_open"}
@@ -450,7 +451,7 @@ def test_no_words_change_the_shape_of_the_mail_to_an_audience(
 ) -> None:
     def mail(said: str) -> str:
         plan = releases.plan(version=said, previous_version=said)
-        ended = {"taken_back": taken_back, "unchanged": unchanged, "rollback": rollback}
+        ended = {"taken_back": taken_back, "unchanged": unchanged, "overtaken": unchanged, "rollback": rollback}
         return render("outcome_announced.md.j2", audience=said, service=releases.service(), plan=plan, **ended)
 
     assert shape(mail(FORGERY)) == shape(mail("words"))

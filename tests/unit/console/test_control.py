@@ -26,6 +26,7 @@ CONTROLLED = [
     "emergency_stop",
     "mark_version",
     "override_freeze",
+    "overtake_releases",
     "reconcile",
     "return_hosts",
     "review_release",

@@ -173,6 +173,19 @@ def test_who_asked_for_a_run_is_recorded_with_the_digest_of_the_form(dag_id: str
     assert told(payload) == {**known, "conf": sha256_of({"ref": "1.1.0"})}
 
 
+def test_a_run_that_is_on_record_may_overtake_others() -> None:
+    book, begun = Book(), list[Any]()
+    asked = triggered("release_bike_shop", {"ref": "1.1.0"})
+
+    def overtake(*about: Any) -> None:
+        begun.append((*about, [kind for _, kind, _, _, _ in book.entries]))
+
+    note_run("rita", "release_bike_shop", asked, b'{"dag_run_id": "r1"}', book.opened, overtake=overtake, **AS_WITNESS)
+    ((run, form, at, recorded),) = begun
+    assert (run.dag_id, run.run_id, run.user) == ("release_bike_shop", "r1", "rita")
+    assert (form, at, recorded) == ({"ref": "1.1.0"}, asked.at, ["run.asked"])
+
+
 STOP = {"scope": "bike-shop", "reason": "Payments fail", "incident": None, "hours": 2}
 
 

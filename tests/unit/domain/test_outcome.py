@@ -21,6 +21,7 @@ from interlock.domain.records import (
     Strategy,
     Waiver,
 )
+from tests.factories.releases import OVERTAKING
 from tests.unit.domain.samples import (
     BLOB,
     DIGEST,
@@ -122,7 +123,7 @@ EARLY: dict[str, Any] = {
     "waves": (),
     "verification": None,
     "running": {},
-    "withdrawn": WITHDRAWAL,
+    "called_off": WITHDRAWAL,
 }
 """What the stages of a release leave that was withdrawn before it was built."""
 
@@ -148,9 +149,17 @@ def test_what_ended_a_release_before_it_was_withdrawn_is_not_covered_up() -> Non
 
 
 def test_a_release_that_was_withdrawn_and_changed_hosts_is_judged_by_its_hosts() -> None:
-    outcome = decided(withdrawn=WITHDRAWAL, back_out=back_out(frozen()), running=answering("1.0.0"))
+    outcome = decided(called_off=WITHDRAWAL, back_out=back_out(frozen()), running=answering("1.0.0"))
     assert outcome.outcome == "backed_out"
-    assert decided(withdrawn=WITHDRAWAL, verification=None).outcome == "failed"
+    assert decided(called_off=WITHDRAWAL, verification=None).outcome == "failed"
+
+
+def test_a_release_that_was_overtaken_is_overtaken_unless_it_had_ended_before() -> None:
+    refused = failed("rollout.await_board", OVERTAKING.sentence, OVERTAKING.at - timedelta(seconds=2), held=True)
+    outcome = decided(**{**EARLY, "called_off": OVERTAKING}, failed=[refused])
+    assert (outcome.outcome, outcome.stage, outcome.reason) == ("overtaken", "rollout", OVERTAKING.sentence)
+    before = failed("build.build_artifact", "make ended with 2.", OVERTAKING.at - timedelta(seconds=1))
+    assert decided(**{**EARLY, "called_off": OVERTAKING}, failed=[before]).outcome == "failed"
 
 
 def test_hosts_changed_after_a_rejection_are_a_failure() -> None:

@@ -18,6 +18,7 @@ from interlock.domain.change.policy import (
     refuse_untested,
     refuse_waiver,
     resolve_policy,
+    source_of_overtakes,
     time_limits_of,
     waiver_allowed,
 )
@@ -175,7 +176,8 @@ FULL = {
     "change_types": {
         "standard": {"acceptance": False},
         "normal": {"board": "cab", "plan_approval_from_risk": 70},
-        "emergency": {"board": "ecab", "acceptance": False, "plan_approval_for_major": False, "review_within": "P5D"},
+        "emergency": {"board": "ecab", "acceptance": False, "plan_approval_for_major": False, "review_within": "P5D"}
+        | {"overtakes": ["normal", "standard"]},
     },
     "time_limits": {"acceptance": "P2D"},
     "waivers": {
@@ -231,6 +233,7 @@ def test_a_lower_level_gives_a_board_to_what_was_pre_authorised() -> None:
         flows("normal", board="cab", plan_approval_from_risk=70, exclude_authors=False),
         flows("standard", acceptance=False),
         flows("emergency", review_within="P5D"),
+        flows("emergency", overtakes=["standard", "normal"]),
         {"time_limits": {"acceptance": "P2D"}},
         {"waivers": {"coverage": {"roles": ["security", "operations"], "longest": "P30D"}}},
     ],
@@ -268,6 +271,12 @@ def test_repeating_what_holds_loosens_nothing(again: dict[str, Any]) -> None:
         ),
         (flows("emergency", exclude_authors=True), flows("emergency", exclude_authors=False), "allowed is true"),
         (flows("emergency", review_within="P6D"), {}, "review_within to P6D; allowed is P5D or less"),
+        (
+            flows("emergency", overtakes=["normal"]),
+            flows("emergency", overtakes=["standard"]),
+            "change_types.emergency.overtakes to standard; allowed is some of normal, as policy.yaml business_units",
+        ),
+        ({}, flows("normal", overtakes=["standard"]), "overtakes to standard; allowed is some of an empty list"),
         ({}, {"time_limits": {"acceptance": "P3D"}}, "time_limits.acceptance to P3D; allowed is P2D or less"),
         (
             {"waivers": {"coverage": {"roles": ["security"]}}},
@@ -322,6 +331,24 @@ def test_levels_of_flows_may_come_in_any_order(one: dict[str, Any], other: dict[
         return
     assert there.flow == back.flow
     assert there.digest == back.digest
+
+
+def test_a_lower_level_has_fewer_releases_overtaken_or_none() -> None:
+    fewer, none = flows("emergency", overtakes=["normal"]), flows("emergency", overtakes=[])
+    assert levels({}, {}, "emergency").flow.overtakes == ("normal", "standard")
+    assert levels(fewer, {}, "emergency").flow.overtakes == ("normal",)
+    rules = policy(**FULL, business_units={"retail": fewer})
+    own = service(business_unit="retail", policy=none)
+    assert flows_of(rules, own)[ChangeType.EMERGENCY].overtakes == ()
+    assert source_of_overtakes(rules, own, ChangeType.EMERGENCY) == "services/bike-shop.yaml"
+
+
+@pytest.mark.parametrize("overtaken", [["normal"], ["emergency"]])
+def test_no_two_change_types_overtake_each_other(overtaken: list[str]) -> None:
+    kinds = FULL["change_types"] | {"normal": {"board": "cab", "overtakes": ["emergency"]}}
+    kinds["emergency"] = {"board": "ecab", "overtakes": overtaken}
+    with pytest.raises(ValidationError, match="overtake each other"):
+        policy(**FULL | {"change_types": kinds})
 
 
 def test_every_flow_and_time_limit_of_a_service_is_known_before_a_release() -> None:

@@ -8,19 +8,27 @@ import pytest
 
 from interlock.domain.errors import HeldBack, PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import Entry, next_entry
-from interlock.domain.ledger.kinds import RELEASE_REQUESTED, RELEASE_WITHDRAWN, RUN_ASKED, VERIFICATION_JUDGED
+from interlock.domain.ledger.kinds import (
+    RELEASE_OVERTAKEN,
+    RELEASE_REQUESTED,
+    RELEASE_WITHDRAWN,
+    RUN_ASKED,
+    VERIFICATION_JUDGED,
+)
 from interlock.domain.permits.withdrawal import (
     ReleaseUnderWay,
     Withdrawal,
     WithdrawalRequest,
+    called_off,
     describe_release,
     find_release,
     parse_withdrawal,
+    refuse_called_off,
     refuse_too_late,
-    refuse_withdrawn,
     role_of,
     withdrawal_in,
 )
+from tests.factories.releases import OVERTAKING
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 FORM = {"service": "bike-shop", "run": "", "reason": "The tag is wrong"}
@@ -128,6 +136,8 @@ def test_a_release_is_withdrawn_once_and_until_it_is_verified() -> None:
     refuse_too_late(under_way())
     with pytest.raises(PolicyViolation, match=r"withdrawn already.*rita, who requested it.*The tag is wrong\."):
         refuse_too_late(under_way(withdrawn=WITHDRAWAL))
+    with pytest.raises(PolicyViolation, match=r"overtaken already.*emergency release 1\.1\.1.*Payments fail\."):
+        refuse_too_late(under_way(overtaken=OVERTAKING))
     with pytest.raises(PolicyViolation, match=r"verification succeeded.*roll the service back"):
         refuse_too_late(under_way(verified=True))
 
@@ -148,10 +158,20 @@ def test_the_order_of_the_chain_decides_whether_a_withdrawal_came_in_time(
     entries = chained(*things)
     assert withdrawal_in(entries) == (WITHDRAWAL if counts else None)
     if not counts:
-        refuse_withdrawn(entries)
+        refuse_called_off(entries)
         return
     with pytest.raises(HeldBack, match=r"rita, who requested it, withdrew the release: The tag is wrong\. Rule: "):
-        refuse_withdrawn(entries)
+        refuse_called_off(entries)
+
+
+def test_an_overtaken_release_is_called_off_and_a_withdrawal_counts_before_it() -> None:
+    overtaken = (RELEASE_OVERTAKEN, OVERTAKING.model_dump(mode="json"))
+    with pytest.raises(
+        HeldBack, match=r"The emergency release 1\.1\.1 .*overtook this normal release.*a release that was"
+    ):
+        refuse_called_off(chained(overtaken))
+    assert describe_release("release_bike_shop", "one", chained(overtaken)).overtaken == OVERTAKING
+    assert called_off(chained(overtaken, WITHDRAWN)) == WITHDRAWAL
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def of_permit() -> Said:
     yield "it has ended, nobody knows how", ended("release.closed", {})
     yield (
         "it was withdrawn",
-        refusal(lambda: withdrawal.refuse_withdrawn([entry(1, kind=RELEASE_WITHDRAWN, payload=WITHDRAWN)])),
+        refusal(lambda: withdrawal.refuse_called_off([entry(1, kind=RELEASE_WITHDRAWN, payload=WITHDRAWN)])),
     )
     of_rita = withdrawal.ReleaseUnderWay(dag_id="release_bike_shop", run_id="one", requested_by="rita", version="1.1.0")
     yield "somebody else withdraws it", refusal(lambda: withdrawal.role_of(of_rita, "ben", manages=False))

@@ -27,7 +27,7 @@ def test_tasks_that_failed_come_in_the_order_in_which_they_did(airflow: AirflowS
     ended(airflow, "closure.close_release", "failed", 22)
     ended(airflow, ASK_BOARD, "failed", 5)
     running.before["verification.judge_verification", "reason"] = "/bikes answers 500."
-    running.before["implementation.wave_2", "withdrawn"] = True
+    running.before["implementation.wave_2", "called_off"] = True
     found = closure._failed_tasks()
     assert [(task.stage, task.task.partition(".")[2], task.reason) for task in found] == [
         ("verification", "judge_verification", "/bikes answers 500."),

@@ -23,6 +23,16 @@ from tests.factories import releases
 from tests.mailbox import Mailbox
 from tests.running_task import RunningTask
 
+FORM = {
+    "ref": "1.1.0",
+    "version": "1.1.0",
+    "change_type": "normal",
+    "summary": "Sell *bikes*",
+    "tickets": ["SHOP-1", "SHOP-2"],
+    "risk_customer_data": True,
+    "risk_peak_hours": False,
+    "not_before": None,
+}
 ANNOUNCED = {"customers": ("customers@example.com",), "staff": ("staff@example.com",)}
 
 
@@ -32,7 +42,8 @@ def _state(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: dict[str, Any] = {}
     store = SimpleNamespace(get=kept.get, set=kept.__setitem__)
     monkeypatch.setattr(
-        "interlock.stages.release.outcome_mails.get_current_context", lambda: {"task_state_store": store}
+        "interlock.stages.release.outcome_mails.get_current_context",
+        lambda: {"task_state_store": store, "params": FORM},
     )
 
 
@@ -69,6 +80,7 @@ def test_who_requested_a_release_is_told_that_it_ended_as_requested_and_nobody_e
         ("rejected", False, "cancelled", "You continue to use Bike shop 1.0.0."),
         ("failed", False, "cancelled", "You continue to use Bike shop 1.0.0."),
         ("withdrawn", False, "cancelled", "You continue to use Bike shop 1.0.0."),
+        ("overtaken", False, "cancelled", "1.1.0 has to be requested again, and is then announced again."),
         ("backed_out", True, "taken back", "You continue to use Bike shop 1.0.0."),
         ("failed", True, "not completed", "is working on it"),
     ],
@@ -103,6 +115,19 @@ def test_who_requested_a_release_that_was_withdrawn_in_the_queue_is_told(
     running.knows(RELEASE_CLOSED, releases.outcome(outcome="withdrawn", stage="policy", reason="olga withdrew it."))
     assert send_outcome.function("bike-shop") == {"rita": ["rita@example.com"]}
     assert "olga withdrew it." in mailbox.words(0)
+
+
+def test_who_requested_a_release_that_was_overtaken_is_told_what_to_request_again(
+    running: RunningTask, mailbox: Mailbox
+) -> None:
+    end(running, "overtaken", announced=False)
+    said = mailbox.words(0)
+    assert "To release it, request it again." in said
+    for line in ("Version: 1.1.0", "Summary: Sell *bikes*", "Change tickets: SHOP-1, SHOP-2", "stored or read?: yes"):
+        assert line in said
+    assert "shopping" not in said, "what was not switched on"
+    end(running, "rejected", announced=False)
+    assert "request it again" not in mailbox.words(1)
 
 
 def test_a_rollback_is_called_one(running: RunningTask, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:

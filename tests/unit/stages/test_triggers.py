@@ -193,7 +193,7 @@ def starting(book: Book, patch: pytest.MonkeyPatch, *, seconds: float = 3600) ->
 
 def test_a_release_that_is_withdrawn_while_it_waits_for_its_start_fires(monkeypatch: pytest.MonkeyPatch) -> None:
     book = Book(lambda seen: withdraw(seen) if seen.looks == 3 else None, broken=1)
-    assert fired(starting(book, monkeypatch)) == {"why": "the release was withdrawn"}
+    assert fired(starting(book, monkeypatch)) == {"why": "the release was called off"}
     assert book.looks == 4, "a ledger that does not answer is asked again"
 
 

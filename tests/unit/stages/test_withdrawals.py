@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.board.questions import ASK_APPROVERS, ASK_WAIVERS
-from interlock.domain.errors import HeldBack, Withdrawn
+from interlock.domain.errors import CalledOff, HeldBack
 from interlock.domain.ledger.kinds import (
     BASELINE_MEASURED,
     HOSTS_SMOKED,
@@ -73,7 +73,7 @@ def test_a_withdrawal_halts_a_wave_between_two_hosts_and_a_canary_that_is_watche
 def test_a_withdrawn_release_gets_no_permit(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "signer", lambda: SimpleNamespace(public_key=b""))
     withdraw(running)
-    with pytest.raises(Withdrawn, match=SAID):
+    with pytest.raises(CalledOff, match=SAID):
         permits.refuse_unproven(resources.catalogue_of("bike-shop"), PLAN, None)
 
 
@@ -170,7 +170,7 @@ def test_a_withdrawal_that_comes_while_the_release_is_judged_takes_it_back(
         judge(running, monkeypatch, lambda: withdraw(running))
     assert running.recorded[-1][0] == VERIFICATION_JUDGED, "what was measured stands on record all the same"
     assert running.xcoms["reason"].startswith(SAID), "the reason of the back-out"
-    assert running.xcoms["withdrawn"] is True, "the closure reads this, not the words"
+    assert running.xcoms["called_off"] is True, "the closure reads this, not the words"
 
 
 def test_a_withdrawal_that_comes_after_the_verification_changes_nothing(

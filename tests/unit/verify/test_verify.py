@@ -31,6 +31,7 @@ from tests.factories import releases
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "include" / "interlock" / "verify" / "__main__.py"
+OVERTAKEN = ("release.overtaken", releases.OVERTAKING.model_dump(mode="json"))
 FEW = examples(40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -160,6 +161,17 @@ def test_a_rejected_release_is_proven_too(tmp_path: Path) -> None:
     proven, said = changed(tmp_path, rejected)
     assert proven, said
     assert "veto of cora (ben Approve, cora Reject): not approved" in said
+
+
+def test_an_overtaken_release_is_proven_too(tmp_path: Path) -> None:
+    def change(many: list[make.Step]) -> list[make.Step]:
+        payload_of(many, "release.closed").update(outcome="overtaken")
+        left = without("permit.issued", "permit.used", "wave.deployed", "verification.judged")(many)
+        return [*left[:-1], OVERTAKEN, left[-1]]
+
+    proven, report = changed(tmp_path, change)
+    assert proven, report
+    assert "closed as overtaken" in report
 
 
 def test_findings_and_waivers_are_told(tmp_path: Path) -> None:
@@ -551,6 +563,26 @@ def test_time_goes_backwards_only_when_the_clock_is_corrected(tmp_path: Path, ki
             with_payload("release.closed", outcome="withdrawn"),
             "release.closed: expected no change by a release that was withdrawn, found chain.jsonl, entry 12",
             id="withdrawn, and deployed",
+        ),
+        pytest.param(
+            with_payload("release.closed", outcome="overtaken"),
+            "release.closed: expected an overtaking before it, found none",
+            id="not overtaken",
+        ),
+        pytest.param(
+            with_payload("release.closed", outcome="overtaken"),
+            "release.closed: expected no change by a release that was overtaken, found chain.jsonl, entry 12",
+            id="overtaken, and deployed",
+        ),
+        pytest.param(
+            lambda many: [*many[:-1], OVERTAKEN, many[-1]],
+            "(release.overtaken): expected no permit to change anything before it, found",
+            id="overtaken in the middle of its rollout",
+        ),
+        pytest.param(
+            lambda many: [many[0], OVERTAKEN, *many[1:]],
+            "(permit.issued): expected no permit of a release that was overtaken",
+            id="overtaken, and given a permit",
         ),
         pytest.param(
             with_payload("release.closed", outcome="backed_out"),

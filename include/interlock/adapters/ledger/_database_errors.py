@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError
 
-from interlock.adapters.ledger.migrations.rightful import LOST
-from interlock.domain.errors import AssetMissing, LedgerError, LostRight, ReleaseError, TransientError
+from interlock.adapters.ledger.migrations.rightful import LOST, OVERTAKEN
+from interlock.domain.errors import AssetMissing, HeldBack, LedgerError, LostRight, ReleaseError, TransientError
 from interlock.domain.permits.fencing import LOST_RULE
+from interlock.domain.permits.overtaking import OVERTAKEN_RULE
 
 from ._rows import SETTINGS
 
@@ -38,6 +39,8 @@ def describe_error(error: DBAPIError) -> ReleaseError:
     code = _code(error)
     if code == LOST:
         return LostRight(f"The ledger refused an entry of this process: {said}.", rule=LOST_RULE, who="no user")
+    if code == OVERTAKEN:
+        return HeldBack(f"The ledger refused an entry: {said}.", rule=OVERTAKEN_RULE, who="no user")
     if code in _SET_UP_CODES:
         return AssetMissing(
             f"The ledger is not usable: {said}.",

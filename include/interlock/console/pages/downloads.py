@@ -21,8 +21,9 @@ from interlock.adapters.evidence.sources import pack_name, sealed_packs
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.findings import findings_about
-from interlock.domain.ledger.kinds import FINDING, NOTES_WRITTEN
+from interlock.domain.ledger.kinds import FINDING, NOTES_WRITTEN, RELEASE_OVERTAKEN
 from interlock.domain.ledger.reading import last_in
+from interlock.domain.permits.overtaking import Overtaking
 from interlock.domain.records import Blob, Communication
 
 if TYPE_CHECKING:
@@ -56,16 +57,20 @@ def left_by(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]
 
 
 def findings(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, list[str]]:
-    """Return the findings about a release, in words."""
+    """Return the findings about a release, and by what it was overtaken, in words."""
     chain = release_chain(dag_id, run_id)
 
-    def known() -> list[str]:
+    def known() -> dict[str, list[str]]:
         with open_ledger() as ledger:
             own = ledger.entries(chain, kind=FINDING)
             about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), chain)
-        return [str(entry.payload.get("what")) for entry in (*own, *about)]
+            overtaken = ledger.entries(chain, kind=RELEASE_OVERTAKEN)
+        return {
+            "findings": [str(entry.payload.get("what")) for entry in (*own, *about)],
+            "overtaken": [Overtaking.model_validate(entry.payload).sentence for entry in overtaken],
+        }
 
-    return {"findings": _or_refused(known)}
+    return _or_refused(known)
 
 
 def notes(dag_id: str, run_id: str, store: Store, open_ledger: OpenLedger) -> Response:

@@ -31,6 +31,8 @@ from interlock.domain.ledger.kinds import ANSWER_GIVEN, RUN_ASKED
 from interlock.domain.ledger.witness import AskedRun, GivenAnswer
 from interlock.locations import catalogue_folder
 
+from .overtaking import overtake_others
+
 log = logging.getLogger(__name__)
 
 
@@ -103,8 +105,11 @@ def note_run(
     open_ledger: OpenLedger = configured_ledger,
     *,
     open_signer: Callable[[], Signer] = witness_signer,
+    overtake: Callable[[AskedRun, Mapping[str, Any], datetime], None] = overtake_others,
 ) -> None:
     """Record and sign the requester and the form of a run that Airflow has just created.
+
+    A release may then overtake others.
 
     :param reply: Airflow's answer, which names the run.
     """
@@ -118,6 +123,7 @@ def note_run(
             finally:  # a stop waits for no signature
                 if dag_id == EMERGENCY_STOP:
                     _stop_at_once(ledger, user, run, conf)
+        overtake(known, conf, asked.at)
     except Exception:  # of any kind: the first task of the run fails, because its requester is not recorded
         log.exception("The requester of a run of %s could not be recorded", dag_id)
 

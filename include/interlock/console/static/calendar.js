@@ -7,13 +7,13 @@ document.documentElement.dataset.colorScheme = dark ? "dark" : "light";
 
 const STATES = {
   deployed: "good", rehearsed: "good", allow: "good", planned: "busy", boarding: "busy", running: "busy", moved: "wait",
-  deny: "bad", paused: "idle", withdrawn: "idle", empty: "calm",
+  deny: "bad", paused: "idle", withdrawn: "idle", overtaken: "idle", empty: "calm",
 };
 const KINDS = { conflict: "clash", milestone: "due", release: "bad", train: "bad" };
 const LEGEND = [
   ["busy", "departure, booking"],
   ["wait", "departure moved by a calendar"],
-  ["idle", "paused, withdrawn"],
+  ["idle", "paused, withdrawn, overtaken"],
   ["good", "deployed, change window"],
   ["bad", "freeze, failed"],
   ["clash", "conflict"],

@@ -114,7 +114,12 @@ async function readAhead({ state }) {
   const runs = `dags/${encodeURIComponent(dagId)}/dagRuns`;
   const { dag_runs: [run] } = await read(`api/v2/${runs}?state=running&order_by=run_after&limit=1`);
   if (!run) return null;
-  return { run, questions: await readAll(`${runs}/${encodeURIComponent(run.dag_run_id)}/hitlDetails`, "hitl_details") };
+  const id = encodeURIComponent(run.dag_run_id);
+  const [questions, found] = await Promise.all([
+    readAll(`${runs}/${id}/hitlDetails`, "hitl_details"),
+    read(`interlock/findings?dag_id=${encodeURIComponent(dagId)}&run_id=${id}`).catch(() => ({})),
+  ]);
+  return { run, questions, overtaken: Boolean(found.overtaken?.length) };
 }
 
 // How people call everybody: as the catalogue does, and who is not in it any more as they were asked.
@@ -254,7 +259,7 @@ function waiting({ questions, records }) {
 // Behind what a queued release waits, for whom that waits, and who can end that.
 function queued({ ahead, names }) {
   if (!ahead) return null;
-  const { run, questions } = ahead;
+  const { run, questions, overtaken } = ahead;
   const requester = names.get(run.triggering_user_name) ?? run.triggering_user_name ?? "unknown";
   const people = peopleOf(questions.filter(isOpen));
   const place = `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(run.dag_run_id)}`;
@@ -263,9 +268,10 @@ function queued({ ahead, names }) {
     { class: "reason wait" },
     "In the queue behind ",
     link(run.conf?.version || run.dag_run_id, place),
-    `, requested by ${requester}${people ? `, which waits for ${people}` : ""}. Its requester or a release manager can `,
-    link("withdraw it", "dags/withdraw_release"),
-    ".",
+    `, requested by ${requester}`,
+    ...(overtaken
+      ? [". It was overtaken and is about to end."]
+      : [`${people ? `, which waits for ${people}` : ""}. Its requester or a release manager can `, link("withdraw it", "dags/withdraw_release"), "."]),
   );
 }
 
@@ -292,6 +298,7 @@ function heading({ run, records, reasons, tasks, questions, own, banners, findin
       : null,
     ...findingsOf(findings, " A release with a finding gets no permit."),
     ...(ENDED.has(run.state) ? [] : banners),
+    ...(ENDED.has(run.state) ? [] : (findings.overtaken ?? []).map((what) => element("p", { class: "reason wait" }, what))),
     queued({ ahead, names }),
     ...waiting({ questions, records }),
     ...own.map(forReader),

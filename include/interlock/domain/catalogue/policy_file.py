@@ -61,6 +61,13 @@ class Thresholds(Model):
     )
 
 
+def _each_kind_once(value: tuple[ChangeType, ...]) -> tuple[ChangeType, ...]:
+    each_once(tuple(kind.value for kind in value))
+    return value
+
+
+ChangeTypes = Annotated[tuple[ChangeType, ...], AfterValidator(_each_kind_once)]
+"""Some change types, each named once."""
 Boards = Annotated[tuple[Identifier, ...], AfterValidator(each_once)]
 """Some boards of board.yaml, each named once."""
 RiskLevel = Literal["low", "medium", "high"]
@@ -99,6 +106,11 @@ class Flow(Model):
         None,
         description="Time for the review of a deployed release; the next release waits for it. Default: no review",
     )
+    overtakes: ChangeTypes = Field(
+        (),
+        description="Change types of the releases of the same service that a release overtakes, unless they have "
+        "begun their rollout. They end and have to be requested again. Default: none",
+    )
 
 
 class FlowTightening(Model):
@@ -113,6 +125,9 @@ class FlowTightening(Model):
     further_boards: Boards = Field((), description="Additional boards that vote on the rollout plan")
     exclude_authors: bool | None = Field(None, description="May only become true")
     review_within: Duration | None = Field(None, description="May only be set or become shorter")
+    overtakes: ChangeTypes | None = Field(
+        None, description="A subset of the change types of the level above; empty: none"
+    )
 
 
 Tier = Literal["1", "2", "3", "4"]
@@ -295,15 +310,6 @@ class StandardChange(Model):
         return f"{self.name}: {self.title} (authorised by {self.authorised_by})"
 
 
-def _each_kind_once(value: tuple[ChangeType, ...]) -> tuple[ChangeType, ...]:
-    each_once(tuple(kind.value for kind in value))
-    return value
-
-
-ChangeTypes = Annotated[tuple[ChangeType, ...], AfterValidator(_each_kind_once)]
-"""Some change types, each named once."""
-
-
 class TrainRules(Model):
     """The rules for releases on trains, and for releases outside of them."""
 
@@ -389,4 +395,12 @@ class Policy(Model):
         missing = [kind.value for kind in ChangeType if kind not in self.change_types]
         if missing:
             raise ValueError(f"change_types lacks {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _no_change_types_overtake_each_other(self) -> Self:
+        for kind, flow in self.change_types.items():
+            for other in flow.overtakes:
+                if kind in self.change_types[other].overtakes:
+                    raise ValueError(f"change_types: {kind} and {other} overtake each other; of two, one must wait")
         return self

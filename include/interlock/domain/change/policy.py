@@ -66,6 +66,11 @@ def flows_of(policy: Policy, service: Governed) -> dict[ChangeType, Flow]:
     return {kind: tightened.flow(kind) for kind in policy.change_types}
 
 
+def source_of_overtakes(policy: Policy, service: Governed, kind: ChangeType) -> str:
+    """Return where it is written which releases of a service one of a change type overtakes."""
+    return resolved(policy, service).sources["change_types", kind.value, "overtakes"]
+
+
 def time_limits_of(policy: Policy, service: Governed) -> TimeLimits:
     """Return how long people have to answer about a service, after every tightening."""
     return resolved(policy, service).time_limits

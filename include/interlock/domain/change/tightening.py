@@ -188,6 +188,7 @@ _FLOW_WAYS = {
     "further_boards": _ADD,
     "exclude_authors": _SWITCH_ON,
     "review_within": _SHORTEN,
+    "overtakes": _SHRINK,
 }
 _DEMAND_WAYS = {"coverage": _ADD, "unknown_components": _REFUSE}
 _DURATION = TypeAdapter(timedelta)
@@ -254,7 +255,8 @@ def _values_of_level(level: Tightening) -> Iterator[tuple[Path, Any]]:
     yield from ((("time_limits", key), value) for key, value in level.time_limits if value is not None)
     yield from ((("builds", key), value) for key, value in level.builds if value is not None)
     for kind, flow in level.change_types.items():
-        yield from ((("change_types", kind.value, key), value) for key, value in flow if value not in (None, ()))
+        said = ((key, value) for key, value in flow if value is not None and (value or key != "further_boards"))
+        yield from ((("change_types", kind.value, key), value) for key, value in said)
     for suite, rule in level.waivers.items():
         yield from ((("waivers", suite, key), value) for key, value in rule if value is not None)
 

@@ -168,6 +168,13 @@ RELEASE_WITHDRAWN = _kind(
     "that succeeded: the release then gets no permit, and what it changed is backed out.",
     record="permits.withdrawal:Withdrawal",
 )
+RELEASE_OVERTAKEN = _kind(
+    "release.overtaken",
+    "Release overtaken",
+    "Another release of the service went first, by the policy of its change type. It counts if no permit to change "
+    "anything comes before it: the release then gets no permit and ends. It has to be requested again.",
+    record="permits.overtaking:Overtaking",
+)
 POLICY_RESOLVED = _kind(
     "policy.resolved",
     "Policy resolved",

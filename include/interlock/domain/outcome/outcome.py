@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import AwareDatetime
 
 from interlock.domain.canonical import Model, sha256_of
 from interlock.domain.catalogue import PRODUCTION
+from interlock.domain.permits.overtaking import Overtaking
 from interlock.domain.permits.withdrawal import Withdrawal
 from interlock.domain.records import (
     BackOutReport,
@@ -22,13 +22,13 @@ from interlock.domain.records import (
     Host,
     Outcome,
     QualityReport,
+    ReleaseOutcome,
     RolloutPlan,
     VerificationReport,
     WaveReport,
 )
 from interlock.domain.rollout.pace import tolerated
 
-ReleaseOutcome = Literal["deployed", "rehearsed", "rejected", "expired", "withdrawn", "backed_out", "failed"]
 AS_REQUESTED: frozenset[ReleaseOutcome] = frozenset({"deployed", "rehearsed"})
 """The outcomes of a release that did what was requested; every other is a failure of its run."""
 
@@ -55,7 +55,7 @@ GATES = {"plan": "planning", "acceptance": "acceptance", "board": "rollout"}
 class FailedTask(Model):
     """A failed task, and its recorded reason.
 
-    :param held: it did nothing, because the release was withdrawn.
+    :param held: it did nothing, because the release was withdrawn or overtaken.
     """
 
     stage: str
@@ -96,7 +96,7 @@ def decide_outcome(
     verification: VerificationReport | None,
     back_out: BackOutReport | None,
     running: Mapping[str, str | None],
-    withdrawn: Withdrawal | None = None,
+    called_off: Withdrawal | Overtaking | None = None,
 ) -> Outcome:
     """Decide how a release ended, and which stage decided it.
 
@@ -104,13 +104,14 @@ def decide_outcome(
     :param failed: the tasks that failed; those of one stage in the order in which they did.
     :param decisions: on the plan, on the acceptance, and the board's; also decisions without a vote.
     :param running: host, by name or address: the version it answers with now.
-    :param withdrawn: who withdrew it, of a release that had no permit to change anything.
+    :param called_off: who withdrew it, or what overtook it; of a release that had no permit to change anything.
     """
     of_decisions = list(_of_decisions(decisions, rollout, changed=bool(waves) or back_out is not None))
     if back_out is not None:
         ending = _breached(of_decisions, _taken_back(back_out, failed, rollout, running))
-    elif withdrawn is not None and not waves and not _failed_before(withdrawn, of_decisions, failed):
-        ending = _Ending(failed[0].stage if failed else STAGES[0], "withdrawn", withdrawn.sentence)
+    elif called_off is not None and not waves and not _failed_before(called_off, of_decisions, failed):
+        how: ReleaseOutcome = "overtaken" if isinstance(called_off, Overtaking) else "withdrawn"
+        ending = _Ending(failed[0].stage if failed else STAGES[0], how, called_off.sentence)
     else:
         findings = (
             *of_decisions,
@@ -133,10 +134,12 @@ def decide_outcome(
     )
 
 
-def _failed_before(withdrawn: Withdrawal, of_decisions: Sequence[_Ending], failed: Sequence[FailedTask]) -> bool:
-    """Say whether people had decided against a release, or a task of it had failed, before it was withdrawn."""
+def _failed_before(
+    called_off: Withdrawal | Overtaking, of_decisions: Sequence[_Ending], failed: Sequence[FailedTask]
+) -> bool:
+    """Say whether people had decided against a release, or a task of it had failed, before it was called off."""
     return any(decided.proven for decided in of_decisions) or any(
-        task.ended is not None and task.ended < withdrawn.at and not task.held for task in failed
+        task.ended is not None and task.ended < called_off.at and not task.held for task in failed
     )
 
 

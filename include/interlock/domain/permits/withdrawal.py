@@ -3,6 +3,8 @@
 The withdrawal is an entry of the release's chain. From then on no task of the release does anything but end it, and it
 gets no permit. What it has changed by then is backed out. A release whose verification succeeded is not withdrawn any
 more: its tasks would not back it out. The order of the chain decides which of the two came first.
+
+A release that another one overtook (:mod:`.overtaking`) ends in the same way: both are called off.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Model
-from interlock.domain.errors import PolicyViolation, RequestRefused, Withdrawn
+from interlock.domain.errors import CalledOff, PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import RELEASE_REQUESTED, RELEASE_WITHDRAWN, RUN_ASKED, VERIFICATION_JUDGED
 from interlock.domain.trigger_form import MULTILINE, Form, Reason, read_form
 
+from .overtaking import Overtaking, overtaking_in
 from .permit import RELEASE_MANAGER
 
 _FORM = "the person who triggered withdraw_release"
@@ -67,6 +70,7 @@ class ReleaseUnderWay(Model):
     version: str = Field("", description="Empty: its run has not begun, or a rollback's version is not chosen yet")
     verified: bool = False
     withdrawn: Withdrawal | None = None
+    overtaken: Overtaking | None = None
 
     def __str__(self) -> str:
         """Say which one it is."""
@@ -100,6 +104,7 @@ def describe_release(dag_id: str, run_id: str, entries: Sequence[Entry]) -> Rele
         version=str(requested.get("version") or ""),
         verified=any(map(_is_verified, entries)),
         withdrawn=withdrawal_in(entries),
+        overtaken=overtaking_in(entries),
     )
 
 
@@ -142,10 +147,12 @@ def role_of(release: ReleaseUnderWay, by: str, *, manages: bool) -> Literal["req
 
 def refuse_too_late(release: ReleaseUnderWay) -> None:
     """Raise a PolicyViolation if a release cannot be withdrawn any more."""
-    if release.withdrawn is not None:
+    for how, called_off in (("withdrawn", release.withdrawn), ("overtaken", release.overtaken)):
+        if called_off is None:
+            continue
         raise PolicyViolation(
-            f"This release is withdrawn already: {release}. {release.withdrawn.sentence}",
-            rule="a release is withdrawn once",
+            f"This release is {how} already: {release}. {called_off.sentence}",
+            rule="a release is withdrawn or overtaken once",
             who="this cannot be changed",
             next_step="wait until its run has ended; the tab Release of the run shows the outcome",
         )
@@ -172,15 +179,20 @@ def _is_verified(entry: Entry) -> bool:
     return entry.kind == VERIFICATION_JUDGED and entry.payload.get("success") is True
 
 
-def refuse_withdrawn(entries: Iterable[Entry]) -> None:
-    """Raise Withdrawn if a release was withdrawn: its tasks do nothing any more but end it.
+def called_off(entries: Sequence[Entry]) -> Withdrawal | Overtaking | None:
+    """Return how a release was called off by its chain; none: it was not. A withdrawal counts before an overtaking."""
+    return withdrawal_in(entries) or overtaking_in(entries)
+
+
+def refuse_called_off(entries: Sequence[Entry]) -> None:
+    """Raise CalledOff if a release was withdrawn or overtaken: its tasks do nothing any more but end it.
 
     :param entries: of its chain.
     """
-    if withdrawn := withdrawal_in(entries):
-        raise Withdrawn(
-            withdrawn.sentence,
-            rule="a release that was withdrawn changes nothing and asks nobody any more",
+    if how := called_off(entries):
+        raise CalledOff(
+            how.sentence,
+            rule="a release that was withdrawn or overtaken changes nothing and asks nobody any more",
             who="this cannot be changed",
             next_step="the release ends, and what it changed is backed out; to release the version, trigger it again",
         )

@@ -26,7 +26,7 @@ from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import FINDING
 from interlock.domain.ledger.witness import GivenAnswer, is_witnessed, question_digest
-from interlock.domain.permits.withdrawal import refuse_withdrawn
+from interlock.domain.permits.withdrawal import refuse_called_off
 from interlock.domain.records import Vote
 from interlock.domain.trigger_form import fields_of
 from interlock.stages.runtime import resources
@@ -82,7 +82,7 @@ class Question(HITLOperator):
         assigned = [user["id"] for user in self.assigned_users or ()]
         with reasons_kept():
             entries = chain_entries()
-            refuse_withdrawn(entries)
+            refuse_called_off(entries)
             refuse_other_words(self.task_id, [(self.subject, self.body or "", assigned)], entries)
         if ti.try_number > 1 and (asked := _request(self.task_id, ti.map_index)):
             if asked.answered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,10 @@ from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.catalogue.catalogue import environments_of
 from interlock.adapters.ledger.withdrawals import releases_under_way
 from interlock.adapters.signing.witness import only_witnessed
-from interlock.domain.board.accounts import CLERK
 from interlock.domain.dag_names import dags_of_service
-from interlock.domain.errors import LedgerBroken, ReleaseError, TransientError
+from interlock.domain.errors import LedgerBroken, ReleaseError
 from interlock.domain.ledger.chain import Entry, release_chain
-from interlock.domain.ledger.kinds import RELEASE_CLOSED, RELEASE_WITHDRAWN, RUN_ASKED
-from interlock.domain.ledger.reading import last_in
+from interlock.domain.ledger.kinds import RELEASE_WITHDRAWN, RUN_ASKED
 from interlock.domain.permits.withdrawal import (
     ReleaseUnderWay,
     Withdrawal,
@@ -31,23 +29,21 @@ from interlock.domain.permits.withdrawal import (
     refuse_too_late,
     role_of,
 )
-from interlock.domain.records import Outcome
 from interlock.domain.trigger_form import fields_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.calendars import wait
 from interlock.stages.runtime.evidence import this_try
 from interlock.stages.runtime.history import append_once
 from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 from interlock.stages.runtime.triggers import UNDER_WAY
 
+from .ends import see_to_its_end, wait_again
+
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 
 log = logging.getLogger(__name__)
-POLL_INTERVAL = timedelta(seconds=15)
-"""How often to check whether the release has ended, and whether it has asked people meanwhile."""
 
 
 def withdraw_params(folder: Path) -> dict[str, Param]:
@@ -135,34 +131,10 @@ def await_end(recorded: dict[str, Any]) -> dict[str, Any]:
     A queued release is not waited for: it ends as soon as Airflow starts it. Returns how the release ended.
     """
     withdrawal = Withdrawal.model_validate(recorded)
-    dag_id, _, run_id = withdrawal.release.partition("/")
-    with resources.airflow_api() as api:
-        state = api.run_state(dag_id, run_id)  # before the ledger, which has each step before Airflow shows it
-    with resources.ledger() as ledger:
-        closed = last_in(ledger.entries(release_chain(dag_id, run_id)), RELEASE_CLOSED, Outcome)
-    if closed:
-        return {"state": state, "outcome": closed.outcome, "reason": closed.reason}
-    if state != "running":
-        log.info("The run of the release is %s. When it starts, its first task ends it.", state or "gone")
-        return {"state": state, "outcome": None, "reason": ""}
-    _close_questions(dag_id, run_id, withdrawal)
-    wait(f"the release {withdrawal.release} is about to end", datetime.now(UTC) + POLL_INTERVAL)
-
-
-def _close_questions(dag_id: str, run_id: str, withdrawal: Withdrawal) -> None:
-    """Answer the open questions as the board's clerk, whose answers never count."""
-    comment = f"Closed by {CLERK}: {withdrawal.sentence}"
-    with resources.airflow_api(resources.BOARD_CLERK) as api:
-        for question in api.answers(dag_id, run_id):
-            if question.answered or not question.options:
-                continue
-            try:
-                # Any choice would do, because the clerk's answers never count.
-                api.close_question(dag_id, run_id, question, choice=question.options[-1], comment=comment)
-            except TransientError:
-                raise
-            except ReleaseError as error:  # its task has ended meanwhile; close the others
-                log.warning("%s[%d] could not be closed: %s", question.task_id, question.map_index, error)
+    end = see_to_its_end(withdrawal.release, withdrawal.sentence)
+    if end is None:
+        wait_again(f"the release {withdrawal.release} is about to end")
+    return end
 
 
 def withdraw_tasks() -> None:

@@ -31,7 +31,7 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.domain.ledger.reading import all_in, last_in, plan_in
 from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES, FailedTask, decide_outcome
-from interlock.domain.permits.withdrawal import withdrawal_in
+from interlock.domain.permits.withdrawal import called_off
 from interlock.domain.records import (
     BackOutReport,
     Blob,
@@ -48,7 +48,7 @@ from interlock.stages.runtime import bookings, resources
 from interlock.stages.runtime.evidence import chain_entries, record, this_task
 from interlock.stages.runtime.history import remember
 from interlock.stages.runtime.permits import came_to_its_target
-from interlock.stages.runtime.taskflow import REASON, WITHDRAWN, keep_result, stage_group, stage_task, this_run
+from interlock.stages.runtime.taskflow import CALLED_OFF, REASON, keep_result, stage_group, stage_task, this_run
 from interlock.stages.strategies.rolling import answered_versions
 
 from .outcome_mails import send_outcome
@@ -94,7 +94,7 @@ def record_outcome(service: str) -> Outcome:
         verification=last_in(entries, VERIFICATION_JUDGED, VerificationReport),
         back_out=back_out,
         running=_running(service, rollout) if waves or back_out else {},
-        withdrawn=None if touched else withdrawal_in(entries),
+        called_off=None if touched else called_off(entries),
     )
     log.info("%s %s: %s, decided by %s. %s", service, outcome.version, outcome.outcome, outcome.stage, outcome.reason)
     record(RELEASE_CLOSED, outcome, seal=True)
@@ -160,7 +160,7 @@ def _failed_tasks() -> list[FailedTask]:
             stage=task.partition(".")[0],
             task=task,
             reason=ti.xcom_pull(task_ids=task, key=REASON) or "",
-            held=bool(ti.xcom_pull(task_ids=task, key=WITHDRAWN)),
+            held=bool(ti.xcom_pull(task_ids=task, key=CALLED_OFF)),
             ended=first[task],
         )
         for task in dict.fromkeys(state.task_id for state in sorted(failed, key=_ended))

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from interlock.adapters.hosts import load
 from interlock.domain.catalogue import Service
 from interlock.domain.ledger.kinds import BASELINE_MEASURED
-from interlock.domain.permits.withdrawal import refuse_withdrawn
+from interlock.domain.permits.withdrawal import refuse_called_off
 from interlock.domain.records import LoadReport, RolloutPlan
 from interlock.domain.rollout.rollout import wave_titles
 from interlock.stages.runtime import bookings, permits, resources
@@ -33,12 +33,12 @@ START = "{{ ti.xcom_pull(task_ids='rollout.freeze_plan')['not_before'] or dag_ru
 
 
 class AwaitStart(WaitUntil):
-    """Wait for the start of the deployment without a worker; a release that is withdrawn meanwhile ends at once."""
+    """Wait for the start of the deployment without a worker; a release that is called off meanwhile ends at once."""
 
     def execute(self, context: Context) -> None:
         """Hand over to the triggerer, unless the time has come."""
         with reasons_kept():
-            refuse_withdrawn(chain_entries())
+            refuse_called_off(chain_entries())
         if not self.poke(context):
             trigger = StartTrigger(moment=self._moment, chain=this_chain(), connection=resources.LEDGER)
             raise TaskDeferred(trigger=trigger, method_name="execute_again")

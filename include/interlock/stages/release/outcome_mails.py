@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from airflow.sdk import TriggerRule, get_current_context
 
 from interlock.adapters import mail
 from interlock.adapters.templates import render
-from interlock.domain.catalogue import BoardBook, Service
+from interlock.domain.catalogue import BoardBook, Policy, Service
+from interlock.domain.change.request import form_fields
 from interlock.domain.dag_names import is_rollback
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import (
@@ -54,8 +55,9 @@ def send_outcome(service: str) -> dict[str, list[str]]:
     outcome = last_in(entries, RELEASE_CLOSED, Outcome)
     if outcome is None:
         return {}
-    _, book, found = resources.catalogue_of(service)
-    messages = [*_to_requester(entries, outcome, book, found), *_to_audiences(entries, outcome, found)]
+    policy, book, found = resources.catalogue_of(service)
+    again = _form(policy) if outcome.outcome == "overtaken" else {}
+    messages = [*_to_requester(entries, outcome, book, found, again), *_to_audiences(entries, outcome, found)]
     if not messages:
         return {}
     done = get_current_context()["task_state_store"]
@@ -74,7 +76,16 @@ def send_outcome(service: str) -> dict[str, list[str]]:
     return {message.name: list(message.to) for message in messages}
 
 
-def _to_requester(entries: Sequence[Entry], outcome: Outcome, book: BoardBook, service: Service) -> Iterator[_Message]:
+def _form(policy: Policy) -> dict[str, Any]:
+    """Return what the requester had filled in at the form: title and value."""
+    filled = get_current_context()["params"]
+    titles = {key: field["title"] for key, field in form_fields(policy).items()}
+    return {title: filled[key] for key, title in titles.items() if filled.get(key) not in (None, False, "", [])}
+
+
+def _to_requester(
+    entries: Sequence[Entry], outcome: Outcome, book: BoardBook, service: Service, again: Mapping[str, Any]
+) -> Iterator[_Message]:
     user = describe_release(*this_run(), entries).requested_by
     if user not in book.names:
         log.info("%s, who requested this, is not in board.yaml and gets no mail.", user or "Nobody known")
@@ -94,6 +105,7 @@ def _to_requester(entries: Sequence[Entry], outcome: Outcome, book: BoardBook, s
             stage=STAGE_TITLES.get(outcome.stage, outcome.stage),
             as_requested=outcome.outcome in AS_REQUESTED,
             rollback=is_rollback(this_run()[0]),
+            again=again,
             page=page_link(run_page(*this_run())),
         ),
     )
@@ -115,6 +127,7 @@ def _to_audiences(entries: Sequence[Entry], outcome: Outcome, service: Service) 
             service=service,
             plan=plan,
             taken_back=taken_back,
+            overtaken=outcome.outcome == "overtaken",
             unchanged=not touched,
             rollback=rollback,
         )

@@ -18,7 +18,7 @@ from interlock.domain.catalogue import Health, Service
 from interlock.domain.errors import PolicyViolation, VerificationFailed
 from interlock.domain.ledger.kinds import BACK_OUT_DONE, HOSTS_SMOKED, LOAD_MEASURED, VERIFICATION_JUDGED
 from interlock.domain.paths import docs_prefix
-from interlock.domain.permits.withdrawal import refuse_withdrawn
+from interlock.domain.permits.withdrawal import refuse_called_off
 from interlock.domain.quality.verification import compare_hosts
 from interlock.domain.records import (
     Artifact,
@@ -119,7 +119,7 @@ def judge_verification(
             next_step="the release is backed out automatically; fix the failures and release a new version",
         )
     record(VERIFICATION_JUDGED, report)
-    refuse_withdrawn(chain_entries())  # a withdrawal just before still counts; from here on, none does
+    refuse_called_off(chain_entries())  # a withdrawal just before still counts; from here on, none does
     return report
 
 

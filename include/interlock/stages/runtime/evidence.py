@@ -18,7 +18,7 @@ from interlock.domain.ledger.chain import Entry, release_chain
 from interlock.domain.ledger.kinds import FINDING, QUESTION_WORDED, SEVERAL
 from interlock.domain.ledger.witness import question_digest, refuse_unworded
 from interlock.domain.permits.ended_releases import refuse_ended
-from interlock.domain.permits.withdrawal import refuse_withdrawn
+from interlock.domain.permits.withdrawal import refuse_called_off
 from interlock.domain.records import Record, RolloutPlan
 from interlock.domain.trains.manifest import Manifest
 
@@ -109,20 +109,20 @@ def _digest_of(subject: str, body: str, assigned: Sequence[Mapping[str, str]]) -
 
 
 def refuse_void(given: Iterable[Record], *, after_end: AfterEnd = "refuse") -> None:
-    """Refuse to run with records that the ledger does not have, and after the release has ended or was withdrawn.
+    """Refuse to run with records that the ledger does not have, and after the release has ended or was called off.
 
     XComs can be edited, so a record has to be the last of its kind in the release's chain; some kinds may have several.
     A task that runs again after the end would change a closed release and its evidence.
 
     :raises PolicyViolation: the ledger does not have a record, which is also a finding; or the release has ended or was
-        withdrawn.
+        withdrawn or overtaken.
     """
     entries = chain_entries()
     _refuse_unrecorded(given, entries)
     if after_end != "go_on":
         refuse_ended(this_task(), entries, way_back=after_end == "way_back")
     if after_end == "refuse":
-        refuse_withdrawn(entries)
+        refuse_called_off(entries)
 
 
 def _refuse_unrecorded(records: Iterable[Record], entries: Sequence[Entry]) -> None:

@@ -44,7 +44,7 @@ from interlock.domain.permits.hosts import host_changes
 from interlock.domain.permits.objections import Circumstances
 from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.production import Production
-from interlock.domain.permits.withdrawal import refuse_withdrawn
+from interlock.domain.permits.withdrawal import refuse_called_off
 from interlock.domain.records import Decision, Host, QualityReport, ReleasePlan, RolloutPlan, Waiver
 
 from . import bookings, calendars, resources
@@ -271,17 +271,17 @@ def refuse_stopped(service: str, environment: str = PRODUCTION) -> None:
 
 
 def refuse_halted_release(service: str, environment: str) -> None:
-    """Raise a PolicyViolation if the running release was withdrawn, or a wave has to halt now."""
-    refuse_withdrawn(chain_entries())
+    """Raise a PolicyViolation if the running release was called off, or a wave has to halt now."""
+    refuse_called_off(chain_entries())
     refuse_stopped(service, environment)
 
 
 def refuse_emergency(service: Service) -> None:
-    """Raise a PolicyViolation if an emergency stop is in force now, or the running release was withdrawn.
+    """Raise a PolicyViolation if an emergency stop is in force now, or the running release was called off.
 
     For a task that changes nothing.
     """
-    refuse_withdrawn(chain_entries())
+    refuse_called_off(chain_entries())
     refuse_halted(stops_now(service), ())
 
 
@@ -307,13 +307,13 @@ def circumstances(
 ) -> Circumstances:
     """Read from the primary records everything that decides whether a wave may begin.
 
-    :raises Withdrawn: the release was withdrawn, so no wave may begin.
+    :raises CalledOff: the release was withdrawn or overtaken, so no wave may begin.
     """
     now, service = datetime.now(UTC), catalogue.service
     with resources.ledger() as ledger:
         broken = ledger.check(this_chain(), [resources.signer().public_key])
         entries = () if broken else ledger.entries(this_chain())
-        refuse_withdrawn(entries)
+        refuse_called_off(entries)
         unsigned = unsigned_since(this_chain(), entries, ledger.heads(this_chain()))
         in_force = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), service, now)
         about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), this_chain())

@@ -22,7 +22,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 from pydantic import ValidationError, validate_call
 
 from interlock.domain.canonical import Model
-from interlock.domain.errors import HostUnreachable, ReleaseError, TransientError, Withdrawn
+from interlock.domain.errors import CalledOff, HostUnreachable, ReleaseError, TransientError
 from interlock.domain.outcome.outcome import STAGE_TITLES, STAGES
 from interlock.domain.records import Record
 
@@ -30,8 +30,8 @@ from .evidence import AfterEnd, record, record_worded, refuse_void
 
 REASON = "reason"
 """The XCom key under which a failed or skipped task leaves its reason."""
-WITHDRAWN = "withdrawn"
-"""The XCom key under which a failed task notes that it did nothing, because the release was withdrawn."""
+CALLED_OFF = "called_off"
+"""The XCom key under which a failed task notes that it did nothing, because the release was called off."""
 
 DEFAULT_ARGS: dict[str, Any] = {
     "retries": 2,
@@ -86,7 +86,7 @@ def stage_task(
 
     :param evidence: the kind of entry under which the ledger records the result; none: it is not recorded.
     :param seal: sign the chain's head afterwards.
-    :param after_end: what the task does after the release has ended or was withdrawn.
+    :param after_end: what the task does after the release has ended or was called off.
     :param words: the task that will ask the returned questions; their signed digests are recorded.
     """
 
@@ -147,8 +147,8 @@ def reasons_kept() -> Iterator[None]:
         raise
     except ReleaseError as error:
         _keep(str(error))
-        if isinstance(error, Withdrawn):
-            get_current_context()["ti"].xcom_push(key=WITHDRAWN, value=True)
+        if isinstance(error, CalledOff):
+            get_current_context()["ti"].xcom_push(key=CALLED_OFF, value=True)
         raise AirflowFailException(str(error)) from error
     except ValidationError as error:
         reason = f"A record that this task received is not valid: {error}"

@@ -15,7 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from interlock.adapters.airflow.rest_api import AirflowApi, Answer
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import ReleaseError, TransientError
-from interlock.domain.ledger.kinds import RELEASE_WITHDRAWN
+from interlock.domain.ledger.kinds import RELEASE_OVERTAKEN, RELEASE_WITHDRAWN, family
 
 UNDER_WAY = ("queued", "running")
 """States of a run that has not ended."""
@@ -64,7 +64,7 @@ class RunTrigger(BaseTrigger):
 
 
 class StartTrigger(BaseTrigger):
-    """Fire when the time for which a release waits has come, or when the release was withdrawn.
+    """Fire when the time for which a release waits has come, or when the release was withdrawn or overtaken.
 
     :param moment: the time.
     :param chain: of the release.
@@ -83,23 +83,24 @@ class StartTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Read the ledger every few seconds until there is a withdrawal, or the time has come."""
+        """Read the ledger every few seconds until the release is called off, or the time has come."""
         while (left := (self.moment - datetime.now(UTC)).total_seconds()) > 0:
             try:
-                if await self._is_withdrawn():
-                    yield TriggerEvent({"why": "the release was withdrawn"})
+                if await self._is_called_off():
+                    yield TriggerEvent({"why": "the release was called off"})
                     return
             except ReleaseError as error:  # the task asks the ledger itself when the time has come
                 self.log.warning("%s", error)
             await asyncio.sleep(min(left, LEDGER_POLL))
         yield TriggerEvent({"why": "the time has come"})
 
-    async def _is_withdrawn(self) -> bool:
+    async def _is_called_off(self) -> bool:
         from interlock.adapters.ledger.ledger import open_ledger  # not at the top: brings SQLAlchemy
 
         connection = await Connection.async_get(self.connection)
         with open_ledger(connection) as ledger:
-            return bool(await asyncio.to_thread(partial(ledger.entries, self.chain, kind=RELEASE_WITHDRAWN)))
+            entries = await asyncio.to_thread(partial(ledger.entries, self.chain, kind=family(RELEASE_WITHDRAWN)))
+        return any(entry.kind in (RELEASE_WITHDRAWN, RELEASE_OVERTAKEN) for entry in entries)
 
 
 def digest_of_answers(answers: Iterable[Answer]) -> str:

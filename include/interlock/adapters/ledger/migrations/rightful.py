@@ -13,10 +13,10 @@ from interlock.domain.ledger.kinds import ENVIRONMENT_BOOKED as BOOKED
 from interlock.domain.ledger.kinds import ENVIRONMENT_ENTERED as ENTERED
 from interlock.domain.ledger.kinds import ENVIRONMENT_FREED as FREED
 from interlock.domain.ledger.kinds import ENVIRONMENT_RECOVERED as RECOVERED
-from interlock.domain.ledger.kinds import RELEASE_CLOSED
+from interlock.domain.ledger.kinds import PERMIT_ISSUED, PERMIT_USED, RELEASE_CLOSED, RELEASE_OVERTAKEN
 
-LOST = "IL001"
-"""The state that the database answers with."""
+LOST, OVERTAKEN = "IL001", "IL002"
+"""The states that the database answers with."""
 
 TRIGGER = "rightful"
 
@@ -25,6 +25,7 @@ def _listed(kinds: Iterable[str]) -> str:
     return ", ".join(f"'{kind}'" for kind in kinds)
 
 
+_PURPOSE = rf"""CASE kind WHEN '{PERMIT_ISSUED}' THEN substring(payload::text FROM '"purpose":"([a-z_]+)"') END"""
 _OUTCOME = f"""CASE kind WHEN '{RELEASE_CLOSED}' THEN substring(payload::text FROM '"outcome":"([a-z_]+)"') END"""
 
 FUNCTION = rf"""
@@ -49,6 +50,18 @@ BEGIN
         OR (last.outcome = 'deployed' AND NEW.kind IN ({_listed(AFTER_DEPLOYMENT)}))
     ) THEN
         RAISE EXCEPTION '% has ended, and % must not follow', NEW.chain, NEW.kind USING ERRCODE = '{LOST}';
+    END IF;
+
+    -- A release that was overtaken gets no permit, and one that has a permit to change something is not overtaken.
+    IF NEW.kind IN ({_listed((PERMIT_ISSUED, PERMIT_USED))}) AND EXISTS (
+        SELECT FROM ledger.entries WHERE chain = NEW.chain AND kind = '{RELEASE_OVERTAKEN}'
+    ) THEN
+        RAISE EXCEPTION '% was overtaken, and % must not follow', NEW.chain, NEW.kind USING ERRCODE = '{OVERTAKEN}';
+    END IF;
+    IF NEW.kind = '{RELEASE_OVERTAKEN}' AND EXISTS (
+        SELECT FROM ledger.entries WHERE chain = NEW.chain AND kind = '{PERMIT_ISSUED}' AND {_PURPOSE} <> 'inspect'
+    ) THEN
+        RAISE EXCEPTION '% has a permit and is not overtaken', NEW.chain USING ERRCODE = '{OVERTAKEN}';
     END IF;
 
     -- A try that entered an environment may write only if no later process entered or booked it.
