@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, chain, get_parsing_context
+from airflow.sdk import DAG, chain
 
-from interlock.adapters.catalogue.catalogue import load_catalogue, load_service
 from interlock.console.auth.roles import RELEASED_BY, dag_access
 from interlock.domain.board.voting import longest_deadline
 from interlock.domain.catalogue import BoardBook, Policy, Service
 from interlock.domain.change.request import form_fields
 from interlock.domain.dag_names import RELEASES, dag_of_release
-from interlock.locations import catalogue_folder
 from interlock.stages.release.acceptance import acceptance_stage
 from interlock.stages.release.build import build_stage
 from interlock.stages.release.closure import closure_stage
@@ -28,7 +26,7 @@ from interlock.stages.release.quality import quality_stage
 from interlock.stages.release.rollout import rollout_stage
 from interlock.stages.release.verification import verification_stage
 from interlock.stages.runtime.requests import form_params
-from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS, service_dags
 
 DOC = """
 # Release {title}
@@ -139,16 +137,4 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
     return dag
 
 
-def release_dags() -> dict[str, DAG]:
-    """Compose the Dags of all services, or only the Dag of the task that is about to run."""
-    folder = catalogue_folder()
-    wanted = get_parsing_context().dag_id
-    if wanted and wanted.startswith(RELEASES):
-        catalogue = load_service(folder, wanted.removeprefix(RELEASES).replace("_", "-"))
-    else:
-        catalogue = load_catalogue(folder)
-    dags = (release_dag(service, catalogue.policy, catalogue.board) for service in catalogue.services.values())
-    return {dag.dag_id: dag for dag in dags}
-
-
-globals().update(release_dags())
+globals().update(service_dags(RELEASES, release_dag))

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, chain, get_parsing_context
+from airflow.sdk import DAG, chain
 
-from interlock.adapters.catalogue.catalogue import load_catalogue, load_service
 from interlock.console.auth.roles import dag_access
 from interlock.domain.board.voting import longest_deadline
 from interlock.domain.catalogue import BoardBook, Policy, Service
 from interlock.domain.dag_names import ROLLBACKS, dag_of_rollback
-from interlock.locations import catalogue_folder
 from interlock.stages.release.closure import closure_stage
 from interlock.stages.release.implementation import implementation_stage
 from interlock.stages.release.rollout import rollout_stage
@@ -23,7 +21,7 @@ from interlock.stages.rollback.communication import communication_stage
 from interlock.stages.rollback.earlier_release import acceptance_stage, build_stage, design_stage, quality_stage
 from interlock.stages.rollback.planning import planning_stage
 from interlock.stages.rollback.policy import policy_stage, rollback_params
-from interlock.stages.runtime.taskflow import DEFAULT_ARGS
+from interlock.stages.runtime.taskflow import DEFAULT_ARGS, service_dags
 
 DOC = """
 # Roll {title} back
@@ -113,16 +111,4 @@ def rollback_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
     return dag
 
 
-def rollback_dags() -> dict[str, DAG]:
-    """Compose the Dags of all services, or only the Dag of the task that is about to run."""
-    folder = catalogue_folder()
-    wanted = get_parsing_context().dag_id
-    if wanted and wanted.startswith(ROLLBACKS):
-        catalogue = load_service(folder, wanted.removeprefix(ROLLBACKS).replace("_", "-"))
-    else:
-        catalogue = load_catalogue(folder)
-    dags = (rollback_dag(service, catalogue.policy, catalogue.board) for service in catalogue.services.values())
-    return {dag.dag_id: dag for dag in dags}
-
-
-globals().update(rollback_dags())
+globals().update(service_dags(ROLLBACKS, rollback_dag))

@@ -18,9 +18,11 @@ from airflow.sdk.exceptions import TaskAwaitingInput
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.signing.witness import only_witnessed
 from interlock.adapters.templates import escape
+from interlock.domain.board import decision, seats
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.board.decision import ABSTAIN, APPROVE, REJECT
 from interlock.domain.board.forms import CONDITIONS, AnswerForm
+from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import BoardBook, Person
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
@@ -238,6 +240,31 @@ def ask_board(ballots: XComArg, deadline: timedelta | None, *, doc_md: str) -> E
         within=deadline * 2,  # the decision closes ballots in time; this only matters after an outage
         doc_md=doc_md,
     )
+
+
+def ballots(
+    rule: VotingRule,
+    book: BoardBook,
+    subject: str,
+    body: str,
+    digest: str,
+    *,
+    until: datetime,
+    requester: str,
+    asked_by: Sequence[str],
+    excluded: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Describe a ballot for each member of a board who may vote, or for their delegate.
+
+    :param requester: the account that triggered the run; ``asked_by``: the people behind it.
+    :param excluded: further people who had a hand in it and do not vote.
+    :raises PolicyViolation: too few members may vote.
+    """
+    barred = {requester, *asked_by, *excluded}
+    decision.eligible_members(rule, requester=requester, excluded=barred)
+    careful = seats.careful_seats(rule, asked_by=asked_by, excluded=excluded)
+    to_cast = seats.ballots(rule, barred=barred, since=datetime.now(UTC), until=until, careful=careful)
+    return [question(subject, body, digest, persons(book, ballot.voters), answer_by=until) for ballot in to_cast]
 
 
 def votes_on(

@@ -16,7 +16,7 @@ from interlock.adapters.templates import render
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.board.seats import seat_of
 from interlock.domain.board.voting import VotingRule
-from interlock.domain.catalogue import BoardBook, Person, Service
+from interlock.domain.catalogue import Person, ServiceCatalogue
 from interlock.domain.ledger.kinds import BOARD_REMINDED
 from interlock.domain.records import RolloutPlan
 from interlock.stages.runtime import resources
@@ -34,7 +34,9 @@ RETRY_INTERVAL = timedelta(minutes=5)
 """How long to wait before a failed reminder is tried again."""
 
 
-def remind_in_time(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer]) -> datetime | None:
+def remind_in_time(
+    catalogue: ServiceCatalogue, rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer]
+) -> datetime | None:
     """Remind the members who have not voted, if it is due; return when to check again.
 
     :param ballots: all ballots, as Airflow has them now.
@@ -46,22 +48,23 @@ def remind_in_time(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Ans
     if now < due:
         return due
     try:
-        _remind(rule, rollout, [ballot for ballot in ballots if not ballot.answered], now)
+        _remind(catalogue, rule, rollout, [ballot for ballot in ballots if not ballot.answered], now)
     except Exception:  # a mail that cannot be sent must not delay the decision
         log.exception("Some reminders to vote could not be sent. The next attempt is in %s", RETRY_INTERVAL)
         return min(now + RETRY_INTERVAL, rollout.decide_by)
     return rollout.decide_by
 
 
-def _remind(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer], now: datetime) -> None:
-    _, book, service = resources.catalogue_of(rollout.service)
+def _remind(
+    catalogue: ServiceCatalogue, rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer], now: datetime
+) -> None:
     done = {
         entry.payload["user"]
         for entry in chain_entries()
         if entry.kind == BOARD_REMINDED and entry.payload["digest"] == rollout.digest
     }
     missing = [
-        (book.person(user), ballot)
+        (catalogue.board.person(user), ballot)
         for ballot in ballots
         if ballot.body.rstrip().endswith(BINDING.format(digest=rollout.digest))
         for user in ballot.assigned
@@ -72,20 +75,15 @@ def _remind(rule: VotingRule, rollout: RolloutPlan, ballots: Sequence[Answer], n
         return
     with resources.mail_server() as smtp:
         for person, ballot in missing:
-            _send(smtp, person, ballot, rule, rollout, service, book)
+            _send(smtp, person, ballot, rule, rollout, catalogue)
 
 
 def _send(
-    smtp: SmtpHook,
-    person: Person,
-    ballot: Answer,
-    rule: VotingRule,
-    rollout: RolloutPlan,
-    service: Service,
-    book: BoardBook,
+    smtp: SmtpHook, person: Person, ballot: Answer, rule: VotingRule, rollout: RolloutPlan, catalogue: ServiceCatalogue
 ) -> None:
     """Send a reminder and record it; a crash between the two sends it twice, under one message id."""
-    told: dict[str, Any] = {"service": service, "rollout": rollout, "board": rule, "names": book.names}
+    service, names = catalogue.service, catalogue.board.names
+    told: dict[str, Any] = {"service": service, "rollout": rollout, "board": rule, "names": names}
     mail.send(
         smtp,
         to=[person.email],

@@ -99,14 +99,11 @@ def record_outcome(service: str) -> Outcome:
     log.info("%s %s: %s, decided by %s. %s", service, outcome.version, outcome.outcome, outcome.stage, outcome.reason)
     record(RELEASE_CLOSED, outcome, seal=True)
     began = (entries or chain_entries())[0].at
-    remember("/".join(this_run()), outcome, _change_type(entries), planned=_is_planned(entries), began=began)
+    planned = any(entry.kind == PLAN_MADE for entry in entries)
+    remember("/".join(this_run()), outcome, _change_type(entries), planned=planned, began=began)
     if rollout is not None:
         bookings.free(service, rollout.environment)
     return outcome
-
-
-def _is_planned(entries: Sequence[Entry]) -> bool:
-    return any(entry.kind == PLAN_MADE for entry in entries)
 
 
 def _change_type(entries: Sequence[Entry]) -> str:

@@ -38,7 +38,7 @@ from interlock.domain.rollout.rollout import course_of, describe_strategy
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
 from interlock.stages.approvals.in_force import before_asking
-from interlock.stages.approvals.people import ask_board, persons, question, votes_on
+from interlock.stages.approvals.people import ask_board, ballots, votes_on
 from interlock.stages.approvals.reminders import remind_in_time
 from interlock.stages.rollback.earlier_release import read_earlier_release
 from interlock.stages.runtime import resources
@@ -74,12 +74,13 @@ def freeze_plan(
         raise GateRejected("This artifact with this quality report was not accepted.")
     back = read_earlier_release() if is_rollback(this_run()[0]) else None
     train = None if back else requested(catalogue).train
-    targets, rule, ticket = assets.hosts[plan.target], rule_of(catalogue, plan), passengers.ticket(train)
+    targets, rule = assets.hosts[plan.target], rule_of(catalogue, plan)
+    ticket, chose_passengers = passengers.decision_of(train)
     # A rehearsal on test goes through production's waves: the graph is the same.
     production, paths = catalogue.service.environments[PRODUCTION], catalogue.service.load.paths
     course = course_of(production, assets, plan.target, paths, directly=back is not None)
     resources.store().get_bytes(artifact.bundle)  # verifies that the store has the recorded bytes
-    barred = (*boards.barred_authors(in_force.flow, plan, catalogue.board), *passengers.had_a_hand(train))
+    barred = (*boards.barred_authors(in_force.flow, plan, catalogue.board), *chose_passengers)
     return RolloutPlan(
         service=service,
         version=plan.version,
@@ -171,15 +172,17 @@ def prepare_ballots(
         ),
         quality_page=quality_page(*this_run()),
     )
-    subject = f"Vote: {catalogue.service.title} {plan.version} to {rollout.environment}"
-    boards.eligible_members(board, requester=plan.requested_by, excluded=rollout.excluded)  # too few: refused
-    barred = {plan.requested_by, *rollout.excluded}
-    careful = seats.careful_seats(board, asked_by=[plan.requested_by], excluded=rollout.excluded)
-    to_cast = seats.ballots(board, barred=barred, since=datetime.now(UTC), until=rollout.decide_by, careful=careful)
-    return [
-        question(subject, body, rollout.digest, persons(book, ballot.voters), answer_by=rollout.decide_by)
-        for ballot in to_cast
-    ]
+    return ballots(
+        board,
+        book,
+        f"Vote: {catalogue.service.title} {plan.version} to {rollout.environment}",
+        body,
+        rollout.digest,
+        until=rollout.decide_by,
+        requester=plan.requested_by,
+        asked_by=[plan.requested_by],
+        excluded=rollout.excluded,
+    )
 
 
 def _answered_yes(policy: Policy, request: ReleaseRequest) -> list[str]:
@@ -252,8 +255,9 @@ class AwaitBoard(AwaitBallots):
 
     def next_look(self, cast: Sequence[Answer]) -> datetime | None:
         """Send the reminders if they are due; return when to check next."""
-        rule = rule_of(resources.catalogue_of(self.service), self.plan)
-        return remind_in_time(rule, self.plan, cast) if rule else self.decide_by
+        catalogue = resources.catalogue_of(self.service)
+        rule = rule_of(catalogue, self.plan)
+        return remind_in_time(catalogue, rule, self.plan, cast) if rule else self.decide_by
 
     def settled(self, decision: Decision) -> dict[str, Any]:
         """Record the decision with the rule by which it was made; raise GateRejected if the board rejected."""

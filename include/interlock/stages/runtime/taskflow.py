@@ -17,14 +17,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
-from airflow.sdk import Context, get_current_context, task, task_group
+from airflow.sdk import DAG, Context, get_current_context, get_parsing_context, task, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 from pydantic import ValidationError, validate_call
 
+from interlock.adapters.catalogue.catalogue import load_catalogue, load_service
 from interlock.domain.canonical import Model
+from interlock.domain.catalogue import BoardBook, Policy, Service
 from interlock.domain.errors import CalledOff, HostUnreachable, ReleaseError, TransientError
 from interlock.domain.outcome.outcome import STAGE_TITLES, STAGES
 from interlock.domain.records import Record
+from interlock.locations import catalogue_folder
 
 from .evidence import AfterEnd, record, record_worded, refuse_void
 
@@ -68,6 +71,20 @@ def control_dag(owner: str = "the release management office", **options: Any) ->
         "default_args": {**DEFAULT_ARGS, "owner": owner},
         **options,
     }
+
+
+def service_dags(prefix: str, compose: Callable[[Service, Policy, BoardBook], DAG]) -> dict[str, DAG]:
+    """Compose the Dags of all services, or only the Dag of the task that is about to run.
+
+    :param prefix: of the ids of these Dags.
+    """
+    wanted = get_parsing_context().dag_id
+    if wanted and wanted.startswith(prefix):
+        catalogue = load_service(catalogue_folder(), wanted.removeprefix(prefix).replace("_", "-"))
+    else:
+        catalogue = load_catalogue(catalogue_folder())
+    dags = (compose(service, catalogue.policy, catalogue.board) for service in catalogue.services.values())
+    return {dag.dag_id: dag for dag in dags}
 
 
 class WaitUntil(DateTimeSensorAsync):

@@ -23,7 +23,7 @@ from interlock.domain.trains.manifest import CONDUCTOR, Manifest
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
 from interlock.stages.approvals.in_force import as_notice
-from interlock.stages.approvals.people import ask_board, persons, question, votes_on
+from interlock.stages.approvals.people import ask_board, ballots, votes_on
 from interlock.stages.runtime.conflicts import noted
 from interlock.stages.runtime.evidence import refuse_void
 from interlock.stages.runtime.permits import stops_now
@@ -64,15 +64,17 @@ def prepare_ballots(name: str, manifest: Manifest) -> list[dict[str, Any]]:
             rule, asked_by=manifest.requested_by, authors=manifest.excluded, excluded=manifest.excluded
         ),
     )
-    boards.eligible_members(rule, requester=CONDUCTOR, excluded=manifest.barred)  # enough of them
-    barred = {CONDUCTOR, *manifest.barred}
-    careful = seats.careful_seats(rule, asked_by=manifest.requested_by, excluded=manifest.excluded)
-    to_cast = seats.ballots(rule, barred=barred, since=datetime.now(UTC), until=manifest.decide_by, careful=careful)
-    subject = f"Vote: {manifest.title}, {manifest.departure:%Y-%m-%d %H:%M} UTC"
-    return [
-        question(subject, body, manifest.digest, persons(catalogue.board, one.voters), answer_by=manifest.decide_by)
-        for one in to_cast
-    ]
+    return ballots(
+        rule,
+        catalogue.board,
+        f"Vote: {manifest.title}, {manifest.departure:%Y-%m-%d %H:%M} UTC",
+        body,
+        manifest.digest,
+        until=manifest.decide_by,
+        requester=CONDUCTOR,
+        asked_by=manifest.requested_by,
+        excluded=manifest.excluded,
+    )
 
 
 def count(manifest: Manifest, rule: VotingRule | None, *, expired: bool) -> Decision | None:

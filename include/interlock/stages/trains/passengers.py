@@ -140,18 +140,16 @@ def running(service: str) -> list[str]:
         return [run for run in runs if f"{dag_id}/{run}" not in ended and api.run_state(dag_id, run) == "running"]
 
 
-def ticket(train: str | None) -> TrainTicket | None:
-    """Return the decision of a train that counts for its passenger; none: the release needs a decision of its own."""
-    manifest = train_run(train).manifest if train is not None else None
-    if train is None or manifest is None or not manifest.one_decision:
-        return None
-    return TrainTicket(chain=train, manifest=manifest.digest)
+def decision_of(train: str | None) -> tuple[TrainTicket | None, tuple[str, ...]]:
+    """Return the decision of a train that counts for its passenger, and the people who chose the passengers.
 
-
-def had_a_hand(train: str | None) -> tuple[str, ...]:
-    """Return the people who chose the passengers of a train: they do not vote on its passengers, either."""
+    Without a ticket, the release needs a decision of its own. These people do not vote on it either.
+    """
     manifest = train_run(train).manifest if train is not None else None
-    return manifest.requested_by if manifest is not None else ()
+    if train is None or manifest is None:
+        return None, ()
+    ticket = TrainTicket(chain=train, manifest=manifest.digest) if manifest.one_decision else None
+    return ticket, manifest.requested_by
 
 
 def count_on_train(rule: VotingRule, rollout: RolloutPlan) -> Decision:
