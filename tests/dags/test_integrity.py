@@ -113,6 +113,16 @@ def test_the_stages_are_groups_in_the_order_of_the_process(release: dict[str, An
     )
 
 
+def test_a_rollback_has_the_stages_of_a_release(bag: dict[str, Any], release: dict[str, Any]) -> None:
+    back = bag["dags"]["rollback_bike_shop"]
+    assert back["groups"] == release["groups"]
+    shared = ("rollout.", "implementation.", "verification.", "closure.")
+    tasks = {task for task in release["tasks"] if task.startswith(shared)}
+    assert {task for task in back["tasks"] if task.startswith(shared)} == tasks
+    same = tasks - {"rollout.await_board"}  # a rollback starts while its communication is under way
+    assert {task: back["tasks"][task] for task in same} == {task: release["tasks"][task] for task in same}
+
+
 def test_every_task_tells_a_release_manager_what_it_does(release: dict[str, Any]) -> None:
     assert len(release["tasks"]) > 25
     for task, described in release["tasks"].items():

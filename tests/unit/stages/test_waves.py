@@ -17,7 +17,7 @@ from interlock.domain.catalogue.policy_file import PermitRules
 from interlock.domain.errors import DeployError, HostUnreachable, PolicyViolation
 from interlock.domain.records import RolloutPlan, WaveReport
 from interlock.stages.release import verification
-from interlock.stages.runtime import bookings, permits, resources
+from interlock.stages.runtime import bookings, calendars, permits, resources
 from interlock.stages.strategies import rolling, traffic, waves
 from tests.factories import releases
 from tests.running_task import RunningTask
@@ -68,6 +68,39 @@ def test_a_wave_without_a_permit_fails_with_the_reason_and_leaves_no_report(task
     with pytest.raises(AirflowFailException, match="closed by Stocktaking"):
         waves.run_wave.function("bike-shop", 1, PLAN.to_xcom())
     assert [kind for kind, _ in task.recorded] == ["rollout.frozen"]
+
+
+def test_a_permit_reads_the_catalogue_once_and_hands_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = resources.catalogue_of("bike-shop")
+    read: list[str] = []
+    seen: list[Any] = []
+
+    def catalogue_of(service: str) -> Any:
+        read.append(service)
+        return catalogue
+
+    @contextmanager
+    def office(*_: Any) -> Iterator[Any]:
+        yield SimpleNamespace(issue=lambda **given: given)
+
+    def count(*given: Any) -> None:
+        seen.append(given)
+
+    for room, name, value in (
+        (resources, "catalogue_of", catalogue_of),
+        (permits, "_office", office),
+        (permits, "this_chain", lambda: "release/x"),
+        (permits, "refuse_unproven", lambda *given, **_: seen.append(given[:2])),
+        (bookings, "make_way", lambda *_: None),
+        (calendars, "answer_now", lambda *given: seen.append(given[0])),
+        (Admission, "by_permit", lambda *given, **_: given[2]()),
+    ):
+        monkeypatch.setattr(room, name, value)
+    with permits.admission_to_deploy(PLAN, 1, count) as permit:
+        pass
+    assert read == ["bike-shop"]
+    assert seen == [(catalogue, PLAN), (catalogue, PLAN), catalogue]
+    assert dict(permit)["catalogue"] == catalogue.digest
 
 
 def test_a_wave_that_only_the_calendars_keep_waits_until_they_open(
