@@ -19,12 +19,12 @@ DOC = """
 ## What it does
 
 Confirms that an account is still controlled by its owner after its password was reset or the account was created
-again. A person who administers accounts could use such an account to answer for somebody else. Interlock therefore
+again. A person who administers accounts could use such an account to answer for another person. Interlock therefore
 accepts no answers from a changed account until a second person confirms it.
 
 ## When it runs
 
-Somebody listed in `board.yaml` triggers it after talking to the owner. Their own account must not be waiting for a
+A person listed in `board.yaml` triggers it after talking to the owner. Their own account must not be waiting for a
 confirmation.
 
 ## Parameters
@@ -38,7 +38,7 @@ Nothing.
 
 ## What it will not do
 
-- Let people confirm their own account, or let anybody confirm who is not listed in `board.yaml`.
+- Let people confirm their own account, or let a person confirm who is not listed in `board.yaml`.
 - Confirm later changes to the account: each change needs a confirmation of its own.
 
 ## If it fails

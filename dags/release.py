@@ -76,7 +76,7 @@ Questions appear under *Required Actions*. No answer in time counts as a rejecti
 
 ## What it will not do
 
-- Deploy an artifact other than the one that the board approved.
+- Deploy any artifact except the one that the board approved.
 - Continue after a rejection.
 - Leave a host partly deployed.
 - Succeed unless every host answers with the new version.

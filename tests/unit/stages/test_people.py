@@ -136,7 +136,7 @@ def test_a_question_that_nobody_answered_in_time_is_closed_by_the_clerk_as_a_rej
     other, closed = airflow.questions
     assert not other["response_received"]
     assert (closed["responded_by_user"]["name"], closed["chosen_options"]) == (CLERK, ["Reject"])
-    assert closed["params_input"] == {"comment": "Closed by board_clerk: nobody answered in time."}
+    assert closed["params_input"] == {"comment": "Closed by board_clerk: there was no answer in time."}
 
 
 def test_an_answer_in_the_last_moment_stands(airflow: AirflowServer, written: list[str]) -> None:

@@ -121,10 +121,8 @@ class Question(HITLOperator):
 
     def _close(self, asked: Answer) -> None:
         with resources.airflow_api(resources.BOARD_CLERK) as api:
-            api.close_question(*this_run(), asked, choice=self.silence, comment=closed_because(NOT_IN_TIME))
-
-
-NOT_IN_TIME = "nobody answered in time"
+            comment = closed_because("there was no answer in time")
+            api.close_question(*this_run(), asked, choice=self.silence, comment=comment)
 
 
 def closed_because(why: str) -> str:
@@ -165,7 +163,7 @@ def question(
     """
     whose = " or ".join(escape(person.name) for person in people)
     asked_of = (
-        f"This question is for **{whose}**. An answer from anybody else is refused. "
+        f"This question is for **{whose}**. Answers from other people are refused. "
         "Your own open questions are on Airflow's page *Home*."
     )
     return {

@@ -88,7 +88,7 @@ def _to_requester(
 ) -> Iterator[_Message]:
     user = describe_release(*this_run(), entries).requested_by
     if user not in book.names:
-        log.info("%s, who requested this, is not in board.yaml and gets no mail.", user or "Nobody known")
+        log.info("The requester (%s) is not in board.yaml and gets no mail.", user or "unknown")
         return
     person = book.person(user)
     ended = outcome.outcome.replace("_", " ")
