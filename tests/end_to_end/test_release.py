@@ -6,13 +6,21 @@ The tests share one stack, whose production runs 1.0.0 when it starts; each says
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from interlock.domain.dag_names import EMERGENCY_STOP
+from interlock.domain.paths import run_page
+from interlock.estate.airflow.accounts import passwords
+from interlock.estate.commands.client import ENDED
+from tests.browser import chromium, log_in, opened_page
 
 from .people import DAG, Colleague, Release, until
-from .stack import Stack
+from .stack import Mail, Stack
 
 pytestmark = pytest.mark.timeout(2400)
 OLD, NEW = "1.0.0", "1.1.0"
@@ -21,6 +29,12 @@ OLD, NEW = "1.0.0", "1.1.0"
 @pytest.fixture(scope="module")
 def rita(stack: Stack) -> Colleague:
     return stack.person("rita")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as launched:
+        yield launched
 
 
 def accept(stack: Stack, run: Release) -> None:
@@ -133,31 +147,103 @@ def test_a_board_that_rejects_ends_the_release_and_a_second_release_waits_in_lin
     until("the second release to start", lambda: second.state == "running")
 
 
-def test_a_release_that_breaks_in_production_is_backed_out(stack: Stack, rita: Colleague) -> None:
-    waiting = [
-        row for row in rita.get(f"dags/{DAG}/dagRuns", order_by="-run_after")["dag_runs"] if row["state"] == "running"
-    ]
-    run = Release(rita, waiting[0]["dag_run_id"]) if waiting else rita.release("1.3.0")
-    mails = len(stack.mails())
-    accept(stack, run)
-    approve(stack, run)
-    train(stack, run)
-    assert run.finish() == "failed"
-    outcome = run.outcome()
-    assert (outcome["outcome"], outcome["stage"]) == ("backed_out", "verification")
+def withdrawn(person: Colleague, run: Release) -> Release:
+    """Withdraw a release; return the run that does it."""
+    reply = person.withdraw(run.id)
+    assert reply.status_code == 200, reply.text
+    return Release(person, reply.json()["dag_run_id"], "withdraw_release")
+
+
+def asked_by_mail(stack: Stack, run: Release, user: str, task: str) -> str:
+    """Return the link of the mail by which a person is asked a question of a run."""
+    start = f"{stack.settings.airflow_url}/{run_page(run.dag_id, run.id)}/tasks/{task}/"
+    page = re.compile(f'href="({re.escape(start)}[^"]+)"')
+
+    def link() -> str | None:
+        texts = [mail.text for mail in stack.mails() if f"{user}@example.com" in mail.recipients]
+        return next((found[1] for text in texts if (found := page.search(text))), None)
+
+    return str(until(f"{user} to be asked by mail", link, within=900))
+
+
+def answer_from_mail(stack: Stack, page: Page, run: Release, user: str, task: str) -> None:
+    """Open the link of a mail, log in where it leads, and approve the question that Airflow then shows."""
+    link = asked_by_mail(stack, run, user, task)
+    page.goto(link)
+    log_in(page, user, passwords(stack.settings)[user])
+    page.wait_for_url(link)
+    approve_it = page.get_by_test_id("hitl-option-Approve")
+    expect(approve_it).to_be_enabled()
+    page.locator("#element_comment").fill("Tried, and it works")
+    page.locator('[id="switch:element_confirmed:control"]').dispatch_event("click")
+    approve_it.dispatch_event("click")
+    expect(page.get_by_text("response successful")).to_be_visible()
+
+
+def told(stack: Stack, address: str, subject: str, *, after: int) -> Mail:
+    """Return the one mail with a subject that somebody got."""
+    mails = [mail for mail in stack.mails()[after:] if f"{address}@example.com" in mail.recipients]
+    (found,) = [mail for mail in mails if mail.subject == subject]
+    return found
+
+
+def test_a_day_of_a_release_office(stack: Stack, rita: Colleague, browser: Browser) -> None:
+    """One release is stopped and withdrawn, another is overtaken by an emergency, which is taken back."""
+    before, url = len(stack.mails()), stack.settings.airflow_url
+    waiting = [run for run in rita.active_runs(DAG) if run.state == "running"]
+    morning = Release(rita, waiting[0].id) if waiting else rita.release("1.3.0")
+    with opened_page(browser) as fays:
+        answer_from_mail(stack, fays, morning, "fay", "acceptance.ask_approver")
+    with opened_page(browser) as bens:
+        answer_from_mail(stack, bens, morning, "ben", "rollout.cast_ballot")
+
+    olga, form = stack.person("olga"), {"scope": "bike-shop", "reason": "The warehouse burns", "incident": "INC-9"}
+    stop = olga.start(EMERGENCY_STOP, {**form, "hours": 1, "lift": ""})
+    seen = re.compile("^Emergency stop in force: .*bike-shop.*The warehouse burns")
+    with opened_page(browser) as coras:
+        coras.goto(asked_by_mail(stack, morning, "cora", "rollout.cast_ballot"))
+        log_in(coras, "cora", passwords(stack.settings)["cora"])
+        coras.goto(url)
+        expect(coras.get_by_test_id("interlock-home").get_by_role("alert")).to_have_text(seen)
+        coras.goto(f"{url}/plugin/release-calendar")
+        expect(coras.frame_locator("iframe[title='Release calendar']").get_by_role("alert")).to_have_text(seen)
+        coras.goto(f"{url}/interlock/release?dag_id={DAG}&run_id={quote(morning.id, safe='')}")
+        expect(coras.get_by_role("alert")).to_have_text(seen)
+    until("the stop to be recorded", lambda: stop.state in ENDED)
+    lifted = olga.start(EMERGENCY_STOP, {**form, "hours": 1, "lift": "bike-shop"})
+
+    withdrawn(rita, morning)
+    assert morning.finish() == "failed"
+    assert (morning.outcome()["outcome"], morning.outcome()["stage"]) == ("withdrawn", "rollout")
+    assert {one.user for one in morning.questions()} == {"fay", "ben", "board_clerk"}
+    assert "rita" in told(stack, "rita", "Bike shop 1.3.0: withdrawn", after=before).text
+    until("the stop to be lifted", lambda: lifted.state in ENDED)
+    assert (stop.state, lifted.state) == ("success", "success")
+
+    planned, at_noon = rita.release(NEW), len(stack.mails())
+    asked_by_mail(stack, planned, "fay", "acceptance.ask_approver")
+    urgent = rita.release("1.3.0", change_type="emergency", summary="Payments fail")
+    assert planned.finish(within=300) == "failed"
+    outcome = planned.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("overtaken", "acceptance"), outcome
+    assert f"(run {urgent.id}), requested by rita, overtook this normal release: Payments fail." in outcome["reason"]
+    assert "Payments fail" in told(stack, "rita", f"Bike shop {NEW}: overtaken", after=at_noon).text
+    assert {one.user for one in planned.questions()} == {"board_clerk"}
+
+    accept(stack, urgent)
+    stack.person("ben").decide(urgent, "rollout.cast_ballot", "Approve", "Operations is ready")
+    train(stack, urgent)
+    assert urgent.finish() == "failed"
+    outcome = urgent.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("backed_out", "verification"), outcome
     assert "/bikes" in outcome["reason"]
-    back_out = run.result("verification.back_out")
-    assert {result["outcome"] for result in back_out["results"]} == {"backed_out"}
+    assert {result["outcome"] for result in urgent.result("verification.back_out")["results"]} == {"backed_out"}
     assert stack.production() == {OLD}
     assert stack.in_service() == 3, "every host is back in the target group"
     assert stack.events("bike-shop@production")[0]["extra"]["version"] == OLD
-    version = outcome["version"]
-    told = {to: mail for mail in stack.mails()[mails:] for to in mail.recipients}
-    assert told["rita@example.com"].subject == f"Bike shop {version}: backed out"
-    assert "/bikes" in told["rita@example.com"].text
-    customers = told["customers@example.com"]
-    assert customers.subject == f"Bike shop {version}: taken back", "they were told that it was about to be released"
-    assert f"You continue to use Bike shop {OLD}." in customers.text
+    assert "/bikes" in told(stack, "rita", "Bike shop 1.3.0: backed out", after=at_noon).text
+    taken_back = told(stack, "customers", "Bike shop 1.3.0: taken back", after=at_noon)
+    assert f"You continue to use Bike shop {OLD}." in taken_back.text, "they were told that it was about to be released"
 
 
 def test_silence_until_the_deadline_is_a_rejection(stack: Stack, rita: Colleague) -> None:
@@ -168,13 +254,6 @@ def test_silence_until_the_deadline_is_a_rejection(stack: Stack, rita: Colleague
     outcome = run.outcome()
     assert (outcome["outcome"], outcome["stage"]) == ("expired", "rollout")
     assert stack.production() == {OLD}
-
-
-def withdrawn(person: Colleague, run: Release) -> Release:
-    """Withdraw a release; return the run that does it."""
-    reply = person.withdraw(run.id)
-    assert reply.status_code == 200, reply.text
-    return Release(person, reply.json()["dag_run_id"], "withdraw_release")
 
 
 def test_a_release_that_waits_for_an_answer_and_a_queued_one_are_withdrawn(stack: Stack, rita: Colleague) -> None:
@@ -205,23 +284,6 @@ def test_a_release_that_waits_for_an_answer_and_a_queued_one_are_withdrawn(stack
     assert stack.production() == {OLD}
     told = {mail.subject for mail in stack.mails()[mails:] if "rita@example.com" in mail.recipients}
     assert told == {f"Bike shop {NEW}: withdrawn", "Bike shop 1.3.0: withdrawn"}
-
-
-def test_a_release_that_waits_for_its_start_is_overtaken_by_an_emergency(stack: Stack, rita: Colleague) -> None:
-    mails, tomorrow = len(stack.mails()), f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
-    run = rita.release(NEW, rehearsal=True, not_before=tomorrow)
-    until("it to wait", lambda: run.states().get("implementation.await_start") == "deferred")
-    urgent = rita.release("1.3.0", change_type="emergency", summary="Payments fail")
-    assert run.finish(within=300) == "failed"
-    outcome = run.outcome()
-    assert (outcome["outcome"], outcome["stage"]) == ("overtaken", "implementation"), outcome
-    assert f"(run {urgent.id}), requested by rita, overtook this normal release: Payments fail." in outcome["reason"]
-    (mail,) = [one for one in stack.mails()[mails:] if one.subject == f"Bike shop {NEW}: overtaken"]
-    assert mail.recipients == ("rita@example.com",)
-    until("the emergency to begin", lambda: urgent.state != "queued")
-    withdrawn(rita, urgent)
-    assert urgent.finish(within=300) == "failed"
-    assert urgent.outcome()["outcome"] == "withdrawn"
 
 
 def test_a_rehearsal_does_everything_but_touch_production_or_ask_people(stack: Stack, rita: Colleague) -> None:
