@@ -430,11 +430,11 @@ def test_an_emergency_stop_waits_for_no_pool(stack: Stack, waiting: Release) -> 
     slots = admin.get(pool)["slots"]
     give(0)
     try:
-        olga.trigger("emergency_stop", {"scope": "bike-shop", "reason": "Payments fail", "hours": 1})
+        olga.start("emergency_stop", {"scope": "bike-shop", "reason": "Payments fail", "hours": 1})
         assert "Emergency stop: bike-shop, by olga: Payments fail" in wave.refusal(waiting)
     finally:
         give(slots)
-    lift = olga.trigger("emergency_stop", {"scope": "bike-shop", "reason": "Payments work again", "lift": "bike-shop"})
+    lift = olga.start("emergency_stop", {"scope": "bike-shop", "reason": "Payments work again", "lift": "bike-shop"})
     until("the stop to be lifted", lambda: lift.state == "success")
     assert wave.refusal(waiting) == ""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.estate.commands.client import ENDED, Person, Run
+
+Seen = TypeVar("Seen")
 
 BIKE_SHOP = "bike-shop"
 
@@ -26,7 +28,7 @@ def dag_of(service: str, prefix: str = "release") -> str:
     return f"{prefix}_{service.replace('-', '_')}"
 
 
-def until(what: str, look: Callable[[], Any], *, within: float = 600.0) -> Any:
+def until(what: str, look: Callable[[], Seen | None], *, within: float = 600.0) -> Seen:
     """Look until there is something to see; AssertionError when there never is."""
     give_up = time.monotonic() + within
     while time.monotonic() < give_up:

@@ -82,9 +82,9 @@ def test_a_rollback_to_what_the_ledger_does_not_know_is_refused_at_the_door(rita
 def test_production_goes_back_to_the_release_that_is_chosen(stack: Stack, rita: Colleague) -> None:
     run = rollback(rita, reason="The basket is broken", incident="INC-7")
     asked = until("what there is to go back to", run.questions)[0]
-    assert asked["options"][0].startswith(f"{GOOD} · deployed ")
-    assert not [option for option in asked["options"] if option.startswith(PATCH)]
-    rita.decide(run, "planning.choose_release", asked["options"][0], "It had no such report")
+    assert asked.options[0].startswith(f"{GOOD} · deployed ")
+    assert not [option for option in asked.options if option.startswith(PATCH)]
+    rita.decide(run, "planning.choose_release", asked.options[0], "It had no such report")
     assert run.finish() == "success", run.outcome()
     assert (run.outcome()["outcome"], run.outcome()["version"]) == ("deployed", GOOD)
     assert stack.production() == {GOOD}
