@@ -16,7 +16,7 @@ from interlock.domain.catalogue import Person
 from interlock.domain.errors import PolicyViolation, TransientError
 from interlock.domain.ledger.kinds import QUESTION_WORDED, RELEASE_WITHDRAWN
 from interlock.domain.ledger.witness import told
-from interlock.stages.approvals.people import BINDING, COMMENT, CONFIRMED, LABEL, Question, question, votes_on
+from interlock.stages.approvals.people import ANSWER_PARAMS, BINDING, LABEL, Question, question, votes_on
 from tests.airflow_server import CHAIN, AirflowServer
 from tests.clock import NOW
 from tests.factories.releases import WITHDRAWAL
@@ -80,7 +80,7 @@ def run(try_number: int, map_index: int = 1, event: dict[str, Any] | None = None
         **{**ASKED, **changes},
         options=["Approve", "Reject"],
         silence="Reject",
-        params={"comment": COMMENT, "confirmed": CONFIRMED},
+        params={name: ANSWER_PARAMS[name] for name in ("comment", "confirmed")},
         response_timeout=timedelta(hours=1),
     )
     ti = SimpleNamespace(id="0190", try_number=try_number, map_index=map_index)
