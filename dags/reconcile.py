@@ -1,6 +1,6 @@
 """The Dag ``reconcile``: checks every few minutes whether a change bypassed the release process.
 
-Composition only: what it compares is in ``include/interlock/stages/controls/reconcile_*.py``.
+Composition only: what it compares is in ``include/interlock/stages/reconcile/reconcile_*.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from airflow.sdk import DAG
 from interlock.console.auth.roles import WATCHERS, dag_access
 from interlock.domain.dag_names import RECONCILE
 from interlock.locations import catalogue_folder
-from interlock.stages.controls.reconcile import reconcile_tasks, schedule
+from interlock.stages.reconcile.reconcile import reconcile_tasks, schedule
 from interlock.stages.runtime.taskflow import control_dag
 
 DOC = """

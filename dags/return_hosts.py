@@ -12,8 +12,8 @@ from airflow.sdk import DAG
 from interlock.console.auth.roles import dag_access
 from interlock.domain.dag_names import RETURN_HOSTS
 from interlock.locations import catalogue_folder
-from interlock.stages.controls.reconcile import schedule
 from interlock.stages.controls.returning import bring_hosts_back
+from interlock.stages.reconcile.reconcile import schedule
 from interlock.stages.runtime.taskflow import control_dag
 
 DOC = """

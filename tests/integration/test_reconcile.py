@@ -49,8 +49,9 @@ from interlock.domain.records import (
 from interlock.estate.settings import Settings
 from interlock.estate.stack import postgres
 from interlock.locations import CATALOGUE
-from interlock.stages.controls import findings as controls_findings
-from interlock.stages.controls import reconcile_hosts, reconcile_ledger, reconcile_releases, returning, reviews, stops
+from interlock.stages.controls import returning, reviews, stops
+from interlock.stages.reconcile import findings as told_findings
+from interlock.stages.reconcile import reconcile_hosts, reconcile_ledger, reconcile_releases
 from interlock.stages.runtime import history, permits, resources
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.deployments import deploy, served
@@ -168,7 +169,7 @@ def mails(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         sent.append((subject, text))
         return ("audrey@example.com",)
 
-    monkeypatch.setattr(controls_findings, "notify", notify)
+    monkeypatch.setattr(told_findings, "notify", notify)
     monkeypatch.setattr(stops, "notify", notify)
     return sent
 
@@ -673,8 +674,8 @@ def test_people_are_told_of_each_finding_once_whoever_left_it(
 ) -> None:
     record(ledger, "finding", {"what": "olga broke the glass"})
     record(ledger, "finding", {"what": "a chain is broken"}, INSTALLATION)
-    assert run(controls_findings.tell_people) == ["audrey@example.com"]
-    assert run(controls_findings.tell_people) == []
+    assert run(told_findings.tell_people) == ["audrey@example.com"]
+    assert run(told_findings.tell_people) == []
     ((subject, text),) = mails
     assert subject.startswith("2 findings about releases")
     assert "olga broke the glass" in text

@@ -1,1 +1,1 @@
-"""The Dags around releases: emergency stops, overrides, withdrawals, marks, reviews, returning hosts, reconcile."""
+"""The Dags around releases: emergency stops, overrides, withdrawals, overtakings, marks, reviews, returning hosts."""
