@@ -40,7 +40,7 @@ from .people import NEW, OLD, approved, go
 from .suite import ADMIN, AUTHOR, AWS, ENGINEER, HOST, KEEPER, MANAGER, MEMBER, NAMES, OWNER, attack, case
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.attacks]
-FREEZE_IN = timedelta(minutes=10)
+FREEZE_IN = timedelta(minutes=15)
 """By then the release is approved, and everything has been tried that is not the freeze, on a slow machine, too."""
 INSTANCES = "the instances of production are compared with those of the plan before each wave"
 CHANGED = "The policy, the board or the file of the service changed after the release started."

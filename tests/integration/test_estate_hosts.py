@@ -235,7 +235,7 @@ def test_only_loopback_addresses_become_hosts_and_each_once(settings: Settings, 
 def test_host_of_another_service_is_empty(settings: Settings, run: Callable[..., None]) -> None:
     async def scenario(fleet: Fleet) -> None:
         await settle(fleet, instance(settings, Service="warehouse"))
-        assert await said(settings, f"{settings.network}.1", "ls -A") == ""
+        assert await said(settings, f"{settings.network}.1", "ls -A") == ".interlock-enrolment"
 
     run(scenario)
 
