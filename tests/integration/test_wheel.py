@@ -73,14 +73,18 @@ def environment(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     }
 
 
-def run(command: list[str], *, cwd: Path, env: dict[str, str], code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120)
+def run(
+    command: list[str], *, cwd: Path, env: dict[str, str], code: int = 0, said: str = ""
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command, cwd=cwd, env=env, input=said, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
     return done
 
 
-def result(command: list[str], cwd: Path, environment: dict[str, str]) -> dict[str, Any]:
-    done = run(command, cwd=cwd, env=environment)
+def result(command: list[str], cwd: Path, environment: dict[str, str], said: str = "") -> dict[str, Any]:
+    done = run(command, cwd=cwd, env=environment, said=said)
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("RESULT"))
     return dict(json.loads(line.removeprefix("RESULT")))
 
@@ -128,7 +132,8 @@ def test_the_dags_of_the_wheel_are_those_of_the_project(
     installed: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     dags = installed / "interlock" / "dags"
-    bag = result([sys.executable, str(LOADER), str(dags), "--no-work"], tmp_path, environment)
+    asked = json.dumps({"folder": str(dags), "environment": {}, "no_work": True})
+    bag = result([sys.executable, str(LOADER)], tmp_path, environment, said=f"{asked}\n")
     assert bag["errors"] == {}
     assert sorted(bag["dags"]) == DAGS
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import io
 import subprocess
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 from pydantic import ValidationError
 from rich import box
@@ -69,7 +69,7 @@ def catalogue_folder(named: str, current: Path) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="interlock-") as folder:
         done = subprocess.run(
-            ["git", "-C", str(current), "archive", "--format=tar", "HEAD"], capture_output=True, check=False
+            ["git", "-C", str(current), "archive", "--format=zip", "HEAD"], capture_output=True, check=False
         )
         if done.returncode:
             raise CatalogueError(
@@ -78,8 +78,8 @@ def catalogue_folder(named: str, current: Path) -> Iterator[Path]:
                 next_step="name the folder of the old catalogue: make policy-backtest OLD=path/to/catalogue, "
                 "or interlock policy-backtest --old path/to/catalogue",
             )
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-            archive.extractall(folder, filter="data")
+        with ZipFile(io.BytesIO(done.stdout)) as archive:
+            archive.extractall(folder)
         yield Path(folder)
 
 
