@@ -70,7 +70,7 @@ def test_a_wave_without_a_permit_fails_with_the_reason_and_leaves_no_report(task
     assert [kind for kind, _ in task.recorded] == ["rollout.frozen"]
 
 
-def test_the_catalogue_is_read_once_for_what_hosts_verify_and_once_for_a_permit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_catalogue_is_read_once_for_hosts_and_once_for_a_permit(monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = resources.catalogue_of("bike-shop")
     read: list[str] = []
     seen: list[Any] = []
