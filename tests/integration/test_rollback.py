@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 from airflow.sdk.execution_time.context import set_current_context
 
@@ -218,7 +219,7 @@ def office(server: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (rollout, "prove_back_out", lambda *_: back),  # what hosts say of themselves is the fleet's tests
         (permits, "_done_by_hand", lambda *_: ()),
         (resources, "connections_of", lambda _: frozenset((resources.LEDGER, CONNECTION))),
-        (resources, "_is_there", lambda name: name == CONNECTION),
+        (resources, "_connection", lambda name: BaseHook.get_connection(name) if name == CONNECTION else None),
     ):
         monkeypatch.setattr(room, name, value)
     connect(monkeypatch)

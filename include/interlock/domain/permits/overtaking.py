@@ -18,6 +18,7 @@ from interlock.domain.canonical import Model
 from interlock.domain.catalogue import ChangeType, Flow
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import BASELINE_MEASURED, PERMIT_ISSUED, RELEASE_OVERTAKEN
+from interlock.domain.trigger_form import Form
 
 OVERTAKEN_RULE = (
     "a release that was overtaken gets no permit, and one that has a permit to change hosts is not overtaken"
@@ -46,6 +47,12 @@ class Overtaking(Model):
             f"The {self.by_change_type} release {self.by_version} (run {run}), requested by {self.requested_by}, "
             f"overtook this {self.change_type} release: {self.reason.rstrip('.')}. Rule: {self.rule}."
         )
+
+
+class OvertakingRequest(Form):
+    """The form of ``overtake_releases``."""
+
+    service: str = Field(description="The service whose releases are looked at.")
 
 
 class QueuedRelease(Model):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Param, get_current_context
+from airflow.sdk import Param
 
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.catalogue.catalogue import environments_of
@@ -21,19 +21,22 @@ from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.policy import flows_of, source_of_overtakes
 from interlock.domain.dag_names import dag_of_release
-from interlock.domain.errors import PolicyViolation, ReleaseError
+from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import release_chain
 from interlock.domain.ledger.kinds import RELEASE_OVERTAKEN, RUN_ASKED
 from interlock.domain.permits.overtaking import (
     Overtaking,
+    OvertakingRequest,
     QueuedRelease,
     find_overtaken,
     has_begun,
     overtaking_in,
 )
 from interlock.domain.permits.withdrawal import called_off
+from interlock.domain.trigger_form import fields_of
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.history import append_once
+from interlock.stages.runtime.history import append_once, sign_if_possible
+from interlock.stages.runtime.requests import entered, form_params
 from interlock.stages.runtime.taskflow import stage_task, this_run
 from interlock.stages.runtime.triggers import UNDER_WAY
 
@@ -47,14 +50,7 @@ log = logging.getLogger(__name__)
 
 def overtake_params(folder: Path) -> dict[str, Param]:
     """Return the form."""
-    return {
-        "service": Param(
-            type="string",
-            enum=sorted(environments_of(folder)),
-            title="Service",
-            description="The service whose releases are looked at.",
-        )
-    }
+    return form_params(fields_of(OvertakingRequest, service={"enum": sorted(environments_of(folder))}))
 
 
 @stage_task(task_display_name="Record what is overtaken")
@@ -64,7 +60,7 @@ def record_overtakings() -> list[dict[str, Any]]:
     From then on such a release gets no permit and asks nobody. A release that got a permit meanwhile is not overtaken:
     the other one waits for its end.
     """
-    service = str(get_current_context()["params"]["service"])
+    service = str(entered()["service"])
     policy, _, described = resources.catalogue_of(service)
     flows = flows_of(policy, described)
     with resources.ledger() as ledger, resources.airflow_api() as api:
@@ -125,14 +121,13 @@ def _overtake(ledger: Ledger, ahead: QueuedRelease, by: QueuedRelease, source: s
     )
     plain = overtaking.model_dump(mode="json")
     try:
-        append_once(ledger, RELEASE_OVERTAKEN, plain, actor=by.requested_by, key=RELEASE_OVERTAKEN, chain=of_release)
+        entry = append_once(
+            ledger, RELEASE_OVERTAKEN, plain, actor=by.requested_by, key=RELEASE_OVERTAKEN, chain=of_release
+        )
     except PolicyViolation as error:  # it got its permit, or ended, a moment before
         log.info("%s is not overtaken, and %s waits for its end: %s", ahead.run, by.run, error)
         return
-    try:
-        ledger.sign_head(of_release, resources.signer())
-    except ReleaseError:  # it holds all the same; reconcile signs it
-        log.exception("The overtaking of %s could not be signed yet", ahead.run)
+    sign_if_possible(ledger, entry)
 
 
 @stage_task(task_display_name="Close their questions and wait for their end")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -13,22 +12,19 @@ from airflow.sdk import Param
 from interlock.adapters.ledger.stops import declare, request_in, scopes
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, StopRequest
-from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.kinds import EMERGENCY_STOP_LIFTED
 from interlock.domain.trigger_form import fields_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
-from interlock.stages.runtime.history import append_once
+from interlock.stages.runtime.history import append_once, sign_if_possible
 from interlock.stages.runtime.notices import notify
 from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
-
-log = logging.getLogger(__name__)
 
 
 def stop_params(folder: Path) -> dict[str, Param]:
@@ -49,10 +45,7 @@ def record_stop() -> dict[str, Any]:
             entry = _lift(ledger, request, by)
         else:
             entry = declare(ledger, request, by, this_run(), actor=by or this_task())
-        try:
-            ledger.sign_head(INSTALLATION, resources.signer())
-        except ReleaseError:  # the stop holds; after the notification it is signed, or the run fails
-            log.exception("%s could not be signed yet", entry.key)
+        sign_if_possible(ledger, entry)  # if not: after the notification it is signed, or the run fails
     return {"kind": entry.kind, **entry.payload}
 
 

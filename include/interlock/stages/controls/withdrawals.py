@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -16,7 +15,7 @@ from interlock.adapters.catalogue.catalogue import environments_of
 from interlock.adapters.ledger.withdrawals import releases_under_way
 from interlock.adapters.signing.witness import only_witnessed
 from interlock.domain.dag_names import dags_of_service
-from interlock.domain.errors import LedgerBroken, ReleaseError
+from interlock.domain.errors import LedgerBroken
 from interlock.domain.ledger.chain import Entry, release_chain
 from interlock.domain.ledger.kinds import RELEASE_WITHDRAWN, RUN_ASKED
 from interlock.domain.permits.withdrawal import (
@@ -33,7 +32,7 @@ from interlock.domain.trigger_form import fields_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_try
-from interlock.stages.runtime.history import append_once
+from interlock.stages.runtime.history import append_once, sign_if_possible
 from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 from interlock.stages.runtime.triggers import UNDER_WAY
@@ -42,8 +41,6 @@ from .ends import see_to_its_end, wait_again
 
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
-
-log = logging.getLogger(__name__)
 
 
 def withdraw_params(folder: Path) -> dict[str, Param]:
@@ -77,10 +74,7 @@ def record_withdrawal() -> dict[str, Any]:
         plain = withdrawal.model_dump(mode="json")
         entry = append_once(ledger, RELEASE_WITHDRAWN, plain, actor=by, key=RELEASE_WITHDRAWN, chain=of_release)
         _refuse_void(ledger, release, entry)
-        try:
-            ledger.sign_head(of_release, resources.signer())
-        except ReleaseError:  # the withdrawal holds; reconcile signs it
-            log.exception("%s could not be signed yet", entry.key)
+        sign_if_possible(ledger, entry)
     return entry.payload
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from interlock.adapters.ledger.past_releases import ended_releases
 from interlock.domain.dag_names import dags_of_service
-from interlock.domain.errors import AlreadyRecorded
+from interlock.domain.errors import AlreadyRecorded, ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry, instant
 from interlock.domain.ledger.kinds import RELEASE_ENDED
 from interlock.domain.ledger.runs import run_of
@@ -19,6 +20,8 @@ from .evidence import this_task
 
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 
 def remember(run: str, outcome: Outcome, change_type: str, *, planned: bool, began: datetime) -> None:
@@ -65,6 +68,14 @@ def append_once(
         return ledger.append_once(chain, kind, payload, actor=actor, key=key)
     except AlreadyRecorded as error:
         return error.entry
+
+
+def sign_if_possible(ledger: Ledger, entry: Entry) -> None:
+    """Sign the head of an entry's chain. The entry holds without a signature, and reconcile signs it later."""
+    try:
+        ledger.sign_head(entry.chain, resources.signer())
+    except ReleaseError:
+        log.exception("%s could not be signed yet", entry.key)
 
 
 def append(kind: str, payload: Mapping[str, Any], *, key: str, actor: str) -> Entry:
