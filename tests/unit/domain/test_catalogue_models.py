@@ -255,3 +255,73 @@ def test_models_cannot_be_changed() -> None:
         service().name = "other"  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
         policy().thresholds.min_tests = 0  # type: ignore[misc]
+
+
+def environments(**between: Any) -> dict[str, Any]:
+    """Return the environments of the sample, and some between test and production."""
+    mine = copy.deepcopy(service_data()["environments"])
+    for name, more in between.items():
+        mine[name] = {"hosts": {"Environment": name}, "count": 1, "deploy_root": "opt/bike-shop", **more}
+    return mine
+
+
+def suites(*names: str) -> dict[str, Any]:
+    return {name: {"command": ["pytest"], "junit": ["*.xml"]} for name in names}
+
+
+SIGN_OFF = {"title": "User acceptance testers", "people": ["ben", "cora"], "quorum": 2}
+
+
+def test_environments_between_test_and_production_are_in_order() -> None:
+    between = environments(
+        staging={"after": ["uat", "integration"], "suites": ["api"], "soak": "PT30M", "sign_off": SIGN_OFF},
+        uat={"after": ["test"], "thresholds": {"max_p95_ms": 100}},
+        integration={"after": ["test"]},
+    )
+    found = service(environments=between, suites=suites("api", "ui"))
+    assert found.path == ("integration", "uat", "staging")
+    assert [found.is_sandbox(one) for one in ("test", *found.path, "production", "elsewhere")] == [True] * 4 + [
+        False
+    ] * 2
+    assert service().path == ()
+
+
+def test_fields_of_a_path_do_not_change_the_digest_of_a_service_without_one() -> None:
+    for environment in service().model_dump(mode="json")["environments"].values():
+        assert not environment.keys() & {"after", "suites", "load", "thresholds", "soak", "sign_off"}
+
+
+@pytest.mark.parametrize(
+    ("between", "said"),
+    [
+        ({"staging": {}}, "staging does not say after which environments"),
+        ({"staging": {"after": ["uat"]}}, "staging comes after uat; allowed: test "),
+        ({"staging": {"after": ["production"]}}, "staging comes after production; allowed: test"),
+        ({"staging": {"after": ["staging"]}}, "staging comes after staging"),
+        ({"staging": {"after": ["test", "test"]}}, "twice"),
+        ({"uat": {"after": ["staging"]}, "staging": {"after": ["uat"]}}, "come after each other"),
+        ({"staging": {"after": ["test"], "suites": ["ui"]}}, "names the suites ui; allowed: api"),
+        ({"staging": {"after": ["test"], "suites": []}}, "at least 1"),
+        ({"staging": {"after": ["test"], "on_failure": "ask"}}, "staging is changed all at once"),
+        ({"staging": {"after": ["test"], "sign_off": {**SIGN_OFF, "quorum": 3}}}, "3 approvals of 2 people"),
+        ({"staging": {"after": ["test"], "hosts": {"Environment": "production"}}}, "may select the same hosts"),
+        ({"sta_ging": {"after": ["test"]}}, "pattern"),
+    ],
+)
+def test_an_environment_that_would_not_be_proven_is_refused(between: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        service(environments=environments(**between), suites=suites("api"))
+
+
+@pytest.mark.parametrize("name", ["test", "production"])
+@pytest.mark.parametrize("field", [{"after": ["test"]}, {"soak": "PT1H"}, {"sign_off": SIGN_OFF}, {"suites": ["api"]}])
+def test_test_comes_first_and_production_last(name: str, field: dict[str, Any]) -> None:
+    changed = environments()
+    changed[name] |= field
+    with pytest.raises(ValidationError, match=f"{name} cannot have {next(iter(field))}"):
+        service(environments=changed, suites=suites("api"))
+
+
+def test_an_environment_without_suites_is_refused() -> None:
+    with pytest.raises(ValidationError, match="staging proves nothing"):
+        service(environments=environments(staging={"after": ["test"]}), suites={})

@@ -276,6 +276,7 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
             *_unknown_registries(service, policy),
             *_unmeasured(service, policy),
             *_untested(service, policy),
+            *_environments_not_yet_proven(service),
         ],
     )
     return service
@@ -293,6 +294,9 @@ def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
     if service.training is not None:
         acknowledge = service.training.acknowledge.items()
         named += [(("training", "acknowledge", role), users) for role, users in acknowledge]
+    for name, environment in service.environments.items():
+        if environment.sign_off is not None:
+            named.append((("environments", name, "sign_off", "people"), environment.sign_off.people))
     for place, users in named:
         for index, user in enumerate(users):
             yield from unknown_name((*place, index), user, people, "a person listed in board.yaml")
@@ -330,6 +334,12 @@ def _untested(service: Service, policy: Policy) -> Iterator[Problem]:
     with suppress(PolicyViolation):
         if lacks := change_policy.untested(policy, service, has_unit_tests=runs_unit_tests(service.build)):
             yield Problem(("build", "test"), "nothing", lacks)
+
+
+def _environments_not_yet_proven(service: Service) -> Iterator[Problem]:
+    """Yield the environments between test and production: no release goes through them yet, so none is proven."""
+    for name in service.path:
+        yield Problem(("environments", name), "", "releases go from test to production, and through no other yet")
 
 
 def _refuse(file: YamlFile, problems: Iterable[Problem]) -> None:

@@ -6,11 +6,13 @@ import re
 from datetime import timedelta
 from ipaddress import ip_address
 from itertools import combinations, pairwise
+from operator import not_
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     Field,
+    FiniteFloat,
     GetJsonSchemaHandler,
     StringConstraints,
     ValidationInfo,
@@ -20,11 +22,13 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from interlock.domain.canonical import Model
+from interlock.domain.canonical import Later, Model
 
+from .environment_path import refuse_wrong_path, sorted_path
 from .policy_file import Registries, Tightening
 from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, StrategyName, TargetGroupName
 from .values import (
+    PRODUCTION,
     Argument,
     ConnectionId,
     Duration,
@@ -215,6 +219,23 @@ def may_be_the_same(tags: dict[str, str], others: dict[str, str]) -> bool:
 MAX_WAVES = 20
 
 
+class SignOff(Model):
+    """The people who sign an environment off, such as its test team."""
+
+    title: Line = Field(description="What these people are called, such as User acceptance testers")
+    people: Annotated[People, Field(min_length=1)] = Field(description="People of board.yaml, one ballot each")
+    quorum: int = Field(1, ge=1, description="Minimum number of approvals")
+    within: Duration = Field(
+        timedelta(days=3), description="Time to sign off; without enough approvals by then, the release is rejected"
+    )
+
+    @model_validator(mode="after")
+    def _enough_people(self) -> Self:
+        if self.quorum > len(self.people):
+            raise ValueError(f"quorum: {self.quorum} approvals of {len(self.people)} people cannot be reached")
+        return self
+
+
 class Environment(Model):
     """A fleet of hosts that runs the service."""
 
@@ -270,6 +291,23 @@ class Environment(Model):
     ssh: ConnectionId = Field("interlock_hosts", description="Airflow connection with the login of the hosts")
     missing: Literal["refuse", "create"] = Field("refuse", description="What to do when instances are missing")
     launch: Launch | None = None
+    after: Annotated[tuple[Identifier, ...], AfterValidator(each_once)] = Field(
+        (),
+        exclude_if=not_,
+        description="Environments that a release must have passed before it comes here. Each environment besides test "
+        "and production needs it; production comes after all of them",
+    )
+    suites: Later[Annotated[tuple[Identifier, ...], Field(min_length=1), AfterValidator(each_once)]] = Field(
+        None, description="With after: the suites that run here; default: all"
+    )
+    load: Later[Load] = Field(None, description="With after: the load here; default: the load of the service")
+    thresholds: dict[str, FiniteFloat | int | list[str]] = Field(
+        {}, exclude_if=not_, description="With after: thresholds that are stricter here than those of the policy"
+    )
+    soak: Later[Duration] = Field(
+        None, description="With after: time for which the release runs here before the environment is signed off"
+    )
+    sign_off: Later[SignOff] = Field(None, description="With after: who signs the environment off; default: nobody")
 
     @model_validator(mode="after")
     def _last_wave_is_the_whole(self) -> Self:
@@ -417,6 +455,20 @@ class Service(Model):
         if twice := named_twice(audience.name for audience in self.audiences):
             raise ValueError(f"audiences: {twice} is named twice")
         return self
+
+    @model_validator(mode="after")
+    def _environments_are_a_path(self) -> Self:
+        refuse_wrong_path(self.environments, self.suites)
+        return self
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The environments between test and production, each after those that it comes after."""
+        return sorted_path(self.environments)
+
+    def is_sandbox(self, environment: str) -> bool:
+        """Tell whether the hosts of an environment are accessed without a permit: those of all before production."""
+        return environment != PRODUCTION and environment in self.environments
 
     @model_validator(mode="after")
     def _no_host_is_in_two_environments(self) -> Self:
