@@ -318,6 +318,9 @@ class Vote(Model):
     choice: str
     comment: str = ""
     conditions: str = Field("", description="On what the answer depends, in the voter's words")
+    evidence: str = Field(
+        "", exclude_if=not_, description="Of a test case: the address or the text of what shows the result"
+    )
     at: datetime | None = None
 
 

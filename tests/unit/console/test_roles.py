@@ -51,6 +51,7 @@ def test_the_roles_of_the_process_are_all_there() -> None:
         "functional_approver",
         "senior_management",
         "support",
+        "tester",
         "auditor",
         "operator",
         "break_glass",

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from operator import not_
 from typing import Any, NoReturn, Protocol, Self
 from urllib.parse import quote
 
@@ -51,6 +52,7 @@ class Answer(Model):
     choice: str | None
     comment: str
     conditions: str = ""
+    evidence: str = Field("", exclude_if=not_, description="Only answers to test cases have it")
     at: datetime | None
     asked_at: datetime | None = Field(None, exclude=True, description="For the wait; no part of what is kept")
     options: tuple[str, ...] = Field((), exclude=True, description="For closing it; no part of what is kept")
@@ -65,6 +67,7 @@ class Answer(Model):
             choice=self.choice or "",
             comment=self.comment,
             conditions=self.conditions,
+            evidence=self.evidence,
             at=self.at,
         )
 
@@ -351,6 +354,7 @@ def _answer(detail: dict[str, Any]) -> Answer:
         choice=chosen[0],
         comment=_words(detail.get("params_input"), "comment"),
         conditions=_words(detail.get("params_input"), "conditions"),
+        evidence=_words(detail.get("params_input"), "evidence"),
         at=detail.get("responded_at"),
         asked_at=detail.get("created_at"),
         options=tuple(detail.get("options") or ()),

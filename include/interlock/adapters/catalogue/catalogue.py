@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from interlock.adapters.build.tools import runs_unit_tests
 from interlock.adapters.calendars.calendars import CopyOf, faults_of, load_calendars
+from interlock.adapters.testing.case_files import FOLDER, faults_of_case_files
 from interlock.domain.board.voting_faults import faults_of_book, faults_of_level, faults_of_policy
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import PRODUCTION, BoardBook, Catalogue, Identifier, Policy, Service
@@ -138,7 +139,8 @@ def what_is_wrong(folder: Path) -> list[str]:
     grants = folder / "break_glass.yaml"
     known = _known_names(folder)
     others = _wrong(grants, BreakGlassBook) if grants.exists() else ()
-    return [*_wrong_in_releases(folder), *others, *faults_of(folder, known), *faults_of_trains(folder, known)]
+    of_plans = (*faults_of(folder, known), *faults_of_trains(folder, known), *faults_of_case_files(folder))
+    return [*_wrong_in_releases(folder), *others, *of_plans]
 
 
 def _known_names(folder: Path) -> Known:
@@ -269,6 +271,7 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
             *other_name(service.name, path.stem),
             *_unknown_unit(service, policy),
             *_unknown_people(service, board),
+            *_missing_case_files(service, path.parent.parent),
             *_loosening_service(service, policy),
             *faults_of_level(
                 service.policy, board, ("policy",), units=policy.business_units.keys(), services=[service.name]
@@ -297,9 +300,18 @@ def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
     for name, environment in service.environments.items():
         if environment.sign_off is not None:
             named.append((("environments", name, "sign_off", "people"), environment.sign_off.people))
+    if service.cases is not None:
+        named += [(("cases", "testers", role), users) for role, users in service.cases.testers.items()]
     for place, users in named:
         for index, user in enumerate(users):
             yield from unknown_name((*place, index), user, people, "a person listed in board.yaml")
+
+
+def _missing_case_files(service: Service, folder: Path) -> Iterator[Problem]:
+    for index, name in enumerate(service.cases.catalogue if service.cases else ()):
+        if not (folder / FOLDER / f"{name}.yaml").is_file():
+            known = listed([file.removesuffix(".yaml") for file in names_in(folder / FOLDER, ".yaml")])
+            yield Problem(("cases", "catalogue", index), f'"{name}"', f"a file of {FOLDER}/ in the catalogue: {known}")
 
 
 def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:

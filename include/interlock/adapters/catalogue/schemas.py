@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from interlock.domain.catalogue import BoardBook, Policy, Service
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from interlock.domain.catalogue.calendar_file import CalendarFile
+from interlock.domain.catalogue.cases_file import CaseFile
 from interlock.domain.catalogue.train_file import Train
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -21,6 +22,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "break_glass": BreakGlassBook,
     "calendar": CalendarFile,
     "train": Train,
+    "cases": CaseFile,
 }
 
 

@@ -99,7 +99,16 @@ def read_yaml(path: Path, *, shown: str) -> YamlFile:
     :param shown: how messages call the file.
     :raises CatalogueError: it cannot be read, or is not YAML.
     """
-    text = _text(path, shown)
+    return parse_yaml(file_bytes(path, shown), shown=shown)
+
+
+def parse_yaml(data: bytes, *, shown: str) -> YamlFile:
+    """Read the bytes of a file of plain data.
+
+    :param shown: how messages call the file.
+    :raises CatalogueError: it is too large, or is not YAML.
+    """
+    text = _text(data, shown)
     try:
         built = PlainData(text)
     except yaml.MarkedYAMLError as error:
@@ -111,12 +120,16 @@ def read_yaml(path: Path, *, shown: str) -> YamlFile:
     return YamlFile(shown, text, built.value, tuple(built.problems))
 
 
-def _text(path: Path, shown: str) -> str:
+def file_bytes(path: Path, shown: str) -> bytes:
+    """Return the bytes of a file, up to what is too large; CatalogueError if it cannot be read."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise _unreadable(shown, 1, f"cannot be read: {error.strerror}") from None
+
+
+def _text(data: bytes, shown: str) -> str:
     if len(data) > MAX_FILE_BYTES:
         raise _unreadable(shown, 1, f"found a larger file; allowed: {MAX_FILE_BYTES // 1024} KiB")
     try:

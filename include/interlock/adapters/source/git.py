@@ -120,6 +120,12 @@ class Repository:
         )  # fmt: skip
         return parse_diff(shown.decode(errors="replace").split("\n"))
 
+    def changed_files(self, since: str, until: str) -> frozenset[str]:
+        """Return the paths of the files that differ between two commits; a renamed file has two."""
+        spans = (self._checked(since), self._checked(until))
+        shown = self._git("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", *spans)
+        return frozenset(os.fsdecode(path) for path in shown.split(b"\0") if path)
+
     def tags(self) -> tuple[str, ...]:
         """Return the names of all tags."""
         listed = self._git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags")

@@ -52,6 +52,7 @@ ROLES: dict[str, frozenset[Permission]] = {
     "functional_approver": ANSWERS,
     "senior_management": ANSWERS,
     "support": ANSWERS,
+    "tester": ANSWERS,
     "auditor": PAGES
     | _all(READ, DAGS, "Audit Logs", "All Audit Logs", "All Import Errors", "Providers", "Triggers")
     | _all(MENU, "Audit Logs", "Admin", "Pools", "Plugins", "Providers", "Jobs", "Cluster Activity"),

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, mode
 from interlock.domain.canonical import Model
 
 from .board_file import BoardRule, refuse_rules_twice
+from .cases_file import CaseDemand
 from .values import (
     ChangeType,
     Day,
@@ -40,6 +41,12 @@ class Thresholds(Model):
     )
     max_failed_tests: int = Field(0, ge=0, description="Maximum number of test cases that fail or error")
     max_skipped_tests: int = Field(10, ge=0, description="Maximum number of skipped test cases")
+    max_skipped_cases: int = Field(
+        0,
+        ge=0,
+        exclude_if=lambda cases: cases == 0,  # as policies before it are on record
+        description="Maximum number of test cases that their testers found blocked or not applicable",
+    )
     min_line_coverage_percent: FiniteFloat = Field(
         60, ge=0, le=100, description="Minimum line coverage in percent, for what coverage names; 0: no minimum"
     )
@@ -76,7 +83,7 @@ CoverageOf = Literal["each_file", "whole", "changed_lines"]
 """Of what min_line_coverage_percent is demanded: each source file, all of them together, the lines of the release."""
 Unread = Literal["tell", "refuse"]
 """What becomes of parts of a bundle whose components, and so their licences, are not known."""
-QualitySuite = Literal["tests", "kinds", "coverage", "performance", "components", "record"]
+QualitySuite = Literal["tests", "kinds", "coverage", "performance", "components", "record", "cases"]
 """What quality review judges, a suite of expectations each."""
 
 
@@ -95,6 +102,11 @@ class Flow(Model):
         101, ge=0, le=101, description="Senior management approves plans with at least this risk; 101: none"
     )
     acceptance: bool = Field(True, description="The functional approvers validate the release")
+    cases: CaseDemand = Field(
+        "affected",
+        exclude_if=lambda cases: cases == "affected",  # as policies before it are on record
+        description="Test cases that people must run: those that the release may affect, all, or none",
+    )
     board: Identifier | None = Field(
         None, description="The board that votes on the rollout plan; without one, the change is pre-authorised"
     )
@@ -119,6 +131,7 @@ class FlowTightening(Model):
     plan_approval_for_major: bool | None = Field(None, description="May only become true")
     plan_approval_from_risk: int | None = Field(None, ge=0, le=101, description="May only become lower")
     acceptance: bool | None = Field(None, description="May only become true")
+    cases: CaseDemand | None = Field(None, description="May only ask for more: affected, or all")
     board: Identifier | None = Field(
         None, description="May only be set if the level above has no board; otherwise use further_boards"
     )

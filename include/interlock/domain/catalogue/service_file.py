@@ -24,6 +24,7 @@ from pydantic_core import CoreSchema
 
 from interlock.domain.canonical import Later, Model
 
+from .cases_file import CaseRules
 from .environment_path import refuse_wrong_path, sorted_path
 from .policy_file import Registries, Tightening
 from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, StrategyName, TargetGroupName
@@ -430,6 +431,7 @@ class Service(Model):
     suites: dict[Identifier, Suite] = Field(
         {}, description="Test suites that the quality review runs against the test environment"
     )
+    cases: Later[CaseRules] = Field(None, description="Test cases that people run")
     load: Load
     health: Health
     smoke: tuple[SmokeCheck, ...] = Field(min_length=1)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import not_
 from typing import Any
+
+from pydantic import Field
 
 from interlock.domain.canonical import Model, Sha256, sha256_of
 from interlock.domain.dag_names import RELEASES, ROLLBACKS
@@ -80,6 +83,7 @@ class GivenAnswer(Model):
     choice: str
     comment: str = ""
     conditions: str = ""
+    evidence: str = Field("", exclude_if=not_)  # answers to other questions have none
     question: Sha256 | None = None
     """Digest of the question at the time of the answer; none: Airflow had no such question."""
 

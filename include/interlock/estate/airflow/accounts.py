@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from interlock.domain.canonical import Model
-from interlock.domain.catalogue import Board, Catalogue
+from interlock.domain.catalogue import Board, Catalogue, Service
 from interlock.domain.errors import ReleaseError
 from interlock.domain.trains.manifest import CONDUCTOR
 from interlock.estate.private_files import write_private
@@ -82,12 +82,17 @@ def positions(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:
     for user in catalogue.board.senior_management:
         yield user, "senior_management", "senior management"
     for service in catalogue.services.values():
-        for user in service.functional_approvers:
-            yield user, "functional_approver", f"accepts {service.title}"
-        for role, users in (service.training.acknowledge if service.training else {}).items():
-            for user in users:
-                yield user, "support", role.replace("-", " ")
+        yield from _of_service(service)
     yield from ((account.user, account.roles[0], account.title) for account in STAFF[1:])
+
+
+def _of_service(service: Service) -> Iterator[tuple[str, str, str]]:
+    for user in service.functional_approvers:
+        yield user, "functional_approver", f"accepts {service.title}"
+    for role, users in (service.training.acknowledge if service.training else {}).items():
+        yield from ((user, "support", role.replace("-", " ")) for user in users)
+    for role, users in (service.cases.testers if service.cases else {}).items():
+        yield from ((user, "tester", f"tests {service.title}: {role.replace('-', ' ')}") for user in users)
 
 
 def _vetoes(catalogue: Catalogue, board: Board, user: str) -> bool:

@@ -1,0 +1,131 @@
+"""What came of test cases: a tester's answer as a result, and the rows that Great Expectations judges."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from interlock.domain.canonical import Model, Sha256
+from interlock.domain.catalogue import UserName
+from interlock.domain.catalogue.cases_file import Severity
+from interlock.domain.records import Blob, Record, Vote
+
+from .planning import PlannedCase, TestPlan
+
+Verdict = Literal["passed", "failed", "blocked", "not_applicable"]
+PASSED, FAILED, BLOCKED, NOT_APPLICABLE = "Passed", "Failed", "Blocked", "Not applicable"
+VERDICTS: Mapping[str, Verdict] = {
+    PASSED: "passed",
+    FAILED: "failed",
+    BLOCKED: "blocked",
+    NOT_APPLICABLE: "not_applicable",
+}
+"""The answers that a tester can give: what each means."""
+
+
+class CaseResult(Record):
+    """What a tester found when running a test case."""
+
+    case: str = Field(description="The id of the case")
+    title: str
+    environment: str
+    result: Verdict
+    severity: Severity
+    proves: tuple[str, ...] = ()
+    comment: str = ""
+    evidence: str = Field("", description="The address or the text of what shows it, as the tester entered it")
+    by: UserName
+    at: datetime
+    artifact: Sha256 = Field(description="SHA-256 of the bundle on which it was run")
+    binds: Sha256 = Field(description="Digest of the case and the bundle, which the question named")
+
+
+class CaseRow(Model):
+    """A test case that must be run, and its result."""
+
+    case: str
+    title: str
+    role: str
+    proves: tuple[str, ...]
+    result: Verdict | Literal["not_run"]
+    by: str = ""
+    comment: str = ""
+    artifact: str = Field("", description="SHA-256 of the bundle on which it was run; empty: it was not run")
+    expected_artifact: Sha256
+    barred: str = Field("", description="Why its tester may not run cases of this release; empty: they may")
+
+
+class CaseRuns(Record):
+    """The results of the test cases of a release in one environment."""
+
+    environment: str
+    artifact: Sha256
+    rows: Blob = Field(description="The cases that must be run with their results: rows of domain/testing/results.py")
+    counts: dict[str, int] = Field(description="Result: number of cases; not_run: cases without a result")
+
+
+def result_of(plan: TestPlan, planned: PlannedCase, votes: Iterable[Vote]) -> CaseResult | None:
+    """Return the result of a case: the first answer of somebody who may run it; none: it was not run.
+
+    :param votes: on this case and these bytes.
+    """
+    heard = [
+        (vote.at, vote.user, vote)
+        for vote in votes
+        if vote.user in planned.testers and vote.user == vote.assigned and vote.at and vote.choice in VERDICTS
+    ]
+    if not heard:
+        return None
+    at, by, vote = min(heard, key=lambda one: one[:2])
+    case = planned.case
+    return CaseResult(
+        case=case.id,
+        title=case.title,
+        environment=plan.environment,
+        result=VERDICTS[vote.choice],
+        severity=case.severity,
+        proves=case.proves,
+        comment=vote.comment,
+        evidence=vote.evidence,
+        by=by,
+        at=at,
+        artifact=plan.artifact,
+        binds=planned.digest(plan.artifact),
+    )
+
+
+def rows_of(
+    planned: Sequence[PlannedCase], results: Iterable[CaseResult], *, artifact: Sha256, barred: Mapping[str, str]
+) -> tuple[CaseRow, ...]:
+    """Return a row for each case that must be run.
+
+    :param artifact: SHA-256 of the bundle that is released.
+    :param barred: people who may not run cases of this release, each with the reason.
+    """
+    found = {result.case: result for result in results}
+    return tuple(_row(one, found.get(one.case.id), artifact=artifact, barred=barred) for one in planned if one.demanded)
+
+
+def _row(planned: PlannedCase, result: CaseResult | None, *, artifact: Sha256, barred: Mapping[str, str]) -> CaseRow:
+    case = planned.case
+    about = {"case": case.id, "title": case.title, "role": case.role, "proves": case.proves}
+    if result is None:
+        return CaseRow(**about, result="not_run", expected_artifact=artifact)
+    return CaseRow(
+        **about,
+        result=result.result,
+        by=result.by,
+        comment=result.comment,
+        artifact=result.artifact,
+        expected_artifact=artifact,
+        barred=f"{result.by}: {barred[result.by]}" if result.by in barred else "",
+    )
+
+
+def counts_of(rows: Collection[CaseRow]) -> dict[str, int]:
+    """Return how many cases have each result."""
+    return dict(Counter(row.result for row in rows))
