@@ -708,8 +708,25 @@ def test_a_stop_is_declared_by_whoever_triggers_it_and_lifted_by_its_id(
     ]
     assert [subject for subject, _ in mails] == [
         "Emergency stop of bike-shop",
-        f"Emergency stop {declared['id']} of bike-shop lifted",
+        "Emergency stop of bike-shop lifted",
     ]
+    how_to_lift, why_lifted = (text for _, text in mails)
+    assert "declared an emergency stop of **bike-shop**" in how_to_lift
+    assert "/dags/emergency_stop>" in how_to_lift
+    assert "- Reason: Payments work again" in why_lifted
+    assert "Still in force" not in why_lifted
+
+
+def test_who_is_told_that_a_stop_is_lifted_reads_which_others_are_in_force(
+    run: Run, mails: list[tuple[str, str]]
+) -> None:
+    for run_id, scope in (("stop-1", "everything"), ("stop-2", "retail")):
+        run(stops.record_stop, run_id=run_id, **{**STOP, "scope": scope})
+    lifted = run(stops.record_stop, run_id="lift-2", **{**STOP, "lift": "retail", "reason": "Payments work again"})
+    run(stops.tell_of_stop, lifted, run_id="lift-2")
+    ((_, text),) = mails
+    assert "lifted the emergency stop of **retail**" in text
+    assert "Still in force:\n\n- everything, by olga: Payments fail" in text
 
 
 def test_a_stop_that_cannot_be_signed_holds_and_people_are_told(

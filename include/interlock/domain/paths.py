@@ -22,9 +22,19 @@ def quality_page(dag_id: str, run_id: str) -> str:
     return f"{run_page(dag_id, run_id)}/plugin/quality-report"
 
 
+def dag_page(dag_id: str) -> str:
+    """Return where Airflow's UI shows a Dag, below its own address."""
+    return f"dags/{quote(dag_id, safe='')}"
+
+
+def release_page(dag_id: str, run_id: str) -> str:
+    """Return where Airflow's UI shows the tab *Release* of a run, below its own address."""
+    return f"{run_page(dag_id, run_id)}/plugin/release"
+
+
 def run_page(dag_id: str, run_id: str) -> str:
     """Return where Airflow's UI shows a run, below its own address."""
-    return f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+    return f"{dag_page(dag_id)}/runs/{quote(run_id, safe='')}"
 
 
 def question_page(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:

@@ -29,6 +29,7 @@ from interlock.adapters.templates import (
 )
 from interlock.domain.board.seats import describe_exclusions
 from interlock.domain.calendars.overrides import Override
+from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.catalogue import WaiverRule
 from interlock.domain.paths import quality_page
 from interlock.domain.records import Decision, Vote, Waiver
@@ -457,6 +458,17 @@ def test_no_words_change_the_shape_of_the_mail_to_an_audience(
     assert shape(mail(FORGERY)) == shape(mail("words"))
 
 
+@pytest.mark.parametrize("lifted", [False, True])
+def test_no_words_change_the_shape_of_the_mail_about_a_stop(lifted: bool) -> None:
+    def mail(said: str) -> str:
+        about = {"id": "a1", "scope": "retail", "by": "olga", "until": releases.AT}
+        stop = EmergencyStop.model_construct(**about, reason=said, incident=said)
+        return render("stop.md.j2", stop=stop, lifted=lifted, others=[stop], names=releases.NAMES, page=MAILED)
+
+    assert shape(mail(FORGERY)) == shape(mail("words"))
+    assert not BARE_ADDRESS.search(words(mail(FORGERY)).replace("https://airflow.example", ""))
+
+
 def test_every_template_is_used_by_a_test() -> None:
     assert {path.name for path in Path(TEMPLATES).glob("*.md.j2")} == {
         "ballot.md.j2",
@@ -470,6 +482,7 @@ def test_every_template_is_used_by_a_test() -> None:
         "question.md.j2",
         "risk.md.j2",
         "reminder.md.j2",
+        "stop.md.j2",
         "train_ballot.md.j2",
         "waiver.md.j2",
     }

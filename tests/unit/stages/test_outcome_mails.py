@@ -70,7 +70,7 @@ def test_who_requested_a_release_is_told_that_it_ended_as_requested_and_nobody_e
     ((recipient, message),) = mailbox.messages
     assert (recipient, message["Subject"]) == ("rita@example.com", f"Bike shop 1.1.0: {outcome}")
     run = RUN[1].replace(":", "%3A").replace("+", "%2B")
-    assert f'<a href="https://airflow.example/dags/{RUN[0]}/runs/{run}">' in mailbox.words(0)
+    assert f'<a href="https://airflow.example/dags/{RUN[0]}/runs/{run}/plugin/release">' in mailbox.words(0)
     assert "Decided in" not in mailbox.words(0)
 
 
@@ -82,7 +82,7 @@ def test_who_requested_a_release_is_told_that_it_ended_as_requested_and_nobody_e
         ("withdrawn", False, "cancelled", "You continue to use Bike shop 1.0.0."),
         ("overtaken", False, "cancelled", "1.1.0 has to be requested again, and is then announced again."),
         ("backed_out", True, "taken back", "You continue to use Bike shop 1.0.0."),
-        ("failed", True, "not completed", "is working on it"),
+        ("failed", True, "not completed", "We are working on it."),
     ],
 )
 def test_audiences_are_told_if_what_was_announced_did_not_happen(

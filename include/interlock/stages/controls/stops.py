@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param
 
+from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.adapters.ledger.stops import declare, request_in, scopes
+from interlock.adapters.templates import render
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, StopRequest
+from interlock.domain.dag_names import EMERGENCY_STOP
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.kinds import EMERGENCY_STOP_LIFTED
+from interlock.domain.paths import dag_page
 from interlock.domain.trigger_form import fields_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
 from interlock.stages.runtime.history import append_once, sign_if_possible
-from interlock.stages.runtime.notices import notify
+from interlock.stages.runtime.notices import notify, page_link
 from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
@@ -63,17 +67,20 @@ def tell_of_stop(recorded: dict[str, Any]) -> list[str]:
     """E-mail the people under findings.notify of the policy that a stop was declared or lifted."""
     kind = recorded["kind"]
     told = {name: value for name, value in recorded.items() if name != "kind"}
+    lifted = kind == EMERGENCY_STOP_LIFTED
+    with resources.ledger() as ledger:
+        in_force = stops.all_in_force(ledger.entries(INSTALLATION, kind=STOPS), datetime.now(UTC))
+        others = [other for other in in_force if other.id != told["id"]]
+    text = render(
+        "stop.md.j2",
+        stop=told if lifted else EmergencyStop.model_validate(told),
+        lifted=lifted,
+        others=others,
+        names=load_rules(catalogue_folder())[1].names,
+        page=page_link(dag_page(EMERGENCY_STOP)),
+    )
+    subject = f"Emergency stop of {told['scope']}{' lifted' if lifted else ''}"
     same = sha256("/".join((*this_run(), kind)).encode()).hexdigest()[:32]
-    if kind == EMERGENCY_STOP_LIFTED:
-        subject = f"Emergency stop {told['id']} of {told['scope']} lifted"
-        text = f"{told['by']} lifted the emergency stop {told['id']} of {told['scope']}: {told['reason']}"
-    else:
-        stop = EmergencyStop.model_validate(told)
-        subject = f"Emergency stop of {stop.scope}"
-        text = (
-            f"Emergency stop of {stop}\n\nNo release in this scope gets a permit, and waves in progress halt. "
-            f"To lift the stop, trigger emergency_stop with its id: {stop.id}"
-        )
     told_to = list(notify(subject, text, same=same))
     with resources.ledger() as ledger:
         ledger.sign_head(INSTALLATION, resources.signer())

@@ -22,7 +22,7 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.domain.ledger.reading import last_in
 from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES
-from interlock.domain.paths import run_page
+from interlock.domain.paths import release_page
 from interlock.domain.permits.withdrawal import describe_release
 from interlock.domain.records import Communication, Outcome, ReleasePlan
 from interlock.stages.runtime import resources
@@ -106,7 +106,7 @@ def _to_requester(
             as_requested=outcome.outcome in AS_REQUESTED,
             rollback=is_rollback(this_run()[0]),
             again=again,
-            page=page_link(run_page(*this_run())),
+            page=page_link(release_page(*this_run())),
         ),
     )
 
