@@ -65,14 +65,16 @@ class InterlockPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:
-        """The door, around Airflow's API server, and within it the guard, unless the auth manager is ours."""
+        """The door, around Airflow's API server, and within it the choices of forms, and the guard if it is needed."""
         from airflow.api_fastapi.app import get_auth_manager_cls
 
         from interlock.console.control.guard import ReleaseGuard, is_needed
         from interlock.console.control.middleware import ReleaseControl
+        from interlock.console.pages.choices import FormChoices
 
-        within = [ReleaseGuard] if is_needed(get_auth_manager_cls()) else []
+        guard = [ReleaseGuard] if is_needed(get_auth_manager_cls()) else []
         # Airflow puts each around those before it.
         return [
-            {"middleware": one, "args": [], "kwargs": {}, "name": one.__name__} for one in (*within, ReleaseControl)
+            {"middleware": one, "args": [], "kwargs": {}, "name": one.__name__}
+            for one in (*guard, FormChoices, ReleaseControl)
         ]

@@ -10,7 +10,7 @@ import pytest
 
 from interlock.adapters.source import _command, git
 from interlock.adapters.source.addresses import public_url
-from interlock.adapters.source.git import Repository, commit_epoch, open_repository
+from interlock.adapters.source.git import Repository, commit_epoch, has_ref, open_repository
 from interlock.domain.errors import SourceError, TransientError
 from tests.git_project import START, GitProject, git_project
 
@@ -56,6 +56,23 @@ def test_a_ref_that_is_no_plain_name_is_refused(project: GitProject, tmp_path: P
 def test_a_ref_that_is_not_there_is_refused(project: GitProject, tmp_path: Path, ref: str) -> None:
     with pytest.raises(SourceError, match="has no tag, branch or commit"):
         opened(project, tmp_path).resolve(ref)
+
+
+def test_a_tag_or_a_branch_is_looked_for_without_a_fetch(project: GitProject) -> None:
+    project.git("tag", "1.0.0")
+    project.git("tag", "--annotate", "--message", "Better", "v1")
+    project.git("branch", "team/bikes")
+    project.git("update-ref", "refs/tags/old/refs/tags/2.0.0", "HEAD")
+    where = str(project.folder)
+    for ref in ("1.0.0", "v1", "refs/tags/v1", "team/bikes", "refs/heads/main"):
+        assert has_ref(where, ref), ref
+    for ref in ("2.0.0", "9.9.9", "bikes", "team", "refs/tags/main", "HEAD"):
+        assert not has_ref(where, ref), ref
+    assert has_ref(where, "abcdef1"), "it may be a commit"
+    with pytest.raises(SourceError, match="is not the name of a tag, branch or commit"):
+        has_ref(where, "--upload-pack=touch /tmp/x")
+    with pytest.raises(SourceError, match="cannot be read"):
+        has_ref(f"{where}-elsewhere", "1.0.0")
 
 
 def test_a_name_of_two_commits_is_refused_until_it_is_written_in_full(project: GitProject, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from interlock.console.control.current_request import READING, App, CurrentReque
 from interlock.console.control.middleware import MAX_BODY_BYTES, ReleaseControl
 from interlock.console.control.task_requests import Lookups
 from interlock.console.record.attempts import Attempt
+from interlock.domain.board.accounts import DOUBTED
 from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.dag_names import run_name, unsafe_run
 from interlock.domain.errors import TransientError
@@ -25,6 +27,7 @@ from interlock.domain.ledger.kinds import (
     BASELINE_SEEN,
     EMERGENCY_STOP_DECLARED,
     EMERGENCY_STOP_LIFTED,
+    FINDING,
     RELEASE_ENDED,
     RELEASE_WITHDRAWN,
     RUN_ASKED,
@@ -40,8 +43,14 @@ from tests.unit.domain.test_train_manifest import boarded, manifest
 
 CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
 ROUTE = "/api/v2/dags/release_bike_shop/dagRuns"
-OURS = Lookups(source=lambda scope: None, of_asset=lambda by, name: (), stranger=lambda dag_id: "")
-"""Every Dag is what its name says, and no task can be told by its token."""
+OURS = Lookups(
+    source=lambda scope: None,
+    of_asset=lambda by, name: (),
+    stranger=lambda dag_id: "",
+    runs_under_way=frozenset,
+    ref=lambda service, ref: service.name == "bike-shop" and ref != "9.9.9",
+)
+"""Every Dag is what its name says, no task can be told by its token, and of versions the repository lacks 9.9.9."""
 GOOD = {"ref": "1.1.0", "version": "1.1.0", "summary": "Sell bikes"}
 
 
@@ -395,10 +404,30 @@ def test_the_catalogue_is_the_one_that_the_environment_names(
     behind: Behind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(tmp_path))
-    door = ReleaseControl(behind)
-    assert "catalogue" in door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode())
+    door = ReleaseControl(behind, lookups=OURS, open_ledger=MemoryLedger)
+    assert "catalogue" in door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode(), "rita")
     monkeypatch.delenv("INTERLOCK_CATALOGUE")
-    assert door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode()) == ""
+    assert door._refusal("release_bike_shop", json.dumps({"conf": GOOD}).encode(), "rita") == ""
+
+
+@pytest.mark.parametrize("rehearsal", [False, True])
+def test_a_tag_or_branch_that_does_not_exist_is_refused_at_the_form(behind: Behind, rehearsal: bool) -> None:
+    answer = ask(behind, ROUTE, {"conf": {**GOOD, "ref": "9.9.9", "version": "9.9.9", "rehearsal": rehearsal}})
+    assert answer.status_code == 422
+    assert "The repository of bike-shop has no tag or branch '9.9.9'" in answer.json()["detail"]
+    assert not behind.came
+
+
+def test_a_repository_that_cannot_be_read_refuses_nothing(behind: Behind) -> None:
+    def unreachable(service: Any, ref: str) -> bool:
+        raise TransientError("The repository does not answer.")
+
+    assert ask(behind, ROUTE, {"conf": GOOD}, lookups=replace(OURS, ref=unreachable)).status_code == 200
+
+
+def test_for_who_is_not_logged_in_no_repository_is_read(behind: Behind) -> None:
+    assert ask(behind, ROUTE, {"conf": {**GOOD, "ref": "9.9.9", "version": "9.9.9"}}, user="").status_code == 200
+    assert len(behind.came) == 1, "Airflow itself refuses it"
 
 
 # --- rollbacks -------------------------------------------------------------------------------------------------------
@@ -569,6 +598,8 @@ def reviewable(past: MemoryLedger) -> MemoryLedger:
     }
     kept = MemoryLedger()
     kept.append(INSTALLATION, RELEASE_ENDED, told, actor="closure", key="emergency")
+    doubted = {"what": "ben's password was reset", "found": DOUBTED, "evidence": {"user": "ben", "account": "0" * 64}}
+    kept.append(INSTALLATION, FINDING, doubted, actor="api", key="doubted")
     return kept
 
 
@@ -580,7 +611,6 @@ def reviewable(past: MemoryLedger) -> MemoryLedger:
         ("emergency_stop", {"reason": "It is over", "lift": "everything"}),
         ("mark_version", MARK),
         ("mark_version", {**MARK, "environment": "test", "verdict": "pin"}),
-        ("override_freeze", {"service": "bike-shop", "reason": "It cannot wait"}),
         ("review_release", REVIEW),
         ("confirm_account", {"user": "ben", "reason": "He called me"}),
     ],
@@ -601,6 +631,8 @@ def test_other_forms_come_through(behind: Behind, reviewable: MemoryLedger, dag_
         ("mark_version", {**MARK, "service": "car-shop"}, "car-shop has no environment production"),
         ("confirm_account", {"user": "ben", "reason": " no "}, "reason: "),
         ("mark_version", {**MARK, "enviroment": "test"}, "enviroment: "),
+        ("confirm_account", {"user": "cora", "reason": "She called me"}, "no answer of the account of cora was"),
+        ("confirm_account", {"user": "rita", "reason": "It is mine"}, "rita cannot confirm their own account"),
         ("override_freeze", {"service": "bike-shop", "reason": "no"}, "reason: "),
         (
             "override_freeze",
@@ -618,6 +650,80 @@ def test_other_forms_are_refused_with_the_reason(
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
     assert not behind.came
+
+
+def test_who_confirms_their_own_doubted_account_is_left_to_the_auth_manager(
+    behind: Behind, reviewable: MemoryLedger
+) -> None:
+    own = {"conf": {"user": "ben", "reason": "I am ben"}}
+    assert ask(behind, "/api/v2/dags/confirm_account/dagRuns", own, user="ben", ledger=reviewable).status_code == 200
+    assert len(behind.came) == 1, "it refuses it, and puts the attempt on record"
+
+
+FREEZE = """\
+title: Calendar
+owner: the office
+time_zone: UTC
+entries:
+  - name: trade
+    title: Christmas trade
+    kind: freeze
+    from: {begin:%Y-%m-%dT%H:%M}
+    until: {end:%Y-%m-%dT%H:%M}
+    override_by: [operations]
+"""
+OVERRIDE = {"service": "bike-shop", "reason": "It cannot wait"}
+OVERRIDE_ROUTE = "/api/v2/dags/override_freeze/dagRuns"
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Path:
+    """A catalogue whose calendar closes everything now."""
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
+    now = datetime.now(UTC)
+    freeze = FREEZE.format(begin=now - timedelta(hours=1), end=now + timedelta(days=9))
+    (copy / "calendars" / "office.yaml").write_text(freeze)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ("ben", ""),
+        ("cora", "Cora Lindqvist (security) may not override Christmas trade"),
+        ("olga", "olga is not listed under people in board.yaml"),
+    ],
+)
+def test_a_freeze_is_overridden_at_the_form_by_whom_its_entry_names(
+    behind: Behind, frozen: Path, user: str, said: str
+) -> None:
+    answer = ask(behind, OVERRIDE_ROUTE, {"conf": OVERRIDE}, user=user, catalogue=frozen)
+    assert (answer.status_code == 200) == (not said), answer.text
+    assert said in answer.text
+
+
+def test_nobody_overrides_a_freeze_for_a_release_of_their_own(behind: Behind, frozen: Path) -> None:
+    ledger, run = MemoryLedger(), "release_bike_shop/bens"
+    ledger.append(f"release/{run}", RUN_ASKED, {"user": "ben"}, actor="ben", key="asked")
+    for runs, status in ((frozenset(), 200), (frozenset({run}), 422)):
+        lookups = replace(OURS, runs_under_way=lambda runs=runs: runs)
+        answer = ask(
+            behind, OVERRIDE_ROUTE, {"conf": OVERRIDE}, user="ben", catalogue=frozen, ledger=ledger, lookups=lookups
+        )
+        assert answer.status_code == status, answer.text
+    assert "Ben Adler requested the release and cannot override a freeze for it" in answer.text
+
+
+def test_what_is_open_is_not_overridden_at_the_form(behind: Behind, frozen: Path) -> None:
+    shutil.rmtree(frozen / "calendars")
+    (frozen / "calendars").mkdir()
+    answer = ask(behind, OVERRIDE_ROUTE, {"conf": OVERRIDE}, user="ben", catalogue=frozen)
+    assert (answer.status_code, "production is open for bike-shop" in answer.text) == (422, True)
+
+
+def test_calendars_that_only_another_machine_can_read_refuse_no_override(behind: Behind, frozen: Path) -> None:
+    (frozen / "calendars" / "office.yaml").write_text("title: [")
+    assert ask(behind, OVERRIDE_ROUTE, {"conf": OVERRIDE}, user="ben", catalogue=frozen).status_code == 200
 
 
 def test_a_release_that_waits_for_a_review_is_refused_at_the_form(behind: Behind, reviewable: MemoryLedger) -> None:

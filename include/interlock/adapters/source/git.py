@@ -26,6 +26,8 @@ from ._output import LOG_FORMAT, parse_commits, parse_diff, parse_integer
 from .addresses import credential_settings, fetch_address, public_url
 
 _FETCH_TIMEOUT_SECONDS = 900.0
+_LOOK_TIMEOUT_SECONDS = 10.0
+"""How long a person may have to wait at a form."""
 _FILE_CAP = 16 * 1024 * 1024
 MAX_CHECKOUT_BYTES = 1024**3
 """Bytes that the files of a commit may have together."""
@@ -42,6 +44,7 @@ _AUTHOR_TRAILERS = re.compile(
 """Trailers of a commit that name its authors, not its reviewers; a squash may leave them anywhere."""
 _ADDRESS = re.compile(r"[^\s<>,;()\"']+@[^\s<>,;()\"']+")
 _SHA = re.compile(r"^[0-9a-f]{40}$")
+_ABBREVIATED = re.compile(r"[0-9a-f]{7,40}")
 
 
 @dataclass(frozen=True)
@@ -174,9 +177,8 @@ class Repository:
 
     def _find_names(self, ref: str) -> dict[str, str]:
         """Find tags and branches of that name."""
-        full = [ref] if ref.startswith(("refs/tags/", "refs/heads/")) else [f"refs/tags/{ref}", f"refs/heads/{ref}"]
         found = {}
-        for name in full:
+        for name in _full_names(ref):
             kind = "tag" if name.startswith("refs/tags/") else "branch"
             answer = run_git(
                 [f"--git-dir={self.folder}", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"],
@@ -189,7 +191,7 @@ class Repository:
     def _find_abbreviated(self, ref: str) -> dict[str, str]:
         """Find commits with an id prefix that a branch or tag still contains."""
         prefix = ref.lower()
-        if not re.fullmatch(r"[0-9a-f]{7,40}", prefix):
+        if not _ABBREVIATED.fullmatch(prefix):
             return {}
         objects = self._git("rev-parse", f"--disambiguate={prefix}").decode().split()
         return {f"commit {sha}": sha for sha in objects if self._is_held_commit(sha)}
@@ -264,10 +266,37 @@ def open_repository(url: str, folder: Path, *, login: str | None = None, passwor
     return Repository(public_url(url), folder)
 
 
+def has_ref(url: str, ref: str, *, login: str | None = None, password: str | None = None) -> bool:
+    """Tell whether a repository has a tag or a branch of that name, without fetching it.
+
+    What can be the id of a commit is taken for one, because a repository does not list its commits.
+
+    :param login: as for :func:`open_repository`.
+    """
+    _check_ref(ref)
+    if _ABBREVIATED.fullmatch(ref.lower()):
+        return True
+    names = _full_names(ref)
+    address, login, password = fetch_address(url, login, password)
+    listed = git_output(
+        "ls-remote", "--quiet", "--refs", "--", address, *names,
+        seconds=_LOOK_TIMEOUT_SECONDS,
+        environ=credential_settings(address, login, password),
+        about=f"{public_url(url)} cannot be read",
+    )  # fmt: skip
+    lines = listed.decode(errors="replace").splitlines()
+    return not {line.partition("\t")[2] for line in lines}.isdisjoint(names)
+
+
 def commit_epoch(checkout: Path) -> int:
     """Return the time of the commit that is checked out, in seconds since 1970."""
     told = git_output("-C", str(checkout), "log", "--max-count=1", "--format=%ct", "HEAD").decode().strip()
     return min(max(parse_integer(told), 0), _LATEST)
+
+
+def _full_names(ref: str) -> list[str]:
+    """Return the full names of the tag and the branch that a ref can be."""
+    return [ref] if ref.startswith(("refs/tags/", "refs/heads/")) else [f"refs/tags/{ref}", f"refs/heads/{ref}"]
 
 
 def _check_ref(ref: str) -> None:

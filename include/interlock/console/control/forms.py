@@ -9,17 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from interlock.adapters.catalogue.catalogue import environments_of, load_service
+from interlock.adapters.calendars.copies import CopiesThere, copies_folder
+from interlock.adapters.catalogue.catalogue import calendars_of, environments_of, load_rules, load_service
 from interlock.adapters.ledger.past_releases import ended_releases
 from interlock.adapters.ledger.stops import request_in
-from interlock.domain.board.accounts import ConfirmationRequest
-from interlock.domain.calendars.overrides import parse_override
+from interlock.adapters.ledger.withdrawals import releases_under_way
+from interlock.domain.board.accounts import ConfirmationRequest, confirmed, is_doubted
+from interlock.domain.calendars.calendar import may_change
+from interlock.domain.calendars.overrides import overridden, override, parse_override, person_in
 from interlock.domain.calendars.stops import STOPS, refuse_stopped_release, stop_to_lift, stops_in_force
-from interlock.domain.catalogue import PRODUCTION
+from interlock.domain.catalogue import PRODUCTION, Service
 from interlock.domain.change.policy import flows_of
 from interlock.domain.change.request import parse_request
 from interlock.domain.dag_names import (
@@ -33,7 +37,7 @@ from interlock.domain.dag_names import (
 )
 from interlock.domain.errors import PolicyViolation, ReleaseError, RequestRefused
 from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.kinds import BASELINE_SEEN, RELEASE_ENDED
+from interlock.domain.ledger.kinds import BASELINE_SEEN, FINDING, FREEZE_OVERRIDDEN, RELEASE_ENDED
 from interlock.domain.outcome.marks import MARKS, parse_mark, refuse_marked
 from interlock.domain.outcome.review import find_ended, parse_review, refuse_unreviewed
 from interlock.domain.outcome.rollback import parse_rollback, refuse_unknown
@@ -41,6 +45,7 @@ from interlock.domain.trigger_form import read_form
 
 from .break_glass import OpenLedger
 from .rules import service_of
+from .task_requests import Lookups
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +53,24 @@ Form = Mapping[str, Any]
 NO_FORM = "The request body has no conf object with the fields of the trigger form."
 
 
-def refused_form(dag_id: str, form: Any, folder: Path, open_ledger: OpenLedger) -> str:
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who sends a form, and where to look up whether it can be done.
+
+    :param user: user name; empty: there is no such user, and Airflow refuses the request next.
+    :param folder: the catalogue's.
+    """
+
+    user: str
+    folder: Path
+    open_ledger: OpenLedger
+    knows: Lookups
+
+
+def refused_form(dag_id: str, form: Any, asking: Asking) -> str:
     """Say why a form is refused; empty: it is not.
 
     :param form: the fields that were sent; Airflow fills in the others.
-    :param folder: the catalogue's.
     """
     name = dag_id.lower()
     judge = next((judge for beginning, judge in _FORMS.items() if name.startswith(beginning)), None)
@@ -61,25 +79,29 @@ def refused_form(dag_id: str, form: Any, folder: Path, open_ledger: OpenLedger) 
     if not isinstance(form, Mapping):
         return NO_FORM
     try:
-        judge(name, form, folder, open_ledger)
+        judge(name, form, asking)
     except ReleaseError as error:
         return str(error)
     return ""
 
 
-def _of_a_release(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
+def _of_a_release(dag_id: str, form: Form, asking: Asking) -> None:
     service = service_of(dag_id)
     try:
-        catalogue = load_service(folder, service)
+        catalogue = load_service(asking.folder, service)
     except ReleaseError as error:
         raise RequestRefused(
             f"The release cannot be requested, because the catalogue of its service is invalid. {error}"
         ) from error
     request = parse_request(form, policy=catalogue.policy)
-    if request.rehearsal or request.train is not None:  # a train's conductor looks for itself
+    if request.train is not None:  # a train's conductor looks for itself
         return
     found = catalogue.services[service]
-    with _as_far_as_known(), open_ledger() as ledger:
+    with _as_far_as_known():
+        _refuse_unknown_ref(found, request.ref, asking)
+    if request.rehearsal:
+        return
+    with _as_far_as_known(), asking.open_ledger() as ledger:
         now = datetime.now(UTC)
         refuse_stopped_release(stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), found, now), request.not_before)
         refuse_marked(ledger.entries(INSTALLATION, kind=MARKS), service, PRODUCTION, request.version)
@@ -92,45 +114,76 @@ def _of_a_release(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger
         )
 
 
-def _of_a_rollback(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
+def _refuse_unknown_ref(service: Service, ref: str, asking: Asking) -> None:
+    if not asking.user or asking.knows.ref(service, ref):  # for strangers, whom Airflow refuses, nothing is looked for
+        return
+    raise RequestRefused(
+        f"The repository of {service.name} has no tag or branch {ref!r}.",
+        rule="a release is of a tag, a branch or a commit of the repository that the service's file names",
+        who="a person who can push to the repository",
+        next_step="push it, or correct the spelling",
+    )
+
+
+def _of_a_rollback(dag_id: str, form: Form, asking: Asking) -> None:
     service, version = service_of(dag_id), parse_rollback(form).version
     if version:
-        with open_ledger() as ledger:
+        with asking.open_ledger() as ledger:
             known = [
                 one for kind in (RELEASE_ENDED, MARKS, BASELINE_SEEN) for one in ledger.entries(INSTALLATION, kind=kind)
             ]
         refuse_unknown(version, known, service, PRODUCTION)
-    with _as_far_as_known(), open_ledger() as ledger:
-        found = load_service(folder, service).services[service]
+    with _as_far_as_known(), asking.open_ledger() as ledger:
+        found = load_service(asking.folder, service).services[service]
         refuse_stopped_release(stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), found, datetime.now(UTC)), None)
 
 
-def _of_a_stop(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
-    request = request_in(form, folder)
+def _of_a_stop(dag_id: str, form: Form, asking: Asking) -> None:
+    request = request_in(form, asking.folder)
     if request.lift:
-        with _as_far_as_known(), open_ledger() as ledger:
+        with _as_far_as_known(), asking.open_ledger() as ledger:
             stop_to_lift(ledger.entries(INSTALLATION, kind=STOPS), request.lift, datetime.now(UTC))
 
 
-def _of_a_mark(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
-    parse_mark(form, "", environments_of(folder))
+def _of_a_mark(dag_id: str, form: Form, asking: Asking) -> None:
+    parse_mark(form, "", environments_of(asking.folder))
 
 
-def _of_an_override(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
-    parse_override(form, environments_of(folder))
+def _of_an_override(dag_id: str, form: Form, asking: Asking) -> None:
+    request = parse_override(form, environments_of(asking.folder))
+    with _as_far_as_known(), asking.open_ledger() as ledger:
+        catalogue, now = load_service(asking.folder, request.service), datetime.now(UTC)
+        person, service = person_in(catalogue.board, asking.user), catalogue.services[request.service]
+        entries = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
+        lifted = overridden(entries, request.service, request.environment, now)
+        known = calendars_of(asking.folder, catalogue.policy, CopiesThere(copies_folder(), now=now))
+        answer = may_change(known, service, request.environment, now, overridden=lifted)
+        if not answer.open and answer.by is None:
+            return  # here they cannot be read; the machine of the task may have them
+        runs = asking.knows.runs_under_way()
+        own = {
+            one.requested_by for one in releases_under_way(ledger, request.service, lambda *run: "/".join(run) in runs)
+        }
+        requester = asking.user if asking.user in own else ""
+        override(answer, person, reason=request.reason, lasts=request.lasts, requester=requester, now=now)
 
 
-def _of_a_review(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
+def _of_a_review(dag_id: str, form: Form, asking: Asking) -> None:
     review = parse_review(form, "")
-    with _as_far_as_known(), open_ledger() as ledger:
+    with _as_far_as_known(), asking.open_ledger() as ledger:
         find_ended(ended_releases(ledger, review.service), review.service, review.run)
 
 
-def _of_a_confirmation(dag_id: str, form: Form, folder: Path, open_ledger: OpenLedger) -> None:
-    read_form(ConfirmationRequest, form, "the confirmation")
+def _of_a_confirmation(dag_id: str, form: Form, asking: Asking) -> None:
+    request = read_form(ConfirmationRequest, form, "the confirmation")
+    with _as_far_as_known(), asking.open_ledger() as ledger:
+        book, findings = load_rules(asking.folder)[1], ledger.entries(INSTALLATION, kind=FINDING)
+        if request.user == asking.user and is_doubted(asking.user, findings):
+            return  # the auth manager refuses that, and puts the attempt on record
+        confirmed(request, asking.user, book, findings)
 
 
-_FORMS: dict[str, Callable[[str, Form, Path, OpenLedger], None]] = {
+_FORMS: dict[str, Callable[[str, Form, Asking], None]] = {
     RELEASES: _of_a_release,
     ROLLBACKS: _of_a_rollback,
     CONFIRM_ACCOUNT: _of_a_confirmation,

@@ -10,7 +10,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from interlock.adapters.airflow.connections import stored_connection
+from interlock.adapters.source.git import has_ref
 from interlock.domain.canonical import Sha256
+from interlock.domain.catalogue import Service
 from interlock.domain.dag_names import Place
 from interlock.domain.ledger.witness import question_digest
 
@@ -254,3 +257,9 @@ def runs_under_way() -> frozenset[str]:
     unfinished = select(DagRun.dag_id, DagRun.run_id).where(DagRun.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
     with create_session() as session:
         return frozenset(f"{dag_id}/{run_id}" for dag_id, run_id in session.execute(unfinished))
+
+
+def knows_ref(service: Service, ref: str) -> bool:
+    """Tell whether the repository of a service has a tag or a branch; what can be a commit id is not looked for."""
+    source = stored_connection(service.source.connection)
+    return has_ref(str(source.host), ref, login=source.login or None, password=source.password or None)

@@ -40,7 +40,7 @@ from .current_request import (
     under_way,
     unique,
 )
-from .forms import refused_form
+from .forms import Asking, refused_form
 from .lookups import name_of, roles_of, user_of
 from .refusal import bench
 from .routes import RequestKind
@@ -175,18 +175,19 @@ class ReleaseControl:
         body = await read_body(receive, MAX_BODY_BYTES)
         if body is None:
             return  # the client has gone
-        why = await to_thread.run_sync(self._refusal, dag_id, body)
+        user = await self._who(scope)
+        why = await to_thread.run_sync(self._refusal, dag_id, body, user)
         if why:
             await answer(send, 422, why)
-        elif dag_id.lower().startswith(RELEASES) and (why := await self._of_a_train(dag_id, body, scope)):
+        elif dag_id.lower().startswith(RELEASES) and (why := await self._of_a_train(dag_id, body, user)):
             await answer(send, 403, why)
-        elif dag_id.lower() == WITHDRAW_RELEASE and (refused := await self._of_a_withdrawal(body, scope)):
+        elif dag_id.lower() == WITHDRAW_RELEASE and (refused := await self._of_a_withdrawal(body, user, scope)):
             await answer(send, *refused)
         else:
             body = name_run(dag_id, body, at)
             await self.app(sized(scope, body), replay(body, receive), send)
 
-    def _refusal(self, dag_id: str, body: bytes) -> str:
+    def _refusal(self, dag_id: str, body: bytes, user: str) -> str:
         """Say why this request is refused; empty: it is not."""
         if len(body) > MAX_BODY_BYTES:
             return f"The request body is larger than {MAX_BODY_BYTES} bytes."
@@ -196,18 +197,17 @@ class ReleaseControl:
                 raise ValueError("the body is not a JSON object")
         except (ValueError, RecursionError) as error:
             return f"The request body is not valid JSON: {error}."
-        folder = self.catalogue or catalogue_folder()
-        return unsafe_run(asked.get("dag_run_id")) or refused_form(dag_id, asked.get("conf"), folder, self._open_ledger)
+        asking = Asking(user, self.catalogue or catalogue_folder(), self._open_ledger, self._knows)
+        return unsafe_run(asked.get("dag_run_id")) or refused_form(dag_id, asked.get("conf"), asking)
 
-    async def _of_a_train(self, dag_id: str, body: bytes, scope: Scope) -> str:
+    async def _of_a_train(self, dag_id: str, body: bytes, user: str) -> str:
         """Say why a release may not be requested as a passenger of a train, or by the conductor; empty: it may."""
-        conf, user = json.loads(body)["conf"], await self._who(scope)
-        service = service_of(dag_id)
+        conf, service = json.loads(body)["conf"], service_of(dag_id)
         return await to_thread.run_sync(not_on_the_train, user, service, conf, self._open_ledger)
 
-    async def _of_a_withdrawal(self, body: bytes, scope: Scope) -> tuple[int, str] | None:
+    async def _of_a_withdrawal(self, body: bytes, user: str, scope: Scope) -> tuple[int, str] | None:
         """Return status and reason of a refused withdrawal; none: this user can withdraw the release."""
-        user, roles = await self._who(scope), await self._roles(scope)
+        roles = await self._roles(scope)
         # Another auth manager does not have our roles: users whom it lets trigger the Dag are release managers.
         manages = roles is None or RELEASE_MANAGER in roles
         form, folder = json.loads(body).get("conf"), self.catalogue or catalogue_folder()

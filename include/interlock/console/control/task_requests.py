@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from interlock.domain.catalogue import Service
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
 
 from .current_request import SAFE_METHODS, Scope
-from .lookups import RequestSource, dags_of_named_asset, runs_under_way, source_of
+from .lookups import RequestSource, dags_of_named_asset, knows_ref, runs_under_way, source_of
 from .own_dags import made
 from .routes import RequestKind
 from .rules import ROOTS, is_controlled, refusal
@@ -43,18 +44,20 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """What must be looked up for a request of a task.
+    """What must be looked up outside of a request.
 
     :param source: returns the requesting task; none: it is not known.
     :param of_asset: returns the Dags of an asset, by its ``name`` or its ``uri``.
     :param stranger: says why a Dag with a name of Interlock is not Interlock's; empty: it is.
     :param runs_under_way: returns Dag and run of each run that has not ended.
+    :param ref: tells whether the repository of a service has a tag or a branch.
     """
 
     source: Callable[[Scope], RequestSource | None] = source_of
     of_asset: Callable[[str, str], Iterable[str]] = dags_of_named_asset
     stranger: Callable[[str], str] = lambda dag_id: made().stranger(dag_id)
     runs_under_way: Callable[[], frozenset[str]] = runs_under_way
+    ref: Callable[[Service, str], bool] = knows_ref
 
 
 def is_of_a_task(path: str) -> bool:

@@ -95,6 +95,18 @@ def refusal(why: str) -> str:
     )
 
 
+def is_doubted(user: str, entries: Iterable[Entry]) -> bool:
+    """Tell whether an answer of a user was refused because of the account.
+
+    :param entries: the findings of the installation.
+    """
+    return bool(_doubts(user, entries))
+
+
+def _doubts(user: str, entries: Iterable[Entry]) -> list[Entry]:
+    return [one for one in entries if one.payload.get("found") == DOUBTED and is_of(one, user)]
+
+
 def confirmed(request: ConfirmationRequest, by: str, book: BoardBook, entries: Iterable[Entry]) -> dict[str, Any]:
     """Return the payload with which a person confirms the account of another user, as it was when last in doubt.
 
@@ -107,7 +119,7 @@ def confirmed(request: ConfirmationRequest, by: str, book: BoardBook, entries: I
         problem = f"{by} cannot confirm their own account"
     elif by not in {person.user for person in book.people}:
         problem = f"{by} is not listed in board.yaml and cannot confirm accounts"
-    doubted = [one for one in entries if one.payload.get("found") == DOUBTED and is_of(one, user)]
+    doubted = _doubts(user, entries)
     if not problem and not doubted:
         problem = f"no answer of the account of {user} was refused"
     if problem:

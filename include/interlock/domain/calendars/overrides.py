@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Model
-from interlock.domain.catalogue import PRODUCTION, Person
+from interlock.domain.catalogue import PRODUCTION, BoardBook, Person
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
@@ -56,6 +56,11 @@ class OverrideRequest(Form):
         description="The override expires after this time.",
     )
 
+    @property
+    def lasts(self) -> timedelta:
+        """The time after which the override expires."""
+        return timedelta(hours=self.hours)
+
 
 def parse_override(form: Mapping[str, Any], environments: Mapping[str, Collection[str]]) -> OverrideRequest:
     """Read the form; RequestRefused with every field that is wrong.
@@ -65,6 +70,19 @@ def parse_override(form: Mapping[str, Any], environments: Mapping[str, Collectio
     request = read_form(OverrideRequest, form, "the override")
     refuse_unknown_environment(request, environments)
     return request
+
+
+def person_in(book: BoardBook, user: str) -> Person:
+    """Return the person who asks for an override; PolicyViolation if the board book does not list them."""
+    found = next((person for person in book.people if person.user == user), None)
+    if found is None:
+        raise PolicyViolation(
+            f"{user} is not listed under people in board.yaml and cannot override a freeze.",
+            rule="a calendar entry is overridden by a person whose role is in its override_by",
+            who="the owner of board.yaml",
+            next_step="ask a person whose role the entry names to trigger override_freeze",
+        )
+    return found
 
 
 def override(

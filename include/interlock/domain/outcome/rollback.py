@@ -60,14 +60,23 @@ def refuse_unknown(version: str, entries: Sequence[Entry], service: str, environ
     :param entries: of the installation's chain: how releases ended, the marks, and what hosts ran before any release.
     :raises PolicyViolation: no release of the version was deployed, or it must not be rolled out.
     """
-    deployed = dict.fromkeys(str(told["version"]) for told in reversed(deployments(entries, service)))
+    deployed = _deployed(entries, service)
     why = describe_block(entries, service, environment, version)
     if not why and version not in deployed:
         why = _describe_baseline(version, environment, entries, service) or _describe_unknown(version, environment)
     if why:
-        before = [*deployed][1:]  # the last one is what runs
-        may = [one for one in before if not describe_block(entries, service, environment, one)]
-        raise _refusal(service, version, why, may)
+        raise _refusal(service, version, why, earlier_versions(entries, service, environment))
+
+
+def earlier_versions(entries: Sequence[Entry], service: str, environment: str) -> list[str]:
+    """Return the versions that a service can roll back to as far as the installation's chain tells, newest first."""
+    before = _deployed(entries, service)[1:]  # the last one is what runs
+    return [one for one in before if not describe_block(entries, service, environment, one)]
+
+
+def _deployed(entries: Sequence[Entry], service: str) -> list[str]:
+    """Return each version that was deployed, the last one first."""
+    return [*dict.fromkeys(str(told["version"]) for told in reversed(deployments(entries, service)))]
 
 
 def find_candidates(

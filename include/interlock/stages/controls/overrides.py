@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ from typing import Any
 from airflow.sdk import Param
 
 from interlock.adapters.catalogue.catalogue import environments_of
+from interlock.adapters.templates import escape
 from interlock.domain.calendars import overrides
 from interlock.domain.calendars.overrides import Override
-from interlock.domain.catalogue import BoardBook, Person
-from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_REQUESTED
 from interlock.domain.trigger_form import environment_choices, fields_of
@@ -56,28 +55,16 @@ def _decided(asked: overrides.OverrideRequest) -> Override:
     :raises PolicyViolation: the environment is open, or this person may not override the entry.
     """
     catalogue = resources.catalogue_of(asked.service)
-    person = _person(catalogue.board, requester())
+    person = overrides.person_in(catalogue.board, requester())
     answer = answer_now(catalogue, asked.environment)
     return overrides.override(
         answer,
         person,
         reason=asked.reason,
-        lasts=timedelta(hours=asked.hours),
+        lasts=asked.lasts,
         requester=person.user if person.user in set(_requesters(asked.service)) else "",
         now=datetime.now(UTC),
     )
-
-
-def _person(book: BoardBook, user: str) -> Person:
-    found = next((person for person in book.people if person.user == user), None)
-    if found is None:
-        raise PolicyViolation(
-            f"{user} is not listed under people in board.yaml and cannot override a freeze.",
-            rule="a calendar entry is overridden by a person whose role is in its override_by",
-            who="the owner of board.yaml",
-            next_step="ask a person whose role the entry names to trigger override_freeze",
-        )
-    return found
 
 
 def _requesters(service: str) -> Iterator[str]:
@@ -94,7 +81,7 @@ def tell_of_override(recorded: dict[str, Any]) -> list[str]:
     """E-mail the people under findings.notify of the policy, and list other entries that close the environment."""
     given = Override.model_validate(recorded)
     answer = answer_now(resources.catalogue_of(given.service), given.environment)
-    text = f"{given}\n\nCurrent state of the calendars: {answer}"
+    text = f"{escape(str(given))}\n\nCurrent state of the calendars: {escape(str(answer))}"
     same = sha256("/".join((*this_run(), FREEZE_OVERRIDDEN)).encode()).hexdigest()[:32]
     return list(notify(f"Freeze overridden for {given.service}: {given.place}", text, same=same))
 

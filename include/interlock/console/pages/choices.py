@@ -1,0 +1,134 @@
+"""What trigger forms offer to choose from: emergency stops in force, releases under way, versions that production ran.
+
+Airflow makes a form of the params of a Dag, which are written when the Dag's file is parsed and know nothing of the
+ledger. So the details of a Dag, which the form reads when it is opened, get ``examples`` on their way, which Airflow's
+form offers in a list. Nothing depends on them: what is sent is checked as if it had been typed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from anyio import to_thread
+
+from interlock.console.control.break_glass import OpenLedger, configured_ledger
+from interlock.console.control.current_request import App, Message, Receive, Scope, Send, path_of
+from interlock.console.control.lookups import runs_under_way
+from interlock.console.control.rules import service_of
+from interlock.domain.calendars.stops import STOPS, all_in_force
+from interlock.domain.catalogue import PRODUCTION
+from interlock.domain.dag_names import (
+    EMERGENCY_STOP,
+    MARK_VERSION,
+    RELEASES,
+    REVIEW_RELEASE,
+    ROLLBACKS,
+    WITHDRAW_RELEASE,
+)
+from interlock.domain.ledger.chain import INSTALLATION, Book, Entry
+from interlock.domain.ledger.kinds import RELEASE_ENDED, RELEASE_REVIEWED
+from interlock.domain.outcome.marks import MARKS
+from interlock.domain.outcome.rollback import earlier_versions
+
+log = logging.getLogger(__name__)
+
+DETAILS = re.compile(r"/api/v2/dags/(?P<dag>[A-Za-z0-9_.-]+)/details")
+MOST = 50
+"""A longer list helps nobody."""
+Runs = Callable[[], frozenset[str]]
+
+
+class FormChoices:
+    """Adds the choices to the details of the Dags whose forms have some.
+
+    :param open_ledger: opens the ledger.
+    :param runs: returns Dag and run of each run that has not ended.
+    """
+
+    def __init__(self, app: App, open_ledger: OpenLedger = configured_ledger, runs: Runs = runs_under_way) -> None:
+        self.app, self._open_ledger, self._runs = app, open_ledger, runs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; add the choices to an answer with the details of a Dag."""
+        asked = DETAILS.fullmatch(path_of(scope)) if scope["type"] == "http" and scope["method"] == "GET" else None
+        if asked is None or not has_choices(asked["dag"]):
+            await self.app(scope, receive, send)
+            return
+        plain = [(name, value) for name, value in scope["headers"] if name.lower() != b"accept-encoding"]
+        await self.app({**scope, "headers": plain}, receive, self._adding(asked["dag"], send))
+
+    def _adding(self, dag_id: str, send: Send) -> Send:
+        """Return a ``send`` that holds an answer until it is whole, and adds the choices to it."""
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+            if message["type"] == "http.response.start" or message.get("more_body"):
+                return
+            body = b"".join(one.get("body", b"") for one in held)
+            if held[0].get("status") == 200:
+                body = await to_thread.run_sync(self._added, dag_id, body)
+            headers = [one for one in held[0].get("headers", ()) if one[0].lower() != b"content-length"]
+            length = (b"content-length", str(len(body)).encode())
+            await send({**held[0], "headers": [*headers, length]})
+            await send({"type": "http.response.body", "body": body})
+
+        return hold
+
+    def _added(self, dag_id: str, body: bytes) -> bytes:
+        """Return the details of a Dag with the choices; as they are, if something cannot be read."""
+        try:
+            details = json.loads(body)
+            with self._open_ledger() as ledger:
+                field, choices = choices_of(dag_id, ledger, self._runs)
+            if choices:
+                details["params"][field]["schema"]["examples"] = choices[:MOST]
+            return json.dumps(details).encode()
+        except Exception:  # of any kind: the form is as useful as it was
+            log.exception("The choices of the form of %s cannot be read", dag_id)
+            return body
+
+
+def has_choices(dag_id: str) -> bool:
+    """Tell whether the form of a Dag offers something from the ledger."""
+    return dag_id in (EMERGENCY_STOP, MARK_VERSION, REVIEW_RELEASE, WITHDRAW_RELEASE) or dag_id.startswith(ROLLBACKS)
+
+
+def choices_of(dag_id: str, ledger: Book, runs: Runs) -> tuple[str, list[str]]:
+    """Return the field of a form that has choices, and the choices."""
+    if dag_id == EMERGENCY_STOP:
+        return "lift", _stops(ledger.entries(INSTALLATION, kind=STOPS))
+    if dag_id == WITHDRAW_RELEASE:
+        return "run", _by_run_id(run for run in runs() if run.startswith((RELEASES, ROLLBACKS)))
+    ended = ledger.entries(INSTALLATION, kind=RELEASE_ENDED)
+    if dag_id == REVIEW_RELEASE:
+        reviewed = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=RELEASE_REVIEWED)}
+        return "run", [_run_id(run) for one in reversed(ended) if (run := one.payload["run"]) not in reviewed]
+    if dag_id == MARK_VERSION:
+        versions = (str(one.payload["version"]) for one in reversed(ended) if one.payload["version"])
+        return "version", [*dict.fromkeys(versions)]
+    entries = (*ended, *ledger.entries(INSTALLATION, kind=MARKS))
+    return "version", earlier_versions(entries, service_of(dag_id), PRODUCTION)
+
+
+def _stops(entries: Iterable[Entry]) -> list[str]:
+    """Return what lifts each stop in force: its scope, or its id if another stop has the same scope."""
+    in_force = list(all_in_force(entries, datetime.now(UTC)))
+    of_scope = Counter(stop.scope for stop in in_force)
+    return [stop.scope if of_scope[stop.scope] == 1 else stop.id for stop in in_force]
+
+
+def _by_run_id(runs: Iterable[str]) -> list[str]:
+    """Return run ids; of two runs with the same id, Dag and run."""
+    found = sorted(runs)
+    same = Counter(map(_run_id, found))
+    return [_run_id(run) if same[_run_id(run)] == 1 else run for run in found]
+
+
+def _run_id(run: str) -> str:
+    return run.partition("/")[2]
