@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from interlock.adapters.calendars import _ical, feeds
+from interlock.adapters.calendars import feeds
 from interlock.adapters.calendars.calendars import faults_of, load_calendars
+from interlock.adapters.calendars.ical import reading as _ical
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, what_is_wrong
 from interlock.adapters.catalogue.names import Known
 from interlock.cli.app import main
@@ -524,7 +525,7 @@ def test_an_error_that_nobody_foresaw_closes_everything_with_the_file(
         raise RuntimeError("unforeseen")
 
     write(folder, "outlook.ics", ics(event("7", "CATEGORIES:freeze", "X-OWN:unforeseen")))
-    monkeypatch.setattr(_ical, "calendars_in", broken)
+    monkeypatch.setattr("interlock.adapters.calendars.ical.apart.read_apart", broken)
     assert "calendars/outlook.ics, cannot be read: RuntimeError('unforeseen')" in faults(folder)
 
 

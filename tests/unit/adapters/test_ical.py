@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from interlock.adapters.calendars._ical import IcsTimes, Named, read_ical
+from interlock.adapters.calendars.ical.reading import IcsTimes, Named, read_ical
 from interlock.domain.calendars.calendar import Calendars, may_change
 from interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of
 from interlock.domain.errors import CatalogueError
@@ -440,7 +440,7 @@ def test_more_times_than_anybody_could_mean_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_takes_too_long_to_work_out_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interlock.adapters.calendars._ical.MAX_WORK", -1.0)
+    monkeypatch.setattr("interlock.adapters.calendars.ical.reading.MAX_WORK", -1.0)
     assert "event a: processing the file up to this event takes longer than" in refusal(FINE, tmp_path)
 
 

@@ -15,9 +15,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from icalendar import Calendar
 
-from interlock.adapters.calendars._ical import IcsTimes, Named, read_ical
-from interlock.adapters.calendars._ical_text import calendars_in
-from interlock.adapters.calendars._ical_values import Zones
+from interlock.adapters.calendars.ical._values import Zones
+from interlock.adapters.calendars.ical.reading import IcsTimes, Named, read_ical
+from interlock.adapters.calendars.ical.text import calendars_in
 from interlock.domain.calendars.calendar import Calendars, may_change
 from interlock.domain.calendars.recurrence import Recurrence
 from interlock.domain.catalogue.calendar_file import CalendarEntry, zone_of

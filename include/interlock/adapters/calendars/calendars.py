@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -33,12 +34,14 @@ from interlock.domain.errors import CatalogueError
 from .holidays import public_holidays, unknown_holidays
 
 if TYPE_CHECKING:
-    from ._ical import IcsTimes
+    from .ical.apart import FileTimes
 
 log = logging.getLogger(__name__)
 CopyOf = Callable[[Feed], Path | None]
 """Gives the copy of what is at a URL, or raises a CatalogueError; none: it is to be left out."""
 _KEPT = 2
+PAUSE_SECONDS = 600.0
+"""So long a file that could not be worked out within its limits is not tried again."""
 
 
 def load_calendars(folder: Path, known: Known, copy_of: CopyOf | None = None) -> Calendars:
@@ -50,7 +53,26 @@ def load_calendars(folder: Path, known: Known, copy_of: CopyOf | None = None) ->
     """
     looked = _look(folder / "calendars")
     copies = tuple(_copies(path, copy_of) for path in _naming_ical(folder, looked))
-    return _loaded(folder, looked, known, copies)
+    return _loaded(folder, looked, known, copies, _unanswered.round)
+
+
+class _Unanswered:
+    """Counts the rounds in which files that could not be worked out within their limits are tried again."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def note(self) -> None:
+        """Have what failed now tried again later."""
+        self._first = self._first or time.monotonic()
+
+    @property
+    def round(self) -> int:
+        """The number of the round; it is part of the key of what is kept."""
+        return 0 if self._first is None else int((time.monotonic() - self._first) // PAUSE_SECONDS)
+
+
+_unanswered = _Unanswered()
 
 
 Look = tuple[tuple[str, tuple[int, ...]], ...]
@@ -72,7 +94,7 @@ def _stamp_of(path: str) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _loaded(folder: Path, looked: Look, known: Known, copies: tuple[Copies, ...]) -> Calendars:
+def _loaded(folder: Path, looked: Look, known: Known, copies: tuple[Copies, ...], round_: int) -> Calendars:
     paths = [folder / "calendars" / name for name, _ in looked]
     by_file = {one.file: one for one in copies}
     named = _named_beside(paths)
@@ -80,7 +102,7 @@ def _loaded(folder: Path, looked: Look, known: Known, copies: tuple[Copies, ...]
     faults: list[str] = []
     for path in paths:
         try:
-            sources += _sources(path, known, by_file.get(path.name, Copies(path.name)), named)
+            sources += _sources(path, known, by_file.get(path.name, Copies(path.name)), named, round_)
         except CatalogueError as error:
             faults.append(str(error))
         except Exception as error:  # whatever a file contains, callers get an error that people can read
@@ -100,12 +122,12 @@ def _together(sources: tuple[Source, ...], faults: tuple[str, ...]) -> Calendars
     return Calendars(sources, faults)
 
 
-def _sources(path: Path, known: Known, copies: Copies, named: Collection[str]) -> tuple[Source, ...]:
+def _sources(path: Path, known: Known, copies: Copies, named: Collection[str], round_: int) -> tuple[Source, ...]:
     """Return the sources of one file; of iCalendar files that a YAML file names, none by themselves."""
     if path.suffix == ".ics":
-        return () if path.name in named else (_of_own(path, known),)
+        return () if path.name in named else (_own_ical(path, *_stamp(path), known, round_),)
     refuse_other_ending(path, _shown(path))
-    return _of_yaml(path, *_stamp(path), known, copies)
+    return _of_yaml(path, *_stamp(path), known, copies, round_)
 
 
 def _shown(path: Path) -> str:
@@ -184,7 +206,7 @@ def _copy(path: Path, feed: Feed, copy_of: CopyOf | None) -> Path | None:
 
 
 @lru_cache(maxsize=4096)
-def _of_yaml(path: Path, mtime: int, size: int, known: Known, copies: Copies) -> tuple[Source, ...]:
+def _of_yaml(path: Path, mtime: int, size: int, known: Known, copies: Copies, round_: int) -> tuple[Source, ...]:
     file, calendar = _read(path, mtime, size)
     if problems := [*_unknown_names(calendar, known)]:
         raise file.error(problems)
@@ -230,18 +252,14 @@ def _unknown_names(calendar: CalendarFile, known: Known) -> Iterator[Problem]:
         yield from unknown_holidays((*at, "holidays"), entry.holidays, datetime.now(UTC).year)
 
 
-def _of_own(path: Path, known: Known) -> Source:
-    return _own_ical(path, *_stamp(path), known)
-
-
 @lru_cache(maxsize=1024)
-def _own_ical(path: Path, mtime: int, size: int, known: Known) -> Source:
+def _own_ical(path: Path, mtime: int, size: int, known: Known, round_: int) -> Source:
     return _of_ical(path, known, None, None, _shown(path))
 
 
 def _of_named(
     path: Path | None, problem: str, known: Known, entry: CalendarEntry, calendar: CalendarFile, shown: str
-) -> IcsTimes:
+) -> FileTimes:
     """Return the events of a file that an entry names; if it cannot be read, why.
 
     That closes what the entry is about; of one that is only shown, it closes nothing.
@@ -249,7 +267,7 @@ def _of_named(
     :param problem: why the file is not to be had.
     :raises CatalogueError: it cannot be read, and only its events could say what they are about.
     """
-    from ._ical import IcsTimes  # not at the top: for catalogues that have some
+    from .ical.apart import FileTimes  # not at the top: for catalogues that have some
 
     try:
         if path is not None:
@@ -259,14 +277,15 @@ def _of_named(
     if entry.kind is None and problem:
         raise CatalogueError(problem)
     if entry.acts == "none" or not problem:
-        return IcsTimes(notes=[problem] if problem else ())
-    return IcsTimes(faults=[Fault(problem, entry.scope)])
+        return FileTimes(notes=[problem] if problem else ())
+    return FileTimes(faults=[Fault(problem, entry.scope)])
 
 
 def _of_ical(
     path: Path, known: Known, entry: CalendarEntry | None, calendar: CalendarFile | None, shown: str
-) -> IcsTimes:
-    from ._ical import Named, read_ical  # not at the top: for catalogues that have some
+) -> FileTimes:
+    from .ical.apart import Unanswered, read_apart
+    from .ical.messages import Named  # not at the top: for catalogues that have some
 
     named = None
     if entry is not None and calendar is not None:
@@ -276,7 +295,11 @@ def _of_ical(
         "business-unit": known.business_units,
         "environment": known.environments,
     }
-    return read_ical(path, named, places, shown=_shown(path) if entry is None or not _url(entry) else _url(entry))
+    try:
+        return read_apart(path, named, places, shown=_shown(path) if entry is None or not _url(entry) else _url(entry))
+    except Unanswered:
+        _unanswered.note()
+        raise
 
 
 def _url(entry: CalendarEntry) -> str:

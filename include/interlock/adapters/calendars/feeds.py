@@ -19,8 +19,8 @@ from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.errors import CatalogueError
 from interlock.domain.networks import Address, Network, may_be_asked, networks_in
 
-from ._ical import MAX_FILE_BYTES
-from ._ical_text import calendars_in
+from .ical.reading import MAX_FILE_BYTES
+from .ical.text import calendars_in
 
 FETCH_TIMEOUT_SECONDS = 10.0
 """Total seconds, from the request to the last byte."""

@@ -44,6 +44,7 @@ _NUMBERS = {
 _DAYS = re.compile(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
 _LONGEST_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
 _YEAR = timedelta(days=366)
+LATEST_YEAR = 9990
 
 
 class _NothingFound(Exception):
@@ -103,16 +104,35 @@ class Recurrence:
         return self.until is not None and self.until < self.start
 
     def refuse_too_often(self) -> int:
-        """Return how often it occurs in the year from its start.
+        """Return how often it occurs in a year: that from its start, or that from its next turn, if that has more.
+
+        From its start alone it would not do: what begins on a 31st of December, each second year, has hardly begun.
 
         :raises ValueError: more often than hourly.
         """
-        found = sum(1 for _ in islice(self.between(self.start, self.start + _YEAR), MAX_OCCURRENCES_PER_YEAR + 1))
+        found = max(map(self._in_a_year, {self.start, self._next_turn()}))
         if found > MAX_OCCURRENCES_PER_YEAR:
             raise ValueError(
                 f"{self} occurs more than {MAX_OCCURRENCES_PER_YEAR} times a year; allowed: at most hourly"
             )
         return found
+
+    def _in_a_year(self, begin: datetime) -> int:
+        year = self.between(begin, _at_most(begin, _YEAR))
+        return sum(1 for _ in islice(year, MAX_OCCURRENCES_PER_YEAR + 1))
+
+    def _next_turn(self) -> datetime:
+        """Return where the year, the month or the week begins that the rule comes to after that of its start."""
+        frequency, interval = self._parts["FREQ"], int(self._parts.get("INTERVAL", 1))
+        start = self.start
+        if frequency == "YEARLY":
+            year, month = start.year + interval, 1
+        elif frequency == "MONTHLY":
+            year, month = divmod(start.year * 12 + start.month - 1 + interval, 12)
+            month += 1
+        else:
+            return max(_at_most(start, _STEPS[frequency] * interval) - _STEPS["WEEKLY"], start)
+        return datetime(year, month, 1) if year <= LATEST_YEAR else start
 
     def after(self, near: datetime) -> Iterator[datetime]:
         """Yield the starts from a time on, in order."""
@@ -157,6 +177,14 @@ class Recurrence:
             return self.start.replace(year=year, month=month + 1, day=1) if months else self.start
         years = _stepped(near.year - self.start.year, interval)
         return self.start.replace(year=self.start.year + years, month=1, day=1) if years else self.start
+
+
+def _at_most(at: datetime, length: timedelta) -> datetime:
+    """Return a time so much later, none beyond the last year that there is."""
+    try:
+        return at + length
+    except OverflowError:
+        return datetime.max.replace(microsecond=0)
 
 
 def _stepped(distance: int, interval: int) -> int:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from interlock.domain.calendars.entries import Entry, Occurrence, whole_days
 from interlock.domain.calendars.recurrence import Recurrence
 
-from ._ical_events import A_DAY, LATEST, Event, instant, later
-from ._ical_text import Property
-from ._ical_values import Moment, Period, moment_of
+from ._events import A_DAY, LATEST, Event, instant, later
+from ._values import Moment, Period, moment_of
+from .text import Property
 
 MAX_REPEATED_DURATION = timedelta(days=400)
 
@@ -70,7 +70,7 @@ class Times:
 
     def _is_about(self, local: datetime) -> bool:
         """Tell whether it takes place on a day, or on the day before or after."""
-        first, last = local - 2 * A_DAY, local + 2 * A_DAY
+        first, last = later(local, -2 * A_DAY), later(local, 2 * A_DAY)
         if self._rule is None:
             return first <= self._start.local <= last
         return any(True for _ in self._rule.between(first, last))

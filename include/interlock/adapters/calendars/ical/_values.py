@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
@@ -14,7 +15,7 @@ from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
 from interlock.domain.calendars.recurrence import Recurrence
 from interlock.domain.catalogue.calendar_file import zone_of
 
-from ._ical_text import Component, Property, needed
+from .text import Component, Property, needed
 
 _MOMENT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:T(\d\d)(\d\d)(\d\d)(Z?))?", re.ASCII)
 _DURATION = re.compile(
@@ -104,6 +105,8 @@ def duration_of(text: str) -> tuple[timedelta, timedelta]:
 _OFFSET = re.compile(r"([+-])(\d\d)(\d\d)(\d\d)?", re.ASCII)
 _KNOWN_FROM, _KNOWN_TO = datetime(1960, 1, 1), datetime(2200, 1, 1)
 """The changes of the clocks by a file's own time zone are worked out between these."""
+MAX_CHANGES = 1000
+"""So many changes of the clocks by one rule: four a year."""
 
 
 class Zones:
@@ -231,14 +234,17 @@ def _onsets(part: Component) -> Iterator[tuple[datetime, timedelta, timedelta]]:
         yield at, before, after
 
 
-def _yearly(rule: str, start: datetime, before: timedelta) -> Iterator[datetime]:
-    """Yield the occurrences of a rule of a time zone; the first start need not be one of them."""
+def _yearly(rule: str, start: datetime, before: timedelta) -> list[datetime]:
+    """Return the occurrences of a rule of a time zone; the first start need not be one of them."""
     if "FREQ=YEARLY" not in rule.upper():
         raise ValueError(f"RRULE: found {rule[:100]}; allowed: FREQ=YEARLY")
     if until := re.search(r"UNTIL=(\d{8}T\d{6})Z", rule, re.IGNORECASE | re.ASCII):
         local = datetime.strptime(until[1].upper(), "%Y%m%dT%H%M%S") + before
         rule = rule.replace(until[0], f"UNTIL={local:%Y%m%dT%H%M%S}")
-    return Recurrence(rule, start).between(_KNOWN_FROM, _KNOWN_TO)
+    found = list(islice(Recurrence(rule, start).between(_KNOWN_FROM, _KNOWN_TO), MAX_CHANGES + 1))
+    if len(found) > MAX_CHANGES:
+        raise ValueError(f"RRULE: {rule[:100]} changes the clocks more than {MAX_CHANGES} times; allowed: twice a year")
+    return found
 
 
 def _offset(part: Component, name: str) -> timedelta:

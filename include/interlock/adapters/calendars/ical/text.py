@@ -190,6 +190,7 @@ def categories_of(component: Component) -> list[str]:
 
 
 def needed(part: Component, name: str, read: Callable[[Property], T]) -> T:
+    """Return what a property says that has to be there."""
     found = part.one(name)
     if found is None:
         raise ValueError(f"{name} is missing")

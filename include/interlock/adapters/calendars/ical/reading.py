@@ -10,20 +10,19 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from interlock.adapters.catalogue.yaml_files import refused
 from interlock.domain.calendars.entries import Entry, Fault, Occurrence
-from interlock.domain.catalogue.calendar_file import EFFECTS, CalendarEntry, Kind, Scope
+from interlock.domain.catalogue.calendar_file import EFFECTS, Kind, Scope
 
-from ._ical_events import Event
-from ._ical_text import Component, calendars_in, categories_of
-from ._ical_times import Times
-from ._ical_values import Zones, zone_said
+from ._events import Event
+from ._times import Times
+from ._values import Zones, zone_said
+from .messages import Named
+from .text import Component, calendars_in, categories_of
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """Bytes of an iCalendar file."""
@@ -38,20 +37,10 @@ _SCOPES = {"service": "services", "business-unit": "business_units", "environmen
 _IN_FORCE = ("PUBLISH", "REQUEST", "ADD", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """The entry of a YAML file that names an iCalendar file: what holds for all of its events."""
-
-    entry: CalendarEntry
-    calendar: str
-    zone: ZoneInfo
-
-
 class IcsTimes:
     """The events of an iCalendar file.
 
     :ivar notes: what is wrong with events that can close nothing.
-    :ivar faults: why they cannot be read.
     """
 
     def __init__(
@@ -60,10 +49,10 @@ class IcsTimes:
         entries: Iterable[Entry] = (),
         *,
         notes: Iterable[str] = (),
-        faults: Iterable[Fault] = (),
     ) -> None:
         self._times = tuple(times)
-        self.entries, self.notes, self.faults = tuple(entries), tuple(notes), tuple(faults)
+        self.entries, self.notes = tuple(entries), tuple(notes)
+        self.faults: tuple[Fault, ...] = ()
 
     def between(self, begin: datetime, end: datetime) -> Iterator[Occurrence]:
         """Yield the events that go on at some time from an instant to before another."""

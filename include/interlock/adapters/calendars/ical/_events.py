@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from ._ical_text import Component
-from ._ical_values import Moment, Period, Zones, duration_of, moment_of, periods_of
+from ._values import Moment, Period, Zones, duration_of, moment_of, periods_of
+from .text import Component
 
 _EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 """The end of the calendars' horizon; later times are never requested."""
@@ -129,7 +129,8 @@ def instant(local: datetime, zone: tzinfo) -> datetime:
 
 
 def later(at: datetime, length: timedelta) -> datetime:
+    """Return a time so much later, or earlier, none beyond the years that there are."""
     try:
         return at + length
     except OverflowError:
-        return datetime.max.replace(tzinfo=at.tzinfo)
+        return (datetime.max if length > timedelta() else datetime.min).replace(tzinfo=at.tzinfo)

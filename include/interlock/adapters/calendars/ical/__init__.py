@@ -1,0 +1,1 @@
+"""iCalendar files, which come from outside: read and worked out in a process that can be ended."""
