@@ -719,6 +719,7 @@ def test_what_is_open_is_not_overridden_at_the_form(behind: Behind, frozen: Path
     (frozen / "calendars").mkdir()
     answer = ask(behind, OVERRIDE_ROUTE, {"conf": OVERRIDE}, user="ben", catalogue=frozen)
     assert (answer.status_code, "production is open for bike-shop" in answer.text) == (422, True)
+    assert "Next: release it: no calendar closes it now." in answer.text
 
 
 def test_calendars_that_only_another_machine_can_read_refuse_no_override(behind: Behind, frozen: Path) -> None:

@@ -95,7 +95,8 @@ def override(
     """
     if answer.by is None:
         said = "is open" if answer.open else "is closed because the calendars cannot be read"
-        raise _refused(f"{answer.environment} {said} for {answer.service}.", "the owner of the calendar")
+        then = "release it: no calendar closes it now" if answer.open else "have the calendars corrected"
+        raise _refused(f"{answer.environment} {said} for {answer.service}.", "the owner of the calendar", then)
     allowed = ", ".join(answer.by.override_by) or "no role"
     if person.role not in answer.by.override_by:
         raise _refused(f"{person.name} ({person.role}) may not override {answer.title} ({answer.place}).", allowed)
@@ -114,12 +115,14 @@ def override(
     )
 
 
-def _refused(what: str, who: str) -> PolicyViolation:
+def _refused(
+    what: str, who: str, next_step: str = "wait until the environment is open, or ask a person with such a role"
+) -> PolicyViolation:
     return PolicyViolation(
         what,
         rule="only the roles in override_by of a calendar entry can override it, with a reason and a time limit",
         who=who,
-        next_step="wait until the environment is open, or ask a person with such a role",
+        next_step=next_step,
     )
 
 
