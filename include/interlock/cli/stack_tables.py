@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import psutil
 from rich.table import Table
 
-from interlock.estate.airflow.accounts import Account, passwords
+from interlock.estate.airflow.accounts import passwords
 from interlock.estate.settings import Settings
 from interlock.estate.stack import components, leftovers, process_supervisor
 from interlock.estate.world import aws, memory
+from interlock.installation.accounts import Account
 
 
 def status_table(settings: Settings) -> Table:

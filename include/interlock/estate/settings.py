@@ -15,8 +15,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from interlock.domain.canonical import Model
 from interlock.domain.errors import ReleaseError
 from interlock.domain.networks import networks_in
+from interlock.installation.astro_settings import FILE_NAME
 from interlock.locations import PROJECT
 
+SETTINGS_FILE = PROJECT / FILE_NAME
+"""The connections, pools and variables of the stack's Airflow."""
 LOOPBACK = "127.0.0.1"
 """Where everything but the hosts listens."""
 SERVICE = "bike-shop"

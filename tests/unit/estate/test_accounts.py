@@ -10,8 +10,9 @@ from interlock.console.auth.roles import ROLES
 from interlock.domain.catalogue import BoardRule, Catalogue, Delegation, RuleQuorum, Tightening
 from interlock.domain.errors import ReleaseError
 from interlock.domain.trains.manifest import CONDUCTOR
-from interlock.estate.airflow.accounts import CLERK, READER, accounts, keep_passwords, logins_file, passwords
+from interlock.estate.airflow.accounts import accounts, keep_passwords, logins_file, passwords
 from interlock.estate.settings import Settings
+from interlock.installation.accounts import CLERK, READER
 from interlock.locations import PROJECT
 
 

@@ -6,13 +6,13 @@ import pytest
 
 from interlock.adapters.airflow.connections import stored_connection
 from interlock.domain.errors import AssetMissing
-from interlock.estate.airflow.astro_settings import SETTINGS_FILE, read_astro_settings
 from interlock.estate.airflow.connections import (
     actual,
     delivered_connections,
     embedded_connections,
 )
-from interlock.estate.settings import Settings
+from interlock.estate.settings import SETTINGS_FILE, Settings
+from interlock.installation.astro_settings import read_astro_settings
 
 PASSWORDS = {"interlock_reader": "read-me", "board_clerk": "clerk-me"}
 

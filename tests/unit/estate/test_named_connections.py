@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.estate.airflow.astro_settings import ConnectionEntry
 from interlock.estate.airflow.named_connections import Named, faults_of, named_by
+from interlock.installation.astro_settings import ConnectionEntry
 from interlock.locations import CATALOGUE
 
 SOURCE = Named("shop_source", "services/shop.yaml: source.connection", "source")

@@ -21,10 +21,9 @@ from interlock.estate.settings import (
     Settings,
 )
 from interlock.estate.stack.postgres import LEDGER, LEDGER_WRITER
+from interlock.installation.accounts import CLERK, READER
+from interlock.installation.astro_settings import ConnectionEntry
 from interlock.locations import PROJECT
-
-from .accounts import CLERK, READER
-from .astro_settings import ConnectionEntry
 
 SENDER = "releases@example.com"
 

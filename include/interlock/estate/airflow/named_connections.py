@@ -20,11 +20,11 @@ from interlock.adapters.airflow.connections import stored_connection
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.catalogue import Service
 from interlock.domain.errors import AssetMissing, ReleaseError
-from interlock.estate.settings import Settings
+from interlock.estate.settings import SETTINGS_FILE, Settings
 from interlock.estate.stack import postgres
+from interlock.installation.astro_settings import ConnectionEntry, read_astro_settings
 from interlock.locations import PROJECT
 
-from .astro_settings import SETTINGS_FILE, ConnectionEntry, read_astro_settings
 from .home import airflow_environment
 
 FILE = SETTINGS_FILE.name

@@ -9,7 +9,7 @@ from typing import Any
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.domain.canonical import Model
 from interlock.domain.outcome.outcome import STAGE_TITLES, STAGES
-from interlock.estate.airflow.accounts import CLERK
+from interlock.installation.accounts import CLERK
 
 Row = Mapping[str, Any]
 

@@ -22,10 +22,9 @@ from rich.markup import escape
 
 from interlock.adapters.build import isolation, makers
 from interlock.estate.airflow import witness
-from interlock.estate.airflow.astro_settings import SETTINGS_FILE
 from interlock.estate.airflow.home import airflow_environment, temporary_folder
 from interlock.estate.private_files import write_private
-from interlock.estate.settings import SERVICE, TARGET_GROUP, Settings
+from interlock.estate.settings import SERVICE, SETTINGS_FILE, TARGET_GROUP, Settings
 from interlock.estate.steps import StackError, Steps
 from interlock.estate.world import memory, roots
 from interlock.locations import PACKAGE, PROJECT

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.catalogue import Environment, Service
-from interlock.estate.airflow.astro_settings import SETTINGS_FILE, read_astro_settings
 from interlock.estate.airflow.connections import actual
-from interlock.estate.settings import HOST_ENVIRONMENTS, SERVICE, HostEnvironment, Settings
+from interlock.estate.settings import HOST_ENVIRONMENTS, SERVICE, SETTINGS_FILE, HostEnvironment, Settings
+from interlock.installation.astro_settings import read_astro_settings
 
 
 class WantedFleet(NamedTuple):

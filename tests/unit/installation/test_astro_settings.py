@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from interlock.estate.airflow.astro_settings import (
+from interlock.installation.astro_settings import (
     AstroSettings,
     AstroSettingsError,
     PoolEntry,

@@ -20,9 +20,8 @@ from pydantic import Field
 
 from interlock.domain.canonical import Model
 from interlock.domain.errors import ReleaseError
-from interlock.locations import PROJECT
 
-SETTINGS_FILE = PROJECT / "airflow_settings.yaml"
+FILE_NAME = "airflow_settings.yaml"
 FIELDS = ("type", "host", "login", "password", "schema", "port")
 KNOWN = {
     "connections": {"conn_id", "conn_uri", "conn_extra", *(f"conn_{field}" for field in FIELDS)},

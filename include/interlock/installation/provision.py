@@ -1,0 +1,93 @@
+"""Write roles, accounts, pools, variables and connections into Airflow's database. Entries that people added stay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from interlock.domain.errors import ReleaseError
+
+from .accounts import Account
+from .astro_settings import AstroSettings, ConnectionEntry
+
+
+def provision_account(manager: Any, account: Account, password: str) -> None:
+    """Make an account, or give it these roles and this password.
+
+    :param manager: FAB's security manager.
+    """
+    from werkzeug.security import check_password_hash, generate_password_hash
+
+    first, _, last = account.name.partition(" ")
+    roles = roles_named(manager, account)
+    user = manager.find_user(username=account.user)
+    if user is None:
+        manager.add_user(account.user, first, last, account.email, roles, password)
+        return
+    user.first_name, user.last_name, user.email = first, last, account.email
+    user.roles, user.active = roles, True
+    if not check_password_hash(user.password, password):
+        user.password = generate_password_hash(password)
+    manager.update_user(user)
+
+
+def roles_named(manager: Any, account: Account) -> list[Any]:
+    """Return FAB's roles of an account.
+
+    :raises ReleaseError: one of them does not exist.
+    """
+    roles = [manager.find_role(name) for name in account.roles]
+    if None in roles:
+        raise ReleaseError(f"The roles of {account.user} are {', '.join(account.roles)}; not all of them exist.")
+    return roles
+
+
+def close_accounts(manager: Any, gone: Iterable[str]) -> None:
+    """Close the accounts that were made here for people whom the catalogue no longer names."""
+    for name in gone:
+        user = manager.find_user(username=name)
+        if user is not None and user.active:
+            user.active = False
+            manager.update_user(user)
+
+
+def provision_entries(astro: AstroSettings, connections: Iterable[ConnectionEntry]) -> None:
+    """Write pools, variables and connections, in the Astro CLI's order."""
+    from airflow.models.pool import Pool
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        for pool in astro.pools:
+            Pool.create_or_update_pool(pool.name, pool.slots, pool.description, include_deferred=False, session=session)
+        for variable in astro.variables:
+            Variable.set(variable.name, variable.value, session=session)
+        for entry in connections:
+            provision_connection(session, entry)
+
+
+def provision_connection(session: Any, entry: ConnectionEntry) -> None:
+    """Write a connection; it replaces a connection with its id."""
+    from airflow.models.connection import Connection
+    from sqlalchemy import delete
+
+    extra = json.dumps(entry.extra) if entry.extra else None
+    if entry.uri:
+        connection = Connection(conn_id=entry.conn_id, uri=entry.uri)
+        if extra:
+            connection.set_extra(extra)
+    else:
+        connection = Connection(
+            conn_id=entry.conn_id,
+            conn_type=entry.type,
+            host=entry.host or None,
+            login=entry.login or None,
+            password=entry.password or None,
+            schema=entry.schema_ or None,
+            port=entry.port or None,
+            extra=extra,
+        )
+    session.execute(delete(Connection).where(Connection.conn_id == entry.conn_id))
+    session.add(connection)
+    session.flush()
