@@ -26,7 +26,7 @@ def ledger_server(state: Path) -> Iterator[Settings]:
         process = subprocess.Popen(postgres.server_command(settings), stdout=log, stderr=log, cwd="/")
     try:
         wait_until_ready(settings)
-        postgres.make_database(settings)
+        postgres.make_databases(settings)
         postgres.migrate_ledger(settings)
         yield settings
     finally:
@@ -38,7 +38,7 @@ def begin_again(settings: Settings) -> None:
     """Make the ledger's database anew, whatever became of it."""
     with closing(postgres.connect(settings)) as connection, connection.cursor() as cursor:
         cursor.execute(f"DROP DATABASE {postgres.LEDGER} WITH (FORCE)")
-    postgres.make_database(settings)
+    postgres.make_databases(settings)
     postgres.migrate_ledger(settings)
 
 

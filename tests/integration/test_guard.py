@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from interlock.adapters.private_files import write_private
 from interlock.console.control.routes import ROUTES, RequestKind, Route, route_of
 from interlock.console.control.rules import OPEN_KINDS, PAUSES
 from interlock.domain.board.accounts import DOUBTED
@@ -21,7 +22,6 @@ from interlock.domain.ledger.kinds import (
     RUN_ASKED,
 )
 from interlock.estate.airflow import witness
-from interlock.estate.private_files import write_private
 from interlock.estate.stack.postgres import LEDGER_WITNESS, ledger_url
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, OTHERS, RELEASE, RUN_ID, STRANGER, WATCHMEN
 from tests.integration.console_server import Console

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from interlock.estate.private_files import write_private
+from interlock.adapters.private_files import write_private
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack import postgres
 from tests.integration.ledger_server import wait_until_ready
@@ -29,7 +29,7 @@ class Server:
         with (self.settings.state / "log").open("ab") as log:
             self.process = subprocess.Popen(postgres.server_command(self.settings), stdout=log, stderr=log, cwd="/")
         wait_until_ready(self.settings)
-        postgres.make_database(self.settings)
+        postgres.make_databases(self.settings)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         if self.process:

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from interlock.adapters.build.sandbox_view import TOOLS
+from interlock.adapters.private_files import write_private
 from interlock.estate.airflow.home import airflow_environment
-from interlock.estate.private_files import write_private
 from interlock.estate.settings import Settings
 from interlock.estate.stack.postgres import connection_file, secrets_folder
 

@@ -10,9 +10,9 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from interlock.adapters.private_files import write_private
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.errors import ReleaseError
-from interlock.estate.private_files import write_private
 from interlock.estate.settings import Settings
 from interlock.installation.accounts import Account, accounts_of
 

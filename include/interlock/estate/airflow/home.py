@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from interlock.adapters.build.sandbox_view import TOOLS
-from interlock.estate.private_files import secret
+from interlock.adapters.private_files import secret
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack.leftovers import MARK
 from interlock.estate.stack.postgres import connection_file, secrets_folder

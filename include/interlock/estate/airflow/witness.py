@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path
 
 from interlock.adapters.ledger.ledger import WITNESS_URL_FILE
+from interlock.adapters.private_files import write_private, write_whole
 from interlock.adapters.signing.signing import generate_key
 from interlock.adapters.signing.witness import KEY, PUBLIC_KEY
-from interlock.estate.private_files import write_private, write_whole
 from interlock.estate.settings import Settings
 from interlock.estate.stack.postgres import LEDGER_OWNER, LEDGER_WITNESS, ledger_url, secrets_folder
 

@@ -17,15 +17,14 @@ from typing import Any
 
 import psutil
 
+from interlock.adapters.ledger import database as ledger
+from interlock.adapters.ledger.database import make_database, make_role
+from interlock.adapters.private_files import secret, write_private
 from interlock.domain.errors import AssetMissing
-from interlock.estate.private_files import secret, write_private
 from interlock.estate.settings import LOOPBACK, Settings
 
 OWNER, USER, DATABASE = "interlock", "airflow", "airflow"
-LEDGER, LEDGER_OWNER, LEDGER_WRITER = "interlock_ledger", "interlock_ledger_owner", "interlock_ledger_writer"
-"""The ledger's database, the role that migrates it, and the role that tasks append with."""
-LEDGER_WITNESS = "interlock_ledger_witness"
-"""The role that the API server appends with."""
+LEDGER, (LEDGER_OWNER, LEDGER_WRITER, LEDGER_WITNESS) = ledger.DATABASE, ledger.ROLES
 SERVER_USER = "nobody"
 CAPABILITIES = ("dac_read_search", "dac_override")
 """Each lets a process into folders that are closed to its user; containers usually have only the second."""
@@ -183,27 +182,14 @@ def is_ready(settings: Settings) -> bool:
     return True
 
 
-def make_database(settings: Settings) -> None:
+def make_databases(settings: Settings) -> None:
     """Make the databases of Airflow and the ledger, and their roles; each role may connect to its own database only."""
     with closing(connect(settings)) as connection, connection.cursor() as cursor:
         make_role(cursor, USER, secret(secrets_folder(settings) / "postgres_airflow"))
-        make_role(cursor, LEDGER_OWNER, ledger_password(settings, LEDGER_OWNER))
-        make_role(cursor, LEDGER_WRITER, ledger_password(settings, LEDGER_WRITER))
-        make_role(cursor, LEDGER_WITNESS, ledger_password(settings, LEDGER_WITNESS))
-        for database, owner, guest in ((DATABASE, USER, USER), (LEDGER, LEDGER_OWNER, LEDGER_WRITER)):
-            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
-            if not cursor.fetchone():
-                cursor.execute(f"CREATE DATABASE {database} OWNER {owner}")
-            cursor.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
-            cursor.execute(f"GRANT CONNECT ON DATABASE {database} TO {guest}")
-
-
-def make_role(cursor: Any, name: str, password: str) -> None:
-    """Make a role that can log in and nothing else, or give it this password."""
-    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
-    verb = "ALTER" if cursor.fetchone() else "CREATE"
-    rights = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-    cursor.execute(f"{verb} ROLE {name} LOGIN {rights} PASSWORD %s", (password,))
+        for role in (LEDGER_OWNER, LEDGER_WRITER, LEDGER_WITNESS):
+            make_role(cursor, role, ledger_password(settings, role))
+        make_database(cursor, DATABASE, USER, USER)
+        make_database(cursor, LEDGER, LEDGER_OWNER, LEDGER_WRITER)
 
 
 def ledger_password(settings: Settings, role: str) -> str:

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from interlock.adapters.private_files import write_private
 from interlock.domain.errors import ReleaseError, TransientError
-from interlock.estate.private_files import write_private
 from interlock.estate.settings import Settings
 from interlock.locations import PROJECT
 

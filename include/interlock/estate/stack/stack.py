@@ -21,9 +21,9 @@ from pathlib import Path
 from rich.markup import escape
 
 from interlock.adapters.build import isolation, makers
+from interlock.adapters.private_files import write_private
 from interlock.estate.airflow import witness
 from interlock.estate.airflow.home import airflow_environment, temporary_folder
-from interlock.estate.private_files import write_private
 from interlock.estate.settings import SERVICE, SETTINGS_FILE, TARGET_GROUP, Settings
 from interlock.estate.steps import StackError, Steps
 from interlock.estate.world import memory, roots
@@ -86,7 +86,7 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         witness.prepare(settings)
         supervisor = process_supervisor.start_supervisor(settings, environment)
         wait(settings, supervisor, "postgres", lambda: postgres.is_ready(settings), seconds=120)
-        postgres.make_database(settings)
+        postgres.make_databases(settings)
         postgres.migrate_ledger(settings)
     if provision_needed(settings):
         run_provision(settings, environment, steps)

@@ -17,8 +17,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from interlock.adapters.private_files import write_whole
 from interlock.domain.errors import AssetMissing
-from interlock.estate.private_files import write_whole
 from interlock.estate.settings import (
     ACCESS_KEY,
     BUCKET,

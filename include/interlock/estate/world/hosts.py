@@ -19,11 +19,11 @@ from pathlib import Path
 
 import asyncssh
 
+from interlock.adapters.private_files import write_whole
 from interlock.adapters.signing.signing import generate_key, ssh_key
 from interlock.domain.errors import ReleaseError
 from interlock.domain.hosts.appspec import APPSPEC, Event, Hook, parse_appspec
 from interlock.domain.permits.on_hosts import allowed_signer
-from interlock.estate.private_files import write_whole
 from interlock.estate.settings import HOST_ENVIRONMENTS, SERVICE, SSH_LOGIN, EstateHost, Settings
 
 from . import image, processes

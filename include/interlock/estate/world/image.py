@@ -17,11 +17,11 @@ from typing import Literal
 
 from interlock.adapters import processes
 from interlock.adapters.artifacts import bundle
+from interlock.adapters.private_files import secret, write_private, write_whole
 from interlock.adapters.source.git import open_repository
 from interlock.domain.canonical import Model, Sha256, canonical_bytes, sha256_of
 from interlock.domain.errors import BuildFailed
 from interlock.domain.records import release_name
-from interlock.estate.private_files import secret, write_private, write_whole
 from interlock.estate.settings import DEPLOY_ROOT, SERVICE, EstateHost, Settings
 
 from .sample import make_repository

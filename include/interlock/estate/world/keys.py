@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncssh
 
-from interlock.estate.private_files import write_private, write_whole
+from interlock.adapters.private_files import write_private, write_whole
 
 KIND = "ssh-ed25519"
 

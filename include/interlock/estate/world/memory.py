@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from interlock.adapters.private_files import write_whole
 from interlock.domain.canonical import Model
-from interlock.estate.private_files import write_whole
 from interlock.estate.settings import Settings
 
 from . import aws

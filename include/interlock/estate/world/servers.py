@@ -17,8 +17,8 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 
+from interlock.adapters.private_files import write_whole
 from interlock.domain.errors import ReleaseError
-from interlock.estate.private_files import write_whole
 from interlock.estate.settings import LOOPBACK, Settings, SettingsError
 
 from . import aws, mail, processes

@@ -3,7 +3,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from interlock.estate.private_files import secret, write_private
+from interlock.adapters.private_files import secret, write_private
 
 
 def test_private_file_is_its_owners_only(tmp_path: Path) -> None:
