@@ -10,7 +10,7 @@ import typer
 import interlock
 from interlock.domain.errors import ReleaseError
 
-from . import catalogue_commands, ledger_commands, release_commands, stack_commands
+from . import catalogue_commands, installation_commands, ledger_commands, release_commands, stack_commands
 
 app = typer.Typer(
     name="interlock",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(stack_commands.app)
 app.add_typer(catalogue_commands.app)
 app.add_typer(ledger_commands.app)
+installation_commands.add_to(app)
 release_commands.add_to(app)
 
 

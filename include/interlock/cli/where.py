@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -82,3 +83,10 @@ def failures_on_stderr(code: int = 1) -> Iterator[None]:
 
         show_failure(Console(stderr=True), error)
         raise typer.Exit(code) from None
+
+
+def quiet_airflow() -> None:
+    """Keep Airflow's own log lines and warnings out of the output; to be called before Airflow is imported."""
+    for name in ("LOGGING_LEVEL", "FAB_LOGGING_LEVEL"):
+        os.environ.setdefault(f"AIRFLOW__LOGGING__{name}", "ERROR")
+    warnings.simplefilter("ignore")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from interlock.console.control.current_request import Message, Receive, Send
 
@@ -47,7 +48,12 @@ def replay(body: bytes, receive: Receive) -> Receive:
 
 async def answer(send: Send, status: int, why: str) -> None:
     """Answer a request with the reason why it goes no further."""
-    body = json.dumps({"detail": why}).encode()
+    await answer_with(send, status, {"detail": why})
+
+
+async def answer_with(send: Send, status: int, content: Mapping[str, str]) -> None:
+    """Answer a request with JSON."""
+    body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

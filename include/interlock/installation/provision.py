@@ -19,24 +19,43 @@ def provision_account(manager: Any, account: Account, password: str) -> None:
     """
     from werkzeug.security import check_password_hash, generate_password_hash
 
-    first, _, last = account.name.partition(" ")
-    roles = roles_named(manager, account)
     user = manager.find_user(username=account.user)
     if user is None:
-        manager.add_user(account.user, first, last, account.email, roles, password)
+        add_account(manager, account, password)
         return
-    user.first_name, user.last_name, user.email = first, last, account.email
-    user.roles, user.active = roles, True
+    user.first_name, user.last_name = _names(account)
+    user.email, user.roles, user.active = account.email, _roles(manager, account), True
     if not check_password_hash(user.password, password):
         user.password = generate_password_hash(password)
     manager.update_user(user)
 
 
-def roles_named(manager: Any, account: Account) -> list[Any]:
-    """Return FAB's roles of an account.
+def add_account(manager: Any, account: Account, password: str) -> None:
+    """Make an account.
 
-    :raises ReleaseError: one of them does not exist.
+    :raises ReleaseError: FAB does not take it, for instance because another account has its e-mail address.
     """
+    if not manager.add_user(account.user, *_names(account), account.email, _roles(manager, account), password):
+        raise ReleaseError(
+            f"The account {account.user} could not be created: another one may have the address {account.email}.",
+            who="the administrator of Airflow",
+            next_step="correct the user name or the address in board.yaml, or the other account",
+        )
+
+
+def give_roles(manager: Any, account: Account) -> None:
+    """Give an account that exists the roles that it lacks."""
+    user = manager.find_user(username=account.user)
+    user.roles = [*user.roles, *(role for role in _roles(manager, account) if role not in user.roles)]
+    manager.update_user(user)
+
+
+def _names(account: Account) -> tuple[str, str]:
+    first, _, last = account.name.partition(" ")
+    return first, last
+
+
+def _roles(manager: Any, account: Account) -> list[Any]:
     roles = [manager.find_role(name) for name in account.roles]
     if None in roles:
         raise ReleaseError(f"The roles of {account.user} are {', '.join(account.roles)}; not all of them exist.")
@@ -65,6 +84,14 @@ def provision_entries(astro: AstroSettings, connections: Iterable[ConnectionEntr
             Variable.set(variable.name, variable.value, session=session)
         for entry in connections:
             provision_connection(session, entry)
+
+
+def add_connection(entry: ConnectionEntry) -> None:
+    """Write one connection."""
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        provision_connection(session, entry)
 
 
 def provision_connection(session: Any, entry: ConnectionEntry) -> None:

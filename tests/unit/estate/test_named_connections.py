@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.estate.airflow.named_connections import Named, faults_of, named_by
+from interlock.estate.airflow.named_connections import faults_of
 from interlock.installation.astro_settings import ConnectionEntry
+from interlock.installation.named_connections import Named, named_by
 from interlock.locations import CATALOGUE
 
 SOURCE = Named("shop_source", "services/shop.yaml: source.connection", "source")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 
+from interlock.domain.canonical import Model
 from interlock.domain.errors import PolicyViolation, TransientError
 
 from ._tls import authorities
@@ -13,13 +14,52 @@ PLACE = "interlock"
 """The path at which release control answers, below the API's address; Airflow does not use it."""
 
 
+class Served(Model):
+    """What a guarded API server says of itself.
+
+    :param witness_key: the id of the key that it signs answers with; empty: it cannot sign.
+    :param date: the time on its clock, as in a header of HTTP.
+    """
+
+    version: str = ""
+    catalogue: str = ""
+    witness_key: str = ""
+    date: str = ""
+
+
+def served_by(url: str) -> Served | None:
+    """Ask an API server what it serves; None: release control does not protect it.
+
+    :param url: of its execution API; release control answers there also if Airflow serves none.
+    :raises TransientError: it does not answer now.
+    """
+    reply = _ask(f"{url.rstrip('/')}/{PLACE}")
+    if not _is_guarded(reply):
+        return None
+    said = {key: value for key, value in reply.json().items() if key in Served.model_fields}
+    return Served.model_validate({**said, "date": reply.headers.get("date", "")})
+
+
 def refuse_unguarded(url: str) -> None:
     """Refuse an execution API at which a task of another Dag may start a release, clear it or write its results.
 
     :raises PolicyViolation: release control does not protect it.
     :raises TransientError: it does not answer now.
     """
-    address = f"{url.rstrip('/')}/{PLACE}"
+    reply = _ask(f"{url.rstrip('/')}/{PLACE}")
+    if not _is_guarded(reply):
+        raise PolicyViolation(
+            f"Airflow's execution API at {url} is not protected: any task could start and clear releases and edit "
+            f"their results (it answered {reply.status_code}).",
+            rule="releases need a protected execution API (interlock/console/control/task_requests.py)",
+            who="the platform engineer",
+            next_step="serve it with the project's plugins/ folder in [core] plugins_folder, or write "
+            "import interlock.airflow_settings into your own airflow_local_settings.py "
+            "(docs/platform-engineer.md); then trigger the release again",
+        )
+
+
+def _ask(address: str) -> httpx.Response:
     try:
         reply = httpx.get(address, timeout=TIMEOUT, verify=authorities())
     except httpx.RequestError as error:
@@ -31,16 +71,7 @@ def refuse_unguarded(url: str) -> None:
         raise TransientError(
             f"Could not check whether Airflow's execution API is protected: {address} {reply.status_code}"
         )
-    if not _is_guarded(reply):
-        raise PolicyViolation(
-            f"Airflow's execution API at {url} is not protected: any task could start and clear releases and edit "
-            f"their results (it answered {reply.status_code}).",
-            rule="releases need a protected execution API (interlock/console/control/task_requests.py)",
-            who="the platform engineer",
-            next_step="serve it with the project's plugins/ folder in [core] plugins_folder, or write "
-            "import interlock.airflow_settings into your own airflow_local_settings.py "
-            "(docs/platform-engineer.md); then trigger the release again",
-        )
+    return reply
 
 
 def _is_guarded(reply: httpx.Response) -> bool:

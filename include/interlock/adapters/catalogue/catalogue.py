@@ -20,6 +20,7 @@ from interlock.adapters.calendars.calendars import CopyOf, faults_of, load_calen
 from interlock.adapters.testing.case_files import FOLDER, faults_of_case_files
 from interlock.domain.board.voting_faults import faults_of_book, faults_of_level, faults_of_policy
 from interlock.domain.calendars.calendar import Calendars
+from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import PRODUCTION, BoardBook, Catalogue, Identifier, Policy, Service
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from interlock.domain.catalogue.problem import Place, Problem
@@ -128,6 +129,11 @@ def digests_of(folder: Path) -> dict[str, str]:
             with suppress(OSError):
                 found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def version_of(folder: Path) -> str:
+    """Return what names the content of a catalogue: the beginning of a digest of all its files."""
+    return sha256_of(digests_of(folder))[:12]
 
 
 def what_is_wrong(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, create_engine, func, select, union
+from sqlalchemy import Connection, Engine, create_engine, func, select, text, union
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -61,6 +61,7 @@ from ._rows import (
     stretch,
     tail_of,
 )
+from .migrations import find_weaknesses
 
 WITNESS_URL_FILE = "INTERLOCK_WITNESS_LEDGER_URL_FILE"
 """Environment variable of Airflow's API server alone: the file with the URL that it logs in to the ledger with."""
@@ -183,9 +184,13 @@ class Ledger:
 
     def now(self) -> datetime:
         """Return what time it is; if this machine's clock and the database's do not agree, the later of both."""
+        return max(self._clock(), self.server_time())
+
+    def server_time(self) -> datetime:
+        """Return the time on the clock of the database's server."""
         with self._reading() as connection:
             theirs: datetime = connection.scalar(select(func.clock_timestamp()))
-        return max(self._clock(), theirs.astimezone(UTC))
+        return theirs.astimezone(UTC)
 
     def _hold(self, connection: Connection, chain: str, kind: str) -> datetime:
         """Lock the chain for other writers until the transaction ends; return the current time."""
@@ -268,6 +273,11 @@ class Ledger:
         problems = (_head_problem(head, keys) for head in heads) if keys else ()
         found = [first_break(chain, rows, heads=heads), *problems]
         return min(filter(None, found), key=lambda problem: problem.sequence, default=None)
+
+    def weaknesses(self) -> tuple[str, ...]:
+        """Say how the database would let this role change recorded entries."""
+        with self._reading() as connection:
+            return tuple(find_weaknesses(connection, str(connection.scalar(text("SELECT session_user")))))
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

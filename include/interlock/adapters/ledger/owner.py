@@ -21,7 +21,7 @@ from interlock.domain.ledger.kinds import CLOCK_CORRECTED, RELEASE_ENDED
 
 from ._database_errors import explain_errors
 from .ledger import BEING_SIGNED, Ledger, engine_of
-from .migrations import WITNESS, WRITER, find_weaknesses, migrate
+from .migrations import WITNESS, WRITER, find_weaknesses, migrate, versions
 
 OWNER_URL = "INTERLOCK_LEDGER_OWNER_URL"
 
@@ -37,6 +37,13 @@ def migrate_database(url: str, writer: str = WRITER, witness: str = WITNESS) -> 
     """Bring the tables of a database to the newest version, as its owner; return the version."""
     with explain_errors(), engine_of(url, OWNER_URL).begin() as connection:
         return migrate(connection, writer, witness)
+
+
+def pending_migration(url: str) -> str:
+    """Say which migration a database needs, as "from … to …"; empty: its tables are those of this version."""
+    with explain_errors(), engine_of(url, OWNER_URL).connect() as connection:
+        is_at, newest = versions(connection)
+    return "" if is_at == newest else f"from {is_at or 'nothing'} to {newest}"
 
 
 def migrate_ledger(writer: str = WRITER, witness: str = WITNESS) -> str:

@@ -71,6 +71,8 @@ ROLES: dict[str, frozenset[Permission]] = {
 }
 SERVICE_ACCOUNTS = ("interlock_reader", "board_clerk", CONDUCTOR)
 """User names of Interlock's own, each with the role of its name."""
+FROM_CATALOGUE = frozenset({"board_member", "functional_approver", "senior_management", "support", *SERVICE_ACCOUNTS})
+"""Roles that the catalogue gives; an administrator gives the others."""
 RELEASED_BY = (RELEASE_MANAGER, CONDUCTOR)
 """The roles that trigger releases. The conductor triggers only those of passengers of trains: the middleware and the
 first task of a release refuse any other."""
@@ -140,6 +142,21 @@ def sync_roles(security_manager: SecurityManager) -> None:
             log.warning("The role %s loses %s on %s, which the table of roles does not give it", name, *excess)
             security_manager.remove_permission_from_role(role, held[excess])
         _check(name, {(one.action.name, one.resource.name) for one in role.permissions})
+
+
+def differences(security_manager: Any) -> list[str]:
+    """Return in sentences what :func:`sync_roles` would change."""
+    found = []
+    for name, wanted in ROLES.items():
+        role = security_manager.find_role(name)
+        if role is None:
+            found.append(f"create the role {name}")
+            continue
+        held = {(one.action.name, one.resource.name) for one in role.permissions}
+        found += [f"give the role {name} the permission {action} on {what}" for action, what in sorted(wanted - held)]
+        excess = sorted(_not_of_one_dag(held - wanted))
+        found += [f"take the permission {action} on {what} from the role {name}" for action, what in excess]
+    return found
 
 
 def _check(name: str, held: Collection[Permission]) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from interlock.console.messages import answer, body_within, read_body, replay
+from interlock.console.about import about_this_server
+from interlock.console.messages import answer, answer_with, body_within, read_body, replay
 from interlock.console.record import witness
 from interlock.console.record.attempts import Note, attempt_by_task, attempt_of
 from interlock.domain.dag_names import RELEASES, WITHDRAW_RELEASE, unsafe_run
@@ -116,7 +117,7 @@ class ReleaseControl:
         """Pass on a request of a task to the execution API, or refuse it."""
         path = path_of(scope)
         if GUARDED.fullmatch(path):
-            await answer(send, 200, "guarded")
+            await answer_with(send, 200, await to_thread.run_sync(about_this_server))
             return
         found = await to_thread.run_sync(refused, scope["method"], path, scope, self._knows)
         if found is None:

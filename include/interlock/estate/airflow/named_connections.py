@@ -11,34 +11,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from interlock.adapters.airflow.connections import stored_connection
 from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.domain.catalogue import Service
 from interlock.domain.errors import AssetMissing, ReleaseError
 from interlock.estate.settings import SETTINGS_FILE, Settings
 from interlock.estate.stack import postgres
 from interlock.installation.astro_settings import ConnectionEntry, read_astro_settings
+from interlock.installation.named_connections import TYPES, Named, named_by
 from interlock.locations import PROJECT
 
 from .home import airflow_environment
 
 FILE = SETTINGS_FILE.name
 VARIABLE = "AIRFLOW_CONN_"
-TYPES = {"aws": ("aws",), "ssh": ("ssh", "aws")}
-"""Key of an environment: the types that its connection may have."""
-
-
-class Named(NamedTuple):
-    """A connection that a service names, and where."""
-
-    conn_id: str
-    place: str
-    kind: str
 
 
 class Faults(NamedTuple):
@@ -46,16 +36,6 @@ class Faults(NamedTuple):
 
     wrong: tuple[str, ...]
     doubtful: tuple[str, ...]
-
-
-def named_by(services: Iterable[Service]) -> Iterator[Named]:
-    """Yield every connection that services name."""
-    for service in services:
-        file = f"services/{service.name}.yaml"
-        yield Named(service.source.connection, f"{file}: source.connection", "source")
-        for name, environment in service.environments.items():
-            yield Named(environment.aws, f"{file}: environments.{name}.aws", "aws")
-            yield Named(environment.ssh, f"{file}: environments.{name}.ssh", "ssh")
 
 
 def with_faults_of_connections(

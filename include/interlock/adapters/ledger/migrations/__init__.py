@@ -85,6 +85,15 @@ def migrate(connection: Connection, writer: str = WRITER, witness: str = WITNESS
     return str(connection.scalar(text(f"SELECT version_num FROM {SCHEMA}.migrations")))
 
 
+def versions(connection: Connection) -> tuple[str | None, str | None]:
+    """Return the version of the tables, None if there are none, and the newest version."""
+    from alembic.script import ScriptDirectory
+
+    found = connection.scalar(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.migrations"})
+    is_at = connection.scalar(text(f"SELECT version_num FROM {SCHEMA}.migrations")) if found else None
+    return is_at, ScriptDirectory.from_config(_config(connection)).get_current_head()
+
+
 def find_weaknesses(connection: Connection, writer: str = WRITER) -> Iterator[str]:
     """Yield where the database would allow a change of recorded entries."""
     for name, wanted in _TABLES.items():

@@ -1,0 +1,1 @@
+"""``interlock doctor``: the checks of a running installation. They change nothing."""

@@ -1,0 +1,79 @@
+"""Checks of what releases use outside of Airflow: artifacts, mail, instances and the keys of their hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from interlock.adapters.airflow.connections import stored_connection
+from interlock.adapters.artifacts.store import open_store
+from interlock.adapters.aws.ec2 import find_hosts
+from interlock.adapters.aws.load_balancer import CLIENT_CONFIG
+from interlock.adapters.aws.production import ShownLogin
+from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.domain.catalogue import Environment
+from interlock.locations import catalogue_folder
+
+from .inspection import Finding, well, wrong
+
+SAMPLE = b"written by interlock doctor\n"
+
+
+def artifacts() -> Iterator[Finding]:
+    """Write a small file to the artifact store and read it back; each time it is the same file."""
+    store = open_store(stored_connection("interlock_artifacts"))
+    blob = store.put_bytes(SAMPLE, "doctor.txt")
+    store.get_bytes(blob)
+    yield well("artifacts", f"{store.root} can be written and read.")
+
+
+def mail() -> Iterator[Finding]:
+    """Log in to the mail server; no mail is sent."""
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+    with SmtpHook(smtp_conn_id="interlock_smtp") as hook:
+        if not hook.from_email:
+            yield wrong("mail", "interlock_smtp names no sender.", "add from_email to the extra of the connection")
+            return
+    yield well("mail", "The mail server answers.")
+
+
+def hosts() -> Iterator[Finding]:
+    """Find the instances of each environment, and whether the login knows the keys of their hosts."""
+    for service in load_catalogue(catalogue_folder()).services.values():
+        for name, environment in service.environments.items():
+            yield from _environment(f"hosts of {service.name}, {name}", environment)
+
+
+def _environment(check: str, environment: Environment) -> Iterator[Finding]:
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+    client = AwsBaseHook(aws_conn_id=environment.aws, client_type="ec2", config=CLIENT_CONFIG).get_conn()
+    found = [host for tags in environment.fleets for host in find_hosts(client, tags)]
+    wanted = environment.count * len(environment.fleets)
+    if len(found) < wanted and environment.missing == "refuse":
+        tags = ", ".join(f"{key}={value}" for key, value in environment.hosts.items())
+        yield wrong(
+            check, f"{len(found)} of {wanted} instances run ({tags}).", "start or tag instances, or correct count"
+        )
+        return
+    unknown = _without_key(environment, [host.address for host in found])
+    if unknown:
+        listed = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        yield wrong(
+            check,
+            f"The known_hosts file of {environment.ssh} has no key of {listed}.",
+            f"compare the key with the console of each host, then add it to the known_hosts file of {environment.ssh}",
+        )
+        return
+    yield well(check, f"{len(found)} instances run, and their host keys are known.")
+
+
+def _without_key(environment: Environment, addresses: list[str]) -> list[str]:
+    connection: Any = stored_connection(environment.ssh)
+    if connection.conn_type == "aws":  # Systems Manager: no host keys
+        return []
+    from interlock.adapters.hosts.ssh import ssh_login
+
+    login = ShownLogin(ssh_login(connection))
+    return [address for address in addresses if not login.keys_of(address)]

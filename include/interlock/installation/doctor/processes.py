@@ -1,0 +1,181 @@
+"""Checks of Airflow's processes: API servers, execution API, scheduler, triggerer, Dag processor, and its Dags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any
+
+import httpx
+
+import interlock
+from interlock.adapters.airflow.connections import stored_connection
+from interlock.adapters.airflow.execution_api import Served, refuse_unguarded, served_by
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.catalogue.catalogue import dags_of_catalogue, version_of
+from interlock.adapters.signing.signing import key_id
+from interlock.adapters.signing.witness import witness_key
+from interlock.console.control.own_dags import home
+from interlock.domain.dag_names import WATCHMEN, stranger
+from interlock.locations import catalogue_folder
+
+from .inspection import Finding, well, wrong
+
+MAX_CLOCK_SKEW = timedelta(seconds=5)
+ANSWERED = timedelta(minutes=2)
+"""After this time, a question that was answered must have gone on."""
+COMPONENTS = {
+    "scheduler": "airflow scheduler",
+    "triggerer": "airflow triggerer",
+    "dag_processor": "airflow dag-processor",
+}
+
+
+def api_server(url: str) -> Iterator[Finding]:
+    """Look at one API server: is it guarded, can it sign, are version, catalogue and clock those of this machine?"""
+    name = f"API server {url}"
+    said = served_by(f"{url.rstrip('/')}/execution")
+    if said is None:
+        yield wrong(name, "It is not guarded: Interlock's plugin is not loaded.", _LOAD_PLUGIN)
+        return
+    faults = [*_differences(name, said), *_clock(name, said.date)]
+    yield from faults
+    if not faults:
+        yield well(name, "It is guarded, signs answers, and has the same catalogue and clock as this machine.")
+
+
+_LOAD_PLUGIN = (
+    "install the wheel in its environment, restart it, and see airflow plugins there; with --apps execution, import "
+    "interlock.airflow_settings in airflow_local_settings.py"
+)
+
+
+def _differences(name: str, said: Served) -> Iterator[Finding]:
+    here = version_of(catalogue_folder())
+    if said.version != interlock.__version__:
+        yield wrong(
+            name,
+            f"It runs Interlock {said.version}, and this machine has {interlock.__version__}.",
+            "install the same version everywhere and restart",
+        )
+    if said.catalogue != here:
+        yield wrong(
+            name,
+            f"Its catalogue has the version {said.catalogue or 'unknown'}, and the one here {here}.",
+            "deploy the same catalogue to all components (INTERLOCK_CATALOGUE)",
+        )
+    if not said.witness_key:
+        yield wrong(
+            name,
+            "It cannot sign what people answer, so no answer would count.",
+            "give it INTERLOCK_WITNESS_KEY and INTERLOCK_WITNESS_LEDGER_URL_FILE (api-server.env), and restart it",
+        )
+    elif said.witness_key != key_id(witness_key()):
+        yield wrong(
+            name,
+            "It signs answers with another key than INTERLOCK_WITNESS_PUBLIC_KEY names here, so no answer would count.",
+            "give every component the public key that belongs to INTERLOCK_WITNESS_KEY of the API server",
+        )
+
+
+def _clock(name: str, date: str) -> Iterator[Finding]:
+    if not date:
+        return
+    skew = abs(datetime.now(UTC) - parsedate_to_datetime(date))
+    if skew > MAX_CLOCK_SKEW + timedelta(seconds=1):  # the header has whole seconds
+        yield wrong(
+            name, f"Its clock differs by {skew.total_seconds():.0f} s from this machine's.", "synchronise (NTP)"
+        )
+
+
+def execution_api() -> Iterator[Finding]:
+    """Look whether tasks of other Dags are kept out of releases at the execution API that tasks use."""
+    from airflow.configuration import conf
+
+    url = conf.get("core", "execution_api_server_url", fallback="") or f"{public_url()}/execution/"
+    refuse_unguarded(url)
+    yield well("execution API", f"{url} is guarded.")
+
+
+def public_url() -> str:
+    """Return where releases read Airflow's API: the address of the connection ``interlock_airflow``."""
+    found = stored_connection("interlock_airflow")
+    port = f":{found.port}" if found.port else ""
+    return f"{found.schema or 'http'}://{found.host}{port}"
+
+
+def components() -> Iterator[Finding]:
+    """Ask Airflow which of its components are alive."""
+    health = httpx.get(f"{public_url()}/api/v2/monitor/health", timeout=20).raise_for_status().json()
+    for name, command in COMPONENTS.items():
+        about = health.get(name) or {}
+        key = next((key for key in about if key.startswith("latest_")), "")
+        if about.get("status") == "healthy":
+            yield well(name.replace("_", " "), "It is alive.")
+        else:
+            last = about.get(key) or "never"
+            yield wrong(name.replace("_", " "), f"It is not alive; last heard of: {last}.", command)
+
+
+def accounts() -> Iterator[Finding]:
+    """Log in as each service account."""
+    for conn_id in ("interlock_airflow", "interlock_board_clerk", "interlock_conductor"):
+        with AirflowApi.of(stored_connection(conn_id)) as api:
+            yield well("service accounts", f"{api.user} can log in ({conn_id}).")
+
+
+def dags() -> Iterator[Finding]:
+    """Compare Airflow's Dags with those of the catalogue: there, from Interlock's files, not paused."""
+    where, faults = home(), 0
+    with AirflowApi.of(stored_connection("interlock_airflow")) as api:
+        seen = {name.lower(): one for name, one in api.dags().items()}
+    for name in sorted(dags_of_catalogue(catalogue_folder())):
+        found = seen.get(name)
+        if found is None or found.is_stale:
+            what, fix = f"Airflow does not have the Dag {name}.", "airflow dags list-import-errors"
+        elif why := stranger(name, found.place, where):
+            what, fix = why, "set INTERLOCK_DAGS to the bundle of Interlock's Dags, or remove the other file"
+        elif found.is_paused and (name in WATCHMEN or not name.startswith("train_")):
+            what, fix = f"The Dag {name} is paused.", f"airflow dags unpause {name}"
+        else:
+            continue
+        faults += 1
+        yield wrong("Dags", what, fix)
+    if not faults:
+        yield well("Dags", "All Dags of the catalogue are there, from Interlock's files, and not paused.")
+
+
+def questions() -> Iterator[Finding]:
+    """Look for questions that were answered and did not go on: a triggerer that hangs."""
+    late = datetime.now(UTC) - ANSWERED
+    wanted = {"response_received": True, "state": "deferred", "limit": 100}
+    with AirflowApi.of(stored_connection("interlock_airflow")) as api:
+        rows: Sequence[dict[str, Any]] = api.get("dags/~/dagRuns/~/hitlDetails", **wanted)["hitl_details"]
+    stuck = [row for row in rows if _at(row.get("responded_at")) < late]
+    for row in stuck[:10]:
+        task = row.get("task_instance") or {}
+        yield wrong(
+            "questions",
+            f"{task.get('dag_id')}, {task.get('dag_run_id')}: {task.get('task_id')} was answered at "
+            f"{row.get('responded_at')} and has not gone on.",
+            "restart the triggerer: airflow triggerer",
+        )
+    if not stuck:
+        yield well("questions", "No answered question is held up.")
+
+
+def _at(text: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return datetime.now(UTC)
+
+
+def servers(urls: Sequence[str]) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
+    """Yield the check of each API server; without addresses, of the one that releases read."""
+    if not urls:
+        yield "API server", lambda: api_server(public_url())
+    for url in urls:
+        yield f"API server {url}", partial(api_server, url)
