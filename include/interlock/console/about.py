@@ -1,4 +1,4 @@
-"""What an API server says of itself where releases ask whether it is guarded, for ``interlock doctor``.
+"""What an API server says of itself, for ``interlock doctor``.
 
 Like Airflow's own ``/api/v2/version`` it needs no token: it names versions, and nothing that must stay secret.
 """
@@ -19,15 +19,13 @@ from interlock.locations import catalogue_folder
 log = logging.getLogger(__name__)
 
 REMEMBERED = 5
-"""Seconds for which it is not worked out again: each permit asks."""
-GUARDED = "guarded"
+"""Seconds for which it is not worked out again, however often it is asked."""
 
 
 @cached(TTLCache(maxsize=1, ttl=REMEMBERED))
 def about_this_server() -> dict[str, str]:
     """Return the version of Interlock and of the catalogue, and the id of the key that signs answers; empty: none."""
     return {
-        "detail": GUARDED,
         "version": interlock.__version__,
         "catalogue": version_of(catalogue_folder()),
         "witness_key": _witness_key(),

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from interlock.adapters.airflow.connections import stored_connection
 from interlock.adapters.ledger import database, owner
-from interlock.adapters.private_files import secret, write_private
+from interlock.adapters.private_files import secret, write_private, write_whole
 from interlock.adapters.signing.signing import generate_key
 from interlock.console.auth import roles
 from interlock.console.control.rules import RELEASE_MANAGER
@@ -33,7 +33,9 @@ LEDGER = "interlock_ledger"
 OWNER, WRITER, WITNESS = database.ROLES
 UNCHANGED = "CHANGE-ME"
 """What ``interlock init`` writes where only the organisation knows the value."""
-KEYS = ("signing.pem", "witness.pem")
+SIGNING_KEY, WITNESS_KEY, WITNESS_URL = "keys/signing.pem", "api-server/witness.pem", "api-server/ledger_url"
+PUBLIC_KEYS = "keys"
+"""Files of the project: the second and the third are for the API server only."""
 LOGINS = "logins"
 """The folder, among the secrets, of the first passwords of people."""
 
@@ -62,7 +64,7 @@ class Setup:
     """
 
     def __init__(self, folder: Path, environ: Mapping[str, str], catalogue: Catalogue, manager: Any) -> None:
-        self._secrets, self._settings = folder / "secrets", folder / FILE_NAME
+        self._folder, self._secrets, self._settings = folder, folder / "secrets", folder / FILE_NAME
         self._admin, self._owner = environ.get(ADMIN_URL), environ.get(owner.OWNER_URL)
         self._catalogue, self._manager = catalogue, manager
         self._notes: list[str] = []
@@ -100,7 +102,7 @@ class Setup:
         yield from self._witness_url()
 
     def _witness_url(self) -> Iterator[Change]:
-        file = self._secrets / "ledger_witness_url"
+        file = self._folder / WITNESS_URL
         if self._admin and self._knows(WITNESS) and not file.exists():
             yield Change(f"write {file}", lambda: write_private(file, self._ledger_url(WITNESS)))
 
@@ -114,9 +116,17 @@ class Setup:
         return f"postgresql://{role}:{quote(self._password(role), safe='')}@{place}/{database.DATABASE}"
 
     def _keys(self) -> Iterator[Change]:
-        for name in KEYS:
-            if not (self._secrets / name).exists():
-                yield Change(f"make the key {self._secrets / name}", partial(generate_key, self._secrets / name))
+        for name in (SIGNING_KEY, WITNESS_KEY):
+            if not (self._folder / name).exists():
+                yield Change(f"make the key {self._folder / name}", partial(self._make_key, name))
+
+    def _make_key(self, name: str) -> None:
+        """Make a key, and put its public key where all components find it."""
+        key = self._folder / name
+        key.parent.mkdir(mode=0o700, exist_ok=True)
+        generate_key(key)
+        public = key.with_name(f"{key.name}.pub")
+        write_whole(self._folder / PUBLIC_KEYS / public.name, public.read_text())
 
     def _people(self) -> Iterator[Change]:
         accounts = accounts_of(self._catalogue)

@@ -33,11 +33,12 @@ def served_by(url: str) -> Served | None:
     :param url: of its execution API; release control answers there also if Airflow serves none.
     :raises TransientError: it does not answer now.
     """
-    reply = _ask(f"{url.rstrip('/')}/{PLACE}")
-    if not _is_guarded(reply):
+    if not _is_guarded(_ask(f"{url.rstrip('/')}/{PLACE}")):
         return None
-    said = {key: value for key, value in reply.json().items() if key in Served.model_fields}
-    return Served.model_validate({**said, "date": reply.headers.get("date", "")})
+    reply = _ask(f"{url.rstrip('/')}/{PLACE}/about")
+    said = reply.json() if reply.status_code == httpx.codes.OK else {}
+    known = {key: value for key, value in said.items() if key in Served.model_fields}
+    return Served.model_validate({**known, "date": reply.headers.get("date", "")})
 
 
 def refuse_unguarded(url: str) -> None:

@@ -47,7 +47,7 @@ from .refusal import bench
 from .routes import RequestKind
 from .rules import RELEASE_MANAGER, is_controlled, is_root, refusal_of_root, service_of
 from .run_names import name_run, sized
-from .task_requests import GUARDED, Lookups, is_of_a_task, refused
+from .task_requests import ABOUT, GUARDED, Lookups, is_of_a_task, refused
 from .train_requests import not_on_the_train
 from .withdrawal_requests import refused_withdrawal
 
@@ -117,6 +117,9 @@ class ReleaseControl:
         """Pass on a request of a task to the execution API, or refuse it."""
         path = path_of(scope)
         if GUARDED.fullmatch(path):
+            await answer(send, 200, "guarded")
+            return
+        if ABOUT.fullmatch(path):
             await answer_with(send, 200, await to_thread.run_sync(about_this_server))
             return
         found = await to_thread.run_sync(refused, scope["method"], path, scope, self._knows)

@@ -12,6 +12,7 @@ from interlock.adapters.aws.load_balancer import CLIENT_CONFIG
 from interlock.adapters.aws.production import ShownLogin
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.catalogue import Environment
+from interlock.domain.errors import AssetMissing
 from interlock.locations import catalogue_folder
 
 from .inspection import Finding, well, wrong
@@ -21,6 +22,9 @@ SAMPLE = b"written by interlock doctor\n"
 
 def artifacts() -> Iterator[Finding]:
     """Write a small file to the artifact store and read it back; each time it is the same file."""
+    if _is_missing("interlock_artifacts"):
+        yield _not_looked_at("artifacts", "interlock_artifacts")
+        return
     store = open_store(stored_connection("interlock_artifacts"))
     blob = store.put_bytes(SAMPLE, "doctor.txt")
     store.get_bytes(blob)
@@ -31,6 +35,9 @@ def mail() -> Iterator[Finding]:
     """Log in to the mail server; no mail is sent."""
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
+    if _is_missing("interlock_smtp"):
+        yield _not_looked_at("mail", "interlock_smtp")
+        return
     with SmtpHook(smtp_conn_id="interlock_smtp") as hook:
         if not hook.from_email:
             yield wrong("mail", "interlock_smtp names no sender.", "add from_email to the extra of the connection")
@@ -48,6 +55,9 @@ def hosts() -> Iterator[Finding]:
 def _environment(check: str, environment: Environment) -> Iterator[Finding]:
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
+    if missing := next(filter(_is_missing, (environment.aws, environment.ssh)), None):
+        yield _not_looked_at(check, missing)
+        return
     client = AwsBaseHook(aws_conn_id=environment.aws, client_type="ec2", config=CLIENT_CONFIG).get_conn()
     found = [host for tags in environment.fleets for host in find_hosts(client, tags)]
     wanted = environment.count * len(environment.fleets)
@@ -67,6 +77,18 @@ def _environment(check: str, environment: Environment) -> Iterator[Finding]:
         )
         return
     yield well(check, f"{len(found)} instances run, and their host keys are known.")
+
+
+def _is_missing(conn_id: str) -> bool:
+    try:
+        stored_connection(conn_id)
+    except AssetMissing:
+        return True
+    return False
+
+
+def _not_looked_at(check: str, conn_id: str) -> Finding:
+    return Finding(check, "unknown", f"Not looked at: the connection {conn_id} does not exist.")
 
 
 def _without_key(environment: Environment, addresses: list[str]) -> list[str]:

@@ -134,7 +134,7 @@ def dag_files() -> Iterator[Finding]:
     from airflow.dag_processing.dagbag import DagBag
 
     began = time.monotonic()
-    bag = DagBag(dag_folder=str(PROJECT / "dags"), bundle_name="interlock", include_examples=False)
+    bag = DagBag(dag_folder=str(PROJECT / "dags"), bundle_name="interlock")
     took = time.monotonic() - began
     for file, error in sorted(bag.import_errors.items()):
         last = error.strip().splitlines()[-1] if error.strip() else "unknown"
