@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
 from interlock.adapters.private_files import write_private
+from interlock.adapters.signing.signing import generate_key
 from interlock.console.control.routes import ROUTES, RequestKind, Route, route_of
 from interlock.console.control.rules import OPEN_KINDS, PAUSES
 from interlock.domain.board.accounts import DOUBTED
@@ -23,6 +26,8 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.estate.airflow import witness
 from interlock.estate.stack.postgres import LEDGER_WITNESS, ledger_url
+from interlock.installation.doctor import processes
+from interlock.installation.doctor.inspection import Finding, inspect
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, OTHERS, RELEASE, RUN_ID, STRANGER, WATCHMEN
 from tests.integration.console_server import Console
 
@@ -410,3 +415,75 @@ def test_an_account_is_read_again_before_fab_would(console: Console) -> None:
         assert console.ask("nora", "GET", DAG).status_code == 200
     finally:
         console.ask("admin", "PATCH", "/auth/fab/v1/users/nora?update_mask=roles", {"roles": []})
+
+
+# --- interlock doctor ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engineer(console: Console, monkeypatch: pytest.MonkeyPatch) -> Console:
+    """This Airflow, as a platform engineer sees it from a machine that is set up rightly."""
+    place = urlsplit(console.base)
+
+    def connection(conn_id: str) -> SimpleNamespace:
+        user = {"interlock_airflow": "interlock_reader", "interlock_board_clerk": "board_clerk"}.get(conn_id, "gil")
+        return SimpleNamespace(host=place.hostname, port=place.port, schema="http", login=user, password=user)
+
+    monkeypatch.setattr(processes, "stored_connection", connection)
+    monkeypatch.setenv("INTERLOCK_CATALOGUE", str(console.home / "catalogue"))
+    monkeypatch.setenv("INTERLOCK_WITNESS_PUBLIC_KEY", str(witness.public_key(console.postgres)))
+    return console
+
+
+def found_wrong(check: Iterable[Finding]) -> list[str]:
+    return [found.what for found in check if found.state == "wrong"]
+
+
+def test_an_api_server_that_is_set_up_rightly_is_well(engineer: Console) -> None:
+    (found,) = processes.api_server(engineer.base)
+    assert found.state == "well"
+
+
+def test_an_api_server_with_another_catalogue_is_named(
+    engineer: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTERLOCK_CATALOGUE", str(tmp_path))
+    (what,) = found_wrong(processes.api_server(engineer.base))
+    assert re.fullmatch(r"Its catalogue has the version [0-9a-f]{12}, and the one here [0-9a-f]{12}\.", what)
+
+
+def test_an_api_server_whose_signatures_would_not_count_is_named(
+    engineer: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_key(tmp_path / "other.pem")
+    monkeypatch.setenv("INTERLOCK_WITNESS_PUBLIC_KEY", str(tmp_path / "other.pem.pub"))
+    (what,) = found_wrong(processes.api_server(engineer.base))
+    assert what.startswith("It signs answers with another key than INTERLOCK_WITNESS_PUBLIC_KEY names here")
+
+
+def test_components_that_do_not_run_are_named_with_the_command_that_starts_them(engineer: Console) -> None:
+    fixes = [found.fix for found in processes.components() if found.state == "wrong"]
+    assert fixes == ["airflow scheduler", "airflow triggerer", "airflow dag-processor"]
+
+
+def test_a_service_account_that_cannot_log_in_is_named(engineer: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found_wrong(inspect([("accounts", processes.accounts)])) == []
+    there = processes.stored_connection("interlock_airflow")
+    there.password = "another"
+    monkeypatch.setattr(processes, "stored_connection", lambda _: there)
+    (what,) = found_wrong(inspect([("accounts", processes.accounts)]))
+    assert "interlock_reader" in what
+
+
+def test_dags_that_airflow_lacks_or_has_from_elsewhere_are_named(
+    engineer: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = found_wrong(processes.dags())
+    assert "Airflow does not have the Dag confirm_account." in here
+    assert not any(RELEASE in what for what in here)
+    monkeypatch.setenv("INTERLOCK_DAGS", "elsewhere")
+    assert any(f"The Dag {RELEASE} is not Interlock's" in what for what in found_wrong(processes.dags()))
+
+
+def test_no_question_is_held_up_while_none_is_answered(engineer: Console) -> None:
+    assert found_wrong(inspect([("questions", processes.questions)])) == []
