@@ -71,7 +71,9 @@ ROLES: dict[str, frozenset[Permission]] = {
 }
 SERVICE_ACCOUNTS = ("interlock_reader", "board_clerk", CONDUCTOR)
 """User names of Interlock's own, each with the role of its name."""
-FROM_CATALOGUE = frozenset({"board_member", "functional_approver", "senior_management", "support", *SERVICE_ACCOUNTS})
+FROM_CATALOGUE = frozenset(
+    {"board_member", "tester", "functional_approver", "senior_management", "support", *SERVICE_ACCOUNTS}
+)
 """Roles that the catalogue gives; an administrator gives the others."""
 RELEASED_BY = (RELEASE_MANAGER, CONDUCTOR)
 """The roles that trigger releases. The conductor triggers only those of passengers of trains: the middleware and the
