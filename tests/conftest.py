@@ -61,8 +61,6 @@ def clock() -> Iterator[None]:
         yield
 
 
-LONGEST = Path(__file__).parent / "end_to_end"
-
 # How property tests run. How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("interlock", examples(deadline=None, suppress_health_check=[HealthCheck.too_slow]))
 # For make thorough: tests/examples.py says how many more.
@@ -74,8 +72,6 @@ settings.register_profile("mutation", settings.get_profile("ci"), phases=(Phase.
 settings.load_profile(os.environ.get("INTERLOCK_HYPOTHESIS", "interlock"))
 
 
-CONSOLE = ("test_calendar_page", "test_console", "test_execution_api", "test_guard", "test_reconcile_airflow")
-"""The files of tests/integration that talk to the same Airflow: on one worker, it starts once."""
 ORDER = "INTERLOCK_TEST_ORDER"
 
 
@@ -99,19 +95,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         drawn = random.Random(seed)
         files = {item.path: drawn.random() for item in items}
         items.sort(key=lambda item: (files[item.path], str(item.path), drawn.random()))
-    items.sort(key=lambda item: LONGEST not in item.path.parents)
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of workers of ``-n auto``."""
+    from tests.spread import workers
+
+    return workers(config.args)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each file to one worker, and files that share an Airflow to the same."""
+    """Return what spreads the files over workers."""
     if config.getvalue("dist") != "loadfile":
         return None
-    from xdist.scheduler import LoadFileScheduling
+    from tests.spread import Spread
 
-    class Scheduling(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file: str = super()._split_scope(nodeid)
-            return "console" if Path(file).stem in CONSOLE else file
-
-    return Scheduling(config, log)
+    return Spread(config, log)
