@@ -15,7 +15,7 @@ from pydantic import Field
 from interlock.domain.calendars.bookings import Entered
 
 from .canonical import Later, Model, Sha256, sha256_of
-from .catalogue import ChangeType, Demanded, Flow, RiskLevel, Thresholds, TimeLimits, WaiverRule
+from .catalogue import ChangeType, Demanded, Flow, RiskLevel, StoreKind, Thresholds, TimeLimits, WaiverRule
 from .permits.connections import ConnectionDigests
 
 ReleaseOutcome = Literal[
@@ -152,6 +152,7 @@ class ReleasePlan(Record):
     risk: Risk
     template: str | None = Field(None, description="Of a standard change: the template that it is like")
     plan_approval: bool = Field(description="Whether senior management must approve this plan")
+    artifact: Later[Sha256] = Field(None, description="Digest of the artifact that another pipeline built; none: ours")
 
     @property
     def wrote(self) -> tuple[str, ...]:
@@ -191,6 +192,27 @@ class BuildEnvironment(Model):
     reaches: tuple[str, ...] = Field((), description="Places on the network that were open to it")
 
 
+class VerifiedClaim(Model):
+    """One thing that a pipeline says of its artifact: what it has to be, and what was found."""
+
+    claim: str
+    expected: str
+    found: str
+    holds: bool
+
+
+class Origin(Model):
+    """Where an artifact was taken from that another pipeline built, and what was verified of what it says."""
+
+    store: StoreKind
+    uri: str = Field(description="From where it was taken; never with a login")
+    sha256: Sha256 = Field(description="The digest that was requested")
+    original: Blob = Field(description="The bytes as they came; the bundle is packed anew from them")
+    statements: tuple[Blob, ...] = Field((), description="What the pipeline signed, as it came")
+    signed_by: tuple[str, ...] = Field((), description="Pinned keys and identities whose statements count")
+    claims: tuple[VerifiedClaim, ...]
+
+
 class Artifact(Record):
     """Stage 4: one immutable bundle, and the proof of its origin."""
 
@@ -208,6 +230,7 @@ class Artifact(Record):
     surroundings: Later[BuildEnvironment] = Field(
         None, description="Where it was built; none: an older release, unknown"
     )
+    origin: Later[Origin] = Field(None, description="Of an artifact that another pipeline built; none: built here")
 
     @property
     def release(self) -> str:
@@ -444,6 +467,7 @@ class RolloutPlan(Record):
     connections: Later[ConnectionDigests] = Field(
         None, description="What the connections of the release were then; none: it was not recorded yet"
     )
+    artifact: Later[Sha256] = Field(None, description="Digest of the artifact that another pipeline built; none: ours")
 
     @property
     def digest(self) -> str:

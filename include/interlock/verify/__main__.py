@@ -444,6 +444,8 @@ def check_artifact(pack: Pack) -> str:
         attested[sha256(pack.files[path])] = statement
     if built:
         check_provenance(pack, built["provenance"]["sha256"], attested)
+    if built and built.get("origin"):
+        check_origin(pack, built, attested.get(built["provenance"]["sha256"], {}))
     kinds = {statement["predicateType"] for statement in attested.values()}
     return f"{digest or 'none was built'}; {len(kinds)} kinds of attestations"
 
@@ -457,6 +459,36 @@ def check_provenance(pack: Pack, expected: str, attested: dict[str, Any]) -> Non
         digest = left.get("digest", {}).get("sha256")
         here = digest in attested or not left["name"].endswith(".dsse.json")
         pack.expect(here, f"attestations/: expected {left['name']}, which the provenance names, {digest}; found none")
+
+
+def check_origin(pack: Pack, built: dict[str, Any], provenance: dict[str, Any]) -> None:
+    """Check an artifact of another pipeline: the requested one, with what was said of it, as it was judged."""
+    origin, where = built["origin"], "artifact.built, origin"
+    pack.compare(f"{where}, as the request names it", {"artifact": origin["sha256"]}, **requested_artifact(pack))
+    parameters = provenance.get("predicate", {}).get("buildDefinition", {}).get("externalParameters", {})
+    pack.compare(
+        f"{where}, as the provenance names it",
+        parameters.get("artifact", {}).get("digest", {}),
+        sha256=origin["sha256"],
+    )
+    for blob in origin.get("statements", ()):
+        path = f"pipeline/{blob['sha256']}.json"
+        found = sha256(pack.files[path]) if path in pack.files else "none"
+        pack.expect(
+            found == blob["sha256"], f"{path}: expected what the pipeline signed, {blob['sha256']}; found {found}"
+        )
+    wrong = [claim["claim"] for claim in origin["claims"] if not claim["holds"]]
+    report = pack.last("quality.judged")
+    told = any(failure["suite"] == "provenance" for failure in report.get("failures", ()))
+    pack.expect(
+        told or not wrong or not report, f"{where}: {', '.join(wrong)} did not hold, and quality.judged is silent"
+    )
+
+
+def requested_artifact(pack: Pack) -> dict[str, Any]:
+    """Return the digest that the release was asked for with; of a rollback, which is asked for by its version, none."""
+    asked = pack.last("release.requested").get("artifact")
+    return {"artifact": str(asked).replace("sha256:", "", 1)} if asked or not pack.last("rollback.proven") else {}
 
 
 def check_way_back(pack: Pack, plan: dict[str, Any]) -> None:
@@ -541,6 +573,8 @@ def check_plan(pack: Pack) -> str:
     pack.expect(payload["digest"] == digest, f"{PLAN}: expected SHA-256 {payload['digest']}, as frozen; found {digest}")
     pack.expect(payload == {**plan, "digest": payload["digest"]}, f"{where}: is another plan than {PLAN}")
     pack.compare(f"{PLAN}, bundle", plan["bundle"], sha256=pack.last("artifact.built")["bundle"]["sha256"])
+    origin = pack.last("artifact.built").get("origin") or {}
+    pack.compare(f"{PLAN}, artifact", {"sha256": plan.get("artifact")}, sha256=origin.get("sha256"))
     pack.compare(PLAN, plan, requested_by=pack.last("release.requested").get("requested_by"))
     pack.compare("run.asked, the last one", pack.last("run.asked"), user=plan["requested_by"])
     if plan.get("rolls_back"):

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from interlock.adapters.catalogue.catalogue import load_catalogue, load_service, what_is_wrong
 from interlock.adapters.catalogue.schemas import schema_texts, write_schemas
 from interlock.cli.app import main
-from interlock.domain.catalogue import ChangeType
+from interlock.domain.catalogue import ChangeType, Prebuilt
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.change.request import form_fields
 from interlock.domain.errors import CatalogueError
@@ -551,3 +551,76 @@ def test_two_services_that_would_overwrite_each_other_are_refused(
     found = [one for one in what_is_wrong(folder) if "overwrite each other" in one]
     assert bool(found) is wrong, text
     assert all("bike-shop" in one and "other-shop" in one and "may select the same hosts" in one for one in found)
+
+
+PREBUILT = """build:
+  tool: prebuilt
+  store: https
+  connection: shop_artifacts
+  artifact: shop/{version}.tar.gz
+  coverage: shop/coverage.xml
+  junit: [shop/unit.xml]
+  statements: [shop/provenance.json]
+  workflow: release.yml
+"""
+PLACES = "prebuilt: { stores: [shop_artifacts] }\nclaims: { '2': [provenance, workflow] }\n"
+
+
+def prebuilt(folder: Path, *changes: tuple[str, str], places: str = PLACES) -> Path:
+    """Let the bike shop be built by its own pipeline."""
+    with (folder / "policy.yaml").open("a") as file:
+        file.write(places)
+    path = folder / "services/bike-shop.yaml"
+    before, _, after = path.read_text().partition("build:\n")
+    text = PREBUILT
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(before + text + after[after.index("\n# Suites") :])
+    return path
+
+
+def test_a_service_may_be_built_by_its_own_pipeline(folder: Path) -> None:
+    prebuilt(folder)
+    build = load_catalogue(folder).services["bike-shop"].build
+    assert isinstance(build, Prebuilt)
+    assert build.workflow == "release.yml"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("connection: shop_artifacts", "connection: elsewhere"), "a place that prebuilt.stores of policy.yaml allows"),
+        (("connection: shop_artifacts", "connection: aws_default"), "is a connection of the platform"),
+        (("  workflow: release.yml\n", ""), "because the policy demands the claim workflow"),
+        (("  statements: [shop/provenance.json]\n", ""), "because the policy demands the claim provenance"),
+        (("  coverage: shop/coverage.xml\n", ""), "the coverage report that the pipeline leaves"),
+        (("shop/{version}.tar.gz", "shop/latest.tar.gz"), "each release has an artifact of its own"),
+        (("shop/{version}.tar.gz", "shop/{tag}.tar.gz"), "may leave open {version}, {commit}, {artifact}"),
+        (("shop/{version}.tar.gz", "../{version}.tar.gz"), "without . and .."),
+        (("store: https", "store: maven"), "maven needs group:artifact:extension"),
+        (("store: https", "store: docker"), "line 20, build.store: found \"docker\"; allowed: 's3', 'https'"),
+        (("tool: prebuilt", "tool: prebuild"), "line 19, build.tool: found \"prebuild\"; allowed: 'make', 'ant'"),
+        (
+            ("  store: https\n", "  store: https\n  output: build\n"),
+            "build.output: found an unknown key; allowed: tool, store",
+        ),
+    ],
+)
+def test_a_pipeline_that_is_described_wrong_is_named(folder: Path, change: tuple[str, str], said: str) -> None:
+    prebuilt(folder, change)
+    assert said in load_catalogue(folder).broken["bike-shop"]
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ("prebuilt: { stores: [interlock_hosts] }\n", "is a connection of the platform"),
+        ("prebuilt: { keys: [{ name: jenkins, key: secret, builders: [x] }] }\n", "prebuilt.keys"),
+        ("prebuilt: { identities: [{ name: g, issuer: i, subjects: [s], builders: [b] }] }\n", "trusted_root"),
+    ],
+)
+def test_signers_that_cannot_be_pinned_are_refused(folder: Path, places: str, said: str) -> None:
+    prebuilt(folder, places=places)
+    with pytest.raises(CatalogueError, match=said):
+        load_catalogue(folder)

@@ -21,7 +21,7 @@ from interlock.domain.catalogue import Demanded, Thresholds
 from interlock.domain.errors import CatalogueError, ReleaseError
 from interlock.domain.quality.rows import ComponentRow, CoverageRow, KindRow, RecordRow, TestRow
 from interlock.domain.quality.verification import compare_loads
-from interlock.domain.records import LoadResult, SmokeResult
+from interlock.domain.records import LoadResult, SmokeResult, VerifiedClaim
 from interlock.locations import EXPECTATIONS
 
 THRESHOLDS = Thresholds(min_tests=2, max_failed_tests=1, max_skipped_tests=1, max_p95_ms=500, max_p95_ratio=2)
@@ -60,6 +60,7 @@ GOOD: dict[str, Sequence[Model]] = {
     "performance": [load("/"), load("/bikes", 500)],
     "components": [component("flask"), component("old", "GPL-3.0-only OR MIT")],
     "record": [RecordRow(field="version", value="1.1.0", expected="1.1.0")],
+    "provenance": [VerifiedClaim(claim="commit", expected="5f2d", found="5f2d", holds=True)],
     "smoke": [smoke("/health")],
     "load": compare_loads([load("/", 100), load("/bikes", 1)], [load("/", 200), load("/bikes", 240)]),
 }
@@ -161,6 +162,13 @@ BAD = [
         "each field of the release record is what it must be",
         ["version (1.2.0 instead of 1.1.0)"],
         id="record",
+    ),
+    pytest.param(
+        "provenance",
+        [VerifiedClaim(claim="commit", expected="5f2d", found="nothing", holds=False), *GOOD["provenance"]],
+        "each claim of the pipeline that the policy demands, and each that it makes, holds",
+        ["commit (found nothing; expected 5f2d)"],
+        id="provenance",
     ),
     pytest.param("record", [], "the record has fields (found 0)", [], id="empty record"),
     pytest.param(

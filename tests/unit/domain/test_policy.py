@@ -539,3 +539,29 @@ def test_a_service_of_which_no_coverage_is_demanded_needs_no_report(
     enterprise: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     refuse_unmeasured(policy(**enterprise), service(**changes))
+
+
+CLAIMS = ("builder", "commit", "provenance", "source")
+PLACES = {"stores": ["shop_artifacts"]}
+
+
+def test_claims_are_demanded_by_tier_where_artifacts_may_come_from_elsewhere() -> None:
+    assert resolve_policy(policy(), service(), ChangeType.NORMAL).demanded.claims == ()
+    usual = resolve_policy(policy(prebuilt=PLACES), service(), ChangeType.NORMAL)
+    assert usual.demanded.claims == CLAIMS
+    rules = policy(prebuilt=PLACES, claims={"1": ["workflow"], "2": []})
+    assert resolve_policy(rules, service(tier=1), ChangeType.NORMAL).demanded.claims == ("workflow",)
+    assert resolve_policy(rules, service(tier=2), ChangeType.NORMAL).demanded.claims == ()
+    assert resolve_policy(rules, service(tier=3), ChangeType.NORMAL).demanded.claims == CLAIMS
+
+
+def test_lower_levels_only_add_claims() -> None:
+    rules = policy(prebuilt=PLACES, business_units={"retail": {"claims": ["workflow"]}})
+    own = service(business_unit="retail", policy={"claims": ["tests", "commit"]})
+    in_force = resolve_policy(rules, own, ChangeType.NORMAL)
+    assert in_force.demanded.claims == tuple(sorted((*CLAIMS, "tests", "workflow")))
+    assert in_force.further_sources["claims"] == "services/bike-shop.yaml"
+
+
+def test_a_policy_without_places_of_artifacts_has_the_digest_it_had_before() -> None:
+    assert "claims" not in resolve_policy(policy(), service(), ChangeType.NORMAL).model_dump(mode="json")["demanded"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from semver import Version
 
-from interlock.domain.catalogue import ChangeType
-from interlock.domain.change.request import ReleaseRequest, form_fields, parse_request
+from interlock.domain.catalogue import ChangeType, Prebuilt, Service
+from interlock.domain.change.request import ReleaseRequest, form_fields, parse_request, refuse_wrong_artifact
 from interlock.domain.errors import RequestRefused
 from tests.examples import examples
 from tests.unit.domain.samples import book, policy, service
@@ -266,3 +267,37 @@ def test_a_ref_is_what_git_takes_for_one(ref: str) -> None:
 @given(near["version"])
 def test_a_version_is_what_the_semver_package_takes_for_one(text: str) -> None:
     assert accepted("version", text) == (Version.is_valid(text) and len(text) <= 64)
+
+
+def prebuilt() -> Service:
+    """A service whose own pipeline builds it."""
+    build = Prebuilt(tool="prebuilt", store="oci", connection="shop_artifacts", artifact="shop/web")
+    return service().model_copy(update={"build": build})
+
+
+def test_an_artifact_is_asked_for_where_a_pipeline_builds_it_and_nowhere_else() -> None:
+    fields = form_fields(POLICY, service=prebuilt())
+    assert "artifact" not in form_fields(POLICY)
+    assert "default" not in fields["artifact"], "it has to be filled in"
+    assert re.search(fields["artifact"]["pattern"], f"sha256:{'a' * 64}")
+    assert [*fields][:3] == ["ref", "version", "artifact"]
+
+
+@pytest.mark.parametrize("wrong", ["a" * 64, f"sha256:{'A' * 64}", f"sha256:{'a' * 63}", "latest", "", 7])
+def test_an_artifact_is_named_by_its_digest_alone(wrong: object) -> None:
+    with pytest.raises(RequestRefused, match="artifact: found"):
+        parsed(artifact=wrong)
+
+
+def test_a_release_names_an_artifact_exactly_if_its_pipeline_builds_it() -> None:
+    named, unnamed = parsed(artifact=f"sha256:{'a' * 64}"), parsed()
+    refuse_wrong_artifact(named, prebuilt(), POLICY)
+    refuse_wrong_artifact(unnamed, service(), POLICY)
+    with pytest.raises(RequestRefused, match="names no artifact, and its pipeline builds the artifact"):
+        refuse_wrong_artifact(unnamed, prebuilt(), POLICY)
+    with pytest.raises(RequestRefused, match="names an artifact, but bike-shop is built here"):
+        refuse_wrong_artifact(named, service(), POLICY)
+
+
+def test_a_request_without_an_artifact_is_recorded_as_before_there_were_any() -> None:
+    assert "artifact" not in parsed().model_dump(mode="json")

@@ -79,17 +79,21 @@ def pack(folder: Path, destination: Path) -> None:
         Path(aside).unlink(missing_ok=True)
 
 
-def unpack(bundle: Path, folder: Path) -> None:
-    """Write the contents of a bundle to ``folder``, which must not exist or be empty; all of it or nothing."""
+def unpack(bundle: Path, folder: Path, *, strip: int = 0, name: str = "") -> None:
+    """Write the contents of a bundle to ``folder``, which must not exist or be empty; all of it or nothing.
+
+    :param strip: so many folders around the contents are left out.
+    :param name: what people call it; by default the name of its file.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as aside:
         contents = Path(aside) / "contents"
         contents.mkdir()
         try:
             with gzip.open(bundle, "rb") as zipped:
-                _extract_all(bundle, _Meter(zipped), contents)
+                _extract_all(name or bundle.name, _Meter(zipped), contents, strip)
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
-            raise _distrust(bundle, str(error)) from error
+            raise _distrust(name or bundle.name, str(error)) from error
         os.replace(contents, folder)
 
 
@@ -118,7 +122,7 @@ def list_files(bundle: Path) -> ReleasedFiles:
                     files[member.name] = ReleasedFile(path=member.name, sha256=digest, size=member.size)
                     appspec = start.decode() if member.name == APPSPEC else appspec
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
-        raise _distrust(bundle, str(error)) from error
+        raise _distrust(bundle.name, str(error)) from error
     return ReleasedFiles(
         files=tuple(files.values()),
         links=links,
@@ -225,19 +229,43 @@ def _stays_inside(name: str, target: str) -> bool:
     return True
 
 
-def _extract_all(bundle: Path, stream: Any, contents: Path) -> None:
+def _extract_all(bundle: str, stream: Any, contents: Path, strip: int) -> None:
+    inner = Stripped(bundle, strip)
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         for number, member in enumerate(archive):
             if number >= ENTRY_CAP:
                 raise _distrust(bundle, f"it has more than {ENTRY_CAP} entries")
-            _extract(bundle, archive, member, contents)
+            if (name := inner.name(member.name, is_folder=member.isdir())) is not None:
+                member.name = name
+                _extract(bundle, archive, member, contents)
     while stream.read(_READ_CAP):  # gzip's checksum stands at its end
         pass
 
 
-def _extract(bundle: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, contents: Path) -> None:
+class Stripped:
+    """The names of an archive's entries without the folders around them, which are the same for all."""
+
+    def __init__(self, bundle: str, strip: int) -> None:
+        self._bundle, self._strip = bundle, strip
+        self._around: tuple[str, ...] | None = None
+
+    def name(self, name: str, *, is_folder: bool) -> str | None:
+        """Return the name of an entry; None: it is one of the folders around the contents."""
+        parts = PurePosixPath(name).parts
+        if name.startswith("/") or ".." in parts or "\0" in name or "\\" in name:
+            raise _distrust(self._bundle, f"{name!r} is not a name inside it")
+        around, inside = parts[: self._strip], parts[self._strip :]
+        if self._around is None and len(around) == self._strip:
+            self._around = around
+        if around != (self._around or around)[: len(around)] or (not inside and not is_folder):
+            where = "/".join(self._around or ()) or "a folder"
+            raise _distrust(self._bundle, f"{name!r} is not below {where}, which is left out")
+        return "/".join(inside) if inside else None
+
+
+def _extract(bundle: str, archive: tarfile.TarFile, member: tarfile.TarInfo, contents: Path) -> None:
     """Write one entry, if a bundle may have its kind and its path."""
-    target = _place(bundle, member, contents)
+    target = place(bundle, member.name, contents, is_folder=member.isdir())
     if member.isdir():
         target.mkdir(mode=0o755, exist_ok=True)
     elif target.exists():
@@ -252,20 +280,20 @@ def _extract(bundle: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, co
         raise _distrust(bundle, f"{member.name!r} is a device, a hard link, or a link that leaves it")
 
 
-def _place(bundle: Path, member: tarfile.TarInfo, contents: Path) -> Path:
+def place(bundle: str, name: str, contents: Path, *, is_folder: bool = False) -> Path:
     """Return where an entry goes, its parent made; never through a link or a file that came before it."""
-    parts = PurePosixPath(member.name).parts
-    if not parts or member.name.startswith("/") or ".." in parts:
-        raise _distrust(bundle, f"{member.name!r} is not a name inside it")
-    place = contents
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts:
+        raise _distrust(bundle, f"{name!r} is not a name inside it")
+    found = contents
     for part in parts[:-1]:
-        place = place / part
-        if place.is_symlink() or (place.exists() and not place.is_dir()):
-            raise _distrust(bundle, f"{member.name!r} goes through a path that is not a folder")
-    place.mkdir(parents=True, exist_ok=True)
-    target = place / parts[-1]
-    if target.is_symlink() or (member.isdir() and target.is_file()):
-        raise _distrust(bundle, f"{member.name!r} is contained twice")
+        found = found / part
+        if found.is_symlink() or (found.exists() and not found.is_dir()):
+            raise _distrust(bundle, f"{name!r} goes through a path that is not a folder")
+    found.mkdir(parents=True, exist_ok=True)
+    target = found / parts[-1]
+    if target.is_symlink() or (is_folder and target.is_file()):
+        raise _distrust(bundle, f"{name!r} is contained twice")
     return target
 
 
@@ -304,9 +332,9 @@ def _refusal(what: str) -> BuildFailed:
     )
 
 
-def _distrust(bundle: Path, what: str) -> DigestMismatch:
+def _distrust(bundle: str, what: str) -> DigestMismatch:
     return DigestMismatch(
-        f"{bundle.name} is not a bundle of Interlock: {what}.",
+        f"{bundle} is not a bundle of Interlock: {what}.",
         rule="a bundle has only files, folders and links that stay inside",
         next_step="build the release again",
     )

@@ -284,9 +284,14 @@ def _output(checkout: Path, name: str, work: _Work) -> Path:
         raise work.failure(f"The output {name} is not a folder inside the checkout")
     if not output.is_dir() or not any(output.iterdir()):
         raise work.failure(f"The build did not create any output at {name}")
+    complete(output, checkout)
+    return output
+
+
+def complete(output: Path, checkout: Path) -> None:
+    """Add the AppSpec of the checkout, and the scripts that it names, to an output that has none."""
     if not (output / APPSPEC).exists():
         _add_appspec(output if (output / OTHER_NAME).is_file() else checkout, output)
-    return output
 
 
 def _add_appspec(folder: Path, output: Path) -> None:
@@ -297,6 +302,7 @@ def _add_appspec(folder: Path, output: Path) -> None:
     spec = parse_appspec((folder / name).read_text(encoding="utf-8", errors="replace"))
     for source, wanted in ((name, APPSPEC), *((script, script) for script in sorted(spec.locations))):
         target = output / wanted
-        if (folder / source).is_file() and not target.exists():
+        inside = (folder / source).resolve().is_relative_to(folder.resolve())
+        if inside and (folder / source).is_file() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / source, target)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from interlock.domain.catalogue import Build, BuildRules
+from interlock.domain.catalogue import Build, BuildRules, Prebuilt
 from interlock.domain.errors import AssetMissing
 
 from . import isolation, sandboxes
@@ -119,8 +119,10 @@ TOOLS: Mapping[str, Tool] = {
 """Every tool that ``build.tool`` of a service can name."""
 
 
-def runs_unit_tests(spec: Build) -> bool:
+def runs_unit_tests(spec: Build | Prebuilt) -> bool:
     """Say whether a build has unit tests to run, so that their results are demanded."""
+    if isinstance(spec, Prebuilt):
+        return bool(spec.junit)
     return bool(spec.test or TOOLS[spec.tool].test or spec.junit)
 
 

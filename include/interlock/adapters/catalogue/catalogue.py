@@ -21,7 +21,7 @@ from interlock.adapters.testing.case_files import FOLDER, faults_of_case_files
 from interlock.domain.board.voting_faults import faults_of_book, faults_of_level, faults_of_policy
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.canonical import sha256_of
-from interlock.domain.catalogue import PRODUCTION, BoardBook, Catalogue, Identifier, Policy, Service
+from interlock.domain.catalogue import PRODUCTION, BoardBook, Catalogue, Identifier, Policy, Prebuilt, Service
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from interlock.domain.catalogue.problem import Place, Problem
 from interlock.domain.change import policy as change_policy
@@ -286,6 +286,7 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
             *_unmeasured(service, policy),
             *_untested(service, policy),
             *_environments_not_yet_proven(service),
+            *_unclaimed(service, policy),
         ],
     )
     return service
@@ -333,7 +334,13 @@ def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
         return
     allowed = change_policy.build_rules_of(policy, service).registries
     what = "a registry that builds.registries of policy.yaml allows for it"
-    named: list[tuple[Place, Sequence[str]]] = [(("build", "registries"), service.build.registries)]
+    named: list[tuple[Place, Sequence[str]]] = []
+    if isinstance(service.build, Prebuilt):
+        stores = policy.prebuilt.stores
+        what_store = "a place that prebuilt.stores of policy.yaml allows"
+        yield from unknown_name(("build", "connection"), service.build.connection, stores, what_store)
+    else:
+        named.append((("build", "registries"), service.build.registries))
     named += [(("suites", name, "registries"), suite.registries) for name, suite in service.suites.items()]
     for place, registries in named:
         for index, registry in enumerate(registries):
@@ -345,6 +352,23 @@ def _unmeasured(service: Service, policy: Policy) -> Iterator[Problem]:
     with suppress(PolicyViolation):
         if lacks := change_policy.unmeasured(policy, service):
             yield Problem(("build", "coverage"), "nothing", lacks)
+
+
+def _unclaimed(service: Service, policy: Policy) -> Iterator[Problem]:
+    """Yield what a service with artifacts from elsewhere must name, because its policy demands proof of it."""
+    if not isinstance(service.build, Prebuilt):
+        return
+    with suppress(PolicyViolation):
+        demanded = tightening.resolved(policy, service).demanded.claims
+        named: dict[str, object] = {
+            "workflow": service.build.workflow,
+            "entry_point": service.build.entry_point,
+            "statements": service.build.statements,
+        }
+        wanted = {"workflow": "workflow", "entry_point": "entry_point", "statements": "provenance"}
+        for key, claim in wanted.items():
+            if claim in demanded and not named[key]:
+                yield Problem(("build", key), "nothing", f"a value, because the policy demands the claim {claim}")
 
 
 def _untested(service: Service, policy: Policy) -> Iterator[Problem]:

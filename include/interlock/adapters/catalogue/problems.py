@@ -69,12 +69,15 @@ def _alternatives(allowed: Iterable[str]) -> list[str]:
 def _problem(error: ErrorDetails, value: Any, schema: dict[str, Any]) -> Problem:
     kind, context = error["type"], error.get("ctx", {})
     place = _place(error["loc"], value, keep_last=kind == "missing")
-    node = _node_of(schema, place)
+    node = _node_of(schema, place, value)
     hint = f" ({said.rstrip('.')})" if (said := node.get("description")) else ""
     if kind == "missing":
         return Problem(place, "nothing", f"a value is needed{hint}")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        key = context["discriminator"].strip("'")
+        return Problem((*place, key), quoted(context.get("tag")), context.get("expected_tags", "a value is needed"))
     if kind == "extra_forbidden":
-        return Problem(place, "an unknown key", _known_keys(_node_of(schema, place[:-1]), str(place[-1])))
+        return Problem(place, "an unknown key", _known_keys(_node_of(schema, place[:-1], value), str(place[-1])))
     if kind == "value_error":
         found = "" if isinstance(error["input"], dict) else f"found {quoted(error['input'])}; "
         return Problem(place, "", f"{found}{context['error']}")
@@ -88,6 +91,8 @@ def _place(location: Place, value: Any, *, keep_last: bool) -> Place:
     """Return the part of pydantic's location that is in the file; the rest names members of unions and the like."""
     place: list[str | int] = []
     for key in location:
+        if isinstance(value, dict) and key not in value and key != location[-1] and key in value.values():
+            continue  # the name of the member of a union that the file chose by a key of its own
         try:
             value = value[key]
         except (KeyError, IndexError, TypeError):
@@ -102,15 +107,26 @@ def _known_keys(node: Mapping[str, Any], key: str) -> str:
     return f"{', '.join(known)}" + (f" (did you mean {close[0]}?)" if close else "")
 
 
-def _node_of(schema: dict[str, Any], place: Place) -> Mapping[str, Any]:
-    """Return the part of a JSON schema for a place; empty if it has none."""
+def _node_of(schema: dict[str, Any], place: Place, value: Any) -> Mapping[str, Any]:
+    """Return the part of a JSON schema for a place; empty if it has none.
+
+    :param value: of the whole file: it chooses between the members of a union.
+    """
     node: Mapping[str, Any] = schema
     for key in place:
-        node = _child(_resolved(schema, node), key)
-    return {**_resolved(schema, node), **{key: said for key, said in node.items() if key == "description"}}
+        node = _child(_resolved(schema, node, value), key)
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            value = None
+    return {**_resolved(schema, node, value), **{key: said for key, said in node.items() if key == "description"}}
 
 
-def _resolved(schema: dict[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(schema: dict[str, Any], node: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
+    if (chooser := node.get("discriminator")) and isinstance(value, dict):
+        chosen = chooser["mapping"].get(value.get(chooser["propertyName"]), "")
+        member: Mapping[str, Any] = schema["$defs"].get(chosen.rpartition("/")[2], {})
+        return member
     options = [option for option in node.get("anyOf", ()) if option.get("type") != "null"]
     if len(options) == 1:
         node = options[0]

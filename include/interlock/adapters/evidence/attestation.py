@@ -14,7 +14,7 @@ from packageurl import PackageURL
 
 from interlock.adapters.source.addresses import public_url
 from interlock.domain.catalogue import Build
-from interlock.domain.records import Blob, BuildEnvironment, Outcome, QualityReport, RolloutPlan
+from interlock.domain.records import Blob, BuildEnvironment, Origin, Outcome, QualityReport, RolloutPlan
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
@@ -28,6 +28,10 @@ FILE_LIST = "files.json"
 """What the list of the bundle's files with their digests is called there."""
 BUILD_TYPE = "urn:interlock:build:v1"
 """A clean clone of one commit, built by the service's own tool with a whitelisted environment, packed as a bundle."""
+TAKEN_TYPE = "urn:interlock:prebuilt:v1"
+"""An artifact of another pipeline, taken by its digest and packed anew as a bundle."""
+PIPELINE = "pipeline-statements.json"
+"""What the statements of an artifact's own pipeline are called there."""
 BUILDER = "urn:interlock:builder"
 VERIFIER = "urn:interlock:release-process"
 POLICY = "urn:interlock:policy"
@@ -76,7 +80,7 @@ def provenance_statement(
     :param builder: URI of the installation that built it.
     :param byproducts: what else the build left: its log, the bill of materials.
     """
-    address = _address(repository)
+    address = address_of(repository)
     definition = {
         "buildType": BUILD_TYPE,
         "externalParameters": {
@@ -89,15 +93,59 @@ def provenance_statement(
         },
         "resolvedDependencies": [{"uri": f"git+{address}@{ref}", "digest": {"gitCommit": commit}}],
     }
-    details: dict[str, Any] = {
+    details = _run(builder, invocation, started, finished, byproducts or {})
+    return statement({name: artifact.sha256}, PROVENANCE, {"buildDefinition": definition, "runDetails": details})
+
+
+def taken_statement(
+    *,
+    artifact: Blob,
+    name: str,
+    repository: str,
+    ref: str,
+    commit: str,
+    origin: Origin,
+    invocation: str,
+    started: datetime,
+    finished: datetime,
+    builder: str = BUILDER,
+    byproducts: Mapping[str, Blob] | None = None,
+) -> dict[str, Any]:
+    """Return SLSA provenance v1 of a bundle that was packed from an artifact which another pipeline built.
+
+    The parameters are those of :func:`provenance_statement`; ``origin`` says what was taken, and what was verified.
+    """
+    address = address_of(repository)
+    definition = {
+        "buildType": TAKEN_TYPE,
+        "externalParameters": {
+            "source": {"repository": address, "ref": ref, "commit": commit},
+            "artifact": {"store": origin.store, "uri": origin.uri, "digest": {"sha256": origin.sha256}},
+        },
+        "internalParameters": {
+            "signedBy": list(origin.signed_by),
+            "claims": [claim.model_dump(mode="json") for claim in origin.claims],
+        },
+        "resolvedDependencies": [
+            {"uri": origin.uri, "digest": {"sha256": origin.sha256}},
+            {"uri": f"git+{address}@{ref}", "digest": {"gitCommit": commit}},
+        ],
+    }
+    details = _run(builder, invocation, started, finished, byproducts or {})
+    return statement({name: artifact.sha256}, PROVENANCE, {"buildDefinition": definition, "runDetails": details})
+
+
+def _run(
+    builder: str, invocation: str, started: datetime, finished: datetime, byproducts: Mapping[str, Blob]
+) -> dict[str, Any]:
+    return {
         "builder": {"id": builder},
         "metadata": {"invocationId": invocation, "startedOn": _time(started), "finishedOn": _time(finished)},
         "byproducts": [
             {"name": what, "uri": blob.uri, "digest": {"sha256": blob.sha256}}
-            for what, blob in sorted((byproducts or {}).items())
+            for what, blob in sorted(byproducts.items())
         ],
     }
-    return statement({name: artifact.sha256}, PROVENANCE, {"buildDefinition": definition, "runDetails": details})
 
 
 def named_byproducts(statement: Mapping[str, Any], name: str) -> Iterator[Blob]:
@@ -172,8 +220,8 @@ def verification_summary_statement(
     return statement({name: plan.bundle.sha256}, VERIFICATION_SUMMARY, predicate)
 
 
-def _address(repository: str) -> str:
-    """Return a repository's URL in URL form: git also takes ``login@host:path`` and a folder's path."""
+def address_of(repository: str) -> str:
+    """Return a repository's URL, without a password: git also takes ``login@host:path`` and a folder's path."""
     url = public_url(repository)
     if url.startswith("/"):
         return f"file://{url}"

@@ -56,6 +56,7 @@ class Evidence:
     :param hosts: what the hosts said that they run, plain JSON.
     :param quality: the folder with the data docs.
     :param logs: ``<task>/<number>``: the text of the log.
+    :param pipeline: SHA-256: what the artifact's own pipeline signed, as it came.
     :param keys: key id: PEM of public keys that signed something, beside the signer's.
     """
 
@@ -70,6 +71,7 @@ class Evidence:
     quality: Path | None = None
     logs: Mapping[str, bytes] = field(default_factory=dict)
     keys: Mapping[str, bytes] = field(default_factory=dict)
+    pipeline: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class SealedPack(Model):
@@ -127,6 +129,7 @@ def _files(evidence: Evidence, signer: Signer) -> dict[str, bytes]:
         files["plan.json"] = canonical_bytes(evidence.plan)
     files |= {f"keys/{key}.pem": pem for key, pem in {**evidence.keys, signer.key_id: signer.public_key}.items()}
     files |= {f"attestations/{name}.dsse.json": envelope for name, envelope in evidence.attestations.items()}
+    files |= {f"pipeline/{digest}.json": said for digest, said in evidence.pipeline.items()}
     files |= {f"logs/{name}.log": text for name, text in evidence.logs.items()}
     if evidence.quality is not None:
         files |= dict(_tree(evidence.quality, "quality"))

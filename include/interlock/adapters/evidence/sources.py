@@ -164,7 +164,16 @@ def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evide
         quality=folder if found else None,
         logs=logs,
         keys={key_id(sources.witness): sources.witness} if sources.witness else {},
+        pipeline=dict(_pipeline(entries, store)),
     )
+
+
+def _pipeline(entries: Sequence[Entry], store: ArtifactStore) -> Iterator[tuple[str, bytes]]:
+    """Yield what the artifact's own pipeline signed, by its digest; what is missing, the verifier misses."""
+    artifact = last_in(entries, ARTIFACT_BUILT, Artifact)
+    for blob in artifact.origin.statements if artifact and artifact.origin else ():
+        with suppress(AssetMissing, DigestMismatch, RequestRefused):
+            yield blob.sha256, store.get_bytes(blob)
 
 
 def _of_airflow(api: AirflowApi, dag_id: str, run_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -58,6 +58,10 @@ def _record_difference(row: Row, _: Thresholds) -> str:
     return "" if row["value"] == row["expected"] else f"{row['value']} instead of {row['expected']}"
 
 
+def _claim_difference(row: Row, _: Thresholds) -> str:
+    return "" if row["holds"] else f"found {row['found']}; expected {row['expected']}"
+
+
 def _smoke_difference(row: Row, _: Thresholds) -> str:
     return "" if row["passed"] else f"{row['found']} instead of {row['expected']}"
 
@@ -143,6 +147,7 @@ TABLES = {
         derived={"refused_licence": _refused_licence},
     ),
     "record": Table({"difference": TEXT}, name="{field}", derived={"difference": _record_difference}),
+    "provenance": Table({"difference": TEXT}, name="{claim}", derived={"difference": _claim_difference}),
     "smoke": Table({"difference": TEXT}, name="GET {path} on {host}", derived={"difference": _smoke_difference}),
     "load": Table(
         {

@@ -25,7 +25,7 @@ from interlock.domain.calendars.overrides import overridden, override, parse_ove
 from interlock.domain.calendars.stops import STOPS, refuse_stopped_release, stop_to_lift, stops_in_force
 from interlock.domain.catalogue import PRODUCTION, Service
 from interlock.domain.change.policy import flows_of
-from interlock.domain.change.request import parse_request
+from interlock.domain.change.request import parse_request, refuse_wrong_artifact
 from interlock.domain.dag_names import (
     CONFIRM_ACCOUNT,
     EMERGENCY_STOP,
@@ -93,10 +93,10 @@ def _of_a_release(dag_id: str, form: Form, asking: Asking) -> None:
         raise RequestRefused(
             f"The release cannot be requested, because the catalogue of its service is invalid. {error}"
         ) from error
-    request = parse_request(form, policy=catalogue.policy)
+    request, found = parse_request(form, policy=catalogue.policy), catalogue.services[service]
+    refuse_wrong_artifact(request, found, catalogue.policy)
     if request.train is not None:  # a train's conductor looks for itself
         return
-    found = catalogue.services[service]
     with _as_far_as_known():
         _refuse_unknown_ref(found, request.ref, asking)
     if request.rehearsal:

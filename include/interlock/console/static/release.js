@@ -28,6 +28,7 @@ const RECORDS = {
   "design.check_assets": "assets",
   "design.check_targets": "assets",
   "build.build_artifact": "artifact",
+  "build.fetch_artifact": "artifact",
   "build.take_artifact": "artifact",
   "quality.deploy_to_test": "test",
   "quality.judge_quality": "quality",

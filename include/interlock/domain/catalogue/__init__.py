@@ -46,6 +46,7 @@ from .policy_file import (
     WaiverRule,
     WaiverTightening,
 )
+from .prebuilt_file import Claim, PinnedIdentity, PinnedKey, Prebuilt, PrebuiltRules, StoreKind
 from .service_file import (
     MAX_WAVES,
     PLATFORM_PREFIXES,
@@ -102,6 +103,7 @@ __all__ = [
     "Canary",
     "Catalogue",
     "ChangeType",
+    "Claim",
     "Condition",
     "ConnectionId",
     "CoverageOf",
@@ -126,7 +128,11 @@ __all__ = [
     "OwnMetric",
     "People",
     "Person",
+    "PinnedIdentity",
+    "PinnedKey",
     "Policy",
+    "Prebuilt",
+    "PrebuiltRules",
     "QualitySuite",
     "Quorum",
     "RelativePath",
@@ -141,6 +147,7 @@ __all__ = [
     "SmokeCheck",
     "Source",
     "StandardChange",
+    "StoreKind",
     "StrategyName",
     "Suite",
     "TagName",

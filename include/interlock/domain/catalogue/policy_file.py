@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from operator import not_
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, model_validator
@@ -11,6 +12,7 @@ from interlock.domain.canonical import Model
 
 from .board_file import BoardRule, refuse_rules_twice
 from .cases_file import CaseDemand
+from .prebuilt_file import USUAL_CLAIMS, Claim, PrebuiltRules
 from .values import (
     ChangeType,
     Day,
@@ -83,7 +85,7 @@ CoverageOf = Literal["each_file", "whole", "changed_lines"]
 """Of what min_line_coverage_percent is demanded: each source file, all of them together, the lines of the release."""
 Unread = Literal["tell", "refuse"]
 """What becomes of parts of a bundle whose components, and so their licences, are not known."""
-QualitySuite = Literal["tests", "kinds", "coverage", "performance", "components", "record", "cases"]
+QualitySuite = Literal["tests", "kinds", "coverage", "performance", "components", "record", "cases", "provenance"]
 """What quality review judges, a suite of expectations each."""
 
 
@@ -92,6 +94,9 @@ class Demanded(Model):
 
     coverage: tuple[CoverageOf, ...] = ("each_file",)
     unknown_components: Unread = "tell"
+    claims: tuple[Claim, ...] = Field(
+        (), exclude_if=not_, description="What the pipeline of an artifact from elsewhere must say of it, verified"
+    )
 
 
 class Flow(Model):
@@ -269,6 +274,9 @@ class Tightening(Model):
         (), description="Additional coverage requirements, beyond the levels above"
     )
     unknown_components: Literal["refuse"] | None = None
+    claims: Annotated[tuple[Claim, ...], AfterValidator(each_once)] = Field(
+        (), description="Additional claims that are demanded of prebuilt artifacts, beyond the levels above"
+    )
     change_types: dict[ChangeType, FlowTightening] = Field({}, description="Additional requirements of the flows")
     time_limits: TimeLimitsTightening = TimeLimitsTightening()
     board_rules: tuple[BoardRule, ...] = Field((), description="Additional rules on who votes, beyond board.yaml")
@@ -387,11 +395,22 @@ class Policy(Model):
     bookings: Bookings = Bookings()
     builds: BuildRules = BuildRules()
     permits: PermitRules = PermitRules()
+    prebuilt: PrebuiltRules = PrebuiltRules()
+    claims: dict[Tier, Annotated[tuple[Claim, ...], AfterValidator(each_once)]] = Field(
+        {},
+        description="What the pipelines of prebuilt artifacts must say of them, by the tier of the service; default "
+        f"for a tier: {', '.join(USUAL_CLAIMS)}",
+    )
 
     def demanded_of(self, tier: int) -> Demanded:
         """Return what is demanded of the services of a tier."""
         coverage = self.coverage.get(TIERS[tier - 1], Demanded().coverage)
-        return Demanded(coverage=tuple(sorted(coverage)), unknown_components=self.unknown_components)
+        claims = self.claims.get(TIERS[tier - 1], USUAL_CLAIMS) if self.prebuilt.stores else ()
+        return Demanded(
+            coverage=tuple(sorted(coverage)),
+            unknown_components=self.unknown_components,
+            claims=tuple(sorted(claims)),
+        )
 
     @model_validator(mode="after")
     def _templates_name_questions_that_there_are(self) -> Self:

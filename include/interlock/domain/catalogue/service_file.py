@@ -27,6 +27,7 @@ from interlock.domain.canonical import Later, Model
 from .cases_file import CaseRules
 from .environment_path import refuse_wrong_path, sorted_path
 from .policy_file import Registries, Tightening
+from .prebuilt_file import Prebuilt
 from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, StrategyName, TargetGroupName
 from .values import (
     PRODUCTION,
@@ -427,7 +428,9 @@ class Service(Model):
         3, ge=1, le=4, description="Criticality: 1 (business critical) to 4 (an outage of a day is acceptable)"
     )
     source: Source
-    build: Build
+    build: Annotated[Build | Prebuilt, Field(discriminator="tool")] = Field(
+        description="How it is built here, or, with tool: prebuilt, where its own pipeline leaves the artifact"
+    )
     suites: dict[Identifier, Suite] = Field(
         {}, description="Test suites that the quality review runs against the test environment"
     )

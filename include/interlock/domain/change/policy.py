@@ -17,6 +17,7 @@ from interlock.domain.catalogue import (
     Flow,
     Person,
     Policy,
+    Prebuilt,
     Service,
     Thresholds,
     TimeLimits,
@@ -102,8 +103,9 @@ def unmeasured(policy: Policy, service: Service) -> str:
     wanted = coverage_demanded(tightened.thresholds, tightened.demanded)
     if service.build.coverage is not None or not wanted:
         return ""
+    whose = "pipeline" if isinstance(service.build, Prebuilt) else "build"
     return (
-        f"the coverage report that the build leaves, for {tightened.sources['coverage',]} demands coverage of "
+        f"the coverage report that the {whose} leaves, for {tightened.sources['coverage',]} demands coverage of "
         f"{' and '.join(COVERAGE_OF[one] for one in wanted)} (tier {service.tier})"
     )
 

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictB
 from pydantic.config import JsonDict
 
 from interlock.domain.board.voting import VotingRule, voting_rule
-from interlock.domain.canonical import Model
-from interlock.domain.catalogue import BoardBook, ChangeType, Flow, Policy, RiskLevel, RiskQuestion, Service
+from interlock.domain.canonical import Later, Model
+from interlock.domain.catalogue import BoardBook, ChangeType, Flow, Policy, Prebuilt, RiskLevel, RiskQuestion, Service
 from interlock.domain.errors import RequestRefused
 from interlock.domain.trigger_form import END, Instant, fields_of, is_near
 
@@ -36,6 +36,7 @@ VERSION_PATTERN = (
     rf"^{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRE_RELEASE}(?:\.{_PRE_RELEASE})*)?"
     rf"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?{END}"
 )
+ARTIFACT_PATTERN = rf"^sha256:[0-9a-f]{{64}}{END}"
 SUMMARY_PATTERN = rf"^ *[^{_HIDDEN}\s][^{_HIDDEN}]*[^{_HIDDEN}\s] *{END}"
 TICKET_PATTERN = rf"^(?:[A-Z][A-Z0-9_]{{0,31}}-[1-9][0-9]{{0,9}}|#[1-9][0-9]{{0,9}}){END}"
 TRAIN_PATTERN = rf"^release/train_[a-z0-9_]{{1,64}}/[^{_HIDDEN}]{{1,250}}{END}"
@@ -45,6 +46,8 @@ MAX_TICKETS = 50
 
 NOT_SHOWN = frozenset({"train"})
 """What a request may say that is not on the form, for people do not say it."""
+ARTIFACT = "artifact"
+"""The field that only the form of a service has whose artifacts are built elsewhere."""
 RISK_PREFIX = "risk_"
 CALCULATED = "calculated"
 """The choice of the form for a release without a declared risk."""
@@ -86,6 +89,12 @@ class ReleaseRequest(Model):
         max_length=MAX_VERSION_LENGTH,
         pattern=VERSION_PATTERN,
         description="A semantic version (semver.org) without a leading v, such as 1.4.0 or 2.0.0-rc.1.",
+        json_schema_extra=_RELEASED,
+    )
+    artifact: Later[Annotated[str, StringConstraints(pattern=ARTIFACT_PATTERN)]] = Field(
+        None,
+        title="Artifact",
+        description="The digest of the artifact that the service's pipeline built, sha256: and 64 hexadecimal digits.",
         json_schema_extra=_RELEASED,
     )
     change_type: ChangeType = Field(
@@ -171,11 +180,41 @@ def form_fields(
     for name, field in fields_of(ReleaseRequest).items():
         if name == "risk":
             fields |= {RISK_PREFIX + question.key: _question(question) for question in policy.risk.questions}
+        elif name == ARTIFACT:
+            if service is not None and isinstance(service.build, Prebuilt):
+                fields[name] = _required(field)
         elif name not in NOT_SHOWN:
             fields[name] = field
     fields["change_type"] = _choice(fields["change_type"], ChangeType.NORMAL, _change_types(policy, book, service))
     fields["declared_risk"] = _choice(fields["declared_risk"], CALCULATED, _declared_risks(policy))
     return fields
+
+
+def refuse_wrong_artifact(request: ReleaseRequest, service: Service, policy: Policy) -> None:
+    """Refuse a request that does not say which artifact is released, or says so of a service that is built here.
+
+    :raises RequestRefused: so it is.
+    """
+    prebuilt = isinstance(service.build, Prebuilt)
+    if prebuilt == (request.artifact is not None):
+        return
+    raise RequestRefused(
+        f"The request of {service.name} names no artifact, and its pipeline builds the artifact."
+        if prebuilt
+        else f"The request of {service.name} names an artifact, but {service.name} is built here.",
+        rule=f"build.tool, in services/{service.name}.yaml: an artifact from elsewhere is taken by its digest, never "
+        "by a tag or a version alone",
+        who=f"{service.owner} for the service, {policy.owner} for the policy",
+        next_step="trigger the release again with artifact: sha256: and the digest that the pipeline printed"
+        if prebuilt
+        else "leave artifact out, or have tool: prebuilt written into the service's file",
+    )
+
+
+def _required(field: dict[str, Any]) -> dict[str, Any]:
+    """Return a field of the form that has to be filled in, as plain text."""
+    kept = {key: field[key] for key in ("section", "title", "description")}
+    return kept | {"type": "string", "pattern": ARTIFACT_PATTERN}
 
 
 def _choice(field: dict[str, Any], default: str, choices: Mapping[str, str]) -> dict[str, Any]:
@@ -237,7 +276,7 @@ def _form_key(place: tuple[int | str, ...]) -> str:
 def _unknown_keys(conf: Mapping[str, Any], policy: Policy) -> Iterator[str]:
     known = form_fields(policy)
     for key in conf:
-        if key not in known and key not in NOT_SHOWN:
+        if key not in known and key not in NOT_SHOWN | {ARTIFACT}:
             yield f"{_short(key)}: not a field of the form; allowed: {', '.join(known)}"
 
 

@@ -194,7 +194,7 @@ _FLOW_WAYS = {
     "review_within": _SHORTEN,
     "overtakes": _SHRINK,
 }
-_DEMAND_WAYS = {"coverage": _ADD, "unknown_components": _REFUSE}
+_DEMAND_WAYS = {"coverage": _ADD, "unknown_components": _REFUSE, "claims": _ADD}
 _DURATION = TypeAdapter(timedelta)
 
 

@@ -219,7 +219,7 @@ ARTIFACT_BUILT = _kind(
     "Artifact built",
     "The bundle, its bill of materials and its provenance, each by digest.",
     record="records:Artifact",
-    tasks=("build.build_artifact", "build.take_artifact"),
+    tasks=("build.build_artifact", "build.fetch_artifact", "build.take_artifact"),
 )
 TEST_DEPLOYED = _kind(
     "test.deployed",

@@ -20,6 +20,7 @@ SUITE_TITLES = {
     "performance": "Response times and errors",
     "components": "Components and licences",
     "record": "Release record",
+    "provenance": "What the pipeline says of its artifact",
 }
 """The suites of quality review as people call them."""
 
@@ -127,7 +128,10 @@ def rows_from_json(kind: type[AnyRow], data: bytes) -> tuple[AnyRow, ...]:
 
 def record_rows(plan: ReleasePlan, artifact: Artifact) -> tuple[RecordRow, ...]:
     """Return the fields of the release record, each with its planned value."""
+    taken = artifact.origin.sha256 if artifact.origin else "built here"
+    elsewhere = plan.artifact is not None or artifact.origin is not None
     return (
+        *([RecordRow(field="artifact", value=taken, expected=plan.artifact or "built here")] if elsewhere else ()),
         RecordRow(field="service", value=artifact.service, expected=plan.service),
         RecordRow(field="version", value=artifact.version, expected=plan.version),
         RecordRow(field="commit", value=artifact.commit, expected=plan.commit.sha),

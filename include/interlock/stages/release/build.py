@@ -16,8 +16,9 @@ from interlock.adapters.evidence import attestation
 from interlock.adapters.quality import reports
 from interlock.adapters.source.git import Repository
 from interlock.domain.canonical import Model, canonical_bytes
-from interlock.domain.catalogue import Service, ServiceCatalogue
+from interlock.domain.catalogue import Build, Prebuilt, Service, ServiceCatalogue
 from interlock.domain.change.policy import resolve_policy
+from interlock.domain.errors import RequestRefused
 from interlock.domain.hosts.appspec import APPSPEC
 from interlock.domain.ledger.kinds import ARTIFACT_BUILT
 from interlock.domain.quality.rows import UNIT, rows_as_json
@@ -43,13 +44,14 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
     """
     catalogue = resources.catalogue_of(service)
     policy, _, described = catalogue
-    confines = resources.confines(policy, described, described.build.registries)
+    spec = _built_here(described)
+    confines = resources.confines(policy, described, spec.registries)
     store = resources.store()
     began = datetime.now(UTC)
     with resources.build_workspace() as folder, resources.repository(described) as repository:
         checkout = folder / "checkout"
         repository.checkout(plan.commit.sha, checkout)
-        built = builders.build(checkout, described.build, environ=os.environ, confines=confines)
+        built = builders.build(checkout, spec, environ=os.environ, confines=confines)
         notes = bundle.check(built.output).notes
         packed = folder / "bundle.tar.gz"
         bundle.pack(built.output, packed)
@@ -108,7 +110,7 @@ def _put_bom(store: ArtifactStore, built: builders.BuildResult, plan: ReleasePla
         at=plan.commit.at,
         own=built.bom,
     )
-    statement = attestation.bom_statement(artifact=packed, name=_file_name(packed), bom=bill)
+    statement = attestation.bom_statement(artifact=packed, name=file_name(packed), bom=bill)
     signed = store.put_bytes(resources.signer().envelope(statement), attestation.SIGNED_BOM)
     return store.put_bytes(bill, "bom.cdx.json"), signed
 
@@ -125,26 +127,43 @@ def _put_provenance(
 ) -> Blob:
     statement = attestation.provenance_statement(
         artifact=blob,
-        name=_file_name(blob),
+        name=file_name(blob),
         repository=resources.repository_url(described),
         ref=plan.ref,
         commit=plan.commit.sha,
-        build=described.build,
+        build=_built_here(described),
         tool=built.tool,
         surroundings=built.surroundings,
         invocation="/".join(this_run()),
         started=began,
         finished=datetime.now(UTC),
-        byproducts={_file_name(left): left for left in byproducts},
+        byproducts={file_name(left): left for left in byproducts},
     )
     return store.put_bytes(resources.signer().envelope(statement), "provenance.dsse.json")
 
 
-def _file_name(blob: Blob) -> str:
+def _built_here(described: Service) -> Build:
+    """Return how a service is built; refuse one whose own pipeline builds it."""
+    if isinstance(described.build, Prebuilt):
+        raise RequestRefused(
+            f"{described.name} is not built here: its pipeline builds it.",
+            rule=f"build.tool, in services/{described.name}.yaml",
+            who=described.owner,
+            next_step="trigger the release again: the file was changed after this release began",
+        )
+    return described.build
+
+
+def file_name(blob: Blob) -> str:
+    """Return the file name of a blob."""
     return Path(blob.uri).name
 
 
 @stage_group("build", "build one immutable bundle with its provenance")
 def build_stage(service: Service, plan: XComArg) -> XComArg:
-    """Build the bundle."""
+    """Build the bundle, or take the artifact that the service's own pipeline built."""
+    if isinstance(service.build, Prebuilt):
+        from .prebuilt import fetch_artifact  # not at the top: it takes from here what both need
+
+        return fetch_artifact(service.name, plan)
     return build_artifact(service.name, plan)

@@ -7,7 +7,7 @@ import logging
 from airflow.sdk import XComArg
 
 from interlock.adapters.build.builders import tool_version
-from interlock.domain.catalogue import PRODUCTION, Service
+from interlock.domain.catalogue import PRODUCTION, Policy, Prebuilt, Service
 from interlock.domain.change.policy import build_rules_of
 from interlock.domain.ledger.kinds import ASSETS_CHECKED
 from interlock.domain.records import AssetReport, ReleasePlan
@@ -33,13 +33,20 @@ def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
     return AssetReport(
         hosts={name: hosts for one in found for name, hosts in one.hosts.items()},
         target_groups={name: group for one in found for name, group in one.target_groups.items()},
-        tools={described.build.tool: tool_version(described.build.tool, rules=build_rules_of(policy, described))},
+        tools=_tools(policy, described),
         started=tuple(instance for one in found for instance in one.started),
         created=tuple(instance for one in found for instance in one.created),
         switches={name: switch for one in found for name, switch in one.switches.items()},
         canary_groups=tuple(group for one in found for group in one.canary_groups),
         lacking=lacking,
     )
+
+
+def _tools(policy: Policy, described: Service) -> dict[str, str]:
+    """Return the build tool with its version; of a service that another pipeline builds, none."""
+    if isinstance(described.build, Prebuilt):
+        return {}
+    return {described.build.tool: tool_version(described.build.tool, rules=build_rules_of(policy, described))}
 
 
 @stage_group("design", "check the hosts, load balancers and tools that the release needs")

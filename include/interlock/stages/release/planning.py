@@ -84,6 +84,7 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
         target=target,
         rehearsal=request.rehearsal,
         not_before=request.not_before,
+        artifact=request.artifact.removeprefix("sha256:") if request.artifact else None,
         running=running,
         previous_version=previous_version,
         previous_commit=previous_commit,

@@ -9,7 +9,7 @@ from airflow.sdk import XComArg
 from interlock.adapters.build.tools import runs_unit_tests
 from interlock.domain.catalogue import Service, ServiceCatalogue
 from interlock.domain.change import policy as change_policy
-from interlock.domain.change.request import ReleaseRequest, parse_request
+from interlock.domain.change.request import ReleaseRequest, parse_request, refuse_wrong_artifact
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.kinds import FINDING, POLICY_RESOLVED, RELEASE_REQUESTED
 from interlock.domain.records import PolicyInForce
@@ -27,6 +27,7 @@ def requested(catalogue: ServiceCatalogue) -> ReleaseRequest:
     """
     service = catalogue.service.name
     request = parse_request(entered(), policy=catalogue.policy)
+    refuse_wrong_artifact(request, catalogue.service, catalogue.policy)
     first = next((entry.payload for entry in chain_entries() if entry.kind == RELEASE_REQUESTED), None)
     if first is not None and first != as_asked(service, request):
         what = f"The request of this run of {service} was changed after the run started."

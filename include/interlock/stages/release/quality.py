@@ -128,6 +128,7 @@ def judge_quality(
         "performance": load.results,
         "components": (*bom.component_rows(bill), *unknown),
         "record": record_rows(plan, artifact),
+        **({"provenance": artifact.origin.claims} if artifact.origin else {}),
     }
     dag_id, run_id = this_run()
     with resources.workspace() as folder:

@@ -104,6 +104,7 @@ def freeze_plan(
         waivers=tuple(waivers),
         acceptance_digest=acceptance.digest,
         connections=resources.connections_now(catalogue.service, targets),
+        artifact=artifact.origin.sha256 if artifact.origin else None,
         rolls_back=RollBack(chain=back.chain, closed=back.closed, template=plan.template or "") if back else None,
     )
 

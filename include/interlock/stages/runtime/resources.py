@@ -27,7 +27,7 @@ from interlock.adapters.catalogue.catalogue import load_service
 from interlock.adapters.signing import witness
 from interlock.adapters.signing.signing import Signer, open_signer
 from interlock.adapters.source import git
-from interlock.domain.catalogue import Environment, Policy, Service, ServiceCatalogue
+from interlock.domain.catalogue import Environment, Policy, Prebuilt, Service, ServiceCatalogue
 from interlock.domain.change.policy import build_rules_of
 from interlock.domain.dag_names import Home, home_of
 from interlock.domain.errors import ReleaseError
@@ -67,7 +67,9 @@ def connections_of(service: Service) -> frozenset[str]:
     """Return the connections that a release of a service uses."""
     of_environments = (name for one in service.environments.values() for name in (one.aws, one.ssh))
     of_suites = (name for suite in service.suites.values() for name in suite.registries)
-    return frozenset((*CONNECTIONS, service.source.connection, *of_environments, *service.build.registries, *of_suites))
+    build = service.build
+    of_build = (build.connection,) if isinstance(build, Prebuilt) else build.registries
+    return frozenset((*CONNECTIONS, service.source.connection, *of_environments, *of_build, *of_suites))
 
 
 def connections_now(service: Service, hosts: Iterable[Host]) -> ConnectionDigests:

@@ -1,0 +1,189 @@
+"""Stage 4 of a service whose own pipeline builds it: take the artifact by its digest, and verify what is said of it."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import BaseHook
+
+from interlock.adapters.artifacts import bom, bundle
+from interlock.adapters.artifacts.store import ArtifactStore
+from interlock.adapters.build import builders
+from interlock.adapters.evidence import attestation
+from interlock.adapters.prebuilt.pipeline import Taken, take
+from interlock.adapters.prebuilt.places import Wanted, open_place
+from interlock.adapters.quality import reports
+from interlock.domain.canonical import canonical_bytes
+from interlock.domain.catalogue import Prebuilt, ServiceCatalogue
+from interlock.domain.change.policy import resolve_policy
+from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.ledger.kinds import ARTIFACT_BUILT
+from interlock.domain.prebuilt.claims import Expected
+from interlock.domain.records import Artifact, Blob, Origin, ReleasePlan
+from interlock.locations import catalogue_folder
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.taskflow import on_build_workers, stage_task, this_run
+
+from .build import file_name, put_rows
+
+log = logging.getLogger(__name__)
+
+
+@stage_task(
+    task_display_name="Take and verify the artifact",
+    evidence=ARTIFACT_BUILT,
+    execution_timeout=timedelta(hours=1),
+    **on_build_workers(),
+)
+def fetch_artifact(service: str, plan: ReleasePlan) -> Artifact:
+    """Take the artifact that the service's pipeline built, by the requested digest, and verify what is said of it.
+
+    The bytes are checked and packed anew as a bundle. What the pipeline says counts only if a key or an identity that
+    the policy pins has signed it; quality review judges what holds. Everything is recorded as for a build here.
+    """
+    catalogue = resources.catalogue_of(service)
+    spec, digest = _named(catalogue, plan)
+    demanded = resolve_policy(catalogue.policy, catalogue.service, plan.change_type).demanded
+    store, began = resources.store(), datetime.now(UTC)
+    with resources.build_workspace() as folder, resources.repository(catalogue.service) as repository:
+        taken = take(
+            spec,
+            open_place(spec, BaseHook.get_connection(spec.connection)),
+            Wanted(plan.version, plan.commit.sha, digest, spec.max_mib * 1024 * 1024),
+            _expected(catalogue, spec, plan, digest),
+            catalogue.policy.prebuilt,
+            catalogue=catalogue_folder(),
+            folder=folder,
+        )
+        repository.checkout(plan.commit.sha, folder / "checkout")
+        builders.complete(taken.contents, folder / "checkout")
+        for note in bundle.check(taken.contents).notes:
+            log.warning("%s", note)
+        packed = folder / "bundle.tar.gz"
+        bundle.pack(taken.contents, packed)
+        blob = store.put_file(packed, f"{service}-{plan.version}.tar.gz")
+        listed = store.put_bytes(canonical_bytes(bundle.list_files(packed)), attestation.FILE_LIST)
+        bill, signed = _put_bom(store, taken, plan, blob)
+        said = store.put_bytes(_told(taken), "build.log")
+        origin = _origin(store, spec, taken, digest)
+        changed = {}
+        if "changed_lines" in demanded.coverage:
+            changed = repository.changed_lines(plan.previous_commit, plan.commit.sha)
+        return Artifact(
+            service=service,
+            version=plan.version,
+            commit=plan.commit.sha,
+            bundle=blob,
+            bom=bill,
+            provenance=_put_provenance(store, catalogue, plan, blob, origin, began, (bill, signed, said, listed)),
+            tests=put_rows(store, taken.tests, "unit-tests.json"),
+            coverage=put_rows(store, reports.coverage_rows(taken.coverage, changed), "coverage.json")
+            if taken.coverage
+            else None,
+            log=said,
+            tool=spec.tool,
+            seconds=round((datetime.now(UTC) - began).total_seconds(), 3),
+            origin=origin,
+        )
+
+
+def _named(catalogue: ServiceCatalogue, plan: ReleasePlan) -> tuple[Prebuilt, str]:
+    """Return where the service's artifacts are, and the requested digest; refuse a place that the policy has closed."""
+    service, policy, spec = catalogue.service, catalogue.policy, catalogue.service.build
+    if not isinstance(spec, Prebuilt) or plan.artifact is None:
+        raise RequestRefused(
+            f"{service.name} {plan.version} has no artifact to take.",
+            rule=f"build.tool, in services/{service.name}.yaml, and artifact in the request",
+            who=service.owner,
+            next_step="trigger the release again with the digest of its artifact",
+        )
+    if spec.connection not in policy.prebuilt.stores:
+        raise PolicyViolation(
+            f"{service.name} takes its artifacts from {spec.connection}, which the policy does not allow.",
+            rule="prebuilt.stores, in policy.yaml",
+            who=policy.owner,
+            next_step=f"name one of {', '.join(policy.prebuilt.stores) or 'these places, once there are some'}",
+        )
+    return spec, plan.artifact
+
+
+def _expected(catalogue: ServiceCatalogue, spec: Prebuilt, plan: ReleasePlan, digest: str) -> Expected:
+    rules = catalogue.policy.prebuilt
+    demanded = resolve_policy(catalogue.policy, catalogue.service, plan.change_type).demanded
+    return Expected(
+        digests=(digest,),
+        repository=attestation.address_of(resources.repository_url(catalogue.service)),
+        commit=plan.commit.sha,
+        signers=rules.signers,
+        demanded=demanded.claims,
+        workflow=spec.workflow,
+        entry_point=spec.entry_point,
+        file=f"services/{catalogue.service.name}.yaml",
+    )
+
+
+def _put_bom(store: ArtifactStore, taken: Taken, plan: ReleasePlan, blob: Blob) -> tuple[Blob, Blob]:
+    """Put the bill of materials into the store, plain and as a signed statement: the pipeline's, or our own."""
+    bill = bom.bill_of_materials(
+        taken.contents,
+        name=plan.service,
+        version=plan.version,
+        commit=plan.commit.sha,
+        sha256=blob.sha256,
+        at=plan.commit.at,
+        own=taken.bom,
+    )
+    statement = attestation.bom_statement(artifact=blob, name=file_name(blob), bom=bill)
+    signed = store.put_bytes(resources.signer().envelope(statement), attestation.SIGNED_BOM)
+    return store.put_bytes(bill, "bom.cdx.json"), signed
+
+
+def _origin(store: ArtifactStore, spec: Prebuilt, taken: Taken, digest: str) -> Origin:
+    return Origin(
+        store=spec.store,
+        uri=taken.fetched.uri,
+        sha256=digest,
+        original=store.put_file(taken.fetched.path, "artifact"),
+        statements=tuple(store.put_bytes(data, attestation.PIPELINE) for data in taken.statements),
+        signed_by=tuple(sorted({one.signer for one in taken.signed})),
+        claims=taken.claims,
+    )
+
+
+def _put_provenance(
+    store: ArtifactStore,
+    catalogue: ServiceCatalogue,
+    plan: ReleasePlan,
+    blob: Blob,
+    origin: Origin,
+    began: datetime,
+    byproducts: tuple[Blob, ...],
+) -> Blob:
+    left = {file_name(one): one for one in byproducts}
+    left |= {f"{number}-{attestation.PIPELINE}": one for number, one in enumerate(origin.statements, start=1)}
+    statement = attestation.taken_statement(
+        artifact=blob,
+        name=file_name(blob),
+        repository=resources.repository_url(catalogue.service),
+        ref=plan.ref,
+        commit=plan.commit.sha,
+        origin=origin,
+        invocation="/".join(this_run()),
+        started=began,
+        finished=datetime.now(UTC),
+        byproducts=left,
+    )
+    return store.put_bytes(resources.signer().envelope(statement), "provenance.dsse.json")
+
+
+def _told(taken: Taken) -> bytes:
+    """Return what was found, for people: it takes the place of a build's log."""
+    lines = [f"taken from {taken.fetched.uri}", *(f"sha256:{digest}" for digest in taken.fetched.digests)]
+    lines += [f"does not count: {fault}" for fault in taken.faults]
+    for one in taken.claims:
+        holds = "holds" if one.holds else "does not hold"
+        lines.append(f"{one.claim}: {holds}; expected {one.expected}; found {one.found}")
+    for line in lines:
+        log.info("%s", line)
+    return "".join(f"{line}\n" for line in lines).encode()
