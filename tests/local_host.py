@@ -16,6 +16,7 @@ from pathlib import Path
 
 from interlock.adapters.artifacts.bundle import pack
 from interlock.adapters.hosts._parcel import Parcel
+from interlock.adapters.hosts._session import close_off_host
 from interlock.adapters.hosts._visit import Delivery, StopFailure, Visit, VisitContext
 from interlock.domain.hosts.appspec import parse_appspec
 from interlock.domain.hosts.commands import Contents, Site
@@ -69,6 +70,7 @@ class LocalHost:
     deploy_root: str = "root"
     balance: Balance = field(default_factory=Balance)
     permit: ShownPermit | None = None
+    has_token: int = 1
 
     @property
     def root(self) -> Path:
@@ -98,8 +100,8 @@ class LocalHost:
 
     @property
     def token(self) -> int:
-        """The highest that any deployment here has."""
-        return 1
+        """That of each deployment here."""
+        return self.has_token
 
     async def hold(self, what: str) -> None:
         """Let everything go on."""
@@ -138,9 +140,16 @@ class LocalHost:
 
         return asyncio.run(visit())
 
+    def close_off(self, token: int, closing: ShownPermit) -> None:
+        """Tell it that the permits with lower tokens are void."""
+        asyncio.run(close_off_host(self, ADDRESS, self._site(), token=token, closing=closing))
+
     def _visit(self) -> Visit:
         host = Host(instance_id="i-00000000000000001", name="shop-1", address=ADDRESS, zone="eu-central-1a")
-        site = Site(
+        return Visit(host, VisitContext(self._site(), self, self.balance, None))
+
+    def _site(self) -> Site:
+        return Site(
             service=self.service,
             environment="production",
             deployment_id="release_shop/manual__1",
@@ -148,7 +157,6 @@ class LocalHost:
             health=None,
             drain_timeout=timedelta(seconds=1),
         )
-        return Visit(host, VisitContext(site, self, self.balance, None))
 
 
 EVENTS = ("ApplicationStop", "BeforeInstall", "AfterInstall", "ApplicationStart", "ValidateService")

@@ -28,6 +28,7 @@ MEMBER = "a member of the board"
 OWNER = "the superuser of Airflow's database"
 NAMES = "whoever keeps the DNS"
 SHELL = "whoever has the login of a host"
+WORKER = "whoever may read the memory of a worker"
 
 WRITTEN = "an answer counts as it came in at the API, which is on record in the ledger; what was written is a finding"
 """What stops answers that were written into Airflow's database."""

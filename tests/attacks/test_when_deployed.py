@@ -5,30 +5,37 @@ These come last: from here on production runs 1.1.0, and the attacks would bring
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from airflow.sdk import BaseHook
 
 from interlock.adapters.evidence.sources import Sources, pack_release
+from interlock.adapters.hosts.fleet import Deployment, deploy_hosts, ssh_login
 from interlock.adapters.quality.expectations import suite_digests
 from interlock.domain.errors import LedgerBroken
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
+from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, permit_text
+from interlock.domain.permits.permit import Permit
 from interlock.estate.settings import DEPLOY_ROOT
 from interlock.locations import PROJECT
 from interlock.stages.runtime import resources
+from tests.deployments import WithToken
 from tests.end_to_end.people import Release, until
 from tests.end_to_end.stack import Stack
 
 from . import wave
 from .databases import AirflowDatabase
 from .people import NEW, REFUSED, TAMPERED, approved, go, reason_of
-from .suite import OWNER, SHELL, attack
+from .suite import OWNER, SHELL, WORKER, attack
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.attacks]
 LIE = f"9.9.9-{'a' * 12}"
@@ -47,6 +54,43 @@ def deployed(stack: Stack) -> Release:
 def test_a_release_that_nobody_attacks_is_deployed(stack: Stack, deployed: Release) -> None:
     assert deployed.outcome()["outcome"] == "deployed"
     assert stack.production() == {NEW}
+
+
+@attack(
+    "use the permit of a finished release on its hosts, as they were shown it, before it has expired",
+    by=WORKER,
+    way="host",
+    stopped="hosts hear that a release is closed, and refuse its permits from then on",
+)
+def test_hosts_refuse_the_permit_of_a_finished_release(stack: Stack, deployed: Release, tmp_path: Path) -> None:
+    used = [Permit.model_validate(entry.payload["permit"]) for entry in wave.entries(deployed, "permit.used")]
+    permit = [one for one in used if one.purpose == "deploy"][-1]
+    assert permit.entered is not None
+    assert datetime.now(UTC) < permit.expires_at, "too late: it has expired by itself"
+    admission, text = WithToken(permit.entered.token), permit_text(permit)
+    admission._shown = ShownPermit(text, resources.signer().sign_for_ssh(text.encode(), NAMESPACE))
+    plan = wave.plan_of(deployed)
+    deployment = Deployment(
+        service=plan.service,
+        environment=plan.environment,
+        deployment_id="release_bike_shop/attack",
+        deploy_root="srv/bike-shop",
+        release=plan.release,
+        version=plan.version,
+        commit=plan.commit,
+        sha256=plan.bundle.sha256,
+        bundle=resources.store().get_file(plan.bundle, tmp_path / "bundle.tar.gz"),
+        keep_releases=3,
+        health=None,
+        drain_timeout=timedelta(seconds=1),
+    )
+    hosts = [host for host in plan.hosts if host.address in permit.hosts]
+    login = ssh_login(BaseHook.get_connection("interlock_hosts"))
+    results = asyncio.run(deploy_hosts(hosts, deployment, login=login, admission=admission, balancer=None))
+    assert results
+    for result in results:
+        assert (result.outcome, "its release was closed" in result.error) == ("failed", True), result
+        assert f"takes no lower token than {permit.entered.token + 1}" in result.error
 
 
 @attack(

@@ -18,7 +18,8 @@ from interlock.adapters.hosts.fleet import deploy_hosts
 from interlock.adapters.permits.issuer import Admission
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer, ssh_key
 from interlock.domain.calendars.bookings import Entered
-from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, allowed_signer, permit_text
+from interlock.domain.errors import PolicyViolation
+from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, allowed_signer, closing_text, permit_text
 from interlock.domain.permits.permit import MAX_PERMIT_AGE, Permit
 from interlock.domain.permits.production import Production
 from tests.local_host import ADDRESS, LocalHost, LocalRelease, make_local_release
@@ -115,6 +116,7 @@ def test_clocks_may_differ_by_some_minutes(host: LocalHost, signer: Signer, mome
 
 OTHER_PLACE = Entered(place="booking/production/till", token=TOKEN)
 TEST_PLACE = Entered(place="booking/test/shop", token=TOKEN)
+OTHER_PLACE_LATER = Entered(place="booking/production/till", token=TOKEN + 1)
 OTHER_TOKEN = Entered(place="booking/production/shop", token=TOKEN + 1)
 
 
@@ -160,6 +162,78 @@ def test_no_permit_a_forged_one_and_a_changed_one_are_refused(host: LocalHost, s
     refused(host, release, "permit-keys signed the permit")
     host.permit = ShownPermit(permit_text(permit), "")
     refused(host, release, "permit-keys signed the permit")
+
+
+def closing(signer: Signer, token: int, **changes: Any) -> ShownPermit:
+    """Return what hosts are shown when the release that had the token before is closed."""
+    fields: dict[str, Any] = {
+        "entered": Entered(place="booking/production/shop", token=token),
+        "hosts": ("10.0.0.9", ADDRESS),
+        "now": datetime.now(UTC),
+    }
+    text = closing_text("1" * 32, **{**fields, **changes})
+    return ShownPermit(text, signer.sign_for_ssh(text.encode(), NAMESPACE))
+
+
+def test_when_a_release_is_closed_its_permit_is_void_and_a_later_one_is_not(host: LocalHost, signer: Signer) -> None:
+    old, new = release_for(host, "1.0.0"), release_for(host, "1.1.0")
+    host.permit = shown(permit_for(old), signer)
+    assert host.deploy(old).error == ""
+    host.close_off(TOKEN + 1, closing(signer, TOKEN + 1))
+    host.close_off(TOKEN + 1, closing(signer, TOKEN + 1))
+    again = host.deploy(old)
+    assert again.outcome == "failed"
+    assert "localhost takes no lower token than 2" in again.error
+    assert "its release was closed" in again.error
+    later = Entered(place="booking/production/shop", token=TOKEN + 1)
+    host.has_token, host.permit = later.token, shown(permit_for(new, entered=later), signer)
+    assert host.deploy(new).outcome == "deployed"
+
+
+def test_a_host_that_has_had_a_later_permit_stays_with_it(host: LocalHost, signer: Signer) -> None:
+    release = release_for(host)
+    later = Entered(place="booking/production/shop", token=7)
+    host.has_token, host.permit = 7, shown(permit_for(release, entered=later), signer)
+    assert host.deploy(release).error == ""
+    host.close_off(TOKEN + 1, closing(signer, TOKEN + 1))
+    assert os.listdir(host.root / ".interlock/fence") == ["7"]
+    assert host.deploy(release).error == "", "a release that is under way goes on"
+
+
+def test_a_host_that_never_had_a_release_is_left_as_it_is(host: LocalHost, signer: Signer) -> None:
+    host.close_off(TOKEN + 1, closing(signer, TOKEN + 1))
+    assert not host.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"hosts": ("10.0.0.9",)}, "the permit names none of the names in"),
+        ({"entered": OTHER_PLACE_LATER}, "the permit is for booking/production/till"),
+        ({"now": datetime(2026, 1, 1, tzinfo=UTC)}, "the permit has expired by this host's clock"),
+    ],
+)
+def test_nobody_closes_a_release_with_anything_else(
+    host: LocalHost, signer: Signer, changes: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    """Or every release to come could be shut out."""
+    release = release_for(host)
+    permit = host.permit = shown(permit_for(release), signer)
+    assert host.deploy(release).error == ""
+    for said, reason in (
+        (closing(signer, TOKEN + 1, **changes), why),
+        (closing(signer_in(tmp_path / "forger"), TOKEN + 1), "permit-keys signed the permit"),
+        (permit, "the permit is to deploy, and closes no release"),
+    ):
+        with pytest.raises(PolicyViolation, match=reason):
+            host.close_off(TOKEN if said is permit else TOKEN + 1, said)
+    assert os.listdir(host.root / ".interlock/fence") == [str(TOKEN)]
+
+
+def test_what_closes_a_release_lets_nothing_be_changed(host: LocalHost, signer: Signer) -> None:
+    release = release_for(host)
+    host.permit = closing(signer, TOKEN)
+    refused(host, release, "what it was shown closes a release, and lets nothing be changed")
 
 
 def test_a_permit_to_restart_says_nothing_of_what_a_host_runs(host: LocalHost, signer: Signer) -> None:

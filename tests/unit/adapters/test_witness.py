@@ -74,7 +74,18 @@ def test_a_question_counts_as_the_task_that_worded_it_signed_it() -> None:
     refuse_unworded("rollout.cast_ballot", QUESTION, known)
     for task_id, digest in (("rollout.cast_ballot", "0" * 64), ("acceptance.ask_approver", QUESTION)):
         with pytest.raises(PolicyViolation, match="was changed: its text or its assignees"):
-            refuse_unworded(task_id, digest, known)
+            refuse_unworded(task_id, digest, known, known)
+
+
+def test_a_question_that_another_key_signed_does_not_count_and_nobody_is_said_to_have_changed_it() -> None:
+    payload = as_worded(CHAIN, "rollout.cast_ballot", [QUESTION], OTHER)
+    on_record = [entry(payload, QUESTION_WORDED)]
+    known = only_worded(on_record, SIGNER.public_key)
+    with pytest.raises(PolicyViolation, match="which of the two is not known here") as caught:
+        refuse_unworded("rollout.cast_ballot", QUESTION, known, on_record)
+    assert "was changed" not in str(caught.value)
+    with pytest.raises(PolicyViolation, match="was changed: its text or its assignees"):
+        refuse_unworded("rollout.cast_ballot", "0" * 64, known, on_record)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +12,14 @@ from airflow.providers.standard.operators import hitl
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
+from interlock.adapters.signing.signing import generate_key, load_signer
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.catalogue import Person
 from interlock.domain.errors import PolicyViolation, TransientError
 from interlock.domain.ledger.kinds import QUESTION_WORDED, RELEASE_WITHDRAWN
-from interlock.domain.ledger.witness import told
+from interlock.domain.ledger.witness import question_digest, told
 from interlock.stages.approvals.people import ANSWER_PARAMS, BINDING, LABEL, Question, question, votes_on
+from interlock.stages.runtime import resources
 from tests.airflow_server import CHAIN, AirflowServer
 from tests.clock import NOW
 from tests.factories.releases import WITHDRAWAL
@@ -223,6 +226,35 @@ def test_an_answer_to_a_text_that_was_changed_after_it_was_asked_does_not_count(
     asked["subject"] = "Something else"
     with pytest.raises(PolicyViolation, match="was changed: its text or its assignees"):
         votes_on(BALLOT, DIGEST, entries=entries)
+
+
+def test_with_another_signing_key_no_answer_counts_and_nobody_is_accused(
+    airflow: AirflowServer, running: RunningTask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = airflow.ask(BALLOT, "ben", body=BINDING.format(digest=DIGEST))
+    airflow.answer(asked, "ben", "Approve")
+    entries = airflow.witnessed()
+    generate_key(tmp_path / "other")
+    monkeypatch.setattr(resources, "signer", lambda: load_signer((tmp_path / "other").as_uri()))
+    before = [*running.recorded]
+    with pytest.raises(PolicyViolation, match="Either the key is another one, or the entry was not written by"):
+        votes_on(BALLOT, DIGEST, entries=entries)
+    assert running.recorded == before, "it can prove nothing about the release"
+
+
+def test_a_question_whose_entry_nobody_signed_is_a_finding_if_others_are_signed(
+    airflow: AirflowServer, running: RunningTask
+) -> None:
+    asked = airflow.ask(BALLOT, "ben", body=BINDING.format(digest=DIGEST))
+    airflow.answer(asked, "ben", "Approve")
+    entries = [*airflow.witnessed()]
+    asked["body"] = f"Something else.\n\n{BINDING.format(digest=DIGEST)}"
+    said = question_digest(asked["subject"], asked["body"], [one["id"] for one in asked["assigned_users"]])
+    payload = {"task_id": BALLOT, "questions": [said]}
+    slipped_in: Any = SimpleNamespace(chain=CHAIN, kind=QUESTION_WORDED, payload=payload, sequence=99)
+    with pytest.raises(PolicyViolation, match="which of the two is not known here"):
+        votes_on(BALLOT, DIGEST, entries=[*entries, slipped_in])
+    assert [kind for kind, _ in running.recorded][-1] == "finding"
 
 
 def test_an_answer_that_the_api_server_did_not_sign_does_not_count(

@@ -25,6 +25,7 @@ from interlock.domain.hosts.commands import (
     InstalledRelease,
     Site,
     ask_command,
+    close_command,
     event_seconds,
     longest,
     look_command,
@@ -37,6 +38,7 @@ from interlock.domain.hosts.commands import (
 )
 from interlock.domain.hosts.released_files import Expected, Seen, parse_answer, questions
 from interlock.domain.permits.fencing import LOST_RULE
+from interlock.domain.permits.on_hosts import ShownPermit
 
 from ._parcel import Parcel
 from .transport import Connection, Program, Transport
@@ -175,6 +177,15 @@ async def look_at_host(
                     next_step="see what sha256sum, find and readlink are on the host",
                 ) from error
     return HostLook(state, asked, seen)
+
+
+async def close_off_host(transport: Transport, address: str, site: Site, *, token: int, closing: ShownPermit) -> None:
+    """Have a host refuse all lower tokens than this one."""
+    command = close_command(program(), address, site, token=token, permit=closing)
+    async with transport.opened(address) as connection, _started(connection, address, command) as channel:
+        answer = await channel.answer(_ANSWER_TIMEOUT_SECONDS)
+    if answer.word != "done":
+        raise _refusal(address, answer)
 
 
 class HostSession:
@@ -391,11 +402,11 @@ def _refusal(address: str, answer: _Answer) -> ReleaseError:
         )
     if answer.word == "fenced":
         return LostRight(
-            f"{address} was entered with the token {answer.text}, but this deployment has a lower token and may no "
-            "longer change it.",
+            f"{address} takes no lower token than {answer.text}, but this deployment has one and may no longer change "
+            "it: a later deployment came, or its release was closed.",
             rule=LOST_RULE,
             who="no user",
-            next_step="no action is needed: the later deployment continues",
+            next_step="no action is needed: if there is a later deployment, it continues",
         )
     if answer.word == "refused":
         return PolicyViolation(

@@ -17,11 +17,12 @@ from interlock.domain.errors import DeployError, DigestMismatch, HostUnreachable
 from interlock.domain.hosts.appspec import APPSPEC, AppSpec, parse_appspec
 from interlock.domain.hosts.commands import Contents, HostState, Site
 from interlock.domain.hosts.released_files import Expected
+from interlock.domain.permits.on_hosts import ShownPermit
 from interlock.domain.records import BackOutPlan, Host, HostResult, RunningRelease, Strategy
 from interlock.domain.rollout.pace import Pace
 
 from ._parcel import Parcel
-from ._session import HostLook, ask_host, look_at_host
+from ._session import HostLook, ask_host, close_off_host, look_at_host
 from ._visit import Delivery, Probe, StopFailure, Visit, VisitContext, visit_all, visit_at_pace
 from .ssh import SshLogin, SshTransport, ssh_login
 from .ssm import SsmLogin, SsmTransport
@@ -35,6 +36,7 @@ __all__ = [
     "SshLogin",
     "SsmLogin",
     "back_out_hosts",
+    "close_off_hosts",
     "deploy_hosts",
     "has_releases",
     "look_at_hosts",
@@ -188,6 +190,36 @@ async def look_at_hosts(
 
     answers = await asyncio.gather(*map(look, hosts))
     return {host.address: answer for host, answer in zip(hosts, answers, strict=True)}
+
+
+async def close_off_hosts(
+    hosts: Sequence[Host],
+    site: Site,
+    *,
+    token: int,
+    closing: ShownPermit,
+    login: HostLogin,
+    admission: Admission,
+    concurrency: int = CONCURRENCY,
+) -> dict[str, str]:
+    """Have hosts refuse the permits of a release that is closed; return the hosts that did not hear it, and why.
+
+    :param token: the lowest that a later permit can have.
+    :param closing: what hosts of production verify.
+    """
+    transport = _transport(login, admission, hosts)
+    slots = asyncio.Semaphore(concurrency)
+
+    async def close_off(host: Host) -> str:
+        async with slots:
+            try:
+                await close_off_host(transport, host.address, site, token=token, closing=closing)
+            except Exception as error:  # one host's surprise must not keep the others from hearing it
+                return str(error) or type(error).__name__
+        return ""
+
+    problems = await asyncio.gather(*map(close_off, hosts))
+    return {host.address: problem for host, problem in zip(hosts, problems, strict=True) if problem}
 
 
 async def has_releases(

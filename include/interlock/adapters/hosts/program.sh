@@ -21,6 +21,8 @@
 #     restore RELEASE           the same, whatever is in the way of its files
 #     leave                     end, as the end of standard input does
 #     finish KEEP PREVIOUS      the switch is done: forget it, and all but KEEP releases
+#   close ROOT SERVICE ENVIRONMENT TOKEN PERMIT SIGNATURE
+#                             a release is closed: write down TOKEN, so that its own, which are lower, are void
 #
 # Answers are lines; the last one begins with "done", "failed", "busy", "fenced" or "refused", and names the current
 # release next.
@@ -211,6 +213,21 @@ session() {
     kill "$watcher" 2>/dev/null
 }
 
+close() { # ROOT SERVICE ENVIRONMENT TOKEN PERMIT SIGNATURE: without the lock, which nobody needs to write a token down
+    root=$1 service=$2 environment=$3 token=$4 permit=$5 signature=$6
+    now=- release=- sha256=''
+    [ -d "$root/.interlock" ] || { ended done && exit; }
+    permitted || { ended refused "$objection" && exit; }
+    problem=$(mkdir -p -- "$root/.interlock/fence" 2>&1) && cd -P -- "$root" ||
+        { answer "failed - its folders cannot be made:" $problem && exit; }
+    root=$PWD
+    owned
+    highest
+    [ "$token" -le "$top" ] || fence
+    look
+    ended done
+}
+
 # A host of production has in this folder: permit-keys, the keys that sign permits, for ssh-keygen; and names, by which
 # permits name the host, one a line. Who shows no permit to such a host changes nothing there.
 enrolment=${INTERLOCK_ENROLMENT:-/etc/interlock}
@@ -255,6 +272,11 @@ object() { # to a permit for something else, of another time, or for another hos
     done <<EOF
 $permit
 EOF
+    case $verb.$purpose in
+        close.close) ;;
+        close.*) objection="the permit is to $purpose, and closes no release" ;;
+        *.close) objection="what it was shown closes a release, and lets nothing be changed" ;;
+    esac
     # A permit may name many hosts, and a host has few names.
     while IFS= read -r name || [ -n "$name" ]; do
         case $permit in *"${newline}host $name$newline"*) named=yes ;; esac
@@ -1153,4 +1175,5 @@ case $verb in
     ask) ask "$@" ;;
     look) look_at "$@" ;;
     session) session "$@" ;;
+    close) close "$@" ;;
 esac

@@ -32,7 +32,7 @@ from interlock.domain.permits.fencing import (
     where,
     why_lost,
 )
-from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, permit_text
+from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, closing_text, permit_text
 from interlock.domain.permits.permit import (
     MAX_PERMIT_AGE,
     PERMIT_TYPE,
@@ -77,6 +77,17 @@ class Held:
 
     entered: Entered
     by: Admittance
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What hosts are told when a release is closed.
+
+    :param later: the place, and the lowest token that a later permit can have.
+    """
+
+    later: Entered
+    shown: ShownPermit
 
 
 class PermitIssuer:
@@ -200,6 +211,20 @@ class PermitIssuer:
             return None
         text = permit_text(permit)
         return ShownPermit(text, self._signer.sign_for_ssh(text.encode(), NAMESPACE), must_verify)
+
+    def closing(self, *, environment: str, service: str, chain: str, hosts: Iterable[str]) -> Closing | None:
+        """Return what tells hosts that the permits of a closed release are void; none: it never had one.
+
+        The lowest token that a later permit can have follows the release's last one.
+        """
+        place = place_of(environment, service)
+        entered = self._ledger.entries(place, kind=ENVIRONMENT_ENTERED)
+        last = max((entry.sequence for entry in entered if entry.payload.get("holder") == chain), default=None)
+        if last is None:
+            return None
+        later = Entered(place=place, token=last + 1)
+        text = closing_text(token_hex(16), later, hosts, self._clock())
+        return Closing(later, ShownPermit(text, self._signer.sign_for_ssh(text.encode(), NAMESPACE)))
 
     def held_by(self, permit: Permit) -> Held | None:
         """Return the right that a permit gives to its holder; none: it changes nothing."""

@@ -148,6 +148,16 @@ def session_command(
     return f"env {VISIT}={shlex.quote(visit)} {command}"
 
 
+def close_command(program: str, address: str, site: Site, *, token: int, permit: ShownPermit) -> str:
+    """Return the command by which a host learns that the permits of a closed release are void.
+
+    :param token: the lowest that a later permit can have.
+    :param permit: what a host of production verifies.
+    """
+    where = (root_on(site.deploy_root, address), site.service, site.environment)
+    return _command(program, "close", *where, str(token), permit.text, permit.signature)
+
+
 def _received(contents: Contents, service: str) -> tuple[str, str, str, str]:
     about = {
         "service": service,

@@ -525,6 +525,11 @@ ENVIRONMENT_ENTERED = _kind(
     "A task enters the environment in order to change it. The entry's sequence number is its fencing token.",
     record="permits.fencing:Admittance",
 )
+PERMITS_VOIDED = _kind(
+    "permits.voided",
+    "Permits voided on hosts",
+    "The hosts of a closed release were told to refuse its permits; with those that did not hear it, and why.",
+)
 
 RELEASE_ENDED = _kind("release.ended", "Release ended", "In the installation's chain: how a release ended.")
 RELEASE_REVIEWED = _kind(

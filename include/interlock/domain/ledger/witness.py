@@ -112,18 +112,30 @@ def worded(task_id: str, entries: Iterable[Entry]) -> Iterator[Sha256]:
             yield from entry.payload["questions"]
 
 
-def refuse_unworded(task_id: str, digest: Sha256, entries: Iterable[Entry]) -> None:
+def refuse_unworded(task_id: str, digest: Sha256, entries: Iterable[Entry], on_record: Sequence[Entry] = ()) -> None:
     """Raise a PolicyViolation unless a question is one that was worded for a task.
 
     :param entries: as :func:`worded` takes them.
+    :param on_record: the whole chain; what it has of the question without a valid signature is told apart.
     """
-    if digest not in worded(task_id, entries):
+    if digest in worded(task_id, entries):
+        return
+    if digest in worded(task_id, on_record):
         raise PolicyViolation(
-            f"A question of {task_id} was changed: its text or its assignees differ from the ledger.",
-            rule="an answer counts only for the question that the task asked",
-            who="no user; the finding stays in the ledger",
-            next_step="have an auditor find out in the audit log who changed it, then trigger the release again",
+            f"A question of {task_id} does not count: its text and its assignees are those of the ledger, but the "
+            "entry does not have a signature of the signing key that this task has. Either the key is another one, or "
+            "the entry was not written by the task that worded the question; which of the two is not known here.",
+            rule="an answer counts only for the question that the task signed",
+            who="the platform engineer (interlock_signing_key)",
+            next_step="compare the key of this worker with the installation's, then try again or trigger the release "
+            "again",
         )
+    raise PolicyViolation(
+        f"A question of {task_id} was changed: its text or its assignees differ from the ledger.",
+        rule="an answer counts only for the question that the task asked",
+        who="no user; the finding stays in the ledger",
+        next_step="have an auditor find out in the audit log who changed it, then trigger the release again",
+    )
 
 
 def is_witnessed(answer: GivenAnswer, at: datetime | None, entries: Iterable[Entry], *, digest: Sha256) -> bool:

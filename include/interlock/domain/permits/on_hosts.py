@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
-from .permit import Permit
+from interlock.domain.calendars.bookings import Entered
+
+from .permit import MAX_PERMIT_AGE, Permit
 
 NAMESPACE = "interlock-permit"
 """What the signature is for: a signature for anything else is not valid for a permit."""
+CLOSE = "close"
+"""The purpose of what is shown to hosts when a release is closed."""
 PRINCIPAL = "interlock"
 """Who signs, in a host's file of keys."""
 
@@ -30,17 +36,41 @@ def permit_text(permit: Permit) -> str:
 
     :param permit: one that lets something be changed.
     """
-    place, token = (permit.entered.place, permit.entered.token) if permit.entered else ("-", 0)
+    return _text(
+        permit.id, permit.purpose, permit.entered, permit.bundle, permit.hosts, permit.issued_at, permit.expires_at
+    )
+
+
+def closing_text(id: str, entered: Entered, hosts: Iterable[str], now: datetime) -> str:
+    """Return what tells hosts that the permits with lower tokens are void: their release is closed.
+
+    It lets nothing be changed.
+
+    :param entered: the place, and the lowest token that a later permit can have.
+    """
+    return _text(id, CLOSE, entered, None, hosts, now, now + MAX_PERMIT_AGE)
+
+
+def _text(
+    id: str,
+    purpose: str,
+    entered: Entered | None,
+    bundle: str | None,
+    hosts: Iterable[str],
+    since: datetime,
+    until: datetime,
+) -> str:
+    place, token = (entered.place, entered.token) if entered else ("-", 0)
     lines = (
         f"{NAMESPACE} 1",
-        f"id {permit.id}",
-        f"purpose {permit.purpose}",
+        f"id {id}",
+        f"purpose {purpose}",
         f"place {place}",
         f"token {token}",
-        f"bundle {permit.bundle or '-'}",
-        f"from {int(permit.issued_at.timestamp())}",
-        f"until {int(permit.expires_at.timestamp())}",
-        *(f"host {address}" for address in permit.hosts),
+        f"bundle {bundle or '-'}",
+        f"from {int(since.timestamp())}",
+        f"until {int(until.timestamp())}",
+        *(f"host {address}" for address in hosts),
     )
     return "".join(f"{_one_line(line)}\n" for line in lines)
 

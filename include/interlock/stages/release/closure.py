@@ -49,7 +49,7 @@ from interlock.stages.runtime.evidence import chain_entries, record, this_task
 from interlock.stages.runtime.history import remember
 from interlock.stages.runtime.permits import came_to_its_target
 from interlock.stages.runtime.taskflow import CALLED_OFF, REASON, keep_result, stage_group, stage_task, this_run
-from interlock.stages.strategies.rolling import answered_versions
+from interlock.stages.strategies.rolling import answered_versions, close_off
 
 from .outcome_mails import send_outcome
 
@@ -72,9 +72,11 @@ def record_outcome(service: str) -> Outcome:
     """
     entries = chain_entries()
     known = last_in(entries, RELEASE_CLOSED, Outcome)
-    if known is not None and known.outcome != "failed":
-        return known
     rollout = plan_in(entries)
+    if known is not None and known.outcome != "failed":
+        if rollout is not None:
+            close_off(rollout)
+        return known
     waves = tuple({wave.number: wave for wave in all_in(entries, WAVE_DEPLOYED, WaveReport)}.values())
     back_out = last_in(entries, BACK_OUT_DONE, BackOutReport)
     touched = rollout is not None and came_to_its_target(rollout)
@@ -103,6 +105,7 @@ def record_outcome(service: str) -> Outcome:
     remember("/".join(this_run()), outcome, _change_type(entries), planned=planned, began=began)
     if rollout is not None:
         bookings.free(service, rollout.environment)
+        close_off(rollout)
     return outcome
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from interlock.domain.calendars import bookings
-from interlock.domain.calendars.bookings import DEAD, Booking, Standing, booking_chain
+from interlock.domain.calendars.bookings import DEAD, Booking, Entered, Standing, booking_chain
+from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Policy
 from interlock.domain.errors import AlreadyRecorded, TransientError
 from interlock.domain.ledger.kinds import (
@@ -17,6 +19,7 @@ from interlock.domain.ledger.kinds import (
     ENVIRONMENT_FREED,
     ENVIRONMENT_QUEUED,
     ENVIRONMENT_RECOVERED,
+    PERMITS_VOIDED,
     RELEASE_CLOSED,
 )
 from interlock.domain.ledger.runs import run_of
@@ -146,6 +149,22 @@ def free(service: str, environment: str) -> None:
                 key=f"{ENVIRONMENT_FREED}/{holder}/{found.count}",
             )
             ledger.sign_head(chain, resources.signer())
+
+
+def note_voided(later: Entered, hosts: Sequence[str], missed: Mapping[str, str]) -> None:
+    """Record, in the chain of the environment, which hosts refuse the permits of the running release, which is closed.
+
+    :param later: the place, and the lowest token that the hosts take from now on.
+    :param hosts: their addresses; ``missed``: those that did not hear it, and why.
+    """
+    heard = sorted(set(hosts) - missed.keys())
+    told = {"holder": this_chain(), "token": later.token, "hosts": heard, "missed": dict(missed)}
+    with resources.ledger() as ledger, suppress(AlreadyRecorded):
+        key = f"{PERMITS_VOIDED}/{later.token}/{sha256_of(told)[:32]}"
+        ledger.append_once(later.place, PERMITS_VOIDED, told, actor=this_task(), key=key)
+        ledger.sign_head(later.place, resources.signer())
+    for host, why in missed.items():
+        log.warning("%s did not hear that the release is closed; its permits expire by themselves: %s", host, why)
 
 
 def taken(service: str, environment: str, holder: str) -> str:

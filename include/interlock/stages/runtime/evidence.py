@@ -16,7 +16,7 @@ from interlock.domain.canonical import Sha256, sha256_of
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry, release_chain
 from interlock.domain.ledger.kinds import FINDING, QUESTION_WORDED, SEVERAL
-from interlock.domain.ledger.witness import question_digest, refuse_unworded
+from interlock.domain.ledger.witness import question_digest, refuse_unworded, worded
 from interlock.domain.permits.ended_releases import refuse_ended
 from interlock.domain.permits.withdrawal import refuse_called_off
 from interlock.domain.records import Record, RolloutPlan
@@ -91,16 +91,20 @@ def record_worded(asks: str, questions: Sequence[Mapping[str, Any]]) -> None:
 def refuse_other_words(task_id: str, asked: Sequence[tuple[str, str, Sequence[str]]], entries: Sequence[Entry]) -> None:
     """Refuse questions that differ from the recorded ones, and record a finding.
 
+    With another signing key than the installation's, this task can prove nothing about a release, so it accuses nobody.
+
     :param asked: subject, body, and the user names of the people who may answer.
     :param entries: the chain of the run that asks.
     :raises PolicyViolation: a text, or the people who may answer, changed after it was recorded.
     """
     known = only_worded(entries, resources.signer().public_key)
     for subject, body, assigned in asked:
+        digest = question_digest(subject, body, assigned)
         try:
-            refuse_unworded(task_id, question_digest(subject, body, assigned), known)
+            refuse_unworded(task_id, digest, known, entries)
         except PolicyViolation as error:
-            record(FINDING, {"what": error.what}, seal=True)
+            if known or digest not in worded(task_id, entries):
+                record(FINDING, {"what": error.what}, seal=True)
             raise
 
 

@@ -14,7 +14,7 @@ from time import sleep
 from typing import Any
 
 from interlock.adapters.aws import ec2
-from interlock.adapters.permits.issuer import Admission, PermitIssuer
+from interlock.adapters.permits.issuer import Admission, Closing, PermitIssuer
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
 from interlock.domain.catalogue import PRODUCTION, Service, ServiceCatalogue
@@ -99,6 +99,21 @@ def admission_to_watch(environment: str, hosts: Sequence[Host], catalogue: str) 
             )
 
         yield Admission.by_permit(environment, office, ask, "inspect")
+
+
+@contextmanager
+def admission_to_close(plan: RolloutPlan) -> Iterator[tuple[Admission, Closing] | None]:
+    """Admit to the hosts of a plan whose release is closed, to tell them so; none: it never had a permit for them."""
+    catalogue = _catalogue(plan).digest
+    with _office() as office:
+        closing = office.closing(
+            environment=plan.environment, service=plan.service, chain=this_chain(), hosts=_addresses(plan.hosts)
+        )
+        if closing is None or plan.environment in permit.SANDBOXES:
+            yield None
+        else:
+            with admission_to_watch(plan.environment, plan.hosts, catalogue) as admission:
+                yield admission, closing
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from interlock.domain.ledger.kinds import WAVE_DEPLOYED
 from interlock.domain.ledger.reading import all_in
 from interlock.domain.records import Artifact, Host, HostResult, RolloutPlan, RunningRelease, WaveReport
 from interlock.domain.rollout.pace import Pace, tolerated
-from interlock.stages.runtime import permits, resources
+from interlock.stages.runtime import bookings, permits, resources
 from interlock.stages.runtime.evidence import chain_entries
 from interlock.stages.runtime.taskflow import this_run
 
@@ -123,6 +123,34 @@ def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tu
             )
         )
     return _logged(results)
+
+
+def close_off(plan: RolloutPlan) -> None:
+    """Have the hosts of a plan refuse the permits of its release, which is closed; record who heard it.
+
+    It decides nothing: a host that does not hear it refuses the permits when they have expired.
+    """
+    from interlock.adapters.hosts import fleet as ssh_hosts
+
+    try:
+        with permits.admission_to_close(plan) as admitted:
+            if admitted is None:
+                return
+            admission, closing = admitted
+            service = resources.catalogue_of(plan.service).service
+            missed = asyncio.run(
+                ssh_hosts.close_off_hosts(
+                    plan.hosts,
+                    _site(service, plan.environment),
+                    token=closing.later.token,
+                    closing=closing.shown,
+                    login=resources.login(service.environments[plan.environment]),
+                    admission=admission,
+                )
+            )
+            bookings.note_voided(closing.later, [host.address for host in plan.hosts], missed)
+    except Exception as error:  # whatever it is: the release is closed, and its permits expire
+        log.warning("The hosts did not hear that the release is closed; its permits expire by themselves: %s", error)
 
 
 def _site(service: Service, environment: str) -> Site:
