@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.timeout(1800), pytest.mark.attacks]
 FREEZE_IN = timedelta(minutes=15)
 """By then the release is approved, and everything has been tried that is not the freeze, on a slow machine, too."""
 INSTANCES = "the instances of production are compared with those of the plan before each wave"
-CHANGED = "The policy, the board or the file of the service changed after the release started."
+CHANGED = "The rules of this release changed after it started: "
 
 
 class Changes:

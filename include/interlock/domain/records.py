@@ -57,6 +57,10 @@ class Commit(Model):
     subject: str
 
 
+Rules = dict[str, dict[str, Any]]
+"""File of the catalogue: key: value, as plain JSON."""
+
+
 class PolicyInForce(Record):
     """Stage 1: the policy for this release, after every tightening."""
 
@@ -70,7 +74,11 @@ class PolicyInForce(Record):
     further_sources: dict[str, str] = Field(
         {}, description="Any other value, such as change_types.normal.acceptance: the place whose value counts"
     )
-    digest: Sha256
+    digest: Sha256 = Field(description="Of the rules; of an older release: of the files that concern its service")
+    rules: Later[Rules] = Field(None, description="What the catalogue says about this release: domain/change/effective")
+    may_waive: Later[dict[str, tuple[str, ...]]] = Field(
+        None, description="Suite: users who may waive its failures in this release; none: whoever has the role"
+    )
 
 
 class RiskTerm(Model):

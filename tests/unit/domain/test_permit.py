@@ -155,7 +155,7 @@ def test_a_plan_without_what_came_later_keeps_the_digest_that_was_voted_on() -> 
         ({"frozen": OTHER}, "according to the ledger the plan 000000000000 was frozen"),
         ({"frozen": None}, "according to the ledger no plan was frozen"),
         ({"closed": True}, "The release has ended"),
-        ({"catalogue": OTHER}, "changed after the release started"),
+        ({"catalogue": OTHER}, "The rules of this release changed after it started."),
         ({"bundle": OTHER}, "The bundle has the digest 000000000000, but bbbbbbbbbbbb was approved"),
         ({"bundle": None}, "The bundle is not in the artifact store"),
         ({"decision": None}, "The board has not decided"),

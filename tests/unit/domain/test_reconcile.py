@@ -97,7 +97,7 @@ def found(run: RunSeen, entries: list[Entry] | None = None) -> list[str]:
 def test_a_release_by_the_book_has_no_finding() -> None:
     assert found(seen()) == []
     assert [*airflow_record.check_decisions(by_the_book())] == []
-    assert [*airflow_record.check_catalogue(by_the_book(), releases.policy().digest)] == []
+    assert [*airflow_record.check_catalogue(by_the_book(), lambda _: ())] == []
 
 
 def test_a_ballot_that_is_success_without_an_answer_was_marked() -> None:
@@ -214,10 +214,15 @@ def test_a_board_that_decided_anew_and_otherwise_is_found_in_the_chain() -> None
 
 
 def test_a_catalogue_that_changed_is_found_while_the_release_is_under_way() -> None:
-    assert [one.kind for one in airflow_record.check_catalogue(by_the_book(), "e" * 64)] == ["catalogue_changed"]
+    said = "board.yaml: boards.cab.quorum.approvals was 2 and is 3"
+    (found,) = airflow_record.check_catalogue(by_the_book(), lambda _: [said])
+    assert found.kind == "catalogue_changed"
+    assert found.what == f"The rules of the release changed while it was in progress: {said}."
+    assert found.evidence["differences"] == [said]
+    assert [*airflow_record.check_catalogue(by_the_book(), lambda _: ())] == []
     closed = [*by_the_book(), *chain(("release.closed", releases.outcome()))]
-    assert [*airflow_record.check_catalogue(closed, "e" * 64)] == []
-    assert [*airflow_record.check_catalogue([], "e" * 64)] == []
+    assert [*airflow_record.check_catalogue(closed, lambda _: [said])] == []
+    assert [*airflow_record.check_catalogue([], lambda _: [said])] == []
 
 
 # --- hosts

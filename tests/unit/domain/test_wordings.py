@@ -249,7 +249,10 @@ def of_permit() -> Said:
     yield "the release has ended", objection(closed=True)
     yield "another plan was frozen", objection(frozen=OTHER)
     yield "no plan was frozen", objection(frozen=None)
-    yield "the catalogue changed", objection(catalogue=OTHER)
+    yield (
+        "the catalogue changed",
+        objection(catalogue=OTHER, changes=("board.yaml: boards.cab.quorum.approvals was 2 and is 3",)),
+    )
     yield "the bundle changed", objection(bundle=OTHER)
     yield "the bundle is gone", objection(bundle=None)
     yield "the version is marked bad", objection(marked="1.1.0 is marked bad in production, by rita: it loses orders.")

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.calendars.bookings import Entered
 from interlock.domain.catalogue.policy_file import PermitRules
+from interlock.domain.change.effective import digest_now
 from interlock.domain.errors import DeployError, HostUnreachable, PolicyViolation
 from interlock.domain.records import RolloutPlan, WaveReport
 from interlock.stages.release import verification
@@ -100,7 +101,7 @@ def test_the_catalogue_is_read_once_for_hosts_and_once_for_a_permit(monkeypatch:
         pass
     assert read == ["bike-shop", "bike-shop"]
     assert seen == [(catalogue, PLAN), (catalogue, PLAN), catalogue]
-    assert dict(permit)["catalogue"] == catalogue.digest
+    assert dict(permit)["catalogue"] == digest_now(PLAN.policy_digest, catalogue, PLAN.change_type)
 
 
 def test_a_wave_that_only_the_calendars_keep_waits_until_they_open(

@@ -171,7 +171,8 @@ COVERAGE_OF: dict[CoverageOf, str] = {
 def waiver_allowed(in_force: PolicyInForce, person: Person, suite: str) -> bool:
     """Tell whether the policy allows a person to waive failed expectations of a suite."""
     rule = in_force.waivers.get(suite)
-    return rule is not None and person.role in rule.roles
+    known = in_force.may_waive is None or person.user in in_force.may_waive.get(suite, ())
+    return rule is not None and person.role in rule.roles and known
 
 
 def refuse_waiver(in_force: PolicyInForce, person: Person, waiver: Waiver, *, requester: str) -> None:

@@ -6,7 +6,7 @@ Each check compares what was found with what a release's chain says, and yields 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Model, sha256_of
 from interlock.domain.dag_names import Home, Place, stranger
-from interlock.domain.records import Decision, Vote
+from interlock.domain.records import Decision, PolicyInForce, Vote
 
 from .chain import INSTALLATION, Entry
 from .findings import Finding
@@ -242,15 +242,17 @@ def check_decisions(entries: Sequence[Entry]) -> Iterator[Finding]:
             )
 
 
-def check_catalogue(entries: Sequence[Entry], digest: str) -> Iterator[Finding]:
-    """Yield a finding if the catalogue is no longer the one with which a release began.
+def check_catalogue(entries: Sequence[Entry], changed: Callable[[PolicyInForce], Sequence[str]]) -> Iterator[Finding]:
+    """Yield a finding if the rules of a release are no longer those with which it began.
 
-    :param digest: of the catalogue's part about the service, as it is now.
+    :param changed: says which rules have changed, in sentences.
     """
-    began = next((entry.payload.get("digest") for entry in entries if entry.kind == POLICY_RESOLVED), None)
-    if began is not None and began != digest and not any(entry.kind == RELEASE_CLOSED for entry in entries):
+    began = next((entry.payload for entry in entries if entry.kind == POLICY_RESOLVED), None)
+    if began is None or any(entry.kind == RELEASE_CLOSED for entry in entries):
+        return
+    if differences := changed(PolicyInForce.from_xcom(began)):
         yield Finding(
             kind="catalogue_changed",
-            what="The policy, the board or the file of the service changed while the release was in progress.",
-            evidence={"began_with": began, "now": digest},
+            what=f"The rules of the release changed while it was in progress: {'; '.join(differences)}.",
+            evidence={"began_with": began["digest"], "differences": list(differences)},
         )

@@ -21,7 +21,8 @@ class Circumstances(Model):
 
     frozen: Sha256 | None = Field(description="Digest of the plan that was frozen, by the ledger; none: none was")
     decision: Decision | None = Field(description="The votes, counted again; none: no decision yet")
-    catalogue: Sha256 = Field(description="Digest of the catalogue's part as it is now")
+    catalogue: Sha256 = Field(description="Digest of the rules of the release as they are now")
+    changes: tuple[str, ...] = Field((), description="Rules that changed since the release began, in sentences")
     bundle: Sha256 | None = Field(description="Digest of the bundle's bytes, read again; none: they are not there")
     quality: QualityReport | None = Field(description="The quality report that the ledger has; none: none")
     waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each was given by a person with permission")
@@ -55,6 +56,15 @@ def objections(plan: RolloutPlan, found: Circumstances, now: datetime) -> tuple[
         for check in (_check_plan, _check_version, _check_board, _check_quality, _check_time, _check_interventions)
         for objection in check(plan, found, now)
     )
+
+
+MAX_LISTED = 5
+
+
+def _listed(changes: Sequence[str]) -> str:
+    """Return the first differences, for the end of a sentence."""
+    more = f" (and {len(changes) - MAX_LISTED} more)" if len(changes) > MAX_LISTED else ""
+    return f": {'; '.join(changes[:MAX_LISTED])}{more}" if changes else ""
 
 
 def refuse(found: Sequence[Objection]) -> None:
@@ -95,8 +105,8 @@ def _check_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Itera
         )
     if found.catalogue != plan.policy_digest:
         yield Objection(
-            what="The policy, the board or the file of the service changed after the release started.",
-            rule="a release keeps the catalogue with which it started",
+            what=f"The rules of this release changed after it started{_listed(found.changes)}.",
+            rule="a release keeps the rules with which it started",
             who="the person who changed include/catalogue",
             next_step=again,
         )

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.catalogue.catalogue import dags_of_catalogue, load_catalogue
 from interlock.domain.board.questions import ASK_TRAIN_BOARD, QUESTIONS
 from interlock.domain.catalogue import Service
+from interlock.domain.change.effective import what_changed
 from interlock.domain.dag_names import EMERGENCY_STOP, RELEASES, ROLLBACKS, TRAINS, dags_of_service
 from interlock.domain.errors import CatalogueError, LedgerBroken, TransientError
 from interlock.domain.ledger import airflow_record, interventions
@@ -119,7 +121,8 @@ def _compare_release(
     if entries:
         found += _find_interventions(ledger, api, dag_id, run_id, service, entries)
     if service is not None:
-        found += airflow_record.check_catalogue(entries, resources.catalogue_of(service.name).digest)
+        catalogue = resources.catalogue_of(service.name)
+        found += airflow_record.check_catalogue(entries, partial(what_changed, catalogue=catalogue))
     yield from (one.model_copy(update={"chain": chain if entries else INSTALLATION}) for one in found)
 
 

@@ -8,6 +8,7 @@ from airflow.sdk import XComArg
 
 from interlock.adapters.build.tools import runs_unit_tests
 from interlock.domain.catalogue import Service, ServiceCatalogue
+from interlock.domain.change import effective
 from interlock.domain.change import policy as change_policy
 from interlock.domain.change.request import ReleaseRequest, parse_request, refuse_wrong_artifact
 from interlock.domain.errors import PolicyViolation
@@ -62,11 +63,11 @@ def resolve_policy(service: str) -> PolicyInForce:
     by = asked["requested_by"]
     record(RELEASE_REQUESTED, asked, actor=by)
     passengers.refuse_beside_its_train(policy, service, request, by)
-    in_force = change_policy.resolve_policy(policy, described, request.change_type)
+    in_force = effective.bound_to(catalogue, request.change_type)
     _refuse_cases(described)
     change_policy.refuse_unmeasured(policy, described)
     change_policy.refuse_untested(policy, described, has_unit_tests=runs_unit_tests(described.build))
-    return in_force.model_copy(update={"digest": catalogue.digest})
+    return in_force
 
 
 def _refuse_cases(service: Service) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import Param, XComArg
 
 from interlock.domain.catalogue import ChangeType
-from interlock.domain.change import policy as change_policy
+from interlock.domain.change import effective
 from interlock.domain.ledger.kinds import POLICY_RESOLVED, RELEASE_REQUESTED
 from interlock.domain.outcome import rollback
 from interlock.domain.outcome.rollback import RollbackRequest
@@ -35,8 +35,7 @@ def resolve_rollback(service: str) -> PolicyInForce:
     request, by = read_request(), requester()
     asked = {"service": service, "requested_by": by, "change_type": ChangeType.STANDARD.value, "rollback": True}
     record(RELEASE_REQUESTED, {**asked, **request.model_dump(mode="json")}, actor=by)
-    in_force = change_policy.resolve_policy(catalogue.policy, catalogue.service, ChangeType.STANDARD)
-    return in_force.model_copy(update={"digest": catalogue.digest})
+    return effective.bound_to(catalogue, ChangeType.STANDARD)
 
 
 @stage_group("policy", "the rules that apply to a rollback")

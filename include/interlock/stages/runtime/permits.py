@@ -18,6 +18,7 @@ from interlock.adapters.permits.issuer import Admission, Closing, PermitIssuer
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
 from interlock.domain.catalogue import PRODUCTION, Service, ServiceCatalogue
+from interlock.domain.change.effective import digest_now, what_changed
 from interlock.domain.dag_names import RECONCILE
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger import interventions
@@ -30,6 +31,7 @@ from interlock.domain.ledger.kinds import (
     FINDING,
     MANIFEST_FROZEN,
     PERMIT_REFUSED,
+    POLICY_RESOLVED,
     QUALITY_JUDGED,
     QUALITY_WAIVED,
     RELEASE_CLOSED,
@@ -45,7 +47,7 @@ from interlock.domain.permits.objections import Circumstances
 from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.production import Production
 from interlock.domain.permits.withdrawal import refuse_called_off
-from interlock.domain.records import Decision, Host, QualityReport, ReleasePlan, RolloutPlan, Waiver
+from interlock.domain.records import Decision, Host, PolicyInForce, QualityReport, ReleasePlan, RolloutPlan, Waiver
 
 from . import bookings, calendars, resources
 from .evidence import chain_entries, record, this_chain, this_task, this_try
@@ -238,7 +240,7 @@ def admission_to_return(
                 chain=chain,
                 environment=plan.environment,
                 hosts=_addresses(hosts),
-                catalogue=catalogue.digest,
+                catalogue=digest_now(plan.policy_digest, catalogue, plan.change_type),
                 service=plan.service,
                 plan=plan.digest,
                 bundle=plan.bundle.sha256,
@@ -246,6 +248,12 @@ def admission_to_return(
             )
 
         yield _admission(plan, office, ask, "return", halt=partial(refuse_stopped, plan.service, plan.environment))
+
+
+def _changes(entries: Sequence[Entry], catalogue: ServiceCatalogue) -> tuple[str, ...]:
+    """Say which rules of the release have changed since it began."""
+    resolved = next((entry.payload for entry in entries if entry.kind == POLICY_RESOLVED), None)
+    return what_changed(PolicyInForce.from_xcom(resolved), catalogue) if resolved else ()
 
 
 def _catalogue(plan: RolloutPlan) -> ServiceCatalogue:
@@ -338,7 +346,8 @@ def circumstances(
     return Circumstances(
         frozen=frozen.digest if frozen else None,
         decision=decision,
-        catalogue=catalogue.digest,
+        catalogue=digest_now(plan.policy_digest, catalogue, plan.change_type),
+        changes=_changes(entries, catalogue),
         bundle=resources.store().digest_of(plan.bundle),
         quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
         waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
@@ -445,7 +454,7 @@ def _issue(
         chain=this_chain(),
         environment=plan.environment,
         hosts=_addresses(hosts),
-        catalogue=catalogue.digest,
+        catalogue=digest_now(plan.policy_digest, catalogue, plan.change_type),
         service=plan.service,
         way_back=way_back,
         wave=wave,

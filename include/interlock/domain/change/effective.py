@@ -1,0 +1,177 @@
+"""The rules that concern one release, worked out from a version of the catalogue, and how two versions differ.
+
+A release is bound to these rules, and not to the files. What the catalogue says about other services, other change
+types and other people changes nothing. If the rules themselves change, the decisions on the release do not hold, and
+the difference is named: file, key, before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from interlock.domain.board.voting import BOOK, matches, rules_of
+from interlock.domain.canonical import Sha256, sha256_of
+from interlock.domain.catalogue import BoardBook, BoardRule, ChangeType, Flow, Person, Policy, Service, ServiceCatalogue
+from interlock.domain.catalogue.policy_file import TIERS, StandardChange
+from interlock.domain.records import PolicyInForce, Rules
+
+from .policy import build_rules_of, resolve_policy
+from .tightening import ENTERPRISE
+
+ALWAYS = 100
+"""The highest risk: a rule that applies from some risk on may concern a release whose risk is not known yet."""
+_NOT_IN_RULES = ("description", "policy")
+"""Parts of a service's file: the first is for readers, and the second is worked out with the policy."""
+MAX_SHOWN = 100
+"""Characters of a value in a sentence about a difference."""
+
+
+def bound_to(catalogue: ServiceCatalogue, change_type: ChangeType) -> PolicyInForce:
+    """Return the policy in force for a release, bound to the rules that concern it.
+
+    :raises PolicyViolation: a level of the policy loosens another.
+    """
+    in_force = resolve_policy(catalogue.policy, catalogue.service, change_type)
+    rules = rules_for(catalogue, change_type)
+    return in_force.model_copy(
+        update={"rules": rules, "digest": sha256_of(rules), "may_waive": _waivers(in_force, catalogue.board.people)}
+    )
+
+
+def digest_now(began_with: Sha256, catalogue: ServiceCatalogue, change_type: ChangeType) -> Sha256:
+    """Return the digest of the rules of a release as they are now.
+
+    :param began_with: the digest when the release began; that of an older release is of the whole files.
+    """
+    if began_with == catalogue.digest:
+        return began_with
+    return sha256_of(rules_for(catalogue, change_type))
+
+
+def what_changed(in_force: PolicyInForce, catalogue: ServiceCatalogue) -> tuple[str, ...]:
+    """Say which rules of a release have changed since it began, a sentence each; nothing: none has."""
+    if digest_now(in_force.digest, catalogue, in_force.change_type) == in_force.digest:
+        return ()
+    if in_force.rules is None:
+        return ("policy.yaml, board.yaml or the file of the service",)
+    return differences(in_force.rules, rules_for(catalogue, in_force.change_type))
+
+
+def rules_for(catalogue: ServiceCatalogue, change_type: ChangeType) -> Rules:
+    """Return the rules that concern releases of a service by a change type, by file and key."""
+    policy, book, service = catalogue
+    in_force = resolve_policy(policy, service, change_type)
+    return {
+        ENTERPRISE: _of_policy(policy, service, in_force),
+        BOOK: _of_book(policy, book, service, in_force),
+        f"services/{service.name}.yaml": service.model_dump(mode="json", exclude=set(_NOT_IN_RULES)),
+    }
+
+
+def _of_policy(policy: Policy, service: Service, in_force: PolicyInForce) -> dict[str, Any]:
+    risk = policy.risk.model_dump(mode="json")
+    tier = TIERS[service.tier - 1]
+    return {
+        "thresholds": in_force.thresholds.model_dump(mode="json"),
+        "demanded": in_force.demanded.model_dump(mode="json"),
+        "change_types": {in_force.change_type.value: in_force.flow.model_dump(mode="json")},
+        "time_limits": in_force.time_limits.model_dump(mode="json"),
+        "waivers": {suite: rule.model_dump(mode="json") for suite, rule in in_force.waivers.items()},
+        "builds": build_rules_of(policy, service).model_dump(mode="json"),
+        "risk": {**risk, "points_by_tier": {tier: risk["points_by_tier"][tier]}},
+        "standard_changes": {
+            one.name: one.model_dump(mode="json", exclude={"services", "tiers"})
+            for one in policy.standard_changes
+            if in_force.change_type is ChangeType.STANDARD and _may_be_like(one, service)
+        },
+        "trains": policy.trains.model_dump(mode="json"),
+        "permits": policy.permits.model_dump(mode="json"),
+    }
+
+
+def _may_be_like(template: StandardChange, service: Service) -> bool:
+    return (not template.services or service.name in template.services) and (
+        not template.tiers or service.tier in template.tiers
+    )
+
+
+def _of_book(policy: Policy, book: BoardBook, service: Service, in_force: PolicyInForce) -> dict[str, Any]:
+    flow, kind = in_force.flow, in_force.change_type
+    rules = {
+        place: rule
+        for place, rule in rules_of(policy, book, service)
+        if matches(rule.when, service, change_type=kind, risk=ALWAYS)
+    }
+    names = [*filter(None, (flow.board, *flow.further_boards)), *(rule.board for rule in rules.values() if rule.board)]
+    boards = {name: book.boards[name] for name in dict.fromkeys(names)}
+    members = {user for board in boards.values() for user in board.members}
+    members |= {user for rule in rules.values() for user in rule.members}
+    delegates = [one for one in book.delegates if one.for_ in members]
+    management = book.senior_management if _asks_management(flow) else ()
+    concerned = {*members, *(one.to for one in delegates), *management, *_named_by(service)}
+    return {
+        "people": {one.user: one.model_dump(mode="json") for one in book.people if one.user in concerned},
+        "boards": {name: board.model_dump(mode="json") for name, board in boards.items()},
+        "rules": {place: _as_applied(rule) for place, rule in rules.items()},
+        "delegates": {f"{one.for_} from {one.from_}": one.model_dump(mode="json") for one in delegates},
+        "senior_management": list(management),
+    }
+
+
+def _as_applied(rule: BoardRule) -> dict[str, Any]:
+    """Return a rule on who votes without the other releases that it applies to."""
+    return {**rule.model_dump(mode="json", exclude={"when"}), "risk_from": rule.when.risk_from}
+
+
+def _asks_management(flow: Flow) -> bool:
+    return flow.plan_approval_for_major or flow.plan_approval_from_risk <= ALWAYS
+
+
+def _named_by(service: Service) -> Iterator[str]:
+    """Yield everybody whom the file of a service names."""
+    yield from service.functional_approvers
+    asked = [service.training.acknowledge] if service.training else []
+    asked += [service.cases.testers] if service.cases else []
+    yield from (user for of_roles in asked for users in of_roles.values() for user in users)
+    for environment in service.environments.values():
+        if environment.sign_off is not None:
+            yield from environment.sign_off.people
+
+
+def _waivers(in_force: PolicyInForce, people: Sequence[Person]) -> dict[str, tuple[str, ...]]:
+    """Return who may waive failures of each suite: people who get a role later do not, for this release."""
+    return {
+        suite: tuple(sorted(person.user for person in people if person.role in rule.roles))
+        for suite, rule in in_force.waivers.items()
+    }
+
+
+def differences(before: Rules, after: Rules) -> tuple[str, ...]:
+    """Say in which file which key has which other value, a sentence each."""
+    return tuple(
+        f"{file}: {'.'.join(path) or 'all of it'} was {_shown(old)} and is {_shown(new)}"
+        for file in sorted({*before, *after})
+        for path, old, new in _compared(before.get(file, {}), after.get(file, {}))
+    )
+
+
+_NOTHING = object()
+
+
+def _compared(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield the keys at which two values differ, and both values there."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in sorted({*before, *after}):
+            yield from _compared(before.get(key, _NOTHING), after.get(key, _NOTHING), (*path, str(key)))
+    elif before != after:
+        yield path, before, after
+
+
+def _shown(value: Any) -> str:
+    if value is _NOTHING:
+        return "not there"
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…") or "empty"
