@@ -14,7 +14,7 @@ import httpx
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import AssetMissing, DigestMismatch, TransientError
 
-from ._web import Web
+from ._web import Web, may_have_logins
 from .places import MAX_FILE_BYTES, Fetched, Wanted, checked, missing
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -112,8 +112,7 @@ class OciRegistry:
     def _token(self, client: httpx.Client, challenge: str, repository: str) -> str:
         said = dict(_CHALLENGE.findall(challenge))
         realm = urljoin(self._web.url, said.get("realm", ""))
-        ours, theirs = urlsplit(self._web.url), urlsplit(realm)
-        if theirs.scheme != "https" and theirs.netloc != ours.netloc:
+        if not may_have_logins(realm, self._web.url):
             raise self._refused(f"asks for a login at {realm}, which is not https")
         query = {"service": said.get("service", ""), "scope": f"repository:{repository}:pull"}
         login = (self._web.login, self._web.password) if self._web.password else None

@@ -186,6 +186,13 @@ def _origin(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, (parts.hostname or "").lower(), parts.port or usual
 
 
+def may_have_logins(url: str, of: str) -> bool:
+    """Tell whether a server may be given the login of another: over TLS, or if both are this machine itself."""
+    theirs, ours = urlsplit(url), urlsplit(of)
+    here = all(_is_this_machine(one.hostname or "") for one in (theirs, ours))
+    return "@" not in theirs.netloc and (theirs.scheme == "https" or (theirs.scheme == "http" and here))
+
+
 def _problem(parts: SplitResult) -> str:
     if "@" in parts.netloc:
         return "its URL contains credentials, which belong in login and password"
