@@ -1,6 +1,7 @@
 """Try every attack, write docs/attacks.md, and say how many got through: ``python -m tests.attacks [pytest's own]``.
 
-With files or tests named, only those are tried, and their rows in docs/attacks.md are written anew.
+With files or tests named, only those are tried, and their rows in docs/attacks.md are written anew; so are the rows of
+what was tried when not all could be.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .suite import PAGE, Results, page, rows_of
+from .suite import PAGE, Results, findings_of, page, rows_of
 
 LONGEST = 900
 """Seconds that an attack may take; the first one waits for the stack."""
@@ -22,9 +23,11 @@ def main(arguments: list[str]) -> int:
     where = [] if any(Path(one.partition("::")[0]).exists() for one in arguments) else [str(Path(__file__).parent)]
     ended = pytest.main(["-m", "attacks", f"--timeout={LONGEST}", *where, *arguments], plugins=[results])
     if where and results.is_complete:
-        PAGE.write_text(page(results.withstood.items()), encoding="utf-8")
-    elif not where and PAGE.exists():
-        PAGE.write_text(page(results.since(rows_of(PAGE.read_text(encoding="utf-8")))), encoding="utf-8")
+        PAGE.write_text(page(results.withstood.items(), results.found), encoding="utf-8")
+    elif PAGE.exists():
+        before = PAGE.read_text(encoding="utf-8")
+        # Findings are counted over all attacks: those of some of them say nothing of the others.
+        PAGE.write_text(page(results.since(rows_of(before)), findings_of(before)), encoding="utf-8")
     for one in results.untried:
         print(f"Not tried: {one.what}")
     print(results.sentence())

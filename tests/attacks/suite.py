@@ -5,7 +5,8 @@ An attack is a test: it passes if the product withstood the attack, and fails if
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -57,6 +58,10 @@ by itself, and its row is written anew.
 """
 WITHSTOOD = "withstood"
 HEADINGS = ("Attack", "By", "Through", "What stops it", "Result")
+CLASSES = ("Through", "Tried", "Got through")
+FINDINGS = "findings"
+"""The property of a test that counted what the bypass detector and the tasks found: true ones, and false ones."""
+_FOUND = re.compile(r"found (\d+) times what .* and (\d+) times what")
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class Results:
     def __init__(self) -> None:
         self.known: set[Attack] = set()
         self.withstood: dict[Attack, bool] = {}
+        self.found: tuple[int, int] | None = None
+        """Findings that are true, and findings that are false; none: they were not counted."""
         self.untried: set[Attack] = set()
         """What did not come so far that it could be tried."""
 
@@ -122,6 +129,7 @@ class Results:
         """Keep what became of a test."""
         outcome: Any = yield
         one, report = attack_of(item), outcome.get_result()
+        self.found = next((value for name, value in report.user_properties if name == FINDINGS), self.found)
         if one and report.failed and report.when == "setup":
             self.untried.add(one)
         elif one and report.when != "setup":
@@ -151,20 +159,51 @@ def sentence(results: Iterable[bool]) -> str:
     return f"{len(told)} attacks tried, {told.count(False)} got through"
 
 
-def page(results: Iterable[tuple[Attack, bool]]) -> str:
-    """Return the page about attacks, each with whether it was withstood."""
+def page(results: Iterable[tuple[Attack, bool]], found: tuple[int, int] | None = None) -> str:
+    """Return the page about attacks, each with whether it was withstood.
+
+    :param found: how many findings are true, and how many are false; none: that is not known.
+    """
     told = list(results)
-    rows = [HEADINGS, ("---",) * len(HEADINGS)]
-    rows += [
+    attacks = [
         (one.what, one.by, one.way, one.stopped, WITHSTOOD if withstood else "**got through**")
         for one, withstood in told
     ]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{INTRODUCTION}{sentence(withstood for _, withstood in told)}.\n\n{table}\n"
+    parts = [f"{sentence(withstood for _, withstood in told)}.", _table(CLASSES, _by_class(told))]
+    if found is not None:
+        parts.append(_of_findings(*found))
+    return INTRODUCTION + "\n\n".join([*parts, _table(HEADINGS, attacks)]) + "\n"
+
+
+def _by_class(told: Sequence[tuple[Attack, bool]]) -> Iterator[tuple[str, ...]]:
+    for way in get_args(Way):
+        results = [withstood for one, withstood in told if one.way == way]
+        yield way, str(len(results)), str(results.count(False))
+
+
+def _of_findings(true: int, false: int) -> str:
+    return (
+        f"In these attacks, tasks and the bypass detector found {true} times what had been changed past the process, "
+        f"and {false} times what nobody had changed."
+    )
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, ("---",) * len(headings), *rows))
 
 
 def rows_of(text: str) -> list[tuple[Attack, bool]]:
     """Read a page again: each attack, and whether it was withstood."""
-    rows = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    rows = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")]
     ways: dict[str, Way] = {str(way): way for way in get_args(Way)}
-    return [(Attack(row[0], row[1], ways[row[2]], row[3]), row[4] == WITHSTOOD) for row in rows]
+    return [
+        (Attack(row[0], row[1], ways[row[2]], row[3]), row[4] == WITHSTOOD)
+        for row in rows
+        if len(row) == len(HEADINGS) and row[2] in ways
+    ]
+
+
+def findings_of(text: str) -> tuple[int, int] | None:
+    """Read a page again: how many findings were true, and how many were false; none: it does not say."""
+    said = _FOUND.search(" ".join(text.split()))
+    return (int(said[1]), int(said[2])) if said else None

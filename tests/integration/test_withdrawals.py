@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 from types import SimpleNamespace
@@ -21,13 +21,16 @@ from interlock.adapters.signing.signing import generate_key, load_signer
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import HeldBack, LedgerBroken, LostRight
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.ledger.findings import Finding, findings_about
 from interlock.domain.ledger.kinds import PERMIT_ISSUED, RELEASE_OVERTAKEN, RELEASE_WITHDRAWN, RUN_ASKED
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.ledger.witness import AskedRun
 from interlock.domain.permits.overtaking import Overtaking, find_overtaken
 from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.withdrawal import Withdrawal
 from interlock.estate.settings import Settings
 from interlock.stages.controls import overtakings, withdrawals
+from interlock.stages.reconcile.reconcile_overtakings import GRACE, find_missed_overtakings
 from interlock.stages.runtime import permits, resources
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.factories import releases
@@ -287,6 +290,41 @@ def test_an_emergency_overtakes_what_waits_before_it_once_however_often_the_task
         assert ledger.heads(chain)[-1].sequence == ledger.last(chain).sequence, "it is signed"  # type: ignore[union-attr]
         assert ledger.check(chain) is None
     assert not overtaken(ledger, urgent) + overtaken(ledger, later)
+
+
+def missed(ledger: Ledger, *chains: str, after: timedelta = GRACE) -> list[Finding]:
+    """Return what the bypass detector finds about releases some time from now."""
+    runs = [run for chain in chains if (run := run_of(chain))]
+    with resources.airflow_api() as api:
+        return [*find_missed_overtakings(ledger, api, ["bike-shop"], runs, datetime.now(UTC) + after)]
+
+
+def test_a_release_that_should_have_overtaken_another_is_found_until_it_has(
+    ledger: Ledger, request_release: Request, overtake: Overtake
+) -> None:
+    ahead, urgent = request_release("ahead", state="running"), request_release("urgent", "emergency")
+    assert missed(ledger, ahead, urgent, after=timedelta(minutes=1)) == [], "it may be about to"
+    (found,) = missed(ledger, ahead, urgent)
+    by, behind = urgent.removeprefix("release/"), ahead.removeprefix("release/")
+    assert found.what == (
+        f"The emergency release {by} waits behind the normal release {behind}, which it should have overtaken (rule: "
+        "change_types.emergency.overtakes, in policy.yaml). No entry says that it did. The Dag overtake_releases was "
+        "not started, or did not end: a release manager can trigger it for bike-shop."
+    )
+    entry: Any = SimpleNamespace(payload=found.payload)
+    assert not [*findings_about([entry], ahead), *findings_about([entry], urgent)], "both keep their permits"
+    overtake()
+    assert missed(ledger, ahead, urgent) == []
+
+
+def test_nothing_is_missed_where_nothing_overtakes(ledger: Ledger, request_release: Request) -> None:
+    first, second = request_release("first", state="running"), request_release("second")
+    assert missed(ledger, first, second) == []
+    begun, urgent = request_release("begun", state="running"), request_release("urgent", "emergency")
+    issue(ledger, begun)
+    for chain in (first, second):
+        end(ledger, chain, "deployed")
+    assert missed(ledger, begun, urgent) == [], "a release that has begun goes on"
 
 
 def test_a_release_that_may_change_production_is_not_overtaken(

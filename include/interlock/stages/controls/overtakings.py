@@ -64,14 +64,14 @@ def record_overtakings() -> list[dict[str, Any]]:
     policy, _, described = resources.catalogue_of(service)
     flows = flows_of(policy, described)
     with resources.ledger() as ledger, resources.airflow_api() as api:
-        queue = [*_queue(ledger, api, service)]
+        queue = [*queue_of(ledger, api, service)]
         for ahead, by in find_overtaken(queue, flows):
             _overtake(ledger, ahead, by, source_of_overtakes(policy, described, by.change_type))
         found = [overtaking_in(ledger.entries(release_chain(one.dag_id, one.run_id))) for one in queue]
     return [one.model_dump(mode="json") for one in found if one is not None]
 
 
-def _queue(ledger: Ledger, api: AirflowApi, service: str) -> Iterator[QueuedRelease]:
+def queue_of(ledger: Ledger, api: AirflowApi, service: str) -> Iterator[QueuedRelease]:
     """Yield the releases of a service that have not ended, and that the API server put on record as asked for.
 
     A run whose form is not the one on record does nothing: its first task refuses it.

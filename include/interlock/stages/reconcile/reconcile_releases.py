@@ -29,6 +29,7 @@ from interlock.stages.runtime import resources
 from interlock.stages.runtime.taskflow import stage_task
 
 from .findings import record_findings
+from .reconcile_overtakings import find_missed_overtakings
 from .watched_releases import WATCH_AFTER_END, watched_chains
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def check_releases() -> int:
     """Compare each release that is in progress or ended recently with Airflow's records; return the new findings.
 
     Detects tasks that were marked or cleared manually, missing answers, edited results, deleted runs, paused Dags,
-    foreign Dags with names of Interlock's Dags, edited connections, and a changed catalogue.
+    foreign Dags with names of Interlock's Dags, edited connections, a changed catalogue, and releases that should have
+    overtaken others.
     """
     now = datetime.now(UTC)
     services = {dag_id: service for service in _load_services() for dag_id in dags_of_service(service.name)}
@@ -54,6 +56,7 @@ def check_releases() -> int:
         found, passing = _compare_releases(ledger, api, runs, services)
         paused = [dag_id for dag_id in (*services, EMERGENCY_STOP) if dag_id in seen and seen[dag_id].is_paused]
         found += _find_paused_dags(api, paused, now - WATCH_AFTER_END)
+        found += find_missed_overtakings(ledger, api, {one.name for one in services.values()}, runs, now)
         found += airflow_record.check_replaced_dags(
             {one: seen[one].place for one in ours if one in seen}, resources.home(), runs
         )
