@@ -121,6 +121,7 @@ class AirflowServer(ThreadingHTTPServer):
             choice=question["chosen_options"][0],
             comment=question["params_input"].get("comment", ""),
             conditions=question["params_input"].get("conditions", ""),
+            evidence=question["params_input"].get("evidence", ""),
             question=digest_of(question),
         )
         payload = given_payload(CHAIN, given, at)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -25,6 +26,11 @@ class MemoryLedger:
 
     def __exit__(self, *_: object) -> None:
         """Stay open."""
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        """Let whoever asks go first: nobody else is here."""
+        yield
 
     def append(
         self, chain: str, kind: str, payload: Mapping[str, Any], *, actor: str, key: str, at: datetime | None = None

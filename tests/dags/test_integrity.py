@@ -16,7 +16,7 @@ import pytest
 
 from interlock.console.auth.roles import ROLES, WATCHERS
 from interlock.console.control.rules import is_controlled
-from interlock.domain.board.questions import QUESTIONS
+from interlock.domain.board.questions import ASK_TESTERS, QUESTIONS
 from interlock.domain.ledger.airflow_record import WAVE
 from interlock.domain.ledger.kinds import LEAVES
 from interlock.domain.outcome.outcome import STAGES
@@ -141,12 +141,19 @@ def test_the_closing_stage_knows_every_task_that_asks_people(release: dict[str, 
     back = bag["dags"]["rollback_bike_shop"]["tasks"]
     asking |= {task for task, described in back.items() if described["type"] == "Question"}
     of_strategies = {task for task in QUESTIONS if task.startswith("implementation.")}
-    assert asking == QUESTIONS - of_strategies, "which the Dags of other services have: below"
+    of_others = {*of_strategies, ASK_TESTERS}
+    assert asking == QUESTIONS - of_others, "which the Dags of other services have: below"
     assert len(asking) > 3
 
 
 CANARY = """    strategy: canary
     canary: { bake: PT10M, traffic: 10%, target_group: shop-canary, baseline_target_group: shop-baseline }
+"""
+CASES = """cases:
+  repository: [qa/cases.yaml]
+  testers: { shop-tester: [sam] }
+  within: P2D
+load:
 """
 BLUE_GREEN = """    on_failure: ask
     strategy: blue_green
@@ -156,14 +163,16 @@ BLUE_GREEN = """    on_failure: ask
 
 @pytest.fixture(scope="module")
 def strategies(load: Loader, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return the Dags of two further services: one with a canary, one with two fleets."""
+    """Return the Dags of two further services: one with a canary and test cases, one with two fleets."""
     catalogue = tmp_path_factory.mktemp("strategies") / "catalogue"
     shutil.copytree(ROOT / "include" / "catalogue", catalogue)
     text = (catalogue / "services" / "bike-shop.yaml").read_text()
     for name, settings in (("canary-shop", CANARY), ("green-shop", BLUE_GREEN)):
         changed = text.replace("name: bike-shop", f"name: {name}")
         (catalogue / "services" / f"{name}.yaml").write_text(
-            changed.replace("    keep_releases: 3\n", f"    keep_releases: 3\n{settings}")
+            changed.replace("    keep_releases: 3\n", f"    keep_releases: 3\n{settings}").replace(
+                "\nload:\n", f"\n{CASES}" if name == "canary-shop" else "\nload:\n"
+            )
         )
     loaded = load(ROOT / "dags", INTERLOCK_CATALOGUE=str(catalogue))
     assert loaded["errors"] == {}
@@ -224,6 +233,27 @@ def test_hosts_that_failed_are_asked_about_before_anything_follows(strategies: d
     follows = "implementation.wave_2" if number == 1 else "implementation.verify_idle"
     assert follows in tasks[then]["downstream"]
     assert follows not in tasks[f"implementation.wave_{number}"]["downstream"]
+
+
+def test_people_run_test_cases_between_the_deployment_to_test_and_the_judgement(strategies: dict[str, Any]) -> None:
+    tasks = strategies["release_canary_shop"]["tasks"]
+    order = ["deploy_to_test", "prepare_cases", "run_case", "run_case_over", "record_cases", "judge_quality"]
+    for before, then in pairwise(f"quality.{task}" for task in order):
+        assert then in tasks[before]["downstream"]
+    assert tasks[ASK_TESTERS]["type"] == "Question"
+    assert tasks["quality.run_case_over"]["rule"] == "all_done"
+    assert "quality.record_cases" in tasks["quality.plan_cases"]["downstream"]
+    assert "quality.prepare_cases" in tasks["quality.plan_cases"]["downstream"]
+
+
+def test_a_service_without_test_cases_has_none_of_their_tasks(
+    strategies: dict[str, Any], release: dict[str, Any]
+) -> None:
+    found = strategies["release_canary_shop"]["tasks"]
+    of_cases = {task for task in found if task.endswith(("_case", "_cases", "case_over"))}
+    assert len(of_cases) == 5
+    assert not of_cases & release["tasks"].keys()
+    assert not of_cases & strategies["release_green_shop"]["tasks"].keys()
 
 
 def test_the_bypass_detector_knows_the_tasks_of_every_strategy(strategies: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@
 with Airflow's simple one. There are accounts (their password is their name), a release Dag, those that watch over
 releases and a Dag that is nobody's business, each with a run. In the release, a ballot asks ben by user name and
 another asks cora; nothing is scheduled. ``HOME/ledger.json`` says where the ledger is, ``HOME/catalogue`` is the
-catalogue; ``HOME/known.json`` tells the tests what cannot be known before.
+catalogue; ``HOME/known.json`` tells the tests what cannot be known before. With ``HOME/database``, Airflow's database
+is the one at that URL; with ``HOME/testers.json``, the release asks these people to run test cases.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +32,7 @@ WATCHMEN = ("emergency_stop", "reconcile")
 OURS = "interlock.console.auth.manager.InterlockFabAuthManager"
 SIMPLE = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 BALLOT = "rollout.cast_ballot"
+CASE = "quality.run_case"
 PEOPLE = {
     "rita": ("release_manager",),
     "ben": ("board_member",),
@@ -99,6 +102,7 @@ JWT_SECRET = "for tests only, and long enough, for tests only, and long enough"
 
 def settings_of(home: Path, port: int, auth_manager: str = OURS) -> dict[str, str]:
     """Return the environment of each of this Airflow's processes."""
+    database = home / "database"
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__AUTH_MANAGER": auth_manager,
@@ -108,7 +112,9 @@ def settings_of(home: Path, port: int, auth_manager: str = OURS) -> dict[str, st
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.read_text()
+        if database.exists()
+        else f"sqlite:///{home}/airflow.db",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
@@ -122,7 +128,7 @@ def settings_of(home: Path, port: int, auth_manager: str = OURS) -> dict[str, st
     }
 
 
-def make_people() -> None:
+def make_people(testers: Sequence[str]) -> None:
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 
     from interlock.console.auth.roles import sync_roles
@@ -132,18 +138,20 @@ def make_people() -> None:
         manager.sync_roles()
         sync_roles(manager)
         sync_roles(manager)  # again: nothing changes
-        for name, roles in PEOPLE.items():
+        for name, roles in {**PEOPLE, **dict.fromkeys(testers, ("tester",))}.items():
             manager.add_user(
                 name, name, name, f"{name}@shop.example", [manager.find_role(role) for role in roles], name
             )
 
 
-def make_dags(folder: Path) -> None:
+def make_dags(folder: Path, *, with_cases: bool) -> None:
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
     folder.mkdir(exist_ok=True)  # a test may have put files there
     for name, text in DAGS.items():
+        if with_cases:
+            text = text.replace('"judge_quality"]', '"run_case", "judge_quality"]')
         (folder / name).write_text(IMPORTS + text)
     DagBundlesManager().sync_bundles_to_db()
     bag = DagBag(dag_folder=str(folder), bundle_path=folder, bundle_name="dags-folder")
@@ -347,6 +355,38 @@ def fill() -> None:
             tell(story, session)
 
 
+def ask_testers(testers: Sequence[str], number: int) -> None:
+    """Ask everybody for each test case of the release that waits."""
+    from airflow.models.dagbag import DBDagBag
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    from interlock.domain.testing.results import VERDICTS
+    from interlock.stages.approvals.people import CASE_PARAMS
+
+    with create_session() as session:
+        first = tasks_of(WAITS, session)[CASE]
+        task = DBDagBag().get_latest_version_of_dag(RELEASE, session=session).get_task(CASE)
+        for index in range(number):
+            one = first
+            if index:
+                one = TaskInstance(task, run_id=RUN_ID, map_index=index, dag_version_id=first.dag_version_id)
+                session.add(one)
+            one.map_index, one.state, one.start_date = index, "awaiting_input", datetime.now(UTC)
+            session.flush()
+            session.add(
+                HITLDetail(
+                    ti_id=one.id,
+                    subject=f"Case {index}",
+                    body=f"Run the case {index}.",
+                    options=list(VERDICTS),
+                    params={name: field.serialize() for name, field in CASE_PARAMS.items()},
+                    assignees=[{"id": name, "name": name} for name in testers],
+                )
+            )
+
+
 def connect_ledger(file: Path) -> None:
     """Write the ledger's connection where a platform engineer does: into Airflow's own database."""
     from airflow.models.connection import Connection
@@ -386,11 +426,15 @@ def main(home: Path, port: int, auth_manager: str) -> None:
     from airflow.utils.db import initdb
 
     initdb()
+    testers = home / "testers.json"
+    testing = json.loads(testers.read_text()) if testers.exists() else {}
     if auth_manager == OURS:
-        make_people()
+        make_people(testing.get("testers", ()))
         leave_data_docs(home / "artifacts")
-    make_dags(home / "dags")
+    make_dags(home / "dags", with_cases=bool(testing))
     fill()
+    if testing:
+        ask_testers(testing["testers"], testing["cases"])
     connect_ledger(home / "ledger.json")
     tell_the_tests(home / "known.json")
     import uvicorn

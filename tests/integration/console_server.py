@@ -21,7 +21,8 @@ import httpx
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.domain.ledger.chain import Entry
 from interlock.estate.airflow import witness
-from interlock.estate.settings import Settings
+from interlock.estate.settings import LOOPBACK, Settings
+from interlock.estate.stack import postgres
 from tests.integration.console_airflow import ROOT
 from tests.integration.ledger_server import ledger_connection, ledger_server
 from tests.ports import free_port
@@ -97,15 +98,27 @@ class Console:
 
 
 @contextmanager
-def console_server(home: Path, auth_manager: str = "ours") -> Iterator[Console]:
-    """Run an Airflow with our plugin, and a PostgreSQL with its ledger."""
+def console_server(home: Path, auth_manager: str = "ours", *, on_postgres: bool = False) -> Iterator[Console]:
+    """Run an Airflow with our plugin, and a PostgreSQL with its ledger.
+
+    :param on_postgres: Airflow's own database is there, too.
+    """
     shutil.copytree(ROOT / "include" / "catalogue", home / "catalogue")
     with ledger_server(home / "state") as settings:
         connection = ledger_connection(settings)
         (home / "ledger.json").write_text(json.dumps({name: getattr(connection, name) for name in FIELDS}))
+        if on_postgres:
+            (home / "database").write_text(airflow_url(settings))
         witness.prepare(settings)
         with _airflow(home, auth_manager, witness.of_the_api_server(settings)) as base:
             yield Console(base, home, settings)
+
+
+def airflow_url(settings: Settings) -> str:
+    """Return the URL of the database that the embedded stack makes for Airflow."""
+    password = (postgres.secrets_folder(settings) / "postgres_airflow").read_text()
+    where = f"{LOOPBACK}:{settings.postgres_port}/{postgres.DATABASE}"
+    return f"postgresql+psycopg2://{postgres.USER}:{password}@{where}"
 
 
 @contextmanager

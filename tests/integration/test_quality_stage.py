@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from interlock.domain.canonical import Model
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.quality.rows import CoverageRow, TestRow, rows_as_json
-from interlock.domain.records import LoadReport, LoadResult, QualityReport, Record, SuiteRuns
+from interlock.domain.records import CaseRuns, LoadReport, LoadResult, QualityReport, Record, SuiteRuns
+from interlock.domain.testing.results import CaseRow
 from interlock.stages.release import quality
 from interlock.stages.runtime import resources
 from tests.factories import releases
@@ -44,6 +46,7 @@ def judged(
     unit: int = 9,
     coverage: Sequence[Model] = (covered("a.py", 10, 9),),
     components: Sequence[dict[str, Any]] = (COMPONENT,),
+    cases: Sequence[CaseRow] | None = None,
 ) -> QualityReport:
     """Judge a release of the bike shop whose integration suite ran nine tests."""
     key = tmp_path / "key.pem"
@@ -73,11 +76,23 @@ def judged(
         "suites.run": SuiteRuns(tests=ran, logs={}),
         "test.loaded": LoadReport(moment="test", results=(LOAD,), seconds=1),
     }
+    if cases is not None:
+        table = store.put_bytes(rows_as_json(cases), "case-results.json")
+        counts = dict(Counter(row.result for row in cases))
+        given["cases.run"] = CaseRuns(environment="test", artifact=ARTIFACT, rows=table, counts=counts)
     with running_task("quality.judge_quality", monkeypatch) as running:
         for kind, record in given.items():
             running.knows(kind, record)
         found = quality.judge_quality.function("bike-shop", *(record.to_xcom() for record in given.values()))
     return QualityReport.from_xcom(found)
+
+
+ARTIFACT = releases.artifact().bundle.sha256
+
+
+def ran(case: str, result: str = "passed", artifact: str = ARTIFACT) -> CaseRow:
+    about = {"case": case, "title": "It works", "role": "shop-tester", "proves": (), "result": result, "by": "sam"}
+    return CaseRow.model_validate({**about, "artifact": artifact, "expected_artifact": artifact})
 
 
 def failed(report: QualityReport) -> list[tuple[str, str]]:
@@ -112,3 +127,26 @@ def test_what_is_not_known_is_noted_and_is_no_coverage(tmp_path: Path, monkeypat
         "Coverage is unknown of files without lines: __init__.py.",
         "Components and their licences are unknown: the bill of materials (names no component).",
     )
+
+
+def test_what_people_found_is_judged_with_what_suites_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = judged(tmp_path, monkeypatch, cases=[ran("basket"), ran("prices", "failed")])
+    assert failed(report) == [("cases", "no test case failed")]
+    assert report.suites[-1].suite == "cases"
+    assert report.cases is not None
+    assert report.cases.counts == {"passed": 1, "failed": 1}
+
+
+def test_a_result_on_other_bytes_than_the_released_ones_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = judged(tmp_path, monkeypatch, cases=[ran("basket", artifact="0" * 64)])
+    assert failed(report) == [("cases", "each test case was run on this artifact")]
+
+
+def test_without_a_case_that_must_be_run_there_is_nothing_to_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = judged(tmp_path, monkeypatch, cases=[])
+    assert failed(report) == []
+    assert "cases" not in [suite.suite for suite in report.suites]

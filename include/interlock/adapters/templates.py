@@ -69,6 +69,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         quoted=quoted,
         short=short,
         suite=suite,
+        whole=whole,
         worded=worded,
     )
     return environment
@@ -78,7 +79,16 @@ def escape(value: Any) -> str:
     """Return a value as Markdown that shows exactly the value's text, on one line."""
     if isinstance(value, Markdown):
         return value
-    text = MEANS_SOMETHING.sub(r"\\\1", LINKED.sub(rf"\1{JOINER}", _one_line(_said(value))))
+    return _escaped(_one_line(_said(value)))
+
+
+def whole(text: str) -> Markdown:
+    """Return a text whose length its model limits: escaped, on one line, and nothing of it left out."""
+    return Markdown(_escaped(_visible(" ".join(text.split())) or NOTHING))
+
+
+def _escaped(line: str) -> str:
+    text = MEANS_SOMETHING.sub(r"\\\1", LINKED.sub(rf"\1{JOINER}", line))
     return "".join(REFERENCES.get(character, character) for character in text)
 
 

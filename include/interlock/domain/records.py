@@ -294,6 +294,22 @@ class SuiteRuns(Record):
     )
 
 
+class CaseRuns(Record):
+    """Stage 5: what came of the test cases that people had to run in one environment."""
+
+    environment: str
+    artifact: Sha256 = Field(description="SHA-256 of the bundle on which they were run")
+    rows: Blob = Field(description="The cases that must be run with their results: rows of domain/testing/results.py")
+    counts: dict[str, int] = Field(description="Result: number of cases; not_run: cases without a result")
+    left_out: int = Field(0, ge=0, description="Number of cases that need not be run")
+    unproven: tuple[str, ...] = Field((), description="Tickets of the release that no case proves that must be run")
+
+    @property
+    def demanded(self) -> int:
+        """Number of cases that must be run."""
+        return sum(self.counts.values())
+
+
 class FailedExpectation(Model):
     """An expectation that failed, with the rows that broke it."""
 
@@ -330,6 +346,9 @@ class QualityReport(Record):
         None, description="The build and the suites that ran beside the platform, and why; none: all were isolated"
     )
     notes: tuple[str, ...] = Field((), exclude_if=not_, description="What is not known, and so was not judged")
+    cases: Later[CaseRuns] = Field(
+        None, description="The test cases that people ran; none: the service has no test cases"
+    )
 
     def reason(self) -> str:
         """Describe in one paragraph which rows failed which expectation."""

@@ -22,9 +22,12 @@ from interlock.domain.errors import CatalogueError, ReleaseError
 from interlock.domain.quality.rows import ComponentRow, CoverageRow, KindRow, RecordRow, TestRow
 from interlock.domain.quality.verification import compare_loads
 from interlock.domain.records import LoadResult, SmokeResult, VerifiedClaim
+from interlock.domain.testing.results import CaseRow
 from interlock.locations import EXPECTATIONS
 
-THRESHOLDS = Thresholds(min_tests=2, max_failed_tests=1, max_skipped_tests=1, max_p95_ms=500, max_p95_ratio=2)
+THRESHOLDS = Thresholds(
+    min_tests=2, max_failed_tests=1, max_skipped_tests=1, max_p95_ms=500, max_p95_ratio=2, max_skipped_cases=1
+)
 ATTACK = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 # Great Expectations and what it stands on warn of parts of each other that they will drop.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -44,6 +47,11 @@ def component(name: str, licence: str = "MIT", version: str = "1.0") -> Componen
     return ComponentRow(name=name, version=version, licence=licence, purl=f"pkg:pypi/{name}@{version}")
 
 
+def ran(case: str, result: str = "passed", **changes: Any) -> CaseRow:
+    about = {"case": case, "title": "It works", "role": "tester", "proves": (), "result": result, "by": "tess"}
+    return CaseRow.model_validate({**about, "artifact": "a" * 64, "expected_artifact": "a" * 64, **changes})
+
+
 def smoke(path: str, found: str = "200") -> SmokeResult:
     return SmokeResult(host="bike-shop-1", path=path, expected="200", found=found, passed=found == "200")
 
@@ -61,6 +69,7 @@ GOOD: dict[str, Sequence[Model]] = {
     "components": [component("flask"), component("old", "GPL-3.0-only OR MIT")],
     "record": [RecordRow(field="version", value="1.1.0", expected="1.1.0")],
     "provenance": [VerifiedClaim(claim="commit", expected="5f2d", found="5f2d", holds=True)],
+    "cases": [ran("basket"), ran("prices")],
     "smoke": [smoke("/health")],
     "load": compare_loads([load("/", 100), load("/bikes", 1)], [load("/", 200), load("/bikes", 240)]),
 }
@@ -79,6 +88,41 @@ def test_each_suite_that_people_can_edit_has_a_table_and_a_good_one_passes(tmp_p
 
 
 BAD = [
+    pytest.param(
+        "cases",
+        [ran("basket"), ran("prices", "failed", comment="The sum is wrong\nby one")],
+        "no test case failed",
+        ["prices: It works (failed)"],
+        id="a test case that failed",
+    ),
+    pytest.param(
+        "cases",
+        [ran("basket"), ran("prices", "not_run", by="", artifact="")],
+        "each test case was run",
+        ["prices: It works (not_run)"],
+        id="a test case that nobody ran",
+    ),
+    pytest.param(
+        "cases",
+        [ran("basket", "blocked"), ran("prices", "not_applicable"), ran("repairs")],
+        "at most 1 test cases are blocked or not applicable",
+        ["basket: It works (blocked)", "prices: It works (not_applicable)"],
+        id="too many test cases that were skipped",
+    ),
+    pytest.param(
+        "cases",
+        [ran("basket"), ran("prices", artifact="b" * 64)],
+        "each test case was run on this artifact",
+        [f"prices: It works ({'b' * 64})"],
+        id="a test case on another artifact",
+    ),
+    pytest.param(
+        "cases",
+        [ran("basket"), ran("prices", barred="tess: wrote a commit of the release")],
+        "each test case was run by a person who may run it",
+        ["prices: It works (tess: wrote a commit of the release)"],
+        id="a test case that an author of the change ran",
+    ),
     pytest.param(
         "tests",
         [case("adds"), case("pays", "failed"), case("ships", "error", "boom\nat line 1")],

@@ -31,9 +31,11 @@ from interlock.domain.board.seats import describe_exclusions
 from interlock.domain.calendars.overrides import Override
 from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.catalogue import WaiverRule
+from interlock.domain.catalogue.cases_file import Case
 from interlock.domain.paths import quality_page
 from interlock.domain.records import Decision, Vote, Waiver
 from interlock.domain.rollout.rollout import describe_strategy
+from interlock.domain.testing.planning import PlannedCase, TestPlan
 from interlock.domain.trains.manifest import LeftBehind
 from interlock.locations import TEMPLATES
 from tests.examples import examples
@@ -182,6 +184,63 @@ def test_each_question_says_who_asks_until_when_and_what_for(name: str) -> None:
     for part in ("Bike shop 1.1.0", "Sells bikes", "Rita Reyes (rita)", until):
         assert part in text, part
     assert "Undefined" not in text
+
+
+def a_case(**changes: Any) -> Case:
+    about = {"title": "The basket adds up", "role": "shop-tester", "steps": ("Open /bikes",), "expected": "A total"}
+    return Case.model_construct(id="basket-total", proves=("SHOP-41",), severity="major", **{**about, **changes})
+
+
+TESTS = TestPlan(
+    environment="test",
+    version="1.1.0",
+    artifact="a" * 64,
+    cases=releases.blob("cases.json"),
+    files={},
+    demanded=1,
+    left_out=0,
+    unproven=(),
+)
+
+
+def case_text(name: str = "case.md.j2", **changes: Any) -> str:
+    case = a_case(**changes)
+    given = {
+        "service": releases.service(),
+        "plan": TESTS,
+        "deployment": releases.deployment(),
+        "case": case,
+        "because": ("it proves SHOP-41",),
+        "file": changes.get("title", "qa/cases.yaml"),
+        "answer_by": releases.AT,
+        "person": case.title,
+        "cases": [PlannedCase.model_construct(case=case)] * 21,
+        "number": 21,
+        "page": Markdown("<https://airflow.example/dags/x>"),
+    }
+    return render(name, **given)
+
+
+def test_a_test_case_is_asked_with_all_its_steps() -> None:
+    step, expected = "Press the button " + "again " * 75 + "and wait", "It " + "really " * 140 + "rings"
+    said = words(case_text(steps=("Open /bikes", step), expected=expected))
+    for part in ("Bike shop 1.1.0", step, expected, "SHOP-41", "it proves SHOP-41", "a" * 64, "qa/cases.yaml"):
+        assert part in said, part
+
+
+def test_a_tester_is_told_of_twenty_cases_and_how_many_more() -> None:
+    said = words(case_text("cases_waiting.md.j2"))
+    assert "has 21 test cases for you in test" in said
+    assert said.count("The basket adds up") == 21  # twenty cases, and the name of the person
+    assert "and 1 more" in said
+
+
+@pytest.mark.parametrize("name", ["case.md.j2", "cases_waiting.md.j2"])
+def test_no_words_of_a_test_case_change_the_shape_of_its_question(name: str) -> None:
+    def asked(said: str) -> str:
+        return case_text(name, title=said, steps=(said, "# no heading"), expected=said)
+
+    assert shape(asked(FORGERY)) == shape(asked("words"))
 
 
 def test_a_support_role_is_told_in_words() -> None:
@@ -477,6 +536,8 @@ def test_every_template_is_used_by_a_test() -> None:
         "plan_approval.md.j2",
         "acceptance.md.j2",
         "acknowledgement.md.j2",
+        "case.md.j2",
+        "cases_waiting.md.j2",
         "changes.md.j2",
         "quality.md.j2",
         "question.md.j2",

@@ -90,7 +90,7 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
     assert chain.AFTER_DEPLOYMENT == ("permit.issued", "permit.used", "host.returned")
     assert frozenset({"run.asked", "emergency_stop.declared"}) == chain.IN_ANY_CASE
     assert kinds.WITNESSED == ("run.asked", "answer.given", "attempt.refused", "break_glass.used")
-    assert kinds.SEVERAL == ("quality.waived", "wave.deployed")
+    assert kinds.SEVERAL == ("test.planned", "case.tested", "cases.run", "quality.waived", "wave.deployed")
     assert kinds.DECISIONS == ("plan.decided", "acceptance.decided", "board.decided")
     assert kinds.MOVES == ("traffic.shared", "traffic.switched", "traffic.restored")
 

@@ -182,6 +182,17 @@ class Ledger:
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))
         raise TransientError(f"{kind} could not be recorded in the chain {chain}: each time, its last entry was later.")
 
+    @contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        """Let one process at a time do what has a name, on all machines; the others wait.
+
+        :raises TransientError: it is not this one's turn in time.
+        """
+        with explain_errors(), self._engine.connect() as connection, connection.begin():
+            connection.execute(select(func.set_config("lock_timeout", DATABASE_TIMEOUT, True)))
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 1))))
+            yield
+
     def now(self) -> datetime:
         """Return what time it is; if this machine's clock and the database's do not agree, the later of both."""
         return max(self._clock(), self.server_time())

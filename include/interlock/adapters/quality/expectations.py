@@ -69,6 +69,8 @@ class _Rules:
         """Return what a suite may name: each threshold, and what only the number of rows turns into a share."""
         return {
             **self.thresholds.model_dump(mode="json"),
+            "max_skipped_cases": self.thresholds.max_skipped_cases,
+            "share_not_skipped_cases": _share_left(rows, self.thresholds.max_skipped_cases),
             "min_covered_files": 1 if coverage_demanded(self.thresholds, self.demanded) else 0,
             "share_not_failed": _share_left(rows, self.thresholds.max_failed_tests),
             "share_not_skipped": _share_left(rows, self.thresholds.max_skipped_tests),

@@ -70,6 +70,15 @@ def _first_line(row: Row, _: Thresholds) -> str:
     return next(iter(row["message"].splitlines()), "")[:MAX_NAME_LENGTH]
 
 
+def _other_artifact(row: Row, _: Thresholds) -> str:
+    """Return on what a test case was run instead of the released bundle; a case that was not run is judged as that."""
+    return row["artifact"] if row["artifact"] not in ("", row["expected_artifact"]) else ""
+
+
+def _first_words(row: Row, _: Thresholds) -> str:
+    return next(iter(row["comment"].splitlines()), "")[:MAX_NAME_LENGTH]
+
+
 def _error_percent(row: Row, _: Thresholds) -> float:
     return 100 * row["errors"] / row["requests"] if row["requests"] else 0.0
 
@@ -148,6 +157,12 @@ TABLES = {
     ),
     "record": Table({"difference": TEXT}, name="{field}", derived={"difference": _record_difference}),
     "provenance": Table({"difference": TEXT}, name="{claim}", derived={"difference": _claim_difference}),
+    "cases": Table(
+        {"result": TEXT, "other_artifact": TEXT, "barred": TEXT, "comment": TEXT},
+        name="{case}: {title}",
+        shown=("comment",),
+        derived={"other_artifact": _other_artifact, "comment": _first_words},
+    ),
     "smoke": Table({"difference": TEXT}, name="GET {path} on {host}", derived={"difference": _smoke_difference}),
     "load": Table(
         {

@@ -183,6 +183,30 @@ def asked_at_of(asked: CurrentRequest) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenBefore:
+    """The answer that a question has."""
+
+    by: str
+    at: datetime
+    choice: str
+
+
+def given_before(asked: CurrentRequest) -> GivenBefore | None:
+    """Return the answer that a question has; None: it has none."""
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        found = session.scalar(select(HITLDetail).join(TaskInstance).where(*_is_named(asked)))
+        if found is None or found.responded_at is None:
+            return None
+        by = (found.responded_by or {}).get("name") or "nobody"
+        return GivenBefore(by, found.responded_at, ", ".join(found.chosen_options or ()))
+
+
+@dataclass(frozen=True, slots=True)
 class OpenQuestion:
     """A question of a run that is not answered.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from interlock.console.about import about_this_server
 from interlock.console.messages import answer, answer_with, body_within, read_body, replay
 from interlock.console.record import witness
 from interlock.console.record.attempts import Note, attempt_by_task, attempt_of
+from interlock.console.record.turns import refusal_of_second, turn
 from interlock.domain.dag_names import RELEASES, WITHDRAW_RELEASE, unsafe_run
+from interlock.domain.errors import ReleaseError
 from interlock.locations import catalogue_folder
 
 from .break_glass import OpenLedger, configured_ledger
@@ -139,9 +142,19 @@ class ReleaseControl:
             (self._note or bench().note)(attempt_of(user, asked, entity, dag_id, "release control"))
             await answer(send, 403, why)
         elif asked.request_kind is RequestKind.ANSWER:
-            await self.app(scope, receive, send)
+            await self._answer(asked, scope, receive, send)
         else:
             await self._ask(dag_id, asked.at, scope, receive, self._on_record(dag_id, asked, scope, send))
+
+    async def _answer(self, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on an answer when no other answer to its question is worked on."""
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(turn(asked.names, self._open_ledger))
+            except ReleaseError as error:
+                await answer(send, 503, f"Your answer was not accepted. {error} Next: answer again later.")
+                return
+            await self.app(scope, receive, _naming_the_first(asked, self._knows, send))
 
     async def _connection(
         self, named: str | None, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send
@@ -257,6 +270,22 @@ def _readable(scope: Scope, send: Send) -> Send:
         await send(message)
 
     return rename
+
+
+def _naming_the_first(asked: CurrentRequest, knows: Lookups, send: Send) -> Send:
+    """Return a ``send`` that says who was first if Airflow refuses a second answer."""
+    second = False
+
+    async def name(message: Message) -> None:
+        nonlocal second
+        if message["type"] == "http.response.start" and message["status"] == 409:
+            second = True
+            first = await to_thread.run_sync(knows.given_before, asked)
+            await answer(send, 409, refusal_of_second(first))
+        elif not second:
+            await send(message)
+
+    return name
 
 
 def _talked_to(asked: CurrentRequest) -> str:

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl
 from interlock.domain.catalogue import Service
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
 
-from .current_request import SAFE_METHODS, Scope
-from .lookups import RequestSource, dags_of_named_asset, knows_ref, runs_under_way, source_of
+from .current_request import SAFE_METHODS, CurrentRequest, Scope
+from .lookups import GivenBefore, RequestSource, dags_of_named_asset, given_before, knows_ref, runs_under_way, source_of
 from .own_dags import made
 from .routes import RequestKind
 from .rules import ROOTS, is_controlled, refusal
@@ -53,6 +53,7 @@ class Lookups:
     :param stranger: says why a Dag with a name of Interlock is not Interlock's; empty: it is.
     :param runs_under_way: returns Dag and run of each run that has not ended.
     :param ref: tells whether the repository of a service has a tag or a branch.
+    :param given_before: returns the answer that a question has; none: it has none.
     """
 
     source: Callable[[Scope], RequestSource | None] = source_of
@@ -60,6 +61,7 @@ class Lookups:
     stranger: Callable[[str], str] = lambda dag_id: made().stranger(dag_id)
     runs_under_way: Callable[[], frozenset[str]] = runs_under_way
     ref: Callable[[Service, str], bool] = knows_ref
+    given_before: Callable[[CurrentRequest], GivenBefore | None] = given_before
 
 
 def is_of_a_task(path: str) -> bool:

@@ -21,7 +21,7 @@ from interlock.console.control.lookups import deadline_of, question_of
 from interlock.console.control.routes import RequestKind
 from interlock.console.control.rules import is_controlled
 from interlock.domain.board.accounts import CLERK
-from interlock.domain.board.forms import COMMENT, CONDITIONS, incomplete
+from interlock.domain.board.forms import COMMENT, CONDITIONS, EVIDENCE, incomplete
 from interlock.domain.board.waivers import lacks_reason
 from interlock.domain.canonical import sha256_of
 from interlock.domain.dag_names import EMERGENCY_STOP
@@ -151,6 +151,7 @@ def _answer(user: str, asked: CurrentRequest) -> GivenAnswer | None:
         choice=chosen[0],
         comment=_text(words.get(COMMENT)),
         conditions=_text(words.get(CONDITIONS)),
+        evidence=_text(words.get(EVIDENCE)),
     )
 
 

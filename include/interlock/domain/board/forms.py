@@ -11,15 +11,20 @@ from typing import Any
 
 from pydantic import Field
 
+from interlock.domain.testing.results import PASSED
 from interlock.domain.trigger_form import MULTILINE, Form
 
 from .decision import ABSTAIN
 
-COMMENT, CONDITIONS, CONFIRMED = "comment", "conditions", "confirmed"
+COMMENT, CONDITIONS, CONFIRMED, EVIDENCE = "comment", "conditions", "confirmed", "evidence"
 """The names of the fields."""
 ACKNOWLEDGE, NOT_READY = "Acknowledge", "Not ready"
 NOT_DECISIVE = frozenset({ABSTAIN, ACKNOWLEDGE})
 """Answers that need no confirmation: none of them ends a release or lets it go on by itself."""
+NEEDS_NO_REASON = frozenset({PASSED})
+"""Answers that need no comment: there is nothing to explain."""
+MAX_LENGTHS = {COMMENT: 4000, CONDITIONS: 4000, EVIDENCE: 2000}
+"""Characters of each text of a form."""
 _COMMENT_TITLE, _CONFIRMED_TITLE = "Comment (required)", "Final answer"
 
 
@@ -30,13 +35,16 @@ class AnswerForm(Form):
     # answer is refused without a comment (below).
     comment: str = Field(
         "",
-        max_length=4000,
+        max_length=MAX_LENGTHS[COMMENT],
         title=_COMMENT_TITLE,
         description="The reason for your answer. It is recorded in the ledger together with your answer.",
         json_schema_extra=MULTILINE,
     )
     conditions: str = Field(
-        "", max_length=4000, description="Conditions of your approval, if any.", json_schema_extra=MULTILINE
+        "",
+        max_length=MAX_LENGTHS[CONDITIONS],
+        description="Conditions of your approval, if any.",
+        json_schema_extra=MULTILINE,
     )
     confirmed: bool = Field(
         False,
@@ -46,19 +54,43 @@ class AnswerForm(Form):
     )
 
 
+class CaseForm(Form):
+    """The fields of a test case beside its result."""
+
+    comment: str = Field(
+        "",
+        max_length=MAX_LENGTHS[COMMENT],
+        title="Comment (required unless it passed)",
+        description="What you saw. It is recorded in the ledger together with your result.",
+        json_schema_extra=MULTILINE,
+    )
+    evidence: str = Field(
+        "",
+        max_length=MAX_LENGTHS[EVIDENCE],
+        description="What shows the result, if anything: the address of a file, or a text such as a log.",
+        json_schema_extra=MULTILINE,
+    )
+
+
 def incomplete(choice: str, form: Mapping[str, Any]) -> str:
     """Say what an answer lacks that was given in the form of a question; empty: nothing.
 
     :param form: the fields as they were sent.
     """
     missing = []
-    if COMMENT in form and not str(form[COMMENT] or "").strip():
+    if COMMENT in form and not str(form[COMMENT] or "").strip() and choice not in NEEDS_NO_REASON:
         missing.append(f"write your reason into the field “{_COMMENT_TITLE}”")
     if form.get(CONFIRMED) is False and choice not in NOT_DECISIVE:
         missing.append(f"switch on “{_CONFIRMED_TITLE}”")
+    missing += [
+        f"shorten the field “{name}” to {longest:,} characters"
+        for name, longest in MAX_LENGTHS.items()
+        if len(str(form.get(name) or "")) > longest
+    ]
     if not missing:
         return ""
     return (
         f"Your answer “{choice}” was not recorded. Next: {' and '.join(missing)}, then choose “{choice}” again. "
-        "Rule: an answer has a reason, and a decisive answer is confirmed, because it cannot be changed."
+        "Rule: an answer has a reason, no text is too long, and a decisive answer is confirmed, because it cannot be "
+        "changed."
     )

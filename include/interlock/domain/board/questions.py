@@ -27,6 +27,7 @@ class AskingTask:
 
 ASK_ROLLBACK = "planning.choose_release"
 ASK_MANAGEMENT = "planning.approve_plan"
+ASK_TESTERS = "quality.run_case"
 ASK_WAIVERS = "quality.waive_expectation"
 ASK_APPROVERS = "acceptance.ask_approver"
 ASK_BOARD = "rollout.cast_ballot"
@@ -38,6 +39,7 @@ ASK_TRAIN_BOARD = "board.cast_ballot"
 TABLE = (
     AskingTask(ASK_ROLLBACK, "To which release shall the environment go back?", "the requester of the rollback"),
     AskingTask(ASK_MANAGEMENT, "Is this plan approved?", "senior management"),
+    AskingTask(ASK_TESTERS, "Did this test case pass?", "the testers that the service names for the role of the case"),
     AskingTask(ASK_WAIVERS, "Is this failed expectation waived?", "the roles that the policy names for the suite"),
     AskingTask(ASK_APPROVERS, "Is this artifact accepted?", "the functional approvers of the service"),
     AskingTask(ASK_BOARD, "Shall this release be rolled out?", "each member of the Change Advisory Board"),

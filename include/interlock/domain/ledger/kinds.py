@@ -242,6 +242,29 @@ TEST_LOADED = _kind(
     record="records:LoadReport",
     tasks=("quality.measure_load",),
 )
+TEST_PLANNED = _kind(
+    "test.planned",
+    "Test cases planned",
+    "The test cases that people must run in an environment on this artifact, and why.",
+    record="testing.planning:TestPlan",
+    tasks=("quality.plan_cases",),
+    several=True,
+)
+CASE_TESTED = _kind(
+    "case.tested",
+    "Test case run",
+    "What a tester found when running a test case: who, when, and on which artifact.",
+    record="testing.results:CaseResult",
+    several=True,
+)
+CASES_RUN = _kind(
+    "cases.run",
+    "Test cases closed",
+    "How many of the test cases of an environment have which result, and how many were not run.",
+    record="records:CaseRuns",
+    tasks=("quality.record_cases",),
+    several=True,
+)
 QUALITY_JUDGED = _kind(
     "quality.judged",
     "Quality judged",

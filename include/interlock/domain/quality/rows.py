@@ -21,6 +21,7 @@ SUITE_TITLES = {
     "components": "Components and licences",
     "record": "Release record",
     "provenance": "What the pipeline says of its artifact",
+    "cases": "Test cases that people run",
 }
 """The suites of quality review as people call them."""
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from interlock.domain.canonical import Model, Sha256
 from interlock.domain.catalogue import UserName
 from interlock.domain.catalogue.cases_file import Severity
-from interlock.domain.records import Blob, Record, Vote
+from interlock.domain.records import Blob, CaseRuns, Record, Vote
 
 from .planning import PlannedCase, TestPlan
 
@@ -57,15 +57,6 @@ class CaseRow(Model):
     artifact: str = Field("", description="SHA-256 of the bundle on which it was run; empty: it was not run")
     expected_artifact: Sha256
     barred: str = Field("", description="Why its tester may not run cases of this release; empty: they may")
-
-
-class CaseRuns(Record):
-    """The results of the test cases of a release in one environment."""
-
-    environment: str
-    artifact: Sha256
-    rows: Blob = Field(description="The cases that must be run with their results: rows of domain/testing/results.py")
-    counts: dict[str, int] = Field(description="Result: number of cases; not_run: cases without a result")
 
 
 def result_of(plan: TestPlan, planned: PlannedCase, votes: Iterable[Vote]) -> CaseResult | None:
@@ -126,6 +117,16 @@ def _row(planned: PlannedCase, result: CaseResult | None, *, artifact: Sha256, b
     )
 
 
-def counts_of(rows: Collection[CaseRow]) -> dict[str, int]:
-    """Return how many cases have each result."""
-    return dict(Counter(row.result for row in rows))
+def runs_of(plan: TestPlan, rows: Collection[CaseRow], table: Blob) -> CaseRuns:
+    """Return what came of the test cases of an environment, in numbers.
+
+    :param table: the rows, in the artifact store.
+    """
+    return CaseRuns(
+        environment=plan.environment,
+        artifact=plan.artifact,
+        rows=table,
+        counts=dict(Counter(row.result for row in rows)),
+        left_out=plan.left_out,
+        unproven=plan.unproven,
+    )

@@ -6,7 +6,7 @@ or the result of a task, which an operator of Airflow can edit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from interlock.adapters.templates import escape
 from interlock.domain.board import decision, seats
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.board.decision import ABSTAIN, APPROVE, REJECT
-from interlock.domain.board.forms import CONDITIONS, AnswerForm
+from interlock.domain.board.forms import CONDITIONS, AnswerForm, CaseForm
 from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import BoardBook, Person
 from interlock.domain.errors import PolicyViolation
@@ -51,8 +51,13 @@ BINDING = (
 )
 """The end of each question: the only place that names the digest."""
 
+_BINDING_LENGTH = len(BINDING.format(digest="0" * 64))
 ANSWER_PARAMS = form_params(fields_of(AnswerForm))
 """The fields beside the answer."""
+CASE_PARAMS = form_params(fields_of(CaseForm))
+"""The fields beside the result of a test case."""
+CASE_LABEL = f"{{{{ task.subject[:120] }}}}{{% if {ANSWER} is defined %}}: {{{{ {ANSWER} }}}}{{% endif %}}"
+"""The name of a test case on Airflow's pages: what is tested, and the result."""
 
 
 class Question(HITLOperator):
@@ -69,12 +74,13 @@ class Question(HITLOperator):
 
     :param silence: the choice with which the clerk closes the question.
     :param answer_by: the deadline as ISO 8601, for the mail; default: the end of ``response_timeout``.
+    :param mailed: whether the people are told of this question by e-mail.
     """
 
     template_fields = ()
 
-    def __init__(self, *, silence: str, answer_by: str | None = None, **kwargs: Any) -> None:
-        super().__init__(notifiers=[QuestionMail()], **kwargs)
+    def __init__(self, *, silence: str, answer_by: str | None = None, mailed: bool = True, **kwargs: Any) -> None:
+        super().__init__(notifiers=[QuestionMail()] if mailed else [], **kwargs)
         self.silence = silence
         self.answer_by = answer_by
 
@@ -188,6 +194,7 @@ def ask(
     within: timedelta,
     doc_md: str,
     conditions: bool = False,
+    **options_of_task: Any,
 ) -> EmptyOperator:
     """Ask each question of a list in its own task instance; return the task that follows all of them.
 
@@ -197,19 +204,20 @@ def ask(
     :param options: the choices, the usual one first; empty if each question has its own.
     :param default: the choice with which a question without an answer is closed; it never counts as an answer.
     :param conditions: whether the form has a field for conditions.
+    :param options_of_task: replace those of the task, such as ``params``.
     """
+    fields = {name: field for name, field in ANSWER_PARAMS.items() if conditions or name != CONDITIONS}
     asked = Question.partial(
         task_id=task_id,
         task_display_name=title,
         **({"options": list(options)} if options else {}),
         silence=default,
-        params={name: field for name, field in ANSWER_PARAMS.items() if conditions or name != CONDITIONS},
         response_timeout=within,
         retries=4,
         retry_delay=timedelta(seconds=1),  # soon: people wait
         execution_timeout=None,
-        map_index_template=LABEL,
         doc_md=doc_md,
+        **{"params": fields, "map_index_template": LABEL, **options_of_task},
     ).expand_kwargs(questions)
     over = EmptyOperator(
         task_id=f"{task_id}_over",
@@ -274,16 +282,37 @@ def votes_on(
     :param entries: the verified chain of that run.
     :raises PolicyViolation: an answer was not submitted through Airflow's API, which is also a finding.
     """
+    return votes_on_each(task_id, [digest], run=run, entries=entries)[digest]
+
+
+def votes_on_each(
+    task_id: str,
+    digests: Collection[str],
+    *,
+    run: tuple[str, str] | None = None,
+    entries: Sequence[Entry] | None = None,
+) -> dict[str, tuple[Vote, ...]]:
+    """Read from Airflow the answers to the questions of a task, by the digest with which they end.
+
+    The parameters are those of :func:`votes_on`.
+    """
     dag_id, run_id = run or this_run()
     with resources.airflow_api() as api:
         answers = api.answers(dag_id, run_id, task_id)
-    ending = BINDING.format(digest=digest)
-    given = [answer for answer in answers if answer.answered and answer.body.rstrip().endswith(ending)]
-    if any(answer.user for answer in given):
+    endings = {BINDING.format(digest=digest): digest for digest in digests}
+    given: dict[str, list[Answer]] = {digest: [] for digest in digests}
+    for answer in answers:
+        bound = endings.get(answer.body.rstrip()[-_BINDING_LENGTH:])
+        if answer.answered and bound is not None:
+            given[bound].append(answer)
+    of_people = [one for each in given.values() for one in each if one.user]
+    if of_people:
         known = chain_entries() if entries is None else entries
-        refuse_other_words(task_id, [(one.subject, one.body, one.assigned) for one in given if one.user], known)
-        _refuse_written(given, only_witnessed(known, resources.witness_key()), digest)
-    return tuple(answer.vote() for answer in given)
+        refuse_other_words(task_id, [(one.subject, one.body, one.assigned) for one in of_people], known)
+        witnessed = only_witnessed(known, resources.witness_key())
+        for digest, each in given.items():
+            _refuse_written(each, witnessed, digest)
+    return {digest: tuple(answer.vote() for answer in each) for digest, each in given.items()}
 
 
 def _refuse_written(answers: Sequence[Answer], entries: Sequence[Entry], digest: str) -> None:
@@ -308,6 +337,7 @@ def _given(answer: Answer) -> GivenAnswer:
         choice=answer.choice or "",
         comment=answer.comment,
         conditions=answer.conditions,
+        evidence=answer.evidence,
         question=question_digest(answer.subject, answer.body, answer.assigned),
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import XComArg
 
 from interlock.adapters.build.tools import runs_unit_tests
-from interlock.domain.catalogue import Service, ServiceCatalogue
+from interlock.domain.catalogue import ServiceCatalogue
 from interlock.domain.change import effective
 from interlock.domain.change import policy as change_policy
 from interlock.domain.change.request import ReleaseRequest, parse_request, refuse_wrong_artifact
@@ -64,20 +64,9 @@ def resolve_policy(service: str) -> PolicyInForce:
     record(RELEASE_REQUESTED, asked, actor=by)
     passengers.refuse_beside_its_train(policy, service, request, by)
     in_force = effective.bound_to(catalogue, request.change_type)
-    _refuse_cases(described)
     change_policy.refuse_unmeasured(policy, described)
     change_policy.refuse_untested(policy, described, has_unit_tests=runs_unit_tests(described.build))
     return in_force
-
-
-def _refuse_cases(service: Service) -> None:
-    if service.cases is not None:
-        raise PolicyViolation(
-            f"{service.name} has test cases that people run, and no stage asks them yet.",
-            rule="a release does not leave out what its service demands",
-            who=service.owner,
-            next_step=f"remove cases from services/{service.name}.yaml until a release can run them",
-        )
 
 
 @stage_group("policy", "the rules that apply to this release")

@@ -31,6 +31,7 @@ from interlock.domain.quality.rows import (
 from interlock.domain.records import (
     Artifact,
     AssetReport,
+    CaseRuns,
     LoadReport,
     PolicyInForce,
     QualityReport,
@@ -38,11 +39,13 @@ from interlock.domain.records import (
     SuiteRuns,
     TestDeployment,
 )
+from interlock.domain.testing.results import CaseRow
 from interlock.stages.approvals.waivers import quality_gate
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.assets import deployed, environment_asset
 from interlock.stages.runtime.taskflow import on_build_workers, stage_group, stage_task, this_run
 from interlock.stages.strategies.rolling import deploy, refuse_failed_hosts
+from interlock.stages.testing.cases import run_cases
 
 from .build import put_rows
 
@@ -105,9 +108,17 @@ def measure_load(service: str, assets: AssetReport) -> LoadReport:
 
 @stage_task(task_display_name="Evaluate the quality", evidence=QUALITY_JUDGED)
 def judge_quality(
-    service: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, suites: SuiteRuns, load: LoadReport
+    service: str,
+    in_force: PolicyInForce,
+    plan: ReleasePlan,
+    artifact: Artifact,
+    suites: SuiteRuns,
+    load: LoadReport,
+    cases: CaseRuns | None = None,
 ) -> QualityReport:
     """Evaluate tests, coverage, performance, components and the release record with Great Expectations.
+
+    If people ran test cases, their results are evaluated together with these.
 
     A failed expectation names the rows that broke it. The quality gate then ends the release with this list, unless
     people whom the policy names waive each failure.
@@ -130,6 +141,8 @@ def judge_quality(
         "record": record_rows(plan, artifact),
         **({"provenance": artifact.origin.claims} if artifact.origin else {}),
     }
+    if cases is not None and (of_people := case_rows(cases, artifact)):
+        tables = {**tables, "cases": of_people}
     dag_id, run_id = this_run()
     with resources.workspace() as folder:
         judged = expectations.judge(tables, in_force.thresholds, in_force.demanded, folder=folder)
@@ -141,8 +154,15 @@ def judge_quality(
             docs=store.put_tree(judged.docs, docs_prefix(dag_id, run_id, "quality")),
             not_isolated=not_isolated(artifact, suites),
             notes=(*coverage_notes(coverage), *unknown_notes(unknown)),
+            cases=cases,
         )
     return report
+
+
+def case_rows(cases: CaseRuns, artifact: Artifact) -> tuple[CaseRow, ...]:
+    """Return the test cases that people had to run, with the released bundle as the one that they must have run on."""
+    rows = rows_from_json(CaseRow, resources.store().get_bytes(cases.rows))
+    return tuple(row.model_copy(update={"expected_artifact": artifact.bundle.sha256}) for row in rows)
 
 
 @stage_group("quality", "test suites and load, evaluated by Great Expectations")
@@ -155,5 +175,7 @@ def quality_stage(
     suites = run_suites(service.name, plan, deployment)
     load = measure_load(service.name, assets)
     chain(suites, load)
-    report = judge_quality(service.name, in_force, plan, artifact, suites, load)
+    cases = run_cases(service, ENVIRONMENT, in_force, plan, artifact, deployment)
+    of_people = {} if cases is None else {"cases": cases}
+    report = judge_quality(service.name, in_force, plan, artifact, suites, load, **of_people)
     return deployment, report, quality_gate(service, policy, in_force, plan, report)

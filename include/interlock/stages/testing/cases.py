@@ -1,0 +1,215 @@
+"""Test cases that people run: plan them, ask the testers, and record each result.
+
+The tasks are part of quality review, between the deployment to an environment and the judgement of its quality. A
+service without test cases has none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import XComArg, chain, get_current_context
+
+from interlock.adapters import mail
+from interlock.adapters.templates import render
+from interlock.adapters.testing.case_files import read_cases
+from interlock.domain.board import decision as boards
+from interlock.domain.board.questions import ASK_TESTERS
+from interlock.domain.catalogue import BoardBook, Service, ServiceCatalogue
+from interlock.domain.catalogue.cases_file import CaseRules
+from interlock.domain.change.tightening import place_of_service
+from interlock.domain.ledger.kinds import CASE_TESTED, CASES_RUN, TEST_PLANNED
+from interlock.domain.paths import run_page
+from interlock.domain.quality.rows import rows_as_json, rows_from_json
+from interlock.domain.records import Artifact, CaseRuns, PolicyInForce, ReleasePlan, TestDeployment
+from interlock.domain.testing.planning import Change, PlannedCase, Testers, TestPlan, select, unproven
+from interlock.domain.testing.results import BLOCKED, VERDICTS, result_of, rows_of, runs_of
+from interlock.locations import catalogue_folder
+from interlock.stages.approvals.in_force import before_asking
+from interlock.stages.approvals.people import CASE_LABEL, CASE_PARAMS, ask, persons, question, votes_on_each
+from interlock.stages.runtime import resources
+from interlock.stages.runtime.evidence import record
+from interlock.stages.runtime.notices import page_link
+from interlock.stages.runtime.taskflow import stage_task, this_run
+
+if TYPE_CHECKING:
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+ENVIRONMENTS = ("test",)
+"""The environments in which test cases are run."""
+
+
+def barred_testers(in_force: PolicyInForce, plan: ReleasePlan, book: BoardBook) -> dict[str, str]:
+    """Return who does not run test cases of a release, each with the reason."""
+    wrote = dict.fromkeys(boards.barred_authors(in_force.flow, plan, book), "wrote a commit of the release")
+    return {**wrote, plan.requested_by: "requested the release"}
+
+
+@stage_task(task_display_name="Plan the test cases", evidence=TEST_PLANNED)
+def plan_cases(
+    service: str, environment: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact
+) -> TestPlan:
+    """Read the test cases at the released commit, and choose those that this release must run in an environment.
+
+    A rehearsal asks nobody.
+    """
+    _, book, described = resources.catalogue_of(service)
+    rules = _rules(described)
+    with resources.repository(described) as repository:
+        found = read_cases(
+            described, catalogue_folder(), lambda path: repository.read(plan.commit.sha, path), ENVIRONMENTS
+        )
+        before = plan.previous_commit
+        files = repository.changed_files(before, plan.commit.sha) if before else None
+    planned = select(
+        found.cases,
+        environment,
+        "none" if plan.rehearsal else in_force.flow.cases,
+        Change(files=files, tickets=plan.tickets),
+        rules.components,
+        Testers(rules.testers, barred_testers(in_force, plan, book), place_of_service(service)),
+    )
+    demanded = sum(one.demanded for one in planned)
+    return TestPlan(
+        environment=environment,
+        version=plan.version,
+        artifact=artifact.bundle.sha256,
+        cases=resources.store().put_bytes(rows_as_json(planned), f"cases-{environment}.json"),
+        files=dict(found.digests),
+        demanded=demanded,
+        left_out=len(planned) - demanded,
+        unproven=unproven(planned, plan.tickets),
+    )
+
+
+@stage_task(task_display_name="Prepare the test cases", words=ASK_TESTERS)
+def prepare_cases(service: str, plan: ReleasePlan, tests: TestPlan, deployment: TestDeployment) -> list[dict[str, Any]]:
+    """Write a question for each test case, and tell each tester by e-mail how many there are."""
+    catalogue = resources.catalogue_of(service)
+    planned = [one for one in planned_cases(tests) if one.demanded]
+    answer_by = datetime.now(UTC) + _rules(catalogue.service).within
+    notice = before_asking(catalogue, plan) if planned else ""
+    _tell_testers(catalogue, tests, planned, answer_by)
+    return [
+        question(
+            f"{one.case.title} ({one.case.id}): {catalogue.service.title} {tests.version} in {tests.environment}",
+            notice
+            + render(
+                "case.md.j2",
+                service=catalogue.service,
+                plan=tests,
+                deployment=deployment,
+                case=one.case,
+                because=one.because,
+                file=one.file,
+                answer_by=answer_by,
+            ),
+            one.digest(tests.artifact),
+            persons(catalogue.board, one.testers),
+            answer_by=answer_by,
+        )
+        for one in planned
+    ]
+
+
+@stage_task(task_display_name="Record the results of the test cases", evidence=CASES_RUN)
+def record_cases(service: str, in_force: PolicyInForce, plan: ReleasePlan, tests: TestPlan) -> CaseRuns:
+    """Read each result from Airflow, and record it: who found what, when, on which artifact.
+
+    The first answer of a tester of the case counts. A case without one was not run.
+    """
+    book = resources.catalogue_of(service).board
+    planned = planned_cases(tests)
+    digests = {one.case.id: one.digest(tests.artifact) for one in planned if one.demanded}
+    votes = votes_on_each(ASK_TESTERS, tuple(digests.values())) if digests else {}
+    found = (result_of(tests, one, votes[digests[one.case.id]]) for one in planned if one.demanded)
+    results = [result for result in found if result is not None]
+    for result in results:
+        record(CASE_TESTED, result, actor=result.by)
+    rows = rows_of(planned, results, artifact=tests.artifact, barred=barred_testers(in_force, plan, book))
+    table = resources.store().put_bytes(rows_as_json(rows), f"case-results-{tests.environment}.json")
+    return runs_of(tests, rows, table)
+
+
+def planned_cases(tests: TestPlan) -> tuple[PlannedCase, ...]:
+    """Return the test cases of a plan, from the artifact store."""
+    return rows_from_json(PlannedCase, resources.store().get_bytes(tests.cases))
+
+
+def run_cases(
+    service: Service, environment: str, in_force: XComArg, plan: XComArg, artifact: XComArg, deployment: XComArg
+) -> XComArg | None:
+    """Have people run the test cases of an environment; return the results. None: the service has no test cases."""
+    if service.cases is None:
+        return None
+    tests = plan_cases(service.name, environment, in_force, plan, artifact)
+    prepared = prepare_cases(service.name, plan, tests, deployment)
+    asked = ask(
+        prepared,
+        task_id="run_case",
+        title="Run a test case (tester)",
+        options=list(VERDICTS),
+        default=BLOCKED,
+        within=service.cases.within,
+        doc_md="A tester runs the case and says what came of it. The first answer stands. No answer: it was not run.",
+        params=CASE_PARAMS,
+        map_index_template=CASE_LABEL,
+        mailed=False,
+    )
+    results: XComArg = record_cases(service.name, in_force, plan, tests)
+    chain([prepared, asked], results)
+    return results
+
+
+def _rules(service: Service) -> CaseRules:
+    if service.cases is None:
+        raise ValueError(f"{service.name} has no test cases")
+    return service.cases
+
+
+def _tell_testers(
+    catalogue: ServiceCatalogue, tests: TestPlan, planned: Sequence[PlannedCase], answer_by: datetime
+) -> None:
+    """Send one mail to each tester, however many cases they have; a retry sends only the missing ones."""
+    of: dict[str, list[PlannedCase]] = {}
+    for one in planned:
+        for user in one.testers:
+            of.setdefault(user, []).append(one)
+    if not of:
+        return
+    done = get_current_context()["task_state_store"]
+    with resources.mail_server() as smtp:
+        for user, cases in of.items():
+            if not done.get(f"sent:{user}"):
+                _send(smtp, catalogue, tests, user, cases, answer_by)
+                done.set(f"sent:{user}", True)
+
+
+def _send(
+    smtp: SmtpHook,
+    catalogue: ServiceCatalogue,
+    tests: TestPlan,
+    user: str,
+    cases: Sequence[PlannedCase],
+    answer_by: datetime,
+) -> None:
+    person = catalogue.board.person(user)
+    text = render(
+        "cases_waiting.md.j2",
+        person=person.name,
+        service=catalogue.service,
+        plan=tests,
+        cases=cases,
+        number=len(cases),
+        answer_by=answer_by,
+        page=page_link(run_page(*this_run())),
+    )
+    mail.send(
+        smtp,
+        to=[person.email],
+        subject=f"Test cases for you: {catalogue.service.title} {tests.version} in {tests.environment}",
+        text=text,
+        message_id=mail.message_id(*this_run(), "cases", tests.environment, user),
+    )
