@@ -416,22 +416,25 @@ def test_an_emergency_stop_in_force_is_on_the_pages(airflow: str, console: Conso
         payload = declared.model_dump(mode="json")
         ledger.append(INSTALLATION, EMERGENCY_STOP_DECLARED, payload, actor="olga", key="stop")
     try:
-        assert httpx.get(f"{airflow}/interlock/stops").status_code == 401
-        for path in ("stops", f"stops?dag_id={RELEASE}", "stops?dag_id=train_weekly"):
-            assert console.ask("nora", "GET", f"/interlock/{path}").json() == {"stops": [str(declared)]}
+        assert httpx.get(f"{airflow}/interlock/in_force").status_code == 401
+        for path in ("in_force", f"in_force?dag_id={RELEASE}", "in_force?dag_id=train_weekly"):
+            found = console.ask("nora", "GET", f"/interlock/{path}").json()
+            assert found["stops"] == [str(declared)]
+            assert "audit in calendars/audit.yaml" in "".join(found["freezes"])
         for unknown in ("release_nothing", "train_nothing"):
-            assert console.ask("nora", "GET", f"/interlock/stops?dag_id={unknown}").status_code == 503
+            assert console.ask("nora", "GET", f"/interlock/in_force?dag_id={unknown}").status_code == 503
         banner = f"Emergency stop in force: {declared}"
-        expect(opened(airflow, page).get_by_role("alert")).to_have_text(banner)
+        both = [banner, re.compile("^Freeze in force: .*The yearly audit")]
+        expect(opened(airflow, page).get_by_role("alert")).to_have_text(both)
         page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(RUN_ID, safe='')}")
-        expect(page.get_by_role("alert")).to_have_text(banner)
+        expect(page.get_by_role("alert")).to_have_text(both)
         page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
         expect(page.get_by_role("heading", name="Stages")).to_be_visible()
         expect(page.get_by_role("alert")).to_have_count(0)  # it has ended: nothing stops it
         page.goto(airflow)
-        expect(page.get_by_test_id("interlock-home").get_by_role("alert")).to_have_text(banner)
+        expect(page.get_by_test_id("interlock-home").get_by_role("alert")).to_have_text(both)
     finally:
         with console.ledger() as ledger:
             lifted = {"id": "a1", "by": "maya", "scope": "bike-shop", "reason": "It is out"}
             ledger.append(INSTALLATION, EMERGENCY_STOP_LIFTED, lifted, actor="maya", key="lift")
-    assert console.ask("nora", "GET", "/interlock/stops").json() == {"stops": []}
+    assert console.ask("nora", "GET", "/interlock/in_force").json()["stops"] == []

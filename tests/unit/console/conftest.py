@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,19 @@ from interlock.domain.dag_names import Place
 from tests.memory_ledger import MemoryLedger
 
 CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
+
+FREEZE = """\
+title: Calendar
+owner: the office
+time_zone: UTC
+entries:
+  - name: trade
+    title: Christmas trade
+    kind: freeze
+    from: {begin:%Y-%m-%dT%H:%M}
+    until: {end:%Y-%m-%dT%H:%M}
+    override_by: [operations]
+"""
 
 
 class Airflows:
@@ -40,3 +55,13 @@ def airflows(monkeypatch: pytest.MonkeyPatch) -> Airflows:
     monkeypatch.setattr(rules, "made", lambda: airflows.made)
     monkeypatch.delenv("INTERLOCK_DAGS", raising=False)
     return airflows
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Path:
+    """A catalogue whose calendar closes everything now."""
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
+    now = datetime.now(UTC)
+    freeze = FREEZE.format(begin=now - timedelta(hours=1), end=now + timedelta(days=9))
+    (copy / "calendars" / "office.yaml").write_text(freeze)
+    return copy

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,16 +13,20 @@ import httpx
 import pytest
 
 from interlock.console.pages.choices import MOST, FormChoices
+from interlock.console.pages.in_force import look
+from interlock.domain.calendars.overrides import Override
 from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.errors import TransientError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import (
     EMERGENCY_STOP_DECLARED,
     EMERGENCY_STOP_LIFTED,
+    FREEZE_OVERRIDDEN,
     RELEASE_ENDED,
     RELEASE_REVIEWED,
     VERSION_MARKED_BAD,
 )
+from interlock.locations import CATALOGUE
 from tests.memory_ledger import MemoryLedger
 
 UNDER_WAY = frozenset(
@@ -35,6 +41,9 @@ UNDER_WAY = frozenset(
 )
 
 
+FIELDS = ("lift", "run", "version", "ref", "departure")
+
+
 class Airflow:
     """What is behind: it answers with the details of a Dag, and keeps the headers that came."""
 
@@ -44,7 +53,7 @@ class Airflow:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.headers = dict(scope["headers"])
-        fields = {name: {"value": "", "schema": {"type": "string"}} for name in ("lift", "run", "version")}
+        fields = {name: {"description": "Say it.", "schema": {"type": "string"}} for name in FIELDS}
         body = json.dumps({"params": fields, "detail": "ö"}).encode()
         length = str(len(body)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"x-own", b"1")]
@@ -80,11 +89,11 @@ def stop(ledger: MemoryLedger, id: str, scope: str, hours: int = 1) -> None:
     ledger.append(INSTALLATION, EMERGENCY_STOP_DECLARED, said, actor="olga", key=id)
 
 
-def ask(ledger: Any, path: str, airflow: Airflow | None = None) -> httpx.Response:
+def ask(ledger: Any, path: str, airflow: Airflow | None = None, catalogue: Path = CATALOGUE) -> httpx.Response:
     """Read a page of Airflow's API."""
 
     async def get() -> httpx.Response:
-        app = FormChoices(airflow or Airflow(), lambda: ledger, lambda: UNDER_WAY)
+        app = FormChoices(airflow or Airflow(), lambda: ledger, lambda: UNDER_WAY, catalogue)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app)) as client:
             return await client.get(f"http://airflow{path}")
 
@@ -124,6 +133,37 @@ def test_forms_offer_what_there_is_to_choose_from(
     ledger: MemoryLedger, dag_id: str, offered: dict[str, list[str]]
 ) -> None:
     assert choices(ledger, dag_id) == offered
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "field"),
+    [("release_bike_shop", "ref"), ("rollback_bike_shop", "version"), ("train_weekly", "departure")],
+)
+def test_a_form_says_which_stops_and_freezes_are_in_force(
+    ledger: MemoryLedger, frozen: Path, dag_id: str, field: str
+) -> None:
+    def said() -> str:
+        details = ask(ledger, f"/api/v2/dags/{dag_id}/details", catalogue=frozen).json()
+        return str(details["params"][field]["description"])
+
+    assert said().startswith("Freeze in force: Christmas trade (trade in calendars/office.yaml), until 20")
+    assert said().endswith(" Say it.")
+    stop(ledger, "a1", "retail")
+    assert said().startswith("Emergency stop in force: retail, by olga: Payments fail; until ")
+    given = Override(
+        place="trade in calendars/office.yaml",
+        **{"service": "bike-shop", "environment": "production", "by": "ben", "role": "operations"},
+        reason="It cannot wait",
+        until=datetime.now(UTC) + timedelta(hours=1),
+    )
+    ledger.append(INSTALLATION, FREEZE_OVERRIDDEN, given.model_dump(mode="json"), actor="ben", key="override")
+    assert "Freeze in force" not in said(), "it does not hold this service back"
+
+
+def test_pages_of_no_service_name_the_freezes_of_all(ledger: MemoryLedger, frozen: Path) -> None:
+    (found,) = look(frozen, ledger).freezes
+    assert re.fullmatch(r"Christmas trade \(trade in calendars/office\.yaml\), until 20\d\d-.+ UTC\.", found)
+    assert look(CATALOGUE, ledger).freezes == []
 
 
 def test_an_answer_with_choices_is_whole(ledger: MemoryLedger) -> None:

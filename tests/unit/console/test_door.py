@@ -660,30 +660,8 @@ def test_who_confirms_their_own_doubted_account_is_left_to_the_auth_manager(
     assert len(behind.came) == 1, "it refuses it, and puts the attempt on record"
 
 
-FREEZE = """\
-title: Calendar
-owner: the office
-time_zone: UTC
-entries:
-  - name: trade
-    title: Christmas trade
-    kind: freeze
-    from: {begin:%Y-%m-%dT%H:%M}
-    until: {end:%Y-%m-%dT%H:%M}
-    override_by: [operations]
-"""
 OVERRIDE = {"service": "bike-shop", "reason": "It cannot wait"}
 OVERRIDE_ROUTE = "/api/v2/dags/override_freeze/dagRuns"
-
-
-@pytest.fixture
-def frozen(tmp_path: Path) -> Path:
-    """A catalogue whose calendar closes everything now."""
-    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
-    now = datetime.now(UTC)
-    freeze = FREEZE.format(begin=now - timedelta(hours=1), end=now + timedelta(days=9))
-    (copy / "calendars" / "office.yaml").write_text(freeze)
-    return copy
 
 
 @pytest.mark.parametrize(

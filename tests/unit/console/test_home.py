@@ -30,6 +30,7 @@ def test_home_shows_stops_and_only_the_readers_questions(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     drawn = json.dumps(json.loads(done.stdout))
     assert "Emergency stop in force: everything, by olga" in drawn
+    assert "Freeze in force: Christmas trade, until then" in drawn
     assert "For you: " in drawn
     assert "/airflow/dags/release_bike_shop/runs/r%2B1/tasks/rollout.cast_ballot/mapped/1/required_actions" in drawn
     assert "Vote of ben" in drawn
@@ -43,7 +44,7 @@ const question = (index, id, subject) => ({
   task_instance: { dag_id: "release_bike_shop", dag_run_id: "r+1", task_id: "rollout.cast_ballot", map_index: index },
 });
 const answers = {
-  "/airflow/interlock/stops": { stops: ["everything, by olga"] },
+  "/airflow/interlock/in_force": { stops: ["everything, by olga"], freezes: ["Christmas trade, until then"] },
   "/airflow/ui/auth/me": { id: "7", username: "ben" },
   "/airflow/api/v2/dags/~/dagRuns/~/hitlDetails?response_received=false&state=awaiting_input&limit=100&offset=0": {
     total_entries: 3,

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.errors import TransientError
 from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, NOTES_WRITTEN, PLAN_MADE, RELEASE_ANNOUNCED
 from interlock.domain.records import Communication, ReleasePlan
+from interlock.locations import CATALOGUE
 from interlock.stages.release import communication
 from tests.factories import releases
 from tests.mailbox import Mailbox
 from tests.running_task import RunningTask
 
+FREEZE = """\
+title: Calendar
+owner: the office
+time_zone: UTC
+entries:
+  - name: trade
+    title: Christmas trade
+    kind: freeze
+    from: {begin:%Y-%m-%dT%H:%M}
+    until: {end:%Y-%m-%dT%H:%M}
+    override_by: [operations]
+"""
 NOTES = Communication(notes=releases.artifact().bundle, sent={}, acknowledged={})
 
 
@@ -76,6 +91,69 @@ def test_during_an_emergency_stop_nobody_is_told_of_a_release_and_it_ends(
 def test_a_release_that_begins_after_the_stop_is_announced(running: RunningTask, mailbox: Mailbox) -> None:
     stop(running)
     announce(running, releases.plan(not_before=datetime.now(UTC) + timedelta(hours=2)))
+    assert mailbox.to == ["customers", "shops"]
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The calendar freezes production for two days from an hour ago."""
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
+    monkeypatch.setenv("INTERLOCK_CATALOGUE", str(copy))
+    now = datetime.now(UTC)
+    file = copy / "calendars" / "office.yaml"
+    file.write_text(FREEZE.format(begin=now - timedelta(hours=1), end=now + timedelta(days=2)))
+    return file
+
+
+def test_during_a_freeze_nobody_is_told_of_a_release_until_it_is_over(
+    running: RunningTask, mailbox: Mailbox, frozen: Path
+) -> None:
+    running.began = datetime.now(UTC)
+    with pytest.raises(AirflowRescheduleException):
+        announce(running, releases.plan())
+    assert "closed by Christmas trade" in running.xcoms["waits_for"]
+    assert mailbox.to == []
+    frozen.unlink()
+    assert set(announce(running, releases.plan())["sent"]) == {"customers", "staff"}
+
+
+def test_a_freeze_that_is_over_when_the_release_begins_keeps_nobody_from_being_told(
+    running: RunningTask, mailbox: Mailbox, frozen: Path
+) -> None:
+    announce(running, releases.plan(not_before=datetime.now(UTC) + timedelta(days=3)))
+    assert mailbox.to == ["customers", "shops"]
+
+
+def test_a_release_that_has_waited_for_days_for_the_end_of_a_freeze_ends(
+    running: RunningTask, mailbox: Mailbox, frozen: Path
+) -> None:
+    running.began = datetime.now(UTC) - communication.MAX_FREEZE_WAIT
+    with pytest.raises(AirflowFailException, match=r"because it cannot begin.*Christmas trade.*override_freeze"):
+        announce(running, releases.plan())
+    assert mailbox.to == []
+
+
+def test_a_rollback_that_a_freeze_refuses_is_not_announced(
+    running: RunningTask, mailbox: Mailbox, frozen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.began = datetime.now(UTC)
+    monkeypatch.setattr(communication, "this_run", lambda: ("rollback_bike_shop", "r"))
+    with pytest.raises(AirflowFailException, match="because it cannot begin"):
+        announce(running, releases.plan())
+    assert mailbox.to == []
+
+
+def test_who_is_left_is_told_although_a_freeze_has_begun_meanwhile(
+    running: RunningTask, mailbox: Mailbox, frozen: Path
+) -> None:
+    freeze = frozen.read_text()
+    frozen.unlink()
+    mailbox.closed_for = {"shops@example.com"}
+    with pytest.raises(TransientError):
+        announce(running, releases.plan())
+    mailbox.closed_for = set()
+    frozen.write_text(freeze)
+    announce(running, releases.plan())
     assert mailbox.to == ["customers", "shops"]
 
 

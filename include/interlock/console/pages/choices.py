@@ -1,8 +1,9 @@
-"""What trigger forms offer to choose from: emergency stops in force, releases under way, versions that production ran.
+"""What trigger forms offer to choose from, such as the stops in force, and what they say holds releases back now.
 
 Airflow makes a form of the params of a Dag, which are written when the Dag's file is parsed and know nothing of the
 ledger. So the details of a Dag, which the form reads when it is opened, get ``examples`` on their way, which Airflow's
-form offers in a list. Nothing depends on them: what is sent is checked as if it had been typed.
+form offers in a list; and the first field of a release's form says which stops and freezes are in force. Nothing
+depends on either: what is sent is checked as if it had been typed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from anyio import to_thread
 
@@ -28,16 +30,22 @@ from interlock.domain.dag_names import (
     RELEASES,
     REVIEW_RELEASE,
     ROLLBACKS,
+    TRAINS,
     WITHDRAW_RELEASE,
 )
 from interlock.domain.ledger.chain import INSTALLATION, Book, Entry
 from interlock.domain.ledger.kinds import RELEASE_ENDED, RELEASE_REVIEWED
 from interlock.domain.outcome.marks import MARKS
 from interlock.domain.outcome.rollback import earlier_versions
+from interlock.locations import catalogue_folder
+
+from .in_force import look
 
 log = logging.getLogger(__name__)
 
 DETAILS = re.compile(r"/api/v2/dags/(?P<dag>[A-Za-z0-9_.-]+)/details")
+HELD = (RELEASES, ROLLBACKS, TRAINS)
+"""The Dags whose runs a stop or a freeze holds back."""
 MOST = 50
 """A longer list helps nobody."""
 Runs = Callable[[], frozenset[str]]
@@ -48,10 +56,17 @@ class FormChoices:
 
     :param open_ledger: opens the ledger.
     :param runs: returns Dag and run of each run that has not ended.
+    :param catalogue: the catalogue's folder; by default ``INTERLOCK_CATALOGUE``, or the project's own.
     """
 
-    def __init__(self, app: App, open_ledger: OpenLedger = configured_ledger, runs: Runs = runs_under_way) -> None:
-        self.app, self._open_ledger, self._runs = app, open_ledger, runs
+    def __init__(
+        self,
+        app: App,
+        open_ledger: OpenLedger = configured_ledger,
+        runs: Runs = runs_under_way,
+        catalogue: Path | None = None,
+    ) -> None:
+        self.app, self._open_ledger, self._runs, self._catalogue = app, open_ledger, runs, catalogue
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; add the choices to an answer with the details of a Dag."""
@@ -86,8 +101,12 @@ class FormChoices:
             details = json.loads(body)
             with self._open_ledger() as ledger:
                 field, choices = choices_of(dag_id, ledger, self._runs)
+                held = holding_back(dag_id, self._catalogue or catalogue_folder(), ledger)
+            asked = details["params"][field]
             if choices:
-                details["params"][field]["schema"]["examples"] = choices[:MOST]
+                asked["schema"]["examples"] = choices[:MOST]
+            if held:
+                asked["description"] = " ".join((*held, asked.get("description") or ""))
             return json.dumps(details).encode()
         except Exception:  # of any kind: the form is as useful as it was
             log.exception("The choices of the form of %s cannot be read", dag_id)
@@ -95,16 +114,28 @@ class FormChoices:
 
 
 def has_choices(dag_id: str) -> bool:
-    """Tell whether the form of a Dag offers something from the ledger."""
-    return dag_id in (EMERGENCY_STOP, MARK_VERSION, REVIEW_RELEASE, WITHDRAW_RELEASE) or dag_id.startswith(ROLLBACKS)
+    """Tell whether the form of a Dag offers or says something from the ledger."""
+    return dag_id in (EMERGENCY_STOP, MARK_VERSION, REVIEW_RELEASE, WITHDRAW_RELEASE) or dag_id.startswith(HELD)
+
+
+def holding_back(dag_id: str, folder: Path, ledger: Book) -> list[str]:
+    """Return, in words, what holds back now what a form asks for; nothing for other forms."""
+    if not dag_id.startswith(HELD):
+        return []
+    found = look(folder, ledger, dag_id)
+    return [f"Emergency stop in force: {one}" for one in found.stops] + [
+        f"Freeze in force: {one}" for one in found.freezes
+    ]
 
 
 def choices_of(dag_id: str, ledger: Book, runs: Runs) -> tuple[str, list[str]]:
-    """Return the field of a form that has choices, and the choices."""
+    """Return the field of a form that has choices, or is the first, and the choices."""
     if dag_id == EMERGENCY_STOP:
         return "lift", _stops(ledger.entries(INSTALLATION, kind=STOPS))
     if dag_id == WITHDRAW_RELEASE:
         return "run", _by_run_id(run for run in runs() if run.startswith((RELEASES, ROLLBACKS)))
+    if dag_id.startswith((RELEASES, TRAINS)):
+        return ("departure" if dag_id.startswith(TRAINS) else "ref"), []
     ended = ledger.entries(INSTALLATION, kind=RELEASE_ENDED)
     if dag_id == REVIEW_RELEASE:
         reviewed = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=RELEASE_REVIEWED)}

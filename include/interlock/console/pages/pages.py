@@ -29,6 +29,7 @@ from interlock.locations import PACKAGE, catalogue_folder
 
 from . import downloads, schedule
 from .downloads import Store
+from .in_force import in_force
 
 PREFIX = "/interlock"
 STATIC = PACKAGE / "console" / "static"
@@ -76,7 +77,7 @@ def create_app(
     app.get("/docs/{dag_id}/{run_id}/{stage}/{page:path}", dependencies=[READS_RUNS])(docs_page)
     app.get("/calendar", dependencies=[Depends(get_user)])(calendar_page)
     app.get("/schedule", dependencies=[Depends(get_user)])(schedule.shown)
-    app.get("/stops", dependencies=[Depends(get_user)])(schedule.stops)
+    app.get("/in_force", dependencies=[Depends(get_user)])(in_force)
     app.get("/calendar.ics")(schedule.feed)  # by its token: programs that subscribe cannot log in
     app.get("/names", dependencies=[Depends(get_user)])(names_of_people)
     app.get("/findings", dependencies=[READS_RUNS])(downloads.findings)

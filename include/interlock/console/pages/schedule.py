@@ -20,15 +20,11 @@ from fastapi import HTTPException, Query, Request, Response, status
 from interlock.adapters.calendars.copies import CopiesThere, copies_folder
 from interlock.adapters.calendars.schedule import Item, Schedule
 from interlock.adapters.calendars.schedule_feed import path_of, write_ical
-from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, load_service
-from interlock.adapters.catalogue.trains import load_train, load_trains
+from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
+from interlock.adapters.catalogue.trains import load_trains
 from interlock.console.control.lookups import runs_under_way, unpaused
-from interlock.console.control.rules import service_of
-from interlock.domain.calendars.stops import STOPS, all_in_force, stops_in_force
-from interlock.domain.catalogue import Service
-from interlock.domain.dag_names import TRAINS, dag_of_train
+from interlock.domain.dag_names import dag_of_train
 from interlock.domain.errors import ReleaseError
-from interlock.domain.ledger.chain import INSTALLATION
 from interlock.locations import catalogue_folder
 
 MAX_PERIOD_BEFORE, MAX_PERIOD_AFTER = timedelta(days=90), timedelta(days=366)
@@ -66,31 +62,6 @@ def shown(request: Request, user: GetUserDep, start: datetime, end: datetime) ->
         "notes": found.notes,
         "feed": f"interlock/calendar.ics?token={token}" if token else "",
     }
-
-
-def stops(request: Request, dag_id: str = "") -> dict[str, list[str]]:
-    """Return the emergency stops in force, in words; with a Dag, those in force for its service or its passengers."""
-    now = datetime.now(UTC)
-    try:
-        with request.app.state.open_ledger() as ledger:
-            entries = ledger.entries(INSTALLATION, kind=STOPS)
-        if not dag_id:
-            return {"stops": [str(stop) for stop in all_in_force(entries, now)]}
-        found = (str(stop) for service in _services_of(dag_id) for stop in stops_in_force(entries, service, now))
-        return {"stops": [*dict.fromkeys(found)]}
-    except ReleaseError as error:
-        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error
-
-
-def _services_of(dag_id: str) -> list[Service]:
-    folder = catalogue_folder()
-    if not dag_id.startswith(TRAINS):
-        name = service_of(dag_id)
-        return [load_service(folder, name).services[name]]
-    catalogue = load_catalogue(folder)
-    name = dag_id.removeprefix(TRAINS).replace("_", "-")
-    train = load_train(folder, catalogue.policy, catalogue.board, name)
-    return [catalogue.services[service] for service in train.services if service in catalogue.services]
 
 
 def _told(one: Item) -> dict[str, Any]:

@@ -52,13 +52,14 @@ export function questionPage(task) {
   return task.map_index >= 0 ? `${path}/mapped/${task.map_index}/required_actions` : `${path}/required_actions`;
 }
 
-// The emergency stops in force, as banners; of a Dag, those of its service.
-export async function stops(dagId = "") {
-  const path = `interlock/stops${dagId ? `?dag_id=${encodeURIComponent(dagId)}` : ""}`;
-  const found = await read(path).catch((error) => ({ problem: error.message }));
-  if (found.problem) return [element("p", { class: "reason bad" }, `Whether an emergency stop is in force is not known: ${found.problem}`)];
-  return found.stops.map((stop) => element("p", { class: "reason bad", role: "alert" }, `Emergency stop in force: ${stop}`));
-}
+// The emergency stops and freezes in force, in words; of a Dag, those of its service.
+export const inForce = (dagId = "") =>
+  read(`interlock/in_force${dagId ? `?dag_id=${encodeURIComponent(dagId)}` : ""}`).then(
+    ({ stops, freezes }) => [...stops.map((stop) => `Emergency stop in force: ${stop}`), ...freezes.map((freeze) => `Freeze in force: ${freeze}`)],
+    (error) => [`Whether an emergency stop or a freeze is in force is not known: ${error.message}`],
+  );
+
+export const banners = async (dagId = "") => (await inForce(dagId)).map((said) => element("p", { class: "reason bad", role: "alert" }, said));
 
 // Our frame may not navigate Airflow's page; an anchor that lives in that page may.
 export function visit(path) {

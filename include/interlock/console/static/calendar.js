@@ -1,6 +1,6 @@
 // The release calendar: departures, calendars, bookings, conflicts and past releases, by month, week and agenda.
 
-import { base, element, link, read, stops, visit } from "./airflow.js";
+import { banners, base, element, link, read, visit } from "./airflow.js";
 
 const dark = document.documentElement.dataset.theme === "dark" || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
 document.documentElement.dataset.colorScheme = dark ? "dark" : "light";
@@ -66,8 +66,8 @@ function zoneOfTimes() {
   return element("p", { class: "quiet" }, `${times}. Entries of whole days are shown on their days in the time zone of their calendar.`);
 }
 
-function say(found, banners) {
-  const lists = [...banners];
+function say(found, held) {
+  const lists = [...held];
   for (const fault of found.faults) lists.push(element("p", { class: "reason bad" }, fault));
   for (const note of found.notes) lists.push(element("p", { class: "reason wait" }, note));
   if (found.conflicts.length) lists.push(conflicts(found.conflicts));
@@ -115,8 +115,8 @@ const calendar = new Calendar(document.getElementById("calendar"), {
   events: async (asked) => {
     const query = new URLSearchParams({ start: asked.start.toISOString(), end: asked.end.toISOString() });
     try {
-      const [found, banners] = await Promise.all([read(`interlock/schedule?${query}`), stops()]);
-      say(found, banners);
+      const [found, held] = await Promise.all([read(`interlock/schedule?${query}`), banners()]);
+      say(found, held);
       return found.items.map(event);
     } catch (error) {
       said.replaceChildren(element("p", { class: "reason bad" }, error.message));

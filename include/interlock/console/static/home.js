@@ -1,22 +1,18 @@
-// On Airflow's page Home, above all else: the emergency stops in force, and the questions that are for the reader.
+// On Airflow's page Home, above all else: the emergency stops and freezes in force, and the questions that are for the reader.
 // Airflow runs this in its own page and lends its React and its components.
 
-import { base, isFor, openQuestions, read, reader, questionPage } from "./airflow.js";
+import { base, inForce, isFor, openQuestions, reader, questionPage } from "./airflow.js";
 
 const { createElement, useEffect, useState } = globalThis.React;
 const { Box, Text } = globalThis.ChakraUI;
 const EVERY = 30_000;
 
 async function look() {
-  const stops = read("interlock/stops").then(
-    (found) => found.stops.map((stop) => `Emergency stop in force: ${stop}`),
-    (error) => [`Whether an emergency stop is in force is not known: ${error.message}`],
-  );
   const questions = Promise.all([openQuestions(), reader()]).then(
     ([open, who]) => open.filter((question) => isFor(question, who)),
     () => [], // who may not read questions is not asked any
   );
-  return { stops: await stops, questions: await questions };
+  return { holding: await inForce(), questions: await questions };
 }
 
 const banner = (color, key, attributes, ...content) =>
@@ -32,7 +28,7 @@ const asked = (question) => {
 };
 
 function InterlockHome() {
-  const [found, show] = useState({ stops: [], questions: [] });
+  const [found, show] = useState({ holding: [], questions: [] });
   useEffect(() => {
     let left = false;
     const again = () => look().then((now) => left || show(now));
@@ -43,11 +39,11 @@ function InterlockHome() {
       clearInterval(timer);
     };
   }, []);
-  if (!found.stops.length && !found.questions.length) return null;
+  if (!found.holding.length && !found.questions.length) return null;
   return createElement(
     Box,
     { "data-testid": "interlock-home" },
-    found.stops.map((stop) => banner("red.solid", stop, { role: "alert" }, stop)),
+    found.holding.map((said) => banner("red.solid", said, { role: "alert" }, said)),
     found.questions.map(asked),
   );
 }

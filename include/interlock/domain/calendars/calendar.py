@@ -48,6 +48,11 @@ class Answer(Model):
         return self.by.place if self.by else ""
 
     @property
+    def frozen(self) -> bool:
+        """Whether an entry closes it, and not only that no change window is open."""
+        return not self.open and self.by is not None and self.by.effect == "deny"
+
+    @property
     def during_rollout(self) -> DuringRollout | None:
         """What happens to a rollout in progress; none: it is open, or the calendars cannot be read.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, NoReturn
 
 from airflow.sdk import XComArg, chain, get_current_context
 
@@ -12,19 +12,23 @@ from interlock.adapters import mail
 from interlock.adapters.templates import render
 from interlock.domain.board.forms import ACKNOWLEDGE, NOT_READY
 from interlock.domain.board.questions import ASK_SUPPORT
+from interlock.domain.calendars.calendar import Answer
 from interlock.domain.catalogue import Audience, Policy, Service, Training
 from interlock.domain.change.policy import time_limits_of
 from interlock.domain.dag_names import is_rollback
-from interlock.domain.errors import GateRejected
+from interlock.domain.errors import GateRejected, PolicyViolation
 from interlock.domain.ledger.kinds import COMMUNICATION_RECORDED, NOTES_WRITTEN, RELEASE_ANNOUNCED
 from interlock.domain.outcome.notes import announcement, release_notes
 from interlock.domain.records import Communication, Decision, ReleasePlan
 from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import ask, persons, question, votes_on
-from interlock.stages.runtime import resources
-from interlock.stages.runtime.evidence import record
+from interlock.stages.runtime import calendars, resources
+from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.permits import refuse_stopped_release
 from interlock.stages.runtime.taskflow import stage_group, stage_task, this_run
+
+MAX_FREEZE_WAIT = timedelta(days=3)
+"""How long a release waits for the end of a freeze before it is announced; its run has a week for everything."""
 
 
 @stage_task(task_display_name="Write the release notes", evidence=NOTES_WRITTEN)
@@ -38,14 +42,19 @@ def write_notes(service: str, plan: ReleasePlan, decision: Decision) -> Communic
 def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communication:
     """E-mail the announcement to each audience. A retry of the task does not send an announcement twice.
 
-    During an emergency stop nothing is announced, and the release ends.
+    During an emergency stop nothing is announced, and the release ends. During a freeze the task waits, without a
+    worker, until the freeze is over or overridden, for three days at most.
     """
-    described = resources.catalogue_of(service).service
+    catalogue = resources.catalogue_of(service)
+    described = catalogue.service
     refuse_stopped_release(described, plan)
     if plan.rehearsal or not described.audiences:
         return notes
-    text = resources.store().get_bytes(notes.notes).decode()
     done = get_current_context()["task_state_store"]
+    began = any(done.get(f"sent:{audience.name}") for audience in described.audiences)  # the others are told, too
+    if not began and (frozen := calendars.closed_at_start(catalogue, plan.target, plan.not_before)):
+        _wait_or_refuse(frozen)
+    text = resources.store().get_bytes(notes.notes).decode()
     sent: dict[str, tuple[str, ...]] = {}
     try:
         with resources.mail_server() as smtp:
@@ -59,6 +68,22 @@ def announce(service: str, plan: ReleasePlan, notes: Communication) -> Communica
             record(RELEASE_ANNOUNCED, notes.model_copy(update={"sent": sent}))
         raise
     return notes.model_copy(update={"sent": sent})
+
+
+def _wait_or_refuse(frozen: Answer) -> NoReturn:
+    """Wait for the end of a freeze: nobody is told of a release before the way is clear.
+
+    :raises PolicyViolation: it has waited too long; or it is a rollback, which a freeze refuses at once.
+    """
+    written = [entry.at for entry in chain_entries() if entry.kind == NOTES_WRITTEN]
+    if not is_rollback(this_run()[0]) and datetime.now(UTC) < written[-1] + MAX_FREEZE_WAIT:
+        calendars.wait_for_opening(frozen)
+    raise PolicyViolation(
+        f"Nobody was told of the release, because it cannot begin. {frozen}",
+        rule=f"a release is announced when no freeze keeps it from its target, and waits {MAX_FREEZE_WAIT.days} days",
+        who="people whose role is in override_by of the calendar's entry, with the Dag override_freeze",
+        next_step="trigger the release again when the freeze is over or overridden",
+    )
 
 
 def _send(smtp: Any, plan: ReleasePlan, described: Service, audience: Audience, text: str) -> None:

@@ -88,6 +88,22 @@ def foreseen(
     return [(name, may_change(known, service, environment, at, overridden=lifted[name])) for name, at in coming.items()]
 
 
+def closed_at_start(catalogue: ServiceCatalogue, environment: str, start: datetime | None) -> Answer | None:
+    """Return which freeze closes an environment at the start of a release; none: no freeze does, as far as is known.
+
+    A change window that opens later is no freeze: a release waits for it before it changes anything.
+
+    :param start: none, or in the past: now.
+    """
+    _, answer = foreseen(catalogue, environment, {"at its start": start} if start else {})[-1]
+    return answer if answer.frozen else None
+
+
+def wait_for_opening(answer: Answer) -> NoReturn:
+    """Put the running task off, without a worker, until an environment opens, or a minute: it may be overridden."""
+    _wait_for(answer, answer.next or datetime.max.replace(tzinfo=UTC))
+
+
 def closed_now(catalogue: ServiceCatalogue, environment: str, *, under_way: bool = False) -> tuple[str, ...]:
     """Return, in words, what closes an environment to a service now; nothing if it is open.
 

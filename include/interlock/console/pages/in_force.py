@@ -1,0 +1,81 @@
+"""The emergency stops and freezes in force, which the pages and the forms of releases show."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from fastapi import HTTPException, Request, status
+
+from interlock.adapters.calendars.copies import CopiesThere, copies_folder
+from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, load_rules, load_service
+from interlock.adapters.catalogue.trains import load_train
+from interlock.console.control.rules import service_of
+from interlock.domain.calendars.entries import Entry, Occurrence
+from interlock.domain.calendars.overrides import overridden
+from interlock.domain.calendars.stops import STOPS, all_in_force, stops_in_force
+from interlock.domain.catalogue import PRODUCTION, Service
+from interlock.domain.dag_names import TRAINS
+from interlock.domain.errors import ReleaseError
+from interlock.domain.ledger.chain import INSTALLATION, Chains
+from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
+from interlock.locations import catalogue_folder
+
+
+class InForce(NamedTuple):
+    """What holds releases back now, in words."""
+
+    stops: list[str]
+    freezes: list[str]
+
+
+def in_force(request: Request, dag_id: str = "") -> dict[str, list[str]]:
+    """Return the emergency stops and freezes in force; with a Dag, those for its service or its passengers."""
+    try:
+        with request.app.state.open_ledger() as ledger:
+            return look(catalogue_folder(), ledger, dag_id)._asdict()
+    except ReleaseError as error:
+        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error
+
+
+def look(folder: Path, ledger: Chains, dag_id: str = "") -> InForce:
+    """Return what is in force; without a Dag, for any service.
+
+    :param folder: the catalogue's.
+    """
+    now = datetime.now(UTC)
+    declared = ledger.entries(INSTALLATION, kind=STOPS)
+    known = calendars_of(folder, load_rules(folder)[0], CopiesThere(copies_folder(), now=now))
+    freezes = [one for one in known.occurrences(now.year) if one.entry.effect == "deny" and one.start <= now < one.end]
+    if not dag_id:
+        of_production = [one for one in freezes if PRODUCTION in (one.entry.scope.environments or (PRODUCTION,))]
+        return InForce([str(stop) for stop in all_in_force(declared, now)], [*map(_in_words, of_production)])
+    services = _services_of(folder, dag_id)
+    stops = (str(stop) for service in services for stop in stops_in_force(declared, service, now))
+    overrides = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
+    lifted = {one.name: overridden(overrides, one.name, PRODUCTION, now) for one in services}
+    held = [one for one in freezes if any(_holds(one.entry, each, lifted[each.name]) for each in services)]
+    return InForce([*dict.fromkeys(stops)], [*map(_in_words, held)])
+
+
+def _holds(freeze: Entry, service: Service, lifted: Collection[str]) -> bool:
+    """Tell whether a freeze keeps a service from production: it is about it, and not overridden for it."""
+    about_it = freeze.scope.holds(service.name, service.business_unit, PRODUCTION)
+    return about_it and freeze.place not in lifted
+
+
+def _in_words(one: Occurrence) -> str:
+    entry, whom = one.entry, ", ".join((*one.entry.scope.services, *one.entry.scope.business_units))
+    return f"{one.title} ({entry.place}){f' for {whom}' if whom else ''}, until {one.end:%Y-%m-%d %H:%M} UTC."
+
+
+def _services_of(folder: Path, dag_id: str) -> list[Service]:
+    if not dag_id.startswith(TRAINS):
+        name = service_of(dag_id)
+        return [load_service(folder, name).services[name]]
+    catalogue = load_catalogue(folder)
+    name = dag_id.removeprefix(TRAINS).replace("_", "-")
+    train = load_train(folder, catalogue.policy, catalogue.board, name)
+    return [catalogue.services[service] for service in train.services if service in catalogue.services]
