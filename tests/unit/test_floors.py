@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,13 @@ def modules(floor: str) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Name every module that a file imports, absolutely."""
+@cache
+def imported(path: Path) -> tuple[str, ...]:
+    """Return every module that a file imports, absolutely."""
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
     if package[0] == "include":
         package = package[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,13 @@ CONNECTING = {"connect", "connect_reverse", "create_connection", "get_server_hos
 
 def places(wanted: set[str]) -> set[str]:
     """Return the files in which something of these names is called."""
-    return {
-        path.relative_to(HOUSE).as_posix()
-        for path in CODE
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and called(node.func) in wanted
-    }
+    return {path.relative_to(HOUSE).as_posix() for path in CODE if calls(path) & wanted}
+
+
+@cache
+def calls(path: Path) -> frozenset[str]:
+    """Return the names of all that is called in a file."""
+    return frozenset(called(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
 
 
 def called(function: ast.expr) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,11 @@ def test_the_verifier_spells_kinds_that_there_are() -> None:
 # --- the schemas -----------------------------------------------------------------------------------------------------
 
 
+schema_texts = cache(vocabulary.schema_texts)
+
+
 def schema(kind: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(vocabulary.schema_texts()[f"{kind}.schema.json"])
+    found: dict[str, Any] = json.loads(schema_texts()[f"{kind}.schema.json"])
     return found
 
 
