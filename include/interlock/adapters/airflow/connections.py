@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from interlock.domain.errors import AssetMissing
@@ -25,3 +28,21 @@ def stored_connection(conn_id: str) -> Any:
             who="the platform engineer",
             next_step="run this where Airflow runs, with its configuration (docs/platform-engineer.md lists them)",
         ) from error
+
+
+@contextmanager
+def shown_to_hooks(conn_id: str) -> Iterator[None]:
+    """Let hooks of providers find a connection in a process that Airflow did not start: they ask its environment.
+
+    :raises AssetMissing: Airflow has no such connection.
+    """
+    name = f"AIRFLOW_CONN_{conn_id.upper()}"
+    before = os.environ.get(name)
+    os.environ[name] = stored_connection(conn_id).as_json()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

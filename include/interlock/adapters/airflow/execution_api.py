@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
 import httpx
 
 from interlock.domain.canonical import Model
@@ -18,13 +21,16 @@ class Served(Model):
     """What a guarded API server says of itself.
 
     :param witness_key: the id of the key that it signs answers with; empty: it cannot sign.
-    :param date: the time on its clock, as in a header of HTTP.
+    :param asked, answered: when this machine asked, and when it had the answer.
+    :param date: the time on the server's clock when it answered, in whole seconds; none: it does not say.
     """
 
     version: str = ""
     catalogue: str = ""
     witness_key: str = ""
-    date: str = ""
+    asked: datetime
+    answered: datetime
+    date: datetime | None = None
 
 
 def served_by(url: str) -> Served | None:
@@ -35,10 +41,16 @@ def served_by(url: str) -> Served | None:
     """
     if not _is_guarded(_ask(f"{url.rstrip('/')}/{PLACE}")):
         return None
+    asked = datetime.now(UTC)
     reply = _ask(f"{url.rstrip('/')}/{PLACE}/about")
     said = reply.json() if reply.status_code == httpx.codes.OK else {}
-    known = {key: value for key, value in said.items() if key in Served.model_fields}
-    return Served.model_validate({**known, "date": reply.headers.get("date", "")})
+    date = reply.headers.get("date")
+    return Served(
+        **{key: str(said.get(key, "")) for key in ("version", "catalogue", "witness_key")},
+        asked=asked,
+        answered=datetime.now(UTC),
+        date=parsedate_to_datetime(date) if date else None,
+    )
 
 
 def refuse_unguarded(url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from interlock.adapters.airflow.connections import stored_connection
+from interlock.adapters.airflow.connections import shown_to_hooks, stored_connection
 from interlock.adapters.artifacts.store import open_store
 from interlock.adapters.aws.ec2 import find_hosts
 from interlock.adapters.aws.load_balancer import CLIENT_CONFIG
@@ -38,7 +38,7 @@ def mail() -> Iterator[Finding]:
     if _is_missing("interlock_smtp"):
         yield _not_looked_at("mail", "interlock_smtp")
         return
-    with SmtpHook(smtp_conn_id="interlock_smtp") as hook:
+    with shown_to_hooks("interlock_smtp"), SmtpHook(smtp_conn_id="interlock_smtp") as hook:
         if not hook.from_email:
             yield wrong("mail", "interlock_smtp names no sender.", "add from_email to the extra of the connection")
             return
@@ -58,7 +58,8 @@ def _environment(check: str, environment: Environment) -> Iterator[Finding]:
     if missing := next(filter(_is_missing, (environment.aws, environment.ssh)), None):
         yield _not_looked_at(check, missing)
         return
-    client = AwsBaseHook(aws_conn_id=environment.aws, client_type="ec2", config=CLIENT_CONFIG).get_conn()
+    with shown_to_hooks(environment.aws):
+        client = AwsBaseHook(aws_conn_id=environment.aws, client_type="ec2", config=CLIENT_CONFIG).get_conn()
     found = [host for tags in environment.fleets for host in find_hosts(client, tags)]
     wanted = environment.count * len(environment.fleets)
     if len(found) < wanted and environment.missing == "refuse":

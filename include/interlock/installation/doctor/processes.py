@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
@@ -40,7 +39,7 @@ def api_server(url: str) -> Iterator[Finding]:
     if said is None:
         yield wrong(name, "It is not guarded: Interlock's plugin is not loaded.", _LOAD_PLUGIN)
         return
-    faults = [*_differences(name, said), *_clock(name, said.date)]
+    faults = [*_differences(name, said), *_clock(name, said)]
     yield from faults
     if not faults:
         yield well(name, "It is guarded, signs answers, and has the same catalogue and clock as this machine.")
@@ -80,10 +79,10 @@ def _differences(name: str, said: Served) -> Iterator[Finding]:
         )
 
 
-def _clock(name: str, date: str) -> Iterator[Finding]:
-    if not date:
+def _clock(name: str, said: Served) -> Iterator[Finding]:
+    if said.date is None:
         return
-    skew = abs(datetime.now(UTC) - parsedate_to_datetime(date))
+    skew = max(said.asked - said.date, said.date - said.answered)
     if skew > MAX_CLOCK_SKEW + timedelta(seconds=1):  # the header has whole seconds
         yield wrong(
             name, f"Its clock differs by {skew.total_seconds():.0f} s from this machine's.", "synchronise (NTP)"
