@@ -33,6 +33,12 @@ class InterlockPlugin(AirflowPlugin):
             "url_route": "quality-report",
         },
         {
+            "name": "Test matrix",
+            "href": f"interlock/tests?{RUN}",
+            "destination": "dag_run",
+            "url_route": "test-matrix",
+        },
+        {
             "name": "Release calendar",
             "href": "interlock/calendar",
             "destination": "nav",

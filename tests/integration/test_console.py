@@ -225,7 +225,7 @@ def test_dags_that_release_nothing_are_left_to_airflows_own_rules(airflow: str) 
 
 QUERY = f"dag_id={RELEASE}&run_id={RUN}"
 DOCS = f"/interlock/docs/{RELEASE}/{RUN}/quality"
-PAGES = [*(f"/interlock/{name}?{QUERY}" for name in ("release", "quality", "reports")), f"{DOCS}/index.html"]
+PAGES = [*(f"/interlock/{name}?{QUERY}" for name in ("release", "quality", "tests", "reports")), f"{DOCS}/index.html"]
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/interlock/static/release.js"])

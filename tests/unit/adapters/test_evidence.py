@@ -15,6 +15,7 @@ from interlock.adapters.evidence import pack as packs
 from interlock.adapters.evidence.pack import Evidence, build_pack, fingerprint
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import ReleaseError
+from interlock.domain.testing.matrix import MatrixRow
 from interlock.verify.__main__ import read_pem, sha256, verify
 from tests.factories import evidence as make
 from tests.factories import releases
@@ -236,6 +237,17 @@ def test_the_page_tells_findings_and_waivers(tmp_path: Path) -> None:
     assert "The test host is slow" in text
     assert "2026-12-01 00:00:00 UTC" in text
     assert "No expectation was waived." not in text
+
+
+def test_the_test_matrix_is_a_file_of_the_pack_and_a_table_on_the_page(tmp_path: Path) -> None:
+    row = MatrixRow(ticket="SHOP-41", case="basket", title=HOSTILE, environment="test", state="failed", by="tess")
+    what = replace(make.evidence(), matrix=[row.model_dump(mode="json")])
+    files = files_of(make.packed(tmp_path / "pack.zip", what))
+    assert json.loads(files["matrix.json"])["rows"][0]["state"] == "failed"
+    text = files["index.html"].decode()
+    assert "SHOP-41" in Reader(text).text
+    assert "script" not in Reader(text).tags
+    assert "matrix.json" not in files_of(make.packed(tmp_path / "other.zip", make.evidence()))
 
 
 def everywhere(payload: Any) -> Any:

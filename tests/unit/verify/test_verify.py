@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -1545,3 +1546,9 @@ def test_the_file_imports_nothing_but_the_standard_library_of_python_3_9() -> No
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
     assert names <= sys.stdlib_module_names
+
+
+def test_a_pack_with_a_test_matrix_is_proven(tmp_path: Path) -> None:
+    what = replace(make.evidence(), matrix=[{"ticket": "SHOP-41", "state": "passed"}])
+    proven, report = found(make.packed(tmp_path / "pack.zip", what))
+    assert proven, report

@@ -57,6 +57,7 @@ class Evidence:
     :param quality: the folder with the data docs.
     :param logs: ``<task>/<number>``: the text of the log.
     :param pipeline: SHA-256: what the artifact's own pipeline signed, as it came.
+    :param matrix: the rows of the test matrix, plain JSON; empty: the release has no test cases.
     :param keys: key id: PEM of public keys that signed something, beside the signer's.
     """
 
@@ -71,6 +72,7 @@ class Evidence:
     quality: Path | None = None
     logs: Mapping[str, bytes] = field(default_factory=dict)
     keys: Mapping[str, bytes] = field(default_factory=dict)
+    matrix: Sequence[Mapping[str, Any]] = ()
     pipeline: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -127,6 +129,8 @@ def _files(evidence: Evidence, signer: Signer) -> dict[str, bytes]:
     }
     if evidence.plan is not None:
         files["plan.json"] = canonical_bytes(evidence.plan)
+    if evidence.matrix:
+        files["matrix.json"] = canonical_bytes({"rows": [dict(row) for row in evidence.matrix]})
     files |= {f"keys/{key}.pem": pem for key, pem in {**evidence.keys, signer.key_id: signer.public_key}.items()}
     files |= {f"attestations/{name}.dsse.json": envelope for name, envelope in evidence.attestations.items()}
     files |= {f"pipeline/{digest}.json": said for digest, said in evidence.pipeline.items()}
@@ -217,6 +221,7 @@ def _index(evidence: Evidence, signer: Signer, created: datetime, files: Mapping
         plan_digest=evidence.plan.digest if evidence.plan else None,
         run=evidence.run,
         hosts=evidence.hosts,
+        matrix=evidence.matrix,
         fingerprint=fingerprint(signer.public_key),
         files=[(path, len(content)) for path, content in sorted(files.items())],
     )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.signing.signing import Signer, key_id
+from interlock.adapters.testing.matrices import matrix_of
 from interlock.domain.errors import AssetMissing, DigestMismatch, LedgerBroken, RequestRefused
 from interlock.domain.ledger.chain import INSTALLATION, Entry, instant, release_chain
 from interlock.domain.ledger.integrity import unsigned_since
@@ -163,6 +164,7 @@ def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evide
         hosts=_hosts(entries),
         quality=folder if found else None,
         logs=logs,
+        matrix=_matrix(entries, store),
         keys={key_id(sources.witness): sources.witness} if sources.witness else {},
         pipeline=dict(_pipeline(entries, store)),
     )
@@ -174,6 +176,14 @@ def _pipeline(entries: Sequence[Entry], store: ArtifactStore) -> Iterator[tuple[
     for blob in artifact.origin.statements if artifact and artifact.origin else ():
         with suppress(AssetMissing, DigestMismatch, RequestRefused):
             yield blob.sha256, store.get_bytes(blob)
+
+
+def _matrix(entries: Sequence[Entry], store: ArtifactStore) -> list[dict[str, Any]]:
+    """Return the test matrix; empty, if a table is not in the store any more: the chain still has the results."""
+    try:
+        return [row.model_dump(mode="json") for row in matrix_of(entries, store) or ()]
+    except (AssetMissing, DigestMismatch, RequestRefused):
+        return []
 
 
 def _of_airflow(api: AirflowApi, dag_id: str, run_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from interlock.adapters.artifacts.store import ArtifactStore
+from interlock.domain.board.questions import ASK_TESTERS
 from interlock.domain.ledger.chain import Entry
-from interlock.domain.ledger.kinds import CASE_TESTED, PLAN_MADE, TEST_PLANNED
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, CASE_TESTED, CASES_RUN, PLAN_MADE, TEST_PLANNED
 from interlock.domain.ledger.reading import last_in
 from interlock.domain.quality.rows import rows_from_json
-from interlock.domain.records import ReleasePlan
+from interlock.domain.records import ReleasePlan, Vote
 from interlock.domain.testing.matrix import MatrixRow, matrix
 from interlock.domain.testing.planning import PlannedCase, TestPlan
-from interlock.domain.testing.results import CaseResult
+from interlock.domain.testing.results import CaseResult, result_of
 
 
 def matrix_of(entries: Sequence[Entry], store: ArtifactStore) -> tuple[MatrixRow, ...] | None:
@@ -27,6 +28,39 @@ def matrix_of(entries: Sequence[Entry], store: ArtifactStore) -> tuple[MatrixRow
     last = {plan.environment: plan for plan in plans}
     planned = {name: rows_from_json(PlannedCase, store.get_bytes(plan.cases)) for name, plan in last.items()}
     results = [CaseResult.model_validate(one.payload, extra="ignore") for one in entries if one.kind == CASE_TESTED]
+    results += _not_yet_recorded(entries, last, planned)
     own = [one for one in results if one.environment in last and one.artifact == last[one.environment].artifact]
     plan = last_in(entries, PLAN_MADE, ReleasePlan)
     return matrix(plan.tickets if plan else (), planned, own)
+
+
+def _not_yet_recorded(
+    entries: Sequence[Entry], plans: Mapping[str, TestPlan], planned: Mapping[str, Sequence[PlannedCase]]
+) -> Iterator[CaseResult]:
+    """Yield the answers that testers have given in an environment whose results are not recorded yet.
+
+    They are as Airflow's API server recorded them when they came in. What counts is decided when all are in.
+    """
+    closed = {str(one.payload["environment"]) for one in entries if one.kind == CASES_RUN}
+    for environment, plan in plans.items():
+        if environment in closed or environment not in ASKING_IN:
+            continue
+        asked = [one for one in planned[environment] if one.demanded]
+        for entry in entries:
+            given = entry.payload
+            if entry.kind == ANSWER_GIVEN and given.get("task_id") == ASKING_IN[environment]:
+                index = int(given["map_index"])
+                vote = Vote(
+                    user=given["user"],
+                    assigned=given["user"],
+                    choice=given["choice"],
+                    comment=given.get("comment", ""),
+                    evidence=given.get("evidence", ""),
+                    at=entry.at,
+                )
+                if 0 <= index < len(asked) and (result := result_of(plan, asked[index], [vote])):
+                    yield result
+
+
+ASKING_IN = {"test": ASK_TESTERS}
+"""Environment: the task that asks its testers."""

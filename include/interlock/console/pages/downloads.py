@@ -70,12 +70,12 @@ def findings(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, lis
             "overtaken": [Overtaking.model_validate(entry.payload).sentence for entry in overtaken],
         }
 
-    return _or_refused(known)
+    return or_refused(known)
 
 
 def notes(dag_id: str, run_id: str, store: Store, open_ledger: OpenLedger) -> Response:
     """Return the release notes, as they are written: Markdown."""
-    data = _or_refused(lambda: store.get_bytes(_blob(dag_id, run_id, open_ledger, NOTES)))
+    data = or_refused(lambda: store.get_bytes(_blob(dag_id, run_id, open_ledger, NOTES)))
     headers = {"Content-Security-Policy": f"{INERT}frame-ancestors 'self'", **_SAFE}
     return Response(data, media_type="text/plain; charset=utf-8", headers=headers)
 
@@ -88,7 +88,7 @@ def evidence(
     folder = Path(tempfile.mkdtemp(prefix="interlock-"))
     afterwards.add_task(shutil.rmtree, folder, ignore_errors=True)
     try:
-        path = _or_refused(lambda: store.get_file(blob, folder / "pack.zip"))
+        path = or_refused(lambda: store.get_file(blob, folder / "pack.zip"))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -115,7 +115,7 @@ def _files(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Blob]
             packs = sealed_packs(dag_id, run_id, ledger)
         return {**({NOTES: written} if written else {}), **({EVIDENCE: packs[-1]} if packs else {})}
 
-    return _or_refused(known)
+    return or_refused(known)
 
 
 def _notes(dag_id: str, run_id: str, ledger: Ledger) -> Blob | None:
@@ -123,7 +123,7 @@ def _notes(dag_id: str, run_id: str, ledger: Ledger) -> Blob | None:
     return written.notes if written else None
 
 
-def _or_refused(read: Callable[[], T]) -> T:
+def or_refused(read: Callable[[], T]) -> T:
     """Answer with 503 and the reason if reading fails."""
     try:
         return read()

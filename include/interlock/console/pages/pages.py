@@ -27,7 +27,7 @@ from interlock.domain.errors import AssetMissing, CatalogueError, RequestRefused
 from interlock.domain.paths import docs_prefix
 from interlock.locations import PACKAGE, catalogue_folder
 
-from . import downloads, schedule
+from . import downloads, matrix, schedule
 from .downloads import Store
 from .in_force import in_force
 
@@ -72,6 +72,8 @@ def create_app(
     app.get("/static/{name}", dependencies=[Depends(get_user)])(static_file)
     app.get("/release", dependencies=[READS_RUNS])(release_page)
     app.get("/quality", dependencies=[READS_RUNS])(quality_page)
+    app.get("/tests", dependencies=[READS_RUNS])(tests_page)
+    app.get("/matrix", dependencies=READS_ALL)(matrix.shown)
     app.get("/reports", dependencies=[READS_RUNS])(reports)
     app.get("/docs/{dag_id}/{run_id}/{stage}", dependencies=[READS_RUNS])(docs_index)
     app.get("/docs/{dag_id}/{run_id}/{stage}/{page:path}", dependencies=[READS_RUNS])(docs_page)
@@ -100,6 +102,11 @@ def calendar_page() -> FileResponse:
 def quality_page() -> FileResponse:
     """Show the data docs of a release, and which of them there are."""
     return _page("quality.html")
+
+
+def tests_page() -> FileResponse:
+    """Show the test matrix of a release."""
+    return _page("tests.html")
 
 
 def names_of_people() -> dict[str, str]:
