@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import BoardBook, ChangeType, Policy, Service, ServiceCatalogue
-from interlock.domain.change.effective import bound_to, differences, digest_now, rules_for, what_changed
+from interlock.domain.change.effective import (
+    CONCERNS_NO_RELEASE,
+    bound_to,
+    differences,
+    digest_now,
+    rules_for,
+    what_changed,
+)
 from interlock.domain.change.policy import waiver_allowed
 from interlock.locations import CATALOGUE
 
@@ -231,3 +238,33 @@ def test_the_digest_is_of_the_rules_that_are_on_record() -> None:
 def test_a_long_value_is_cut_in_a_sentence() -> None:
     (said,) = differences({"a": {"b": "x" * 500}}, {"a": {}})
     assert said == f"a: b was {'x' * 100}… and is not there"
+
+
+WORKED_OUT = {
+    "thresholds": "thresholds",
+    "coverage": "demanded",
+    "unknown_components": "demanded",
+    "claims": "demanded",
+    "change_types": "change_types",
+    "time_limits": "time_limits",
+    "waivers": "waivers",
+    "builds": "builds",
+    "risk": "risk",
+    "standard_changes": "standard_changes",
+    "trains": "trains",
+    "permits": "permits",
+    "prebuilt": "prebuilt",
+}
+"""Key of policy.yaml: the part of the rules that it is in. What business units ask is in each of them."""
+
+
+def test_every_key_of_the_policy_is_part_of_the_rules_or_decides_nothing() -> None:
+    assert Policy.model_fields.keys() == {*WORKED_OUT, "business_units", *CONCERNS_NO_RELEASE}
+    own = rules_for(CATALOGUE_NOW, ChangeType.NORMAL)["policy.yaml"]
+    taken = {"tool": "prebuilt", "store": "s3", "connection": "shop_artifacts", "artifact": "bike-shop.tar.gz"}
+    elsewhere = edited(
+        sets("policy.yaml", "prebuilt", to={"stores": ["shop_artifacts"]}), sets(SHOP, "build", to=taken)
+    )
+    rules = rules_for(elsewhere, ChangeType.NORMAL)["policy.yaml"]
+    assert own.keys() == set(WORKED_OUT.values()) - {"prebuilt"}
+    assert rules.keys() == set(WORKED_OUT.values())

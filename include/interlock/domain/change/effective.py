@@ -12,13 +12,26 @@ from typing import Any
 
 from interlock.domain.board.voting import BOOK, matches, rules_of
 from interlock.domain.canonical import Sha256, sha256_of
-from interlock.domain.catalogue import BoardBook, BoardRule, ChangeType, Flow, Person, Policy, Service, ServiceCatalogue
+from interlock.domain.catalogue import (
+    BoardBook,
+    BoardRule,
+    ChangeType,
+    Flow,
+    Person,
+    Policy,
+    Prebuilt,
+    Service,
+    ServiceCatalogue,
+)
 from interlock.domain.catalogue.policy_file import TIERS, StandardChange
 from interlock.domain.records import PolicyInForce, Rules
 
 from .policy import build_rules_of, resolve_policy
 from .tightening import ENTERPRISE
 
+CONCERNS_NO_RELEASE = frozenset({"name", "owner", "findings", "bookings"})
+"""Keys of policy.yaml that decide nothing about a release: who is named in refusals, who is told, how long a booking is
+expected to last. Every other key is part of its rules."""
 ALWAYS = 100
 """The highest risk: a rule that applies from some risk on may concern a release whose risk is not known yet."""
 _NOT_IN_RULES = ("description", "policy")
@@ -87,6 +100,7 @@ def _of_policy(policy: Policy, service: Service, in_force: PolicyInForce) -> dic
         },
         "trains": policy.trains.model_dump(mode="json"),
         "permits": policy.permits.model_dump(mode="json"),
+        **({"prebuilt": policy.prebuilt.model_dump(mode="json")} if isinstance(service.build, Prebuilt) else {}),
     }
 
 
