@@ -261,7 +261,7 @@ WORKED_OUT = {
 def test_every_key_of_the_policy_is_part_of_the_rules_or_decides_nothing() -> None:
     assert Policy.model_fields.keys() == {*WORKED_OUT, "business_units", *CONCERNS_NO_RELEASE}
     own = rules_for(CATALOGUE_NOW, ChangeType.NORMAL)["policy.yaml"]
-    taken = {"tool": "prebuilt", "store": "s3", "connection": "shop_artifacts", "artifact": "bike-shop.tar.gz"}
+    taken = {"tool": "prebuilt", "store": "s3", "connection": "shop_artifacts", "artifact": "{version}.tgz"}
     elsewhere = edited(
         sets("policy.yaml", "prebuilt", to={"stores": ["shop_artifacts"]}), sets(SHOP, "build", to=taken)
     )
