@@ -15,13 +15,15 @@ from pydantic import Field
 from interlock.domain.calendars.bookings import Entered
 
 from .canonical import Later, Model, Sha256, sha256_of
-from .catalogue import ChangeType, Demanded, Flow, RiskLevel, StoreKind, Thresholds, TimeLimits, WaiverRule
+from .catalogue import Action, ChangeType, Demanded, Flow, RiskLevel, StoreKind, Thresholds, TimeLimits, WaiverRule
 from .permits.connections import ConnectionDigests
 
 ReleaseOutcome = Literal[
     "deployed", "rehearsed", "rejected", "expired", "withdrawn", "overtaken", "backed_out", "failed"
 ]
 """How a release can end."""
+StepDirection = Literal["forward", "back"]
+"""A step of a runbook is done, or taken back."""
 
 
 class Record(Model):
@@ -459,6 +461,30 @@ class TrainTicket(Model):
     manifest: Sha256 = Field(description="Digest of the manifest that was frozen")
 
 
+class PlannedStep(Model):
+    """A step of the runbook, as the board decides on it."""
+
+    number: int = Field(ge=1, description="Counted from 1, in the order in which they are done")
+    name: str
+    title: str
+    when: str = Field(description="before, after_wave_<number> or after")
+    needs: tuple[str, ...] = ()
+    estimate: timedelta
+    do: Action
+    way_back: Action | None = Field(description="What takes it back; none: it cannot be taken back")
+    host: Later[Host] = Field(None, description="Of a command: the host that runs it")
+    left_out: str = Field("", exclude_if=not_, description="Why it is not done in this release; empty: it is done")
+
+    @property
+    def is_irreversible(self) -> bool:
+        """Whether the release cannot be taken back as a whole because of it."""
+        return self.way_back is None and not self.left_out
+
+    def action(self, direction: StepDirection) -> Action | None:
+        """Return what is done in a direction; None: nothing."""
+        return self.do if direction == "forward" else self.way_back
+
+
 class RolloutPlan(Record):
     """Stage 7: everything the board decides on; its digest names it."""
 
@@ -495,6 +521,19 @@ class RolloutPlan(Record):
         None, description="What the connections of the release were then; none: it was not recorded yet"
     )
     artifact: Later[Sha256] = Field(None, description="Digest of the artifact that another pipeline built; none: ours")
+    runbook: Later[tuple[PlannedStep, ...]] = Field(
+        None, description="The steps around the waves; none: there are none"
+    )
+
+    @property
+    def steps(self) -> tuple[PlannedStep, ...]:
+        """The steps of the runbook, in their order."""
+        return self.runbook or ()
+
+    @property
+    def irreversible(self) -> tuple[PlannedStep, ...]:
+        """The steps that cannot be taken back."""
+        return tuple(step for step in self.steps if step.is_irreversible)
 
     @property
     def digest(self) -> str:
@@ -555,6 +594,41 @@ class WaveReport(Record):
     of: int
     release: str
     results: tuple[HostResult, ...]
+
+
+class StepIntent(Record):
+    """Stage 9: a step of the runbook is about to be done, or taken back; it is on record before it begins."""
+
+    number: int = Field(ge=1)
+    name: str
+    direction: StepDirection
+    id: str = Field(description="Names the step wherever it leaves a trace: the same in every try")
+    plan: Sha256 = Field(description="Digest of the frozen rollout plan")
+    action: Sha256 = Field(description="Digest of what is done")
+    entered: Later[Entered] = None
+
+
+class StepReport(Record):
+    """Stage 9: how a step of the runbook ended."""
+
+    number: int = Field(ge=1)
+    name: str
+    title: str
+    direction: StepDirection
+    id: str = Field(description="As in the entry that it began with; empty: it was not begun")
+    outcome: Literal["done", "failed", "left_out"]
+    estimate: timedelta = Field(description="How long it was planned to take")
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
+    by: str = Field("", description="Of a manual step: user name of the person who answered")
+    evidence: str = Field("", max_length=4000, description="What was said or found: a comment, or the end of an output")
+    reason: str = Field("", description="Why it failed, or was left out")
+    entered: Later[Entered] = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took."""
+        return (self.ended_at - self.began_at).total_seconds() if self.began_at and self.ended_at else None
 
 
 class SmokeResult(Model):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import shutil
 import stat
@@ -95,6 +96,18 @@ def unpack(bundle: Path, folder: Path, *, strip: int = 0, name: str = "") -> Non
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
             raise _distrust(name or bundle.name, str(error)) from error
         os.replace(contents, folder)
+
+
+def executables(bundle: bytes) -> frozenset[str]:
+    """Return the names of the programs in a bundle: its files that may be executed."""
+    try:
+        with (
+            gzip.open(io.BytesIO(bundle), "rb") as zipped,
+            tarfile.open(fileobj=_metered(zipped), mode="r:") as archive,
+        ):
+            return frozenset(one.name for one in archive if one.isreg() and one.mode & stat.S_IXUSR)
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+        raise _distrust(Path("The artifact"), str(error)) from error
 
 
 def list_files(bundle: Path) -> ReleasedFiles:

@@ -178,10 +178,20 @@ def merge(one: VotingRule, other: VotingRule) -> VotingRule:
 
 
 def voting_rule(
-    policy: Policy, book: BoardBook, service: Governed, *, change_type: ChangeType, risk: int
+    policy: Policy,
+    book: BoardBook,
+    service: Governed,
+    *,
+    change_type: ChangeType,
+    risk: int,
+    irreversible: bool = False,
 ) -> VotingRule | None:
-    """Return what the boards and rules that match a release ask, merged; None if none does: it is pre-authorised."""
-    matching = [_rule(book, demand) for demand in _demands(policy, book, service, change_type=change_type, risk=risk)]
+    """Return what the boards and rules that match a release ask, merged; None if none does: it is pre-authorised.
+
+    :param irreversible: the release has a step that cannot be taken back.
+    """
+    demands = _demands(policy, book, service, change_type=change_type, risk=risk, irreversible=irreversible)
+    matching = [_rule(book, demand) for demand in demands]
     return reduce(merge, matching) if matching else None
 
 
@@ -195,7 +205,7 @@ def longest_deadline(policy: Policy, book: BoardBook, service: Governed) -> time
     every = [
         demand.deadline or DEFAULT_DEADLINE
         for kind in policy.change_types
-        for demand in _demands(policy, book, service, change_type=kind, risk=100)
+        for demand in _demands(policy, book, service, change_type=kind, risk=100, irreversible=True)
     ]
     return max(every, default=None)
 
@@ -207,7 +217,9 @@ def rules_of(policy: Policy, book: BoardBook, service: Governed) -> Iterator[tup
         yield from ((f"{place} board_rules.{rule.name}", rule) for rule in level.board_rules)
 
 
-def matches(when: Condition, service: Governed, *, change_type: ChangeType, risk: int) -> bool:
+def matches(
+    when: Condition, service: Governed, *, change_type: ChangeType, risk: int, irreversible: bool = False
+) -> bool:
     """Tell whether a rule applies to a release: all its conditions are met."""
     named: list[tuple[Collection[object], object]] = [
         (when.change_types, change_type),
@@ -215,17 +227,18 @@ def matches(when: Condition, service: Governed, *, change_type: ChangeType, risk
         (when.business_units, service.business_unit),
         (when.services, service.name),
     ]
-    return risk >= when.risk_from and all(not allowed or found in allowed for allowed, found in named)
+    met = risk >= when.risk_from and (irreversible or not when.irreversible)
+    return met and all(not allowed or found in allowed for allowed, found in named)
 
 
 def _demands(
-    policy: Policy, book: BoardBook, service: Governed, *, change_type: ChangeType, risk: int
+    policy: Policy, book: BoardBook, service: Governed, *, change_type: ChangeType, risk: int, irreversible: bool
 ) -> Iterator[Demand]:
     flow = flows_of(policy, service)[change_type]
     for name in dict.fromkeys(filter(None, (flow.board, *flow.further_boards))):
         yield _of_board(book, name)
     for place, rule in rules_of(policy, book, service):
-        if matches(rule.when, service, change_type=change_type, risk=risk):
+        if matches(rule.when, service, change_type=change_type, risk=risk, irreversible=irreversible):
             yield from demands_of_rule(book, rule, place)
 
 

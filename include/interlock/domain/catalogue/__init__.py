@@ -47,6 +47,7 @@ from .policy_file import (
     WaiverTightening,
 )
 from .prebuilt_file import Claim, PinnedIdentity, PinnedKey, Prebuilt, PrebuiltRules, StoreKind
+from .runbook_file import Action
 from .service_file import (
     MAX_WAVES,
     PLATFORM_PREFIXES,
@@ -91,6 +92,7 @@ __all__ = [
     "MAX_WAVES",
     "PLATFORM_PREFIXES",
     "PRODUCTION",
+    "Action",
     "Argument",
     "Audience",
     "BlueGreen",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
+from operator import not_
 from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -97,6 +98,11 @@ class Condition(Model):
     risk_from: int = Field(0, ge=0, le=100, description="Minimum risk of the release")
     business_units: tuple[Identifier, ...] = Field((), description="Empty: all, and services without one")
     services: tuple[Identifier, ...] = Field((), description="Empty: all")
+    irreversible: bool = Field(
+        False,
+        exclude_if=not_,  # rules of before there were runbooks keep their digest
+        description="true: only releases with a step that cannot be taken back (runbook, way_back: none)",
+    )
 
 
 class BoardRule(Model):

@@ -28,6 +28,7 @@ from .cases_file import CaseRules
 from .environment_path import refuse_wrong_path, sorted_path
 from .policy_file import Registries, Tightening
 from .prebuilt_file import Prebuilt
+from .runbook_file import MAX_STEPS, Step, refuse_disorder
 from .strategy_file import BlueGreen, Canary, Guidance, OnFailure, StrategyName, TargetGroupName
 from .values import (
     PRODUCTION,
@@ -450,6 +451,18 @@ class Service(Model):
     audiences: tuple[Audience, ...] = ()
     training: Training | None = None
     policy: Tightening = Tightening()
+    runbook: tuple[Step, ...] = Field(
+        (),
+        max_length=MAX_STEPS,
+        exclude_if=not_,  # a service without one keeps the digest that it had before there were runbooks
+        description="Steps before, between and after the waves in production, in their order",
+    )
+
+    @model_validator(mode="after")
+    def _steps_have_an_order(self) -> Self:
+        if self.runbook and "production" in self.environments:
+            refuse_disorder(self.runbook, len(self.environments["production"].waves))
+        return self
 
     @model_validator(mode="after")
     def _has_test_and_production(self) -> Self:

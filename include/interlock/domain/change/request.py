@@ -16,6 +16,7 @@ from pydantic.config import JsonDict
 from interlock.domain.board.voting import VotingRule, voting_rule
 from interlock.domain.canonical import Later, Model
 from interlock.domain.catalogue import BoardBook, ChangeType, Flow, Policy, Prebuilt, RiskLevel, RiskQuestion, Service
+from interlock.domain.catalogue.runbook_file import irreversible_of
 from interlock.domain.errors import RequestRefused
 from interlock.domain.trigger_form import END, Instant, fields_of, is_near
 
@@ -239,7 +240,9 @@ def _change_types(policy: Policy, book: BoardBook | None, service: Service | Non
     def said(kind: ChangeType) -> str:
         if book is None or service is None:
             return "a board votes" if flows[kind].board else "pre-authorised; no board votes"
-        return _who_decides(flows[kind], voting_rule(policy, book, service, change_type=kind, risk=0))
+        irreversible = bool(irreversible_of(service.runbook))
+        rule = voting_rule(policy, book, service, change_type=kind, risk=0, irreversible=irreversible)
+        return _who_decides(flows[kind], rule)
 
     return {kind.value: f"{kind.value}: {said(kind)}" for kind in ChangeType if kind in policy.change_types}
 

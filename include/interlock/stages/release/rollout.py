@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import XComArg, chain
 
 from interlock.adapters.airflow.rest_api import Answer
+from interlock.adapters.artifacts.bundle import executables
 from interlock.adapters.templates import render
 from interlock.domain.board import decision as boards
 from interlock.domain.board import seats, voting
@@ -35,6 +36,13 @@ from interlock.domain.records import (
     Waiver,
 )
 from interlock.domain.rollout.rollout import course_of, describe_strategy
+from interlock.domain.runbook.planning import (
+    describe_irreversible,
+    describe_steps,
+    planned_steps,
+    refuse_missing_scripts,
+    refuse_unvoted,
+)
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
 from interlock.stages.approvals.in_force import before_asking
@@ -74,12 +82,16 @@ def freeze_plan(
         raise GateRejected("This artifact with this quality report was not accepted.")
     back = read_earlier_release() if is_rollback(this_run()[0]) else None
     train = None if back else requested(catalogue).train
-    targets, rule = assets.hosts[plan.target], rule_of(catalogue, plan)
+    targets = assets.hosts[plan.target]
+    runbook = () if back else planned_steps(catalogue.service, targets, rehearsal=plan.rehearsal)
+    rule = rule_of(catalogue, plan, irreversible=any(step.is_irreversible for step in runbook))
+    refuse_unvoted(runbook, plan.change_type, asked=rule is not None)
     ticket, chose_passengers = passengers.decision_of(train)
     # A rehearsal on test goes through production's waves: the graph is the same.
     production, paths = catalogue.service.environments[PRODUCTION], catalogue.service.load.paths
     course = course_of(production, assets, plan.target, paths, directly=back is not None)
-    resources.store().get_bytes(artifact.bundle)  # verifies that the store has the recorded bytes
+    bundle = resources.store().get_bytes(artifact.bundle)  # verifies that the store has the recorded bytes
+    refuse_missing_scripts(runbook, executables(bundle) if runbook else ())
     barred = (*boards.barred_authors(in_force.flow, plan, catalogue.board), *chose_passengers)
     return RolloutPlan(
         service=service,
@@ -106,15 +118,23 @@ def freeze_plan(
         connections=resources.connections_now(catalogue.service, targets),
         artifact=artifact.origin.sha256 if artifact.origin else None,
         rolls_back=RollBack(chain=back.chain, closed=back.closed, template=plan.template or "") if back else None,
+        runbook=runbook or None,
     )
 
 
-def rule_of(catalogue: ServiceCatalogue, plan: ReleasePlan | RolloutPlan) -> voting.VotingRule | None:
-    """Return what the boards and rules that match a release ask, merged; None if it needs no vote."""
+def rule_of(
+    catalogue: ServiceCatalogue, plan: ReleasePlan | RolloutPlan, *, irreversible: bool | None = None
+) -> voting.VotingRule | None:
+    """Return what the boards and rules that match a release ask, merged; None if it needs no vote.
+
+    :param irreversible: a step of it cannot be taken back; none: the frozen plan says so.
+    """
     if plan.rehearsal:
         return None
     risk = plan.risk if isinstance(plan.risk, int) else plan.risk.score
-    return voting.voting_rule(*catalogue, change_type=plan.change_type, risk=risk)
+    if irreversible is None:
+        irreversible = isinstance(plan, RolloutPlan) and bool(plan.irreversible)
+    return voting.voting_rule(*catalogue, change_type=plan.change_type, risk=risk, irreversible=irreversible)
 
 
 def prove_back_out(catalogue: ServiceCatalogue, environment: str, targets: tuple[Host, ...]) -> BackOutPlan:
@@ -160,6 +180,8 @@ def prepare_ballots(
         rollout=rollout,
         waivers=rollout.waivers,
         strategy=describe_strategy(rollout),
+        runbook=describe_steps(rollout.steps, book.names),
+        irreversible=describe_irreversible(rollout),
         board=board,
         acceptance=acceptance,
         answered_yes=[] if rollout.rolls_back else _answered_yes(catalogue.policy, requested(catalogue)),

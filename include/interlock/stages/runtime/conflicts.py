@@ -15,6 +15,7 @@ from interlock.adapters.catalogue.trains import load_trains
 from interlock.domain.board import decision as boards
 from interlock.domain.board.voting import VotingRule, voting_rule
 from interlock.domain.calendars.conflicts import Conflict, of_line, of_quorum
+from interlock.domain.catalogue.runbook_file import irreversible_of
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.kinds import CONFLICTS_FOUND
@@ -55,7 +56,12 @@ def note_of_release(plan: ReleasePlan, in_force: PolicyInForce, *, by_train: boo
     if not by_train:
         described = catalogue.services[plan.service]
         rule = voting_rule(
-            catalogue.policy, catalogue.board, described, change_type=plan.change_type, risk=plan.risk.score
+            catalogue.policy,
+            catalogue.board,
+            described,
+            change_type=plan.change_type,
+            risk=plan.risk.score,
+            irreversible=bool(irreversible_of(described.runbook)),
         )
         authors = boards.barred_authors(in_force.flow, plan, catalogue.board)
         found += of_quorum(rule, requester=plan.requested_by, barred=authors)

@@ -12,6 +12,7 @@ from interlock.adapters.catalogue.trains import load_train
 from interlock.domain.board import voting
 from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import Catalogue
+from interlock.domain.catalogue.runbook_file import irreversible_of
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger.chain import Entry
@@ -56,7 +57,12 @@ def train_rule(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -
     if train.change_type in policy.trains.one_decision:
         each = (
             voting.voting_rule(
-                policy, book, catalogue.services[one.service], change_type=train.change_type, risk=one.risk
+                policy,
+                book,
+                catalogue.services[one.service],
+                change_type=train.change_type,
+                risk=one.risk,
+                irreversible=bool(irreversible_of(catalogue.services[one.service].runbook)),
             )
             for one in boarded
         )

@@ -1,0 +1,1 @@
+"""Steps around the waves: how they are planned, done once, and taken back."""
