@@ -188,6 +188,21 @@ async def close_off_host(transport: Transport, address: str, site: Site, *, toke
         raise _refusal(address, answer)
 
 
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """What a host knows of a program that it was to run once.
+
+    :param outcome: whether it succeeded; none: it was begun, and how it ended is not known.
+    :param why: why it did not succeed; ``said``: the end of what it printed.
+    :param is_again: it ran before, in an earlier visit.
+    """
+
+    outcome: bool | None
+    why: str = ""
+    said: str = ""
+    is_again: bool = False
+
+
 class HostSession:
     """What can be asked of a host that is locked for this deployment.
 
@@ -314,6 +329,28 @@ class HostSession:
         until = await self._until("finish")
         await self._channel.send(f"{until}finish {keep} {before}\n".encode())
         await self._done(_ANSWER_TIMEOUT_SECONDS)
+
+    async def run_step(self, id: str, script: str, *, seconds: int, account: str | None) -> StepRun:
+        """Run a program of the release; what the host knows of an earlier run with this id counts instead.
+
+        :raises HostUnreachable: the connection was lost. The host ends what it began, and knows how that ended.
+        :raises DeployError: it was not begun, and will not be.
+        """
+        self._watch.begin("step")
+        until = await self._until("step")
+        await self._channel.send(f"{until}step {id} {seconds} {account or NOTHING} {script}\n".encode())
+        answer = await self._channel.answer(_ANSWER_TIMEOUT_SECONDS + seconds)
+        self._watch.end()
+        for line in answer.lines:
+            if line.startswith("warn "):
+                self.warn(_printable(line.removeprefix("warn ")))
+        is_again = answer.has("again")
+        if answer.has("ran") or is_again:
+            why = "" if answer.word == "done" else answer.text
+            return StepRun(outcome=answer.word == "done", why=why, said=answer.said, is_again=is_again)
+        if answer.has("unclear"):
+            return StepRun(outcome=None, why=answer.text)
+        raise _refusal(self._channel.address, answer)
 
     async def _switch(self, command: Sequence[str], specs: Mapping[str, AppSpec], release: str | None) -> None:
         self._watch.begin("prepare")

@@ -336,28 +336,13 @@ class Visit:
             around.transport, self._host.address, around.site, contents, patience=around.patience, watch=self._watch
         ) as session:
             self._note(session.state, contents.release if isinstance(contents, Contents) else contents)
-            self._refuse_unverified(session)
+            self._warnings += refuse_unverified(around.transport, self._host.address, session)
             try:
                 return await visit(session)
             finally:
                 self._after = session.current
                 self._sent += session.sent
                 self._warnings += session.warnings
-
-    def _refuse_unverified(self, session: HostSession) -> None:
-        """Refuse, or record, that the host did not verify the permit that it was shown, because it has no keys."""
-        permit, address = self._around.transport.permit, self._host.address
-        if permit is None or session.state.has_verified:
-            return
-        what = f"{address} did not verify the permit: it has no /etc/interlock/permit-keys"
-        if permit.must_verify:
-            raise PolicyViolation(
-                f"{what}.",
-                rule="hosts verify permits themselves (policy.yaml, permits.hosts_without_keys)",
-                who="the platform engineer (host); the owner of policy.yaml",
-                next_step="enrol the host as docs/platform-engineer.md says, then trigger the release again",
-            )
-        self._warnings.append(what)
 
     def _note(self, state: HostState, target: str | None) -> None:
         """Record the previous release: before this visit, or before an earlier interrupted visit."""
@@ -397,6 +382,22 @@ class Visit:
             may_pass=may_pass,
             held_back=held_back,
         )
+
+
+def refuse_unverified(transport: Transport, address: str, session: HostSession) -> list[str]:
+    """Refuse, or return as a warning, that a host did not verify the permit it was shown, because it has no keys."""
+    permit = transport.permit
+    if permit is None or session.state.has_verified:
+        return []
+    what = f"{address} did not verify the permit: it has no /etc/interlock/permit-keys"
+    if permit.must_verify:
+        raise PolicyViolation(
+            f"{what}.",
+            rule="hosts verify permits themselves (policy.yaml, permits.hosts_without_keys)",
+            who="the platform engineer (host); the owner of policy.yaml",
+            next_step="enrol the host as docs/platform-engineer.md says, then trigger the release again",
+        )
+    return [what]
 
 
 def _may_pass(error: ReleaseError) -> bool:

@@ -84,14 +84,15 @@ async def deploy_hosts(
 
     :param pace: of these hosts; none: :data:`CONCURRENCY` at a time, and all of them, whatever fails.
     """
-    delivery = await asyncio.to_thread(_delivery, deployment)
+    delivery = await asyncio.to_thread(delivery_of, deployment)
     delivery.parcel.begin()
-    async with _visit_context(deployment, _transport(login, admission, hosts), balancer) as around:
+    async with _visit_context(deployment, transport_to(login, admission, hosts), balancer) as around:
         found = await visit_at_pace(lambda host: Visit(host, around).deploy(delivery), pace or _all_of(hosts))
     return tuple(found[host.instance_id] for host in hosts)
 
 
-def _transport(login: HostLogin, admission: Admission, hosts: Sequence[Host]) -> Transport:
+def transport_to(login: HostLogin, admission: Admission, hosts: Sequence[Host]) -> Transport:
+    """Return the way to hosts by their login; each connection asks the admission."""
     if isinstance(login, SsmLogin):
         return SsmTransport(login, admission, {host.address: host.instance_id for host in hosts})
     return SshTransport(login, admission)
@@ -122,7 +123,7 @@ async def back_out_hosts(
             rule="a back-out follows its plan",
             who="the release manager",
         )
-    async with _visit_context(site, _transport(login, admission, hosts), balancer) as around:
+    async with _visit_context(site, transport_to(login, admission, hosts), balancer) as around:
         visits = [
             partial(Visit(host, around).back_out, plan.releases[host.address], plan.versions.get(host.address))
             for host in hosts
@@ -144,7 +145,7 @@ async def restart_hosts(
 
     :param releases: a host's address: the release that it runs.
     """
-    async with _visit_context(site, _transport(login, admission, hosts), balancer) as around:
+    async with _visit_context(site, transport_to(login, admission, hosts), balancer) as around:
         visits = [partial(Visit(host, around).restart, releases[host.address]) for host in hosts]
         return await visit_all([*visits], concurrency)
 
@@ -158,7 +159,7 @@ async def read_running(
     concurrency: int = CONCURRENCY,
 ) -> tuple[RunningRelease, ...]:
     """Return which releases hosts run; HostUnreachable names the hosts that do not report it."""
-    states = await _ask_all(hosts, deploy_root, {}, _transport(login, admission, hosts), concurrency)
+    states = await _ask_all(hosts, deploy_root, {}, transport_to(login, admission, hosts), concurrency)
     return tuple(state.running(host.address) for host, state in zip(hosts, states, strict=True))
 
 
@@ -176,7 +177,7 @@ async def look_at_hosts(
     :param choose: returns the files to ask about, by a host's address and the release that it runs.
     :raises PolicyViolation: the admission does not let us.
     """
-    transport = _transport(login, admission, hosts)
+    transport = transport_to(login, admission, hosts)
     slots = asyncio.Semaphore(concurrency)
 
     async def look(host: Host) -> HostLook | Exception:
@@ -235,7 +236,7 @@ async def has_releases(
 
     A host for which it names none needs none.
     """
-    states = await _ask_all(hosts, deploy_root, releases, _transport(login, admission, hosts), concurrency)
+    states = await _ask_all(hosts, deploy_root, releases, transport_to(login, admission, hosts), concurrency)
     return {host.address: _has(state, releases.get(host.address)) for host, state in zip(hosts, states, strict=True)}
 
 
@@ -280,7 +281,7 @@ def _probe(health: Health | None) -> AbstractAsyncContextManager[Probe | None]:
     return health_probe(health)
 
 
-def _delivery(deployment: Deployment) -> Delivery:
+def delivery_of(deployment: Deployment) -> Delivery:
     """Read the bundle once for all hosts; that its bytes are right is checked on each host."""
     bundle = deployment.bundle.read_bytes()
     return Delivery(

@@ -19,6 +19,8 @@
 #                               be stopped by its own hooks
 #     settle RELEASE            switch to a release that is here ("-": to none), and stay there
 #     restore RELEASE           the same, whatever is in the way of its files
+#     step ID SECONDS ACCOUNT SCRIPT
+#                               run a program of RELEASE, which stays as it is: once for an ID, whatever happens
 #     leave                     end, as the end of standard input does
 #     finish KEEP PREVIOUS      the switch is done: forget it, and all but KEEP releases
 #   close ROOT SERVICE ENVIRONMENT TOKEN PERMIT SIGNATURE
@@ -154,7 +156,7 @@ session() {
     root=$1 service=$2 environment=$3 deployment=$4 token=$5 && shift 5
     patience=$1 release=$2 sha256=$3 size=$4 meta=$5 permit=${6:-} signature=${7:-}
     reason='' limit='' visit=${INTERLOCK_VISIT:-}
-    now=- hooks='' hooks_run=0 turn=0
+    now=- hooks='' hooks_run=0 turn=0 step=
     has_tools || { answer "failed - the host lacks $lacks" && exit; }
     permitted || { ended refused "$objection" && exit; }
     set -- "$root/.interlock/output" "$root/.interlock/manifests" "$root/.interlock/fence" \
@@ -206,6 +208,7 @@ session() {
             "activate "*) activate "$rest" ;;
             "settle "* | "restore "*) settle "$rest" "${line%% *}" ;;
             "finish "*) finish "${rest%% *}" "${rest#* }" ;;
+            "step "*) step $rest ;;
             leave) break ;;
             *) ended failed "the host's program does not know the command $line" ;;
         esac
@@ -721,10 +724,11 @@ hook() { # RELEASE EVENT SECONDS ACCOUNT SCRIPT
         export APPLICATION_NAME="$service" DEPLOYMENT_ID="$deployment" DEPLOYMENT_GROUP_NAME="$environment"
         export DEPLOYMENT_GROUP_ID="$environment" LIFECYCLE_EVENT="$2" INTERLOCK_SHARED="$root/shared"
         export INTERLOCK_RELEASE="$4" INTERLOCK_HOOK="$root $$ $hooks_run"
+        [ -z "$step" ] || export INTERLOCK_STEP="$step"
         [ "$become" != env ] || exec timeout -k 5 "$3" "./$1"
         exec $become APPLICATION_NAME="$service" DEPLOYMENT_ID="$deployment" DEPLOYMENT_GROUP_NAME="$environment" \
             DEPLOYMENT_GROUP_ID="$environment" LIFECYCLE_EVENT="$2" INTERLOCK_SHARED="$root/shared" \
-            INTERLOCK_RELEASE="$4" INTERLOCK_HOOK="$root $$ $hooks_run" timeout -k 5 "$3" "./$1"
+            INTERLOCK_RELEASE="$4" INTERLOCK_HOOK="$root $$ $hooks_run" ${step:+INTERLOCK_STEP="$step"} timeout -k 5 "$3" "./$1"
     ) </dev/null >>"$output" 2>&1 8>&- 9>&-
     code=$?
     : >.interlock/hook
@@ -760,6 +764,46 @@ sweep() { # VARIABLE=VALUE: end every process that has it in its environment
 carriers() {
     set +f
     grep -lszxF -e "$1" /proc/[0-9]*/environ | while IFS=/ read -r nothing proc pid file; do printf '%s ' "$pid"; done
+}
+
+# What is known of a step is in .interlock/steps: it was begun, or it ended, and how. A step that was begun, and of which
+# the end is not known, is not run again: whether it was done is for people to find out.
+step() { # ID SECONDS ACCOUNT SCRIPT
+    step=$1 seconds=$2 account=$3
+    shift 3
+    noted=.interlock/steps/$step
+    once "$seconds" "$account" "$*"
+    step=
+}
+
+once() { # SECONDS ACCOUNT SCRIPT
+    if [ -f "$noted.ended" ]; then
+        IFS= read -r code <"$noted.ended"
+        answer "again $code"
+        last_lines "$noted.output"
+    elif [ -f "$noted.begun" ]; then
+        answer unclear
+        ended failed "the step was begun on this host, and how it ended is not known: the program or the host was \
+stopped meanwhile"
+        return
+    else
+        exists "$release" || { ended failed "$release is not on the host" && return; }
+        become=env && as_account "$2"
+        problem=$($become true 2>&1 </dev/null) || {
+            ended failed "the step is to run as $2, and $(id -un) may not do that here: $problem" && return
+        }
+        problem=$({ mkdir -p .interlock/steps && : >"$noted.output" && : >"$noted.begun" &&
+            sync "$noted.begun" .interlock/steps .interlock; } 2>&1) ||
+            { ended failed "that the step begins cannot be noted: $problem" && return; }
+        reason='' told=
+        hook "$release" RunbookStep "$1" "$2" "$3" || told=yes
+        tail -c 4000 "$output" >"$noted.output"
+        problem=$({ say "$code" >"$noted.new" && sync "$noted.new" && mv -fT "$noted.new" "$noted.ended" &&
+            sync .interlock/steps; } 2>&1) || answer "warn how the step ended may not be on the disk: $problem"
+        answer "ran $code"
+        [ -n "$told" ] || last_lines "$output"
+    fi
+    if [ "$code" = 0 ]; then ended done; else ended failed "${reason:-the step ended with $code}"; fi
 }
 
 # .interlock/placed names the files that releases have put somewhere; .interlock/foreign has what stood there before;

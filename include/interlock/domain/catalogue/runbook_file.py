@@ -32,6 +32,13 @@ Moment = Annotated[
 ]
 
 
+Script = Annotated[
+    RelativePath,
+    StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=255),
+    Field(description="A program of the bundle, such as scripts/migrate.sh"),
+]
+
+
 def wave_of(moment: str, waves: int) -> int:
     """Return after which wave a moment is: 0 before the first, ``waves`` after the last."""
     if after := _AFTER_WAVE.fullmatch(moment):
@@ -69,7 +76,9 @@ class ManualStep(Model):
 class CommandStep(Model):
     """A program of the bundle, run on one host of the environment."""
 
-    script: RelativePath = Field(description="A program of the bundle, such as scripts/migrate.sh")
+    script: Annotated[RelativePath, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=255)] = (
+        Field(description="A program of the bundle, such as scripts/migrate.sh")
+    )
     host: Line | None = Field(None, description="Name of the host; default: the first host of the environment")
     runas: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] | None = Field(
         None, description="The account that it runs as; default: the login of the hosts"
