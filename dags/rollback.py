@@ -96,8 +96,8 @@ def rollback_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
             service, deadline, in_force, plan, assets, artifact, report, waivers, accepted
         )
         told = communication_stage(service, plan, decision)
-        started, baseline, waves = implementation_stage(service, rollout)
-        verified = verification_stage(service, in_force, rollout, artifact, baseline, waves)
+        started, baseline, waves = implementation_stage(service, rollout, runbook=False)
+        verified = verification_stage(service, in_force, rollout, artifact, baseline, waves, runbook=False)
         closing = closure_stage(service)
 
         # The records order most tasks; this is the rest.

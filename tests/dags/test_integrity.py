@@ -140,7 +140,7 @@ def test_the_closing_stage_knows_every_task_that_asks_people(release: dict[str, 
     asking = {task for task, described in release["tasks"].items() if described["type"] == "Question"}
     back = bag["dags"]["rollback_bike_shop"]["tasks"]
     asking |= {task for task, described in back.items() if described["type"] == "Question"}
-    of_strategies = {task for task in QUESTIONS if task.startswith("implementation.")}
+    of_strategies = {task for task in QUESTIONS if task.startswith(("implementation.", "verification."))}
     of_others = {*of_strategies, ASK_TESTERS}
     assert asking == QUESTIONS - of_others, "which the Dags of other services have: below"
     assert len(asking) > 3
@@ -159,6 +159,34 @@ BLUE_GREEN = """    on_failure: ask
     strategy: blue_green
     blue_green: { hosts: { Service: bike-shop, Environment: green }, target_group: shop-green }
 """
+RUNBOOK = """
+runbook:
+  - name: tell-the-bank
+    title: Tell the bank
+    when: before
+    estimate: PT10M
+    do: { manual: { who: [sam], instructions: Call the bank., evidence: the number of the ticket } }
+    way_back: { manual: { who: [sam], instructions: Call again., evidence: the number of the ticket } }
+  - name: expand
+    title: Add the column
+    when: before
+    needs: [tell-the-bank]
+    estimate: PT1M
+    do: { command: { script: scripts/expand.sh } }
+    way_back: none
+  - name: warm-up
+    title: Warm up
+    when: after_wave_1
+    estimate: PT1M
+    do: { command: { script: scripts/warm.sh } }
+    way_back: { command: { script: scripts/cool.sh } }
+  - name: switch-dns
+    title: Switch the DNS
+    when: after
+    estimate: PT5M
+    do: { command: { script: scripts/dns.sh } }
+    way_back: { command: { script: scripts/dns-back.sh } }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +202,9 @@ def strategies(load: Loader, tmp_path_factory: pytest.TempPathFactory) -> dict[s
                 "\nload:\n", f"\n{CASES}" if name == "canary-shop" else "\nload:\n"
             )
         )
+    (catalogue / "services" / "runbook-shop.yaml").write_text(
+        text.replace("name: bike-shop", "name: runbook-shop") + RUNBOOK
+    )
     loaded = load(ROOT / "dags", INTERLOCK_CATALOGUE=str(catalogue))
     assert loaded["errors"] == {}
     return dict(loaded["dags"])
@@ -190,6 +221,36 @@ def after(dag: dict[str, Any], task: str) -> list[str]:
     for one in found:
         found.extend(follows for follows in dag["tasks"][one]["downstream"] if follows not in found)
     return found[1:]
+
+
+def test_steps_are_done_in_their_order_around_the_waves(strategies: dict[str, Any], release: dict[str, Any]) -> None:
+    dag = strategies["release_runbook_shop"]
+    asked = ["prepare_step_1", "ask_step_1", "ask_step_1_over", "step_1"]
+    order = ["measure_baseline", *asked, "step_2", "wave_1", "step_3", "wave_2", "step_4"]
+    for before, then in pairwise(f"implementation.{task}" for task in order):
+        assert then in dag["tasks"][before]["downstream"]
+    assert "verification.smoke_hosts" in dag["tasks"]["implementation.step_4"]["downstream"]
+    assert dag["tasks"]["implementation.ask_step_1"]["type"] == "Question"
+    assert steps(dag)["step_1"] == "Tell the bank"
+    for task in ("step_1", "step_2", "wave_1", "step_3", "wave_2", "step_4"):
+        assert "verification.begin_back_out" in dag["tasks"][f"implementation.{task}"]["downstream"]
+    assert all(len(told["doc"]) > 30 and told["retries"] >= 2 for told in dag["tasks"].values())
+    rollback = {task for task in strategies["rollback_runbook_shop"]["tasks"] if "step" in task}
+    assert not rollback, "a rollback does not do the steps of the version that it leaves"
+    assert not [task for task in release["tasks"] if "step" in task or "begin" in task], "without a runbook as before"
+
+
+def test_ways_back_are_gone_in_reverse_around_the_hosts(strategies: dict[str, Any]) -> None:
+    tasks = strategies["release_runbook_shop"]["tasks"]
+    order = ["begin_back_out", "back_step_4", "back_step_3", "back_out"]
+    order += ["prepare_back_step_1", "ask_back_step_1", "ask_back_step_1_over", "back_step_1"]
+    for before, then in pairwise(f"verification.{task}" for task in order):
+        assert then in tasks[before]["downstream"]
+    assert "verification.back_step_2" not in tasks, "it has no way back"
+    assert tasks["verification.begin_back_out"]["rule"] == "one_failed"
+    for task in ("back_step_4", "back_step_3", "back_out", "prepare_back_step_1", "back_step_1"):
+        assert tasks[f"verification.{task}"]["rule"] == "none_skipped", "one that fails does not keep the others"
+    assert "closure.record_outcome" in tasks["verification.back_step_1"]["downstream"]
 
 
 @pytest.mark.parametrize("kind", ["release", "rollback"])

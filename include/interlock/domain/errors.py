@@ -17,6 +17,7 @@
     ├── GateRejected          people rejected it, or no answer came in time
     ├── DeployError           a host could not be brought to the release
     │   └── HostUnreachable   no connection: refused, timed out, unknown or changed host key
+    ├── StepFailed            a step of the runbook was not done, or it is not known whether it was
     ├── VerificationFailed    production does not behave as it did before
     ├── LedgerError           the ledger refuses an entry, or does not hold
     │   ├── LedgerConflict    the key of an entry stands for something else already
@@ -116,6 +117,10 @@ class DeployError(ReleaseError):
 
 class HostUnreachable(DeployError):
     """No connection to a host: refused, timed out, unknown or changed host key."""
+
+
+class StepFailed(ReleaseError):
+    """A step of the runbook was not done, or it is not known whether it was."""
 
 
 class VerificationFailed(ReleaseError):

@@ -42,6 +42,7 @@ DECISIONS = ("plan.decided", "acceptance.decided", "board.decided")
 MOVES = ("traffic.shared", "traffic.switched", "traffic.restored")
 EFFECTS = {  # what changes hosts or traffic: what its permit is for
     "wave.deployed": "deploy",
+    "step.ended": "step",
     "baseline.restarted": "restart",
     "traffic.shared": "traffic",
     "traffic.switched": "traffic",
@@ -798,8 +799,10 @@ def check_permits(pack: Pack) -> str:
             purpose, shares = EFFECTS[kind], payload.get("weights", shares)
             wave = payload["number"] if purpose == "deploy" else None
             own = [one for one in used.values() if (one["purpose"], one["wave"]) == (purpose, wave)]
+            own = [one for one in own if purpose != "step" or one.get("step") == payload["id"]]
             fresh = [one for one in own if one["id"] not in spent]
-            (check_move if kind in MOVES else check_effect)(pack, where, entry, fresh)
+            check = check_move if kind in MOVES else check_step if purpose == "step" else check_effect
+            check(pack, where, entry, fresh)
             tokens = [one.get("entered") for one in own]
             known = rehearsed(pack.last("rollout.frozen")) or payload.get("entered") in (None, *tokens)
             pack.expect(known, f"{where}: expected the token of a permit used before, found {payload.get('entered')}")
@@ -820,11 +823,33 @@ def check_permit(pack: Pack, where: str, entry: dict[str, Any], approved: str) -
             part = [(plan.get("canary") or {}).get("baseline", [])]
         elif permit["purpose"] == "return":  # after the release: some of its hosts
             part = [[host for wave in part for host in wave if host["address"] in permit["hosts"]]]
+        elif permit["purpose"] == "step":
+            part = [step_hosts(pack, where, permit.get("step", ""), plan, approved)]
         hosts = [host["address"] for wave in part for host in wave]
         pack.compare(where, permit, environment=plan["environment"], plan=approved, bundle=plan["bundle"]["sha256"])
         pack.compare(where, permit, hosts=hosts)
-    if permit["purpose"] in ("deploy", "restart"):  # the way back is open although the catalogue was changed
+    forward = permit["purpose"] == "step" and permit.get("step") in steps_of(plan, approved, "forward")
+    if permit["purpose"] in ("deploy", "restart") or forward:  # the way back is open whatever the catalogue is now
         pack.compare(where, permit, catalogue=plan["policy_digest"])
+
+
+def steps_of(plan: dict[str, Any], approved: str, direction: str) -> dict[str, dict[str, Any]]:
+    """Return the steps of a plan's runbook by the ids that they have in a direction."""
+    found = {}
+    for step in plan.get("runbook") or ():
+        told = {"plan": approved, "step": step["number"], "direction": direction}
+        found[hashlib.sha256(canonical(told)).hexdigest()[:32]] = step
+    return found
+
+
+def step_hosts(pack: Pack, where: str, id: str, plan: dict[str, Any], approved: str) -> list[dict[str, Any]]:
+    """Return the hosts that a step connects to: that of a command, and else none."""
+    for direction, key in (("forward", "do"), ("back", "way_back")):
+        step = steps_of(plan, approved, direction).get(id)
+        if step is not None:
+            return [step["host"]] if (step[key] or {}).get("command") else []
+    pack.findings.append(f"{where}: expected a permit for a step of the approved plan, found one for {id or 'none'}")
+    return []
 
 
 def check_use(
@@ -868,6 +893,30 @@ def check_effect(pack: Pack, where: str, entry: dict[str, Any], permits: list[di
         pack.expect(allowed, f"{host}: expected a permit to {purpose} used before, found none")
 
 
+def check_step(pack: Pack, where: str, entry: dict[str, Any], permits: list[dict[str, Any]]) -> None:
+    """Check that a step is one of the plan, was begun on record, ended once, and had a permit of its own."""
+    plan, report, direction = pack.last("rollout.frozen"), entry["payload"], entry["payload"]["direction"]
+    step = steps_of(plan, plan["digest"], direction).get(report["id"])
+    pack.expect(step is not None, f"{where}: expected a step of the plan, found {report['id']}")
+    if step is None:
+        return
+    pack.compare(where, report, number=step["number"], name=step["name"], title=step["title"])
+    others = [one for one in pack.entries if one["kind"] in ("step.begun", "step.ended")]
+    others = [one for one in others if one["payload"]["id"] == report["id"] and one["sequence"] < entry["sequence"]]
+    pack.expect(
+        all(one["kind"] == "step.begun" for one in others), f"{where}: expected one end of this step, found a second"
+    )
+    begun = [one for one in others if one["kind"] == "step.begun"]
+    if report["outcome"] == "left_out":
+        pack.expect(not begun, f"{where}: expected that a step that was left out did not begin, found {len(begun)}")
+        planned = bool(step.get("left_out")) or direction == "back"
+        pack.expect(planned, f"{where}: expected a step that the plan leaves out, found {step['title']}")
+        return
+    pack.expect(len(begun) == 1, f"{where}: expected that its beginning is on record before it, found {len(begun)}")
+    allowed = rehearsed(plan) or bool(permits)
+    pack.expect(allowed, f"{where}: expected a permit for this step used before, found none")
+
+
 def check_move(pack: Pack, where: str, entry: dict[str, Any], permits: list[dict[str, Any]]) -> None:
     """Check that traffic was given other shares under a permit used since the last time, and by the plan's rules."""
     plan = pack.last("rollout.frozen")
@@ -895,6 +944,7 @@ def check_outcome(pack: Pack) -> str:
         for host in (host for wave in plan["waves"] for host in wave):
             there = host["instance_id"] in returned
             pack.expect(there, f"release.closed: expected a back-out that took {host['name']} back; found none")
+        check_ways_back(pack, plan)
     if outcome == "withdrawn":
         pack.expect(bool(pack.last("release.withdrawn")), "release.closed: expected a withdrawal before it, found none")
     if outcome == "overtaken":
@@ -908,6 +958,18 @@ def check_outcome(pack: Pack) -> str:
     if not outcome:
         pack.notes.append("The release was not closed when this pack was made.")
     return f"closed as {outcome}; {len(reached)} hosts were brought to the release" if outcome else "not closed"
+
+
+def check_ways_back(pack: Pack, plan: dict[str, Any]) -> None:
+    """Check that each step that was begun was taken back, and note the steps that cannot be taken back."""
+    begun = {one["number"] for _, one in pack.of("step.begun") if one["direction"] == "forward"}
+    back = {one["number"] for _, one in pack.of("step.ended") if (one["direction"], one["outcome"]) == ("back", "done")}
+    for step in plan.get("runbook") or ():
+        if step["number"] in begun and step["way_back"] is None:
+            pack.notes.append(f"release.closed: {step['name']} has no way back: what it did stays")
+        elif step["number"] in begun:
+            here = step["number"] in back
+            pack.expect(here, f"release.closed: expected that the step {step['name']} was taken back; found no record")
 
 
 def tolerated(plan: dict[str, Any], last: dict[str, tuple[int, dict[str, Any]]]) -> set[str]:
@@ -931,6 +993,12 @@ def check_arrival(pack: Pack, plan: dict[str, Any], reached: set[str], borne: se
             continue
         here = host["instance_id"] in reached
         pack.expect(here, f"release.closed: expected a wave that brought {host['name']} to the release; found none")
+    done = {
+        one["number"] for _, one in pack.of("step.ended") if (one["direction"], one["outcome"]) == ("forward", "done")
+    }
+    for step in plan.get("runbook") or ():
+        here = bool(step.get("left_out")) or step["number"] in done
+        pack.expect(here, f"release.closed: expected that the step {step['name']} is done; found no record of that")
     pack.compare("verification.judged", pack.last("verification.judged"), success=True)
     for where, _ in pack.of("back_out.done"):
         pack.findings.append(f"release.closed: expected no back-out of a release that was deployed, found {where}")

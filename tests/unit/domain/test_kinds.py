@@ -83,6 +83,8 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
     assert chain.AFTER_FAILURE == (
         "permit.issued",
         "permit.used",
+        "step.begun",
+        "step.ended",
         "traffic.restored",
         "back_out.done",
         "release.closed",
@@ -90,7 +92,15 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
     assert chain.AFTER_DEPLOYMENT == ("permit.issued", "permit.used", "host.returned")
     assert frozenset({"run.asked", "emergency_stop.declared"}) == chain.IN_ANY_CASE
     assert kinds.WITNESSED == ("run.asked", "answer.given", "attempt.refused", "break_glass.used")
-    assert kinds.SEVERAL == ("test.planned", "case.tested", "cases.run", "quality.waived", "wave.deployed")
+    assert kinds.SEVERAL == (
+        "test.planned",
+        "case.tested",
+        "cases.run",
+        "quality.waived",
+        "wave.deployed",
+        "step.begun",
+        "step.ended",
+    )
     assert kinds.DECISIONS == ("plan.decided", "acceptance.decided", "board.decided")
     assert kinds.MOVES == ("traffic.shared", "traffic.switched", "traffic.restored")
 
@@ -99,8 +109,10 @@ def test_a_task_leaves_one_kind() -> None:
     tasks = [task for kind in KINDS.values() for task in kind.tasks]
     assert len(set(tasks)) == len(tasks)
     assert kinds.LEAVES["closure.record_outcome"] == "release.closed"
-    assert len(kinds.LEAVES) == len(tasks) - 1, "all but the waves, which are numbered"
+    assert len(kinds.LEAVES) == len(tasks) - 3, "all but the waves and the steps, which are numbered"
     assert airflow_record.WAVE.pattern == r"implementation\.wave_(\d+)"
+    assert airflow_record.STEP.fullmatch("verification.back_step_12")
+    assert not airflow_record.STEP.fullmatch("implementation.prepare_step_1")
 
 
 def test_a_decision_is_found_by_its_subject() -> None:

@@ -182,7 +182,7 @@ def test_a_back_out_is_tried_again_while_hosts_do_not_answer(
         (traffic, "restore", lambda *_: None),
         (rolling, "back_out", lambda *_: (releases.host_result(1, **SILENT),)),
         (rolling, "answered_versions", lambda *_: {}),
-        (verification, "_first_reason", lambda _: "wave 1 failed"),
+        (verification, "reason_of_back_out", lambda _: "wave 1 failed"),
     ):
         monkeypatch.setattr(room, name, value)
     with pytest.raises(HostUnreachable, match="did not restore every host"):

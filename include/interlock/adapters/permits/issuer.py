@@ -170,6 +170,7 @@ class PermitIssuer:
         service: str = "",
         way_back: bool = False,
         wave: int | None = None,
+        step: str | None = None,
         plan: Sha256 | None = None,
         bundle: Sha256 | None = None,
         calendar: Answer | None = None,
@@ -198,6 +199,7 @@ class PermitIssuer:
             issued_at=now,
             expires_at=now + MAX_PERMIT_AGE,
             entered=held.entered if held else None,
+            step=step,
         )
         envelope = self._signer.sign(canonical_bytes(permit), PERMIT_TYPE)
         told = {"permit": permit.model_dump(mode="json"), "envelope": envelope}

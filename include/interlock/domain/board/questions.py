@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from interlock.domain.catalogue import MAX_WAVES
+from interlock.domain.catalogue.runbook_file import MAX_STEPS
 
 
 @dataclass(frozen=True, slots=True)
 class AskingTask:
     """A task that asks people.
 
-    :param task: its id in the Dag; that of a wave has ``{number}`` in it.
+    :param task: its id in the Dag; that of a wave or a step has ``{number}`` in it.
     :param title: what is asked, for people.
     :param who: who answers.
     """
@@ -34,6 +35,8 @@ ASK_BOARD = "rollout.cast_ballot"
 ASK_SUPPORT = "communication.acknowledge_training"
 ASK_WAVE = "implementation.ask_wave_{number}"
 ASK_CANARY = "implementation.ask_canary"
+ASK_STEP = "implementation.ask_step_{number}"
+ASK_WAY_BACK = "verification.ask_back_step_{number}"
 ASK_TRAIN_BOARD = "board.cast_ballot"
 
 TABLE = (
@@ -46,6 +49,8 @@ TABLE = (
     AskingTask(ASK_SUPPORT, "Do you acknowledge the training material?", "each support role that the service names"),
     AskingTask(ASK_WAVE, "What shall be done about the hosts that failed?", "the requester of the release"),
     AskingTask(ASK_CANARY, "Shall the release go on after a marginal canary?", "the requester of the release"),
+    AskingTask(ASK_STEP, "Is this step of the runbook done?", "the people whom the step names"),
+    AskingTask(ASK_WAY_BACK, "Is this step of the runbook taken back?", "the people whom its way back names"),
     AskingTask(ASK_TRAIN_BOARD, "Shall this train depart?", "each member of the Change Advisory Board"),
 )
 
@@ -55,10 +60,12 @@ def ask_wave(number: int) -> str:
     return ASK_WAVE.format(number=number)
 
 
+_NUMBERED = {ASK_WAVE: MAX_WAVES, ASK_STEP: MAX_STEPS, ASK_WAY_BACK: MAX_STEPS}
+
+
 def _tasks(asked: AskingTask) -> tuple[str, ...]:
-    if asked.task == ASK_WAVE:
-        return tuple(ask_wave(number) for number in range(1, MAX_WAVES + 1))
-    return (asked.task,)
+    most = _NUMBERED.get(asked.task)
+    return tuple(asked.task.format(number=number) for number in range(1, most + 1)) if most else (asked.task,)
 
 
 ASKING = frozenset(task for asked in TABLE for task in _tasks(asked))

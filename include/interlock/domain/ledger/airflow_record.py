@@ -26,10 +26,12 @@ from .kinds import (
     PERMIT_USED,
     POLICY_RESOLVED,
     RELEASE_CLOSED,
+    STEP_ENDED,
     TRAFFIC_RESTORED,
     WAVE_DEPLOYED,
 )
 
+STEP = re.compile("|".join(re.escape(task).replace(r"\{number\}", r"(\d+)") for task in KINDS[STEP_ENDED].tasks))
 WAVE = re.compile(re.escape(KINDS[WAVE_DEPLOYED].tasks[0]).replace(r"\{number\}", r"(\d+)"))
 """The tasks of waves, which leave :data:`WAVE_DEPLOYED`."""
 
@@ -161,10 +163,18 @@ def _find_unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Findin
 def _has_entry(task: Task, entries: Sequence[Entry]) -> bool:
     if wave := WAVE.fullmatch(task.task_id):
         return any(one.kind == WAVE_DEPLOYED and one.payload.get("number") == int(wave[1]) for one in entries)
+    if STEP.fullmatch(task.task_id):
+        return any(_is_of(task.task_id, one) for one in entries if one.kind == STEP_ENDED)
     kind = LEAVES.get(task.task_id)
     return kind is None or any(
         one.kind == kind and (kind not in DECISIONS or one.payload.get("approved") is True) for one in entries
     )
+
+
+def _is_of(task_id: str, ended: Entry) -> bool:
+    """Tell whether the end of a step of the runbook is that of a task."""
+    task = KINDS[STEP_ENDED].tasks[ended.payload.get("direction") == "back"]
+    return task.format(number=ended.payload.get("number")) == task_id
 
 
 def _find_cleared_tasks(seen: RunSeen) -> Iterator[Finding]:
@@ -181,7 +191,7 @@ def _find_edited_results(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Fi
     """Yield the results that no task left: what is in Airflow differs from what is in the ledger."""
     payloads = [entry.payload for entry in entries]
     for handed in seen.handed_on:
-        leaves = handed.task_id in LEAVES or WAVE.fullmatch(handed.task_id)
+        leaves = handed.task_id in LEAVES or WAVE.fullmatch(handed.task_id) or STEP.fullmatch(handed.task_id)
         for value in handed.value if isinstance(handed.value, list) else [handed.value]:
             is_record = isinstance(value, dict) and "schema_version" in value
             known = isinstance(value, dict) and any(value.items() <= payload.items() for payload in payloads)

@@ -46,7 +46,7 @@ def releases_allowed(entries: Iterable[Entry], environment: str) -> dict[str, fr
 
 
 def _by_permit(permit: Mapping[str, Any], plan: RolloutPlan, allowed: Allowed) -> dict[str, frozenset[str | None]]:
-    if permit["purpose"] in ("inspect", "restart", "traffic"):
+    if permit["purpose"] in ("inspect", "restart", "traffic", "step"):
         return {}
     before = plan.back_out.releases
     gets = {

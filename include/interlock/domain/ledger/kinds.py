@@ -399,6 +399,24 @@ FAILURE_DECIDED = _kind(
     "What the release manager decided on the hosts of a wave that failed.",
     record="records:Decision",
 )
+STEP_BEGUN = _kind(
+    "step.begun",
+    "Step of the runbook begun",
+    "A step is about to be done, or to be taken back. It is done once: another try continues from this entry.",
+    record="records:StepIntent",
+    follows=("failure",),
+    several=True,
+)
+STEP_ENDED = _kind(
+    "step.ended",
+    "Step of the runbook ended",
+    "How a step was done, or taken back, and who or what shows it.",
+    record="records:StepReport",
+    tasks=("implementation.step_{number}", "verification.back_step_{number}"),
+    permit="step",
+    follows=("failure",),
+    several=True,
+)
 BASELINE_RESTARTED = _kind(
     "baseline.restarted",
     "Baseline restarted",

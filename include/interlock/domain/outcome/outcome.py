@@ -21,9 +21,11 @@ from interlock.domain.records import (
     Decision,
     Host,
     Outcome,
+    PlannedStep,
     QualityReport,
     ReleaseOutcome,
     RolloutPlan,
+    StepReport,
     VerificationReport,
     WaveReport,
 )
@@ -97,6 +99,7 @@ def decide_outcome(
     back_out: BackOutReport | None,
     running: Mapping[str, str | None],
     called_off: Withdrawal | Overtaking | None = None,
+    steps: Sequence[StepReport] = (),
 ) -> Outcome:
     """Decide how a release ended, and which stage decided it.
 
@@ -104,11 +107,12 @@ def decide_outcome(
     :param failed: the tasks that failed; those of one stage in the order in which they did.
     :param decisions: on the plan, on the acceptance, and the board's; also decisions without a vote.
     :param running: host, by name or address: the version it answers with now.
+    :param steps: how the steps of the runbook ended, and their ways back.
     :param called_off: who withdrew it, or what overtook it; of a release that had no permit to change anything.
     """
     of_decisions = list(_of_decisions(decisions, rollout, changed=bool(waves) or back_out is not None))
     if back_out is not None:
-        ending = _breached(of_decisions, _taken_back(back_out, failed, rollout, running))
+        ending = _breached(of_decisions, _taken_back(back_out, failed, rollout, running, steps))
     elif called_off is not None and not waves and not _failed_before(called_off, of_decisions, failed):
         how: ReleaseOutcome = "overtaken" if isinstance(called_off, Overtaking) else "withdrawn"
         ending = _Ending(failed[0].stage if failed else STAGES[0], how, called_off.sentence)
@@ -120,6 +124,7 @@ def decide_outcome(
             *_of_plan(service, version, rollout),
             *_of_communication(communication),
             *_of_waves(rollout, waves),
+            *_of_steps(rollout, steps),
             *_of_verification(verification),
             *_of_hosts(version, rollout, waves, running),
         )
@@ -167,16 +172,35 @@ def _taken_back(
     failed: Sequence[FailedTask],
     rollout: RolloutPlan | None,
     running: Mapping[str, str | None],
+    steps: Sequence[StepReport],
 ) -> _Ending:
     stage = "implementation" if any(task.stage == "implementation" for task in failed) else "verification"
     because = back_out.because.rstrip(".")
-    if trouble := _not_back(back_out, rollout, running):
+    if trouble := _not_back(back_out, rollout, running) or _steps_not_back(rollout, steps):
         return _Ending(stage, "failed", f"The back-out failed: {trouble}. Reason for the back-out: {because}.")
+    stays = [f"“{step.title}”" for step in (rollout.irreversible if rollout else ()) if _was_begun(step, steps)]
+    rest = f" What cannot be taken back stays: {', '.join(stays)}." if stays else ""
     return _Ending(
         stage,
         "backed_out",
-        f"The release was backed out, and every host reports its previous version. Reason: {because}.",
+        f"The release was backed out, and every host reports its previous version. Reason: {because}.{rest}",
     )
+
+
+def _was_begun(step: PlannedStep, steps: Sequence[StepReport]) -> bool:
+    """Tell whether a step was begun, by how it ended; what failed may have been done in part."""
+    return any((one.number, one.direction) == (step.number, "forward") and one.outcome != "left_out" for one in steps)
+
+
+def _steps_not_back(rollout: RolloutPlan | None, steps: Sequence[StepReport]) -> str:
+    """Return which steps of the runbook were done, and not taken back."""
+    back = {one.number for one in steps if one.direction == "back" and one.outcome == "done"}
+    left = [
+        f"“{step.title}” was not taken back"
+        for step in (rollout.steps if rollout else ())
+        if step.way_back is not None and _was_begun(step, steps) and step.number not in back
+    ]
+    return "; ".join(left)
 
 
 def _not_back(back_out: BackOutReport, rollout: RolloutPlan | None, running: Mapping[str, str | None]) -> str:
@@ -307,6 +331,13 @@ def _of_waves(rollout: RolloutPlan | None, waves: Sequence[WaveReport]) -> Itera
     brought |= tolerated(rollout, waves)
     if lacking := [host.name for host in rollout.hosts if host.instance_id not in brought]:
         reason = f"No deployment of {rollout.release} to {', '.join(lacking)} is recorded."
+        yield _Ending("implementation", "failed", reason, proven=False)
+
+
+def _of_steps(rollout: RolloutPlan | None, steps: Sequence[StepReport]) -> Iterator[_Ending]:
+    ended = {one.number for one in steps if one.direction == "forward" and one.outcome != "failed"}
+    if lacking := [f"“{step.title}”" for step in (rollout.steps if rollout else ()) if step.number not in ended]:
+        reason = f"No record says that steps of the runbook are done: {', '.join(lacking)}."
         yield _Ending("implementation", "failed", reason, proven=False)
 
 

@@ -9,7 +9,7 @@ from interlock.domain.ledger.chain import END, Entry
 from interlock.domain.ledger.kinds import PERMIT_USED, RELEASE_CLOSED, ROLLOUT_FROZEN
 from interlock.domain.records import RolloutPlan
 
-from .permit import RELEASE_MANAGER
+from .permit import BEGINS, RELEASE_MANAGER
 
 
 def refuse_ended(task: str, entries: Sequence[Entry], *, way_back: bool = False) -> None:
@@ -35,9 +35,9 @@ def refuse_ended(task: str, entries: Sequence[Entry], *, way_back: bool = False)
 
 
 def had_permit(plan: RolloutPlan, entries: Sequence[Entry]) -> bool:
-    """Tell whether a permit to deploy by a plan was used, by its release's chain: hosts may have been changed."""
+    """Tell whether a permit to begin with a plan was used, by its release's chain: something may have been changed."""
     permits = [entry.payload.get("permit", {}) for entry in entries if entry.kind == PERMIT_USED]
-    return any((one.get("purpose"), one.get("plan")) == ("deploy", plan.digest) for one in permits)
+    return any(one.get("purpose") in BEGINS and one.get("plan") == plan.digest for one in permits)
 
 
 def refuse_back_out(plan: RolloutPlan, entries: Sequence[Entry], *, unsigned: str = "", overtaken: str = "") -> None:

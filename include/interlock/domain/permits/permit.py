@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from interlock.domain.calendars.bookings import Entered
 from interlock.domain.calendars.calendar import Answer
@@ -26,10 +26,12 @@ MAX_PERMIT_AGE = timedelta(minutes=15)
 PERMIT_TYPE = "application/vnd.interlock.permit+json"
 """Payload type of a signed permit."""
 
-Purpose = Literal["inspect", "deploy", "back_out", "restart", "traffic", "return"]
+Purpose = Literal["inspect", "deploy", "back_out", "restart", "traffic", "return", "step"]
 """To ask hosts what they run; to bring them to the approved release; to take them back to what they had; to restart
 what they run; to let the load balancer send them another share of the traffic; to bring them to a release that came
-while they were down."""
+while they were down; to do a step of the runbook, or to take it back."""
+BEGINS: frozenset[Purpose] = frozenset({"deploy", "step"})
+"""With a permit for one of these a release begins to change its target: then there is something to back out."""
 
 RELEASE_MANAGER = "the release manager"
 
@@ -42,7 +44,7 @@ class Permit(Model):
     chain: str = Field(description="The chain of the release in the ledger: its Dag and run")
     environment: str
     wave: int | None = Field(None, ge=1, description="Counted from 1; none: not for a wave")
-    hosts: tuple[str, ...] = Field(min_length=1, description="Addresses")
+    hosts: tuple[str, ...] = Field(description="Addresses; only of a step that changes no host there may be none")
     plan: Sha256 | None = Field(None, description="Digest of the frozen rollout plan; none: not frozen yet")
     bundle: Sha256 | None = Field(None, description="Digest of what is deployed")
     catalogue: Sha256 = Field(description="Digest of the policy, board and service that held when it was given")
@@ -50,6 +52,15 @@ class Permit(Model):
     issued_at: AwareDatetime
     expires_at: AwareDatetime
     entered: Later[Entered] = Field(None, description="Where it may change something; none: it changes nothing")
+    step: Later[str] = Field(None, description="Of a step: its id, which names plan, step and direction")
+
+    @model_validator(mode="after")
+    def _names_what_it_is_for(self) -> Self:
+        if (self.step is not None) != (self.purpose == "step"):
+            raise ValueError("a permit for a step names it, and no other permit does")
+        if not self.hosts and self.step is None:
+            raise ValueError("hosts: a permit names at least one")
+        return self
 
 
 def refuse_unusable(permit: Permit, *, purposes: Sequence[Purpose], environment: str, now: datetime) -> None:

@@ -26,6 +26,7 @@ from interlock.domain.ledger.kinds import (
     QUALITY_JUDGED,
     RELEASE_CLOSED,
     RELEASE_REQUESTED,
+    STEP_ENDED,
     VERIFICATION_JUDGED,
     WAVE_DEPLOYED,
 )
@@ -41,6 +42,7 @@ from interlock.domain.records import (
     QualityReport,
     ReleasePlan,
     RolloutPlan,
+    StepReport,
     VerificationReport,
     WaveReport,
 )
@@ -97,6 +99,7 @@ def record_outcome(service: str) -> Outcome:
         back_out=back_out,
         running=_running(service, rollout) if waves or back_out else {},
         called_off=None if touched else called_off(entries),
+        steps=all_in(entries, STEP_ENDED, StepReport),
     )
     log.info("%s %s: %s, decided by %s. %s", service, outcome.version, outcome.outcome, outcome.stage, outcome.reason)
     record(RELEASE_CLOSED, outcome, seal=True)

@@ -14,6 +14,7 @@ from interlock.domain.ledger.kinds import BASELINE_MEASURED
 from interlock.domain.permits.withdrawal import refuse_called_off
 from interlock.domain.records import LoadReport, RolloutPlan
 from interlock.domain.rollout.rollout import wave_titles
+from interlock.stages.runbook.steps import step_tasks
 from interlock.stages.runtime import bookings, permits, resources
 from interlock.stages.runtime.evidence import chain_entries, this_chain
 from interlock.stages.runtime.taskflow import WaitUntil, reasons_kept, stage_group, stage_task
@@ -63,10 +64,14 @@ def measure_baseline(service: str, rollout: RolloutPlan) -> LoadReport:
 
 
 @stage_group("implementation", "deploy wave by wave")
-def implementation_stage(service: Service, rollout: XComArg) -> tuple[AwaitStart, XComArg, list[XComArg]]:
+def implementation_stage(
+    service: Service, rollout: XComArg, *, runbook: bool = True
+) -> tuple[AwaitStart, XComArg, list[XComArg]]:
     """Wait, measure, and run the waves; return the first task, the baseline, and the tasks that change the target.
 
     If one of these tasks fails, the release is backed out. Verification follows the last of them.
+
+    :param runbook: do the steps of the service's runbook, too.
     """
     wait = AwaitStart(
         task_id="await_start",
@@ -78,8 +83,9 @@ def implementation_stage(service: Service, rollout: XComArg) -> tuple[AwaitStart
     booked = bookings.book_environment(service.name, rollout)
     baseline = measure_baseline(service.name, rollout)
     environment = service.environments["production"]
-    steps: list[XComArg] = []
-    last = baseline
+    if not runbook:
+        service = service.model_copy(update={"runbook": ()})
+    steps, last = step_tasks(service, rollout, 0, baseline)
     for number, title in enumerate(wave_titles(environment), start=1):
         wave = run_wave.override(task_id=f"wave_{number}", task_display_name=title)(service.name, number, rollout)
         chain(last, wave)
@@ -90,7 +96,13 @@ def implementation_stage(service: Service, rollout: XComArg) -> tuple[AwaitStart
         if number == 1 and environment.canary:
             tried, last = canary_tasks(service, rollout, last)
             steps = [*steps, *tried]
+        if number < len(environment.waves):
+            done, last = step_tasks(service, rollout, number, last)
+            steps = [*steps, *done]
     if environment.blue_green:
-        steps = [*steps, *switch_tasks(service, rollout, last)]
+        switched = switch_tasks(service, rollout, last)
+        steps, last = [*steps, *switched], switched[-1]
+    done, _ = step_tasks(service, rollout, len(environment.waves), last)
+    steps = [*steps, *done]
     chain(wait, booked, baseline)
     return wait, baseline, steps

@@ -30,11 +30,11 @@ from interlock.domain.records import (
     SmokeResult,
     VerificationReport,
 )
+from interlock.stages.runbook.ways_back import NOTHING_CHANGED, begin_back_out, reason_of_back_out, ways_back
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.assets import changed, deployed, environment_asset
 from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.taskflow import (
-    REASON,
     WHILE_HOSTS_ARE_SILENT,
     push_result,
     stage_group,
@@ -165,7 +165,7 @@ def back_out(service: str) -> BackOutReport:
     ti: Any = get_current_context()["ti"]
     rollout = permits.frozen_plan()
     if rollout is None or not permits.came_to_its_target(rollout):
-        raise AirflowSkipException("The release did not change its target, so there is nothing to back out.")
+        raise AirflowSkipException(NOTHING_CHANGED)
     described = resources.catalogue_of(service).service
     traffic.restore(rollout, described)  # first: users get the previous version again at once
     results = rolling.back_out(rollout, described, rollout.hosts)
@@ -175,7 +175,7 @@ def back_out(service: str) -> BackOutReport:
         for host, version in rollout.back_out.versions.items()
         if version and versions.get(host) != version
     }
-    report = BackOutReport(because=_first_reason(ti), results=results, verified=not wrong)
+    report = BackOutReport(because=reason_of_back_out(ti), results=results, verified=not wrong)
     push_result(report, BACK_OUT_DONE)
     if wrong:
         raise rolling.deploy_error(
@@ -188,11 +188,6 @@ def back_out(service: str) -> BackOutReport:
     return report
 
 
-def _first_reason(ti: Any) -> str:
-    reasons = (ti.xcom_pull(task_ids=task, key=REASON) for task in get_current_context()["task"].upstream_task_ids)
-    return next((reason for reason in reasons if reason), "A task of the implementation failed.")
-
-
 @stage_group("verification", "smoke tests, load, evaluation; back-out on failure")
 def verification_stage(
     service: Service,
@@ -201,14 +196,26 @@ def verification_stage(
     artifact: XComArg,
     baseline: XComArg,
     waves: list[XComArg],
+    *,
+    runbook: bool = True,
 ) -> list[XComArg]:
-    """Verify; publish the deployment, or back the release out. Return the tasks that the closure waits for."""
+    """Verify; publish the deployment, or back the release out. Return the tasks that the closure waits for.
+
+    :param runbook: the implementation did the steps of the service's runbook, so that they are taken back, too.
+    """
     outlets: list[Asset] = [environment_asset(service, "production")]
     smoke = smoke_hosts(service.name, rollout)
     after = measure_after(service.name, rollout)
     judged = judge_verification(service.name, in_force, rollout, smoke, baseline, after)
     published = publish_deployment.override(outlets=outlets)(service.name, rollout, artifact, judged)
-    back = back_out(service.name)
     chain(waves[-1], smoke, after)
-    chain([*waves, smoke, after, judged], back)
-    return [published, publish_back_out.override(outlets=outlets)(service.name, back)]
+    may_fail = [*waves, smoke, after, judged]
+    if not (runbook and service.runbook):
+        back = back_out(service.name)
+        chain(may_fail, back)
+        return [published, publish_back_out.override(outlets=outlets)(service.name, back)]
+    began = begin_back_out(service.name)
+    back = back_out.override(trigger_rule=TriggerRule.NONE_SKIPPED)(service.name)
+    chain(may_fail, began)
+    last = ways_back(service, began, back)
+    return [published, publish_back_out.override(outlets=outlets)(service.name, back), last]

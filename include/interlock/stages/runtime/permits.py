@@ -36,6 +36,7 @@ from interlock.domain.ledger.kinds import (
     QUALITY_WAIVED,
     RELEASE_CLOSED,
     ROLLOUT_FROZEN,
+    WAVE_DEPLOYED,
 )
 from interlock.domain.ledger.reading import plan_in
 from interlock.domain.ledger.runs import run_of
@@ -143,6 +144,43 @@ def admission_to_deploy(plan: RolloutPlan, wave: int, count: Count) -> Iterator[
         if plan.environment in permit.SANDBOXES:
             _proven(plan, count, under_way=False)
         yield _admission(plan, office, ask, "deploy", halt=_halt(plan))
+
+
+@contextmanager
+def admission_to_step(plan: RolloutPlan, hosts: Sequence[Host], step: str, count: Count) -> Iterator[Admission]:
+    """Get and use a permit for a step of the runbook, if all that was approved holds now.
+
+    :param hosts: those that it changes; ``step``: its id.
+    :raises PolicyViolation: no permit can be given, and why.
+    """
+    with _office() as office:
+        under_way = any(entry.kind == WAVE_DEPLOYED for entry in chain_entries())
+
+        def ask() -> Envelope:
+            return _issue(office, _proven(plan, count, under_way=under_way), "step", plan, hosts, None, step=step)
+
+        if plan.environment in permit.SANDBOXES:
+            _proven(plan, count, under_way=under_way)
+        admission = _admission(plan, office, ask, "step", halt=_halt(plan))
+        admission.begin()
+        yield admission
+
+
+@contextmanager
+def admission_to_step_back(plan: RolloutPlan, hosts: Sequence[Host], step: str) -> Iterator[Admission]:
+    """Get and use a permit to take a step of the runbook back. Emergency stops and freezes do not prevent that.
+
+    :raises PolicyViolation: the release changed nothing, or has ended.
+    """
+    with _office() as office:
+
+        def ask() -> Envelope:
+            _refuse_way_back(plan)
+            return _issue(office, _catalogue(plan), "step", plan, hosts, None, way_back=True, step=step)
+
+        admission = _admission(plan, office, ask, "step", way_back=True)
+        admission.begin()
+        yield admission
 
 
 @contextmanager
@@ -447,6 +485,7 @@ def _issue(
     wave: int | None,
     *,
     way_back: bool = False,
+    step: str | None = None,
 ) -> Envelope:
     bookings.make_way(plan.service, plan.environment)
     return office.issue(
@@ -458,6 +497,7 @@ def _issue(
         service=plan.service,
         way_back=way_back,
         wave=wave,
+        step=step,
         plan=plan.digest,
         bundle=plan.bundle.sha256,
         calendar=calendars.answer_now(catalogue, plan.environment) if purpose != "back_out" else None,

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from interlock.adapters.hosts import health as hosts_health
 from interlock.adapters.permits.issuer import Admission
@@ -21,6 +23,9 @@ from interlock.domain.rollout.pace import Pace, tolerated
 from interlock.stages.runtime import bookings, permits, resources
 from interlock.stages.runtime.evidence import chain_entries
 from interlock.stages.runtime.taskflow import this_run
+
+if TYPE_CHECKING:
+    from interlock.adapters.hosts.fleet import Deployment
 
 log = logging.getLogger(__name__)
 
@@ -73,23 +78,7 @@ def deploy(
     from interlock.adapters.hosts import fleet as ssh_hosts
 
     described = service.environments[environment]
-    with resources.workspace() as folder:
-        bundle = resources.store().get_file(artifact.bundle, folder / "bundle.tar.gz")
-        deployment = ssh_hosts.Deployment(
-            service=service.name,
-            environment=environment,
-            deployment_id="/".join(this_run()),
-            deploy_root=described.deploy_root,
-            release=artifact.release,
-            version=artifact.version,
-            commit=artifact.commit,
-            sha256=artifact.bundle.sha256,
-            bundle=bundle,
-            keep_releases=described.keep_releases,
-            health=service.health,
-            drain_timeout=described.drain_timeout,
-            on_stop_failure=described.on_stop_failure,
-        )
+    with deployment_of(service, environment, artifact) as deployment:
         results = asyncio.run(
             ssh_hosts.deploy_hosts(
                 targets,
@@ -101,6 +90,30 @@ def deploy(
             )
         )
     return _logged(results)
+
+
+@contextmanager
+def deployment_of(service: Service, environment: str, artifact: Artifact | RolloutPlan) -> Iterator[Deployment]:
+    """Describe the deployment of a release, whose bundle is on this machine meanwhile. Its digest is verified."""
+    from interlock.adapters.hosts import fleet as ssh_hosts
+
+    described = service.environments[environment]
+    with resources.workspace() as folder:
+        yield ssh_hosts.Deployment(
+            service=service.name,
+            environment=environment,
+            deployment_id="/".join(this_run()),
+            deploy_root=described.deploy_root,
+            release=artifact.release,
+            version=artifact.version,
+            commit=artifact.commit,
+            sha256=artifact.bundle.sha256,
+            bundle=resources.store().get_file(artifact.bundle, folder / "bundle.tar.gz"),
+            keep_releases=described.keep_releases,
+            health=service.health,
+            drain_timeout=described.drain_timeout,
+            on_stop_failure=described.on_stop_failure,
+        )
 
 
 def back_out(plan: RolloutPlan, service: Service, targets: Sequence[Host]) -> tuple[HostResult, ...]:
