@@ -103,6 +103,7 @@ def test_no_setting_is_described_that_does_not_exist() -> None:
         "INTERLOCK_STACK",
         "INTERLOCK_ADDRESS",
         "INTERLOCK_SHARED",
+        "INTERLOCK_STEP",
         "INTERLOCK_LEDGER_ADMIN_URL",
         "INTERLOCK_LEDGER_OWNER_URL",
         "INTERLOCK_BUILD_TOOLS",

@@ -11,6 +11,7 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -33,6 +34,7 @@ _WORKER = """
 import asyncio, json, sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from interlock.adapters.hosts.fleet import Deployment, SshLogin
 from interlock.adapters.hosts.step_run import Program, run_step
 from interlock.adapters.permits.issuer import Admission
@@ -55,14 +57,11 @@ def release(fleet: Fleet, folder: Path, script: str, version: str = "1.1.0") -> 
     return make_release(fleet, folder, version, hooks={"AfterInstall": script})
 
 
-def program(id: str = ID, **changes: object) -> Program:
-    usual = {"id": id, "script": "hooks/AfterInstall.sh", "seconds": 20}
-    return Program(**{**usual, **changes})
+def program(id: str = ID, *, seconds: int = 20, account: str | None = None) -> Program:
+    return Program(id, "hooks/AfterInstall.sh", seconds, account)
 
 
-def run(
-    fleet: Fleet, deployment: Deployment, id: str = ID, admission: Admission = ADMITTED, **changes: object
-) -> StepRun:
+def run(fleet: Fleet, deployment: Deployment, id: str = ID, admission: Admission = ADMITTED, **changes: Any) -> StepRun:
     (host,) = fleet.hosts
     return asyncio.run(run_step(host, program(id, **changes), deployment, login=fleet.login, admission=admission))
 
@@ -148,7 +147,12 @@ def test_a_host_ends_the_step_that_a_killed_worker_began_and_the_next_try_learns
 
 def test_a_connection_that_is_cut_in_a_step_is_another_try(fleet: Fleet, machine: SshdHost, tmp_path: Path) -> None:
     new = release(fleet, tmp_path, SLOW)
-    cutter = threading.Thread(target=lambda: (wait_until(lambda: bool(ran(machine)), "the step", 20), machine.cut()))
+
+    def cut() -> None:
+        wait_until(lambda: bool(ran(machine)), "the step", 20)
+        machine.cut()
+
+    cutter = threading.Thread(target=cut)
     cutter.start()
     with pytest.raises(HostUnreachable, match="was lost during RunbookStep"):
         run(fleet, new)
@@ -163,15 +167,17 @@ def test_a_step_whose_end_nobody_saw_is_not_run_again(fleet: Fleet, machine: Ssh
     wait_until(lambda: ran(machine) == [ID], "the step", 20)
     worker.kill()
     worker.wait()
-    for process in psutil.process_iter(["cmdline", "environ"]):  # the host is switched off, as it were
-        about = f"{process.info['cmdline']} {process.info['environ']}"
-        if str(machine.home) in about and "sshd" not in (process.info["cmdline"] or [""])[0]:
-            process.kill()
+    # The program on the host dies, and cannot note how its step ended: as if the host had been switched off.
+    _, mine = (machine.root / ".interlock/holder").read_text().splitlines()
+    psutil.Process(int(mine.split()[2])).kill()
     for _ in range(2):
         found = run(fleet, new)
         assert found.outcome is None
         assert "how it ended is not known" in found.why
     assert ran(machine) == [ID]
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("INTERLOCK_STEP") == ID:
+            process.kill()
 
 
 def test_a_step_that_cannot_begin_may_begin_later(fleet: Fleet, machine: SshdHost, tmp_path: Path) -> None:

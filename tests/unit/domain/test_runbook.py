@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from interlock.domain.board.voting import voting_rule
 from interlock.domain.canonical import sha256_of
-from interlock.domain.catalogue import ChangeType, Service, Wave
+from interlock.domain.catalogue import ChangeType, Service, ServiceCatalogue, Wave
 from interlock.domain.catalogue.runbook_file import Step, irreversible_of, wave_of
+from interlock.domain.change.effective import rules_for
 from interlock.domain.errors import AssetMissing, PolicyViolation
 from interlock.domain.records import RolloutPlan
 from interlock.domain.runbook.planning import (
@@ -152,6 +153,24 @@ def test_rules_of_boards_may_ask_more_for_what_cannot_be_taken_back() -> None:
 
     assert "Rule no-way-back" not in demands(irreversible=False)
     assert {"Rule no-way-back", *demands(irreversible=False)} == set(demands(irreversible=True))
+
+
+def test_a_release_is_bound_to_the_people_and_rules_of_its_runbook() -> None:
+    rule = {"name": "no-way-back", "when": {"irreversible": True}, "members": ["ann"], "quorum": {"approvals": 1}}
+    cab = {"title": "CAB", "members": ["ben"], "quorum": {"approvals": 1}}
+    book = samples.book({"cab": cab, "ecab": cab}, rules=[rule])
+
+    def bound(*steps: dict[str, Any]) -> dict[str, Any]:
+        found = ServiceCatalogue(samples.policy(), book, service(*steps))
+        return dict(rules_for(found, ChangeType.NORMAL)["board.yaml"])
+
+    manual = {**TELL, "manual": {**TELL["manual"], "who": ["gus"]}}
+    assert set(bound()["people"]) >= {"ben"}
+    assert not {"ann", "gus"} & set(bound()["people"])
+    assert {"ann", "gus"} <= set(bound(step(do=manual, way_back="none"))["people"])
+    (applied,) = bound(step(way_back="none"))["rules"].values()
+    assert applied["irreversible"] is True
+    assert bound(step())["rules"] == {}
 
 
 def test_the_board_reads_the_steps_and_what_cannot_be_taken_back() -> None:

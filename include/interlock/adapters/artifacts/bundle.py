@@ -107,7 +107,7 @@ def executables(bundle: bytes) -> frozenset[str]:
         ):
             return frozenset(one.name for one in archive if one.isreg() and one.mode & stat.S_IXUSR)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
-        raise _distrust(Path("The artifact"), str(error)) from error
+        raise _distrust("The artifact", str(error)) from error
 
 
 def list_files(bundle: Path) -> ReleasedFiles:

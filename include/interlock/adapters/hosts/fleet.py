@@ -208,7 +208,7 @@ async def close_off_hosts(
     :param token: the lowest that a later permit can have.
     :param closing: what hosts of production verify.
     """
-    transport = _transport(login, admission, hosts)
+    transport = transport_to(login, admission, hosts)
     slots = asyncio.Semaphore(concurrency)
 
     async def close_off(host: Host) -> str:

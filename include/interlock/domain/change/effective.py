@@ -24,6 +24,7 @@ from interlock.domain.catalogue import (
     ServiceCatalogue,
 )
 from interlock.domain.catalogue.policy_file import TIERS, StandardChange
+from interlock.domain.catalogue.runbook_file import irreversible_of
 from interlock.domain.records import PolicyInForce, Rules
 
 from .policy import build_rules_of, resolve_policy
@@ -112,10 +113,11 @@ def _may_be_like(template: StandardChange, service: Service) -> bool:
 
 def _of_book(policy: Policy, book: BoardBook, service: Service, in_force: PolicyInForce) -> dict[str, Any]:
     flow, kind = in_force.flow, in_force.change_type
+    irreversible = bool(irreversible_of(service.runbook))
     rules = {
         place: rule
         for place, rule in rules_of(policy, book, service)
-        if matches(rule.when, service, change_type=kind, risk=ALWAYS)
+        if matches(rule.when, service, change_type=kind, risk=ALWAYS, irreversible=irreversible)
     }
     names = [*filter(None, (flow.board, *flow.further_boards)), *(rule.board for rule in rules.values() if rule.board)]
     boards = {name: book.boards[name] for name in dict.fromkeys(names)}
@@ -135,7 +137,8 @@ def _of_book(policy: Policy, book: BoardBook, service: Service, in_force: Policy
 
 def _as_applied(rule: BoardRule) -> dict[str, Any]:
     """Return a rule on who votes without the other releases that it applies to."""
-    return {**rule.model_dump(mode="json", exclude={"when"}), "risk_from": rule.when.risk_from}
+    only = {"irreversible": True} if rule.when.irreversible else {}
+    return {**rule.model_dump(mode="json", exclude={"when"}), "risk_from": rule.when.risk_from, **only}
 
 
 def _asks_management(flow: Flow) -> bool:
@@ -151,6 +154,8 @@ def _named_by(service: Service) -> Iterator[str]:
     for environment in service.environments.values():
         if environment.sign_off is not None:
             yield from environment.sign_off.people
+    for step in service.runbook:
+        yield from (user for _, action in step.actions if action.manual for user in action.manual.who)
 
 
 def _waivers(in_force: PolicyInForce, people: Sequence[Person]) -> dict[str, tuple[str, ...]]:
