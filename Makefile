@@ -21,7 +21,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo down status hosts logs reset evidence test thorough tools attacks faults mutation bench-fanout bench-schedule \
-        bench-verify bench-canary lint format catalogue trains schemas policy-backtest lock vendor
+        bench-verify bench-permits bench-canary lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -84,6 +84,9 @@ bench-schedule: $(TESTED) ## time trains and calendars for 1,000 services (ROUND
 
 bench-verify: $(TESTED) ## time the proof of an evidence pack with a long chain (ENTRIES=10000, ROUNDS=5)
 	@$(BIN)/python -m benchmarks.verify --entries $(or $(ENTRIES),10000) --rounds $(or $(ROUNDS),5)
+
+bench-permits: $(TESTED) ## time the check of a permit on a host, and what a permit of a large fleet compares (HOSTS=1000)
+	@$(BIN)/python -m benchmarks.permits --hosts $(or $(HOSTS),1000)
 
 bench-canary: $(TESTED) ## count the wrong verdicts on a canary's errors, by canaries whose truth is known (TRIALS=1000)
 	@$(BIN)/python -m benchmarks.canary --trials $(or $(TRIALS),1000)

@@ -136,6 +136,12 @@ def test_every_task_is_tried_again(release: dict[str, Any]) -> None:
     assert once == [], "a worker may die in any of them, and each must be safe to run again"
 
 
+def test_a_wave_and_a_back_out_are_tried_again_until_an_estate_that_was_killed_is_back(release: dict[str, Any]) -> None:
+    """Two retries were over within 15 seconds, and hosts went on to a version that was on record as failed."""
+    for task in ("implementation.wave_1", "verification.back_out"):
+        assert release["tasks"][task]["retries"] == 4, task
+
+
 def test_the_closing_stage_knows_every_task_that_asks_people(release: dict[str, Any], bag: dict[str, Any]) -> None:
     asking = {task for task, described in release["tasks"].items() if described["type"] == "Question"}
     back = bag["dags"]["rollback_bike_shop"]["tasks"]
